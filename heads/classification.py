@@ -1,0 +1,181 @@
+"""One label per sample, out of K classes."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from metatx.errors import SampleError
+from metatx.head import Head
+from metatx.sequence import TokenSequence
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from torchmetrics import Metric
+
+    from metatx.tokenizer import Tokenizer
+
+__all__ = ["ClassificationHead"]
+
+MAX_CODES = 50  # whole numbers with at most so many values, each seen often, read as classes
+
+
+class ClassificationHead(Head):
+    """Pooled tokens, a LayerNorm, a linear layer; cross-entropy.
+
+    Args:
+        dim: Width of the backbone.
+        pooling: ``"cls"``, ``"mean"`` of the tokens, or ``"both"`` side by side. A backbone without CLS has
+            ``"mean"`` only.
+        dropout: On the pooled features.
+        label_smoothing: Share of the target spread over all classes (Szegedy et al. 2016).
+        hidden: Width of a GELU layer between; 0 for a linear head.
+        classes: Labels, in the order of the outputs; learned by ``fit``.
+    """
+
+    primary = "accuracy"
+    pooled_by = ("pooling",)
+    POOLS: ClassVar[dict[str, int]] = {"cls": 1, "mean": 1, "both": 2}
+
+    def __init__(
+        self,
+        dim: int,
+        pooling: Literal["cls", "mean", "both"] = "both",
+        dropout: float = 0.0,
+        label_smoothing: float = 0.0,
+        hidden: int = 0,
+        classes: list[Any] | None = None,
+    ) -> None:
+        super().__init__(dim)
+        if pooling not in self.POOLS:
+            raise ValueError(f"pooling is {pooling!r}; choose one of {', '.join(self.POOLS)}.")
+        self.pooling, self.label_smoothing = pooling, label_smoothing
+        width = dim * self.POOLS[pooling]
+        self.norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+        self.hidden = nn.Sequential(nn.Linear(width, hidden), nn.GELU()) if hidden else nn.Identity()
+        self.width = hidden or width
+        self.classes: list[Any] = []
+        if classes is not None:
+            self._build(classes)
+
+    def _build(self, classes: list[Any]) -> None:
+        self.classes = self.options["classes"] = classes
+        self.index = {label: i for i, label in enumerate(classes)}
+        self.output = nn.Linear(self.width, len(classes))
+        # Zero, so that every class starts equally likely whatever the scale of the features.
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
+
+    @classmethod
+    def accepts(cls, targets: Sequence[Any]) -> bool:
+        """Words, booleans, or a few whole numbers that come again and again."""
+        known = [target for target in targets if target is not None]
+        if all(isinstance(target, int) for target in known):
+            return len(set(known)) <= min(MAX_CODES, max(2, len(known) // 5))
+        return all(isinstance(target, str | bool) for target in known)
+
+    def split(
+        self, table: "Dataset", target: str | None, tokenizer: "Tokenizer", fraction: float, seed: int
+    ) -> "tuple[Dataset, Dataset]":
+        """A table in two with equal class shares, where each class has the two rows that this needs."""
+        from sklearn.model_selection import train_test_split
+
+        labels = np.asarray(table[target][:]).astype(str)
+        classes, counts = np.unique(labels, return_counts=True)
+        possible = counts.min() > 1 and fraction * len(labels) >= len(classes)
+        first, second = train_test_split(
+            np.arange(len(labels)), test_size=fraction, random_state=seed, stratify=labels if possible else None
+        )
+        return table.select(first), table.select(second)
+
+    def fit(self, targets: Sequence[Any]) -> Self:
+        """Collect the labels, sorted. Raises ValueError for fewer than two, or a missing one."""
+        labels = [target.item() if isinstance(target, np.generic) else target for target in targets]
+        missing = sum(label is None or label != label for label in labels)
+        if missing:
+            raise ValueError(f"{missing} of {len(labels)} samples have no label; fill them in or leave them out.")
+        classes = sorted(set(labels), key=lambda label: (isinstance(label, str), label))
+        if len(classes) < 2:
+            raise ValueError(f"All {len(labels)} samples have the label {classes[0]!r}; a classifier needs two or more.")
+        self._build(classes)
+        return self
+
+    def encode(self, target: Any) -> Tensor:
+        """A label to its class number, int64 ()."""
+        label = target.item() if isinstance(target, np.generic) else target
+        if label not in self.index:
+            raise SampleError(f"label {label!r} was not among the {len(self.classes)} labels of the training split")
+        return torch.tensor(self.index[label])
+
+    def pool(self, sequence: TokenSequence) -> Tensor:
+        """(B, D), or (B, 2 D) for both ways."""
+        if self.pooling == "both":
+            first = sequence.cls() if sequence.prefix else sequence.mean()
+            return torch.cat([first, sequence.mean()], dim=1)
+        return sequence.cls() if self.pooling == "cls" else sequence.mean()
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """(B, width) to logits (B, K)."""
+        logits: Tensor = self.output(self.hidden(self.dropout(self.norm(pooled))))
+        return logits
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """Mean cross-entropy of logits (B, K) and class numbers (B,)."""
+        return F.cross_entropy(output, target, label_smoothing=self.label_smoothing)
+
+    def decode(self, output: Tensor) -> np.ndarray:
+        """The most likely label of each sample (B,)."""
+        return np.asarray(self.classes)[output.argmax(1).cpu().numpy()]
+
+    def probabilities(self, output: Tensor) -> Tensor:
+        """Softmax (B, K), columns in the order of ``classes``; not calibrated."""
+        return output.float().softmax(1)
+
+    def records(self, output: Tensor) -> list[dict[str, Any]]:
+        """``prediction``, and the probability of each class."""
+        shares = self.probabilities(output).tolist()
+        labels = self.decode(output).tolist()
+        names = [f"p({label})" for label in self.classes]
+        return [{"prediction": label, **dict(zip(names, row, strict=True))} for label, row in zip(labels, shares, strict=True)]
+
+    def metrics(self) -> "dict[str, Metric]":
+        """Accuracy, macro F1, and the area under the ROC curve, one class against the rest."""
+        from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC, MulticlassF1Score
+
+        k = len(self.classes)
+        return {
+            "accuracy": MulticlassAccuracy(k, average="micro"),
+            "f1": MulticlassF1Score(k, average="macro"),
+            "auroc": MulticlassAUROC(k),
+        }
+
+    def scored(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Probabilities and class numbers."""
+        return self.probabilities(output), target
+
+    def trivial(self) -> tuple[str, Any]:
+        """The most frequent class, always."""
+        from sklearn.dummy import DummyClassifier
+
+        return "majority class", DummyClassifier(strategy="prior")
+
+    def classical(self, kind: str) -> tuple[str, Any]:
+        """Gradient boosting, or logistic regression on scaled features."""
+        from sklearn.ensemble import HistGradientBoostingClassifier
+        from sklearn.linear_model import LogisticRegression
+
+        if kind == "boosting":
+            model = HistGradientBoostingClassifier(learning_rate=0.06, max_iter=300, random_state=0)
+            return "gradient boosting", model
+        return "logistic regression", LogisticRegression(max_iter=1000)
+
+    def estimate(self, estimator: Any, features: Any) -> Tensor:
+        """Log-probabilities (B, K); classes that the estimator never saw get zero."""
+        output = torch.full((len(features), len(self.classes)), -30.0)
+        shares = estimator.predict_proba(features)
+        output[:, torch.as_tensor(estimator.classes_)] = torch.as_tensor(shares, dtype=torch.float32).clamp(1e-12).log()
+        return output

@@ -1,0 +1,122 @@
+"""One number per sample, in its own unit."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from metatx.errors import SampleError
+from metatx.head import Head
+from metatx.sequence import TokenSequence
+
+if TYPE_CHECKING:
+    from torchmetrics import Metric
+
+__all__ = ["RegressionHead"]
+
+
+class RegressionHead(Head):
+    """Mean of the tokens, a LayerNorm, a linear layer; trained on standardised targets.
+
+    Args:
+        dim: Width of the backbone.
+        objective: ``"mse"``, or ``"huber"`` where a few targets lie far out (Huber 1964).
+        dropout: On the pooled features.
+    """
+
+    primary = "rmse"
+    pooled_by = ()
+
+    def __init__(self, dim: int, objective: Literal["mse", "huber"] = "mse", dropout: float = 0.0) -> None:
+        super().__init__(dim)
+        if objective not in ("mse", "huber"):
+            raise ValueError(f"objective is {objective!r}; choose mse or huber.")
+        self.objective = objective
+        self.norm = nn.LayerNorm(dim)
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(dim, 1)
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
+        self.register_buffer("centre", torch.zeros(()))
+        self.register_buffer("scale", torch.ones(()))
+
+    @classmethod
+    def accepts(cls, targets: Sequence[Any]) -> bool:
+        """Numbers, some not whole, or too many different whole ones to be classes."""
+        from metatx.registry import lookup
+
+        numbers = all(isinstance(t, int | float) and not isinstance(t, bool) for t in targets if t is not None)
+        return numbers and not lookup("heads", "classification").accepts(targets)
+
+    def fit(self, targets: Sequence[Any]) -> Self:
+        """Mean and standard deviation of the targets. Raises ValueError if missing, infinite or all equal."""
+        values = np.array([np.nan if target is None else target for target in targets], dtype=np.float64)
+        bad = int((~np.isfinite(values)).sum())
+        if bad:
+            raise ValueError(f"{bad} of {len(values)} targets are missing or infinite; fill them in or leave them out.")
+        if values.std() == 0:
+            raise ValueError(f"All {len(values)} targets equal {values[0]:g}; there is nothing to learn.")
+        self.centre.fill_(values.mean())
+        self.scale.fill_(values.std())
+        return self
+
+    def encode(self, target: Any) -> Tensor:
+        """A number, in its unit, to float32 ()."""
+        try:
+            value = float(target)
+        except (TypeError, ValueError):
+            raise SampleError(f"target is {target!r}; expected a number") from None
+        if not np.isfinite(value):
+            raise SampleError(f"target is {value}; expected a finite number")
+        return torch.tensor(value)
+
+    def pool(self, sequence: TokenSequence) -> Tensor:
+        """Mean of the tokens (B, D)."""
+        return sequence.mean()
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """(B, D) to standardised predictions (B,)."""
+        output: Tensor = self.output(self.dropout(self.norm(pooled)))
+        return output.squeeze(1)
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """Mean error of standardised predictions (B,) and targets in their unit (B,)."""
+        wanted = (target - self.centre) / self.scale
+        return F.mse_loss(output, wanted) if self.objective == "mse" else F.huber_loss(output, wanted)
+
+    def decode(self, output: Tensor) -> np.ndarray:
+        """Numbers in the target's unit (B,)."""
+        values: np.ndarray = (output.float() * self.scale + self.centre).cpu().numpy()
+        return values
+
+    def metrics(self) -> "dict[str, Metric]":
+        """Root mean squared error and mean absolute error in the target's unit, and R squared."""
+        from torchmetrics import MeanAbsoluteError, MeanSquaredError, R2Score
+
+        return {"rmse": MeanSquaredError(squared=False), "mae": MeanAbsoluteError(), "r2": R2Score()}
+
+    def scored(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Predictions and targets, both in the target's unit."""
+        return output.float() * self.scale + self.centre, target
+
+    def trivial(self) -> tuple[str, Any]:
+        """The mean of the training targets, always."""
+        from sklearn.dummy import DummyRegressor
+
+        return "mean", DummyRegressor()
+
+    def classical(self, kind: str) -> tuple[str, Any]:
+        """Gradient boosting, or ridge regression on scaled features."""
+        from sklearn.ensemble import HistGradientBoostingRegressor
+        from sklearn.linear_model import RidgeCV
+
+        if kind == "boosting":
+            return "gradient boosting", HistGradientBoostingRegressor(random_state=0)
+        return "ridge regression", RidgeCV(np.logspace(-3, 3, 13))
+
+    def estimate(self, estimator: Any, features: Any) -> Tensor:
+        """An estimator's predictions, standardised as ``forward``'s."""
+        return (torch.as_tensor(estimator.predict(features), dtype=torch.float32) - self.centre) / self.scale

@@ -1,0 +1,69 @@
+"""metatx: one frozen transformer for many tasks over many kinds of data.
+
+Letters used for shapes, here and everywhere: B samples, S sequences (a sample is one sequence, or several
+where its tokenizer cuts it in parts), N tokens of one sequence, T tokens of a whole batch, D width of the
+backbone, C channels, H and W height and width, K classes.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from metatx.backbone import Backbone
+    from metatx.errors import SampleError
+    from metatx.head import Head
+    from metatx.pool import TaskPool
+    from metatx.registry import create, names, register_head, register_tokenizer
+    from metatx.run import run
+    from metatx.sequence import TokenSequence
+    from metatx.settings import TrainingSettings
+    from metatx.task import Task
+    from metatx.tokenizer import Tokenizer
+    from metatx.weights import load_backbone
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Backbone",
+    "Head",
+    "SampleError",
+    "Task",
+    "TaskPool",
+    "TokenSequence",
+    "Tokenizer",
+    "TrainingSettings",
+    "create",
+    "load_backbone",
+    "names",
+    "register_head",
+    "register_tokenizer",
+    "run",
+]
+
+_HOME = {
+    "Backbone": "backbone",
+    "Head": "head",
+    "SampleError": "errors",
+    "Task": "task",
+    "TaskPool": "pool",
+    "TokenSequence": "sequence",
+    "Tokenizer": "tokenizer",
+    "TrainingSettings": "settings",
+    "create": "registry",
+    "load_backbone": "weights",
+    "names": "registry",
+    "register_head": "registry",
+    "register_tokenizer": "registry",
+    "run": "run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the public names when they are first used, so that ``import metatx`` stays light."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'metatx' has no attribute {name!r}")
+    return getattr(import_module(f"metatx.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,89 @@
+"""Transformer blocks over packed sequences: all tokens at once, attention among sequences of equal length."""
+
+from itertools import groupby
+
+import torch
+from timm.layers import Attention
+from timm.models.vision_transformer import Block
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["Packing", "packed_block"]
+
+
+class Packing:
+    """Where the tokens of one batch lie inside the blocks: prefix in front, sequences of equal length together.
+
+    Args:
+        lengths: Tokens of each sequence, without the prefix.
+        prefix: Tokens that the backbone puts in front of each.
+        device: Of the embeddings.
+
+    Attributes:
+        groups: (sequences, tokens of each with the prefix), in the order in which they lie.
+    """
+
+    def __init__(self, lengths: tuple[int, ...], prefix: int, device: torch.device) -> None:
+        self.groups = [(len(list(same)), length + prefix) for length, same in groupby(sorted(lengths))]
+        self.sizes = [count * length for count, length in self.groups]
+        self.entry: Tensor | None = None
+        self.exit: Tensor | None = None
+        if len(self.groups) > 1:
+            inner = torch.tensor(lengths)
+            outer = inner + prefix
+            order = torch.argsort(outer, stable=True)
+            place = _ranges(torch.zeros_like(outer), outer[order])
+            # Entry reads from the prefix with all embeddings behind it: token p of a sequence that starts at s
+            # lies at s + p there, its prefix included in p.
+            source = _ranges((inner.cumsum(0) - inner)[order], outer[order])
+            self.entry = torch.where(place < prefix, place, source).to(device)
+            starts = torch.empty_like(outer)
+            starts[order] = outer[order].cumsum(0) - outer[order]
+            self.exit = _ranges(starts, outer).to(device)
+
+    def enter(self, embeddings: Tensor, prefix: Tensor) -> Tensor:
+        """Embeddings (T, D) and prefix (P, D) to tokens in block order (T + S P, D)."""
+        if self.entry is None:
+            if not len(prefix):
+                return embeddings
+            ((count, length),) = self.groups
+            fronts = prefix.expand(count, -1, -1)
+            return torch.cat([fronts, embeddings.unflatten(0, (count, -1))], dim=1).flatten(0, 1)
+        return torch.cat([prefix, embeddings]).index_select(0, self.entry)
+
+    def leave(self, tokens: Tensor) -> Tensor:
+        """Tokens in block order back to the order of the batch, both (T + S P, D)."""
+        return tokens if self.exit is None else tokens.index_select(0, self.exit)
+
+
+def _ranges(starts: Tensor, lengths: Tensor) -> Tensor:
+    """``starts[i], starts[i] + 1, ...``, ``lengths[i]`` of them, for each i in turn."""
+    shift = starts - (lengths.cumsum(0) - lengths)
+    return torch.arange(int(lengths.sum())) + shift.repeat_interleave(lengths)
+
+
+def packed_block(block: Block, x: Tensor, packing: Packing) -> Tensor:
+    """One timm block over tokens in block order, (T, D) to (T, D).
+
+    Every part is called as a module, so that adapters wrapped around its linear layers take effect.
+    """
+    x = x + block.ls1(packed_attention(block.attn, block.norm1(x), packing))
+    mixed: Tensor = x + block.ls2(block.mlp(block.norm2(x)))
+    return mixed
+
+
+def packed_attention(attention: Attention, x: Tensor, packing: Packing) -> Tensor:
+    """Self-attention within each sequence, (T, D) to (T, D)."""
+    qkv = attention.qkv(x)
+    # split and unbind, not slices: their backward writes each gradient once, into place, where every slice would
+    # first fill a tensor of full size with zeros.
+    parts = qkv.split(packing.sizes) if len(packing.sizes) > 1 else [qkv]
+    attended = []
+    for (count, length), part in zip(packing.groups, parts, strict=True):
+        shape = count, length, attention.num_heads, attention.head_dim
+        q, k, v = (rows.view(shape) for rows in part.unflatten(1, (3, -1)).unbind(1))
+        q, k = attention.q_norm(q), attention.k_norm(k)
+        out = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
+        attended.append(out.transpose(1, 2).reshape(count * length, -1))
+    projected: Tensor = attention.proj(torch.cat(attended) if len(attended) > 1 else attended[0])
+    return projected

@@ -1,0 +1,239 @@
+"""Backbone: the one frozen transformer that all tasks share."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any, Literal, Self
+
+import torch
+from timm.layers import LayerNorm, get_act_layer
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+
+from metatx.attention import Packing, packed_block
+from metatx.initial import random_weights
+from metatx.sequence import TokenSequence
+from metatx.stem import Stem, StemConfig
+
+__all__ = ["Backbone", "BackboneConfig"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneConfig:
+    """Everything that decides a backbone's shape and what it computes, but for the weights.
+
+    Attributes:
+        dim: Width, D.
+        depth: Number of blocks.
+        num_heads: Attention heads; they divide ``dim``.
+        mlp_dim: Width of the hidden layer of each block.
+        activation: Of that layer; belongs to the weights as much as their values do.
+        prefix: Tokens put in front of each sequence, P: CLS and registers.
+        norm_pre: Whether a LayerNorm stands before the blocks, as in CLIP.
+        norm: Whether one stands behind them.
+        norm_eps: Of every LayerNorm.
+        qkv_bias: Whether the query, key and value maps have one.
+        qk_norm: Whether queries and keys are normalised.
+        layer_scale: Whether each residual branch has a learned scale per channel.
+        stem: The way from images to tokens, where the weights came with one.
+    """
+
+    dim: int
+    depth: int
+    num_heads: int
+    mlp_dim: int
+    activation: Literal["gelu", "quick_gelu"] = "gelu"
+    prefix: int = 1
+    norm_pre: bool = False
+    norm: bool = True
+    norm_eps: float = 1e-6
+    qkv_bias: bool = True
+    qk_norm: bool = False
+    layer_scale: bool = False
+    stem: StemConfig | None = None
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Read what ``dataclasses.asdict`` gave, also after a way through JSON.
+
+        Raises:
+            TypeError: If a field is missing or unknown.
+        """
+        stem = values.get("stem")
+        if stem is not None:
+            stem = StemConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in stem.items()})
+        return cls(**{**values, "stem": stem})
+
+
+class Backbone(nn.Module):
+    """CLS token, ``norm_pre``, blocks, ``norm``: frozen for good, whatever is done to the module that holds it.
+
+    No parameter takes a gradient, ``train`` and ``apply`` leave it as it is, and ``load_state_dict`` refuses to
+    write into it. Its blocks are timm's, with plain linear layers, so that adapters can be put around them.
+
+    Args:
+        config: Its shape.
+        weights: Every weight by name, as ``named_weights`` gives them; kept as float32. None: random numbers, the
+            same each time.
+        spec: What ``load_backbone`` was asked for.
+
+    Raises:
+        ValueError: If weights are missing, have no place, or have another shape; names the first of them.
+    """
+
+    cls_token: nn.Parameter
+    stem: Stem | None
+
+    def __init__(self, config: BackboneConfig, weights: Mapping[str, Tensor] | None, *, spec: str) -> None:
+        super().__init__()
+        self.config, self.spec, self.pretrained = config, spec, weights is not None
+        # Built without memory or initial values: the weights given are the only ones this module ever has.
+        with torch.device("meta"):
+            self._build(config)
+        self._names = tuple(name for name, _ in self.named_parameters())
+        self._fill(random_weights(self) if weights is None else weights)
+        self.eval()
+        self.register_load_state_dict_pre_hook(_refuse_state)
+
+    def _build(self, config: BackboneConfig) -> None:
+        layer_norm = partial(LayerNorm, eps=config.norm_eps)
+        self.cls_token = nn.Parameter(torch.empty(config.prefix, config.dim))
+        self.norm_pre = layer_norm(config.dim) if config.norm_pre else nn.Identity()
+        self.blocks = nn.ModuleList(
+            Block(
+                config.dim,
+                config.num_heads,
+                mlp_ratio=(config.mlp_dim + 0.5) / config.dim,  # timm rounds down: exact whatever the division gives
+                qkv_bias=config.qkv_bias,
+                qk_norm=config.qk_norm,
+                init_values=1.0 if config.layer_scale else None,
+                act_layer=get_act_layer(config.activation),
+                norm_layer=layer_norm,
+            )
+            for _ in range(config.depth)
+        )
+        self.norm = layer_norm(config.dim) if config.norm else nn.Identity()
+        self.stem = Stem(config.dim, config.stem) if config.stem else None
+
+    def _fill(self, weights: Mapping[str, Tensor]) -> None:
+        shapes = {name: tuple(self.get_parameter(name).shape) for name in self._names}
+        missing = [name for name in shapes if name not in weights]
+        if missing:
+            raise ValueError(f"{len(missing)} of {len(shapes)} weights are missing: {_first(missing)}.")
+        # Left unread, a layer scale or a further block would change what the weights compute.
+        foreign = [name for name in weights if name not in shapes]
+        if foreign:
+            raise ValueError(f"{len(foreign)} weights have no place in this backbone: {_first(foreign)}.")
+        wrong = [name for name, shape in shapes.items() if tuple(weights[name].shape) != shape]
+        if wrong:
+            sizes = [f"{name} is {tuple(weights[name].shape)}, not {shapes[name]}" for name in wrong]
+            raise ValueError(f"{len(wrong)} of {len(shapes)} weights have the wrong shape: {_first(sizes)}.")
+        for name in self._names:
+            module, _, leaf = name.rpartition(".")
+            value = weights[name].detach().float().contiguous()
+            setattr(self.get_submodule(module), leaf, nn.Parameter(value, requires_grad=False))
+
+    @property
+    def dim(self) -> int:
+        """Width, D."""
+        return self.config.dim
+
+    @property
+    def depth(self) -> int:
+        """Number of blocks."""
+        return self.config.depth
+
+    @property
+    def num_heads(self) -> int:
+        """Attention heads of each block."""
+        return self.config.num_heads
+
+    @property
+    def activation(self) -> str:
+        """``"gelu"`` or ``"quick_gelu"``."""
+        return self.config.activation
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.cls_token.device
+
+    @property
+    def has_norm_pre(self) -> bool:
+        """Whether tokens are normalised before the blocks; if not, a tokenizer must give them the right scale."""
+        return self.config.norm_pre
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of weights, the stem included and adapters left out."""
+        return sum(weight.numel() for _, weight in self.named_weights())
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the config and of every weight as float32: equal for equal weights on any device.
+
+        Computed from the weights as they are now. Adapters are left out; a cast to a shorter type changes it.
+        """
+        digest = hashlib.sha256(json.dumps(asdict(self.config), sort_keys=True).encode())
+        for name, weight in sorted(self.named_weights()):
+            digest.update(f"{name} {tuple(weight.shape)}".encode())
+            digest.update(weight.detach().float().cpu().contiguous().numpy().data)
+        return digest.hexdigest()
+
+    def named_weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Name and value of each of the backbone's own weights, by the names it was built with."""
+        for name, weight in self.named_parameters():
+            own = name.replace(".base_layer.", ".")  # where peft has wrapped a layer
+            if own in self._names:
+                yield own, weight
+
+    def forward(self, sequence: TokenSequence) -> TokenSequence:
+        """Read every sequence; the prefix comes in front of each, the rest of the sequence's facts stay.
+
+        Raises:
+            ValueError: If the tokens are of another width, or already have a prefix.
+        """
+        if sequence.embeddings.shape[1] != self.dim:
+            raise ValueError(f"The tokens are {sequence.embeddings.shape[1]} wide; this backbone's are {self.dim}.")
+        if sequence.prefix:
+            raise ValueError("These sequences have been through a backbone already; give it a tokenizer's output.")
+        prefix = len(self.cls_token)
+        packing = Packing(sequence.lengths, prefix, sequence.embeddings.device)
+        # In the type of the weights: under autocast the residual stream then stays in full precision.
+        x = packing.enter(sequence.embeddings.to(self.cls_token.dtype), self.cls_token)
+        x = self.norm_pre(x)
+        for block in self.blocks:
+            x = packed_block(block, x, packing)
+        lengths = tuple(length + prefix for length in sequence.lengths)
+        return replace(sequence, embeddings=packing.leave(self.norm(x)), lengths=lengths, prefix=prefix)
+
+    # Frozen for good
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in evaluation mode, whatever ``mode`` is."""
+        return super().train(False)
+
+    def apply(self, fn: Callable[[nn.Module], None]) -> Self:
+        """Leave the weights alone: what initialises a model must not reach its backbone."""
+        return self
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """Raise ValueError for True; nothing to do for False."""
+        if requires_grad:
+            raise ValueError("A backbone is shared and stays frozen; to train part of it, choose tune='norm', 'lora' or 'full'.")
+        return self
+
+
+def _refuse_state(module: nn.Module, state: Mapping[str, Tensor], prefix: str, *_: Any) -> None:
+    keys = [key for key in state if key.startswith(prefix)]
+    if keys:
+        raise ValueError(
+            f"The state dict holds {len(keys)} weights of the backbone ({_first(keys)}), which is frozen; "
+            "leave them out, or load another backbone with load_backbone."
+        )
+
+
+def _first(items: list[str]) -> str:
+    return ", ".join(items[:3]) + (", ..." if len(items) > 3 else "")

@@ -1,0 +1,358 @@
+"""The ``metatx`` command: every option comes from the signature of a function below."""
+
+import csv
+import json
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+__all__ = ["main"]
+
+
+def train(
+    data: str,
+    *,
+    modality: str,
+    target: str | None = None,
+    inputs: str | None = None,
+    split_column: str | None = None,
+    head: str | None = None,
+    tokenizer: dict[str, Any] | None = None,
+    validation: str | None = None,
+    test: str | None = None,
+    backbone: str = "nano",
+    checkpoint: str | None = None,
+    random_backbone: bool = False,
+    out: str | None = None,
+    resume: bool = False,
+    no_baseline: bool = False,
+    skip_bad_samples: bool = False,
+    head_options: dict[str, Any] | None = None,
+    config: dict[str, Any] | None = None,
+    **settings: Any,
+) -> None:
+    """Fit a task, evaluate it beside two baselines, save it.
+
+    Args:
+        data: A table (csv, parquet, json, jsonl), a folder of splits or of classes, or hf:NAME.
+        modality: What the data is; see "metatx list tokenizers".
+        target: Column to predict; a usual name (label, target, class, y) is found by itself.
+        inputs: Columns to read, separated by commas.
+        split_column: Column that says train, validation or test.
+        head: Kind of answer; inferred from the target. See "metatx list heads".
+        tokenizer: Options of the tokenizer, each by its name: --tokenizer.patch_size 16.
+        validation: Data of the validation split, where DATA has none.
+        test: Data of the test split, where DATA has none.
+        backbone: See "metatx list backbones".
+        checkpoint: File with the backbone's weights.
+        random_backbone: Seeded random weights in the backbone's shape: the control for every claim.
+        out: Folder for the task and its numbers; runs/NAME of the data by default.
+        resume: Go on from the checkpoint in --out.
+        no_baseline: Leave out the trivial and the classical baseline.
+        skip_bad_samples: Leave out samples that cannot be used, not stop.
+        head_options: Options of the head, each by its name: --head.dropout 0.1.
+        config: What was asked for, to be written beside the task.
+        settings: Of the training, by name.
+    """
+    from metatx.run import run
+    from metatx.settings import TrainingSettings
+    from metatx.weights import load_backbone
+
+    folder = out or _free_folder(data)
+    report = run(
+        data,
+        modality,
+        backbone=load_backbone(backbone, checkpoint=checkpoint, pretrained=not random_backbone),
+        settings=TrainingSettings(**settings),
+        target=target,
+        inputs=_columns(inputs),
+        split_column=split_column,
+        validation=validation,
+        test=test,
+        head=head,
+        tokenizer_options=tokenizer,
+        head_options=head_options,
+        out=folder,
+        resume=resume,
+        baseline=not no_baseline,
+        skip_bad_samples=skip_bad_samples,
+        config=config,
+    )
+    print(report)
+    print(f"saved in {folder}")
+
+
+def evaluate(
+    task: str,
+    data: str,
+    *,
+    backbone: str | None = None,
+    checkpoint: str | None = None,
+    skip_bad_samples: bool = False,
+) -> None:
+    """Measure a saved task on labelled data.
+
+    Args:
+        task: Folder of the task.
+        data: As in "metatx train"; its test split, where it is split.
+        backbone: The backbone, where the task's own cannot be loaded by name.
+        checkpoint: File with the backbone's weights.
+        skip_bad_samples: Leave out samples that cannot be used, not stop.
+    """
+    metrics = _load(task, backbone, checkpoint).evaluate(data, skip_bad_samples=skip_bad_samples)
+    for name, value in metrics.items():
+        print(f"{name} {value:.6g}")
+
+
+def predict(
+    task: str,
+    inputs: list[str],
+    *,
+    out: str | None = None,
+    backbone: str | None = None,
+    checkpoint: str | None = None,
+) -> None:
+    """Answer with a saved task: one row a sample, as csv, or as json lines where --out ends in .jsonl.
+
+    Args:
+        task: Folder of the task.
+        inputs: Tables, files or folders of samples.
+        out: File to write; the terminal where there is none.
+        backbone: The backbone, where the task's own cannot be loaded by name.
+        checkpoint: File with the backbone's weights.
+    """
+    loaded = _load(task, backbone, checkpoint)
+    _write_records([record for entry in inputs for record in loaded.records(entry)], out)
+
+
+def embed(
+    task: str,
+    inputs: list[str],
+    *,
+    out: str | None = None,
+    backbone: str | None = None,
+    checkpoint: str | None = None,
+) -> None:
+    """Embed samples with a saved task: vectors of the backbone's width, as csv, or as an array in --out X.npy.
+
+    Args:
+        task: Folder of the task.
+        inputs: Tables, files or folders of samples.
+        out: File to write; the terminal where there is none.
+        backbone: The backbone, where the task's own cannot be loaded by name.
+        checkpoint: File with the backbone's weights.
+    """
+    import numpy as np
+
+    from metatx.files import written_whole
+
+    loaded = _load(task, backbone, checkpoint)
+    vectors = np.concatenate([loaded.embed(entry) for entry in inputs])
+    if out and out.endswith(".npy"):
+        with written_whole(Path(out)) as temporary, temporary.open("wb") as file:
+            np.save(file, vectors)
+    else:
+        _write_records([dict(enumerate(vector)) for vector in vectors.tolist()], out)
+
+
+def list_(what: Literal["tokenizers", "heads", "backbones"] | None = None) -> None:
+    """Say which tokenizers (modalities), heads and backbones there are.
+
+    Args:
+        what: One of the three; all where none is named.
+    """
+    from metatx.registry import lookup, names
+    from metatx.weights import backbones
+
+    for kind in ("tokenizers", "heads"):
+        if what in (kind, None):
+            print(f"{kind}:")
+            for name in names(kind):
+                print(f"  {name:<16}{_summary(lookup(kind, name))}")
+    if what in ("backbones", None):
+        print("backbones:")
+        for name, line in backbones().items():
+            print(f"  {name:<28}{line}")
+
+
+def info(task: str) -> None:
+    """Say what a saved task is: its parts, columns, backbone and numbers.
+
+    Args:
+        task: Folder of the task.
+    """
+    from metatx.storage import describe
+
+    config = describe(Path(task))
+    backbone = config["backbone"]
+    print(f"{config['tokenizer']['name']} -> {config['head']['name']}, saved by metatx {config['metatx']}")
+    print(f"backbone   {backbone['spec']}, fingerprint {backbone['fingerprint'][:16]}")
+    print(f"reads      {', '.join(config['inputs']) or 'raw samples'}")
+    print(f"predicts   {config['target'] or 'what comes next'}")
+    for part in ("tokenizer", "head"):
+        print(f"{part:<11}{json.dumps(config[part]['options'])[:400]}")
+    for model, metrics in config["metrics"].items():
+        print(f"{model:<32}" + "  ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
+
+
+def quickstart(*, out: str = "runs/quickstart", seed: int = 0) -> None:
+    """The tour: train three tasks of three modalities on one frozen backbone, then answer one mixed batch.
+
+    Args:
+        out: Folder for the three tasks; an older tour there is replaced.
+        seed: Of weights, splits and order.
+    """
+    from metatx.quickstart import tour
+
+    tour(Path(out), seed)
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "train": train,
+    "evaluate": evaluate,
+    "predict": predict,
+    "embed": embed,
+    "list": list_,
+    "info": info,
+    "quickstart": quickstart,
+}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; errors of the user's are one line on stderr and exit code 2."""
+    words = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in words
+    from jsonargparse import ArgumentError
+
+    parser = _parser()
+    try:
+        values = parser.parse_args(_spelled([word for word in words if word != "--debug"])).as_dict()
+        command = values["subcommand"]
+        if command is None:
+            parser.print_help()
+            return
+        chosen = values[command]
+        plugin = chosen.pop("plugin")
+        chosen.pop("config", None)
+        if plugin is not None:
+            _import(plugin)
+        if command == "train":
+            chosen["config"] = {"plugin": plugin, **{k: v for k, v in chosen.items() if k not in ("out", "resume")}}
+        COMMANDS[command](**chosen)
+    except (ArgumentError, ValueError, TypeError, OSError, ImportError) as error:
+        if debug:
+            raise
+        message = " ".join(str(error).split())
+        print(f"metatx: {message}", file=sys.stderr)
+        sys.exit(2)
+
+
+FLAGS = ("--resume", "--random-backbone", "--no-baseline", "--skip-bad-samples", "--tensorboard")
+
+
+def _spelled(words: list[str]) -> list[str]:
+    """Words as the parser takes them: dashes in names, flags without a value, ``--head.x`` beside ``--head``."""
+    spelled = []
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if word.startswith("--"):
+            name, equals, value = word.partition("=")
+            if name in FLAGS and not equals and following not in ("true", "false"):
+                equals, value = "=", "true"
+            name = name.replace("--head.", "--head-options.", 1)
+            word = "--" + name[2:].replace("-", "_") + equals + value
+        spelled.append(word)
+    return spelled
+
+
+def _show_dashes(parser: Any) -> None:
+    """In the help, names with dashes, and flags without a value."""
+    for action in parser._actions:
+        if action.dest == "head_options":  # the parser finds --head_options.NAME by this string
+            continue
+        action.option_strings = ["--" + name[2:].replace("_", "-") for name in action.option_strings if name[:2] == "--"]
+        if set(action.option_strings) & set(FLAGS):
+            action.metavar = ""
+
+
+def _parser() -> Any:
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(
+        prog="metatx",
+        description="One frozen transformer for many tasks over many kinds of data.",
+        epilog="--debug, with any command, shows the traceback of an error.",
+        exit_on_error=False,
+    )
+    commands = parser.add_subcommands(metavar="COMMAND", title="commands", required=False)
+    for name, function in COMMANDS.items():
+        command = ArgumentParser(description=(function.__doc__ or "").partition("\n")[0], exit_on_error=False)
+        if name == "train":
+            command.add_argument("--config", action="config", help="A config.yaml, to run it again.")
+        if name in ("predict", "embed"):
+            command.add_argument("task", type=str, help="Folder of the task.")
+            command.add_argument("inputs", type=str, nargs="+", help="Tables, files or folders of samples.")
+        skip = {"config", *(("task", "inputs") if name in ("predict", "embed") else ())}
+        command.add_function_arguments(function, as_group=False, as_positional=True, skip=skip)
+        command.add_argument("--plugin", type=str, help="A Python file with tokenizers and heads of your own.")
+        _show_dashes(command)
+        commands.add_subcommand(name, command, help=(function.__doc__ or "").partition("\n")[0])
+    return parser
+
+
+def _import(file: str) -> None:
+    """Import a user's file, under a name that does not collide with a package's."""
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    path = Path(file)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; --plugin takes a Python file.")
+    spec = spec_from_file_location(f"metatx_plugin_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{path} is no Python file.")
+    module = module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+
+
+def _load(task: str, backbone: str | None, checkpoint: str | None) -> Any:
+    from metatx.task import Task
+    from metatx.weights import load_backbone
+
+    loaded = None if backbone is None else load_backbone(backbone, checkpoint=checkpoint)
+    return Task.from_pretrained(task, backbone=loaded)
+
+
+def _columns(names: str | None) -> list[str] | None:
+    return None if names is None else [name.strip() for name in names.split(",")]
+
+
+def _free_folder(data: str) -> str:
+    """``runs/NAME``, numbered where that is taken."""
+    stem = Path(data.removeprefix("hf:")).stem
+    names = (f"runs/{stem}" if number == 1 else f"runs/{stem}-{number}" for number in range(1, 10_000))
+    return next(name for name in names if not Path(name).exists())
+
+
+def _summary(cls: type) -> str:
+    return (cls.__doc__ or "").strip().partition("\n")[0]
+
+
+def _write_records(records: list[dict[Any, Any]], out: str | None) -> None:
+    from metatx.files import written_whole
+
+    if out is None:
+        _write_csv(records, sys.stdout)
+        return
+    with written_whole(Path(out)) as temporary, temporary.open("w", newline="") as file:
+        if out.endswith(".jsonl"):
+            file.writelines(json.dumps(record) + "\n" for record in records)
+        else:
+            _write_csv(records, file)
+
+
+def _write_csv(records: Iterable[dict[Any, Any]], file: Any) -> None:
+    rows = list(records)
+    writer = csv.DictWriter(file, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)

@@ -1,0 +1,36 @@
+"""Encoded samples to a batch."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["collate", "to_device"]
+
+
+def collate(encoded: Sequence[dict[str, Tensor]]) -> dict[str, Any]:
+    """Samples of equal shape stacked (B, ...), field by field; ragged ones kept as a list of B tensors.
+
+    Raises:
+        ValueError: If samples differ in their fields.
+    """
+    fields = encoded[0].keys()
+    for sample in encoded:
+        if sample.keys() != fields:
+            raise ValueError(f"Samples differ in their fields: {sorted(fields)} and {sorted(sample)}.")
+    batch: dict[str, Any] = {}
+    for name in fields:
+        tensors = [sample[name] for sample in encoded]
+        equal = all(tensor.shape == tensors[0].shape for tensor in tensors)
+        batch[name] = torch.stack(tensors) if equal else tensors
+    return batch
+
+
+def to_device(batch: Any, device: torch.device) -> Any:
+    """A tensor, or a list or dict of tensors, on ``device``."""
+    if isinstance(batch, Tensor):
+        return batch.to(device)
+    if isinstance(batch, dict):
+        return {name: to_device(value, device) for name, value in batch.items()}
+    return [to_device(value, device) for value in batch]

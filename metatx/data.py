@@ -1,0 +1,207 @@
+"""What users have on disk, as tables: files, folders of splits, folders of classes, the hub."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from metatx.registry import unknown
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from datasets import Dataset
+
+__all__ = ["as_table", "candidates", "find_target", "read_splits"]
+
+TABLES = (".csv", ".parquet", ".jsonl", ".json")
+SPLITS = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "dev": "validation",
+    "test": "test",
+    "testing": "test",
+}
+TARGETS = ("target", "label", "labels", "class", "y")
+ALL = "all"  # the name of a table that is not split
+
+
+def read_splits(data: Any, suffixes: tuple[str, ...], split_column: str | None = None) -> "dict[str, Dataset]":
+    """Read ``data`` into tables by split: ``train``, ``validation``, ``test``, or ``all`` where it is not split.
+
+    Args:
+        data: A DataFrame or Dataset; a csv, parquet, json or jsonl file; a folder whose files or folders are named
+            by split, of one folder a class, or with a ``metadata.csv``; or ``hf:NAME`` of the Hugging Face hub.
+        suffixes: File types to look for in folders of classes.
+        split_column: Column that says the split of each row; found by itself where it is called ``split``.
+
+    Raises:
+        FileNotFoundError: If there is nothing of that name.
+        ValueError: If it cannot be read, or holds no samples.
+    """
+    if isinstance(data, str) and data.startswith("hf:"):
+        return _read_hub(data[3:])
+    if not isinstance(data, str | Path):
+        return _by_column(as_dataset(data), "the table", split_column)
+    path = Path(data)
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist.")
+    if path.is_file():
+        return _by_column(_read_file(path), str(path), split_column)
+    files = {SPLITS[f.stem]: f for f in sorted(path.iterdir()) if f.suffix in TABLES and f.stem in SPLITS}
+    if files:
+        return {split: _not_empty(_read_file(file), str(file)) for split, file in files.items()}
+    folders = {SPLITS[f.name]: f for f in sorted(path.iterdir()) if f.is_dir() and f.name in SPLITS}
+    if folders:
+        return {split: _read_folder(folder, suffixes) for split, folder in folders.items()}
+    return _by_column(_read_folder(path, suffixes), str(path), split_column)
+
+
+def as_table(data: Any, suffixes: tuple[str, ...], split: str) -> "Dataset":
+    """The one table that ``data`` holds, or its ``split``. Raises ValueError if it is split without that one."""
+    tables = read_splits(data, suffixes)
+    if ALL in tables:
+        return tables[ALL]
+    if split not in tables:
+        raise ValueError(f"{data} has no {split} split; it has {', '.join(tables)}.")
+    return tables[split]
+
+
+def as_dataset(data: Any) -> "Dataset":
+    """A DataFrame, Dataset, or list of dicts as Dataset."""
+    import pandas as pd
+    from datasets import Dataset
+
+    if isinstance(data, Dataset):
+        return data
+    if isinstance(data, list) and data and isinstance(data[0], dict):
+        data = pd.DataFrame(data)
+    if not isinstance(data, pd.DataFrame):
+        raise TypeError(f"Data is a path, DataFrame, Dataset or list of dicts, not {type(data).__name__}.")
+    return _from_frame(data)
+
+
+def candidates(table: "Dataset", accepts: Any, without: set[str | None]) -> list[str]:
+    """Columns whose first value an input could be, by ``accepts(value)``."""
+    first = table[0]
+    return [name for name in table.column_names if name not in without and accepts(first[name])]
+
+
+def find_target(table: "Dataset", target: str | None) -> str | None:
+    """The target column: the one named, or the one with a usual name; None where there is none.
+
+    Raises:
+        ValueError: If the named one is missing, or several have a usual name.
+    """
+    if target is not None:
+        if target not in table.column_names:
+            raise ValueError(unknown("target column", target, table.column_names))
+        return target
+    usual = [name for name in TARGETS if name in table.column_names]
+    if len(usual) > 1:
+        raise ValueError(f"Columns {', '.join(usual)} could each be the target; name one with --target.")
+    return usual[0] if usual else None
+
+
+def _read_file(path: Path) -> "Dataset":
+    import pandas as pd
+
+    readers: dict[str, Any] = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
+    if path.suffix not in TABLES:
+        raise ValueError(f"{path} is no table; tables end in {', '.join(TABLES)}.")
+    try:
+        if path.suffix in readers:
+            frame = readers[path.suffix](path)
+        else:
+            frame = pd.read_json(path, lines=path.suffix == ".jsonl")
+    except pd.errors.EmptyDataError:
+        raise ValueError(f"{path} holds no samples.") from None
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{path} cannot be read as {path.suffix[1:]}: {str(error).splitlines()[0]}") from None
+    return _from_frame(frame)
+
+
+def _from_frame(frame: "pd.DataFrame") -> "Dataset":
+    import pandas as pd
+    import pyarrow as pa
+    from datasets import Dataset
+
+    frame = frame.copy()
+    for name in frame.columns:
+        column = frame[name]
+        if isinstance(column.dtype, pd.CategoricalDtype):
+            frame[name] = column = column.astype(object)
+        if column.dtype != object:
+            continue
+        if any(hasattr(value, "tolist") for value in column.head(1)):
+            column = column.map(lambda value: value.tolist() if hasattr(value, "tolist") else value)
+        try:
+            pa.array(column, from_pandas=True)
+        except (pa.ArrowInvalid, pa.ArrowTypeError):
+            # Numbers and words in one column: words carry both, and the tokenizer says which cell is wrong.
+            column = column.map(lambda value: value if value is None or value != value else str(value))
+        frame[name] = column
+    frame.columns = [str(name) for name in frame.columns]
+    return Dataset.from_pandas(frame, preserve_index=False)
+
+
+def _read_folder(path: Path, suffixes: tuple[str, ...]) -> "Dataset":
+    """A table of files: with what ``metadata.csv`` says of them, or with their folder's name as ``label``."""
+    from datasets import Dataset
+
+    metadata = path / "metadata.csv"
+    if metadata.exists():
+        table = _read_file(metadata)
+        key = next((name for name in ("file_name", "file", "path") if name in table.column_names), None)
+        if key is None:
+            raise ValueError(f"{metadata} has no column file_name; columns: {', '.join(table.column_names)}.")
+        files = [str(path / name) for name in table[key]]
+        return table.remove_columns(key).add_column("file", files)
+    found = sorted(f for f in path.rglob("*") if f.suffix.lower() in suffixes and not f.name.startswith("."))
+    if not found:
+        raise ValueError(f"{path} holds no {', '.join(suffixes) or 'files'}; expected one folder a class.")
+    columns = {"file": [str(f) for f in found]}
+    if all(f.parent != path for f in found):
+        columns["label"] = [f.relative_to(path).parts[0] for f in found]
+    return Dataset.from_dict(columns)
+
+
+def _read_hub(name: str) -> "dict[str, Dataset]":
+    from datasets import Audio, ClassLabel, Image, load_dataset
+
+    tables = {}
+    for split, table in load_dataset(name).items():
+        for column, feature in table.features.items():
+            if isinstance(feature, Image | Audio):
+                # The tokenizer decodes, so that one damaged file is one bad sample, not a broken table.
+                table = table.cast_column(column, type(feature)(decode=False))
+            elif isinstance(feature, ClassLabel):
+                words = [None if code is None else feature.int2str(code) for code in table[column]]
+                table = table.remove_columns(column).add_column(column, words)
+        tables[SPLITS.get(split, split)] = _not_empty(table, f"hf:{name} ({split})")
+    return tables
+
+
+def _by_column(table: "Dataset", source: str, split_column: str | None) -> "dict[str, Dataset]":
+    """Split a table by its split column, where it has one."""
+    _not_empty(table, source)
+    if split_column is None:
+        if "split" not in table.column_names or not set(table.unique("split")) <= set(SPLITS):
+            return {ALL: table}
+        split_column = "split"
+    if split_column not in table.column_names:
+        raise ValueError(unknown("split column", split_column, table.column_names))
+    values = table[split_column][:]
+    strange = sorted({str(value) for value in values if value not in SPLITS})
+    if strange:
+        raise ValueError(f"Column {split_column} says {', '.join(strange[:3])}; it may say {', '.join(SPLITS)}.")
+    rows: dict[str, list[int]] = {}
+    for row, value in enumerate(values):
+        rows.setdefault(SPLITS[value], []).append(row)
+    return {split: table.select(indices).remove_columns(split_column) for split, indices in rows.items()}
+
+
+def _not_empty(table: "Dataset", source: str) -> "Dataset":
+    if not len(table):
+        raise ValueError(f"{source} holds no samples.")
+    return table

@@ -1,0 +1,112 @@
+"""Examples as tensors: encoded once, kept while memory allows, read in batches."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from metatx.collate import collate
+from metatx.errors import SampleError
+from metatx.examples import Examples
+
+if TYPE_CHECKING:
+    from metatx.head import Head
+    from metatx.tokenizer import Tokenizer
+
+__all__ = ["Encoded", "Features"]
+
+KEPT_BYTES = 4 << 30  # encoded samples beyond this are encoded again each time
+NAMED = 3  # bad samples that the message names; the rest is counted
+
+
+class Encoded(torch.utils.data.Dataset[Any]):
+    """Examples as batches of tensors: ``dataset.__getitems__(indices)`` gives ``(batch, targets)``.
+
+    Every sample is encoded at once, so that a bad one is known before any training.
+
+    Args:
+        examples: Raw samples and targets.
+        tokenizer: Encodes the samples.
+        head: Encodes the targets.
+        augment: Whether the tokenizer augments (training only).
+        skip_bad: Leave out samples that raise SampleError, not stop.
+
+    Raises:
+        ValueError: If samples are bad and ``skip_bad`` is off, or none is left; names the first, counts the rest.
+    """
+
+    def __init__(
+        self,
+        examples: Examples,
+        tokenizer: "Tokenizer",
+        head: "Head",
+        *,
+        augment: bool = False,
+        skip_bad: bool = False,
+    ) -> None:
+        self.examples, self.tokenizer, self.head = examples, tokenizer, head
+        self.augmented = augment and tokenizer.augments
+        self.kept: dict[int, tuple[dict[str, Tensor], Tensor]] = {}
+        self.room = KEPT_BYTES
+        self.seed = self.epoch = 0
+        self.bad: list[str] = []
+        self.indices: list[int] = []
+        for index in range(len(examples)):
+            try:
+                self._encode(index)
+            except SampleError as error:
+                self.bad.append(f"{examples.place(index)}: {error}")
+            else:
+                self.indices.append(index)
+        if self.bad and not (skip_bad and self.indices):
+            rest = f"; and {len(self.bad) - NAMED} more" if len(self.bad) > NAMED else ""
+            raise ValueError(
+                f"{len(self.bad)} of {len(examples)} samples cannot be used: {'; '.join(self.bad[:NAMED])}{rest}. "
+                "Mend them, or leave them out with --skip-bad-samples."
+            )
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def _encode(self, index: int) -> tuple[dict[str, Tensor], Tensor]:
+        if index in self.kept:
+            return self.kept[index]
+        sample = self.tokenizer.encode(self.examples.inputs[index])
+        target = torch.zeros(()) if self.examples.targets is None else self.head.encode(self.examples.targets[index])
+        self.room -= sum(tensor.nbytes for tensor in sample.values())
+        if self.room > 0:
+            self.kept[index] = (sample, target)
+        return sample, target
+
+    def encoded(self, position: int) -> dict[str, Tensor]:
+        """The encoded sample at ``position`` among the good ones, never augmented."""
+        return self._encode(self.indices[position])[0]
+
+    def __getitems__(self, positions: Sequence[int]) -> tuple[dict[str, Any], Any]:
+        pairs = [self._encode(self.indices[position]) for position in positions]
+        samples = [sample for sample, _ in pairs]
+        if self.augmented:
+            samples = [self._augment(sample, position) for sample, position in zip(samples, positions, strict=True)]
+        return collate(samples), collate([{"target": target} for _, target in pairs])["target"]
+
+    def _augment(self, sample: dict[str, Tensor], position: int) -> dict[str, Tensor]:
+        # The variation depends on (seed, epoch, sample) alone: not on workers, nor on where a run was resumed.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(hash((self.seed, self.epoch, position)) & 0x7FFFFFFF)
+            return self.tokenizer.augment(sample)
+
+
+class Features(torch.utils.data.Dataset[Any]):
+    """Features that a frozen path gave, with their targets; batches as ``Encoded`` gives them."""
+
+    def __init__(self, features: Tensor, targets: Tensor) -> None:
+        self.features, self.targets = features, targets
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def __getitems__(self, positions: Sequence[int]) -> tuple[Tensor, Tensor]:
+        index = torch.as_tensor(positions)
+        return self.features[index], self.targets[index]

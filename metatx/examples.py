@@ -1,0 +1,61 @@
+"""Examples: raw samples with their targets, however they were stored."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Examples"]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Raw samples of one split, and what is to be predicted of each.
+
+    Attributes:
+        inputs: Raw samples, as ``Tokenizer.encode`` takes them.
+        targets: As ``Head.encode`` takes them; None where only predictions are wanted.
+        source: Where they came from, for messages.
+    """
+
+    inputs: Sequence[Any]
+    targets: Sequence[Any] | None = None
+    source: str = "the data"
+
+    def __post_init__(self) -> None:
+        if not len(self.inputs):
+            raise ValueError(f"{self.source} holds no samples.")
+        if self.targets is not None and len(self.targets) != len(self.inputs):
+            raise ValueError(f"{self.source} has {len(self.inputs)} inputs and {len(self.targets)} targets.")
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def place(self, index: int) -> str:
+        """Where sample ``index`` is, as a person looks for it: its file, or its row counted from 1."""
+        sample = self.inputs[index]
+        return sample if isinstance(sample, str) else f"{self.source}, row {index + 1}"
+
+    def select(self, indices: Sequence[int]) -> "Examples":
+        """The examples at ``indices``, in that order."""
+        targets = None if self.targets is None else Picked(self.targets, indices)
+        return Examples(Picked(self.inputs, indices), targets, self.source)
+
+
+class Picked(Sequence[Any]):
+    """Some items of a sequence, read when they are asked for."""
+
+    def __init__(self, items: Sequence[Any], indices: Sequence[int]) -> None:
+        self.items, self.indices = items, np.asarray(indices, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, at: Any) -> Any:
+        if isinstance(at, slice):
+            return Picked(self.items, self.indices[at])
+        return self.items[int(self.indices[at])]
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self.items[int(i)] for i in self.indices)

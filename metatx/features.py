@@ -1,0 +1,78 @@
+"""Features of a frozen path, computed once and cached on disk."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from metatx.collate import to_device
+from metatx.encoding import Encoded, Features
+from metatx.files import written_whole
+
+if TYPE_CHECKING:
+    from metatx.settings import TrainingSettings
+    from metatx.task import Task
+
+__all__ = ["cache_folder", "cacheable", "frozen_features"]
+
+
+def cache_folder() -> Path:
+    """Where features are kept: the folder that METATX_CACHE names, or ``~/.cache/metatx``."""
+    return Path(os.environ.get("METATX_CACHE", "~/.cache/metatx")).expanduser()
+
+
+def cacheable(task: "Task") -> bool:
+    """Whether nothing below the head trains or varies, so that a sample's features never change."""
+    below = [*task.tokenizer.parameters(), *task.norm.parameters()]
+    return not task.tokenizer.augments and not any(parameter.requires_grad for parameter in below)
+
+
+@torch.no_grad()
+def frozen_features(task: "Task", data: Encoded, settings: "TrainingSettings", progress: Any) -> Features:
+    """What ``head.pool`` gives for every sample, from the cache where it is there.
+
+    The file's name is a hash of all that decides the features: backbone, tokenizer and its state (preprocessing),
+    pooling, precision, and the encoded samples themselves; so it is never stale.
+    """
+    path = cache_folder() / "features" / f"{_key(task, data, settings)}.safetensors"
+    targets = torch.stack([data.__getitems__([i])[1][0] for i in range(len(data))])
+    from safetensors.torch import load_file, save_file
+
+    if path.exists():
+        return Features(load_file(path)["features"], targets)
+    parts = []
+    batches = [range(i, min(i + settings.batch_size, len(data))) for i in range(0, len(data), settings.batch_size)]
+    for batch in progress(batches, "features"):
+        inputs = to_device(data.__getitems__(batch)[0], task.device)
+        with settings.autocast(task.device):
+            pooled = task.head.pool(task.features(inputs))
+        parts.append(pooled.float().cpu())
+    features = torch.cat(parts)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(path) as temporary:
+        save_file({"features": features}, temporary)
+    return Features(features, targets)
+
+
+def _key(task: "Task", data: Encoded, settings: "TrainingSettings") -> str:
+    deciding = task.head.options if task.head.pooled_by is None else task.head.pooled_by
+    head = {name: task.head.options.get(name) for name in deciding}
+    with settings.autocast(task.device) as autocast:
+        half = autocast._enabled
+    parts = [task.backbone.fingerprint, task.tokenizer.name, task.tokenizer.options, task.head.name, head, half]
+    digest = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode())
+    for tensor in _tensors(task, data):
+        digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _tensors(task: "Task", data: Encoded) -> Iterator[Tensor]:
+    yield from (tensor.cpu() for tensor in task.tokenizer.state_dict().values())
+    for position in range(len(data)):
+        yield from data.encoded(position).values()

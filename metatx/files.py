@@ -1,0 +1,55 @@
+"""Writing files and folders whole or not at all."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["folder_written_whole", "written_whole"]
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` that takes its place at the end; after an error nothing is left of it.
+
+    Raises:
+        OSError: If it cannot be written (the disk is full, say), with the place in the message.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        if _is_of_the_disk(error):
+            raise OSError(f"{path} could not be written, nothing was changed: {error}") from error
+        raise
+
+
+@contextmanager
+def folder_written_whole(folder: Path) -> Iterator[Path]:
+    """As ``written_whole``, for a folder; the old one stays until the new one is complete."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        if folder.exists():
+            old = temporary.with_name(f"{temporary.name}.old")
+            os.replace(folder, old)
+            os.replace(temporary, folder)
+            shutil.rmtree(old)
+        else:
+            os.replace(temporary, folder)
+    except BaseException as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if _is_of_the_disk(error):
+            raise OSError(f"{folder} could not be written, nothing was changed: {error}") from error
+        raise
+
+
+def _is_of_the_disk(error: BaseException) -> bool:
+    """Errors of the system, and those of writers that wrap them."""
+    return isinstance(error, OSError) or type(error).__name__ == "SafetensorError" or "No space" in str(error)

@@ -1,0 +1,164 @@
+"""Base class of all heads."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from metatx.data import candidates
+from metatx.examples import Examples
+from metatx.registry import record_options
+from metatx.sequence import TokenSequence
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from torchmetrics import Metric
+
+    from metatx.tokenizer import Tokenizer
+
+__all__ = ["Head"]
+
+
+class Head(nn.Module):
+    """All that is specific to an answer: pooling, output layer, loss, metrics, and what the user gets to see.
+
+    A subclass writes ``fit``, ``encode``, ``forward``, ``loss``, ``decode``, ``metrics`` and ``trivial``; the rest
+    has defaults. What ``fit`` learns is kept in buffers, or in ``self.options`` where it decides the shape of the
+    module (class names). Options of ``__init__`` are JSON values.
+
+    Attributes:
+        name: The name it is registered under.
+        primary: The metric that early stopping and comparisons look at; its direction is the torchmetrics
+            metric's own ``higher_is_better``.
+        pooled_by: Options that ``pool`` depends on, for the cache of what it gives; None: all of them.
+    """
+
+    name: ClassVar[str] = ""
+    primary: ClassVar[str] = ""
+    pooled_by: ClassVar[tuple[str, ...] | None] = None
+    options: dict[str, Any]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Record the options, so that a subclass need not."""
+        self = super().__new__(cls)
+        record_options(self, args, kwargs)
+        return self
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+
+    # From a table to examples
+
+    @classmethod
+    def accepts(cls, targets: Sequence[Any]) -> bool:
+        """Whether this head is the one a user means who names such a target and no head."""
+        return False
+
+    def inputs(self, table: "Dataset", target: str | None, tokenizer: "Tokenizer") -> list[str]:
+        """The input columns of a table for which the user named none.
+
+        Raises:
+            ValueError: If there is not one sensible reading; lists the candidates.
+        """
+        found = candidates(table, tokenizer.accepts, without={target})
+        if tokenizer.row:
+            return found
+        if len(found) != 1:
+            choices = ", ".join(found or table.column_names)
+            raise ValueError(f"Which column is the {tokenizer.name} input? Name it with --inputs; it may be {choices}.")
+        return found
+
+    def examples(
+        self, table: "Dataset", inputs: list[str], target: str | None, tokenizer: "Tokenizer", source: str
+    ) -> Examples:
+        """Inputs and targets of a table, one a row.
+
+        Raises:
+            ValueError: If there is no target column, or the table is empty.
+        """
+        if target is None:
+            raise ValueError(f"The {self.name} head needs a target column; columns: {', '.join(table.column_names)}.")
+        return Examples(self.queries(table, inputs, tokenizer), table[target][:], source)
+
+    def queries(self, table: "Dataset", inputs: list[str], tokenizer: "Tokenizer") -> Sequence[Any]:
+        """The raw samples of a table to predict: its rows."""
+        if tokenizer.row or len(inputs) > 1:
+            rows: list[Any] = table.select_columns(inputs).to_list()
+            return rows
+        column: Sequence[Any] = table[inputs[0]]
+        return column
+
+    def split(
+        self, table: "Dataset", target: str | None, tokenizer: "Tokenizer", fraction: float, seed: int
+    ) -> "tuple[Dataset, Dataset]":
+        """A table in two, the second with ``fraction`` of the rows: by chance, with the seed."""
+        held = table.train_test_split(test_size=fraction, seed=seed)
+        return held["train"], held["test"]
+
+    # The model
+
+    def fit(self, targets: Sequence[Any]) -> Self:
+        """Learn class names or scales from the targets of the training split; called once, before training.
+
+        Raises:
+            ValueError: If no task can be made of them (one class only, missing values).
+        """
+        return self
+
+    def encode(self, target: Any) -> Tensor:
+        """One raw target to a tensor. Raises SampleError if it cannot be used."""
+        raise NotImplementedError(f"{type(self).__name__} has no encode(target).")
+
+    def pool(self, sequence: TokenSequence) -> Any:
+        """The part of the head that has no parameters; its result is cached where all below it is frozen.
+
+        By default the sequence as it is. Otherwise a tensor (B, ...), which ``forward`` then takes.
+        """
+        return sequence
+
+    def forward(self, pooled: Any) -> Tensor:
+        """What ``pool`` gave, to an output (B, ...)."""
+        raise NotImplementedError(f"{type(self).__name__} has no forward(pooled).")
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """Mean loss of a batch, a scalar."""
+        raise NotImplementedError(f"{type(self).__name__} has no loss(output, target).")
+
+    # Answers
+
+    def decode(self, output: Tensor) -> np.ndarray:
+        """Outputs (B, ...) as the user wants them, one item a sample: labels, numbers in their unit."""
+        raise NotImplementedError(f"{type(self).__name__} has no decode(output).")
+
+    def probabilities(self, output: Tensor) -> Tensor:
+        """Probabilities (B, K) of an output. Raises TypeError where the answer has none."""
+        raise TypeError(f"The {self.name} head gives no probabilities; use predict.")
+
+    def records(self, output: Tensor) -> list[dict[str, Any]]:
+        """One JSON-able row a sample, as the command line writes it; by default ``{"prediction": ...}``."""
+        return [{"prediction": value} for value in self.decode(output).tolist()]
+
+    # Measures
+
+    def metrics(self) -> "dict[str, Metric]":
+        """Fresh torchmetrics metrics by name; ``primary`` is one of the names."""
+        raise NotImplementedError(f"{type(self).__name__} has no metrics().")
+
+    def scored(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Predictions and targets as the metrics take them."""
+        return output, target
+
+    def trivial(self) -> tuple[str, Any]:
+        """Name and estimator (``fit(X, y)``, ``predict(X)``) of the trivial baseline."""
+        raise NotImplementedError(f"{type(self).__name__} has no trivial().")
+
+    def classical(self, kind: str) -> tuple[str, Any] | None:
+        """Name and scikit-learn estimator of the classical baseline: ``kind`` is "linear" or "boosting"."""
+        return None
+
+    def estimate(self, estimator: Any, features: Any) -> Tensor:
+        """A fitted estimator's answers, in the form of ``forward``'s output."""
+        return torch.as_tensor(np.asarray(estimator.predict(features)), dtype=torch.float32)

@@ -1,0 +1,74 @@
+"""A run's history: ``history.csv``, ``curves.png``, and TensorBoard where asked for."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from metatx.files import written_whole
+
+__all__ = ["History", "draw_curves"]
+
+
+class History:
+    """Rows of numbers, one an epoch, written to ``folder`` after each; None writes nothing."""
+
+    def __init__(self, folder: Path | None, tensorboard: bool) -> None:
+        self.folder = folder
+        self.rows: list[dict[str, float]] = []
+        self.events: Any = None
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            if tensorboard:
+                self.events = _events(folder)
+
+    def write(self) -> None:
+        """Bring the files up to date with the rows."""
+        if self.folder is None:
+            return
+        with written_whole(self.folder / "history.csv") as temporary, temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(self.rows[-1]))
+            writer.writeheader()
+            writer.writerows(self.rows)
+        if self.events:
+            row = self.rows[-1]
+            for name, value in row.items():
+                self.events.add_scalar(name, value, row["epoch"])
+            self.events.flush()
+
+
+def _events(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise ImportError("TensorBoard events need tensorboard: pip install tensorboard") from None
+    return SummaryWriter(str(folder / "tensorboard"))
+
+
+def draw_curves(rows: list[dict[str, float]], primary: str, path: Path) -> None:
+    """Losses, and the primary validation metric, over the epochs, as a PNG.
+
+    Raises:
+        ImportError: If matplotlib is missing.
+    """
+    try:
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
+    except ImportError:
+        raise ImportError("curves.png needs matplotlib: pip install 'metatx[viz]'") from None
+    epochs = [row["epoch"] for row in rows]
+    metric = f"validation_{primary}"
+    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    axes = figure.subplots(1, 2 if metric in rows[0] else 1, squeeze=False)[0]
+    for name, label in {"train_loss": "training", "validation_loss": "validation"}.items():
+        if name in rows[0]:
+            axes[0].plot(epochs, [row[name] for row in rows], ".-", label=label)
+    axes[0].set(xlabel="epoch", ylabel="loss")
+    axes[0].legend()
+    if metric in rows[0]:
+        axes[1].plot(epochs, [row[metric] for row in rows], ".-", color="C1")
+        axes[1].set(xlabel="epoch", ylabel=f"validation {primary}")
+    for axis in axes:
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.grid(alpha=0.3)
+    with written_whole(path) as temporary:
+        figure.savefig(temporary, dpi=120, format="png")

@@ -1,0 +1,78 @@
+"""What a user left unsaid: which head a target means, and whether the inputs can be right."""
+
+import inspect
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from metatx.registry import create, lookup, names
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from metatx.head import Head
+    from metatx.tokenizer import Tokenizer
+
+__all__ = ["build_head", "check_inputs", "takes_stem"]
+
+
+def takes_stem(tokenizer: "type[Tokenizer]") -> bool:
+    """Whether a tokenizer starts from the backbone's stem."""
+    return "stem" in inspect.signature(tokenizer.__init__).parameters
+
+
+def build_head(
+    name: str | None,
+    tokenizer: "type[Tokenizer]",
+    targets: Sequence[Any] | None,
+    dim: int,
+    options: dict[str, Any],
+    columns: Sequence[str] = (),
+) -> "Head":
+    """The head called ``name``, or else the one that accepts such targets.
+
+    Raises:
+        ValueError: If no head, or more than one, does; or there is no target and none is needed by none.
+    """
+    if name is None:
+        if targets is None:
+            name = tokenizer.default_head
+            if name is None:
+                raise ValueError(f"What is to be predicted? Name it with --target: {', '.join(columns)}.")
+        else:
+            fitting = [head for head in names("heads") if lookup("heads", head).accepts(targets)]
+            if len(fitting) != 1:
+                choices = ", ".join(fitting or names("heads"))
+                raise ValueError(f"The target {targets[0]!r}, ... does not say which head; name it with --head: {choices}.")
+            name = fitting[0]
+    head: Head = create("heads", name, dim, **options)
+    return head
+
+
+def check_inputs(table: "Dataset", inputs: list[str], target: str | None, *, named: bool) -> None:
+    """Refuse inputs that are not there, that are the target, or (if the user did not name them) repeat it.
+
+    Raises:
+        ValueError: Naming the column and the option that mends it.
+    """
+    missing = [name for name in inputs if name not in table.column_names]
+    if missing or not inputs:
+        raise ValueError(f"No input column {', '.join(missing)}; columns: {', '.join(table.column_names)}.")
+    if target in inputs:
+        raise ValueError(f"{target} is the target and cannot be an input.")
+    if named or target is None:
+        return
+    import pandas as pd
+
+    codes = pd.factorize(pd.Series(table[target][:]))[0]
+    classes = len(set(codes))
+    for name in inputs:
+        value = table[0][name]
+        if isinstance(value, list | dict) or not 1 < classes <= len(table) // 2:
+            continue
+        other = pd.factorize(pd.Series(table[name][:]))[0]
+        if len(set(other)) == classes == len(set(zip(codes, other, strict=True))):
+            rest = ",".join(column for column in inputs if column != name)
+            raise ValueError(
+                f"Column {name} says the same as the target {target}, row by row. If it is another form of the label, "
+                f"leave it out: --inputs {rest or '...'}; if not, name all inputs with --inputs."
+            )

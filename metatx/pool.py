@@ -1,0 +1,71 @@
+"""TaskPool: one backbone in memory, many tasks on it, one pass for a batch that mixes them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from metatx.backbone import Backbone
+from metatx.collate import collate, to_device
+from metatx.registry import unknown
+from metatx.sequence import concatenate, divide
+from metatx.task import Task
+
+__all__ = ["TaskPool"]
+
+
+class TaskPool:
+    """Tasks that share one backbone.
+
+    Args:
+        backbone: What ``load_backbone`` gave; a task of another one is refused.
+    """
+
+    def __init__(self, backbone: Backbone) -> None:
+        self.backbone = backbone
+        self.tasks: dict[str, Task] = {}
+
+    def add(self, name: str, task: Task | str | Path) -> None:
+        """Take in a task, or the folder of one.
+
+        Raises:
+            ValueError: If the name is taken.
+            TaskError: If the folder is damaged, or the task was trained on another backbone.
+        """
+        if name in self.tasks:
+            raise ValueError(f"The pool has a task {name!r} already.")
+        if isinstance(task, Task):
+            if task.backbone is not self.backbone:
+                raise ValueError(f"Task {name!r} stands on another backbone object; load it with backbone=pool.backbone.")
+            self.tasks[name] = task.eval()
+        else:
+            self.tasks[name] = Task.from_pretrained(task, backbone=self.backbone)
+
+    @torch.no_grad()
+    def predict(self, requests: Sequence[tuple[str, Any]]) -> list[Any]:
+        """Answer ``(task name, raw sample)`` pairs in one pass through the backbone; answers in their order.
+
+        Raises:
+            ValueError: If a task is unknown, or there is no request.
+            SampleError: If a sample cannot be used; names which.
+        """
+        if not requests:
+            raise ValueError("There is nothing to predict.")
+        asked: dict[str, list[int]] = {}
+        for position, (name, _) in enumerate(requests):
+            if name not in self.tasks:
+                raise ValueError(unknown("task", name, list(self.tasks)))
+            asked.setdefault(name, []).append(position)
+        sequences = []
+        for name, positions in asked.items():
+            task = self.tasks[name]
+            encoded = [task.encode_one(task.queries([requests[p][1]])[0], p) for p in positions]
+            sequences.append(task.tokens(to_device(collate(encoded), task.device)))
+        outputs = divide(self.backbone(concatenate(sequences)), sequences)
+        answers: list[Any] = [None] * len(requests)
+        for (name, positions), sequence in zip(asked.items(), outputs, strict=True):
+            head = self.tasks[name].head
+            for position, answer in zip(positions, head.decode(head(head.pool(sequence)).float()), strict=True):
+                answers[position] = answer
+        return answers

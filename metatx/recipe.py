@@ -1,0 +1,36 @@
+"""What the recipes share: where a data set lies, and one run a seed with the mean over them."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import mean, stdev
+
+from metatx.report import Report
+
+__all__ = ["dataset", "over_seeds"]
+
+
+def dataset(given: str | None, place: str, source: str) -> Path:
+    """The folder of a data set: the one given, or ``place`` below the folder that METATX_DATA names (or ``data``).
+
+    Raises:
+        FileNotFoundError: If it is not there; says where it can be had.
+    """
+    path = Path(given) if given is not None else Path(os.environ.get("METATX_DATA", "data")) / place
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist. Get the data from {source}, and name its folder with --data.")
+    return path
+
+
+def over_seeds(seeds: Sequence[int], one: Callable[[int], Report]) -> list[Report]:
+    """Run once a seed and print each report; at the end the mean and the standard deviation over the seeds."""
+    reports = []
+    for seed in seeds:
+        reports.append(one(seed))
+        print(reports[-1], end="\n\n", flush=True)
+    if len(reports) > 1:
+        names = [name for name in reports[0].test if name != "loss"]
+        values = {name: [report.test[name] for report in reports] for name in names}
+        line = ", ".join(f"{name} {mean(found):.4f} ± {stdev(found):.4f}" for name, found in values.items())
+        print(f"{reports[0].data}, {len(seeds)} seeds, {reports[0].task.backbone.spec}: {line}", flush=True)
+    return reports

@@ -1,0 +1,107 @@
+"""Tokenizers and heads by name: what ships, what users register, what other packages bring."""
+
+import difflib
+import inspect
+from collections.abc import Callable
+from importlib import import_module
+from importlib.metadata import entry_points
+from pkgutil import iter_modules
+from typing import Any, Literal, TypeVar
+
+__all__ = ["create", "lookup", "names", "register_head", "register_tokenizer", "unknown"]
+
+Kind = Literal["tokenizers", "heads"]
+Class = TypeVar("Class", bound=type)
+
+_REGISTERED: dict[tuple[str, str], Any] = {}
+
+
+def register_tokenizer(name: str) -> Callable[[Class], Class]:
+    """Class decorator: make a ``Tokenizer`` known as modality ``name``.
+
+    Raises:
+        ValueError: If the name is taken by another class, so that nobody's tokenizer is replaced by accident.
+    """
+    return _register("tokenizers", name)
+
+
+def register_head(name: str) -> Callable[[Class], Class]:
+    """Class decorator: make a ``Head`` known as ``name``. Raises as ``register_tokenizer``."""
+    return _register("heads", name)
+
+
+def _register(kind: Kind, name: str) -> Callable[[Class], Class]:
+    def decorate(cls: Class) -> Class:
+        known = _REGISTERED.get((kind, name))
+        # A file that is run again (a notebook cell, --plugin) defines its own class anew: that may replace itself.
+        again = known is not None and (known.__module__, known.__qualname__) == (cls.__module__, cls.__qualname__)
+        if not again and name in names(kind):
+            raise ValueError(f"{kind[:-1]} {name!r} exists already; register yours under another name.")
+        cls.name = name  # type: ignore[attr-defined]
+        _REGISTERED[kind, name] = cls
+        return cls
+
+    return decorate
+
+
+def _shipped(kind: Kind) -> list[str]:
+    return [module.name for module in iter_modules(import_module(f"metatx.{kind}").__path__)]
+
+
+def names(kind: Kind) -> list[str]:
+    """Sorted names of all tokenizers (modalities) or heads, without importing any of them."""
+    plugins = [point.name for point in entry_points(group=f"metatx.{kind}")]
+    return sorted({*_shipped(kind), *plugins, *(name for k, name in _REGISTERED if k == kind)})
+
+
+def lookup(kind: Kind, name: str) -> Any:
+    """The class called ``name``; imports only the file or the package that defines it.
+
+    Raises:
+        ValueError: If there is none of that name; the message lists the choices and the nearest of them.
+    """
+    if (kind, name) in _REGISTERED:
+        return _REGISTERED[kind, name]
+    if name in _shipped(kind):
+        module = import_module(f"metatx.{kind}.{name}")
+        (exported,) = module.__all__
+        cls = getattr(module, exported)
+    else:
+        points = [point for point in entry_points(group=f"metatx.{kind}") if point.name == name]
+        if not points:
+            raise ValueError(unknown(kind[:-1], name, names(kind)))
+        cls = points[0].load()
+    cls.name = name
+    _REGISTERED[kind, name] = cls
+    return cls
+
+
+def create(kind: Kind, name: str, dim: int, **options: Any) -> Any:
+    """Build the tokenizer or head called ``name`` for a backbone of width ``dim``.
+
+    >>> create("heads", "classification", 192, classes=["cat", "dog"]).dim
+    192
+
+    Raises:
+        ValueError: If the name, or one of the options, is unknown.
+    """
+    cls = lookup(kind, name)
+    accepted = [p for p in inspect.signature(cls.__init__).parameters if p not in ("self", "dim")]
+    for option in options:
+        if option not in accepted:
+            raise ValueError(unknown(f"option of the {name} {kind[:-1]}", option, accepted))
+    return cls(dim, **options)
+
+
+def unknown(what: str, name: str, choices: list[str]) -> str:
+    """The sentence for a name that is not there: the nearest match first, then every choice."""
+    near = difflib.get_close_matches(name, choices, n=1)
+    hint = f"Did you mean {near[0]!r}? " if near else ""
+    return f"Unknown {what} {name!r}. {hint}Choices: {', '.join(choices) or 'none'}."
+
+
+def record_options(component: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Keep what a component was built with, so that the core can save and rebuild it (called from ``__new__``)."""
+    bound = inspect.signature(type(component).__init__).bind_partial(component, *args, **kwargs)
+    options = {k: v for k, v in list(bound.arguments.items())[1:] if k not in ("dim", "stem")}
+    object.__setattr__(component, "options", options)

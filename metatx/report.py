@@ -1,0 +1,114 @@
+"""What a run found: ``metrics.json``, and the table a person reads."""
+
+import json
+import resource
+import sys
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from metatx import __version__
+from metatx.files import written_whole
+
+if TYPE_CHECKING:
+    from metatx.task import Task
+
+__all__ = ["Report", "peak_memory_mb", "versions"]
+
+PACKAGES = ("torch", "timm", "accelerate", "scikit-learn", "datasets", "numpy")
+
+
+@dataclass
+class Report:
+    """The numbers of one run, each with its data, split, seed and backbone.
+
+    Attributes:
+        task: The trained task.
+        data: Name of the data.
+        test_split: What the test numbers were measured on.
+        validation: Metric to value.
+        test: Metric to value.
+        baselines: Role ("trivial", "classical") to name to metrics, on the test split.
+        published: Results of others, by name, on the primary metric, for the table.
+        seconds: Of training and evaluation, baselines left out.
+    """
+
+    task: "Task"
+    data: str
+    test_split: str
+    seed: int
+    validation: dict[str, float]
+    test: dict[str, float]
+    seconds: float
+    baselines: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    published: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """The table: this run, the baselines, what others published."""
+        rows = {"metatx": self.test, **self._baseline_rows(), **self.published}
+        columns = [name for name in self.test if name != "loss"]
+        width = max(len(name) for name in rows)
+        lines = [f"{self.data}, {self.test_split}, seed {self.seed}, backbone {self.task.backbone.spec}", ""]
+        lines.append(" " * width + "".join(f"{name:>{max(10, len(name) + 2)}}" for name in columns))
+        for model, metrics in rows.items():
+            cells = [(f"{metrics[name]:.4f}" if name in metrics else "") for name in columns]
+            cells = [f"{cell:>{max(10, len(name) + 2)}}" for cell, name in zip(cells, columns, strict=True)]
+            lines.append(f"{model:<{width}}" + "".join(cells))
+        trained, frozen = self._parameters()
+        lines += ["", f"{trained:,} parameters trained on {frozen:,} frozen ones in {self.seconds:.0f} s"]
+        return "\n".join(lines)
+
+    def _baseline_rows(self) -> dict[str, dict[str, float]]:
+        return {f"{name} ({role})": m for role in ("classical", "trivial") for name, m in self.baselines.get(role, {}).items()}
+
+    def _parameters(self) -> tuple[int, int]:
+        backbone = list(self.task.backbone.parameters())
+        trained = sum(p.numel() for p in [*self.task.parameters(), *backbone] if p.requires_grad)
+        return trained, sum(p.numel() for p in backbone)
+
+    def rows(self) -> dict[str, dict[str, float]]:
+        """The table's rows as measured here, for model cards."""
+        return {"metatx": {k: v for k, v in self.test.items() if k != "loss"}, **self._baseline_rows()}
+
+    def write(self, path: Path) -> None:
+        """Write ``metrics.json``."""
+        trained, frozen = self._parameters()
+        values: dict[str, Any] = {
+            "primary_metric": self.task.head.primary,
+            "data": self.data,
+            "test_split": self.test_split,
+            "validation": self.validation,
+            "test": self.test,
+            "majority_or_naive": _one(self.baselines.get("trivial")),
+            "baseline": _one(self.baselines.get("classical")),
+            "trainable_parameters": trained,
+            "backbone_parameters": frozen,
+            "backbone": self.task.backbone.spec,
+            "backbone_fingerprint": self.task.backbone.fingerprint,
+            "seconds": round(self.seconds, 2),
+            "peak_memory_mb": peak_memory_mb(),
+            "seed": self.seed,
+            "versions": versions(),
+        }
+        with written_whole(path) as temporary:
+            temporary.write_text(json.dumps(values, indent=2) + "\n")
+
+
+def _one(results: dict[str, dict[str, float]] | None) -> dict[str, Any] | None:
+    return {"name": next(iter(results)), **next(iter(results.values()))} if results else None
+
+
+def peak_memory_mb() -> int:
+    """The most memory this process held at once: on the GPU where one was used, else resident."""
+    import torch
+
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return round(torch.cuda.max_memory_allocated() / 2**20)
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(kilobytes / (2**20 if sys.platform == "darwin" else 2**10))
+
+
+def versions() -> dict[str, str]:
+    """Python and the packages that decide a run's numbers."""
+    return {"metatx": __version__, "python": sys.version.split()[0], **{name: version(name) for name in PACKAGES}}

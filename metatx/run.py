@@ -1,0 +1,169 @@
+"""One run, from data to a saved task with its numbers: what ``metatx train`` and every recipe do."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from metatx.baselines import baselines
+from metatx.data import ALL, as_dataset, as_table, read_splits
+from metatx.examples import Examples
+from metatx.files import written_whole
+from metatx.history import draw_curves
+from metatx.registry import lookup
+from metatx.report import Report
+from metatx.settings import TrainingSettings
+from metatx.task import Task
+
+if TYPE_CHECKING:
+    from metatx.backbone import Backbone
+
+__all__ = ["run"]
+
+HELD_FOR_TEST = 0.2  # of a table without any split
+HELD_FOR_VALIDATION = 0.1  # of a training split without a validation split
+
+
+def run(
+    data: Any,
+    modality: str,
+    *,
+    backbone: "Backbone",
+    settings: TrainingSettings | None = None,
+    name: str = "",
+    target: str | None = None,
+    inputs: Sequence[str] | None = None,
+    split_column: str | None = None,
+    validation: Any = None,
+    test: Any = None,
+    head: str | None = None,
+    tokenizer_options: dict[str, Any] | None = None,
+    head_options: dict[str, Any] | None = None,
+    published: dict[str, dict[str, float]] | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    baseline: bool = True,
+    skip_bad_samples: bool = False,
+    config: dict[str, Any] | None = None,
+) -> Report:
+    """Fit, evaluate, set beside the baselines, save.
+
+    Args:
+        data: As ``metatx.data.read_splits``; or a dict of split to such.
+        modality: Name of the tokenizer.
+        backbone: What ``load_backbone`` gave.
+        settings: Of the training.
+        name: Of the data, in the report; its path where there is none.
+        target, inputs, head, tokenizer_options, head_options: As ``Task.from_data``.
+        split_column: Column that says train, validation or test.
+        validation, test: Data of these splits, where ``data`` has none.
+        published: Results of others for the table: name to metrics.
+        out: Folder for ``task/``, ``metrics.json``, ``history.csv``, ``curves.png``; None writes nothing.
+        resume: Go on from the checkpoint in ``out``.
+        baseline: Whether to fit the two baselines.
+        skip_bad_samples: Leave out samples that cannot be used, not stop.
+        config: What was asked for, in the caller's words; written as ``config.yaml``.
+
+    Raises:
+        ValueError: If ``out`` holds a run already and ``resume`` is off, or as ``Task.from_data`` and ``Task.fit``.
+    """
+    settings = settings or TrainingSettings()
+    folder = None if out is None else Path(out)
+    if folder is not None and folder.exists() and any(folder.iterdir()) and not resume:
+        raise ValueError(f"{folder} holds a run already; give another --out, or --resume to go on with it.")
+    splits = _splits(data, lookup("tokenizers", modality).suffixes, split_column, validation, test)
+    task = Task.build(
+        backbone,
+        modality,
+        splits.get("train", splits.get(ALL)),
+        target=target,
+        inputs=inputs,
+        head=head,
+        tokenizer_options=tokenizer_options,
+        head_options=head_options,
+        seed=settings.seed,
+    )
+    where = "test split" if "test" in splits else f"test: {HELD_FOR_TEST:.0%} held out"
+    examples = {split: task.examples(part, split) for split, part in _complete(splits, task, settings.seed).items()}
+    started = time.perf_counter()
+    task.learn(examples["train"], settings.seed)
+    if folder is not None:
+        _write_config(folder, config)
+    task.fit(
+        examples["train"],
+        examples["validation"],
+        out=folder,
+        resume=resume,
+        skip_bad_samples=skip_bad_samples,
+        **vars(settings),
+    )
+    measured = {split: task.evaluate(examples[split], skip_bad_samples=skip_bad_samples) for split in ("validation", "test")}
+    report = Report(
+        task,
+        name or str(data),
+        where,
+        settings.seed,
+        measured["validation"],
+        measured["test"],
+        time.perf_counter() - started,
+        published=published or {},
+    )
+    if baseline:
+        report.baselines = baselines(task.tokenizer, task.head, examples["train"], examples["test"])
+    if folder is not None:
+        task.metrics = report.rows()
+        task.save_pretrained(folder / "task")
+        draw_curves(task.history, task.head.primary, folder / "curves.png")
+        report.write(folder / "metrics.json")
+    return report
+
+
+def _splits(
+    data: Any, suffixes: tuple[str, ...], split_column: str | None, validation: Any, test: Any
+) -> dict[str, Any]:
+    """Tables (or pairs of samples and targets) by split, from wherever they were given."""
+    splits = dict(data) if isinstance(data, dict) else dict(read_splits(data, suffixes, split_column))
+    for split, extra in {"validation": validation, "test": test}.items():
+        if extra is not None:
+            splits[split] = as_table(extra, suffixes, split)
+    if ALL in splits and ("validation" in splits or "test" in splits):
+        splits["train"] = splits.pop(ALL)
+    if "train" not in splits and ALL not in splits:
+        raise ValueError(f"{data} has no train split; it has {', '.join(splits)}.")
+    return splits
+
+
+def _complete(splits: dict[str, Any], task: Task, seed: int) -> dict[str, Any]:
+    """All three splits: what is missing is held out of the training split."""
+    splits = dict(splits)
+    if ALL in splits:
+        splits["train"] = splits.pop(ALL)
+    for split, share in {"test": HELD_FOR_TEST, "validation": HELD_FOR_VALIDATION}.items():
+        if split in splits:
+            continue
+        if isinstance(splits["train"], tuple):
+            splits["train"], splits[split] = _hold_out(Examples(*splits["train"]), share, seed)
+        elif isinstance(splits["train"], Examples):
+            splits["train"], splits[split] = _hold_out(splits["train"], share, seed)
+        else:
+            table = as_dataset(splits["train"])
+            splits["train"], splits[split] = task.head.split(table, task.target, task.tokenizer, share, seed)
+    return splits
+
+
+def _hold_out(examples: Examples, share: float, seed: int) -> tuple[Examples, Examples]:
+    order = np.random.default_rng(seed).permutation(len(examples))
+    held = max(1, round(share * len(examples)))
+    return examples.select(order[held:]), examples.select(order[:held])
+
+
+def _write_config(folder: Path, config: dict[str, Any] | None) -> None:
+    """Everything needed to run it again, for ``--config``."""
+    import yaml
+
+    folder.mkdir(parents=True, exist_ok=True)
+    if config is not None:
+        with written_whole(folder / "config.yaml") as temporary:
+            temporary.write_text(yaml.safe_dump(config, sort_keys=False))

@@ -1,0 +1,68 @@
+"""Everything a training run can change."""
+
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+import torch
+
+from metatx.registry import unknown
+
+__all__ = ["TrainingSettings"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """How a task is trained.
+
+    Args:
+        epochs: Passes over the training split.
+        batch_size: Samples of one step, over all processes.
+        lr: Peak learning rate of AdamW (Loshchilov & Hutter 2019), after a linear warm-up and before a cosine to zero.
+        weight_decay: Of matrices; biases, norms and other vectors have none.
+        warmup: Share of all steps in which the learning rate rises.
+        clip: Largest norm of the gradient.
+        patience: Epochs without a better primary validation metric until training stops; 0 never stops early.
+        precision: ``"auto"`` is bf16 autocast where the hardware computes in it (CUDA, AMX) and fp32 elsewhere.
+        seed: Of initial weights, splits, order, dropout and augmentation.
+        workers: Processes that encode and augment; 0 does it in the main one.
+        checkpoint_seconds: A checkpoint is written when the last is so old, and at the end.
+        cache: Whether features of a wholly frozen path are computed once and kept on disk.
+        tensorboard: Whether to write TensorBoard events beside ``history.csv``.
+    """
+
+    epochs: int = 20
+    batch_size: int = 64
+    lr: float = 1e-3
+    weight_decay: float = 0.01
+    warmup: float = 0.05
+    clip: float = 1.0
+    patience: int = 0
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    seed: int = 0
+    workers: int = 0
+    checkpoint_seconds: float = 30.0
+    cache: bool = True
+    tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        if self.precision not in ("auto", "fp32", "bf16"):
+            raise ValueError(f"precision is {self.precision!r}; choose auto, fp32 or bf16.")
+
+    @classmethod
+    def of(cls, **values: Any) -> "TrainingSettings":
+        """Settings by name. Raises ValueError, with the near match, for a name that is none of them."""
+        names = [field.name for field in fields(cls)]
+        for name in values:
+            if name not in names:
+                raise ValueError(unknown("training setting", name, names))
+        return cls(**values)
+
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """The context in which the model runs on ``device``."""
+        hardware = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        hardware = hardware or (device.type == "cpu" and torch.cpu._is_amx_tile_supported())
+        wanted = self.precision == "bf16" or (self.precision == "auto" and hardware)
+        return torch.autocast(device.type, torch.bfloat16, enabled=wanted)

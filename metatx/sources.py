@@ -1,0 +1,255 @@
+"""The kinds of backbone that can be asked for by name: what each looks like, and where its weights are."""
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from timm.layers import LayerNorm, Mlp, PatchEmbed, QuickGELU
+from timm.layers.attention import Attention
+from timm.models import VisionTransformer
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+
+from metatx.backbone import BackboneConfig
+from metatx.layouts import Tensors, from_blocks, from_open_clip, from_timm
+from metatx.registry import unknown
+from metatx.stem import StemConfig
+from metatx.tensors import read_tensors
+
+__all__ = ["SOURCES", "Source"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """One named backbone.
+
+    Attributes:
+        config: Its shape.
+        convert: Tensors in the source's layout to ours.
+        download: Fetch the published weights, in the source's layout. Raises ValueError where there are none.
+        mismatch: Why the published weights do not belong to this shape; empty if they do.
+    """
+
+    config: BackboneConfig
+    convert: Callable[[Tensors, BackboneConfig], dict[str, Tensor]]
+    download: Callable[[], Mapping[str, Tensor]]
+    mismatch: str = ""
+
+
+# timm
+
+
+def timm(name: str) -> Source:
+    """``timm:NAME``: a plain Vision Transformer by its timm name, with or without tag.
+
+    Raises:
+        ValueError: If timm has no such model, or it is of another architecture.
+    """
+    import timm as library
+
+    architecture, _, tag = name.partition(".")
+    if not library.is_model(architecture):
+        near = difflib.get_close_matches(architecture, library.list_models(), n=3)
+        hint = f"Did you mean {' or '.join(near)}?" if near else "timm.list_models('vit_*') lists them."
+        raise ValueError(f"timm has no model {architecture!r}. {hint}")
+    tags = [weights.partition(".")[2] for weights in library.list_pretrained(f"{architecture}.*")]
+    if tag and tag not in tags:
+        raise ValueError(unknown(f"weights of timm's {architecture}", tag, tags))
+    with torch.device("meta"):
+        model = library.create_model(name, pretrained=False)
+    config = _timm_config(name, model)
+
+    def download() -> Mapping[str, Tensor]:
+        if not tags:
+            raise ValueError(f"timm publishes no weights for {architecture}; give a checkpoint, or pretrained=False.")
+        weights: Mapping[str, Tensor] = library.create_model(name, pretrained=True).state_dict()
+        return weights
+
+    quick = name.replace("_clip_", "_clip_quickgelu_")
+    quick_only = tag and config.activation == "gelu" and library.is_model_pretrained(quick) and quick != name
+    mismatch = f"The weights {tag} were trained with QuickGELU, {architecture} has GELU; use timm:{quick}."
+    return Source(config, from_timm, download, mismatch if quick_only else "")
+
+
+def _timm_config(name: str, model: nn.Module) -> BackboneConfig:
+    """The shape of a timm model. Raises ValueError for all that is no plain Vision Transformer."""
+    strange = _strangeness(model)
+    if strange:
+        raise ValueError(
+            f"{name} {strange}; a backbone is a plain timm VisionTransformer with a class token, "
+            "such as vit_base_patch16_clip_224."
+        )
+    assert isinstance(model, VisionTransformer)
+    block = model.blocks[0]
+    preprocessing = model.pretrained_cfg
+    side, patch = model.patch_embed.img_size[0], model.patch_embed.patch_size[0]
+    return BackboneConfig(
+        dim=model.embed_dim,
+        depth=len(model.blocks),
+        num_heads=block.attn.num_heads,
+        mlp_dim=block.mlp.fc1.out_features,
+        activation="quick_gelu" if isinstance(block.mlp.act, QuickGELU) else "gelu",
+        prefix=model.num_prefix_tokens,
+        norm_pre=isinstance(model.norm_pre, LayerNorm),
+        norm=isinstance(model.norm, LayerNorm),
+        norm_eps=block.norm1.eps,
+        qkv_bias=block.attn.qkv.bias is not None,
+        qk_norm=isinstance(block.attn.q_norm, LayerNorm),
+        layer_scale=not isinstance(block.ls1, nn.Identity),
+        stem=StemConfig(
+            patch_size=patch,
+            image_size=side,
+            bias=model.patch_embed.proj.bias is not None,
+            mean=tuple(preprocessing["mean"]),
+            std=tuple(preprocessing["std"]),
+            interpolation=preprocessing["interpolation"],
+            crop_pct=preprocessing["crop_pct"],
+            crop_mode=preprocessing["crop_mode"],
+        ),
+    )
+
+
+def _strangeness(model: nn.Module) -> str:
+    """What sets a timm model apart from a plain Vision Transformer; empty if nothing does."""
+    if type(model) is not VisionTransformer:
+        return f"is a {type(model).__name__}"
+    if type(model.blocks[0]) is not Block:
+        return f"has blocks of type {type(model.blocks[0]).__name__}"
+    if type(model.patch_embed) is not PatchEmbed or not isinstance(model.patch_embed.norm, nn.Identity):
+        return "does not simply cut images into patches"
+    if model.attn_pool is not None:
+        return "pools by attention"
+    if not model.has_class_token:
+        return "has no class token"
+    if model.pos_embed is None:
+        return "has no position embedding"
+    if model.patch_embed.img_size[0] != model.patch_embed.img_size[1]:
+        return "reads images that are not square"
+    block = model.blocks[0]
+    plain = type(block.attn) is Attention and block.attn.gate is None and isinstance(block.attn.norm, nn.Identity)
+    if not plain or block.attn.proj.bias is None:
+        return "has attention of another kind"
+    if type(block.mlp) is not Mlp or not isinstance(block.mlp.norm, nn.Identity):
+        return f"has an MLP of another kind ({type(block.mlp).__name__})"
+    if type(block.mlp.act) not in (nn.GELU, QuickGELU):
+        return f"has the activation {type(block.mlp.act).__name__}"
+    if type(block.norm1) is not LayerNorm:
+        return f"has norms of type {type(block.norm1).__name__}"
+    return ""
+
+
+# open_clip
+
+
+def open_clip(name: str) -> Source:
+    """``open_clip:MODEL/TAG``: the visual tower of an open_clip model; the tag may be left out for a checkpoint.
+
+    Raises:
+        ValueError: If open_clip has no such model or tag, or the tower is of another architecture.
+    """
+    try:
+        import open_clip as library
+    except ImportError:
+        raise ImportError("open_clip backbones need open_clip_torch: pip install 'metatx[clip]'") from None
+
+    model, _, tag = name.partition("/")
+    settings = library.get_model_config(model)
+    if settings is None or model not in library.list_models():
+        near = difflib.get_close_matches(model, library.list_models(), n=3)
+        hint = f"Did you mean {' or '.join(near)}?" if near else "open_clip.list_models() lists them."
+        raise ValueError(f"open_clip has no model {model!r}. {hint}")
+    tags = library.list_pretrained_tags_by_model(model)
+    if tag and not library.pretrained.is_pretrained_cfg(model, tag):
+        raise ValueError(unknown(f"weights of open_clip's {model}", tag, tags))
+    published = library.get_pretrained_cfg(model, tag) if tag else {}
+    config = _open_clip_config(model, settings, published)
+
+    def download() -> Mapping[str, Tensor]:
+        if not tag:
+            raise ValueError(f"Say which weights: open_clip:{model}/TAG, TAG one of {', '.join(tags)}.")
+        return read_tensors(library.download_pretrained(published))
+
+    trained: Activation = "quick_gelu" if published.get("quick_gelu", False) else "gelu"
+    mismatch = ""
+    if tag and trained != config.activation:
+        other = model.removesuffix("-quickgelu") + ("-quickgelu" if trained == "quick_gelu" else "")
+        mismatch = f"The weights {tag} were trained with {trained}, {model} has {config.activation}; use open_clip:{other}/{tag}."
+    return Source(config, from_open_clip, download, mismatch)
+
+
+Activation = Literal["gelu", "quick_gelu"]
+PLAIN_TOWER = {"layers", "width", "head_width", "mlp_ratio", "patch_size", "image_size", "ls_init_value", "no_ln_pre"}
+# Of no effect on what the blocks compute for a frozen tower.
+PLAIN_TOWER |= {"patch_dropout", "pool_type", "final_ln_after_pool", "output_tokens", "pos_embed_type"}
+
+
+def _open_clip_config(name: str, settings: Mapping[str, Any], published: Mapping[str, Any]) -> BackboneConfig:
+    from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+
+    tower = settings["vision_cfg"]
+    image, layers, width = tower["image_size"], tower["layers"], tower["width"] if "width" in tower else 768
+    strange = sorted(key for key in tower if key not in PLAIN_TOWER and tower[key])
+    if "timm_model_name" in tower:
+        raise ValueError(f"The visual tower of {name} is timm's; use timm:{tower['timm_model_name']}.")
+    if strange or not isinstance(layers, int) or not isinstance(image, int):
+        what = ", ".join(strange) or "a ResNet, or images that are not square"
+        raise ValueError(f"The visual tower of {name} is no plain Vision Transformer ({what}); choose another, such as ViT-B-16.")
+    resize = published.get("resize_mode", "shortest")
+    if resize not in ("shortest", "squash"):
+        raise ValueError(f"The weights of {name} want images resized by {resize!r}; only shortest and squash are known.")
+    return BackboneConfig(
+        dim=width,
+        depth=layers,
+        num_heads=width // tower.get("head_width", 64),
+        mlp_dim=int(width * tower.get("mlp_ratio", 4.0)),
+        activation="quick_gelu" if settings.get("quick_gelu", False) else "gelu",
+        norm_pre=not tower.get("no_ln_pre", False),
+        norm_eps=1e-5,
+        layer_scale=tower.get("ls_init_value") is not None,
+        stem=StemConfig(
+            patch_size=tower["patch_size"],
+            image_size=image,
+            bias=False,
+            mean=tuple(published.get("mean", OPENAI_DATASET_MEAN)),
+            std=tuple(published.get("std", OPENAI_DATASET_STD)),
+            interpolation=published.get("interpolation", "bicubic"),
+            crop_pct=1.0,
+            crop_mode="squash" if resize == "squash" else "center",
+        ),
+    )
+
+
+# Meta-Transformer
+
+SIZES = {"base": (768, 12, 12), "large": (1024, 24, 16)}  # dim, depth, num_heads
+
+
+def meta_transformer(name: str) -> Source:
+    """``meta-transformer:base`` or ``:large``: the published encoder files, bare blocks (arXiv 2307.10802).
+
+    Raises:
+        ValueError: For another size.
+    """
+    if name not in SIZES:
+        raise ValueError(unknown("Meta-Transformer", name, list(SIZES)))
+    dim, depth, num_heads = SIZES[name]
+    config = BackboneConfig(
+        dim=dim, depth=depth, num_heads=num_heads, mlp_dim=4 * dim, prefix=0, norm=False, norm_eps=1e-5
+    )
+
+    def download() -> Mapping[str, Tensor]:
+        raise ValueError(
+            f"meta-transformer:{name} is not fetched by name: download the encoder file that "
+            "https://github.com/invictus717/MetaTransformer links, and give it as checkpoint."
+        )
+
+    return Source(config, from_blocks, download)
+
+
+SOURCES: dict[str, Callable[[str], Source]] = {
+    "open_clip": open_clip,
+    "timm": timm,
+    "meta-transformer": meta_transformer,
+}

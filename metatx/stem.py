@@ -1,0 +1,96 @@
+"""Stem: a backbone's own way from pictures to tokens."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from timm.layers import resample_abs_pos_embed
+from torch import Tensor, nn
+
+__all__ = ["Stem", "StemConfig"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StemConfig:
+    """What a stem's weights were made with.
+
+    Attributes:
+        patch_size: Side of a patch in pixels.
+        image_size: Side of the square images that the weights were trained on, a multiple of ``patch_size``.
+        bias: Whether the patch convolution has one.
+        mean: Of the three channels, for values in 0..1.
+        std: Likewise.
+        interpolation: How images are resized.
+        crop_pct: Share of the resized image's side that the centre crop keeps.
+        crop_mode: ``"center"`` keeps the aspect ratio and crops; ``"squash"`` stretches to a square first.
+    """
+
+    patch_size: int
+    image_size: int
+    bias: bool = True
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    interpolation: Literal["bicubic", "bilinear", "nearest", "lanczos"] = "bicubic"
+    crop_pct: float = 0.9
+    crop_mode: Literal["center", "squash"] = "center"
+
+    def __post_init__(self) -> None:
+        if self.image_size % self.patch_size:
+            raise ValueError(
+                f"Images of {self.image_size} pixels cannot be cut into patches of {self.patch_size}; "
+                "a stem needs image_size to be a multiple of patch_size."
+            )
+
+    @property
+    def side(self) -> int:
+        """Patches along each side of an image."""
+        return self.image_size // self.patch_size
+
+
+class Stem(nn.Module):
+    """Patch convolution and position embedding, with the preprocessing that belongs to them.
+
+    Args:
+        dim: Width of the backbone.
+        config: What the weights were made with.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, dim: int, config: StemConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.proj = nn.Conv2d(3, dim, config.patch_size, config.patch_size, bias=config.bias)
+        self.positions = nn.Parameter(torch.empty(config.side**2, dim))
+        # Constants of the config, not weights; made on the CPU even where the weights are still to be filled in.
+        for name, values in (("mean", config.mean), ("std", config.std)):
+            constant = torch.tensor(values, device="cpu").view(3, 1, 1)
+            self.register_buffer(name, constant, persistent=False)
+
+    def grid(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns of patches in an image of that many pixels.
+
+        Raises:
+            ValueError: If the patches do not cover the image exactly.
+        """
+        patch = self.config.patch_size
+        if height % patch or width % patch or not height or not width:
+            raise ValueError(
+                f"Images of {height} x {width} pixels cannot be cut into patches of {patch}; "
+                f"resize them to multiples of {patch}."
+            )
+        return height // patch, width // patch
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W), values in 0..1, to tokens (B, N, D), row by row.
+
+        Raises:
+            ValueError: As ``grid``.
+        """
+        grid = self.grid(*images.shape[-2:])
+        normalised = ((images - self.mean) / self.std).to(self.proj.weight.dtype)
+        patches: Tensor = self.proj(normalised).flatten(2).transpose(1, 2)
+        trained = [self.config.side, self.config.side]
+        positions = resample_abs_pos_embed(self.positions[None], list(grid), old_size=trained, num_prefix_tokens=0)
+        return patches + positions

@@ -1,0 +1,124 @@
+"""A task on disk: ``config.json``, ``model.safetensors``, ``README.md``. Never pickle."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+import metatx
+from metatx.backbone import Backbone
+from metatx.card import model_card
+from metatx.errors import TaskError
+from metatx.infer import takes_stem
+from metatx.registry import create, lookup, names
+
+if TYPE_CHECKING:
+    from metatx.task import Task
+
+__all__ = ["check_target", "describe", "read", "write"]
+
+FORMAT = "metatx-task"
+VERSION = 1
+
+
+def check_target(folder: Path) -> None:
+    """Refuse to put a task where something else is. Raises ValueError."""
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / "config.json").exists()):
+        raise ValueError(f"{folder} exists and is no task; nothing was written. Choose another folder.")
+
+
+def write(task: "Task", folder: Path) -> None:
+    """Write all files of a task into an empty folder."""
+    from safetensors.torch import save_file
+
+    config = {
+        "format": FORMAT,
+        "version": VERSION,
+        "metatx": metatx.__version__,
+        "backbone": {
+            "spec": task.backbone.spec,
+            "fingerprint": task.backbone.fingerprint,
+            "dim": task.backbone.dim,
+        },
+        "tokenizer": {"name": task.tokenizer.name, "options": task.tokenizer.options},
+        "head": {"name": task.head.name, "options": task.head.options},
+        "inputs": task.inputs,
+        "target": task.target,
+        "precision": task.settings.precision,
+        "metrics": task.metrics,
+    }
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    save_file({name: t.contiguous() for name, t in task.state_dict().items()}, folder / "model.safetensors")
+    (folder / "README.md").write_text(model_card(config))
+
+
+def describe(folder: Path) -> dict[str, Any]:
+    """A task's ``config.json``, checked.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+        TaskError: If it is not a task, or of a newer format.
+    """
+    if not folder.exists():
+        raise FileNotFoundError(f"{folder} does not exist.")
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        if config["format"] != FORMAT:
+            raise KeyError
+    except FileNotFoundError:
+        raise TaskError(f"{folder} is no task: it has no config.json.") from None
+    except NotADirectoryError:
+        raise TaskError(f"{folder} is a file; a task is a folder.") from None
+    except (ValueError, KeyError, TypeError):
+        raise TaskError(f"{folder}/config.json is damaged or not a task's.") from None
+    if config["version"] > VERSION:
+        raise TaskError(f"{folder} was saved by metatx {config['metatx']}, a newer one; update metatx.")
+    return dict(config)
+
+
+def read(cls: "type[Task]", folder: Path, backbone: Backbone | None) -> Any:
+    """A task from its folder; see ``Task.from_pretrained``."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    config = describe(folder)
+    try:
+        saved = config["backbone"]
+        if backbone is None:
+            backbone = _load_backbone(saved["spec"], folder)
+        if backbone.fingerprint != saved["fingerprint"]:
+            raise TaskError(
+                f"{folder} was trained on backbone {saved['spec']} ({saved['fingerprint'][:12]}), not on "
+                f"{backbone.spec} ({backbone.fingerprint[:12]})."
+            )
+        parts = {}
+        for kind in ("tokenizer", "head"):
+            name, options = config[kind]["name"], dict(config[kind]["options"])
+            if name not in names(f"{kind}s"):  # type: ignore[arg-type]
+                raise TaskError(f"{folder} needs the {kind} {name!r}, which is not known here; import it (--plugin).")
+            if kind == "tokenizer" and takes_stem(lookup("tokenizers", name)):
+                options["stem"] = backbone.stem
+            with torch.random.fork_rng(devices=[]):
+                parts[kind] = create(f"{kind}s", name, backbone.dim, **options)  # type: ignore[arg-type]
+        task = cls(backbone, parts["tokenizer"], parts["head"], config["inputs"], config["target"])
+        task.load_state_dict(load_file(folder / "model.safetensors"))
+        task.metrics = config["metrics"]
+        task.with_settings(precision=config["precision"])
+    except TaskError:
+        raise
+    except (KeyError, TypeError, ValueError, RuntimeError, OSError, SafetensorError) as error:
+        raise TaskError(f"{folder} is damaged: {str(error).splitlines()[0]}") from None
+    return task.to(backbone.device).eval()
+
+
+def _load_backbone(spec: str, folder: Path) -> Backbone:
+    from metatx.weights import load_backbone
+
+    try:
+        return load_backbone(spec)
+    except (ValueError, OSError) as error:
+        raise TaskError(
+            f"{folder} was trained on {spec}, which cannot be loaded by name ({error}); "
+            "load it with load_backbone(..., checkpoint=...) and give it as backbone="
+        ) from None

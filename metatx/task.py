@@ -1,0 +1,341 @@
+"""Task: a tokenizer and a head on a backbone; the unit that is trained, saved, shared and deployed."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from metatx.backbone import Backbone
+from metatx.collate import collate, to_device
+from metatx.data import TABLES, as_table, find_target
+from metatx.encoding import Encoded
+from metatx.errors import SampleError
+from metatx.examples import Examples
+from metatx.files import folder_written_whole
+from metatx.head import Head
+from metatx.infer import build_head, check_inputs, takes_stem
+from metatx.registry import create, lookup, unknown
+from metatx.sequence import TokenSequence, as_sequence
+from metatx.settings import TrainingSettings
+from metatx.tokenizer import Tokenizer
+
+__all__ = ["Task"]
+
+
+class Task(nn.Module):
+    """A tokenizer and a head on a shared, frozen backbone.
+
+    Only tokenizer and head are submodules: what acts on a whole module (``train``, ``apply``, ``load_state_dict``,
+    optimizers, checkpoints) does not reach the backbone.
+
+    Args:
+        backbone: The frozen transformer; shared, never copied.
+        tokenizer: Of the backbone's width.
+        head: Of the backbone's width.
+        inputs: Columns of a table that make up a sample.
+        target: Column of a table that is predicted.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        tokenizer: Tokenizer,
+        head: Head,
+        inputs: Sequence[str] = (),
+        target: str | None = None,
+    ) -> None:
+        super().__init__()
+        self._shared = (backbone,)
+        self.tokenizer, self.head = tokenizer, head
+        # Tokens of the wrong scale would pass through blocks without norm_pre almost unchanged.
+        bare = not backbone.has_norm_pre and not tokenizer.native
+        self.norm = nn.LayerNorm(backbone.dim) if bare else nn.Identity()
+        self.inputs, self.target = list(inputs), target
+        self.metrics: dict[str, Any] = {}
+        self.settings = TrainingSettings()
+
+    @property
+    def backbone(self) -> Backbone:
+        """The shared backbone."""
+        return self._shared[0]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the task computes: where its backbone is."""
+        return self.backbone.device
+
+    # Building
+
+    @classmethod
+    def from_data(
+        cls,
+        backbone: Backbone,
+        modality: str,
+        train: Any,
+        *,
+        target: str | None = None,
+        inputs: Sequence[str] | None = None,
+        head: str | None = None,
+        tokenizer_options: dict[str, Any] | None = None,
+        head_options: dict[str, Any] | None = None,
+        seed: int = 0,
+    ) -> Self:
+        """Build a task for data: choose the head, fit statistics and classes on the training split, draw weights.
+
+        Args:
+            backbone: What ``load_backbone`` gave.
+            modality: Name of the tokenizer.
+            train: Path, DataFrame, Dataset, list of dicts, or a pair ``(samples, targets)``.
+            target: Column to predict; found by itself where one has a usual name.
+            inputs: Columns to read; found by themselves where there is only one sensible reading.
+            head: Name of the head; found by itself from the target.
+            tokenizer_options: Options of the tokenizer, by name.
+            head_options: Options of the head, by name.
+            seed: Of the initial weights.
+
+        Raises:
+            ValueError: If a name is unknown, a column missing or ambiguous, or no task can be made of the data.
+        """
+        task = cls.build(
+            backbone,
+            modality,
+            train,
+            target=target,
+            inputs=inputs,
+            head=head,
+            tokenizer_options=tokenizer_options,
+            head_options=head_options,
+            seed=seed,
+        )
+        return task.learn(task.examples(train, "train"), seed=seed)
+
+    @classmethod
+    def build(
+        cls,
+        backbone: Backbone,
+        modality: str,
+        data: Any,
+        *,
+        target: str | None = None,
+        inputs: Sequence[str] | None = None,
+        head: str | None = None,
+        tokenizer_options: dict[str, Any] | None = None,
+        head_options: dict[str, Any] | None = None,
+        seed: int = 0,
+    ) -> Self:
+        """The first half of ``from_data``: columns, tokenizer and head are chosen, nothing is learned yet."""
+        kind = lookup("tokenizers", modality)
+        options = dict(tokenizer_options or {})
+        if takes_stem(kind):
+            options["stem"] = backbone.stem
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            tokenizer = create("tokenizers", modality, backbone.dim, **options)
+            if isinstance(data, tuple | Examples):
+                targets = data.targets if isinstance(data, Examples) else data[1]
+                built = build_head(head, kind, targets, backbone.dim, head_options or {})
+                return cls(backbone, tokenizer, built)
+            table = as_table(data, kind.suffixes, "train")
+            target = find_target(table, target)
+            targets = None if target is None else table[target][:]
+            built = build_head(head, kind, targets, backbone.dim, head_options or {}, table.column_names)
+        columns = list(inputs or built.inputs(table, target, tokenizer))
+        check_inputs(table, columns, target, named=inputs is not None)
+        return cls(backbone, tokenizer, built, columns, target)
+
+    def learn(self, train: Examples, seed: int = 0) -> Self:
+        """The second half of ``from_data``: statistics and classes of the training split, and initial weights."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.tokenizer.fit(train.inputs)
+            self.head.fit(train.targets if train.targets is not None else [])
+        return self.to(self.backbone.device).eval()
+
+    # The model
+
+    def tokens(self, batch: dict[str, Any]) -> TokenSequence:
+        """Collated tensors to the sequences that enter the backbone."""
+        sequence = as_sequence(self.tokenizer(batch))
+        return sequence.with_embeddings(self.norm(sequence.embeddings))
+
+    def features(self, batch: dict[str, Any]) -> TokenSequence:
+        """Collated tensors to the sequences that leave the backbone."""
+        return self.backbone(self.tokens(batch))
+
+    def forward(self, batch: dict[str, Any]) -> Tensor:
+        """Collated tensors to the head's output (B, ...)."""
+        output: Tensor = self.head(self.head.pool(self.features(batch)))
+        return output
+
+    # Training
+
+    def fit(
+        self,
+        train: Any,
+        validation: Any = None,
+        *,
+        out: str | Path | None = None,
+        resume: bool = False,
+        skip_bad_samples: bool = False,
+        **settings: Any,
+    ) -> Self:
+        """Train tokenizer and head; with ``validation``, keep the weights of the best epoch.
+
+        Args:
+            train: As in ``from_data``.
+            validation: Data to stop and choose by; without it the last weights are kept.
+            out: Folder for ``history.csv`` and the checkpoint.
+            resume: Go on from the checkpoint in ``out``.
+            skip_bad_samples: Leave out samples that cannot be used.
+            settings: By name, as in ``TrainingSettings``.
+
+        Raises:
+            ValueError: If samples are bad, the loss is not finite, or the checkpoint is of other settings.
+        """
+        from metatx.training import train as run_training
+
+        self.settings = TrainingSettings.of(**settings)
+        data = self.encode(train, "train", augment=True, skip_bad=skip_bad_samples)
+        held = None if validation is None else self.encode(validation, "validation", skip_bad=skip_bad_samples)
+        folder = None if out is None else Path(out)
+        self.history = run_training(self, data, held, self.settings, out=folder, resume=resume)
+        return self
+
+    def encode(self, data: Any, split: str, *, augment: bool = False, skip_bad: bool = False) -> Encoded:
+        """Labelled data as tensors. Raises ValueError as ``Encoded``."""
+        return Encoded(self.examples(data, split), self.tokenizer, self.head, augment=augment, skip_bad=skip_bad)
+
+    def examples(self, data: Any, split: str) -> Examples:
+        """Labelled data, as in ``from_data``, as examples."""
+        if isinstance(data, Examples):
+            return data
+        if isinstance(data, tuple):
+            return Examples(*data)
+        table = as_table(data, self.tokenizer.suffixes, split)
+        self._check_columns(table.column_names, [*self.inputs, *([self.target] if self.target else [])])
+        source = str(data) if isinstance(data, str | Path) else f"the {split} data"
+        return self.head.examples(table, self.inputs, self.target, self.tokenizer, source)
+
+    def evaluate(self, data: Any, *, skip_bad_samples: bool = False) -> dict[str, float]:
+        """The head's metrics, and ``loss``, on labelled data (its test split, where it is split)."""
+        from metatx.training import measure
+
+        encoded = self.encode(data, "test", skip_bad=skip_bad_samples)
+        size = self.settings.batch_size
+        starts = range(0, len(encoded), size)
+        batches = (encoded.__getitems__(range(i, min(i + size, len(encoded)))) for i in starts)
+        return measure(self, self, batches, self.settings)
+
+    # Use
+
+    def predict(self, samples: Any) -> np.ndarray:
+        """What the head decodes, one item a sample: labels, numbers, forecasts.
+
+        Args:
+            samples: A list of raw samples, one path, or a table as in ``from_data``.
+
+        Raises:
+            SampleError: If one cannot be used; names which.
+        """
+        return np.concatenate([self.head.decode(output) for output in self.outputs(samples)])
+
+    def predict_proba(self, samples: Any) -> np.ndarray:
+        """Probabilities (B, K) of the classes, in the order of ``task.head.classes``."""
+        return np.concatenate([self.head.probabilities(output).cpu().numpy() for output in self.outputs(samples)])
+
+    def records(self, samples: Any) -> list[dict[str, Any]]:
+        """Predictions as JSON-able rows."""
+        return [record for output in self.outputs(samples) for record in self.head.records(output)]
+
+    @torch.no_grad()
+    def embed(self, samples: Any) -> np.ndarray:
+        """The mean of each sample's tokens behind the backbone (B, D), float32."""
+        parts = []
+        for batch in self._query_batches(samples):
+            with self.settings.autocast(self.device):
+                parts.append(self.features(batch).mean().float().cpu().numpy())
+        return np.concatenate(parts)
+
+    @torch.no_grad()
+    def outputs(self, samples: Any) -> Iterator[Tensor]:
+        """The head's outputs (b, ...), batch by batch."""
+        for batch in self._query_batches(samples):
+            with self.settings.autocast(self.device):
+                output = self(batch)
+            yield output.float()
+
+    def _query_batches(self, samples: Any) -> Iterator[dict[str, Any]]:
+        self.eval()
+        queries = self.queries(samples)
+        size = self.settings.batch_size
+        for start in range(0, len(queries), size):
+            chunk = range(start, min(start + size, len(queries)))
+            yield to_device(collate([self.encode_one(queries[i], i) for i in chunk]), self.device)
+
+    def encode_one(self, sample: Any, index: int = 0) -> dict[str, Tensor]:
+        """One raw sample to tensors. Raises SampleError that names the sample."""
+        try:
+            return self.tokenizer.encode(sample)
+        except SampleError as error:
+            place = sample if isinstance(sample, str) else f"sample {index + 1}"
+            raise SampleError(f"{place}: {error}") from None
+
+    def queries(self, samples: Any) -> Sequence[Any]:
+        """What a user may ask about, as raw samples."""
+        if isinstance(samples, str | Path):
+            path = Path(samples)
+            if path.suffix.lower() in self.tokenizer.suffixes:
+                return [str(path)]
+            if not path.is_dir() and path.suffix not in TABLES:
+                raise ValueError(f"{path} is neither a table ({', '.join(TABLES)}) nor a file the task reads.")
+        elif isinstance(samples, list | tuple | np.ndarray):
+            if not len(samples):
+                raise ValueError("There are no samples to predict.")
+            columns = len(self.inputs) == 1 and all(isinstance(s, dict) and self.inputs[0] in s for s in samples)
+            return [sample[self.inputs[0]] for sample in samples] if columns else samples
+        table = as_table(samples, self.tokenizer.suffixes, "test")
+        self._check_columns(table.column_names, self.inputs)
+        return self.head.queries(table, self.inputs, self.tokenizer)
+
+    def _check_columns(self, found: list[str], wanted: list[str]) -> None:
+        for name in wanted:
+            if name not in found:
+                raise ValueError(unknown("column", name, found) + " The task was trained with it.")
+
+    # On disk
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Write the task to ``folder``: config, weights, model card; whole, or not at all.
+
+        Raises:
+            ValueError: If the folder holds something that is no task.
+            OSError: If it cannot be written.
+        """
+        from metatx.storage import check_target, write
+
+        path = Path(folder)
+        check_target(path)
+        with folder_written_whole(path) as temporary:
+            write(self, temporary)
+        return path
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, backbone: Backbone | None = None) -> Self:
+        """Read a task from ``folder``, onto ``backbone`` or onto the one it names.
+
+        Raises:
+            FileNotFoundError: If there is no such folder.
+            TaskError: If it is damaged or foreign, or was trained on another backbone.
+        """
+        from metatx.storage import read
+
+        return read(cls, Path(folder), backbone)
+
+    def with_settings(self, **changes: Any) -> Self:
+        """The task with other settings for prediction (``batch_size``, ``precision``)."""
+        self.settings = replace(self.settings, **changes)
+        return self

@@ -1,0 +1,63 @@
+"""Reading files of weights, without ever running what is in them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["read_tensors"]
+
+WRAPPERS = ("state_dict", "model", "module")  # where training scripts put the weights inside their checkpoints
+
+
+def read_tensors(path: str | Path) -> dict[str, Tensor]:
+    """Tensors by name from a .safetensors file, or from a torch file that holds nothing but data.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is damaged, of another kind, or holds objects that would have to be unpickled.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} {'is a folder, not a file of weights' if path.is_dir() else 'does not exist'}.")
+    tensors = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    if not tensors:
+        raise ValueError(f"{path} holds no weights.")
+    return tensors
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged or not a safetensors file ({error}).") from None
+
+
+def _read_torch(path: Path) -> dict[str, Tensor]:
+    try:
+        # mmap is for zip files only, which every torch since 1.6 writes; older files are read without it.
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        reason = "holds more than weights" if "Weights only load failed" in str(error) else "is damaged"
+        raise ValueError(f"{path} {reason}; only .safetensors, or torch files of plain tensors, are read.") from None
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError, AttributeError, IndexError, TypeError):
+        raise ValueError(f"{path} is damaged or not a torch file; .safetensors, .pt, .pth and .bin are read.") from None
+    return _unwrapped(content, path)
+
+
+def _unwrapped(content: Any, path: Path) -> dict[str, Tensor]:
+    for wrapper in WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{path} holds a {type(content).__name__}, not weights by name.")
+    tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+    if tensors and all(name.startswith("module.") for name in tensors):  # left there by data-parallel training
+        tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
+    return tensors

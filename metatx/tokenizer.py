@@ -1,0 +1,137 @@
+"""Base class of all tokenizers, and the position helpers they share."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from metatx.registry import record_options
+from metatx.sequence import TokenSequence
+
+__all__ = ["LearnedPositions", "Tokenizer", "orthogonal_linear", "sinusoidal_positions"]
+
+Batch = dict[str, Any]  # field -> stacked Tensor (B, ...), or a list of B tensors where shapes differ
+
+
+class Tokenizer(nn.Module):
+    """All that is specific to a modality: reading a raw sample, fitted statistics, the trained map to tokens.
+
+    A subclass writes ``encode`` and ``forward``; the rest has defaults. Options of ``__init__`` are JSON values;
+    the core records them in ``self.options`` and rebuilds the tokenizer from them. What ``fit`` learns is kept in
+    buffers, or in ``self.options`` where it decides the shape of the module (column types, vocabularies).
+
+    Attributes:
+        name: The name it is registered under.
+        row: Whether a sample is a dict of all input columns, not the value of one.
+        suffixes: File types that a folder of classes is searched for.
+        default_head: The head for data without a target column, if there is one.
+        native: Whether its tokens come from the backbone's own stem, so that their scale is right as it is.
+        augments: Whether ``augment`` changes anything; set by options.
+        classical: Which scikit-learn model stands beside it as baseline on what ``describe`` gives.
+    """
+
+    name: ClassVar[str] = ""
+    row: ClassVar[bool] = False
+    suffixes: ClassVar[tuple[str, ...]] = ()
+    default_head: ClassVar[str | None] = None
+    native: bool = False
+    augments: bool = False
+    classical: ClassVar[Literal["linear", "boosting"]] = "linear"
+    options: dict[str, Any]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Record the options, so that a subclass need not."""
+        self = super().__new__(cls)
+        record_options(self, args, kwargs)
+        return self
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+
+    @classmethod
+    def accepts(cls, value: Any) -> bool:
+        """Whether a column that holds such values can be an input; by default files of a known suffix, or any."""
+        return not cls.suffixes or (isinstance(value, str) and value.lower().endswith(cls.suffixes))
+
+    def fit(self, samples: Sequence[Any]) -> Self:
+        """Learn statistics from the raw samples of the training split; called once, before training."""
+        return self
+
+    def encode(self, sample: Any) -> dict[str, Tensor]:
+        """One raw sample to tensors, deterministically.
+
+        Raises:
+            SampleError: If the sample cannot be used; names the field, what was found, what was expected.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no encode(sample).")
+
+    def augment(self, encoded: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A random variation of an encoded sample, from torch's global generator; in training only."""
+        return encoded
+
+    def forward(self, batch: Batch) -> Tensor | tuple[Tensor, Tensor] | TokenSequence:
+        """Collated tensors to tokens: (B, N, D), that and a mask (B, N), or a TokenSequence."""
+        raise NotImplementedError(f"{type(self).__name__} has no forward(batch).")
+
+    def describe(self, sample: Any) -> np.ndarray | dict[str, Any]:
+        """Features of a raw sample for the classical baseline: numbers (F,), or a row of named values.
+
+        By default nine statistics of each encoded tensor, each row of a two-dimensional one taken by itself.
+        """
+        rows = []
+        for tensor in self.encode(sample).values():
+            values = tensor.double().reshape(tensor.shape[0] if tensor.ndim == 2 else 1, -1).numpy()
+            steps = np.diff(values, axis=1) if values.shape[1] > 1 else np.zeros_like(values)
+            spread = [values.std(1), steps.std(1), np.abs(steps).mean(1)]
+            levels = np.quantile(values, [0, 0.25, 0.5, 0.75, 1], axis=1)
+            rows.append(np.stack([values.mean(1), *spread, *levels]).ravel())
+        return np.concatenate(rows)
+
+
+def orthogonal_linear(inputs: int, dim: int, bias: bool = True) -> nn.Linear:
+    """A linear map whose weights start orthogonal (distances kept), bias zero: the end of a tokenizer."""
+    linear = nn.Linear(inputs, dim, bias=bias)
+    nn.init.orthogonal_(linear.weight)
+    if bias:
+        nn.init.zeros_(linear.bias)
+    return linear
+
+
+def sinusoidal_positions(positions: Tensor, dim: int, max_period: float = 10_000.0) -> Tensor:
+    """Sine-cosine embedding (..., dim) of real-valued positions (...) (Vaswani et al. 2017, arXiv 1706.03762).
+
+    Raises:
+        ValueError: If ``dim`` is odd.
+    """
+    if dim % 2:
+        raise ValueError(f"Sinusoidal positions need an even dim, not {dim}.")
+    exponent = torch.arange(0, dim, 2, device=positions.device, dtype=torch.float32) / dim
+    angles = positions[..., None].float() * max_period**-exponent
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+
+class LearnedPositions(nn.Module):
+    """A learned embedding for each of ``max_length`` positions.
+
+    Args:
+        dim: Width of the backbone.
+        max_length: Positions that exist.
+    """
+
+    def __init__(self, dim: int, max_length: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(max_length, dim))
+        nn.init.trunc_normal_(self.weight, std=0.02)
+
+    def forward(self, length: int) -> Tensor:
+        """The first ``length`` positions (N, D).
+
+        Raises:
+            ValueError: If there are fewer than ``length``.
+        """
+        if length > len(self.weight):
+            raise ValueError(f"{length} tokens, but positions for {len(self.weight)} only; raise max_length.")
+        return self.weight[:length]

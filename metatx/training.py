@@ -1,0 +1,215 @@
+"""The training loop: one for all tasks, on one process or many."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from metatx.checkpoint import Checkpoint, Progress
+from metatx.collate import to_device
+from metatx.encoding import Encoded, Features
+from metatx.features import cacheable, frozen_features
+from metatx.history import History
+
+if TYPE_CHECKING:
+    from metatx.settings import TrainingSettings
+    from metatx.task import Task
+
+__all__ = ["measure", "train"]
+
+
+def train(
+    task: "Task",
+    data: Encoded,
+    validation: Encoded | None,
+    settings: "TrainingSettings",
+    *,
+    out: Path | None = None,
+    resume: bool = False,
+) -> list[dict[str, float]]:
+    """Train a task's tokenizer and head; keep the weights of the best epoch on ``validation``.
+
+    Returns:
+        One row an epoch: losses, validation metrics, learning rate, seconds.
+
+    Raises:
+        ValueError: If the loss is not finite, or ``resume`` finds the checkpoint of other settings.
+    """
+    return Training(task, data, validation, settings, out).run(resume)
+
+
+class Training:
+    """One run: the module that trains (the task, or its head on cached features), its data and its optimizer."""
+
+    def __init__(
+        self, task: "Task", data: Encoded, validation: Encoded | None, settings: "TrainingSettings", out: Path | None
+    ) -> None:
+        # A batch may leave parameters unused (the token of a missing value, where nothing is missing).
+        unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+        self.accelerator = Accelerator(kwargs_handlers=[unused])
+        self.task, self.settings = task.to(self.accelerator.device), settings
+        self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
+        self.module: nn.Module = task
+        self.data: Encoded | Features = data
+        self.validation: Encoded | Features | None = validation
+        data.seed = settings.seed
+        if settings.cache and cacheable(task):
+            self.module = task.head
+            with self.accelerator.main_process_first():
+                self.data = frozen_features(task, data, settings, self._progress)
+                self.validation = validation and frozen_features(task, validation, settings, self._progress)
+        decay = [p for p in self.module.parameters() if p.requires_grad and p.ndim > 1]
+        plain = [p for p in self.module.parameters() if p.requires_grad and p.ndim < 2]
+        groups = [{"params": decay, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+        self.optimizer = torch.optim.AdamW(groups, lr=settings.lr)
+        self.model, self.optimizer = self.accelerator.prepare(self.module, self.optimizer)
+        self.steps = -(-len(self.data) // settings.batch_size)  # of an epoch
+        folder = out if self.accelerator.is_main_process else None
+        self.checkpoint = Checkpoint(out and out / "checkpoint", task, self.optimizer, settings)
+        self.history = History(folder, settings.tensorboard)
+
+    def run(self, resume: bool) -> list[dict[str, float]]:
+        progress = self.checkpoint.load() if resume else Progress()
+        self.history.rows = progress.history
+        with torch.random.fork_rng(devices=[]):
+            while progress.epoch < self.settings.epochs and not self._is_over(progress):
+                self._epoch(progress)
+        self._save(progress)
+        if progress.best_state:
+            self.task.load_state_dict(progress.best_state)
+        self.task.eval()
+        return progress.history
+
+    def _is_over(self, progress: Progress) -> bool:
+        patience = self.settings.patience
+        return bool(patience) and self.validation is not None and progress.epoch - progress.best_epoch > patience
+
+    def _epoch(self, progress: Progress) -> None:
+        self.data.epoch = progress.epoch
+        self.task.train()
+        started = time.perf_counter()
+        batches = self._loader(self.data, self._batches(progress.epoch)[progress.step :])
+        bar = self._progress(batches, f"epoch {progress.epoch + 1}/{self.settings.epochs}")
+        for inputs, targets in bar:
+            progress.loss_sum += self._step(inputs, targets, progress)
+            progress.step += 1
+            if time.perf_counter() - self.checkpoint.written > self.settings.checkpoint_seconds:
+                self._save(progress)
+        row = {"epoch": progress.epoch + 1, "train_loss": progress.loss_sum / len(self.data)}
+        if self.validation is not None:
+            metrics = self.measure(self.validation)
+            row |= {f"validation_{name}": value for name, value in metrics.items()}
+            if self._is_better(metrics[self.task.head.primary], progress.best):
+                progress.best, progress.best_epoch = metrics[self.task.head.primary], progress.epoch + 1
+                progress.best_state = {name: tensor.clone() for name, tensor in self.task.state_dict().items()}
+        rate = self._rate(progress.epoch * self.steps + progress.step - 1)
+        row |= {"lr": rate, "seconds": time.perf_counter() - started}
+        progress.history.append(row)
+        progress.epoch, progress.step, progress.loss_sum = progress.epoch + 1, 0, 0.0
+        self.history.write()
+
+    def _is_better(self, value: float, best: float | None) -> bool:
+        higher = self.task.head.metrics()[self.task.head.primary].higher_is_better
+        return best is None or (value > best if higher else value < best)
+
+    def _step(self, inputs: Any, targets: Any, progress: Progress) -> float:
+        """One step on this process's share of a batch; the loss summed over the samples of all processes."""
+        step = progress.epoch * self.steps + progress.step
+        # What dropout does depends on (seed, step, process) alone, so a resumed run needs no generator's state.
+        torch.manual_seed(hash((self.settings.seed, step, self.rank)) & 0x7FFFFFFF)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._rate(step)
+        total = min(self.settings.batch_size, len(self.data) - progress.step * self.settings.batch_size)
+        share = len(range(self.rank, total, self.world))
+        inputs, targets = to_device(inputs, self.task.device), to_device(targets, self.task.device)
+        with self.settings.autocast(self.task.device):
+            output = self.model(inputs)
+        loss = self.task.head.loss(output.float(), targets)
+        # DDP averages gradients over processes: weighted so, they are those of the mean over the whole batch.
+        self.accelerator.backward(loss * (share * self.world / total))
+        self.accelerator.clip_grad_norm_(self.module.parameters(), self.settings.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        summed: Tensor = self.accelerator.reduce(loss.detach() * share, reduction="sum")
+        if not torch.isfinite(summed):
+            raise ValueError(
+                f"The loss became {summed.item()} in epoch {progress.epoch + 1}, step {progress.step + 1}; "
+                f"try a lower learning rate than {self.settings.lr:g}."
+            )
+        return summed.item()
+
+    def _rate(self, step: int) -> float:
+        total = self.steps * self.settings.epochs
+        rising = max(1, round(self.settings.warmup * total))
+        if step < rising:
+            return self.settings.lr * (step + 1) / rising
+        return self.settings.lr * 0.5 * (1 + np.cos(np.pi * (step - rising) / max(1, total - rising)))
+
+    def _batches(self, epoch: int) -> list[list[int]]:
+        """The batches of an epoch, by its number alone; of each, the share of this process.
+
+        A last batch smaller than the number of processes gives the others a sample of weight zero, for DDP waits
+        for all.
+        """
+        order = np.random.default_rng((self.settings.seed, epoch)).permutation(len(self.data)).tolist()
+        size = self.settings.batch_size
+        batches = [order[i : i + size] for i in range(0, len(order), size)]
+        return [batch[self.rank :: self.world] or batch[:1] for batch in batches]
+
+    def _loader(self, data: Encoded | Features, batches: list[list[int]]) -> DataLoader[Any]:
+        return DataLoader(
+            data,
+            batch_sampler=batches,
+            collate_fn=_as_it_is,
+            num_workers=self.settings.workers,
+            generator=torch.Generator(),  # else each loader would draw from the global one
+        )
+
+    def measure(self, data: Encoded | Features) -> dict[str, float]:
+        """Metrics on ``data``, each process taking its share."""
+        mine = list(range(self.rank, len(data), self.world))
+        size = self.settings.batch_size
+        batches = [mine[i : i + size] for i in range(0, len(mine), size)]
+        return measure(self.task, self.module, self._loader(data, batches), self.settings)
+
+    def _save(self, progress: Progress) -> None:
+        if self.accelerator.is_main_process:
+            self.checkpoint.save(progress)
+        self.accelerator.wait_for_everyone()
+
+    def _progress(self, items: Any, what: str) -> Any:
+        from tqdm import tqdm
+
+        # None: only where stderr is a terminal.
+        disable = None if self.accelerator.is_main_process else True
+        return tqdm(items, desc=what, disable=disable, leave=False)
+
+
+@torch.no_grad()
+def measure(task: "Task", module: nn.Module, batches: Any, settings: "TrainingSettings") -> dict[str, float]:
+    """The head's metrics, and ``loss``, over batches of (inputs, targets); summed over processes by torchmetrics."""
+    from torchmetrics import MeanMetric
+
+    task.eval()
+    metrics = {name: metric.to(task.device) for name, metric in task.head.metrics().items()}
+    losses = MeanMetric().to(task.device)
+    for inputs, targets in batches:
+        targets = to_device(targets, task.device)
+        with settings.autocast(task.device):
+            output = module(to_device(inputs, task.device)).float()
+        losses.update(task.head.loss(output, targets), len(output))
+        scored = task.head.scored(output, targets)
+        for metric in metrics.values():
+            metric.update(*scored)
+    return {"loss": losses.compute().item(), **{name: metric.compute().item() for name, metric in metrics.items()}}
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+

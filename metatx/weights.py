@@ -1,0 +1,140 @@
+"""load_backbone: from a name to a frozen backbone; and a backbone's own folder."""
+
+import json
+from dataclasses import asdict
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from metatx.backbone import Backbone, BackboneConfig
+from metatx.files import folder_written_whole
+from metatx.registry import unknown
+from metatx.tensors import read_tensors
+
+__all__ = ["backbones", "load_backbone", "save_backbone"]
+
+FORMAT = "metatx-backbone"
+
+KNOWN = {
+    "nano": "ships inside the package; its weights are seeded random numbers until its pretraining lands",
+    "open_clip:MODEL/TAG": "visual tower of an open_clip ViT, by model and tag or from a checkpoint",
+    "timm:NAME": "any plain Vision Transformer of timm, by name or from a checkpoint",
+    "meta-transformer:base": "the published Meta-Transformer B/16 encoder file, given as checkpoint",
+    "meta-transformer:large": "the published Meta-Transformer L/14 encoder file, given as checkpoint",
+    "FOLDER": "a folder that save_backbone wrote",
+}
+
+
+def backbones() -> dict[str, str]:
+    """What ``load_backbone`` takes, and what each is, in one line."""
+    return dict(KNOWN)
+
+
+def load_backbone(spec: str, *, checkpoint: str | Path | None = None, pretrained: bool = True) -> Backbone:
+    """Build the frozen backbone that ``spec`` names, on the CPU in float32.
+
+    >>> load_backbone("nano").dim
+    192
+
+    Args:
+        spec: One of ``backbones()``.
+        checkpoint: A local file of weights, in the layout of the spec's kind, instead of the published ones.
+        pretrained: False for random weights in the same shape, the same each time: the control.
+
+    Raises:
+        FileNotFoundError: If there is no such checkpoint.
+        ValueError: If the spec is unknown or of another architecture; if the file is damaged, or does not fit the
+            spec; if the weights were trained with another activation.
+    """
+    from metatx.sources import SOURCES
+
+    kind, _, name = spec.partition(":")
+    if checkpoint is not None and not pretrained:
+        raise ValueError("Give a checkpoint or pretrained=False, not both.")
+    if kind not in SOURCES or not name:
+        if checkpoint is not None and (spec == "nano" or Path(spec).is_dir()):
+            raise ValueError(f"{spec} has its own weights; a checkpoint goes with {', '.join(SOURCES)}.")
+        if spec == "nano":
+            return _read_folder(Path(str(files("metatx"))) / "nano", spec, pretrained)
+        if Path(spec).is_dir():
+            return _read_folder(Path(spec), spec, pretrained)
+        raise ValueError(unknown("backbone", spec, list(KNOWN)))
+    source = SOURCES[kind](name)
+    if not pretrained:
+        return Backbone(source.config, None, spec=spec)
+    if source.mismatch:
+        raise ValueError(source.mismatch)
+    if checkpoint is None:
+        return Backbone(source.config, source.convert(source.download(), source.config), spec=spec)
+    tensors = read_tensors(checkpoint)
+    _check_activation(Path(checkpoint), source.config)
+    try:
+        return Backbone(source.config, source.convert(tensors, source.config), spec=spec)
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(f"{checkpoint} does not fit {spec}: {error}") from None
+
+
+def _check_activation(checkpoint: Path, config: BackboneConfig) -> None:
+    """Refuse a checkpoint beside which open_clip's own config states another activation."""
+    beside = checkpoint.with_name("open_clip_config.json")
+    if not beside.is_file():
+        return
+    try:
+        settings = json.loads(beside.read_text())["model_cfg"]
+        stated = "quick_gelu" if settings.get("quick_gelu", False) else "gelu"
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ValueError(f"{beside} is damaged or not open_clip's; it should say which activation was used.") from None
+    # open_clip builds towers of timm with timm's own activation, whatever this field says.
+    if "timm_model_name" not in settings.get("vision_cfg", {}) and stated != config.activation:
+        raise ValueError(
+            f"{checkpoint} was trained with {stated}, says {beside.name}, but the backbone asked for has "
+            f"{config.activation}; ask for the {'quickgelu' if stated == 'quick_gelu' else 'GELU'} model."
+        )
+
+
+def save_backbone(
+    backbone: Backbone, folder: str | Path, *, about: str, dtype: torch.dtype = torch.float32
+) -> Path:
+    """Write a backbone to a folder that ``load_backbone`` reads.
+
+    Args:
+        backbone: Any.
+        folder: Replaced if it is there.
+        about: Where its weights come from; kept in ``config.json``.
+        dtype: Of the stored weights; they are read as float32.
+
+    Raises:
+        OSError: If it cannot be written; nothing is changed then.
+    """
+    from safetensors.torch import save_file
+
+    path = Path(folder)
+    config = {"format": FORMAT, "version": 1, "weights": about, "backbone": asdict(backbone.config)}
+    with folder_written_whole(path) as temporary:
+        (temporary / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        weights = {name: weight.detach().to("cpu", dtype).contiguous() for name, weight in backbone.named_weights()}
+        save_file(weights, temporary / "model.safetensors")
+        (temporary / "model.safetensors").chmod(0o644)  # safetensors makes it the owner's alone
+    return path
+
+
+def _read_folder(folder: Path, spec: str, pretrained: bool) -> Backbone:
+    place = folder / "config.json"
+    try:
+        content: dict[str, Any] = json.loads(place.read_text())
+        if content["format"] != FORMAT or content["version"] != 1:
+            raise KeyError
+        config = BackboneConfig.from_dict(content["backbone"])
+    except FileNotFoundError:
+        raise ValueError(f"{folder} is no backbone: it has no config.json.") from None
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{place} is damaged, or not a backbone's of a version known here.") from None
+    if not pretrained:
+        return Backbone(config, None, spec=spec)
+    weights = read_tensors(folder / "model.safetensors")
+    try:
+        return Backbone(config, weights, spec=spec)
+    except ValueError as error:
+        raise ValueError(f"{folder} is damaged: {error}") from None

@@ -1,0 +1,183 @@
+"""A table in time order as windows of past and future, and the two baselines that forecast from them."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from datasets import Dataset
+
+__all__ = ["Future", "Repeat", "WindowRidge", "Windows", "read_rows", "time_column"]
+
+TIME_NAMES = ("date", "datetime", "day", "ds", "hour", "month", "time", "timestamp", "week", "year")
+ALPHAS = 10.0 ** np.arange(-2, 6)  # penalties to choose from, on sums over standardised values
+
+
+def time_column(table: "Dataset", inputs: list[str]) -> str | None:
+    """The column that orders the rows: one of times, or else one with a usual name."""
+    import pandas as pd
+
+    first = table[0]
+    others: list[str] = [name for name in table.column_names if name not in inputs]
+    for name in others:
+        value = first[name]
+        if hasattr(value, "year") or (
+            isinstance(value, str) and not pd.isna(pd.to_datetime(value, errors="coerce"))
+        ):
+            return name
+    return next((name for name in others if name.lower() in TIME_NAMES), None)
+
+
+def read_rows(table: "Dataset", inputs: list[str]) -> np.ndarray:
+    """The inputs of a table (T, C), float64, NaN where missing. Raises ValueError naming column and row."""
+    import pandas as pd
+
+    frame = table.to_pandas()
+    time = time_column(table, inputs)
+    if time is not None:
+        _check_order(frame[time], time)
+    columns = []
+    for name in inputs:
+        numbers = pd.to_numeric(frame[name], errors="coerce").to_numpy(np.float64, na_value=np.nan)
+        bad = (np.isnan(numbers) & frame[name].notna().to_numpy()) | np.isinf(numbers)
+        if bad.any():
+            row = int(bad.argmax())
+            raise ValueError(f"Column {name}, row {row + 1}: {frame[name].iloc[row]} is no finite number.")
+        columns.append(numbers)
+    return np.stack(columns, axis=1)
+
+
+def _check_order(column: "pd.Series[Any]", name: str) -> None:
+    import pandas as pd
+
+    times = column if pd.api.types.is_numeric_dtype(column) else pd.to_datetime(column, errors="coerce")
+    if times.isna().any():
+        row = int(times.isna().to_numpy().argmax())
+        raise ValueError(f"Column {name}, row {row + 1}: {column.iloc[row]!r} is no time.")
+    late = (times.diff().iloc[1:] <= times.diff().iloc[1:] * 0).to_numpy()
+    if late.any():
+        row = int(late.argmax()) + 2
+        raise ValueError(
+            f"Column {name}, row {row}: {column.iloc[row - 1]} does not come after {column.iloc[row - 2]}; "
+            "sort the rows by time, one row a time."
+        )
+
+
+class Windows(Sequence[np.ndarray]):
+    """Overlapping parts of a table (T, C), each (C, size); views, so that they cost no memory.
+
+    Args:
+        rows: The table.
+        start: Row at which the first begins.
+        size: Rows of each.
+        stride: Rows from one to the next.
+        number: How many there are.
+        time_axis: 0 for parts (size, C).
+    """
+
+    def __init__(
+        self, rows: np.ndarray, start: int, size: int, stride: int, number: int, *, time_axis: int = 1
+    ) -> None:
+        self.rows, self.start, self.size, self.stride, self.number = rows, start, size, stride, number
+        self.time_axis = time_axis
+
+    def __len__(self) -> int:
+        return self.number
+
+    def __getitem__(self, at: Any) -> Any:
+        if isinstance(at, slice):
+            return [self[i] for i in range(self.number)[at]]
+        first = self.start + range(self.number)[at] * self.stride
+        part = self.rows[first : first + self.size]
+        return part if self.time_axis == 0 else part.T
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (self[i] for i in range(self.number))
+
+
+class Future(Windows):
+    """What is to be forecast, with the names of its channels and how many of them share a sequence."""
+
+    names: list[str]
+    per_sequence: int
+
+
+class Repeat:
+    """The last ``season`` steps of each window, over and over."""
+
+    def __init__(self, season: int, horizon: int) -> None:
+        self.season, self.horizon = season, horizon
+
+    def fit(self, windows: np.ndarray, futures: np.ndarray) -> Self:
+        """Nothing to learn. Raises ValueError if a window is shorter than the season."""
+        if windows.shape[-1] < self.season:
+            raise ValueError(
+                f"A season of {self.season} steps does not fit a lookback of {windows.shape[-1]}."
+            )
+        return self
+
+    def predict(self, windows: np.ndarray) -> np.ndarray:
+        """Windows (B, C, L) to forecasts (B, C, H)."""
+        last: np.ndarray = _filled(windows)[..., -self.season :]
+        return last[..., np.arange(self.horizon) % self.season]
+
+
+class WindowRidge:
+    """Ridge regression, in closed form, of the steps to come on those read, both less the last value read.
+
+    One set of weights for all channels. The penalty is the best of ``ALPHAS`` on the last fifth of the windows,
+    when fitted to the others.
+    """
+
+    def fit(self, windows: np.ndarray, futures: np.ndarray) -> Self:
+        """Windows (B, C, L) and futures (B, C, H), in time order."""
+        cut = len(windows) - len(windows) // 5
+        first, last = _pairs(windows[:cut], futures[:cut]), _pairs(windows[cut:], futures[cut:])
+        sums = _sums(*first)
+        errors = [((last[0] @ _solve(sums, alpha) - last[1]) ** 2).mean() for alpha in ALPHAS]
+        more = _sums(*last)
+        self.weights = _solve((sums[0] + more[0], sums[1] + more[1]), ALPHAS[int(np.argmin(errors))])
+        return self
+
+    def predict(self, windows: np.ndarray) -> np.ndarray:
+        """Windows (B, C, L) to forecasts (B, C, H)."""
+        filled = _filled(windows)
+        forecast: np.ndarray = _design(filled) @ self.weights + filled[..., -1:]
+        return forecast
+
+
+def _design(filled: np.ndarray) -> np.ndarray:
+    """(..., L) less the last value, with a column of ones in its place."""
+    return np.concatenate([filled[..., :-1] - filled[..., -1:], np.ones_like(filled[..., :1])], axis=-1)
+
+
+def _pairs(windows: np.ndarray, futures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    filled = _filled(windows)
+    known = np.isfinite(futures).all(-1)
+    return _design(filled)[known], (futures - filled[..., -1:])[known]
+
+
+def _sums(inputs: np.ndarray, answers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return inputs.T @ inputs, inputs.T @ answers
+
+
+def _solve(sums: tuple[np.ndarray, np.ndarray], alpha: float) -> np.ndarray:
+    gram, cross = sums
+    penalty = np.full(len(gram), alpha)
+    penalty[-1] = 1e-6  # the intercept is free
+    solved: np.ndarray = np.linalg.solve(gram + np.diag(penalty), cross)
+    return solved
+
+
+def _filled(windows: np.ndarray) -> np.ndarray:
+    """Missing values as the last before them, the first ones as the first observed, 0 where there is none."""
+    if not np.isnan(windows).any():
+        return windows
+    length = windows.shape[-1]
+    known = np.isfinite(windows)
+    at = np.maximum.accumulate(np.where(known, np.arange(length), -1), axis=-1)
+    at = np.where(at < 0, known.argmax(-1)[..., None], at)
+    filled: np.ndarray = np.nan_to_num(np.take_along_axis(windows, at, axis=-1))
+    return filled

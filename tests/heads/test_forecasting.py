@@ -1,0 +1,454 @@
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from datasets import Dataset
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from metatx.collate import collate
+from metatx.errors import SampleError
+from metatx.heads.forecasting import ForecastingHead
+from metatx.registry import create
+from metatx.tokenizers.time_series import TimeSeriesTokenizer
+
+DIM, LOOKBACK, HORIZON = 16, 24, 6
+BOTH = pytest.mark.parametrize("channels", ["separate", "mixed"])
+
+
+def frame(rows: int = 200, seed: int = 0) -> pd.DataFrame:
+    """Two channels with a daily wave, at different levels and scales."""
+    hours, random = np.arange(rows), np.random.default_rng(seed)
+    wave = np.sin(hours * 2 * np.pi / 24)
+    return pd.DataFrame(
+        {
+            "time": pd.date_range("2024-01-01", periods=rows, freq="h"),
+            "load": 400 + 30 * wave + random.normal(size=rows),
+            "oil": -2 + 0.1 * wave + 0.01 * random.normal(size=rows),
+        }
+    )
+
+
+def table(data: pd.DataFrame) -> Dataset:
+    return Dataset.from_pandas(data, preserve_index=False)
+
+
+class Model:
+    """Tokenizer and head with nothing between, the head's weights random, fitted to a table."""
+
+    def __init__(self, data: pd.DataFrame, channels: str = "separate", **options: object) -> None:
+        torch.manual_seed(0)
+        self.tokenizer: TimeSeriesTokenizer = create(
+            "tokenizers", "time_series", DIM, patch_size=8, stride=4, lookback=LOOKBACK, channels=channels
+        )
+        self.head: ForecastingHead = create(
+            "heads", "forecasting", DIM, **{"horizon": HORIZON, "tokens": 4, "linear": 12, **options}
+        )
+        self.examples = self.head.examples(table(data), ["load", "oil"], None, self.tokenizer, "the table")
+        self.tokenizer.fit(self.examples.inputs)
+        self.head.fit(self.examples.targets)
+        for layer in (self.head.output, self.head.skip):
+            if layer is not None:
+                torch.nn.init.normal_(layer.weight, std=0.1)
+                torch.nn.init.normal_(layer.bias, std=0.1)
+        self.tokenizer.eval(), self.head.eval()
+
+    def __call__(self, *samples: np.ndarray) -> torch.Tensor:
+        batch = collate([self.tokenizer.encode(sample) for sample in samples])
+        return self.head(self.head.pool(self.tokenizer(batch)))
+
+    def predict(self, *samples: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return self.head.decode(self(*samples))
+
+
+# From a table to windows
+
+
+def test_windows_are_those_of_the_ett_protocol():
+    lookback, rows = 336, np.arange(14400.0)
+    tokenizer = create("tokenizers", "time_series", DIM, lookback=lookback)
+    head = create("heads", "forecasting", DIM, horizon=96)
+    read = {}
+    for split, (first, end) in {"train": (0, 8640), "test": (11520 - lookback, 14400)}.items():
+        data = table(pd.DataFrame({"OT": rows[first:end]}))
+        read[split] = head.examples(data, ["OT"], None, tokenizer, split)
+    train, test = read["train"], read["test"]
+    assert (len(train), len(test)) == (8209, 2785)
+    for i in (0, 1000, 2784):
+        np.testing.assert_array_equal(test.inputs[i], rows[None, 11520 - lookback + i : 11520 + i])
+        np.testing.assert_array_equal(test.targets[i], rows[None, 11520 + i : 11616 + i])
+    assert test.targets[-1][0, -1] == 14399
+    assert train.targets[-1][0, -1] == 8639
+    head.fit(train.targets)
+    assert head.centre.item() == pytest.approx(rows[:8640].mean())
+    assert head.scale.item() == pytest.approx(rows[:8640].std())
+    with pytest.raises(IndexError):
+        test.inputs[2785]
+
+
+@given(rows=st.integers(30, 80), stride=st.integers(1, 9))
+@settings(max_examples=30, deadline=None)
+def test_windows_with_a_stride_cover_the_table(rows, stride):
+    model = Model(frame(rows), stride=stride)
+    inputs, targets = model.examples.inputs, model.examples.targets
+    assert len(inputs) == len(range(0, rows - LOOKBACK - HORIZON + 1, stride))
+    values = frame(rows)[["load", "oil"]].to_numpy().T
+    for i, (past, future) in enumerate(zip(inputs, targets, strict=True)):
+        both = values[:, i * stride : i * stride + LOOKBACK + HORIZON]
+        np.testing.assert_array_equal(np.concatenate([past, future], axis=1), both)
+
+
+def test_windows_follow_the_time_axis_of_the_tokenizer():
+    tokenizer = create("tokenizers", "time_series", DIM, lookback=LOOKBACK, time_axis=0)
+    head = create("heads", "forecasting", DIM, horizon=HORIZON)
+    examples = head.examples(table(frame()), ["load", "oil"], None, tokenizer, "the table")
+    assert examples.inputs[0].shape == (LOOKBACK, 2)
+    assert examples.targets[0].shape == (2, HORIZON)
+    assert tokenizer.fit(examples.inputs).num_channels == 2
+    head.fit(examples.targets)
+    by_row = Model(frame())
+    np.testing.assert_allclose(
+        head.describe(tokenizer, examples.inputs[3]),
+        by_row.head.describe(by_row.tokenizer, by_row.examples.inputs[3]),
+    )
+
+
+def test_split_holds_out_the_end_with_what_its_first_window_reads():
+    model = Model(frame())
+    first, second = model.head.split(table(frame()), None, model.tokenizer, 0.1, seed=3)
+    times = frame()["time"]
+    assert first["time"] == times[:180].tolist()
+    assert second["time"] == times[180 - LOOKBACK :].tolist()
+    held = model.head.examples(second, ["load"], None, model.tokenizer, "held")
+    assert len(held) == 20 - HORIZON + 1
+    assert held.targets[0][0, 0] == frame()["load"][180]
+
+
+@pytest.mark.parametrize("fraction", [0.02, 0.9])
+def test_split_refuses_parts_too_short_for_a_window(fraction):
+    model = Model(frame())
+    with pytest.raises(ValueError, match=r"lookback of 24 and a horizon of 6 need 30 and 6"):
+        model.head.split(table(frame()), None, model.tokenizer, fraction, seed=0)
+
+
+def test_a_query_is_the_end_of_the_table():
+    model = Model(frame())
+    (query,) = model.head.queries(table(frame()), ["load", "oil"], model.tokenizer)
+    np.testing.assert_array_equal(query, frame()[["load", "oil"]].to_numpy().T[:, -LOOKBACK:])
+    with pytest.raises(ValueError, match="23 rows; a forecast reads the last 24"):
+        model.head.queries(table(frame(23)), ["load", "oil"], model.tokenizer)
+
+
+@pytest.mark.parametrize("time", ["time", "when", "ds"])
+def test_inputs_are_the_columns_of_numbers(time):
+    data = frame().rename(columns={"time": time}).assign(site="A", flag=True, whole=3)
+    data[time] = {"time": data[time], "when": data[time].astype(str), "ds": range(len(data))}[time]
+    model = Model(frame())
+    assert model.head.inputs(table(data), None, model.tokenizer) == ["load", "oil", "whole"]
+    with pytest.raises(ValueError, match="No column holds numbers to forecast; columns: site"):
+        model.head.inputs(table(data[["site"]]), None, model.tokenizer)
+
+
+def swapped() -> pd.DataFrame:
+    return frame().iloc[[0, 1, 3, 2, *range(4, 200)]]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (frame(29), "the table has 29 rows; a window takes 30: a lookback of 24 and a horizon of 6"),
+        (swapped(), r"time, row 4: 2024-01-01 02:00:00 does not come after 2024-01-01 03:00:00"),
+        (frame().iloc[[0, 1, 1, *range(2, 200)]], r"time, row 3: .* does not come after"),
+        (frame().assign(time=range(200, 0, -1)), r"time, row 2: 199 does not come after 200"),
+        (frame().assign(time=["2024-01-01", *["soon"] * 199]), "time, row 2: 'soon' is no time"),
+        (frame().astype({"load": object}).replace({"load": {frame()["load"][7]: "n/a"}}).astype({"load": str}),
+         "Column load, row 8: n/a is no finite number"),
+        (frame().assign(oil=np.inf), "Column oil, row 1: inf is no finite number"),
+    ],
+)  # fmt: skip
+def test_bad_tables_are_refused(data, message):
+    with pytest.raises(ValueError, match=message):
+        Model(data)
+
+
+def test_a_target_column_or_a_missing_lookback_is_refused():
+    model = Model(frame())
+    with pytest.raises(ValueError, match="name oil with --inputs"):
+        model.head.examples(table(frame()), ["load"], "oil", model.tokenizer, "the table")
+    whole = create("tokenizers", "time_series", DIM)
+    with pytest.raises(ValueError, match="lookback"):
+        model.head.examples(table(frame()), ["load"], None, whole, "the table")
+
+
+# The model
+
+
+@BOTH
+@given(shift=st.floats(-1e3, 1e3), factor=st.floats(1e-2, 1e2))
+@settings(max_examples=25, deadline=None)
+def test_forecast_follows_shift_and_scale_of_the_input(channels, shift, factor):
+    model = Model(frame(), channels)
+    with torch.no_grad():
+        model.tokenizer.statistics.weight.zero_()  # else the level itself tells something, as it should
+    past = model.examples.inputs[5]
+    plain, moved = model.predict(past), model.predict(past * factor + shift)
+    # float32 holds seven digits of the level
+    atol = 1e-4 * (factor * 30 + 1e-2 * abs(shift) + 1)
+    np.testing.assert_allclose(moved, plain * factor + shift, rtol=1e-4, atol=atol)
+    assert np.ptp(plain, axis=-1).min() > 1e-3
+
+
+@BOTH
+def test_forecast_in_another_unit_is_the_forecast(channels):
+    def other(data: pd.DataFrame) -> pd.DataFrame:
+        return data.assign(load=data["load"] * 1.8 + 32, oil=data["oil"] * -40)
+
+    # A turned sign turns the normalised series, so only the first channel is comparable.
+    plain, changed = Model(frame(), channels), Model(other(frame()), channels)
+    if channels == "mixed":
+        return
+    first, second = plain.predict(plain.examples.inputs[5]), changed.predict(changed.examples.inputs[5])
+    np.testing.assert_allclose(second[:, 0], first[:, 0] * 1.8 + 32, rtol=1e-4)
+    assert not np.allclose(plain.head.centre, changed.head.centre)
+
+
+@BOTH
+@given(
+    lengths=st.lists(st.integers(1, LOOKBACK), min_size=2, max_size=5),
+    gaps=st.floats(0, 0.8),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=25, deadline=None)
+def test_forecast_does_not_depend_on_neighbours(channels, lengths, gaps, seed):
+    model, random = Model(frame(), channels), np.random.default_rng(seed)
+    samples = []
+    for length in lengths:
+        sample = model.examples.inputs[random.integers(100)][:, -length:].copy()
+        sample[:, :-1][random.random(sample[:, :-1].shape) < gaps] = np.nan
+        samples.append(sample)
+    alone = np.concatenate([model.predict(sample) for sample in samples])
+    np.testing.assert_allclose(model.predict(*samples), alone, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(model.predict(*samples[::-1])[::-1], alone, rtol=1e-5, atol=1e-5)
+    assert np.isfinite(alone).all()
+
+
+def test_tokens_stand_in_the_slot_they_came_from():
+    model = Model(frame(), linear=0)
+    past = model.examples.inputs[0].copy()
+    past[:, 8:20] = np.nan  # the patch at 8 is gone, and that at 12
+    batch = collate([model.tokenizer.encode(past)])
+    sequence = model.tokenizer(batch)
+    assert sequence.context["mask"][0, 0].tolist() == [True, True, False, False, True, True]
+    # The head reads the last four slots: patches at 8, 12 and 16, and the statistics.
+    changed = sequence.embeddings.clone()
+    changed[:2] += 1  # patches at 0 and 4
+    first, second = model.head(sequence), model.head(sequence.with_embeddings(changed))
+    assert torch.equal(first, second)
+    weight = model.head.output.weight.view(HORIZON, 4, DIM)
+    wanted = (
+        model.head.output.bias + weight[:, 2] @ sequence.embeddings[2] + weight[:, 3] @ sequence.embeddings[3]
+    )
+    loc, scale = sequence.context["loc"][0, 0], sequence.context["scale"][0, 0]
+    wanted = (loc + scale * wanted - model.head.centre[0]) / model.head.scale[0]
+    torch.testing.assert_close(first[0, 0], wanted)
+
+
+def test_a_constant_series_goes_on():
+    model = Model(frame())
+    past = np.stack([np.full(LOOKBACK, 400.25), np.full(LOOKBACK, -2.5)])
+    np.testing.assert_allclose(model.predict(past)[0], np.repeat(past[:, :1], HORIZON, 1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("quantiles", [None, [0.9, 0.1, 0.5]])
+@BOTH
+def test_learns_the_wave(channels, quantiles):
+    model = Model(frame(), channels, quantiles=quantiles)
+    parameters = [*model.tokenizer.parameters(), *model.head.parameters()]
+    optimizer = torch.optim.Adam(parameters, 3e-3)
+    pasts, futures = list(model.examples.inputs), list(model.examples.targets)
+    truth = torch.stack([model.head.encode(future) for future in futures])
+    for _ in range(150):
+        optimizer.zero_grad()
+        model.head.loss(model(*pasts[:120]), truth[:120]).backward()
+        optimizer.step()
+    with torch.no_grad():
+        output = model(*pasts[120:])
+    mse = model.head.metrics()["mse"]
+    mse.update(*model.head.scored(output, truth[120:]))
+    assert mse.compute() < 0.05  # the noise is 0.003; the mean of the window has 1
+    if quantiles:
+        inside = (output[..., 0] <= truth[120:]) & (truth[120:] <= output[..., 2])
+        assert 0.4 < inside.float().mean() < 0.99
+
+
+def test_pinball_loss_by_hand():
+    head = create("heads", "forecasting", DIM, horizon=1, quantiles=[0.9, 0.5], channels=["a"])
+    output, target = torch.tensor([[[[1.0, 4.0]]]]), torch.tensor([[[2.0]]])  # quantiles 0.5 and 0.9
+    assert head.loss(output, target).item() == pytest.approx((0.5 * 1 + 0.1 * 2) / 2)
+    crossed = head.decode(torch.tensor([[[[4.0, 1.0]]]]))
+    assert crossed.tolist() == [[[[1.0, 4.0]]]]
+
+
+def test_missing_futures_are_neither_learned_nor_measured():
+    model = Model(frame())
+    future = model.examples.targets[0].copy()
+    output = torch.zeros(1, 2, HORIZON)
+    whole = model.head.loss(output, model.head.encode(future)[None])
+    future[0, 1] = np.nan
+    target = model.head.encode(future)[None]
+    known = target.isfinite()
+    assert known.sum() == 11
+    assert model.head.loss(output, target).item() == pytest.approx((target[known] ** 2).mean().item())
+    assert model.head.loss(output, target) != whole
+    assert len(model.head.scored(output, target)[0]) == 11
+    assert model.head.loss(output, torch.full_like(target, torch.nan)) == 0
+
+
+def test_metrics_are_standardised_and_in_the_unit():
+    model = Model(frame())
+    future = model.examples.targets[0]
+    target = model.head.encode(future)[None]
+    output = target + torch.tensor([[0.5], [-1.0]])
+    values = {}
+    for name, metric in model.head.metrics().items():
+        metric.update(*model.head.scored(output, target))
+        values[name] = metric.compute().item()
+        assert metric.higher_is_better is False
+    deviation = frame()[["load", "oil"]].std(ddof=0).to_numpy()
+    assert values["mse"] == pytest.approx((0.25 + 1) / 2, rel=1e-5)
+    assert values["mae"] == pytest.approx(0.75, rel=1e-5)
+    assert values["mae_unscaled"] == pytest.approx((0.5 * deviation[0] + deviation[1]) / 2, rel=1e-4)
+    np.testing.assert_allclose(model.head.decode(target)[0], future, rtol=1e-5)
+
+
+def test_records_name_channels_and_quantiles():
+    plain, spread = Model(frame()), Model(frame(), quantiles=[0.1, 0.5, 0.9])
+    past = plain.examples.inputs[0]
+    with torch.no_grad():
+        (row,), (spread_row,) = plain.head.records(plain(past)), spread.head.records(spread(past))
+    assert list(row) == ["load", "oil"]
+    assert row["oil"] == plain.predict(past)[0, 1].tolist()
+    row = spread_row
+    assert list(row) == ["load q0.1", "load", "load q0.9", "oil q0.1", "oil", "oil q0.9"]
+    assert row["oil q0.9"] == spread.predict(past)[0, 1, :, 2].tolist()
+    assert (np.array(row["oil q0.1"]) <= np.array(row["oil q0.9"])).all()
+
+
+@BOTH
+def test_rebuilt_from_options_and_weights(channels):
+    model = Model(frame(), channels, quantiles=[0.5, 0.9], season=24)
+    past = model.examples.inputs[0]
+    before = model.predict(past)
+    again = create("heads", "forecasting", DIM, **model.head.options)
+    again.load_state_dict(model.head.state_dict())
+    model.head = again.eval()
+    np.testing.assert_array_equal(model.predict(past), before)
+    assert again.channels == ["load", "oil"]
+
+
+def test_pairs_of_arrays_do_without_a_table():
+    random = np.random.default_rng(0)
+    futures = [random.normal(3, 2, size=(2, HORIZON)) for _ in range(50)]
+    head = create("heads", "forecasting", DIM, horizon=HORIZON).fit(futures)
+    values = np.concatenate(futures, axis=1)
+    np.testing.assert_allclose(head.centre[:, 0], values.mean(1), rtol=1e-5)
+    np.testing.assert_allclose(head.scale[:, 0], values.std(1), rtol=1e-5)
+    assert head.channels == ["channel 1", "channel 2"]
+    with pytest.raises(ValueError, match=r"A future is \(2, 5\); expected \(channels, 6\)"):
+        head.fit([futures[0], futures[1][:, :5]])
+    for bad, message in (
+        (futures[0][:1], r"\(1, 6\); expected .* \(2, 6\)"),
+        ("text", "no array of numbers"),
+        (futures[0] + np.inf, "infinite"),
+    ):
+        with pytest.raises(SampleError, match=message):
+            head.encode(bad)
+
+
+def test_a_tokenizer_that_does_not_fit_is_named():
+    model = Model(frame())
+    sequence = model.tokenizer(collate([model.tokenizer.encode(model.examples.inputs[0])]))
+    with pytest.raises(ValueError, match="a series of 2 channels, from the time_series tokenizer"):
+        model.head(replace(sequence, context={}))
+    mixed = Model(frame(), "mixed")
+    with pytest.raises(ValueError, match="per_sequence is 2; it must be 1"):
+        mixed.head(sequence)
+
+
+@pytest.mark.parametrize(
+    "options", [{"horizon": 0}, {"tokens": 0}, {"quantiles": [0.1, 0.9]}, {"quantiles": [0.5, 1]}]
+)
+def test_options_are_checked(options):
+    (name,) = options
+    with pytest.raises(ValueError, match=f"{name} "):
+        create("heads", "forecasting", DIM, **options)
+
+
+# Baselines
+
+
+def windows(model: Model) -> tuple[np.ndarray, np.ndarray]:
+    features = np.stack([model.head.describe(model.tokenizer, sample) for sample in model.examples.inputs])
+    return features, np.stack([model.head.encode(target).numpy() for target in model.examples.targets])
+
+
+@pytest.mark.parametrize(("season", "at"), [(None, [-1] * 6), (4, [-4, -3, -2, -1, -4, -3])])
+def test_trivial_repeats(season, at):
+    model = Model(frame(), season=season)
+    features, answers = windows(model)
+    name, estimator = model.head.trivial()
+    assert name == ("last value" if season is None else "last 4 steps")
+    output = model.head.estimate(estimator.fit(features, answers), features)
+    np.testing.assert_allclose(model.head.decode(output[:1])[0], model.examples.inputs[0][:, at], rtol=1e-5)
+    features[0, 0, -1] = np.nan
+    if season is None:
+        assert estimator.predict(features)[0, 0, 0] == features[0, 0, -2]
+
+
+def test_a_season_longer_than_the_lookback_is_refused():
+    model = Model(frame(), season=25)
+    with pytest.raises(ValueError, match="season of 25 steps does not fit a lookback of 24"):
+        model.head.trivial()[1].fit(*windows(model))
+
+
+def test_classical_is_ridge_regression():
+    from sklearn.linear_model import Ridge
+
+    model = Model(frame())
+    features, answers = windows(model)
+    estimator = model.head.classical("linear")[1].fit(features, answers)
+    last = features[..., -1:]
+    inputs, wanted = (
+        (features - last)[..., :-1].reshape(-1, LOOKBACK - 1),
+        (answers - last).reshape(-1, HORIZON),
+    )
+    found = estimator.predict(features)
+    differences = [
+        np.abs(found - (Ridge(alpha).fit(inputs, wanted).predict(inputs).reshape(answers.shape) + last)).max()
+        for alpha in 10.0 ** np.arange(-2, 6)
+    ]
+    assert min(differences) < 1e-3
+    assert ((found - answers) ** 2).mean() < 0.05
+
+
+def test_classical_bears_missing_values():
+    model = Model(frame())
+    features, answers = windows(model)
+    whole = model.head.classical("linear")[1].fit(features, answers).predict(features[-1:])
+    features[3, 0, :5] = features[4, 1, 7] = features[5] = answers[6, 0, 2] = np.nan
+    holed = model.head.classical("linear")[1].fit(features, answers).predict(features[-1:])
+    assert np.isfinite(model.head.classical("linear")[1].fit(features, answers).predict(features)).all()
+    assert 0 < np.abs(whole - holed).max() < 0.2
+
+
+def test_estimates_serve_every_quantile():
+    model = Model(frame(), quantiles=[0.1, 0.5, 0.9])
+    features, answers = windows(model)
+    output = model.head.estimate(model.head.trivial()[1].fit(features, answers), features)
+    assert output.shape == (len(answers), 2, HORIZON, 3)
+    mse = model.head.metrics()["mse"]
+    mse.update(*model.head.scored(output, torch.as_tensor(answers)))
+    assert mse.compute().item() == pytest.approx(((features[..., -1:] - answers) ** 2).mean(), rel=1e-5)

@@ -1,0 +1,39 @@
+"""A file or folder is written whole or not at all."""
+
+import pytest
+
+from metatx.files import folder_written_whole, written_whole
+
+
+def test_file_takes_its_place_at_the_end(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with written_whole(path) as temporary:
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert [f.name for f in tmp_path.iterdir()] == ["a.txt"]
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), ValueError("other"), KeyboardInterrupt()]
+)
+def test_after_an_error_the_old_stays_and_nothing_is_left(tmp_path, error):
+    folder = tmp_path / "task"
+    folder.mkdir()
+    (folder / "config.json").write_text("old")
+    with pytest.raises(type(error)) as caught, folder_written_whole(folder) as temporary:
+        (temporary / "config.json").write_text("half")
+        raise error
+    assert (folder / "config.json").read_text() == "old"
+    assert [f.name for f in tmp_path.iterdir()] == ["task"]
+    if isinstance(error, OSError):
+        assert str(folder) in str(caught.value)
+
+
+def test_folder_is_replaced_whole(tmp_path):
+    for text in ("first", "second"):
+        with folder_written_whole(tmp_path / "task") as temporary:
+            (temporary / "config.json").write_text(text)
+    assert (tmp_path / "task" / "config.json").read_text() == "second"
+    assert [f.name for f in tmp_path.iterdir()] == ["task"]

@@ -1,0 +1,78 @@
+"""A run: splits that are missing are held out of the training split, and the test split decides nothing."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import metatx
+from metatx.baselines import baselines
+from metatx.examples import Examples
+from metatx.registry import create
+from tests.conftest import waves
+
+QUICK = metatx.TrainingSettings(epochs=1, lr=3e-3)
+
+
+def test_missing_splits_are_held_out_once(nano, table, monkeypatch):
+    seen = {}
+    encode = metatx.Task.encode
+
+    def watched(self, data, split, **options):
+        seen[split] = [sample["a"] for sample in self.examples(data, split).inputs]
+        return encode(self, data, split, **options)
+
+    monkeypatch.setattr(metatx.Task, "encode", watched)
+    report = metatx.run(table, "tabular", backbone=nano, target="kind", settings=QUICK, baseline=False)
+    assert {name: len(rows) for name, rows in seen.items()}["train"] == 172
+    assert "20% held out" in str(report)
+    parts = [set(rows) for rows in seen.values()]
+    assert len(set.union(*parts)) == sum(map(len, parts)), "no row is in two splits"
+
+
+def test_statistics_come_from_the_training_split_alone(nano, table):
+    wild = table.assign(a=table.a * 1000)
+    splits = {"train": table[:160], "validation": wild[160:200], "test": wild[200:]}
+    alone = metatx.Task.from_data(nano, "tabular", table[:160], target="kind")
+    report = metatx.run(splits, "tabular", backbone=nano, target="kind", settings=QUICK, baseline=False)
+    for name, buffer in alone.tokenizer.named_buffers():
+        np.testing.assert_array_equal(dict(report.task.tokenizer.named_buffers())[name], buffer)
+
+
+def test_extra_data_is_the_validation_or_test_split(nano, table, tmp_path):
+    table[200:].to_csv(tmp_path / "test.csv", index=False)
+    options = {"backbone": nano, "target": "kind", "settings": QUICK}
+    report = metatx.run(table[:200], "tabular", test=tmp_path / "test.csv", **options)
+    assert "test split" in str(report)
+    share = table[200:].kind.value_counts(normalize=True)
+    majority = table[:200].kind.mode()[0]
+    assert report.baselines["trivial"]["majority class"]["accuracy"] == pytest.approx(share[majority])
+
+
+def test_baselines_are_scikit_learn_s_own_numbers():
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import roc_auc_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    train, test = Examples(*waves(200)), Examples(*waves(100, seed=1))
+    tokenizer = create("tokenizers", "waves", 8)
+    head = create("heads", "classification", 8).fit(train.targets)
+    found = baselines(tokenizer, head, train, test)
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    describe = np.stack([tokenizer.describe(sample) for sample in train.inputs])
+    unseen = np.stack([tokenizer.describe(sample) for sample in test.inputs])
+    model.fit(describe, train.targets)
+    classical = found["classical"]["logistic regression"]
+    assert classical["accuracy"] == pytest.approx(model.score(unseen, test.targets))
+    truth = np.array(test.targets) == model.classes_[1]
+    assert classical["auroc"] == pytest.approx(roc_auc_score(truth, model.predict_proba(unseen)[:, 1]), abs=1e-4)
+    assert found["trivial"]["majority class"]["auroc"] == 0.5
+
+
+def test_published_numbers_stand_in_the_table(nano, table):
+    published = {"a paper": {"accuracy": 0.859}}
+    report = metatx.run(table, "tabular", backbone=nano, target="kind", settings=QUICK, published=published, name="kinds")
+    lines = str(report).splitlines()
+    assert lines[0].startswith("kinds, ")
+    assert next(line for line in lines if line.startswith("a paper")).split()[-1] == "0.8590"
+    assert isinstance(table, pd.DataFrame)

@@ -1,0 +1,222 @@
+"""The loop: it learns, never touches the backbone, resumes exactly, and is the same on two processes."""
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import metatx
+from metatx.encoding import Encoded
+from metatx.examples import Examples
+from metatx.features import cacheable
+from tests.conftest import waves
+
+QUICK = {"epochs": 3, "batch_size": 32, "precision": "fp32", "checkpoint_seconds": 0.0}
+
+
+def _task(nano, **options):
+    return metatx.Task.from_data(nano, "waves", waves(100), head_options={"dropout": 0.2}, **options)
+
+
+def _weights(task):
+    return {name: tensor.clone() for name, tensor in task.state_dict().items()}
+
+
+def _same(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_training_learns_and_leaves_every_backbone_byte(nano):
+    fingerprint = nano.fingerprint
+    task = _task(nano).fit(waves(300), waves(100, seed=1), epochs=8, lr=3e-3)
+    assert task.evaluate(waves(200, seed=2))["accuracy"] > 0.9
+    assert nano.fingerprint == fingerprint
+    assert not any(parameter.requires_grad for parameter in nano.parameters())
+
+
+def test_nothing_done_to_a_task_reaches_the_backbone(nano):
+    fingerprint = nano.fingerprint
+    task = _task(nano)
+    task.train()
+    task.apply(lambda module: [nn.init.zeros_(weight) for weight in module.parameters(recurse=False)])
+    task.load_state_dict({name: torch.ones_like(tensor) for name, tensor in task.state_dict().items()})
+    task.requires_grad_(True)
+    assert not nano.training and nano.fingerprint == fingerprint
+    assert not any(parameter.requires_grad for parameter in nano.parameters())
+    assert not any(name.startswith("backbone") for name in task.state_dict())
+
+
+def test_same_seed_same_weights_other_seed_others(nano):
+    first, second, other = (
+        _weights(_task(nano, seed=seed).fit(waves(100), **QUICK, seed=seed)) for seed in (0, 0, 1)
+    )
+    assert _same(first, second)
+    assert not _same(first, other)
+
+
+def test_the_best_epoch_is_kept(nano):
+    held = waves(100, seed=1)
+    task = _task(nano).fit(waves(100), held, epochs=6, lr=0.03, precision="fp32", batch_size=16)
+    best = max(row["validation_accuracy"] for row in task.history)
+    assert task.evaluate(held)["accuracy"] == pytest.approx(best)
+
+
+def test_patience_stops(nano):
+    task = _task(nano).fit(waves(40), waves(40, seed=1), epochs=50, lr=1e-9, patience=2)
+    assert len(task.history) == 4  # the first is best; two more without a better one, and the one that says so
+
+
+def test_rate_rises_and_falls(nano):
+    history = _task(nano).fit(waves(64), epochs=10, lr=1.0e-3, batch_size=32, warmup=0.2).history
+    rates = [row["lr"] for row in history]
+    assert rates[1] == pytest.approx(1e-3)
+    assert rates[0] < rates[1] and all(a > b for a, b in zip(rates[1:], rates[2:], strict=False))
+    assert rates[-1] < 2e-5
+
+
+def test_a_loss_that_is_not_finite_stops_with_advice(nano):
+    task = _task(nano)
+    with torch.no_grad():
+        task.head.output.bias.fill_(torch.inf)
+    with pytest.raises(ValueError, match="in epoch 1, step 1; try a lower learning rate"):
+        task.fit(waves(40), epochs=1)
+
+
+ROOT = Path(__file__).parent.parent
+
+
+def _whole_run(folder):
+    """A run to its end, from its checkpoint where there is one; in a process of its own."""
+    torch.set_num_threads(1)
+    nano = metatx.load_backbone("nano")
+    task = _task(nano, tokenizer_options={"noise": 0.1})
+    settings = {"epochs": 15, "batch_size": 16, "precision": "fp32", "checkpoint_seconds": 0.0}
+    task.fit(waves(100), waves(50, seed=1), out=folder, resume=True, **settings)
+    task.save_pretrained(folder / "task")
+
+
+def test_a_run_killed_at_any_moment_ends_as_the_one_that_was_not(tmp_path):
+    processes = multiprocessing.get_context("forkserver")  # it imports once, for all of them
+    processes.set_forkserver_preload(["metatx.training", "metatx.task", "tests.conftest"])
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "killed"
+    for attempt in range(6):
+        process = processes.Process(target=_whole_run, args=(folder,))
+        process.start()
+        before = _progress(folder)
+        while process.is_alive() and _progress(folder) == before:
+            time.sleep(0.005)
+        time.sleep(rng.uniform(0, 0.3))
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL, f"attempt {attempt} was over before it could be killed"
+    for name in ("killed", "whole"):
+        process = processes.Process(target=_whole_run, args=(tmp_path / name,))
+        process.start()
+        process.join()
+        assert process.exitcode == 0
+    whole, killed = ((tmp_path / name / "task" / "model.safetensors").read_bytes() for name in ("whole", "killed"))
+    assert whole == killed
+    rows = [json.loads((tmp_path / n / "checkpoint" / "state.json").read_text())["history"] for n in ("whole", "killed")]
+    for first, second in zip(*rows, strict=True):
+        assert {**first, "seconds": 0} == {**second, "seconds": 0}
+
+
+def _progress(folder):
+    try:
+        found = json.loads((folder / "checkpoint" / "state.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return found["epoch"], found["step"]
+
+
+def test_other_settings_do_not_resume(nano, tmp_path):
+    _task(nano).fit(waves(40), out=tmp_path, **QUICK)
+    with pytest.raises(ValueError, match="lr 0.001 -> 0.01"):
+        _task(nano).fit(waves(40), out=tmp_path, resume=True, **QUICK, lr=0.01)
+    (tmp_path / "checkpoint" / "tensors.safetensors").write_bytes(b"half")
+    with pytest.raises(ValueError, match="is damaged"):
+        _task(nano).fit(waves(40), out=tmp_path, resume=True, **QUICK)
+
+
+TWO = """
+import json, os, sys
+sys.path.insert(0, os.getcwd())
+import torch, metatx
+from tests.conftest import waves
+torch.set_num_threads(1)
+task = metatx.Task.from_data(metatx.load_backbone("nano"), "waves", waves(101))
+task.fit(waves(101), waves(51, seed=1), epochs=3, batch_size=20, precision="fp32")
+if int(os.environ.get("RANK", 0)) == 0:
+    json.dump(task.history, open(sys.argv[1], "w"))
+"""
+
+
+def test_two_processes_give_the_losses_of_one(tmp_path):
+    script = tmp_path / "two.py"
+    script.write_text(TWO)
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
+    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, script, tmp_path / "1"], cwd=ROOT, check=True, env=environment, timeout=200)
+    subprocess.run([*launch, script, tmp_path / "2"], cwd=ROOT, check=True, env=environment, timeout=200)
+    one, two = (json.loads((tmp_path / name).read_text()) for name in "12")
+    assert len(one) == len(two) == 3
+    for first, second in zip(one, two, strict=True):
+        for name in ("train_loss", "validation_loss", "validation_accuracy", "validation_auroc"):
+            assert second[name] == pytest.approx(first[name], abs=1e-4), name
+
+
+def test_features_of_a_frozen_path_are_cached_and_change_nothing(nano, tmp_path, monkeypatch):
+    monkeypatch.setenv("METATX_CACHE", str(tmp_path))
+    images = np.random.default_rng(0).integers(0, 255, (60, 64, 64, 3), dtype=np.uint8)
+    data = (list(images), ["dark" if image[:20].mean() < 127.5 else "bright" for image in images])
+    settings = {"epochs": 3, "precision": "fp32", "batch_size": 16}
+    plain = metatx.Task.from_data(nano, "image", data).fit(data, **settings, cache=False)
+    assert not list(tmp_path.rglob("*.safetensors"))
+    first = metatx.Task.from_data(nano, "image", data)
+    assert cacheable(first)
+    first.fit(data, **settings)
+    (cached,) = tmp_path.rglob("*.safetensors")
+    written = cached.stat().st_mtime_ns
+    metatx.Task.from_data(nano, "image", data, head_options={"dropout": 0.1}).fit(data, **settings)
+    assert cached.stat().st_mtime_ns == written, "what pool gives does not depend on dropout"
+    for name, tensor in plain.state_dict().items():
+        torch.testing.assert_close(first.state_dict()[name], tensor, atol=1e-4, rtol=1e-4)
+    other = ([*images[:-1], 255 - images[-1]], data[1])
+    metatx.Task.from_data(nano, "image", other).fit(other, **settings)
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 2, "other data, other features"
+
+
+def test_augmentation_depends_on_seed_epoch_and_sample_alone(nano):
+    task = _task(nano, tokenizer_options={"noise": 1.0})
+    data = Encoded(Examples(*waves(6)), task.tokenizer, task.head, augment=True)
+    first = data.__getitems__([0, 1, 2])[0]["signal"]
+    torch.randn(10)
+    again = data.__getitems__([2, 1])[0]["signal"]
+    assert torch.equal(again, first[[2, 1]])
+    data.epoch = 1
+    assert not torch.equal(data.__getitems__([2, 1])[0]["signal"], again)
+
+
+def test_workers_give_the_same_weights(nano):
+    options = {"tokenizer_options": {"noise": 0.1}}
+    alone = _task(nano, **options).fit(waves(60), **QUICK)
+    helped = _task(nano, **options).fit(waves(60), **QUICK, workers=2)
+    assert _same(_weights(alone), _weights(helped))
+
+
+def test_tensorboard_events_are_written(nano, tmp_path):
+    _task(nano).fit(waves(40), out=tmp_path, epochs=1, tensorboard=True)
+    assert list((tmp_path / "tensorboard").iterdir())
+    header = (tmp_path / "history.csv").read_text().splitlines()[0]
+    assert header == "epoch,train_loss,lr,seconds"

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from metatx.baselines import scaled
 from metatx.errors import SampleError
 from metatx.head import Head
 from metatx.sequence import TokenSequence
@@ -100,7 +101,9 @@ class ClassificationHead(Head):
             raise ValueError(f"{missing} of {len(labels)} samples have no label; fill them in or leave them out.")
         classes = sorted(set(labels), key=lambda label: (isinstance(label, str), label))
         if len(classes) < 2:
-            raise ValueError(f"All {len(labels)} samples have the label {classes[0]!r}; a classifier needs two or more.")
+            raise ValueError(
+                f"All {len(labels)} samples have the label {classes[0]!r}; a classifier needs two or more."
+            )
         self._build(classes)
         return self
 
@@ -129,7 +132,8 @@ class ClassificationHead(Head):
 
     def decode(self, output: Tensor) -> np.ndarray:
         """The most likely label of each sample (B,)."""
-        return np.asarray(self.classes)[output.argmax(1).cpu().numpy()]
+        labels: np.ndarray = np.asarray(self.classes)[output.argmax(1).cpu().numpy()]
+        return labels
 
     def probabilities(self, output: Tensor) -> Tensor:
         """Softmax (B, K), columns in the order of ``classes``; not calibrated."""
@@ -140,7 +144,10 @@ class ClassificationHead(Head):
         shares = self.probabilities(output).tolist()
         labels = self.decode(output).tolist()
         names = [f"p({label})" for label in self.classes]
-        return [{"prediction": label, **dict(zip(names, row, strict=True))} for label, row in zip(labels, shares, strict=True)]
+        return [
+            {"prediction": label, **dict(zip(names, row, strict=True))}
+            for label, row in zip(labels, shares, strict=True)
+        ]
 
     def metrics(self) -> "dict[str, Metric]":
         """Accuracy, macro F1, and the area under the ROC curve, one class against the rest."""
@@ -171,7 +178,7 @@ class ClassificationHead(Head):
         if kind == "boosting":
             model = HistGradientBoostingClassifier(learning_rate=0.06, max_iter=300, random_state=0)
             return "gradient boosting", model
-        return "logistic regression", LogisticRegression(max_iter=1000)
+        return "logistic regression", scaled(LogisticRegression(max_iter=1000))
 
     def estimate(self, estimator: Any, features: Any) -> Tensor:
         """Log-probabilities (B, K); classes that the estimator never saw get zero."""

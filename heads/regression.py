@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from metatx.baselines import scaled
 from metatx.errors import SampleError
 from metatx.head import Head
 from metatx.sequence import TokenSequence
@@ -27,6 +28,8 @@ class RegressionHead(Head):
         dropout: On the pooled features.
     """
 
+    centre: Tensor
+    scale: Tensor
     primary = "rmse"
     pooled_by = ()
 
@@ -115,7 +118,7 @@ class RegressionHead(Head):
 
         if kind == "boosting":
             return "gradient boosting", HistGradientBoostingRegressor(random_state=0)
-        return "ridge regression", RidgeCV(np.logspace(-3, 3, 13))
+        return "ridge regression", scaled(RidgeCV(np.logspace(-3, 3, 13)))
 
     def estimate(self, estimator: Any, features: Any) -> Tensor:
         """An estimator's predictions, standardised as ``forward``'s."""

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from metatx.backbone import Backbone
     from metatx.errors import SampleError
+    from metatx.experiment import run
     from metatx.head import Head
     from metatx.pool import TaskPool
     from metatx.registry import create, names, register_head, register_tokenizer
-    from metatx.run import run
     from metatx.sequence import TokenSequence
     from metatx.settings import TrainingSettings
     from metatx.task import Task
@@ -54,7 +54,7 @@ _HOME = {
     "names": "registry",
     "register_head": "registry",
     "register_tokenizer": "registry",
-    "run": "run",
+    "run": "experiment",
 }
 
 

@@ -1,10 +1,9 @@
 """Transformer blocks over packed sequences: all tokens at once, attention among sequences of equal length."""
 
 from itertools import groupby
+from typing import Any
 
 import torch
-from timm.layers import Attention
-from timm.models.vision_transformer import Block
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -12,7 +11,7 @@ __all__ = ["Packing", "packed_block"]
 
 
 class Packing:
-    """Where the tokens of one batch lie inside the blocks: prefix in front, sequences of equal length together.
+    """Where the tokens of one batch lie inside the blocks: prefix in front, equal lengths side by side.
 
     Args:
         lengths: Tokens of each sequence, without the prefix.
@@ -33,8 +32,8 @@ class Packing:
             outer = inner + prefix
             order = torch.argsort(outer, stable=True)
             place = _ranges(torch.zeros_like(outer), outer[order])
-            # Entry reads from the prefix with all embeddings behind it: token p of a sequence that starts at s
-            # lies at s + p there, its prefix included in p.
+            # Entry reads from the prefix with all embeddings behind it. Counting its prefix, token p of a
+            # sequence that starts at s among the embeddings lies at s + p there.
             source = _ranges((inner.cumsum(0) - inner)[order], outer[order])
             self.entry = torch.where(place < prefix, place, source).to(device)
             starts = torch.empty_like(outer)
@@ -48,7 +47,9 @@ class Packing:
                 return embeddings
             ((count, length),) = self.groups
             fronts = prefix.expand(count, -1, -1)
-            return torch.cat([fronts, embeddings.unflatten(0, (count, -1))], dim=1).flatten(0, 1)
+            return torch.cat([fronts, embeddings.reshape(count, -1, embeddings.shape[1])], dim=1).flatten(
+                0, 1
+            )
         return torch.cat([prefix, embeddings]).index_select(0, self.entry)
 
     def leave(self, tokens: Tensor) -> Tensor:
@@ -62,7 +63,7 @@ def _ranges(starts: Tensor, lengths: Tensor) -> Tensor:
     return torch.arange(int(lengths.sum())) + shift.repeat_interleave(lengths)
 
 
-def packed_block(block: Block, x: Tensor, packing: Packing) -> Tensor:
+def packed_block(block: Any, x: Tensor, packing: Packing) -> Tensor:
     """One timm block over tokens in block order, (T, D) to (T, D).
 
     Every part is called as a module, so that adapters wrapped around its linear layers take effect.
@@ -72,16 +73,16 @@ def packed_block(block: Block, x: Tensor, packing: Packing) -> Tensor:
     return mixed
 
 
-def packed_attention(attention: Attention, x: Tensor, packing: Packing) -> Tensor:
-    """Self-attention within each sequence, (T, D) to (T, D)."""
+def packed_attention(attention: Any, x: Tensor, packing: Packing) -> Tensor:
+    """Self-attention of a timm block within each sequence, (T, D) to (T, D)."""
     qkv = attention.qkv(x)
-    # split and unbind, not slices: their backward writes each gradient once, into place, where every slice would
-    # first fill a tensor of full size with zeros.
+    # split and unbind, not slices: their backward writes each gradient once, into place, where every slice
+    # would first fill a tensor of full size with zeros.
     parts = qkv.split(packing.sizes) if len(packing.sizes) > 1 else [qkv]
     attended = []
     for (count, length), part in zip(packing.groups, parts, strict=True):
         shape = count, length, attention.num_heads, attention.head_dim
-        q, k, v = (rows.view(shape) for rows in part.unflatten(1, (3, -1)).unbind(1))
+        q, k, v = (rows.view(shape) for rows in part.view(len(part), 3, -1).unbind(1))
         q, k = attention.q_norm(q), attention.k_norm(k)
         out = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
         attended.append(out.transpose(1, 2).reshape(count * length, -1))

@@ -8,7 +8,8 @@ from functools import partial
 from typing import Any, Literal, Self
 
 import torch
-from timm.layers import LayerNorm, get_act_layer
+from timm.layers.create_act import get_act_layer
+from timm.layers.norm import LayerNorm
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
@@ -54,29 +55,35 @@ class BackboneConfig:
     layer_scale: bool = False
     stem: StemConfig | None = None
 
+    def __post_init__(self) -> None:
+        if self.dim % self.num_heads:
+            raise ValueError(f"{self.num_heads} heads do not divide a width of {self.dim}.")
+        if self.activation not in ("gelu", "quick_gelu"):
+            raise ValueError(f"activation is {self.activation!r}; known are gelu and quick_gelu.")
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Read what ``dataclasses.asdict`` gave, also after a way through JSON.
 
         Raises:
-            TypeError: If a field is missing or unknown.
+            KeyError, TypeError: If a field is missing or unknown.
         """
         stem = values.get("stem")
         if stem is not None:
-            stem = StemConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in stem.items()})
+            stem = StemConfig(**{**stem, "mean": tuple(stem["mean"]), "std": tuple(stem["std"])})
         return cls(**{**values, "stem": stem})
 
 
 class Backbone(nn.Module):
-    """CLS token, ``norm_pre``, blocks, ``norm``: frozen for good, whatever is done to the module that holds it.
+    """CLS token, ``norm_pre``, blocks, ``norm``: frozen for good, whatever happens to the module around it.
 
-    No parameter takes a gradient, ``train`` and ``apply`` leave it as it is, and ``load_state_dict`` refuses to
-    write into it. Its blocks are timm's, with plain linear layers, so that adapters can be put around them.
+    No parameter takes a gradient, ``train`` and ``apply`` leave it as it is, and ``load_state_dict`` refuses
+    to write into it. Its blocks are timm's, with plain linear layers, so that adapters fit around them.
 
     Args:
         config: Its shape.
-        weights: Every weight by name, as ``named_weights`` gives them; kept as float32. None: random numbers, the
-            same each time.
+        weights: Every weight by name, as ``named_weights`` gives them; kept as float32. None: random numbers,
+            the same each time.
         spec: What ``load_backbone`` was asked for.
 
     Raises:
@@ -95,17 +102,18 @@ class Backbone(nn.Module):
         self._names = tuple(name for name, _ in self.named_parameters())
         self._fill(random_weights(self) if weights is None else weights)
         self.eval()
-        self.register_load_state_dict_pre_hook(_refuse_state)
+        self.register_load_state_dict_pre_hook(_refuse_state)  # type: ignore[no-untyped-call]
 
     def _build(self, config: BackboneConfig) -> None:
-        layer_norm = partial(LayerNorm, eps=config.norm_eps)
+        layer_norm: Any = partial(LayerNorm, eps=config.norm_eps)
+        mlp_ratio = (config.mlp_dim + 0.5) / config.dim  # timm multiplies and rounds down: to exactly mlp_dim
         self.cls_token = nn.Parameter(torch.empty(config.prefix, config.dim))
         self.norm_pre = layer_norm(config.dim) if config.norm_pre else nn.Identity()
         self.blocks = nn.ModuleList(
             Block(
                 config.dim,
                 config.num_heads,
-                mlp_ratio=(config.mlp_dim + 0.5) / config.dim,  # timm rounds down: exact whatever the division gives
+                mlp_ratio=mlp_ratio,
                 qkv_bias=config.qkv_bias,
                 qk_norm=config.qk_norm,
                 init_values=1.0 if config.layer_scale else None,
@@ -132,7 +140,8 @@ class Backbone(nn.Module):
             raise ValueError(f"{len(wrong)} of {len(shapes)} weights have the wrong shape: {_first(sizes)}.")
         for name in self._names:
             module, _, leaf = name.rpartition(".")
-            value = weights[name].detach().float().contiguous()
+            # A copy: the given tensor may be changed later, or lie in a mapped file that is.
+            value = weights[name].detach().to(torch.float32, copy=True, memory_format=torch.contiguous_format)
             setattr(self.get_submodule(module), leaf, nn.Parameter(value, requires_grad=False))
 
     @property
@@ -162,7 +171,7 @@ class Backbone(nn.Module):
 
     @property
     def has_norm_pre(self) -> bool:
-        """Whether tokens are normalised before the blocks; if not, a tokenizer must give them the right scale."""
+        """Whether tokens are normalised before the blocks; if not, the tokenizer must do it."""
         return self.config.norm_pre
 
     @property
@@ -195,10 +204,11 @@ class Backbone(nn.Module):
         Raises:
             ValueError: If the tokens are of another width, or already have a prefix.
         """
-        if sequence.embeddings.shape[1] != self.dim:
-            raise ValueError(f"The tokens are {sequence.embeddings.shape[1]} wide; this backbone's are {self.dim}.")
+        width = sequence.embeddings.shape[1]
+        if width != self.dim:
+            raise ValueError(f"The tokens are {width} wide; this backbone's are {self.dim}.")
         if sequence.prefix:
-            raise ValueError("These sequences have been through a backbone already; give it a tokenizer's output.")
+            raise ValueError("These sequences have a prefix already; give the backbone a tokenizer's output.")
         prefix = len(self.cls_token)
         packing = Packing(sequence.lengths, prefix, sequence.embeddings.device)
         # In the type of the weights: under autocast the residual stream then stays in full precision.
@@ -222,7 +232,9 @@ class Backbone(nn.Module):
     def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Raise ValueError for True; nothing to do for False."""
         if requires_grad:
-            raise ValueError("A backbone is shared and stays frozen; to train part of it, choose tune='norm', 'lora' or 'full'.")
+            raise ValueError(
+                "A backbone is shared and stays frozen; to train parts, choose tune='norm', 'lora' or 'full'."
+            )
         return self
 
 

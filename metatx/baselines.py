@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from metatx.head import Head
     from metatx.tokenizer import Tokenizer
 
-__all__ = ["baselines"]
+__all__ = ["baselines", "scaled"]
 
 
 def baselines(
@@ -25,8 +25,8 @@ def baselines(
     import torch
 
     chosen = {"trivial": head.trivial(), "classical": head.classical(tokenizer.classical)}
-    features = _features([tokenizer.describe(sample) for sample in train.inputs])
-    unseen = _features([tokenizer.describe(sample) for sample in test.inputs], like=features)
+    features = _features([head.describe(tokenizer, sample) for sample in train.inputs])
+    unseen = _features([head.describe(tokenizer, sample) for sample in test.inputs], like=features)
     answers = np.stack([head.encode(target).numpy() for target in train.targets or ()])
     truth = torch.stack([head.encode(target) for target in test.targets or ()])
     results = {}
@@ -34,8 +34,6 @@ def baselines(
         if entry is None:
             continue
         name, estimator = entry
-        if role == "classical" and tokenizer.classical == "linear":
-            estimator = _scaled(estimator, features)
         estimator.fit(features, answers)
         scored = head.scored(head.estimate(estimator, unseen), truth)
         metrics = head.metrics()
@@ -45,33 +43,32 @@ def baselines(
     return results
 
 
-def _features(rows: Sequence[Any], like: Any = None) -> Any:
-    """Descriptions as one array (B, F) or one DataFrame, whose words are categories (those of ``like``)."""
-    if not isinstance(rows[0], dict):
-        return np.stack(rows)
-    import pandas as pd
-
-    frame = pd.DataFrame(rows)
-    for name in frame.columns:
-        if like is not None:
-            frame[name] = frame[name].astype(like[name].dtype)
-        elif not pd.api.types.is_numeric_dtype(frame[name]):
-            frame[name] = frame[name].astype("category")
-    return frame
-
-
-def _scaled(estimator: Any, features: Any) -> Any:
+def scaled(estimator: Any) -> Any:
     """A linear model behind what it needs: missing values filled, numbers scaled, categories as indicators."""
     from sklearn.compose import make_column_selector, make_column_transformer
     from sklearn.impute import SimpleImputer
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-    numbers = make_pipeline(SimpleImputer(), StandardScaler())
-    if isinstance(features, np.ndarray):
-        return make_pipeline(numbers, estimator)
-    words = OneHotEncoder(handle_unknown="ignore")
+    numbers = make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler())
     columns = make_column_transformer(
-        (numbers, make_column_selector(dtype_include="number")), (words, make_column_selector(dtype_include="category"))
+        (numbers, make_column_selector(dtype_include="number")),
+        (OneHotEncoder(handle_unknown="ignore"), make_column_selector(dtype_include="category")),
     )
     return make_pipeline(columns, estimator)
+
+
+def _features(rows: Sequence[Any], like: Any = None) -> Any:
+    """Descriptions as a DataFrame, whose words are categories (those of ``like``); arrays of more axes stacked."""
+    import pandas as pd
+
+    if not isinstance(rows[0], dict) and rows[0].ndim > 1:
+        return np.stack(rows)
+    frame = pd.DataFrame(rows if isinstance(rows[0], dict) else np.stack(rows))
+    frame.columns = [str(name) for name in frame.columns]
+    for name in frame.columns:
+        if like is not None:
+            frame[name] = frame[name].astype(like[name].dtype)
+        elif not pd.api.types.is_numeric_dtype(frame[name]):
+            frame[name] = frame[name].astype("category")
+    return frame

@@ -25,7 +25,14 @@ def model_card(config: dict[str, Any]) -> str:
         lines += [f"Reads {', '.join(config['inputs'])}; predicts {target}.", ""]
     if config["metrics"]:
         lines += [*metric_table(config["metrics"]), ""]
-    lines += ["```python", "import metatx", "", 'task = metatx.Task.from_pretrained("FOLDER")', "task.predict(samples)", "```"]
+    lines += [
+        "```python",
+        "import metatx",
+        "",
+        'task = metatx.Task.from_pretrained("FOLDER")',
+        "task.predict(samples)",
+        "```",
+    ]
     return "\n".join(lines) + "\n"
 
 

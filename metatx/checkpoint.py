@@ -57,7 +57,9 @@ class Checkpoint:
             tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in moments.items()}
         state = {name: value for name, value in vars(progress).items() if name != "best_state"}
         with folder_written_whole(self.folder) as temporary:
-            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary / "tensors.safetensors")
+            save_file(
+                {name: tensor.contiguous() for name, tensor in tensors.items()}, temporary / "tensors.safetensors"
+            )
             (temporary / "state.json").write_text(json.dumps({"settings": self.settings, **state}))
 
     def load(self) -> Progress:
@@ -77,7 +79,9 @@ class Checkpoint:
         except (OSError, ValueError, SafetensorError) as error:
             raise ValueError(f"{self.folder} is damaged ({error}); remove it to start anew.") from None
         saved = state.pop("settings")
-        changed = [f"{name} {saved.get(name)} -> {value}" for name, value in self.settings.items() if saved.get(name) != value]
+        changed = [
+            f"{name} {saved.get(name)} -> {value}" for name, value in self.settings.items() if saved.get(name) != value
+        ]
         if changed:
             raise ValueError(f"{self.folder} is of a run with other settings: {', '.join(changed)}.")
         parts: dict[str, dict[str, Tensor]] = {"task": {}, "best": {}, "optimizer": {}}

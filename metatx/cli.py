@@ -55,7 +55,7 @@ def train(
         config: What was asked for, to be written beside the task.
         settings: Of the training, by name.
     """
-    from metatx.run import run
+    from metatx.experiment import run
     from metatx.settings import TrainingSettings
     from metatx.weights import load_backbone
 
@@ -270,7 +270,9 @@ def _show_dashes(parser: Any) -> None:
     for action in parser._actions:
         if action.dest == "head_options":  # the parser finds --head_options.NAME by this string
             continue
-        action.option_strings = ["--" + name[2:].replace("_", "-") for name in action.option_strings if name[:2] == "--"]
+        action.option_strings = [
+            "--" + name[2:].replace("_", "-") for name in action.option_strings if name[:2] == "--"
+        ]
         if set(action.option_strings) & set(FLAGS):
             action.metavar = ""
 

@@ -37,7 +37,7 @@ class Examples:
         sample = self.inputs[index]
         return sample if isinstance(sample, str) else f"{self.source}, row {index + 1}"
 
-    def select(self, indices: Sequence[int]) -> "Examples":
+    def select(self, indices: Sequence[int] | np.ndarray) -> "Examples":
         """The examples at ``indices``, in that order."""
         targets = None if self.targets is None else Picked(self.targets, indices)
         return Examples(Picked(self.inputs, indices), targets, self.source)
@@ -46,7 +46,7 @@ class Examples:
 class Picked(Sequence[Any]):
     """Some items of a sequence, read when they are asked for."""
 
-    def __init__(self, items: Sequence[Any], indices: Sequence[int]) -> None:
+    def __init__(self, items: Sequence[Any], indices: Sequence[int] | np.ndarray) -> None:
         self.items, self.indices = items, np.asarray(indices, dtype=np.int64)
 
     def __len__(self) -> int:

@@ -68,7 +68,7 @@ def _key(task: "Task", data: Encoded, settings: "TrainingSettings") -> str:
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode())
     for tensor in _tensors(task, data):
         digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy())
+        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

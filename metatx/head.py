@@ -151,6 +151,10 @@ class Head(nn.Module):
         """Predictions and targets as the metrics take them."""
         return output, target
 
+    def describe(self, tokenizer: "Tokenizer", sample: Any) -> Any:
+        """A raw sample as the baselines read it: numbers (F,), a row of named values, or what ``trivial`` takes."""
+        return tokenizer.describe(sample)
+
     def trivial(self) -> tuple[str, Any]:
         """Name and estimator (``fit(X, y)``, ``predict(X)``) of the trivial baseline."""
         raise NotImplementedError(f"{type(self).__name__} has no trivial().")

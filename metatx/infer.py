@@ -42,7 +42,9 @@ def build_head(
             fitting = [head for head in names("heads") if lookup("heads", head).accepts(targets)]
             if len(fitting) != 1:
                 choices = ", ".join(fitting or names("heads"))
-                raise ValueError(f"The target {targets[0]!r}, ... does not say which head; name it with --head: {choices}.")
+                raise ValueError(
+                    f"The target {targets[0]!r}, ... does not say which head; name it with --head: {choices}."
+                )
             name = fitting[0]
     head: Head = create("heads", name, dim, **options)
     return head

@@ -1,4 +1,4 @@
-"""Weights in the layouts of timm, open_clip and Meta-Transformer, renamed into ours; heads are left behind."""
+"""Weights in the layouts of timm, open_clip and Meta-Transformer, renamed into ours; heads stay behind."""
 
 from collections.abc import Mapping
 
@@ -32,8 +32,8 @@ def from_timm(tensors: Tensors, config: BackboneConfig) -> dict[str, Tensor]:
 
     The position embedding may have rows for the prefix tokens, in front; they are added to those tokens here.
     """
-    ours = {"stem." + name.removeprefix("patch_embed."): tensors[name] for name in _starting(tensors, "patch_embed.")}
-    ours |= {name: tensors[name] for name in _starting(tensors, "norm_pre.", "blocks.", "norm.")}
+    names = _starting(tensors, "patch_embed.", "norm_pre.", "blocks.", "norm.")
+    ours = {name.replace("patch_embed.", "stem."): tensors[name] for name in names}
     prefix = [tensors[name].flatten(0, -2) for name in ("cls_token", "reg_token") if name in tensors]
     return ours | _embeddings(torch.cat(prefix) if prefix else None, tensors.get("pos_embed"), config)
 

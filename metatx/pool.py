@@ -37,7 +37,9 @@ class TaskPool:
             raise ValueError(f"The pool has a task {name!r} already.")
         if isinstance(task, Task):
             if task.backbone is not self.backbone:
-                raise ValueError(f"Task {name!r} stands on another backbone object; load it with backbone=pool.backbone.")
+                raise ValueError(
+                    f"Task {name!r} stands on another backbone object; load it with backbone=pool.backbone."
+                )
             self.tasks[name] = task.eval()
         else:
             self.tasks[name] = Task.from_pretrained(task, backbone=self.backbone)

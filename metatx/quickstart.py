@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from metatx.experiment import run
 from metatx.pool import TaskPool
-from metatx.run import run
 from metatx.settings import TrainingSettings
 from metatx.weights import backbones, load_backbone
 
@@ -88,7 +88,12 @@ def _answer(pool: TaskPool) -> None:
         ("tumours", tumours.data.iloc[-1].to_dict()),
         ("digits", (digits.images[-2] * (255 / 16)).astype(np.uint8)),
     ]
-    truth = [tumours.target_names[tumours.target[0]], digits.target[-1], None, tumours.target_names[tumours.target.iloc[-1]]]
+    truth = [
+        tumours.target_names[tumours.target[0]],
+        digits.target[-1],
+        None,
+        tumours.target_names[tumours.target.iloc[-1]],
+    ]
     truth.append(digits.target[-2])
     print("One mixed batch, one pass through the backbone:")
     for (name, _), answer, true in zip(requests, pool.predict(requests), truth, strict=True):

@@ -60,7 +60,11 @@ class Report:
         return "\n".join(lines)
 
     def _baseline_rows(self) -> dict[str, dict[str, float]]:
-        return {f"{name} ({role})": m for role in ("classical", "trivial") for name, m in self.baselines.get(role, {}).items()}
+        return {
+            f"{name} ({role})": m
+            for role in ("classical", "trivial")
+            for name, m in self.baselines.get(role, {}).items()
+        }
 
     def _parameters(self) -> tuple[int, int]:
         backbone = list(self.task.backbone.parameters())

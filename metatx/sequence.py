@@ -79,7 +79,7 @@ class TokenSequence:
         n, device = max(self.lengths), self.embeddings.device
         mask = torch.arange(n, device=device) < torch.tensor(self.lengths, device=device)[:, None]
         if min(self.lengths) == n:
-            return self.embeddings.unflatten(0, (-1, n)), mask
+            return self.embeddings.view(-1, n, self.embeddings.shape[1]), mask
         padded = self.embeddings.new_zeros(len(self.lengths), n, self.embeddings.shape[1])
         return padded.masked_scatter(mask[..., None], self.embeddings), mask
 
@@ -91,7 +91,8 @@ class TokenSequence:
         """Mean of each sample's tokens (B, D), the prefix left out."""
         kept = [length - self.prefix for length in self.lengths]
         if len(set(kept)) == 1 and self.parts is None:
-            return self.embeddings.unflatten(0, (len(kept), -1))[:, self.prefix :].mean(1)
+            stacked = self.embeddings.view(len(kept), -1, self.embeddings.shape[1])
+            return stacked[:, self.prefix :].mean(1)
         device = self.embeddings.device
         lengths = torch.tensor(self.lengths, device=device)
         starts = lengths.cumsum(0) - lengths

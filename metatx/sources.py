@@ -3,11 +3,14 @@
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from timm.layers import LayerNorm, Mlp, PatchEmbed, QuickGELU
+from timm.layers.activations import QuickGELU
 from timm.layers.attention import Attention
+from timm.layers.mlp import Mlp
+from timm.layers.norm import LayerNorm
+from timm.layers.patch_embed import PatchEmbed
 from timm.models import VisionTransformer
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
@@ -59,21 +62,29 @@ def timm(name: str) -> Source:
         raise ValueError(unknown(f"weights of timm's {architecture}", tag, tags))
     with torch.device("meta"):
         model = library.create_model(name, pretrained=False)
-    config = _timm_config(name, model)
+    config = timm_config(name, model)
 
     def download() -> Mapping[str, Tensor]:
         if not tags:
-            raise ValueError(f"timm publishes no weights for {architecture}; give a checkpoint, or pretrained=False.")
+            raise ValueError(
+                f"timm publishes no weights of {architecture}; give a checkpoint or pretrained=False."
+            )
         weights: Mapping[str, Tensor] = library.create_model(name, pretrained=True).state_dict()
         return weights
 
+    mismatch = ""
     quick = name.replace("_clip_", "_clip_quickgelu_")
-    quick_only = tag and config.activation == "gelu" and library.is_model_pretrained(quick) and quick != name
-    mismatch = f"The weights {tag} were trained with QuickGELU, {architecture} has GELU; use timm:{quick}."
-    return Source(config, from_timm, download, mismatch if quick_only else "")
+    if tag and quick != name and library.is_model_pretrained(quick):
+        mismatch = (
+            f"The weights {tag} were trained with QuickGELU, {architecture} has GELU; use timm:{quick}."
+        )
+    if name == "vit_base_patch16_clip_224.dfn2b":
+        # timm publishes it for GELU, open_clip the same weights for QuickGELU.
+        mismatch = f"Sources disagree on the activation of {name}; use open_clip:ViT-B-16-quickgelu/dfn2b."
+    return Source(config, from_timm, download, mismatch)
 
 
-def _timm_config(name: str, model: nn.Module) -> BackboneConfig:
+def timm_config(name: str, model: Any) -> BackboneConfig:
     """The shape of a timm model. Raises ValueError for all that is no plain Vision Transformer."""
     strange = _strangeness(model)
     if strange:
@@ -81,7 +92,6 @@ def _timm_config(name: str, model: nn.Module) -> BackboneConfig:
             f"{name} {strange}; a backbone is a plain timm VisionTransformer with a class token, "
             "such as vit_base_patch16_clip_224."
         )
-    assert isinstance(model, VisionTransformer)
     block = model.blocks[0]
     preprocessing = model.pretrained_cfg
     side, patch = model.patch_embed.img_size[0], model.patch_embed.patch_size[0]
@@ -111,7 +121,7 @@ def _timm_config(name: str, model: nn.Module) -> BackboneConfig:
     )
 
 
-def _strangeness(model: nn.Module) -> str:
+def _strangeness(model: Any) -> str:
     """What sets a timm model apart from a plain Vision Transformer; empty if nothing does."""
     if type(model) is not VisionTransformer:
         return f"is a {type(model).__name__}"
@@ -127,24 +137,23 @@ def _strangeness(model: nn.Module) -> str:
         return "has no position embedding"
     if model.patch_embed.img_size[0] != model.patch_embed.img_size[1]:
         return "reads images that are not square"
-    block = model.blocks[0]
-    plain = type(block.attn) is Attention and block.attn.gate is None and isinstance(block.attn.norm, nn.Identity)
-    if not plain or block.attn.proj.bias is None:
+    attention, mlp, norm = model.blocks[0].attn, model.blocks[0].mlp, model.blocks[0].norm1
+    if type(attention) is not Attention or attention.gate is not None or attention.proj.bias is None:
         return "has attention of another kind"
-    if type(block.mlp) is not Mlp or not isinstance(block.mlp.norm, nn.Identity):
-        return f"has an MLP of another kind ({type(block.mlp).__name__})"
-    if type(block.mlp.act) not in (nn.GELU, QuickGELU):
-        return f"has the activation {type(block.mlp.act).__name__}"
-    if type(block.norm1) is not LayerNorm:
-        return f"has norms of type {type(block.norm1).__name__}"
-    return ""
+    if type(mlp) is not Mlp or not all(
+        isinstance(extra, nn.Identity) for extra in (mlp.norm, attention.norm)
+    ):
+        return "has blocks with further norms, or an MLP of another kind"
+    if type(mlp.act) not in (nn.GELU, QuickGELU):
+        return f"has the activation {type(mlp.act).__name__}"
+    return "" if type(norm) is LayerNorm else f"has norms of type {type(norm).__name__}"
 
 
 # open_clip
 
 
 def open_clip(name: str) -> Source:
-    """``open_clip:MODEL/TAG``: the visual tower of an open_clip model; the tag may be left out for a checkpoint.
+    """``open_clip:MODEL/TAG``: the visual tower of an open_clip model; a checkpoint needs no tag.
 
     Raises:
         ValueError: If open_clip has no such model or tag, or the tower is of another architecture.
@@ -171,34 +180,48 @@ def open_clip(name: str) -> Source:
             raise ValueError(f"Say which weights: open_clip:{model}/TAG, TAG one of {', '.join(tags)}.")
         return read_tensors(library.download_pretrained(published))
 
-    trained: Activation = "quick_gelu" if published.get("quick_gelu", False) else "gelu"
     mismatch = ""
-    if tag and trained != config.activation:
-        other = model.removesuffix("-quickgelu") + ("-quickgelu" if trained == "quick_gelu" else "")
-        mismatch = f"The weights {tag} were trained with {trained}, {model} has {config.activation}; use open_clip:{other}/{tag}."
+    quick = published.get("quick_gelu", False)
+    if tag and quick != (config.activation == "quick_gelu"):
+        other = model.removesuffix("-quickgelu") + ("-quickgelu" if quick else "")
+        known = library.pretrained.is_pretrained_cfg(other, tag) and other != model
+        trained = "QuickGELU" if quick else "GELU"
+        mismatch = f"The weights {tag} were trained with {trained}, {model} has not; " + (
+            f"use open_clip:{other}/{tag}." if known else "open_clip has no model that fits them."
+        )
     return Source(config, from_open_clip, download, mismatch)
 
 
-Activation = Literal["gelu", "quick_gelu"]
-PLAIN_TOWER = {"layers", "width", "head_width", "mlp_ratio", "patch_size", "image_size", "ls_init_value", "no_ln_pre"}
-# Of no effect on what the blocks compute for a frozen tower.
-PLAIN_TOWER |= {"patch_dropout", "pool_type", "final_ln_after_pool", "output_tokens", "pos_embed_type"}
+SHAPE = {
+    "layers",
+    "width",
+    "head_width",
+    "mlp_ratio",
+    "patch_size",
+    "image_size",
+    "ls_init_value",
+    "no_ln_pre",
+}
+# How the tower is trained, pooled or initialised: nothing that its frozen blocks would compute differently.
+NO_MATTER = {"patch_dropout", "pool_type", "final_ln_after_pool", "output_tokens", "pos_embed_type"}
 
 
 def _open_clip_config(name: str, settings: Mapping[str, Any], published: Mapping[str, Any]) -> BackboneConfig:
     from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 
     tower = settings["vision_cfg"]
-    image, layers, width = tower["image_size"], tower["layers"], tower["width"] if "width" in tower else 768
-    strange = sorted(key for key in tower if key not in PLAIN_TOWER and tower[key])
     if "timm_model_name" in tower:
         raise ValueError(f"The visual tower of {name} is timm's; use timm:{tower['timm_model_name']}.")
+    strange = sorted(key for key in tower if key not in SHAPE | NO_MATTER and tower[key])
+    width, layers, image = tower["width"], tower["layers"], tower["image_size"]
     if strange or not isinstance(layers, int) or not isinstance(image, int):
         what = ", ".join(strange) or "a ResNet, or images that are not square"
-        raise ValueError(f"The visual tower of {name} is no plain Vision Transformer ({what}); choose another, such as ViT-B-16.")
+        raise ValueError(
+            f"The visual tower of {name} is no plain Vision Transformer ({what}); take ViT-B-16, say."
+        )
     resize = published.get("resize_mode", "shortest")
     if resize not in ("shortest", "squash"):
-        raise ValueError(f"The weights of {name} want images resized by {resize!r}; only shortest and squash are known.")
+        raise ValueError(f"{name} wants images resized by {resize!r}; only shortest and squash are known.")
     return BackboneConfig(
         dim=width,
         depth=layers,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from timm.layers import resample_abs_pos_embed
+from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 
 __all__ = ["Stem", "StemConfig"]
@@ -63,7 +63,7 @@ class Stem(nn.Module):
         self.config = config
         self.proj = nn.Conv2d(3, dim, config.patch_size, config.patch_size, bias=config.bias)
         self.positions = nn.Parameter(torch.empty(config.side**2, dim))
-        # Constants of the config, not weights; made on the CPU even where the weights are still to be filled in.
+        # Constants of the config, not weights: made at once, even where the weights are filled in later.
         for name, values in (("mean", config.mean), ("std", config.std)):
             constant = torch.tensor(values, device="cpu").view(3, 1, 1)
             self.register_buffer(name, constant, persistent=False)
@@ -91,6 +91,8 @@ class Stem(nn.Module):
         grid = self.grid(*images.shape[-2:])
         normalised = ((images - self.mean) / self.std).to(self.proj.weight.dtype)
         patches: Tensor = self.proj(normalised).flatten(2).transpose(1, 2)
-        trained = [self.config.side, self.config.side]
-        positions = resample_abs_pos_embed(self.positions[None], list(grid), old_size=trained, num_prefix_tokens=0)
+        trained = [self.config.side] * 2
+        positions: Tensor = resample_abs_pos_embed(
+            self.positions[None], list(grid), trained, num_prefix_tokens=0
+        )
         return patches + positions

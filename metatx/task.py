@@ -164,7 +164,8 @@ class Task(nn.Module):
 
     def features(self, batch: dict[str, Any]) -> TokenSequence:
         """Collated tensors to the sequences that leave the backbone."""
-        return self.backbone(self.tokens(batch))
+        sequence: TokenSequence = self.backbone(self.tokens(batch))
+        return sequence
 
     def forward(self, batch: dict[str, Any]) -> Tensor:
         """Collated tensors to the head's output (B, ...)."""
@@ -296,7 +297,7 @@ class Task(nn.Module):
             if not len(samples):
                 raise ValueError("There are no samples to predict.")
             columns = len(self.inputs) == 1 and all(isinstance(s, dict) and self.inputs[0] in s for s in samples)
-            return [sample[self.inputs[0]] for sample in samples] if columns else samples
+            return [sample[self.inputs[0]] for sample in samples] if columns else list(samples)
         table = as_table(samples, self.tokenizer.suffixes, "test")
         self._check_columns(table.column_names, self.inputs)
         return self.head.queries(table, self.inputs, self.tokenizer)
@@ -333,7 +334,8 @@ class Task(nn.Module):
         """
         from metatx.storage import read
 
-        return read(cls, Path(folder), backbone)
+        task: Self = read(cls, Path(folder), backbone)
+        return task
 
     def with_settings(self, **changes: Any) -> Self:
         """The task with other settings for prediction (``batch_size``, ``precision``)."""

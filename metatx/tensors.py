@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
+from zipfile import is_zipfile
 
 import torch
 from torch import Tensor
 
 __all__ = ["read_tensors"]
 
-WRAPPERS = ("state_dict", "model", "module")  # where training scripts put the weights inside their checkpoints
+WRAPPERS = ("state_dict", "model", "module")  # where training scripts put the weights
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
@@ -22,7 +23,7 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path} {'is a folder, not a file of weights' if path.is_dir() else 'does not exist'}.")
+        raise FileNotFoundError(f"{path} {'is a folder, not a file' if path.is_dir() else 'does not exist'}.")
     tensors = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     if not tensors:
         raise ValueError(f"{path} holds no weights.")
@@ -41,13 +42,15 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def _read_torch(path: Path) -> dict[str, Tensor]:
     try:
-        # mmap is for zip files only, which every torch since 1.6 writes; older files are read without it.
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        # Mapped where the format allows it: of a whole CLIP only the visual tower is then read.
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
     except UnpicklingError as error:
-        reason = "holds more than weights" if "Weights only load failed" in str(error) else "is damaged"
-        raise ValueError(f"{path} {reason}; only .safetensors, or torch files of plain tensors, are read.") from None
+        reason = "holds more than weights" if "global" in str(error).lower() else "is damaged"
+        raise ValueError(
+            f"{path} {reason}; safetensors, or torch files of plain tensors, are read."
+        ) from None
     except (RuntimeError, EOFError, ValueError, KeyError, OSError, AttributeError, IndexError, TypeError):
-        raise ValueError(f"{path} is damaged or not a torch file; .safetensors, .pt, .pth and .bin are read.") from None
+        raise ValueError(f"{path} is damaged or not a file of weights that torch knows.") from None
     return _unwrapped(content, path)
 
 
@@ -58,6 +61,6 @@ def _unwrapped(content: Any, path: Path) -> dict[str, Tensor]:
     if not isinstance(content, Mapping):
         raise ValueError(f"{path} holds a {type(content).__name__}, not weights by name.")
     tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
-    if tensors and all(name.startswith("module.") for name in tensors):  # left there by data-parallel training
+    if tensors and all(name.startswith("module.") for name in tensors):  # from data-parallel training
         tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
     return tensors

@@ -1,5 +1,6 @@
 """The training loop: one for all tasks, on one process or many."""
 
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -149,7 +150,7 @@ class Training:
         rising = max(1, round(self.settings.warmup * total))
         if step < rising:
             return self.settings.lr * (step + 1) / rising
-        return self.settings.lr * 0.5 * (1 + np.cos(np.pi * (step - rising) / max(1, total - rising)))
+        return self.settings.lr * 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, total - rising)))
 
     def _batches(self, epoch: int) -> list[list[int]]:
         """The batches of an epoch, by its number alone; of each, the share of this process.
@@ -212,4 +213,3 @@ def measure(task: "Task", module: nn.Module, batches: Any, settings: "TrainingSe
 
 def _as_it_is(batch: Any) -> Any:
     return batch
-

@@ -1,17 +1,22 @@
 """load_backbone: from a name to a frozen backbone; and a backbone's own folder."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from metatx.backbone import Backbone, BackboneConfig
 from metatx.files import folder_written_whole
 from metatx.registry import unknown
 from metatx.tensors import read_tensors
+
+if TYPE_CHECKING:
+    from metatx.sources import Source
 
 __all__ = ["backbones", "load_backbone", "save_backbone"]
 
@@ -45,8 +50,9 @@ def load_backbone(spec: str, *, checkpoint: str | Path | None = None, pretrained
 
     Raises:
         FileNotFoundError: If there is no such checkpoint.
-        ValueError: If the spec is unknown or of another architecture; if the file is damaged, or does not fit the
-            spec; if the weights were trained with another activation.
+        OSError: If published weights cannot be fetched.
+        ValueError: If the spec is unknown or of another architecture; if the file is damaged, or does not fit
+            the spec; if the weights were trained with another activation.
     """
     from metatx.sources import SOURCES
 
@@ -67,13 +73,24 @@ def load_backbone(spec: str, *, checkpoint: str | Path | None = None, pretrained
     if source.mismatch:
         raise ValueError(source.mismatch)
     if checkpoint is None:
-        return Backbone(source.config, source.convert(source.download(), source.config), spec=spec)
+        return Backbone(source.config, source.convert(_download(spec, source), source.config), spec=spec)
     tensors = read_tensors(checkpoint)
     _check_activation(Path(checkpoint), source.config)
     try:
         return Backbone(source.config, source.convert(tensors, source.config), spec=spec)
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"{checkpoint} does not fit {spec}: {error}") from None
+
+
+def _download(spec: str, source: "Source") -> Mapping[str, Tensor]:
+    try:
+        with torch.random.fork_rng(devices=[]):  # a library may draw initial weights before it loads others
+            return source.download()
+    except (OSError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise OSError(
+            f"The weights of {spec} could not be fetched ({reason}); give a local checkpoint."
+        ) from None
 
 
 def _check_activation(checkpoint: Path, config: BackboneConfig) -> None:
@@ -85,7 +102,7 @@ def _check_activation(checkpoint: Path, config: BackboneConfig) -> None:
         settings = json.loads(beside.read_text())["model_cfg"]
         stated = "quick_gelu" if settings.get("quick_gelu", False) else "gelu"
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise ValueError(f"{beside} is damaged or not open_clip's; it should say which activation was used.") from None
+        raise ValueError(f"{beside} is damaged or not open_clip's; it should say the activation.") from None
     # open_clip builds towers of timm with timm's own activation, whatever this field says.
     if "timm_model_name" not in settings.get("vision_cfg", {}) and stated != config.activation:
         raise ValueError(
@@ -114,7 +131,7 @@ def save_backbone(
     config = {"format": FORMAT, "version": 1, "weights": about, "backbone": asdict(backbone.config)}
     with folder_written_whole(path) as temporary:
         (temporary / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-        weights = {name: weight.detach().to("cpu", dtype).contiguous() for name, weight in backbone.named_weights()}
+        weights = {name: weight.detach().to("cpu", dtype) for name, weight in backbone.named_weights()}
         save_file(weights, temporary / "model.safetensors")
         (temporary / "model.safetensors").chmod(0o644)  # safetensors makes it the owner's alone
     return path
@@ -136,5 +153,5 @@ def _read_folder(folder: Path, spec: str, pretrained: bool) -> Backbone:
     weights = read_tensors(folder / "model.safetensors")
     try:
         return Backbone(config, weights, spec=spec)
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:
         raise ValueError(f"{folder} is damaged: {error}") from None

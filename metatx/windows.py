@@ -127,8 +127,8 @@ class Repeat:
 class WindowRidge:
     """Ridge regression, in closed form, of the steps to come on those read, both less the last value read.
 
-    One set of weights for all channels. The penalty is the best of ``ALPHAS`` on the last fifth of the windows,
-    when fitted to the others.
+    One set of weights for all channels. The penalty is the best of ``ALPHAS`` on the last fifth of the
+    windows, when fitted to the others.
     """
 
     def fit(self, windows: np.ndarray, futures: np.ndarray) -> Self:

@@ -53,9 +53,9 @@ def test_folder_of_splits_of_classes(tmp_path):
 
 def test_metadata_names_files_and_splits(tmp_path):
     _files(tmp_path, ["1.png", "2.png"])
-    pd.DataFrame(
-        {"file_name": ["1.png", "2.png"], "split": ["train", "test"], "label": [3, 4]}
-    ).to_csv(tmp_path / "metadata.csv", index=False)
+    pd.DataFrame({"file_name": ["1.png", "2.png"], "split": ["train", "test"], "label": [3, 4]}).to_csv(
+        tmp_path / "metadata.csv", index=False
+    )
     tables = read_splits(tmp_path, (".png",))
     assert tables["test"]["file"][:] == [str(tmp_path / "2.png")]
     assert tables["train"].column_names == ["label", "file"]
@@ -137,8 +137,6 @@ def test_missing_columns_name_the_near_match():
     with pytest.raises(ValueError, match="label, class could each"):
         find_target(table.add_column("class", [1, 2, 3]), None)
     with pytest.raises(ValueError, match="no test split; it has train"):
-        as_table({"train": 1}, (), "test") if False else as_table(
-            FRAME.assign(split="train"), (), "test"
-        )
+        as_table({"train": 1}, (), "test") if False else as_table(FRAME.assign(split="train"), (), "test")
     with pytest.raises(TypeError, match="not int"):
         read_splits(3, ())

@@ -23,9 +23,7 @@ NANO = {"metatx/nano/config.json", "metatx/nano/model.safetensors", "metatx/nano
 
 def run(*command: str | Path, cwd: Path, stdin: str = "") -> str:
     """Run a command and return what it printed; what it wrote to stderr shows when it fails."""
-    done = subprocess.run(
-        command, cwd=cwd, input=stdin, capture_output=True, text=True, timeout=300
-    )
+    done = subprocess.run(command, cwd=cwd, input=stdin, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
@@ -39,9 +37,7 @@ def run(*command: str | Path, cwd: Path, stdin: str = "") -> str:
     ],
 )
 def test_imports_work_together_from_the_root(command: list[str], stdin: str) -> None:
-    assert "tokenizers of Hugging Face: True" in run(
-        sys.executable, *command, cwd=ROOT, stdin=stdin
-    )
+    assert "tokenizers of Hugging Face: True" in run(sys.executable, *command, cwd=ROOT, stdin=stdin)
 
 
 @pytest.mark.parametrize(
@@ -71,9 +67,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=without)
     build = [sys.executable, "-m", "build", "--no-isolation", "--outdir"]
     run(*build, work / "direct", "--wheel", cwd=source)
-    run(
-        *build, work / "from sdist", cwd=source
-    )  # without --wheel: the sdist, then the wheel from it
+    run(*build, work / "from sdist", cwd=source)  # without --wheel: the sdist, then the wheel from it
     found = {kind: next((work / kind).glob("*.whl")) for kind in ["direct", "from sdist"]}
     return {**found, "sdist": next((work / "from sdist").glob("*.tar.gz"))}
 
@@ -87,9 +81,7 @@ def module_names() -> set[str]:
 
 
 def test_wheel_holds_the_package_and_nothing_else(wheels: dict[str, Path]) -> None:
-    direct, rebuilt = (
-        set(zipfile.ZipFile(wheels[kind]).namelist()) for kind in ["direct", "from sdist"]
-    )
+    direct, rebuilt = (set(zipfile.ZipFile(wheels[kind]).namelist()) for kind in ["direct", "from sdist"])
     assert direct == rebuilt
     info = f"metatx-{metatx.__version__}.dist-info"
     assert {name.split("/")[0] for name in direct} == {"metatx", info}
@@ -113,9 +105,7 @@ print(json.dumps(dict(found=found, places=places, nano=nano, home=home)))
 """
 
 
-def test_wheel_imports_whole_in_a_clean_environment(
-    wheels: dict[str, Path], tmp_path: Path
-) -> None:
+def test_wheel_imports_whole_in_a_clean_environment(wheels: dict[str, Path], tmp_path: Path) -> None:
     """Only metatx is installed there; its dependencies are seen in the environment of this test.
 
     A path file names that environment's site-packages. Python does not read the path files inside a

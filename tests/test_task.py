@@ -200,7 +200,9 @@ def test_regression_answers_in_the_target_s_unit(nano, tumours):
     task = metatx.Task.from_data(nano, "tabular", frame[:400], **options).fit(frame[:400], epochs=10, lr=3e-3)
     metrics = task.evaluate(frame[400:])
     assert metrics["r2"] > 0.9
-    assert metrics["mae"] == pytest.approx(np.abs(task.predict(frame[400:]) - frame["mean area"][400:]).mean(), rel=0.02)
+    assert metrics["mae"] == pytest.approx(
+        np.abs(task.predict(frame[400:]) - frame["mean area"][400:]).mean(), rel=0.02
+    )
     with pytest.raises(TypeError, match="no probabilities"):
         task.predict_proba(frame[400:])
 

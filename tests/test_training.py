@@ -56,9 +56,7 @@ def test_nothing_done_to_a_task_reaches_the_backbone(nano):
 
 
 def test_same_seed_same_weights_other_seed_others(nano):
-    first, second, other = (
-        _weights(_task(nano, seed=seed).fit(waves(100), **QUICK, seed=seed)) for seed in (0, 0, 1)
-    )
+    first, second, other = (_weights(_task(nano, seed=seed).fit(waves(100), **QUICK, seed=seed)) for seed in (0, 0, 1))
     assert _same(first, second)
     assert not _same(first, other)
 
@@ -126,7 +124,9 @@ def test_a_run_killed_at_any_moment_ends_as_the_one_that_was_not(tmp_path):
         assert process.exitcode == 0
     whole, killed = ((tmp_path / name / "task" / "model.safetensors").read_bytes() for name in ("whole", "killed"))
     assert whole == killed
-    rows = [json.loads((tmp_path / n / "checkpoint" / "state.json").read_text())["history"] for n in ("whole", "killed")]
+    rows = [
+        json.loads((tmp_path / n / "checkpoint" / "state.json").read_text())["history"] for n in ("whole", "killed")
+    ]
     for first, second in zip(*rows, strict=True):
         assert {**first, "seconds": 0} == {**second, "seconds": 0}
 
@@ -164,7 +164,16 @@ if int(os.environ.get("RANK", 0)) == 0:
 def test_two_processes_give_the_losses_of_one(tmp_path):
     script = tmp_path / "two.py"
     script.write_text(TWO)
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
+    launch = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+    ]
     launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, script, tmp_path / "1"], cwd=ROOT, check=True, env=environment, timeout=200)

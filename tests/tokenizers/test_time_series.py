@@ -59,7 +59,7 @@ def test_number_of_tokens(channels):
     gaps=st.floats(0, 0.9),
     seed=st.integers(0, 99),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_tokens_do_not_depend_on_neighbours(channels, lengths, gaps, seed):
     tokenizer = fitted(channels=channels)
     samples = [series(length, seed=seed + i) for i, length in enumerate(lengths)]
@@ -75,7 +75,7 @@ def test_tokens_do_not_depend_on_neighbours(channels, lengths, gaps, seed):
 
 @BOTH
 @given(shift=st.floats(-1e3, 1e3), factor=st.floats(1e-2, 1e3))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_patches_forget_level_and_scale_and_the_statistics_keep_them(channels, shift, factor):
     tokenizer = fitted(channels=channels)
     plain, moved = series(40), series(40) * factor + shift

@@ -71,7 +71,9 @@ def test_baselines_are_scikit_learn_s_own_numbers():
 
 def test_published_numbers_stand_in_the_table(nano, table):
     published = {"a paper": {"accuracy": 0.859}}
-    report = metatx.run(table, "tabular", backbone=nano, target="kind", settings=QUICK, published=published, name="kinds")
+    report = metatx.run(
+        table, "tabular", backbone=nano, target="kind", settings=QUICK, published=published, name="kinds"
+    )
     lines = str(report).splitlines()
     assert lines[0].startswith("kinds, ")
     assert next(line for line in lines if line.startswith("a paper")).split()[-1] == "0.8590"

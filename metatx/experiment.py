@@ -99,10 +99,12 @@ def run(
         skip_bad_samples=skip_bad_samples,
         **vars(settings),
     )
-    measured = {split: task.evaluate(examples[split], skip_bad_samples=skip_bad_samples) for split in ("validation", "test")}
+    measured = {
+        split: task.evaluate(examples[split], skip_bad_samples=skip_bad_samples) for split in ("validation", "test")
+    }
     report = Report(
         task,
-        name or str(data),
+        name or (str(data) if isinstance(data, str | Path) else modality),
         where,
         settings.seed,
         measured["validation"],

@@ -1,0 +1,169 @@
+"""Tools of the conformance checks: comparing samples and tokens, rebuilding, gradients, refusals."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from metatx.errors import SampleError
+from metatx.sequence import TokenSequence
+
+__all__ = [
+    "PASSES",
+    "alike",
+    "apart",
+    "close",
+    "equal",
+    "idle_parameters",
+    "rebuilt",
+    "refuses",
+    "require",
+    "same",
+]
+
+TOLERANCE = 1e-5
+PASSES = 8  # in training, within which chance must have reached everything
+
+
+def require(kept: bool, otherwise: str) -> None:
+    """Raise AssertionError unless the contract is kept; unlike ``assert`` also under ``python -O``."""
+    if not kept:
+        raise AssertionError(otherwise)
+
+
+# Comparing
+
+
+def apart(batch: TokenSequence) -> list[TokenSequence]:
+    """A batch as batches of one sample each."""
+    parts = batch.parts or (1,) * len(batch.lengths)
+    samples, sequence, token = [], 0, 0
+    for i, count in enumerate(parts):
+        lengths = batch.lengths[sequence : sequence + count]
+        samples.append(
+            TokenSequence(
+                batch.embeddings[token : token + sum(lengths)],
+                lengths,
+                grid=batch.grid,
+                parts=None if batch.parts is None else (count,),
+                prefix=batch.prefix,
+                context={name: tensor[i : i + 1] for name, tensor in batch.context.items()},
+            )
+        )
+        sequence, token = sequence + count, token + sum(lengths)
+    return samples
+
+
+def close(found: Tensor, expected: Tensor) -> bool:
+    """Equal up to 1e-5 of the largest value (of 1, if all are smaller), NaN where NaN."""
+    if found.shape != expected.shape:
+        return False
+    finite = expected.detach().double().nan_to_num(0.0, 0.0, 0.0).flatten()
+    atol = TOLERANCE * max(1.0, *finite.abs().tolist())
+    return torch.allclose(found.double(), expected.double(), rtol=0, atol=atol, equal_nan=True)
+
+
+def alike(first: TokenSequence, second: TokenSequence) -> bool:
+    """Whether two batches hold the same tokens and context.
+
+    Context may be padded to the longest of a batch, so only what has one shape is compared.
+    """
+    if first.lengths != second.lengths or first.context.keys() != second.context.keys():
+        return False
+    pairs = [(first.embeddings, second.embeddings)]
+    pairs += [(tensor, second.context[name]) for name, tensor in first.context.items()]
+    return all(close(one, other) for one, other in pairs if one.shape == other.shape)
+
+
+def equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
+    """Whether two encoded samples are the same, types included."""
+    return first.keys() == second.keys() and all(same(tensor, second[name]) for name, tensor in first.items())
+
+
+def same(first: Any, second: Any) -> bool:
+    """Whether two samples, of any kind, hold the same."""
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(same(first[key], second[key]) for key in first)
+    if isinstance(first, list | tuple):
+        return len(first) == len(second) and all(map(same, first, second))
+    if isinstance(first, Tensor):
+        return (
+            isinstance(second, Tensor)
+            and first.dtype == second.dtype
+            and torch.equal(first.isnan(), second.isnan())
+            and torch.equal(first.nan_to_num(0.0), second.nan_to_num(0.0))
+        )
+    if hasattr(first, "__array__"):
+        one, other = np.asarray(first), np.asarray(second)
+        number = np.issubdtype(one.dtype, np.number) and np.issubdtype(other.dtype, np.number)
+        return one.dtype == other.dtype and np.array_equal(one, other, equal_nan=number)
+    return bool(first == second) or bool(first != first and second != second)
+
+
+# Using
+
+
+def rebuilt(component: Any, **stem: Any) -> Any:
+    """A component as a saved task brings it back: from its options as JSON and its state as safetensors."""
+    from safetensors.torch import load, save
+
+    try:
+        options = json.loads(json.dumps(component.options))
+    except (TypeError, ValueError) as error:
+        raise AssertionError(
+            f"its options cannot be written as JSON ({error}); keep options, and what fit adds to them, to "
+            "numbers, strings, booleans, None, and lists and dicts of them; other statistics go to buffers."
+        ) from error
+    try:
+        state = {name: tensor.contiguous() for name, tensor in component.state_dict().items()}
+        again = type(component)(component.dim, **options, **stem)
+        again.load_state_dict(load(save(state)))
+    except Exception as error:
+        raise AssertionError(
+            f"it cannot be rebuilt from its options and state ({type(error).__name__}: {error}); what "
+            "decides the shape of its parameters must be in self.options, and __init__ must build them from that."
+        ) from error
+    return again.eval()
+
+
+def idle_parameters(module: nn.Module, loss: Callable[[], Tensor]) -> list[str]:
+    """Names of the trainable parameters that no pass gives a gradient, with a small step after each.
+
+    The steps matter where a weight starts at zero, as what lies before it has no gradient at first.
+    """
+    parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    if not parameters:
+        return []
+    optimizer = torch.optim.Adam(parameters.values(), lr=1e-3)
+    idle = set(parameters)
+    module.train()
+    for _ in range(PASSES):
+        optimizer.zero_grad()
+        value = loss()
+        if value.requires_grad:
+            value.backward()  # type: ignore[no-untyped-call]
+        idle -= {name for name, p in parameters.items() if p.grad is not None and bool((p.grad != 0).any())}
+        optimizer.step()
+    return sorted(idle)
+
+
+def refuses(encode: Callable[[Any], Any], value: Any, what: str) -> None:
+    """Require a SampleError with a message of one line."""
+    try:
+        encode(value)
+    except SampleError as error:
+        message = str(error)
+        require(
+            bool(message.strip()) and "\n" not in message,
+            f"the SampleError for {what} says {message!r}; say in one line what was found and expected.",
+        )
+    except Exception as error:
+        raise AssertionError(
+            f"encode raised {type(error).__name__} ({error}) for {what}; raise metatx.SampleError, which the "
+            "core reports with the sample's place."
+        ) from error
+    else:
+        raise AssertionError(f"encode accepted {what}; raise metatx.SampleError.")

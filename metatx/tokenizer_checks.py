@@ -1,0 +1,333 @@
+"""What ``metatx.testing.check_tokenizer`` checks, one function each, in the order of the list at the end."""
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metatx.check_tools import (
+    PASSES,
+    alike,
+    apart,
+    equal,
+    idle_parameters,
+    rebuilt,
+    refuses,
+    require,
+    same,
+)
+from metatx.collate import collate
+from metatx.infer import takes_stem
+from metatx.sequence import TokenSequence, as_sequence
+from metatx.stem import Stem
+from metatx.tokenizer import Tokenizer
+
+__all__ = ["TOKENIZER_CHECKS", "TokenizerCase"]
+
+Encoded = dict[str, Tensor]
+
+
+class TokenizerCase:
+    """A tokenizer fitted to samples, and what to check it on.
+
+    Attributes:
+        tokenizer: Fitted, in evaluation mode; a check that changes it works on a copy.
+        encoded: Its samples, encoded.
+    """
+
+    def __init__(
+        self,
+        cls: type[Tokenizer],
+        samples: Sequence[Any],
+        dim: int,
+        bad_samples: Sequence[Any],
+        options: dict[str, Any],
+        stem: Stem | None,
+    ) -> None:
+        self.cls, self.samples, self.bad_samples, self.dim = cls, samples, bad_samples, dim
+        self.options = options
+        self.stem = {"stem": stem} if takes_stem(cls) else {}
+        self.tokenizer, self.fit_result = self.fitted()
+        self.encoded = [self.tokenizer.encode(sample) for sample in samples]
+
+    def fitted(self) -> tuple[Tokenizer, Any]:
+        """A tokenizer drawn with seed 0 and fitted, in evaluation mode; and what ``fit`` returned."""
+        torch.manual_seed(0)
+        tokenizer = self.cls(self.dim, **copy.deepcopy(self.options), **self.stem)
+        result = tokenizer.fit(self.samples)
+        return tokenizer.eval(), result
+
+    @torch.no_grad()
+    def tokens(self, encoded: Sequence[Encoded], tokenizer: Tokenizer | None = None) -> TokenSequence:
+        """Encoded samples, as one batch, to sequences."""
+        return as_sequence((tokenizer or self.tokenizer)(collate(encoded)))
+
+
+def check_fit(case: TokenizerCase) -> None:
+    """``fit`` returns the tokenizer, and learns the same from the same samples."""
+    require(
+        case.fit_result is case.tokenizer,
+        f"fit returned {case.fit_result!r:.60}; end it with `return self`.",
+    )
+    again, _ = case.fitted()
+    require(
+        equal(dict(case.tokenizer.state_dict()), dict(again.state_dict())) and again.options == case.tokenizer.options,
+        "built and fitted twice with the same seed, to the same samples, its state or options differ; draw "
+        "random numbers from torch's global generator alone, and sort what comes from a set.",
+    )
+
+
+def check_parameters_are_float32(case: TokenizerCase) -> None:
+    """Precision is for the core to choose."""
+    for name, parameter in case.tokenizer.named_parameters():
+        require(parameter.dtype == torch.float32, f"parameter {name} is {parameter.dtype}; make it torch.float32.")
+
+
+def check_encode_gives_tensors(case: TokenizerCase) -> None:
+    """A dict of tensors, of the same fields for all samples."""
+    for i, encoded in enumerate(case.encoded):
+        require(
+            isinstance(encoded, dict) and bool(encoded),
+            f"encode gave {encoded!r:.60} for sample {i}; return a dict of field to Tensor.",
+        )
+        for name, tensor in encoded.items():
+            require(
+                isinstance(name, str) and isinstance(tensor, Tensor),
+                f"field {name!r} of sample {i} is a {type(tensor).__name__}; make it a Tensor.",
+            )
+            require(
+                tensor.device.type == "cpu" and not tensor.requires_grad,
+                f"field {name!r} is on {tensor.device} or has a gradient; encode to plain CPU tensors.",
+            )
+        require(
+            encoded.keys() == case.encoded[0].keys(),
+            f"sample {i} has fields {sorted(encoded)}, sample 0 {sorted(case.encoded[0])}; give all alike.",
+        )
+
+
+def check_encode_is_deterministic(case: TokenizerCase) -> None:
+    """The same sample gives the same tensors, in training too."""
+    for training in (False, True):
+        tokenizer = copy.deepcopy(case.tokenizer).train(training)
+        for i, sample in enumerate(case.samples):
+            require(
+                equal(tokenizer.encode(sample), case.encoded[i]),
+                f"encode gave sample {i} other tensors the second time{' (in training)' * training}; it must "
+                "not draw random numbers nor keep count: random variation belongs in augment.",
+            )
+
+
+def check_encode_leaves_the_sample_alone(case: TokenizerCase) -> None:
+    """The user's data are as they were."""
+    for i, sample in enumerate(case.samples):
+        before = copy.deepcopy(sample)
+        if not same(before, sample):
+            continue  # of a kind that cannot be compared
+        case.tokenizer.encode(sample)
+        require(same(before, sample), f"encode changed sample {i}; work on a copy.")
+
+
+def check_bad_samples_raise_sample_error(case: TokenizerCase) -> None:
+    """Refused with SampleError, in one line."""
+    for i, sample in enumerate(case.bad_samples):
+        refuses(case.tokenizer.encode, sample, f"bad sample {i}, {sample!r:.60}")
+
+
+def check_tokens_have_the_right_form(case: TokenizerCase) -> None:
+    """(B, N, dim), that and a mask, or a TokenSequence; finite float32."""
+    batches = [case.encoded, *([encoded] for encoded in case.encoded)]
+    try:
+        sequences = [case.tokens(batch) for batch in batches]
+    except ValueError as error:
+        raise AssertionError(
+            f"what forward gave cannot be packed: {error} Return (B, N, D), that and a boolean mask (B, N), "
+            "True = keep, or a TokenSequence."
+        ) from error
+    for batch, sequence in zip(batches, sequences, strict=True):
+        tokens, count = sequence.embeddings, len(batch)
+        require(
+            tokens.shape[1] == case.dim and tokens.dtype == torch.float32,
+            f"tokens are {tokens.dtype}, {tokens.shape[1]} wide; expected float32, {case.dim} wide (dim).",
+        )
+        require(
+            len(sequence) == count,
+            f"{count} samples gave sequences for {len(sequence)}; give each one, or say which with parts.",
+        )
+        require(
+            bool(tokens.isfinite().all()),
+            "tokens hold NaN or infinite values; replace missing values by a learned token, or mask them.",
+        )
+        require(sequence.prefix == 0, f"prefix is {sequence.prefix}; leave that to the backbone, which puts CLS.")
+        require(
+            sequence.grid is None or set(sequence.lengths) == {int(np.prod(sequence.grid))},
+            f"grid {sequence.grid} does not fit lengths {set(sequence.lengths)}; it is that of every sequence.",
+        )
+        for name, tensor in sequence.context.items():
+            require(
+                len(tensor) == count,
+                f"context {name!r} has {len(tensor)} rows for {count} samples; give one a sample.",
+            )
+
+
+def check_forward_is_deterministic(case: TokenizerCase) -> None:
+    """In evaluation mode the same batch gives the same tokens."""
+    require(
+        alike(case.tokens(case.encoded), case.tokens(case.encoded)),
+        "forward gave the same batch other tokens the second time, in evaluation mode; let what is random, "
+        "or learns as it goes, depend on self.training.",
+    )
+
+
+def check_batches_do_not_matter(case: TokenizerCase) -> None:
+    """A sample's tokens do not depend on its neighbours, on padding, nor on its place in the batch."""
+    forwards = apart(case.tokens(case.encoded))
+    backwards = apart(case.tokens(case.encoded[::-1]))[::-1]
+    for i, encoded in enumerate(case.encoded):
+        alone = case.tokens([encoded])
+        for found, how in ((forwards[i], "among the others"), (backwards[i], "in the batch reversed")):
+            require(
+                alike(found, alone),
+                f"sample {i} has other tokens {how} than alone (lengths {found.lengths}, {alone.lengths}); "
+                "mask what is padded, and normalise by statistics of the sample or the training split.",
+            )
+
+
+def check_encoded_samples_are_left_alone(case: TokenizerCase) -> None:
+    """The core keeps encoded samples for the next epoch: ``forward`` and ``augment`` must not change them."""
+    given = copy.deepcopy(case.encoded)
+    case.tokens(given)
+    require(all(map(equal, given, case.encoded)), "forward changed its input in place; work on a copy.")
+    for encoded in given:
+        case.tokenizer.augment(encoded)
+    require(all(map(equal, given, case.encoded)), "augment changed its input in place; work on a copy.")
+
+
+def check_tokens_depend_on_the_input(case: TokenizerCase) -> None:
+    """Other samples give other tokens, and each field of a sample takes part."""
+    samples = apart(case.tokens(case.encoded))
+    require(
+        not all(alike(sample, samples[0]) for sample in samples),
+        "all samples have the same tokens; forward must use its input, and samples must differ.",
+    )
+    for name in case.encoded[0]:
+        pairs = [
+            (one, {**one, name: other[name]})
+            for one in case.encoded
+            for other in case.encoded
+            if one[name].shape == other[name].shape and not same(one[name], other[name])
+        ]
+        require(
+            not pairs or any(_changes(case, one, other) for one, other in pairs),
+            f"no change of the field {name!r} changes the tokens; use it in forward, or do not encode it.",
+        )
+
+
+def _changes(case: TokenizerCase, one: Encoded, other: Encoded) -> bool:
+    try:
+        return not alike(case.tokens([one]), case.tokens([other]))
+    except (ValueError, RuntimeError, IndexError):
+        return False  # fields of two samples need not fit together
+
+
+def check_gradients_reach_every_parameter(case: TokenizerCase) -> None:
+    """What can be trained is trained by the samples."""
+    tokenizer, batch = copy.deepcopy(case.tokenizer), collate(case.encoded)
+
+    def loss() -> Tensor:
+        tokens = as_sequence(tokenizer(batch)).embeddings
+        # Random weights: a plain sum has no gradient behind a LayerNorm.
+        weights = torch.randn(tokens.shape, generator=torch.Generator().manual_seed(0))
+        return (tokens * weights).sum()
+
+    idle = idle_parameters(tokenizer, loss)
+    require(
+        not idle,
+        f"no gradient reaches {', '.join(idle)}; use them in forward, set requires_grad_(False), or give "
+        "samples that need them.",
+    )
+
+
+def check_rebuilt_is_the_same(case: TokenizerCase) -> None:
+    """Options and state are all that is saved."""
+    advice = "keep what fit learns in buffers or in self.options, not in plain attributes."
+    again = rebuilt(case.tokenizer, **case.stem)
+    try:
+        encoded = [again.encode(sample) for sample in case.samples]
+        tokens = case.tokens(encoded, again)
+    except Exception as error:
+        raise AssertionError(
+            f"rebuilt from options and state it raises {type(error).__name__} ({error}); {advice}"
+        ) from error
+    require(
+        all(map(equal, encoded, case.encoded)) and alike(tokens, case.tokens(case.encoded)),
+        f"rebuilt from options and state it gives other tokens; {advice}",
+    )
+
+
+def check_augment(case: TokenizerCase) -> None:
+    """Of the same form, reproducible under torch's seed, and a change only where ``augments`` says so."""
+    tokenizer = copy.deepcopy(case.tokenizer).train()
+    changed = False
+    for seed in range(PASSES):
+        for encoded in case.encoded:
+            torch.manual_seed(seed)
+            varied = tokenizer.augment(encoded)
+            torch.manual_seed(seed)
+            require(
+                equal(varied, tokenizer.augment(encoded)),
+                "augment varies under one seed; draw random numbers from torch's global generator alone.",
+            )
+            found, expected = (
+                {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in sample.items()}
+                for sample in (varied, encoded)
+            )
+            require(found == expected, f"augment turns {expected} into {found}; keep fields, shapes and types.")
+            changed = changed or not equal(varied, encoded)
+    require(
+        changed == tokenizer.augments,
+        f"augment changes {'some' if changed else 'no'} samples, but self.augments is {tokenizer.augments}, "
+        f"by which the core decides whether to call it; set it to {changed}.",
+    )
+
+
+def check_describe(case: TokenizerCase) -> None:
+    """Numbers (F,), NaN where missing, or a row of named values; of the same form for all samples."""
+    rows = [case.tokenizer.describe(sample) for sample in case.samples]
+    forms = [sorted(row) if isinstance(row, dict) else np.shape(row) for row in rows]
+    for i, (row, form) in enumerate(zip(rows, forms, strict=True)):
+        require(
+            form == forms[0],
+            f"describe gives sample {i} the form {form}, sample 0 {forms[0]}; give all samples the same.",
+        )
+        if isinstance(row, dict):
+            numbers = np.array([value for value in row.values() if isinstance(value, float)])
+        else:
+            require(len(form) == 1, f"describe gives an array {form}; give numbers (F,), or a dict.")
+            numbers = np.asarray(row, dtype=np.float64)
+            require(not np.isnan(numbers).all(), f"describe gives nothing but NaN for sample {i}; give numbers.")
+        require(
+            not np.isinf(numbers).any(),
+            f"describe gives infinite values for sample {i}; give finite ones, NaN where missing.",
+        )
+
+
+TOKENIZER_CHECKS = (
+    check_fit,
+    check_parameters_are_float32,
+    check_encode_gives_tensors,
+    check_encode_is_deterministic,
+    check_encode_leaves_the_sample_alone,
+    check_bad_samples_raise_sample_error,
+    check_tokens_have_the_right_form,
+    check_forward_is_deterministic,
+    check_batches_do_not_matter,
+    check_encoded_samples_are_left_alone,
+    check_tokens_depend_on_the_input,
+    check_gradients_reach_every_parameter,
+    check_rebuilt_is_the_same,
+    check_augment,
+    check_describe,
+)

@@ -1,0 +1,150 @@
+"""Images -> tokens: the backbone's own stem."""
+
+import copy
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from metatx.pictures import SUFFIXES, fit_picture, read_picture
+from metatx.sequence import TokenSequence
+from metatx.stem import Stem, StemConfig
+from metatx.tokenizer import Batch, Tokenizer
+
+__all__ = ["ImageTokenizer"]
+
+OWN_PATCH, OWN_SIZE = 16, 224  # of a stem for a backbone that has none
+
+# Random variations in training, each level with all of those before it.
+FLIP = 0.5  # probability
+CROP_AREA = (0.5, 1.0)  # share of the image's area
+RAND_AUGMENT = {"num_ops": 2, "magnitude": 9}  # Cubuk et al. 2020, arXiv 1909.13719
+
+
+class ImageTokenizer(Tokenizer):
+    """One token per patch, by the stem that the backbone was trained with, preprocessing included.
+
+    Without a stem (the Meta-Transformer files have none) it has a random one of its own and trains that.
+
+    Args:
+        dim: Width of the backbone.
+        stem: ``backbone.stem``.
+        image_size: Side in pixels to which images are resized and cropped, a multiple of the patch; by
+            default that of the weights. Position embeddings are resampled.
+        freeze_stem: Use the backbone's stem as it is; otherwise train a copy of it.
+        augment: In training: ``"flip"`` left and right; ``"light"``: also crop and resize; ``"strong"``: also
+            RandAugment.
+    """
+
+    suffixes = SUFFIXES
+    default_head = "classification"
+    AUGMENTS: ClassVar[tuple[str, ...]] = ("none", "flip", "light", "strong")
+
+    def __init__(
+        self,
+        dim: int,
+        stem: Stem | None,
+        image_size: int | None = None,
+        freeze_stem: bool = True,
+        augment: Literal["none", "flip", "light", "strong"] = "none",
+    ) -> None:
+        super().__init__(dim)
+        if augment not in self.AUGMENTS:
+            raise ValueError(f"augment is {augment!r}; choose one of {', '.join(self.AUGMENTS)}.")
+        self.native = stem is not None
+        # A frozen stem belongs to the backbone: kept out of this module's parameters and state.
+        self._shared = (stem,) if stem is not None and freeze_stem else ()
+        if not self._shared:
+            self.own_stem = _new_stem(dim, image_size or OWN_SIZE) if stem is None else copy.deepcopy(stem)
+            self.own_stem.requires_grad_(True)
+        self.image_size = image_size or self.stem.config.image_size
+        self.grid = self.stem.grid(self.image_size, self.image_size)
+        self.augments = augment != "none"
+        self.variations = _variations(augment, self.image_size)
+
+    @property
+    def stem(self) -> Stem:
+        """The backbone's, or this tokenizer's own."""
+        return self._shared[0] if self._shared else self.own_stem
+
+    @classmethod
+    def accepts(cls, value: Any) -> bool:
+        """Pictures, names of picture files, and the dicts of Hugging Face's image columns."""
+        if isinstance(value, dict) and set(value) == {"bytes", "path"}:
+            return value["path"] is None or cls.accepts(value["path"])
+        return isinstance(value, Image.Image) or (isinstance(value, str) and super().accepts(value))
+
+    def encode(self, sample: Any) -> dict[str, Tensor]:
+        """A picture, in any form ``read_picture`` knows, to ``image`` uint8 (3, S, S)."""
+        config = self.stem.config
+        picture = fit_picture(
+            read_picture(sample), self.image_size, config.interpolation, config.crop_pct, config.crop_mode
+        )
+        return {"image": torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()}
+
+    def augment(self, encoded: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A random variation of the image, as large as before."""
+        return {**encoded, "image": self.variations(encoded["image"])}
+
+    def forward(self, batch: Batch) -> TokenSequence:
+        """Images uint8 (B, 3, S, S) to (S / patch) ** 2 tokens each."""
+        return TokenSequence.pack(self.stem(batch["image"].float() / 255), grid=self.grid)
+
+    def describe(self, sample: Any) -> np.ndarray:
+        """Histograms of oriented gradients and of colours, of the picture resized to 32 x 32."""
+        small = read_picture(sample).resize((32, 32), Image.Resampling.BILINEAR)
+        pixels = np.asarray(small, dtype=np.float32) / 255
+        return np.concatenate([_gradient_histograms(pixels), _colour_histogram(pixels)])
+
+
+def _new_stem(dim: int, image_size: int) -> Stem:
+    stem = Stem(dim, StemConfig(patch_size=OWN_PATCH, image_size=image_size))
+    nn.init.orthogonal_(stem.proj.weight.view(dim, -1))
+    nn.init.zeros_(stem.proj.bias)  # type: ignore[arg-type]
+    nn.init.trunc_normal_(stem.positions, std=0.02)
+    return stem
+
+
+def _variations(augment: str, size: int) -> nn.Module:
+    if augment == "none":
+        return nn.Identity()
+    from torchvision.transforms import InterpolationMode, v2
+
+    flip = v2.RandomHorizontalFlip(FLIP)
+    crop = v2.RandomResizedCrop(size, CROP_AREA, interpolation=InterpolationMode.BICUBIC)
+    level = ImageTokenizer.AUGMENTS.index(augment)
+    return nn.Sequential(*[flip, crop, v2.RandAugment(**RAND_AUGMENT)][:level])
+
+
+def _gradient_histograms(pixels: np.ndarray, cell: int = 4, orientations: int = 9) -> np.ndarray:
+    """Histograms of oriented gradients (Dalal and Triggs 2005) of (H, W, C), in blocks of 2 x 2 cells.
+
+    At each pixel the channel with the steepest gradient counts, with its magnitude, shared out between the
+    two nearest orientations.
+    """
+    down, right = np.gradient(pixels, axis=(0, 1))
+    steepness = np.hypot(down, right)
+    steepest = steepness.argmax(2)[..., None]
+    magnitude = np.take_along_axis(steepness, steepest, 2)[..., 0]
+    angle = np.take_along_axis(np.arctan2(down, right), steepest, 2)[..., 0] % np.pi * orientations / np.pi
+    rows, columns = (side // cell for side in magnitude.shape)
+    y, x = np.indices(magnitude.shape) // cell
+    lower = np.floor(angle).astype(int)
+    histograms = np.zeros(rows * columns * orientations)
+    for bins, share in ((lower, 1 - angle + lower), (lower + 1, angle - lower)):
+        index = (y * columns + x) * orientations + bins % orientations
+        histograms += np.bincount(index.ravel(), (magnitude * share).ravel(), len(histograms))
+    cells = histograms.reshape(rows, columns, orientations)
+    blocks = np.concatenate([cells[:-1, :-1], cells[:-1, 1:], cells[1:, :-1], cells[1:, 1:]], axis=2)
+    unit = np.minimum(blocks / (np.linalg.norm(blocks, axis=2, keepdims=True) + 1e-3), 0.2)
+    features: np.ndarray = unit / (np.linalg.norm(unit, axis=2, keepdims=True) + 1e-3)
+    return features.ravel()
+
+
+def _colour_histogram(pixels: np.ndarray, levels: int = 4) -> np.ndarray:
+    """Square roots of the shares of levels ** 3 colours in (H, W, 3), values in 0..1."""
+    bins = np.minimum((pixels * levels).astype(int), levels - 1) @ [levels**2, levels, 1]
+    roots: np.ndarray = np.sqrt(np.bincount(bins.ravel(), minlength=levels**3) / bins.size)
+    return roots

@@ -74,7 +74,7 @@ class ClassificationHead(Head):
     @classmethod
     def accepts(cls, targets: Sequence[Any]) -> bool:
         """Words, booleans, or a few whole numbers that come again and again."""
-        known = [target for target in targets if target is not None]
+        known = [_plain(target) for target in targets if target is not None]
         if all(isinstance(target, int) for target in known):
             return len(set(known)) <= min(MAX_CODES, max(2, len(known) // 5))
         return all(isinstance(target, str | bool) for target in known)
@@ -94,12 +94,18 @@ class ClassificationHead(Head):
         return table.select(first), table.select(second)
 
     def fit(self, targets: Sequence[Any]) -> Self:
-        """Collect the labels, sorted. Raises ValueError for fewer than two, or a missing one."""
-        labels = [target.item() if isinstance(target, np.generic) else target for target in targets]
+        """Collect the labels, sorted. Raises ValueError for fewer than two, a missing one, or one that is no label."""
+        labels = [_plain(target) for target in targets]
+        strange = next((x for x in labels if x is not None and not isinstance(x, str | int | float)), None)
+        if strange is not None:
+            kind = type(strange).__name__
+            raise ValueError(f"A label is a {kind}; classes are text, whole numbers or booleans, one a sample.")
         missing = sum(label is None or label != label for label in labels)
         if missing:
             raise ValueError(f"{missing} of {len(labels)} samples have no label; fill them in or leave them out.")
         classes = sorted(set(labels), key=lambda label: (isinstance(label, str), label))
+        if not classes:
+            raise ValueError("There are no labels to learn from; name the target column.")
         if len(classes) < 2:
             raise ValueError(
                 f"All {len(labels)} samples have the label {classes[0]!r}; a classifier needs two or more."
@@ -109,8 +115,8 @@ class ClassificationHead(Head):
 
     def encode(self, target: Any) -> Tensor:
         """A label to its class number, int64 ()."""
-        label = target.item() if isinstance(target, np.generic) else target
-        if label not in self.index:
+        label = _plain(target)
+        if not isinstance(label, str | int | float) or label not in self.index:
             raise SampleError(f"label {label!r} was not among the {len(self.classes)} labels of the training split")
         return torch.tensor(self.index[label])
 
@@ -132,8 +138,11 @@ class ClassificationHead(Head):
 
     def decode(self, output: Tensor) -> np.ndarray:
         """The most likely label of each sample (B,)."""
-        labels: np.ndarray = np.asarray(self.classes)[output.argmax(1).cpu().numpy()]
-        return labels
+        # numpy would turn the numbers among texts into texts.
+        mixed = len({isinstance(label, str) for label in self.classes}) > 1
+        labels = np.array(self.classes, dtype=object if mixed else None)
+        decoded: np.ndarray = labels[output.argmax(1).cpu().numpy()]
+        return decoded
 
     def probabilities(self, output: Tensor) -> Tensor:
         """Softmax (B, K), columns in the order of ``classes``; not calibrated."""
@@ -186,3 +195,8 @@ class ClassificationHead(Head):
         shares = estimator.predict_proba(features)
         output[:, torch.as_tensor(estimator.classes_)] = torch.as_tensor(shares, dtype=torch.float32).clamp(1e-12).log()
         return output
+
+
+def _plain(target: Any) -> Any:
+    """A label without numpy's wrapping."""
+    return target.item() if isinstance(target, np.generic) else target

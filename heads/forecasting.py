@@ -111,9 +111,7 @@ class ForecastingHead(Head):
         kinds = {name: str(getattr(feature, "dtype", "")) for name, feature in table.features.items()}
         found = [name for name, kind in kinds.items() if name != time and kind.startswith(numbers)]
         if not found:
-            raise ValueError(
-                f"No column holds numbers to forecast; columns: {', '.join(table.column_names)}."
-            )
+            raise ValueError(f"No column holds numbers to forecast; columns: {', '.join(table.column_names)}.")
         return found
 
     def examples(
@@ -125,9 +123,7 @@ class ForecastingHead(Head):
             ValueError: If times are not increasing, a value is no finite number, or there are too few rows.
         """
         if target is not None:
-            raise ValueError(
-                f"The forecasting head forecasts every input; name {target} with --inputs, not as target."
-            )
+            raise ValueError(f"The forecasting head forecasts every input; name {target} with --inputs, not as target.")
         rows, lookback = read_rows(table, inputs), _lookback(tokenizer)
         count = (len(rows) - lookback - self.horizon) // self.stride + 1
         if count < 1:
@@ -182,9 +178,7 @@ class ForecastingHead(Head):
             futures = [np.asarray(target, dtype=np.float64) for target in targets]
             wrong = next((f.shape for f in futures if f.shape != (len(futures[0]), self.horizon)), None)
             if wrong is not None:
-                raise ValueError(
-                    f"A future is {wrong}; expected (channels, {self.horizon}), the horizon, of each."
-                )
+                raise ValueError(f"A future is {wrong}; expected (channels, {self.horizon}), the horizon, of each.")
             values = np.concatenate(futures, axis=1)
             names = self.channels or [f"channel {i + 1}" for i in range(len(values))]
             per_sequence = self.options.get("per_sequence", 1)
@@ -260,7 +254,7 @@ class ForecastingHead(Head):
         """Forecasts in the series' unit, (B, C, H), or (B, C, H, Q) with the quantiles in rising order."""
         values = output.float().sort(-1).values if self.quantiles else output.float()[..., None]
         values = values * self.scale[..., None] + self.centre[..., None]
-        decoded: np.ndarray = (values if self.quantiles else values.squeeze(-1)).cpu().numpy()
+        decoded: np.ndarray = (values if self.quantiles else values.squeeze(-1)).detach().cpu().numpy()
         return decoded
 
     def records(self, output: Tensor) -> list[dict[str, Any]]:
@@ -299,9 +293,7 @@ class ForecastingHead(Head):
         if self.quantiles:
             output = output[..., self.quantiles.index(0.5)]
         known = target.isfinite()
-        pairs = [
-            torch.stack([v, v * self.scale + self.centre], dim=-1)[known] for v in (output.float(), target)
-        ]
+        pairs = [torch.stack([v, v * self.scale + self.centre], dim=-1)[known] for v in (output.float(), target)]
         return pairs[0], pairs[1]
 
     # Baselines
@@ -348,7 +340,5 @@ def _zeros(inputs: int, outputs: int) -> nn.Linear:
 def _lookback(tokenizer: "Tokenizer") -> int:
     lookback = tokenizer.options.get("lookback")
     if lookback is None:
-        raise ValueError(
-            "How many steps may a forecast read? Say so with the option lookback of the tokenizer."
-        )
+        raise ValueError("How many steps may a forecast read? Say so with the option lookback of the tokenizer.")
     return int(lookback)

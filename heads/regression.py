@@ -51,16 +51,19 @@ class RegressionHead(Head):
         """Numbers, some not whole, or too many different whole ones to be classes."""
         from metatx.registry import lookup
 
-        numbers = all(isinstance(t, int | float) and not isinstance(t, bool) for t in targets if t is not None)
+        known = [t.item() if isinstance(t, np.generic) else t for t in targets if t is not None]
+        numbers = all(isinstance(t, int | float) and not isinstance(t, bool) for t in known)
         return numbers and not lookup("heads", "classification").accepts(targets)
 
     def fit(self, targets: Sequence[Any]) -> Self:
         """Mean and standard deviation of the targets. Raises ValueError if missing, infinite or all equal."""
+        if not len(targets):
+            raise ValueError("There are no targets to learn from; name the target column.")
         values = np.array([np.nan if target is None else target for target in targets], dtype=np.float64)
         bad = int((~np.isfinite(values)).sum())
         if bad:
             raise ValueError(f"{bad} of {len(values)} targets are missing or infinite; fill them in or leave them out.")
-        if values.std() == 0:
+        if values.min() == values.max():
             raise ValueError(f"All {len(values)} targets equal {values[0]:g}; there is nothing to learn.")
         self.centre.fill_(values.mean())
         self.scale.fill_(values.std())

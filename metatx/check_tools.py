@@ -22,6 +22,7 @@ __all__ = [
     "refuses",
     "require",
     "same",
+    "short",
 ]
 
 TOLERANCE = 1e-5
@@ -32,6 +33,11 @@ def require(kept: bool, otherwise: str) -> None:
     """Raise AssertionError unless the contract is kept; unlike ``assert`` also under ``python -O``."""
     if not kept:
         raise AssertionError(otherwise)
+
+
+def short(value: Any) -> str:
+    """The beginning of a value's repr, on one line."""
+    return " ".join(repr(value).split())[:60]
 
 
 # Comparing

@@ -69,6 +69,11 @@ class Encoded(torch.utils.data.Dataset[Any]):
     def __len__(self) -> int:
         return len(self.indices)
 
+    @property
+    def good(self) -> Examples:
+        """The examples without the bad ones."""
+        return self.examples.select(self.indices) if self.bad else self.examples
+
     def _encode(self, index: int) -> tuple[dict[str, Tensor], Tensor]:
         if index in self.kept:
             return self.kept[index]

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 HELD_FOR_TEST = 0.2  # of a table without any split
-HELD_FOR_VALIDATION = 0.1  # of a training split without a validation split
 
 
 def run(
@@ -38,6 +37,7 @@ def run(
     split_column: str | None = None,
     validation: Any = None,
     test: Any = None,
+    validation_share: float = 0.1,
     head: str | None = None,
     tokenizer_options: dict[str, Any] | None = None,
     head_options: dict[str, Any] | None = None,
@@ -59,6 +59,8 @@ def run(
         target, inputs, head, tokenizer_options, head_options: As ``Task.from_data``.
         split_column: Column that says train, validation or test.
         validation, test: Data of these splits, where ``data`` has none.
+        validation_share: Of the training split, held out where there is no validation split; 0 trains on all of it
+            and keeps the last weights.
         published: Results of others for the table: name to metrics.
         out: Folder for ``task/``, ``metrics.json``, ``history.csv``, ``curves.png``; None writes nothing.
         resume: Go on from the checkpoint in ``out``.
@@ -86,34 +88,30 @@ def run(
         seed=settings.seed,
     )
     where = "test split" if "test" in splits else f"test: {HELD_FOR_TEST:.0%} held out"
-    examples = {split: task.examples(part, split) for split, part in _complete(splits, task, settings.seed).items()}
+    examples = {split: task.examples(part, split) for split, part in _complete(splits, task, validation_share, settings.seed).items()}
     started = time.perf_counter()
     task.learn(examples["train"], settings.seed)
+    encoded = {
+        split: task.encode(part, split, augment=split == "train", skip_bad=skip_bad_samples)
+        for split, part in examples.items()
+    }
     if folder is not None:
         _write_config(folder, config)
-    task.fit(
-        examples["train"],
-        examples["validation"],
-        out=folder,
-        resume=resume,
-        skip_bad_samples=skip_bad_samples,
-        **vars(settings),
-    )
-    measured = {
-        split: task.evaluate(examples[split], skip_bad_samples=skip_bad_samples) for split in ("validation", "test")
-    }
+    task.fit(encoded["train"], encoded.get("validation"), out=folder, resume=resume, **vars(settings))
+    measured = {split: task.evaluate(part) for split, part in encoded.items() if split != "train"}
     report = Report(
         task,
         name or (str(data) if isinstance(data, str | Path) else modality),
         where,
         settings.seed,
-        measured["validation"],
+        measured.get("validation", {}),
         measured["test"],
         time.perf_counter() - started,
         published=published or {},
+        left_out=sum(len(part.bad) for part in encoded.values()),
     )
     if baseline:
-        report.baselines = baselines(task.tokenizer, task.head, examples["train"], examples["test"])
+        report.baselines = baselines(task.tokenizer, task.head, encoded["train"].good, encoded["test"].good)
     if folder is not None:
         task.metrics = report.rows()
         task.save_pretrained(folder / "task")
@@ -137,13 +135,13 @@ def _splits(
     return splits
 
 
-def _complete(splits: dict[str, Any], task: Task, seed: int) -> dict[str, Any]:
+def _complete(splits: dict[str, Any], task: Task, validation_share: float, seed: int) -> dict[str, Any]:
     """All three splits: what is missing is held out of the training split."""
     splits = dict(splits)
     if ALL in splits:
         splits["train"] = splits.pop(ALL)
-    for split, share in {"test": HELD_FOR_TEST, "validation": HELD_FOR_VALIDATION}.items():
-        if split in splits:
+    for split, share in {"test": HELD_FOR_TEST, "validation": validation_share}.items():
+        if split in splits or not share:
             continue
         if isinstance(splits["train"], tuple):
             splits["train"], splits[split] = _hold_out(Examples(*splits["train"]), share, seed)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metatx.check_tools import apart, close, idle_parameters, rebuilt, refuses, require, same
+from metatx.check_tools import apart, close, idle_parameters, rebuilt, refuses, require, same, short
 from metatx.collate import collate
 from metatx.head import Head
 from metatx.sequence import TokenSequence
@@ -86,6 +86,7 @@ class HeadCase:
         return self._training[1]
 
     @cached_property
+    @torch.enable_grad()
     def _training(self) -> tuple[Head, tuple[float, float]]:
         head = copy.deepcopy(self.fresh)
 
@@ -114,7 +115,7 @@ def check_fit(case: HeadCase) -> None:
     """``fit`` returns the head, and learns the same from the same targets."""
     require(
         case.fit_result is case.fresh,
-        f"fit returned {case.fit_result!r:.60}; end it with `return self`.",
+        f"fit returned {short(case.fit_result)}; end it with `return self`.",
     )
     again, _ = case.fitted()
     require(
@@ -127,7 +128,7 @@ def check_fit(case: HeadCase) -> None:
 def check_bad_targets_raise_sample_error(case: HeadCase) -> None:
     """Refused with SampleError, in one line."""
     for target in case.bad_targets:
-        refuses(case.fresh.encode, target, f"the bad target {target!r:.60}")
+        refuses(case.fresh.encode, target, f"the bad target {short(target)}")
 
 
 def check_pool_can_be_cached(case: HeadCase) -> None:
@@ -168,8 +169,18 @@ def check_loss_is_a_finite_scalar(case: HeadCase) -> None:
         loss = case.fresh.loss(case.output(sequence, case.fresh), case.encoded)
         require(
             loss.ndim == 0 and bool(loss.isfinite()),
-            f"loss is {loss.detach()!r:.80}; give the mean over the batch, one finite number.",
+            f"loss is {short(loss.detach())}; give the mean over the batch, one finite number.",
         )
+
+
+def check_loss_depends_on_the_target(case: HeadCase) -> None:
+    """The same output is worth another loss for other targets."""
+    output = case.output(next(iter(case.sequences.values())))
+    turned = [case.fresh.loss(output, case.encoded.roll(shift, 0)) for shift in range(len(case.targets))]
+    require(
+        any(not torch.equal(loss, turned[0]) for loss in turned),
+        "targets given to the wrong samples cost the same loss; loss must compare output and target.",
+    )
 
 
 def check_gradients_reach_every_parameter(case: HeadCase) -> None:
@@ -208,6 +219,7 @@ def check_batches_do_not_matter(case: HeadCase) -> None:
             )
 
 
+@torch.no_grad()
 def check_rebuilt_is_the_same(case: HeadCase) -> None:
     """Options and state are all that is saved."""
     advice = "keep what fit learns in buffers or in self.options, not in plain attributes."
@@ -230,9 +242,10 @@ def check_rebuilt_is_the_same(case: HeadCase) -> None:
     )
 
 
+@torch.no_grad()
 def check_answers(case: HeadCase) -> None:
     """``decode``, ``records`` and ``probabilities``: one item a sample, fit for JSON."""
-    output, count = case.output(next(iter(case.sequences.values()))).detach(), len(case.targets)
+    output, count = case.output(next(iter(case.sequences.values()))), len(case.targets)
     decoded = case.trained.decode(output)
     require(
         isinstance(decoded, np.ndarray) and len(decoded) == count,
@@ -241,7 +254,7 @@ def check_answers(case: HeadCase) -> None:
     records = case.trained.records(output)
     require(
         len(records) == count and all(isinstance(record, dict) for record in records),
-        f"records gave {records!r:.80} for {count} samples; give one dict each.",
+        f"records gave {short(records)} for {count} samples; give one dict each.",
     )
     try:
         json.dumps(records, allow_nan=False)
@@ -257,6 +270,7 @@ def check_answers(case: HeadCase) -> None:
     )
 
 
+@torch.no_grad()
 def check_metrics(case: HeadCase) -> None:
     """``primary`` is among the metrics, says which way is better, and gets better as the head learns."""
     metrics = case.trained.metrics()
@@ -285,7 +299,7 @@ def check_metrics(case: HeadCase) -> None:
 
 def _measured(head: Head, output: Tensor, encoded: Tensor) -> float:
     """The primary metric; all of them must be finite."""
-    scored = head.scored(output.detach(), encoded)
+    scored = head.scored(output, encoded)
     values = {}
     for name, metric in head.metrics().items():
         metric.update(*scored)
@@ -294,6 +308,7 @@ def _measured(head: Head, output: Tensor, encoded: Tensor) -> float:
     return values[head.primary]
 
 
+@torch.no_grad()
 def check_baselines(case: HeadCase) -> None:
     """``trivial`` and ``classical`` fit, predict, and are measured like the head."""
     import pandas as pd
@@ -323,6 +338,7 @@ HEAD_CHECKS = (
     check_output_has_the_right_form,
     check_loss_is_a_finite_scalar,
     check_gradients_reach_every_parameter,
+    check_loss_depends_on_the_target,
     check_head_learns,
     check_batches_do_not_matter,
     check_rebuilt_is_the_same,

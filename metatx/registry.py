@@ -4,7 +4,7 @@ import difflib
 import inspect
 from collections.abc import Callable
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pkgutil import iter_modules
 from typing import Any, Literal, TypeVar
 
@@ -35,7 +35,9 @@ def _register(kind: Kind, name: str) -> Callable[[Class], Class]:
         known = _REGISTERED.get((kind, name))
         # A file that is run again (a notebook cell, --plugin) defines its own class anew: that may replace itself.
         again = known is not None and (known.__module__, known.__qualname__) == (cls.__module__, cls.__qualname__)
-        if not again and name in names(kind):
+        # A package may both decorate a class and name it as its entry point.
+        own = f"{cls.__module__}:{cls.__qualname__}" in [p.value for p in _entry_points(kind, name)]
+        if not again and not own and name in names(kind):
             raise ValueError(f"{kind[:-1]} {name!r} exists already; register yours under another name.")
         cls.name = name  # type: ignore[attr-defined]
         _REGISTERED[kind, name] = cls
@@ -46,6 +48,10 @@ def _register(kind: Kind, name: str) -> Callable[[Class], Class]:
 
 def _shipped(kind: Kind) -> list[str]:
     return [module.name for module in iter_modules(import_module(f"metatx.{kind}").__path__)]
+
+
+def _entry_points(kind: Kind, name: str) -> list[EntryPoint]:
+    return [point for point in entry_points(group=f"metatx.{kind}") if point.name == name]
 
 
 def names(kind: Kind) -> list[str]:
@@ -67,7 +73,7 @@ def lookup(kind: Kind, name: str) -> Any:
         (exported,) = module.__all__
         cls = getattr(module, exported)
     else:
-        points = [point for point in entry_points(group=f"metatx.{kind}") if point.name == name]
+        points = _entry_points(kind, name)
         if not points:
             raise ValueError(unknown(kind[:-1], name, names(kind)))
         cls = points[0].load()

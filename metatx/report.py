@@ -31,7 +31,8 @@ class Report:
         test: Metric to value.
         baselines: Role ("trivial", "classical") to name to metrics, on the test split.
         published: Results of others, by name, on the primary metric, for the table.
-        seconds: Of training and evaluation, baselines left out.
+        seconds: Of training and evaluation, without the baselines.
+        left_out: Bad samples, of all splits.
     """
 
     task: "Task"
@@ -43,6 +44,7 @@ class Report:
     seconds: float
     baselines: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     published: dict[str, dict[str, float]] = field(default_factory=dict)
+    left_out: int = 0
 
     def __str__(self) -> str:
         """The table: this run, the baselines, what others published."""
@@ -57,6 +59,8 @@ class Report:
             lines.append(f"{model:<{width}}" + "".join(cells))
         trained, frozen = self._parameters()
         lines += ["", f"{trained:,} parameters trained on {frozen:,} frozen ones in {self.seconds:.0f} s"]
+        if self.left_out:
+            lines.append(f"{self.left_out} samples that could not be used were left out")
         return "\n".join(lines)
 
     def _baseline_rows(self) -> dict[str, dict[str, float]]:
@@ -90,6 +94,7 @@ class Report:
             "backbone_parameters": frozen,
             "backbone": self.task.backbone.spec,
             "backbone_fingerprint": self.task.backbone.fingerprint,
+            "samples_left_out": self.left_out,
             "seconds": round(self.seconds, 2),
             "peak_memory_mb": peak_memory_mb(),
             "seed": self.seed,

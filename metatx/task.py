@@ -207,7 +207,9 @@ class Task(nn.Module):
         return self
 
     def encode(self, data: Any, split: str, *, augment: bool = False, skip_bad: bool = False) -> Encoded:
-        """Labelled data as tensors. Raises ValueError as ``Encoded``."""
+        """Labelled data as tensors; what is encoded already stays as it is. Raises ValueError as ``Encoded``."""
+        if isinstance(data, Encoded):
+            return data
         return Encoded(self.examples(data, split), self.tokenizer, self.head, augment=augment, skip_bad=skip_bad)
 
     def examples(self, data: Any, split: str) -> Examples:

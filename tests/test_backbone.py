@@ -113,9 +113,11 @@ def test_no_graph_where_nothing_below_trains() -> None:
     assert not tiny()(sequences(4, 5)).embeddings.requires_grad
 
 
-def test_residual_stays_in_full_precision_under_autocast() -> None:
+@pytest.mark.parametrize("lengths", [(4, 5), (4, 4)])
+def test_residual_stays_in_full_precision_under_autocast(lengths: tuple[int, int]) -> None:
+    batch = sequences(*lengths)
     with torch.autocast("cpu", torch.bfloat16):
-        out = tiny(BARE)(sequences(4, 5).with_embeddings(torch.randn(9, 32, dtype=torch.bfloat16)))
+        out = tiny(BARE)(batch.with_embeddings(batch.embeddings.bfloat16()))
     assert out.embeddings.dtype == torch.float32
 
 

@@ -151,6 +151,27 @@ def test_mistakes_are_one_line_and_exit_code_2(run, capsys, line, message):
     assert sorted(path.name for path in run.iterdir()) == before, "nothing half-written"
 
 
+def test_files_that_are_no_images_are_named_and_skipped(tmp_path, capsys):
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for label, level in (("dark", 40), ("bright", 200)):
+        folder = tmp_path / "data" / label
+        folder.mkdir(parents=True)
+        for number in range(20):
+            Image.fromarray(rng.integers(level - 30, level + 30, (16, 16), dtype=np.uint8)).save(folder / f"{number}.png")
+    whole = (tmp_path / "data" / "dark" / "0.png").read_bytes()
+    for number in range(5):
+        content = b"no image" if number else whole[: len(whole) // 2]
+        (tmp_path / "data" / "dark" / f"bad{number}.png").write_bytes(content)
+    line = f"train {tmp_path}/data --modality image --epochs 2 --out {tmp_path}/out"
+    message = _fails(line, capsys)
+    assert "cannot be used" in message and "bad" in message and "--skip-bad-samples" in message
+    assert not (tmp_path / "out").exists()
+    _main(line + " --skip-bad-samples")
+    assert "5 samples that could not be used were left out" in capsys.readouterr().out
+
+
 def test_debug_shows_the_traceback(run):
     with pytest.raises(FileNotFoundError):
         _main(f"--debug train {run}/none.csv --modality tabular")

@@ -1,4 +1,4 @@
-"""Collating stacks what is equal and keeps what is ragged."""
+"""Encoded samples to batches."""
 
 import pytest
 import torch
@@ -6,13 +6,32 @@ import torch
 from metatx.collate import collate, to_device
 
 
-def test_equal_shapes_are_stacked_and_ragged_ones_kept():
-    batch = collate([{"x": torch.zeros(2), "y": torch.zeros(1)}, {"x": torch.ones(2), "y": torch.ones(3)}])
-    assert batch["x"].shape == (2, 2)
-    assert [tensor.shape for tensor in batch["y"]] == [(1,), (3,)]
-    assert to_device(batch, torch.device("meta"))["y"][1].device.type == "meta"
+def test_equal_shapes_are_stacked_and_ragged_ones_listed():
+    samples = [{"signal": torch.full((3, n), float(n)), "code": torch.tensor(n)} for n in (4, 2)]
+    batch = collate(samples)
+    assert torch.equal(batch["code"], torch.tensor([4, 2]))
+    assert isinstance(batch["signal"], list)
+    assert all(torch.equal(found, sample["signal"]) for found, sample in zip(batch["signal"], samples, strict=True))
+    stacked = collate(samples[:1] * 2)["signal"]
+    assert torch.equal(stacked, torch.full((2, 3, 4), 4.0))
 
 
-def test_other_fields_are_named():
-    with pytest.raises(ValueError, match=r"\['x'\] and \['y'\]"):
-        collate([{"x": torch.zeros(1)}, {"y": torch.zeros(1)}])
+def test_types_are_kept():
+    sample = {"image": torch.zeros(2, dtype=torch.uint8), "mask": torch.ones(2, dtype=torch.bool)}
+    batch = collate([sample, sample])
+    assert (batch["image"].dtype, batch["mask"].dtype) == (torch.uint8, torch.bool)
+
+
+@pytest.mark.parametrize("other", [{"a": torch.zeros(1)}, {"a": torch.zeros(1), "c": torch.zeros(1)}])
+def test_differing_fields_are_named(other):
+    with pytest.raises(ValueError, match=r"differ in their fields: \['a', 'b'\] and"):
+        collate([{"a": torch.zeros(1), "b": torch.zeros(1)}, other])
+
+
+def test_everything_in_a_batch_moves():
+    batch = {"stacked": torch.zeros(2, 3), "ragged": [torch.zeros(1), torch.zeros(2)]}
+    moved = to_device(batch, torch.device("meta"))
+    assert moved["stacked"].device.type == "meta"
+    assert [tensor.device.type for tensor in moved["ragged"]] == ["meta", "meta"]
+    assert to_device(torch.zeros(1), torch.device("meta")).device.type == "meta"
+    assert batch["stacked"].device.type == "cpu"

@@ -1,102 +1,192 @@
-"""One row for each tokenizer and head that ships; the conformance kit holds all of them to one contract."""
+"""Everything that ships keeps its contract: one row of the tables per tokenizer and per head."""
+
+import datetime
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
-import metatx
-from metatx.registry import create, lookup
-from metatx.sequence import as_sequence
+from metatx import TokenSequence, registry
+from metatx.collate import collate
 from metatx.stem import Stem, StemConfig
 from metatx.testing import check_head, check_tokenizer
 
 RNG = np.random.default_rng(0)
-DIM = 48
 
 
-def _rows():
-    frame = pd.DataFrame(
+@dataclass(frozen=True)
+class TokenizerRow:
+    samples: list[Any]
+    bad_samples: list[Any]
+    options: list[dict[str, Any]] = field(default_factory=lambda: [{}])
+
+
+@dataclass(frozen=True)
+class HeadRow:
+    targets: list[Any]
+    bad_targets: list[Any]
+    options: list[dict[str, Any]] = field(default_factory=lambda: [{}])
+    prefixes: tuple[int, ...] = (1, 0)
+    sequence: Callable[..., TokenSequence] | None = None
+    features: Any = None
+
+
+def rows() -> list[dict[str, Any]]:
+    """Rows with all types of column, each but the date with missing values."""
+    hours = [datetime.datetime(2024, 1 + i % 12, 1 + i, i % 24, 30) for i in range(24)]
+    return [
         {
-            "age": RNG.integers(18, 90, 60),
-            "gain": np.where(RNG.random(60) < 0.2, np.nan, RNG.normal(size=60)),
-            "job": RNG.choice(["a", "b", None], 60),
-            "member": RNG.random(60) < 0.5,
-            "since": pd.date_range("2020-01-01", periods=60, freq="5D").astype(str),
+            "age": None if i == 3 else float(RNG.normal(40, 12)),
+            "member": None if i == 5 else i % 3 == 0,
+            "joined": hours[i],
+            "city": None if i == 7 else ["Bern", "Lima", "Oslo"][i % 3],
         }
-    )
-    return frame.astype(object).where(frame.notna(), None).to_dict("records")
+        for i in range(24)
+    ]
 
 
-def _gap(series):
-    series[0, 3:6] = np.nan
-    return series
+def series() -> list[np.ndarray]:
+    """Two channels of 20 to 60 steps, some with gaps."""
+    samples = [3 * RNG.normal(size=(2, length)) + 5 for length in (40, 40, 20, 60, 33)]
+    samples[1][0, 5:9] = np.nan
+    samples[4][1, :] = np.nan
+    return samples
 
 
-ROW = _rows()[0]
+def pictures() -> list[np.ndarray]:
+    return [RNG.integers(0, 256, (40, 50, 3), dtype=np.uint8) for _ in range(4)]
+
+
 TOKENIZERS = {
-    "tabular": ({"bins": 8}, _rows(), [{**ROW, "age": "old"}, {**ROW, "gain": np.inf}, {"age": 3}, 7]),
-    "image": (
-        {},
-        [RNG.integers(0, 255, (size, 20, 3), dtype=np.uint8) for size in (16, 24, 40)],
-        ["none.png", np.zeros((0, 4)), np.full((8, 8), np.nan), {"bytes": b"no image", "path": None}],
+    "image": TokenizerRow(
+        pictures(),
+        [
+            "nowhere.png",
+            b"no image",
+            {"bytes": b"no image", "path": None},
+            np.zeros((5, 5, 7)),
+            np.full((8, 8, 3), np.nan),
+            3,
+        ],
+        [{}, {"image_size": 48, "freeze_stem": False}, {"augment": "strong"}],
     ),
-    "time_series": (
-        {"patch_size": 6, "stride": 3},
-        [_gap(RNG.normal(size=(2, length)) * (1 + length)) for length in (12, 20, 33, 5)],
-        [np.zeros((3, 20)), np.full((2, 9), np.nan), [["x"]], [], np.full((2, 9), np.inf)],
+    "tabular": TokenizerRow(
+        rows(),
+        [
+            {**rows()[0], "age": "old"},
+            {**rows()[0], "age": np.inf},
+            {**rows()[0], "joined": "May"},
+            {**rows()[0], "member": 7},
+            {},
+            [1, 2],
+        ],
+        [{}, {"bins": 4, "hide": 0.3}, {"columns": {"city": "ignore"}}],
+    ),
+    "time_series": TokenizerRow(
+        series(),
+        [np.zeros((3, 40)), np.full((2, 40), np.nan), np.full((2, 40), np.inf), np.zeros((2, 0)), "text", None],
+        [
+            {},
+            {"channels": "mixed"},
+            {"lookback": 30, "patch_size": 8, "stride": 4},
+            {"normalize": "training"},
+        ],
     ),
 }
 
 
-def _series_tokens(count):
-    """What the time_series tokenizer gives for ``count`` windows of two channels, as a backbone would pass it on."""
-    generator = np.random.default_rng(1)
-    samples = [generator.normal(size=(2, 24)) + generator.normal() for _ in range(count)]
-    tokenizer = create("tokenizers", "time_series", DIM, patch_size=6, stride=3, lookback=24).fit(samples)
-    batch = {name: torch.stack([tokenizer.encode(s)[name] for s in samples]) for name in tokenizer.encode(samples[0])}
-    sequence = as_sequence(tokenizer(batch))
-    return sequence.with_embeddings(sequence.embeddings.detach())
+def behind_a_backbone(channels: str) -> Callable[[int, int, int], TokenSequence]:
+    """What the time_series tokenizer gives for two channels, one of them with a gap, and tokens put in front."""
+
+    def sequence(count: int, dim: int, prefix: int) -> TokenSequence:
+        samples = [RNG.normal(size=(2, 40)) + RNG.normal() for _ in range(count)]
+        for sample in samples[::3]:
+            sample[1, :20] = np.nan
+        tokenizer = registry.create("tokenizers", "time_series", dim, channels=channels).fit(samples)
+        tokens = tokenizer(collate([tokenizer.encode(sample) for sample in samples]))
+        longer = [torch.cat([torch.randn(prefix, dim), one]) for one in tokens.embeddings.split(tokens.lengths)]
+        embeddings, lengths = torch.cat(longer).detach(), tuple(map(len, longer))
+        return replace(tokens, embeddings=embeddings, lengths=lengths, prefix=prefix)
+
+    return sequence
 
 
 HEADS = {
-    "classification": ({}, ["a", "b", "c"] * 6, ["d", None], None),
-    "regression": ({}, RNG.normal(5, 2, 18).tolist(), ["many", None, np.inf], None),
-    "forecasting": (
-        {"horizon": 4, "tokens": 3},
-        [np.cumsum(RNG.normal(size=(2, 4)), axis=1) for _ in range(12)],
-        [np.zeros((3, 4)), np.zeros((2, 5)), "rising"],
-        _series_tokens,
-    ),
+    "classification": [
+        HeadRow(
+            ["cat", "dog", "eel"] * 6,
+            ["cow", 1, ["cat"], np.nan],
+            [{}, {"pooling": "mean", "hidden": 16, "dropout": 0.1}, {"label_smoothing": 0.1}],
+        ),
+        HeadRow([True, False, False] * 5, ["True"], [{"pooling": "cls"}], prefixes=(1,)),
+    ],
+    "regression": [
+        HeadRow(
+            (1000 + 50 * RNG.normal(size=16)).tolist(),
+            ["many", np.inf, np.nan],
+            [{}, {"objective": "huber", "dropout": 0.1}],
+        )
+    ],
+    "forecasting": [
+        HeadRow(
+            list(RNG.normal(size=(12, 2, 5))),
+            [np.zeros((2, 4)), np.full((2, 5), np.inf), "text"],
+            [
+                {"horizon": 5, "tokens": 4, **more}
+                for more in ({}, {"linear": 8}, {"quantiles": [0.1, 0.5, 0.9], "dropout": 0.1})
+            ],
+            sequence=behind_a_backbone("separate"),
+            features=RNG.normal(size=(12, 2, 20)),
+        ),
+        HeadRow(
+            list(RNG.normal(size=(12, 2, 5))),
+            [],
+            [{"horizon": 5, "tokens": 4, "per_sequence": 2}],
+            sequence=behind_a_backbone("mixed"),
+            features=RNG.normal(size=(12, 2, 20)),
+        ),
+    ],
 }
 
 
-def _stem():
+def _stem() -> Stem:
     torch.manual_seed(0)
-    stem = Stem(DIM, StemConfig(patch_size=8, image_size=16))
-    torch.nn.init.normal_(stem.positions)
+    stem = Stem(48, StemConfig(patch_size=16, image_size=32)).requires_grad_(False)
+    torch.nn.init.normal_(stem.positions, std=0.02)
     return stem
 
 
-@pytest.mark.parametrize("name", [name for name in metatx.names("tokenizers") if name != "waves"])
-def test_tokenizer_keeps_the_contract(name):
-    options, samples, bad = TOKENIZERS[name]
-    check_tokenizer(lookup("tokenizers", name), samples, dim=DIM, options=options, bad_samples=bad, stem=_stem())
+TOKENIZER_CASES = [(name, options) for name, row in TOKENIZERS.items() for options in row.options]
+HEAD_CASES = [(name, row, options) for name, cases in HEADS.items() for row in cases for options in row.options]
 
 
-def test_trainable_stem_keeps_the_contract():
-    _, samples, bad = TOKENIZERS["image"]
-    options = {"freeze_stem": False, "augment": "strong"}
-    check_tokenizer(lookup("tokenizers", "image"), samples, dim=DIM, options=options, bad_samples=bad, stem=_stem())
+@pytest.mark.parametrize(("kind", "table"), [("tokenizers", TOKENIZERS), ("heads", HEADS)])
+def test_everything_that_ships_has_a_row(kind, table):
+    assert sorted(table) == registry._shipped(kind)
 
 
-@pytest.mark.parametrize("options", [{"channels": "mixed"}, {"normalize": "training"}, {"lookback": 10}])
-def test_time_series_options_keep_the_contract(options):
-    base, samples, bad = TOKENIZERS["time_series"]
-    check_tokenizer(lookup("tokenizers", "time_series"), samples, dim=DIM, options={**base, **options}, bad_samples=bad)
+@pytest.mark.parametrize(("name", "options"), TOKENIZER_CASES)
+def test_tokenizer_keeps_the_contract(name, options):
+    row = TOKENIZERS[name]
+    cls = registry.lookup("tokenizers", name)
+    check_tokenizer(cls, row.samples, bad_samples=row.bad_samples, options=options, stem=_stem())
 
 
-@pytest.mark.parametrize("name", metatx.names("heads"))
-def test_head_keeps_the_contract(name):
-    options, targets, bad, sequence = HEADS[name]
-    check_head(lookup("heads", name), targets, dim=DIM, options=options, bad_targets=bad, sequence=sequence)
+@pytest.mark.parametrize(("name", "row", "options"), HEAD_CASES)
+def test_head_keeps_the_contract(name, row, options):
+    check_head(
+        registry.lookup("heads", name),
+        row.targets,
+        options=options,
+        bad_targets=row.bad_targets,
+        prefixes=row.prefixes,
+        sequence=row.sequence,
+        features=row.features,
+    )
+
+
+def test_an_image_tokenizer_of_its_own_stem_keeps_the_contract():
+    check_tokenizer(registry.lookup("tokenizers", "image"), pictures(), options={"image_size": 32})

@@ -1,54 +1,123 @@
-"""Names find classes: what ships, what is registered, what other packages bring."""
+"""Names: what ships, what is registered, what other packages bring."""
 
-import copy
+import subprocess
 import sys
 
 import pytest
 
 import metatx
-from metatx.registry import create, lookup, names
+from metatx import Tokenizer, registry
+from metatx.registry import create, lookup, names, unknown
 
 
-def test_what_ships_is_found_by_file_name_and_imported_when_asked_for():
-    assert {"image", "tabular", "time_series"} <= set(names("tokenizers"))
-    assert {"classification", "forecasting", "regression"} <= set(names("heads"))
-    assert lookup("heads", "regression").name == "regression"
+@pytest.fixture(autouse=True)
+def _restored(monkeypatch):
+    monkeypatch.setattr(registry, "_REGISTERED", dict(registry._REGISTERED))
 
 
-def test_unknown_names_list_the_choices_nearest_first():
-    with pytest.raises(ValueError, match="Unknown tokenizer 'tabula'. Did you mean 'tabular'.*Choices: .*image"):
-        lookup("tokenizers", "tabula")
-    with pytest.raises(ValueError, match="Unknown option of the regression head 'drop'. Did you mean 'dropout'"):
-        create("heads", "regression", 8, drop=1)
-
-
-def test_registered_names_are_not_taken_twice():
-    @metatx.register_head("test_registry_head")
-    class First(metatx.Head):
-        pass
-
-    assert lookup("heads", "test_registry_head") is First and "test_registry_head" in names("heads")
-    with pytest.raises(ValueError, match="exists already"):
-        metatx.register_head("test_registry_head")(type("Second", (metatx.Head,), {}))
-    with pytest.raises(ValueError, match="exists already"):
-        metatx.register_tokenizer("image")(type("Mine", (metatx.Tokenizer,), {}))
-    metatx.register_head("test_registry_head")(First)  # the same class, run again
-
-
-def test_other_packages_bring_theirs_by_entry_point(tmp_path, monkeypatch):
-    (tmp_path / "seismic.py").write_text(
-        "import metatx\nclass SeismicTokenizer(metatx.Tokenizer):\n    '''Waves of the ground.'''\n"
+@pytest.fixture
+def plugin(tmp_path, monkeypatch):
+    """An installed distribution, ``sonar``, that brings a tokenizer and a head."""
+    (tmp_path / "sonar.py").write_text(
+        "import metatx\n"
+        "class SonarTokenizer(metatx.Tokenizer):\n"
+        "    def __init__(self, dim, pings=3):\n"
+        "        super().__init__(dim)\n"
+        "@metatx.register_head('depth')\n"
+        "class DepthHead(metatx.Head): ...\n"
     )
-    info = tmp_path / "seismic-1.0.dist-info"
+    info = tmp_path / "sonar-1.0.dist-info"
     info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: seismic\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[metatx.tokenizers]\nseismic = seismic:SeismicTokenizer\n")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: sonar\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[metatx.tokenizers]\nsonar = sonar:SonarTokenizer\n[metatx.heads]\ndepth = sonar:DepthHead\n"
+    )
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert "seismic" in names("tokenizers") and "seismic" not in sys.modules
-    assert create("tokenizers", "seismic", 8).name == "seismic"
+    yield
+    sys.modules.pop("sonar", None)
 
 
-def test_options_are_recorded_and_survive_a_copy():
-    head = create("heads", "classification", 8, dropout=0.5).fit(["a", "b"])
-    assert head.options == {"dropout": 0.5, "classes": ["a", "b"]}
-    assert copy.deepcopy(head).options == head.options
+def test_what_ships_is_listed_sorted_without_being_imported():
+    code = (
+        "import sys, metatx; print(*metatx.names('tokenizers'), *metatx.names('heads')); "
+        "assert not any(m.startswith(('metatx.tokenizers.', 'metatx.heads.')) for m in sys.modules)"
+    )
+    listed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    shipped = registry._shipped("tokenizers"), registry._shipped("heads")
+    assert listed == [*sorted(shipped[0]), *sorted(shipped[1])]
+    assert {"image", "tabular", "time_series", "classification", "regression", "forecasting"} <= set(listed)
+
+
+@pytest.mark.parametrize("kind", ["tokenizers", "heads"])
+def test_every_shipped_name_leads_to_its_class(kind):
+    base = {"tokenizers": Tokenizer, "heads": metatx.Head}[kind]
+    for name in registry._shipped(kind):
+        cls = lookup(kind, name)
+        assert issubclass(cls, base) and cls.name == name
+        assert cls.__module__ == f"metatx.{kind}.{name}"
+        assert lookup(kind, name) is cls
+
+
+def test_registered_classes_are_found_and_listed():
+    @metatx.register_tokenizer("ecg")
+    class ECGTokenizer(Tokenizer):
+        def __init__(self, dim, leads=12):
+            super().__init__(dim)
+
+    assert ECGTokenizer.name == "ecg"
+    assert lookup("tokenizers", "ecg") is ECGTokenizer
+    assert "ecg" in names("tokenizers") and "ecg" not in names("heads")
+    assert names("tokenizers") == sorted(names("tokenizers"))
+    tokenizer = create("tokenizers", "ecg", 8, leads=3)
+    assert (tokenizer.dim, tokenizer.options) == (8, {"leads": 3})
+
+
+@pytest.mark.parametrize("name", ["image", "ecg"])
+def test_taken_names_are_refused(name):
+    metatx.register_tokenizer("ecg")(type("First", (Tokenizer,), {}))
+    with pytest.raises(ValueError, match=f"tokenizer '{name}' exists already"):
+        metatx.register_tokenizer(name)(type("Second", (Tokenizer,), {}))
+    assert lookup("tokenizers", name).__name__ != "Second"
+
+
+def test_a_file_that_runs_again_replaces_its_own_class():
+    first, second = (type("Same", (Tokenizer,), {}) for _ in range(2))
+    metatx.register_tokenizer("same")(first)
+    metatx.register_tokenizer("same")(second)
+    assert lookup("tokenizers", "same") is second
+
+
+def test_heads_and_tokenizers_have_names_of_their_own():
+    metatx.register_head("image")(type("ImageHead", (metatx.Head,), {}))
+    assert lookup("heads", "image").__name__ == "ImageHead"
+    assert lookup("tokenizers", "image").__name__ == "ImageTokenizer"
+
+
+def test_entry_points_of_other_packages(plugin):
+    assert "sonar" in names("tokenizers")
+    assert "sonar" not in sys.modules
+    assert create("tokenizers", "sonar", 8, pings=2).options == {"pings": 2}
+    assert lookup("tokenizers", "sonar").name == "sonar"
+
+
+def test_a_package_may_decorate_what_it_names_as_entry_point(plugin):
+    assert lookup("heads", "depth").__name__ == "DepthHead"
+    with pytest.raises(ValueError, match="head 'depth' exists already"):
+        metatx.register_head("depth")(type("Other", (metatx.Head,), {}))
+
+
+def test_unknown_names_show_the_nearest_and_all():
+    with pytest.raises(ValueError, match="Unknown tokenizer 'imgae'. Did you mean 'image'\\? Choices: .*tabular"):
+        lookup("tokenizers", "imgae")
+    with pytest.raises(ValueError, match="Unknown head 'zzz'. Choices: classification, "):
+        create("heads", "zzz", 8)
+
+
+def test_unknown_options_show_the_nearest_and_all():
+    message = "Unknown option of the classification head 'poolling'. Did you mean 'pooling'\\? Choices: .*classes"
+    with pytest.raises(ValueError, match=message):
+        create("heads", "classification", 8, poolling="mean")
+
+
+def test_the_sentence_for_unknown_things():
+    assert unknown("file", "a", []) == "Unknown file 'a'. Choices: none."

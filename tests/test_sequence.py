@@ -1,84 +1,138 @@
-"""Packing loses nothing, and pooling equals the plain loop over samples."""
+"""TokenSequence against plain loops over lists."""
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metatx.sequence import TokenSequence, as_sequence, concatenate, divide
+from metatx import TokenSequence
+from metatx.sequence import as_sequence, concatenate, divide
 
-LENGTHS = st.lists(st.integers(1, 9), min_size=1, max_size=6)
-
-
-def _sequence(lengths, prefix=0, parts=None):
-    generator = torch.Generator().manual_seed(sum(lengths))
-    embeddings = torch.randn(sum(lengths), 4, generator=generator)
-    return TokenSequence(embeddings, tuple(lengths), prefix=prefix, parts=parts)
+D = 5
+EXAMPLES = settings(max_examples=40, deadline=None)
 
 
-@given(LENGTHS)
-def test_unpack_undoes_pack(lengths):
-    sequence = _sequence(lengths)
-    again = TokenSequence.pack(*sequence.unpack())
-    assert again.lengths == sequence.lengths
-    assert torch.equal(again.embeddings, sequence.embeddings)
+@st.composite
+def batches(draw, parts=st.booleans()):
+    """A batch, and its samples as lists of sequences (N, D)."""
+    prefix = draw(st.integers(0, 2))
+    counts = draw(st.lists(st.integers(1, 3), min_size=1, max_size=5))
+    if not draw(parts):
+        counts = [1] * len(counts)
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 1000)))
+    equal = draw(st.booleans())
+    sizes = [prefix + (4 if equal else draw(st.integers(1, 6))) for _ in range(sum(counts))]
+    sequences = [torch.randn(size, D, generator=generator) for size in sizes]
+    packed = tuple(counts) if max(counts) > 1 or draw(st.booleans()) else None
+    batch = TokenSequence(torch.cat(sequences), tuple(sizes), parts=packed, prefix=prefix)
+    samples, start = [], 0
+    for count in counts:
+        samples.append(sequences[start : start + count])
+        start += count
+    return batch, samples
 
 
-@settings(max_examples=50)
-@given(LENGTHS, st.integers(0, 2), st.booleans())
-def test_pooling_is_the_plain_loop(lengths, prefix, cut):
-    lengths = [length + prefix for length in lengths]
-    parts = None
-    if cut and len(lengths) > 1:
-        parts = (len(lengths) - 1, 1)
-    sequence = _sequence(lengths, prefix, parts)
-    tokens = sequence.embeddings.split(lengths)
-    grouped = [list(group) for group in _grouped(tokens, parts or (1,) * len(lengths))]
-    mean = torch.stack([torch.cat([t[prefix:] for t in group]).mean(0) for group in grouped])
-    torch.testing.assert_close(sequence.mean(), mean)
-    if prefix:
-        first = torch.stack([torch.stack([t[0] for t in group]).mean(0) for group in grouped])
-        torch.testing.assert_close(sequence.cls(), first)
-    else:
-        with pytest.raises(ValueError, match="no CLS"):
-            sequence.cls()
+@EXAMPLES
+@given(batches())
+def test_mean_is_that_of_each_sample_s_tokens(case):
+    batch, samples = case
+    expected = [torch.cat([sequence[batch.prefix :] for sequence in sample]).mean(0) for sample in samples]
+    assert len(batch) == len(samples)
+    torch.testing.assert_close(batch.mean(), torch.stack(expected), atol=1e-6, rtol=1e-5)
 
 
-def _grouped(items, sizes):
-    start = 0
-    for size in sizes:
-        yield items[start : start + size]
-        start += size
+@EXAMPLES
+@given(batches())
+def test_cls_is_the_first_token_averaged_over_parts(case):
+    batch, samples = case
+    if not batch.prefix:
+        with pytest.raises(ValueError, match="no CLS token; pool by the mean"):
+            batch.cls()
+        return
+    expected = [torch.stack([sequence[0] for sequence in sample]).mean(0) for sample in samples]
+    torch.testing.assert_close(batch.cls(), torch.stack(expected))
 
 
-@given(st.lists(LENGTHS, min_size=1, max_size=4))
-def test_divide_undoes_concatenate(batches):
-    originals = [_sequence(lengths) for lengths in batches]
-    for original, again in zip(originals, divide(concatenate(originals), originals), strict=True):
-        assert torch.equal(original.embeddings, again.embeddings) and original.lengths == again.lengths
+@EXAMPLES
+@given(st.lists(st.lists(st.booleans(), min_size=4, max_size=4).filter(any), min_size=1, max_size=5), st.booleans())
+def test_unpacking_what_was_packed(rows, everything):
+    mask = torch.ones(len(rows), 4, dtype=torch.bool) if everything else torch.tensor(rows)
+    embeddings = torch.randn(len(rows), 4, D)
+    batch = TokenSequence.pack(embeddings, mask)
+    assert batch.lengths == tuple(mask.sum(1).tolist())
+    padded, kept = batch.unpack()
+    assert torch.equal(padded[kept], embeddings[mask])
+    assert not padded[~kept].any()
+    again = TokenSequence.pack(padded, kept)
+    assert torch.equal(again.embeddings, batch.embeddings) and again.lengths == batch.lengths
+    for i, length in enumerate(batch.lengths):
+        assert torch.equal(padded[i, :length], embeddings[i][mask[i]])
+
+
+@EXAMPLES
+@given(batches(), st.integers(1, 3))
+def test_batches_put_together_come_apart(case, copies):
+    batch, _ = case
+    others = [batch.with_embeddings(batch.embeddings * i) for i in range(copies)]
+    together = concatenate(others)
+    assert len(together.embeddings) == copies * len(batch.embeddings)
+    for part, other in zip(divide(together, others), others, strict=True):
+        assert torch.equal(part.embeddings, other.embeddings)
+        assert (part.lengths, part.parts, part.prefix) == (other.lengths, other.parts, other.prefix)
+
+
+def test_coming_apart_behind_a_backbone_that_put_a_token_in_front():
+    first = TokenSequence.pack(torch.randn(2, 4, D), grid=(2, 2))
+    second = TokenSequence(torch.randn(5, D), (2, 3), parts=(2,), context={"loc": torch.ones(1)})
+    together = concatenate([first, second])
+    behind = TokenSequence(torch.randn(17, D), tuple(n + 1 for n in together.lengths), prefix=1)
+    one, other = divide(behind, [first, second])
+    assert (one.lengths, one.grid, one.prefix, len(one)) == ((5, 5), (2, 2), 1, 2)
+    assert (other.lengths, other.parts, other.prefix, len(other)) == ((3, 4), (2,), 1, 1)
+    assert "loc" in other.context
+    assert torch.equal(torch.cat([one.embeddings, other.embeddings]), behind.embeddings)
+
+
+def test_gradients_pass_through_packing_and_pooling():
+    embeddings = torch.randn(2, 3, D, requires_grad=True)
+    mask = torch.tensor([[True, True, False], [True, True, True]])
+    TokenSequence.pack(embeddings, mask).mean().sum().backward()
+    expected = mask[..., None] / mask.sum(1)[:, None, None]
+    torch.testing.assert_close(embeddings.grad, expected.expand(2, 3, D).float())
 
 
 def test_what_a_tokenizer_may_return():
-    embeddings = torch.randn(2, 3, 4)
-    mask = torch.tensor([[True, True, False], [True, True, True]])
+    embeddings, mask = torch.randn(2, 3, D), torch.tensor([[True, False, True], [True, True, True]])
     assert as_sequence(embeddings).lengths == (3, 3)
-    assert as_sequence((embeddings, mask)).lengths == (2, 3)
-    sequence = _sequence([1, 2])
-    assert as_sequence(sequence) is sequence
+    masked = as_sequence((embeddings, mask))
+    assert masked.lengths == (2, 3)
+    assert torch.equal(masked.embeddings[:2], embeddings[0, [0, 2]])
+    assert as_sequence(masked) is masked
+
+
+def test_other_embeddings_keep_everything_else():
+    batch = TokenSequence.pack(torch.randn(2, 4, D), grid=(2, 2), context={"loc": torch.zeros(2)})
+    wider = batch.with_embeddings(torch.zeros(8, 7))
+    assert (wider.lengths, wider.grid, wider.context) == (batch.lengths, batch.grid, batch.context)
+    assert wider.embeddings.shape == (8, 7)
+
+
+MASK = torch.ones(2, 3, dtype=torch.bool)
 
 
 @pytest.mark.parametrize(
-    ("make", "message"),
+    ("build", "message"),
     [
-        (lambda: TokenSequence(torch.zeros(2, 3, 4), (2,)), r"must be \(T, D\)"),
-        (lambda: TokenSequence(torch.zeros(3, 4), (2,)), "lengths sum to 2"),
-        (lambda: TokenSequence(torch.zeros(3, 4), (1, 2), parts=(1,)), "parts sum to 1"),
-        (lambda: TokenSequence.pack(torch.zeros(3, 4)), r"\(B, N, D\)"),
-        (lambda: TokenSequence.pack(torch.zeros(1, 2, 4), torch.ones(1, 2)), "torch.bool"),
-        (lambda: TokenSequence.pack(torch.zeros(1, 2, 4), torch.ones(1, 3).bool()), "torch.bool"),
-        (lambda: TokenSequence.pack(torch.zeros(1, 2, 4), torch.zeros(1, 2).bool()), "no token"),
+        (lambda: TokenSequence(torch.zeros(2, 3, D), (3, 3)), r"must be \(T, D\), not \(2, 3, 5\)"),
+        (lambda: TokenSequence(torch.zeros(6, D), (3, 2)), "lengths sum to 5, but there are 6 tokens"),
+        (lambda: TokenSequence(torch.zeros(6, D), (3, 3), parts=(1,)), "parts sum to 1, but there are 2 sequences"),
+        (lambda: TokenSequence.pack(torch.zeros(6, D)), r"gives \(B, N, D\) embeddings, not \(6, 5\)"),
+        (lambda: TokenSequence.pack(torch.zeros(2, 3, D), MASK.float()), "must be torch.bool"),
+        (lambda: TokenSequence.pack(torch.zeros(2, 3, D), MASK[:1]), r"\(1, 3\); it must be torch.bool \(2, 3\)"),
+        (lambda: TokenSequence.pack(torch.zeros(2, 3, D), MASK & torch.tensor([[True], [False]])), "Sequence 1 has no"),
+        (lambda: TokenSequence.pack(torch.zeros(2, 0, D)), "Sequence 0 has no token"),
     ],
 )
-def test_mistakes_are_named(make, message):
+def test_what_does_not_fit_together_is_refused(build, message):
     with pytest.raises(ValueError, match=message):
-        make()
+        build()

@@ -1,175 +1,595 @@
-"""The kit catches each way in which a tokenizer or head can be wrong, and passes what is right."""
+"""The conformance kit: what is sound passes, and each way to break the contract is caught by its own check."""
+
+import itertools
+import random
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 import metatx
+from metatx import SampleError, TokenSequence
 from metatx.heads.classification import ClassificationHead
+from metatx.heads.regression import RegressionHead
 from metatx.testing import check_head, check_tokenizer
+from metatx.tokenizer import LearnedPositions
 
 RNG = np.random.default_rng(0)
-SAMPLES = [RNG.normal(size=(3, length)).astype(np.float32) for length in (40, 40, 40)]
-LABELS = ["a", "b"] * 6
+SIGNALS = [RNG.normal(size=length).astype(np.float32) for length in (40, 40, 20, 60)]
+RECORDINGS = list(RNG.normal(size=(3, 12, 200)).astype(np.float32))
+TARGETS = ["cat", "dog", "eel"] * 4
+NUMBERS = (100 + 5 * RNG.normal(size=12)).tolist()
 
 
-class Good(metatx.Tokenizer):
-    """DESIGN's example, with a fitted mean."""
+class ECGTokenizer(metatx.Tokenizer):
+    """The example of a new modality, as the documentation gives it."""
 
-    def __init__(self, dim, patch_size=10):
+    def __init__(self, dim, leads=12, patch_size=50):
         super().__init__(dim)
-        self.proj = nn.Conv1d(3, dim, patch_size, patch_size)
+        self.proj = nn.Conv1d(leads, dim, patch_size, patch_size)
+
+    def encode(self, sample):
+        return {"signal": torch.as_tensor(sample, dtype=torch.float32)}
+
+    def forward(self, batch):
+        return self.proj(batch["signal"]).transpose(1, 2)
+
+
+class SignalTokenizer(metatx.Tokenizer):
+    """Signals (time,), ragged, standardised by the training split: sound, with most of what a tokenizer may do."""
+
+    def __init__(self, dim, patch_size=10, augment=False):
+        super().__init__(dim)
+        self.patch_size, self.augments = patch_size, augment
+        self.proj = nn.Linear(patch_size, dim)
+        self.positions = LearnedPositions(dim, 6)
         self.register_buffer("centre", torch.zeros(()))
 
     def fit(self, samples):
-        self.centre.fill_(float(np.mean([sample.mean() for sample in samples])))
+        self.centre.fill_(float(np.mean(np.concatenate(samples))))
         return self
 
     def encode(self, sample):
-        if getattr(sample, "shape", (0,))[0] != 3:
-            raise metatx.SampleError("expected (3, time)")
-        return {"signal": torch.as_tensor(sample)}
+        if not isinstance(sample, np.ndarray) or sample.ndim != 1:
+            raise SampleError(f"signal is a {type(sample).__name__}; expected an array (time,)")
+        return {"signal": torch.tensor(sample) - self.centre}
+
+    def augment(self, encoded):
+        return {"signal": encoded["signal"] + torch.randn(())} if self.augments else encoded
+
+    def padded(self, batch) -> tuple[Tensor, Tensor]:
+        """Patches (B, N, patch_size) and their mask."""
+        patches = [signal.unflatten(0, (-1, self.patch_size)) for signal in batch["signal"]]
+        lengths = torch.tensor([len(patch) for patch in patches])
+        padded = nn.utils.rnn.pad_sequence(patches, batch_first=True)
+        return padded, torch.arange(padded.shape[1]) < lengths[:, None]
 
     def forward(self, batch):
-        return self.proj(batch["signal"] - self.centre).transpose(1, 2)
+        patches, mask = self.padded(batch)
+        return self.proj(patches) + self.positions(patches.shape[1]), mask
 
 
-class IgnoresInput(Good):
+class FitForgetsSelf(SignalTokenizer):
+    def fit(self, samples):
+        super().fit(samples)
+
+
+class FitDrawsFromNumpy(SignalTokenizer):
+    def fit(self, samples):
+        self.centre.fill_(np.random.default_rng().normal())
+        return self
+
+
+class Doubles(SignalTokenizer):
+    def __init__(self, dim):
+        super().__init__(dim)
+        self.double()
+
+
+class EncodesArrays(SignalTokenizer):
+    def encode(self, sample):
+        return {"signal": super().encode(sample)["signal"].numpy()}
+
+
+class EncodesSomeFields(SignalTokenizer):
+    def encode(self, sample):
+        encoded = super().encode(sample)
+        return encoded if len(sample) == 40 else {**encoded, "length": torch.tensor(len(sample))}
+
+
+class EncodesAtRandom(SignalTokenizer):
+    def encode(self, sample):
+        return {"signal": super().encode(sample)["signal"] + torch.randn(())}
+
+
+class EncodesAtRandomInTraining(SignalTokenizer):
+    def encode(self, sample):
+        return {"signal": super().encode(sample)["signal"] + self.training * torch.randn(())}
+
+
+class ChangesTheSample(SignalTokenizer):
+    def encode(self, sample):
+        if isinstance(sample, np.ndarray) and sample.ndim == 1:
+            np.clip(sample, -0.1, 0.1, out=sample)
+        return super().encode(sample)
+
+
+class FitChangesTheSample(SignalTokenizer):
+    def fit(self, samples):
+        samples[0] /= 2
+        return super().fit(samples)
+
+
+class RaisesKeyError(SignalTokenizer):
+    def encode(self, sample):
+        if not isinstance(sample, np.ndarray):
+            raise KeyError("signal")
+        return super().encode(sample)
+
+
+class AcceptsEverything(SignalTokenizer):
+    def encode(self, sample):
+        return super().encode(sample) if isinstance(sample, np.ndarray) else {"signal": torch.zeros(10)}
+
+
+class SaysNothing(SignalTokenizer):
+    def encode(self, sample):
+        if not isinstance(sample, np.ndarray):
+            raise SampleError
+        return super().encode(sample)
+
+
+class MasksTheWrongWay(SignalTokenizer):
     def forward(self, batch):
-        return super().forward({"signal": torch.zeros_like(batch["signal"])})
+        tokens, mask = super().forward(batch)
+        return tokens, ~mask
 
 
-class NormalisesOverTheBatch(Good):
+class TooWide(SignalTokenizer):
     def forward(self, batch):
-        tokens = super().forward(batch)
-        return tokens - tokens.mean(0)
+        tokens, mask = super().forward(batch)
+        return torch.cat([tokens, tokens], dim=2), mask
 
 
-class ForgetsItsStatistic(Good):
+class TransposesBatchAndSequence(SignalTokenizer):
+    def forward(self, batch):
+        tokens, mask = super().forward(batch)
+        return tokens.transpose(0, 1), mask.transpose(0, 1)
+
+
+class GivesNaN(SignalTokenizer):
+    def forward(self, batch):
+        tokens, mask = super().forward(batch)
+        return tokens.log(), mask
+
+
+class SaysAWrongGrid(SignalTokenizer):
+    def forward(self, batch):
+        return TokenSequence.pack(*super().forward(batch), grid=(2, 3))
+
+
+class DropsOutInEvaluation(SignalTokenizer):
+    def forward(self, batch):
+        tokens, mask = super().forward(batch)
+        return F.dropout(tokens, 0.5), mask
+
+
+class CountsPaddingIn(SignalTokenizer):
+    """Normalises over the padded length."""
+
+    def forward(self, batch):
+        tokens, mask = super().forward(batch)
+        return tokens - tokens.mean(1, keepdim=True), mask
+
+
+class KeepsPadding(SignalTokenizer):
+    def forward(self, batch):
+        return super().forward(batch)[0]
+
+
+class NormalisesByTheBatch(SignalTokenizer):
+    def forward(self, batch):
+        tokens, mask = super().forward(batch)
+        return tokens - tokens[mask].mean(0), mask
+
+
+class KnowsItsPlace(SignalTokenizer):
+    """The same for one sample, but not for its place among others."""
+
+    def forward(self, batch):
+        tokens, mask = super().forward(batch)
+        return tokens + torch.arange(len(tokens))[:, None, None], mask
+
+
+class ChangesItsInput(SignalTokenizer):
+    def forward(self, batch):
+        result = super().forward(batch)
+        for signal in batch["signal"]:
+            signal.zero_()
+        return result
+
+
+class AugmentsInPlace(SignalTokenizer):
+    def augment(self, encoded):
+        encoded["signal"].mul_(2)
+        return encoded
+
+
+class IgnoresItsInput(SignalTokenizer):
+    def padded(self, batch):
+        patches, _ = super().padded(batch)
+        ones = torch.ones(len(patches), 1, self.patch_size)
+        return ones, torch.ones(ones.shape[:2], dtype=torch.bool)
+
+
+class IgnoresAField(SignalTokenizer):
+    def encode(self, sample):
+        encoded = super().encode(sample)
+        return {**encoded, "loudness": encoded["signal"].std()}
+
+
+class HasAnIdleParameter(SignalTokenizer):
+    def __init__(self, dim):
+        super().__init__(dim)
+        self.missing = nn.Parameter(torch.zeros(dim))
+
+
+class CutsTheGradient(SignalTokenizer):
+    def forward(self, batch):
+        patches, mask = self.padded(batch)
+        with torch.no_grad():
+            tokens = self.proj(patches)
+        return tokens + self.positions(tokens.shape[1]), mask
+
+
+class KeepsAStatisticForItself(SignalTokenizer):
+    level = 0.0
+
+    def fit(self, samples):
+        self.level = float(np.std(samples[0]))
+        return super().fit(samples)
+
+    def forward(self, batch):
+        tokens, mask = super().forward(batch)
+        return tokens + self.level, mask
+
+
+class DoesNotSaveItsStatistic(SignalTokenizer):
     def __init__(self, dim):
         super().__init__(dim)
         self.register_buffer("centre", torch.zeros(()), persistent=False)
 
 
-class EncodesByChance(Good):
-    def encode(self, sample):
-        return {"signal": super().encode(sample)["signal"] + torch.rand(())}
-
-
-class ChangesTheSample(Good):
-    def encode(self, sample):
-        sample += 1
-        return super().encode(sample)
-
-
-class HasADeadParameter(Good):
-    def __init__(self, dim):
-        super().__init__(dim)
-        self.extra = nn.Parameter(torch.zeros(dim))
-
-
-class MaskOfTheWrongSense(Good):
-    def forward(self, batch):
-        tokens = super().forward(batch)
-        return tokens, torch.zeros(tokens.shape[:2], dtype=torch.bool)
-
-
-class WrongWidth(Good):
-    def forward(self, batch):
-        return super().forward(batch)[..., :-1]
-
-
-class KeyErrorOnBadSamples(Good):
-    def encode(self, sample):
-        return super().encode(sample) if isinstance(sample, np.ndarray) else {}[sample]
-
-
-class AugmentsInSecret(Good):
-    def augment(self, encoded):
-        return {"signal": encoded["signal"] + torch.rand(())}
-
-
-class OptionsThatAreNotJson(Good):
-    def __init__(self, dim, scale=None):
-        super().__init__(dim)
-        self.options["scale"] = np.float32(1)
-
-
-class FitReturnsNothing(Good):
+class ForgetsItsShape(SignalTokenizer):
     def fit(self, samples):
-        super().fit(samples)
+        self.extra = nn.Parameter(torch.ones(len(samples)))
+        return super().fit(samples)
+
+    def forward(self, batch):
+        tokens, mask = super().forward(batch)
+        return tokens * self.extra.sum(), mask
 
 
-def test_a_good_tokenizer_passes():
-    check_tokenizer(Good, SAMPLES, options={"patch_size": 5}, bad_samples=[np.zeros((2, 5)), "x"])
+class HasOptionsThatAreNoJSON(SignalTokenizer):
+    def fit(self, samples):
+        self.options["length"] = np.int64(max(map(len, samples)))
+        return super().fit(samples)
+
+
+class AugmentsWithNumpy(SignalTokenizer):
+    def augment(self, encoded):
+        return {"signal": encoded["signal"] + random.random()}
+
+
+class AugmentsUnsaid(SignalTokenizer):
+    def augment(self, encoded):
+        return {"signal": encoded["signal"] + torch.randn(())}
+
+
+class SaysItAugments(SignalTokenizer):
+    augment = metatx.Tokenizer.augment
+
+    def __init__(self, dim):
+        super().__init__(dim, augment=True)
+
+
+class AugmentCrops(SignalTokenizer):
+    def augment(self, encoded):
+        return {"signal": encoded["signal"][:-10]}
+
+
+class DescribesByLength(SignalTokenizer):
+    def describe(self, sample):
+        return np.asarray(sample)
+
+
+class DescribesInfinity(SignalTokenizer):
+    def describe(self, sample):
+        return np.array([np.inf, 1.0])
+
+
+@pytest.mark.parametrize("samples", [RECORDINGS, [recording[:, :150] for recording in RECORDINGS]])
+def test_the_documented_example_keeps_the_contract(samples):
+    check_tokenizer(ECGTokenizer, samples)
+    check_tokenizer(ECGTokenizer, [*samples, samples[0][:, :100]][:3], options={"patch_size": 25})
+
+
+@pytest.mark.parametrize("options", [{}, {"augment": True}, {"patch_size": 20}])
+def test_a_sound_tokenizer_passes_and_the_generator_is_left_alone(options):
+    before = torch.get_rng_state()
+    check_tokenizer(SignalTokenizer, SIGNALS, bad_samples=["text", np.zeros((2, 10))], options=options)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize(
-    ("cls", "message"),
+    ("cls", "check"),
     [
-        (IgnoresInput, "ignores its input"),
-        (NormalisesOverTheBatch, "than among its neighbours"),
-        (ForgetsItsStatistic, "rebuilt from options and state_dict"),
-        (EncodesByChance, "randomness belongs in augment"),
-        (ChangesTheSample, "changed the raw sample|randomness"),
-        (HasADeadParameter, "no gradient reaches extra"),
-        (WrongWidth, "tokens are 47 wide"),
-        (KeyErrorOnBadSamples, "raises KeyError.*must raise SampleError"),
-        (AugmentsInSecret, "augments is False"),
-        (OptionsThatAreNotJson, "options must be JSON"),
-        (FitReturnsNothing, "fit must return self"),
+        (FitForgetsSelf, "check_fit"),
+        (FitDrawsFromNumpy, "check_fit"),
+        (Doubles, "check_parameters_are_float32"),
+        (EncodesArrays, "check_encode_gives_tensors"),
+        (EncodesSomeFields, "check_encode_gives_tensors"),
+        (EncodesAtRandom, "check_encode_is_deterministic"),
+        (EncodesAtRandomInTraining, "check_encode_is_deterministic"),
+        (ChangesTheSample, "check_samples_are_left_alone"),
+        (FitChangesTheSample, "check_samples_are_left_alone"),
+        (RaisesKeyError, "check_bad_samples_raise_sample_error"),
+        (AcceptsEverything, "check_bad_samples_raise_sample_error"),
+        (SaysNothing, "check_bad_samples_raise_sample_error"),
+        (MasksTheWrongWay, "check_tokens_have_the_right_form"),
+        (TooWide, "check_tokens_have_the_right_form"),
+        (TransposesBatchAndSequence, "check_tokens_have_the_right_form"),
+        (GivesNaN, "check_tokens_have_the_right_form"),
+        (SaysAWrongGrid, "check_tokens_have_the_right_form"),
+        (DropsOutInEvaluation, "check_forward_is_deterministic"),
+        (CountsPaddingIn, "check_batches_do_not_matter"),
+        (KeepsPadding, "check_batches_do_not_matter"),
+        (NormalisesByTheBatch, "check_batches_do_not_matter"),
+        (KnowsItsPlace, "check_batches_do_not_matter"),
+        (ChangesItsInput, "check_encoded_samples_are_left_alone"),
+        (AugmentsInPlace, "check_encoded_samples_are_left_alone"),
+        (IgnoresItsInput, "check_tokens_depend_on_the_input"),
+        (IgnoresAField, "check_tokens_depend_on_the_input"),
+        (HasAnIdleParameter, "check_gradients_reach_every_parameter: .*missing"),
+        (CutsTheGradient, "check_gradients_reach_every_parameter: .*proj.bias, proj.weight"),
+        (KeepsAStatisticForItself, "check_rebuilt_is_the_same"),
+        (DoesNotSaveItsStatistic, "check_rebuilt_is_the_same"),
+        (ForgetsItsShape, "check_rebuilt_is_the_same: it cannot be rebuilt"),
+        (HasOptionsThatAreNoJSON, "check_rebuilt_is_the_same: .*JSON"),
+        (AugmentsWithNumpy, "check_augment: augment varies under one seed"),
+        (AugmentsUnsaid, "check_augment: .*set it to True"),
+        (SaysItAugments, "check_augment: .*set it to False"),
+        (AugmentCrops, "check_augment: .*keep fields, shapes and types"),
+        (DescribesByLength, "check_describe"),
+        (DescribesInfinity, "check_describe"),
     ],
 )
-def test_a_broken_tokenizer_is_caught(cls, message):
-    with pytest.raises(AssertionError, match=message):
-        check_tokenizer(cls, [sample.copy() for sample in SAMPLES], bad_samples=["x"])
+def test_broken_tokenizers_are_caught(cls, check):
+    samples = [signal.copy() for signal in SIGNALS]
+    with pytest.raises(AssertionError, match=f"^{cls.__name__} fails {check}"):
+        check_tokenizer(cls, samples, bad_samples=["text"])
 
 
-def test_a_mask_that_leaves_nothing_is_an_error():
-    with pytest.raises(ValueError, match="has no token"):
-        check_tokenizer(MaskOfTheWrongSense, SAMPLES)
+def test_a_stem_is_handed_to_those_that_take_one():
+    class Stemmed(SignalTokenizer):
+        def __init__(self, dim, stem):
+            super().__init__(dim)
+            if stem != "the stem":
+                raise TypeError("no stem")
+
+    check_tokenizer(Stemmed, SIGNALS, stem="the stem")
+    with pytest.raises(TypeError, match="no stem"):
+        check_tokenizer(Stemmed, SIGNALS)
 
 
-class IgnoresTokens(ClassificationHead):
-    def pool(self, sequence):
-        return torch.ones_like(super().pool(sequence)) * torch.arange(1.0, 2 * self.dim + 1)
+def test_other_errors_pass_with_a_note():
+    class Crashes(SignalTokenizer):
+        def forward(self, batch):
+            raise ZeroDivisionError("somewhere")
+
+    with pytest.raises(ZeroDivisionError, match="somewhere") as caught:
+        check_tokenizer(Crashes, SIGNALS)
+    assert caught.value.__notes__ == ["Crashes raised this in check_tokens_have_the_right_form."]
 
 
-class PrimaryIsNoMetric(ClassificationHead):
-    primary = "precision"
+def test_too_few_samples_are_refused():
+    with pytest.raises(ValueError, match="two or more samples"):
+        check_tokenizer(SignalTokenizer, SIGNALS[:1])
+    with pytest.raises(ValueError, match="four or more targets"):
+        check_head(ClassificationHead, TARGETS[:3])
 
 
-class ForgetsItsClasses(ClassificationHead):
+# Heads
+
+
+class FitForgetsHead(ClassificationHead):
     def fit(self, targets):
         super().fit(targets)
-        del self.options["classes"]
+
+
+class UnsortedClasses(ClassificationHead):
+    turn = itertools.count()
+
+    def fit(self, targets):
+        self._build(sorted(set(targets), reverse=next(self.turn) % 2 == 1))
         return self
 
 
-class LossRises(ClassificationHead):
+class EncodesWithKeyError(ClassificationHead):
+    def encode(self, target):
+        return torch.tensor(self.index[target])
+
+
+class EncodesUnknownAsFirst(ClassificationHead):
+    def encode(self, target):
+        return torch.tensor(self.index.get(target, 0) if isinstance(target, str) else 0)
+
+
+class PoolsAtRandom(ClassificationHead):
+    pooled_by = ()
+
+    def __init__(self, dim, classes=None):
+        super().__init__(dim, dropout=0.5, classes=classes)
+
+    def pool(self, sequence):
+        return self.dropout(super().pool(sequence))
+
+
+class PoolsWithWeights(ClassificationHead):
+    def pool(self, sequence):
+        return self.norm(super().pool(sequence))
+
+    def forward(self, pooled):
+        return self.output(pooled)
+
+
+class NamesNoOption(ClassificationHead):
+    pooled_by = ("pool",)
+
+
+class TransposesOutput(ClassificationHead):
+    def forward(self, pooled):
+        return super().forward(pooled).T
+
+
+class GivesNaNs(ClassificationHead):
+    def forward(self, pooled):
+        return super().forward(pooled) / 0
+
+
+class LossPerSample(ClassificationHead):
     def loss(self, output, target):
-        return -super().loss(output, target).detach() + 0 * output.sum() + sum(p.sum() * 0 for p in self.parameters())
+        return F.cross_entropy(output, target, reduction="none")
 
 
-def test_a_good_head_passes():
-    check_head(ClassificationHead, LABELS, options={"hidden": 8}, bad_targets=["c", None])
+class HasAnIdleLayer(ClassificationHead):
+    pooled_by = ()
+
+    def __init__(self, dim, classes=None):
+        super().__init__(dim, classes=classes)
+        self.spare = nn.Linear(dim, 2)
+
+
+class LossWithoutGradient(ClassificationHead):
+    def loss(self, output, target):
+        return super().loss(output.detach(), target)
+
+
+class IgnoresTheTarget(ClassificationHead):
+    def loss(self, output, target):
+        return super().loss(output, torch.zeros_like(target)) * 0 + output.exp().mean()
+
+
+class IgnoresTheTokens(ClassificationHead):
+    def forward(self, pooled):
+        return super().forward(torch.linspace(-1, 1, pooled.shape[1]).expand_as(pooled))
+
+
+class PoolsToAConstant(ClassificationHead):
+    def pool(self, sequence):
+        return torch.linspace(-1, 1, 2 * self.dim).expand_as(super().pool(sequence))
+
+
+class NormalisesOutputByTheBatch(RegressionHead):
+    def forward(self, pooled):
+        return super().forward(pooled - pooled.mean(0))
+
+
+class KeepsItsScaleForItself(RegressionHead):
+    unit = 1.0
+
+    def fit(self, targets):
+        super().fit(targets)
+        self.unit = float(self.scale)
+        return self
+
+    def decode(self, output):
+        return super().decode(output) * self.unit
+
+
+class ForgetsClasses(ClassificationHead):
+    def _build(self, classes):
+        super()._build(classes)
+        del self.options["classes"]
+
+
+class DecodesOne(ClassificationHead):
+    def decode(self, output):
+        return super().decode(output)[:1]
+
+
+class RecordsTensors(RegressionHead):
+    def records(self, output):
+        return [{"prediction": value} for value in output]
+
+
+class SharesThatDoNotSum(ClassificationHead):
+    def probabilities(self, output):
+        return output.sigmoid()
+
+
+class NamesNoMetric(ClassificationHead):
+    primary = "accurate"
+
+
+class TurnsTheMetricAround(RegressionHead):
+    def scored(self, output, target):
+        return -super().scored(output, target)[0], target
+
+
+class KeepsItsMetrics(RegressionHead):
+    def metrics(self):
+        if not hasattr(self, "kept"):
+            self.kept = super().metrics()
+        return self.kept
+
+
+class EstimatesInAnotherForm(ClassificationHead):
+    def estimate(self, estimator, features):
+        return super().estimate(estimator, features).argmax(1)
 
 
 @pytest.mark.parametrize(
-    ("cls", "message"),
+    ("cls", "check"),
     [
-        (IgnoresTokens, "ignores its input"),
-        (PrimaryIsNoMetric, "primary is 'precision'"),
-        (ForgetsItsClasses, "does not take its state"),
-        (LossRises, "do not lower the loss"),
+        (FitForgetsHead, "check_fit"),
+        (UnsortedClasses, "check_fit"),
+        (EncodesWithKeyError, "check_bad_targets_raise_sample_error"),
+        (EncodesUnknownAsFirst, "check_bad_targets_raise_sample_error"),
+        (PoolsAtRandom, "check_pool_can_be_cached: .*other features in training"),
+        (PoolsWithWeights, "check_pool_can_be_cached: .*something that trains"),
+        (NamesNoOption, "check_pool_can_be_cached: pooled_by names pool;"),
+        (TransposesOutput, "check_output_has_the_right_form"),
+        (GivesNaNs, "check_output_has_the_right_form"),
+        (LossPerSample, "check_loss_is_a_finite_scalar"),
+        (HasAnIdleLayer, "check_gradients_reach_every_parameter: .*spare"),
+        (LossWithoutGradient, "check_gradients_reach_every_parameter: .*output.weight"),
+        (IgnoresTheTarget, "check_loss_depends_on_the_target"),
+        (IgnoresTheTokens, "check_head_learns"),
+        (PoolsToAConstant, "check_head_learns"),
+        (NormalisesOutputByTheBatch, "check_batches_do_not_matter"),
+        (KeepsItsScaleForItself, "check_rebuilt_is_the_same"),
+        (ForgetsClasses, "check_rebuilt_is_the_same"),
+        (DecodesOne, "check_answers"),
+        (RecordsTensors, "check_answers"),
+        (SharesThatDoNotSum, "check_answers"),
+        (NamesNoMetric, "check_metrics"),
+        (TurnsTheMetricAround, "check_metrics"),
+        (KeepsItsMetrics, "check_metrics"),
+        (EstimatesInAnotherForm, "check_baselines"),
     ],
 )
-def test_a_broken_head_is_caught(cls, message):
-    with pytest.raises(AssertionError, match=message):
-        check_head(cls, LABELS)
+def test_broken_heads_are_caught(cls, check):
+    targets: list[Any] = NUMBERS if issubclass(cls, RegressionHead) else TARGETS
+    with pytest.raises(AssertionError, match=f"^{cls.__name__} fails {check}"):
+        check_head(cls, targets)
 
 
-def test_an_accepted_bad_target_is_caught():
-    with pytest.raises(AssertionError, match="is accepted"):
-        check_head(ClassificationHead, LABELS, bad_targets=["a"])
+def test_a_head_without_cls_is_checked_with_one_prefix():
+    options = {"pooling": "cls"}
+    check_head(ClassificationHead, TARGETS, options=options, prefixes=(1,))
+    with pytest.raises(ValueError, match="no CLS token"):
+        check_head(ClassificationHead, TARGETS, options=options)

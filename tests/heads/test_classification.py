@@ -6,6 +6,7 @@ import torch
 from datasets import Dataset
 from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 
+from metatx.errors import SampleError
 from metatx.registry import create, lookup
 from metatx.sequence import TokenSequence
 
@@ -16,10 +17,11 @@ def _head(**options):
     return create("heads", "classification", 4, **options)
 
 
-def test_metrics_are_scikit_learn_s():
-    head = _head().fit(CLASSES)
+@pytest.mark.parametrize("classes", [CLASSES, CLASSES[:2]])
+def test_metrics_are_scikit_learn_s(classes):
+    head, k = _head().fit(classes), len(classes)
     generator = torch.Generator().manual_seed(0)
-    logits, truth = torch.randn(200, 3, generator=generator), torch.randint(0, 3, (200,), generator=generator)
+    logits, truth = torch.randn(200, k, generator=generator), torch.randint(0, k, (200,), generator=generator)
     found = {}
     for name, metric in head.metrics().items():
         metric.update(*head.scored(logits, truth))
@@ -27,11 +29,14 @@ def test_metrics_are_scikit_learn_s():
     guess = logits.argmax(1)
     assert found["accuracy"] == pytest.approx(accuracy_score(truth, guess))
     assert found["f1"] == pytest.approx(f1_score(truth, guess, average="macro"))
-    expected = roc_auc_score(truth, logits.softmax(1), multi_class="ovr", average="macro")
+    shares = logits.softmax(1)
+    expected = roc_auc_score(truth, shares[:, 1] if k == 2 else shares, multi_class="ovr", average="macro")
     assert found["auroc"] == pytest.approx(expected, abs=1e-5)
 
 
-@pytest.mark.parametrize("labels", [["x", "y"], [3, 7], [True, False], list(np.array([2, 5])), list(np.array(["u", "v"]))])
+@pytest.mark.parametrize(
+    "labels", [["x", "y"], [3, 7], [True, False], list(np.array([2, 5])), list(np.array(["u", "v"]))]
+)
 def test_labels_come_back_as_they_were(labels):
     head = _head().fit(labels * 3)
     codes = torch.stack([head.encode(label) for label in labels])
@@ -39,7 +44,37 @@ def test_labels_come_back_as_they_were(labels):
     assert decoded.tolist() == [label.item() if hasattr(label, "item") else label for label in labels]
 
 
+def test_numbers_among_texts_stay_numbers():
+    head = _head().fit(["a", 1, 2.5])
+    assert head.classes == [1, 2.5, "a"]
+    assert head.decode(torch.eye(3)).tolist() == [1, 2.5, "a"]
+    assert [record["prediction"] for record in head.records(torch.eye(3))] == [1, 2.5, "a"]
+
+
+def test_records_name_each_class():
+    head = _head().fit(CLASSES)
+    (record,) = head.records(torch.tensor([[0.25, 0.5, 0.25]]).log())
+    assert record.pop("prediction") == "b"
+    assert record == pytest.approx({"p(a)": 0.25, "p(b)": 0.5, "p(c)": 0.25})
+
+
+def test_classes_are_sorted_whatever_the_order_of_the_data():
+    heads = [_head().fit(labels) for labels in ([10, 9, 2], [2, 9, 10, 9])]
+    assert [head.classes for head in heads] == [[2, 9, 10]] * 2
+    assert [heads[0].encode(label).item() for label in (np.int64(9), 9, np.float32(10))] == [1, 1, 2]
+
+
+@pytest.mark.parametrize("label", ["d", "", None, float("nan"), 1, ["a"], {"a": 1}, object()])
+def test_unknown_labels_are_bad_samples(label):
+    with pytest.raises(SampleError, match="was not among the 3 labels of the training split"):
+        _head().fit(CLASSES).encode(label)
+
+
 def test_bad_targets_are_refused():
+    with pytest.raises(ValueError, match="no labels to learn from"):
+        _head().fit([])
+    with pytest.raises(ValueError, match="A label is a list; classes are text"):
+        _head().fit(["a", ["b"]])
     with pytest.raises(ValueError, match="All 3 samples have the label 'a'"):
         _head().fit(["a"] * 3)
     with pytest.raises(ValueError, match="2 of 3 samples have no label"):
@@ -52,6 +87,9 @@ def test_accepts_what_reads_as_classes():
     accepts = lookup("heads", "classification").accepts
     assert accepts(["a", "b"]) and accepts([0, 1, 2] * 10) and accepts([True, None])
     assert not accepts([0.5, 1.5]) and not accepts(list(range(100)))
+    assert accepts(np.array([0, 1, 2] * 10)) and accepts(np.array(["a", "b"])) and accepts(np.array([True, False]))
+    assert not accepts(np.arange(100)) and not accepts(np.array([0.5, 1.5]))
+    assert not accepts(["a", 0.5]) and not accepts([[1, 2]])
 
 
 def test_split_keeps_class_shares():
@@ -61,6 +99,40 @@ def test_split_keeps_class_shares():
     assert second["y"][:].count("rare") == 1
     again = _head().split(table, "y", None, 0.1, seed=0)[1]
     assert again["x"][:] == second["x"][:]
+
+
+@pytest.mark.parametrize(
+    ("labels", "fraction"),
+    [(["only once", *["common"] * 19], 0.2), ([f"class {i // 2}" for i in range(20)], 0.1), ([None, *["a"] * 19], 0.5)],
+)
+def test_split_without_two_rows_of_each_class_is_by_chance(labels, fraction):
+    table = Dataset.from_dict({"y": labels, "x": list(range(20))})
+    first, second = _head().split(table, "y", None, fraction, seed=0)
+    assert len(second) == 20 * fraction
+    assert sorted(first["x"][:] + second["x"][:]) == list(range(20))
+    assert _head().split(table, "y", None, fraction, seed=1)[1]["x"][:] != second["x"][:]
+
+
+def test_pooling_is_what_it_is_called():
+    sequence = TokenSequence(torch.randn(5, 4), (2, 3), prefix=1)
+    first, mean = sequence.cls(), sequence.mean()
+    assert torch.equal(_head(pooling="cls").pool(sequence), first)
+    assert torch.equal(_head(pooling="mean").pool(sequence), mean)
+    assert torch.equal(_head().pool(sequence), torch.cat([first, mean], dim=1))
+
+
+def test_every_class_starts_equally_likely():
+    head = _head().fit(CLASSES)
+    output = head(head.pool(TokenSequence(100 * torch.randn(5, 4), (2, 3))))
+    torch.testing.assert_close(head.probabilities(output), torch.full((2, 3), 1 / 3))
+    assert head.loss(output, torch.tensor([0, 2])).item() == pytest.approx(np.log(3))
+
+
+def test_label_smoothing_is_the_formula():
+    logits, smoothed = torch.tensor([[2.0, 0.0, -1.0]]), _head(label_smoothing=0.3).fit(CLASSES)
+    shares = np.array([0.8, 0.1, 0.1])
+    expected = -(shares * logits.log_softmax(1).numpy()).sum()
+    assert smoothed.loss(logits, torch.tensor([0])).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_pooling_without_cls_is_the_mean():

@@ -7,6 +7,7 @@ from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_err
 
 from metatx.errors import SampleError
 from metatx.registry import create, lookup
+from metatx.sequence import TokenSequence
 
 TARGETS = np.random.default_rng(0).normal(300, 40, 50)
 
@@ -41,11 +42,62 @@ def test_bad_targets_are_refused():
         head.fit([2, 2, 2])
     with pytest.raises(ValueError, match="2 of 3 targets are missing or infinite"):
         head.fit([1.0, None, np.inf])
-    with pytest.raises(SampleError, match="'much'; expected a number"):
-        head.encode("much")
+    with pytest.raises(ValueError, match="no targets to learn from"):
+        head.fit([])
+    with pytest.raises(ValueError, match="All 10 targets equal 0.1"):
+        head.fit([0.1] * 10)  # whose standard deviation rounds to more than 0
+    with pytest.raises(ValueError, match="objective is 'mae'; choose mse or huber"):
+        create("heads", "regression", 4, objective="mae")
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("much", "'much'; expected a number"),
+        (None, "None; expected a number"),
+        ([1.0, 2.0], "expected a number"),
+        (np.nan, "nan; expected a finite number"),
+        (-np.inf, "-inf; expected a finite number"),
+    ],
+)
+def test_targets_that_are_no_numbers_are_bad_samples(target, message):
+    with pytest.raises(SampleError, match=message):
+        create("heads", "regression", 4).fit([1.0, 2.0]).encode(target)
+
+
+@pytest.mark.parametrize("target", [7, 7.0, np.float32(7), np.int64(7), "7"])
+def test_numbers_of_every_type_are_read(target):
+    encoded = create("heads", "regression", 4).fit([target, 1.0]).encode(target)
+    assert encoded.item() == 7 and encoded.dtype == torch.float32
+
+
+def test_huber_counts_outliers_less():
+    squared, huber = (create("heads", "regression", 4, objective=name).fit([-1.0, 1.0]) for name in ("mse", "huber"))
+    output, target = torch.tensor([0.0, 0.0]), torch.tensor([0.5, 10.0])
+    assert squared.loss(output, target).item() == pytest.approx((0.25 + 100) / 2)
+    assert huber.loss(output, target).item() == pytest.approx((0.125 + 9.5) / 2)
+
+
+def test_it_starts_from_the_mean():
+    head = create("heads", "regression", 4).fit(TARGETS.tolist())
+    output = head(head.pool(TokenSequence(torch.randn(5, 4), (2, 3))))
+    np.testing.assert_allclose(head.decode(output.detach()), [TARGETS.mean()] * 2, rtol=1e-6)
+    assert head.records(output.detach()) == [{"prediction": pytest.approx(TARGETS.mean())}] * 2
+    with pytest.raises(TypeError, match="gives no probabilities"):
+        head.probabilities(output)
+
+
+def test_baselines_answer_in_the_target_s_unit():
+    head = create("heads", "regression", 4).fit(TARGETS.tolist())
+    _, estimator = head.trivial()
+    estimator.fit(np.zeros((50, 1)), TARGETS)
+    predicted, _ = head.scored(head.estimate(estimator, np.zeros((3, 1))), torch.zeros(3))
+    np.testing.assert_allclose(predicted, [TARGETS.mean()] * 3, rtol=1e-6)
 
 
 def test_accepts_numbers_that_are_no_classes():
     accepts = lookup("heads", "regression").accepts
     assert accepts([0.5, 1.0]) and accepts(list(range(500)))
-    assert not accepts(["a"]) and not accepts([0, 1] * 20)
+    assert not accepts(["a"]) and not accepts([0, 1] * 20) and not accepts([True, False])
+    assert accepts(TARGETS) and accepts(np.arange(500)) and accepts([0.5, None])
+    assert not accepts(np.array([0, 1] * 20)) and not accepts(np.array(["a", "b"]))

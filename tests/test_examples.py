@@ -1,0 +1,47 @@
+"""Raw samples with their targets."""
+
+import numpy as np
+import pytest
+
+from metatx.examples import Examples, Picked
+
+
+def test_numbers_must_agree_and_not_be_none():
+    with pytest.raises(ValueError, match="train.csv has 2 inputs and 1 targets"):
+        Examples([1, 2], [1], "train.csv")
+    with pytest.raises(ValueError, match="the data holds no samples"):
+        Examples([])
+    assert len(Examples([1, 2])) == 2
+
+
+def test_place_is_the_file_or_the_row():
+    examples = Examples(["a.png", {"x": 1}], source="train.csv")
+    assert [examples.place(i) for i in range(2)] == ["a.png", "train.csv, row 2"]
+
+
+@pytest.mark.parametrize("indices", [[2, 0], np.array([2, 0]), range(2, -1, -2)])
+def test_selection_keeps_order_pairs_and_source(indices):
+    chosen = Examples(["a", "b", "c"], [1, 2, 3], "here").select(indices)
+    assert list(chosen.inputs) == ["c", "a"]
+    assert list(chosen.targets) == [3, 1]
+    assert chosen.source == "here"
+    assert chosen.select([1]).inputs[0] == "a"
+    assert Examples(["a", "b", "c"]).select(indices).targets is None
+
+
+def test_picked_items_are_read_when_asked_for():
+    read = []
+
+    class Items(list):
+        def __getitem__(self, at):
+            read.append(at)
+            return super().__getitem__(at)
+
+    picked = Picked(Items("abcd"), [3, 1, 0])
+    assert read == []
+    assert picked[1] == "b" and picked[-1] == "a"
+    assert read == [1, 0]
+    assert list(picked[1:]) == ["b", "a"]
+    assert len(picked[:2]) == 2
+    with pytest.raises(IndexError):
+        picked[3]

@@ -55,6 +55,7 @@ class ForecastingHead(Head):
     """
 
     primary = "mse"
+    needs_target = False
     centre: Tensor
     scale: Tensor
 

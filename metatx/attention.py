@@ -47,9 +47,7 @@ class Packing:
                 return embeddings
             ((count, length),) = self.groups
             fronts = prefix.expand(count, -1, -1)
-            return torch.cat([fronts, embeddings.reshape(count, -1, embeddings.shape[1])], dim=1).flatten(
-                0, 1
-            )
+            return torch.cat([fronts, embeddings.reshape(count, -1, embeddings.shape[1])], dim=1).flatten(0, 1)
         return torch.cat([prefix, embeddings]).index_select(0, self.entry)
 
     def leave(self, tokens: Tensor) -> Tensor:

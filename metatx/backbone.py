@@ -175,6 +175,17 @@ class Backbone(nn.Module):
         return self.config.norm_pre
 
     @property
+    def token_scale(self) -> float:
+        """Root mean square of the tokens that the stem makes of a grey picture; 1 without a stem."""
+        if self.stem is None:
+            return 1.0
+        size = self.stem.config.image_size
+        grey = torch.full((1, 3, size, size), 0.5, device=self.device)
+        with torch.no_grad():
+            tokens: Tensor = self.stem(grey)
+        return tokens.square().mean().sqrt().item()
+
+    @property
     def num_parameters(self) -> int:
         """Number of weights, the stem included and adapters left out."""
         return sum(weight.numel() for _, weight in self.named_weights())

@@ -88,7 +88,8 @@ def run(
         seed=settings.seed,
     )
     where = "test split" if "test" in splits else f"test: {HELD_FOR_TEST:.0%} held out"
-    examples = {split: task.examples(part, split) for split, part in _complete(splits, task, validation_share, settings.seed).items()}
+    splits = _complete(splits, task, validation_share, settings.seed)
+    examples = {split: task.examples(part, split) for split, part in splits.items()}
     started = time.perf_counter()
     task.learn(examples["train"], settings.seed)
     encoded = {

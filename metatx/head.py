@@ -32,11 +32,13 @@ class Head(nn.Module):
         name: The name it is registered under.
         primary: The metric that early stopping and comparisons look at; its direction is the torchmetrics
             metric's own ``higher_is_better``.
+        needs_target: Whether a table must have a target column; if not, one with a usual name is not taken for it.
         pooled_by: Options that ``pool`` depends on, for the cache of what it gives; None: all of them.
     """
 
     name: ClassVar[str] = ""
     primary: ClassVar[str] = ""
+    needs_target: ClassVar[bool] = True
     pooled_by: ClassVar[tuple[str, ...] | None] = None
     options: dict[str, Any]
 

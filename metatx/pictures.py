@@ -121,9 +121,7 @@ def _eight_bits(array: np.ndarray) -> np.ndarray:
     return (array // 257 if sixteen else array).astype(np.uint8)
 
 
-def fit_picture(
-    picture: Image.Image, size: int, interpolation: str, crop_pct: float, crop_mode: str
-) -> Image.Image:
+def fit_picture(picture: Image.Image, size: int, interpolation: str, crop_pct: float, crop_mode: str) -> Image.Image:
     """Resize and crop to ``size`` x ``size``, as timm and open_clip evaluate their models.
 
     Args:

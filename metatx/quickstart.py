@@ -57,8 +57,8 @@ def tasks() -> dict[str, tuple[Any, str, dict[str, Any]]]:
             weekly,
             "time_series",
             {
-                "tokenizer_options": {"lookback": 104},
-                "head_options": {"horizon": 26, "season": 52},
+                "tokenizer_options": {"lookback": 104, "patch_size": 26, "stride": 13},
+                "head_options": {"horizon": 26, "season": 52, "dropout": 0.1},
                 "settings": {"epochs": 10},
             },
         ),

@@ -106,6 +106,13 @@ def unknown(what: str, name: str, choices: list[str]) -> str:
     return f"Unknown {what} {name!r}. {hint}Choices: {', '.join(choices) or 'none'}."
 
 
+def all_options(component: Any) -> dict[str, Any]:
+    """A component's options with the defaults of today, so that a later change of a default does not change it."""
+    parameters = inspect.signature(type(component).__init__).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.default is not p.empty and p.name != "stem"}
+    return {**defaults, **component.options}
+
+
 def record_options(component: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Keep what a component was built with, so that the core can save and rebuild it (called from ``__new__``)."""
     bound = inspect.signature(type(component).__init__).bind_partial(component, *args, **kwargs)

@@ -66,7 +66,8 @@ class TokenSequence:
         else:
             if mask.dtype != torch.bool or mask.shape != embeddings.shape[:2]:
                 raise ValueError(
-                    f"The mask is {mask.dtype} {tuple(mask.shape)}; it must be torch.bool {tuple(embeddings.shape[:2])}."
+                    f"The mask is {mask.dtype} {tuple(mask.shape)}; "
+                    f"it must be torch.bool {tuple(embeddings.shape[:2])}."
                 )
             lengths = tuple(mask.sum(1).tolist())
             flat = embeddings[mask]

@@ -66,18 +66,14 @@ def timm(name: str) -> Source:
 
     def download() -> Mapping[str, Tensor]:
         if not tags:
-            raise ValueError(
-                f"timm publishes no weights of {architecture}; give a checkpoint or pretrained=False."
-            )
+            raise ValueError(f"timm publishes no weights of {architecture}; give a checkpoint or pretrained=False.")
         weights: Mapping[str, Tensor] = library.create_model(name, pretrained=True).state_dict()
         return weights
 
     mismatch = ""
     quick = name.replace("_clip_", "_clip_quickgelu_")
     if tag and quick != name and library.is_model_pretrained(quick):
-        mismatch = (
-            f"The weights {tag} were trained with QuickGELU, {architecture} has GELU; use timm:{quick}."
-        )
+        mismatch = f"The weights {tag} were trained with QuickGELU, {architecture} has GELU; use timm:{quick}."
     if name == "vit_base_patch16_clip_224.dfn2b":
         # timm publishes it for GELU, open_clip the same weights for QuickGELU.
         mismatch = f"Sources disagree on the activation of {name}; use open_clip:ViT-B-16-quickgelu/dfn2b."
@@ -140,9 +136,7 @@ def _strangeness(model: Any) -> str:
     attention, mlp, norm = model.blocks[0].attn, model.blocks[0].mlp, model.blocks[0].norm1
     if type(attention) is not Attention or attention.gate is not None or attention.proj.bias is None:
         return "has attention of another kind"
-    if type(mlp) is not Mlp or not all(
-        isinstance(extra, nn.Identity) for extra in (mlp.norm, attention.norm)
-    ):
+    if type(mlp) is not Mlp or not all(isinstance(extra, nn.Identity) for extra in (mlp.norm, attention.norm)):
         return "has blocks with further norms, or an MLP of another kind"
     if type(mlp.act) not in (nn.GELU, QuickGELU):
         return f"has the activation {type(mlp.act).__name__}"
@@ -216,9 +210,7 @@ def _open_clip_config(name: str, settings: Mapping[str, Any], published: Mapping
     width, layers, image = tower["width"], tower["layers"], tower["image_size"]
     if strange or not isinstance(layers, int) or not isinstance(image, int):
         what = ", ".join(strange) or "a ResNet, or images that are not square"
-        raise ValueError(
-            f"The visual tower of {name} is no plain Vision Transformer ({what}); take ViT-B-16, say."
-        )
+        raise ValueError(f"The visual tower of {name} is no plain Vision Transformer ({what}); take ViT-B-16, say.")
     resize = published.get("resize_mode", "shortest")
     if resize not in ("shortest", "squash"):
         raise ValueError(f"{name} wants images resized by {resize!r}; only shortest and squash are known.")

@@ -92,7 +92,5 @@ class Stem(nn.Module):
         normalised = ((images - self.mean) / self.std).to(self.proj.weight.dtype)
         patches: Tensor = self.proj(normalised).flatten(2).transpose(1, 2)
         trained = [self.config.side] * 2
-        positions: Tensor = resample_abs_pos_embed(
-            self.positions[None], list(grid), trained, num_prefix_tokens=0
-        )
+        positions: Tensor = resample_abs_pos_embed(self.positions[None], list(grid), trained, num_prefix_tokens=0)
         return patches + positions

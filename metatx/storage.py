@@ -11,7 +11,7 @@ from metatx.backbone import Backbone
 from metatx.card import model_card
 from metatx.errors import TaskError
 from metatx.infer import takes_stem
-from metatx.registry import create, lookup, names
+from metatx.registry import all_options, create, lookup, names
 
 if TYPE_CHECKING:
     from metatx.task import Task
@@ -41,8 +41,8 @@ def write(task: "Task", folder: Path) -> None:
             "fingerprint": task.backbone.fingerprint,
             "dim": task.backbone.dim,
         },
-        "tokenizer": {"name": task.tokenizer.name, "options": task.tokenizer.options},
-        "head": {"name": task.head.name, "options": task.head.options},
+        "tokenizer": {"name": task.tokenizer.name, "options": all_options(task.tokenizer)},
+        "head": {"name": task.head.name, "options": all_options(task.head)},
         "inputs": task.inputs,
         "target": task.target,
         "precision": task.settings.precision,

@@ -51,9 +51,11 @@ class Task(nn.Module):
         super().__init__()
         self._shared = (backbone,)
         self.tokenizer, self.head = tokenizer, head
-        # Tokens of the wrong scale would pass through blocks without norm_pre almost unchanged.
-        bare = not backbone.has_norm_pre and not tokenizer.native
-        self.norm = nn.LayerNorm(backbone.dim) if bare else nn.Identity()
+        self.norm: nn.Module = nn.Identity()
+        if not backbone.has_norm_pre and not tokenizer.native:
+            # Tokens of another scale than the stem's pass through the blocks almost unchanged, or drown them.
+            self.norm = nn.LayerNorm(backbone.dim)
+            nn.init.constant_(self.norm.weight, backbone.token_scale)
         self.inputs, self.target = list(inputs), target
         self.metrics: dict[str, Any] = {}
         self.settings = TrainingSettings()
@@ -140,7 +142,8 @@ class Task(nn.Module):
                 built = build_head(head, kind, targets, backbone.dim, head_options or {})
                 return cls(backbone, tokenizer, built)
             table = as_table(data, kind.suffixes, "train")
-            target = find_target(table, target)
+            if head is None or lookup("heads", head).needs_target:
+                target = find_target(table, target)
             targets = None if target is None else table[target][:]
             built = build_head(head, kind, targets, backbone.dim, head_options or {}, table.column_names)
         columns = list(inputs or built.inputs(table, target, tokenizer))

@@ -46,9 +46,7 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
     except UnpicklingError as error:
         reason = "holds more than weights" if "global" in str(error).lower() else "is damaged"
-        raise ValueError(
-            f"{path} {reason}; safetensors, or torch files of plain tensors, are read."
-        ) from None
+        raise ValueError(f"{path} {reason}; safetensors, or torch files of plain tensors, are read.") from None
     except (RuntimeError, EOFError, ValueError, KeyError, OSError, AttributeError, IndexError, TypeError):
         raise ValueError(f"{path} is damaged or not a file of weights that torch knows.") from None
     return _unwrapped(content, path)

@@ -88,9 +88,7 @@ def _download(spec: str, source: "Source") -> Mapping[str, Tensor]:
             return source.download()
     except (OSError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise OSError(
-            f"The weights of {spec} could not be fetched ({reason}); give a local checkpoint."
-        ) from None
+        raise OSError(f"The weights of {spec} could not be fetched ({reason}); give a local checkpoint.") from None
 
 
 def _check_activation(checkpoint: Path, config: BackboneConfig) -> None:
@@ -111,9 +109,7 @@ def _check_activation(checkpoint: Path, config: BackboneConfig) -> None:
         )
 
 
-def save_backbone(
-    backbone: Backbone, folder: str | Path, *, about: str, dtype: torch.dtype = torch.float32
-) -> Path:
+def save_backbone(backbone: Backbone, folder: str | Path, *, about: str, dtype: torch.dtype = torch.float32) -> Path:
     """Write a backbone to a folder that ``load_backbone`` reads.
 
     Args:

@@ -23,9 +23,7 @@ def time_column(table: "Dataset", inputs: list[str]) -> str | None:
     others: list[str] = [name for name in table.column_names if name not in inputs]
     for name in others:
         value = first[name]
-        if hasattr(value, "year") or (
-            isinstance(value, str) and not pd.isna(pd.to_datetime(value, errors="coerce"))
-        ):
+        if hasattr(value, "year") or (isinstance(value, str) and not pd.isna(pd.to_datetime(value, errors="coerce"))):
             return name
     return next((name for name in others if name.lower() in TIME_NAMES), None)
 
@@ -113,9 +111,7 @@ class Repeat:
     def fit(self, windows: np.ndarray, futures: np.ndarray) -> Self:
         """Nothing to learn. Raises ValueError if a window is shorter than the season."""
         if windows.shape[-1] < self.season:
-            raise ValueError(
-                f"A season of {self.season} steps does not fit a lookback of {windows.shape[-1]}."
-            )
+            raise ValueError(f"A season of {self.season} steps does not fit a lookback of {windows.shape[-1]}.")
         return self
 
     def predict(self, windows: np.ndarray) -> np.ndarray:

@@ -31,7 +31,7 @@ def main(
     checkpoint: str | None = None,
     pretrained: bool = True,
     seeds: tuple[int, ...] = (0, 1, 2),
-    epochs: int = 2,
+    epochs: int = 3,
     batch_size: int = 32,
     lr: float = 1e-3,
     lookback: int = 336,

@@ -26,13 +26,13 @@ def main(
     checkpoint: str | None = None,
     pretrained: bool = True,
     seeds: tuple[int, ...] = (0, 1, 2),
-    epochs: int = 40,
+    epochs: int = 60,
     batch_size: int = 32,
-    lr: float = 1e-3,
+    lr: float = 2e-3,
     weight_decay: float = 0.05,
     patch_size: int = 7,
     stride: int = 3,
-    dropout: float = 0.2,
+    dropout: float = 0.3,
     out: str | None = None,
 ) -> list[Report]:
     """Train a time-series tokenizer and a linear head on Japanese Vowels.

@@ -83,9 +83,7 @@ def test_gradients_match_the_plain_way() -> None:
 
 
 def test_facts_of_the_sequence_stay() -> None:
-    batch = TokenSequence(
-        torch.randn(12, 32), (4, 4, 4), grid=(2, 2), parts=(1, 2), context={"scale": torch.ones(2)}
-    )
+    batch = TokenSequence(torch.randn(12, 32), (4, 4, 4), grid=(2, 2), parts=(1, 2), context={"scale": torch.ones(2)})
     out = tiny()(batch)
     assert (out.grid, out.parts, out.prefix) == ((2, 2), (1, 2), 3)
     assert out.context is batch.context

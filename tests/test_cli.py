@@ -118,11 +118,10 @@ def test_a_plugin_brings_a_modality(tmp_path, capsys):
     rows = [{"ecg": (rng.normal(size=(12, 100)) * (1 + i % 2)).tolist(), "label": "ab"[i % 2]} for i in range(60)]
     (tmp_path / "hearts.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     data = f"{tmp_path}/hearts.jsonl"
-    _main(
-        f"train {data} --modality ecg --plugin {tmp_path}/ecg.py --epochs 1 --tokenizer.patch_size 25 --out {tmp_path}/o"
-    )
+    options = f"--plugin {tmp_path}/ecg.py --epochs 1 --tokenizer.patch_size 25"
+    _main(f"train {data} --modality ecg {options} --out {tmp_path}/o")
     config = json.loads((tmp_path / "o" / "task" / "config.json").read_text())
-    assert config["tokenizer"] == {"name": "ecg", "options": {"patch_size": 25}}
+    assert config["tokenizer"] == {"name": "ecg", "options": {"leads": 12, "patch_size": 25}}
     _main(f"predict {tmp_path}/o/task {data} --plugin {tmp_path}/ecg.py")
 
 
@@ -159,7 +158,9 @@ def test_files_that_are_no_images_are_named_and_skipped(tmp_path, capsys):
         folder = tmp_path / "data" / label
         folder.mkdir(parents=True)
         for number in range(20):
-            Image.fromarray(rng.integers(level - 30, level + 30, (16, 16), dtype=np.uint8)).save(folder / f"{number}.png")
+            Image.fromarray(rng.integers(level - 30, level + 30, (16, 16), dtype=np.uint8)).save(
+                folder / f"{number}.png"
+            )
     whole = (tmp_path / "data" / "dark" / "0.png").read_bytes()
     for number in range(5):
         content = b"no image" if number else whole[: len(whole) // 2]
@@ -186,7 +187,8 @@ def test_resume_goes_on_with_a_finished_run_without_training_again(run, capsys):
 
 def test_import_is_light():
     """No package heavier than the standard library is imported by ``import metatx``."""
-    code = "import sys, metatx; print([m for m in ('torch', 'timm', 'datasets', 'numpy', 'accelerate') if m in sys.modules])"
+    heavy = "torch", "timm", "datasets", "numpy", "accelerate"
+    code = f"import sys, metatx; print([name for name in {heavy} if name in sys.modules])"
     root = Path(__file__).parent.parent
     found = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, env=os.environ)
     assert found.stdout.strip() == "[]", found.stderr

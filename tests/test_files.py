@@ -15,9 +15,7 @@ def test_file_takes_its_place_at_the_end(tmp_path):
     assert [f.name for f in tmp_path.iterdir()] == ["a.txt"]
 
 
-@pytest.mark.parametrize(
-    "error", [OSError(28, "No space left on device"), ValueError("other"), KeyboardInterrupt()]
-)
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), ValueError("other"), KeyboardInterrupt()])
 def test_after_an_error_the_old_stays_and_nothing_is_left(tmp_path, error):
     folder = tmp_path / "task"
     folder.mkdir()

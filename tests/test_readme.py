@@ -161,9 +161,7 @@ def check(block: Block, reached: dict[int, str], failure: str) -> None:
         assert statement.line in reached, f"{place} failed or was not reached: {failure}"
         printed = reached[statement.line]
         if printed.strip():
-            assert agrees(statement.shown, printed), (
-                f"{place} shows\n{statement.shown}\nbut prints\n{printed}"
-            )
+            assert agrees(statement.shown, printed), f"{place} shows\n{statement.shown}\nbut prints\n{printed}"
 
 
 @pytest.mark.parametrize("block", RUN, ids=lambda block: f"{block.language} at line {block.line}")

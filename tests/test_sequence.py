@@ -13,11 +13,11 @@ EXAMPLES = settings(max_examples=40, deadline=None)
 
 
 @st.composite
-def batches(draw, parts=st.booleans()):
+def batches(draw):
     """A batch, and its samples as lists of sequences (N, D)."""
     prefix = draw(st.integers(0, 2))
     counts = draw(st.lists(st.integers(1, 3), min_size=1, max_size=5))
-    if not draw(parts):
+    if draw(st.booleans()):
         counts = [1] * len(counts)
     generator = torch.Generator().manual_seed(draw(st.integers(0, 1000)))
     equal = draw(st.booleans())

@@ -41,9 +41,7 @@ def test_another_image_size_matches_timm() -> None:
     large = timm.create_model("vit_tiny_patch16_224", dynamic_img_size=True).eval()
     ours = Stem(192, backbone.stem.config)
     with torch.no_grad():
-        ours.proj.load_state_dict(
-            {"weight": large.patch_embed.proj.weight, "bias": large.patch_embed.proj.bias}
-        )
+        ours.proj.load_state_dict({"weight": large.patch_embed.proj.weight, "bias": large.patch_embed.proj.bias})
         ours.positions.copy_(large.pos_embed[0, 1:])
         images = torch.rand(1, 3, 64, 96)
         theirs = large._pos_embed(large.patch_embed((images - 0.5) / 0.5))[:, 1:]

@@ -35,9 +35,7 @@ def features(backbone: Backbone, images: Tensor = IMAGES) -> Tensor:
 
 def normalised(backbone: Backbone) -> Tensor:
     assert backbone.stem is not None
-    mean, std = (
-        torch.tensor(v)[:, None, None] for v in (backbone.stem.config.mean, backbone.stem.config.std)
-    )
+    mean, std = (torch.tensor(v)[:, None, None] for v in (backbone.stem.config.mean, backbone.stem.config.std))
     return (IMAGES - mean) / std
 
 
@@ -114,9 +112,7 @@ def test_activation_mismatch_of_published_weights_is_refused(spec: str, wanted: 
     """Before anything is fetched, and for a local copy of the same weights too."""
     save_file({"x": torch.ones(1)}, tmp_path / "x.safetensors")
     for checkpoint in (None, tmp_path / "x.safetensors"):
-        with pytest.raises(
-            ValueError, match=re.escape(wanted) if wanted else "Unknown weights of open_clip's"
-        ):
+        with pytest.raises(ValueError, match=re.escape(wanted) if wanted else "Unknown weights of open_clip's"):
             load_backbone(spec, checkpoint=checkpoint)
 
 
@@ -324,9 +320,7 @@ def test_saved_folder_round_trip(tmp_path) -> None:
 
 
 def test_damaged_folders_are_refused(tmp_path) -> None:
-    folder = save_backbone(
-        load_backbone("timm:test_vit", pretrained=False), tmp_path / "mine", about="random"
-    )
+    folder = save_backbone(load_backbone("timm:test_vit", pretrained=False), tmp_path / "mine", about="random")
     config = (folder / "config.json").read_text()
     for content in (
         "{",

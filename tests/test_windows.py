@@ -106,9 +106,7 @@ def test_window_ridge_is_ridge_regression_on_differences_to_the_last_value():
     differences = [np.abs(forecast - found).max() for forecast in forecasts]
     assert min(differences) < 1e-6
     assert max(differences) > 0.1
-    assert ((found - futures)[..., 0] ** 2).mean() == pytest.approx(
-        1, rel=0.2
-    )  # the noise, which none can know
+    assert ((found - futures)[..., 0] ** 2).mean() == pytest.approx(1, rel=0.2)  # the noise, which none can know
 
 
 def test_window_ridge_bears_missing_values():

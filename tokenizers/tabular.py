@@ -210,8 +210,7 @@ def _learn(name: str, kind: str | None, values: list[Any], bins: int) -> tuple[d
     known = [value for value in values if value is not None]
     if not known:
         raise ValueError(
-            f"Column {name} has only missing values in the {len(values)} training rows; "
-            "leave it out of --inputs."
+            f"Column {name} has only missing values in the {len(values)} training rows; leave it out of --inputs."
         )
     kind = kind or _infer(name, known)
     # What cannot be read is a bad sample, which encode refuses by its row; nothing is learned of it.

@@ -80,9 +80,7 @@ class TimeSeriesTokenizer(Tokenizer):
             if number is not None and number < 1:
                 raise ValueError(f"{name} is {number}; it must be at least 1.")
         if stride > patch_size:
-            raise ValueError(
-                f"stride {stride} leaves steps between patches of {patch_size} unread; make it smaller."
-            )
+            raise ValueError(f"stride {stride} leaves steps between patches of {patch_size} unread; make it smaller.")
         self.patch_size, self.stride, self.lookback = patch_size, stride, lookback
         self.channels, self.normalize, self.time_axis = channels, normalize, time_axis
         self.num_channels = 0
@@ -119,11 +117,7 @@ class TimeSeriesTokenizer(Tokenizer):
         if not read:
             raise ValueError(f"None of {len(samples)} series can be used: {bad}.")
         self._build(self._count_channels([values.shape for values in read]))
-        moments = [
-            _moments(values[:, -(self.lookback or 0) :])
-            for values in read
-            if len(values) == self.num_channels
-        ]
+        moments = [_moments(values[:, -(self.lookback or 0) :]) for values in read if len(values) == self.num_channels]
         loc, scale = (np.stack(rows) for rows in zip(*moments, strict=True))
         observed = np.isfinite(loc)
         if not observed.any(0).all():
@@ -135,9 +129,7 @@ class TimeSeriesTokenizer(Tokenizer):
         features = np.stack([loc, np.log(np.maximum(scale, floor))])  # (2, B, C)
         centre, spread = np.nanmean(features, axis=1), np.nanstd(features, axis=1)
         deviation = np.sqrt(np.nanmean(scale**2, axis=0) + spread[0] ** 2)
-        spread[0] = np.where(
-            spread[0] > ROUNDING * np.abs(centre[0]), spread[0], np.where(deviation > 0, deviation, 1)
-        )
+        spread[0] = np.where(spread[0] > ROUNDING * np.abs(centre[0]), spread[0], np.where(deviation > 0, deviation, 1))
         spread[1] = np.maximum(spread[1], 0.1)
         deviation = np.where(deviation > ROUNDING * np.abs(centre[0]), deviation, 1)
         for name, value in (
@@ -157,9 +149,7 @@ class TimeSeriesTokenizer(Tokenizer):
                 f"this looks like {'time x channels' if self.time_axis else 'channels x time'}; "
                 f"set time_axis={1 - self.time_axis}."
             )
-        return counts.most_common(1)[0][
-            0
-        ]  # a sample with another number is bad, and named when it is encoded
+        return counts.most_common(1)[0][0]  # a sample with another number is bad, and named when it is encoded
 
     def _read(self, sample: Any) -> np.ndarray:
         """A sample as float64 (C, L), NaN where it is missing."""
@@ -179,13 +169,9 @@ class TimeSeriesTokenizer(Tokenizer):
             raise SampleError("series is empty; expected at least one step")
         if np.isinf(values).any():
             channel, step = np.argwhere(np.isinf(values))[0]
-            raise SampleError(
-                f"series is infinite in channel {channel + 1}, step {step + 1}; expected finite numbers"
-            )
+            raise SampleError(f"series is infinite in channel {channel + 1}, step {step + 1}; expected finite numbers")
         if np.isnan(values).all():
-            raise SampleError(
-                f"series has no observed value in {values.shape[1]} steps; expected at least one"
-            )
+            raise SampleError(f"series has no observed value in {values.shape[1]} steps; expected at least one")
         return values
 
     def _window(self, sample: Any) -> np.ndarray:
@@ -193,14 +179,11 @@ class TimeSeriesTokenizer(Tokenizer):
         values = self._read(sample)
         if self.num_channels and len(values) != self.num_channels:
             raise SampleError(
-                f"series is {values.shape[0]} channels x {values.shape[1]} steps; "
-                f"expected {self.num_channels} channels"
+                f"series is {values.shape[0]} channels x {values.shape[1]} steps; expected {self.num_channels} channels"
             )
         values = values[:, -(self.lookback or 0) :]
         if np.isnan(values).all():
-            raise SampleError(
-                f"series has no observed value in its last {self.lookback} steps; expected at least one"
-            )
+            raise SampleError(f"series has no observed value in its last {self.lookback} steps; expected at least one")
         return values
 
     def encode(self, sample: Any) -> dict[str, Tensor]:
@@ -260,9 +243,7 @@ class TimeSeriesTokenizer(Tokenizer):
         if isinstance(series, Tensor):
             aligned = F.pad(series, (size - series.shape[-1], 0), value=torch.nan)
         else:
-            aligned = torch.stack(
-                [F.pad(item, (size - item.shape[-1], 0), value=torch.nan) for item in series]
-            )
+            aligned = torch.stack([F.pad(item, (size - item.shape[-1], 0), value=torch.nan) for item in series])
         ages = torch.arange(n - 1, -1, -1, device=aligned.device)
         return aligned, ages, ages < counts[:, None].to(aligned.device)
 

@@ -109,9 +109,7 @@ def test_windows_follow_the_time_axis_of_the_tokenizer():
     assert examples.targets[0].shape == (2, HORIZON)
     assert tokenizer.fit(examples.inputs).num_channels == 2
     described = head.fit(examples.targets).describe(tokenizer, examples.inputs[3])
-    np.testing.assert_allclose(
-        described[0], (examples.inputs[3][:, 0] - head.centre[0].item()) / head.scale[0].item()
-    )
+    np.testing.assert_allclose(described[0], (examples.inputs[3][:, 0] - head.centre[0].item()) / head.scale[0].item())
 
 
 def test_split_holds_out_the_end_with_what_its_first_window_reads():
@@ -227,9 +225,7 @@ def test_tokens_stand_in_the_slot_they_came_from():
     first, second = model.head(sequence), model.head(sequence.with_embeddings(changed))
     assert torch.equal(first, second)
     weight = model.head.output.weight.view(HORIZON, 4, DIM)
-    wanted = (
-        model.head.output.bias + weight[:, 2] @ sequence.embeddings[2] + weight[:, 3] @ sequence.embeddings[3]
-    )
+    wanted = model.head.output.bias + weight[:, 2] @ sequence.embeddings[2] + weight[:, 3] @ sequence.embeddings[3]
     loc, scale = sequence.context["loc"][0, 0], sequence.context["scale"][0, 0]
     wanted = (loc + scale * wanted - model.head.centre[0]) / model.head.scale[0]
     torch.testing.assert_close(first[0, 0], wanted)
@@ -362,9 +358,7 @@ def test_a_tokenizer_that_does_not_fit_is_named():
         mixed.head(sequence)
 
 
-@pytest.mark.parametrize(
-    "options", [{"horizon": 0}, {"tokens": 0}, {"quantiles": [0.1, 0.9]}, {"quantiles": [0.5, 1]}]
-)
+@pytest.mark.parametrize("options", [{"horizon": 0}, {"tokens": 0}, {"quantiles": [0.1, 0.9]}, {"quantiles": [0.5, 1]}])
 def test_options_are_checked(options):
     (name,) = options
     with pytest.raises(ValueError, match=f"{name} "):
@@ -390,9 +384,7 @@ def test_baselines_are_in_the_unit_of_the_model(season):
     np.testing.assert_allclose(model.head.decode(output[:1])[0], model.examples.inputs[0][:, at], rtol=1e-5)
     ridge = model.head.classical("linear")[1].fit(features, answers)
     found = model.head.decode(model.head.estimate(ridge, features))
-    errors = (found - np.stack(list(model.examples.targets))) / frame()[["load", "oil"]].std().to_numpy()[
-        :, None
-    ]
+    errors = (found - np.stack(list(model.examples.targets))) / frame()[["load", "oil"]].std().to_numpy()[:, None]
     assert (errors**2).mean() < 0.05
 
 

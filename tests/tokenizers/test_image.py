@@ -44,9 +44,7 @@ def mean_difference(first: Image.Image, second: Image.Image) -> float:
         ("WEBP", {"lossless": True}, 0),
     ],
 )
-def test_every_file_type_from_path_bytes_and_dict(
-    form: str, options: dict, tolerance: float, tmp_path
-) -> None:
+def test_every_file_type_from_path_bytes_and_dict(form: str, options: dict, tolerance: float, tmp_path) -> None:
     content = encoded_file(Image.fromarray(RGB), form, **options)
     path = tmp_path / f"picture.{form.lower()}"
     path.write_bytes(content)
@@ -260,6 +258,4 @@ def test_what_it_takes_for_an_input() -> None:
         {"bytes": None, "path": "x.jpg"},
     ]
     assert all(ImageTokenizer.accepts(value) for value in taken)
-    assert not any(
-        ImageTokenizer.accepts(value) for value in ["a.wav", 3, None, {"bytes": b"", "path": "x.flac"}]
-    )
+    assert not any(ImageTokenizer.accepts(value) for value in ["a.wav", 3, None, {"bytes": b"", "path": "x.flac"}])

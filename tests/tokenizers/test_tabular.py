@@ -356,9 +356,7 @@ def test_a_cell_changes_the_token_of_its_column_alone(change):
     tokenizer = fitted()
     row = {"city": "Rome", "age": 50, "gain": 0, "member": True, "since": "2015-01-05 03:04", "shift": "day"}
     before, after = tokens(tokenizer, row, row | change)
-    changed = [
-        name for name, same in zip(types(tokenizer), (before == after).all(1), strict=True) if not same
-    ]
+    changed = [name for name, same in zip(types(tokenizer), (before == after).all(1), strict=True) if not same]
     assert changed == list(change)
 
 

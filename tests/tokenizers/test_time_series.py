@@ -84,9 +84,7 @@ def test_patches_forget_level_and_scale_and_the_statistics_keep_them(channels, s
     patches = torch.ones(len(first.embeddings), dtype=torch.bool)
     patches[last] = False
     torch.testing.assert_close(first.embeddings[patches], second.embeddings[patches], atol=1e-3, rtol=0)
-    torch.testing.assert_close(
-        second.context["loc"], first.context["loc"] * factor + shift, rtol=1e-4, atol=1e-2
-    )
+    torch.testing.assert_close(second.context["loc"], first.context["loc"] * factor + shift, rtol=1e-4, atol=1e-2)
     torch.testing.assert_close(second.context["scale"], first.context["scale"] * factor, rtol=1e-4, atol=1e-4)
     if factor > 2:
         assert (first.embeddings[last] - second.embeddings[last]).abs().max() > 0.01
@@ -96,12 +94,8 @@ def test_statistics_are_those_of_the_observed_values():
     values = series(40)
     values[1, 5:20] = np.nan
     found = tokens(fitted(), values).context
-    torch.testing.assert_close(
-        found["loc"][0].double(), torch.tensor(np.nanmean(values, 1)), rtol=1e-6, atol=1e-6
-    )
-    torch.testing.assert_close(
-        found["scale"][0].double(), torch.tensor(np.nanstd(values, 1)), rtol=1e-6, atol=1e-6
-    )
+    torch.testing.assert_close(found["loc"][0].double(), torch.tensor(np.nanmean(values, 1)), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(found["scale"][0].double(), torch.tensor(np.nanstd(values, 1)), rtol=1e-6, atol=1e-6)
     assert found["series"][0, 1, 5:20].eq(0).all()
 
 
@@ -111,9 +105,7 @@ def test_the_most_recent_patch_has_the_same_position_whatever_the_length():
         tokenizer.patches.weight.zero_()
     short, long = tokens(tokenizer, series(16)), tokens(tokenizer, series(400))
     assert long.lengths[0] > 90  # longer than any in training
-    torch.testing.assert_close(
-        short.embeddings[: short.lengths[0]][-4:-1], long.embeddings[: long.lengths[0]][-4:-1]
-    )
+    torch.testing.assert_close(short.embeddings[: short.lengths[0]][-4:-1], long.embeddings[: long.lengths[0]][-4:-1])
     last = long.embeddings[: long.lengths[0] - 1]
     assert torch.cdist(last, last).fill_diagonal_(1).min() > 1e-4  # no two alike
 
@@ -158,9 +150,7 @@ def test_constant_series_are_finite(channels, level):
 
 def test_training_on_constant_or_outlying_series_stays_finite():
     tokenizer = create("tokenizers", "time_series", DIM).fit([np.full((1, 30), 7.0)] * 4)
-    assert (
-        tokens(tokenizer, np.full((1, 30), 7.0), np.linspace(0, 1e30, 30)[None]).embeddings.isfinite().all()
-    )
+    assert tokens(tokenizer, np.full((1, 30), 7.0), np.linspace(0, 1e30, 30)[None]).embeddings.isfinite().all()
 
 
 def test_small_movements_at_a_high_level_survive():
@@ -259,9 +249,7 @@ def test_missing_throughout_the_lookback_is_named():
 
 def test_bad_samples_do_not_spoil_the_statistics():
     good = [series(40, seed=i) for i in range(20)]
-    tokenizer = create("tokenizers", "time_series", DIM).fit(
-        [series(9, channels=1), *good, "text", infinite()]
-    )
+    tokenizer = create("tokenizers", "time_series", DIM).fit([series(9, channels=1), *good, "text", infinite()])
     assert torch.equal(tokenizer.centre, fitted().centre)
     with pytest.raises(ValueError, match="None of 2 series can be used: .*'text'"):
         create("tokenizers", "time_series", DIM).fit(["text", []])

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 
 from metatx.head import Head
-from metatx.head_checks import HEAD_CHECKS, HeadCase, SequenceFactory
 from metatx.stem import Stem
+from metatx.testing.heads import HEAD_CHECKS, HeadCase, SequenceFactory
+from metatx.testing.tokenizers import TOKENIZER_CHECKS, TokenizerCase
 from metatx.tokenizer import Tokenizer
-from metatx.tokenizer_checks import TOKENIZER_CHECKS, TokenizerCase
 
 __all__ = ["check_head", "check_tokenizer"]
 

@@ -8,7 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metatx.check_tools import (
+from metatx.collate import collate
+from metatx.infer import takes_stem
+from metatx.sequence import TokenSequence, as_sequence
+from metatx.stem import Stem
+from metatx.testing.tools import (
     PASSES,
     alike,
     apart,
@@ -20,10 +24,6 @@ from metatx.check_tools import (
     same,
     short,
 )
-from metatx.collate import collate
-from metatx.infer import takes_stem
-from metatx.sequence import TokenSequence, as_sequence
-from metatx.stem import Stem
 from metatx.tokenizer import Tokenizer
 
 __all__ = ["TOKENIZER_CHECKS", "TokenizerCase"]

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metatx.check_tools import apart, close, idle_parameters, rebuilt, refuses, require, same, short
 from metatx.collate import collate
 from metatx.head import Head
 from metatx.sequence import TokenSequence
+from metatx.testing.tools import apart, close, idle_parameters, rebuilt, refuses, require, same, short
 
 __all__ = ["HEAD_CHECKS", "HeadCase", "SequenceFactory"]
 

@@ -1,0 +1,221 @@
+"""check_head: what is sound passes, and each way to break the contract is caught by its own check."""
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from metatx.heads.classification import ClassificationHead
+from metatx.heads.regression import RegressionHead
+from metatx.testing import check_head
+
+TARGETS = ["cat", "dog", "eel"] * 4
+NUMBERS = (100 + 5 * np.random.default_rng(0).normal(size=12)).tolist()
+
+
+class FitForgetsHead(ClassificationHead):
+    def fit(self, targets):
+        super().fit(targets)
+
+
+class UnsortedClasses(ClassificationHead):
+    turn = itertools.count()
+
+    def fit(self, targets):
+        self._build(sorted(set(targets), reverse=next(self.turn) % 2 == 1))
+        return self
+
+
+class EncodesWithKeyError(ClassificationHead):
+    def encode(self, target):
+        return torch.tensor(self.index[target])
+
+
+class EncodesUnknownAsFirst(ClassificationHead):
+    def encode(self, target):
+        return torch.tensor(self.index.get(target, 0) if isinstance(target, str) else 0)
+
+
+class PoolsAtRandom(ClassificationHead):
+    pooled_by = ()
+
+    def __init__(self, dim, classes=None):
+        super().__init__(dim, dropout=0.5, classes=classes)
+
+    def pool(self, sequence):
+        return self.dropout(super().pool(sequence))
+
+
+class PoolsWithWeights(ClassificationHead):
+    def pool(self, sequence):
+        return self.norm(super().pool(sequence))
+
+    def forward(self, pooled):
+        return self.output(pooled)
+
+
+class NamesNoOption(ClassificationHead):
+    pooled_by = ("pool",)
+
+
+class TransposesOutput(ClassificationHead):
+    def forward(self, pooled):
+        return super().forward(pooled).T
+
+
+class GivesNaNs(ClassificationHead):
+    def forward(self, pooled):
+        return super().forward(pooled) / 0
+
+
+class LossPerSample(ClassificationHead):
+    def loss(self, output, target):
+        return F.cross_entropy(output, target, reduction="none")
+
+
+class HasAnIdleLayer(ClassificationHead):
+    pooled_by = ()
+
+    def __init__(self, dim, classes=None):
+        super().__init__(dim, classes=classes)
+        self.spare = nn.Linear(dim, 2)
+
+
+class LossWithoutGradient(ClassificationHead):
+    def loss(self, output, target):
+        return super().loss(output.detach(), target)
+
+
+class IgnoresTheTarget(ClassificationHead):
+    def loss(self, output, target):
+        return super().loss(output, torch.zeros_like(target)) * 0 + output.exp().mean()
+
+
+class IgnoresTheTokens(ClassificationHead):
+    def forward(self, pooled):
+        return super().forward(torch.linspace(-1, 1, pooled.shape[1]).expand_as(pooled))
+
+
+class PoolsToAConstant(ClassificationHead):
+    def pool(self, sequence):
+        return torch.linspace(-1, 1, 2 * self.dim).expand_as(super().pool(sequence))
+
+
+class NormalisesOutputByTheBatch(RegressionHead):
+    def forward(self, pooled):
+        return super().forward(pooled - pooled.mean(0))
+
+
+class KeepsItsScaleForItself(RegressionHead):
+    unit = 1.0
+
+    def fit(self, targets):
+        super().fit(targets)
+        self.unit = float(self.scale)
+        return self
+
+    def decode(self, output):
+        return super().decode(output) * self.unit
+
+
+class ForgetsClasses(ClassificationHead):
+    def _build(self, classes):
+        super()._build(classes)
+        del self.options["classes"]
+
+
+class DecodesOne(ClassificationHead):
+    def decode(self, output):
+        return super().decode(output)[:1]
+
+
+class RecordsTensors(RegressionHead):
+    def records(self, output):
+        return [{"prediction": value} for value in output]
+
+
+class SharesThatDoNotSum(ClassificationHead):
+    def probabilities(self, output):
+        return output.sigmoid()
+
+
+class NamesNoMetric(ClassificationHead):
+    primary = "accurate"
+
+
+class TurnsTheMetricAround(RegressionHead):
+    def scored(self, output, target):
+        return -super().scored(output, target)[0], target
+
+
+class KeepsItsMetrics(RegressionHead):
+    def metrics(self):
+        if not hasattr(self, "kept"):
+            self.kept = super().metrics()
+        return self.kept
+
+
+class EstimatesInAnotherForm(ClassificationHead):
+    def estimate(self, estimator, features):
+        return super().estimate(estimator, features).argmax(1)
+
+
+@pytest.mark.parametrize(
+    ("cls", "check"),
+    [
+        (FitForgetsHead, "check_fit"),
+        (UnsortedClasses, "check_fit"),
+        (EncodesWithKeyError, "check_bad_targets_raise_sample_error"),
+        (EncodesUnknownAsFirst, "check_bad_targets_raise_sample_error"),
+        (PoolsAtRandom, "check_pool_can_be_cached: .*other features in training"),
+        (PoolsWithWeights, "check_pool_can_be_cached: .*something that trains"),
+        (NamesNoOption, "check_pool_can_be_cached: pooled_by names pool;"),
+        (TransposesOutput, "check_output_has_the_right_form"),
+        (GivesNaNs, "check_output_has_the_right_form"),
+        (LossPerSample, "check_loss_is_a_finite_scalar"),
+        (HasAnIdleLayer, "check_gradients_reach_every_parameter: .*spare"),
+        (LossWithoutGradient, "check_gradients_reach_every_parameter: .*output.weight"),
+        (IgnoresTheTarget, "check_loss_depends_on_the_target"),
+        (IgnoresTheTokens, "check_head_learns"),
+        (PoolsToAConstant, "check_head_learns"),
+        (NormalisesOutputByTheBatch, "check_batches_do_not_matter"),
+        (KeepsItsScaleForItself, "check_rebuilt_is_the_same"),
+        (ForgetsClasses, "check_rebuilt_is_the_same"),
+        (DecodesOne, "check_answers"),
+        (RecordsTensors, "check_answers"),
+        (SharesThatDoNotSum, "check_answers"),
+        (NamesNoMetric, "check_metrics"),
+        (TurnsTheMetricAround, "check_metrics"),
+        (KeepsItsMetrics, "check_metrics"),
+        (EstimatesInAnotherForm, "check_baselines"),
+    ],
+)
+def test_broken_heads_are_caught(cls, check):
+    targets: list[Any] = NUMBERS if issubclass(cls, RegressionHead) else TARGETS
+    with pytest.raises(AssertionError, match=f"^{cls.__name__} fails {check}"):
+        check_head(cls, targets)
+
+
+def test_a_head_without_cls_is_checked_with_one_prefix():
+    options = {"pooling": "cls"}
+    check_head(ClassificationHead, TARGETS, options=options, prefixes=(1,))
+    with pytest.raises(ValueError, match="no CLS token"):
+        check_head(ClassificationHead, TARGETS, options=options)
+
+
+def test_sound_heads_pass_and_the_generator_is_left_alone():
+    before = torch.get_rng_state()
+    check_head(ClassificationHead, TARGETS, options={"hidden": 8}, bad_targets=["cow"])
+    check_head(RegressionHead, NUMBERS, bad_targets=["many"])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_too_few_targets_and_accepted_bad_ones():
+    with pytest.raises(ValueError, match="four or more targets"):
+        check_head(ClassificationHead, TARGETS[:3])
+    with pytest.raises(AssertionError, match="encode accepted the bad target 'cat'"):
+        check_head(ClassificationHead, TARGETS, bad_targets=["cat"])

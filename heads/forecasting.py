@@ -12,7 +12,7 @@ from metatx.errors import SampleError
 from metatx.examples import Examples
 from metatx.head import Head
 from metatx.sequence import TokenSequence
-from metatx.windows import Future, Repeat, WindowRidge, Windows, read_rows, time_column
+from metatx.windows import Future, Repeat, WindowRidge, Windows, read_rows, ridge, time_column
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from metatx.tokenizer import Tokenizer
 
 __all__ = ["ForecastingHead"]
+
+MOST_WINDOWS = 10_000  # that the linear map starts from
 
 
 class ForecastingHead(Head):
@@ -41,8 +43,8 @@ class ForecastingHead(Head):
             forecast. None forecasts the mean, by squared error.
         tokens: So many of the last tokens are read: the statistics and the most recent patches.
         linear: A linear map from the last so many steps straight to the horizon, past the backbone, is added
-            (as in DLinear, Zeng et al. 2023, arXiv 2205.13504); 0 for none; None becomes the lookback of the
-            table in ``fit``. On ETTh1 it carries nearly all of the forecast; without it, read more tokens.
+            (as in DLinear, Zeng et al. 2023, arXiv 2205.13504); it starts as the ridge regression on the training
+            windows, so that the backbone's path learns what that leaves. None: from all that is read; 0: no such map.
         dropout: On the tokens.
         season: Steps of a season; the trivial baseline then repeats the last one, not the last value.
         stride: Rows from one window of a table to the next, in every split.
@@ -190,7 +192,24 @@ class ForecastingHead(Head):
         deviation = np.nanstd(values, axis=1)
         self.centre.copy_(torch.as_tensor(np.nanmean(values, axis=1))[:, None])
         self.scale.copy_(torch.as_tensor(np.where(deviation > 0, deviation, 1.0))[:, None])
+        if isinstance(targets, Future) and self.skip is not None:
+            self._start_linear(targets, self.skip)
         return self
+
+    def _start_linear(self, targets: Future, skip: nn.Linear) -> None:
+        """Ridge regression on the training windows, for the linear map to start from."""
+        every = max(1, len(targets) // MOST_WINDOWS)
+        past = Windows(targets.rows, 0, targets.start, targets.stride * every, len(targets) // every)
+        windows, futures = np.stack(list(past)), np.stack(targets[::every])[: len(past)]
+        loc = np.nan_to_num(np.nanmean(windows, axis=-1, keepdims=True))
+        spread = self.scale.cpu().numpy()
+        recent = np.nan_to_num((windows - loc) / spread)[..., -skip.in_features :]
+        free = np.nan_to_num(np.nanstd(windows, axis=-1, keepdims=True)) / spread
+        weights = torch.as_tensor(ridge(np.concatenate([recent, free], axis=-1), (futures - loc) / spread))
+        weights = weights.repeat_interleave(skip.out_features // self.horizon, dim=1).float()
+        with torch.no_grad():
+            skip.weight.copy_(weights[:-1].T)
+            skip.bias.copy_(weights[-1])
 
     def encode(self, target: Any) -> Tensor:
         """A future (C, H) in the series' unit, NaN where missing, to float32, standardised."""

@@ -228,13 +228,9 @@ class Task(nn.Module):
 
     def evaluate(self, data: Any, *, skip_bad_samples: bool = False) -> dict[str, float]:
         """The head's metrics, and ``loss``, on labelled data (its test split, where it is split)."""
-        from metatx.training import measure
+        from metatx.training import evaluate
 
-        encoded = self.encode(data, "test", skip_bad=skip_bad_samples)
-        size = self.settings.batch_size
-        starts = range(0, len(encoded), size)
-        batches = (encoded.__getitems__(range(i, min(i + size, len(encoded)))) for i in starts)
-        return measure(self, self, batches, self.settings)
+        return evaluate(self, self.encode(data, "test", skip_bad=skip_bad_samples), self.settings)
 
     # Use
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from metatx.settings import TrainingSettings
     from metatx.task import Task
 
-__all__ = ["measure", "train"]
+__all__ = ["evaluate", "measure", "train"]
 
 
 def train(
@@ -63,8 +63,8 @@ class Training:
         if settings.cache and cacheable(task):
             self.module = task.head
             with self.accelerator.main_process_first():
-                self.data = frozen_features(task, data, settings, self._progress)
-                self.validation = validation and frozen_features(task, validation, settings, self._progress)
+                self.data = frozen_features(task, data, settings, self._bar)
+                self.validation = validation and frozen_features(task, validation, settings, self._bar)
         decay = [p for p in self.module.parameters() if p.requires_grad and p.ndim > 1]
         plain = [p for p in self.module.parameters() if p.requires_grad and p.ndim < 2]
         groups = [{"params": decay, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
@@ -96,8 +96,8 @@ class Training:
         self.task.train()
         started = time.perf_counter()
         batches = self._loader(self.data, self._batches(progress.epoch)[progress.step :])
-        bar = self._progress(batches, f"epoch {progress.epoch + 1}/{self.settings.epochs}")
-        for inputs, targets in bar:
+        steps = self._bar(batches, f"epoch {progress.epoch + 1}/{self.settings.epochs}")
+        for inputs, targets in steps:
             progress.loss_sum += self._step(inputs, targets, progress)
             progress.step += 1
             if time.perf_counter() - self.checkpoint.written > self.settings.checkpoint_seconds:
@@ -184,12 +184,8 @@ class Training:
             self.checkpoint.save(progress)
         self.accelerator.wait_for_everyone()
 
-    def _progress(self, items: Any, what: str) -> Any:
-        from tqdm import tqdm
-
-        # None: only where stderr is a terminal.
-        disable = None if self.accelerator.is_main_process else True
-        return tqdm(items, desc=what, disable=disable, leave=False)
+    def _bar(self, items: Any, what: str) -> Any:
+        return bar(items, what) if self.accelerator.is_main_process else items
 
 
 @torch.no_grad()
@@ -209,6 +205,24 @@ def measure(task: "Task", module: nn.Module, batches: Any, settings: "TrainingSe
         for metric in metrics.values():
             metric.update(*scored)
     return {"loss": losses.compute().item(), **{name: metric.compute().item() for name, metric in metrics.items()}}
+
+
+def evaluate(task: "Task", data: Encoded, settings: "TrainingSettings") -> dict[str, float]:
+    """The head's metrics, and ``loss``, on ``data``; on cached features where all below the head is frozen."""
+    module: nn.Module = task
+    items: Encoded | Features = data
+    if settings.cache and cacheable(task):
+        module, items = task.head, frozen_features(task, data, settings, bar)
+    starts = range(0, len(items), settings.batch_size)
+    batches = (items.__getitems__(range(i, min(i + settings.batch_size, len(items)))) for i in starts)
+    return measure(task, module, batches, settings)
+
+
+def bar(items: Any, what: str) -> Any:
+    """``items`` behind a progress bar, where stderr is a terminal."""
+    from tqdm import tqdm
+
+    return tqdm(items, desc=what, disable=None, leave=False)
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -123,18 +123,13 @@ class Repeat:
 class WindowRidge:
     """Ridge regression, in closed form, of the steps to come on those read, both less the last value read.
 
-    One set of weights for all channels. The penalty is the best of ``ALPHAS`` on the last fifth of the
-    windows, when fitted to the others.
+    One set of weights for all channels.
     """
 
     def fit(self, windows: np.ndarray, futures: np.ndarray) -> Self:
         """Windows (B, C, L) and futures (B, C, H), in time order."""
-        cut = len(windows) - len(windows) // 5
-        first, last = _pairs(windows[:cut], futures[:cut]), _pairs(windows[cut:], futures[cut:])
-        sums = _sums(*first)
-        errors = [((last[0] @ _solve(sums, alpha) - last[1]) ** 2).mean() for alpha in ALPHAS]
-        more = _sums(*last)
-        self.weights = _solve((sums[0] + more[0], sums[1] + more[1]), ALPHAS[int(np.argmin(errors))])
+        filled = _filled(windows)
+        self.weights = ridge(_design(filled), futures - filled[..., -1:])
         return self
 
     def predict(self, windows: np.ndarray) -> np.ndarray:
@@ -149,10 +144,23 @@ def _design(filled: np.ndarray) -> np.ndarray:
     return np.concatenate([filled[..., :-1] - filled[..., -1:], np.ones_like(filled[..., :1])], axis=-1)
 
 
-def _pairs(windows: np.ndarray, futures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    filled = _filled(windows)
-    known = np.isfinite(futures).all(-1)
-    return _design(filled)[known], (futures - filled[..., -1:])[known]
+def ridge(inputs: np.ndarray, answers: np.ndarray) -> np.ndarray:
+    """Weights (P, H) of ridge regression from inputs (B, C, P), the last of them free, to answers (B, C, H).
+
+    The penalty is the best of ``ALPHAS`` on the last fifth of B, when fitted to the others. Answers with a missing
+    value are left out.
+    """
+    cut = len(inputs) - len(inputs) // 5
+    first, last = _known(inputs[:cut], answers[:cut]), _known(inputs[cut:], answers[cut:])
+    sums = _sums(*first)
+    errors = [((last[0] @ _solve(sums, alpha) - last[1]) ** 2).mean() for alpha in ALPHAS]
+    more = _sums(*last)
+    return _solve((sums[0] + more[0], sums[1] + more[1]), ALPHAS[int(np.argmin(errors))])
+
+
+def _known(inputs: np.ndarray, answers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    known = np.isfinite(answers).all(-1)
+    return inputs[known], answers[known]
 
 
 def _sums(inputs: np.ndarray, answers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

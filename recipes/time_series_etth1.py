@@ -33,7 +33,7 @@ def main(
     seeds: tuple[int, ...] = (0, 1, 2),
     epochs: int = 3,
     batch_size: int = 32,
-    lr: float = 1e-3,
+    lr: float = 2e-4,
     lookback: int = 336,
     horizon: int = 96,
     patch_size: int = 48,

@@ -33,6 +33,8 @@ class ImageTokenizer(Tokenizer):
         stem: ``backbone.stem``.
         image_size: Side in pixels to which images are resized and cropped, a multiple of the patch; by
             default that of the weights. Position embeddings are resampled.
+        crop_pct: Share of the resized picture's side that the centre crop keeps; by default that of the weights, made
+            for photographs with a margin. 1 keeps all of a picture.
         freeze_stem: Use the backbone's stem as it is; otherwise train a copy of it.
         augment: In training: ``"flip"`` left and right; ``"light"``: also crop and resize; ``"strong"``: also
             RandAugment.
@@ -47,6 +49,7 @@ class ImageTokenizer(Tokenizer):
         dim: int,
         stem: Stem | None,
         image_size: int | None = None,
+        crop_pct: float | None = None,
         freeze_stem: bool = True,
         augment: Literal["none", "flip", "light", "strong"] = "none",
     ) -> None:
@@ -61,6 +64,7 @@ class ImageTokenizer(Tokenizer):
             self.own_stem.requires_grad_(True)
         self.image_size = image_size or self.stem.config.image_size
         self.grid = self.stem.grid(self.image_size, self.image_size)
+        self.crop_pct = crop_pct or self.stem.config.crop_pct
         self.augments = augment != "none"
         self.variations = _variations(augment, self.image_size)
 
@@ -80,7 +84,7 @@ class ImageTokenizer(Tokenizer):
         """A picture, in any form ``read_picture`` knows, to ``image`` uint8 (3, S, S)."""
         config = self.stem.config
         picture = fit_picture(
-            read_picture(sample), self.image_size, config.interpolation, config.crop_pct, config.crop_mode
+            read_picture(sample), self.image_size, config.interpolation, self.crop_pct, config.crop_mode
         )
         return {"image": torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()}
 

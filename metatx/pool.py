@@ -68,6 +68,8 @@ class TaskPool:
         answers: list[Any] = [None] * len(requests)
         for (name, positions), sequence in zip(asked.items(), outputs, strict=True):
             head = self.tasks[name].head
-            for position, answer in zip(positions, head.decode(head(head.pool(sequence)).float()), strict=True):
+            decoded = head.decode(head(head.pool(sequence)).float())
+            plain = decoded.tolist() if decoded.ndim == 1 else list(decoded)
+            for position, answer in zip(positions, plain, strict=True):
                 answers[position] = answer
         return answers

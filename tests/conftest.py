@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import metatx
+from metatx import registry
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach for the network
 
@@ -17,6 +18,12 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach for the networ
 def _own_cache(tmp_path_factory, monkeypatch):
     """Features go to a folder of the test run, not to the user's."""
     monkeypatch.setenv("METATX_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(autouse=True)
+def _own_registry(monkeypatch):
+    """What a test registers is gone after it."""
+    monkeypatch.setattr(registry, "_REGISTERED", dict(registry._REGISTERED))
 
 
 @pytest.fixture(scope="session")

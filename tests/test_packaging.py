@@ -75,9 +75,11 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def module_names() -> set[str]:
     """Every module of the checkout, under the name it is imported by."""
     files = [(path, ["metatx"]) for path in (ROOT / "metatx").glob("*.py")]
+    files += [(path, ["metatx", "testing"]) for path in (ROOT / "metatx" / "testing").glob("*.py")]
     for folder in ["tokenizers", "heads"]:
         files += [(path, ["metatx", folder]) for path in (ROOT / folder).glob("*.py")]
-    return {".".join([*package, path.stem]) for path, package in files if path.stem[:2] != "__"}
+    modules = {".".join([*package, path.stem]) for path, package in files if path.stem[:2] != "__"}
+    return modules | {"metatx.testing"}
 
 
 def test_wheel_holds_the_package_and_nothing_else(wheels: dict[str, Path]) -> None:
@@ -94,7 +96,7 @@ import importlib, importlib.metadata, importlib.resources, json, pkgutil
 import metatx
 
 found, places = [], [metatx.__file__]
-for package in ["metatx", "metatx.tokenizers", "metatx.heads"]:
+for package in ["metatx", "metatx.testing", "metatx.tokenizers", "metatx.heads"]:
     for module in pkgutil.iter_modules(importlib.import_module(package).__path__, f"{package}."):
         if not module.name.endswith("__main__"):
             places.append(importlib.import_module(module.name).__file__)

@@ -3,7 +3,7 @@
     python recipes/image_cifar10.py --data FOLDER --backbone timm:vit_tiny_patch16_224 --checkpoint FILE
 
 5,000 training, 1,000 validation and 2,000 test images of ten classes, 32 pixels, resized to what the backbone was
-trained on. The stem is frozen, so features are computed once (two minutes on two cores with ViT-Ti) and cached.
+trained on. The stem is frozen, so features are computed once (four minutes on one busy core with ViT-Ti) and cached.
 """
 
 from pathlib import Path

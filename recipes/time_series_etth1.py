@@ -3,9 +3,9 @@
     python recipes/time_series_etth1.py --data FOLDER
 
 The literature's split: rows [0, 8640) train, [8640, 11520) validate, [11520, 14400) test; windows of stride 1 may look
-back across a border. Errors are of values standardised by the training rows. Three epochs took under three minutes on one busy
-core with nano. A linear map from the window to the horizon stands beside the backbone's path and does most of
-the work: ``--linear 0`` shows what the backbone's path does alone.
+back across a border. Errors are of values standardised by the training rows. Three epochs took under three minutes on
+one busy core with nano. A linear map from the window to the horizon stands beside the backbone's path, starts as ridge
+regression and does nearly all of the work: ``--linear 0`` shows what the backbone's path does alone.
 """
 
 from pathlib import Path

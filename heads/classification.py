@@ -82,17 +82,17 @@ class ClassificationHead(Head):
 
     def split(
         self, table: "Dataset", target: str | None, tokenizer: "Tokenizer", fraction: float, seed: int
-    ) -> "tuple[Dataset, Dataset]":
-        """A table in two with equal class shares, where each class has the two rows that this needs."""
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Row numbers in two parts with equal class shares, where each class has the two rows that this needs."""
         from sklearn.model_selection import train_test_split
 
         labels = np.asarray(table[target][:]).astype(str)
         classes, counts = np.unique(labels, return_counts=True)
         possible = counts.min() > 1 and fraction * len(labels) >= len(classes)
-        first, second = train_test_split(
+        kept, held = train_test_split(
             np.arange(len(labels)), test_size=fraction, random_state=seed, stratify=labels if possible else None
         )
-        return table.select(first), table.select(second)
+        return kept, held
 
     def fit(self, targets: Sequence[Any]) -> Self:
         """Collect the labels, sorted. Raises ValueError for fewer than two, a missing one, or one that is no label."""

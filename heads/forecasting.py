@@ -149,8 +149,8 @@ class ForecastingHead(Head):
 
     def split(
         self, table: "Dataset", target: str | None, tokenizer: "Tokenizer", fraction: float, seed: int
-    ) -> "tuple[Dataset, Dataset]":
-        """The last ``fraction`` of the rows held out, with the ``lookback`` rows before them to read.
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Row numbers, the last ``fraction`` of them held out, with the ``lookback`` rows before them to read.
 
         Raises:
             ValueError: If either part is too short for one window.
@@ -163,7 +163,7 @@ class ForecastingHead(Head):
                 f"{held} rows, where a lookback of {lookback} and a horizon of {self.horizon} need "
                 f"{lookback + self.horizon} and {self.horizon}."
             )
-        return table.select(range(total - held)), table.select(range(total - held - lookback, total))
+        return np.arange(total - held), np.arange(total - held - lookback, total)
 
     # The model
 

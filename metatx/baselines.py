@@ -68,7 +68,10 @@ def _features(rows: Sequence[Any], like: Any = None) -> Any:
     frame.columns = [str(name) for name in frame.columns]
     for name in frame.columns:
         if like is not None:
-            frame[name] = frame[name].astype(like[name].dtype)
+            known = like[name].dtype
+            if isinstance(known, pd.CategoricalDtype):
+                frame[name] = frame[name].where(frame[name].isin(known.categories))
+            frame[name] = frame[name].astype(known)
         elif not pd.api.types.is_numeric_dtype(frame[name]):
             frame[name] = frame[name].astype("category")
     return frame

@@ -97,10 +97,12 @@ class Head(nn.Module):
 
     def split(
         self, table: "Dataset", target: str | None, tokenizer: "Tokenizer", fraction: float, seed: int
-    ) -> "tuple[Dataset, Dataset]":
-        """A table in two, the second with ``fraction`` of the rows: by chance, with the seed."""
-        held = table.train_test_split(test_size=fraction, seed=seed)
-        return held["train"], held["test"]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Row numbers of a table in two parts, the second ``fraction`` of them: by chance, with the seed."""
+        from sklearn.model_selection import train_test_split
+
+        kept, held = train_test_split(np.arange(len(table)), test_size=fraction, random_state=seed)
+        return kept, held
 
     # The model
 

@@ -38,6 +38,8 @@ def read_rows(table: "Dataset", inputs: list[str]) -> np.ndarray:
         _check_order(frame[time], time)
     columns = []
     for name in inputs:
+        if frame[name].isna().all():
+            raise ValueError(f"Column {name} has no value in {len(frame)} rows; leave it out, with --inputs.")
         numbers = pd.to_numeric(frame[name], errors="coerce").to_numpy(np.float64, na_value=np.nan)
         bad = (np.isnan(numbers) & frame[name].notna().to_numpy()) | np.isinf(numbers)
         if bad.any():

@@ -177,19 +177,19 @@ class ClassificationHead(Head):
 
         return "majority class", DummyClassifier(strategy="prior")
 
-    def classical(self, kind: str) -> tuple[str, Any]:
+    def classical(self, kind: str) -> dict[str, Any]:
         """Gradient boosting, or logistic regression on scaled features."""
         from sklearn.ensemble import HistGradientBoostingClassifier
         from sklearn.linear_model import LogisticRegressionCV
 
         if kind == "boosting":
             model = HistGradientBoostingClassifier(learning_rate=0.06, max_iter=300, random_state=0)
-            return "gradient boosting", model
+            return {"gradient boosting": model}
         # The right strength of the penalty differs a thousandfold between modalities: chosen on the training split.
         model = LogisticRegressionCV(
             Cs=PENALTIES, cv=3, max_iter=300, scoring="neg_log_loss", l1_ratios=(0,), use_legacy_attributes=False
         )
-        return "logistic regression", scaled(model)
+        return {"logistic regression": scaled(model)}
 
     def estimate(self, estimator: Any, features: Any) -> Tensor:
         """Log-probabilities (B, K); classes that the estimator never saw get zero."""

@@ -165,9 +165,9 @@ class Head(nn.Module):
         """Name and estimator (``fit(X, y)``, ``predict(X)``) of the trivial baseline."""
         raise NotImplementedError(f"{type(self).__name__} has no trivial().")
 
-    def classical(self, kind: str) -> tuple[str, Any] | None:
-        """Name and scikit-learn estimator of the classical baseline: ``kind`` is "linear" or "boosting"."""
-        return None
+    def classical(self, kind: str) -> dict[str, Any]:
+        """Classical baselines, name to estimator as scikit-learn's: ``kind`` is "linear" or "boosting"."""
+        return {}
 
     def estimate(self, estimator: Any, features: Any) -> Tensor:
         """A fitted estimator's answers, in the form of ``forward``'s output."""

@@ -57,6 +57,7 @@ FORECAST = (
         (load().assign(watt=[1.0, np.inf, 2.0] * 100), FORECAST, "watt"),
         (load().assign(watt="much"), FORECAST, "No column holds numbers to forecast"),
         (load().iloc[::-1], FORECAST, "time"),
+        (load(), FORECAST + " --head.season 48", "A season of 48 steps does not fit a lookback of 24"),
     ],
 )
 def test_training_on_bad_tables(tmp_path, capsys, table, line, message):

@@ -381,7 +381,7 @@ def test_baselines_are_in_the_unit_of_the_model(season):
     output = model.head.estimate(estimator.fit(features, answers), features)
     at = [-1] * 6 if season is None else [-4, -3, -2, -1, -4, -3]
     np.testing.assert_allclose(model.head.decode(output[:1])[0], model.examples.inputs[0][:, at], rtol=1e-5)
-    ridge = model.head.classical("linear")[1].fit(features, answers)
+    ridge = model.head.classical("linear")["ridge on the window"].fit(features, answers)
     found = model.head.decode(model.head.estimate(ridge, features))
     errors = (found - np.stack(list(model.examples.targets))) / frame()[["load", "oil"]].std().to_numpy()[:, None]
     assert (errors**2).mean() < 0.05

@@ -34,8 +34,9 @@ def tour(out: Path, seed: int) -> None:
         print(report, end="\n\n")
         pool.add(name, out / name / "task")
     _answer(pool)
-    trained = ", ".join(f"{path.stat().st_size / 2**20:.1f} MB" for path in sorted(out.glob("*/task/*.safetensors")))
-    print(f"\nTask files: {trained}; the backbone is shared. All of it took {time.perf_counter() - started:.0f} s.")
+    sizes = {name: (out / name / "task" / "model.safetensors").stat().st_size for name in pool.tasks}
+    files = ", ".join(f"{name} {size / 1e6:.2f} MB" for name, size in sizes.items())
+    print(f"\nTask files: {files}; the backbone is shared. All of it took {time.perf_counter() - started:.0f} s.")
     print(f"Next: metatx info {out}/tumours/task")
 
 
@@ -52,7 +53,11 @@ def tasks() -> dict[str, tuple[Any, str, dict[str, Any]]]:
     weekly = pd.DataFrame({"week": air.index, "co2": air["co2"].to_numpy()})
     return {
         "tumours": (table, "tabular", {"target": "diagnosis", "settings": {"epochs": 20}}),
-        "digits": (_thirds(list(pictures), digits.target.tolist()), "image", {"settings": {"epochs": 60, "lr": 3e-3}}),
+        "digits": (
+            _thirds(list(pictures), digits.target.tolist()),
+            "image",
+            {"head_options": {"layers": 6}, "settings": {"epochs": 60, "lr": 3e-3}},
+        ),
         "co2": (
             weekly,
             "time_series",

@@ -92,6 +92,11 @@ TOKENIZERS = {
         ],
         [{}, {"image_size": 48, "freeze_stem": False}, {"augment": "strong"}],
     ),
+    "hyperspectral": TokenizerRow(
+        list(RNG.normal(5, 2, (6, 30))),
+        [np.ones(29), np.full(30, np.nan), np.full(30, np.inf), [], np.ones((2, 30)), "grass", None, {}],
+        [{}, {"group_size": 5, "stride": 5, "augment": "strong"}, {"wavelengths": list(range(400, 700, 10))}],
+    ),
     "infrared": TokenizerRow(
         grey_pictures(),
         BAD_PICTURES,

@@ -80,8 +80,8 @@ class HyperspectralTokenizer(Tokenizer):
         self.register_buffer("groups", torch.tensor(starts)[:, None] + torch.arange(self.group_size), persistent=False)
         at = torch.arange(num_bands) if self.wavelengths is None else torch.tensor(self.wavelengths)
         self.register_buffer("places", at.float()[self.groups].mean(1), persistent=False)
-        self.register_buffer("mean", torch.zeros(num_bands))
-        self.register_buffer("deviation", torch.ones(num_bands))
+        self.register_buffer("mean", torch.zeros(num_bands, dtype=torch.float64))
+        self.register_buffer("deviation", torch.ones(num_bands, dtype=torch.float64))
         self.bands = orthogonal_linear(self.patch_size**2 * self.group_size, self.dim)
         self.spectrum = orthogonal_linear(num_bands, self.dim)
         self.gain = nn.Parameter(torch.tensor(1.0))  # of the positions
@@ -150,7 +150,8 @@ class HyperspectralTokenizer(Tokenizer):
         values = self._read(sample).reshape(self.patch_size**2, -1)
         if values.shape[1] != self.num_bands:
             raise SampleError(f"the spectrum has {values.shape[1]} bands; the task was trained with {self.num_bands}")
-        return {"patch": ((torch.from_numpy(values) - self.mean) / self.deviation).float()}
+        standardised = (values - self.mean.cpu().numpy()) / self.deviation.cpu().numpy()
+        return {"patch": torch.from_numpy(standardised.astype(np.float32))}
 
     def augment(self, encoded: dict[str, Tensor]) -> dict[str, Tensor]:
         """The spectra brighter or darker, tilted, and with noise; alike for all pixels of a patch but for the noise."""

@@ -7,7 +7,7 @@ from torch import nn
 
 from metatx.stem import Stem, StemConfig
 
-__all__ = ["folded_stem"]
+__all__ = ["NO_STEM", "folded_stem"]
 
 NO_STEM = StemConfig(patch_size=16, image_size=224)  # what a random one is made with
 

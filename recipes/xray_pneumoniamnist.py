@@ -11,6 +11,7 @@ from typing import Literal
 from jsonargparse import auto_cli
 
 import metatx
+from metatx.folding import NO_STEM
 from metatx.recipe import dataset, over_seeds
 from metatx.report import Report
 
@@ -32,13 +33,14 @@ def main(
     batch_size: int = 128,
     lr: float = 1e-3,
     weight_decay: float = 0.1,
-    image_size: int = 112,
+    grid: int = 7,
     freeze_stem: bool = True,
     augment: Literal["none", "light", "strong"] = "none",
     layers: int = 12,
     pooling: Literal["cls", "mean", "both"] = "both",
     hidden: int = 0,
     dropout: float = 0.0,
+    precision: Literal["auto", "fp32", "bf16"] = "auto",
     out: str | None = None,
 ) -> list[Report]:
     """Train a head, and the folded stem where it is not frozen, on radiographs of 28 x 28 pixels.
@@ -53,17 +55,19 @@ def main(
         batch_size: Pictures of a step.
         lr: Peak learning rate.
         weight_decay: Of matrices.
-        image_size: Side that the pictures are stretched to, a multiple of the patch.
+        grid: Rows, and columns, of patches; pictures are stretched to so many.
         freeze_stem: Leave the folded stem as it is, so that features are computed once.
         augment: Random variations of training pictures; they need features anew in each epoch.
         layers: Of the backbone, that the head reads.
         pooling: Of the tokens.
         hidden: Width of the head's layer between; 0 for a linear head.
         dropout: On the pooled features.
+        precision: In which the backbone computes.
         out: Folder for the tasks, one a seed; none are kept without it.
     """
     source = dataset(data, "xray/pneumoniamnist/images", "medmnist.com (pneumoniamnist.npz)")
     frozen = metatx.load_backbone(backbone, checkpoint=checkpoint, pretrained=pretrained)
+    patch = (NO_STEM if frozen.stem is None else frozen.stem.config).patch_size
 
     def one(seed: int) -> Report:
         return metatx.run(
@@ -71,7 +75,7 @@ def main(
             "xray",
             backbone=frozen,
             name="PneumoniaMNIST",
-            tokenizer_options={"image_size": image_size, "freeze_stem": freeze_stem, "augment": augment},
+            tokenizer_options={"image_size": patch * grid, "freeze_stem": freeze_stem, "augment": augment},
             head_options={
                 "class_weight": "balanced",
                 "layers": min(layers, frozen.depth),
@@ -80,7 +84,7 @@ def main(
                 "dropout": dropout,
             },
             settings=metatx.TrainingSettings(
-                epochs=epochs, batch_size=batch_size, lr=lr, weight_decay=weight_decay, seed=seed
+                epochs=epochs, batch_size=batch_size, lr=lr, weight_decay=weight_decay, precision=precision, seed=seed
             ),
             published=PUBLISHED,
             baseline=seed == seeds[0],

@@ -35,7 +35,7 @@ def main(
     checkpoint: str | None = None,
     pretrained: bool = True,
     seeds: tuple[int, ...] = (0, 1, 2),
-    epochs: int = 100,
+    epochs: int = 60,
     batch_size: int = 16,
     lr: float = 5e-4,
     weight_decay: float = 0.05,

@@ -1,7 +1,7 @@
 """One label per sample, out of K classes."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import torch
@@ -36,11 +36,15 @@ class ClassificationHead(Head):
         layers: Of the backbone, the last so many, side by side (Caron et al. 2021, arXiv 2104.14294, read four).
         dropout: On the pooled features.
         label_smoothing: Share of the target spread over all classes (Szegedy et al. 2016).
+        class_weight: ``"balanced"`` weighs each sample inversely to the frequency of its class, as scikit-learn does:
+            every class counts alike, probabilities are those of equally frequent classes, and the best epoch is the
+            one of the best balanced accuracy.
         hidden: Width of a GELU layer between; 0 for a linear head.
         classes: Labels, in the order of the outputs; learned by ``fit``.
     """
 
     primary = "accuracy"
+    class_weights: Tensor | None
     pooled_by = ("pooling", "layers")
 
     def __init__(
@@ -50,11 +54,17 @@ class ClassificationHead(Head):
         layers: int = 1,
         dropout: float = 0.0,
         label_smoothing: float = 0.0,
+        class_weight: Literal["balanced"] | None = None,
         hidden: int = 0,
         classes: list[Any] | None = None,
     ) -> None:
         super().__init__(dim)
         self.pooling, self.layers, self.label_smoothing = pooling, layers, label_smoothing
+        if class_weight not in (None, "balanced"):
+            raise ValueError(f"class_weight is {class_weight!r}; choose 'balanced', or None.")
+        self.class_weight = class_weight
+        if class_weight == "balanced":
+            self.primary = "balanced_accuracy"
         width = pooled_width(dim, pooling, layers)
         self.norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
@@ -67,6 +77,7 @@ class ClassificationHead(Head):
     def _build(self, classes: list[Any]) -> None:
         self.classes = self.options["classes"] = classes
         self.index = {label: i for i, label in enumerate(classes)}
+        self.register_buffer("class_weights", torch.ones(len(classes)) if self.class_weight else None)
         self.output = nn.Linear(self.width, len(classes))
         # Zero, so that every class starts equally likely whatever the scale of the features.
         nn.init.zeros_(self.output.weight)
@@ -112,6 +123,9 @@ class ClassificationHead(Head):
                 f"All {len(labels)} samples have the label {classes[0]!r}; a classifier needs two or more."
             )
         self._build(classes)
+        if self.class_weights is not None:
+            counts = np.bincount([self.index[label] for label in labels])
+            self.class_weights.copy_(torch.from_numpy(len(labels) / (len(classes) * counts)))
         return self
 
     def encode(self, target: Any) -> Tensor:
@@ -131,8 +145,11 @@ class ClassificationHead(Head):
         return logits
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """Mean cross-entropy of logits (B, K) and class numbers (B,)."""
-        return F.cross_entropy(output, target, label_smoothing=self.label_smoothing)
+        """Mean cross-entropy of logits (B, K) and class numbers (B,), each sample times its class's weight."""
+        losses = F.cross_entropy(
+            output, target, self.class_weights, label_smoothing=self.label_smoothing, reduction="none"
+        )
+        return losses.mean()
 
     def decode(self, output: Tensor) -> np.ndarray:
         """The most likely label of each sample (B,)."""
@@ -157,12 +174,13 @@ class ClassificationHead(Head):
         ]
 
     def metrics(self) -> "dict[str, Metric]":
-        """Accuracy, macro F1, and the area under the ROC curve, one class against the rest."""
+        """Accuracy, over all samples and averaged over classes (balanced), macro F1, one-against-rest ROC area."""
         from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC, MulticlassF1Score
 
         k = len(self.classes)
         return {
             "accuracy": MulticlassAccuracy(k, average="micro"),
+            "balanced_accuracy": MulticlassAccuracy(k, average="macro"),
             "f1": MulticlassF1Score(k, average="macro"),
             "auroc": MulticlassAUROC(k),
         }

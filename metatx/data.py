@@ -1,8 +1,10 @@
 """What users have on disk, as tables: files, folders of splits, folders of classes, the hub."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from metatx.examples import Examples, Reader
 from metatx.registry import unknown
 
 if TYPE_CHECKING:
@@ -26,7 +28,12 @@ TARGETS = ("target", "label", "labels", "class", "y")
 ALL = "all"  # the name of a table that is not split
 
 
-def read_splits(data: Any, suffixes: tuple[str, ...], split_column: str | None = None) -> "dict[str, Dataset]":
+def read_splits(
+    data: Any,
+    suffixes: tuple[str, ...],
+    split_column: str | None = None,
+    containers: Mapping[str, Reader] | None = None,
+) -> "dict[str, Dataset | Examples]":
     """Read ``data`` into tables by split: ``train``, ``validation``, ``test``, or ``all`` where it is not split.
 
     Args:
@@ -34,6 +41,7 @@ def read_splits(data: Any, suffixes: tuple[str, ...], split_column: str | None =
             by split, of one folder a class, or with a ``metadata.csv``; or ``hf:NAME`` of the Hugging Face hub.
         suffixes: File types to look for in folders of classes.
         split_column: Column that says the split of each row; found by itself where it is called ``split``.
+        containers: Readers of the modality's own formats, by suffix.
 
     Raises:
         FileNotFoundError: If there is nothing of that name.
@@ -46,6 +54,8 @@ def read_splits(data: Any, suffixes: tuple[str, ...], split_column: str | None =
     path = Path(data)
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist.")
+    if containers and path.is_file() and path.suffix.lower() in containers:
+        return dict(containers[path.suffix.lower()](path))
     if path.is_file():
         return _by_column(_read_file(path), str(path), split_column)
     files = {SPLITS[f.stem]: f for f in sorted(path.iterdir()) if f.suffix in TABLES and f.stem in SPLITS}
@@ -57,9 +67,11 @@ def read_splits(data: Any, suffixes: tuple[str, ...], split_column: str | None =
     return _by_column(_read_folder(path, suffixes), str(path), split_column)
 
 
-def as_table(data: Any, suffixes: tuple[str, ...], split: str) -> "Dataset":
+def as_table(
+    data: Any, suffixes: tuple[str, ...], split: str, containers: Mapping[str, Reader] | None = None
+) -> "Dataset | Examples":
     """The one table that ``data`` holds, or its ``split``. Raises ValueError if it is split without that one."""
-    tables = read_splits(data, suffixes)
+    tables = read_splits(data, suffixes, containers=containers)
     if ALL in tables:
         return tables[ALL]
     if split not in tables:

@@ -1,12 +1,13 @@
 """Examples: raw samples with their targets, however they were stored."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-__all__ = ["Examples"]
+__all__ = ["Examples", "Reader"]
 
 
 @dataclass(frozen=True)
@@ -63,3 +64,8 @@ class Picked(Sequence[Any]):
 
     def __iter__(self) -> Iterator[Any]:
         return (self.items[int(i)] for i in self.indices)
+
+
+# A file to its samples by split: "train", "validation", "test", or "all" where it is not split. Raises ValueError if
+# the file is damaged or holds something else; says what is expected in it.
+Reader = Callable[[Path], dict[str, Examples]]

@@ -20,6 +20,7 @@ from metatx.task import Task
 
 if TYPE_CHECKING:
     from metatx.backbone import Backbone
+    from metatx.tokenizer import Tokenizer
 
 __all__ = ["run"]
 
@@ -76,7 +77,7 @@ def run(
     folder = None if out is None else Path(out)
     if folder is not None and folder.exists() and any(folder.iterdir()) and not resume:
         raise ValueError(f"{folder} holds a run already; give another --out, or --resume to go on with it.")
-    splits = _splits(data, lookup("tokenizers", modality).suffixes, split_column, validation, test)
+    splits = _splits(data, lookup("tokenizers", modality), split_column, validation, test)
     task = Task.build(
         backbone,
         modality,
@@ -122,14 +123,15 @@ def run(
     return report
 
 
-def _splits(
-    data: Any, suffixes: tuple[str, ...], split_column: str | None, validation: Any, test: Any
-) -> dict[str, Any]:
+def _splits(data: Any, kind: "type[Tokenizer]", split_column: str | None, validation: Any, test: Any) -> dict[str, Any]:
     """Tables (or pairs of samples and targets) by split, from wherever they were given."""
-    splits = dict(data) if isinstance(data, dict) else dict(read_splits(data, suffixes, split_column))
+    if isinstance(data, dict):
+        splits = dict(data)
+    else:
+        splits = read_splits(data, kind.suffixes, split_column, kind.containers)
     for split, extra in {"validation": validation, "test": test}.items():
         if extra is not None:
-            splits[split] = as_table(extra, suffixes, split)
+            splits[split] = as_table(extra, kind.suffixes, split, kind.containers)
     if ALL in splits and ("validation" in splits or "test" in splits):
         splits["train"] = splits.pop(ALL)
     if "train" not in splits and ALL not in splits:

@@ -38,7 +38,7 @@ class Head(nn.Module):
     """
 
     name: ClassVar[str] = ""
-    primary: ClassVar[str] = ""
+    primary: str = ""
     needs_target: ClassVar[bool] = True
     pooled_by: ClassVar[tuple[str, ...] | None] = None
     layers: int = 1

@@ -1,4 +1,4 @@
-"""Reading pictures from whatever holds them, as 8-bit RGB."""
+"""Reading pictures from whatever holds them: as 8-bit RGB, or as one channel of full depth."""
 
 import io
 import math
@@ -14,13 +14,21 @@ from torch import Tensor
 
 from metatx.errors import SampleError
 
-__all__ = ["SUFFIXES", "fit_picture", "read_picture"]
+__all__ = ["SUFFIXES", "fit_picture", "is_picture", "read_grey", "read_picture"]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 CHANNELS = (1, 3, 4)
+LUMA = (0.299, 0.587, 0.114)  # of red, green, blue (ITU-R BT.601), as PIL's
 # What PIL's readers raise on files that are not whole.
 DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
 ACCEPTED = "expected a path, bytes, a PIL image, or an array (H, W), (H, W, C) or (C, H, W)"
+
+
+def is_picture(value: Any) -> bool:
+    """Whether a table's cell looks like a picture: one of PIL's, a file's name, or a dict of Hugging Face datasets."""
+    if isinstance(value, dict) and set(value) == {"bytes", "path"}:
+        return value["path"] is None or is_picture(value["path"])
+    return isinstance(value, Image.Image) or (isinstance(value, str) and value.lower().endswith(SUFFIXES))
 
 
 def read_picture(sample: Any) -> Image.Image:
@@ -33,10 +41,39 @@ def read_picture(sample: Any) -> Image.Image:
     Raises:
         SampleError: If it cannot be read; names the file where there is one.
     """
+    return _rgb(_loaded(sample))
+
+
+def read_grey(sample: Any) -> np.ndarray:
+    """A picture as one channel (H, W) of float32, turned upright where its EXIF data say so.
+
+    Whole numbers are shares of what their type holds, so that a picture in 8 and in 16 bits is the same in 0..1;
+    floats (temperatures, say) keep their unit. Of colours the luma counts, without the transparency.
+
+    Args:
+        sample: As ``read_picture``; floats may be any finite numbers.
+
+    Raises:
+        SampleError: If it cannot be read; names the file where there is one.
+    """
+    found = _loaded(sample)
+    if isinstance(found, Image.Image):
+        deep = found.mode == "F" or found.mode.startswith("I")
+        found = np.asarray(found if deep else found.convert("L"))
+    values = found.astype(np.float32) if np.issubdtype(found.dtype, np.floating) else _shares(found)
+    if not np.isfinite(values).all():
+        raise SampleError("image holds NaN or infinite values; expected finite numbers")
+    if values.ndim == 3:
+        values = values[..., 0] if values.shape[2] == 1 else values[..., :3] @ np.array(LUMA, np.float32)
+    return values
+
+
+def _loaded(sample: Any) -> Image.Image | np.ndarray:
+    """Decoded and upright, in its own mode; or an array (H, W) or (H, W, C)."""
     if isinstance(sample, dict) and ("bytes" in sample or "path" in sample):
         content, path = sample.get("bytes"), sample.get("path")
         if content is None:
-            return read_picture(path)
+            return _loaded(path)
         return _decode(io.BytesIO(content), Path(path).name if path else "the image")
     if isinstance(sample, str | Path):
         path = Path(sample)
@@ -47,9 +84,9 @@ def read_picture(sample: Any) -> Image.Image:
     if isinstance(sample, bytes):
         return _decode(io.BytesIO(sample), "the image")
     if isinstance(sample, Image.Image):
-        return _loaded(sample, "the image")
+        return _upright(sample, "the image")
     if isinstance(sample, np.ndarray | Tensor):
-        return _from_array(np.asarray(sample))
+        return _channels_last(np.asarray(sample))
     raise SampleError(f"image is a {type(sample).__name__}; {ACCEPTED}")
 
 
@@ -59,7 +96,7 @@ def _decode(source: Path | io.BytesIO, name: str) -> Image.Image:
             # PIL only warns between its limit and twice that; both are refused here.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(source) as image:
-                return _loaded(image, name)
+                return _upright(image, name)
     except SampleError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -71,32 +108,50 @@ def _decode(source: Path | io.BytesIO, name: str) -> Image.Image:
         raise SampleError(f"image file {name} is truncated or damaged ({error})") from None
 
 
-def _loaded(image: Image.Image, name: str) -> Image.Image:
-    """Decode the pixels and bring them to RGB."""
+def _upright(image: Image.Image, name: str) -> Image.Image:
+    """Decode the pixels and turn them as the EXIF data say."""
     try:
         image.load()
-        image = ImageOps.exif_transpose(image)
+        return ImageOps.exif_transpose(image)
     except DAMAGE as error:
         raise SampleError(f"image file {name} is truncated or damaged ({error})") from None
+
+
+def _rgb(image: Image.Image | np.ndarray) -> Image.Image:
+    if isinstance(image, np.ndarray):
+        values = np.ascontiguousarray(_eight_bits(image.squeeze(2) if image.shape[2:] == (1,) else image))
+        image = Image.fromarray(values)
     if image.mode == "RGB":
         return image
     if image.mode == "F" or image.mode.startswith("I"):
-        return _from_array(np.asarray(image))
+        return _rgb(np.asarray(image))
     if image.has_transparency_data:
         picture = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
     return image.convert("RGB")
 
 
-def _from_array(array: np.ndarray) -> Image.Image:
+def _channels_last(array: np.ndarray) -> np.ndarray:
     if array.ndim not in (2, 3) or not array.size:
         raise SampleError(f"image is an array {array.shape}; {ACCEPTED}, none of them 0")
     if array.ndim == 3 and array.shape[2] not in CHANNELS:
         if array.shape[0] not in CHANNELS:
             raise SampleError(f"image is an array {array.shape}; expected 1, 3 or 4 channels, first or last")
         array = array.transpose(1, 2, 0)
-    values = np.ascontiguousarray(_eight_bits(array.squeeze(2) if array.shape[2:] == (1,) else array))
-    return _loaded(Image.fromarray(values), "the image")
+    return array
+
+
+def _shares(array: np.ndarray) -> np.ndarray:
+    """Whole numbers of any type as shares of the largest. Raises SampleError where their range is not clear."""
+    if array.dtype != np.bool_ and not np.issubdtype(array.dtype, np.integer):
+        raise SampleError(f"image is an array of {array.dtype}; expected uint8, uint16 or floats")
+    # PIL gives 16-bit greyscale as int32; other wide integers are taken for what they were widened from.
+    most = 1 if array.dtype == np.bool_ else 65535 if array.dtype in (np.uint16, np.int32) else 255
+    if array.min() < 0 or array.max() > most:
+        raise SampleError(
+            f"image holds {array.dtype} from {array.min()} to {array.max()}; expected 0..{most}, uint16 or floats"
+        )
+    return array.astype(np.float32) / np.float32(most)
 
 
 def _eight_bits(array: np.ndarray) -> np.ndarray:

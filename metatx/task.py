@@ -139,11 +139,13 @@ class Task(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             tokenizer = create("tokenizers", modality, backbone.dim, **options)
+            if not isinstance(data, tuple | Examples):
+                data = as_table(data, kind.suffixes, "train", kind.containers)
             if isinstance(data, tuple | Examples):
                 targets = data.targets if isinstance(data, Examples) else data[1]
                 built = build_head(head, kind, targets, backbone.dim, head_options or {})
                 return cls(backbone, tokenizer, built)
-            table = as_table(data, kind.suffixes, "train")
+            table = data
             if head is None or lookup("heads", head).needs_target:
                 target = find_target(table, target)
             targets = None if target is None else table[target][:]
@@ -223,7 +225,9 @@ class Task(nn.Module):
             return data
         if isinstance(data, tuple):
             return Examples(*data)
-        table = as_table(data, self.tokenizer.suffixes, split)
+        table = as_table(data, self.tokenizer.suffixes, split, self.tokenizer.containers)
+        if isinstance(table, Examples):
+            return table
         self._check_columns(table.column_names, [*self.inputs, *([self.target] if self.target else [])])
         source = str(data) if isinstance(data, str | Path) else f"the {split} data"
         return self.head.examples(table, self.inputs, self.target, self.tokenizer, source)
@@ -294,14 +298,16 @@ class Task(nn.Module):
             path = Path(samples)
             if path.suffix.lower() in self.tokenizer.suffixes:
                 return [str(path)]
-            if not path.is_dir() and path.suffix not in TABLES:
+            if not path.is_dir() and path.suffix.lower() not in (*TABLES, *self.tokenizer.containers):
                 raise ValueError(f"{path} is neither a table ({', '.join(TABLES)}) nor a file the task reads.")
         elif isinstance(samples, list | tuple | np.ndarray):
             if not len(samples):
                 raise ValueError("There are no samples to predict.")
             columns = len(self.inputs) == 1 and all(isinstance(s, dict) and self.inputs[0] in s for s in samples)
             return [sample[self.inputs[0]] for sample in samples] if columns else list(samples)
-        table = as_table(samples, self.tokenizer.suffixes, "test")
+        table = as_table(samples, self.tokenizer.suffixes, "test", self.tokenizer.containers)
+        if isinstance(table, Examples):
+            return table.inputs
         self._check_columns(table.column_names, self.inputs)
         return self.head.queries(table, self.inputs, self.tokenizer)
 

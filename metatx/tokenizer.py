@@ -1,12 +1,13 @@
 """Base class of all tokenizers, and the position helpers they share."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from metatx.examples import Reader
 from metatx.registry import record_options
 from metatx.sequence import TokenSequence
 
@@ -26,6 +27,7 @@ class Tokenizer(nn.Module):
         name: The name it is registered under.
         row: Whether a sample is a dict of all input columns, not the value of one.
         suffixes: File types that a folder of classes is searched for.
+        containers: Readers of files that hold many samples in a format of the modality's own, by suffix.
         default_head: The head for data without a target column, if there is one.
         native: Whether its tokens come from the backbone's own stem, so that their scale is right as it is.
         augments: Whether ``augment`` changes anything; set by options.
@@ -35,6 +37,7 @@ class Tokenizer(nn.Module):
     name: ClassVar[str] = ""
     row: ClassVar[bool] = False
     suffixes: ClassVar[tuple[str, ...]] = ()
+    containers: ClassVar[Mapping[str, Reader]] = {}
     default_head: ClassVar[str | None] = None
     native: bool = False
     augments: bool = False

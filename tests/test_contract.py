@@ -60,6 +60,25 @@ def pictures() -> list[np.ndarray]:
     return [RNG.integers(0, 256, (40, 50, 3), dtype=np.uint8) for _ in range(4)]
 
 
+def grey_pictures() -> list[np.ndarray]:
+    """Of both depths, and of floats, in sizes that differ."""
+    counts = RNG.integers(0, 65_536, (40, 24), dtype=np.uint16)
+    return [counts, RNG.integers(0, 256, (28, 28), dtype=np.uint8), RNG.random((9, 30)), counts[::2]]
+
+
+BAD_PICTURES = [
+    "nowhere.png",
+    b"",
+    b"no image",
+    {"bytes": b"no image", "path": None},
+    np.zeros((5, 5, 7)),
+    np.zeros((0, 4)),
+    np.full((8, 8), np.nan),
+    np.full((8, 8), np.inf),
+    3,
+    None,
+]
+
 TOKENIZERS = {
     "image": TokenizerRow(
         pictures(),
@@ -72,6 +91,16 @@ TOKENIZERS = {
             3,
         ],
         [{}, {"image_size": 48, "freeze_stem": False}, {"augment": "strong"}],
+    ),
+    "hyperspectral": TokenizerRow(
+        list(RNG.normal(5, 2, (6, 30))),
+        [np.ones(29), np.full(30, np.nan), np.full(30, np.inf), [], np.ones((2, 30)), "grass", None, {}],
+        [{}, {"group_size": 5, "stride": 5, "augment": "strong"}, {"wavelengths": list(range(400, 700, 10))}],
+    ),
+    "infrared": TokenizerRow(
+        grey_pictures(),
+        BAD_PICTURES,
+        [{}, {"image_size": [48, 16], "flips": "both", "normalize": "instance"}, {"freeze_stem": True}],
     ),
     "tabular": TokenizerRow(
         rows(),
@@ -94,6 +123,9 @@ TOKENIZERS = {
             {"lookback": 30, "patch_size": 8, "stride": 4},
             {"normalize": "training"},
         ],
+    ),
+    "xray": TokenizerRow(
+        grey_pictures(), BAD_PICTURES, [{}, {"augment": "strong", "photometric": "MONOCHROME1"}, {"image_size": 48}]
     ),
 }
 
@@ -188,5 +220,6 @@ def test_head_keeps_the_contract(name, row, options):
     )
 
 
-def test_an_image_tokenizer_of_its_own_stem_keeps_the_contract():
-    check_tokenizer(registry.lookup("tokenizers", "image"), pictures(), options={"image_size": 32})
+@pytest.mark.parametrize("name", ["image", "infrared", "xray"])
+def test_a_tokenizer_of_its_own_stem_keeps_the_contract(name):
+    check_tokenizer(registry.lookup("tokenizers", name), pictures(), options={"image_size": 32})

@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from metatx.pictures import SUFFIXES, fit_picture, read_picture
+from metatx.gradients import gradient_histograms
+from metatx.pictures import SUFFIXES, fit_picture, is_picture, read_picture
 from metatx.sequence import TokenSequence
 from metatx.stem import Stem, StemConfig
 from metatx.tokenizer import Batch, Tokenizer
@@ -76,9 +77,7 @@ class ImageTokenizer(Tokenizer):
     @classmethod
     def accepts(cls, value: Any) -> bool:
         """Pictures, names of picture files, and the dicts of Hugging Face's image columns."""
-        if isinstance(value, dict) and set(value) == {"bytes", "path"}:
-            return value["path"] is None or cls.accepts(value["path"])
-        return isinstance(value, Image.Image) or (isinstance(value, str) and super().accepts(value))
+        return is_picture(value)
 
     def encode(self, sample: Any) -> dict[str, Tensor]:
         """A picture, in any form ``read_picture`` knows, to ``image`` uint8 (3, S, S)."""
@@ -100,7 +99,7 @@ class ImageTokenizer(Tokenizer):
         """Histograms of oriented gradients and of colours, of the picture resized to 32 x 32."""
         small = read_picture(sample).resize((32, 32), Image.Resampling.BILINEAR)
         pixels = np.asarray(small, dtype=np.float32) / 255
-        return np.concatenate([_gradient_histograms(pixels), _colour_histogram(pixels)])
+        return np.concatenate([gradient_histograms(pixels), _colour_histogram(pixels)])
 
 
 def _new_stem(dim: int, image_size: int) -> Stem:
@@ -120,31 +119,6 @@ def _variations(augment: str, size: int) -> nn.Module:
     crop = v2.RandomResizedCrop(size, CROP_AREA, interpolation=InterpolationMode.BICUBIC)
     level = ImageTokenizer.AUGMENTS.index(augment)
     return nn.Sequential(*[flip, crop, v2.RandAugment(**RAND_AUGMENT)][:level])
-
-
-def _gradient_histograms(pixels: np.ndarray, cell: int = 4, orientations: int = 9) -> np.ndarray:
-    """Histograms of oriented gradients (Dalal and Triggs 2005) of (H, W, C), in blocks of 2 x 2 cells.
-
-    At each pixel the channel with the steepest gradient counts, with its magnitude, shared out between the
-    two nearest orientations.
-    """
-    down, right = np.gradient(pixels, axis=(0, 1))
-    steepness = np.hypot(down, right)
-    steepest = steepness.argmax(2)[..., None]
-    magnitude = np.take_along_axis(steepness, steepest, 2)[..., 0]
-    angle = np.take_along_axis(np.arctan2(down, right), steepest, 2)[..., 0] % np.pi * orientations / np.pi
-    rows, columns = (side // cell for side in magnitude.shape)
-    y, x = np.indices(magnitude.shape) // cell
-    lower = np.floor(angle).astype(int)
-    histograms = np.zeros(rows * columns * orientations)
-    for bins, share in ((lower, 1 - angle + lower), (lower + 1, angle - lower)):
-        index = (y * columns + x) * orientations + bins % orientations
-        histograms += np.bincount(index.ravel(), (magnitude * share).ravel(), len(histograms))
-    cells = histograms.reshape(rows, columns, orientations)
-    blocks = np.concatenate([cells[:-1, :-1], cells[:-1, 1:], cells[1:, :-1], cells[1:, 1:]], axis=2)
-    unit = np.minimum(blocks / (np.linalg.norm(blocks, axis=2, keepdims=True) + 1e-3), 0.2)
-    features: np.ndarray = unit / (np.linalg.norm(unit, axis=2, keepdims=True) + 1e-3)
-    return features.ravel()
 
 
 def _colour_histogram(pixels: np.ndarray, levels: int = 4) -> np.ndarray:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, roc_auc_score
+from sklearn.utils.class_weight import compute_class_weight
 
 from metatx.errors import SampleError
 from metatx.registry import create, lookup
@@ -28,6 +29,7 @@ def test_metrics_are_scikit_learn_s(classes):
         found[name] = metric.compute().item()
     guess = logits.argmax(1)
     assert found["accuracy"] == pytest.approx(accuracy_score(truth, guess))
+    assert found["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(truth, guess))
     assert found["f1"] == pytest.approx(f1_score(truth, guess, average="macro"))
     shares = logits.softmax(1)
     expected = roc_auc_score(truth, shares[:, 1] if k == 2 else shares, multi_class="ovr", average="macro")
@@ -81,6 +83,8 @@ def test_bad_targets_are_refused():
         _head().fit(["a", None, float("nan")])
     with pytest.raises(ValueError, match="pooling is 'max'"):
         _head(pooling="max")
+    with pytest.raises(ValueError, match="class_weight is 'equal'; choose 'balanced', or None"):
+        _head(class_weight="equal")
 
 
 def test_accepts_what_reads_as_classes():
@@ -136,3 +140,27 @@ def test_an_estimator_that_misses_a_class_gives_it_nothing():
     head = _head().fit(CLASSES)
     shares = head.probabilities(head.estimate(Estimator(), np.zeros((2, 1))))
     np.testing.assert_allclose(shares, [[0.25, 0, 0.75]] * 2, atol=1e-5)
+
+
+def test_balanced_weights_are_scikit_learn_s():
+    labels = ["b"] * 6 + ["a"] * 3 + ["c"]
+    head = _head(class_weight="balanced").fit(labels)
+    expected = compute_class_weight("balanced", classes=np.array(CLASSES), y=labels)
+    np.testing.assert_allclose(head.class_weights, expected, rtol=1e-6)
+    assert head.primary == "balanced_accuracy" and _head().primary == "accuracy"
+    logits = torch.tensor([[1.0, 0.0, -1.0]])
+    for code, weight in enumerate(expected):
+        target = torch.tensor([code])
+        plain = _head().fit(labels).loss(logits, target)
+        torch.testing.assert_close(head.loss(logits, target), weight * plain, check_dtype=False)
+    codes = torch.stack([head.encode(label) for label in labels])
+    equal = torch.zeros(len(labels), 3)
+    assert head.loss(equal, codes).item() == pytest.approx(np.log(3))
+
+
+def test_balanced_weights_are_saved():
+    head = _head(class_weight="balanced").fit(["a"] * 3 + ["b"])
+    again = create("heads", "classification", 4, **head.options)
+    again.load_state_dict(head.state_dict())
+    assert torch.equal(again.class_weights, head.class_weights) and again.primary == "balanced_accuracy"
+    assert not any("class_weights" in name for name in _head().fit(["a", "b"]).state_dict())

@@ -1,0 +1,153 @@
+"""Scenes of many bands (H, W, C) with label masks, as MATLAB and numpy files hold them; single pixels of them."""
+
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metatx.examples import Examples
+
+__all__ = ["Pixel", "Pixels", "read_arrays", "read_cube", "scene_of", "spectra_of"]
+
+EXPECTED = "a cube (H, W, bands) beside a mask (H, W) gt, or masks TR and TE; or spectra X (N, bands) and labels y"
+TRUTHS = ("gt", "labels", "groundT", "ground_truth")
+MASKS = {"train": ("TR", "train"), "validation": ("VA", "val", "validation"), "test": ("TE", "test")}
+SPLITS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
+
+
+@dataclass(frozen=True)
+class Pixel:
+    """One pixel of a scene, with what lies around it.
+
+    Attributes:
+        cube: The scene (H, W, C), shared by all of its pixels.
+        row: Counted from 0.
+        column: Likewise.
+        wavelengths: Of the bands in nm (C,), where the file has them.
+    """
+
+    cube: np.ndarray
+    row: int
+    column: int
+    wavelengths: np.ndarray | None = None
+
+    def patch(self, size: int) -> np.ndarray:
+        """The square of ``size`` x ``size`` pixels around it (size, size, C), mirrored at the scene's border."""
+        reach = size // 2
+        rows, columns = (
+            np.pad(np.arange(side), reach, mode="symmetric")[at : at + size]
+            for side, at in zip(self.cube.shape, (self.row, self.column), strict=False)
+        )
+        patch: np.ndarray = self.cube[np.ix_(rows, columns)]
+        return patch
+
+
+class Pixels(Sequence[Pixel]):
+    """Pixels of a scene at places (N, 2), made when they are asked for."""
+
+    def __init__(self, cube: np.ndarray, places: np.ndarray, wavelengths: np.ndarray | None = None) -> None:
+        self.cube, self.places, self.wavelengths = cube, places, wavelengths
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, at: Any) -> Any:
+        if isinstance(at, slice):
+            return Pixels(self.cube, self.places[at], self.wavelengths)
+        row, column = self.places[at].tolist()
+        return Pixel(self.cube, row, column, self.wavelengths)
+
+
+def scene_of(
+    cube: np.ndarray, masks: dict[str, np.ndarray], source: str, wavelengths: np.ndarray | None = None
+) -> dict[str, Examples]:
+    """The labelled pixels (mask > 0) of a scene by split; all pixels, without labels, where there is no mask.
+
+    Raises:
+        ValueError: If a mask is not of the scene's size, marks nothing, or two mark the same pixel.
+    """
+    if not masks:
+        places = np.argwhere(np.ones(cube.shape[:2], dtype=bool))
+        return {"all": Examples(Pixels(cube, places, wavelengths), None, source)}
+    seen = np.zeros(cube.shape[:2], dtype=bool)
+    splits = {}
+    for split, mask in masks.items():
+        if mask.shape != cube.shape[:2]:
+            raise ValueError(f"{source}: the {split} mask is {mask.shape}, the scene {cube.shape[:2]} pixels.")
+        if not (mask > 0).any():
+            raise ValueError(f"{source}: the {split} mask labels no pixel; labels count from 1.")
+        if (seen & (mask > 0)).any():
+            raise ValueError(f"{source}: the {split} mask labels pixels that another split has too.")
+        seen |= mask > 0
+        places = np.argwhere(mask > 0)
+        splits[split] = Examples(Pixels(cube, places, wavelengths), mask[mask > 0].astype(int).tolist(), source)
+    return splits
+
+
+def spectra_of(arrays: dict[str, np.ndarray], source: str) -> dict[str, Examples]:
+    """Spectra ``X`` (N, bands) with labels ``y`` (N,), by the words in ``split`` (N,) where there is one."""
+    spectra, labels = arrays["X"], np.asarray(arrays["y"]).ravel()
+    words = np.asarray(arrays.get("split", np.full(len(labels), "all"))).ravel()
+    if not len(spectra) == len(labels) == len(words):
+        raise ValueError(f"{source} has {len(spectra)} spectra, {len(labels)} labels and {len(words)} split names.")
+    strange = sorted(set(words) - {*SPLITS, "all"})
+    if strange:
+        raise ValueError(f"{source}: split says {', '.join(strange[:3])}; it may say {', '.join(SPLITS)}.")
+    return {
+        SPLITS.get(word, word): Examples(spectra[words == word], labels[words == word].tolist(), source)
+        for word in sorted(set(words))
+    }
+
+
+def read_cube(path: Path) -> dict[str, Examples]:
+    """The labelled pixels of a ``.mat`` or ``.npz`` file by split.
+
+    Three forms are read as they are published: a cube with masks ``TR`` and ``TE`` (or ``gt``) in one file; a cube
+    whose ground truth lies beside it (``Indian_pines_corrected.mat`` and ``Indian_pines_gt.mat``); spectra ``X``
+    with ``y`` and ``split``.
+
+    Raises:
+        ValueError: If it is damaged, or holds something else.
+    """
+    arrays = read_arrays(path)
+    if "X" in arrays and "y" in arrays and arrays["X"].ndim == 2:
+        return spectra_of(arrays, str(path))
+    cubes = [name for name, array in arrays.items() if array.ndim == 3]
+    if len(cubes) != 1:
+        held = ", ".join(f"{name} {array.shape}" for name, array in arrays.items()) or "nothing"
+        raise ValueError(f"{path} holds {held}; expected {EXPECTED}.")
+    cube = arrays[cubes[0]]
+    masks = {split: arrays[name] for split, names in MASKS.items() for name in names if name in arrays}
+    if "train" not in masks:
+        truths = [arrays[name] for name in TRUTHS if name in arrays] or _truth_beside(path, cubes[0])
+        masks = {"all": truths[0]} if truths else {}
+    wavelengths = arrays.get("wavelengths")
+    return scene_of(cube, masks, str(path), None if wavelengths is None else wavelengths.ravel())
+
+
+def _truth_beside(path: Path, cube: str) -> list[np.ndarray]:
+    stem = path.stem.removesuffix("_corrected")
+    for beside in (path.with_name(f"{stem}_gt{suffix}") for suffix in (path.suffix, ".mat", ".npz")):
+        if beside.exists():
+            return [array for array in read_arrays(beside).values() if array.ndim == 2]
+    return []
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a ``.mat`` (to version 7) or ``.npz`` file. Raises ValueError if it is neither, or damaged."""
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
+    try:
+        if path.suffix.lower() == ".npz":
+            with np.load(path, allow_pickle=False) as file:
+                return {name: file[name] for name in file.files}
+        held = loadmat(path)
+    except NotImplementedError:
+        raise ValueError(f"{path} is a MATLAB 7.3 file; save it with -v7, or as npz.") from None
+    except (MatReadError, OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, KeyError) as error:
+        raise ValueError(f"{path} is damaged, or no {path.suffix[1:]} file: {str(error) or 'it ends early'}.") from None
+    return {name: array for name, array in held.items() if isinstance(array, np.ndarray)}

@@ -1,0 +1,148 @@
+"""Pictures of one channel to tokens: what the tokenizers of such pictures share."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from metatx.errors import SampleError
+from metatx.folding import folded_stem
+from metatx.gradients import gradient_histograms
+from metatx.pictures import read_grey
+from metatx.sequence import TokenSequence
+from metatx.stem import Stem
+
+__all__ = ["Augment", "Flips", "GreyPictures", "Normalize"]
+
+Normalize = Literal["training", "instance"]
+Augment = Literal["none", "light", "strong"]
+Flips = Literal["none", "horizontal", "both"]
+
+PIXELS = 4096  # of a picture, at most so many take part in the percentiles
+
+
+class GreyPictures(nn.Module):
+    """Windowed between two percentiles, stretched to one size, cut into patches by a folded, trainable stem.
+
+    Args:
+        dim: Width of the backbone.
+        stem: ``backbone.stem``, which is folded to one channel; None for a random one.
+        image_size: Side in pixels, or (height, width), multiples of the patch; by default the stem's own. Nothing is
+            cut away, so choose the pictures' proportions.
+        percentiles: Of the grey values: what lies at or below the first becomes 0, at or above the second 1.
+        normalize: Whether they are those of the training split (``"training"``, which keeps levels) or of each
+            picture (``"instance"``, for sensors that scale each picture by itself).
+        augment: How far training pictures are shifted, scaled, turned and changed in brightness and contrast.
+        flips: Mirror images of the training split that are as good as the picture itself.
+        freeze_stem: Leave the folded stem as it is, so that features are computed once.
+
+    Raises:
+        ValueError: If an option is none of its choices.
+    """
+
+    # Largest shift (share of the side), change of scale, turn (degrees), change of contrast and brightness.
+    LEVELS = {"none": (0.0, 0.0, 0.0, 0.0), "light": (0.05, 0.1, 3.0, 0.1), "strong": (0.1, 0.2, 10.0, 0.25)}
+
+    def __init__(
+        self,
+        dim: int,
+        stem: Stem | None,
+        image_size: int | Sequence[int] | None,
+        percentiles: Sequence[float],
+        normalize: Normalize,
+        augment: Augment,
+        flips: Flips,
+        freeze_stem: bool,
+    ) -> None:
+        super().__init__()
+        for name, value, choices in (
+            ("normalize", normalize, Normalize),
+            ("augment", augment, Augment),
+            ("flips", flips, Flips),
+        ):
+            if value not in get_args(choices):
+                raise ValueError(f"{name} is {value!r}; choose one of {', '.join(get_args(choices))}.")
+        if len(percentiles) != 2 or not 0 <= percentiles[0] < percentiles[1] <= 100:
+            raise ValueError(f"percentiles are {percentiles}; expected two that rise, in 0..100.")
+        self.stem = folded_stem(stem, dim).requires_grad_(not freeze_stem)
+        size = image_size or self.stem.config.image_size
+        self.height, self.width = (size, size) if isinstance(size, int) else (int(side) for side in size)
+        self.grid = self.stem.grid(self.height, self.width)
+        self.percentiles, self.normalize = list(percentiles), normalize
+        self.level, self.flips = self.LEVELS[augment], flips
+        self.augments = augment != "none" or flips != "none"
+        self.register_buffer("window", torch.tensor([0.0, 1.0], dtype=torch.float64))
+
+    def fit(self, samples: Sequence[Any]) -> None:
+        """Learn the window from the training split.
+
+        Raises:
+            ValueError: If no picture can be read, or all pixels have the same value.
+        """
+        if self.normalize == "instance":
+            return
+        pixels, bad = [], None
+        for sample in samples:
+            try:
+                values = read_grey(sample).ravel()
+            except SampleError as error:  # the core names it, with its place, when it encodes
+                bad = bad or error
+            else:
+                pixels.append(values[:: -(-len(values) // PIXELS)])
+        if not pixels:
+            raise ValueError(f"None of {len(samples)} pictures can be used: {bad}.")
+        low, high = np.percentile(np.concatenate(pixels).astype(np.float64), self.percentiles)
+        if low == high:
+            raise ValueError(f"Percentiles {self.percentiles} of all pixels are {low:g}; there is nothing to see.")
+        self.window.copy_(torch.tensor([low, high]))
+
+    def windowed(self, sample: Any) -> np.ndarray:
+        """A picture in any form ``read_grey`` knows, as float32 (H, W) in 0..1. Raises SampleError as it does."""
+        values = read_grey(sample)
+        if self.normalize == "training":
+            low, high = self.window.tolist()
+        else:
+            low, high = np.percentile(values, self.percentiles).tolist()
+        scaled: np.ndarray = np.clip((values - low) / max(high - low, 1e-12), 0, 1).astype(np.float32)
+        return scaled
+
+    def sized(self, values: np.ndarray) -> Tensor:
+        """Values (H, W) in 0..1, stretched to the size of the tokens' grid (1, S, S'), float16: finer than 11 bits."""
+        resample = Image.Resampling[self.stem.config.interpolation.upper()]
+        if values.shape != (self.height, self.width):
+            values = np.array(Image.fromarray(values).resize((self.width, self.height), resample))
+        return torch.from_numpy(values.clip(0, 1))[None].half()
+
+    def forward(self, pictures: Tensor) -> TokenSequence:
+        """Pictures (B, 1, H, W) in 0..1 to a token per patch."""
+        return TokenSequence.pack(self.stem(pictures.float()), grid=self.grid)
+
+    def vary(self, picture: Tensor) -> Tensor:
+        """A random variation of a picture (1, H, W), from torch's global generator."""
+        shift, zoom, turn, light = self.level
+        random = (2 * torch.rand(6) - 1).tolist()
+        values = picture.float()
+        if any(self.level):
+            scale, angle = 1 + zoom * random[2], math.radians(turn * random[3])
+            cos, sin, ratio = scale * math.cos(angle), scale * math.sin(angle), self.height / self.width
+            theta = [[cos, -sin * ratio, 2 * shift * random[0]], [sin / ratio, cos, 2 * shift * random[1]]]
+            where = F.affine_grid(torch.tensor([theta]), [1, 1, self.height, self.width], align_corners=False)
+            values = F.grid_sample(values[None], where, padding_mode="border", align_corners=False)[0]
+            values = ((values - 0.5) * (1 + light * random[4]) + 0.5 + light * random[5] / 2).clamp(0, 1)
+        flipped = torch.rand(2) < 0.5
+        axes = {"none": [], "horizontal": [2], "both": [1, 2]}[self.flips]
+        values = values.flip([axis for axis in axes if flipped[axis - 1]])
+        return values.to(picture.dtype)
+
+    def describe(self, values: np.ndarray) -> np.ndarray:
+        """Of values (H, W) in 0..1, resized to about 1,024 pixels: gradient histograms and a thumbnail."""
+        rows = round(32 * math.sqrt(self.height / self.width) / 4) * 4
+        small = Image.fromarray(values).resize((1024 // rows // 4 * 4, rows), Image.Resampling.BILINEAR)
+        thumbnail = np.asarray(small.reduce(2), dtype=np.float32)
+        histograms = gradient_histograms(np.asarray(small)[..., None])
+        return np.concatenate([histograms, thumbnail.ravel(), [values.mean(), values.std()]])

@@ -1,0 +1,53 @@
+"""Solar modules, end to end, on a few pictures of three conditions."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from recipes import infrared_solar_modules
+from tests.recipes.common import check_run, real
+
+CONDITIONS = ("Diode", "No-Anomaly", "Offline-Module")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    there, rng = real("infrared/solar_modules"), np.random.default_rng(0)
+    for split, count in (("train", 24), ("val", 8), ("test", 12)):
+        for condition in CONDITIONS:
+            (tmp_path / "data" / split / condition).mkdir(parents=True)
+            for i in range(count):
+                Image.fromarray(made(condition, rng)).save(tmp_path / "data" / split / condition / f"{i}.png")
+            if there is not None:
+                for path in (tmp_path / "data" / split / condition).iterdir():
+                    path.unlink()
+                for path in sorted((there / split / condition).iterdir())[:count]:
+                    (tmp_path / "data" / split / condition / path.name).symlink_to(path)
+    return tmp_path / "data"
+
+
+def made(condition: str, rng: np.random.Generator) -> np.ndarray:
+    """A module of 40 x 24 pixels: a third of it warm, or all of it cold, or all of it warm."""
+    module = rng.normal(100, 10, (40, 24))
+    module[:, : {"Diode": 8, "No-Anomaly": 0, "Offline-Module": 24}[condition]] += 60
+    return module.astype(np.uint8)
+
+
+@pytest.mark.parametrize("freeze_stem", [True, False])
+def test_solar_modules(folder, tmp_path, freeze_stem: bool) -> None:
+    out = tmp_path / "out"
+    (report,) = infrared_solar_modules.main(
+        data=str(folder),
+        seeds=(0,),
+        epochs=8 if freeze_stem else 3,
+        batch_size=12,
+        grid=(5, 3),
+        layers=6,
+        hidden=0,
+        freeze_stem=freeze_stem,
+        flips="none" if freeze_stem else "both",
+        out=str(out),
+    )
+    check_run(report, out / "seed0", [str(path) for path in sorted(folder.glob("test/*/*"))[::6]])
+    assert report.task.head.primary == "balanced_accuracy" and report.test["balanced_accuracy"] > 0.5
+    assert any(p.requires_grad for p in report.task.tokenizer.parameters()) != freeze_stem

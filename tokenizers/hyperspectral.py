@@ -1,0 +1,176 @@
+"""Hyperspectral pixels -> tokens: overlapping groups of neighbouring bands, each with its place in the spectrum."""
+
+from collections.abc import Sequence
+from typing import Any, Literal, Self, get_args
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from metatx.cubes import Pixel, read_cube
+from metatx.errors import SampleError
+from metatx.tokenizer import Batch, Tokenizer, orthogonal_linear, sinusoidal_positions
+
+__all__ = ["HyperspectralTokenizer"]
+
+Augment = Literal["none", "light", "strong"]
+EXPECTED = "expected a spectrum (bands,), a patch (rows, columns, bands), or a pixel of a scene"
+
+
+class HyperspectralTokenizer(Tokenizer):
+    """One token per group of neighbouring bands (SpectralFormer, Hong et al. 2022, arXiv 2107.02988).
+
+    A sample is a spectrum, or a pixel with the square of pixels around it. Each band is standardised by mean and
+    deviation of the training pixels, those in the middle of their patches. A token is a linear map of a group's
+    standardised values plus the group's position: a sinusoid of its mean wavelength (DOFA, Xiong et al. 2024), or
+    of its number where wavelengths are not known. The last token holds the whole spectrum.
+
+    Args:
+        dim: Width of the backbone.
+        group_size: Bands of a token.
+        stride: Bands from one group to the next; less than ``group_size`` lets them overlap. The last group ends with
+            the last band.
+        patch_size: Side in pixels of the square around a pixel, odd. 1 reads the pixel alone, which is the honest
+            choice where training and test pixels are neighbours.
+        wavelengths: In nm, one a band; taken from the file by ``fit`` where it has them.
+        augment: Random brightness, tilt and noise of the training spectra: ``"light"`` or ``"strong"``.
+        num_bands: Learned by ``fit``.
+
+    Raises:
+        ValueError: If an option is none of its choices.
+    """
+
+    containers = {".mat": read_cube, ".npz": read_cube}
+    default_head = "classification"
+    # Deviation of gain, of tilt along the spectrum, and of noise, in deviations of the training pixels.
+    LEVELS = {"none": (0.0, 0.0, 0.0), "light": (0.05, 0.05, 0.02), "strong": (0.15, 0.15, 0.05)}
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(
+        self,
+        dim: int,
+        group_size: int = 8,
+        stride: int = 4,
+        patch_size: int = 1,
+        wavelengths: Sequence[float] | None = None,
+        augment: Augment = "none",
+        num_bands: int | None = None,
+    ) -> None:
+        super().__init__(dim)
+        if augment not in get_args(Augment):
+            raise ValueError(f"augment is {augment!r}; choose one of {', '.join(get_args(Augment))}.")
+        if not 1 <= stride <= group_size:
+            raise ValueError(f"stride is {stride}; choose 1 to group_size, {group_size}, so that every band is read.")
+        if patch_size < 1 or patch_size % 2 == 0:
+            raise ValueError(f"patch_size is {patch_size}; a pixel in the middle needs an odd one: 1, 3, 5, ...")
+        self.group_size, self.stride, self.patch_size = group_size, stride, patch_size
+        self.wavelengths, self.level, self.augments = wavelengths, self.LEVELS[augment], augment != "none"
+        self.num_bands = 0
+        if num_bands is not None:
+            self._build(num_bands)
+
+    def _build(self, num_bands: int) -> None:
+        if num_bands < self.group_size:
+            raise ValueError(f"The samples have {num_bands} bands, fewer than group_size, {self.group_size}.")
+        if self.wavelengths is not None and len(self.wavelengths) != num_bands:
+            raise ValueError(f"There are {len(self.wavelengths)} wavelengths for {num_bands} bands.")
+        self.num_bands = self.options["num_bands"] = num_bands
+        starts = [*range(0, num_bands - self.group_size, self.stride), num_bands - self.group_size]
+        self.register_buffer("groups", torch.tensor(starts)[:, None] + torch.arange(self.group_size), persistent=False)
+        at = torch.arange(num_bands) if self.wavelengths is None else torch.tensor(self.wavelengths)
+        self.register_buffer("places", at.float()[self.groups].mean(1), persistent=False)
+        self.register_buffer("mean", torch.zeros(num_bands, dtype=torch.float64))
+        self.register_buffer("deviation", torch.ones(num_bands, dtype=torch.float64))
+        self.bands = orthogonal_linear(self.patch_size**2 * self.group_size, self.dim)
+        self.spectrum = orthogonal_linear(num_bands, self.dim)
+        self.gain = nn.Parameter(torch.tensor(1.0))  # of the positions
+        self.last = nn.Parameter(torch.zeros(self.dim))  # what tells the spectrum's token from a group's
+
+    @classmethod
+    def accepts(cls, value: Any) -> bool:
+        """Lists of numbers: spectra in a table."""
+        return isinstance(value, Pixel) or (isinstance(value, list | np.ndarray) and np.ndim(value) in (1, 3))
+
+    def fit(self, samples: Sequence[Any]) -> Self:
+        """Learn the number of bands, their wavelengths, and each band's mean and deviation.
+
+        Raises:
+            ValueError: If no spectrum can be read, or they differ in their bands.
+        """
+        spectra, bad = [], None
+        for sample in samples:
+            try:
+                spectra.append(self._middle(self._read(sample)))
+            except SampleError as error:  # the core names it, with its place, when it encodes
+                bad = bad or error
+        if not spectra:
+            raise ValueError(f"None of {len(samples)} spectra can be used: {bad}.")
+        counts = sorted({len(spectrum) for spectrum in spectra})
+        if len(counts) > 1:
+            raise ValueError(f"Spectra of {counts[0]} and of {counts[-1]} bands are mixed; give one sensor's.")
+        first = samples[0]
+        if self.wavelengths is None and isinstance(first, Pixel) and first.wavelengths is not None:
+            self.wavelengths = self.options["wavelengths"] = first.wavelengths.tolist()
+        self._build(counts[0])
+        deviation = np.std(spectra, axis=0)
+        self.mean.copy_(torch.from_numpy(np.mean(spectra, axis=0)))
+        # A band that never varies (water absorption, one sample only) says nothing, and must not blow up.
+        self.deviation.copy_(torch.from_numpy(np.where(deviation > 0, deviation, np.inf)))
+        return self
+
+    def _read(self, sample: Any) -> np.ndarray:
+        """A sample as float64 (P, P, C). Raises SampleError if it is none."""
+        if isinstance(sample, Pixel):
+            values = np.asarray(sample.patch(self.patch_size), dtype=np.float64)
+        else:
+            try:
+                values = np.asarray(sample, dtype=np.float64)
+            except (TypeError, ValueError):
+                raise SampleError(f"spectrum is a {type(sample).__name__}; {EXPECTED}") from None
+            values = values[None, None] if values.ndim == 1 else values
+        if values.ndim != 3 or not values.size:
+            raise SampleError(f"spectrum is an array {np.shape(sample)}; {EXPECTED}")
+        if values.shape[:2] != (self.patch_size, self.patch_size):
+            found = f"{values.shape[0]} x {values.shape[1]}"
+            raise SampleError(f"the patch has {found} pixels; expected patch_size, {self.patch_size}, each way")
+        if not np.isfinite(values).all():
+            band = int(np.argwhere(~np.isfinite(values))[0, 2]) + 1
+            raise SampleError(
+                f"band {band} holds NaN or infinite values; expected numbers: fill them, or drop the band"
+            )
+        return values
+
+    def _middle(self, patch: np.ndarray) -> np.ndarray:
+        middle: np.ndarray = patch[self.patch_size // 2, self.patch_size // 2]
+        return middle
+
+    def encode(self, sample: Any) -> dict[str, Tensor]:
+        """A spectrum or pixel to ``patch`` (P * P, C), float32, each band standardised."""
+        values = self._read(sample).reshape(self.patch_size**2, -1)
+        if values.shape[1] != self.num_bands:
+            raise SampleError(f"the spectrum has {values.shape[1]} bands; the task was trained with {self.num_bands}")
+        standardised = (values - self.mean.cpu().numpy()) / self.deviation.cpu().numpy()
+        return {"patch": torch.from_numpy(standardised.astype(np.float32))}
+
+    def augment(self, encoded: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The spectra brighter or darker, tilted, and with noise; alike for all pixels of a patch but for the noise."""
+        patch = encoded["patch"]
+        gain, tilt, noise = self.level
+        along = torch.linspace(-1, 1, self.num_bands)
+        brightness = gain * torch.randn(()) + tilt * torch.randn(()) * along
+        return {"patch": patch + brightness + noise * torch.randn_like(patch)}
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Patches (B, P * P, C) to tokens (B, groups + 1, D)."""
+        patch = batch["patch"]
+        grouped = patch[:, :, self.groups].transpose(1, 2).flatten(2)  # (B, N, P * P * group_size)
+        tokens = self.bands(grouped) + self.gain * sinusoidal_positions(self.places, self.dim)
+        whole = self.spectrum(patch[:, patch.shape[1] // 2]) + self.last
+        return torch.cat([tokens, whole[:, None]], dim=1)
+
+    def describe(self, sample: Any) -> np.ndarray:
+        """The standardised spectrum of the pixel, and the mean of the patch's where there is one."""
+        patch = self.encode(sample)["patch"].double().numpy()
+        middle = patch[len(patch) // 2]
+        return middle if len(patch) == 1 else np.concatenate([middle, patch.mean(0)])

@@ -1,0 +1,85 @@
+"""Thermal and near infrared pictures -> tokens: radiometric windowing, the backbone's stem folded to one channel."""
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+from torch import Tensor
+
+from metatx.grey import Augment, Flips, GreyPictures, Normalize
+from metatx.pictures import SUFFIXES, is_picture
+from metatx.sequence import TokenSequence
+from metatx.stem import Stem
+from metatx.tokenizer import Batch, Tokenizer
+
+__all__ = ["InfraredTokenizer"]
+
+
+class InfraredTokenizer(Tokenizer):
+    """One token per patch of a one-channel picture, by the backbone's stem, folded and trained on.
+
+    Grey values are radiation: 8- and 16-bit counts, or floats in any unit (temperatures), are windowed between
+    percentiles of the training split, so that a value means the same in all pictures. A warm spot is as warm in the
+    mirror: where the scene has no side either, ``flips`` multiplies the training pictures.
+
+    Args:
+        dim: Width of the backbone.
+        stem: ``backbone.stem``.
+        image_size: Side in pixels, or [height, width], multiples of the patch; by default the stem's own. Pictures
+            are stretched to it, nothing is cut away.
+        percentiles: Of the grey values, that become 0 and 1; wide, for the hottest pixels are what matters.
+        normalize: Percentiles of the ``"training"`` split, or of each picture (``"instance"``) where a camera's
+            automatic gain has scaled each by itself already.
+        augment: Random shift, scale, turn, gain and offset in training: ``"light"`` or ``"strong"``.
+        flips: In training: ``"horizontal"`` where up is up (streets), ``"both"`` for what is seen from above.
+        freeze_stem: Leave the folded stem as it is, so that features are computed once.
+
+    Raises:
+        ValueError: If an option is none of its choices.
+    """
+
+    suffixes = SUFFIXES
+    default_head = "classification"
+
+    def __init__(
+        self,
+        dim: int,
+        stem: Stem | None,
+        image_size: int | Sequence[int] | None = None,
+        percentiles: Sequence[float] = (0.1, 99.9),
+        normalize: Normalize = "training",
+        augment: Augment = "none",
+        flips: Flips = "none",
+        freeze_stem: bool = False,
+    ) -> None:
+        super().__init__(dim)
+        self.native = stem is not None
+        self.pictures = GreyPictures(dim, stem, image_size, percentiles, normalize, augment, flips, freeze_stem)
+        self.augments = self.pictures.augments
+
+    @classmethod
+    def accepts(cls, value: Any) -> bool:
+        """Pictures, names of picture files, and the dicts of Hugging Face's image columns."""
+        return is_picture(value)
+
+    def fit(self, samples: Sequence[Any]) -> Self:
+        """Learn the window. Raises ValueError if no picture can be read, or all pixels have the same value."""
+        self.pictures.fit(samples)
+        return self
+
+    def encode(self, sample: Any) -> dict[str, Tensor]:
+        """A picture, in any form ``read_grey`` knows, to ``image`` float16 (1, H, W) in 0..1."""
+        return {"image": self.pictures.sized(self.pictures.windowed(sample))}
+
+    def augment(self, encoded: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A random variation of the picture."""
+        return {"image": self.pictures.vary(encoded["image"])}
+
+    def forward(self, batch: Batch) -> TokenSequence:
+        """Pictures (B, 1, H, W) to a token per patch."""
+        sequence: TokenSequence = self.pictures(batch["image"])
+        return sequence
+
+    def describe(self, sample: Any) -> np.ndarray:
+        """Histograms of oriented gradients, a thumbnail, mean and deviation."""
+        return self.pictures.describe(self.pictures.windowed(sample))

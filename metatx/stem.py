@@ -18,7 +18,7 @@ class StemConfig:
         patch_size: Side of a patch in pixels.
         image_size: Side of the square images that the weights were trained on, a multiple of ``patch_size``.
         bias: Whether the patch convolution has one.
-        mean: Of the three channels, for values in 0..1.
+        mean: Of each channel, for values in 0..1; as many as there are channels.
         std: Likewise.
         interpolation: How images are resized.
         crop_pct: Share of the resized image's side that the centre crop keeps.
@@ -28,8 +28,8 @@ class StemConfig:
     patch_size: int
     image_size: int
     bias: bool = True
-    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+    std: tuple[float, ...] = (0.5, 0.5, 0.5)
     interpolation: Literal["bicubic", "bilinear", "nearest", "lanczos"] = "bicubic"
     crop_pct: float = 0.9
     crop_mode: Literal["center", "squash"] = "center"
@@ -61,11 +61,11 @@ class Stem(nn.Module):
     def __init__(self, dim: int, config: StemConfig) -> None:
         super().__init__()
         self.config = config
-        self.proj = nn.Conv2d(3, dim, config.patch_size, config.patch_size, bias=config.bias)
+        self.proj = nn.Conv2d(len(config.mean), dim, config.patch_size, config.patch_size, bias=config.bias)
         self.positions = nn.Parameter(torch.empty(config.side**2, dim))
         # Constants of the config, not weights: made at once, even where the weights are filled in later.
         for name, values in (("mean", config.mean), ("std", config.std)):
-            constant = torch.tensor(values, device="cpu").view(3, 1, 1)
+            constant = torch.tensor(values, device="cpu").view(-1, 1, 1)
             self.register_buffer(name, constant, persistent=False)
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
@@ -83,7 +83,7 @@ class Stem(nn.Module):
         return height // patch, width // patch
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (B, 3, H, W), values in 0..1, to tokens (B, N, D), row by row.
+        """Images (B, C, H, W), values in 0..1, to tokens (B, N, D), row by row.
 
         Raises:
             ValueError: As ``grid``.

@@ -51,6 +51,7 @@ class IMUTokenizer(Tokenizer):
 
     row = True
     default_head = "classification"
+
     def __init__(
         self,
         dim: int,
@@ -219,7 +220,7 @@ class IMUTokenizer(Tokenizer):
     def _features(self, signals: Tensor) -> dict[str, Tensor]:
         """(B, C, L) to features of each channel, magnitudes included, (B, C, times, features)."""
         if self.sensors:
-            magnitudes = torch.stack(signals.split(3, dim=1), dim=1).square().sum(2).sqrt()
+            magnitudes = signals.view(len(signals), -1, 3, signals.shape[2]).square().sum(2).sqrt()
             signals = torch.cat([signals, magnitudes], dim=1)
         return {
             "signal": signals[..., None],

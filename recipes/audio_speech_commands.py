@@ -2,8 +2,10 @@
 
     python recipes/audio_speech_commands.py --data FOLDER
 
-1,000 training and 300 test clips of speakers that do not overlap. Settings were chosen on a quarter of the training
-speakers, held out (``--validation_share 0.25``); the last weights of a run on all of them are kept.
+1,000 training and 300 test clips of ten words, by speakers that do not overlap. Settings were chosen on a quarter of
+the training speakers, held out (``--validation_share 0.25``); the last weights of a run on all of them are kept.
+
+A folder as it was published (35 words, with ``validation_list.txt`` and ``testing_list.txt``) is read with its splits.
 """
 
 from pathlib import Path
@@ -21,16 +23,30 @@ PUBLISHED = {
     "2,000 random kernels + ridge": {"accuracy": 0.897},
     "log-mel statistics + logistic regression": {"accuracy": 0.657},
 }
+PUBLISHED_WHOLE = {"Meta-Transformer-B32, frozen": {"accuracy": 0.783}}
+LISTS = {"validation": "validation_list.txt", "test": "testing_list.txt"}
 
 
 def clips(folder: Path, validation_share: float) -> dict[str, Any]:
-    """Tables of files and words by split; so much of the training speakers held out."""
+    """Tables of files and words by split: the published ones, or so much of the training speakers held out."""
+    if (folder / LISTS["test"]).exists():
+        return published_clips(folder)
     table = pd.read_csv(folder / "metadata.csv")
     table["file"] = [str(folder / name) for name in table.file_name]
     speakers = np.random.default_rng(0).permutation(sorted(set(table.speaker[table.split == "train"])))
     held = table.speaker.isin(speakers[: round(validation_share * len(speakers))])
     splits = table.split.mask((table.split == "train") & held, "validation")
     return {split: part[["file", "label_name"]] for split, part in table.groupby(splits)}
+
+
+def published_clips(folder: Path) -> dict[str, pd.DataFrame]:
+    """Speech Commands as it was published: a folder a word; what is on neither list is for training."""
+    split_of = {name: split for split, file in LISTS.items() for name in (folder / file).read_text().split()}
+    names = [f"{path.parent.name}/{path.name}" for path in sorted(folder.glob("[!_]*/*.wav"))]
+    table = pd.DataFrame({"file": names, "label_name": [name.partition("/")[0] for name in names]})
+    splits = table.file.map(split_of).fillna("train")
+    table["file"] = [str(folder / name) for name in names]
+    return dict(list(table.groupby(splits)))
 
 
 def main(
@@ -75,12 +91,14 @@ def main(
     folder = dataset(data, "audio/speech_commands_v2_10", "arXiv:1804.03209 (a subset of its test set)")
     frozen = metatx.load_backbone(backbone, checkpoint=checkpoint, pretrained=pretrained)
 
+    whole = (folder / LISTS["test"]).exists()
+
     def one(seed: int) -> Report:
         return metatx.run(
             clips(folder, validation_share),
             "audio",
             backbone=frozen,
-            name="Speech Commands, ten words",
+            name="Speech Commands" if whole else "Speech Commands, ten words",
             target="label_name",
             inputs=["file"],
             validation_share=0,
@@ -89,7 +107,7 @@ def main(
             settings=metatx.TrainingSettings(
                 epochs=epochs, batch_size=batch_size, lr=lr, weight_decay=weight_decay, seed=seed
             ),
-            published=PUBLISHED,
+            published=PUBLISHED_WHOLE if whole else PUBLISHED,
             baseline=seed == seeds[0],
             out=out and Path(out) / f"seed{seed}",
         )

@@ -65,6 +65,7 @@ def main(
     dropout: float = 0.1,
     label_smoothing: float = 0.1,
     layers: int = 1,
+    precision: Literal["auto", "fp32", "bf16"] = "auto",
     validation_share: float = 0.0,
     out: str | None = None,
 ) -> list[Report]:
@@ -85,6 +86,7 @@ def main(
         dropout: On the pooled features.
         label_smoothing: Share of the target spread over all words.
         layers: Of the backbone, that the head reads.
+        precision: Of the matrix products.
         validation_share: Of the training speakers, to choose by; 0 trains on all.
         out: Folder for the tasks, one a seed; none are kept without it.
     """
@@ -105,7 +107,12 @@ def main(
             tokenizer_options={"tokens": tokens, "augment": augment},
             head_options={"dropout": dropout, "label_smoothing": label_smoothing, "layers": layers},
             settings=metatx.TrainingSettings(
-                epochs=epochs, batch_size=batch_size, lr=lr, weight_decay=weight_decay, seed=seed
+                epochs=epochs,
+                batch_size=batch_size,
+                lr=lr,
+                weight_decay=weight_decay,
+                precision=precision,
+                seed=seed,
             ),
             published=PUBLISHED_WHOLE if whole else PUBLISHED,
             baseline=seed == seeds[0],

@@ -8,6 +8,7 @@ last weights of a run on all of them are kept.
 """
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -49,6 +50,7 @@ def main(
     dropout: float = 0.2,
     label_smoothing: float = 0.1,
     layers: int = 1,
+    precision: Literal["auto", "fp32", "bf16"] = "auto",
     validation_share: float = 0.0,
     out: str | None = None,
 ) -> list[Report]:
@@ -68,6 +70,7 @@ def main(
         dropout: On the pooled features.
         label_smoothing: Share of the target spread over all activities.
         layers: Of the backbone, that the head reads.
+        precision: Of the matrix products.
         validation_share: Of the training people, to choose by; 0 trains on all.
         out: Folder for the tasks, one a seed; none are kept without it.
     """
@@ -86,7 +89,12 @@ def main(
             tokenizer_options={"sampling_rate": 100.0, "rotation": rotation},
             head_options={"dropout": dropout, "label_smoothing": label_smoothing, "layers": layers},
             settings=metatx.TrainingSettings(
-                epochs=epochs, batch_size=batch_size, lr=lr, weight_decay=weight_decay, seed=seed
+                epochs=epochs,
+                batch_size=batch_size,
+                lr=lr,
+                weight_decay=weight_decay,
+                precision=precision,
+                seed=seed,
             ),
             published=PUBLISHED,
             baseline=seed == seeds[0],

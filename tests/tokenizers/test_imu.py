@@ -91,6 +91,8 @@ def test_statistics_are_numpys():
     expected = np.quantile(whole, [0, 0.1, 0.25, 0.5, 0.75, 0.9, 1], axis=1).T
     np.testing.assert_allclose(found[:, 2:9], expected, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(found[:, 9], np.abs(np.diff(whole)).mean(1), rtol=1e-4)
+    crossings = np.abs(np.diff((whole > whole.mean(1, keepdims=True)).astype(float))).mean(1)
+    np.testing.assert_allclose(found[:, 12], crossings, atol=0.011)  # a value at the mean may fall on either side
     np.testing.assert_allclose(found[:, 11], whole[:, 50:].mean(1) - whole[:, :50].mean(1), atol=1e-4)
 
 

@@ -82,17 +82,17 @@ class ClassificationHead(Head):
 
     def split(
         self, table: "Dataset", target: str | None, tokenizer: "Tokenizer", fraction: float, seed: int
-    ) -> "tuple[Dataset, Dataset]":
-        """A table in two with equal class shares, where each class has the two rows that this needs."""
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Row numbers in two parts with equal class shares, where each class has the two rows that this needs."""
         from sklearn.model_selection import train_test_split
 
         labels = np.asarray(table[target][:]).astype(str)
         classes, counts = np.unique(labels, return_counts=True)
         possible = counts.min() > 1 and fraction * len(labels) >= len(classes)
-        first, second = train_test_split(
+        kept, held = train_test_split(
             np.arange(len(labels)), test_size=fraction, random_state=seed, stratify=labels if possible else None
         )
-        return table.select(first), table.select(second)
+        return kept, held
 
     def fit(self, targets: Sequence[Any]) -> Self:
         """Collect the labels, sorted. Raises ValueError for fewer than two, a missing one, or one that is no label."""
@@ -177,19 +177,19 @@ class ClassificationHead(Head):
 
         return "majority class", DummyClassifier(strategy="prior")
 
-    def classical(self, kind: str) -> tuple[str, Any]:
+    def classical(self, kind: str) -> dict[str, Any]:
         """Gradient boosting, or logistic regression on scaled features."""
         from sklearn.ensemble import HistGradientBoostingClassifier
         from sklearn.linear_model import LogisticRegressionCV
 
         if kind == "boosting":
             model = HistGradientBoostingClassifier(learning_rate=0.06, max_iter=300, random_state=0)
-            return "gradient boosting", model
+            return {"gradient boosting": model}
         # The right strength of the penalty differs a thousandfold between modalities: chosen on the training split.
         model = LogisticRegressionCV(
             Cs=PENALTIES, cv=3, max_iter=300, scoring="neg_log_loss", l1_ratios=(0,), use_legacy_attributes=False
         )
-        return "logistic regression", scaled(model)
+        return {"logistic regression": scaled(model)}
 
     def estimate(self, estimator: Any, features: Any) -> Tensor:
         """Log-probabilities (B, K); classes that the estimator never saw get zero."""

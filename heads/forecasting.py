@@ -1,6 +1,7 @@
 """The next steps of every channel of a series, in its own scale, with quantiles where they are asked for."""
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -12,7 +13,7 @@ from metatx.errors import SampleError
 from metatx.examples import Examples
 from metatx.head import Head
 from metatx.sequence import TokenSequence
-from metatx.windows import Future, Repeat, WindowRidge, Windows, read_rows, ridge, time_column
+from metatx.windows import Future, HoltWinters, Repeat, WindowRidge, Windows, read_rows, ridge, time_column
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -46,7 +47,8 @@ class ForecastingHead(Head):
             (as in DLinear, Zeng et al. 2023, arXiv 2205.13504); it starts as the ridge regression on the training
             windows, so that the backbone's path learns what that leaves. None: from all that is read; 0: no such map.
         dropout: On the tokens.
-        season: Steps of a season; the trivial baseline then repeats the last one, not the last value.
+        season: Steps of a season; the trivial baseline then repeats the last one, not the last value, and Holt-Winters
+            is a classical one (some 5 ms a window and channel).
         stride: Rows from one window of a table to the next, in every split.
         per_sequence: Channels forecast from one sequence: 1 where the tokenizer separates them, C where it
             mixes them; set by ``fit`` for a table.
@@ -128,6 +130,8 @@ class ForecastingHead(Head):
         if target is not None:
             raise ValueError(f"The forecasting head forecasts every input; name {target} with --inputs, not as target.")
         rows, lookback = read_rows(table, inputs), _lookback(tokenizer)
+        if self.season is not None and self.season > lookback:
+            raise ValueError(f"A season of {self.season} steps does not fit a lookback of {lookback}.")
         count = (len(rows) - lookback - self.horizon) // self.stride + 1
         if count < 1:
             raise ValueError(
@@ -149,8 +153,8 @@ class ForecastingHead(Head):
 
     def split(
         self, table: "Dataset", target: str | None, tokenizer: "Tokenizer", fraction: float, seed: int
-    ) -> "tuple[Dataset, Dataset]":
-        """The last ``fraction`` of the rows held out, with the ``lookback`` rows before them to read.
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Row numbers, the last ``fraction`` of them held out, with the ``lookback`` rows before them to read.
 
         Raises:
             ValueError: If either part is too short for one window.
@@ -163,7 +167,7 @@ class ForecastingHead(Head):
                 f"{held} rows, where a lookback of {lookback} and a horizon of {self.horizon} need "
                 f"{lookback + self.horizon} and {self.horizon}."
             )
-        return table.select(range(total - held)), table.select(range(total - held - lookback, total))
+        return np.arange(total - held), np.arange(total - held - lookback, total)
 
     # The model
 
@@ -329,9 +333,12 @@ class ForecastingHead(Head):
         name = "last value" if self.season is None else f"last {self.season} steps"
         return name, Repeat(self.season or 1, self.horizon)
 
-    def classical(self, kind: str) -> tuple[str, Any]:
-        """Ridge regression of the horizon on the window, shared by the channels."""
-        return "ridge on the window", WindowRidge()
+    def classical(self, kind: str) -> dict[str, Any]:
+        """Ridge regression of the window, shared by the channels; with a season, and statsmodels, also Holt-Winters."""
+        found: dict[str, Any] = {"ridge on the window": WindowRidge()}
+        if self.season is not None and self.season > 1 and find_spec("statsmodels"):
+            found["Holt-Winters"] = HoltWinters(self.season, self.horizon)
+        return found
 
     def estimate(self, estimator: Any, features: Any) -> Tensor:
         """An estimator's forecasts as ``forward``'s; each of its quantiles is the forecast itself."""

@@ -125,14 +125,14 @@ class RegressionHead(Head):
 
         return "mean", DummyRegressor()
 
-    def classical(self, kind: str) -> tuple[str, Any]:
+    def classical(self, kind: str) -> dict[str, Any]:
         """Gradient boosting, or ridge regression on scaled features."""
         from sklearn.ensemble import HistGradientBoostingRegressor
         from sklearn.linear_model import RidgeCV
 
         if kind == "boosting":
-            return "gradient boosting", HistGradientBoostingRegressor(random_state=0)
-        return "ridge regression", scaled(RidgeCV(np.logspace(-3, 3, 13)))
+            return {"gradient boosting": HistGradientBoostingRegressor(random_state=0)}
+        return {"ridge regression": scaled(RidgeCV(np.logspace(-3, 3, 13)))}
 
     def estimate(self, estimator: Any, features: Any) -> Tensor:
         """An estimator's predictions, standardised as ``forward``'s."""

@@ -1,4 +1,4 @@
-"""The trivial and the classical baseline, on the same split and by the same metrics as the task."""
+"""The trivial and the classical baselines, on the same split and by the same metrics as the task."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,29 +17,35 @@ __all__ = ["baselines", "scaled"]
 def baselines(
     tokenizer: "Tokenizer", head: "Head", train: Examples, test: Examples
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """Fit both on ``train``, measure them on ``test``.
+    """Fit all on ``train``, measure them on ``test``.
 
     Returns:
-        ``{"trivial": {name: metrics}, "classical": {name: metrics}}``; without "classical" where the head has none.
+        ``{"trivial": {name: metrics}, "classical": {name: metrics, ...}}``, the best classical one first; without
+        "classical" where the head has none.
     """
     import torch
 
-    chosen = {"trivial": head.trivial(), "classical": head.classical(tokenizer.classical)}
+    chosen = {"trivial": dict([head.trivial()]), "classical": head.classical(tokenizer.classical)}
     features = _features([head.describe(tokenizer, sample) for sample in train.inputs])
     unseen = _features([head.describe(tokenizer, sample) for sample in test.inputs], like=features)
     answers = np.stack([head.encode(target).numpy() for target in train.targets or ()])
     truth = torch.stack([head.encode(target) for target in test.targets or ()])
-    results = {}
-    for role, entry in chosen.items():
-        if entry is None:
-            continue
-        name, estimator = entry
+
+    def measured(estimator: Any) -> dict[str, float]:
         estimator.fit(features, answers)
         scored = head.scored(head.estimate(estimator, unseen), truth)
         metrics = head.metrics()
         for metric in metrics.values():
             metric.update(*scored)
-        results[role] = {name: {key: metric.compute().item() for key, metric in metrics.items()}}
+        return {key: metric.compute().item() for key, metric in metrics.items()}
+
+    higher = bool(head.metrics()[head.primary].higher_is_better)
+    results = {}
+    for role, estimators in chosen.items():
+        found = {name: measured(estimator) for name, estimator in estimators.items()}
+        if found:
+            best_first = sorted(found.items(), key=lambda item: item[1][head.primary], reverse=higher)
+            results[role] = dict(best_first)
     return results
 
 
@@ -68,7 +74,10 @@ def _features(rows: Sequence[Any], like: Any = None) -> Any:
     frame.columns = [str(name) for name in frame.columns]
     for name in frame.columns:
         if like is not None:
-            frame[name] = frame[name].astype(like[name].dtype)
+            known = like[name].dtype
+            if isinstance(known, pd.CategoricalDtype):
+                frame[name] = frame[name].where(frame[name].isin(known.categories))
+            frame[name] = frame[name].astype(known)
         elif not pd.api.types.is_numeric_dtype(frame[name]):
             frame[name] = frame[name].astype("category")
     return frame

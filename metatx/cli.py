@@ -113,15 +113,16 @@ def predict(
     backbone: str | None = None,
     checkpoint: str | None = None,
 ) -> None:
-    """Answer with a saved task: one row a sample, as csv, or as json lines where --out ends in .jsonl.
+    """Answer with a saved task: one row a sample.
 
     Args:
         task: Folder of the task.
         inputs: Tables, files or folders of samples.
-        out: File to write; the terminal where there is none.
+        out: File to write, .csv or .jsonl; without it the terminal, as csv.
         backbone: The backbone, where the task's own cannot be loaded by name.
         checkpoint: File with the backbone's weights.
     """
+    _check_suffix(out, ".csv", ".jsonl")
     loaded = _load(task, backbone, checkpoint)
     _write_records([record for entry in inputs for record in loaded.records(entry)], out)
 
@@ -134,12 +135,12 @@ def embed(
     backbone: str | None = None,
     checkpoint: str | None = None,
 ) -> None:
-    """Embed samples with a saved task: vectors of the backbone's width, as csv, or as an array in --out X.npy.
+    """Embed samples with a saved task: vectors of the backbone's width.
 
     Args:
         task: Folder of the task.
         inputs: Tables, files or folders of samples.
-        out: File to write; the terminal where there is none.
+        out: File to write, .csv or .npy (an array, float32); without it the terminal, as csv.
         backbone: The backbone, where the task's own cannot be loaded by name.
         checkpoint: File with the backbone's weights.
     """
@@ -147,6 +148,7 @@ def embed(
 
     from metatx.files import written_whole
 
+    _check_suffix(out, ".csv", ".npy")
     loaded = _load(task, backbone, checkpoint)
     vectors = np.concatenate([loaded.embed(entry) for entry in inputs])
     if out and out.endswith(".npy"):
@@ -338,6 +340,11 @@ def _free_folder(data: str) -> str:
 
 def _summary(cls: type) -> str:
     return (cls.__doc__ or "").strip().partition("\n")[0]
+
+
+def _check_suffix(out: str | None, *known: str) -> None:
+    if out is not None and not out.endswith(known):
+        raise ValueError(f"--out is {out}; it ends in {' or '.join(known)}.")
 
 
 def _write_records(records: list[dict[Any, Any]], out: str | None) -> None:

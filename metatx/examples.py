@@ -17,11 +17,13 @@ class Examples:
         inputs: Raw samples, as ``Tokenizer.encode`` takes them.
         targets: As ``Head.encode`` takes them; None where only predictions are wanted.
         source: Where they came from, for messages.
+        rows: Which of the source's rows each is, counted from 0; None: they are all its rows, in order.
     """
 
     inputs: Sequence[Any]
     targets: Sequence[Any] | None = None
     source: str = "the data"
+    rows: Sequence[int] | np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if not len(self.inputs):
@@ -35,12 +37,14 @@ class Examples:
     def place(self, index: int) -> str:
         """Where sample ``index`` is, as a person looks for it: its file, or its row counted from 1."""
         sample = self.inputs[index]
-        return sample if isinstance(sample, str) else f"{self.source}, row {index + 1}"
+        row = index if self.rows is None else self.rows[index]
+        return sample if isinstance(sample, str) else f"{self.source}, row {row + 1}"
 
     def select(self, indices: Sequence[int] | np.ndarray) -> "Examples":
         """The examples at ``indices``, in that order."""
         targets = None if self.targets is None else Picked(self.targets, indices)
-        return Examples(Picked(self.inputs, indices), targets, self.source)
+        rows = np.arange(len(self)) if self.rows is None else np.asarray(self.rows)
+        return Examples(Picked(self.inputs, indices), targets, self.source, rows[np.asarray(indices, dtype=np.int64)])
 
 
 class Picked(Sequence[Any]):

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,8 +89,8 @@ def run(
         seed=settings.seed,
     )
     where = "test split" if "test" in splits else f"test: {HELD_FOR_TEST:.0%} held out"
-    splits = _complete(splits, task, validation_share, settings.seed)
-    examples = {split: task.examples(part, split) for split, part in splits.items()}
+    source = str(data) if isinstance(data, str | Path) else "the data"
+    examples = _examples(splits, task, validation_share, settings.seed, source)
     started = time.perf_counter()
     task.learn(examples["train"], settings.seed)
     encoded = {
@@ -136,28 +137,38 @@ def _splits(
     return splits
 
 
-def _complete(splits: dict[str, Any], task: Task, validation_share: float, seed: int) -> dict[str, Any]:
-    """All three splits: what is missing is held out of the training split."""
-    splits = dict(splits)
-    if ALL in splits:
-        splits["train"] = splits.pop(ALL)
+def _examples(
+    splits: dict[str, Any], task: Task, validation_share: float, seed: int, source: str
+) -> dict[str, Examples]:
+    """All three splits; what is missing is held out of the training split."""
+    whole = splits.get("train", splits.get(ALL))
+    if not isinstance(whole, Examples):
+        whole = Examples(*whole) if isinstance(whole, tuple) else as_dataset(whole)
+    rows = {"train": np.arange(len(whole))}
     for split, share in {"test": HELD_FOR_TEST, "validation": validation_share}.items():
-        if split in splits or not share:
-            continue
-        if isinstance(splits["train"], tuple):
-            splits["train"], splits[split] = _hold_out(Examples(*splits["train"]), share, seed)
-        elif isinstance(splits["train"], Examples):
-            splits["train"], splits[split] = _hold_out(splits["train"], share, seed)
+        if split not in splits and share:
+            kept, held = _hold_out(whole, rows["train"], task, share, seed)
+            rows["train"], rows[split] = rows["train"][kept], rows["train"][held]
+    examples = {split: task.examples(part, split) for split, part in splits.items() if split not in ("train", ALL)}
+    for split, picked in rows.items():
+        if len(rows) == 1:
+            examples[split] = task.examples(whole, split)
+        elif isinstance(whole, Examples):
+            examples[split] = whole.select(picked)
         else:
-            table = as_dataset(splits["train"])
-            splits["train"], splits[split] = task.head.split(table, task.target, task.tokenizer, share, seed)
-    return splits
+            found = task.examples(whole.select(picked), split)
+            # What a head makes of a table need not be its rows, as windows of a series are not.
+            examples[split] = replace(found, source=source, rows=picked) if len(found) == len(picked) else found
+    return examples
 
 
-def _hold_out(examples: Examples, share: float, seed: int) -> tuple[Examples, Examples]:
-    order = np.random.default_rng(seed).permutation(len(examples))
-    held = max(1, round(share * len(examples)))
-    return examples.select(order[held:]), examples.select(order[:held])
+def _hold_out(whole: Any, rows: np.ndarray, task: Task, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which of ``rows`` stay and which are held out, as positions in them."""
+    if not isinstance(whole, Examples):
+        return task.head.split(whole.select(rows), task.target, task.tokenizer, share, seed)
+    order = np.random.default_rng(seed).permutation(len(rows))
+    held = max(1, round(share * len(rows)))
+    return order[held:], order[:held]
 
 
 def _write_config(folder: Path, config: dict[str, Any] | None) -> None:

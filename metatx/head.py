@@ -97,10 +97,12 @@ class Head(nn.Module):
 
     def split(
         self, table: "Dataset", target: str | None, tokenizer: "Tokenizer", fraction: float, seed: int
-    ) -> "tuple[Dataset, Dataset]":
-        """A table in two, the second with ``fraction`` of the rows: by chance, with the seed."""
-        held = table.train_test_split(test_size=fraction, seed=seed)
-        return held["train"], held["test"]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Row numbers of a table in two parts, the second ``fraction`` of them: by chance, with the seed."""
+        from sklearn.model_selection import train_test_split
+
+        kept, held = train_test_split(np.arange(len(table)), test_size=fraction, random_state=seed)
+        return kept, held
 
     # The model
 
@@ -163,9 +165,9 @@ class Head(nn.Module):
         """Name and estimator (``fit(X, y)``, ``predict(X)``) of the trivial baseline."""
         raise NotImplementedError(f"{type(self).__name__} has no trivial().")
 
-    def classical(self, kind: str) -> tuple[str, Any] | None:
-        """Name and scikit-learn estimator of the classical baseline: ``kind`` is "linear" or "boosting"."""
-        return None
+    def classical(self, kind: str) -> dict[str, Any]:
+        """Classical baselines, name to estimator as scikit-learn's: ``kind`` is "linear" or "boosting"."""
+        return {}
 
     def estimate(self, estimator: Any, features: Any) -> Tensor:
         """A fitted estimator's answers, in the form of ``forward``'s output."""

@@ -1,5 +1,6 @@
-"""A table in time order as windows of past and future, and the two baselines that forecast from them."""
+"""A table in time order as windows of past and future, and the baselines that forecast from them."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
@@ -9,9 +10,11 @@ if TYPE_CHECKING:
     import pandas as pd
     from datasets import Dataset
 
-__all__ = ["Future", "Repeat", "WindowRidge", "Windows", "read_rows", "time_column"]
+__all__ = ["Future", "HoltWinters", "Repeat", "WindowRidge", "Windows", "read_rows", "time_column"]
 
 TIME_NAMES = ("date", "datetime", "day", "ds", "hour", "month", "time", "timestamp", "week", "year")
+FITTED = 16  # training series that Holt-Winters learns its smoothing from
+SMOOTHING = ("smoothing_level", "smoothing_trend", "smoothing_seasonal")
 ALPHAS = 10.0 ** np.arange(-2, 6)  # penalties to choose from, on sums over standardised values
 
 
@@ -38,6 +41,8 @@ def read_rows(table: "Dataset", inputs: list[str]) -> np.ndarray:
         _check_order(frame[time], time)
     columns = []
     for name in inputs:
+        if frame[name].isna().all():
+            raise ValueError(f"Column {name} has no value in {len(frame)} rows; leave it out, with --inputs.")
         numbers = pd.to_numeric(frame[name], errors="coerce").to_numpy(np.float64, na_value=np.nan)
         bad = (np.isnan(numbers) & frame[name].notna().to_numpy()) | np.isinf(numbers)
         if bad.any():
@@ -137,6 +142,43 @@ class WindowRidge:
         filled = _filled(windows)
         forecast: np.ndarray = _design(filled) @ self.weights + filled[..., -1:]
         return forecast
+
+
+class HoltWinters:
+    """Level, trend and season of each window, smoothed exponentially (Holt 1957, Winters 1960), by statsmodels.
+
+    The rates of smoothing are medians over some training windows, the same for all. Windows that do not hold two
+    seasons get level and trend alone.
+    """
+
+    def __init__(self, season: int, horizon: int) -> None:
+        self.season, self.horizon = season, horizon
+
+    def fit(self, windows: np.ndarray, futures: np.ndarray) -> Self:
+        """Windows (B, C, L)."""
+        series = _filled(windows).reshape(-1, windows.shape[-1])
+        found = [self._fitted(series[i]).params for i in np.linspace(0, len(series) - 1, FITTED).astype(int)]
+        smoothing = SMOOTHING if self._seasonal(series[0]) else SMOOTHING[:2]
+        self.rates = {name: float(np.nanmedian([params[name] for params in found])) for name in smoothing}
+        return self
+
+    def predict(self, windows: np.ndarray) -> np.ndarray:
+        """Windows (B, C, L) to forecasts (B, C, H)."""
+        series = _filled(windows).reshape(-1, windows.shape[-1])
+        forecasts = [self._fitted(one, optimized=False, **self.rates).forecast(self.horizon) for one in series]
+        return np.stack(forecasts).reshape(*windows.shape[:-1], self.horizon)
+
+    def _seasonal(self, series: np.ndarray) -> bool:
+        return len(series) >= 2 * self.season
+
+    def _fitted(self, series: np.ndarray, **rates: Any) -> Any:
+        from statsmodels.tsa.holtwinters import ExponentialSmoothing
+
+        season = {"seasonal": "add", "seasonal_periods": self.season} if self._seasonal(series) else {}
+        model = ExponentialSmoothing(series, trend="add", initialization_method="heuristic", **season)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of fits that did not converge: the median takes no harm
+            return model.fit(**rates)
 
 
 def _design(filled: np.ndarray) -> np.ndarray:

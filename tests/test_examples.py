@@ -29,6 +29,12 @@ def test_selection_keeps_order_pairs_and_source(indices):
     assert Examples(["a", "b", "c"]).select(indices).targets is None
 
 
+def test_places_of_picked_rows_are_those_of_the_source():
+    examples = Examples([10, 11, 12, 13], source="train.csv")
+    assert examples.select([3, 1]).select([1]).place(0) == "train.csv, row 2"
+    assert Examples([10, 11], source="train.csv", rows=[7, 5]).select([1]).place(0) == "train.csv, row 6"
+
+
 def test_picked_items_are_read_when_asked_for():
     read = []
 

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from datasets import Dataset
 
-from metatx.windows import ALPHAS, Repeat, WindowRidge, Windows, read_rows, time_column
+from metatx.windows import ALPHAS, HoltWinters, Repeat, WindowRidge, Windows, read_rows, time_column
 
 
 def frame(rows: int = 9) -> pd.DataFrame:
@@ -116,3 +116,26 @@ def test_window_ridge_bears_missing_values():
     holed = WindowRidge().fit(windows, futures)
     assert np.isfinite(holed.predict(windows)).all()
     assert 0 < np.abs(whole - holed.predict(windows[-1:])).max() < 0.5
+
+
+@pytest.mark.parametrize("length", [48, 20])
+def test_holt_winters_is_statsmodels_own(length):
+    """With the rates that it learned; windows without two seasons have level and trend alone."""
+    from statsmodels.tsa.holtwinters import ExponentialSmoothing
+
+    rng = np.random.default_rng(0)
+    waves = 5 + np.sin(np.arange(200) * np.pi / 6) + 0.1 * rng.normal(size=(2, 200))
+    past = np.stack([waves[:, i : i + length] for i in range(0, 100, 9)])
+    model = HoltWinters(12, 6).fit(past, past)
+    season = {"seasonal": "add", "seasonal_periods": 12} if length == 48 else {}
+    own = ExponentialSmoothing(past[3, 1], trend="add", initialization_method="heuristic", **season)
+    expected = own.fit(optimized=False, **model.rates).forecast(6)
+    np.testing.assert_allclose(model.predict(past)[3, 1], expected)
+    if season:
+        future = np.stack([waves[:, i + length : i + length + 6] for i in range(0, 100, 9)])
+        assert ((model.predict(past) - future) ** 2).mean() < 0.05
+
+
+def test_holt_winters_of_a_constant_goes_on():
+    past = np.full((3, 1, 24), 7.0)
+    np.testing.assert_allclose(HoltWinters(6, 4).fit(past, past).predict(past), np.full((3, 1, 4), 7.0), atol=1e-6)

@@ -317,11 +317,10 @@ def check_baselines(case: HeadCase) -> None:
     features = case.features
     if features is None:
         features = pd.DataFrame(np.random.default_rng(0).normal(size=(len(case.targets), 3)), columns=[*"abc"])
-    entries = [case.fresh.trivial(), *(case.fresh.classical(kind) for kind in ("linear", "boosting"))]
-    for entry in entries:
-        if entry is None:
-            continue
-        name, estimator = entry
+    entries = dict([case.fresh.trivial()])
+    for kind in ("linear", "boosting"):
+        entries |= case.fresh.classical(kind)
+    for name, estimator in entries.items():
         estimator.fit(features, case.encoded.numpy())
         answers = case.fresh.estimate(estimator, features)
         expected = case.output(next(iter(case.sequences.values()))).shape

@@ -144,8 +144,7 @@ class AudioTokenizer(Tokenizer):
 
     def forward(self, batch: Batch) -> TokenSequence:
         """Waveforms (B, L), or B of them (L,), to a sequence for each, or several where one is longer than a window."""
-        span = self.hop * round(self.window * self.sample_rate / self.hop)
-        cut = [waveform.split(span) for waveform in batch["waveform"]]
+        cut = [waveform.split(self._span(len(waveform))) for waveform in batch["waveform"]]
         pieces = [piece for clip in cut for piece in clip]
         frames = torch.tensor([-(-len(piece) // self.hop) for piece in pieces], device=self.centre.device)
         spectrogram = (self._log_power(pad_sequence(pieces, batch_first=True)) - self.centre) / self.spread
@@ -155,6 +154,11 @@ class AudioTokenizer(Tokenizer):
         tokens, masks = zip(*(view(spectrogram, frames) for view in self.views), strict=True)
         parts = tuple(map(len, cut)) if len(pieces) > len(cut) else None
         return TokenSequence.pack(torch.cat(tokens, dim=1), torch.cat(masks, dim=1), parts=parts)
+
+    def _span(self, length: int) -> int:
+        """How long the sequences are that a clip is cut into: alike, and whole frames."""
+        pieces = -(-length // round(self.window * self.sample_rate))
+        return self.hop * -(-length // (pieces * self.hop))
 
     def _log_power(self, waveforms: Tensor) -> Tensor:
         """Waveforms (S, L) to the log power of bands (S, M, L / hop), frames centred on their hop."""

@@ -101,9 +101,10 @@ class IMUTokenizer(Tokenizer):
     @classmethod
     def accepts(cls, value: Any) -> bool:
         """A list of numbers, or of such lists."""
-        if not isinstance(value, list | np.ndarray) or not len(value):
-            return False
-        return not isinstance(value[0], str | bytes) and np.issubdtype(np.asarray(value).dtype, np.number)
+        first = value
+        while isinstance(first, list | np.ndarray) and len(first):
+            first = first[0]
+        return first is not value and isinstance(first, float | int | np.number)
 
     def fit(self, samples: Sequence[Any]) -> Self:
         """Learn columns and channels, and mean and deviation of every feature over the training split.
@@ -151,7 +152,7 @@ class IMUTokenizer(Tokenizer):
             values = np.concatenate(sample)
         else:
             values = _channels("signal", sample)
-        if not isinstance(rate, float | int) or not 0 < rate < np.inf:
+        if not isinstance(rate, float | int | np.number) or not 0 < rate < np.inf:
             raise SampleError(f"{RATE} is {rate!r}; expected a positive number of Hz")
         if values.shape[1] > LONGEST:
             raise SampleError(f"signal has {values.shape[1]} steps; expected at most {LONGEST}: cut it into windows")

@@ -75,6 +75,7 @@ def test_a_window_of_another_rate_gives_nearly_the_same_tokens(rate):
 def test_columns_of_lists_are_inputs_and_numbers_are_not():
     accepts = type(fitted()).accepts
     assert accepts([0.5, 1.0]) and accepts([[1, 2], [3, 4]]) and accepts(np.zeros((2, 9)))
+    assert accepts([[1.0, 2.0], [3.0]])  # bad, but named as such when it is encoded
     assert not any(accepts(value) for value in (3, 0.5, "walking", ["a"], [], None, {"a": [1]}))
 
 

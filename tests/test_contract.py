@@ -79,7 +79,39 @@ BAD_PICTURES = [
     None,
 ]
 
+
+def clips() -> list[Any]:
+    """Tones of 0.05 to 1.3 s in noise, in the forms that users have them."""
+    lengths = (8000, 8000, 800, 20_800, 9_999)
+    waves = [0.1 * RNG.normal(size=n) + np.sin(np.arange(n) / RNG.uniform(2, 20)) / 2 for n in lengths]
+    return [*waves[:3], {"array": waves[3], "sampling_rate": 44_100}, np.int16(20_000 * np.stack([waves[4]] * 2) / 2)]
+
+
+def windows() -> list[Any]:
+    """Six channels of 40 to 130 steps, some with a sampling rate of their own."""
+    arrays = [RNG.normal(size=(6, length)) + 9 * (RNG.random((6, 1)) > 0.5) for length in (100, 100, 40, 130, 90)]
+    return [*arrays[:4], {"signal": arrays[4], "sampling_rate": 80.0}]
+
+
 TOKENIZERS = {
+    "audio": TokenizerRow(
+        clips(),
+        [
+            "nowhere.wav",
+            b"",
+            b"no sound",
+            {"bytes": b"no sound", "path": "a.mp3"},
+            {"array": np.zeros(9), "sampling_rate": 1},
+            np.zeros((2, 0)),
+            np.zeros((2, 3, 4)),
+            np.full(900, np.nan),
+            np.full(900, 1e5),
+            np.zeros(601 * 16_000),
+            ["a", "b"],
+            3,
+        ],
+        [{}, {"tokens": "patches", "window": 1.0}, {"tokens": "both", "augment": "none"}, {"augment": "light"}],
+    ),
     "image": TokenizerRow(
         pictures(),
         [
@@ -101,6 +133,24 @@ TOKENIZERS = {
         grey_pictures(),
         BAD_PICTURES,
         [{}, {"image_size": [48, 16], "flips": "both", "normalize": "instance"}, {"freeze_stem": True}],
+    ),
+    "imu": TokenizerRow(
+        windows(),
+        [
+            np.zeros((5, 90)),
+            np.zeros((6, 9)),
+            np.zeros((6, 0)),
+            np.zeros((6, 20_001)),
+            np.full((6, 90), np.nan),
+            np.full((6, 90), np.inf),
+            np.full((6, 90), 1e9),
+            np.zeros((2, 3, 4)),
+            {"signal": np.zeros((6, 90)), "sampling_rate": 0},
+            {"acc": np.zeros((3, 90)), "gyro": np.zeros((3, 80))},
+            "text",
+            None,
+        ],
+        [{}, {"rotation": 30.0, "frame": 20}, {"sampling_rate": 50.0, "patch_size": 7, "width": 8}],
     ),
     "tabular": TokenizerRow(
         rows(),

@@ -1,0 +1,45 @@
+"""Phone and watch, end to end, on a few windows for a few epochs."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from recipes import imu_spsw_har
+from tests.recipes.common import check_run, real
+
+
+@pytest.fixture
+def folder(tmp_path):
+    there = real("imu/spsw_har")
+    for split, count in (("train", 50), ("test", 20)):
+        table = made(split) if there is None else pd.read_parquet(there / f"{split}.parquet")
+        part = table.sample(frac=1, random_state=0).groupby("label_name").head(count)
+        part.reset_index(drop=True).to_parquet(tmp_path / f"{split}.parquet")
+    return tmp_path
+
+
+def made(split):
+    """Activities of their own loudness, by people who do not overlap."""
+    rng = np.random.default_rng(len(split))
+    rows = []
+    for i in range(120):
+        label = ["SEATED", "TURNING", "WALKING"][i % 3]
+        channels = {name: rng.normal(size=100) * (1 + 2 * (i % 3)) for name in imu_spsw_har.CHANNELS}
+        rows.append({**channels, "subject": f"{split}{i // 12}", "label_name": label})
+    return pd.DataFrame(rows)
+
+
+def test_phone_and_watch(folder, tmp_path):
+    out = tmp_path / "out"
+    (report,) = imu_spsw_har.main(data=str(folder), seeds=(0,), epochs=3, batch_size=16, out=str(out))
+    rows = pd.read_parquet(folder / "test.parquet")[imu_spsw_har.CHANNELS][:12].to_dict("records")
+    check_run(report, out / "seed0", rows)
+    assert report.test["f1"] > 0.5
+
+
+def test_people_are_held_out(folder):
+    table = pd.read_parquet(folder / "train.parquet")
+    splits = imu_spsw_har.windows(folder, 0.25)
+    train, held = (set(table.subject[splits[split].index]) for split in ("train", "validation"))
+    assert train and held and not train & held
+    assert set(imu_spsw_har.windows(folder, 0.0)) == {"train", "test"}

@@ -1,0 +1,272 @@
+"""Audio: log-mel spectrograms, read by convolutions over time and frequency or by the backbone's stem."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+
+from metatx.errors import SampleError
+from metatx.folding import folded_stem
+from metatx.resampling import resample
+from metatx.sequence import TokenSequence
+from metatx.sound import RATES, SUFFIXES, read_sound
+from metatx.stem import Stem
+from metatx.tokenizer import Batch, Tokenizer, orthogonal_linear, sinusoidal_positions
+
+__all__ = ["AudioTokenizer"]
+
+MISSING = "The audio tokenizer needs torchaudio and soundfile: pip install 'metatx[audio]'"
+FITTED = 2_000  # clips, spread over the training split, that the statistics are learned from
+FRAME, HOP = 0.025, 0.010  # seconds of a frame, and from one to the next
+FLOOR = 1e-6  # added to the power of a band before the logarithm
+PHOTO = 0.25  # deviation of a photograph's values in 0..1, which the stem was trained on
+SHIFT, GAIN = 0.1, 6.0  # random variations in training: seconds and decibels, to either side
+MASKS, WIDEST = 2, 0.08  # stretches of bands that are masked, as many of frames; largest share of one
+COEFFICIENTS, SEGMENTS = 20, 16  # cepstral, and in time, of the description
+
+
+class AudioTokenizer(Tokenizer):
+    """Tokens of a log-mel spectrogram, each band standardised by the training split.
+
+    ``"frames"``: one token for 40 ms of all bands, behind three convolutions over time and frequency (Xiao et al.
+    2021, arXiv 2106.14881), with sinusoidal positions. ``"patches"``: squares of the spectrogram, by a copy of the
+    backbone's stem folded to one channel, whose positions are resampled to the spectrogram's grid (AST, Gong et al.
+    2021, arXiv 2104.01778). Both are trained.
+
+    Clips of any rate are resampled, and mixed to one channel. What is longer than ``window`` becomes several sequences.
+
+    Args:
+        dim: Width of the backbone.
+        stem: ``backbone.stem``; without one, patches start from filters of their own.
+        tokens: ``"frames"``, ``"patches"`` or ``"both"``.
+        sample_rate: Of the spectrogram, in Hz; also that of clips given as bare arrays.
+        num_mels: Bands; for patches a multiple of their side.
+        width: Channels of the first convolution of the frames.
+        window: Seconds that one sequence spans at most.
+        augment: In training: ``"none"``; ``"light"``: shift in time and change in loudness; ``"strong"``: also mask
+            bands and frames (SpecAugment, Park et al. 2019, arXiv 1904.08779).
+    """
+
+    suffixes = SUFFIXES
+    default_head = "classification"
+    CHOICES: ClassVar[dict[str, tuple[str, ...]]] = {
+        "tokens": ("frames", "patches", "both"),
+        "augment": ("none", "light", "strong"),
+    }
+    centre: Tensor
+    spread: Tensor
+
+    def __init__(
+        self,
+        dim: int,
+        stem: Stem | None,
+        tokens: Literal["frames", "patches", "both"] = "frames",
+        sample_rate: int = 16_000,
+        num_mels: int = 64,
+        width: int = 32,
+        window: float = 10.0,
+        augment: Literal["none", "light", "strong"] = "strong",
+    ) -> None:
+        super().__init__(dim)
+        for name, value in (("tokens", tokens), ("augment", augment)):
+            if value not in self.CHOICES[name]:
+                raise ValueError(f"{name} is {value!r}; choose one of {', '.join(self.CHOICES[name])}.")
+        if not RATES[0] <= sample_rate <= RATES[1]:
+            raise ValueError(f"sample_rate is {sample_rate}; it must be {RATES[0]} to {RATES[1]} Hz.")
+        if window < 1:
+            raise ValueError(f"window is {window:g} s; it must be at least 1.")
+        self.sample_rate, self.window, self.masked = sample_rate, window, augment == "strong"
+        self.augments = augment != "none"
+        self.hop = round(HOP * sample_rate)
+        self.mel = _mel_spectrogram(sample_rate, num_mels, self.hop)
+        self.register_buffer("centre", torch.zeros(num_mels, 1))  # of the log power of each band
+        self.register_buffer("spread", torch.ones(num_mels, 1))
+        self.views = nn.ModuleList()
+        if tokens != "patches":
+            self.views.append(_Frames(dim, num_mels, width))
+        if tokens != "frames":
+            self.views.append(_Patches(dim, stem, num_mels))
+        self.native = tokens == "patches" and stem is not None
+
+    @classmethod
+    def accepts(cls, value: Any) -> bool:
+        """Names of audio files, and the dicts of Hugging Face's audio columns."""
+        if isinstance(value, dict):
+            file = set(value) == {"bytes", "path"} and (value["path"] is None or cls.accepts(value["path"]))
+            return file or {"array", "sampling_rate"} <= set(value)
+        return super().accepts(value)
+
+    def fit(self, samples: Sequence[Any]) -> Self:
+        """Learn each band's mean and deviation over the frames of the training split.
+
+        Raises:
+            ValueError: If no clip can be used.
+        """
+        count, total, squares, bad = 0, torch.zeros(1).double(), torch.zeros(1).double(), None
+        for i in range(0, len(samples), -(-len(samples) // FITTED)):
+            try:
+                waveform = self.encode(samples[i])["waveform"]
+            except SampleError as error:  # the core names it, with its place, when it encodes
+                bad = bad or error
+                continue
+            power = self._log_power(waveform[None])[0].double()
+            count += power.shape[1]
+            total, squares = total + power.sum(1), squares + power.square().sum(1)
+        if not count:
+            raise ValueError(f"None of {len(samples)} clips can be used: {bad}.")
+        mean = total / count
+        self.centre.copy_(mean[:, None])
+        # Bands that never change (silence, or above what the files hold) are left as they are.
+        deviation = (squares / count - mean.square()).clamp(min=0).sqrt()
+        self.spread.copy_(torch.where(deviation > 1e-3, deviation, 1.0)[:, None])
+        return self
+
+    def encode(self, sample: Any) -> dict[str, Tensor]:
+        """A clip, in any form ``read_sound`` knows, to ``waveform`` (L,) at ``sample_rate``."""
+        values, rate = read_sound(sample, self.sample_rate)
+        return {"waveform": torch.from_numpy(resample(values, rate, self.sample_rate))}
+
+    def augment(self, encoded: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The waveform a little earlier or later, and louder or quieter."""
+        if not self.augments:
+            return encoded
+        waveform = encoded["waveform"]
+        most = min(round(SHIFT * self.sample_rate), len(waveform) - 1)
+        shift = int(torch.randint(-most, most + 1, ()))
+        loudness = 10 ** (GAIN / 20 * (2 * torch.rand(()) - 1))
+        padded = F.pad(waveform, (max(shift, 0), max(-shift, 0)))
+        start = max(-shift, 0)
+        return {"waveform": padded[start : start + len(waveform)] * loudness}
+
+    def forward(self, batch: Batch) -> TokenSequence:
+        """Waveforms (B, L), or B of them (L,), to a sequence for each, or several where one is longer than a window."""
+        cut = [waveform.split(self._span(len(waveform))) for waveform in batch["waveform"]]
+        pieces = [piece for clip in cut for piece in clip]
+        frames = torch.tensor([-(-len(piece) // self.hop) for piece in pieces], device=self.centre.device)
+        spectrogram = (self._log_power(pad_sequence(pieces, batch_first=True)) - self.centre) / self.spread
+        spectrogram = spectrogram * _up_to(frames, spectrogram.shape[2])[:, None]
+        if self.training and self.masked:
+            spectrogram = _masked(spectrogram, frames)
+        tokens, masks = zip(*(view(spectrogram, frames) for view in self.views), strict=True)
+        parts = tuple(map(len, cut)) if len(pieces) > len(cut) else None
+        return TokenSequence.pack(torch.cat(tokens, dim=1), torch.cat(masks, dim=1), parts=parts)
+
+    def _span(self, length: int) -> int:
+        """How long the sequences are that a clip is cut into: alike, and whole frames."""
+        pieces = -(-length // round(self.window * self.sample_rate))
+        return self.hop * -(-length // (pieces * self.hop))
+
+    def _log_power(self, waveforms: Tensor) -> Tensor:
+        """Waveforms (S, L) to the log power of bands (S, M, L / hop), frames centred on their hop."""
+        beyond = self.mel.n_fft - self.hop
+        missing = -waveforms.shape[1] % self.hop
+        with torch.autocast(waveforms.device.type, enabled=False):  # sums of powers need their digits
+            power = self.mel(F.pad(waveforms.float(), (beyond // 2, beyond - beyond // 2 + missing)))
+        logarithm: Tensor = (power + FLOOR).log()
+        return logarithm
+
+    def describe(self, sample: Any) -> np.ndarray:
+        """Cepstral coefficients: moments over time, and their course around the clip's centre of loudness."""
+        from scipy.fft import dct
+
+        power = self._log_power(self.encode(sample)["waveform"][None])[0]
+        cepstrum = torch.from_numpy(dct(power.numpy(), axis=0, norm="ortho")[:COEFFICIENTS])
+        loudness = power.exp().sum(0)
+        centre = int((loudness * torch.arange(len(loudness))).sum() / loudness.sum())
+        course = (cepstrum - cepstrum.mean(1, keepdim=True)).roll(len(loudness) // 2 - centre, dims=1)
+        moments = cepstrum.mean(1), cepstrum.std(1, correction=0), cepstrum.amin(1), cepstrum.amax(1)
+        return torch.cat([*moments, F.adaptive_avg_pool1d(course[None], SEGMENTS).flatten()]).numpy()
+
+
+class _Frames(nn.Module):
+    """Three convolutions that halve frequency, then one token a step.
+
+    No norm between them: one over the channels of each place would take away how loud it is there (without it, ten
+    epochs on Speech Commands gave .68 validation accuracy in place of .46, both without a backbone).
+    """
+
+    def __init__(self, dim: int, num_mels: int, width: int) -> None:
+        super().__init__()
+        channels = (1, width, 2 * width, 2 * width)
+        self.strides = (2, 2, 1)  # in time
+        self.convolutions = nn.ModuleList(
+            _convolution(channels[i], channels[i + 1], stride) for i, stride in enumerate(self.strides)
+        )
+        self.proj = orthogonal_linear(channels[-1] * -(-num_mels // 8), dim)
+        self.gain = nn.Parameter(torch.tensor(0.5))  # of the positions
+
+    def forward(self, spectrogram: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """(S, M, F) with so many frames each (S,) to (S, N, D) and a mask (S, N)."""
+        x = spectrogram[:, None]  # (S, 1, M, F)
+        for convolution, stride in zip(self.convolutions, self.strides, strict=True):
+            frames = (frames + stride - 1) // stride
+            x = F.gelu(convolution(x))
+            x = x * _up_to(frames, x.shape[3])[:, None, None]  # beyond its end a clip is zero, whatever the padding
+        tokens = self.proj(x.permute(0, 3, 1, 2).flatten(2))
+        positions = sinusoidal_positions(torch.arange(x.shape[3], device=x.device), tokens.shape[2])
+        return tokens + self.gain * positions, _up_to(frames, x.shape[3])
+
+
+def _convolution(inputs: int, outputs: int, stride: int) -> nn.Conv2d:
+    convolution = nn.Conv2d(inputs, outputs, 3, (2, stride), 1)
+    nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+    nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]
+    return convolution
+
+
+class _Patches(nn.Module):
+    """The stem, folded to one channel, on the spectrogram as a grey picture of a photograph's contrast."""
+
+    def __init__(self, dim: int, stem: Stem | None, num_mels: int) -> None:
+        super().__init__()
+        self.stem = folded_stem(stem, dim).requires_grad_(True)
+        self.side = self.stem.config.patch_size
+        if num_mels % self.side:
+            raise ValueError(f"num_mels is {num_mels}; patches of {self.side} need a multiple of that.")
+
+    def forward(self, spectrogram: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """(S, M, F) with so many frames each (S,) to (S, N, D) and a mask (S, N)."""
+        # To the nearest whole number of patches: a last one that is nearly empty says little.
+        columns = ((frames + self.side // 2) // self.side).clamp(min=1)
+        most, rows = int(columns.max()), spectrogram.shape[1] // self.side
+        picture = 0.5 + PHOTO * F.pad(spectrogram, (0, max(0, most * self.side - spectrogram.shape[2])))[:, None]
+        tokens = spectrogram.new_zeros(len(frames), rows * most, self.stem.proj.out_channels)
+        for count in sorted(set(columns.tolist())):
+            same = columns == count
+            # Of one length at a time, for positions are resampled to the grid of the clip, not of the batch.
+            found = self.stem(picture[same, :, :, : count * self.side])
+            tokens[same, : rows * count] = found.to(tokens.dtype)
+        return tokens, _up_to(rows * columns, rows * most)
+
+
+def _up_to(counts: Tensor, size: int) -> Tensor:
+    """The first so many of ``size`` (S, size), True."""
+    return torch.arange(size, device=counts.device) < counts[:, None]
+
+
+def _masked(spectrogram: Tensor, frames: Tensor) -> Tensor:
+    """The spectrogram (S, M, F) with random stretches of bands and frames at their mean, of each sample its own."""
+    bands = torch.full_like(frames, spectrogram.shape[1])
+    for _ in range(MASKS):
+        for axis, count in ((1, bands), (2, frames)):
+            width, start = torch.rand(2, len(frames)).to(frames.device)
+            width = width * WIDEST * count
+            start = start * (count - width)
+            at = torch.arange(spectrogram.shape[axis], device=frames.device)
+            hidden = (at >= start[:, None]) & (at < (start + width)[:, None])
+            spectrogram = spectrogram.masked_fill(hidden.unsqueeze(3 - axis), 0.0)
+    return spectrogram
+
+
+def _mel_spectrogram(sample_rate: int, num_mels: int, hop: int) -> Any:
+    try:
+        from torchaudio.transforms import MelSpectrogram
+    except ImportError as error:
+        raise ImportError(MISSING) from error
+    length = round(FRAME * sample_rate)
+    n_fft = 1 << (max(length, 8 * num_mels) - 1).bit_length()  # fine enough that no band is empty
+    return MelSpectrogram(sample_rate, n_fft, length, hop, n_mels=num_mels, center=False)

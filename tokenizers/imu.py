@@ -1,0 +1,268 @@
+"""Inertial signals: what each channel's values are, how they vary, and how they go in time."""
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from metatx.errors import SampleError
+from metatx.resampling import resample
+from metatx.sequence import TokenSequence
+from metatx.tokenizer import Batch, Tokenizer, orthogonal_linear, sinusoidal_positions
+
+__all__ = ["IMUTokenizer"]
+
+ACCEPTED = "expected numbers (channels x time)"
+RATE = "sampling_rate"  # the key by which a sample says its own
+LONGEST = 20_000  # steps of a window
+FITTED = 10_000  # windows, spread over the training split, that the statistics are learned from
+QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
+SMALL = 1e-3  # below it, in the channel's unit, spreads are told apart no more
+LARGEST = 1e6  # beyond it, squares lose their digits
+FLOOR = 1e-4  # added to a spectrum's power before the logarithm
+
+
+class IMUTokenizer(Tokenizer):
+    """Statistics, short-time spectra and convolved patches of a window, each standardised by the training split.
+
+    Where channels come in threes (x, y and z of a sensor), each sensor's magnitude is a further channel. Then there
+    are, in this order: a token for the statistics of each channel (level, spread, quantiles, movement), which survive
+    so, while patches that are normalised window by window lose them; a token for the log spectrum of all channels in
+    each frame (in the spirit of SlotFM, arXiv 2509.21673); and a token for each patch of two convolutions over time
+    (ImageBind, arXiv 2305.05665, has one).
+
+    A sample is an array (channels, time), or a row whose columns are channels, or hold several of them; it may say its
+    own ``sampling_rate``.
+
+    Args:
+        dim: Width of the backbone.
+        sampling_rate: In Hz, of samples that do not say theirs; the others are resampled to it.
+        patch_size: Steps of a patch.
+        frame: Steps of a spectrum; frames overlap by half.
+        width: Channels of the first convolution.
+        rotation: In training, turn each window about a random axis by an angle of this standard deviation, in degrees,
+            as if the device were worn so.
+        columns: Of a row, in order; learned by ``fit``.
+        num_channels: Learned by ``fit``.
+    """
+
+    row = True
+    default_head = "classification"
+
+    def __init__(
+        self,
+        dim: int,
+        sampling_rate: float = 100.0,
+        patch_size: int = 10,
+        frame: int = 32,
+        width: int = 64,
+        rotation: float = 0.0,
+        columns: list[str] | None = None,
+        num_channels: int | None = None,
+    ) -> None:
+        super().__init__(dim)
+        for name, value in (("sampling_rate", sampling_rate), ("patch_size", patch_size), ("width", width)):
+            if value <= 0:
+                raise ValueError(f"{name} is {value}; it must be positive.")
+        if frame < 4 or rotation < 0:
+            name, value, least = ("frame", frame, 4) if frame < 4 else ("rotation", rotation, 0)
+            raise ValueError(f"{name} is {value}; it must be at least {least}.")
+        self.sampling_rate, self.patch_size, self.frame, self.width = sampling_rate, patch_size, frame, width
+        self.rotation, self.columns = rotation, columns
+        self.augments = rotation > 0
+        self.num_channels = 0
+        if num_channels is not None:
+            self._build(num_channels)
+
+    def _build(self, num_channels: int) -> None:
+        self.num_channels = self.options["num_channels"] = num_channels
+        if self.augments and num_channels % 3:
+            raise ValueError(f"rotation needs x, y and z of each sensor; there are {num_channels} channels.")
+        channels, dim = num_channels + self.sensors, self.dim
+        features = {"signal": 1, "statistics": len(QUANTILES) + 8, "spectrum": self.frame // 2}
+        for name, size in features.items():
+            self.register_buffer(f"{name}_centre", torch.zeros(channels, size))
+            self.register_buffer(f"{name}_spread", torch.ones(channels, size))
+        # A linear map for each channel: their statistics mean different things.
+        self.statistics = nn.ModuleList(orthogonal_linear(features["statistics"], dim) for _ in range(channels))
+        self.spectrum = orthogonal_linear(channels * features["spectrum"], dim)
+        self.convolution = nn.Conv1d(channels, self.width, 5, padding=2)
+        self.patches = orthogonal_linear(self.width * self.patch_size, dim)
+        self.gain = nn.Parameter(torch.tensor(0.5))  # of the positions
+
+    @property
+    def sensors(self) -> int:
+        """How many of x, y and z there are."""
+        return self.num_channels // 3 if self.num_channels % 3 == 0 else 0
+
+    @classmethod
+    def accepts(cls, value: Any) -> bool:
+        """A list of numbers, or of such lists."""
+        first = value
+        while isinstance(first, list | np.ndarray) and len(first):
+            first = first[0]
+        return first is not value and isinstance(first, float | int | np.number)
+
+    def fit(self, samples: Sequence[Any]) -> Self:
+        """Learn columns and channels, and mean and deviation of every feature over the training split.
+
+        Raises:
+            ValueError: If no window can be used.
+        """
+        if self.columns is None and isinstance(samples[0], dict):
+            self.columns = self.options["columns"] = [name for name in samples[0] if name != RATE]
+        signals, bad = [], None
+        for i in range(0, len(samples), -(-len(samples) // FITTED)):
+            try:
+                signals.append(self._read(samples[i]))
+            except SampleError as error:  # the core names it, with its place, when it encodes
+                bad = bad or error
+        if not signals:
+            raise ValueError(f"None of {len(samples)} windows can be used: {bad}.")
+        counts = [len(signal) for signal in signals]
+        self._build(max(set(counts), key=lambda count: (counts.count(count), -count)))
+        found: dict[str, list[Tensor]] = {}
+        for signal in signals:
+            if len(signal) == self.num_channels:  # the others are bad, and named when they are encoded
+                for name, values in self._features(torch.from_numpy(signal)[None]).items():
+                    found.setdefault(name, []).append(values[0])
+        for name, rows in found.items():
+            values = torch.cat(rows, dim=1)  # (C, times of all windows, features)
+            self.get_buffer(f"{name}_centre").copy_(values.mean(1))
+            deviation = values.double().std(1, correction=0)
+            self.get_buffer(f"{name}_spread").copy_(torch.where(deviation > SMALL, deviation, 1.0))
+        return self
+
+    def _read(self, sample: Any) -> np.ndarray:
+        """A sample as float32 (C, L) at ``sampling_rate``."""
+        rate = self.sampling_rate
+        if isinstance(sample, dict):
+            rate = sample.get(RATE, rate)
+            columns = self.columns or [name for name in sample if name != RATE]
+            missing = [name for name in columns if name not in sample]
+            if missing:
+                raise SampleError(f"column {missing[0]} is missing; found {', '.join(map(str, sample))}")
+            sample = [_channels(name, sample[name]) for name in columns]
+            lengths = {part.shape[1] for part in sample}
+            if len(lengths) > 1:
+                raise SampleError(f"columns have {min(lengths)} to {max(lengths)} steps; expected as many in each")
+            values = np.concatenate(sample)
+        else:
+            values = _channels("signal", sample)
+        if not isinstance(rate, float | int | np.number) or not 0 < rate < np.inf:
+            raise SampleError(f"{RATE} is {rate!r}; expected a positive number of Hz")
+        if values.shape[1] > LONGEST:
+            raise SampleError(f"signal has {values.shape[1]} steps; expected at most {LONGEST}: cut it into windows")
+        if not np.isfinite(values).all():
+            channel, step = np.argwhere(~np.isfinite(values))[0]
+            raise SampleError(f"signal is NaN or infinite in channel {channel + 1}, step {step + 1}; fill the gap")
+        if np.abs(values).max(initial=0) > LARGEST:
+            raise SampleError(f"signal reaches {np.abs(values).max():g}; expected at most {LARGEST:g}: check its unit")
+        values = resample(values, rate, self.sampling_rate) if values.shape[1] else values
+        least = max(self.patch_size, self.frame)
+        if values.shape[1] < least:
+            raise SampleError(
+                f"signal has {values.shape[1]} steps at {self.sampling_rate:g} Hz; expected at least {least} "
+                "(patch_size and frame)"
+            )
+        return values
+
+    def encode(self, sample: Any) -> dict[str, Tensor]:
+        """A window to ``signal`` (C, L) at ``sampling_rate``, in its unit."""
+        values = self._read(sample)
+        if self.num_channels and len(values) != self.num_channels:
+            shape = " channels x ".join(map(str, values.shape))
+            raise SampleError(f"signal is {shape} steps; expected {self.num_channels} channels")
+        return {"signal": torch.from_numpy(values)}
+
+    def augment(self, encoded: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The window as of a device turned about a random axis."""
+        if not self.augments:
+            return encoded
+        axis = F.normalize(torch.randn(3), dim=0) * torch.randn(()) * self.rotation * torch.pi / 180
+        turn = torch.linalg.matrix_exp(torch.linalg.cross(torch.eye(3), axis.expand(3, 3)))
+        signal = encoded["signal"]
+        return {"signal": (turn @ signal.view(-1, 3, signal.shape[1])).view_as(signal)}
+
+    def forward(self, batch: Batch) -> TokenSequence:
+        """Signals (B, C, L), or B of them (C, L), to C statistics, S spectra and N patches each."""
+        signals = list(batch["signal"])
+        lengths = [signal.shape[1] for signal in signals]
+        tokens: list[Tensor] = signals.copy()
+        for length in sorted(set(lengths)):
+            # Of one length at a time: a window's statistics and spectra know of no padding then.
+            same = [i for i, other in enumerate(lengths) if other == length]
+            found = self._tokens(torch.stack([signals[i] for i in same]))
+            for i, one in zip(same, found, strict=True):
+                tokens[i] = one
+        return TokenSequence(torch.cat(tokens), tuple(map(len, tokens)))
+
+    def _tokens(self, signals: Tensor) -> Tensor:
+        """(B, C, L) to (B, N, D)."""
+        standard = {
+            name: (values - self.get_buffer(f"{name}_centre")[:, None]) / self.get_buffer(f"{name}_spread")[:, None]
+            for name, values in self._features(signals).items()
+        }
+        statistics = standard["statistics"].asinh()[:, :, 0]  # an outlier stays small
+        each = [linear(statistics[:, i]) for i, linear in enumerate(self.statistics)]
+        spectrum = self.spectrum(standard["spectrum"].transpose(1, 2).flatten(2))
+        convolved = F.gelu(self.convolution(standard["signal"].squeeze(3)))
+        patches = convolved.unfold(2, self.patch_size, self.patch_size).permute(0, 2, 1, 3).flatten(2)
+        timed = [self._timed(spectrum), self._timed(self.patches(patches))]
+        return torch.cat([torch.stack(each, dim=1), *timed], dim=1)
+
+    def _timed(self, tokens: Tensor) -> Tensor:
+        at = torch.arange(tokens.shape[1], device=tokens.device)
+        return tokens + self.gain * sinusoidal_positions(at, self.dim)
+
+    def _features(self, signals: Tensor) -> dict[str, Tensor]:
+        """(B, C, L) to features of each channel, magnitudes included, (B, C, times, features)."""
+        if self.sensors:
+            magnitudes = signals.view(len(signals), -1, 3, signals.shape[2]).square().sum(2).sqrt()
+            signals = torch.cat([signals, magnitudes], dim=1)
+        return {
+            "signal": signals[..., None],
+            "statistics": _statistics(signals)[:, :, None],
+            "spectrum": _spectrum(signals, self.frame),
+        }
+
+    def describe(self, sample: Any) -> np.ndarray:
+        """Statistics and mean spectrum of each channel."""
+        found = self._features(self.encode(sample)["signal"][None])
+        return torch.cat([found["statistics"].flatten(), found["spectrum"].mean(2).flatten()]).numpy()
+
+
+def _channels(name: str, value: Any) -> np.ndarray:
+    """One channel, or several, as float32 (C, L)."""
+    try:
+        values = np.asarray(value, dtype=np.float32)
+    except (TypeError, ValueError):
+        raise SampleError(f"{name} is a {type(value).__name__} that is no array; {ACCEPTED}, of equal length") from None
+    if values.ndim not in (1, 2):
+        raise SampleError(f"{name} has {values.ndim} axes; {ACCEPTED}")
+    return np.atleast_2d(values)
+
+
+def _statistics(signals: Tensor) -> Tensor:
+    """(B, C, L) to level, spread, quantiles and movement (B, C, F)."""
+    mean, spread = signals.mean(2, keepdim=True), signals.std(2, correction=0, keepdim=True)
+    steps, half = signals.diff(dim=2), signals.shape[2] // 2
+    quantiles = torch.quantile(signals, torch.tensor(QUANTILES, device=signals.device), dim=2).movedim(0, 2)
+    movement = steps.std(2, correction=0, keepdim=True)
+    trend = signals[:, :, -half:].mean(2, keepdim=True) - signals[:, :, :half].mean(2, keepdim=True)
+    crossings = (signals > mean).float().diff(dim=2).abs().mean(2, keepdim=True)
+    logarithms = (spread + SMALL).log(), (movement + SMALL).log()
+    around = steps.abs().mean(2, keepdim=True), movement, trend, crossings
+    return torch.cat([mean, spread, quantiles, *around, *logarithms], dim=2)
+
+
+def _spectrum(signals: Tensor, frame: int) -> Tensor:
+    """(B, C, L) to the log power (B, C, S, frame / 2) of overlapping frames without their mean."""
+    frames = signals.unfold(2, frame, frame // 2)
+    frames = (frames - frames.mean(3, keepdim=True)) * torch.hann_window(frame, device=signals.device)
+    power = torch.fft.rfft(frames, dim=3).abs().square()[..., 1 : frame // 2 + 1]
+    logarithm: Tensor = (power + FLOOR).log()
+    return logarithm

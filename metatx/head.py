@@ -154,7 +154,7 @@ class Head(nn.Module):
         return output, target
 
     def describe(self, tokenizer: "Tokenizer", sample: Any) -> Any:
-        """A raw sample as the baselines read it: numbers (F,), a row of named values, or what ``trivial`` takes."""
+        """A raw sample as the baselines read it: numbers (F,), a row of named values, words, or what ``trivial`` takes."""
         return tokenizer.describe(sample)
 
     def trivial(self) -> tuple[str, Any]:
@@ -162,7 +162,7 @@ class Head(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} has no trivial().")
 
     def classical(self, kind: str) -> tuple[str, Any] | None:
-        """Name and scikit-learn estimator of the classical baseline: ``kind`` is "linear" or "boosting"."""
+        """Name and scikit-learn estimator of the classical baseline: ``kind`` is "linear", "boosting" or "words"."""
         return None
 
     def estimate(self, estimator: Any, features: Any) -> Tensor:

@@ -29,7 +29,8 @@ class Tokenizer(nn.Module):
         default_head: The head for data without a target column, if there is one.
         native: Whether its tokens come from the backbone's own stem, so that their scale is right as it is.
         augments: Whether ``augment`` changes anything; set by options.
-        classical: Which scikit-learn model stands beside it as baseline on what ``describe`` gives.
+        classical: Which scikit-learn model stands beside it as baseline on what ``describe`` gives; ``"words"``: a
+            linear one on weighted counts of words.
     """
 
     name: ClassVar[str] = ""
@@ -38,7 +39,7 @@ class Tokenizer(nn.Module):
     default_head: ClassVar[str | None] = None
     native: bool = False
     augments: bool = False
-    classical: ClassVar[Literal["linear", "boosting"]] = "linear"
+    classical: ClassVar[Literal["linear", "boosting", "words"]] = "linear"
     options: dict[str, Any]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
@@ -76,8 +77,8 @@ class Tokenizer(nn.Module):
         """Collated tensors to tokens: (B, N, D), that and a mask (B, N), or a TokenSequence."""
         raise NotImplementedError(f"{type(self).__name__} has no forward(batch).")
 
-    def describe(self, sample: Any) -> np.ndarray | dict[str, Any]:
-        """Features of a raw sample for the classical baseline: numbers (F,), or a row of named values.
+    def describe(self, sample: Any) -> np.ndarray | dict[str, Any] | str:
+        """Features of a raw sample for the classical baseline: numbers (F,), a row of named values, or words.
 
         By default nine statistics of each encoded tensor, each row of a two-dimensional one taken by itself.
         """

@@ -56,6 +56,11 @@ def series() -> list[np.ndarray]:
     return samples
 
 
+def texts() -> list[Any]:
+    """Texts from one character to more than one sequence, and a pair."""
+    return ["so", "A small, quiet film.", "no \U0001f642!", ("Is it raining?", "yes, it is"), "word after word " * 60]
+
+
 def pictures() -> list[np.ndarray]:
     return [RNG.integers(0, 256, (40, 50, 3), dtype=np.uint8) for _ in range(4)]
 
@@ -84,6 +89,11 @@ TOKENIZERS = {
             [1, 2],
         ],
         [{}, {"bins": 4, "hide": 0.3}, {"columns": {"city": "ignore"}}],
+    ),
+    "text": TokenizerRow(
+        texts(),
+        ["", " \n", None, 3, np.nan, ["a", ""], ["a", "b", "c"], b"bytes", "nowhere.txt", "word " * 100_000],
+        [{}, {"context": 16, "overlap": 4}, {"pairs": 50, "dropout": 0.1, "min_count": 2}],
     ),
     "time_series": TokenizerRow(
         series(),

@@ -66,7 +66,12 @@ class TextTokenizer(Tokenizer):
         size: int | None = None,
     ) -> None:
         super().__init__(dim)
-        for name, value, least in (("context", context, 1), ("overlap", overlap, 0), ("min_count", min_count, 1)):
+        for name, value, least in (
+            ("context", context, 1),
+            ("overlap", overlap, 0),
+            ("min_count", min_count, 1),
+            ("pairs", pairs, 0),
+        ):
             if value < least:
                 raise ValueError(f"{name} is {value}; it must be at least {least}.")
         if overlap >= context:
@@ -116,14 +121,17 @@ class TextTokenizer(Tokenizer):
     def encode(self, sample: Any) -> dict[str, Tensor]:
         """A text, or a pair, to ``tokens`` int32 (N,): CLIP's numbers, and one more between the two of a pair."""
         tokens: list[int] = []
-        for i, text in enumerate(_texts(sample)):
-            tokens += [SEPARATOR] * i
-            if len(text.split()) <= self.max_tokens:
-                tokens += _clip_vocabulary().encode(re.sub(rf"(\S{{{LONGEST_RUN}}})(?=\S)", r"\1 ", text))
-            else:  # as many tokens at least, not worth counting
-                tokens += [0] * len(text.split())
-        if len(tokens) > self.max_tokens:
-            raise SampleError(f"text has {len(tokens)} tokens or more; expected at most {self.max_tokens} (max_tokens)")
+        for name, text in _texts(sample).items():
+            count = len(text.split())  # of words; there are as many tokens at least
+            found = []
+            if count <= self.max_tokens:
+                found = _clip_vocabulary().encode(re.sub(rf"(\S{{{LONGEST_RUN}}})(?=\S)", r"\1 ", text))
+                count = len(found)
+            if not count:
+                raise SampleError(f"{name} is {text!r:.40}, without any letter, digit or sign; expected words")
+            tokens += [SEPARATOR] * bool(tokens) + found
+            if max(count, len(tokens)) > self.max_tokens:
+                raise SampleError(f"{name} is too long: {count} tokens or more; at most {self.max_tokens} (max_tokens)")
         return {"tokens": torch.tensor(tokens, dtype=torch.int32)}
 
     def forward(self, batch: Batch) -> TokenSequence:
@@ -162,7 +170,7 @@ class TextTokenizer(Tokenizer):
 
     def describe(self, sample: Any) -> str:
         """The text as it is; of a pair, both."""
-        return " ".join(_texts(sample))
+        return " ".join(_texts(sample).values())
 
 
 @cache
@@ -174,15 +182,15 @@ def _clip_vocabulary() -> Any:
     return SimpleTokenizer()
 
 
-def _texts(sample: Any) -> list[str]:
-    """The one text of a sample, or the two of a pair."""
+def _texts(sample: Any) -> dict[str, str]:
+    """The one text of a sample, or the two of a pair, by name."""
     fields = list(sample.values()) if isinstance(sample, dict) else sample
     if not isinstance(fields, list | tuple):
-        return [_text("text", fields)]
+        return {"text": _text("text", fields)}
     if len(fields) not in (1, 2):
         raise SampleError(f"found {len(fields)} texts; expected one, or a pair of two")
     names = list(sample) if isinstance(sample, dict) else [f"text {i + 1}" for i in range(len(fields))]
-    return [_text(str(name), field) for name, field in zip(names, fields, strict=True)]
+    return {str(name): _text(str(name), field) for name, field in zip(names, fields, strict=True)}
 
 
 def _text(name: str, value: Any) -> str:

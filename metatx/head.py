@@ -154,7 +154,7 @@ class Head(nn.Module):
         return output, target
 
     def describe(self, tokenizer: "Tokenizer", sample: Any) -> Any:
-        """A raw sample as the baselines read it: numbers (F,), a row of named values, words, or what ``trivial`` takes."""
+        """A raw sample as the baselines read it: numbers, a row of named values, words, or what ``trivial`` takes."""
         return tokenizer.describe(sample)
 
     def trivial(self) -> tuple[str, Any]:

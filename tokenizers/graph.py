@@ -1,7 +1,7 @@
 """Graphs, molecules among them: one token per node and per edge, told apart by node identifiers."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Self
 
@@ -22,6 +22,7 @@ ELEMENTS = ("C", "N", "O", "S", "F", "Cl", "Br", "I", "P", "B", "Si", "Se")
 HYBRIDS = ("SP", "SP2", "SP3")
 BONDS = ("SINGLE", "DOUBLE", "TRIPLE", "AROMATIC")
 RINGS = (3, 4, 5, 6, 7)
+TWISTS = {"STEREOZ": -1, "STEREOCIS": -1, "STEREOE": 1, "STEREOTRANS": 1}
 
 
 @dataclass(frozen=True)
@@ -88,11 +89,12 @@ class GraphTokenizer(Tokenizer):
         self.kinds = nn.Parameter(torch.randn(2 + summary, dim))
         self.dropout = nn.Dropout(dropout)
         self.maps = nn.ModuleDict()
+        self.widths: list[int] = []
         if widths is not None:
             self._build(widths)
 
     def _build(self, widths: list[int]) -> None:
-        self.options["widths"] = widths
+        self.widths = self.options["widths"] = widths
         for part, width in zip(PARTS, widths, strict=True):
             self.register_buffer(f"{part}_mean", torch.zeros(width, dtype=torch.float64))
             self.register_buffer(f"{part}_scale", torch.ones(width, dtype=torch.float64))
@@ -122,10 +124,8 @@ class GraphTokenizer(Tokenizer):
                 bad = bad or error
         if not graphs:
             raise ValueError(f"None of {len(samples)} graphs can be used: {bad}.")
-        first = graphs[0]
-        widths = [first.nodes.shape[1], first.edges.shape[1], len(first.whole)]
-        graphs = [g for g in graphs if [g.nodes.shape[1], g.edges.shape[1], len(g.whole)] == widths]
-        self._build(widths)
+        self._build([max(getattr(graph, part).shape[-1] for graph in graphs) for part in PARTS])
+        graphs = [graph for graph in graphs if not self._misfit(graph)]
         for part in PARTS:
             rows = np.vstack([getattr(graph, part) for graph in graphs])
             if not rows.size:
@@ -139,30 +139,36 @@ class GraphTokenizer(Tokenizer):
     def _read(self, sample: Any) -> Graph:
         if isinstance(sample, str) != bool(self.molecules):
             expected = "SMILES" if self.molecules else "a dict with edge_index"
-            raise SampleError(f"graph is {sample!r:.40}; expected {expected}, as in the training split")
-        if self.molecules:
-            return _molecule(sample, self.descriptors, self.max_tokens)
-        return _arrays(sample, self.directed)
+            raise SampleError(f"graph is {_short(sample)}; expected {expected}, as in the training split")
+        most = self.max_tokens - self.summary
+        return _molecule(sample, self.descriptors, most) if self.molecules else _arrays(sample, self.directed, most)
+
+    def _misfit(self, graph: Graph) -> str:
+        """What is wrong with a graph's widths; empty if nothing is."""
+        for part, width in zip(PARTS, self.widths, strict=True):
+            numbers = getattr(graph, part)
+            if numbers.shape[-1] != width and (part != "edges" or len(numbers)):
+                return f"{part} have {numbers.shape[-1]} numbers each; expected {width}, as in the training split"
+        return ""
+
+    def _fitting(self, sample: Any) -> Graph:
+        graph = self._read(sample)
+        misfit = self._misfit(graph)
+        if misfit:
+            raise SampleError(misfit)
+        # Of no edge it is not known how many numbers it would have.
+        return graph if len(graph.pairs) else replace(graph, edges=np.zeros((0, self.widths[1])))
 
     def encode(self, sample: Any) -> dict[str, Tensor]:
         """To standardised ``nodes``, ``edges`` and ``whole``, ``pairs`` (E, 2) and ``identifiers`` (N, K)."""
-        graph = self._read(sample)
-        n, e = len(graph.nodes), len(graph.pairs)
-        if n + e + self.summary > self.max_tokens:
-            raise SampleError(
-                f"graph has {n} nodes and {e} edges, {n + e + self.summary} tokens; "
-                f"expected at most {self.max_tokens} (max_tokens)"
-            )
-        encoded = {}
-        for part in PARTS:
-            numbers = torch.from_numpy(getattr(graph, part).astype(np.float64))
-            mean, scale = self.get_buffer(f"{part}_mean"), self.get_buffer(f"{part}_scale")
-            if numbers.shape[-1] != len(mean):
-                raise SampleError(f"{part} have {numbers.shape[-1]} numbers each; expected {len(mean)}")
-            if len(mean):
+        graph, encoded = self._fitting(sample), {}
+        for part, width in zip(PARTS, self.widths, strict=True):
+            if width:
+                numbers = torch.from_numpy(np.asarray(getattr(graph, part), dtype=np.float64))
+                mean, scale = self.get_buffer(f"{part}_mean"), self.get_buffer(f"{part}_scale")
                 encoded[part] = ((numbers - mean) / scale).nan_to_num(0.0).clamp(-FAR, FAR).float()
         encoded["pairs"] = torch.from_numpy(graph.pairs)
-        encoded["identifiers"] = torch.from_numpy(_eigenvectors(graph.pairs, n, self.count)).float()
+        encoded["identifiers"] = torch.from_numpy(_eigenvectors(graph.pairs, len(graph.nodes), self.count)).float()
         return encoded
 
     def augment(self, encoded: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -200,16 +206,16 @@ class GraphTokenizer(Tokenizer):
 
     def describe(self, sample: Any) -> np.ndarray:
         """Mean, deviation, least and largest of what is known of nodes and of edges, and the whole graph's numbers."""
-        graph = self._read(sample)
+        graph = self._fitting(sample)
         with_none = [part if len(part) else np.full((1, part.shape[1]), np.nan) for part in (graph.nodes, graph.edges)]
         rows = [np.concatenate([p.mean(0), p.std(0), p.min(0), p.max(0)]) for p in with_none]
         return np.concatenate([graph.whole, *rows])
 
 
 def _eigenvectors(pairs: np.ndarray, n: int, count: int) -> np.ndarray:
-    """Eigenvectors (N, K) of the normalised Laplacian, least eigenvalues first, without the constant one of a
-    connected graph; of mean square 1, zeros behind the last.
+    """Eigenvectors (N, K) of the normalised Laplacian, least eigenvalues first, of mean square 1; then zeros.
 
+    That of eigenvalue 0 is left out where it is the only one: it says no more than that the graph is connected.
     Signs, and the basis where eigenvalues are equal, do not depend on the solver: of each eigenspace, vectors are
     taken one by one, each the space's projection of the node that it holds most of (of equals, the first).
     """
@@ -238,13 +244,13 @@ def _eigenvectors(pairs: np.ndarray, n: int, count: int) -> np.ndarray:
     return identifiers
 
 
-def _arrays(sample: Any, directed: bool) -> Graph:
+def _arrays(sample: Any, directed: bool, most: int) -> Graph:
     """A graph of a dict of arrays, or of an object with such attributes."""
     fields = sample if isinstance(sample, dict) else vars(sample) if hasattr(sample, "__dict__") else {}
     if not isinstance(sample, dict) and hasattr(sample, "edge_index"):
         fields = {name: getattr(sample, name, None) for name in ("edge_index", "x", "edge_attr", "num_nodes")}
     if fields.get("edge_index") is None:
-        raise SampleError(f"graph is {sample!r:.40}; expected edge_index (2, E), x (N, F) and edge_attr (E, G)")
+        raise SampleError(f"graph is {_short(sample)}; expected edge_index (2, E), x (N, F) and edge_attr (E, G)")
     pairs = _numbers("edge_index", fields["edge_index"])
     if pairs.size == 0:
         pairs = np.zeros((2, 0))
@@ -265,17 +271,23 @@ def _arrays(sample: Any, directed: bool) -> Graph:
     if not directed:
         pairs = np.sort(pairs, axis=1)
     pairs, kept = np.unique(pairs, axis=0, return_index=True)
+    _check_size(n, len(pairs), most)
     degrees = np.bincount(pairs.ravel(), minlength=n)[:, None]
     nodes = np.log1p(degrees) if x is None else np.hstack([x, np.log1p(degrees)])
     whole = np.log1p([n, len(pairs)])
     return Graph(nodes, pairs, attr[kept] if pairs.size else attr[:0], whole)
 
 
+def _check_size(nodes: int, edges: int, most: int) -> None:
+    if nodes + edges > most:
+        raise SampleError(f"graph has {nodes} nodes and {edges} edges; expected at most {most} together (max_tokens)")
+
+
 def _numbers(name: str, values: Any) -> np.ndarray:
     try:
         found = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):
-        raise SampleError(f"{name} is {values!r:.40}; expected numbers, rows of equal length") from None
+        raise SampleError(f"{name} is {_short(values)}; expected numbers, rows of equal length") from None
     if not np.isfinite(found).all():
         raise SampleError(f"{name} holds NaN or infinity; expected finite numbers")
     return found
@@ -300,23 +312,22 @@ def _parse(smiles: str) -> Any:
     with rdBase.BlockLogs():
         molecule = Chem.MolFromSmiles(smiles)
         if molecule is None or not molecule.GetNumAtoms():
-            raise SampleError(f"graph is {smiles!r:.40}, which RDKit cannot read; expected SMILES")
+            raise SampleError(f"graph is {_short(smiles)}, which RDKit cannot read; expected SMILES")
         return Chem.MolFromSmiles(Chem.MolToSmiles(molecule)) or molecule
 
 
 @lru_cache(maxsize=8192)  # fit, encode and describe each ask for it, and descriptors take 10 ms
 def _molecule(smiles: str, descriptors: bool, most: int) -> Graph:
+    molecule = _parse(smiles)
     from rdkit import rdBase
     from rdkit.Chem import Descriptors, rdMolDescriptors
 
-    molecule = _parse(smiles)
     n, e = molecule.GetNumAtoms(), molecule.GetNumBonds()
-    if n + e >= most:
-        raise SampleError(f"molecule has {n} atoms and {e} bonds; expected fewer than {most} together (max_tokens)")
+    _check_size(n, e, most)  # descriptors of a thousand atoms take minutes
     crippen = np.array(rdMolDescriptors._CalcCrippenContribs(molecule))  # of logP and molar refractivity
     polar = np.array(rdMolDescriptors._CalcTPSAContribs(molecule))
     area = np.array(rdMolDescriptors._CalcLabuteASAContribs(molecule)[0])
-    nodes = np.column_stack([[_atom(atom) for atom in molecule.GetAtoms()], crippen, polar, area])
+    nodes = np.column_stack([np.array([_atom(a) for a in molecule.GetAtoms()], float), crippen, polar, area])
     edges = np.array([_bond(bond) for bond in molecule.GetBonds()], dtype=np.float64).reshape(e, len(BONDS) + 3)
     pairs = np.array([[bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()] for bond in molecule.GetBonds()], dtype=np.int64)
     whole = np.log1p([n, e])
@@ -330,16 +341,26 @@ def _molecule(smiles: str, descriptors: bool, most: int) -> Graph:
 
 
 def _atom(atom: Any) -> list[float]:
-    one_hot = [atom.GetSymbol() == element for element in ELEMENTS]
-    hybrid = [str(atom.GetHybridization()) == kind for kind in HYBRIDS]
-    rings = [atom.IsInRingSize(size) for size in RINGS]
-    numbers = [atom.GetDegree(), atom.GetFormalCharge(), atom.GetTotalNumHs(), atom.GetMass() / 10]
-    handed = [atom.HasProp("_CIPCode") and atom.GetProp("_CIPCode") == code for code in "RS"]
-    radical = [atom.GetNumRadicalElectrons()]
-    return [*map(float, [*one_hot, *hybrid, *rings, *numbers, *handed, *radical]), float(atom.GetIsAromatic())]
+    return [
+        *[atom.GetSymbol() == element for element in ELEMENTS],
+        *[str(atom.GetHybridization()) == kind for kind in HYBRIDS],
+        *[atom.IsInRingSize(size) for size in RINGS],
+        *[atom.HasProp("_CIPCode") and atom.GetProp("_CIPCode") == code for code in "RS"],
+        atom.GetIsAromatic(),
+        atom.GetDegree(),
+        atom.GetTotalNumHs(),
+        atom.GetFormalCharge(),
+        atom.GetNumRadicalElectrons(),
+        atom.GetMass(),
+    ]
 
 
 def _bond(bond: Any) -> list[float]:
     kind = [str(bond.GetBondType()) == name for name in BONDS]
     stereo = str(bond.GetStereo())
-    return [*map(float, kind), float(bond.GetIsConjugated()), float(bond.IsInRing()), float(stereo[-1] == "E" and stereo != "STEREONONE") - float(stereo[-1] == "Z")]
+    return [*map(float, kind), bond.GetIsConjugated(), bond.IsInRing(), TWISTS.get(stereo, 0)]
+
+
+def _short(value: Any) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -19,7 +19,6 @@ __all__ = ["TextTokenizer"]
 
 CLIP_TOKENS = 49_408  # of CLIP's vocabulary
 SEPARATOR = CLIP_TOKENS  # the token between the two texts of a pair
-HASHES = 1_000_003, 15_485_863  # of a pair of neighbours; primes
 LONGEST_RUN = 100  # characters without a space; byte-pair merging takes time quadratic in them
 
 
@@ -39,9 +38,6 @@ class TextTokenizer(Tokenizer):
         max_tokens: Longer texts are refused.
         min_count: Tokens that the training split shows less often count as unknown.
         hide: Probability that training sees a token as unknown; it trains that embedding, and regularises.
-        pairs: Rows of a table of hashed pairs of neighbouring tokens, whose vectors are added to the second one's
-            (Joulin et al. 2017, arXiv 1607.01759); 0 for none.
-        dropout: On the tokens.
         size: Tokens that ``fit`` found, V.
 
     Raises:
@@ -61,17 +57,10 @@ class TextTokenizer(Tokenizer):
         max_tokens: int = 8192,
         min_count: int = 1,
         hide: float = 0.1,
-        pairs: int = 0,
-        dropout: float = 0.0,
         size: int | None = None,
     ) -> None:
         super().__init__(dim)
-        for name, value, least in (
-            ("context", context, 1),
-            ("overlap", overlap, 0),
-            ("min_count", min_count, 1),
-            ("pairs", pairs, 0),
-        ):
+        for name, value, least in (("context", context, 1), ("overlap", overlap, 0), ("min_count", min_count, 1)):
             if value < least:
                 raise ValueError(f"{name} is {value}; it must be at least {least}.")
         if overlap >= context:
@@ -81,11 +70,9 @@ class TextTokenizer(Tokenizer):
         if not 0 <= hide < 1:
             raise ValueError(f"hide is {hide}; it must be a probability below 1.")
         self.context, self.overlap, self.max_tokens = context, overlap, max_tokens
-        self.min_count, self.hide, self.pairs = min_count, hide, pairs
+        self.min_count, self.hide = min_count, hide
         self.positions = LearnedPositions(dim, context)
         self.segments = nn.Parameter(torch.randn(2, dim) * 0.02)
-        self.neighbours = nn.Parameter(torch.zeros(pairs, dim)) if pairs else None
-        self.dropout = nn.Dropout(dropout)
         if size is not None:
             self._build(size)
 
@@ -128,7 +115,7 @@ class TextTokenizer(Tokenizer):
                 found = _clip_vocabulary().encode(re.sub(rf"(\S{{{LONGEST_RUN}}})(?=\S)", r"\1 ", text))
                 count = len(found)
             if not count:
-                raise SampleError(f"{name} is {text!r:.40}, without any letter, digit or sign; expected words")
+                raise SampleError(f"{name} is {_short(text)}, without any letter, digit or sign; expected words")
             tokens += [SEPARATOR] * bool(tokens) + found
             if max(count, len(tokens)) > self.max_tokens:
                 raise SampleError(f"{name} is too long: {count} tokens or more; at most {self.max_tokens} (max_tokens)")
@@ -140,9 +127,6 @@ class TextTokenizer(Tokenizer):
         number = torch.cat(list(batch["tokens"])).long()  # all texts, back to back
         first = torch.tensor([0, *lengths[:-1]], device=number.device).cumsum(0)  # where each begins
         x = self.embedding[self._rows(number)] + self.segments[self._segment(number, first, lengths)]
-        if self.neighbours is not None:
-            before = number.roll(1).index_fill(0, first, -1)
-            x = x + self.neighbours[(before * HASHES[0] + number * HASHES[1]) % self.pairs]
         parts, cuts = [], []
         for begin, length in zip(first.tolist(), lengths, strict=True):
             starts = range(0, max(1, length - self.overlap), self.context - self.overlap)
@@ -152,8 +136,7 @@ class TextTokenizer(Tokenizer):
         if max(parts) > 1:
             x = x[torch.cat(cuts).to(x.device)]
         places = torch.cat([torch.arange(size) for size in sizes]).to(x.device)
-        x = self.dropout(x + self.positions.weight[places])
-        return TokenSequence(x, sizes, parts=tuple(parts) if max(parts) > 1 else None)
+        return TokenSequence(x + self.positions.weight[places], sizes, parts=tuple(parts) if max(parts) > 1 else None)
 
     def _rows(self, number: Tensor) -> Tensor:
         """CLIP's numbers to rows of the embedding; in training some of them to the unknown one's."""
@@ -197,7 +180,7 @@ def _text(name: str, value: Any) -> str:
     if isinstance(value, Path) or _is_path(value):
         value = _read(name, Path(value))
     if not isinstance(value, str):
-        raise SampleError(f"{name} is {value!r:.40}; expected words")
+        raise SampleError(f"{name} is {_short(value)}; expected words")
     if not value.strip():
         raise SampleError(f"{name} is empty; expected at least one word")
     return value
@@ -219,3 +202,8 @@ def _read(name: str, path: Path) -> str:
         raise SampleError(f"{name} names the file {path}, which is no UTF-8 text; convert it") from None
     except OSError as error:
         raise SampleError(f"{name} names the file {path}, which cannot be read: {error.strerror}") from None
+
+
+def _short(value: Any) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 40 else f"{text[:37]}..."

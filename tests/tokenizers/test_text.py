@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from open_clip.tokenizer import tokenize
 
-from metatx import SampleError, create, registry
+from metatx import SampleError, create
 from metatx.baselines import baselines
 from metatx.cli import main
 from metatx.collate import collate
@@ -31,7 +31,9 @@ def tokens_of(tokenizer, *samples):
     return tokenizer(collate([tokenizer.encode(sample) for sample in samples]))
 
 
-@pytest.mark.parametrize("words", ["A dog's life!", "naïve café &amp; Ünï", "12,5 % off 🙂🙂", "日本語の文", "two\n  lines"])
+@pytest.mark.parametrize(
+    "words", ["A dog's life!", "naïve café &amp; Ünï", "12,5 % off 🙂🙂", "日本語の文", "two\n  lines"]
+)
 def test_tokens_are_clip_s(words):
     expected = tokenize([words], context_length=77)[0]
     expected = expected[1 : expected.argmax()]  # without start and end
@@ -107,18 +109,6 @@ def test_training_hides_tokens_but_no_separator():
     assert not tokenizer.eval()._rows(batch["tokens"].long()).eq(0).any()
 
 
-def test_pairs_of_neighbours_have_vectors_of_their_own():
-    tokenizer = fitted(["not charm", "charm not"], pairs=1000)
-    torch.nn.init.normal_(tokenizer.neighbours)
-    plain = tokenizer.neighbours.data.clone()
-    first, second = tokens_of(tokenizer, "not charm"), tokens_of(tokenizer, "but charm", "not charm")
-    torch.testing.assert_close(first.embeddings, second.embeddings[2:])
-    assert not torch.allclose(first.embeddings[1], second.embeddings[1])
-    tokenizer.neighbours.data.zero_()
-    moved = first.embeddings - tokens_of(tokenizer, "not charm").embeddings
-    assert all((row == plain).all(1).any() or (row - plain).abs().sum(1).min() < 1e-4 for row in moved)
-
-
 def test_a_run_without_a_space_is_cut_so_that_it_stays_cheap():
     letters = "".join(chr(97 + i * i % 26) for i in range(250))
     cut = " ".join([letters[:100], letters[100:200], letters[200:]])
@@ -169,7 +159,6 @@ def test_text_files(tmp_path):
         ({"overlap": 128}, "overlap 128 leaves nothing new"),
         ({"max_tokens": 10}, "max_tokens is 10"),
         ({"hide": 1.0}, "hide is 1.0"),
-        ({"pairs": -1}, "pairs is -1"),
         ({"min_count": 0}, "min_count is 0"),
     ],
 )
@@ -236,7 +225,3 @@ def test_train_on_a_table_of_pairs_and_on_a_folder_of_classes(tmp_path, capsys):
     capsys.readouterr()
     main(f"predict {tmp_path}/b/task {path} --out {tmp_path}/answer.csv".split())
     assert pd.read_csv(tmp_path / "answer.csv").prediction.tolist() == [labels[-1]]
-
-
-def test_it_ships_under_its_name():
-    assert "text" in registry._shipped("tokenizers")

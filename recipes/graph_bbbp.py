@@ -37,8 +37,8 @@ def main(
     pretrained: bool = True,
     seeds: tuple[int, ...] = (0,),
     epochs: int = 4,
-    batch_size: int = 64,
-    lr: float = 2e-3,
+    batch_size: int = 32,
+    lr: float = 1e-3,
     summary: int = 8,
     descriptors: bool = True,
     pooling: str = "mean",
@@ -65,6 +65,7 @@ def main(
         out: Folder for the tasks, one a seed; none are kept without it.
     """
     table = pd.read_csv(dataset(data, "graph/bbbp", "moleculenet.org (BBBP)") / "data.csv")
+    table = table[["smiles", "label", split_column]]  # the column of the other split would split it again
     if molecules is not None:
         table = table.groupby(split_column).head(molecules)
     frozen = metatx.load_backbone(backbone, checkpoint=checkpoint, pretrained=pretrained)

@@ -36,8 +36,8 @@ def main(
     pretrained: bool = True,
     seeds: tuple[int, ...] = (0, 1, 2),
     epochs: int = 8,
-    batch_size: int = 64,
-    lr: float = 2e-3,
+    batch_size: int = 16,
+    lr: float = 1e-3,
     summary: int = 8,
     descriptors: bool = True,
     split_column: str = "split",
@@ -62,6 +62,7 @@ def main(
         out: Folder for the tasks, one a seed; none are kept without it.
     """
     table = pd.read_csv(dataset(data, "graph/esol", "moleculenet.org (ESOL)") / "data.csv")
+    table = table[["smiles", "label", split_column]]  # the column of the other split would split it again
     if molecules is not None:
         table = table.groupby(split_column).head(molecules)
     frozen = metatx.load_backbone(backbone, checkpoint=checkpoint, pretrained=pretrained)

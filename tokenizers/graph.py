@@ -1,5 +1,7 @@
 """Graphs, molecules among them: one token per node and per edge, told apart by node identifiers."""
 
+import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -116,7 +118,7 @@ class GraphTokenizer(Tokenizer):
             ValueError: If no sample is good.
         """
         graphs, bad = [], None
-        self.molecules = self.options["molecules"] = isinstance(samples[0], str)
+        self.molecules = self.options["molecules"] = any(isinstance(sample, str) for sample in samples)
         for sample in samples:
             try:
                 graphs.append(self._read(sample))
@@ -124,13 +126,14 @@ class GraphTokenizer(Tokenizer):
                 bad = bad or error
         if not graphs:
             raise ValueError(f"None of {len(samples)} graphs can be used: {bad}.")
-        self._build([max(getattr(graph, part).shape[-1] for graph in graphs) for part in PARTS])
+        self._build([_usual_width([getattr(graph, part) for graph in graphs]) for part in PARTS])
         graphs = [graph for graph in graphs if not self._misfit(graph)]
-        for part in PARTS:
-            rows = np.vstack([getattr(graph, part) for graph in graphs])
-            if not rows.size:
+        for part, width in zip(PARTS, self.widths, strict=True):
+            if not width:
                 continue
-            mean, spread = np.nanmean(rows, axis=0), np.nanstd(rows, axis=0)
+            rows = np.vstack([getattr(graph, part).reshape(-1, width) for graph in graphs])
+            with warnings.catch_warnings(action="ignore"):  # of a number that no sample has
+                mean, spread = np.nanmean(rows, axis=0), np.nanstd(rows, axis=0)
             self.get_buffer(f"{part}_mean").copy_(torch.from_numpy(np.nan_to_num(mean)))
             steady = ~(spread > 1e-6 * np.maximum(np.abs(mean), 1e-6))  # constant but for rounding, or never there
             self.get_buffer(f"{part}_scale").copy_(torch.from_numpy(np.where(steady, np.inf, spread)))
@@ -242,6 +245,12 @@ def _eigenvectors(pairs: np.ndarray, n: int, count: int) -> np.ndarray:
     if found:
         identifiers[:, : len(found)] = np.stack(found, axis=1) * np.sqrt(n)
     return identifiers
+
+
+def _usual_width(parts: Sequence[np.ndarray]) -> int:
+    """Numbers in each row, as most have it; of what has no rows it is not known."""
+    counts = Counter(part.shape[-1] for part in parts if len(part))
+    return counts.most_common(1)[0][0] if counts else 0
 
 
 def _arrays(sample: Any, directed: bool, most: int) -> Graph:

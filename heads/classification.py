@@ -1,7 +1,7 @@
 """One label per sample, out of K classes."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from metatx.baselines import scaled, worded
 from metatx.errors import SampleError
 from metatx.head import Head
+from metatx.pooling import Pooling, pool_tokens, pooled_width
 from metatx.sequence import TokenSequence
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class ClassificationHead(Head):
         dim: Width of the backbone.
         pooling: ``"cls"``, ``"mean"`` of the tokens, or ``"both"`` side by side. A backbone without CLS has
             ``"mean"`` only.
+        layers: Of the backbone, the last so many, side by side (Caron et al. 2021, arXiv 2104.14294, read four).
         dropout: On the pooled features.
         label_smoothing: Share of the target spread over all classes (Szegedy et al. 2016).
         hidden: Width of a GELU layer between; 0 for a linear head.
@@ -39,23 +41,21 @@ class ClassificationHead(Head):
     """
 
     primary = "accuracy"
-    pooled_by = ("pooling",)
-    POOLS: ClassVar[dict[str, int]] = {"cls": 1, "mean": 1, "both": 2}
+    pooled_by = ("pooling", "layers")
 
     def __init__(
         self,
         dim: int,
-        pooling: Literal["cls", "mean", "both"] = "both",
+        pooling: Pooling = "both",
+        layers: int = 1,
         dropout: float = 0.0,
         label_smoothing: float = 0.0,
         hidden: int = 0,
         classes: list[Any] | None = None,
     ) -> None:
         super().__init__(dim)
-        if pooling not in self.POOLS:
-            raise ValueError(f"pooling is {pooling!r}; choose one of {', '.join(self.POOLS)}.")
-        self.pooling, self.label_smoothing = pooling, label_smoothing
-        width = dim * self.POOLS[pooling]
+        self.pooling, self.layers, self.label_smoothing = pooling, layers, label_smoothing
+        width = pooled_width(dim, pooling, layers)
         self.norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
         self.hidden = nn.Sequential(nn.Linear(width, hidden), nn.GELU()) if hidden else nn.Identity()
@@ -122,11 +122,8 @@ class ClassificationHead(Head):
         return torch.tensor(self.index[label])
 
     def pool(self, sequence: TokenSequence) -> Tensor:
-        """(B, D), or (B, 2 D) for both ways."""
-        if self.pooling == "both":
-            first = sequence.cls() if sequence.prefix else sequence.mean()
-            return torch.cat([first, sequence.mean()], dim=1)
-        return sequence.cls() if self.pooling == "cls" else sequence.mean()
+        """(B, width)."""
+        return pool_tokens(sequence, self.pooling)
 
     def forward(self, pooled: Tensor) -> Tensor:
         """(B, width) to logits (B, K)."""

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from metatx.baselines import scaled, worded
 from metatx.errors import SampleError
 from metatx.head import Head
+from metatx.pooling import Pooling, pool_tokens, pooled_width
 from metatx.sequence import TokenSequence
 
 if TYPE_CHECKING:
@@ -20,27 +21,37 @@ __all__ = ["RegressionHead"]
 
 
 class RegressionHead(Head):
-    """Mean of the tokens, a LayerNorm, a linear layer; trained on standardised targets.
+    """Pooled tokens, a LayerNorm, a linear layer; trained on standardised targets.
 
     Args:
         dim: Width of the backbone.
         objective: ``"mse"``, or ``"huber"`` where a few targets lie far out (Huber 1964).
+        pooling: ``"cls"``, ``"mean"`` of the tokens, or ``"both"`` side by side.
+        layers: Of the backbone, the last so many, side by side.
         dropout: On the pooled features.
     """
 
     centre: Tensor
     scale: Tensor
     primary = "rmse"
-    pooled_by = ()
+    pooled_by = ("pooling", "layers")
 
-    def __init__(self, dim: int, objective: Literal["mse", "huber"] = "mse", dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        dim: int,
+        objective: Literal["mse", "huber"] = "mse",
+        pooling: Pooling = "mean",
+        layers: int = 1,
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__(dim)
         if objective not in ("mse", "huber"):
             raise ValueError(f"objective is {objective!r}; choose mse or huber.")
-        self.objective = objective
-        self.norm = nn.LayerNorm(dim)
+        self.objective, self.pooling, self.layers = objective, pooling, layers
+        width = pooled_width(dim, pooling, layers)
+        self.norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
-        self.output = nn.Linear(dim, 1)
+        self.output = nn.Linear(width, 1)
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)
         self.register_buffer("centre", torch.zeros(()))
@@ -80,11 +91,11 @@ class RegressionHead(Head):
         return torch.tensor(value)
 
     def pool(self, sequence: TokenSequence) -> Tensor:
-        """Mean of the tokens (B, D)."""
-        return sequence.mean()
+        """(B, width)."""
+        return pool_tokens(sequence, self.pooling)
 
     def forward(self, pooled: Tensor) -> Tensor:
-        """(B, D) to standardised predictions (B,)."""
+        """(B, width) to standardised predictions (B,)."""
         output: Tensor = self.output(self.dropout(self.norm(pooled)))
         return output.squeeze(1)
 

@@ -209,26 +209,37 @@ class Backbone(nn.Module):
             if own in self._names:
                 yield own, weight
 
-    def forward(self, sequence: TokenSequence) -> TokenSequence:
+    def forward(self, sequence: TokenSequence, layers: int = 1) -> TokenSequence:
         """Read every sequence; the prefix comes in front of each, the rest of the sequence's facts stay.
 
+        Args:
+            sequence: A tokenizer's tokens.
+            layers: How many of the last blocks to give, each through the final norm, side by side: the embeddings
+                are then (T, layers * D), the last block's at the end.
+
         Raises:
-            ValueError: If the tokens are of another width, or already have a prefix.
+            ValueError: If the tokens are of another width, or already have a prefix; or there are fewer blocks.
         """
         width = sequence.embeddings.shape[1]
         if width != self.dim:
             raise ValueError(f"The tokens are {width} wide; this backbone's are {self.dim}.")
         if sequence.prefix:
             raise ValueError("These sequences have a prefix already; give the backbone a tokenizer's output.")
+        if not 1 <= layers <= self.depth:
+            raise ValueError(f"{layers} layers are asked for; this backbone has {self.depth}.")
         prefix = len(self.cls_token)
         packing = Packing(sequence.lengths, prefix, sequence.embeddings.device)
         # In the type of the weights: under autocast the residual stream then stays in full precision.
         x = packing.enter(sequence.embeddings.to(self.cls_token.dtype), self.cls_token)
         x = self.norm_pre(x)
-        for block in self.blocks:
+        outputs = []
+        for number, block in enumerate(self.blocks):
             x = packed_block(block, x, packing)
+            if number >= self.depth - layers:
+                outputs.append(self.norm(x))
+        embeddings = torch.cat(outputs, dim=1) if layers > 1 else outputs[0]
         lengths = tuple(length + prefix for length in sequence.lengths)
-        return replace(sequence, embeddings=packing.leave(self.norm(x)), lengths=lengths, prefix=prefix)
+        return replace(sequence, embeddings=packing.leave(embeddings), lengths=lengths, prefix=prefix)
 
     # Frozen for good
 

@@ -33,6 +33,7 @@ class Head(nn.Module):
         primary: The metric that early stopping and comparisons look at; its direction is the torchmetrics
             metric's own ``higher_is_better``.
         needs_target: Whether a table must have a target column; if not, one with a usual name is not taken for it.
+        layers: How many of the backbone's last blocks it reads; a sequence's embeddings are (T, layers * D).
         pooled_by: Options that ``pool`` depends on, for the cache of what it gives; None: all of them.
     """
 
@@ -40,6 +41,7 @@ class Head(nn.Module):
     primary: ClassVar[str] = ""
     needs_target: ClassVar[bool] = True
     pooled_by: ClassVar[tuple[str, ...] | None] = None
+    layers: int = 1
     options: dict[str, Any]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:

@@ -64,11 +64,13 @@ class TaskPool:
             task = self.tasks[name]
             encoded = [task.encode_one(task.queries([requests[p][1]])[0], p) for p in positions]
             sequences.append(task.tokens(to_device(collate(encoded), task.device)))
-        outputs = divide(self.backbone(concatenate(sequences)), sequences)
+        layers = max(self.tasks[name].head.layers for name in asked)
+        outputs = divide(self.backbone(concatenate(sequences), layers=layers), sequences)
         answers: list[Any] = [None] * len(requests)
         for (name, positions), sequence in zip(asked.items(), outputs, strict=True):
             head = self.tasks[name].head
-            decoded = head.decode(head(head.pool(sequence)).float())
+            own = sequence.embeddings[:, -head.layers * self.backbone.dim :]
+            decoded = head.decode(head(head.pool(sequence.with_embeddings(own))).float())
             plain = decoded.tolist() if decoded.ndim == 1 else list(decoded)
             for position, answer in zip(positions, plain, strict=True):
                 answers[position] = answer

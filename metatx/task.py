@@ -49,6 +49,8 @@ class Task(nn.Module):
         target: str | None = None,
     ) -> None:
         super().__init__()
+        if head.layers > backbone.depth:
+            raise ValueError(f"The head reads {head.layers} layers; this backbone has {backbone.depth}.")
         self._shared = (backbone,)
         self.tokenizer, self.head = tokenizer, head
         self.norm: nn.Module = nn.Identity()
@@ -166,8 +168,8 @@ class Task(nn.Module):
         return sequence.with_embeddings(self.norm(sequence.embeddings))
 
     def features(self, batch: dict[str, Any]) -> TokenSequence:
-        """Collated tensors to the sequences that leave the backbone."""
-        sequence: TokenSequence = self.backbone(self.tokens(batch))
+        """Collated tensors to the sequences that leave the backbone, as many layers of them as the head reads."""
+        sequence: TokenSequence = self.backbone(self.tokens(batch), layers=self.head.layers)
         return sequence
 
     def forward(self, batch: dict[str, Any]) -> Tensor:
@@ -259,7 +261,7 @@ class Task(nn.Module):
         parts = []
         for batch in self._query_batches(samples):
             with self.settings.autocast(self.device):
-                parts.append(self.features(batch).mean().float().cpu().numpy())
+                parts.append(self.backbone(self.tokens(batch)).mean().float().cpu().numpy())
         return np.concatenate(parts)
 
     @torch.no_grad()

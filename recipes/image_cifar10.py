@@ -27,7 +27,8 @@ def main(
     epochs: int = 60,
     batch_size: int = 256,
     lr: float = 1e-3,
-    weight_decay: float = 0.1,
+    weight_decay: float = 1.0,
+    layers: int = 12,
     crop_pct: float = 1.0,
     out: str | None = None,
 ) -> list[Report]:
@@ -43,6 +44,7 @@ def main(
         batch_size: Images of a step.
         lr: Peak learning rate.
         weight_decay: Of the linear layer.
+        layers: Of the backbone, the last so many, that the head reads side by side; never more than there are.
         crop_pct: Share of the resized image that is kept; these small images have no margin to crop.
         out: Folder for the tasks, one a seed; none are kept without it.
     """
@@ -56,6 +58,7 @@ def main(
             backbone=frozen,
             name="CIFAR-10 subset",
             tokenizer_options={"crop_pct": crop_pct},
+            head_options={"layers": min(layers, frozen.depth)},
             settings=metatx.TrainingSettings(
                 epochs=epochs, batch_size=batch_size, lr=lr, weight_decay=weight_decay, seed=seed
             ),

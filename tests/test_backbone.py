@@ -58,6 +58,21 @@ def test_a_sequence_does_not_depend_on_its_neighbours(config: BackboneConfig, le
             torch.testing.assert_close(together, dense(backbone, tokens), atol=1e-5, rtol=0)
 
 
+def test_several_layers_lie_side_by_side_in_the_order_of_the_batch() -> None:
+    backbone, batch = tiny(), sequences(5, 2, 9)
+    with torch.no_grad():
+        one, two = backbone(batch), backbone(batch, layers=2)
+        assert torch.equal(two.embeddings[:, 32:], one.embeddings)
+        del backbone.blocks[1]
+        for found, tokens in zip(
+            two.embeddings[:, :32].split(two.lengths), batch.embeddings.split(batch.lengths), strict=True
+        ):
+            torch.testing.assert_close(found, dense(backbone, tokens), atol=1e-5, rtol=0)
+    for layers in (0, 3):
+        with pytest.raises(ValueError, match=f"{layers} layers are asked for; this backbone has 2"):
+            tiny()(batch, layers=layers)
+
+
 @settings(deadline=None, max_examples=10)
 @given(st.permutations(range(7)))
 def test_permuting_the_batch_permutes_the_result(order: list[int]) -> None:

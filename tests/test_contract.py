@@ -152,7 +152,7 @@ HEADS = {
         HeadRow(
             ["cat", "dog", "eel"] * 6,
             ["cow", 1, ["cat"], np.nan],
-            [{}, {"pooling": "mean", "hidden": 16, "dropout": 0.1}, {"label_smoothing": 0.1}],
+            [{}, {"pooling": "mean", "hidden": 16, "dropout": 0.1}, {"label_smoothing": 0.1}, {"layers": 3}],
         ),
         HeadRow([True, False, False] * 5, ["True"], [{"pooling": "cls"}], prefixes=(1,)),
     ],
@@ -160,7 +160,7 @@ HEADS = {
         HeadRow(
             (1000 + 50 * RNG.normal(size=16)).tolist(),
             ["many", np.inf, np.nan],
-            [{}, {"objective": "huber", "dropout": 0.1}],
+            [{}, {"objective": "huber", "dropout": 0.1}, {"pooling": "both", "layers": 2}],
         )
     ],
     "forecasting": [

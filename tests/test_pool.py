@@ -15,7 +15,8 @@ def pool(nano, table, tmp_path_factory):
     rows = metatx.Task.from_data(nano, "tabular", table, target="kind").fit(table, epochs=1)
     rows.save_pretrained(folder / "rows")
     pool.add("rows", folder / "rows")
-    pool.add("waves", metatx.Task.from_data(nano, "waves", waves(40)).fit(waves(40), epochs=1))
+    deep = metatx.Task.from_data(nano, "waves", waves(40), head_options={"layers": 3}).fit(waves(40), epochs=1)
+    pool.add("waves", deep)
     image = metatx.Task.from_data(nano, "image", ([np.zeros((8, 8), np.uint8), np.ones((8, 8), np.uint8)], ["a", "b"]))
     pool.add("image", image)
     return pool

@@ -87,6 +87,20 @@ def test_embeddings_have_the_backbone_s_width(task, tumours):
     assert np.abs(vectors[0] - vectors[1]).max() > 1e-3
 
 
+def test_a_head_may_read_no_more_layers_than_there_are(nano, table):
+    with pytest.raises(ValueError, match="head reads 99 layers; this backbone has 6"):
+        metatx.Task.from_data(nano, "tabular", table, target="kind", head_options={"layers": 99})
+
+
+def test_embeddings_are_those_of_the_last_layer(nano, table):
+    tasks = [
+        metatx.Task.from_data(nano, "tabular", table, target="kind", head_options={"layers": layers})
+        for layers in (1, 4)
+    ]
+    rows = table[:5].drop(columns="kind")
+    np.testing.assert_array_equal(*[task.embed(rows) for task in tasks])
+
+
 def test_a_bad_sample_is_named(task, tumours):
     rows = tumours[:3].to_dict("records")
     rows[1]["mean area"] = "large"

@@ -130,6 +130,23 @@ def test_timm_parity_on_real_weights() -> None:
     torch.testing.assert_close(features(backbone), expected, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("layers", [2, 3])
+def test_the_last_layers_are_timm_s(layers: int) -> None:
+    """Each through the final norm, oldest first."""
+    model = scramble(VisionTransformer(**{**PLAIN, "depth": 3}))
+    model.pretrained_cfg = timm.get_pretrained_cfg("vit_base_patch16_224").to_dict()
+    config = timm_config("test", model)
+    backbone = Backbone(config, from_timm(model.state_dict(), config), spec="test")
+    images = IMAGES[..., :64, :64]
+    with torch.no_grad():
+        found = backbone(TokenSequence.pack(backbone.stem(images)), layers=layers)
+        pairs = model.get_intermediate_layers(
+            normalised(backbone)[..., :64, :64], n=layers, norm=True, return_prefix_tokens=True
+        )
+        expected = torch.cat([torch.cat([prefix, patches], dim=1) for patches, prefix in pairs], dim=2)
+    torch.testing.assert_close(found.unpack()[0], expected, atol=1e-4, rtol=0)
+
+
 PLAIN = {"img_size": 64, "patch_size": 16, "embed_dim": 64, "depth": 2, "num_heads": 2, "num_classes": 5}
 
 

@@ -66,11 +66,12 @@ class HeadCase:
     def _separable(self, sequence: SequenceFactory, prefix: int) -> TokenSequence:
         """Random sequences, in each the tokens of one target shifted the same way."""
         torch.manual_seed(1)
-        batch = sequence(len(self.targets), self.dim, prefix)
+        width = self.dim * self.fresh.layers
+        batch = sequence(len(self.targets), width, prefix)
         directions: list[Tensor] = []
         for i, target in enumerate(self.encoded):
             known = next((j for j in range(i) if same(self.encoded[j], target)), None)
-            directions.append(torch.randn(self.dim) if known is None else directions[known])
+            directions.append(torch.randn(width) if known is None else directions[known])
         sizes = [len(sample.embeddings) for sample in apart(batch)]
         shift = torch.stack(directions).repeat_interleave(torch.tensor(sizes), dim=0)
         return batch.with_embeddings(batch.embeddings + 2 * shift)

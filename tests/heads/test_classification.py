@@ -113,14 +113,6 @@ def test_split_without_two_rows_of_each_class_is_by_chance(labels, fraction):
     assert _head().split(table, "y", None, fraction, seed=1)[1]["x"][:] != second["x"][:]
 
 
-def test_pooling_is_what_it_is_called():
-    sequence = TokenSequence(torch.randn(5, 4), (2, 3), prefix=1)
-    first, mean = sequence.cls(), sequence.mean()
-    assert torch.equal(_head(pooling="cls").pool(sequence), first)
-    assert torch.equal(_head(pooling="mean").pool(sequence), mean)
-    assert torch.equal(_head().pool(sequence), torch.cat([first, mean], dim=1))
-
-
 def test_every_class_starts_equally_likely():
     head = _head().fit(CLASSES)
     output = head(head.pool(TokenSequence(100 * torch.randn(5, 4), (2, 3))))
@@ -133,12 +125,6 @@ def test_label_smoothing_is_the_formula():
     shares = np.array([0.8, 0.1, 0.1])
     expected = -(shares * logits.log_softmax(1).numpy()).sum()
     assert smoothed.loss(logits, torch.tensor([0])).item() == pytest.approx(expected, rel=1e-5)
-
-
-def test_pooling_without_cls_is_the_mean():
-    sequence = TokenSequence(torch.randn(5, 4), (2, 3))
-    pooled = _head(pooling="both").pool(sequence)
-    assert torch.equal(pooled[:, :4], pooled[:, 4:])
 
 
 def test_an_estimator_that_misses_a_class_gives_it_nothing():

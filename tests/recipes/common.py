@@ -1,0 +1,36 @@
+"""What every test of a recipe does: find the real data, and check what a run left behind."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import metatx
+from metatx.report import Report
+
+
+def real(place: str) -> Path | None:
+    """The folder of a real data set; None where METATX_DATA is not set, for a self-made case of the same form."""
+    if "METATX_DATA" not in os.environ:
+        return None
+    folder = Path(os.environ["METATX_DATA"]) / place
+    assert folder.is_dir(), f"METATX_DATA names a folder without {place}"
+    return folder
+
+
+def check_run(report: Report, out: Path, samples: Sequence[Any]) -> None:
+    """Better than the trivial baseline, written as it was printed, and the saved task answers as the trained one."""
+    primary = report.task.head.primary
+    ((_, trivial),) = report.baselines["trivial"].items()
+    ((_, classical),) = report.baselines["classical"].items()
+    assert all(np.isfinite(value) for value in [*report.test.values(), *classical.values()])
+    gain = report.test[primary] - trivial[primary]
+    assert gain > 0 if report.task.head.metrics()[primary].higher_is_better else gain < 0, (report.test, trivial)
+    written = json.loads((out / "metrics.json").read_text())
+    assert written["test"] == report.test and written["majority_or_naive"][primary] == trivial[primary]
+    assert all(f"{value:.4f}" in str(report) for value in (trivial[primary], classical[primary])), str(report)
+    again = metatx.Task.from_pretrained(out / "task", backbone=report.task.backbone)
+    np.testing.assert_array_equal(again.predict(samples), report.task.predict(samples))

@@ -342,7 +342,8 @@ def _molecule(smiles: str, descriptors: bool, most: int) -> Graph:
     whole = np.log1p([n, e])
     if descriptors:
         with rdBase.BlockLogs(), np.errstate(all="ignore"):
-            values = np.array(list(Descriptors.CalcMolDescriptors(molecule).values()), dtype=np.float64)
+            calculate: Any = Descriptors.CalcMolDescriptors  # has no types
+            values = np.array(list(calculate(molecule).values()), dtype=np.float64)
         # Some grow with a power of the size: logarithms of what is large.
         values = np.where(np.isfinite(values), np.arcsinh(values), np.nan)
         whole = np.concatenate([whole, values])

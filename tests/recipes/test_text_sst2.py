@@ -1,19 +1,17 @@
 """SST-2's recipe, on a few phrases."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 
-from metatx import Task
 from recipes.text_sst2 import main
+from tests.recipes.common import check_run, real
 
 
 def few(split: str) -> pd.DataFrame:
     """Some phrases, of SST-2 where it is at hand."""
-    if "METATX_DATA" in os.environ:
-        table = pd.read_parquet(Path(os.environ["METATX_DATA"]) / "text/sst2" / f"{split}.parquet")
+    folder = real("text/sst2")
+    if folder is not None:
+        table = pd.read_parquet(folder / f"{split}.parquet")
         return table.head(800 if split == "train" else 150)
     rng = np.random.default_rng(len(split))
     labels = rng.integers(0, 2, 300)
@@ -21,18 +19,16 @@ def few(split: str) -> pd.DataFrame:
     return pd.DataFrame({"sentence": words, "label": labels})
 
 
-def test_it_beats_the_majority_and_its_task_answers_the_same_again(nano, tmp_path):
+def test_it_beats_the_majority_and_its_task_answers_the_same_again(tmp_path):
     for split in ("train", "validation", "test"):
         few(split).to_parquet(tmp_path / f"{split}.parquet")
     (report,) = main(data=str(tmp_path), epochs=3, lr=5e-3, batch_size=16, sentences=120, out=str(tmp_path / "out"))
     assert report.test["accuracy"] > report.baselines["trivial"]["majority class"]["accuracy"] + 0.05
     assert report.validation["accuracy"] > 0.55
-    phrases = few("test").sentence.tolist()[:40]
-    task = Task.from_pretrained(tmp_path / "out" / "seed0" / "task", backbone=nano)
-    np.testing.assert_allclose(task.predict_proba(phrases), report.task.predict_proba(phrases), atol=1e-5)
+    check_run(report, tmp_path / "out" / "seed0", few("test").sentence.tolist()[:40])
 
 
-def test_a_share_of_the_phrases_is_drawn_with_the_seed(nano, tmp_path, monkeypatch):
+def test_a_share_of_the_phrases_is_drawn_with_the_seed(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr("metatx.run", lambda splits, *_, **__: seen.append(splits["train"].index.tolist()))
     for split in ("train", "validation", "test"):

@@ -64,7 +64,6 @@ class GraphTokenizer(Tokenizer):
         ValueError: If a number is out of its range.
     """
 
-    default_head = None
     classical = "boosting"
 
     def __init__(
@@ -73,7 +72,7 @@ class GraphTokenizer(Tokenizer):
         identifiers: int = 16,
         directed: bool = False,
         descriptors: bool = True,
-        summary: int = 1,
+        summary: int = 4,
         max_tokens: int = 1024,
         dropout: float = 0.0,
         molecules: bool | None = None,
@@ -255,9 +254,8 @@ def _usual_width(parts: Sequence[np.ndarray]) -> int:
 
 def _arrays(sample: Any, directed: bool, most: int) -> Graph:
     """A graph of a dict of arrays, or of an object with such attributes."""
-    fields = sample if isinstance(sample, dict) else vars(sample) if hasattr(sample, "__dict__") else {}
-    if not isinstance(sample, dict) and hasattr(sample, "edge_index"):
-        fields = {name: getattr(sample, name, None) for name in ("edge_index", "x", "edge_attr", "num_nodes")}
+    names = ("edge_index", "x", "edge_attr", "num_nodes")
+    fields = sample if isinstance(sample, dict) else {name: getattr(sample, name, None) for name in names}
     if fields.get("edge_index") is None:
         raise SampleError(f"graph is {_short(sample)}; expected edge_index (2, E), x (N, F) and edge_attr (E, G)")
     pairs = _numbers("edge_index", fields["edge_index"])
@@ -267,7 +265,7 @@ def _arrays(sample: Any, directed: bool, most: int) -> Graph:
         raise SampleError(f"edge_index is {pairs.shape}; expected two rows (2, E) of whole numbers")
     pairs = pairs.T.astype(np.int64)
     x = None if fields.get("x") is None else _matrix("x", fields["x"])
-    n = len(x) if x is not None else int(fields.get("num_nodes") or pairs.max(initial=-1) + 1)
+    n = len(x) if x is not None else _node_count(fields.get("num_nodes"), pairs)
     if n < 1:
         raise SampleError("graph has no node; expected at least one")
     if pairs.size and (pairs.min() < 0 or pairs.max() >= n):
@@ -285,6 +283,15 @@ def _arrays(sample: Any, directed: bool, most: int) -> Graph:
     nodes = np.log1p(degrees) if x is None else np.hstack([x, np.log1p(degrees)])
     whole = np.log1p([n, len(pairs)])
     return Graph(nodes, pairs, attr[kept] if pairs.size else attr[:0], whole)
+
+
+def _node_count(given: Any, pairs: np.ndarray) -> int:
+    """What is given, or else enough for the nodes that edges name."""
+    if given is None:
+        return int(pairs.max(initial=-1)) + 1
+    if isinstance(given, bool) or not isinstance(given, int | np.integer):
+        raise SampleError(f"num_nodes is {_short(given)}; expected a whole number")
+    return int(given)
 
 
 def _check_size(nodes: int, edges: int, most: int) -> None:

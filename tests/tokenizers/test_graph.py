@@ -145,16 +145,28 @@ def test_numbering_nodes_otherwise_moves_tokens_and_changes_nothing_else():
     torch.testing.assert_close(one["identifiers"], turned * signs)
 
 
-def test_edges_know_their_ends_and_direction_counts_only_where_asked():
-    one = {**TRIANGLE, "edge_attr": [[1.0], [2.0], [3.0], [4.0]]}
-    other = {**one, "edge_index": one["edge_index"][::-1]}
-    plain, directed = fitted([one, TRIANGLE | {"edge_attr": [0] * 4}]), fitted([one, one], directed=True)
-    torch.testing.assert_close(tokens_of(plain, one).embeddings, tokens_of(plain, other).embeddings)
-    first, second = tokens_of(directed, one).embeddings, tokens_of(directed, other).embeddings
-    torch.testing.assert_close(first[:5], second[:5])
-    assert not torch.allclose(first[5:], second[5:], atol=1e-3)
-    moved = {**one, "edge_index": [[0, 1, 2, 3], [1, 2, 0, 1]]}
-    assert not torch.allclose(tokens_of(plain, one).embeddings, tokens_of(plain, moved).embeddings, atol=1e-3)
+@torch.no_grad()
+@pytest.mark.parametrize("directed", [False, True])
+def test_a_node_has_its_identifier_twice_and_an_edge_those_of_its_ends(directed):
+    tokenizer = fitted([TRIANGLE, TRIANGLE | {"x": [[4.0], [1.0], [3.0], [5.0]]}], directed=directed)
+    encoded = tokenizer.encode(TRIANGLE)
+    tokens = tokens_of(tokenizer, TRIANGLE).embeddings
+    ids, (first, second) = tokenizer.identify(encoded["identifiers"]), encoded["pairs"].T
+    node = tokenizer.maps["nodes"](encoded["nodes"]) + tokenizer.kinds[0] + 2 * ids
+    edge = tokenizer.kinds[1] + ids[first] + ids[second]
+    if directed:
+        turns = tokenizer.direct(encoded["identifiers"])
+        edge = edge + turns[first] - turns[second]
+        assert encoded["pairs"].tolist() == [[0, 1], [1, 2], [2, 0], [3, 0]]
+    torch.testing.assert_close(tokens[4:], torch.cat([node, edge]))
+
+
+def test_direction_counts_only_where_asked():
+    turned = TRIANGLE | {"edge_index": TRIANGLE["edge_index"][::-1]}
+    for directed in (False, True):
+        tokenizer = fitted([TRIANGLE, turned], directed=directed)
+        one, other = (tokens_of(tokenizer, graph).embeddings for graph in (TRIANGLE, turned))
+        assert torch.allclose(one, other, atol=1e-5) != directed
 
 
 def test_an_edge_both_ways_is_one_and_pytorch_geometric_s_data_is_read():
@@ -177,9 +189,9 @@ def test_an_edge_both_ways_is_one_and_pytorch_geometric_s_data_is_read():
 def test_a_graph_without_edges_and_one_without_numbers_have_tokens():
     tokenizer = fitted([{"edge_index": [[], []], "num_nodes": 3}, {"edge_index": [[0], [1]], "num_nodes": 2}])
     found = tokens_of(tokenizer, {"edge_index": [[], []], "num_nodes": 3}, {"edge_index": [[0, 1], [1, 2]]})
-    assert found.lengths == (4, 6)
+    assert found.lengths == (4 + 3, 4 + 5)
     atom = fitted(SMILES)
-    assert tokens_of(atom, "C", "CC").lengths == (2, 4)
+    assert tokens_of(atom, "C", "CC").lengths == (4 + 1, 4 + 3)
 
 
 def test_augment_flips_whole_identifiers_and_nothing_else():
@@ -212,7 +224,7 @@ def test_statistics_are_of_the_training_molecules():
         ("molecules.sdf", "which RDKit cannot read"),
         (None, "graph is None; expected SMILES, as in the training split"),
         (TRIANGLE, "expected SMILES"),
-        ("C" * 600, "graph has 600 nodes and 599 edges; expected at most 1023 together (max_tokens)"),
+        ("C" * 600, "graph has 600 nodes and 599 edges; expected at most 1020 together (max_tokens)"),
     ],
 )
 def test_what_is_no_molecule_is_told_in_one_line(sample, message, capfd):
@@ -237,10 +249,11 @@ def test_what_is_no_molecule_is_told_in_one_line(sample, message, capfd):
         (TRIANGLE | {"x": [["a"], ["b"], ["c"], ["d"]]}, "expected numbers, rows of equal length"),
         (TRIANGLE | {"x": [[1.0, 2.0]] * 4}, "nodes have 3 numbers each; expected 2"),
         (TRIANGLE | {"edge_attr": [[1.0]]}, "edge_attr has 1 rows; expected one for each of 4 edges"),
+        ({"edge_index": [[], []], "num_nodes": "many"}, "num_nodes is 'many'; expected a whole number"),
         ({"edge_index": [[], []], "num_nodes": 0}, "graph has no node; expected at least one"),
         (
             {"edge_index": [[0], [1]], "x": np.ones((2000, 1))},
-            "graph has 2000 nodes and 1 edges; expected at most 1023 together (max_tokens)",
+            "graph has 2000 nodes and 1 edges; expected at most 1020 together (max_tokens)",
         ),
     ],
 )

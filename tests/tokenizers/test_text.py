@@ -88,8 +88,16 @@ def test_the_texts_of_a_pair_differ_in_segment_and_the_order_matters():
     torch.testing.assert_close(one.embeddings[0], single[0])
     shift = (tokenizer.segments[1] - tokenizer.segments[0]).expand(2, -1)
     torch.testing.assert_close(one.embeddings[2:] - single[2:], shift)
-    both = tokens_of(tokenizer, "not", ("charm", "not jokes")).embeddings
-    torch.testing.assert_close(both[1:], one.embeddings)
+    batch = tokens_of(tokenizer, ("not", "charm"), ("charm", "not jokes")).embeddings
+    torch.testing.assert_close(batch[3:], one.embeddings)
+
+
+def test_a_token_is_the_sum_of_its_word_its_place_and_its_segment():
+    tokenizer = fitted(["charm jokes"])
+    (charm,) = tokenizer.encode("charm")["tokens"].tolist()
+    word = tokenizer.embedding[2 + tokenizer.known.tolist().index(charm)]
+    expected = word + tokenizer.positions.weight[:3] + tokenizer.segments[0]
+    torch.testing.assert_close(tokens_of(tokenizer, "charm charm charm").embeddings, expected)
 
 
 def test_rare_and_unseen_tokens_share_one_embedding():

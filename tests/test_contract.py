@@ -87,7 +87,7 @@ TOKENIZERS = {
     "graph": TokenizerRow(
         molecules(),
         ["", "C1CC", "no molecule", None, 3, "C" * 2000, graphs()[0]],
-        [{}, {"descriptors": False, "summary": 2, "dropout": 0.1}, {"identifiers": 3}],
+        [{}, {"descriptors": False, "summary": 2}, {"identifiers": 3}],
     ),
     "image": TokenizerRow(
         pictures(),

@@ -56,7 +56,7 @@ class GraphTokenizer(Tokenizer):
         descriptors: Whether the token of a molecule as a whole knows RDKit's 217 physico-chemical descriptors.
         summary: Tokens for the graph as a whole.
         max_tokens: Larger graphs are refused.
-        dropout: On the standardised numbers.
+        gain: How many times as large as the stem's tokens start, where the backbone does not normalise them.
         molecules: Whether samples are SMILES; learned by ``fit``.
         widths: F, G and W; learned by ``fit``.
 
@@ -74,7 +74,7 @@ class GraphTokenizer(Tokenizer):
         descriptors: bool = True,
         summary: int = 4,
         max_tokens: int = 1024,
-        dropout: float = 0.0,
+        gain: float = 4.0,
         molecules: bool | None = None,
         widths: list[int] | None = None,
     ) -> None:
@@ -82,13 +82,14 @@ class GraphTokenizer(Tokenizer):
         for name, value in (("identifiers", identifiers), ("summary", summary), ("max_tokens", max_tokens)):
             if value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1.")
+        if not gain > 0:
+            raise ValueError(f"gain is {gain}; it must be above 0.")
         self.count, self.directed, self.descriptors = identifiers, directed, descriptors
         self.summary, self.max_tokens, self.molecules = summary, max_tokens, molecules
-        self.augments = True
+        self.augments, self.gain = True, gain
         self.identify = orthogonal_linear(identifiers, dim, bias=False)
         self.direct = orthogonal_linear(identifiers, dim, bias=False) if directed else None
         self.kinds = nn.Parameter(torch.randn(2 + summary, dim))
-        self.dropout = nn.Dropout(dropout)
         self.maps = nn.ModuleDict()
         self.widths: list[int] = []
         if widths is not None:
@@ -203,7 +204,7 @@ class GraphTokenizer(Tokenizer):
 
     def _map(self, part: str, batch: Batch) -> Tensor:
         numbers = torch.cat(list(batch[part])) if part != "whole" else batch[part]
-        mapped: Tensor = self.maps[part](self.dropout(numbers))
+        mapped: Tensor = self.maps[part](numbers)
         return mapped
 
     def describe(self, sample: Any) -> np.ndarray:

@@ -33,7 +33,7 @@ def main(
     lr: float = 3e-3,
     weight_decay: float = 0.01,
     hide: float = 0.1,
-    gain: float = 4.0,
+    gain: float = 16.0,
     pooling: str = "mean",
     per_intent: int | None = None,
     all_rows: bool = False,

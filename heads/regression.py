@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metatx.baselines import scaled
+from metatx.baselines import scaled, worded
 from metatx.errors import SampleError
 from metatx.head import Head
 from metatx.pooling import Pooling, pool_tokens, pooled_width
@@ -126,9 +126,12 @@ class RegressionHead(Head):
         return "mean", DummyRegressor()
 
     def classical(self, kind: str) -> dict[str, Any]:
-        """Gradient boosting, or ridge regression on scaled features."""
+        """Gradient boosting, or ridge regression on scaled features or words."""
         from sklearn.ensemble import HistGradientBoostingRegressor
-        from sklearn.linear_model import RidgeCV
+        from sklearn.linear_model import Ridge, RidgeCV
+
+        if kind == "words":
+            return {"TF-IDF, ridge regression": worded(Ridge())}
 
         if kind == "boosting":
             return {"gradient boosting": HistGradientBoostingRegressor(random_state=0)}

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from metatx.head import Head
     from metatx.tokenizer import Tokenizer
 
-__all__ = ["baselines", "scaled"]
+__all__ = ["baselines", "scaled", "worded"]
 
 
 def baselines(
@@ -64,10 +64,23 @@ def scaled(estimator: Any) -> Any:
     return make_pipeline(columns, estimator)
 
 
+def worded(estimator: Any) -> Any:
+    """A linear model behind TF-IDF weights of words and of pairs of neighbouring words."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.pipeline import make_pipeline
+
+    return make_pipeline(TfidfVectorizer(ngram_range=(1, 2)), estimator)
+
+
 def _features(rows: Sequence[Any], like: Any = None) -> Any:
-    """Descriptions as a DataFrame, whose words are categories (those of ``like``); arrays of more axes stacked."""
+    """Descriptions as a DataFrame, whose words are categories (those of ``like``); arrays of more axes stacked.
+
+    Texts stay a list.
+    """
     import pandas as pd
 
+    if isinstance(rows[0], str):
+        return rows
     if not isinstance(rows[0], dict) and rows[0].ndim > 1:
         return np.stack(rows)
     frame = pd.DataFrame(rows if isinstance(rows[0], dict) else np.stack(rows))

@@ -158,7 +158,7 @@ class Head(nn.Module):
         return output, target
 
     def describe(self, tokenizer: "Tokenizer", sample: Any) -> Any:
-        """A raw sample as the baselines read it: numbers (F,), a row of named values, or what ``trivial`` takes."""
+        """A raw sample as the baselines read it: numbers, a row of named values, words, or what ``trivial`` takes."""
         return tokenizer.describe(sample)
 
     def trivial(self) -> tuple[str, Any]:
@@ -166,7 +166,7 @@ class Head(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} has no trivial().")
 
     def classical(self, kind: str) -> dict[str, Any]:
-        """Classical baselines, name to estimator as scikit-learn's: ``kind`` is "linear" or "boosting"."""
+        """Classical baselines, name to estimator as scikit-learn's: ``kind`` is "linear", "boosting" or "words"."""
         return {}
 
     def estimate(self, estimator: Any, features: Any) -> Tensor:

@@ -30,8 +30,11 @@ class Tokenizer(nn.Module):
         containers: Readers of files that hold many samples in a format of the modality's own, by suffix.
         default_head: The head for data without a target column, if there is one.
         native: Whether its tokens come from the backbone's own stem, so that their scale is right as it is.
+        gain: How many times as large as the stem's its tokens start, on a backbone that does not normalise them
+            itself; the larger, the less the blocks change them.
         augments: Whether ``augment`` changes anything; set by options.
-        classical: Which scikit-learn model stands beside it as baseline on what ``describe`` gives.
+        classical: Which scikit-learn model stands beside it as baseline on what ``describe`` gives; ``"words"``: a
+            linear one on weighted counts of words.
     """
 
     name: ClassVar[str] = ""
@@ -40,8 +43,9 @@ class Tokenizer(nn.Module):
     containers: ClassVar[Mapping[str, Reader]] = {}
     default_head: ClassVar[str | None] = None
     native: bool = False
+    gain: float = 1.0
     augments: bool = False
-    classical: ClassVar[Literal["linear", "boosting"]] = "linear"
+    classical: ClassVar[Literal["linear", "boosting", "words"]] = "linear"
     options: dict[str, Any]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
@@ -79,8 +83,8 @@ class Tokenizer(nn.Module):
         """Collated tensors to tokens: (B, N, D), that and a mask (B, N), or a TokenSequence."""
         raise NotImplementedError(f"{type(self).__name__} has no forward(batch).")
 
-    def describe(self, sample: Any) -> np.ndarray | dict[str, Any]:
-        """Features of a raw sample for the classical baseline: numbers (F,), or a row of named values.
+    def describe(self, sample: Any) -> np.ndarray | dict[str, Any] | str:
+        """Features of a raw sample for the classical baseline: numbers (F,), a row of named values, or words.
 
         By default nine statistics of each encoded tensor, each row of a two-dimensional one taken by itself.
         """

@@ -56,6 +56,29 @@ def series() -> list[np.ndarray]:
     return samples
 
 
+def texts() -> list[Any]:
+    """Texts from one character to more than one sequence, and a pair."""
+    return ["so", "A small, quiet film.", "no \U0001f642!", ("Is it raining?", "yes, it is"), "word after word " * 60]
+
+
+def molecules() -> list[Any]:
+    """SMILES of one atom, of ions without a bond, of rings."""
+    return ["CC(=O)Oc1ccccc1C(=O)O", "C", "[Na+].[Cl-]", "C1CC1", "C/C=C/C", "N[C@@H](C)C(=O)O"]
+
+
+def graphs(count: int = 5) -> list[dict[str, Any]]:
+    """Rings with numbers of nodes and edges, and one graph with no edge."""
+    rings = [
+        {
+            "edge_index": np.array([np.arange(n), (np.arange(n) + 1) % n]),
+            "x": RNG.normal(size=(n, 3)),
+            "edge_attr": RNG.normal(size=(n, 2)),
+        }
+        for n in range(3, 3 + count)
+    ]
+    return [*rings, {"edge_index": np.zeros((2, 0), dtype=int), "x": RNG.normal(size=(2, 3))}]
+
+
 def pictures() -> list[np.ndarray]:
     return [RNG.integers(0, 256, (40, 50, 3), dtype=np.uint8) for _ in range(4)]
 
@@ -112,6 +135,11 @@ TOKENIZERS = {
         ],
         [{}, {"tokens": "patches", "window": 1.0}, {"tokens": "both", "augment": "none"}, {"augment": "light"}],
     ),
+    "graph": TokenizerRow(
+        molecules(),
+        ["", "C1CC", "no molecule", None, 3, "C" * 2000, graphs()[0]],
+        [{}, {"descriptors": False, "summary": 2}, {"identifiers": 3}],
+    ),
     "image": TokenizerRow(
         pictures(),
         [
@@ -163,6 +191,11 @@ TOKENIZERS = {
             [1, 2],
         ],
         [{}, {"bins": 4, "hide": 0.3}, {"columns": {"city": "ignore"}}],
+    ),
+    "text": TokenizerRow(
+        texts(),
+        ["", " \n", None, 3, np.nan, ["a", ""], ["a", "b", "c"], b"bytes", "nowhere.txt", "word " * 100_000],
+        [{}, {"context": 16, "overlap": 4}, {"min_count": 2, "hide": 0.0}],
     ),
     "time_series": TokenizerRow(
         series(),
@@ -273,3 +306,9 @@ def test_head_keeps_the_contract(name, row, options):
 @pytest.mark.parametrize("name", ["image", "infrared", "xray"])
 def test_a_tokenizer_of_its_own_stem_keeps_the_contract(name):
     check_tokenizer(registry.lookup("tokenizers", name), pictures(), options={"image_size": 32})
+
+
+@pytest.mark.parametrize("options", [{}, {"directed": True}])
+def test_a_tokenizer_of_graphs_as_arrays_keeps_the_contract(options):
+    bad = [{}, "CCO", {**graphs()[0], "edge_index": [[0], [99]]}, {**graphs()[0], "x": np.full((3, 3), np.nan)}]
+    check_tokenizer(registry.lookup("tokenizers", "graph"), graphs(), bad_samples=bad, options=options)

@@ -6,10 +6,13 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.datasets import load_breast_cancer
 
 import metatx
+from metatx.backbone import Backbone, BackboneConfig
 from metatx.errors import TaskError
+from metatx.stem import StemConfig
 from tests.conftest import waves
 
 FAST = {"epochs": 2, "lr": 3e-3}
@@ -30,6 +33,18 @@ def test_head_is_inferred_from_the_target(nano, tumours):
     build = metatx.Task.from_data
     assert build(nano, "tabular", tumours, target="diagnosis").head.name == "classification"
     assert build(nano, "tabular", tumours.drop(columns="diagnosis"), target="mean area").head.name == "regression"
+
+
+def test_tokens_start_as_large_as_the_stem_s_times_the_tokenizer_s_gain(nano):
+    config = BackboneConfig(dim=16, depth=1, num_heads=2, mlp_dim=16, stem=StemConfig(patch_size=4, image_size=8))
+    bare, head = Backbone(config, None, spec="bare"), metatx.create("heads", "classification", 16)
+    for gain in (1.0, 3.0):
+        tokenizer = metatx.create("tokenizers", "waves", 16)
+        tokenizer.gain = gain
+        task = metatx.Task(bare, tokenizer, head)
+        tokens = task.tokens({"signal": torch.randn(4, 3, 50)}).embeddings
+        assert tokens.square().mean().sqrt().item() == pytest.approx(gain * bare.token_scale, rel=1e-3)
+    assert isinstance(metatx.Task(nano, tokenizer, head).norm, torch.nn.Identity), "nano normalises by itself"
 
 
 def test_a_second_form_of_the_label_is_not_taken_as_input(nano, table):

@@ -294,7 +294,7 @@ def check_augment(case: TokenizerCase) -> None:
 
 
 def check_describe(case: TokenizerCase) -> None:
-    """Numbers (F,), NaN where missing, or a row of named values; of the same form for all samples."""
+    """Numbers (F,), NaN where missing, a row of named values, or words; of the same form for all samples."""
     rows = [case.tokenizer.describe(sample) for sample in case.samples]
     forms = [sorted(row) if isinstance(row, dict) else np.shape(row) for row in rows]
     for i, (row, form) in enumerate(zip(rows, forms, strict=True)):
@@ -304,8 +304,10 @@ def check_describe(case: TokenizerCase) -> None:
         )
         if isinstance(row, dict):
             numbers = np.array([value for value in row.values() if isinstance(value, float)])
+        elif isinstance(row, str):
+            continue
         else:
-            require(len(form) == 1, f"describe gives an array {form}; give numbers (F,), or a dict.")
+            require(len(form) == 1, f"describe gives an array {form}; give numbers (F,), a dict, or words.")
             numbers = np.asarray(row, dtype=np.float64)
             require(not np.isnan(numbers).all(), f"describe gives nothing but NaN for sample {i}; give numbers.")
         require(

@@ -1,0 +1,384 @@
+"""Graphs, molecules among them: one token per node and per edge, told apart by node identifiers."""
+
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from metatx.errors import SampleError
+from metatx.sequence import TokenSequence
+from metatx.tokenizer import Batch, Tokenizer, orthogonal_linear
+
+__all__ = ["GraphTokenizer"]
+
+FAR = 10.0  # standard deviations beyond which a number counts as so far
+EQUAL = 1e-6  # eigenvalues that differ by less are one
+PARTS = ("nodes", "edges", "whole")
+ELEMENTS = ("C", "N", "O", "S", "F", "Cl", "Br", "I", "P", "B", "Si", "Se")
+HYBRIDS = ("SP", "SP2", "SP3")
+BONDS = ("SINGLE", "DOUBLE", "TRIPLE", "AROMATIC")
+RINGS = (3, 4, 5, 6, 7)
+TWISTS = {"STEREOZ": -1, "STEREOCIS": -1, "STEREOE": 1, "STEREOTRANS": 1}
+
+
+@dataclass(frozen=True)
+class Graph:
+    """One graph as numbers: ``nodes`` (N, F), ``pairs`` (E, 2) of nodes, ``edges`` (E, G), ``whole`` (W,)."""
+
+    nodes: np.ndarray
+    pairs: np.ndarray
+    edges: np.ndarray
+    whole: np.ndarray
+
+
+class GraphTokenizer(Tokenizer):
+    """Tokens of nodes, of edges and of the graph as a whole (TokenGT, Kim et al. 2022, arXiv 2207.02505).
+
+    A token is a linear map of what is known of the node, edge or graph, standardised by the training split, plus an
+    embedding of which of the three it is. A node adds its identifier twice and an edge those of both ends, so that
+    attention can tell which edges meet at which nodes. Identifiers are Laplacian eigenvectors of the smallest
+    eigenvalues, their signs flipped at random in training.
+
+    A sample is a molecule, as SMILES, read by RDKit (atoms in canonical order, so that each way of writing it gives the
+    same tokens); or a dict, row or PyTorch Geometric ``Data`` with ``edge_index`` (2, E) and, where there are such,
+    ``x`` (N, F), ``edge_attr`` (E, G) and ``num_nodes``. All samples of a task are of one kind.
+
+    Args:
+        dim: Width of the backbone.
+        identifiers: Eigenvectors, K.
+        directed: Whether edges have a direction; if not, one that is there both ways is one.
+        descriptors: Whether the token of a molecule as a whole knows RDKit's 217 physico-chemical descriptors.
+        summary: Tokens for the graph as a whole.
+        max_tokens: Larger graphs are refused.
+        gain: How many times as large as the stem's tokens start, where the backbone does not normalise them.
+        molecules: Whether samples are SMILES; learned by ``fit``.
+        widths: F, G and W; learned by ``fit``.
+
+    Raises:
+        ValueError: If a number is out of its range.
+    """
+
+    classical = "boosting"
+
+    def __init__(
+        self,
+        dim: int,
+        identifiers: int = 16,
+        directed: bool = False,
+        descriptors: bool = True,
+        summary: int = 4,
+        max_tokens: int = 1024,
+        gain: float = 4.0,
+        molecules: bool | None = None,
+        widths: list[int] | None = None,
+    ) -> None:
+        super().__init__(dim)
+        for name, value in (("identifiers", identifiers), ("summary", summary), ("max_tokens", max_tokens)):
+            if value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1.")
+        if not gain > 0:
+            raise ValueError(f"gain is {gain}; it must be above 0.")
+        self.count, self.directed, self.descriptors = identifiers, directed, descriptors
+        self.summary, self.max_tokens, self.molecules = summary, max_tokens, molecules
+        self.augments, self.gain = True, gain
+        self.identify = orthogonal_linear(identifiers, dim, bias=False)
+        self.direct = orthogonal_linear(identifiers, dim, bias=False) if directed else None
+        self.kinds = nn.Parameter(torch.randn(2 + summary, dim))
+        self.maps = nn.ModuleDict()
+        self.widths: list[int] = []
+        if widths is not None:
+            self._build(widths)
+
+    def _build(self, widths: list[int]) -> None:
+        self.widths = self.options["widths"] = widths
+        for part, width in zip(PARTS, widths, strict=True):
+            self.register_buffer(f"{part}_mean", torch.zeros(width, dtype=torch.float64))
+            self.register_buffer(f"{part}_scale", torch.ones(width, dtype=torch.float64))
+            if width:
+                self.maps[part] = orthogonal_linear(width, self.dim * (self.summary if part == "whole" else 1))
+
+    @classmethod
+    def accepts(cls, value: Any) -> bool:
+        """SMILES."""
+        try:
+            return isinstance(value, str) and bool(_parse(value))
+        except SampleError:
+            return False
+
+    def fit(self, samples: Sequence[Any]) -> Self:
+        """Learn of what kind and width the samples are, and means and deviations of their numbers.
+
+        Raises:
+            ValueError: If no sample is good.
+        """
+        graphs, bad = [], None
+        self.molecules = self.options["molecules"] = any(isinstance(sample, str) for sample in samples)
+        for sample in samples:
+            try:
+                graphs.append(self._read(sample))
+            except SampleError as error:  # the core names it, with its place, when it encodes
+                bad = bad or error
+        if not graphs:
+            raise ValueError(f"None of {len(samples)} graphs can be used: {bad}.")
+        self._build([_usual_width([getattr(graph, part) for graph in graphs]) for part in PARTS])
+        graphs = [graph for graph in graphs if not self._misfit(graph)]
+        for part, width in zip(PARTS, self.widths, strict=True):
+            if not width:
+                continue
+            rows = np.vstack([getattr(graph, part).reshape(-1, width) for graph in graphs])
+            with warnings.catch_warnings(action="ignore"):  # of a number that no sample has
+                mean, spread = np.nanmean(rows, axis=0), np.nanstd(rows, axis=0)
+            self.get_buffer(f"{part}_mean").copy_(torch.from_numpy(np.nan_to_num(mean)))
+            steady = ~(spread > 1e-6 * np.maximum(np.abs(mean), 1e-6))  # constant but for rounding, or never there
+            self.get_buffer(f"{part}_scale").copy_(torch.from_numpy(np.where(steady, np.inf, spread)))
+        return self
+
+    def _read(self, sample: Any) -> Graph:
+        if isinstance(sample, str) != bool(self.molecules):
+            expected = "SMILES" if self.molecules else "a dict with edge_index"
+            raise SampleError(f"graph is {_short(sample)}; expected {expected}, as in the training split")
+        most = self.max_tokens - self.summary
+        return _molecule(sample, self.descriptors, most) if self.molecules else _arrays(sample, self.directed, most)
+
+    def _misfit(self, graph: Graph) -> str:
+        """What is wrong with a graph's widths; empty if nothing is."""
+        for part, width in zip(PARTS, self.widths, strict=True):
+            numbers = getattr(graph, part)
+            if numbers.shape[-1] != width and (part != "edges" or len(numbers)):
+                return f"{part} have {numbers.shape[-1]} numbers each; expected {width}, as in the training split"
+        return ""
+
+    def _fitting(self, sample: Any) -> Graph:
+        graph = self._read(sample)
+        misfit = self._misfit(graph)
+        if misfit:
+            raise SampleError(misfit)
+        # Of no edge it is not known how many numbers it would have.
+        return graph if len(graph.pairs) else replace(graph, edges=np.zeros((0, self.widths[1])))
+
+    def encode(self, sample: Any) -> dict[str, Tensor]:
+        """To standardised ``nodes``, ``edges`` and ``whole``, ``pairs`` (E, 2) and ``identifiers`` (N, K)."""
+        graph, encoded = self._fitting(sample), {}
+        for part, width in zip(PARTS, self.widths, strict=True):
+            if width:
+                numbers = torch.from_numpy(np.asarray(getattr(graph, part), dtype=np.float64))
+                mean, scale = self.get_buffer(f"{part}_mean"), self.get_buffer(f"{part}_scale")
+                encoded[part] = ((numbers - mean) / scale).nan_to_num(0.0).clamp(-FAR, FAR).float()
+        encoded["pairs"] = torch.from_numpy(graph.pairs)
+        encoded["identifiers"] = torch.from_numpy(_eigenvectors(graph.pairs, len(graph.nodes), self.count)).float()
+        return encoded
+
+    def augment(self, encoded: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Each identifier with either sign."""
+        signs = 1.0 - 2.0 * torch.randint(2, (self.count,))
+        return {**encoded, "identifiers": encoded["identifiers"] * signs}
+
+    def forward(self, batch: Batch) -> TokenSequence:
+        """Graphs of any sizes to summary + N + E tokens each: the whole, nodes, edges."""
+        identifiers, pairs = list(batch["identifiers"]), list(batch["pairs"])
+        nodes, edges = [len(each) for each in identifiers], [len(each) for each in pairs]
+        ids = self.identify(torch.cat(identifiers))
+        begin = torch.tensor([0, *nodes[:-1]], device=ids.device).cumsum(0)
+        ends = torch.cat(pairs) + begin.repeat_interleave(torch.tensor(edges, device=ids.device))[:, None]
+        node = self.kinds[0] + 2 * ids
+        edge = self.kinds[1] + ids[ends[:, 0]] + ids[ends[:, 1]]
+        if self.direct is not None:
+            flat = self.direct(torch.cat(identifiers))
+            edge = edge + flat[ends[:, 0]] - flat[ends[:, 1]]
+        whole = self.kinds[2:].expand(len(nodes), -1, -1)
+        if "nodes" in batch:
+            node = node + self._map("nodes", batch)
+        if "edges" in batch:
+            edge = edge + self._map("edges", batch)
+        if "whole" in batch:
+            whole = whole + self._map("whole", batch).view(len(nodes), self.summary, self.dim)
+        pieces = zip(whole, node.split(nodes), edge.split(edges), strict=True)
+        embeddings = torch.cat([token for piece in pieces for token in piece])
+        return TokenSequence(embeddings, tuple(self.summary + n + e for n, e in zip(nodes, edges, strict=True)))
+
+    def _map(self, part: str, batch: Batch) -> Tensor:
+        numbers = torch.cat(list(batch[part])) if part != "whole" else batch[part]
+        mapped: Tensor = self.maps[part](numbers)
+        return mapped
+
+    def describe(self, sample: Any) -> np.ndarray:
+        """Mean, deviation, least and largest of what is known of nodes and of edges, and the whole graph's numbers."""
+        graph = self._fitting(sample)
+        with_none = [part if len(part) else np.full((1, part.shape[1]), np.nan) for part in (graph.nodes, graph.edges)]
+        rows = [np.concatenate([p.mean(0), p.std(0), p.min(0), p.max(0)]) for p in with_none]
+        return np.concatenate([graph.whole, *rows])
+
+
+def _eigenvectors(pairs: np.ndarray, n: int, count: int) -> np.ndarray:
+    """Eigenvectors (N, K) of the normalised Laplacian, least eigenvalues first, of mean square 1; then zeros.
+
+    That of eigenvalue 0 is left out where it is the only one: it says no more than that the graph is connected.
+    Signs, and the basis where eigenvalues are equal, do not depend on the solver: of each eigenspace, vectors are
+    taken one by one, each the space's projection of the node that it holds most of (of equals, the first).
+    """
+    adjacency = np.zeros((n, n))
+    adjacency[pairs[:, 0], pairs[:, 1]] = adjacency[pairs[:, 1], pairs[:, 0]] = 1
+    root = np.sqrt(np.maximum(adjacency.sum(1), 1))
+    values, vectors = np.linalg.eigh(np.eye(n) - adjacency / root[:, None] / root)
+    starts = np.flatnonzero(np.diff(values, prepend=-np.inf) > EQUAL)
+    spaces = np.split(vectors, starts[1:], axis=1)
+    if values[0] < EQUAL and spaces[0].shape[1] == 1:
+        spaces = spaces[1:]
+    found: list[np.ndarray] = []
+    for space in spaces:
+        if len(found) >= count:
+            break
+        projection = space @ space.T
+        for _ in range(min(space.shape[1], count - len(found))):
+            held = projection.diagonal()
+            pivot = np.flatnonzero(held > held.max() - EQUAL)[0]
+            vector = projection[pivot] / np.sqrt(held[pivot])
+            projection = projection - np.outer(vector, vector)
+            found.append(vector)
+    identifiers = np.zeros((n, count))
+    if found:
+        identifiers[:, : len(found)] = np.stack(found, axis=1) * np.sqrt(n)
+    return identifiers
+
+
+def _usual_width(parts: Sequence[np.ndarray]) -> int:
+    """Numbers in each row, as most have it; of what has no rows it is not known."""
+    counts = Counter(part.shape[-1] for part in parts if len(part))
+    return counts.most_common(1)[0][0] if counts else 0
+
+
+def _arrays(sample: Any, directed: bool, most: int) -> Graph:
+    """A graph of a dict of arrays, or of an object with such attributes."""
+    names = ("edge_index", "x", "edge_attr", "num_nodes")
+    fields = sample if isinstance(sample, dict) else {name: getattr(sample, name, None) for name in names}
+    if fields.get("edge_index") is None:
+        raise SampleError(f"graph is {_short(sample)}; expected edge_index (2, E), x (N, F) and edge_attr (E, G)")
+    pairs = _numbers("edge_index", fields["edge_index"])
+    if pairs.size == 0:
+        pairs = np.zeros((2, 0))
+    if pairs.ndim != 2 or len(pairs) != 2 or (pairs != pairs.round()).any():
+        raise SampleError(f"edge_index is {pairs.shape}; expected two rows (2, E) of whole numbers")
+    pairs = pairs.T.astype(np.int64)
+    x = None if fields.get("x") is None else _matrix("x", fields["x"])
+    n = len(x) if x is not None else _node_count(fields.get("num_nodes"), pairs)
+    if n < 1:
+        raise SampleError("graph has no node; expected at least one")
+    if pairs.size and (pairs.min() < 0 or pairs.max() >= n):
+        raise SampleError(f"edge_index names node {pairs.max() if pairs.min() >= 0 else pairs.min()} of {n}")
+    attr = None if fields.get("edge_attr") is None else _matrix("edge_attr", fields["edge_attr"])
+    if attr is None:
+        attr = np.zeros((len(pairs), 0))
+    if len(attr) != len(pairs) and pairs.size:
+        raise SampleError(f"edge_attr has {len(attr)} rows; expected one for each of {len(pairs)} edges")
+    if not directed:
+        pairs = np.sort(pairs, axis=1)
+    pairs, kept = np.unique(pairs, axis=0, return_index=True)
+    _check_size(n, len(pairs), most)
+    degrees = np.bincount(pairs.ravel(), minlength=n)[:, None]
+    nodes = np.log1p(degrees) if x is None else np.hstack([x, np.log1p(degrees)])
+    whole = np.log1p([n, len(pairs)])
+    return Graph(nodes, pairs, attr[kept] if pairs.size else attr[:0], whole)
+
+
+def _node_count(given: Any, pairs: np.ndarray) -> int:
+    """What is given, or else enough for the nodes that edges name."""
+    if given is None:
+        return int(pairs.max(initial=-1)) + 1
+    if isinstance(given, bool) or not isinstance(given, int | np.integer):
+        raise SampleError(f"num_nodes is {_short(given)}; expected a whole number")
+    return int(given)
+
+
+def _check_size(nodes: int, edges: int, most: int) -> None:
+    if nodes + edges > most:
+        raise SampleError(f"graph has {nodes} nodes and {edges} edges; expected at most {most} together (max_tokens)")
+
+
+def _numbers(name: str, values: Any) -> np.ndarray:
+    try:
+        found = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise SampleError(f"{name} is {_short(values)}; expected numbers, rows of equal length") from None
+    if not np.isfinite(found).all():
+        raise SampleError(f"{name} holds NaN or infinity; expected finite numbers")
+    return found
+
+
+def _matrix(name: str, values: Any) -> np.ndarray:
+    found = _numbers(name, values)
+    if found.ndim == 1:
+        found = found[:, None]
+    if found.ndim != 2:
+        raise SampleError(f"{name} has {found.ndim} axes; expected two")
+    return found
+
+
+def _parse(smiles: str) -> Any:
+    """A molecule with its atoms in canonical order."""
+    try:
+        from rdkit import Chem, rdBase
+    except ImportError:
+        raise ImportError("The graph tokenizer needs rdkit for molecules: pip install 'metatx[graph]'") from None
+
+    with rdBase.BlockLogs():
+        molecule = Chem.MolFromSmiles(smiles)
+        if molecule is None or not molecule.GetNumAtoms():
+            raise SampleError(f"graph is {_short(smiles)}, which RDKit cannot read; expected SMILES")
+        return Chem.MolFromSmiles(Chem.MolToSmiles(molecule)) or molecule
+
+
+@lru_cache(maxsize=8192)  # fit, encode and describe each ask for it, and descriptors take 10 ms
+def _molecule(smiles: str, descriptors: bool, most: int) -> Graph:
+    molecule = _parse(smiles)
+    from rdkit import rdBase
+    from rdkit.Chem import Descriptors, rdMolDescriptors
+
+    n, e = molecule.GetNumAtoms(), molecule.GetNumBonds()
+    _check_size(n, e, most)  # descriptors of a thousand atoms take minutes
+    crippen = np.array(rdMolDescriptors._CalcCrippenContribs(molecule))  # of logP and molar refractivity
+    polar = np.array(rdMolDescriptors._CalcTPSAContribs(molecule))
+    area = np.array(rdMolDescriptors._CalcLabuteASAContribs(molecule)[0])
+    nodes = np.column_stack([np.array([_atom(a) for a in molecule.GetAtoms()], float), crippen, polar, area])
+    edges = np.array([_bond(bond) for bond in molecule.GetBonds()], dtype=np.float64).reshape(e, len(BONDS) + 3)
+    pairs = np.array([[bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()] for bond in molecule.GetBonds()], dtype=np.int64)
+    whole = np.log1p([n, e])
+    if descriptors:
+        with rdBase.BlockLogs(), np.errstate(all="ignore"):
+            calculate: Any = Descriptors.CalcMolDescriptors  # has no types
+            values = np.array(list(calculate(molecule).values()), dtype=np.float64)
+        # Some grow with a power of the size: logarithms of what is large.
+        values = np.where(np.isfinite(values), np.arcsinh(values), np.nan)
+        whole = np.concatenate([whole, values])
+    return Graph(nodes, pairs.reshape(e, 2), edges, whole)
+
+
+def _atom(atom: Any) -> list[float]:
+    return [
+        *[atom.GetSymbol() == element for element in ELEMENTS],
+        *[str(atom.GetHybridization()) == kind for kind in HYBRIDS],
+        *[atom.IsInRingSize(size) for size in RINGS],
+        *[atom.HasProp("_CIPCode") and atom.GetProp("_CIPCode") == code for code in "RS"],
+        atom.GetIsAromatic(),
+        atom.GetDegree(),
+        atom.GetTotalNumHs(),
+        atom.GetFormalCharge(),
+        atom.GetNumRadicalElectrons(),
+        atom.GetMass(),
+    ]
+
+
+def _bond(bond: Any) -> list[float]:
+    kind = [str(bond.GetBondType()) == name for name in BONDS]
+    stereo = str(bond.GetStereo())
+    return [*map(float, kind), bond.GetIsConjugated(), bond.IsInRing(), TWISTS.get(stereo, 0)]
+
+
+def _short(value: Any) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -1,0 +1,214 @@
+"""Texts and pairs of texts: CLIP's byte-pair tokens, each with a trained embedding."""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from metatx.errors import SampleError
+from metatx.sequence import TokenSequence
+from metatx.tokenizer import Batch, LearnedPositions, Tokenizer
+
+__all__ = ["TextTokenizer"]
+
+CLIP_TOKENS = 49_408  # of CLIP's vocabulary
+SEPARATOR = CLIP_TOKENS  # the token between the two texts of a pair
+LONGEST_RUN = 100  # characters without a space; byte-pair merging takes time quadratic in them
+
+
+class TextTokenizer(Tokenizer):
+    """Byte-pair tokens of CLIP (Radford et al. 2021, arXiv 2103.00020), lower-cased, with learned positions.
+
+    The vocabulary is CLIP's, from open_clip's wheel; embeddings are trained, for the tokens of the training split
+    alone, and one more stands for all others. A sample is a text, a path to a UTF-8 ``.txt`` file, or a pair: two
+    texts in a list, a tuple or a row of two columns, joined by a separator and told apart by a segment embedding.
+    A text longer than ``context`` becomes several overlapping sequences, over which heads pool. A run of more than
+    100 characters without a space is cut as if it had one there.
+
+    Args:
+        dim: Width of the backbone.
+        context: Tokens of a sequence, N.
+        overlap: Tokens that two neighbouring sequences of a text share.
+        max_tokens: Longer texts are refused.
+        min_count: Tokens that the training split shows less often count as unknown.
+        hide: Probability that training sees a token as unknown; it trains that embedding, and regularises.
+        gain: How many times as large as the stem's tokens start, where the backbone does not normalise them: blocks
+            trained on pictures drown words of the size of patches.
+        size: Tokens that ``fit`` found, V.
+
+    Raises:
+        ValueError: If a number is out of its range.
+    """
+
+    suffixes = (".txt",)
+    default_head = "classification"
+    classical = "words"
+    known: Tensor
+
+    def __init__(
+        self,
+        dim: int,
+        context: int = 128,
+        overlap: int = 32,
+        max_tokens: int = 8192,
+        min_count: int = 1,
+        hide: float = 0.1,
+        gain: float = 16.0,
+        size: int | None = None,
+    ) -> None:
+        super().__init__(dim)
+        for name, value, least in (("context", context, 1), ("overlap", overlap, 0), ("min_count", min_count, 1)):
+            if value < least:
+                raise ValueError(f"{name} is {value}; it must be at least {least}.")
+        if overlap >= context:
+            raise ValueError(f"overlap {overlap} leaves nothing new in a context of {context}; make it smaller.")
+        if max_tokens < context:
+            raise ValueError(f"max_tokens is {max_tokens}; it must be at least the context, {context}.")
+        if not 0 <= hide < 1:
+            raise ValueError(f"hide is {hide}; it must be a probability below 1.")
+        if not gain > 0:
+            raise ValueError(f"gain is {gain}; it must be above 0.")
+        self.context, self.overlap, self.max_tokens = context, overlap, max_tokens
+        self.min_count, self.hide, self.gain = min_count, hide, gain
+        self.positions = LearnedPositions(dim, context)
+        self.segments = nn.Parameter(torch.randn(2, dim) * 0.02)
+        if size is not None:
+            self._build(size)
+
+    def _build(self, size: int) -> None:
+        self.options["size"] = size
+        self.register_buffer("known", torch.zeros(size, dtype=torch.int64))  # CLIP's number of each, ascending
+        self.embedding = nn.Parameter(torch.randn(2 + size, self.dim) * 0.02)  # unknown, separator, the known
+
+    @classmethod
+    def accepts(cls, value: Any) -> bool:
+        """Words."""
+        return isinstance(value, str)
+
+    def fit(self, samples: Sequence[Any]) -> Self:
+        """Collect the tokens of the training split.
+
+        Raises:
+            ValueError: If none is frequent enough.
+        """
+        counts: Counter[int] = Counter()
+        for sample in samples:
+            try:
+                counts.update(self.encode(sample)["tokens"].tolist())
+            except SampleError:  # the core names it, with its place, when it encodes
+                continue
+        found = sorted(token for token, count in counts.items() if count >= self.min_count and token != SEPARATOR)
+        if not found:
+            raise ValueError(f"No token occurs {self.min_count} times in {len(samples)} texts; lower min_count.")
+        self._build(len(found))
+        self.known.copy_(torch.tensor(found))
+        return self
+
+    def encode(self, sample: Any) -> dict[str, Tensor]:
+        """A text, or a pair, to ``tokens`` int32 (N,): CLIP's numbers, and one more between the two of a pair."""
+        tokens: list[int] = []
+        for name, text in _texts(sample).items():
+            count = len(text.split())  # of words; there are as many tokens at least
+            found = []
+            if count <= self.max_tokens:
+                found = _clip_vocabulary().encode(re.sub(rf"(\S{{{LONGEST_RUN}}})(?=\S)", r"\1 ", text))
+                count = len(found)
+            if not count:
+                raise SampleError(f"{name} is {_short(text)}, without any letter, digit or sign; expected words")
+            tokens += [SEPARATOR] * bool(tokens) + found
+            if max(count, len(tokens)) > self.max_tokens:
+                raise SampleError(f"{name} is too long: {count} tokens or more; at most {self.max_tokens} (max_tokens)")
+        return {"tokens": torch.tensor(tokens, dtype=torch.int32)}
+
+    def forward(self, batch: Batch) -> TokenSequence:
+        """Tokens of B texts, of any lengths, to the S sequences that they are cut into."""
+        lengths = [len(tokens) for tokens in batch["tokens"]]
+        number = torch.cat(list(batch["tokens"])).long()  # all texts, back to back
+        first = torch.tensor([0, *lengths[:-1]], device=number.device).cumsum(0)  # where each begins
+        x = self.embedding[self._rows(number)] + self.segments[self._segment(number, first, lengths)]
+        parts, cuts = [], []
+        for begin, length in zip(first.tolist(), lengths, strict=True):
+            starts = range(0, max(1, length - self.overlap), self.context - self.overlap)
+            parts.append(len(starts))
+            cuts += [torch.arange(begin + start, begin + min(start + self.context, length)) for start in starts]
+        sizes = tuple(len(cut) for cut in cuts)
+        if max(parts) > 1:
+            x = x[torch.cat(cuts).to(x.device)]
+        places = torch.cat([torch.arange(size) for size in sizes]).to(x.device)
+        return TokenSequence(x + self.positions.weight[places], sizes, parts=tuple(parts) if max(parts) > 1 else None)
+
+    def _rows(self, number: Tensor) -> Tensor:
+        """CLIP's numbers to rows of the embedding; in training some of them to the unknown one's."""
+        at = torch.searchsorted(self.known, number).clamp(max=len(self.known) - 1)
+        row = torch.where(self.known[at] == number, at + 2, 0)
+        if self.training and self.hide:
+            row = torch.where(torch.rand(row.shape, device=row.device) < self.hide, 0, row)
+        return torch.where(number == SEPARATOR, 1, row)
+
+    def _segment(self, number: Tensor, first: Tensor, lengths: list[int]) -> Tensor:
+        """0 in the first text of each sample, 1 from the separator on."""
+        separators = (number == SEPARATOR).cumsum(0)  # none is the first token
+        return separators - separators[first].repeat_interleave(torch.tensor(lengths, device=number.device))
+
+    def describe(self, sample: Any) -> str:
+        """The text as it is; of a pair, both."""
+        return " ".join(_texts(sample).values())
+
+
+@cache
+def _clip_vocabulary() -> Any:
+    try:
+        from open_clip.tokenizer import SimpleTokenizer
+    except ImportError:
+        raise ImportError("The text tokenizer needs open_clip_torch: pip install 'metatx[clip]'") from None
+    return SimpleTokenizer()
+
+
+def _texts(sample: Any) -> dict[str, str]:
+    """The one text of a sample, or the two of a pair, by name."""
+    fields = list(sample.values()) if isinstance(sample, dict) else sample
+    if not isinstance(fields, list | tuple):
+        return {"text": _text("text", fields)}
+    if len(fields) not in (1, 2):
+        raise SampleError(f"found {len(fields)} texts; expected one, or a pair of two")
+    names = list(sample) if isinstance(sample, dict) else [f"text {i + 1}" for i in range(len(fields))]
+    return {str(name): _text(str(name), field) for name, field in zip(names, fields, strict=True)}
+
+
+def _text(name: str, value: Any) -> str:
+    if isinstance(value, Path) or _is_path(value):
+        value = _read(name, Path(value))
+    if not isinstance(value, str):
+        raise SampleError(f"{name} is {_short(value)}; expected words")
+    if not value.strip():
+        raise SampleError(f"{name} is empty; expected at least one word")
+    return value
+
+
+def _is_path(value: Any) -> bool:
+    """Whether words name a text file: one word that ends so, or several that are the path of a file."""
+    if not isinstance(value, str) or not value.lower().endswith(".txt"):
+        return False
+    return not any(map(str.isspace, value)) or os.path.isfile(value)
+
+
+def _read(name: str, path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise SampleError(f"{name} names the file {path}, which does not exist") from None
+    except UnicodeDecodeError:
+        raise SampleError(f"{name} names the file {path}, which is no UTF-8 text; convert it") from None
+    except OSError as error:
+        raise SampleError(f"{name} names the file {path}, which cannot be read: {error.strerror}") from None
+
+
+def _short(value: Any) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 from timm.layers.activations import QuickGELU
+from timm.layers.attention import Attention
 from timm.layers.mlp import Mlp
 from timm.layers.norm import LayerNorm
 from timm.layers.patch_embed import PatchEmbed
 from timm.models import VisionTransformer
-from timm.models.vision_transformer import Attention, Block
+from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from metatx.backbone import BackboneConfig

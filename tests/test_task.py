@@ -40,7 +40,7 @@ def test_tokens_start_as_large_as_the_stem_s_times_the_tokenizer_s_gain(nano):
     bare, head = Backbone(config, None, spec="bare"), metatx.create("heads", "classification", 16)
     for gain in (1.0, 3.0):
         tokenizer = metatx.create("tokenizers", "waves", 16)
-        tokenizer.gain = gain
+        tokenizer.token_gain = gain
         task = metatx.Task(bare, tokenizer, head)
         tokens = task.tokens({"signal": torch.randn(4, 3, 50)}).embeddings
         assert tokens.square().mean().sqrt().item() == pytest.approx(gain * bare.token_scale, rel=1e-3)

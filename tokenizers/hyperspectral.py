@@ -46,6 +46,8 @@ class HyperspectralTokenizer(Tokenizer):
     LEVELS = {"none": (0.0, 0.0, 0.0), "light": (0.05, 0.05, 0.02), "strong": (0.15, 0.15, 0.05)}
     mean: Tensor
     deviation: Tensor
+    groups: Tensor
+    places: Tensor
 
     def __init__(
         self,

@@ -38,8 +38,8 @@ class TextTokenizer(Tokenizer):
         max_tokens: Longer texts are refused.
         min_count: Tokens that the training split shows less often count as unknown.
         hide: Probability that training sees a token as unknown; it trains that embedding, and regularises.
-        gain: How many times as large as the stem's tokens start, where the backbone does not normalise them: blocks
-            trained on pictures drown words of the size of patches.
+        token_gain: How many times as large as the stem's its tokens start, where the backbone does not normalise them:
+            blocks trained on pictures drown words of the size of patches.
         size: Tokens that ``fit`` found, V.
 
     Raises:
@@ -59,7 +59,7 @@ class TextTokenizer(Tokenizer):
         max_tokens: int = 8192,
         min_count: int = 1,
         hide: float = 0.1,
-        gain: float = 16.0,
+        token_gain: float = 16.0,
         size: int | None = None,
     ) -> None:
         super().__init__(dim)
@@ -72,10 +72,10 @@ class TextTokenizer(Tokenizer):
             raise ValueError(f"max_tokens is {max_tokens}; it must be at least the context, {context}.")
         if not 0 <= hide < 1:
             raise ValueError(f"hide is {hide}; it must be a probability below 1.")
-        if not gain > 0:
-            raise ValueError(f"gain is {gain}; it must be above 0.")
+        if not token_gain > 0:
+            raise ValueError(f"token_gain is {token_gain}; it must be above 0.")
         self.context, self.overlap, self.max_tokens = context, overlap, max_tokens
-        self.min_count, self.hide, self.gain = min_count, hide, gain
+        self.min_count, self.hide, self.token_gain = min_count, hide, token_gain
         self.positions = LearnedPositions(dim, context)
         self.segments = nn.Parameter(torch.randn(2, dim) * 0.02)
         if size is not None:

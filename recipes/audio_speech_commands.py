@@ -25,7 +25,7 @@ PUBLISHED = {
     "2,000 random kernels + ridge": {"accuracy": 0.897},
     "log-mel statistics + logistic regression": {"accuracy": 0.657},
 }
-PUBLISHED_WHOLE = {"Meta-Transformer-B32, frozen": {"accuracy": 0.783}}
+PUBLISHED_WHOLE = {"Meta-Transformer, frozen (its repository)": {"accuracy": 0.783}}
 LISTS = {"validation": "validation_list.txt", "test": "testing_list.txt"}
 
 

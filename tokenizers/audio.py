@@ -185,8 +185,9 @@ class AudioTokenizer(Tokenizer):
 class _Frames(nn.Module):
     """Three convolutions that halve frequency, then one token a step.
 
-    No norm between them: one over the channels of each place would take away how loud it is there (without it, ten
-    epochs on Speech Commands gave .68 validation accuracy in place of .46, both without a backbone).
+    No norm between them: one over the channels of each place would take away how loud it is there (without it, and
+    with He's initial weights, ten epochs on Speech Commands gave .68 validation accuracy in place of .46; both without
+    a backbone, one seed).
     """
 
     def __init__(self, dim: int, num_mels: int, width: int) -> None:

@@ -45,6 +45,8 @@ class GreyPictures(nn.Module):
         ValueError: If an option is none of its choices.
     """
 
+    window: Tensor
+
     # Largest shift (share of the side), change of scale, turn (degrees), change of contrast and brightness.
     LEVELS = {"none": (0.0, 0.0, 0.0, 0.0), "light": (0.05, 0.1, 3.0, 0.1), "strong": (0.1, 0.2, 10.0, 0.25)}
 

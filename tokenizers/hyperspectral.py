@@ -46,6 +46,8 @@ class HyperspectralTokenizer(Tokenizer):
     default_head = "classification"
     # Deviation of gain, of tilt along the spectrum, and of noise, in deviations of the training pixels.
     LEVELS = {"none": (0.0, 0.0, 0.0), "light": (0.05, 0.05, 0.02), "strong": (0.15, 0.15, 0.05)}
+    groups: Tensor
+    places: Tensor
     mean: Tensor
     deviation: Tensor
 

@@ -34,6 +34,8 @@ class HyperspectralTokenizer(Tokenizer):
             choice where training and test pixels are neighbours.
         wavelengths: In nm, one a band; taken from the file by ``fit`` where it has them.
         augment: Random brightness, tilt and noise of the training spectra: ``"light"`` or ``"strong"``.
+        gain: How many times as large as a picture's the tokens start, on a backbone that does not normalise them
+            itself (timm's ViT): the finest differences between spectra, which decide, pass through larger ones.
         num_bands: Learned by ``fit``.
 
     Raises:
@@ -44,6 +46,8 @@ class HyperspectralTokenizer(Tokenizer):
     default_head = "classification"
     # Deviation of gain, of tilt along the spectrum, and of noise, in deviations of the training pixels.
     LEVELS = {"none": (0.0, 0.0, 0.0), "light": (0.05, 0.05, 0.02), "strong": (0.15, 0.15, 0.05)}
+    groups: Tensor
+    places: Tensor
     mean: Tensor
     deviation: Tensor
     groups: Tensor
@@ -57,6 +61,7 @@ class HyperspectralTokenizer(Tokenizer):
         patch_size: int = 1,
         wavelengths: Sequence[float] | None = None,
         augment: Augment = "none",
+        gain: float = 16.0,
         num_bands: int | None = None,
     ) -> None:
         super().__init__(dim)
@@ -64,10 +69,13 @@ class HyperspectralTokenizer(Tokenizer):
             raise ValueError(f"augment is {augment!r}; choose one of {', '.join(get_args(Augment))}.")
         if not 1 <= stride <= group_size:
             raise ValueError(f"stride is {stride}; choose 1 to group_size, {group_size}, so that every band is read.")
+        if not gain > 0:
+            raise ValueError(f"gain is {gain}; it must be above 0.")
         if patch_size < 1 or patch_size % 2 == 0:
             raise ValueError(f"patch_size is {patch_size}; a pixel in the middle needs an odd one: 1, 3, 5, ...")
         self.group_size, self.stride, self.patch_size = group_size, stride, patch_size
         self.wavelengths, self.level, self.augments = wavelengths, self.LEVELS[augment], augment != "none"
+        self.gain = gain
         self.num_bands = 0
         if num_bands is not None:
             self._build(num_bands)
@@ -86,7 +94,7 @@ class HyperspectralTokenizer(Tokenizer):
         self.register_buffer("deviation", torch.ones(num_bands, dtype=torch.float64))
         self.bands = orthogonal_linear(self.patch_size**2 * self.group_size, self.dim)
         self.spectrum = orthogonal_linear(num_bands, self.dim)
-        self.gain = nn.Parameter(torch.tensor(1.0))  # of the positions
+        self.place_scale = nn.Parameter(torch.tensor(1.0))
         self.last = nn.Parameter(torch.zeros(self.dim))  # what tells the spectrum's token from a group's
 
     @classmethod
@@ -167,7 +175,7 @@ class HyperspectralTokenizer(Tokenizer):
         """Patches (B, P * P, C) to tokens (B, groups + 1, D)."""
         patch = batch["patch"]
         grouped = patch[:, :, self.groups].transpose(1, 2).flatten(2)  # (B, N, P * P * group_size)
-        tokens = self.bands(grouped) + self.gain * sinusoidal_positions(self.places, self.dim)
+        tokens = self.bands(grouped) + self.place_scale * sinusoidal_positions(self.places, self.dim)
         whole = self.spectrum(patch[:, patch.shape[1] // 2]) + self.last
         return torch.cat([tokens, whole[:, None]], dim=1)
 

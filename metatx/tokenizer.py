@@ -28,7 +28,7 @@ class Tokenizer(nn.Module):
         suffixes: File types that a folder of classes is searched for.
         default_head: The head for data without a target column, if there is one.
         native: Whether its tokens come from the backbone's own stem, so that their scale is right as it is.
-        gain: How many times as large as the stem's its tokens start, on a backbone that does not normalise them
+        amplitude: How many times as large as the stem's its tokens start, on a backbone that does not normalise them
             itself; the larger, the less the blocks change them.
         augments: Whether ``augment`` changes anything; set by options.
         classical: Which scikit-learn model stands beside it as baseline on what ``describe`` gives; ``"words"``: a
@@ -40,7 +40,7 @@ class Tokenizer(nn.Module):
     suffixes: ClassVar[tuple[str, ...]] = ()
     default_head: ClassVar[str | None] = None
     native: bool = False
-    gain: float = 1.0
+    amplitude: float = 1.0
     augments: bool = False
     classical: ClassVar[Literal["linear", "boosting", "words"]] = "linear"
     options: dict[str, Any]

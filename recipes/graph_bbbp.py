@@ -42,7 +42,7 @@ def main(
     lr: float = 1e-3,
     summary: int = 8,
     descriptors: bool = True,
-    gain: float = 4.0,
+    amplitude: float = 4.0,
     pooling: str = "mean",
     split_column: str = "split",
     molecules: int | None = None,
@@ -61,7 +61,7 @@ def main(
         lr: Peak learning rate.
         summary: Tokens of the molecule as a whole.
         descriptors: Whether these know RDKit's physico-chemical descriptors.
-        gain: Size of the tokens, where the backbone does not normalise them.
+        amplitude: Size of the tokens, where the backbone does not normalise them.
         pooling: Of the tokens behind the backbone.
         split_column: Which split.
         molecules: Only the first so many of each split; None for all.
@@ -82,7 +82,7 @@ def main(
             target="label",
             inputs=["smiles"],
             split_column=split_column,
-            tokenizer_options={"summary": summary, "descriptors": descriptors, "gain": gain},
+            tokenizer_options={"summary": summary, "descriptors": descriptors, "amplitude": amplitude},
             head_options={"pooling": pooling},
             settings=metatx.TrainingSettings(epochs=epochs, batch_size=batch_size, lr=lr, seed=seed),
             published=PUBLISHED[split_column],

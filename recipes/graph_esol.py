@@ -42,7 +42,7 @@ def main(
     lr: float = 1e-3,
     summary: int = 8,
     descriptors: bool = True,
-    gain: float = 4.0,
+    amplitude: float = 4.0,
     split_column: str = "split",
     molecules: int | None = None,
     out: str | None = None,
@@ -60,7 +60,7 @@ def main(
         lr: Peak learning rate.
         summary: Tokens of the molecule as a whole.
         descriptors: Whether these know RDKit's physico-chemical descriptors.
-        gain: Size of the tokens, where the backbone does not normalise them.
+        amplitude: Size of the tokens, where the backbone does not normalise them.
         split_column: Which split.
         molecules: Only the first so many of each split; None for all.
         out: Folder for the tasks, one a seed; none are kept without it.
@@ -80,7 +80,7 @@ def main(
             target="label",
             inputs=["smiles"],
             split_column=split_column,
-            tokenizer_options={"summary": summary, "descriptors": descriptors, "gain": gain},
+            tokenizer_options={"summary": summary, "descriptors": descriptors, "amplitude": amplitude},
             settings=metatx.TrainingSettings(epochs=epochs, batch_size=batch_size, lr=lr, seed=seed),
             published=PUBLISHED[split_column],
             baseline=seed == seeds[0],

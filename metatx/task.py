@@ -57,7 +57,7 @@ class Task(nn.Module):
         if not backbone.has_norm_pre and not tokenizer.native:
             # Tokens of another scale than the stem's pass through the blocks almost unchanged, or drown them.
             self.norm = nn.LayerNorm(backbone.dim)
-            nn.init.constant_(self.norm.weight, backbone.token_scale * tokenizer.token_gain)
+            nn.init.constant_(self.norm.weight, backbone.token_scale * tokenizer.amplitude)
         self.inputs, self.target = list(inputs), target
         self.metrics: dict[str, Any] = {}
         self.settings = TrainingSettings()

@@ -30,7 +30,7 @@ class Tokenizer(nn.Module):
         containers: Readers of files that hold many samples in a format of the modality's own, by suffix.
         default_head: The head for data without a target column, if there is one.
         native: Whether its tokens come from the backbone's own stem, so that their scale is right as it is.
-        token_gain: How many times as large as the stem's its tokens start, on a backbone that does not normalise them
+        amplitude: How many times as large as the stem's its tokens start, on a backbone that does not normalise them
             itself; the larger, the less the blocks change them.
         augments: Whether ``augment`` changes anything; set by options.
         classical: Which scikit-learn model stands beside it as baseline on what ``describe`` gives; ``"words"``: a
@@ -43,7 +43,7 @@ class Tokenizer(nn.Module):
     containers: ClassVar[Mapping[str, Reader]] = {}
     default_head: ClassVar[str | None] = None
     native: bool = False
-    token_gain: float = 1.0
+    amplitude: float = 1.0
     augments: bool = False
     classical: ClassVar[Literal["linear", "boosting", "words"]] = "linear"
     options: dict[str, Any]

@@ -4,6 +4,8 @@
 
 902 training, 113 validation and 113 test molecules as SMILES, split at random (column ``split``) or by scaffold
 (``--split_column split_scaffold``). The target is the logarithm of the solubility in mol/l.
+With ViT-Ti the test error was 0.485 (seed 0, random split, 3 minutes on half a core). Most of it comes from RDKit's
+descriptors: nano reached a validation error of 0.69 with one token that knows them, and 0.89 without.
 """
 
 from pathlib import Path
@@ -40,7 +42,7 @@ def main(
     lr: float = 1e-3,
     summary: int = 8,
     descriptors: bool = True,
-    token_gain: float = 4.0,
+    amplitude: float = 4.0,
     split_column: str = "split",
     molecules: int | None = None,
     out: str | None = None,
@@ -58,7 +60,7 @@ def main(
         lr: Peak learning rate.
         summary: Tokens of the molecule as a whole.
         descriptors: Whether these know RDKit's physico-chemical descriptors.
-        token_gain: Size of the tokens, where the backbone does not normalise them.
+        amplitude: Size of the tokens, where the backbone does not normalise them.
         split_column: Which split.
         molecules: Only the first so many of each split; None for all.
         out: Folder for the tasks, one a seed; none are kept without it.
@@ -78,7 +80,7 @@ def main(
             target="label",
             inputs=["smiles"],
             split_column=split_column,
-            tokenizer_options={"summary": summary, "descriptors": descriptors, "token_gain": token_gain},
+            tokenizer_options={"summary": summary, "descriptors": descriptors, "amplitude": amplitude},
             settings=metatx.TrainingSettings(epochs=epochs, batch_size=batch_size, lr=lr, seed=seed),
             published=PUBLISHED[split_column],
             baseline=seed == seeds[0],

@@ -4,6 +4,7 @@
 
 15,100 training, 3,100 validation and 5,500 test questions, the official splits. All 151 labels are learned, the
 intents and "out of scope"; accuracy is over the questions that have an intent, as the data's authors report it.
+With ViT-Ti it was 0.916 on the test split (seed 0, two epochs, 7 minutes on a third of a core).
 """
 
 from pathlib import Path
@@ -28,12 +29,12 @@ def main(
     checkpoint: str | None = None,
     pretrained: bool = True,
     seeds: tuple[int, ...] = (0,),
-    epochs: int = 4,
+    epochs: int = 2,
     batch_size: int = 64,
     lr: float = 3e-3,
     weight_decay: float = 0.01,
     hide: float = 0.1,
-    token_gain: float = 16.0,
+    amplitude: float = 16.0,
     pooling: str = "mean",
     per_intent: int | None = None,
     all_rows: bool = False,
@@ -52,7 +53,7 @@ def main(
         lr: Peak learning rate.
         weight_decay: Of matrices, embeddings among them.
         hide: Probability that training sees a token as unknown.
-        token_gain: Size of the tokens, where the backbone does not normalise them.
+        amplitude: Size of the tokens, where the backbone does not normalise them.
         pooling: Of the tokens behind the backbone.
         per_intent: Only the first so many training questions of each intent; None for all.
         all_rows: Measure on out-of-scope questions too.
@@ -74,7 +75,7 @@ def main(
             name=f"CLINC150, {'all questions' if all_rows else 'in scope'}",
             target="intent",
             inputs=["text"],
-            tokenizer_options={"hide": hide, "token_gain": token_gain},
+            tokenizer_options={"hide": hide, "amplitude": amplitude},
             head_options={"pooling": pooling},
             settings=metatx.TrainingSettings(
                 epochs=epochs, batch_size=batch_size, lr=lr, weight_decay=weight_decay, seed=seed

@@ -56,7 +56,7 @@ class GraphTokenizer(Tokenizer):
         descriptors: Whether the token of a molecule as a whole knows RDKit's 217 physico-chemical descriptors.
         summary: Tokens for the graph as a whole.
         max_tokens: Larger graphs are refused.
-        token_gain: How many times as large as the stem's tokens start, where the backbone does not normalise them.
+        amplitude: How many times as large as the stem's tokens start, where the backbone does not normalise them.
         molecules: Whether samples are SMILES; learned by ``fit``.
         widths: F, G and W; learned by ``fit``.
 
@@ -74,7 +74,7 @@ class GraphTokenizer(Tokenizer):
         descriptors: bool = True,
         summary: int = 4,
         max_tokens: int = 1024,
-        token_gain: float = 4.0,
+        amplitude: float = 4.0,
         molecules: bool | None = None,
         widths: list[int] | None = None,
     ) -> None:
@@ -82,11 +82,11 @@ class GraphTokenizer(Tokenizer):
         for name, value in (("identifiers", identifiers), ("summary", summary), ("max_tokens", max_tokens)):
             if value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1.")
-        if not token_gain > 0:
-            raise ValueError(f"token_gain is {token_gain}; it must be above 0.")
+        if not amplitude > 0:
+            raise ValueError(f"amplitude is {amplitude}; it must be above 0.")
         self.count, self.directed, self.descriptors = identifiers, directed, descriptors
         self.summary, self.max_tokens, self.molecules = summary, max_tokens, molecules
-        self.augments, self.token_gain = True, token_gain
+        self.augments, self.amplitude = True, amplitude
         self.identify = orthogonal_linear(identifiers, dim, bias=False)
         self.direct = orthogonal_linear(identifiers, dim, bias=False) if directed else None
         self.kinds = nn.Parameter(torch.randn(2 + summary, dim))

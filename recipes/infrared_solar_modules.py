@@ -2,7 +2,8 @@
 
     python recipes/infrared_solar_modules.py --data FOLDER --backbone timm:vit_tiny_patch16_224 --checkpoint FILE
 
-RESULT
+Three seeds of ViT-Ti reached a balanced accuracy of .662 ± .007; logistic regression on HOG .401. Its features are
+computed once (six minutes on half a core) and cached.
 """
 
 from pathlib import Path

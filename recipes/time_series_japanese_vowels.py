@@ -16,7 +16,11 @@ import metatx
 from metatx.recipe import dataset, over_seeds
 from metatx.report import Report
 
-PUBLISHED = {"1-NN, Euclidean": {"accuracy": 0.9162}, "1,000 random kernels + ridge": {"accuracy": 0.9865}}
+PUBLISHED = {
+    "1-NN, Euclidean": {"accuracy": 0.9162},
+    "1,000 random kernels + ridge": {"accuracy": 0.9865},
+    "statistics, logistic regression": {"accuracy": 0.9892},
+}
 
 
 def main(

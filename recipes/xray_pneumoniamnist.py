@@ -2,7 +2,8 @@
 
     python recipes/xray_pneumoniamnist.py --data FOLDER_OR_NPZ --backbone timm:vit_tiny_patch16_224 --checkpoint FILE
 
-RESULT
+Three seeds of ViT-Ti reached .887 ± .014 accuracy and an area of .966 ± .001, ten seconds each once the features are
+cached; logistic regression on HOG .856 and .956. Test pictures are harder than validation pictures (.96 accuracy).
 """
 
 from pathlib import Path

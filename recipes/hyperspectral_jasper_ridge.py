@@ -1,13 +1,14 @@
 """Jasper Ridge: is this pixel of an AVIRIS scene tree, water, dirt or road?
 
-    python recipes/hyperspectral_jasper_ridge.py --data FOLDER --backbone timm:vit_tiny_patch16_224 --checkpoint FILE
+    python recipes/hyperspectral_jasper_ridge.py --backbone timm:vit_tiny_patch16_224 --checkpoint FILE --precision bf16
 
 15 training pixels a class. The protocol "disjoint" is the honest one for patches: training pixels lie in every other
 block of 20 x 20 pixels, two or more from its edge, the 4,800 test pixels are the blocks between; under "random" test
 pixels surround the training pixels.
-
-With ``--precision bf16`` and three seeds nano reached .953 ± .004, ViT-Ti .939 ± .005 with its weights and .949 ± .004
-with random ones, a minute or less each on half a core; logistic regression .958.
+A run takes 30 to 55 s on one busy core. Accuracy under "disjoint", mean of 3 seeds: 0.953 ± 0.004 with nano, 0.941 ±
+0.011 with ViT-Ti, 0.949 ± 0.004 with ViT-Ti's shape and random weights; logistic regression on the same bands reaches
+0.958, so the backbone brings nothing here. Settings were chosen by cross-validation on the 60 training pixels (0.95
+with nano), where patches of 3 x 3 pixels lost (0.87).
 """
 
 from pathlib import Path

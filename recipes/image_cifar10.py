@@ -3,7 +3,9 @@
     python recipes/image_cifar10.py --data FOLDER --backbone timm:vit_tiny_patch16_224 --checkpoint FILE
 
 5,000 training, 1,000 validation and 2,000 test images of ten classes, 32 pixels, resized to what the backbone was
-trained on. The stem is frozen, so features are computed once (four minutes on one busy core with ViT-Ti) and cached.
+trained on. The stem is frozen, so features, of all twelve blocks, are computed once and cached: 20 minutes on a third
+of a core with ViT-Ti; then a run takes 20 seconds. ViT-Ti reached .834 ± .001 over three seeds, with random weights
+.422 ± .005.
 """
 
 from pathlib import Path

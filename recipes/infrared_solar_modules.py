@@ -1,9 +1,11 @@
 """Infrared Solar Modules: which of twelve conditions is this photovoltaic module in?
 
-    python recipes/infrared_solar_modules.py --data FOLDER --backbone timm:vit_tiny_patch16_224 --checkpoint FILE
+    python recipes/infrared_solar_modules.py --backbone timm:vit_tiny_patch16_224 --checkpoint FILE --precision bf16
 
-Three seeds of ViT-Ti reached a balanced accuracy of .662 ± .007; logistic regression on HOG .401. Its features are
-computed once (six minutes on half a core) and cached.
+The stem is frozen, so features of all twelve layers are computed once and cached: the first run took 400 s
+on a busy core with ViT-Ti, each other seed 60 s. Balanced accuracy on the test split, mean of 3 seeds: 0.662 ± 0.007,
+where classical baselines reach 0.40 (histograms of gradients) and 0.46 (RBF SVM on pixels). Settings were chosen on
+the validation split (0.655).
 """
 
 from pathlib import Path

@@ -1,9 +1,12 @@
 """PneumoniaMNIST: does this chest X-ray of a child show pneumonia?
 
-    python recipes/xray_pneumoniamnist.py --data FOLDER_OR_NPZ --backbone timm:vit_tiny_patch16_224 --checkpoint FILE
+    python recipes/xray_pneumoniamnist.py --backbone timm:vit_tiny_patch16_224 --checkpoint FILE --precision bf16
 
-Three seeds of ViT-Ti reached .887 ± .014 accuracy and an area of .966 ± .001, ten seconds each once the features are
-cached; logistic regression on HOG .856 and .956. Test pictures are harder than validation pictures (.96 accuracy).
+The stem is frozen, so features of all twelve layers are computed once and cached (90 s on a busy core with ViT-Ti in
+bf16). On the test split, mean of 3 seeds: accuracy 0.887 ± 0.014, AUC 0.966 ± 0.001; with random weights 0.857 and
+0.944, with nano 0.858 and 0.925; logistic regression on histograms of gradients 0.856 and 0.956. The seeds agree on
+ranking, not on where to cut: the test split has more healthy children (38 %) than training and validation (26 %).
+Settings were chosen on the validation split (accuracy 0.962).
 """
 
 from pathlib import Path

@@ -13,8 +13,8 @@ help:  ## show this list
 quickstart: $(READY)  ## train three tasks of three modalities on one frozen backbone (about a minute)
 	.venv/bin/metatx quickstart
 
-test: $(READY)  ## run the tests
-	.venv/bin/pytest
+test: $(READY)  ## run the tests, on two cores (threads would only get in each other's way)
+	OMP_NUM_THREADS=1 .venv/bin/pytest --numprocesses 2 --dist loadfile
 
 lint: $(READY)  ## check style and types
 	.venv/bin/ruff check .

@@ -210,7 +210,11 @@ def _by_column(table: "Dataset", source: str, split_column: str | None) -> "dict
     rows: dict[str, list[int]] = {}
     for row, value in enumerate(values):
         rows.setdefault(SPLITS[value], []).append(row)
-    return {split: table.select(indices).remove_columns(split_column) for split, indices in rows.items()}
+    # A column of another split must neither be an input nor split the parts again.
+    spent = [
+        name for name in {split_column, "split"} & set(table.column_names) if set(table.unique(name)) <= set(SPLITS)
+    ]
+    return {split: table.select(indices).remove_columns(spent) for split, indices in rows.items()}
 
 
 def _not_empty(table: "Dataset", source: str) -> "Dataset":

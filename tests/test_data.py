@@ -70,6 +70,8 @@ def test_split_column_is_found_or_named():
         "validation",
     ]
     assert list(read_splits(FRAME.assign(split=["left", "right", "left"]), ())) == ["all"]
+    two = frame.assign(part=["test", "train", "train"])
+    assert read_splits(two, (), "part")["train"].column_names == list(FRAME.columns)
 
 
 def test_categories_arrays_and_mixed_cells_survive():

@@ -195,7 +195,7 @@ class ClassificationHead(Head):
 
         return "majority class", DummyClassifier(strategy="prior")
 
-    def classical(self, kind: str) -> dict[str, Any]:
+    def classical(self, kind: str, count: int = 1) -> dict[str, Any]:
         """Gradient boosting, or logistic regression on scaled features or words."""
         from sklearn.ensemble import HistGradientBoostingClassifier
         from sklearn.linear_model import LogisticRegression, LogisticRegressionCV

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["ForecastingHead"]
 
 MOST_WINDOWS = 10_000  # that the linear map starts from
+MOST_SMOOTHED = 5_000  # series that Holt-Winters, slow, forecasts as a baseline
 
 
 class ForecastingHead(Head):
@@ -48,7 +49,7 @@ class ForecastingHead(Head):
             windows, so that the backbone's path learns what that leaves. None: from all that is read; 0: no such map.
         dropout: On the tokens.
         season: Steps of a season; the trivial baseline then repeats the last one, not the last value, and Holt-Winters
-            is a classical one (some 5 ms a window and channel).
+            is a classical one, for up to 5,000 windows and channels (some 10 ms each).
         stride: Rows from one window of a table to the next, in every split.
         per_sequence: Channels forecast from one sequence: 1 where the tokenizer separates them, C where it
             mixes them; set by ``fit`` for a table.
@@ -333,10 +334,11 @@ class ForecastingHead(Head):
         name = "last value" if self.season is None else f"last {self.season} steps"
         return name, Repeat(self.season or 1, self.horizon)
 
-    def classical(self, kind: str) -> dict[str, Any]:
-        """Ridge regression of the window, shared by the channels; with a season, and statsmodels, also Holt-Winters."""
+    def classical(self, kind: str, count: int = 1) -> dict[str, Any]:
+        """Ridge regression of the window, shared by the channels; with a season, statsmodels' Holt-Winters."""
         found: dict[str, Any] = {"ridge on the window": WindowRidge()}
-        if self.season is not None and self.season > 1 and find_spec("statsmodels"):
+        few = count * len(self.channels) <= MOST_SMOOTHED
+        if self.season is not None and self.season > 1 and few and find_spec("statsmodels"):
             found["Holt-Winters"] = HoltWinters(self.season, self.horizon)
         return found
 

@@ -125,7 +125,7 @@ class RegressionHead(Head):
 
         return "mean", DummyRegressor()
 
-    def classical(self, kind: str) -> dict[str, Any]:
+    def classical(self, kind: str, count: int = 1) -> dict[str, Any]:
         """Gradient boosting, or ridge regression on scaled features or words."""
         from sklearn.ensemble import HistGradientBoostingRegressor
         from sklearn.linear_model import Ridge, RidgeCV

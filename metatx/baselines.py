@@ -25,7 +25,7 @@ def baselines(
     """
     import torch
 
-    chosen = {"trivial": dict([head.trivial()]), "classical": head.classical(tokenizer.classical)}
+    chosen = {"trivial": dict([head.trivial()]), "classical": head.classical(tokenizer.classical, len(test))}
     features = _features([head.describe(tokenizer, sample) for sample in train.inputs])
     unseen = _features([head.describe(tokenizer, sample) for sample in test.inputs], like=features)
     answers = np.stack([head.encode(target).numpy() for target in train.targets or ()])

@@ -165,8 +165,13 @@ class Head(nn.Module):
         """Name and estimator (``fit(X, y)``, ``predict(X)``) of the trivial baseline."""
         raise NotImplementedError(f"{type(self).__name__} has no trivial().")
 
-    def classical(self, kind: str) -> dict[str, Any]:
-        """Classical baselines, name to estimator as scikit-learn's: ``kind`` is "linear", "boosting" or "words"."""
+    def classical(self, kind: str, count: int = 1) -> dict[str, Any]:
+        """Classical baselines, name to estimator as scikit-learn's.
+
+        Args:
+            kind: "linear", "boosting" or "words".
+            count: Samples to answer, for those that are too slow for many.
+        """
         return {}
 
     def estimate(self, estimator: Any, features: Any) -> Tensor:

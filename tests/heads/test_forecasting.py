@@ -395,3 +395,9 @@ def test_estimates_serve_every_quantile():
     mse = model.head.metrics()["mse"]
     mse.update(*model.head.scored(output, torch.as_tensor(answers)))
     assert mse.compute().item() == pytest.approx(((features[..., -1:] - answers) ** 2).mean(), rel=1e-5)
+
+
+def test_holt_winters_stands_beside_a_season_where_that_is_not_too_slow():
+    seasonal, plain = Model(frame(), season=4).head, Model(frame()).head
+    assert set(seasonal.classical("linear", 100)) == {"ridge on the window", "Holt-Winters"}
+    assert set(seasonal.classical("linear", 2501)) == set(plain.classical("linear", 1)) == {"ridge on the window"}

@@ -381,6 +381,8 @@ def test_baselines_are_in_the_unit_of_the_model(season):
     output = model.head.estimate(estimator.fit(features, answers), features)
     at = [-1] * 6 if season is None else [-4, -3, -2, -1, -4, -3]
     np.testing.assert_allclose(model.head.decode(output[:1])[0], model.examples.inputs[0][:, at], rtol=1e-5)
+    names = ["ridge on the window", "Holt-Winters"][: 1 if season is None else 2]
+    assert [list(model.head.classical("linear", count)) for count in (2500, 2501)] == [names, names[:1]]  # slow
     ridge = model.head.classical("linear")["ridge on the window"].fit(features, answers)
     found = model.head.decode(model.head.estimate(ridge, features))
     errors = (found - np.stack(list(model.examples.targets))) / frame()[["load", "oil"]].std().to_numpy()[:, None]
@@ -395,9 +397,3 @@ def test_estimates_serve_every_quantile():
     mse = model.head.metrics()["mse"]
     mse.update(*model.head.scored(output, torch.as_tensor(answers)))
     assert mse.compute().item() == pytest.approx(((features[..., -1:] - answers) ** 2).mean(), rel=1e-5)
-
-
-def test_holt_winters_stands_beside_a_season_where_that_is_not_too_slow():
-    seasonal, plain = Model(frame(), season=4).head, Model(frame()).head
-    assert set(seasonal.classical("linear", 100)) == {"ridge on the window", "Holt-Winters"}
-    assert set(seasonal.classical("linear", 2501)) == set(plain.classical("linear", 1)) == {"ridge on the window"}

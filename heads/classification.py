@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from metatx.baselines import scaled, worded
 from metatx.errors import SampleError
 from metatx.head import Head
+from metatx.pictures import is_picture
 from metatx.pooling import Pooling, pool_tokens, pooled_width
 from metatx.sequence import TokenSequence
 
@@ -85,11 +86,11 @@ class ClassificationHead(Head):
 
     @classmethod
     def accepts(cls, targets: Sequence[Any]) -> bool:
-        """Words, booleans, or a few whole numbers that come again and again."""
+        """Words that are no files' names, booleans, or a few whole numbers that come again and again."""
         known = [_plain(target) for target in targets if target is not None]
         if all(isinstance(target, int) for target in known):
             return len(set(known)) <= min(MAX_CODES, max(2, len(known) // 5))
-        return all(isinstance(target, str | bool) for target in known)
+        return all(isinstance(target, str | bool) and not is_picture(target) for target in known)
 
     def split(
         self, table: "Dataset", target: str | None, tokenizer: "Tokenizer", fraction: float, seed: int

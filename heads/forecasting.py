@@ -344,7 +344,7 @@ class ForecastingHead(Head):
 
     def estimate(self, estimator: Any, features: Any) -> Tensor:
         """An estimator's forecasts as ``forward``'s; each of its quantiles is the forecast itself."""
-        forecast = super().estimate(estimator, features)
+        forecast: Tensor = super().estimate(estimator, features)
         return forecast[..., None].expand(-1, -1, -1, len(self.quantiles)) if self.quantiles else forecast
 
 

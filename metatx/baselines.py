@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from metatx.collate import collate
 from metatx.examples import Examples
 
 if TYPE_CHECKING:
@@ -28,8 +29,10 @@ def baselines(
     chosen = {"trivial": dict([head.trivial()]), "classical": head.classical(tokenizer.classical, len(test))}
     features = _features([head.describe(tokenizer, sample) for sample in train.inputs])
     unseen = _features([head.describe(tokenizer, sample) for sample in test.inputs], like=features)
-    answers = np.stack([head.encode(target).numpy() for target in train.targets or ()])
-    truth = torch.stack([head.encode(target) for target in test.targets or ()])
+    answers, truth = (
+        collate([{"target": head.encode(target)} for target in part.targets or ()])["target"] for part in (train, test)
+    )
+    answers = answers.numpy() if isinstance(answers, torch.Tensor) else [target.numpy() for target in answers]
 
     def measured(estimator: Any) -> dict[str, float]:
         estimator.fit(features, answers)
@@ -75,14 +78,14 @@ def worded(estimator: Any) -> Any:
 def _features(rows: Sequence[Any], like: Any = None) -> Any:
     """Descriptions as a DataFrame, whose words are categories (those of ``like``); arrays of more axes stacked.
 
-    Texts stay a list.
+    Texts, and arrays of more axes whose shapes differ, stay a list.
     """
     import pandas as pd
 
     if isinstance(rows[0], str):
         return rows
     if not isinstance(rows[0], dict) and rows[0].ndim > 1:
-        return np.stack(rows)
+        return np.stack(rows) if len({row.shape for row in rows}) == 1 else rows
     frame = pd.DataFrame(rows if isinstance(rows[0], dict) else np.stack(rows))
     frame.columns = [str(name) for name in frame.columns]
     for name in frame.columns:

@@ -1,9 +1,8 @@
 """The ``metatx`` command: every option comes from the signature of a function below."""
 
-import csv
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -118,13 +117,14 @@ def predict(
     Args:
         task: Folder of the task.
         inputs: Tables, files or folders of samples.
-        out: File to write, .csv or .jsonl; without it the terminal, as csv.
+        out: File to write: .csv or .jsonl; .json (COCO) for boxes; a folder for masks; .png or .npy for the map of a
+            scene of many bands. Without it the terminal, as csv.
         backbone: The backbone, where the task's own cannot be loaded by name.
         checkpoint: File with the backbone's weights.
     """
-    _check_suffix(out, ".csv", ".jsonl")
-    loaded = _load(task, backbone, checkpoint)
-    _write_records([record for entry in inputs for record in loaded.records(entry)], out)
+    from metatx.answers import write_answers
+
+    write_answers(_load(task, backbone, checkpoint), inputs, out, sys.stdout)
 
 
 def embed(
@@ -146,16 +146,17 @@ def embed(
     """
     import numpy as np
 
+    from metatx.answers import check_ending, write_rows
     from metatx.files import written_whole
 
-    _check_suffix(out, ".csv", ".npy")
+    check_ending(out, (".csv", ".npy"))
     loaded = _load(task, backbone, checkpoint)
     vectors = np.concatenate([loaded.embed(entry) for entry in inputs])
     if out and out.endswith(".npy"):
         with written_whole(Path(out)) as temporary, temporary.open("wb") as file:
             np.save(file, vectors)
     else:
-        _write_records([dict(enumerate(vector)) for vector in vectors.tolist()], out)
+        write_rows([dict(enumerate(vector)) for vector in vectors.tolist()], out, sys.stdout)
 
 
 def list_(what: Literal["tokenizers", "heads", "backbones"] | None = None) -> None:
@@ -340,28 +341,3 @@ def _free_folder(data: str) -> str:
 
 def _summary(cls: type) -> str:
     return (cls.__doc__ or "").strip().partition("\n")[0]
-
-
-def _check_suffix(out: str | None, *known: str) -> None:
-    if out is not None and not out.endswith(known):
-        raise ValueError(f"--out is {out}; it ends in {' or '.join(known)}.")
-
-
-def _write_records(records: list[dict[Any, Any]], out: str | None) -> None:
-    from metatx.files import written_whole
-
-    if out is None:
-        _write_csv(records, sys.stdout)
-        return
-    with written_whole(Path(out)) as temporary, temporary.open("w", newline="") as file:
-        if out.endswith(".jsonl"):
-            file.writelines(json.dumps(record) + "\n" for record in records)
-        else:
-            _write_csv(records, file)
-
-
-def _write_csv(records: Iterable[dict[Any, Any]], file: Any) -> None:
-    rows = list(records)
-    writer = csv.DictWriter(file, list(rows[0]))
-    writer.writeheader()
-    writer.writerows(rows)

@@ -51,6 +51,10 @@ class Pixels(Sequence[Pixel]):
     def __init__(self, cube: np.ndarray, places: np.ndarray, wavelengths: np.ndarray | None = None) -> None:
         self.cube, self.places, self.wavelengths = cube, places, wavelengths
 
+    def everywhere(self) -> "Pixels":
+        """All pixels of the scene, row by row."""
+        return Pixels(self.cube, np.argwhere(np.ones(self.cube.shape[:2], dtype=bool)), self.wavelengths)
+
     def __len__(self) -> int:
         return len(self.places)
 

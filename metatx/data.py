@@ -1,9 +1,11 @@
 """What users have on disk, as tables: files, folders of splits, folders of classes, the hub."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from metatx.boxes import is_coco, read_coco
 from metatx.examples import Examples, Reader
 from metatx.registry import unknown
 
@@ -24,7 +26,8 @@ SPLITS = {
     "test": "test",
     "testing": "test",
 }
-TARGETS = ("target", "label", "labels", "class", "y")
+TARGETS = ("target", "label", "labels", "class", "y", "mask", "objects")
+PAIRED = ("images", "masks")  # folders of a picture and its mask, of the same name but for the suffix
 ALL = "all"  # the name of a table that is not split
 
 
@@ -54,6 +57,10 @@ def read_splits(
     path = Path(data)
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist.")
+    coco = sorted((path / "annotations").glob("instances_*.json"))
+    if coco:
+        names = [file.stem.removeprefix("instances_").rstrip("0123456789") for file in coco]
+        return {SPLITS[name]: read_coco(file) for name, file in zip(names, coco, strict=True) if name in SPLITS}
     if containers and path.is_file() and path.suffix.lower() in containers:
         return dict(containers[path.suffix.lower()](path))
     if path.is_file():
@@ -121,6 +128,8 @@ def _read_file(path: Path) -> "Dataset":
     readers: dict[str, Any] = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
     if path.suffix not in TABLES:
         raise ValueError(f"{path} is no table; tables end in {', '.join(TABLES)}.")
+    if path.suffix == ".json" and _holds_coco(path):
+        return read_coco(path)
     try:
         if path.suffix in readers:
             frame = readers[path.suffix](path)
@@ -131,6 +140,17 @@ def _read_file(path: Path) -> "Dataset":
     except (ValueError, OSError) as error:
         raise ValueError(f"{path} cannot be read as {path.suffix[1:]}: {str(error).splitlines()[0]}") from None
     return _from_frame(frame)
+
+
+def _holds_coco(path: Path) -> bool:
+    """Whether a json file is a data set in COCO's form: an object, not a list of rows."""
+    with path.open("rb") as file:
+        if file.read(100).lstrip()[:1] != b"{":
+            return False
+    try:
+        return is_coco(json.loads(path.read_text()))
+    except (UnicodeDecodeError, json.JSONDecodeError):
+        return False
 
 
 def _from_frame(frame: "pd.DataFrame") -> "Dataset":
@@ -161,6 +181,9 @@ def _read_folder(path: Path, suffixes: tuple[str, ...]) -> "Dataset":
     """A table of files: with what ``metadata.csv`` says of them, or with their folder's name as ``label``."""
     from datasets import Dataset
 
+    coco = path / "_annotations.coco.json"
+    if coco.exists():
+        return read_coco(coco)
     metadata = path / "metadata.csv"
     if metadata.exists():
         table = _read_file(metadata)
@@ -169,6 +192,8 @@ def _read_folder(path: Path, suffixes: tuple[str, ...]) -> "Dataset":
             raise ValueError(f"{metadata} has no column file_name; columns: {', '.join(table.column_names)}.")
         files = [str(path / name) for name in table[key]]
         return table.remove_columns(key).add_column("file", files)
+    if all((path / name).is_dir() for name in PAIRED):
+        return _read_pairs(path, suffixes)
     found = sorted(f for f in path.rglob("*") if f.suffix.lower() in suffixes and not f.name.startswith("."))
     if not found:
         raise ValueError(f"{path} holds no {', '.join(suffixes) or 'files'}; expected one folder a class.")
@@ -176,6 +201,18 @@ def _read_folder(path: Path, suffixes: tuple[str, ...]) -> "Dataset":
     if all(f.parent != path for f in found):
         columns["label"] = [f.relative_to(path).parts[0] for f in found]
     return Dataset.from_dict(columns)
+
+
+def _read_pairs(path: Path, suffixes: tuple[str, ...]) -> "Dataset":
+    """A table of the files in ``images`` and those of the same name in ``masks``."""
+    from datasets import Dataset
+
+    images, masks = ({f.stem: str(f) for f in sorted((path / name).iterdir()) if f.is_file()} for name in PAIRED)
+    images = {stem: file for stem, file in images.items() if file.lower().endswith(suffixes)}
+    alone = sorted(images.keys() ^ masks.keys())
+    if alone or not images:
+        raise ValueError(f"{path}: {len(alone)} pictures or masks have no partner of the same name, as {alone[:1]}.")
+    return Dataset.from_dict({"file": list(images.values()), "mask": [masks[stem] for stem in images]})
 
 
 def _read_hub(name: str) -> "dict[str, Dataset]":

@@ -90,28 +90,36 @@ class Encoded(torch.utils.data.Dataset[Any]):
 
     def __getitems__(self, positions: Sequence[int]) -> tuple[dict[str, Any], Any]:
         pairs = [self._encode(self.indices[position]) for position in positions]
-        samples = [sample for sample, _ in pairs]
         if self.augmented:
-            samples = [self._augment(sample, position) for sample, position in zip(samples, positions, strict=True)]
-        return collate(samples), collate([{"target": target} for _, target in pairs])["target"]
+            pairs = [self._augment(*pair, position) for pair, position in zip(pairs, positions, strict=True)]
+        return collate([sample for sample, _ in pairs]), collate([{"target": target} for _, target in pairs])["target"]
 
-    def _augment(self, sample: dict[str, Tensor], position: int) -> dict[str, Tensor]:
+    def _augment(self, sample: dict[str, Tensor], target: Tensor, position: int) -> tuple[dict[str, Tensor], Tensor]:
         # The variation depends on (seed, epoch, sample) alone: not on workers, nor on where a run was resumed.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(hash((self.seed, self.epoch, position)) & 0x7FFFFFFF)
-            return self.tokenizer.augment(sample)
+            varied = dict(self.tokenizer.augment(sample))
+        view = varied.pop("view", None)
+        if not self.head.dense:
+            return varied, target
+        if view is None:
+            raise ValueError(
+                f"This augmentation of the {self.tokenizer.name} tokenizer does not say how it moves places, which "
+                f"the {self.head.name} head must follow; choose a weaker one."
+            )
+        return varied, self.head.follow(target, view)
 
 
 class Features(torch.utils.data.Dataset[Any]):
     """Features that a frozen path gave, with their targets; batches as ``Encoded`` gives them."""
 
-    def __init__(self, features: Tensor, targets: Tensor) -> None:
+    def __init__(self, features: Tensor, targets: Any) -> None:
         self.features, self.targets = features, targets
         self.epoch = 0
 
     def __len__(self) -> int:
         return len(self.features)
 
-    def __getitems__(self, positions: Sequence[int]) -> tuple[Tensor, Tensor]:
+    def __getitems__(self, positions: Sequence[int]) -> tuple[Tensor, Any]:
         index = torch.as_tensor(positions)
-        return self.features[index], self.targets[index]
+        return self.features[index], collate([{"target": self.targets[position]} for position in positions])["target"]

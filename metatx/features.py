@@ -40,19 +40,21 @@ def frozen_features(task: "Task", data: Encoded, settings: "TrainingSettings", p
     pooling, precision, and the encoded samples themselves; so it is never stale.
     """
     path = cache_folder() / "features" / f"{_key(task, data, settings)}.safetensors"
-    targets = torch.stack([data.__getitems__([i])[1][0] for i in range(len(data))])
+    targets = data.__getitems__(range(len(data)))[1]
     from safetensors.torch import load_file, save_file
 
     if path.exists():
         return Features(load_file(path)["features"], targets)
-    parts = []
+    features, done = torch.empty(0), 0
     batches = [range(i, min(i + settings.batch_size, len(data))) for i in range(0, len(data), settings.batch_size)]
     for batch in progress(batches, "features"):
         inputs = to_device(data.__getitems__(batch)[0], task.device)
         with settings.autocast(task.device):
             pooled = task.head.pool(task.features(inputs))
-        parts.append(pooled.float().cpu())
-    features = torch.cat(parts)
+        if not done:
+            features = torch.empty(len(data), *pooled.shape[1:])
+        features[done : done + len(batch)] = pooled
+        done += len(batch)
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as temporary:
         save_file({"features": features}, temporary)

@@ -1,6 +1,7 @@
 """Base class of all heads."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -32,14 +33,19 @@ class Head(nn.Module):
         name: The name it is registered under.
         primary: The metric that early stopping and comparisons look at; its direction is the torchmetrics
             metric's own ``higher_is_better``.
+        dense: Whether an answer lies on the sample's own grid (a mask, boxes in pixels); ``decode`` and ``records``
+            then take the samples' extents too: (H, W) of a picture, (N,) of points.
         needs_target: Whether a table must have a target column; if not, one with a usual name is not taken for it.
+        writes: Endings of the files that ``write`` makes; "" for a folder.
         layers: How many of the backbone's last blocks it reads; a sequence's embeddings are (T, layers * D).
         pooled_by: Options that ``pool`` depends on, for the cache of what it gives; None: all of them.
     """
 
     name: ClassVar[str] = ""
     primary: str = ""
+    dense: ClassVar[bool] = False
     needs_target: ClassVar[bool] = True
+    writes: ClassVar[tuple[str, ...]] = ()
     pooled_by: ClassVar[tuple[str, ...] | None] = None
     layers: int = 1
     options: dict[str, Any]
@@ -118,6 +124,10 @@ class Head(nn.Module):
         """One raw target to a tensor. Raises SampleError if it cannot be used."""
         raise NotImplementedError(f"{type(self).__name__} has no encode(target).")
 
+    def follow(self, target: Tensor, view: Tensor) -> Tensor:
+        """An encoded target as it is in a ``view`` (4,) of its sample, see ``Tokenizer.augment``."""
+        return target
+
     def pool(self, sequence: TokenSequence) -> Any:
         """The part of the head that has no parameters; its result is cached where all below it is frozen.
 
@@ -129,8 +139,8 @@ class Head(nn.Module):
         """What ``pool`` gave, to an output (B, ...)."""
         raise NotImplementedError(f"{type(self).__name__} has no forward(pooled).")
 
-    def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """Mean loss of a batch, a scalar."""
+    def loss(self, output: Tensor, target: Any) -> Tensor:
+        """Mean loss of a batch, a scalar; targets (B, ...), or a list of B where their shapes differ."""
         raise NotImplementedError(f"{type(self).__name__} has no loss(output, target).")
 
     # Answers
@@ -147,13 +157,17 @@ class Head(nn.Module):
         """One JSON-able row a sample, as the command line writes it; by default ``{"prediction": ...}``."""
         return [{"prediction": value} for value in self.decode(output).tolist()]
 
+    def write(self, path: Path, queries: Sequence[Any], answers: Sequence[Any]) -> None:
+        """Write what ``decode`` gave for raw samples to ``path``, which ends as one of ``writes``."""
+        raise NotImplementedError(f"{type(self).__name__} has no write(path, queries, answers).")
+
     # Measures
 
     def metrics(self) -> "dict[str, Metric]":
         """Fresh torchmetrics metrics by name; ``primary`` is one of the names."""
         raise NotImplementedError(f"{type(self).__name__} has no metrics().")
 
-    def scored(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    def scored(self, output: Any, target: Any) -> tuple[Any, Any]:
         """Predictions and targets as the metrics take them."""
         return output, target
 
@@ -174,6 +188,6 @@ class Head(nn.Module):
         """
         return {}
 
-    def estimate(self, estimator: Any, features: Any) -> Tensor:
+    def estimate(self, estimator: Any, features: Any) -> Any:
         """A fitted estimator's answers, in the form of ``forward``'s output."""
         return torch.as_tensor(np.asarray(estimator.predict(features)), dtype=torch.float32)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from metatx.errors import SampleError
 
-__all__ = ["SUFFIXES", "fit_picture", "is_picture", "read_grey", "read_picture"]
+__all__ = ["SUFFIXES", "fit_picture", "is_picture", "open_picture", "read_grey", "read_picture"]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 CHANNELS = (1, 3, 4)
@@ -41,7 +41,7 @@ def read_picture(sample: Any) -> Image.Image:
     Raises:
         SampleError: If it cannot be read; names the file where there is one.
     """
-    return _rgb(_loaded(sample))
+    return _rgb(open_picture(sample))
 
 
 def read_grey(sample: Any) -> np.ndarray:
@@ -56,7 +56,7 @@ def read_grey(sample: Any) -> np.ndarray:
     Raises:
         SampleError: If it cannot be read; names the file where there is one.
     """
-    found = _loaded(sample)
+    found = open_picture(sample)
     if isinstance(found, Image.Image):
         deep = found.mode == "F" or found.mode.startswith("I")
         found = np.asarray(found if deep else found.convert("L"))
@@ -68,12 +68,12 @@ def read_grey(sample: Any) -> np.ndarray:
     return values
 
 
-def _loaded(sample: Any) -> Image.Image | np.ndarray:
-    """Decoded and upright, in its own mode; or an array (H, W) or (H, W, C)."""
+def open_picture(sample: Any) -> Image.Image | np.ndarray:
+    """A picture decoded and upright, in its own mode; or an array (H, W) or (H, W, C). Raises SampleError."""
     if isinstance(sample, dict) and ("bytes" in sample or "path" in sample):
         content, path = sample.get("bytes"), sample.get("path")
         if content is None:
-            return _loaded(path)
+            return open_picture(path)
         return _decode(io.BytesIO(content), Path(path).name if path else "the image")
     if isinstance(sample, str | Path):
         path = Path(sample)

@@ -59,18 +59,19 @@ class TaskPool:
             if name not in self.tasks:
                 raise ValueError(unknown("task", name, list(self.tasks)))
             asked.setdefault(name, []).append(position)
-        sequences = []
+        sequences, queries = [], {}
         for name, positions in asked.items():
             task = self.tasks[name]
-            encoded = [task.encode_one(task.queries([requests[p][1]])[0], p) for p in positions]
+            queries[name] = [task.queries([requests[p][1]])[0] for p in positions]
+            encoded = [task.encode_one(query, p) for query, p in zip(queries[name], positions, strict=True)]
             sequences.append(task.tokens(to_device(collate(encoded), task.device)))
         layers = max(self.tasks[name].head.layers for name in asked)
         outputs = divide(self.backbone(concatenate(sequences), layers=layers), sequences)
         answers: list[Any] = [None] * len(requests)
         for (name, positions), sequence in zip(asked.items(), outputs, strict=True):
-            head = self.tasks[name].head
+            head, extents = self.tasks[name].head, self.tasks[name].extents(queries[name])
             own = sequence.embeddings[:, -head.layers * self.backbone.dim :]
-            decoded = head.decode(head(head.pool(sequence.with_embeddings(own))).float())
+            decoded = head.decode(head(head.pool(sequence.with_embeddings(own))).float(), *extents)
             plain = decoded.tolist() if decoded.ndim == 1 else list(decoded)
             for position, answer in zip(positions, plain, strict=True):
                 answers[position] = answer

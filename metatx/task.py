@@ -1,6 +1,6 @@
 """Task: a tokenizer and a head on a backbone; the unit that is trained, saved, shared and deployed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -51,6 +51,11 @@ class Task(nn.Module):
         super().__init__()
         if head.layers > backbone.depth:
             raise ValueError(f"The head reads {head.layers} layers; this backbone has {backbone.depth}.")
+        if head.dense and tokenizer.partial:
+            raise ValueError(
+                f"The {head.name} head answers for the whole of a sample, but the {tokenizer.name} tokenizer cuts its "
+                f"edges off: {tokenizer.partial}."
+            )
         self._shared = (backbone,)
         self.tokenizer, self.head = tokenizer, head
         self.norm: nn.Module = nn.Identity()
@@ -249,40 +254,45 @@ class Task(nn.Module):
         Raises:
             SampleError: If one cannot be used; names which.
         """
-        return np.concatenate([self.head.decode(output) for output in self.outputs(samples)])
+        return np.concatenate(list(self._answers(samples, self.head.decode)))
 
     def predict_proba(self, samples: Any) -> np.ndarray:
         """Probabilities (B, K) of the classes, in the order of ``task.head.classes``."""
-        return np.concatenate([self.head.probabilities(output).cpu().numpy() for output in self.outputs(samples)])
+        return np.concatenate([shares.cpu().numpy() for shares in self._answers(samples, self.head.probabilities)])
 
     def records(self, samples: Any) -> list[dict[str, Any]]:
         """Predictions as JSON-able rows."""
-        return [record for output in self.outputs(samples) for record in self.head.records(output)]
+        return [record for records in self._answers(samples, self.head.records) for record in records]
 
     @torch.no_grad()
     def embed(self, samples: Any) -> np.ndarray:
         """The mean of each sample's tokens behind the backbone (B, D), float32."""
         parts = []
-        for batch in self._query_batches(samples):
+        for _, batch in self._query_batches(samples):
             with self.settings.autocast(self.device):
                 parts.append(self.backbone(self.tokens(batch)).mean().float().cpu().numpy())
         return np.concatenate(parts)
 
     @torch.no_grad()
-    def outputs(self, samples: Any) -> Iterator[Tensor]:
-        """The head's outputs (b, ...), batch by batch."""
-        for batch in self._query_batches(samples):
+    def _answers(self, samples: Any, answer: Callable[..., Any]) -> Iterator[Any]:
+        """What a method of the head makes of its outputs (b, ...), batch by batch."""
+        for queries, batch in self._query_batches(samples):
             with self.settings.autocast(self.device):
                 output = self(batch)
-            yield output.float()
+            yield answer(output.float(), *self.extents(queries))
 
-    def _query_batches(self, samples: Any) -> Iterator[dict[str, Any]]:
+    def extents(self, queries: Sequence[Any]) -> list[list[tuple[int, ...]]]:
+        """The further argument, if any, that the head's ``decode`` and ``records`` take: the samples' extents."""
+        return [[self.tokenizer.sites(query).shape[:-1] for query in queries]] if self.head.dense else []
+
+    def _query_batches(self, samples: Any) -> Iterator[tuple[list[Any], dict[str, Any]]]:
         self.eval()
         queries = self.queries(samples)
         size = self.settings.batch_size
         for start in range(0, len(queries), size):
-            chunk = range(start, min(start + size, len(queries)))
-            yield to_device(collate([self.encode_one(queries[i], i) for i in chunk]), self.device)
+            chunk = [queries[i] for i in range(start, min(start + size, len(queries)))]
+            encoded = [self.encode_one(query, start + i) for i, query in enumerate(chunk)]
+            yield chunk, to_device(collate(encoded), self.device)
 
     def encode_one(self, sample: Any, index: int = 0) -> dict[str, Tensor]:
         """One raw sample to tensors. Raises SampleError that names the sample."""
@@ -300,7 +310,7 @@ class Task(nn.Module):
                 return [str(path)]
             if not path.is_dir() and path.suffix.lower() not in (*TABLES, *self.tokenizer.containers):
                 raise ValueError(f"{path} is neither a table ({', '.join(TABLES)}) nor a file the task reads.")
-        elif isinstance(samples, list | tuple | np.ndarray):
+        elif isinstance(samples, Sequence | np.ndarray):
             if not len(samples):
                 raise ValueError("There are no samples to predict.")
             columns = len(self.inputs) == 1 and all(isinstance(s, dict) and self.inputs[0] in s for s in samples)

@@ -33,6 +33,8 @@ class Tokenizer(nn.Module):
         amplitude: How many times as large as the stem's its tokens start, on a backbone that does not normalise them
             itself; the larger, the less the blocks change them.
         augments: Whether ``augment`` changes anything; set by options.
+        partial: Where its tokens leave out the edges of a sample: what to change so that they do not, which dense
+            answers need; empty otherwise.
         classical: Which scikit-learn model stands beside it as baseline on what ``describe`` gives; ``"words"``: a
             linear one on weighted counts of words.
     """
@@ -45,6 +47,7 @@ class Tokenizer(nn.Module):
     native: bool = False
     amplitude: float = 1.0
     augments: bool = False
+    partial: str = ""
     classical: ClassVar[Literal["linear", "boosting", "words"]] = "linear"
     options: dict[str, Any]
 
@@ -76,12 +79,24 @@ class Tokenizer(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} has no encode(sample).")
 
     def augment(self, encoded: dict[str, Tensor]) -> dict[str, Tensor]:
-        """A random variation of an encoded sample, from torch's global generator; in training only."""
+        """A random variation of an encoded sample, from torch's global generator; in training only.
+
+        A further field ``view`` (4,) says what of the sample it shows, for dense answers to follow: left, top, right
+        and bottom as shares of width and height, left and right (top and bottom) exchanged where it is mirrored.
+        """
         return encoded
 
     def forward(self, batch: Batch) -> Tensor | tuple[Tensor, Tensor] | TokenSequence:
         """Collated tensors to tokens: (B, N, D), that and a mask (B, N), or a TokenSequence."""
         raise NotImplementedError(f"{type(self).__name__} has no forward(batch).")
+
+    def sites(self, sample: Any) -> np.ndarray:
+        """The values at each place that a dense answer labels, float32: (H, W, C) of a picture, (N, C) of points.
+
+        Raises:
+            TypeError: If samples of this modality have no such places.
+        """
+        raise TypeError(f"The {self.name} tokenizer reads samples without pixels or points to label one by one.")
 
     def describe(self, sample: Any) -> np.ndarray | dict[str, Any] | str:
         """Features of a raw sample for the classical baseline: numbers (F,), a row of named values, or words.

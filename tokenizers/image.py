@@ -1,6 +1,7 @@
 """Images -> tokens: the backbone's own stem."""
 
 import copy
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -8,15 +9,15 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from metatx.folding import NO_STEM
 from metatx.gradients import gradient_histograms
 from metatx.pictures import SUFFIXES, fit_picture, is_picture, read_picture
 from metatx.sequence import TokenSequence
-from metatx.stem import Stem, StemConfig
+from metatx.stem import Stem
 from metatx.tokenizer import Batch, Tokenizer
+from metatx.views import random_view
 
 __all__ = ["ImageTokenizer"]
-
-OWN_PATCH, OWN_SIZE = 16, 224  # of a stem for a backbone that has none
 
 # Random variations in training, each level with all of those before it.
 FLIP = 0.5  # probability
@@ -32,8 +33,9 @@ class ImageTokenizer(Tokenizer):
     Args:
         dim: Width of the backbone.
         stem: ``backbone.stem``.
-        image_size: Side in pixels to which images are resized and cropped, a multiple of the patch; by
-            default that of the weights. Position embeddings are resampled.
+        image_size: Side in pixels to which images are resized and cropped, a multiple of the patch, by default that
+            of the weights; or [height, width], to which they are stretched, nothing cut away. Position embeddings
+            are resampled.
         crop_pct: Share of the resized picture's side that the centre crop keeps; by default that of the weights, made
             for photographs with a margin. 1 keeps all of a picture.
         freeze_stem: Use the backbone's stem as it is; otherwise train a copy of it.
@@ -49,7 +51,7 @@ class ImageTokenizer(Tokenizer):
         self,
         dim: int,
         stem: Stem | None,
-        image_size: int | None = None,
+        image_size: int | Sequence[int] | None = None,
         crop_pct: float | None = None,
         freeze_stem: bool = True,
         augment: Literal["none", "flip", "light", "strong"] = "none",
@@ -61,13 +63,16 @@ class ImageTokenizer(Tokenizer):
         # A frozen stem belongs to the backbone: kept out of this module's parameters and state.
         self._shared = (stem,) if stem is not None and freeze_stem else ()
         if not self._shared:
-            self.own_stem = _new_stem(dim, image_size or OWN_SIZE) if stem is None else copy.deepcopy(stem)
+            self.own_stem = _new_stem(dim) if stem is None else copy.deepcopy(stem)
             self.own_stem.requires_grad_(True)
-        self.image_size = image_size or self.stem.config.image_size
-        self.grid = self.stem.grid(self.image_size, self.image_size)
+        side = image_size or self.stem.config.image_size
+        self.side = side if isinstance(side, int) else None
+        self.size = (side, side) if isinstance(side, int) else (side[0], side[1])
+        self.grid = self.stem.grid(*self.size)
+        self.partial = "" if self.side is None else "give image_size as [height, width]"
         self.crop_pct = crop_pct or self.stem.config.crop_pct
         self.augments = augment != "none"
-        self.variations = _variations(augment, self.image_size)
+        self.level = self.AUGMENTS.index(augment)
 
     @property
     def stem(self) -> Stem:
@@ -80,20 +85,32 @@ class ImageTokenizer(Tokenizer):
         return is_picture(value)
 
     def encode(self, sample: Any) -> dict[str, Tensor]:
-        """A picture, in any form ``read_picture`` knows, to ``image`` uint8 (3, S, S)."""
-        config = self.stem.config
-        picture = fit_picture(
-            read_picture(sample), self.image_size, config.interpolation, self.crop_pct, config.crop_mode
-        )
+        """A picture, in any form ``read_picture`` knows, to ``image`` uint8 (3, H, W)."""
+        config, picture = self.stem.config, read_picture(sample)
+        if self.side is None:
+            picture = picture.resize(self.size[::-1], Image.Resampling[config.interpolation.upper()])
+        else:
+            picture = fit_picture(picture, self.side, config.interpolation, self.crop_pct, config.crop_mode)
         return {"image": torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()}
 
     def augment(self, encoded: dict[str, Tensor]) -> dict[str, Tensor]:
-        """A random variation of the image, as large as before."""
-        return {**encoded, "image": self.variations(encoded["image"])}
+        """A random variation of the image, as large as before; ``view`` as long as no RandAugment turned it."""
+        if not self.level:
+            return encoded
+        image, view = random_view(encoded["image"], FLIP, CROP_AREA if self.level > 1 else None)
+        if self.level > 2:
+            from torchvision.transforms import v2
+
+            return {"image": v2.RandAugment(**RAND_AUGMENT)(image)}
+        return {"image": image, "view": view}
 
     def forward(self, batch: Batch) -> TokenSequence:
-        """Images uint8 (B, 3, S, S) to (S / patch) ** 2 tokens each."""
+        """Images uint8 (B, 3, H, W) to a token for each patch."""
         return TokenSequence.pack(self.stem(batch["image"].float() / 255), grid=self.grid)
+
+    def sites(self, sample: Any) -> np.ndarray:
+        """The pixels of the picture (H, W, 3), in 0..1."""
+        return np.asarray(read_picture(sample), dtype=np.float32) / 255
 
     def describe(self, sample: Any) -> np.ndarray:
         """Histograms of oriented gradients and of colours, of the picture resized to 32 x 32."""
@@ -102,23 +119,12 @@ class ImageTokenizer(Tokenizer):
         return np.concatenate([gradient_histograms(pixels), _colour_histogram(pixels)])
 
 
-def _new_stem(dim: int, image_size: int) -> Stem:
-    stem = Stem(dim, StemConfig(patch_size=OWN_PATCH, image_size=image_size))
+def _new_stem(dim: int) -> Stem:
+    stem = Stem(dim, NO_STEM)
     nn.init.orthogonal_(stem.proj.weight.view(dim, -1))
     nn.init.zeros_(stem.proj.bias)  # type: ignore[arg-type]
     nn.init.trunc_normal_(stem.positions, std=0.02)
     return stem
-
-
-def _variations(augment: str, size: int) -> nn.Module:
-    if augment == "none":
-        return nn.Identity()
-    from torchvision.transforms import InterpolationMode, v2
-
-    flip = v2.RandomHorizontalFlip(FLIP)
-    crop = v2.RandomResizedCrop(size, CROP_AREA, interpolation=InterpolationMode.BICUBIC)
-    level = ImageTokenizer.AUGMENTS.index(augment)
-    return nn.Sequential(*[flip, crop, v2.RandAugment(**RAND_AUGMENT)][:level])
 
 
 def _colour_histogram(pixels: np.ndarray, levels: int = 4) -> np.ndarray:

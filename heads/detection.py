@@ -1,0 +1,282 @@
+"""Boxes around the objects in a picture, each with a class and a score."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from metatx.boxes import BlobForest, MedianBoxes, write_coco
+from metatx.errors import SampleError
+from metatx.head import Head
+from metatx.sequence import TokenSequence
+from metatx.views import boxes_in_view
+
+if TYPE_CHECKING:
+    from torchmetrics import Metric
+
+    from metatx.tokenizer import Tokenizer
+
+__all__ = ["DetectionHead"]
+
+RADIUS = 1.5  # cells around a box's middle whose answers are for it
+PRIOR = 0.01  # probability of each class at the start (Lin et al. 2017, arXiv 1708.02002)
+OUTSIDE = 2.0  # pixels that a box may stick out of its picture
+CANDIDATES = 1000  # boxes of a picture, by score, that compete
+
+
+class DetectionHead(Head):
+    """Every cell of the token grid gives class scores, distances to four sides, and how central it lies.
+
+    One level of an anchor-free detector (FCOS, Tian et al. 2019, arXiv 1904.01355) on a plain Vision Transformer's
+    last grid (ViTDet, Li et al. 2022, arXiv 2203.16527): focal loss, generalised IoU loss, non-maximum suppression.
+
+    Args:
+        dim: Width of the backbone.
+        layers: Of the backbone, the last so many, side by side.
+        hidden: Width of the layers between.
+        cells: Along each side of a token.
+        dropout: On the layer before the last.
+        threshold: Least score of a box in an answer of ``predict``.
+        overlap: Largest intersection over union of two boxes of a class in an answer.
+        max_boxes: Most boxes of a picture.
+        classes: Names, in the order of the outputs; learned by ``fit``.
+    """
+
+    primary = "ap50"
+    dense = True
+    pooled_by = ("layers",)
+    writes: ClassVar[tuple[str, ...]] = (".json",)
+    scale: Tensor
+
+    def __init__(
+        self,
+        dim: int,
+        layers: int = 4,
+        hidden: int = 128,
+        cells: int = 1,
+        dropout: float = 0.1,
+        threshold: float = 0.3,
+        overlap: float = 0.5,
+        max_boxes: int = 100,
+        classes: list[Any] | None = None,
+    ) -> None:
+        super().__init__(dim)
+        if min(layers, hidden, cells, max_boxes) < 1:
+            raise ValueError("layers, hidden, cells and max_boxes must each be at least 1.")
+        self.layers, self.cells, self.threshold, self.overlap = layers, cells, threshold, overlap
+        self.max_boxes = max_boxes
+        self.norm, self.narrow = nn.LayerNorm(dim * layers), nn.Linear(dim * layers, hidden * cells**2)
+        self.tower = nn.Sequential(
+            nn.GELU(), nn.Conv2d(hidden, hidden, 3, padding=1), nn.GroupNorm(8, hidden), nn.GELU(),
+            nn.Conv2d(hidden, hidden, 3, padding=1), nn.GroupNorm(8, hidden), nn.GELU(), nn.Dropout(dropout),
+        )  # fmt: skip
+        self.sides, self.centrality = nn.Conv2d(hidden, 4, 1), nn.Conv2d(hidden, 1, 1)
+        self.hidden = hidden
+        self.register_buffer("scale", torch.ones(2))
+        self.classes: list[Any] = []
+        if classes is not None:
+            self._build(classes)
+
+    def _build(self, classes: list[Any]) -> None:
+        self.classes = self.options["classes"] = classes
+        self.index = {label: i for i, label in enumerate(classes)}
+        self.scores = nn.Conv2d(self.hidden, len(classes), 1)
+        for layer in (self.scores, self.sides, self.centrality):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        nn.init.constant_(self.scores.bias, -float(np.log((1 - PRIOR) / PRIOR)))  # type: ignore[arg-type]
+
+    @classmethod
+    def accepts(cls, targets: Sequence[Any]) -> bool:
+        """Dicts with ``bbox`` and ``category``, as Hugging Face's object detection data have them."""
+        return all(isinstance(target, dict) and {"bbox", "category"} <= target.keys() for target in targets)
+
+    def fit(self, targets: Sequence[Any]) -> Self:
+        """Collect the classes, sorted, and the middle size of a box. Raises ValueError if there is no box."""
+        names = {name for target in targets for name in target["category"]}
+        if not names:
+            raise ValueError(f"None of the {len(targets)} pictures has a box; there is nothing to learn.")
+        self._build(sorted(names, key=lambda name: (isinstance(name, str), name)))
+        boxes = torch.cat([self.encode(target) for target in targets])
+        self.scale.copy_((boxes[:, 3:] - boxes[:, 1:3]).median(0).values / 2)
+        return self
+
+    def encode(self, target: Any) -> Tensor:
+        """Boxes (M, 5), float32: class number, then left, top, right, bottom in shares of width and height.
+
+        Args:
+            target: ``bbox`` (left, top, width, height in pixels) and ``category`` of each box; ``width`` and
+                ``height`` of the picture.
+        """
+        try:
+            width, height = float(target["width"]), float(target["height"])
+            boxes = np.asarray(target["bbox"], dtype=np.float64).reshape(-1, 4)
+            names = list(target["category"])
+        except (KeyError, TypeError, ValueError):
+            raise SampleError("objects need bbox (M, 4), category (M), and width and height of the picture") from None
+        if len(names) != len(boxes) or not np.isfinite(boxes).all() or not width > 0 or not height > 0:
+            raise SampleError(f"objects have {len(boxes)} boxes, {len(names)} categories, or values that are no size")
+        corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
+        for (left, top, right, bottom), name in zip(corners.tolist(), names, strict=True):
+            if name not in self.index:
+                raise SampleError(f"category {name!r} was not among the {len(self.classes)} of the training split")
+            if right <= left or bottom <= top:
+                raise SampleError(f"a box is {right - left:g} x {bottom - top:g} pixels; expected more than 0")
+            if min(left, top) < -OUTSIDE or right > width + OUTSIDE or bottom > height + OUTSIDE:
+                place = f"({left:g}, {top:g}) to ({right:g}, {bottom:g})"
+                raise SampleError(f"a box from {place} is outside the picture of {width:g} x {height:g} pixels")
+        shares = (corners / [width, height, width, height]).clip(0, 1)
+        return torch.tensor(np.column_stack([[self.index[name] for name in names], shares]), dtype=torch.float32)
+
+    def follow(self, target: Tensor, view: Tensor) -> Tensor:
+        """The boxes in a view of the picture."""
+        boxes, kept = boxes_in_view(target[:, 1:], view)
+        return torch.cat([target[kept, :1], boxes], 1)
+
+    def pool(self, sequence: TokenSequence) -> Tensor:
+        """Features on the grid (B, h, w, layers * D)."""
+        if sequence.grid is None or len(sequence.grid) != 2:
+            raise ValueError("The detection head finds boxes in pictures; these tokens lie on no grid of rows.")
+        tokens = sequence.unpack()[0][:, sequence.prefix :]
+        return tokens.reshape(len(sequence), *sequence.grid, -1)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """(B, h, w, layers * D) to (B, K + 5, h * cells, w * cells): class logits, four sides, centrality.
+
+        The sides are logarithms of the distances from the cell's middle, in middle half sizes of a box.
+        """
+        narrow = self.narrow(self.norm(pooled)).permute(0, 3, 1, 2)
+        features = self.tower(F.pixel_shuffle(narrow, self.cells))
+        return torch.cat([self.scores(features), self.sides(features), self.centrality(features)], 1)
+
+    def _boxes(self, output: Tensor) -> tuple[Tensor, Tensor]:
+        """Middles of the cells (P, 2) and the boxes they give (P, 4), of one sample, in shares."""
+        height, width = output.shape[-2:]
+        down = (torch.arange(height, device=output.device) + 0.5) / height
+        across = (torch.arange(width, device=output.device) + 0.5) / width
+        middles = torch.stack(torch.meshgrid(down, across, indexing="ij")[::-1], -1).flatten(0, 1)
+        sides = output[-5:-1].flatten(1).T.clamp(-5, 5).exp() * self.scale.repeat(2)
+        return middles, torch.cat([middles - sides[:, :2], middles + sides[:, 2:]], 1)
+
+    def loss(self, output: Tensor, target: Any) -> Tensor:
+        """Mean over pictures of (B, K + 5, h, w) and boxes (M, 5) each: focal, generalised IoU and centrality loss."""
+        return torch.stack([self._loss(*sample) for sample in zip(output, target, strict=True)]).mean()
+
+    def _loss(self, output: Tensor, target: Tensor) -> Tensor:
+        from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
+
+        k = len(self.classes)
+        middles, boxes = self._boxes(output)
+        owner = self._owners(middles, target[:, 1:], output.shape[-2:])
+        mine = owner >= 0
+        count = mine.sum().clamp(min=1)
+        wanted = torch.zeros(len(middles), k, device=output.device)
+        wanted[mine, target[owner[mine], 0].long()] = 1
+        focal = sigmoid_focal_loss(output[:k].flatten(1).T, wanted, reduction="sum") / count
+        truth = target[owner[mine], 1:]
+        near = torch.cat([middles[mine] - truth[:, :2], truth[:, 2:] - middles[mine]], 1).clamp(min=1e-6)
+        ratio = torch.minimum(near[:, :2], near[:, 2:]) / torch.maximum(near[:, :2], near[:, 2:])
+        central = ratio.prod(1).sqrt()
+        overlap = (generalized_box_iou_loss(boxes[mine], truth) * central).sum() / central.sum().clamp(min=1e-6)
+        centrality = F.binary_cross_entropy_with_logits(output[-1].flatten()[mine], central, reduction="sum") / count
+        total: Tensor = focal + overlap + centrality
+        return total
+
+    def _owners(self, middles: Tensor, boxes: Tensor, grid: Any) -> Tensor:
+        """Which box (P,) each cell answers for: the smallest around its middle and near to it; -1 for none."""
+        if not len(boxes):
+            return torch.full((len(middles),), -1, device=middles.device)
+        cell = torch.tensor([1 / grid[1], 1 / grid[0]], device=middles.device)
+        inside = ((middles[:, None] > boxes[:, :2]) & (middles[:, None] < boxes[:, 2:])).all(2)
+        away = (middles[:, None] - (boxes[:, :2] + boxes[:, 2:]) / 2).abs() / cell
+        # Of a box too small to hold the middle of a cell, the nearest cell is taken.
+        nearest = F.one_hot(away.amax(2).argmin(0), len(middles)).T.bool()
+        candidate = (inside & (away <= RADIUS).all(2)) | nearest
+        areas = (boxes[:, 2:] - boxes[:, :2]).prod(1).expand(len(middles), -1)
+        least, owner = areas.masked_fill(~candidate, torch.inf).min(1)
+        owners: Tensor = owner.masked_fill(least.isinf(), -1)
+        return owners
+
+    def _found(self, output: Tensor) -> Tensor:
+        """Boxes of one sample, best first (M, 6): class number, left, top, right, bottom in shares, score."""
+        from torchvision.ops import batched_nms
+
+        k = len(self.classes)
+        _, boxes = self._boxes(output)
+        scores = (output[:k].sigmoid() * output[-1:].sigmoid()).sqrt().flatten(1).T
+        best, flat = scores.flatten().topk(min(CANDIDATES, scores.numel()))
+        boxes, labels = boxes[flat // k].clamp(0, 1), flat % k
+        kept = batched_nms(boxes, best, labels, self.overlap)[: self.max_boxes]
+        return torch.cat([labels[kept, None].to(boxes.dtype), boxes[kept], best[kept, None]], 1)
+
+    def decode(self, output: Tensor, extents: Sequence[tuple[int, ...]] | None = None) -> np.ndarray:
+        """What is found in each picture, an array (B,) of dicts.
+
+        ``boxes`` (M, 4): left, top, right, bottom in pixels; ``labels``; ``scores``; ``extent`` of the picture.
+        """
+        answers = np.empty(len(output), dtype=object)
+        for i, extent in enumerate(extents or [(1, 1)] * len(output)):
+            found = self._found(output[i]).cpu().numpy()
+            found = found[found[:, 5] >= self.threshold]
+            size = np.array([extent[1], extent[0]] * 2, dtype=np.float32)
+            answers[i] = {
+                "boxes": found[:, 1:5] * size,
+                "labels": [self.classes[int(number)] for number in found[:, 0]],
+                "scores": found[:, 5],
+                "extent": tuple(extent),
+            }
+        return answers
+
+    def records(self, output: Tensor, extents: Sequence[tuple[int, ...]] | None = None) -> list[dict[str, Any]]:
+        """``boxes``, ``labels`` and ``scores`` as lists."""
+        return [
+            {
+                "boxes": answer["boxes"].round(2).tolist(),
+                "labels": answer["labels"],
+                "scores": answer["scores"].round(4).tolist(),
+            }
+            for answer in self.decode(output, extents)
+        ]
+
+    def write(self, path: Path, queries: Sequence[Any], answers: Sequence[Any]) -> None:
+        """Answers of ``decode`` as a COCO file."""
+        write_coco(path, queries, answers, self.classes)
+
+    def metrics(self) -> "dict[str, Metric]":
+        """Average precision, mean of the classes, at an overlap of 0.5; and mean over overlaps of 0.5 to 0.95."""
+        from torchmetrics.detection import MeanAveragePrecision
+
+        class AveragePrecision(MeanAveragePrecision):
+            def compute(self) -> Tensor:  # type: ignore[override]
+                value: Tensor = super().compute()["map"]
+                return value.clamp(min=0)  # -1 says that there was no box at all
+
+        return {"ap50": AveragePrecision(iou_thresholds=[0.5]), "ap": AveragePrecision()}
+
+    def scored(self, output: Any, target: Any) -> tuple[list[dict[str, Tensor]], list[dict[str, Tensor]]]:
+        """Boxes found, without a least score, and true ones, as torchmetrics takes them; both in shares."""
+        found = output if isinstance(output, list) else [self._found(sample) for sample in output]
+        return (
+            [{"labels": f[:, 0].long(), "boxes": f[:, 1:5], "scores": f[:, 5]} for f in found],
+            [{"labels": t[:, 0].long(), "boxes": t[:, 1:]} for t in target],
+        )
+
+    def describe(self, tokenizer: "Tokenizer", sample: Any) -> np.ndarray:
+        """The pixels (H, W, C)."""
+        return tokenizer.sites(sample)
+
+    def trivial(self) -> tuple[str, Any]:
+        """The median box of each class in every picture."""
+        return "median boxes", MedianBoxes()
+
+    def classical(self, kind: str, count: int = 1) -> dict[str, Any]:
+        """Connected areas of one colour, and a random forest on their shapes."""
+        return {"random forest on colour areas": BlobForest()}
+
+    def estimate(self, estimator: Any, features: Any) -> list[Tensor]:
+        """Boxes (M, 6) of each picture, as ``scored`` takes them beside outputs."""
+        return [torch.from_numpy(found).float() for found in estimator.predict(features)]

@@ -1,0 +1,193 @@
+"""Boxes in pictures: COCO files, and the classical detector that stands beside for comparison."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from metatx.files import written_whole
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+__all__ = ["BlobForest", "MedianBoxes", "is_coco", "read_coco", "write_coco"]
+
+COLOURS = 8  # that pictures are reduced to, for their connected areas
+WIDTH = 160  # pixels that pictures are reduced to, for the same
+SMALLEST = 8  # pixels of a connected area at that width
+OVERLAP = 0.5  # of an area's box with a true one of its class, to count as that class
+
+
+def is_coco(content: Any) -> bool:
+    """Whether the content of a json file is a data set in COCO's form."""
+    return isinstance(content, dict) and {"images", "annotations", "categories"} <= content.keys()
+
+
+def read_coco(path: Path) -> "Dataset":
+    """A table of a COCO file: ``file``, and ``objects`` as Hugging Face's object detection data have them.
+
+    Of each box ``bbox`` (left, top, width, height in pixels) and ``category`` (its name); ``width`` and ``height`` of
+    the picture. Crowds are left out.
+
+    Raises:
+        ValueError: If it is no such file, or its pictures are not beside it.
+    """
+    from datasets import Dataset
+
+    try:
+        content = json.loads(path.read_text())
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} cannot be read as json: {error}") from None
+    if not is_coco(content):
+        raise ValueError(f"{path} is no COCO file; one holds images, annotations and categories.")
+    names = {entry["id"]: str(entry["name"]) for entry in content["categories"]}
+    boxes: dict[Any, list[Any]] = {image["id"]: [] for image in content["images"]}
+    for entry in content["annotations"]:
+        if entry["image_id"] not in boxes or entry["category_id"] not in names:
+            raise ValueError(f"{path}: annotation {entry.get('id')} is of an image or category that is not listed.")
+        if not entry.get("iscrowd"):
+            boxes[entry["image_id"]].append((entry["bbox"], names[entry["category_id"]]))
+    folder = _pictures_of(path, content["images"])
+    rows = []
+    for image in content["images"]:
+        found = boxes[image["id"]]
+        objects = {
+            "bbox": [[float(value) for value in box] for box, _ in found],
+            "category": [name for _, name in found],
+            "width": image.get("width"),
+            "height": image.get("height"),
+        }
+        rows.append({"file": str(folder / image["file_name"]), "objects": objects})
+    if not rows:
+        raise ValueError(f"{path} holds no samples.")
+    return Dataset.from_list(rows)
+
+
+def _pictures_of(path: Path, images: Sequence[dict[str, Any]]) -> Path:
+    """The folder that a COCO file's pictures are in: one of those where they are usual."""
+    beside, name = path.parent, path.stem.removeprefix("instances_")
+    usual = [beside / name, beside, beside / "images", beside.parent / name, beside.parent / "images" / name]
+    first = images[0]["file_name"] if images else ""
+    for folder in usual:
+        if (folder / first).is_file():
+            return folder
+    raise ValueError(f"{path}: no picture {first}; looked in {', '.join(str(folder) for folder in usual)}.")
+
+
+def write_coco(path: Path, files: Sequence[Any], found: Sequence[dict[str, Any]], classes: Sequence[Any]) -> None:
+    """Write boxes as a COCO file, with ``score`` in each annotation.
+
+    Args:
+        path: Of the file.
+        files: Names of the pictures, in their order.
+        found: Of each picture ``boxes`` (M, 4), left, top, right, bottom in pixels, ``labels``, ``scores``, and
+            ``extent`` (height, width).
+        classes: Names; their ids count from 1.
+    """
+    ids = {name: number for number, name in enumerate(classes, start=1)}
+    annotations: list[dict[str, Any]] = []
+    for image, answer in enumerate(found, start=1):
+        for box, label, score in zip(answer["boxes"], answer["labels"], answer["scores"], strict=True):
+            left, top, right, bottom = (round(float(value), 2) for value in box)
+            size = [round(right - left, 2), round(bottom - top, 2)]
+            entry = {"id": len(annotations) + 1, "image_id": image, "category_id": ids[label], "iscrowd": 0}
+            area = {"bbox": [left, top, *size], "area": round(size[0] * size[1], 2), "score": round(float(score), 4)}
+            annotations.append(entry | area)
+    images = [
+        {"id": image, "file_name": Path(str(file)).name, "height": answer["extent"][0], "width": answer["extent"][1]}
+        for image, (file, answer) in enumerate(zip(files, found, strict=True), start=1)
+    ]
+    categories = [{"id": number, "name": str(name)} for name, number in ids.items()]
+    with written_whole(path) as temporary:
+        temporary.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+
+
+class MedianBoxes:
+    """The median box of each class, in every picture, scored by how many pictures have the class."""
+
+    def fit(self, features: Any, answers: Sequence[np.ndarray]) -> Self:
+        """Learn from boxes (M, 5) of each picture: class number, left, top, right, bottom in shares."""
+        boxes = np.concatenate(list(answers))
+        self.boxes = np.stack([np.median(boxes[boxes[:, 0] == k], axis=0) for k in np.unique(boxes[:, 0])])
+        self.scores = np.array([np.mean([(picture[:, 0] == k).any() for picture in answers]) for k in self.boxes[:, 0]])
+        return self
+
+    def predict(self, features: Sequence[Any]) -> list[np.ndarray]:
+        """(M, 6) of each picture: class number, box, score."""
+        return [np.column_stack([self.boxes, self.scores])] * len(features)
+
+
+class BlobForest:
+    """Connected areas of one colour as candidates, and a random forest that says which class each is, if any.
+
+    Colours are k-means clusters; an area is described by its box, its place, how much of the box it fills, and its
+    colour; the forest learns from areas whose box covers a true one by half.
+    """
+
+    def fit(self, features: Sequence[np.ndarray], answers: Sequence[np.ndarray]) -> Self:
+        """Learn from pictures (H, W, C) in 0..1 and boxes (M, 5) of each, as ``MedianBoxes``."""
+        from sklearn.cluster import MiniBatchKMeans
+        from sklearn.ensemble import RandomForestClassifier
+
+        rng = np.random.default_rng(0)
+        pixels = [rng.choice(picture.reshape(-1, picture.shape[-1]), 500) for picture in features]
+        self.colours = MiniBatchKMeans(COLOURS, random_state=0, n_init=3).fit(np.concatenate(pixels))
+        rows, labels = [], []
+        for picture, truth in zip(features, answers, strict=True):
+            candidates = self._candidates(picture)
+            overlaps = _overlaps(candidates[:, :4], truth[:, 1:])
+            best = overlaps.argmax(1) if len(truth) else np.zeros(len(candidates), dtype=int)
+            hit = overlaps.max(1, initial=0) >= OVERLAP
+            rows.append(candidates)
+            labels.append(np.where(hit, truth[best, 0] if len(truth) else -1, -1))
+        forest = RandomForestClassifier(200, min_samples_leaf=2, n_jobs=-1, random_state=0)
+        self.forest = forest.fit(np.concatenate(rows), np.concatenate(labels).astype(int))
+        return self
+
+    def predict(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """(M, 6) of each picture: class number, box, score."""
+        found = []
+        for picture in features:
+            candidates = self._candidates(picture)
+            if not len(candidates):
+                found.append(np.zeros((0, 6)))
+                continue
+            shares = self.forest.predict_proba(candidates)
+            rows = [
+                np.column_stack([np.full(len(candidates), k), candidates[:, :4], shares[:, column]])
+                for column, k in enumerate(self.forest.classes_)
+                if k >= 0
+            ]
+            found.append(np.concatenate(rows) if rows else np.zeros((0, 6)))
+        return found
+
+    def _candidates(self, picture: np.ndarray) -> np.ndarray:
+        """(A, F): box in shares, width, height, fill, mean colour, which of the clusters."""
+        from scipy.ndimage import find_objects, label
+
+        step = max(1, picture.shape[1] // WIDTH)
+        small = picture[::step, ::step]
+        height, width, channels = small.shape
+        clusters = self.colours.predict(small.reshape(-1, channels)).reshape(height, width)
+        rows = [np.zeros((0, 8 + channels))]
+        for cluster in range(COLOURS):
+            areas, _ = label(clusters == cluster)
+            for number, (down, across) in enumerate(find_objects(areas), start=1):
+                inside = areas[down, across] == number
+                if inside.sum() < SMALLEST:
+                    continue
+                box = [across.start / width, down.start / height, across.stop / width, down.stop / height]
+                colour = small[down, across][inside].mean(0)
+                rows.append(np.array([[*box, box[2] - box[0], box[3] - box[1], inside.mean(), *colour, cluster]]))
+        return np.concatenate(rows)
+
+
+def _overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Intersection over union (M, N) of boxes (M, 4) and (N, 4)."""
+    low, high = np.maximum(boxes[:, None, :2], others[None, :, :2]), np.minimum(boxes[:, None, 2:], others[None, :, 2:])
+    shared = np.clip(high - low, 0, None).prod(2)
+    sizes = [(found[:, 2:] - found[:, :2]).prod(1) for found in (boxes, others)]
+    ratio: np.ndarray = shared / np.maximum(sizes[0][:, None] + sizes[1][None] - shared, 1e-12)
+    return ratio

@@ -1,0 +1,74 @@
+"""Views: which part of a picture a random crop or mirror image shows, and targets that follow it.
+
+A view (4,) is left, top, right and bottom as shares of the picture's width and height; left and right are exchanged
+where it is mirrored. The whole picture is (0, 0, 1, 1).
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["boxes_in_view", "mask_in_view", "random_view"]
+
+ASPECT = (3 / 4, 4 / 3)  # of a crop, beside the picture's own (Szegedy et al. 2014)
+
+
+def random_view(image: Tensor, flip: float, area: tuple[float, float] | None = None) -> tuple[Tensor, Tensor]:
+    """A random view of an image, as large as it was.
+
+    Args:
+        image: uint8 (C, H, W).
+        flip: Probability of a mirror image, left and right exchanged.
+        area: Least and largest share of the area that a crop keeps; None crops nothing.
+
+    Returns:
+        The view uint8 (C, H, W), and where it lies (4,).
+    """
+    from torchvision.transforms.v2 import InterpolationMode
+    from torchvision.transforms.v2.functional import resized_crop
+
+    height, width = image.shape[-2:]
+    top, left, rows, columns = 0, 0, height, width
+    if area is not None:
+        share, stretch = torch.empty(()).uniform_(*area), torch.empty(()).uniform_(*map(math.log, ASPECT)).exp()
+        rows = max(1, min(height, round(float(height * (share / stretch).sqrt()))))
+        columns = max(1, min(width, round(float(width * (share * stretch).sqrt()))))
+        top, left = (int(torch.randint(room + 1, ())) for room in (height - rows, width - columns))
+        image = resized_crop(image, top, left, rows, columns, [height, width], InterpolationMode.BICUBIC)
+    view = torch.tensor([left / width, top / height, (left + columns) / width, (top + rows) / height])
+    if torch.rand(()) < flip:
+        return image.flip(-1), view[[2, 1, 0, 3]]
+    return image, view
+
+
+def mask_in_view(mask: Tensor, view: Tensor) -> Tensor:
+    """Codes (H, W) of a picture as they are in a view of it, as large as before, to the nearest pixel."""
+    if view.tolist() == [0, 0, 1, 1]:
+        return mask
+    (left, top, right, bottom), (height, width) = view.tolist(), mask.shape
+    down = top + (torch.arange(height) + 0.5) / height * (bottom - top)
+    across = left + (torch.arange(width) + 0.5) / width * (right - left)
+    grid = torch.stack(torch.meshgrid(down, across, indexing="ij")[::-1], -1) * 2 - 1
+    return F.grid_sample(mask[None, None].float(), grid[None], "nearest", align_corners=False)[0, 0].to(mask.dtype)
+
+
+def boxes_in_view(boxes: Tensor, view: Tensor, least: float = 0.25) -> tuple[Tensor, Tensor]:
+    """Boxes (M, 4), left, top, right, bottom in shares, as they are in a view, cut off at its edges.
+
+    Args:
+        boxes: In shares of the picture's width and height.
+        view: Of that picture.
+        least: Share of a box's area that the view must show for it to stay.
+
+    Returns:
+        The boxes that stay (M', 4), in shares of the view, and which they are, bool (M,).
+    """
+    start, size = view[:2].repeat(2), (view[2:] - view[:2]).repeat(2)
+    moved = (boxes - start) / size
+    corners = torch.cat([torch.minimum(moved[:, :2], moved[:, 2:]), torch.maximum(moved[:, :2], moved[:, 2:])], 1)
+    cut = corners.clamp(0, 1)
+    whole, left = ((box[:, 2:] - box[:, :2]).prod(1) for box in (corners, cut))
+    kept = left >= least * whole.clamp(min=1e-12)
+    return cut[kept], kept

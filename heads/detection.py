@@ -251,6 +251,8 @@ class DetectionHead(Head):
         from torchmetrics.detection import MeanAveragePrecision
 
         class AveragePrecision(MeanAveragePrecision):
+            warn_on_many_detections = False
+
             def compute(self) -> Tensor:  # type: ignore[override]
                 value: Tensor = super().compute()["map"]
                 return value.clamp(min=0)  # -1 says that there was no box at all

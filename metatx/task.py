@@ -319,7 +319,8 @@ class Task(nn.Module):
         if isinstance(table, Examples):
             return table.inputs
         self._check_columns(table.column_names, self.inputs)
-        return self.head.queries(table, self.inputs, self.tokenizer)
+        inputs = self.inputs or self.head.inputs(table, None, self.tokenizer)
+        return self.head.queries(table, inputs, self.tokenizer)
 
     def _check_columns(self, found: list[str], wanted: list[str]) -> None:
         for name in wanted:

@@ -229,7 +229,62 @@ def behind_a_backbone(channels: str) -> Callable[[int, int, int], TokenSequence]
     return sequence
 
 
+def on_a_grid(count: int, dim: int, prefix: int) -> TokenSequence:
+    """Tokens of pictures, 4 rows of 6."""
+    return TokenSequence(torch.randn(count * (24 + prefix), dim), (24 + prefix,) * count, grid=(4, 6), prefix=prefix)
+
+
+def at_points(count: int, dim: int, prefix: int) -> TokenSequence:
+    """Tokens at five centres of clouds of ten points each."""
+    context = {"centres": torch.rand(count, 5, 3), "points": torch.rand(count, 10, 3)}
+    lengths = (5 + prefix,) * count
+    return TokenSequence(torch.randn(sum(lengths), dim), lengths, prefix=prefix, context=context)
+
+
+def masks(*shape: int) -> list[np.ndarray]:
+    """Twelve masks of one of three codes, with places that have none."""
+    found = [np.full(shape, i % 3, dtype=np.uint8) for i in range(12)]
+    for mask in found:
+        mask[0] = 255
+    return found
+
+
+def objects(left: float = 8.0, name: Any = "cat", **more: Any) -> dict[str, Any]:
+    """One box in a picture of 96 x 64 pixels."""
+    return {"bbox": [[left, 20.0, 24.0, 16.0]], "category": [name], "width": 96, "height": 64, **more}
+
+
 HEADS = {
+    "segmentation": [
+        HeadRow(
+            masks(10, 14),
+            ["nowhere.png", np.full((4, 4), 7), np.zeros((4, 4)), np.zeros((0, 4), dtype=int), None],
+            [{}, {"layers": 2, "cells": 1, "dice": 1.0}, {"classes": ["sky", "road", "tree"]}],
+            sequence=on_a_grid,
+            features=RNG.random((12, 10, 14, 3)),
+        ),
+        HeadRow(masks(10), [], sequence=at_points, features=RNG.random((12, 10, 3))),
+    ],
+    "detection": [
+        HeadRow(
+            [objects(8.0 + 30 * (i % 3), ["cat", "dog", "eel"][i % 3]) for i in range(11)]
+            + [objects(bbox=[], category=[])],
+            [
+                objects(name="cow"),
+                objects(-20.0),
+                objects(90.0),
+                objects(np.nan),
+                objects(width=0),
+                objects(bbox=[[1, 1, 0, 5]]),
+                objects(category=[]),
+                {"bbox": [], "category": []},
+                None,
+            ],
+            [{}, {"layers": 2, "cells": 2, "dropout": 0.0}],
+            sequence=on_a_grid,
+            features=RNG.random((12, 64, 96, 3)),
+        )
+    ],
     "classification": [
         HeadRow(
             ["cat", "dog", "eel"] * 6,

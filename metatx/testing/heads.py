@@ -177,7 +177,8 @@ def check_loss_is_a_finite_scalar(case: HeadCase) -> None:
 def check_loss_depends_on_the_target(case: HeadCase) -> None:
     """The same output is worth another loss for other targets."""
     output = case.output(next(iter(case.sequences.values())))
-    turned = [case.fresh.loss(output, case.encoded.roll(shift, 0)) for shift in range(len(case.targets))]
+    orders = [[(i - shift) % len(case.targets) for i in range(len(case.targets))] for shift in range(len(case.targets))]
+    turned = [case.fresh.loss(output, _picked(case.encoded, order)) for order in orders]
     require(
         any(not torch.equal(loss, turned[0]) for loss in turned),
         "targets given to the wrong samples cost the same loss; loss must compare output and target.",
@@ -298,7 +299,12 @@ def check_metrics(case: HeadCase) -> None:
     )
 
 
-def _measured(head: Head, output: Tensor, encoded: Tensor) -> float:
+def _picked(encoded: Any, order: Sequence[int]) -> Any:
+    """Targets in another order."""
+    return encoded[order] if isinstance(encoded, Tensor) else [encoded[i] for i in order]
+
+
+def _measured(head: Head, output: Any, encoded: Any) -> float:
     """The primary metric; all of them must be finite."""
     scored = head.scored(output, encoded)
     values = {}
@@ -321,12 +327,15 @@ def check_baselines(case: HeadCase) -> None:
     for kind in ("linear", "boosting"):
         entries |= case.fresh.classical(kind)
     for name, estimator in entries.items():
-        estimator.fit(features, case.encoded.numpy())
+        known = case.encoded
+        estimator.fit(features, known.numpy() if isinstance(known, Tensor) else [target.numpy() for target in known])
         answers = case.fresh.estimate(estimator, features)
         expected = case.output(next(iter(case.sequences.values()))).shape
+        fitting = answers.shape == expected if isinstance(answers, Tensor) else len(answers) == expected[0]
+        found = tuple(answers.shape) if isinstance(answers, Tensor) else f"a list of {len(answers)}"
         require(
-            answers.shape == expected,
-            f"estimate gave {tuple(answers.shape)} for {name}; expected {tuple(expected)}, as forward gives.",
+            fitting,
+            f"estimate gave {found} for {name}; expected {tuple(expected)}, as forward gives, or a list of as many.",
         )
         _measured(case.fresh, answers, case.encoded)
 

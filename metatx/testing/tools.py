@@ -104,6 +104,8 @@ def same(first: Any, second: Any) -> bool:
         )
     if hasattr(first, "__array__"):
         one, other = np.asarray(first), np.asarray(second)
+        if one.dtype == object:
+            return one.shape == other.shape and all(map(same, one.flat, other.flat))
         number = np.issubdtype(one.dtype, np.number) and np.issubdtype(other.dtype, np.number)
         return one.dtype == other.dtype and np.array_equal(one, other, equal_nan=number)
     return bool(first == second) or bool(first != first and second != second)

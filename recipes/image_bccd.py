@@ -1,0 +1,84 @@
+"""BCCD: find the red and white cells and the platelets in pictures of blood.
+
+    python recipes/image_bccd.py --backbone timm:vit_tiny_patch16_224 --checkpoint FILE
+
+RESULTS
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from jsonargparse import auto_cli
+
+import metatx
+from metatx.recipe import dataset, over_seeds
+from metatx.report import Report
+
+PUBLISHED = {"colour threshold, Hough circles": {"ap50": 0.258}}
+
+
+def main(
+    *,
+    data: str | None = None,
+    backbone: str = "nano",
+    checkpoint: str | None = None,
+    pretrained: bool = True,
+    seeds: tuple[int, ...] = (0,),
+    epochs: int = 30,
+    batch_size: int = 8,
+    lr: float = 1e-3,
+    weight_decay: float = 0.05,
+    image_size: tuple[int, int] = (480, 640),
+    layers: int = 4,
+    hidden: int = 128,
+    cells: int = 1,
+    augment: Literal["none", "flip", "light"] = "none",
+    precision: Literal["auto", "fp32", "bf16"] = "auto",
+    baseline: bool = True,
+    out: str | None = None,
+) -> list[Report]:
+    """Train a small detector that reads a frozen backbone's grid of tokens.
+
+    Args:
+        data: Folder with train.json, val.json and test.json in COCO's form, and folders of these names with pictures.
+        backbone: What reads the pictures.
+        checkpoint: File with the backbone's weights.
+        pretrained: False for random weights in the same shape.
+        seeds: One run each.
+        epochs: Passes over the training split.
+        batch_size: Pictures of a step.
+        lr: Peak learning rate.
+        weight_decay: Of matrices.
+        image_size: Height and width to which pictures are stretched; a token sees 16 pixels of that.
+        layers: Of the backbone, that the head reads.
+        hidden: Width of the head's layers between.
+        cells: Along each side of a token, that each look for a box of their own.
+        augment: Mirror images, or these and crops; they need features anew in each epoch.
+        precision: In which the backbone computes.
+        baseline: Whether to fit the baselines too.
+        out: Folder for the tasks, one a seed; none are kept without it.
+    """
+    folder = dataset(data, "image/bccd", "github.com/Shenggan/BCCD_Dataset, as COCO json")
+    frozen = metatx.load_backbone(backbone, checkpoint=checkpoint, pretrained=pretrained)
+
+    def one(seed: int) -> Report:
+        return metatx.run(
+            folder,
+            "image",
+            backbone=frozen,
+            name="BCCD",
+            tokenizer_options={"image_size": list(image_size), "augment": augment},
+            head_options={"layers": min(layers, frozen.depth), "hidden": hidden, "cells": cells},
+            settings=metatx.TrainingSettings(
+                epochs=epochs, batch_size=batch_size, lr=lr, weight_decay=weight_decay, precision=precision, seed=seed
+            ),
+            published=PUBLISHED,
+            baseline=baseline and seed == seeds[0],
+            out=out and Path(out) / f"seed{seed}",
+        )
+
+    return over_seeds(seeds, one)
+
+
+if __name__ == "__main__":
+    auto_cli(main)

@@ -1,0 +1,122 @@
+"""Boxes: COCO files there and back, and the classical detector."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from metatx.boxes import BlobForest, MedianBoxes, read_coco, write_coco
+from metatx.data import read_splits
+
+CONTENT = {
+    "images": [
+        {"id": 7, "file_name": "a.png", "width": 60, "height": 40},
+        {"id": 9, "file_name": "b.png", "width": 60, "height": 40},
+    ],
+    "categories": [{"id": 3, "name": "cell"}, {"id": 5, "name": "disc"}],
+    "annotations": [
+        {"id": 1, "image_id": 7, "category_id": 5, "bbox": [1, 2, 10, 20]},
+        {"id": 2, "image_id": 7, "category_id": 3, "bbox": [30, 5, 8, 8.5], "iscrowd": 0},
+        {"id": 3, "image_id": 7, "category_id": 3, "bbox": [0, 0, 60, 40], "iscrowd": 1},
+    ],
+}
+LAYOUTS = {
+    "beside": ("train.json", "train"),
+    "same folder": ("train.json", "."),
+    "coco": ("annotations/instances_train2017.json", "train2017"),
+    "roboflow": ("train/_annotations.coco.json", "train"),
+}
+
+
+def put(folder, layout):
+    """A COCO data set of two pictures; its json file."""
+    file, pictures = (folder / part for part in LAYOUTS[layout])
+    for part in (file.parent, pictures):
+        part.mkdir(parents=True, exist_ok=True)
+    for image in CONTENT["images"]:
+        Image.new("RGB", (60, 40)).save(pictures / image["file_name"])
+    file.write_text(json.dumps(CONTENT))
+    return file
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_reads_the_published_layouts(tmp_path, layout):
+    put(tmp_path, layout)
+    table = read_splits(tmp_path, (".png",))["train"]
+    assert [file.rsplit("/")[-1] for file in table["file"]] == ["a.png", "b.png"]
+    first, second = table["objects"]
+    assert first == {
+        "bbox": [[1, 2, 10, 20], [30, 5, 8, 8.5]],
+        "category": ["disc", "cell"],
+        "width": 60,
+        "height": 40,
+    }
+    assert not second["bbox"] and not second["category"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"images": [{"id": 7, "file_name": "gone.png"}]}, "is of an image|no picture gone.png"),
+        ({"annotations": [{"id": 4, "image_id": 1, "category_id": 3, "bbox": [0, 0, 1, 1]}]}, "annotation 4 is of"),
+        ({"images": [], "annotations": []}, "no picture|no samples"),
+    ],
+)
+def test_broken_files_are_named(tmp_path, change, said):
+    file = put(tmp_path, "beside")
+    file.write_text(json.dumps(CONTENT | change))
+    with pytest.raises(ValueError, match=said):
+        read_coco(file)
+
+
+@pytest.mark.parametrize("text", ["{", '{"images": []}', "[1, 2]", ""])
+def test_other_files_are_refused(tmp_path, text):
+    file = tmp_path / "train.json"
+    file.write_text(text)
+    with pytest.raises(ValueError, match="train.json"):
+        read_coco(file)
+
+
+def test_what_is_written_is_read(tmp_path):
+    Image.new("RGB", (60, 40)).save(tmp_path / "a.png")
+    answer = {
+        "boxes": np.array([[1, 2, 11, 22.126]]),
+        "labels": ["disc"],
+        "scores": np.array([0.91234]),
+        "extent": (40, 60),
+    }
+    write_coco(tmp_path / "found.json", ["elsewhere/a.png"], [answer], ["cell", "disc"])
+    (row,) = read_coco(tmp_path / "found.json")
+    assert row["objects"] == {"bbox": [[1, 2, 10, 20.13]], "category": ["disc"], "width": 60, "height": 40}
+    assert json.loads((tmp_path / "found.json").read_text())["annotations"][0]["score"] == 0.9123
+
+
+def blots(count, rng):
+    """White pictures (60, 80), each with a red square and a blue bar, and their boxes."""
+    pictures, boxes = np.ones((count, 60, 80, 3), dtype=np.float32), []
+    for picture in pictures:
+        left, top = rng.integers(2, 20, 2)
+        picture[top : top + 12, left : left + 12] = [1, 0, 0]
+        picture[40:46, left + 20 : left + 50] = [0, 0, 1]
+        square = [0, left / 80, top / 60, (left + 12) / 80, (top + 12) / 60]
+        boxes.append(np.array([square, [1, (left + 20) / 80, 40 / 60, (left + 50) / 80, 46 / 60]]))
+    return pictures, boxes
+
+
+def test_blob_forest_finds_areas_of_one_colour():
+    rng = np.random.default_rng(0)
+    pictures, boxes = blots(12, rng)
+    found = BlobForest().fit(pictures[:8], boxes[:8]).predict(pictures[8:])
+    for answer, truth in zip(found, boxes[8:], strict=True):
+        best = np.stack([answer[answer[:, 0] == k][answer[answer[:, 0] == k][:, 5].argmax()] for k in (0, 1)])
+        np.testing.assert_allclose(best[:, :5], truth, atol=0.03)
+    assert BlobForest().fit(pictures[:8], boxes[:8]).predict(np.ones((1, 60, 80, 3), dtype=np.float32))[0].shape[1] == 6
+
+
+def test_median_boxes_are_the_same_for_all():
+    _, boxes = blots(9, np.random.default_rng(1))
+    first, second = MedianBoxes().fit(None, boxes).predict([0, 0])
+    np.testing.assert_array_equal(first, second)
+    np.testing.assert_allclose(first[0, :5], np.median([b[0] for b in boxes], axis=0))
+    assert first[:, 5].tolist() == [1, 1]

@@ -1,6 +1,7 @@
 """Boxes around the objects in a picture, each with a class and a score."""
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -248,6 +249,8 @@ class DetectionHead(Head):
 
     def metrics(self) -> "dict[str, Metric]":
         """Average precision, mean of the classes, at an overlap of 0.5; and mean over overlaps of 0.5 to 0.95."""
+        if not find_spec("pycocotools"):
+            raise ImportError("The detection head needs pycocotools: pip install 'metatx[detection]'")
         from torchmetrics.detection import MeanAveragePrecision
 
         class AveragePrecision(MeanAveragePrecision):

@@ -123,8 +123,8 @@ class GreyPictures(nn.Module):
         """Pictures (B, 1, H, W) in 0..1 to a token per patch."""
         return TokenSequence.pack(self.stem(pictures.float()), grid=self.grid)
 
-    def vary(self, picture: Tensor) -> Tensor:
-        """A random variation of a picture (1, H, W), from torch's global generator."""
+    def vary(self, picture: Tensor) -> dict[str, Tensor]:
+        """A random variation of a picture (1, H, W), from torch's global generator; ``view`` of a mirror image only."""
         shift, zoom, turn, light = self.level
         random = (2 * torch.rand(6) - 1).tolist()
         values = picture.float()
@@ -137,8 +137,12 @@ class GreyPictures(nn.Module):
             values = ((values - 0.5) * (1 + light * random[4]) + 0.5 + light * random[5] / 2).clamp(0, 1)
         flipped = torch.rand(2) < 0.5
         axes = {"none": [], "horizontal": [2], "both": [1, 2]}[self.flips]
-        values = values.flip([axis for axis in axes if flipped[axis - 1]])
-        return values.to(picture.dtype)
+        mirrored = [axis for axis in axes if flipped[axis - 1]]
+        varied = {"image": values.flip(mirrored).to(picture.dtype)}
+        if any(self.level):
+            return varied
+        across, down = 2 in mirrored, 1 in mirrored
+        return varied | {"view": torch.tensor([across, down, not across, not down]).float()}
 
     def describe(self, values: np.ndarray) -> np.ndarray:
         """Of values (H, W) in 0..1, resized to about 1,024 pixels: gradient histograms and a thumbnail."""

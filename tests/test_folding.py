@@ -28,8 +28,6 @@ def test_equals_the_rgb_stem_on_grey_pictures(size: tuple[int, int], bias: bool)
 
 @pytest.mark.parametrize("spec", ["nano", "timm:vit_tiny_patch16_224", "open_clip:ViT-B-32"])
 def test_equals_the_stem_of_real_backbones(spec: str) -> None:
-    if spec.startswith("open_clip"):
-        pytest.importorskip("open_clip")
     backbone = load_backbone(spec, pretrained=spec == "nano")
     assert backbone.stem is not None
     folded = folded_stem(backbone.stem, backbone.dim)

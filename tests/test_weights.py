@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import huggingface_hub
+import open_clip
 import pytest
 import timm
 import torch
@@ -20,8 +21,6 @@ from metatx import Backbone, TokenSequence, load_backbone
 from metatx.layouts import from_open_clip, from_timm
 from metatx.sources import SOURCES, timm_config
 from metatx.weights import backbones, save_backbone
-
-open_clip = pytest.importorskip("open_clip")
 
 IMAGES = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
 
@@ -120,8 +119,6 @@ def test_timm_parity_on_real_weights() -> None:
     if "METATX_WEIGHTS" not in os.environ:
         pytest.skip("METATX_WEIGHTS is not set: the folder that holds vit_tiny_augreg/model.safetensors")
     path = Path(os.environ["METATX_WEIGHTS"]) / "vit_tiny_augreg" / "model.safetensors"
-    if not path.is_file():
-        pytest.skip(f"{path} is not there")
     model = timm.create_model("vit_tiny_patch16_224").eval()
     model.load_state_dict({key: value.float() for key, value in load_file(path).items()})
     backbone = load_backbone("timm:vit_tiny_patch16_224", checkpoint=path)

@@ -117,12 +117,16 @@ class XRayTokenizer(Tokenizer):
 
     def augment(self, encoded: dict[str, Tensor]) -> dict[str, Tensor]:
         """A random variation of the picture."""
-        return {"image": self.pictures.vary(encoded["image"])}
+        return self.pictures.vary(encoded["image"])
 
     def forward(self, batch: Batch) -> TokenSequence:
         """Pictures (B, 1, H, W) to a token per patch."""
         sequence: TokenSequence = self.pictures(batch["image"])
         return sequence
+
+    def sites(self, sample: Any) -> np.ndarray:
+        """The pixels of the picture (H, W, 1), in 0..1."""
+        return self._windowed(sample)[..., None]
 
     def describe(self, sample: Any) -> np.ndarray:
         """Histograms of oriented gradients, a thumbnail, mean and deviation."""

@@ -149,3 +149,14 @@ def test_targets_are_inferred_from_paired_folders(nano, tmp_path):
 def test_errors_say_what_is_wrong(call, error, said):
     with pytest.raises(error, match=said):
         call()
+
+
+@pytest.mark.parametrize("modality", ["infrared", "xray"])
+def test_grey_pictures_are_labelled_too(nano, modality):
+    pictures, masks = halves(16)
+    train = ([picture[..., 0] for picture in pictures], masks)
+    options = {"image_size": [32, 48], **({"flips": "both"} if modality == "infrared" else {})}
+    task = metatx.Task.from_data(nano, modality, train, head="segmentation", tokenizer_options=options)
+    task.fit(train, train, epochs=8, batch_size=4, lr=3e-3)
+    assert task.evaluate(train)["miou"] > 0.7
+    assert task.predict(train[0][:2])[1].shape == (48, 64)

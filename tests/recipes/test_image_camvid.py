@@ -40,7 +40,14 @@ def folder(tmp_path):
 def test_camvid(folder, tmp_path, augment):
     out = tmp_path / "out"
     (report,) = image_camvid.main(
-        data=str(folder), epochs=8, batch_size=4, hidden=32, image_size=(96, 128), lr=3e-3, augment=augment, out=str(out)
+        data=str(folder),
+        epochs=8,
+        batch_size=4,
+        hidden=32,
+        image_size=(96, 128),
+        lr=3e-3,
+        augment=augment,
+        out=str(out),
     )
     pictures = [str(path) for path in sorted((folder / "test" / "images").iterdir())[:3]]
     check_run(report, out / "seed0", pictures)

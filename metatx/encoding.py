@@ -1,5 +1,6 @@
 """Examples as tensors: encoded once, kept while memory allows, read in batches."""
 
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor
 
 from metatx.collate import collate
+from metatx.encodings import Encodings
 from metatx.errors import SampleError
 from metatx.examples import Examples
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Encoded", "Features"]
 
+TRIED = 8  # samples that show how long encoding takes
+WORTH = 1e-3  # seconds for one, beyond which they are kept on disk; reading one back takes a twentieth of that
 KEPT_BYTES = 4 << 30  # encoded samples beyond this are encoded again each time
 NAMED = 3  # bad samples that the message names; the rest is counted
 
@@ -31,6 +35,8 @@ class Encoded(torch.utils.data.Dataset[Any]):
         head: Encodes the targets.
         augment: Whether the tokenizer augments (training only).
         skip_bad: Leave out samples that raise SampleError, not stop.
+        surroundings: What decides the encoded samples beside the tokenizer, see ``Encodings``, which then keeps those
+            that take long; None keeps none on disk.
 
     Raises:
         ValueError: If samples are bad and ``skip_bad`` is off, or none is left; names the first, counts the rest.
@@ -44,6 +50,7 @@ class Encoded(torch.utils.data.Dataset[Any]):
         *,
         augment: bool = False,
         skip_bad: bool = False,
+        surroundings: str | None = None,
     ) -> None:
         self.examples, self.tokenizer, self.head = examples, tokenizer, head
         self.augmented = augment and tokenizer.augments
@@ -52,13 +59,21 @@ class Encoded(torch.utils.data.Dataset[Any]):
         self.seed = self.epoch = 0
         self.bad: list[str] = []
         self.indices: list[int] = []
+        self.stored: list[dict[str, Tensor]] | None = None
+        disk, started = None, time.perf_counter()
         for index in range(len(examples)):
+            if index == TRIED and surroundings is not None and time.perf_counter() - started > TRIED * WORTH:
+                disk = Encodings(tokenizer, examples.inputs, surroundings)
+                self.stored = disk.load()
             try:
                 self._encode(index)
             except SampleError as error:
                 self.bad.append(f"{examples.place(index)}: {error}")
             else:
                 self.indices.append(index)
+        if disk and self.stored is None and len(self.kept) == len(examples):
+            disk.store([self.kept[index][0] for index in range(len(examples))])
+        self.stored = None
         if self.bad and not (skip_bad and self.indices):
             rest = f"; and {len(self.bad) - NAMED} more" if len(self.bad) > NAMED else ""
             raise ValueError(
@@ -77,7 +92,7 @@ class Encoded(torch.utils.data.Dataset[Any]):
     def _encode(self, index: int) -> tuple[dict[str, Tensor], Tensor]:
         if index in self.kept:
             return self.kept[index]
-        sample = self.tokenizer.encode(self.examples.inputs[index])
+        sample = self.stored[index] if self.stored else self.tokenizer.encode(self.examples.inputs[index])
         target = torch.zeros(()) if self.examples.targets is None else self.head.encode(self.examples.targets[index])
         self.room -= sum(tensor.nbytes for tensor in sample.values())
         if self.room > 0:

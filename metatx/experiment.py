@@ -93,7 +93,7 @@ def run(
     source = str(data) if isinstance(data, str | Path) else "the data"
     examples = _examples(splits, task, validation_share, settings.seed, source)
     started = time.perf_counter()
-    task.learn(examples["train"], settings.seed)
+    task.learn(examples["train"], settings.seed).settings = settings
     encoded = {
         split: task.encode(part, split, augment=split == "train", skip_bad=skip_bad_samples)
         for split, part in examples.items()

@@ -2,28 +2,21 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from metatx.cache import read_cached, write_cached
 from metatx.collate import to_device
 from metatx.encoding import Encoded, Features
-from metatx.files import written_whole
 
 if TYPE_CHECKING:
     from metatx.settings import TrainingSettings
     from metatx.task import Task
 
-__all__ = ["cache_folder", "cacheable", "frozen_features"]
-
-
-def cache_folder() -> Path:
-    """Where features are kept: the folder that METATX_CACHE names, or ``~/.cache/metatx``."""
-    return Path(os.environ.get("METATX_CACHE", "~/.cache/metatx")).expanduser()
+__all__ = ["cacheable", "frozen_features"]
 
 
 def cacheable(task: "Task") -> bool:
@@ -39,12 +32,11 @@ def frozen_features(task: "Task", data: Encoded, settings: "TrainingSettings", p
     The file's name is a hash of all that decides the features: backbone, tokenizer and its state (preprocessing),
     pooling, precision, and the encoded samples themselves; so it is never stale.
     """
-    path = cache_folder() / "features" / f"{_key(task, data, settings)}.safetensors"
+    name = f"features/{_key(task, data, settings)}"
     targets = data.__getitems__(range(len(data)))[1]
-    from safetensors.torch import load_file, save_file
-
-    if path.exists():
-        return Features(load_file(path)["features"], targets)
+    kept = read_cached(name)
+    if kept is not None:
+        return Features(kept["features"], targets)
     features, done = torch.empty(0), 0
     batches = [range(i, min(i + settings.batch_size, len(data))) for i in range(0, len(data), settings.batch_size)]
     for batch in progress(batches, "features"):
@@ -55,9 +47,7 @@ def frozen_features(task: "Task", data: Encoded, settings: "TrainingSettings", p
             features = torch.empty(len(data), *pooled.shape[1:])
         features[done : done + len(batch)] = pooled
         done += len(batch)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as temporary:
-        save_file({"features": features}, temporary)
+    write_cached(name, {"features": features})
     return Features(features, targets)
 
 

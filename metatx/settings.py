@@ -26,7 +26,7 @@ class TrainingSettings:
         seed: Of initial weights, splits, order, dropout and augmentation.
         workers: Processes that encode and augment; 0 does it in the main one.
         checkpoint_seconds: A checkpoint is written when the last is so old, and at the end.
-        cache: Whether features of a wholly frozen path are computed once and kept on disk.
+        cache: Whether features of a wholly frozen path, and samples that take long to encode, are kept on disk.
         tensorboard: Whether to write TensorBoard events beside ``history.csv``.
     """
 

@@ -222,7 +222,14 @@ class Task(nn.Module):
         """Labelled data as tensors; what is encoded already stays as it is. Raises ValueError as ``Encoded``."""
         if isinstance(data, Encoded):
             return data
-        return Encoded(self.examples(data, split), self.tokenizer, self.head, augment=augment, skip_bad=skip_bad)
+        return Encoded(
+            self.examples(data, split),
+            self.tokenizer,
+            self.head,
+            augment=augment,
+            skip_bad=skip_bad,
+            surroundings=repr(self.backbone.config) if self.settings.cache else None,
+        )
 
     def examples(self, data: Any, split: str) -> Examples:
         """Labelled data, as in ``from_data``, as examples."""

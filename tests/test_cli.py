@@ -139,7 +139,7 @@ def test_a_plugin_brings_a_modality(tmp_path, capsys):
         ("train {run}/kinds.csv --modality tabular --target kind --plugin {run}/no.py", "no.py does not exist"),
         ("evaluate {run} {run}/kinds.csv", "is no task"),
         ("predict {run}/out/task {run}/none.csv", "none.csv does not exist"),
-        ("predict {run}/out/task {run}/kinds.csv --out {run}/answers.xlsx", "it ends in .csv or .jsonl"),
+        ("predict {run}/out/task {run}/kinds.csv --out {run}/answers.xlsx", "it ends in .csv, .jsonl, .png or .npy"),
         ("embed {run}/out/task {run}/kinds.csv --out {run}/vectors.txt", "it ends in .csv or .npy"),
         ("train {run}/kinds.csv", "modality"),
         ("trian", "trian"),

@@ -1,0 +1,44 @@
+"""Tensors kept on disk between runs, the least recently used of which go when there are too many."""
+
+import os
+from pathlib import Path
+
+from torch import Tensor
+
+from metatx.files import written_whole
+
+__all__ = ["cache_folder", "read_cached", "write_cached"]
+
+LIMIT_GB = 20.0  # unless METATX_CACHE_GB says otherwise
+
+
+def cache_folder() -> Path:
+    """Where they are: the folder that METATX_CACHE names, or ``~/.cache/metatx``."""
+    return Path(os.environ.get("METATX_CACHE", "~/.cache/metatx")).expanduser()
+
+
+def read_cached(name: str) -> dict[str, Tensor] | None:
+    """The tensors kept under ``name``, if there are any."""
+    from safetensors.torch import load_file
+
+    path = cache_folder() / f"{name}.safetensors"
+    if not path.exists():
+        return None
+    os.utime(path)
+    return load_file(path)
+
+
+def write_cached(name: str, tensors: dict[str, Tensor]) -> None:
+    """Keep tensors under ``name``, and drop what was not used for longest beyond the limit."""
+    from safetensors.torch import save_file
+
+    path = cache_folder() / f"{name}.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(path) as temporary:
+        save_file(tensors, temporary)
+    room = float(os.environ.get("METATX_CACHE_GB", LIMIT_GB)) * 1e9
+    files = [(file, file.stat()) for file in cache_folder().rglob("*.safetensors")]
+    for file, stat in sorted(files, key=lambda pair: pair[1].st_mtime, reverse=True):
+        room -= stat.st_size
+        if room < 0 and file != path:
+            file.unlink(missing_ok=True)

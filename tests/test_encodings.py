@@ -1,0 +1,112 @@
+"""Encoded samples on disk: used again, never stale, only where it is worth it."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import metatx
+from metatx.cache import cache_folder
+
+
+@dataclass
+class Handle:
+    """A sample that has no content to tell it by."""
+
+    value: float
+
+
+class SlowTokenizer(metatx.Tokenizer):
+    """Counts how often it encodes, and takes its time."""
+
+    calls = 0
+    pause = 0.002
+
+    def __init__(self, dim, gain=1.0):
+        super().__init__(dim)
+        self.gain = gain
+        self.register_buffer("offset", torch.zeros(()))
+        self.proj = nn.Linear(4, dim)
+
+    def fit(self, samples):
+        self.offset.fill_(len(samples))
+        return self
+
+    def encode(self, sample):
+        type(self).calls += 1
+        time.sleep(self.pause)
+        if isinstance(sample, Handle):
+            return {"x": torch.full((2, 4), sample.value)}
+        if isinstance(sample, str):
+            sample = np.loadtxt(sample).reshape(2, 4)
+        if not np.isfinite(sample).all():
+            raise metatx.SampleError("x is not finite")
+        return {"x": torch.as_tensor(np.asarray(sample), dtype=torch.float32) * self.gain + self.offset}
+
+    def forward(self, batch):
+        return self.proj(batch["x"])
+
+
+@pytest.fixture
+def slow(nano, tmp_path, monkeypatch):
+    """How often samples are encoded: a function of the samples and options."""
+    monkeypatch.setenv("METATX_CACHE", str(tmp_path / "cache"))
+    metatx.register_tokenizer("slow")(SlowTokenizer)
+
+    def calls(samples, **options):
+        targets = ["a", "b"] * (len(samples) // 2)
+        task = metatx.Task.from_data(nano, "slow", (samples, targets), tokenizer_options=options)
+        SlowTokenizer.calls = 0
+        encoded = task.encode((samples, targets), "train")
+        assert [encoded.encoded(i)["x"].shape for i in range(len(samples))] == [(2, 4)] * len(samples)
+        assert torch.equal(encoded.encoded(3)["x"], task.tokenizer.encode(samples[3])["x"])
+        return SlowTokenizer.calls - 1
+
+    return calls
+
+
+def arrays(count=40, seed=0):
+    return list(np.random.default_rng(seed).normal(size=(count, 2, 4)))
+
+
+def test_a_second_run_reads_them(slow):
+    assert slow(arrays()) == 40
+    assert slow(arrays()) == 8  # those that show how long it takes
+    assert slow(arrays(seed=1)) == 40
+    assert slow(arrays(), gain=2.0) == 40
+    assert slow(arrays(42)) == 42  # other samples, and another statistic
+
+
+def test_files_are_told_by_their_time_of_change(slow, tmp_path):
+    files = [str(tmp_path / f"{i}.txt") for i in range(20)]
+    for file, values in zip(files, arrays(20), strict=True):
+        np.savetxt(file, values.ravel())
+    assert slow(files) == 20
+    assert slow(files) == 8
+    np.savetxt(files[15], np.ones(8) * 7)
+    assert slow(files) == 20
+
+
+def test_quick_ones_and_unclear_ones_are_not_kept(slow, monkeypatch):
+    handles = [Handle(float(i)) for i in range(20)]
+    assert slow(handles) == slow(handles) == 20
+    monkeypatch.setattr("metatx.encoding.WORTH", 60.0)
+    assert slow(arrays()) == slow(arrays()) == 40
+    assert not (cache_folder() / "encoded").exists()
+
+
+def test_bad_samples_are_found_each_time(nano, slow):
+    samples = arrays()
+    samples[30] = np.full((2, 4), np.nan)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="row 31: x is not finite"):
+            slow(samples)
+
+
+def test_no_cache_keeps_nothing(nano, slow):
+    task = metatx.Task.from_data(nano, "slow", (arrays(), ["a", "b"] * 20))
+    task.fit((arrays(), ["a", "b"] * 20), epochs=1, cache=False)
+    assert not (cache_folder() / "encoded").exists()

@@ -1,0 +1,117 @@
+"""Is a tokenizer the bottleneck? Samples a second of each, beside the backbone's on the same batch.
+
+    METATX_DATA=FOLDER python recipes/benchmarks/tokenizers.py                     # all modalities, about three minutes
+    METATX_DATA=FOLDER python recipes/benchmarks/tokenizers.py --modalities image,audio --backbone nano
+
+Of a batch of real samples: reading and encoding each (in one process), collating and the tokenizer's forward pass, and
+the backbone's forward pass on these tokens. Rounds of all three are interleaved, so that a noisy machine slows all;
+times are medians. The last column is what counts: at 1 or more the tokenizer keeps up with the frozen backbone.
+Training encodes a sample once, whatever the epochs; serving does it each time.
+"""
+
+import itertools
+import statistics
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jsonargparse import auto_cli
+
+import metatx
+from metatx.collate import collate
+from metatx.data import read_splits
+from metatx.examples import Examples
+from metatx.infer import takes_stem
+from metatx.recipe import dataset
+from metatx.registry import create, lookup
+
+# Where samples are, and the columns that make one up, where it is a table.
+DATA: dict[str, tuple[str, list[str]]] = {
+    "audio": ("audio/speech_commands_v2_10/train", ["file"]),
+    "graph": ("graph/esol/data.csv", ["smiles"]),
+    "hyperspectral": ("hyperspectral/jasper_ridge/jasper_ridge.mat", []),
+    "image": ("image/cifar10_subset", ["file"]),
+    "imu": ("imu/spsw_har", []),
+    "infrared": ("infrared/solar_modules", ["file"]),
+    "point_cloud": ("point_cloud/radhar", []),
+    "tabular": ("tabular/adult", []),
+    "text": ("text/sst2", ["sentence"]),
+    "time_series": ("time_series/japanese_vowels", []),
+    "video": ("video/pushup_speed", ["file"]),
+    "xray": ("xray/pneumoniamnist", []),
+}
+OPTIONS: dict[str, dict[str, Any]] = {"imu": {"sampling_rate": 100.0}}
+
+
+def main(
+    *,
+    modalities: str | None = None,
+    backbone: str = "timm:vit_tiny_patch16_224",
+    count: int = 32,
+    rounds: int = 5,
+) -> None:
+    """Print a table: a row a modality.
+
+    Args:
+        modalities: Names, separated by commas; all by default.
+        backbone: Whose shape is timed, with random weights.
+        count: Samples of a batch.
+        rounds: Measured, after one to warm up.
+    """
+    frozen = metatx.load_backbone(backbone, pretrained=False)
+    print(f"samples a second, batches of {count}, {backbone}, {torch.get_num_threads()} threads")
+    print(f"{'':<15}{'tokens':>8}{'encode':>10}{'tokenizer':>11}{'both':>8}{'backbone':>10}{'both / backbone':>17}")
+    for modality in modalities.split(",") if modalities else DATA:
+        samples = examples(modality, count)
+        options = OPTIONS.get(modality, {})
+        if takes_stem(lookup("tokenizers", modality)):
+            options = {**options, "stem": frozen.stem}
+        torch.manual_seed(0)
+        tokenizer = create("tokenizers", modality, frozen.dim, **options).fit(samples).eval()
+        task = metatx.Task(frozen, tokenizer, create("heads", "regression", frozen.dim)).eval()
+        encode, forward, backbone_pass = measure(task, samples, rounds)
+        tokens = len(task.tokens(collate([tokenizer.encode(s) for s in samples])).embeddings) / len(samples)
+        both = encode + forward
+        speeds = [len(samples) / seconds for seconds in (encode, forward, both, backbone_pass)]
+        numbers = "".join(f"{speed:>{width},.0f}" for speed, width in zip(speeds, (10, 11, 8, 10), strict=True))
+        print(f"{modality:<15}{tokens:>8.0f}{numbers}{backbone_pass / both:>17.2f}", flush=True)
+
+
+def examples(modality: str, count: int) -> Sequence[Any]:
+    """Raw samples of the training split."""
+    place, columns = DATA[modality]
+    kind = lookup("tokenizers", modality)
+    splits = read_splits(dataset(None, place, "the source that its card names"), kind.suffixes, None, kind.containers)
+    table = splits.get("train", splits.get("all"))
+    if isinstance(table, Examples):
+        step = max(1, len(table) // count)
+        return [table.inputs[i * step] for i in range(count)]
+    table = table.select(range(0, len(table), max(1, len(table) // count))).select(range(count))
+    if columns:
+        return [row[columns[0]] for row in table]
+    numbers = [name for name in table.column_names if isinstance(table[0][name], list)]
+    if not numbers or kind.row:
+        return table.to_list() if not numbers else table.select_columns(numbers).to_list()
+    return [row[numbers[0]] for row in table]
+
+
+@torch.no_grad()
+def measure(task: metatx.Task, samples: Sequence[Any], rounds: int) -> tuple[float, float, float]:
+    """Median seconds of encoding, of collating and the tokenizer, and of the backbone."""
+    times = []
+    for _ in range(rounds + 1):
+        marks = [time.perf_counter()]
+        encoded = [task.tokenizer.encode(sample) for sample in samples]
+        marks.append(time.perf_counter())
+        sequence = task.tokens(collate(encoded))
+        marks.append(time.perf_counter())
+        task.backbone(sequence)
+        marks.append(time.perf_counter())
+        times.append([after - before for before, after in itertools.pairwise(marks)])
+    encode, tokenizer, backbone = (statistics.median(seconds) for seconds in zip(*times[1:], strict=True))
+    return encode, tokenizer, backbone
+
+
+if __name__ == "__main__":
+    auto_cli(main)

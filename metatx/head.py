@@ -133,6 +133,13 @@ class Head(nn.Module):
         """Mean loss of a batch, a scalar."""
         raise NotImplementedError(f"{type(self).__name__} has no loss(output, target).")
 
+    def calibrate(self, output: Tensor, target: Tensor) -> None:
+        """Learn what is fitted behind the trained weights, such as a temperature or thresholds; by default nothing.
+
+        Called once after training, on the weights that are kept, with the outputs (B, ...) and targets of the whole
+        validation split; never where there is none. What it learns goes into buffers, so it is saved with the task.
+        """
+
     # Answers
 
     def decode(self, output: Tensor) -> np.ndarray:
@@ -146,6 +153,10 @@ class Head(nn.Module):
     def records(self, output: Tensor) -> list[dict[str, Any]]:
         """One JSON-able row a sample, as the command line writes it; by default ``{"prediction": ...}``."""
         return [{"prediction": value} for value in self.decode(output).tolist()]
+
+    def note(self) -> str:
+        """What a user of the answers should know, in one line, for the model card; empty where there is nothing."""
+        return ""
 
     # Measures
 

@@ -265,9 +265,12 @@ def check_answers(case: HeadCase) -> None:
         shares = case.trained.probabilities(output)
     except TypeError:
         return
+    # Where an answer is a list of labels, each has a probability of its own.
+    sums = isinstance(decoded[0], list) or close(shares.sum(1), torch.ones(count))
     require(
-        len(shares) == count and close(shares.sum(1), torch.ones(count)),
-        f"probabilities gave {tuple(shares.shape)}, or rows that do not sum to 1; give (B, K), or TypeError.",
+        len(shares) == count and sums and bool(((shares >= 0) & (shares <= 1)).all()),
+        f"probabilities gave {tuple(shares.shape)}, or values outside 0 to 1, or rows that do not sum to 1; give "
+        "(B, K), or TypeError.",
     )
 
 

@@ -245,6 +245,14 @@ HEADS = {
             [{}, {"objective": "huber", "dropout": 0.1}, {"pooling": "both", "layers": 2}],
         )
     ],
+    "multilabel": [
+        HeadRow(
+            [["cat", "dog"], ["eel"], [], ["cat"], ["dog", "eel"]] * 4,
+            ["cow", ["cat", "cow"], 1, [1, 2], np.nan, [["cat"]]],
+            [{}, {"pooling": "mean", "hidden": 16, "dropout": 0.1}, {"objective": "asymmetric", "layers": 2}],
+        ),
+        HeadRow([[1, 0, 0], [0, 1, 1], "b|c", "|"] * 4, [[1, 0], [2, 0, 0]], [{"classes": ["a", "b", "c"]}]),
+    ],
     "forecasting": [
         HeadRow(
             list(RNG.normal(size=(12, 2, 5))),

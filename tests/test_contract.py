@@ -253,6 +253,13 @@ HEADS = {
         ),
         HeadRow([[1, 0, 0], [0, 1, 1], "b|c", "|"] * 4, [[1, 0], [2, 0, 0]], [{"classes": ["a", "b", "c"]}]),
     ],
+    "embedding": [
+        HeadRow(
+            ["ann", "bob", "cleo"] * 6,
+            [["ann"], np.nan, 1.5, {}],
+            [{}, {"size": 8, "pooling": "mean", "dropout": 0.1}, {"layers": 2, "temperature": 0.2}],
+        ),
+    ],
     "forecasting": [
         HeadRow(
             list(RNG.normal(size=(12, 2, 5))),

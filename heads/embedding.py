@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["EmbeddingHead"]
 
+UNKNOWN = -1  # in place of the number of an identity without a proxy
 COMPONENTS = 64  # of words, for the classical baseline
+VARIANCE = 0.99  # that the components of other features keep
 
 
 class EmbeddingHead(Head):
@@ -134,12 +136,11 @@ class EmbeddingHead(Head):
         return vectors + 0.0 * self.proxies.sum() if self.training else vectors
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """Mean loss of vectors (B, size) and identity numbers (B,) over the known ones; 0 where there is none."""
-        known = target < len(self.proxies)
-        if not known.any():
-            return output.sum() * 0.0
-        cosines = output[known] @ F.normalize(self.proxies, dim=1).T
-        return F.cross_entropy(cosines / self.temperature, target[known])
+        """Mean loss of vectors (B, size) and identity numbers (B,), to which unknown identities add nothing."""
+        cosines = output @ F.normalize(self.proxies, dim=1).T
+        wanted = target.masked_fill(target >= len(self.proxies), UNKNOWN)
+        losses = F.cross_entropy(cosines / self.temperature, wanted, ignore_index=UNKNOWN, reduction="sum")
+        return losses / len(target)
 
     def decode(self, output: Tensor) -> np.ndarray:
         """Vectors of unit length (B, size), float32."""
@@ -164,12 +165,13 @@ class EmbeddingHead(Head):
         """Cosine of standardised features, or of words: of their principal components, and of linear discriminants."""
         from sklearn.decomposition import PCA, TruncatedSVD
         from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+        from sklearn.pipeline import make_pipeline
 
         if kind == "words":
             return {"TF-IDF, components, cosine": worded(TruncatedSVD(COMPONENTS, random_state=0))}
-        discriminants = LinearDiscriminantAnalysis(solver="eigen", shrinkage="auto")
+        discriminants = make_pipeline(PCA(VARIANCE), LinearDiscriminantAnalysis())
         return {
-            "principal components, cosine": scaled(PCA(svd_solver="covariance_eigh")),
+            "principal components, cosine": scaled(PCA(VARIANCE)),
             "linear discriminants, cosine": scaled(discriminants),
         }
 

@@ -275,6 +275,20 @@ def check_answers(case: HeadCase) -> None:
 
 
 @torch.no_grad()
+def check_calibrate_is_saved(case: HeadCase) -> None:
+    """What ``calibrate`` learns is in the state."""
+    head, output = copy.deepcopy(case.trained), case.output(next(iter(case.sequences.values())))
+    head.calibrate(output, case.encoded)
+    again = rebuilt(head)
+    require(
+        same(again.records(output), head.records(output))
+        and same(again.scored(output, case.encoded), head.scored(output, case.encoded)),
+        "calibrated, then rebuilt from options and state, it gives other answers; keep what calibrate learns in "
+        "buffers.",
+    )
+
+
+@torch.no_grad()
 def check_metrics(case: HeadCase) -> None:
     """``primary`` is among the metrics, says which way is better, and gets better as the head learns."""
     metrics = case.trained.metrics()
@@ -346,6 +360,7 @@ HEAD_CHECKS = (
     check_batches_do_not_matter,
     check_rebuilt_is_the_same,
     check_answers,
+    check_calibrate_is_saved,
     check_metrics,
     check_baselines,
 )

@@ -162,7 +162,10 @@ class MultiLabelHead(Head):
         return (target * -F.logsigmoid(output) + (1 - target) * absent).mean()
 
     def calibrate(self, output: Tensor, target: Tensor) -> None:
-        """Choose each label's threshold by its F1 on logits (B, K); 0.5 where no sample has the label."""
+        """Choose each label's threshold by its F1 on logits (B, K); 0.5 where no sample has the label.
+
+        So the F1 of the validation split is flattered; average precision knows no threshold.
+        """
         self.thresholds.copy_(torch.tensor([best_threshold(*pair) for pair in zip(output.T, target.T, strict=True)]))
 
     def decode(self, output: Tensor) -> np.ndarray:

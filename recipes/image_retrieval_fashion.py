@@ -48,7 +48,7 @@ def main(
     layers: int = 12,
     pooling: Literal["cls", "mean", "both"] = "mean",
     size: int = 128,
-    temperature: float = 0.05,
+    temperature: float = 0.2,
     dropout: float = 0.0,
     sampling: Literal["plain", "balanced"] = "plain",
     precision: Literal["auto", "fp32", "bf16"] = "auto",

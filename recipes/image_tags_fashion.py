@@ -42,7 +42,7 @@ def main(
     seeds: tuple[int, ...] = (0, 1, 2),
     epochs: int = 20,
     batch_size: int = 128,
-    lr: float = 1e-3,
+    lr: float = 1e-2,
     weight_decay: float = 0.1,
     grid: int = 7,
     layers: int = 12,

@@ -234,7 +234,12 @@ HEADS = {
         HeadRow(
             ["cat", "dog", "eel"] * 6,
             ["cow", 1, ["cat"], np.nan],
-            [{}, {"pooling": "mean", "hidden": 16, "dropout": 0.1}, {"label_smoothing": 0.1}, {"layers": 3}],
+            [
+                {},
+                {"pooling": "mean", "hidden": 16, "dropout": 0.1},
+                {"label_smoothing": 0.1, "calibrated": True},
+                {"layers": 3},
+            ],
         ),
         HeadRow([True, False, False] * 5, ["True"], [{"pooling": "cls"}], prefixes=(1,)),
     ],

@@ -208,7 +208,7 @@ def test_from_the_command_line_to_predictions(tmp_path, capsys):
     for split, count in {"train": 60, "validation": 30, "test": 30}.items():
         pd.DataFrame(_noisy(count, len(split))).to_parquet(tmp_path / f"{split}.parquet")
     out = tmp_path / "run"
-    main(["train", str(tmp_path), "--modality", "waves", "--inputs", "signal", "--epochs", "3", "--no-baseline"]
+    main(["train", str(tmp_path), "--modality", "waves", "--epochs", "3", "--no-baseline"]
          + ["--out", str(out), "--precision", "fp32"])  # fmt: skip
     main(["predict", str(out / "task"), str(tmp_path / "test.parquet"), "--out", str(tmp_path / "found.jsonl")])
     capsys.readouterr()

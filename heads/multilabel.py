@@ -1,5 +1,6 @@
 """Any number of labels per sample, out of K."""
 
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -208,7 +209,10 @@ class MultiLabelHead(Head):
         class MeanAveragePrecision(MultilabelAveragePrecision):
             def compute(self) -> Any:
                 present = dim_zero_cat(self.target).sum(0) > 0
-                return torch.as_tensor(super().compute())[present].mean().nan_to_num(0.0)
+                with warnings.catch_warnings():  # of labels that no sample has
+                    warnings.simplefilter("ignore", UserWarning)
+                    found = torch.as_tensor(super().compute())
+                return found[present].mean().nan_to_num(0.0)
 
         k = len(self.classes)
         return {

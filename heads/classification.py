@@ -1,5 +1,6 @@
 """One label per sample, out of K classes."""
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["ClassificationHead"]
 
 PENALTIES = (0.001, 0.03, 1.0)  # of the classical baseline, as inverse strengths
+TEMPERATURES = (0.05, 20.0)  # outside lie validation splits that are all right, or as good as chance
+HALVINGS = 50
 MAX_CODES = 50  # whole numbers with at most so many values, each seen often, read as classes
 
 
@@ -41,11 +44,15 @@ class ClassificationHead(Head):
             every class counts alike, probabilities are those of equally frequent classes, and the best epoch is the
             one of the best balanced accuracy.
         hidden: Width of a GELU layer between; 0 for a linear head.
+        calibrated: Whether logits are divided by the temperature of the least cross-entropy on the validation split
+            (Guo et al. 2017, arXiv 1706.04599), so that probabilities are shares of how often they are right. Labels
+            stay the same. Without a validation split, nothing is divided.
         classes: Labels, in the order of the outputs; learned by ``fit``.
     """
 
     primary = "accuracy"
     class_weights: Tensor | None
+    temperature: Tensor | None
     pooled_by = ("pooling", "layers")
 
     def __init__(
@@ -57,6 +64,7 @@ class ClassificationHead(Head):
         label_smoothing: float = 0.0,
         class_weight: Literal["balanced"] | None = None,
         hidden: int = 0,
+        calibrated: bool = False,
         classes: list[Any] | None = None,
     ) -> None:
         super().__init__(dim)
@@ -71,6 +79,8 @@ class ClassificationHead(Head):
         self.dropout = nn.Dropout(dropout)
         self.hidden = nn.Sequential(nn.Linear(width, hidden), nn.GELU()) if hidden else nn.Identity()
         self.width = hidden or width
+        self.calibrates = calibrated
+        self.register_buffer("temperature", torch.ones(()) if calibrated else None)
         self.classes: list[Any] = []
         if classes is not None:
             self._build(classes)
@@ -161,8 +171,20 @@ class ClassificationHead(Head):
         return decoded
 
     def probabilities(self, output: Tensor) -> Tensor:
-        """Softmax (B, K), columns in the order of ``classes``; not calibrated."""
-        return output.float().softmax(1)
+        """Softmax (B, K), columns in the order of ``classes``; calibrated only where ``note`` says so."""
+        logits = output.float()
+        return (logits if self.temperature is None else logits / self.temperature).softmax(1)
+
+    def calibrate(self, output: Tensor, target: Tensor) -> None:
+        """Fit the temperature to logits (B, K) and class numbers (B,), weighted as the loss is."""
+        if self.temperature is not None:
+            self.temperature.fill_(best_temperature(output, target, self.class_weights))
+
+    def note(self) -> str:
+        """Whether the probabilities are calibrated."""
+        if self.temperature is None or self.temperature == 1:
+            return "Probabilities are not calibrated."
+        return f"Probabilities are calibrated on the validation split (temperature {self.temperature.item():.3f})."
 
     def records(self, output: Tensor) -> list[dict[str, Any]]:
         """``prediction``, and the probability of each class."""
@@ -175,8 +197,16 @@ class ClassificationHead(Head):
         ]
 
     def metrics(self) -> "dict[str, Metric]":
-        """Accuracy, over all samples and averaged over classes (balanced), macro F1, one-against-rest ROC area."""
-        from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC, MulticlassF1Score
+        """Accuracy (also averaged over classes), macro F1, one-against-rest ROC area, expected calibration error.
+
+        The last is how far confidence and accuracy lie apart, in 15 bins of confidence.
+        """
+        from torchmetrics.classification import (
+            MulticlassAccuracy,
+            MulticlassAUROC,
+            MulticlassCalibrationError,
+            MulticlassF1Score,
+        )
 
         k = len(self.classes)
         return {
@@ -184,6 +214,7 @@ class ClassificationHead(Head):
             "balanced_accuracy": MulticlassAccuracy(k, average="macro"),
             "f1": MulticlassF1Score(k, average="macro"),
             "auroc": MulticlassAUROC(k),
+            "ece": MulticlassCalibrationError(k, n_bins=15),
         }
 
     def scored(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -221,6 +252,21 @@ class ClassificationHead(Head):
         shares = estimator.predict_proba(features)
         output[:, torch.as_tensor(estimator.classes_)] = torch.as_tensor(shares, dtype=torch.float32).clamp(1e-12).log()
         return output
+
+
+def best_temperature(logits: Tensor, target: Tensor, weights: Tensor | None = None) -> float:
+    """What logits (B, K) divided by have the least cross-entropy, each sample times its class's weight.
+
+    Cross-entropy is convex in 1 / temperature, so its slope is zero once: found by halving, within TEMPERATURES.
+    """
+    logits, each = logits.double(), torch.ones(len(target)).to(logits) if weights is None else weights[target].double()
+    true = logits.gather(1, target[:, None]).squeeze(1)
+    low, high = (math.log(1 / bound) for bound in reversed(TEMPERATURES))
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        expected = ((logits * math.exp(middle)).softmax(1) * logits).sum(1)
+        low, high = (low, middle) if (each * (expected - true)).sum() > 0 else (middle, high)
+    return math.exp(-low)
 
 
 def _plain(target: Any) -> Any:

@@ -23,6 +23,8 @@ def model_card(config: dict[str, Any]) -> str:
     if config["inputs"]:
         target = config["target"] or "what comes next"
         lines += [f"Reads {', '.join(config['inputs'])}; predicts {target}.", ""]
+    if config["head"].get("note"):
+        lines += [config["head"]["note"], ""]
     if config["metrics"]:
         lines += [*metric_table(config["metrics"]), ""]
     lines += [

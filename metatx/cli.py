@@ -195,6 +195,8 @@ def info(task: str) -> None:
     print(f"predicts   {config['target'] or 'what comes next'}")
     for part in ("tokenizer", "head"):
         print(f"{part:<11}{json.dumps(config[part]['options'])[:400]}")
+    if config["head"].get("note"):
+        print(f"{'note':<11}{config['head']['note']}")
     for model, metrics in config["metrics"].items():
         print(f"{model:<32}" + "  ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
 

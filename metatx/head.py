@@ -38,6 +38,7 @@ class Head(nn.Module):
         needs_target: Whether a table must have a target column; if not, one with a usual name is not taken for it.
         writes: Endings of the files that ``write`` makes; "" for a folder.
         layers: How many of the backbone's last blocks it reads; a sequence's embeddings are (T, layers * D).
+        calibrates: Whether ``calibrate`` is to be called after training.
         pooled_by: Options that ``pool`` depends on, for the cache of what it gives; None: all of them.
     """
 
@@ -48,6 +49,7 @@ class Head(nn.Module):
     writes: ClassVar[tuple[str, ...]] = ()
     pooled_by: ClassVar[tuple[str, ...] | None] = None
     layers: int = 1
+    calibrates: bool = False
     options: dict[str, Any]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
@@ -143,6 +145,13 @@ class Head(nn.Module):
         """Mean loss of a batch, a scalar; targets (B, ...), or a list of B where their shapes differ."""
         raise NotImplementedError(f"{type(self).__name__} has no loss(output, target).")
 
+    def calibrate(self, output: Tensor, target: Tensor) -> None:
+        """Learn what is fitted behind the trained weights, such as a temperature or thresholds; by default nothing.
+
+        Called once after training where ``calibrates`` says so, on the weights that are kept, with the outputs (B, ...)
+        and targets of the whole validation split; never where there is none. What it learns goes into buffers, so it is saved with the task.
+        """
+
     # Answers
 
     def decode(self, output: Tensor) -> np.ndarray:
@@ -156,6 +165,10 @@ class Head(nn.Module):
     def records(self, output: Tensor) -> list[dict[str, Any]]:
         """One JSON-able row a sample, as the command line writes it; by default ``{"prediction": ...}``."""
         return [{"prediction": value} for value in self.decode(output).tolist()]
+
+    def note(self) -> str:
+        """What a user of the answers should know, in one line, for the model card; empty where there is nothing."""
+        return ""
 
     def write(self, path: Path, queries: Sequence[Any], answers: Sequence[Any]) -> None:
         """Write what ``decode`` gave for raw samples to ``path``, which ends as one of ``writes``."""

@@ -65,9 +65,8 @@ def check_inputs(table: "Dataset", inputs: list[str], target: str | None, *, nam
         return
     import pandas as pd
 
-    if isinstance(table[0][target], list | dict):
-        return
-    codes = pd.factorize(pd.Series(table[target][:]))[0]
+    # As words, for a target may be a list of labels.
+    codes = pd.factorize(pd.Series([str(value) for value in table[target][:]]))[0]
     classes = len(set(codes))
     for name in inputs:
         value = table[0][name]

@@ -23,6 +23,8 @@ class TrainingSettings:
         clip: Largest norm of the gradient.
         patience: Epochs without a better primary validation metric until training stops; 0 never stops early.
         precision: ``"auto"`` is bf16 autocast where the hardware computes in it (CUDA, AMX) and fp32 elsewhere.
+        sampling: ``"balanced"`` draws each class equally often in an epoch of as many samples, rare ones again and
+            again; for heads whose targets are class numbers.
         seed: Of initial weights, splits, order, dropout and augmentation.
         workers: Processes that encode and augment; 0 does it in the main one.
         checkpoint_seconds: A checkpoint is written when the last is so old, and at the end.
@@ -38,6 +40,7 @@ class TrainingSettings:
     clip: float = 1.0
     patience: int = 0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    sampling: Literal["plain", "balanced"] = "plain"
     seed: int = 0
     workers: int = 0
     checkpoint_seconds: float = 30.0
@@ -50,6 +53,8 @@ class TrainingSettings:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
         if self.precision not in ("auto", "fp32", "bf16"):
             raise ValueError(f"precision is {self.precision!r}; choose auto, fp32 or bf16.")
+        if self.sampling not in ("plain", "balanced"):
+            raise ValueError(f"sampling is {self.sampling!r}; choose plain or balanced.")
 
     @classmethod
     def of(cls, **values: Any) -> "TrainingSettings":

@@ -42,7 +42,7 @@ def write(task: "Task", folder: Path) -> None:
             "dim": task.backbone.dim,
         },
         "tokenizer": {"name": task.tokenizer.name, "options": all_options(task.tokenizer)},
-        "head": {"name": task.head.name, "options": all_options(task.head)},
+        "head": {"name": task.head.name, "options": all_options(task.head), "note": task.head.note()},
         "inputs": task.inputs,
         "target": task.target,
         "precision": task.settings.precision,

@@ -17,6 +17,7 @@ from metatx.collate import to_device
 from metatx.encoding import Encoded, Features
 from metatx.features import cacheable, frozen_features
 from metatx.history import History
+from metatx.sampling import balanced_order, class_numbers
 
 if TYPE_CHECKING:
     from metatx.settings import TrainingSettings
@@ -60,6 +61,7 @@ class Training:
         self.data: Encoded | Features = data
         self.validation: Encoded | Features | None = validation
         data.seed = settings.seed
+        self.classes = class_numbers(data) if settings.sampling == "balanced" else None
         if settings.cache and cacheable(task):
             self.module = task.head
             with self.accelerator.main_process_first():
@@ -85,7 +87,23 @@ class Training:
         if progress.best_state:
             self.task.load_state_dict(progress.best_state)
         self.task.eval()
+        self._calibrate()
         return progress.history
+
+    @torch.no_grad()
+    def _calibrate(self) -> None:
+        """Show the head the whole validation split; every process by itself, so that all learn the same."""
+        head = self.task.head
+        if self.validation is None or not head.calibrates:
+            return
+        size, count = self.settings.batch_size, len(self.validation)
+        outputs, targets = [], []
+        batches = [list(range(i, min(i + size, count))) for i in range(0, count, size)]
+        for inputs, target in self._loader(self.validation, batches):
+            with self.settings.autocast(self.task.device):
+                outputs.append(self.module(to_device(inputs, self.task.device)).float())
+            targets.append(to_device(target, self.task.device))
+        head.calibrate(torch.cat(outputs), torch.cat(targets))
 
     def _is_over(self, progress: Progress) -> bool:
         patience = self.settings.patience
@@ -158,8 +176,9 @@ class Training:
         A last batch smaller than the number of processes gives the others a sample of weight zero, for DDP waits
         for all.
         """
-        order = np.random.default_rng((self.settings.seed, epoch)).permutation(len(self.data)).tolist()
-        size = self.settings.batch_size
+        rng = np.random.default_rng((self.settings.seed, epoch))
+        drawn = rng.permutation(len(self.data)) if self.classes is None else balanced_order(self.classes, rng)
+        order, size = drawn.tolist(), self.settings.batch_size
         batches = [order[i : i + size] for i in range(0, len(order), size)]
         return [batch[self.rank :: self.world] or batch[:1] for batch in batches]
 

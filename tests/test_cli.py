@@ -102,6 +102,7 @@ def test_evaluate_predict_embed_info(run, capsys):
     _main(f"info {task}")
     shown = capsys.readouterr().out
     assert "backbone   nano" in shown and "predicts   kind" in shown and "majority class" in shown
+    assert "note       Probabilities are not calibrated." in shown
 
 
 def test_list_says_what_there_is(capsys):

@@ -289,7 +289,12 @@ HEADS = {
         HeadRow(
             ["cat", "dog", "eel"] * 6,
             ["cow", 1, ["cat"], np.nan],
-            [{}, {"pooling": "mean", "hidden": 16, "dropout": 0.1}, {"label_smoothing": 0.1}, {"layers": 3}],
+            [
+                {},
+                {"pooling": "mean", "hidden": 16, "dropout": 0.1},
+                {"label_smoothing": 0.1, "calibrated": True},
+                {"layers": 3},
+            ],
         ),
         HeadRow([True, False, False] * 5, ["True"], [{"pooling": "cls"}], prefixes=(1,)),
     ],
@@ -299,6 +304,21 @@ HEADS = {
             ["many", np.inf, np.nan],
             [{}, {"objective": "huber", "dropout": 0.1}, {"pooling": "both", "layers": 2}],
         )
+    ],
+    "multilabel": [
+        HeadRow(
+            [["cat", "dog"], ["eel"], [], ["cat"], ["dog", "eel"]] * 4,
+            ["cow", ["cat", "cow"], 1, [1, 2], np.nan, [["cat"]]],
+            [{}, {"pooling": "mean", "hidden": 16, "dropout": 0.1}, {"objective": "asymmetric", "layers": 2}],
+        ),
+        HeadRow([[1, 0, 0], [0, 1, 1], "b|c", "|"] * 4, [[1, 0], [2, 0, 0]], [{"classes": ["a", "b", "c"]}]),
+    ],
+    "embedding": [
+        HeadRow(
+            ["ann", "bob", "cleo"] * 6,
+            [["ann"], np.nan, 1.5, {}],
+            [{}, {"size": 8, "pooling": "mean", "dropout": 0.1}, {"layers": 2, "temperature": 0.2}],
+        ),
     ],
     "forecasting": [
         HeadRow(

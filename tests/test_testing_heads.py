@@ -10,10 +10,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from metatx.heads.classification import ClassificationHead
+from metatx.heads.multilabel import MultiLabelHead
 from metatx.heads.regression import RegressionHead
 from metatx.testing import check_head
 
 TARGETS = ["cat", "dog", "eel"] * 4
+LISTS = [["cat"], ["dog", "eel"], []] * 4
 NUMBERS = (100 + 5 * np.random.default_rng(0).normal(size=12)).tolist()
 
 
@@ -143,6 +145,21 @@ class SharesThatDoNotSum(ClassificationHead):
         return output.sigmoid()
 
 
+class LabelsWithTooHighShares(MultiLabelHead):
+    def probabilities(self, output):
+        return 2 * output.sigmoid()
+
+
+class KeepsItsTemperatureForItself(ClassificationHead):
+    heat = 1.0
+
+    def calibrate(self, output, target):
+        self.heat = 2.0
+
+    def probabilities(self, output):
+        return (output / self.heat).softmax(1)
+
+
 class NamesNoMetric(ClassificationHead):
     primary = "accurate"
 
@@ -188,6 +205,8 @@ class EstimatesInAnotherForm(ClassificationHead):
         (DecodesOne, "check_answers"),
         (RecordsTensors, "check_answers"),
         (SharesThatDoNotSum, "check_answers"),
+        (LabelsWithTooHighShares, "check_answers: .*outside 0 to 1"),
+        (KeepsItsTemperatureForItself, "check_calibrate_is_saved"),
         (NamesNoMetric, "check_metrics"),
         (TurnsTheMetricAround, "check_metrics"),
         (KeepsItsMetrics, "check_metrics"),
@@ -195,7 +214,7 @@ class EstimatesInAnotherForm(ClassificationHead):
     ],
 )
 def test_broken_heads_are_caught(cls, check):
-    targets: list[Any] = NUMBERS if issubclass(cls, RegressionHead) else TARGETS
+    targets: list[Any] = {RegressionHead: NUMBERS, MultiLabelHead: LISTS}.get(cls.__base__, TARGETS)
     with pytest.raises(AssertionError, match=f"^{cls.__name__} fails {check}"):
         check_head(cls, targets)
 

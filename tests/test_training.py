@@ -68,6 +68,36 @@ def test_the_best_epoch_is_kept(nano):
     assert task.evaluate(held)["accuracy"] == pytest.approx(best)
 
 
+def test_calibration_sees_the_whole_validation_split_once_on_the_best_weights(nano):
+    held, seen = waves(50, seed=1), []
+    task = _task(nano, seed=1)
+    task.head.calibrates = True
+    task.head.calibrate = lambda output, target: seen.append((output, target, _weights(task), task.training))
+    task.fit(waves(100), held, **QUICK)
+    ((output, target, weights, training),) = seen
+    assert not training and _same(weights, _weights(task))
+    torch.testing.assert_close(output, torch.cat(list(task._answers(held[0], torch.clone))))
+    assert [task.head.classes[code] for code in target] == held[1]
+    task.fit(waves(100), **QUICK)
+    assert len(seen) == 1, "there was no validation split"
+
+
+def test_a_finished_run_resumed_is_calibrated_alike(nano, tmp_path):
+    options = {"head_options": {"calibrated": True}}
+    first, again = (
+        metatx.Task.from_data(nano, "waves", waves(100), **options).fit(
+            waves(100), waves(50, seed=1), out=tmp_path, resume=True, **QUICK, lr=0.01
+        )
+        for _ in range(2)
+    )
+    assert first.head.temperature != 1 and _same(_weights(first), _weights(again))
+    assert len(again.history) == 3
+    first.save_pretrained(tmp_path / "task")
+    assert first.head.note() in (tmp_path / "task" / "README.md").read_text()
+    loaded = metatx.Task.from_pretrained(tmp_path / "task", backbone=nano)
+    np.testing.assert_array_equal(loaded.predict_proba(waves(5)[0]), first.predict_proba(waves(5)[0]))
+
+
 def test_patience_stops(nano):
     task = _task(nano).fit(waves(40), waves(40, seed=1), epochs=50, lr=1e-9, patience=2)
     assert len(task.history) == 4  # the first is best; two more without a better one, and the one that says so
@@ -154,31 +184,26 @@ sys.path.insert(0, os.getcwd())
 import torch, metatx
 from tests.conftest import waves
 torch.set_num_threads(1)
-task = metatx.Task.from_data(metatx.load_backbone("nano"), "waves", waves(101))
-task.fit(waves(101), waves(51, seed=1), epochs=3, batch_size=20, precision="fp32")
+options = {"calibrated": True}
+task = metatx.Task.from_data(metatx.load_backbone("nano"), "waves", waves(101), head_options=options)
+task.fit(waves(101), waves(51, seed=1), epochs=3, batch_size=20, precision="fp32", sampling="balanced")
 if int(os.environ.get("RANK", 0)) == 0:
-    json.dump(task.history, open(sys.argv[1], "w"))
+    found = [*task.history, task.head.temperature.item(), int(os.environ.get("WORLD_SIZE", 1))]
+    json.dump(found, open(sys.argv[1], "w"))
 """
 
 
 def test_two_processes_give_the_losses_of_one(tmp_path):
     script = tmp_path / "two.py"
     script.write_text(TWO)
-    launch = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--cpu",
-        "--num_processes",
-        "2",
-        "--num_machines",
-        "1",
-    ]
-    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    # Not accelerate's own launcher, which starts one process where there is no GPU.
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     subprocess.run([sys.executable, script, tmp_path / "1"], cwd=ROOT, check=True, env=environment, timeout=200)
     subprocess.run([*launch, script, tmp_path / "2"], cwd=ROOT, check=True, env=environment, timeout=200)
     one, two = (json.loads((tmp_path / name).read_text()) for name in "12")
+    assert (one.pop(), two.pop()) == (1, 2), "the number of processes"
+    assert one.pop() == pytest.approx(two.pop(), rel=1e-3), "the temperature"
     assert len(one) == len(two) == 3
     for first, second in zip(one, two, strict=True):
         for name in ("train_loss", "validation_loss", "validation_accuracy", "validation_auroc"):

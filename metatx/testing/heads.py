@@ -266,9 +266,26 @@ def check_answers(case: HeadCase) -> None:
         shares = case.trained.probabilities(output)
     except TypeError:
         return
+    # Where an answer is a list of labels, each has a probability of its own.
+    sums = isinstance(decoded[0], list) or close(shares.sum(1), torch.ones(count))
     require(
-        len(shares) == count and close(shares.sum(1), torch.ones(count)),
-        f"probabilities gave {tuple(shares.shape)}, or rows that do not sum to 1; give (B, K), or TypeError.",
+        len(shares) == count and sums and bool(((shares >= 0) & (shares <= 1)).all()),
+        f"probabilities gave {tuple(shares.shape)}, or values outside 0 to 1, or rows that do not sum to 1; give "
+        "(B, K), or TypeError.",
+    )
+
+
+@torch.no_grad()
+def check_calibrate_is_saved(case: HeadCase) -> None:
+    """What ``calibrate`` learns is in the state."""
+    head, output = copy.deepcopy(case.trained), case.output(next(iter(case.sequences.values())))
+    head.calibrate(output, case.encoded)
+    again = rebuilt(head)
+    require(
+        same(again.records(output), head.records(output))
+        and same(again.scored(output, case.encoded), head.scored(output, case.encoded)),
+        "calibrated, then rebuilt from options and state, it gives other answers; keep what calibrate learns in "
+        "buffers.",
     )
 
 
@@ -352,6 +369,7 @@ HEAD_CHECKS = (
     check_batches_do_not_matter,
     check_rebuilt_is_the_same,
     check_answers,
+    check_calibrate_is_saved,
     check_metrics,
     check_baselines,
 )

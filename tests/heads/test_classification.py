@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, roc_auc_score
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import minimize_scalar
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, log_loss, roc_auc_score
 from sklearn.utils.class_weight import compute_class_weight
 
 from metatx.errors import SampleError
@@ -164,3 +167,71 @@ def test_balanced_weights_are_saved():
     again.load_state_dict(head.state_dict())
     assert torch.equal(again.class_weights, head.class_weights) and again.primary == "balanced_accuracy"
     assert not any("class_weights" in name for name in _head().fit(["a", "b"]).state_dict())
+
+
+def _validation(sharpness=3.0, count=400, seed=0):
+    """Logits of three classes that are right as often as softmax(logits / sharpness) says, and the class numbers."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = 2 * torch.randn(count, 3, generator=generator)
+    return sharpness * logits, torch.multinomial(logits.softmax(1), 1, generator=generator).squeeze(1)
+
+
+@pytest.mark.parametrize("class_weight", [None, "balanced"])
+def test_the_temperature_is_the_one_of_least_cross_entropy(class_weight):
+    logits, truth = _validation()
+    head = _head(calibrated=True, class_weight=class_weight).fit([*"aaaabbc"])
+    head.calibrate(logits, truth)
+    each = np.ones(400) if class_weight is None else head.class_weights[truth]
+
+    def cross_entropy(temperature):
+        return log_loss(truth, (logits.double() / temperature).softmax(1), sample_weight=each)
+
+    expected = minimize_scalar(cross_entropy, bounds=(0.1, 10), method="bounded", options={"xatol": 1e-7}).x
+    assert head.temperature.item() == pytest.approx(expected, rel=1e-4)
+    if class_weight is None:
+        assert head.temperature.item() == pytest.approx(3, rel=0.15), "the sharpness that the logits were given"
+
+
+def test_calibration_lowers_the_error_of_confidence_and_nothing_else():
+    (logits, truth), (others, unseen) = _validation(), _validation(seed=1)
+    plain, head = _head().fit(CLASSES), _head(calibrated=True).fit(CLASSES)
+    plain.calibrate(logits, truth)
+    head.calibrate(logits, truth)
+    found = {}
+    for name, model in {"plain": plain, "calibrated": head}.items():
+        metrics = model.metrics()
+        for metric in metrics.values():
+            metric.update(*model.scored(others, unseen))
+        found[name] = {key: metric.compute().item() for key, metric in metrics.items()}
+    assert found["plain"]["ece"] > 0.1 > 0.06 > found["calibrated"]["ece"]
+    assert found["plain"]["accuracy"] == found["calibrated"]["accuracy"]
+    torch.testing.assert_close(plain.probabilities(others), others.softmax(1))
+    assert "not calibrated" in plain.note() and "not calibrated" in _head(calibrated=True).fit(CLASSES).note()
+    assert f"calibrated on the validation split (temperature {head.temperature.item():.3f})" in head.note()
+
+
+def test_calibration_error_is_the_mean_gap_of_the_bins():
+    head = _head().fit(CLASSES)
+    logits, truth = _validation(count=3000)
+    shares = head.probabilities(logits)
+    confidence, right = shares.max(1).values.numpy(), (shares.argmax(1) == truth).numpy()
+    bins = np.clip(np.ceil(confidence * 15).astype(int) - 1, 0, 14)
+    gaps = [abs(right[bins == b].mean() - confidence[bins == b].mean()) * (bins == b).mean() for b in set(bins)]
+    metric = head.metrics()["ece"]
+    metric.update(shares, truth)
+    assert metric.compute().item() == pytest.approx(sum(gaps), abs=1e-4)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.integers(2, 40), st.floats(0.01, 100))
+def test_a_temperature_keeps_labels_and_the_order_of_samples(seed, count, scale):
+    generator = torch.Generator().manual_seed(seed)
+    logits, truth = scale * torch.randn(count, 3, generator=generator), torch.randint(3, (count,), generator=generator)
+    plain, head, again = _head().fit(CLASSES), *(_head(calibrated=True).fit(CLASSES) for _ in range(2))
+    head.calibrate(logits, truth)
+    order = torch.randperm(count, generator=generator)
+    again.calibrate(logits[order], truth[order])
+    assert head.temperature > 0
+    assert again.temperature.item() == pytest.approx(head.temperature.item(), rel=1e-4)
+    assert (head.decode(logits) == plain.decode(logits)).all()
+    torch.testing.assert_close(head.probabilities(logits[order]), head.probabilities(logits)[order])

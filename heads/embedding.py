@@ -1,0 +1,201 @@
+"""A vector per sample, near to those of the same identity: re-identification and retrieval."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from metatx.baselines import scaled, worded
+from metatx.errors import SampleError
+from metatx.head import Head
+from metatx.pooling import Pooling, pool_tokens, pooled_width
+from metatx.sequence import TokenSequence
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from torchmetrics import Metric
+
+    from metatx.tokenizer import Tokenizer
+
+__all__ = ["EmbeddingHead"]
+
+UNKNOWN = -1  # in place of the number of an identity without a proxy
+COMPONENTS = 64  # of words, for the classical baseline
+VARIANCE = 0.99  # that the components of other features keep
+
+
+class EmbeddingHead(Head):
+    """Pooled tokens, a LayerNorm, a linear layer, unit length; trained with one proxy per identity.
+
+    The loss is the cross-entropy of the cosines to all proxies over a temperature (normalised softmax, Zhai & Wu 2019,
+    arXiv 1811.12649). It compares a sample with proxies alone, not with its batch, so it needs no mining, and batches
+    of any size, on any number of processes, give the same.
+
+    Identities (texts or whole numbers) that training did not know are welcome afterwards: they are measured by
+    retrieval within their split, and take no part in the loss.
+
+    Args:
+        dim: Width of the backbone.
+        size: Of the vectors.
+        pooling: ``"cls"``, ``"mean"`` of the tokens, or ``"both"`` side by side.
+        layers: Of the backbone, the last so many, side by side.
+        dropout: On the pooled features.
+        temperature: Of the cosines; smaller ones tell identities apart more sharply.
+        identities: Of the training split, in the order of the proxies; learned by ``fit``.
+    """
+
+    primary = "map"
+    pooled_by = ("pooling", "layers")
+
+    def __init__(
+        self,
+        dim: int,
+        size: int = 128,
+        pooling: Pooling = "both",
+        layers: int = 1,
+        dropout: float = 0.0,
+        temperature: float = 0.05,
+        identities: list[Any] | None = None,
+    ) -> None:
+        super().__init__(dim)
+        if size < 1 or temperature <= 0:
+            raise ValueError(f"size is {size} and temperature {temperature:g}; both must be above 0.")
+        self.size, self.pooling, self.layers, self.temperature = size, pooling, layers, temperature
+        width = pooled_width(dim, pooling, layers)
+        self.norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(width, size)
+        self.identities: list[Any] = []
+        if identities is not None:
+            self._build(identities)
+
+    def _build(self, identities: list[Any]) -> None:
+        self.identities = self.options["identities"] = identities
+        self.index = {identity: i for i, identity in enumerate(identities)}
+        self.proxies = nn.Parameter(F.normalize(torch.randn(len(identities), self.size), dim=1))
+
+    def split(
+        self, table: "Dataset", target: str | None, tokenizer: "Tokenizer", fraction: float, seed: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Row numbers in two parts that share no identity, the second about ``fraction`` of them.
+
+        Raises:
+            ValueError: If there are fewer than two identities.
+        """
+        names, members, counts = np.unique(
+            np.asarray(table[target][:]).astype(str), return_inverse=True, return_counts=True
+        )
+        if len(names) < 2:
+            raise ValueError(f"All {len(members)} samples are of {names[0]!r}; two identities or more can be split.")
+        order = np.random.default_rng(seed).permutation(len(names))
+        filled = counts[order].cumsum()
+        cut = int(np.abs(filled[:-1] - fraction * len(members)).argmin()) + 1
+        held = np.isin(members, order[:cut])
+        return np.flatnonzero(~held), np.flatnonzero(held)
+
+    def fit(self, targets: Sequence[Any]) -> Self:
+        """Collect the identities, sorted. Raises ValueError for a missing one, fewer than two, or none that repeats."""
+        found = [_plain(target) for target in targets]
+        missing = sum(identity is None or identity != identity for identity in found)
+        if missing:
+            raise ValueError(f"{missing} of {len(found)} samples have no identity; fill them in or leave them out.")
+        strange = next((x for x in found if not isinstance(x, str | int)), None)
+        if strange is not None:
+            raise ValueError(f"An identity is a {type(strange).__name__}; identities are text or whole numbers.")
+        identities = sorted(set(found), key=lambda identity: (isinstance(identity, str), identity))
+        if len(identities) < 2:
+            raise ValueError(f"There are {len(identities)} identities in {len(found)} samples; two or more are needed.")
+        if len(identities) == len(found):
+            raise ValueError(f"All {len(found)} samples are of different identities; some must have two or more.")
+        self._build(identities)
+        return self
+
+    def encode(self, target: Any) -> Tensor:
+        """An identity to its number, int64 (); one unknown to training to a number of its own beyond the proxies'."""
+        identity = _plain(target)
+        if not isinstance(identity, str | int):
+            raise SampleError(f"identity is {' '.join(repr(identity).split())[:60]}; expected text or a whole number")
+        if identity in self.index:
+            return torch.tensor(self.index[identity])
+        # By its name alone, so that every process and every run counts it alike.
+        digest = hashlib.blake2b(repr(identity).encode(), digest_size=7).digest()
+        return torch.tensor(len(self.identities) + int.from_bytes(digest, "big"))
+
+    def pool(self, sequence: TokenSequence) -> Tensor:
+        """(B, width)."""
+        return pool_tokens(sequence, self.pooling)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """(B, width) to unit vectors (B, size)."""
+        vectors = F.normalize(self.output(self.dropout(self.norm(pooled))).float(), dim=1)
+        # The loss alone reads the proxies, but several processes share gradients of what forward has used.
+        return vectors + 0.0 * self.proxies.sum() if self.training else vectors
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """Mean loss of vectors (B, size) and identity numbers (B,), to which unknown identities add nothing."""
+        cosines = output @ F.normalize(self.proxies, dim=1).T
+        wanted = target.masked_fill(target >= len(self.proxies), UNKNOWN)
+        losses = F.cross_entropy(cosines / self.temperature, wanted, ignore_index=UNKNOWN, reduction="sum")
+        return losses / len(target)
+
+    def decode(self, output: Tensor) -> np.ndarray:
+        """Vectors of unit length (B, size), float32."""
+        vectors: np.ndarray = output.float().cpu().numpy()
+        return vectors
+
+    def note(self) -> str:
+        """What the vectors are for."""
+        return f"Predictions are vectors of {self.size} numbers and length 1; compare them by cosine."
+
+    def metrics(self) -> "dict[str, Metric]":
+        """Each sample asks for the others of its identity in the same split: mean average precision, recall at 1, 5."""
+        from metatx.retrieval import Retrieval
+
+        return {"map": Retrieval("map"), "recall@1": Retrieval("recall", 1), "recall@5": Retrieval("recall", 5)}
+
+    def trivial(self) -> tuple[str, Any]:
+        """Vectors by chance, with a fixed seed."""
+        return "random ranking", RandomVectors(self.size)
+
+    def classical(self, kind: str, count: int = 1) -> dict[str, Any]:
+        """Cosine of standardised features, or of words: of their principal components, and of linear discriminants."""
+        from sklearn.decomposition import PCA, TruncatedSVD
+        from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+        from sklearn.pipeline import make_pipeline
+
+        if kind == "words":
+            return {"TF-IDF, components, cosine": worded(TruncatedSVD(COMPONENTS, random_state=0))}
+        discriminants = make_pipeline(PCA(VARIANCE), LinearDiscriminantAnalysis())
+        return {
+            "principal components, cosine": scaled(PCA(VARIANCE)),
+            "linear discriminants, cosine": scaled(discriminants),
+        }
+
+    def estimate(self, estimator: Any, features: Any) -> Tensor:
+        """An estimator's first components as vectors (B, size), zeros where it has fewer."""
+        vectors = torch.as_tensor(np.asarray(estimator.transform(features)), dtype=torch.float32)[:, : self.size]
+        return F.normalize(F.pad(vectors, (0, self.size - vectors.shape[1])), dim=1)
+
+
+class RandomVectors:
+    """An estimator that gives every sample a vector by chance."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def fit(self, features: Any, identities: Any) -> Self:
+        """Learn nothing."""
+        return self
+
+    def transform(self, features: Any) -> np.ndarray:
+        """(N, size)."""
+        return np.random.default_rng(0).normal(size=(len(features), self.size))
+
+
+def _plain(target: Any) -> Any:
+    """An identity without numpy's wrapping."""
+    return target.item() if isinstance(target, np.generic) else target

@@ -1,0 +1,275 @@
+"""Any number of labels per sample, out of K."""
+
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from metatx.baselines import scaled, worded
+from metatx.errors import SampleError
+from metatx.head import Head
+from metatx.pooling import Pooling, pool_tokens, pooled_width
+from metatx.sequence import TokenSequence
+
+if TYPE_CHECKING:
+    from torchmetrics import Metric
+
+__all__ = ["MultiLabelHead"]
+
+SEPARATOR = "|"  # between labels in one text; a comma may be part of a label
+FOCUS, MARGIN = 4, 0.05  # of the asymmetric loss, its authors' choice
+CLOSEST = 1e-6  # of a threshold to 0 and to 1
+PENALTY = 0.01  # of the classical baseline, as inverse strength
+
+
+class MultiLabelHead(Head):
+    """Pooled tokens, a LayerNorm, a linear layer; a yes or no for each label, by a threshold of its own.
+
+    A target is a list of labels (texts), empty where none applies; or one text such as ``"dog|cat"``, in which ``"|"``
+    alone says that none applies (an empty cell of a csv is a missing target); or, where ``classes`` were given, K
+    zeros and ones in their order.
+
+    Args:
+        dim: Width of the backbone.
+        pooling: ``"cls"``, ``"mean"`` of the tokens, or ``"both"`` side by side.
+        layers: Of the backbone, the last so many, side by side.
+        dropout: On the pooled features.
+        hidden: Width of a GELU layer between; 0 for a linear head.
+        objective: ``"bce"``, binary cross-entropy; or ``"asymmetric"`` (Ridnik et al. 2021, arXiv 2009.14119), which
+            counts easy absent labels less; its probabilities are too high.
+        classes: Labels, in the order of the outputs; learned by ``fit``.
+    """
+
+    primary = "map"
+    calibrates = True
+    pooled_by = ("pooling", "layers")
+    thresholds: Tensor
+
+    def __init__(
+        self,
+        dim: int,
+        pooling: Pooling = "both",
+        layers: int = 1,
+        dropout: float = 0.0,
+        hidden: int = 0,
+        objective: Literal["bce", "asymmetric"] = "bce",
+        classes: list[str] | None = None,
+    ) -> None:
+        super().__init__(dim)
+        if objective not in ("bce", "asymmetric"):
+            raise ValueError(f"objective is {objective!r}; choose bce or asymmetric.")
+        self.pooling, self.layers, self.objective = pooling, layers, objective
+        width = pooled_width(dim, pooling, layers)
+        self.norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+        self.hidden = nn.Sequential(nn.Linear(width, hidden), nn.GELU()) if hidden else nn.Identity()
+        self.width = hidden or width
+        self.classes: list[str] = []
+        if classes is not None:
+            self._build(classes)
+
+    def _build(self, classes: list[str]) -> None:
+        if len(classes) < 2:
+            raise ValueError(
+                f"There is one label only, {', '.join(map(repr, classes))}; let the classification head say yes or no."
+            )
+        if len(set(classes)) < len(classes) or not all(isinstance(label, str) for label in classes):
+            raise ValueError(f"Labels are texts that differ, not {classes}.")
+        self.classes = self.options["classes"] = classes
+        self.index = {label: i for i, label in enumerate(classes)}
+        self.register_buffer("thresholds", torch.full((len(classes),), 0.5))
+        self.output = nn.Linear(self.width, len(classes))
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
+
+    @classmethod
+    def accepts(cls, targets: Sequence[Any]) -> bool:
+        """Lists of texts."""
+        known = [_plain(target) for target in targets if target is not None]
+        lists = all(isinstance(target, list) for target in known)
+        return lists and any(known) and all(isinstance(label, str) for target in known for label in target)
+
+    def fit(self, targets: Sequence[Any]) -> Self:
+        """Collect the labels, sorted, where none were given; start each at its frequency.
+
+        Raises:
+            ValueError: If targets are missing or no labels, there are fewer than two labels, or nothing to tell apart.
+        """
+        missing = sum(target is None or target != target for target in map(_plain, targets))
+        if missing:
+            raise ValueError(
+                f"{missing} of {len(targets)} samples have no target; write an empty list (or {SEPARATOR!r}) where no "
+                "label applies, and leave out samples of which nothing is known."
+            )
+        try:
+            if not self.classes:
+                labels = [self._labels(target) for target in targets]
+                found = sorted({label for each in labels for label in each})
+                if not found:
+                    raise ValueError(f"None of {len(targets)} samples has a label; name the target column.")
+                self._build(found)
+            encoded = torch.stack([self.encode(target) for target in targets])
+        except SampleError as error:
+            raise ValueError(f"A {error}.") from None
+        if bool((encoded == encoded[0]).all()):
+            raise ValueError(f"All {len(targets)} samples have the same labels; there is nothing to learn.")
+        shares = (encoded.sum(0) + 0.5) / (len(encoded) + 1)  # finite also for a label of all samples, or of none
+        with torch.no_grad():
+            self.output.bias.copy_(shares.logit())
+        return self
+
+    def encode(self, target: Any) -> Tensor:
+        """Labels to zeros and ones (K,), float32."""
+        plain = _plain(target)
+        if isinstance(plain, list) and len(plain) == len(self.classes) and all(value in (0, 1) for value in plain):
+            return torch.tensor([float(value) for value in plain])
+        encoded = torch.zeros(len(self.classes))
+        for label in self._labels(plain):
+            if label not in self.index:
+                raise SampleError(f"label {label!r} is none of the {len(self.classes)} labels known from training")
+            encoded[self.index[label]] = 1.0
+        return encoded
+
+    def _labels(self, target: Any) -> list[str]:
+        """The labels of a raw target."""
+        plain = _plain(target)
+        if isinstance(plain, str):
+            return [label.strip() for label in plain.split(SEPARATOR) if label.strip()]
+        if not isinstance(plain, list) or not all(isinstance(label, str) for label in plain):
+            raise SampleError(
+                f"target is {' '.join(repr(plain).split())[:60]}; expected a list of labels (texts), a text such as "
+                f"'dog{SEPARATOR}cat', or a zero or one for each of the classes that the head was given"
+            )
+        return plain
+
+    def pool(self, sequence: TokenSequence) -> Tensor:
+        """(B, width)."""
+        return pool_tokens(sequence, self.pooling)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """(B, width) to logits (B, K)."""
+        logits: Tensor = self.output(self.hidden(self.dropout(self.norm(pooled))))
+        return logits
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """Mean loss of logits (B, K) and zeros and ones (B, K), over samples and labels."""
+        if self.objective == "bce":
+            return F.binary_cross_entropy_with_logits(output, target)
+        shares = (output.sigmoid() - MARGIN).clamp(min=0)
+        absent = -(shares**FOCUS) * torch.log1p(-shares)
+        return (target * -F.logsigmoid(output) + (1 - target) * absent).mean()
+
+    def calibrate(self, output: Tensor, target: Tensor) -> None:
+        """Choose each label's threshold by its F1 on logits (B, K); 0.5 where no sample has the label.
+
+        So the F1 of the validation split is flattered; average precision knows no threshold.
+        """
+        self.thresholds.copy_(torch.tensor([best_threshold(*pair) for pair in zip(output.T, target.T, strict=True)]))
+
+    def decode(self, output: Tensor) -> np.ndarray:
+        """Of each sample (B,) the list of labels whose probability is above their threshold; may be empty."""
+        above = (self._shifted(output) > 0).cpu().numpy()
+        decoded = np.empty(len(above), dtype=object)
+        for i, row in enumerate(above):
+            decoded[i] = [self.classes[k] for k in np.flatnonzero(row)]
+        return decoded
+
+    def _shifted(self, output: Tensor) -> Tensor:
+        """Logits (B, K) that are above zero where the probability is above the threshold."""
+        return output.float() - self.thresholds.logit()
+
+    def probabilities(self, output: Tensor) -> Tensor:
+        """Of each label by itself (B, K), columns in the order of ``classes``; rows do not sum to 1; not calibrated."""
+        return output.float().sigmoid()
+
+    def records(self, output: Tensor) -> list[dict[str, Any]]:
+        """``prediction``, the list of labels, and the probability of each label."""
+        names = [f"p({label})" for label in self.classes]
+        return [
+            {"prediction": labels, **dict(zip(names, row, strict=True))}
+            for labels, row in zip(self.decode(output), self.probabilities(output).tolist(), strict=True)
+        ]
+
+    def note(self) -> str:
+        """Where the thresholds come from."""
+        chosen = "are 0.5" if bool((self.thresholds == 0.5).all()) else "were chosen by F1 on the validation split"
+        return f"Thresholds of the labels {chosen}; probabilities are not calibrated."
+
+    def metrics(self) -> "dict[str, Metric]":
+        """Average precision, mean over the labels that a sample has; F1 at the thresholds, mean of labels and of all.
+
+        ``f1`` is the mean over labels, ``micro_f1`` counts all pairs of sample and label alike.
+        """
+        from torchmetrics.classification import MultilabelAveragePrecision, MultilabelF1Score
+        from torchmetrics.utilities import dim_zero_cat
+
+        class MeanAveragePrecision(MultilabelAveragePrecision):
+            def compute(self) -> Any:
+                present = dim_zero_cat(self.target).sum(0) > 0
+                with warnings.catch_warnings():  # of labels that no sample has
+                    warnings.simplefilter("ignore", UserWarning)
+                    found = torch.as_tensor(super().compute())
+                return found[present].mean().nan_to_num(0.0)
+
+        k = len(self.classes)
+        return {
+            "map": MeanAveragePrecision(k, average=None),
+            "f1": MultilabelF1Score(k, average="macro"),
+            "micro_f1": MultilabelF1Score(k, average="micro"),
+        }
+
+    def scored(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Probabilities, moved so that each label's threshold is 0.5 (which keeps their order), and zeros and ones."""
+        return self._shifted(output).sigmoid(), target.long()
+
+    def trivial(self) -> tuple[str, Any]:
+        """The frequency of each label, always."""
+        from sklearn.dummy import DummyClassifier
+        from sklearn.multiclass import OneVsRestClassifier
+
+        return "label frequencies", OneVsRestClassifier(DummyClassifier(strategy="prior"))
+
+    def classical(self, kind: str, count: int = 1) -> dict[str, Any]:
+        """For each label by itself gradient boosting, or logistic regression on scaled features or words."""
+        from sklearn.ensemble import HistGradientBoostingClassifier
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.multiclass import OneVsRestClassifier
+
+        if kind == "words":
+            return {"TF-IDF, logistic regressions": worded(OneVsRestClassifier(LogisticRegression(C=10)))}
+        if kind == "boosting":
+            model = HistGradientBoostingClassifier(learning_rate=0.06, random_state=0)
+            return {"gradient boosting": OneVsRestClassifier(model)}
+        model = LogisticRegression(C=PENALTY, max_iter=300)
+        return {"logistic regressions": scaled(OneVsRestClassifier(model))}
+
+    def estimate(self, estimator: Any, features: Any) -> Tensor:
+        """An estimator's logits (B, K), moved so that its threshold is 0.5 for every label."""
+        shares = torch.as_tensor(np.asarray(estimator.predict_proba(features)), dtype=torch.float32)
+        return shares.clamp(CLOSEST, 1 - CLOSEST).logit() + self.thresholds.logit()
+
+
+def best_threshold(logits: Tensor, target: Tensor) -> float:
+    """The probability above which one label (N,) has the best F1, halfway between two samples; of equals the lowest."""
+    wanted = target.double().cpu()
+    if not wanted.any():
+        return 0.5
+    ordered, at = logits.double().cpu().sort(descending=True)
+    hits = wanted[at].cumsum(0)
+    # The label is given to the first n, for every n that does not part equals.
+    ends = torch.cat([ordered[1:] < ordered[:-1], torch.ones(1, dtype=torch.bool)])
+    f1 = (2 * hits / (torch.arange(1, len(hits) + 1) + wanted.sum()))[ends]
+    bounds = torch.cat([ordered, ordered[-1:] - 1])
+    between = ((bounds[1:] + bounds[:-1]) / 2)[ends]
+    return between[f1 == f1.max()].min().sigmoid().clamp(CLOSEST, 1 - CLOSEST).item()
+
+
+def _plain(target: Any) -> Any:
+    """A target without numpy's wrapping; tuples as lists."""
+    if isinstance(target, np.ndarray | np.generic):
+        target = target.tolist()
+    return list(target) if isinstance(target, tuple) else target

@@ -1,0 +1,61 @@
+"""Retrieval measures of embeddings: is what lies nearest of the same identity?"""
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+__all__ = ["Retrieval"]
+
+QUERIES = 512  # compared with all others at once
+
+
+class Retrieval(Metric):
+    """Each sample asks, by cosine, for the others of its identity; those that have no other do not ask.
+
+    Args:
+        measure: ``"recall"``: share of queries with one of their identity among the nearest ``k``; ``"map"``: mean
+            average precision over all others, ranked.
+        k: Of the recall.
+    """
+
+    higher_is_better = True
+    is_differentiable = False
+    full_state_update = False
+    embeddings: list[Tensor]
+    identities: list[Tensor]
+
+    def __init__(self, measure: Literal["recall", "map"], k: int = 1, **options: Any) -> None:
+        super().__init__(**options)
+        self.measure, self.k = measure, k
+        self.add_state("embeddings", default=[], dist_reduce_fx="cat")
+        self.add_state("identities", default=[], dist_reduce_fx="cat")
+
+    def update(self, embeddings: Tensor, identities: Tensor) -> None:
+        """Add embeddings (B, size) and the numbers of their identities (B,)."""
+        self.embeddings.append(F.normalize(embeddings.float(), dim=1))
+        self.identities.append(identities)
+
+    def compute(self) -> Tensor:
+        """Mean over all queries, a scalar; 0 if there is none."""
+        vectors, identities = dim_zero_cat(self.embeddings), dim_zero_cat(self.identities)
+        starts = range(0, len(vectors), QUERIES)
+        found = torch.cat([self._of_queries(vectors, identities, slice(at, at + QUERIES)) for at in starts])
+        return found.mean() if len(found) else found.new_zeros(())
+
+    def _of_queries(self, vectors: Tensor, identities: Tensor, at: slice) -> Tensor:
+        """The measure of the queries at ``at`` that have an answer, (q,)."""
+        likeness = vectors[at] @ vectors.T
+        likeness[:, at].fill_diagonal_(-torch.inf)  # itself comes last, and is cut off
+        same = identities[at, None] == identities
+        asks = same.sum(1) > 1
+        if self.measure == "recall":
+            nearest = likeness.topk(min(self.k, len(vectors) - 1), dim=1).indices
+            return same.gather(1, nearest).any(1)[asks].float()
+        order = likeness.argsort(dim=1, descending=True, stable=True)[:, :-1]
+        hits = same.gather(1, order)[asks].float()
+        precision = hits.cumsum(1) / torch.arange(1, hits.shape[1] + 1, device=hits.device)
+        return (precision * hits).sum(1) / hits.sum(1)

@@ -149,7 +149,8 @@ class Head(nn.Module):
         """Learn what is fitted behind the trained weights, such as a temperature or thresholds; by default nothing.
 
         Called once after training where ``calibrates`` says so, on the weights that are kept, with the outputs (B, ...)
-        and targets of the whole validation split; never where there is none. What it learns goes into buffers, so it is saved with the task.
+        and targets of the whole validation split; never where there is none. What it learns goes into buffers, so it
+        is saved with the task.
         """
 
     # Answers

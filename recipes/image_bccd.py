@@ -11,6 +11,7 @@ from typing import Literal
 from jsonargparse import auto_cli
 
 import metatx
+from metatx.folding import NO_STEM
 from metatx.recipe import dataset, over_seeds
 from metatx.report import Report
 
@@ -28,7 +29,7 @@ def main(
     batch_size: int = 8,
     lr: float = 3e-3,
     weight_decay: float = 0.05,
-    image_size: tuple[int, int] = (480, 640),
+    grid: tuple[int, int] = (30, 40),
     layers: int = 4,
     hidden: int = 128,
     cells: int = 1,
@@ -49,7 +50,7 @@ def main(
         batch_size: Pictures of a step.
         lr: Peak learning rate.
         weight_decay: Of matrices.
-        image_size: Height and width to which pictures are stretched; a token sees 16 pixels of that.
+        grid: Rows and columns of patches; pictures are stretched to so many.
         layers: Of the backbone, that the head reads.
         hidden: Width of the head's layers between.
         cells: Along each side of a token, that each look for a box of their own.
@@ -60,6 +61,7 @@ def main(
     """
     folder = dataset(data, "image/bccd", "github.com/Shenggan/BCCD_Dataset, as COCO json")
     frozen = metatx.load_backbone(backbone, checkpoint=checkpoint, pretrained=pretrained)
+    patch = (NO_STEM if frozen.stem is None else frozen.stem.config).patch_size
 
     def one(seed: int) -> Report:
         return metatx.run(
@@ -67,7 +69,7 @@ def main(
             "image",
             backbone=frozen,
             name="BCCD",
-            tokenizer_options={"image_size": list(image_size), "augment": augment},
+            tokenizer_options={"image_size": [patch * side for side in grid], "augment": augment},
             head_options={"layers": min(layers, frozen.depth), "hidden": hidden, "cells": cells},
             settings=metatx.TrainingSettings(
                 epochs=epochs, batch_size=batch_size, lr=lr, weight_decay=weight_decay, precision=precision, seed=seed

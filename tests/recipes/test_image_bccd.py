@@ -50,7 +50,7 @@ def made(folder, count, rng):
 def test_bccd(folder, tmp_path):
     out = tmp_path / "out"
     (report,) = image_bccd.main(
-        data=str(folder), epochs=20, batch_size=4, image_size=(192, 256), lr=4e-3, hidden=32, out=str(out)
+        data=str(folder), seeds=(0,), epochs=20, batch_size=4, grid=(24, 32), lr=4e-3, hidden=32, out=str(out)
     )
     check_run(report, out / "seed0", [str(path) for path in sorted((folder / "test").iterdir())[:3]])
     assert report.test["ap50"] > 0.08

@@ -44,7 +44,7 @@ def test_camvid(folder, tmp_path, augment):
         epochs=8,
         batch_size=4,
         hidden=32,
-        image_size=(96, 128),
+        grid=(12, 16),
         lr=3e-3,
         augment=augment,
         out=str(out),

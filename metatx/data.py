@@ -41,7 +41,7 @@ def read_splits(
             by split, of one folder a class, or with a ``metadata.csv``; or ``hf:NAME`` of the Hugging Face hub.
         suffixes: File types to look for in folders of classes.
         split_column: Column that says the split of each row; found by itself where it is called ``split``.
-        containers: Readers of the modality's own formats, by suffix.
+        containers: Readers of the modality's own formats, by suffix, or by the name of a file that marks a folder.
 
     Raises:
         FileNotFoundError: If there is nothing of that name.
@@ -54,10 +54,16 @@ def read_splits(
     path = Path(data)
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist.")
-    if containers and path.is_file() and path.suffix.lower() in containers:
-        return dict(containers[path.suffix.lower()](path))
+    readers = containers or {}
     if path.is_file():
-        return _by_column(_read_file(path), str(path), split_column)
+        reader = readers.get(path.name) or readers.get(path.suffix.lower())
+        return dict(reader(path)) if reader else _by_column(_read_file(path), str(path), split_column)
+    for name, reader in readers.items():
+        if (path / name).is_file():
+            return dict(reader(path / name))
+    held = {SPLITS[f.stem]: f for f in sorted(path.iterdir()) if f.suffix.lower() in readers and f.stem in SPLITS}
+    if held:
+        return {split: _whole(readers[file.suffix.lower()](file), file) for split, file in held.items()}
     files = {SPLITS[f.stem]: f for f in sorted(path.iterdir()) if f.suffix in TABLES and f.stem in SPLITS}
     if files:
         return {split: _not_empty(_read_file(file), str(file)) for split, file in files.items()}
@@ -155,6 +161,13 @@ def _from_frame(frame: "pd.DataFrame") -> "Dataset":
         frame[name] = column
     frame.columns = [str(name) for name in frame.columns]
     return Dataset.from_pandas(frame, preserve_index=False)
+
+
+def _whole(splits: "dict[str, Examples]", file: Path) -> Examples:
+    """What a file that is one split holds."""
+    if set(splits) != {ALL}:
+        raise ValueError(f"{file} is named as one split, but holds {', '.join(splits)}; name the file itself.")
+    return splits[ALL]
 
 
 def _read_folder(path: Path, suffixes: tuple[str, ...]) -> "Dataset":

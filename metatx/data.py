@@ -38,7 +38,8 @@ def read_splits(
 
     Args:
         data: A DataFrame or Dataset; a csv, parquet, json or jsonl file; a folder whose files or folders are named
-            by split, of one folder a class, or with a ``metadata.csv``; or ``hf:NAME`` of the Hugging Face hub.
+            by split, of one folder a class (each perhaps of one a split), or with a ``metadata.csv``; or ``hf:NAME``
+            of the Hugging Face hub.
         suffixes: File types to look for in folders of classes.
         split_column: Column that says the split of each row; found by itself where it is called ``split``.
         containers: Readers of the modality's own formats, by suffix, or by the name of a file that marks a folder.
@@ -186,8 +187,11 @@ def _read_folder(path: Path, suffixes: tuple[str, ...]) -> "Dataset":
     if not found:
         raise ValueError(f"{path} holds no {', '.join(suffixes) or 'files'}; expected one folder a class.")
     columns = {"file": [str(f) for f in found]}
-    if all(f.parent != path for f in found):
-        columns["label"] = [f.relative_to(path).parts[0] for f in found]
+    places = [f.relative_to(path).parts for f in found]
+    if all(len(place) > 1 for place in places):
+        columns["label"] = [place[0] for place in places]
+    if all(len(place) > 2 and place[1] in SPLITS for place in places):
+        columns["split"] = [place[1] for place in places]
     return Dataset.from_dict(columns)
 
 

@@ -96,6 +96,8 @@ class PointCloudTokenizer(Tokenizer):
         strange = sorted(set(augment or {}) - set(AUGMENTS))
         if strange:
             raise ValueError(f"augment has {', '.join(strange)}; it may have {', '.join(AUGMENTS)}.")
+        if augment and augment.get("mirror", 0) not in (0, 1):
+            raise ValueError(f"mirror is {augment['mirror']}; it is the axis that flips, 0 or 1.")
         self.points, self.groups, self.neighbours, self.width = points, groups, neighbours, width
         self.normalize, self.time, self.slices = normalize, time, slices
         self.variations = dict(augment or {})
@@ -120,7 +122,8 @@ class PointCloudTokenizer(Tokenizer):
         self.local = nn.Linear(len(self.axes), self.width)
         self.further = _silent(count - 3, self.width)
         self.inner = nn.Linear(self.width, self.width)
-        self.outer = nn.Linear(2 * self.width, 2 * self.width)
+        self.outer = nn.Linear(self.width, 2 * self.width)
+        self.whole = nn.Linear(self.width, 2 * self.width, bias=False)
         self.norm = nn.LayerNorm(2 * self.width)
         self.groups_out = orthogonal_linear(2 * self.width, self.dim)
         self.place = nn.Sequential(nn.Linear(len(self.axes), 128), nn.GELU(), orthogonal_linear(128, self.dim))
@@ -260,9 +263,9 @@ class PointCloudTokenizer(Tokenizer):
         features = self.local(local / self.reach)
         if self.further is not None:
             features = features + self.further(further)
-        features = self.inner(F.gelu(features))
-        whole = features.amax(2, keepdim=True).expand_as(features)
-        features = F.gelu(self.outer(torch.cat([features, whole], dim=3))).amax(2)
+        features = self.inner(F.relu(features))
+        # Each point beside the whole group, before the group is read again; relu and amax swap for speed.
+        features = F.relu(self.outer(features).amax(2) + self.whole(features.amax(2)))
         tokens = self.groups_out(self.norm(features)) + self.place(centres)
         if self.slices:
             tokens = torch.cat([self._shapes(points), tokens], dim=1)
@@ -311,7 +314,8 @@ class PointCloudTokenizer(Tokenizer):
         parts = parts / number.clamp_min(1)
         deviation = (parts[..., -1] - parts[..., -2].square()).clamp_min(0).sqrt()
         found = torch.cat([parts[..., :-1], deviation[..., None]], dim=3).float()
-        share = number[..., 0] / counts[:, None, None] * max(1, self.parts - 1)
+        share = number[..., 0] / counts[:, None, None]
+        share[:, 1:] *= slices  # 1 where points are spread evenly
         return found, (share + LEAST).log().float()
 
     def describe(self, sample: Any) -> np.ndarray:

@@ -59,6 +59,7 @@ class PointCloudTokenizer(Tokenizer):
     suffixes = SUFFIXES
     containers = CONTAINERS
     default_head = "classification"
+    amplitude = 8.0
     classical: ClassVar[Literal["linear", "boosting", "words"]] = "boosting"
     centre: Tensor
     spread: Tensor

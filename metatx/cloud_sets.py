@@ -1,14 +1,14 @@
 """Sets of labelled clouds as they are published: npz, ModelNet40 as h5, ShapeNetPart."""
 
 import json
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from metatx.clouds import MAX_POINTS, Cloud, Clouds, read_cloud
+from metatx.clouds import MAX_POINTS, Cloud, Clouds, npz_arrays, read_cloud
+from metatx.errors import SampleError
 from metatx.examples import Examples, Reader
 
 __all__ = ["CONTAINERS", "read_h5", "read_npz", "read_shapenet_part"]
@@ -26,10 +26,9 @@ def read_npz(path: Path) -> dict[str, Examples]:
         ValueError: If it is damaged, or holds something else.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is damaged, or no npz file: {error or 'it ends early'}.") from None
+        arrays = npz_arrays(path)
+    except SampleError as error:
+        raise ValueError(f"{path} is {error}.") from None
     if "points" not in arrays or arrays["points"].ndim == 2:
         return {"all": Examples([read_cloud(path)], None, str(path))}
     columns = tuple(map(str, arrays["columns"].ravel())) if "columns" in arrays else ()

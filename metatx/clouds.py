@@ -1,6 +1,7 @@
 """Reading one point cloud from whatever holds it, its columns by name where they have names."""
 
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from torch import Tensor
 from metatx.errors import SampleError
 from metatx.meshes import read_off, read_ply, read_with_open3d, sample_surface
 
-__all__ = ["MAX_POINTS", "SUFFIXES", "Cloud", "Clouds", "read_cloud"]
+__all__ = ["MAX_POINTS", "SUFFIXES", "Cloud", "Clouds", "npz_arrays", "read_cloud"]
 
 MAX_POINTS = 2_000_000  # of a cloud
 LARGEST = 1e9  # beyond it, in any unit, differences of coordinates lose their digits
@@ -25,8 +26,8 @@ class Cloud:
     """Points and what is known of each.
 
     Attributes:
-        points: (N, C), the first three columns x, y and z; in any unit.
-        columns: Names of the columns, C of them, or none.
+        points: (N, C), the first three columns x, y and z where they have no names; in any unit.
+        columns: Names of the columns, C of them, or none; by names, x, y and z are found wherever they are.
     """
 
     points: np.ndarray
@@ -97,7 +98,7 @@ def _checked(cloud: Cloud) -> Cloud:
     points = cloud.points
     if points.ndim != 2:
         raise SampleError(f"points are an array {points.shape}; {ACCEPTED}")
-    check_count(len(points))
+    _check_count(len(points))
     if points.shape[1] < 3:
         raise SampleError(f"points have {points.shape[1]} columns; expected at least 3: x, y, z")
     if cloud.columns and len(cloud.columns) != points.shape[1]:
@@ -107,10 +108,14 @@ def _checked(cloud: Cloud) -> Cloud:
         raise SampleError(f"point {row + 1} is NaN or infinite in column {column + 1}; leave such points out")
     if np.abs(points).max() > LARGEST:
         raise SampleError(f"values reach {np.abs(points).max():g}; expected at most {LARGEST:g}: check the unit")
+    names = list(cloud.columns)
+    if {*"xyz"} <= {*names} and names[:3] != [*"xyz"]:
+        order = [*"xyz", *(name for name in names if name not in "xyz")]
+        return Cloud(points[:, [names.index(name) for name in order]], tuple(order))
     return cloud
 
 
-def check_count(count: int) -> None:
+def _check_count(count: int) -> None:
     """Raise SampleError for none, or more than ``MAX_POINTS``."""
     if not count:
         raise SampleError("there are no points; expected at least one")
@@ -121,12 +126,17 @@ def check_count(count: int) -> None:
 # Files. Each reader takes the path and how many points a surface gives.
 
 
-def _read_npz(path: Path, surface: int) -> Cloud:
+def npz_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an npz file. Raises SampleError if it is none, or damaged."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, TypeError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         raise SampleError(f"damaged, or no npz file: {error or 'it ends early'}") from None
+
+
+def _read_npz(path: Path, surface: int) -> Cloud:
+    arrays = npz_arrays(path)
     found = [name for name, array in arrays.items() if array.ndim == 2]
     name = "points" if "points" in arrays else found[0] if len(found) == 1 else None
     if name is None:
@@ -144,11 +154,11 @@ def _read_text(path: Path, surface: int) -> Cloud:
         raise SampleError("it is no text; expected numbers in columns") from None
     names: tuple[str, ...] = ()
     if lines and (words := lines[0].lstrip("#/ ").split()) and not any(map(_is_number, words)):
-        names, lines = tuple(words), lines[1:]
+        names, lines = tuple(word.lower() for word in words), lines[1:]
     rows = [line.split() for line in lines if line and not line.startswith(COMMENTS)]
     if len(rows) > 1 and len(rows[0]) == 1:
         rows = rows[1:]  # the number of points, as some programs write it first
-    check_count(len(rows))
+    _check_count(len(rows))
     counts = [len(row) for row in rows]
     if len(set(counts)) > 1:
         at = next(i for i, count in enumerate(counts) if count != counts[0])
@@ -173,9 +183,9 @@ def _mesh(read: Callable[[Path], tuple[np.ndarray, np.ndarray, tuple[str, ...]]]
 
     def points_of(path: Path, surface: int) -> Cloud:
         vertices, triangles, columns = read(path)
-        check_count(len(vertices))
-        if not len(triangles) or not np.isfinite(vertices).all():
-            return Cloud(vertices, columns)
+        mesh = _checked(Cloud(vertices, columns))
+        if not len(triangles):
+            return mesh
         return Cloud(sample_surface(vertices, triangles, surface), columns)
 
     return points_of

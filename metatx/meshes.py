@@ -56,10 +56,11 @@ def read_off(path: Path) -> Mesh:
         SampleError: If it is none, or damaged.
     """
     try:
-        lines = [line.partition("#")[0] for line in path.read_text().splitlines()]
+        rows = [line.partition("#")[0].split() for line in path.read_text().splitlines()]
     except UnicodeDecodeError:
         raise SampleError("it is no text, as OFF files are") from None
-    words = " ".join(lines).split()
+    rows = [row for row in rows if row]
+    words = [word for row in rows for word in row]
     if not words or not words[0].startswith("OFF"):
         raise SampleError(f"it begins with {' '.join(words)[:20]!r}; expected OFF")
     try:
@@ -70,7 +71,12 @@ def read_off(path: Path) -> Mesh:
     body = numbers[3:]
     if len(body) < 3 * count:
         raise SampleError(f"truncated: {len(body) // 3} of {count} vertices")
-    return body[: 3 * count].reshape(-1, 3), _fans(body[3 * count :], faces), ("x", "y", "z")
+    corners = body[3 * count :]
+    if faces and len(rows) > faces and len(corners) != 4 * faces:
+        # Colours may stand behind the corners of a face, one face a line.
+        kept = [row[: 1 + int(row[0])] if row[0].isdigit() else row for row in rows[-faces:]]
+        corners = np.array([word for row in kept for word in row], dtype=np.float64)
+    return body[: 3 * count].reshape(-1, 3), _fans(corners, faces), ("x", "y", "z")
 
 
 def _announced(numbers: np.ndarray) -> tuple[int, int]:
@@ -83,6 +89,8 @@ def _announced(numbers: np.ndarray) -> tuple[int, int]:
 
 def _fans(values: np.ndarray, faces: int) -> np.ndarray:
     """Polygons, each its number of corners and then these, cut into triangles (T, 3)."""
+    if (values % 1 != 0).any():  # which NaN is not either
+        raise SampleError("its faces name vertices by something else than whole numbers")
     if len(values) == 4 * faces and (values[::4] == 3).all():
         return values.reshape(-1, 4)[:, 1:].astype(np.int64)
     triangles, at = [], 0

@@ -87,6 +87,16 @@ def test_npz_of_one_cloud(tmp_path, arrays):
     assert cloud.columns == (NAMES if "columns" in arrays else ())
 
 
+def test_x_y_and_z_are_found_by_name(tmp_path):
+    content = text(POINTS[:, [3, 4, 5, 2, 0, 1]], head="//NX NY NZ Z X Y\n")
+    (tmp_path / "a.xyz").write_bytes(content)
+    for sample in (tmp_path / "a.xyz", Cloud(POINTS[:, ::-1], NAMES[::-1])):
+        found = read_cloud(sample)
+        assert found.columns[:3] == ("x", "y", "z") and set(found.columns) == set(NAMES)
+        np.testing.assert_array_equal(found.points[:, :3], POINTS[:, :3])
+        assert all((found.points[:, found.columns.index(name)] == POINTS[:, NAMES.index(name)]).all() for name in NAMES)
+
+
 def test_clouds_in_memory_are_the_same():
     samples = [POINTS.tolist(), torch.tensor(POINTS), {"points": POINTS}, Cloud(POINTS), POINTS.astype(np.float64)]
     for sample in samples:
@@ -103,6 +113,7 @@ def test_clouds_in_memory_are_the_same():
         ("a.off", off(CUBE, SQUARES)),
         ("a.off", off(CUBE, SQUARES, first="OFF")),  # as in ModelNet40
         ("a.off", off(CUBE, [face[i : i + 2] + face[:1] for face in SQUARES for i in (1, 2)], "OFF # a cube\n")),
+        ("a.off", off(CUBE, SQUARES).replace(b"\n4 0 1 3 2\n", b"\n4 0 1 3 2 0.5 0.25 1\n")),  # a face with its colour
         ("a.ply", ply(CUBE, NAMES[:3], faces=SQUARES)),
         ("a.ply", ply(CUBE, NAMES[:3], "binary_little_endian", "double", SQUARES, "int")),
         ("a.ply", ply(CUBE, NAMES[:3], "binary_big_endian", faces=[face[:3] for face in SQUARES])),
@@ -253,6 +264,8 @@ GOOD = {
         ("a.off", off(CUBE, SQUARES)[:-12], "truncated: 4 of 6 faces"),
         ("a.off", off(CUBE, [[0, 1, 99]]), "a face names vertex 99; there are 8"),
         ("a.off", b"OFF\n99999999999 1 0\n0 0 0", "announces 99,999,999,999 elements"),
+        ("a.off", off(CUBE, [[0, 1, 0.5]]), "by something else than whole numbers"),
+        ("a.off", off(CUBE * 1e300, SQUARES), "values reach 1e\\+300"),
         ("a.off", b"PLY\n", "begins with 'PLY'; expected OFF"),
         ("a.ply", b"ply\nformat ascii 1.0\nelement vertex 99999999999\nend_header\n", "announces 99,999,999,999"),
         ("a.ply", b"ply\nformat ascii 1.0\nend_header\n", "no format or no element vertex"),

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from metatx.cloud_sets import CONTAINERS
 from metatx.clouds import SUFFIXES, Cloud, read_cloud
+from metatx.distributions import distributions
 from metatx.errors import SampleError
 from metatx.neighbours import farthest_points, nearest, sorted_order
 from metatx.sequence import TokenSequence
@@ -212,7 +213,7 @@ class PointCloudTokenizer(Tokenizer):
         return order[np.sort(drawn)]
 
     def encode(self, sample: Any) -> dict[str, Tensor]:
-        """A cloud to ``points`` (N, C), scaled, and ``groups`` (G, k) int32, which points each holds, centre first."""
+        """A cloud to ``points`` (N, C), scaled, and ``groups`` (G, k) int32: which points each holds, centre first."""
         return self._grouped(self._selected(read_cloud(sample, self.points)))
 
     def _grouped(self, values: np.ndarray) -> dict[str, Tensor]:
@@ -287,37 +288,16 @@ class PointCloudTokenizer(Tokenizer):
         """(B, P, D)."""
         found, shares = self._distributions(points)
         standard = ((found - self.usual) / self.varies).asinh()
+        shares = (shares + LEAST).log()[..., None]
         tokens: Tensor = self.shape(torch.cat([standard[:, :, :3].flatten(2), shares], dim=2))
         if self.shape_further is not None:
             tokens = tokens + self.shape_further(standard[:, :, 3:].flatten(2))
         return tokens + self.when
 
     def _distributions(self, points: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Shares of each column's bins, mean and deviation (B, P, C, BINS + 2); how many points (B, P, 1), in logs.
-
-        Of the whole cloud, then of its slices in time. An empty slice has zeros.
-        """
-        counts = torch.tensor([len(one) for one in points], device=points[0].device)
-        flat, slices, count = torch.cat(list(points)), max(1, self.parts - 1), len(self.columns)
-        cell = torch.arange(len(points), device=flat.device).repeat_interleave(counts) * slices
-        if self.parts > 1:
-            cell = cell + torch.bucketize(flat[:, self.axes[3]].contiguous(), self.cuts)
-        codes = torch.stack([torch.bucketize(flat[:, i].contiguous(), self.edges[i]) for i in range(count)], dim=1)
-        held = flat.new_zeros(len(points) * slices * count * BINS, dtype=torch.float64)
-        at = (cell[:, None] * count + torch.arange(count, device=flat.device)) * BINS + codes
-        held = held.index_add(0, at.flatten(), held.new_ones(at.numel())).view(len(points), slices, count, BINS)
-        powers = torch.stack([flat.double(), flat.double().square()], dim=2)
-        sums = powers.new_zeros(len(points) * slices, count, 2).index_add(0, cell, powers)
-        parts = torch.cat([held, sums.view(len(points), slices, count, 2)], dim=3)
-        if self.parts > 1:
-            parts = torch.cat([parts.sum(1, keepdim=True), parts], dim=1)
-        number = parts[:, :, :1, :BINS].sum(3, keepdim=True)  # (B, P, 1, 1)
-        parts = parts / number.clamp_min(1)
-        deviation = (parts[..., -1] - parts[..., -2].square()).clamp_min(0).sqrt()
-        found = torch.cat([parts[..., :-1], deviation[..., None]], dim=3).float()
-        share = number[..., 0] / counts[:, None, None]
-        share[:, 1:] *= slices  # 1 where points are spread evenly
-        return found, (share + LEAST).log().float()
+        slicing = (self.axes[3], self.cuts) if self.time is not None else None
+        found: tuple[Tensor, Tensor] = distributions(points, self.edges, slicing)
+        return found
 
     def describe(self, sample: Any) -> np.ndarray:
         """The distances between random points (D2, Osada et al. 2002), and how each column is distributed."""
@@ -325,9 +305,8 @@ class PointCloudTokenizer(Tokenizer):
         points = points[sorted_order(points)]
         first, second = np.random.default_rng(0).integers(0, len(points), (2, PAIRS))
         distances = np.linalg.norm(points[first, :3] - points[second, :3], axis=1)
-        codes = [np.searchsorted(edges, column) for edges, column in zip(self.edges.numpy(), points.T, strict=True)]
-        shares = [np.bincount(code, minlength=BINS) / len(points) for code in codes]
-        return np.concatenate([np.quantile(distances, np.linspace(0, 1, 33)), *shares])
+        shares = distributions([torch.from_numpy(points)], self.edges)[0][0, 0]
+        return np.concatenate([np.quantile(distances, np.linspace(0, 1, 33)), shares.flatten().numpy()])
 
 
 def _silent(inputs: int, outputs: int) -> nn.Linear | None:

@@ -12,7 +12,6 @@ from metatx import SampleError, create
 from metatx.cli import main
 from metatx.clouds import Cloud
 from metatx.collate import collate
-from metatx.neighbours import farthest_points, nearest
 
 DIM = 48
 SMALL = {"groups": 8, "neighbours": 6, "width": 16, "points": 100}
@@ -98,24 +97,6 @@ def test_further_columns_change_nothing_at_the_start(seed, options):
 # Groups
 
 
-def test_centres_are_spread_and_start_farthest_from_the_middle():
-    points = np.array([[0, 0, 0], [1, 0, 0], [10, 0, 0], [0, 4, 0], [0.5, 0, 0]], dtype=float)
-    assert farthest_points(points, 4).tolist() == [2, 3, 1, 0]
-    assert farthest_points(points, 7)[:5].tolist() == [2, 3, 1, 0, 4]  # then some come again
-    assert farthest_points(np.ones((3, 3)), 4).tolist() == [0] * 4
-
-
-@given(seeds, st.integers(1, 40))
-@settings(max_examples=20, deadline=None)
-def test_neighbours_are_the_nearest(seed, count):
-    points = cloud(30, 3, seed)
-    found = nearest(points, np.array([4, 9]), count)
-    distances = np.linalg.norm(points[[4, 9], None] - points, axis=2)
-    expected = np.argsort(distances, axis=1)[:, np.arange(count) % 30]  # again where there are too few
-    np.testing.assert_array_equal(found, expected)
-    assert found[:, 0].tolist() == [4, 9]
-
-
 def test_groups_are_near_in_time_too():
     points = np.concatenate([cloud(80, 4), cloud(80, 4)])
     points[:, 3] = np.repeat([0.0, 9.0], 80)  # the same places at two times
@@ -149,27 +130,6 @@ def test_context_holds_centres_and_all_points_in_their_order():
     ragged = tokenizer(collate([tokenizer.encode(cloud(count)) for count in (20, 300)]))
     assert [tuple(one.shape) for one in ragged.context["points"]] == [(20, 3), (300, 3)]
     assert ragged.context["centres"].shape == (2, 8, 3)
-
-
-# Distributions
-
-
-def test_distributions_are_numpys():
-    tokenizer = fitted(**EVERYTHING)
-    points = [tokenizer.encode(cloud(count, seed=count))["points"] for count in (50, 200)]
-    found, shares = tokenizer._distributions(points)
-    assert found.shape == (2, 4, 5, 18) and shares.shape == (2, 4, 1)
-    for i, values in enumerate(points):
-        slices = np.searchsorted(tokenizer.cuts.numpy(), values[:, 4].numpy())
-        for part, rows in enumerate([values.numpy(), *(values.numpy()[slices == at] for at in range(3))]):
-            for column in range(5):
-                codes = np.searchsorted(tokenizer.edges[column].numpy(), rows[:, column])
-                np.testing.assert_allclose(found[i, part, column, :16], np.bincount(codes, minlength=16) / len(rows))
-            np.testing.assert_allclose(found[i, part, :, 16], rows.mean(0), atol=1e-5)
-            np.testing.assert_allclose(found[i, part, :, 17], rows.std(0), atol=1e-5)
-            expected = np.log(len(rows) / len(values) * (3 if part else 1) + 1e-3)
-            np.testing.assert_allclose(shares[i, part, 0], expected, atol=1e-5)
-    assert tokenizer.edges.diff(dim=1).min() >= 0
 
 
 def test_an_empty_slice_is_no_number_out_of_range():

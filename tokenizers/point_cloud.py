@@ -19,7 +19,8 @@ from metatx.tokenizer import Batch, Tokenizer, orthogonal_linear
 __all__ = ["PointCloudTokenizer"]
 
 FITTED = 1000  # clouds, spread over the training split, that the statistics are learned from
-BINS = 16  # of a column, each with as many points of the training split
+BINS = 16  # of a column, each with as many points of the training split; and so many, each as wide, among them
+EXTREMES = 0.005  # share of the training points on either side that lies beyond the bins of equal width
 PAIRS = 2048  # of points, whose distances tell the shape (D2)
 LEAST = 1e-3  # deviation or share of points, below which none are told apart
 AUGMENTS = ("rotation", "mirror", "jitter", "scale", "dropout")
@@ -120,7 +121,7 @@ class PointCloudTokenizer(Tokenizer):
         self.register_buffer("centre", torch.zeros(count))
         self.register_buffer("spread", torch.ones(count))
         self.register_buffer("reach", torch.ones(()))  # of a group
-        self.register_buffer("edges", torch.zeros(count, BINS - 1))
+        self.register_buffer("edges", torch.zeros(count, 2 * (BINS - 1)))
         self.local = nn.Linear(len(self.axes), self.width)
         self.further = _silent(count - 3, self.width)
         self.inner = nn.Linear(self.width, self.width)
@@ -131,10 +132,11 @@ class PointCloudTokenizer(Tokenizer):
         self.place = nn.Sequential(nn.Linear(len(self.axes), 128), nn.GELU(), orthogonal_linear(128, self.dim))
         if self.slices:
             self.register_buffer("cuts", torch.zeros(self.slices - 1))  # of the time
-            self.register_buffer("usual", torch.zeros(count, BINS + 2))
-            self.register_buffer("varies", torch.ones(count, BINS + 2))
-            self.shape = orthogonal_linear(3 * (BINS + 2) + 1, self.dim)
-            self.shape_further = _silent((count - 3) * (BINS + 2), self.dim)
+            features = 2 * BINS - 1 + 2
+            self.register_buffer("usual", torch.zeros(count, features))
+            self.register_buffer("varies", torch.ones(count, features))
+            self.shape = orthogonal_linear(3 * features + 1, self.dim)
+            self.shape_further = _silent((count - 3) * features, self.dim)
             self.when = nn.Parameter(torch.empty(self.parts, self.dim))
             nn.init.trunc_normal_(self.when, std=0.02)
 
@@ -177,7 +179,11 @@ class PointCloudTokenizer(Tokenizer):
         self.spread.copy_(torch.from_numpy(np.where(spread > 0, spread, 1)))
         encoded = [self._grouped(cloud) for cloud in clouds]
         scaled = torch.cat([one["points"] for one in encoded]).numpy()
-        self.edges.copy_(torch.from_numpy(np.quantile(scaled, np.arange(1, BINS) / BINS, axis=0).T))
+        inner = np.arange(1, BINS) / BINS
+        low, high = np.quantile(scaled, [EXTREMES, 1 - EXTREMES], axis=0)
+        # Where points crowd, and over the whole range: held-out sensors' recordings need both.
+        edges = np.concatenate([np.quantile(scaled, inner, axis=0), low + inner[:, None] * (high - low)])
+        self.edges.copy_(torch.from_numpy(np.sort(edges, axis=0).T))
         if self.time is not None and self.slices:
             cuts = np.quantile(scaled[:, self.axes[3]], np.arange(1, self.slices) / self.slices)
             self.cuts.copy_(torch.from_numpy(cuts))

@@ -19,7 +19,7 @@ from metatx.tokenizer import Batch, Tokenizer, orthogonal_linear
 __all__ = ["PointCloudTokenizer"]
 
 FITTED = 1000  # clouds, spread over the training split, that the statistics are learned from
-BINS = 16  # of a column, each with as many points of the training split; and so many, each as wide, among them
+BINS = 16  # of a column that hold equally many points of the training split; and 16 equally wide ones across them
 EXTREMES = 0.005  # share of the training points on either side that lies beyond the bins of equal width
 PAIRS = 2048  # of points, whose distances tell the shape (D2)
 LEAST = 1e-3  # deviation or share of points, below which none are told apart
@@ -51,11 +51,11 @@ class PointCloudTokenizer(Tokenizer):
             and scales all alike, where place and size mean something, as to a fixed sensor.
         columns: To use, by name or by number from 0, x, y and z first; learned by ``fit``, by default all.
         time: Column that is a time: centres are spread, and neighbours near, in time too.
-        slices: Tokens in front that hold the distribution of each column, over so many parts of the range of ``time``
-            and once over all of it; 0 for none.
-        augment: In training, ``{"rotation": degrees about the vertical either way, "mirror": axis 0 or 1 that flips in
-            every other cloud, "jitter": deviation of noise, "scale": largest relative change of size, "dropout":
-            largest share of points left out}``, the lengths in units of the scaled cloud.
+        slices: 1 or more for a token in front that holds the distribution of each column over the whole cloud and,
+            where there is ``time``, one for each of so many parts of its range; 0 for none.
+        augment: In training, ``{"rotation": largest angle about the vertical, in degrees, "mirror": axis 0 or 1 that
+            flips in every other cloud, "jitter": deviation of noise, "scale": largest relative change of size,
+            "dropout": largest share of points left out}``; about the origin, and in units, of the scaled cloud.
     """
 
     suffixes = SUFFIXES
@@ -181,7 +181,7 @@ class PointCloudTokenizer(Tokenizer):
         scaled = torch.cat([one["points"] for one in encoded]).numpy()
         inner = np.arange(1, BINS) / BINS
         low, high = np.quantile(scaled, [EXTREMES, 1 - EXTREMES], axis=0)
-        # Where points crowd, and over the whole range: held-out sensors' recordings need both.
+        # Fine where points crowd, and over the whole range: together they carry over to unseen recordings best.
         edges = np.concatenate([np.quantile(scaled, inner, axis=0), low + inner[:, None] * (high - low)])
         self.edges.copy_(torch.from_numpy(np.sort(edges, axis=0).T))
         if self.time is not None and self.slices:

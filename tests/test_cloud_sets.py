@@ -86,7 +86,7 @@ def test_a_published_folder_is_trained_on(tmp_path, make, counts, capsys):
     options += f" --epochs 4 --batch_size 4 --lr 0.003 --no-baseline --out {tmp_path}/out"
     main(f"train {tmp_path}/data --modality point_cloud {options}".split())
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    assert metrics["test"]["accuracy"] >= 0.75
+    assert metrics["test"]["auroc"] > 0.9  # the epoch is chosen on few clouds, so the threshold may be off
     source = {npz: "test.npz", h5: "ply_data_test0.h5", off: "rod/test/1.off", shapenet: "002/test1.txt"}[make]
     if make is not shapenet:  # whose seventh column the task does not know
         capsys.readouterr()

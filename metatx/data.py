@@ -41,10 +41,11 @@ def read_splits(
 
     Args:
         data: A DataFrame or Dataset; a csv, parquet, json or jsonl file; a folder whose files or folders are named
-            by split, of one folder a class, or with a ``metadata.csv``; or ``hf:NAME`` of the Hugging Face hub.
+            by split, of one folder a class (each perhaps of one a split), or with a ``metadata.csv``; or ``hf:NAME``
+            of the Hugging Face hub.
         suffixes: File types to look for in folders of classes.
         split_column: Column that says the split of each row; found by itself where it is called ``split``.
-        containers: Readers of the modality's own formats, by suffix.
+        containers: Readers of the modality's own formats, by suffix, or by the name of a file that marks a folder.
 
     Raises:
         FileNotFoundError: If there is nothing of that name.
@@ -57,14 +58,20 @@ def read_splits(
     path = Path(data)
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist.")
+    readers = containers or {}
+    if path.is_file():
+        reader = readers.get(path.name) or readers.get(path.suffix.lower())
+        return dict(reader(path)) if reader else _by_column(_read_file(path), str(path), split_column)
     coco = sorted((path / "annotations").glob("instances_*.json"))
     if coco:
         names = [file.stem.removeprefix("instances_").rstrip("0123456789") for file in coco]
         return {SPLITS[name]: read_coco(file) for name, file in zip(names, coco, strict=True) if name in SPLITS}
-    if containers and path.is_file() and path.suffix.lower() in containers:
-        return dict(containers[path.suffix.lower()](path))
-    if path.is_file():
-        return _by_column(_read_file(path), str(path), split_column)
+    for name, reader in readers.items():
+        if (path / name).is_file():
+            return dict(reader(path / name))
+    held = {SPLITS[f.stem]: f for f in sorted(path.iterdir()) if f.suffix.lower() in readers and f.stem in SPLITS}
+    if held:
+        return {split: _whole(readers[file.suffix.lower()](file), file) for split, file in held.items()}
     files = {SPLITS[f.stem]: f for f in sorted(path.iterdir()) if f.suffix in TABLES and f.stem in SPLITS}
     if files:
         return {split: _not_empty(_read_file(file), str(file)) for split, file in files.items()}
@@ -177,6 +184,13 @@ def _from_frame(frame: "pd.DataFrame") -> "Dataset":
     return Dataset.from_pandas(frame, preserve_index=False)
 
 
+def _whole(splits: "dict[str, Examples]", file: Path) -> Examples:
+    """What a file that is one split holds."""
+    if set(splits) != {ALL}:
+        raise ValueError(f"{file} is named as one split, but holds {', '.join(splits)}; name the file itself.")
+    return splits[ALL]
+
+
 def _read_folder(path: Path, suffixes: tuple[str, ...]) -> "Dataset":
     """A table of files: with what ``metadata.csv`` says of them, or with their folder's name as ``label``."""
     from datasets import Dataset
@@ -198,8 +212,11 @@ def _read_folder(path: Path, suffixes: tuple[str, ...]) -> "Dataset":
     if not found:
         raise ValueError(f"{path} holds no {', '.join(suffixes) or 'files'}; expected one folder a class.")
     columns = {"file": [str(f) for f in found]}
-    if all(f.parent != path for f in found):
-        columns["label"] = [f.relative_to(path).parts[0] for f in found]
+    places = [f.relative_to(path).parts for f in found]
+    if all(len(place) > 1 for place in places):
+        columns["label"] = [place[0] for place in places]
+    if all(len(place) > 2 and place[1] in SPLITS for place in places):
+        columns["split"] = [place[1] for place in places]
     return Dataset.from_dict(columns)
 
 

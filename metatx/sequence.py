@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,7 +22,8 @@ class TokenSequence:
         parts: Sequences that make up each sample, B numbers that sum to S, where a tokenizer cuts samples into
             several (channels of a series, windows of a text). None: each sequence is a sample.
         prefix: Leading tokens of each sequence that the backbone put there (CLS, registers).
-        context: Side information from tokenizer to head that bypasses the backbone; each tensor is (B, ...).
+        context: Side information from tokenizer to head that bypasses the backbone; each is a tensor (B, ...), or a
+            list of B tensors whose shapes differ.
     """
 
     embeddings: Tensor
@@ -29,7 +31,7 @@ class TokenSequence:
     grid: tuple[int, ...] | None = None
     parts: tuple[int, ...] | None = None
     prefix: int = 0
-    context: Mapping[str, Tensor] = field(default_factory=dict)
+    context: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.embeddings.ndim != 2:
@@ -51,7 +53,7 @@ class TokenSequence:
         *,
         grid: tuple[int, ...] | None = None,
         parts: tuple[int, ...] | None = None,
-        context: Mapping[str, Tensor] | None = None,
+        context: Mapping[str, Any] | None = None,
     ) -> "TokenSequence":
         """Pack padded embeddings (S, N, D) with a mask (S, N), True = keep; without a mask all are kept.
 

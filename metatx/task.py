@@ -313,7 +313,7 @@ class Task(nn.Module):
         """What a user may ask about, as raw samples."""
         if isinstance(samples, str | Path):
             path = Path(samples)
-            if path.suffix.lower() in self.tokenizer.suffixes:
+            if path.suffix.lower() in self.tokenizer.suffixes and path.suffix.lower() not in self.tokenizer.containers:
                 return [str(path)]
             if not path.is_dir() and path.suffix.lower() not in (*TABLES, *self.tokenizer.containers):
                 raise ValueError(f"{path} is neither a table ({', '.join(TABLES)}) nor a file the task reads.")

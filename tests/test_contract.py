@@ -104,6 +104,12 @@ def windows() -> list[Any]:
     return [*arrays[:4], {"signal": arrays[4], "sampling_rate": 80.0}]
 
 
+def clouds() -> list[Any]:
+    """Five columns of 1 to 1500 points, far from the origin, and one cloud of equal points."""
+    arrays = [RNG.normal(size=(count, 5)) + 50 for count in (60, 60, 1500, 20, 1)]
+    return [*arrays[:3], {"points": arrays[3]}, arrays[4].tolist(), np.full((40, 5), 50.0)]
+
+
 TOKENIZERS = {
     "audio": TokenizerRow(
         clips(),
@@ -167,6 +173,27 @@ TOKENIZERS = {
             None,
         ],
         [{}, {"rotation": 30.0, "frame": 20}, {"sampling_rate": 50.0, "patch_size": 7, "width": 8}],
+    ),
+    "point_cloud": TokenizerRow(
+        clouds(),
+        [
+            np.zeros((0, 5)),
+            np.zeros((9, 2)),
+            np.zeros(9),
+            np.full((9, 5), np.nan),
+            np.full((9, 5), np.inf),
+            np.full((9, 5), 1e12),
+            {"cloud": np.zeros((9, 5))},
+            [["a", "b", "c"]],
+            "nowhere.ply",
+            3,
+            None,
+        ],
+        [
+            {"groups": 8},
+            {"time": 4, "slices": 3, "normalize": "training", "augment": {"jitter": 0.01, "dropout": 0.5, "mirror": 1}},
+            {"columns": [0, 1, 2], "slices": 1, "points": 50, "augment": {"rotation": 180.0, "scale": 0.1}},
+        ],
     ),
     "tabular": TokenizerRow(
         rows(),

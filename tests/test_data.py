@@ -6,6 +6,7 @@ import pytest
 from datasets import Dataset
 
 from metatx.data import as_table, candidates, find_target, read_splits
+from metatx.examples import Examples
 
 FRAME = pd.DataFrame({"x": [1.0, 2.0, 3.0], "label": ["a", "b", "a"]})
 
@@ -49,6 +50,38 @@ def test_folder_of_splits_of_classes(tmp_path):
         "validation": ["cat"],
         "test": ["dog"],
     }
+
+
+def test_folder_of_classes_of_splits(tmp_path):
+    """As ModelNet40 is published."""
+    names = ["bed/train/1.off", "bed/test/2.off", "car/train/3.off", "car/test/4.off"]
+    _files(tmp_path, names)
+    tables = read_splits(tmp_path, (".off",))
+    assert {split: table["label"][:] for split, table in tables.items()} == {
+        "train": ["bed", "car"],
+        "test": ["bed", "car"],
+    }
+    assert tables["train"].column_names == ["file", "label"]
+    _files(tmp_path, ["car/5.off"])
+    assert list(read_splits(tmp_path, (".off",))) == ["all"]
+
+
+def test_folder_of_containers_named_by_split(tmp_path):
+    readers = {".box": lambda path: {("train" if path.stem == "val" else "all"): Examples([path.stem])}}
+    for name in ("train.box", "test.BOX", "other.box"):
+        (tmp_path / name).touch()
+    splits = read_splits(tmp_path, (), containers=readers)
+    assert {split: list(part.inputs) for split, part in splits.items()} == {"train": ["train"], "test": ["test"]}
+    (tmp_path / "val.box").touch()
+    with pytest.raises(ValueError, match="val.box is named as one split, but holds train"):
+        read_splits(tmp_path, (), containers=readers)
+
+
+def test_folder_known_by_a_file(tmp_path):
+    readers = {"contents.txt": lambda path: {"test": Examples([path])}}
+    (tmp_path / "contents.txt").touch()
+    for data in (tmp_path, tmp_path / "contents.txt"):
+        assert read_splits(data, (), containers=readers)["test"].inputs == [tmp_path / "contents.txt"]
 
 
 def test_metadata_names_files_and_splits(tmp_path):

@@ -1,0 +1,154 @@
+"""Sets of labelled clouds as they are published: npz, ModelNet40 as h5, ShapeNetPart."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metatx.clouds import MAX_POINTS, Cloud, Clouds, npz_arrays, read_cloud
+from metatx.errors import SampleError
+from metatx.examples import Examples, Reader
+
+__all__ = ["CONTAINERS", "read_h5", "read_npz", "read_shapenet_part"]
+
+MISSING = "Reading .h5 files needs h5py: pip install 'metatx[pointcloud]'"
+SPLITS = {"train": "train", "val": "validation", "test": "test"}  # theirs and ours
+SHAPENET = "synsetoffset2category.txt"
+SHAPENET_COLUMNS = ("x", "y", "z", "nx", "ny", "nz")  # a seventh holds the part, which tells the category
+
+
+def read_npz(path: Path) -> dict[str, Examples]:
+    """Clouds ``points`` (N, P, C) with ``label`` (N,); ``class_names`` and ``columns`` where there are; or one cloud.
+
+    Raises:
+        ValueError: If it is damaged, or holds something else.
+    """
+    try:
+        arrays = npz_arrays(path)
+    except SampleError as error:
+        raise ValueError(f"{path} is {error}.") from None
+    if "points" not in arrays or arrays["points"].ndim == 2:
+        return {"all": Examples([read_cloud(path)], None, str(path))}
+    columns = tuple(map(str, arrays["columns"].ravel())) if "columns" in arrays else ()
+    names = [str(name) for name in arrays["class_names"].ravel()] if "class_names" in arrays else []
+    return {"all": _labelled(arrays["points"], arrays.get("label"), names, str(path), columns)}
+
+
+def _labelled(
+    points: np.ndarray, label: np.ndarray | None, names: Sequence[str], source: str, columns: tuple[str, ...] = ()
+) -> Examples:
+    if points.ndim != 3 or points.shape[2] < 3 or not np.issubdtype(points.dtype, np.number):
+        raise ValueError(f"{source}: points are {points.dtype} {points.shape}; expected numbers (N, P, 3 or more).")
+    if columns and len(columns) != points.shape[2]:
+        raise ValueError(f"{source}: points have {points.shape[2]} columns, and {len(columns)} names of columns.")
+    if points.shape[1] > MAX_POINTS:
+        raise ValueError(f"{source}: clouds of {points.shape[1]:,} points; at most {MAX_POINTS:,} (MAX_POINTS).")
+    targets: list[Any] | None = None
+    if label is not None:
+        if label.size != len(points):
+            raise ValueError(f"{source}: label is {label.shape}; expected one for each of {len(points)} clouds.")
+        targets = label.ravel().tolist()
+        if names:
+            if not all(isinstance(code, int) and 0 <= code < len(names) for code in targets):
+                raise ValueError(f"{source}: labels must be whole numbers from 0 to {len(names) - 1}.")
+            targets = [names[code] for code in targets]
+    return Examples(Clouds(points, columns), targets, source)
+
+
+def read_h5(path: Path) -> dict[str, Examples]:
+    """Clouds ``data`` (N, P, C) with ``label`` (N, 1), as ModelNet40 is published.
+
+    Given one of the lists ``train_files.txt``, ``test_files.txt``, reads all files of the lists beside it, by split;
+    names of classes come from ``shape_names.txt``.
+
+    Raises:
+        ValueError: If a file is missing, damaged, or holds something else.
+        ImportError: If h5py is missing.
+    """
+    folder = path.parent
+    listed = {split: folder / f"{name}_files.txt" for name, split in SPLITS.items()}
+    names = [path for path in (folder / "shape_names.txt",) if path.is_file()]
+    words = names[0].read_text().split() if names else []
+    if path.suffix.lower() == ".h5":
+        return {"all": _labelled(*_read_h5(path), words, str(path))}
+    splits = {}
+    for split, file in listed.items():
+        if file.is_file():
+            # The lists hold paths of the machine that wrote them.
+            held = [_read_h5(folder / Path(line).name) for line in file.read_text().split()]
+            if not held:
+                raise ValueError(f"{file} names no files.")
+            points, labels = (np.concatenate(parts) for parts in zip(*held, strict=True))
+            splits[split] = _labelled(points, labels, words, str(file))
+    return splits
+
+
+def _read_h5(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        import h5py
+    except ImportError as error:
+        raise ImportError(MISSING) from error
+    try:
+        with h5py.File(path) as file:
+            if "data" not in file or "label" not in file:
+                raise ValueError(f"{path} holds {', '.join(file) or 'nothing'}; expected data and label.")
+            return file["data"][()], file["label"][()]
+    except FileNotFoundError:
+        raise ValueError(f"{path} does not exist, but a list names it.") from None
+    except OSError as error:
+        raise ValueError(f"{path} is damaged, or no h5 file: {str(error).splitlines()[0]}.") from None
+
+
+class Shapes(Sequence[Cloud]):
+    """Files of ShapeNetPart, read when they are asked for, without the column of parts."""
+
+    def __init__(self, paths: list[Path]) -> None:
+        self.paths = paths
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, at: Any) -> Any:
+        if isinstance(at, slice):
+            return Shapes(self.paths[at])
+        points = read_cloud(self.paths[at]).points[:, : len(SHAPENET_COLUMNS)]
+        return Cloud(points, SHAPENET_COLUMNS[: points.shape[1]])
+
+
+def read_shapenet_part(path: Path) -> dict[str, Examples]:
+    """ShapeNetPart beside its ``synsetoffset2category.txt``: folders of text files, splits as json; by category.
+
+    Raises:
+        ValueError: If a list is missing or damaged, or names what is not there.
+    """
+    folder, splits = path.parent, {}
+    pairs = [line.split() for line in path.read_text().splitlines() if line.strip()]
+    if any(len(pair) != 2 for pair in pairs):
+        raise ValueError(f"{path} is damaged; expected a category and its folder in each line.")
+    category = {synset: name for name, synset in pairs}
+    for name, split in SPLITS.items():
+        listed = folder / "train_test_split" / f"shuffled_{name}_file_list.json"
+        if not listed.is_file():
+            continue
+        try:
+            entries = [Path(entry) for entry in json.loads(listed.read_text())]
+        except (json.JSONDecodeError, TypeError) as error:
+            raise ValueError(f"{listed} is damaged: {error}.") from None
+        strange = next((entry for entry in entries if entry.parent.name not in category), None)
+        if strange is not None:
+            raise ValueError(f"{listed} names {strange}, whose folder is not in {path.name}.")
+        files = [folder / entry.parent.name / f"{entry.name}.txt" for entry in entries]
+        splits[split] = Examples(Shapes(files), [category[entry.parent.name] for entry in entries], str(listed))
+    if not splits:
+        raise ValueError(f"{folder} has no train_test_split/shuffled_train_file_list.json.")
+    return splits
+
+
+CONTAINERS: dict[str, Reader] = {
+    ".npz": read_npz,
+    ".h5": read_h5,
+    "train_files.txt": read_h5,
+    SHAPENET: read_shapenet_part,
+}

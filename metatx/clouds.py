@@ -1,0 +1,202 @@
+"""Reading one point cloud from whatever holds it, its columns by name where they have names."""
+
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from metatx.errors import SampleError
+from metatx.meshes import read_off, read_ply, read_with_open3d, sample_surface
+
+__all__ = ["MAX_POINTS", "SUFFIXES", "Cloud", "Clouds", "npz_arrays", "read_cloud"]
+
+MAX_POINTS = 2_000_000  # of a cloud
+LARGEST = 1e9  # beyond it, in any unit, differences of coordinates lose their digits
+ACCEPTED = "expected points (N, 3 or more columns), a path, or a dict with points"
+COMMENTS = ("#", "//", ";")
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """Points and what is known of each.
+
+    Attributes:
+        points: (N, C), the first three columns x, y and z where they have no names; in any unit.
+        columns: Names of the columns, C of them, or none; by names, x, y and z are found wherever they are.
+    """
+
+    points: np.ndarray
+    columns: tuple[str, ...] = ()
+
+
+class Clouds(Sequence[Cloud]):
+    """Clouds of equally many points (B, N, C), as one array; made when they are asked for."""
+
+    def __init__(self, points: np.ndarray, columns: tuple[str, ...] = ()) -> None:
+        self.points, self.columns = points, columns
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def __getitem__(self, at: Any) -> Any:
+        if isinstance(at, slice):
+            return Clouds(self.points[at], self.columns)
+        return Cloud(self.points[at], self.columns)
+
+
+def read_cloud(sample: Any, surface: int = 1024) -> Cloud:
+    """A cloud as float64 (N, C), N at least 1, C at least 3, all finite.
+
+    Args:
+        sample: Array or tensor (N, C), a ``Cloud``, a dict ``{"points", "columns"}`` (the latter may be missing), or
+            the path of a file; a mesh is sampled on its surface, more where it is larger, always at the same places.
+        surface: Points to take of a mesh.
+
+    Raises:
+        SampleError: If it cannot be read; names the file where there is one.
+        ImportError: If the file's format needs open3d, and that or its system libraries are missing.
+    """
+    if isinstance(sample, str | Path):
+        path = Path(sample)
+        if not path.is_file():
+            raise SampleError(f"file {path.name} {'is a folder' if path.is_dir() else 'does not exist'}")
+        if path.suffix.lower() not in READERS:
+            raise SampleError(f"file {path.name} is none of {', '.join(SUFFIXES)}")
+        if not path.stat().st_size:
+            raise SampleError(f"file {path.name} is empty")
+        try:
+            return _checked(READERS[path.suffix.lower()](path, surface))
+        except SampleError as error:
+            raise SampleError(f"file {path.name}: {error}") from None
+    if isinstance(sample, dict):
+        if sample.get("points") is None:
+            raise SampleError(f"a dict with {', '.join(map(str, sample)) or 'nothing'}; {ACCEPTED}")
+        columns = sample.get("columns")
+        return _checked(Cloud(_array(sample["points"]), tuple(map(str, () if columns is None else columns))))
+    if isinstance(sample, Cloud):
+        return _checked(Cloud(_array(sample.points), sample.columns))
+    return _checked(Cloud(_array(sample)))
+
+
+def _array(value: Any) -> np.ndarray:
+    if isinstance(value, Tensor):
+        value = value.detach().cpu()
+    if not isinstance(value, np.ndarray | Tensor | list | tuple):
+        raise SampleError(f"points are a {type(value).__name__}; {ACCEPTED}")
+    try:
+        return np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise SampleError(f"points are a {type(value).__name__} that is no array of numbers; {ACCEPTED}") from None
+
+
+def _checked(cloud: Cloud) -> Cloud:
+    points = cloud.points
+    if points.ndim != 2:
+        raise SampleError(f"points are an array {points.shape}; {ACCEPTED}")
+    _check_count(len(points))
+    if points.shape[1] < 3:
+        raise SampleError(f"points have {points.shape[1]} columns; expected at least 3: x, y, z")
+    if cloud.columns and len(cloud.columns) != points.shape[1]:
+        raise SampleError(f"points have {points.shape[1]} columns, but there are {len(cloud.columns)} names of columns")
+    if not np.isfinite(points).all():
+        row, column = np.argwhere(~np.isfinite(points))[0]
+        raise SampleError(f"point {row + 1} is NaN or infinite in column {column + 1}; leave such points out")
+    if np.abs(points).max() > LARGEST:
+        raise SampleError(f"values reach {np.abs(points).max():g}; expected at most {LARGEST:g}: check the unit")
+    names = list(cloud.columns)
+    if {*"xyz"} <= {*names} and names[:3] != [*"xyz"]:
+        order = [*"xyz", *(name for name in names if name not in "xyz")]
+        return Cloud(points[:, [names.index(name) for name in order]], tuple(order))
+    return cloud
+
+
+def _check_count(count: int) -> None:
+    """Raise SampleError for none, or more than ``MAX_POINTS``."""
+    if not count:
+        raise SampleError("there are no points; expected at least one")
+    if count > MAX_POINTS:
+        raise SampleError(f"there are {count:,} points; expected at most {MAX_POINTS:,} (MAX_POINTS): thin them out")
+
+
+# Files. Each reader takes the path and how many points a surface gives.
+
+
+def npz_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an npz file. Raises SampleError if it is none, or damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, TypeError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+        raise SampleError(f"damaged, or no npz file: {error or 'it ends early'}") from None
+
+
+def _read_npz(path: Path, surface: int) -> Cloud:
+    arrays = npz_arrays(path)
+    found = [name for name, array in arrays.items() if array.ndim == 2]
+    name = "points" if "points" in arrays else found[0] if len(found) == 1 else None
+    if name is None:
+        held = ", ".join(f"{name} {array.shape}" for name, array in arrays.items()) or "nothing"
+        raise SampleError(f"it holds {held}; expected one array (N, C), or one called points")
+    columns = arrays.get("columns", np.empty(0))
+    return Cloud(_array(arrays[name]), tuple(map(str, columns.ravel())))
+
+
+def _read_text(path: Path, surface: int) -> Cloud:
+    """Numbers in columns, separated by spaces or commas; a first line of words names them."""
+    try:
+        lines = [line.replace(",", " ").strip() for line in path.read_text().splitlines()]
+    except UnicodeDecodeError:
+        raise SampleError("it is no text; expected numbers in columns") from None
+    names: tuple[str, ...] = ()
+    if lines and (words := lines[0].lstrip("#/ ").split()) and not any(map(_is_number, words)):
+        names, lines = tuple(word.lower() for word in words), lines[1:]
+    rows = [line.split() for line in lines if line and not line.startswith(COMMENTS)]
+    if len(rows) > 1 and len(rows[0]) == 1:
+        rows = rows[1:]  # the number of points, as some programs write it first
+    _check_count(len(rows))
+    counts = [len(row) for row in rows]
+    if len(set(counts)) > 1:
+        at = next(i for i, count in enumerate(counts) if count != counts[0])
+        raise SampleError(f"row {at + 1} has {counts[at]} columns, the first {counts[0]}; is it truncated?")
+    try:
+        points = np.array(rows, dtype=np.float64)
+    except ValueError as error:
+        raise SampleError(f"it holds words: {error}") from None
+    return Cloud(points, names if len(names) == points.shape[1] else ())
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _mesh(read: Callable[[Path], tuple[np.ndarray, np.ndarray, tuple[str, ...]]]) -> Callable[[Path, int], Cloud]:
+    """A reader of vertices and triangles as one of points."""
+
+    def points_of(path: Path, surface: int) -> Cloud:
+        vertices, triangles, columns = read(path)
+        mesh = _checked(Cloud(vertices, columns))
+        if not len(triangles):
+            return mesh
+        return Cloud(sample_surface(vertices, triangles, surface), columns)
+
+    return points_of
+
+
+READERS: dict[str, Callable[[Path, int], Cloud]] = {
+    ".npz": _read_npz,
+    ".xyz": _read_text,
+    ".txt": _read_text,
+    ".ply": _mesh(read_ply),
+    ".off": _mesh(read_off),
+    **dict.fromkeys((".pcd", ".obj", ".stl", ".gltf", ".glb"), _mesh(read_with_open3d)),
+}
+SUFFIXES = tuple(READERS)

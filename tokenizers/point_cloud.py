@@ -1,0 +1,324 @@
+"""Point clouds -> tokens: neighbourhoods around spread-out centres, and what is known of the cloud as a whole."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from metatx.cloud_sets import CONTAINERS
+from metatx.clouds import SUFFIXES, Cloud, read_cloud
+from metatx.distributions import distributions
+from metatx.errors import SampleError
+from metatx.neighbours import farthest_points, nearest, sorted_order
+from metatx.sequence import TokenSequence
+from metatx.tokenizer import Batch, Tokenizer, orthogonal_linear
+
+__all__ = ["PointCloudTokenizer"]
+
+FITTED = 1000  # clouds, spread over the training split, that the statistics are learned from
+BINS = 16  # of a column that hold equally many points of the training split; and 16 equally wide ones across them
+EXTREMES = 0.005  # share of the training points on either side that lies beyond the bins of equal width
+PAIRS = 2048  # of points, whose distances tell the shape (D2)
+LEAST = 1e-3  # deviation or share of points, below which none are told apart
+AUGMENTS = ("rotation", "mirror", "jitter", "scale", "dropout")
+VECTORS = (("nx", "ny", "nz"), ("vx", "vy", "vz"))  # columns that turn with the points
+
+
+class PointCloudTokenizer(Tokenizer):
+    """One token for each of ``groups`` neighbourhoods, in the manner of Point-BERT (Yu et al. 2022, arXiv 2111.14819).
+
+    Farthest point sampling spreads the centres; a small PointNet (Qi et al. 2017, arXiv 1612.00593) reads each centre's
+    nearest points relative to it; an MLP of the centre is added. Further columns (colours, velocity, time), by the
+    statistics of the training split, enter through a projection of their own that starts at zero. The order of the
+    points changes nothing.
+
+    A sample is whatever ``metatx.clouds.read_cloud`` knows: an array (N, C), a dict with ``points`` and ``columns``, a
+    file. The third column is the vertical.
+
+    ``context`` has ``centres`` (B, G, 3) and ``points``, all points of the samples in their order, (B, N, 3) or, where
+    numbers differ, B of (N, 3); both centred and scaled.
+
+    Args:
+        dim: Width of the backbone.
+        points: That groups are made of; of larger clouds so many are drawn. A mesh gives so many.
+        groups: Tokens, G.
+        neighbours: Points of a group.
+        width: Of the PointNet.
+        normalize: ``"unit"`` puts each cloud into the unit sphere, which keeps its shape only; ``"training"`` shifts
+            and scales all alike, where place and size mean something, as to a fixed sensor.
+        columns: To use, by name or by number from 0, x, y and z first; learned by ``fit``, by default all.
+        time: Column that is a time: centres are spread, and neighbours near, in time too.
+        slices: 1 or more for a token in front that holds the distribution of each column over the whole cloud and,
+            where there is ``time``, one for each of so many parts of its range; 0 for none.
+        augment: In training, ``{"rotation": largest angle about the vertical, in degrees, "mirror": axis 0 or 1 that
+            flips in every other cloud, "jitter": deviation of noise, "scale": largest relative change of size,
+            "dropout": largest share of points left out}``; about the origin, and in units, of the scaled cloud.
+    """
+
+    suffixes = SUFFIXES
+    containers = CONTAINERS
+    default_head = "classification"
+    amplitude = 8.0
+    classical: ClassVar[Literal["linear", "boosting", "words"]] = "boosting"
+    centre: Tensor
+    spread: Tensor
+    reach: Tensor
+    edges: Tensor
+    cuts: Tensor
+    usual: Tensor
+    varies: Tensor
+
+    def __init__(
+        self,
+        dim: int,
+        points: int = 1024,
+        groups: int = 64,
+        neighbours: int = 32,
+        width: int = 64,
+        normalize: Literal["unit", "training"] = "unit",
+        columns: list[str | int] | None = None,
+        time: str | int | None = None,
+        slices: int = 0,
+        augment: dict[str, float] | None = None,
+    ) -> None:
+        super().__init__(dim)
+        for name, value, least in (
+            ("points", points, 1),
+            ("groups", groups, 1),
+            ("neighbours", neighbours, 1),
+            ("width", width, 1),
+            ("slices", slices, 0),
+        ):
+            if value < least:
+                raise ValueError(f"{name} is {value}; it must be at least {least}.")
+        if normalize not in ("unit", "training"):
+            raise ValueError(f"normalize is {normalize!r}; choose 'unit' or 'training'.")
+        strange = sorted(set(augment or {}) - set(AUGMENTS))
+        if strange:
+            raise ValueError(f"augment has {', '.join(strange)}; it may have {', '.join(AUGMENTS)}.")
+        if augment and augment.get("mirror", 0) not in (0, 1):
+            raise ValueError(f"mirror is {augment['mirror']}; it is the axis that flips, 0 or 1.")
+        self.points, self.groups, self.neighbours, self.width = points, groups, neighbours, width
+        self.normalize, self.time, self.slices = normalize, time, slices
+        self.variations = dict(augment or {})
+        self.augments = any(name == "mirror" or value for name, value in self.variations.items())
+        self.columns: list[str | int] = []
+        if columns is not None:
+            self._build(columns)
+
+    def _build(self, columns: list[str | int]) -> None:
+        if len(columns) < 3 or len(set(columns)) < len(columns):
+            raise ValueError(f"columns are {columns}; expected x, y, z and what else there is, each once.")
+        if self.time is not None and self.time not in columns[3:]:
+            raise ValueError(f"time is {self.time!r}, which is none of the columns after z: {columns[3:]}.")
+        self.columns = self.options["columns"] = list(columns)
+        count = len(columns)
+        self.axes = [0, 1, 2] if self.time is None else [0, 1, 2, columns.index(self.time)]
+        self.vectors = [[columns.index(n) for n in names] for names in VECTORS if set(names) <= set(columns[3:])]
+        self.register_buffer("centre", torch.zeros(count))
+        self.register_buffer("spread", torch.ones(count))
+        self.register_buffer("reach", torch.ones(()))  # of a group
+        self.register_buffer("edges", torch.zeros(count, 2 * (BINS - 1)))
+        self.local = nn.Linear(len(self.axes), self.width)
+        self.further = _silent(count - 3, self.width)
+        self.inner = nn.Linear(self.width, self.width)
+        self.outer = nn.Linear(self.width, 2 * self.width)
+        self.whole = nn.Linear(self.width, 2 * self.width, bias=False)
+        self.norm = nn.LayerNorm(2 * self.width)
+        self.groups_out = orthogonal_linear(2 * self.width, self.dim)
+        self.place = nn.Sequential(nn.Linear(len(self.axes), 128), nn.GELU(), orthogonal_linear(128, self.dim))
+        if self.slices:
+            self.register_buffer("cuts", torch.zeros(self.slices - 1))  # of the time
+            features = 2 * BINS - 1 + 2
+            self.register_buffer("usual", torch.zeros(count, features))
+            self.register_buffer("varies", torch.ones(count, features))
+            self.shape = orthogonal_linear(3 * features + 1, self.dim)
+            self.shape_further = _silent((count - 3) * features, self.dim)
+            self.when = nn.Parameter(torch.empty(self.parts, self.dim))
+            nn.init.trunc_normal_(self.when, std=0.02)
+
+    @property
+    def parts(self) -> int:
+        """Tokens in front: the cloud's own, and those of its slices in time."""
+        return self.slices and 1 + (self.slices if self.time is not None else 0)
+
+    @classmethod
+    def accepts(cls, value: Any) -> bool:
+        """Names of files, rows of numbers, and dicts with points."""
+        if isinstance(value, dict):
+            return "points" in value
+        if isinstance(value, list | np.ndarray):
+            return len(value) > 0 and isinstance(value[0], list | np.ndarray) and len(value[0]) > 2
+        return isinstance(value, str) and value.lower().endswith(cls.suffixes)
+
+    def fit(self, samples: Sequence[Any]) -> Self:
+        """Learn columns, and mean, deviation and bins of each over the training split.
+
+        Raises:
+            ValueError: If no cloud can be used.
+        """
+        clouds, bad = [], None
+        for i in range(0, len(samples), -(-len(samples) // FITTED)):
+            try:
+                cloud = read_cloud(samples[i], self.points)
+                if not self.columns:
+                    self._build(list(cloud.columns) or list(range(cloud.points.shape[1])))
+                values = self._selected(cloud)
+                clouds.append(values[self._drawn(sorted_order(values))])
+            except SampleError as error:
+                bad = bad or error
+        if not clouds:
+            raise ValueError(f"No cloud can be used; the first: {bad}.")
+        rows = np.concatenate(clouds)
+        spread = rows.std(0)
+        spread[:3] = np.sqrt(np.square(spread[:3]).mean())  # one scale for space
+        self.centre.copy_(torch.from_numpy(rows.mean(0)))
+        self.spread.copy_(torch.from_numpy(np.where(spread > 0, spread, 1)))
+        encoded = [self._grouped(cloud) for cloud in clouds]
+        scaled = torch.cat([one["points"] for one in encoded]).numpy()
+        inner = np.arange(1, BINS) / BINS
+        low, high = np.quantile(scaled, [EXTREMES, 1 - EXTREMES], axis=0)
+        # Fine where points crowd, and over the whole range: together they carry over to unseen recordings best.
+        edges = np.concatenate([np.quantile(scaled, inner, axis=0), low + inner[:, None] * (high - low)])
+        self.edges.copy_(torch.from_numpy(np.sort(edges, axis=0).T))
+        if self.time is not None and self.slices:
+            cuts = np.quantile(scaled[:, self.axes[3]], np.arange(1, self.slices) / self.slices)
+            self.cuts.copy_(torch.from_numpy(cuts))
+        offsets = torch.stack([self._members([one["points"]], one["groups"][None])[0] for one in encoded])
+        reach = offsets.square().mean().sqrt()
+        self.reach.copy_(reach if reach > 0 else torch.ones(()))
+        if self.slices:
+            found = torch.cat([self._distributions([one["points"]])[0][0] for one in encoded])
+            self.usual.copy_(found.mean(0))
+            self.varies.copy_(found.std(0, correction=0).clamp_min(LEAST))
+        return self
+
+    def _selected(self, cloud: Cloud) -> np.ndarray:
+        """The columns that are used (N, C). Raises SampleError if one is missing."""
+        count, names = cloud.points.shape[1], cloud.columns
+        if not names:
+            named = all(isinstance(column, str) for column in self.columns)
+            names = tuple(map(str, self.columns)) if named and count == len(self.columns) else ("x", "y", "z")
+        at = []
+        for column in self.columns:
+            if column not in (range(count) if isinstance(column, int) else names):
+                found = ", ".join(cloud.columns) or f"{count} columns without names, counted from 0"
+                raise SampleError(f"column {column} is missing; found {found}")
+            at.append(column if isinstance(column, int) else names.index(column))
+        selected: np.ndarray = cloud.points[:, at]
+        return selected
+
+    def _drawn(self, order: np.ndarray) -> np.ndarray:
+        """At most ``points`` of the points, in sorted order."""
+        if len(order) <= self.points:
+            return order
+        drawn = np.random.default_rng(0).choice(len(order), self.points, replace=False)
+        return order[np.sort(drawn)]
+
+    def encode(self, sample: Any) -> dict[str, Tensor]:
+        """A cloud to ``points`` (N, C), scaled, and ``groups`` (G, k) int32: which points each holds, centre first."""
+        return self._grouped(self._selected(read_cloud(sample, self.points)))
+
+    def _grouped(self, values: np.ndarray) -> dict[str, Tensor]:
+        order = sorted_order(values)
+        centre, spread = self.centre.double().numpy().copy(), self.spread.double().numpy().copy()
+        if self.normalize == "unit":
+            centre[:3] = values[order, :3].mean(0)
+            radius = np.sqrt(np.square(values[:, :3] - centre[:3]).sum(1).max())
+            spread[:3] = radius if radius > 0 else 1
+        scaled = (values - centre) / spread
+        scaled[:, 3:] = np.arcsinh(scaled[:, 3:])  # an outlier stays small
+        scaled = scaled.astype(np.float32)
+        drawn = self._drawn(order)
+        space = scaled[drawn][:, self.axes]
+        groups = drawn[nearest(space, farthest_points(space, self.groups), self.neighbours)]
+        return {"points": torch.from_numpy(scaled), "groups": torch.from_numpy(groups.astype(np.int32))}
+
+    def augment(self, encoded: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The cloud turned, mirrored, scaled, jittered, thinned, as ``augment`` says."""
+        vary = self.variations.get
+        points, groups = encoded["points"].clone(), encoded["groups"]
+        turn = torch.eye(3)
+        if degrees := vary("rotation", 0.0):
+            angle = (2 * torch.rand(()) - 1) * degrees * torch.pi / 180
+            turn[0, 0] = turn[1, 1] = angle.cos()
+            turn[1, 0], turn[0, 1] = angle.sin(), -angle.sin()
+        if "mirror" in self.variations and torch.rand(()) < 0.5:
+            turn[:, int(self.variations["mirror"])] *= -1
+        for at in self.vectors:
+            # They were squashed when they were scaled.
+            true = points[:, at].sinh() * self.spread[at] + self.centre[at]
+            points[:, at] = ((true @ turn.T - self.centre[at]) / self.spread[at]).asinh()
+        size = 1 + (2 * torch.rand(()) - 1) * vary("scale", 0.0)
+        points[:, :3] = size * points[:, :3] @ turn.T
+        if deviation := vary("jitter", 0.0):
+            points[:, :3] += deviation * torch.randn(len(points), 3)
+        if share := vary("dropout", 0.0):
+            gone = torch.rand(len(points)) < share * torch.rand(())
+            gone[groups[:, 0].long()] = False
+            groups = torch.where(gone[groups.long()], groups[:, :1], groups)
+            kept = (~gone).nonzero()[:, 0]
+            points[gone] = points[kept[torch.randint(len(kept), (int(gone.sum()),))]]
+        return {"points": points, "groups": groups}
+
+    def forward(self, batch: Batch) -> TokenSequence:
+        """Points (B, N, C), or B of (N, C), and groups (B, G, k) to the tokens of distributions, then of groups."""
+        points = list(batch["points"])
+        local, further, centres = self._members(points, batch["groups"])
+        features = self.local(local / self.reach)
+        if self.further is not None:
+            features = features + self.further(further)
+        features = self.inner(F.relu(features))
+        # Each point beside the whole group, before the group is read again; relu and amax swap for speed.
+        features = F.relu(self.outer(features).amax(2) + self.whole(features.amax(2)))
+        tokens = self.groups_out(self.norm(features)) + self.place(centres)
+        if self.slices:
+            tokens = torch.cat([self._shapes(points), tokens], dim=1)
+        everything = batch["points"]
+        coordinates = everything[..., :3] if isinstance(everything, Tensor) else [one[:, :3] for one in everything]
+        return TokenSequence.pack(tokens, context={"centres": centres[..., :3], "points": coordinates})
+
+    def _members(self, points: Sequence[Tensor], groups: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Places relative to the centre (B, G, k, A), further columns (B, G, k, C - 3), centres (B, G, A)."""
+        counts = torch.tensor([len(one) for one in points], device=groups.device)
+        starts = counts.cumsum(0) - counts
+        members = torch.cat(list(points))[groups.long() + starts[:, None, None]]
+        places = members[..., self.axes]
+        centres = places[:, :, :1]
+        return places - centres, members[..., 3:], centres[:, :, 0]
+
+    def _shapes(self, points: Sequence[Tensor]) -> Tensor:
+        """(B, P, D)."""
+        found, shares = self._distributions(points)
+        standard = ((found - self.usual) / self.varies).asinh()
+        shares = (shares + LEAST).log()[..., None]
+        tokens: Tensor = self.shape(torch.cat([standard[:, :, :3].flatten(2), shares], dim=2))
+        if self.shape_further is not None:
+            tokens = tokens + self.shape_further(standard[:, :, 3:].flatten(2))
+        return tokens + self.when
+
+    def _distributions(self, points: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        slicing = (self.axes[3], self.cuts) if self.time is not None else None
+        found: tuple[Tensor, Tensor] = distributions(points, self.edges, slicing)
+        return found
+
+    def describe(self, sample: Any) -> np.ndarray:
+        """The distances between random points (D2, Osada et al. 2002), and how each column is distributed."""
+        points = self.encode(sample)["points"].numpy()
+        points = points[sorted_order(points)]
+        first, second = np.random.default_rng(0).integers(0, len(points), (2, PAIRS))
+        distances = np.linalg.norm(points[first, :3] - points[second, :3], axis=1)
+        shares = distributions([torch.from_numpy(points)], self.edges)[0][0, 0]
+        return np.concatenate([np.quantile(distances, np.linspace(0, 1, 33)), shares.flatten().numpy()])
+
+
+def _silent(inputs: int, outputs: int) -> nn.Linear | None:
+    """A linear map that starts at zero; None of nothing."""
+    if not inputs:
+        return None
+    linear = nn.Linear(inputs, outputs, bias=False)
+    nn.init.zeros_(linear.weight)
+    return linear

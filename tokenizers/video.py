@@ -76,6 +76,8 @@ class VideoTokenizer(Tokenizer):
                 raise ValueError(f"{name} is {value!r}; choose one of {', '.join(self.CHOICES[name])}.")
         if frames < 1 or tubelet_size < 1 or frames % tubelet_size:
             raise ValueError(f"{frames} frames cannot be cut into tubelets of {tubelet_size}; give a multiple.")
+        if slices < 1:
+            raise ValueError(f"slices is {slices}; it must be at least 1.")
         self.native = stem is not None
         self.frames, self.flips, self.cuts = frames, augment in ("flip", "both"), augment in ("cut", "both")
         self.augments = augment != "none"
@@ -130,7 +132,7 @@ class VideoTokenizer(Tokenizer):
         side = 4 * THUMBNAIL
         frames = read_film(sample, self.frames, (side, side), "bilinear") @ np.array((0.299, 0.587, 0.114)) / 255
         small = frames.reshape(len(frames), THUMBNAIL, 4, THUMBNAIL, 4).mean((2, 4))
-        movement = [np.abs(frames[lag:] - frames[:-lag]) for lag in LAGS if lag < len(frames)]
+        movement = [np.abs(frames[lag:] - frames[:-lag]) if lag < len(frames) else 0 * frames for lag in LAGS]
         spread = [part.mean((1, 2)) for part in movement]
         amounts = [[part.mean(), part.std(), part.max(), part.min()] for part in spread]
         quantiles = [np.quantile(part, [0.5, 0.9, 0.99]) for part in movement]
@@ -155,10 +157,12 @@ class _Tubelets(nn.Module):
         super().__init__()
         self.stem, self.size = stem, size
         dim, channels, patch, _ = stem.proj.weight.shape
-        # Their sum with the stem's is any filter over the tubelet (ViViT's inflation), still clips see but the stem's.
-        self.motion = nn.Conv2d(size * channels, dim, patch, patch, bias=False)
-        weights = MOTION * torch.linspace(-1, 1, size)[:, None, None, None] * stem.proj.weight.detach()[:, None]
-        self.motion.weight = nn.Parameter(weights.flatten(1, 2))
+        self.motion: nn.Conv2d | None = None
+        if size > 1:
+            # With the stem's, any filter over the tubelet (ViViT's inflation); still clips see the stem's alone.
+            self.motion = nn.Conv2d(size * channels, dim, patch, patch, bias=False)
+            weights = MOTION * torch.linspace(-1, 1, size)[:, None, None, None] * stem.proj.weight.detach()[:, None]
+            self.motion.weight = nn.Parameter(weights.flatten(1, 2))
         self.time = nn.Parameter(torch.zeros(count, 1, dim))
 
     def forward(self, clips: Tensor) -> Tensor:
@@ -166,8 +170,10 @@ class _Tubelets(nn.Module):
         B, T = clips.shape[:2]
         tubelets = clips.reshape(B * T // self.size, self.size, *clips.shape[2:])
         means = tubelets.mean(1, keepdim=True)
-        differing = ((tubelets - means) / self.stem.std).flatten(1, 2)
-        tokens = self.stem(means[:, 0]) + self.motion(differing).flatten(2).transpose(1, 2)
+        tokens: Tensor = self.stem(means[:, 0])
+        if self.motion is not None:
+            differing = ((tubelets - means) / self.stem.std).flatten(1, 2)
+            tokens = tokens + self.motion(differing).flatten(2).transpose(1, 2)
         placed: Tensor = tokens.reshape(B, T // self.size, *tokens.shape[1:]) + self.time
         return placed.flatten(1, 2)
 

@@ -107,7 +107,7 @@ def _from_file(source: Path | bytes, name: str, count: int, framed: Framed) -> n
 
     def opened() -> "InputContainer":
         file = io.BytesIO(source) if isinstance(source, bytes) else str(source)
-        return av.open(file, options={"format_whitelist": FORMATS}, metadata_errors="ignore")
+        return av.open(file, "r", options={"format_whitelist": FORMATS}, metadata_errors="ignore")
 
     try:
         with opened() as film:
@@ -140,7 +140,9 @@ def _times(film: "InputContainer", stream: "VideoStream", name: str) -> tuple[li
 
     Where that is not known, the numbers of the frames, and no place to start from.
     """
-    shown, keys, found = [], [], 0
+    shown: list[int] = []
+    keys: list[int] = []
+    found = 0
     known = film.format.name != "avi"  # which says when a frame is decoded, not when it is shown
     for packet in film.demux(stream):
         if not packet.size:
@@ -148,8 +150,9 @@ def _times(film: "InputContainer", stream: "VideoStream", name: str) -> tuple[li
         found += 1
         if found > MOST_FRAMES:
             raise SampleError(f"video file {name} has more than {MOST_FRAMES:,} frames; cut it into clips")
-        known = known and packet.pts is not None
-        if known and not packet.is_discard:
+        if packet.pts is None:
+            known = False
+        elif not packet.is_discard:
             shown.append(packet.pts)
             keys += [packet.pts] if packet.is_keyframe else []
     if not found:

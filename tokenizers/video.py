@@ -21,7 +21,7 @@ DENSE = 3  # times as many frames are kept where clips are cut in time; odd, so 
 SHORTEST = 0.5  # share of a clip that a cut keeps
 THUMBNAIL = 8  # side of the description's pictures
 LAGS = (1, 2, 4, 8)  # frames between those that the description compares
-MOTION = 2.0  # how much stronger than the stem the filters on differences start: frames differ little
+MOTION = 8.0  # how much stronger than the stem the filters on differences start: frames that follow differ little
 
 
 class VideoTokenizer(Tokenizer):

@@ -2,7 +2,11 @@
 
     python recipes/video_pushup_speed.py --backbone timm:vit_tiny_patch16_224 --checkpoint FILE
 
-NUMBERS
+Pictures of height and time, through a frozen copy of the stem, so features of all twelve layers are computed once: the
+first run took 344 s on a busy core with ViT-Ti, each other seed 50 s. Accuracy on the test split, mean of 3 seeds:
+0.561 ± 0.005, no better than a forest on optical flow; one seed with random weights in its shape 0.338; logistic
+regression on differences of frames 0.537.
+Settings were chosen on the validation split (72 clips) and by cross-validation over the scenes of the training split.
 
 A folder as UCF101 was published (101 actions, with ``trainlist01.txt``, ``testlist01.txt`` and ``classInd.txt`` beside
 the folders of its classes) is read with its first split; for it, ``--tokens tubelets``.

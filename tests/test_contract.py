@@ -110,6 +110,12 @@ def clouds() -> list[Any]:
     return [*arrays[:3], {"points": arrays[3]}, arrays[4].tolist(), np.full((40, 5), 50.0)]
 
 
+def films() -> list[Any]:
+    """Clips of 1 to 20 frames, as arrays and as a list of pictures."""
+    arrays = [RNG.integers(0, 256, (length, 40, 50, 3), dtype=np.uint8) for length in (16, 20, 5, 1)]
+    return [*arrays, list(RNG.integers(0, 256, (9, 30, 30, 3), dtype=np.uint8))]
+
+
 TOKENIZERS = {
     "audio": TokenizerRow(
         clips(),
@@ -222,6 +228,28 @@ TOKENIZERS = {
             {"normalize": "training"},
         ],
     ),
+    "video": TokenizerRow(
+        films(),
+        [
+            "nowhere.mp4",
+            b"",
+            b"no film",
+            {"bytes": b"no film", "path": "a.webm"},
+            np.zeros((8, 8, 3)),
+            np.zeros((0, 8, 8, 3), np.uint8),
+            np.full((4, 8, 8, 3), np.nan),
+            [],
+            [1, 2],
+            3,
+            None,
+        ],
+        [
+            {"frames": 8},
+            {"tokens": "slices", "slices": 3, "image_size": [32, 48], "augment": "both"},
+            {"tokens": "both", "frames": 6, "tubelet_size": 3, "augment": "cut"},
+            {"frames": 4, "freeze_stem": True, "augment": "flip"},
+        ],
+    ),
     "xray": TokenizerRow(
         grey_pictures(), BAD_PICTURES, [{}, {"augment": "strong", "photometric": "MONOCHROME1"}, {"image_size": 48}]
     ),
@@ -249,9 +277,10 @@ def test_tokenizer_keeps_the_contract(name, options):
     check_tokenizer(cls, row.samples, bad_samples=row.bad_samples, options=options, stem=_stem())
 
 
-@pytest.mark.parametrize("name", ["image", "infrared", "xray"])
+@pytest.mark.parametrize("name", ["image", "infrared", "video", "xray"])
 def test_a_tokenizer_of_its_own_stem_keeps_the_contract(name):
-    check_tokenizer(registry.lookup("tokenizers", name), pictures(), options={"image_size": 32})
+    samples = films() if name == "video" else pictures()
+    check_tokenizer(registry.lookup("tokenizers", name), samples, options={"image_size": 32})
 
 
 @pytest.mark.parametrize("options", [{}, {"directed": True}])

@@ -1,0 +1,195 @@
+"""Video -> tokens: tubelets that start from the backbone's stem, and slices through time that it sees as pictures."""
+
+import copy
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from metatx.films import SUFFIXES, evenly, read_film
+from metatx.folding import NO_STEM
+from metatx.sequence import TokenSequence
+from metatx.stem import Stem
+from metatx.tokenizer import Batch, Tokenizer
+
+__all__ = ["VideoTokenizer"]
+
+DENSE = 3  # times as many frames are kept where clips are cut in time; odd, so that the middle one is the even sample
+SHORTEST = 0.5  # share of a clip that a cut keeps
+THUMBNAIL = 8  # side of the description's pictures
+LAGS = (1, 2, 4, 8)  # frames between those that the description compares
+MOTION = 8.0  # how much stronger than the stem the filters on differences start: frames that follow differ little
+
+
+class VideoTokenizer(Tokenizer):
+    """Tokens of a clip of evenly spread frames, each cut around its middle to the size of the tokens' grid.
+
+    ``"tubelets"`` (ViViT, Arnab et al. 2021, arXiv 2103.15691): one for each patch of so many frames. A copy of the
+    stem reads the mean of the frames, and filters of their own read how each differs from it; those start as the
+    stem's, weighed by their place in time. So a still clip gives what the stem gives for its picture, and movement is
+    seen from the start. The place in time is added to that in space, and starts at zero.
+
+    ``"slices"``: the clip as a block, cut lengthwise: at each of so many columns, a picture of height and time, in
+    which what moves draws a line, steeper the faster it is. Another copy of the stem reads them, with its positions.
+
+    Args:
+        dim: Width of the backbone.
+        stem: ``backbone.stem``, which is never changed; without one, a random one.
+        tokens: ``"tubelets"``, ``"slices"`` or ``"both"``.
+        frames: Of a clip; a film with fewer repeats them.
+        image_size: Side in pixels, or [height, width], multiples of the patch; by default the stem's own.
+        tubelet_size: Frames of a tubelet, and of a patch of a slice; they divide ``frames``.
+        slices: Columns that slices are cut at.
+        freeze_stem: Leave all as it starts, so that features are computed once.
+        augment: In training: ``"flip"`` left and right; ``"cut"``: the frames are spread over a random part, at least
+            half, of the film, which makes it seem slower; or ``"both"``.
+
+    Raises:
+        ValueError: If an option is none of its choices, or frames and tubelets do not fit.
+    """
+
+    suffixes = SUFFIXES
+    default_head = "classification"
+    CHOICES: ClassVar[dict[str, tuple[str, ...]]] = {
+        "tokens": ("tubelets", "slices", "both"),
+        "augment": ("none", "flip", "cut", "both"),
+    }
+
+    def __init__(
+        self,
+        dim: int,
+        stem: Stem | None,
+        tokens: Literal["tubelets", "slices", "both"] = "tubelets",
+        frames: int = 16,
+        image_size: int | Sequence[int] | None = None,
+        tubelet_size: int = 2,
+        slices: int = 7,
+        freeze_stem: bool = False,
+        augment: Literal["none", "flip", "cut", "both"] = "none",
+    ) -> None:
+        super().__init__(dim)
+        for name, value in (("tokens", tokens), ("augment", augment)):
+            if value not in self.CHOICES[name]:
+                raise ValueError(f"{name} is {value!r}; choose one of {', '.join(self.CHOICES[name])}.")
+        if frames < 1 or tubelet_size < 1 or frames % tubelet_size:
+            raise ValueError(f"{frames} frames cannot be cut into tubelets of {tubelet_size}; give a multiple.")
+        if slices < 1:
+            raise ValueError(f"slices is {slices}; it must be at least 1.")
+        self.native = stem is not None
+        self.frames, self.flips, self.cuts = frames, augment in ("flip", "both"), augment in ("cut", "both")
+        self.augments = augment != "none"
+        own = _trainable(stem, dim)
+        self.interpolation = own.config.interpolation
+        size = image_size or own.config.image_size
+        self.height, self.width = (size, size) if isinstance(size, int) else (int(side) for side in size)
+        rows, columns = own.grid(self.height, self.width)
+        self.grid = (frames // tubelet_size, rows, columns) if tokens == "tubelets" else None
+        self.views = nn.ModuleList()
+        if tokens != "slices":
+            self.views.append(_Tubelets(own, frames // tubelet_size, tubelet_size))
+        if tokens != "tubelets":
+            self.views.append(_Slices(_trainable(stem, dim), frames // tubelet_size, slices))
+        self.requires_grad_(not freeze_stem)
+
+    @classmethod
+    def accepts(cls, value: Any) -> bool:
+        """Names of video files, and the dicts of Hugging Face's columns."""
+        if isinstance(value, dict):
+            return set(value) == {"bytes", "path"} and (value["path"] is None or cls.accepts(value["path"]))
+        return super().accepts(value)
+
+    def encode(self, sample: Any) -> dict[str, Tensor]:
+        """A film, in any form ``read_film`` knows, to ``clip`` uint8 (T, 3, H, W)."""
+        count = self.frames * (DENSE if self.cuts else 1)
+        frames = read_film(sample, count, (self.height, self.width), self.interpolation)
+        return {"clip": torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous()}
+
+    def augment(self, encoded: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The clip mirrored, or spread over a part of the film, at random."""
+        clip = encoded["clip"]
+        if self.cuts:
+            share, place = torch.rand(2).tolist()
+            kept = round(len(clip) * (SHORTEST + (1 - SHORTEST) * share))
+            start = round((len(clip) - kept) * place)
+            clip = clip[start + evenly(kept, len(clip))]
+        if self.flips and torch.rand(()) < 0.5:
+            clip = clip.flip(3)
+        return {"clip": clip}
+
+    def forward(self, batch: Batch) -> TokenSequence:
+        """Clips uint8 (B, T, 3, H, W) to the tokens of each view, one after the other."""
+        clips = batch["clip"]
+        chosen = torch.as_tensor(evenly(clips.shape[1], self.frames), device=clips.device)
+        clips = clips[:, chosen].float() / 255
+        tokens = [view(clips) for view in self.views]
+        return TokenSequence.pack(torch.cat(tokens, dim=1), grid=self.grid)
+
+    def describe(self, sample: Any) -> np.ndarray:
+        """A thumbnail's mean and deviation over time, and how much, where and how evenly frames differ."""
+        side = 4 * THUMBNAIL
+        frames = read_film(sample, self.frames, (side, side), "bilinear") @ np.array((0.299, 0.587, 0.114)) / 255
+        small = frames.reshape(len(frames), THUMBNAIL, 4, THUMBNAIL, 4).mean((2, 4))
+        movement = [np.abs(frames[lag:] - frames[:-lag]) if lag < len(frames) else 0 * frames for lag in LAGS]
+        spread = [part.mean((1, 2)) for part in movement]
+        amounts = [[part.mean(), part.std(), part.max(), part.min()] for part in spread]
+        quantiles = [np.quantile(part, [0.5, 0.9, 0.99]) for part in movement]
+        return np.concatenate([small.mean(0).ravel(), small.std(0).ravel(), *amounts, *quantiles])
+
+
+def _trainable(stem: Stem | None, dim: int) -> Stem:
+    """A copy of the stem; without one, filters that start orthogonal and small random positions."""
+    if stem is not None:
+        return copy.deepcopy(stem).requires_grad_(True)
+    new = Stem(dim, NO_STEM)
+    nn.init.orthogonal_(new.proj.weight.view(dim, -1))
+    nn.init.zeros_(new.proj.bias)  # type: ignore[arg-type]
+    nn.init.trunc_normal_(new.positions, std=0.02)
+    return new
+
+
+class _Tubelets(nn.Module):
+    """The stem on the mean of each tubelet's frames, and filters on what differs from it."""
+
+    def __init__(self, stem: Stem, count: int, size: int) -> None:
+        super().__init__()
+        self.stem, self.size = stem, size
+        dim, channels, patch, _ = stem.proj.weight.shape
+        self.motion: nn.Conv2d | None = None
+        if size > 1:
+            # With the stem's, any filter over the tubelet (ViViT's inflation); still clips see the stem's alone.
+            self.motion = nn.Conv2d(size * channels, dim, patch, patch, bias=False)
+            weights = MOTION * torch.linspace(-1, 1, size)[:, None, None, None] * stem.proj.weight.detach()[:, None]
+            self.motion.weight = nn.Parameter(weights.flatten(1, 2))
+        self.time = nn.Parameter(torch.zeros(count, 1, dim))
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """(B, T, 3, H, W) in 0..1 to (B, N, D), the tubelets in order of time, then by rows."""
+        B, T = clips.shape[:2]
+        tubelets = clips.reshape(B * T // self.size, self.size, *clips.shape[2:])
+        means = tubelets.mean(1, keepdim=True)
+        tokens: Tensor = self.stem(means[:, 0])
+        if self.motion is not None:
+            differing = ((tubelets - means) / self.stem.std).flatten(1, 2)
+            tokens = tokens + self.motion(differing).flatten(2).transpose(1, 2)
+        placed: Tensor = tokens.reshape(B, T // self.size, *tokens.shape[1:]) + self.time
+        return placed.flatten(1, 2)
+
+
+class _Slices(nn.Module):
+    """The stem on pictures of height and time, one for each of some columns of the clip."""
+
+    def __init__(self, stem: Stem, count: int, columns: int) -> None:
+        super().__init__()
+        self.stem, self.columns = stem, columns
+        self.length = count * stem.config.patch_size
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """(B, T, 3, H, W) in 0..1 to (B, N, D), column by column, then by rows."""
+        at = torch.as_tensor(evenly(clips.shape[4], self.columns), device=clips.device)
+        pictures = clips[..., at].permute(0, 4, 2, 3, 1).flatten(0, 1)  # (B * columns, 3, H, T)
+        size = (clips.shape[3], self.length)
+        tokens: Tensor = self.stem(F.interpolate(pictures, size=size, mode="bilinear", antialias=True))
+        return tokens.reshape(len(clips), -1, tokens.shape[2])

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from metatx.baselines import scaled, worded
 from metatx.errors import SampleError
 from metatx.head import Head
-from metatx.pictures import is_picture
-from metatx.pooling import Pooling, pool_tokens, pooled_width
+from metatx.parts.pooling import Pooling, pool_tokens, pooled_width
+from metatx.reading.pictures import is_picture
 from metatx.sequence import TokenSequence
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metatx.boxes import BlobForest, MedianBoxes, write_coco
 from metatx.errors import SampleError
 from metatx.head import Head
+from metatx.parts.views import boxes_in_view
+from metatx.reading.boxes import BlobForest, MedianBoxes, write_coco
 from metatx.sequence import TokenSequence
-from metatx.views import boxes_in_view
 
 if TYPE_CHECKING:
     from torchmetrics import Metric

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from metatx.baselines import scaled, worded
 from metatx.errors import SampleError
 from metatx.head import Head
-from metatx.pooling import Pooling, pool_tokens, pooled_width
+from metatx.parts.pooling import Pooling, pool_tokens, pooled_width
 from metatx.sequence import TokenSequence
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ class EmbeddingHead(Head):
 
     def metrics(self) -> "dict[str, Metric]":
         """Each sample asks for the others of its identity in the same split: mean average precision, recall at 1, 5."""
-        from metatx.retrieval import Retrieval
+        from metatx.parts.retrieval import Retrieval
 
         return {"map": Retrieval("map"), "recall@1": Retrieval("recall", 1), "recall@5": Retrieval("recall", 5)}
 

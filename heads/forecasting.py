@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from metatx.errors import SampleError
 from metatx.examples import Examples
 from metatx.head import Head
+from metatx.parts.windows import Future, HoltWinters, Repeat, WindowRidge, Windows, read_rows, ridge, time_column
 from metatx.sequence import TokenSequence
-from metatx.windows import Future, HoltWinters, Repeat, WindowRidge, Windows, read_rows, ridge, time_column
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from metatx.errors import SampleError
 from metatx.head import Head
-from metatx.masks import IGNORED, SiteForest, is_mask, read_mask, write_masks
+from metatx.parts.views import mask_in_view
+from metatx.reading.masks import IGNORED, SiteForest, is_mask, read_mask, write_masks
 from metatx.sequence import TokenSequence
-from metatx.views import mask_in_view
 
 if TYPE_CHECKING:
     from torchmetrics import Metric

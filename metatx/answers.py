@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from metatx.cubes import Pixels
 from metatx.files import written_whole
+from metatx.reading.cubes import Pixels
 
 if TYPE_CHECKING:
     from metatx.task import Task

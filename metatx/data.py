@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metatx.boxes import is_coco, read_coco
 from metatx.examples import Examples, Reader
+from metatx.reading.boxes import is_coco, read_coco
 from metatx.registry import unknown
 
 if TYPE_CHECKING:

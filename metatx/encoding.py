@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from metatx.collate import collate
-from metatx.encodings import Encodings
+from metatx.encoding_cache import EncodingCache
 from metatx.errors import SampleError
 from metatx.examples import Examples
 
@@ -35,8 +35,8 @@ class Encoded(torch.utils.data.Dataset[Any]):
         head: Encodes the targets.
         augment: Whether the tokenizer augments (training only).
         skip_bad: Leave out samples that raise SampleError, not stop.
-        surroundings: What decides the encoded samples beside the tokenizer, see ``Encodings``, which then keeps those
-            that take long; None keeps none on disk.
+        surroundings: What decides the encoded samples beside the tokenizer, see ``EncodingCache``, which then keeps
+            those that take long; None keeps none on disk.
 
     Raises:
         ValueError: If samples are bad and ``skip_bad`` is off, or none is left; names the first, counts the rest.
@@ -63,7 +63,7 @@ class Encoded(torch.utils.data.Dataset[Any]):
         disk, started = None, time.perf_counter()
         for index in range(len(examples)):
             if index == TRIED and surroundings is not None and time.perf_counter() - started > TRIED * WORTH:
-                disk = Encodings(tokenizer, examples.inputs, surroundings)
+                disk = EncodingCache(tokenizer, examples.inputs, surroundings)
                 self.stored = disk.load()
             try:
                 self._encode(index)

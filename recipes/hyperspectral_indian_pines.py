@@ -18,8 +18,8 @@ import numpy as np
 from jsonargparse import auto_cli
 
 import metatx
-from metatx.cubes import read_arrays, read_cube, scene_of
 from metatx.examples import Examples
+from metatx.reading.cubes import read_arrays, read_cube, scene_of
 from metatx.recipe import dataset, over_seeds
 from metatx.report import Report
 

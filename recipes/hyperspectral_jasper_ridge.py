@@ -17,7 +17,7 @@ from typing import Literal
 from jsonargparse import auto_cli
 
 import metatx
-from metatx.cubes import read_arrays, scene_of
+from metatx.reading.cubes import read_arrays, scene_of
 from metatx.recipe import dataset, over_seeds
 from metatx.report import Report
 

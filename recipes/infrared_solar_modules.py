@@ -14,7 +14,7 @@ from typing import Literal
 from jsonargparse import auto_cli
 
 import metatx
-from metatx.folding import NO_STEM
+from metatx.parts.folding import NO_STEM
 from metatx.recipe import dataset, over_seeds
 from metatx.report import Report
 

@@ -10,10 +10,10 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from metatx.errors import SampleError
-from metatx.folding import folded_stem
-from metatx.resampling import resample
+from metatx.parts.folding import folded_stem
+from metatx.parts.resampling import resample
+from metatx.reading.sound import RATES, SUFFIXES, read_sound
 from metatx.sequence import TokenSequence
-from metatx.sound import RATES, SUFFIXES, read_sound
 from metatx.stem import Stem
 from metatx.tokenizer import Batch, Tokenizer, orthogonal_linear, sinusoidal_positions
 

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from metatx.cubes import Pixel, read_cube
 from metatx.errors import SampleError
+from metatx.reading.cubes import Pixel, read_cube
 from metatx.tokenizer import Batch, Tokenizer, orthogonal_linear, sinusoidal_positions
 
 __all__ = ["HyperspectralTokenizer"]

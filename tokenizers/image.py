@@ -9,13 +9,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from metatx.folding import NO_STEM
-from metatx.gradients import gradient_histograms
-from metatx.pictures import SUFFIXES, fit_picture, is_picture, read_picture
+from metatx.parts.folding import NO_STEM
+from metatx.parts.gradients import gradient_histograms
+from metatx.parts.views import random_view
+from metatx.reading.pictures import SUFFIXES, fit_picture, is_picture, read_picture
 from metatx.sequence import TokenSequence
 from metatx.stem import Stem
 from metatx.tokenizer import Batch, Tokenizer
-from metatx.views import random_view
 
 __all__ = ["ImageTokenizer"]
 

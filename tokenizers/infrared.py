@@ -6,8 +6,8 @@ from typing import Any, Self
 import numpy as np
 from torch import Tensor
 
-from metatx.grey import Augment, Flips, GreyPictures, Normalize
-from metatx.pictures import SUFFIXES, is_picture
+from metatx.parts.grey import Augment, Flips, GreyPictures, Normalize
+from metatx.reading.pictures import SUFFIXES, is_picture
 from metatx.sequence import TokenSequence
 from metatx.stem import Stem
 from metatx.tokenizer import Batch, Tokenizer

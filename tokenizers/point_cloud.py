@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metatx.cloud_sets import CONTAINERS
-from metatx.clouds import SUFFIXES, Cloud, read_cloud
-from metatx.distributions import distributions
 from metatx.errors import SampleError
-from metatx.neighbours import farthest_points, nearest, sorted_order
+from metatx.parts.distributions import distributions
+from metatx.parts.neighbours import farthest_points, nearest, sorted_order
+from metatx.reading.cloud_sets import CONTAINERS
+from metatx.reading.clouds import SUFFIXES, Cloud, read_cloud
 from metatx.sequence import TokenSequence
 from metatx.tokenizer import Batch, Tokenizer, orthogonal_linear
 
@@ -35,8 +35,8 @@ class PointCloudTokenizer(Tokenizer):
     statistics of the training split, enter through a projection of their own that starts at zero. The order of the
     points changes nothing.
 
-    A sample is whatever ``metatx.clouds.read_cloud`` knows: an array (N, C), a dict with ``points`` and ``columns``, a
-    file. The third column is the vertical.
+    A sample is whatever ``metatx.reading.clouds.read_cloud`` knows: an array (N, C), a dict with ``points`` and
+    ``columns``, a file. The third column is the vertical.
 
     ``context`` has ``centres`` (B, G, 3) and ``points``, all points of the samples in their order, (B, N, 3) or, where
     numbers differ, B of (N, 3); both centred and scaled.

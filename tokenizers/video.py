@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metatx.films import SUFFIXES, evenly, read_film
-from metatx.folding import NO_STEM
+from metatx.parts.folding import NO_STEM
+from metatx.reading.films import SUFFIXES, evenly, read_film
 from metatx.sequence import TokenSequence
 from metatx.stem import Stem
 from metatx.tokenizer import Batch, Tokenizer

@@ -9,8 +9,8 @@ import numpy as np
 from torch import Tensor
 
 from metatx.examples import Examples
-from metatx.grey import Augment, GreyPictures, Normalize
-from metatx.pictures import SUFFIXES, is_picture
+from metatx.parts.grey import Augment, GreyPictures, Normalize
+from metatx.reading.pictures import SUFFIXES, is_picture
 from metatx.sequence import TokenSequence
 from metatx.stem import Stem
 from metatx.tokenizer import Batch, Tokenizer

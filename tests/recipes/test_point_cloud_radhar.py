@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from metatx.clouds import Cloud
+from metatx.reading.clouds import Cloud
 from recipes import point_cloud_radhar
 from tests.recipes.common import check_run, real
 

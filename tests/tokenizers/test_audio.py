@@ -14,8 +14,8 @@ from torchaudio.transforms import MelSpectrogram
 from metatx import SampleError, create
 from metatx.cli import main
 from metatx.collate import collate
-from metatx.resampling import resample
-from metatx.sound import read_sound
+from metatx.parts.resampling import resample
+from metatx.reading.sound import read_sound
 from metatx.stem import Stem, StemConfig
 
 DIM, RATE = 48, 16_000

@@ -10,7 +10,7 @@ from PIL import Image
 from timm.data import create_transform, resolve_data_config
 
 from metatx import SampleError, create
-from metatx.pictures import fit_picture, read_picture
+from metatx.reading.pictures import fit_picture, read_picture
 from metatx.sources import SOURCES
 from metatx.stem import Stem
 from metatx.tokenizers.image import ImageTokenizer

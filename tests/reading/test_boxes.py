@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from metatx.boxes import BlobForest, MedianBoxes, read_coco, write_coco
 from metatx.data import read_splits
+from metatx.reading.boxes import BlobForest, MedianBoxes, read_coco, write_coco
 
 CONTENT = {
     "images": [

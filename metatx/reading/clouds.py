@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from metatx.errors import SampleError
-from metatx.meshes import read_off, read_ply, read_with_open3d, sample_surface
+from metatx.reading.meshes import read_off, read_ply, read_with_open3d, sample_surface
 
 __all__ = ["MAX_POINTS", "SUFFIXES", "Cloud", "Clouds", "npz_arrays", "read_cloud"]
 

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from datasets import Dataset
 
-from metatx.windows import ALPHAS, HoltWinters, Repeat, WindowRidge, Windows, read_rows, time_column
+from metatx.parts.windows import ALPHAS, HoltWinters, Repeat, WindowRidge, Windows, read_rows, time_column
 
 
 def frame(rows: int = 9) -> pd.DataFrame:

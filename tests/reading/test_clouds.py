@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from metatx import SampleError
-from metatx.clouds import MAX_POINTS, SUFFIXES, Cloud, read_cloud
-from metatx.meshes import sample_surface
+from metatx.reading.clouds import MAX_POINTS, SUFFIXES, Cloud, read_cloud
+from metatx.reading.meshes import sample_surface
 
 RNG = np.random.default_rng(0)
 POINTS = RNG.normal(size=(9, 6)).astype(np.float32)

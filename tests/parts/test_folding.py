@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from metatx import load_backbone
-from metatx.folding import folded_stem
+from metatx.parts.folding import folded_stem
 from metatx.stem import Stem, StemConfig
 
 

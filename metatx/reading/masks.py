@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from metatx.errors import SampleError
-from metatx.pictures import is_picture, open_picture
+from metatx.reading.pictures import is_picture, open_picture
 
 __all__ = ["IGNORED", "SiteForest", "is_mask", "read_mask", "write_masks"]
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from metatx.cli import main
-from metatx.cloud_sets import CONTAINERS
-from metatx.clouds import MAX_POINTS, SUFFIXES
 from metatx.data import read_splits
+from metatx.reading.cloud_sets import CONTAINERS
+from metatx.reading.clouds import MAX_POINTS, SUFFIXES
 
 RNG = np.random.default_rng(0)
 NAMES = ["ball", "rod"]

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from metatx.errors import SampleError
-from metatx.pictures import read_picture
+from metatx.reading.pictures import read_picture
 
 if TYPE_CHECKING:
     from av.container import InputContainer

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metatx.errors import SampleError
-from metatx.folding import folded_stem
-from metatx.gradients import gradient_histograms
-from metatx.pictures import read_grey
+from metatx.parts.folding import folded_stem
+from metatx.parts.gradients import gradient_histograms
+from metatx.reading.pictures import read_grey
 from metatx.sequence import TokenSequence
 from metatx.stem import Stem
 

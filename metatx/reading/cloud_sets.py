@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from metatx.clouds import MAX_POINTS, Cloud, Clouds, npz_arrays, read_cloud
 from metatx.errors import SampleError
 from metatx.examples import Examples, Reader
+from metatx.reading.clouds import MAX_POINTS, Cloud, Clouds, npz_arrays, read_cloud
 
 __all__ = ["CONTAINERS", "read_h5", "read_npz", "read_shapenet_part"]
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metatx.views import boxes_in_view, mask_in_view, random_view
+from metatx.parts.views import boxes_in_view, mask_in_view, random_view
 
 
 def scene(left, top, width, height):

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from metatx import SampleError, films
-from metatx.films import evenly, read_film
+from metatx import SampleError
+from metatx.reading import films
+from metatx.reading.films import evenly, read_film
 from tests.tokenizers.films import numbers, shades, write_film, write_sound
 
 RNG = np.random.default_rng(0)

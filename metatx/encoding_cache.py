@@ -14,10 +14,10 @@ from metatx.cache import read_cached, write_cached
 if TYPE_CHECKING:
     from metatx.tokenizer import Tokenizer
 
-__all__ = ["Encodings"]
+__all__ = ["EncodingCache"]
 
 
-class Encodings:
+class EncodingCache:
     """The encoded samples of one split, on disk.
 
     The file's name is a hash of all that decides them: the samples (of files their place, size and time of change),

@@ -1,0 +1,1 @@
+"""What several tokenizers or heads are made of."""

@@ -75,7 +75,7 @@ def main(
     image_size: int = 112,
     slices: int = 7,
     freeze_stem: bool = True,
-    augment: Literal["none", "flip", "cut", "both"] = "none",
+    augment: list[str] | None = None,
     layers: int = 12,
     hidden: int = 256,
     dropout: float = 0.3,
@@ -100,7 +100,7 @@ def main(
         image_size: Side of a frame in pixels.
         slices: Columns of a clip that are cut through.
         freeze_stem: Leave the tokenizer as it starts, so that features are computed once.
-        augment: Random variations in training; they need features anew in each epoch.
+        augment: Random variations in training, of flip, crop, reverse, cut; they need features anew in each epoch.
         layers: Of the backbone, that the head reads.
         hidden: Width of the head's layer between; 0 for a linear head.
         dropout: On the pooled features.
@@ -124,7 +124,7 @@ def main(
                 "image_size": image_size,
                 "slices": slices,
                 "freeze_stem": freeze_stem,
-                "augment": augment,
+                "augment": augment or [],
             },
             head_options={
                 "layers": min(layers, frozen.depth),

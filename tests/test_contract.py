@@ -245,9 +245,9 @@ TOKENIZERS = {
         ],
         [
             {"frames": 8},
-            {"tokens": "slices", "slices": 3, "image_size": [32, 48], "augment": "both"},
-            {"tokens": "both", "frames": 6, "tubelet_size": 3, "augment": "cut"},
-            {"frames": 4, "freeze_stem": True, "augment": "flip"},
+            {"tokens": "slices", "slices": 3, "image_size": [32, 48], "augment": ["flip", "crop", "reverse"]},
+            {"tokens": "both", "frames": 6, "tubelet_size": 3, "augment": ["cut"]},
+            {"frames": 4, "freeze_stem": True, "augment": ["flip"]},
         ],
     ),
     "xray": TokenizerRow(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metatx.parts.folding import NO_STEM
+from metatx.parts.views import random_view
 from metatx.reading.films import SUFFIXES, evenly, read_film
 from metatx.sequence import TokenSequence
 from metatx.stem import Stem
@@ -19,6 +20,7 @@ __all__ = ["VideoTokenizer"]
 
 DENSE = 3  # times as many frames are kept where clips are cut in time; odd, so that the middle one is the even sample
 SHORTEST = 0.5  # share of a clip that a cut keeps
+CROP_AREA = (0.5, 1.0)  # share of a picture's area that a crop keeps
 THUMBNAIL = 8  # side of the description's pictures
 LAGS = (1, 2, 4, 8)  # frames between those that the description compares
 MOTION = 8.0  # how much stronger than the stem the filters on differences start: frames that follow differ little
@@ -44,8 +46,8 @@ class VideoTokenizer(Tokenizer):
         tubelet_size: Frames of a tubelet, and of a patch of a slice; they divide ``frames``.
         slices: Columns that slices are cut at.
         freeze_stem: Leave all as it starts, so that features are computed once.
-        augment: In training: ``"flip"`` left and right; ``"cut"``: the frames are spread over a random part, at least
-            half, of the film, which makes it seem slower; or ``"both"``.
+        augment: In training, any of: ``"flip"`` left and right; ``"crop"`` and resize; ``"reverse"`` in time;
+            ``"cut"``: the frames are spread over a random part, at least half, of the film, which makes it seem slower.
 
     Raises:
         ValueError: If an option is none of its choices, or frames and tubelets do not fit.
@@ -53,10 +55,8 @@ class VideoTokenizer(Tokenizer):
 
     suffixes = SUFFIXES
     default_head = "classification"
-    CHOICES: ClassVar[dict[str, tuple[str, ...]]] = {
-        "tokens": ("tubelets", "slices", "both"),
-        "augment": ("none", "flip", "cut", "both"),
-    }
+    TOKENS: ClassVar[tuple[str, ...]] = ("tubelets", "slices", "both")
+    AUGMENTS: ClassVar[tuple[str, ...]] = ("flip", "crop", "reverse", "cut")
 
     def __init__(
         self,
@@ -68,19 +68,21 @@ class VideoTokenizer(Tokenizer):
         tubelet_size: int = 2,
         slices: int = 7,
         freeze_stem: bool = False,
-        augment: Literal["none", "flip", "cut", "both"] = "none",
+        augment: Sequence[Literal["flip", "crop", "reverse", "cut"]] = (),
     ) -> None:
         super().__init__(dim)
-        for name, value in (("tokens", tokens), ("augment", augment)):
-            if value not in self.CHOICES[name]:
-                raise ValueError(f"{name} is {value!r}; choose one of {', '.join(self.CHOICES[name])}.")
+        if tokens not in self.TOKENS:
+            raise ValueError(f"tokens is {tokens!r}; choose one of {', '.join(self.TOKENS)}.")
+        strange = [name for name in augment if name not in self.AUGMENTS]
+        if strange:
+            raise ValueError(f"augment has {strange}; it may have {', '.join(self.AUGMENTS)}.")
         if frames < 1 or tubelet_size < 1 or frames % tubelet_size:
             raise ValueError(f"{frames} frames cannot be cut into tubelets of {tubelet_size}; give a multiple.")
         if slices < 1:
             raise ValueError(f"slices is {slices}; it must be at least 1.")
         self.native = stem is not None
-        self.frames, self.flips, self.cuts = frames, augment in ("flip", "both"), augment in ("cut", "both")
-        self.augments = augment != "none"
+        self.frames, self.variations = frames, tuple(augment)
+        self.augments = bool(augment)
         own = _trainable(stem, dim)
         self.interpolation = own.config.interpolation
         size = image_size or own.config.image_size
@@ -103,21 +105,23 @@ class VideoTokenizer(Tokenizer):
 
     def encode(self, sample: Any) -> dict[str, Tensor]:
         """A film, in any form ``read_film`` knows, to ``clip`` uint8 (T, 3, H, W)."""
-        count = self.frames * (DENSE if self.cuts else 1)
+        count = self.frames * (DENSE if "cut" in self.variations else 1)
         frames = read_film(sample, count, (self.height, self.width), self.interpolation)
         return {"clip": torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous()}
 
     def augment(self, encoded: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The clip mirrored, or spread over a part of the film, at random."""
+        """The clip spread over a part of the film, reversed, cropped, mirrored, at random."""
         clip = encoded["clip"]
-        if self.cuts:
+        if "cut" in self.variations:
             share, place = torch.rand(2).tolist()
             kept = round(len(clip) * (SHORTEST + (1 - SHORTEST) * share))
             start = round((len(clip) - kept) * place)
             clip = clip[start + evenly(kept, len(clip))]
-        if self.flips and torch.rand(()) < 0.5:
-            clip = clip.flip(3)
-        return {"clip": clip}
+        if "reverse" in self.variations and torch.rand(()) < 0.5:
+            clip = clip.flip(0)
+        flip, area = 0.5 * ("flip" in self.variations), CROP_AREA if "crop" in self.variations else None
+        varied, _ = random_view(clip.flatten(0, 1), flip, area)  # all frames as channels of one picture
+        return {"clip": varied.reshape(clip.shape)}
 
     def forward(self, batch: Batch) -> TokenSequence:
         """Clips uint8 (B, T, 3, H, W) to the tokens of each view, one after the other."""

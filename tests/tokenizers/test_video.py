@@ -119,7 +119,7 @@ def test_time_reversed_and_other_speeds_give_other_tokens(kind: str) -> None:
 
 def test_even_sampling_is_the_same_each_time_and_with_cuts(tmp_path) -> None:
     path = write_film(tmp_path / "a.mp4")
-    plain, cut = tokenizer(), tokenizer(augment="cut")
+    plain, cut = tokenizer(), tokenizer(augment=["cut"])
     clip = plain.encode(path)["clip"]
     assert numbers(clip.permute(0, 2, 3, 1).numpy()) == [2, 7, 12, 17, 22, 27, 32, 37]
     assert torch.equal(plain.encode(path)["clip"], clip)
@@ -128,18 +128,28 @@ def test_even_sampling_is_the_same_each_time_and_with_cuts(tmp_path) -> None:
     torch.testing.assert_close(tokens(cut, path), tokens(plain, path), atol=0, rtol=0)
 
 
-def test_flips_are_exact_mirror_images() -> None:
-    reads = tokenizer(augment="flip")
+@pytest.mark.parametrize(("name", "axis"), [("flip", 3), ("reverse", 0)])
+def test_mirror_images_in_space_and_time_are_exact(name, axis) -> None:
+    reads = tokenizer(augment=[name])
     encoded = reads.encode(MOVING)
     found = set()
     for seed in range(12):
         torch.manual_seed(seed)
         found.add(reads.augment(encoded)["clip"].numpy().tobytes())
-    assert found == {encoded["clip"].numpy().tobytes(), encoded["clip"].flip(3).numpy().tobytes()}
+    assert found == {encoded["clip"].numpy().tobytes(), encoded["clip"].flip(axis).numpy().tobytes()}
+
+
+def test_all_frames_are_cropped_alike() -> None:
+    reads = tokenizer(augment=["crop"])
+    still = reads.encode(np.repeat(MOVING[:1], 8, axis=0))
+    torch.manual_seed(0)
+    varied = reads.augment(still)["clip"]
+    assert varied.shape == still["clip"].shape and not torch.equal(varied, still["clip"])
+    assert torch.equal(varied, varied[:1].expand_as(varied))
 
 
 def test_cuts_keep_half_of_the_film_or_more() -> None:
-    reads = tokenizer(augment="cut")
+    reads = tokenizer(augment=["cut"])
     encoded = reads.encode(shades())
     spans, starts = [], []
     for seed in range(60):
@@ -173,7 +183,7 @@ def test_the_backbones_stem_is_left_alone() -> None:
     ("options", "message"),
     [
         ({"tokens": "frames"}, "tokens is 'frames'; choose one of tubelets, slices, both"),
-        ({"augment": "crop"}, "augment is 'crop'; choose one of none, flip, cut, both"),
+        ({"augment": ["turn"]}, r"augment has \['turn'\]; it may have flip, crop, reverse, cut"),
         ({"frames": 9}, "9 frames cannot be cut into tubelets of 2"),
         ({"frames": 0}, "0 frames cannot be cut"),
         ({"slices": 0}, "slices is 0; it must be at least 1"),

@@ -280,11 +280,19 @@ def check_augment(case: TokenizerCase) -> None:
                 equal(varied, tokenizer.augment(encoded)),
                 "augment varies under one seed; draw random numbers from torch's global generator alone.",
             )
+            view = varied.pop("view", None)
+            require(
+                view is None or (view.shape == (4,) and bool(((view >= 0) & (view <= 1)).all())),
+                f"augment gave the view {view}; give left, top, right and bottom in 0 to 1.",
+            )
             found, expected = (
                 {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in sample.items()}
                 for sample in (varied, encoded)
             )
-            require(found == expected, f"augment turns {expected} into {found}; keep fields, shapes and types.")
+            require(
+                found == expected,
+                f"augment turns {expected} into {found}; keep fields, shapes and types ('view' may join).",
+            )
             changed = changed or not equal(varied, encoded)
     require(
         changed == tokenizer.augments,

@@ -24,6 +24,7 @@ EXTREMES = 0.005  # share of the training points on either side that lies beyond
 PAIRS = 2048  # of points, whose distances tell the shape (D2)
 LEAST = 1e-3  # deviation or share of points, below which none are told apart
 AUGMENTS = ("rotation", "mirror", "jitter", "scale", "dropout")
+WHOLE = torch.tensor([0.0, 0.0, 1.0, 1.0])  # the view of a cloud whose points keep their places among the others
 VECTORS = (("nx", "ny", "nz"), ("vx", "vy", "vz"))  # columns that turn with the points
 
 
@@ -262,7 +263,9 @@ class PointCloudTokenizer(Tokenizer):
             groups = torch.where(gone[groups.long()], groups[:, :1], groups)
             kept = (~gone).nonzero()[:, 0]
             points[gone] = points[kept[torch.randint(len(kept), (int(gone.sum()),))]]
-        return {"points": points, "groups": groups}
+            return {"points": points, "groups": groups}
+        # Each point is still the one it was, so whatever is said of it holds.
+        return {"points": points, "groups": groups, "view": WHOLE}
 
     def forward(self, batch: Batch) -> TokenSequence:
         """Points (B, N, C), or B of (N, C), and groups (B, G, k) to the tokens of distributions, then of groups."""
@@ -304,6 +307,10 @@ class PointCloudTokenizer(Tokenizer):
         slicing = (self.axes[3], self.cuts) if self.time is not None else None
         found: tuple[Tensor, Tensor] = distributions(points, self.edges, slicing)
         return found
+
+    def sites(self, sample: Any) -> np.ndarray:
+        """The points (N, C), scaled."""
+        return self.encode(sample)["points"].numpy()
 
     def describe(self, sample: Any) -> np.ndarray:
         """The distances between random points (D2, Osada et al. 2002), and how each column is distributed."""

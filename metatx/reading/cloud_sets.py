@@ -11,7 +11,7 @@ from metatx.errors import SampleError
 from metatx.examples import Examples, Reader
 from metatx.reading.clouds import MAX_POINTS, Cloud, Clouds, npz_arrays, read_cloud
 
-__all__ = ["CONTAINERS", "read_h5", "read_npz", "read_shapenet_part"]
+__all__ = ["CONTAINERS", "Parts", "read_h5", "read_npz", "read_shapenet_part"]
 
 MISSING = "Reading .h5 files needs h5py: pip install 'metatx[pointcloud]'"
 SPLITS = {"train": "train", "val": "validation", "test": "test"}  # theirs and ours
@@ -115,6 +115,25 @@ class Shapes(Sequence[Cloud]):
             return Shapes(self.paths[at])
         points = read_cloud(self.paths[at]).points[:, : len(SHAPENET_COLUMNS)]
         return Cloud(points, SHAPENET_COLUMNS[: points.shape[1]])
+
+
+class Parts(Sequence[np.ndarray]):
+    """The part that each point of ShapeNetPart's files belongs to, uint8 (N,), read when they are asked for."""
+
+    def __init__(self, shapes: Shapes) -> None:
+        self.shapes = shapes
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    def __getitem__(self, at: Any) -> Any:
+        if isinstance(at, slice):
+            return Parts(self.shapes[at])
+        points = read_cloud(self.shapes.paths[at]).points
+        if points.shape[1] <= len(SHAPENET_COLUMNS):
+            name = self.shapes.paths[at].name
+            raise SampleError(f"{name} has {points.shape[1]} columns; the part is expected in the seventh")
+        return points[:, len(SHAPENET_COLUMNS)].astype(np.uint8)
 
 
 def read_shapenet_part(path: Path) -> dict[str, Examples]:

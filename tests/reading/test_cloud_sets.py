@@ -2,6 +2,7 @@
 
 import json
 
+import h5py
 import numpy as np
 import pytest
 
@@ -30,7 +31,6 @@ def npz(folder):
 
 
 def h5(folder):
-    h5py = pytest.importorskip("h5py", reason="pip install 'metatx[pointcloud]'")
     for split in ("train", "test"):
         for part in range(2):
             points, label = clouds(COUNTS[split] // 2)

@@ -300,6 +300,10 @@ def _parser() -> Any:
             command.add_argument("task", type=str, help="Folder of the task.")
             command.add_argument("inputs", type=str, nargs="+", help="Tables, files or folders of samples.")
         skip = {"config", *(("task", "inputs") if name in ("predict", "embed") else ())}
+        if name == "list":
+            kinds = ("tokenizers", "heads", "backbones")
+            command.add_argument("what", nargs="?", choices=kinds, help="One of the three; all where none is named.")
+            skip = {"what"}
         command.add_function_arguments(function, as_group=False, as_positional=True, skip=skip)
         command.add_argument("--plugin", type=str, help="A Python file with tokenizers and heads of your own.")
         _show_dashes(command)

@@ -111,6 +111,9 @@ def test_list_says_what_there_is(capsys):
     for name in ("tokenizers:", "tabular", "image", "time_series", "classification", "forecasting", "nano"):
         assert name in out
     assert "random" in next(line for line in out.splitlines() if line.strip().startswith("nano"))
+    _main("list heads")
+    out = capsys.readouterr().out
+    assert "segmentation" in out and "tabular" not in out and "nano" not in out
 
 
 def test_a_plugin_brings_a_modality(tmp_path, capsys):

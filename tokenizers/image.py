@@ -69,7 +69,9 @@ class ImageTokenizer(Tokenizer):
         self.side = side if isinstance(side, int) else None
         self.size = (side, side) if isinstance(side, int) else (side[0], side[1])
         self.grid = self.stem.grid(*self.size)
-        self.partial = "" if self.side is None else "give image_size as [height, width], such as --tokenizer.image_size [224,224]"
+        self.partial = (
+            "" if self.side is None else "give image_size as [height, width], such as --tokenizer.image_size [224,224]"
+        )
         self.crop_pct = crop_pct or self.stem.config.crop_pct
         self.augments = augment != "none"
         self.level = self.AUGMENTS.index(augment)

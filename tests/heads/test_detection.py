@@ -54,6 +54,18 @@ def test_finds_what_it_was_shown(trained):
     assert all((answer["scores"] >= trained.head.threshold).all() for answer in found)
 
 
+def test_boxes_follow_the_pictures_that_they_are_of(nano):
+    data = discs(30, 5)
+    options = {"image_size": [64, 96], "augment": "light"}
+    task = metatx.Task.from_data(nano, "image", data, tokenizer_options=options)
+    batch, targets = task.encode(data, "train", augment=True).__getitems__(range(30))
+    for image, boxes in zip(batch["image"].float(), targets, strict=True):
+        for number, *shares in boxes.tolist():
+            left, top, right, bottom = (round(share * side) for share, side in zip(shares, [96, 64] * 2, strict=True))
+            inside = image[:, top + 1 : max(bottom - 1, top + 2), left + 1 : max(right - 1, left + 2)].mean()
+            assert inside > 200 if number else inside < 60
+
+
 def test_boxes_are_in_pixels_of_the_picture(trained):
     picture, _ = discs(1, 3)
     large = np.asarray(Image.fromarray(picture[0]).resize((960, 320), Image.Resampling.BILINEAR))

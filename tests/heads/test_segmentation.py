@@ -5,11 +5,13 @@ import pytest
 import torch
 from PIL import Image
 from sklearn.metrics import jaccard_score
+from torch.nn import functional as F
 
 import metatx
 from metatx import TokenSequence
 from metatx.errors import SampleError
 from metatx.heads.segmentation import SegmentationHead
+from metatx.reading.masks import IGNORED
 
 SIDE = 32
 
@@ -51,6 +53,14 @@ def test_learns_where_a_class_ends(trained):
     assert {mask.shape for mask in found} == {(48, 64)} and set(np.unique(found[0])) <= {3, 8}
     expected = jaccard_score(np.stack(masks)[known], np.stack(list(found))[known], average="macro", labels=[3, 8])
     assert measured["miou"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_masks_follow_the_pictures_that_they_are_of(trained):
+    batch, targets = trained.encode(halves(30, 5), "train", augment=True).__getitems__(range(30))
+    for image, target in zip(batch["image"], targets, strict=True):
+        large = F.interpolate(target[None, None].float(), image.shape[1:], mode="nearest")[0, 0]
+        bright = image.float().mean(0) > 120
+        assert (bright == (large == 1))[large != IGNORED].float().mean() > 0.93
 
 
 def test_masks_have_the_size_of_their_picture(trained):

@@ -25,6 +25,8 @@ __all__ = ["DetectionHead"]
 
 RADIUS = 1.5  # cells around a box's middle whose answers are for it
 PRIOR = 0.01  # probability of each class at the start (Lin et al. 2017, arXiv 1708.02002)
+UNCHOSEN = 0.3  # least score of an answer, where no validation split says which
+MATCH = 0.5  # intersection over union from which a box is the true one
 OUTSIDE = 2.0  # pixels that a box may stick out of its picture
 CANDIDATES = 1000  # boxes of a picture, by score, that compete
 
@@ -41,7 +43,8 @@ class DetectionHead(Head):
         hidden: Width of the layers between.
         cells: Along each side of a token.
         dropout: On the layer before the last.
-        threshold: Least score of a box in an answer of ``predict``.
+        threshold: Least score of a box in an answer of ``predict``; by default that of the best F1 on the validation
+            split, and 0.3 where there is none.
         overlap: Largest intersection over union of two boxes of a class in an answer.
         max_boxes: Most boxes of a picture.
         classes: Names, in the order of the outputs; learned by ``fit``.
@@ -52,6 +55,7 @@ class DetectionHead(Head):
     pooled_by = ("layers",)
     writes: ClassVar[tuple[str, ...]] = (".json",)
     scale: Tensor
+    threshold: Tensor
 
     def __init__(
         self,
@@ -60,7 +64,7 @@ class DetectionHead(Head):
         hidden: int = 128,
         cells: int = 1,
         dropout: float = 0.1,
-        threshold: float = 0.3,
+        threshold: float | None = None,
         overlap: float = 0.5,
         max_boxes: int = 100,
         classes: list[Any] | None = None,
@@ -68,8 +72,9 @@ class DetectionHead(Head):
         super().__init__(dim)
         if min(layers, hidden, cells, max_boxes) < 1:
             raise ValueError("layers, hidden, cells and max_boxes must each be at least 1.")
-        self.layers, self.cells, self.threshold, self.overlap = layers, cells, threshold, overlap
-        self.max_boxes = max_boxes
+        self.layers, self.cells, self.overlap, self.max_boxes = layers, cells, overlap, max_boxes
+        self.calibrates = threshold is None
+        self.register_buffer("threshold", torch.tensor(UNCHOSEN if threshold is None else threshold))
         self.norm, self.narrow = nn.LayerNorm(dim * layers), nn.Linear(dim * layers, hidden * cells**2)
         self.tower = nn.Sequential(
             nn.GELU(), nn.Conv2d(hidden, hidden, 3, padding=1), nn.GroupNorm(8, hidden), nn.GELU(),
@@ -214,6 +219,23 @@ class DetectionHead(Head):
         kept = batched_nms(boxes, best, labels, self.overlap)[: self.max_boxes]
         return torch.cat([labels[kept, None].to(boxes.dtype), boxes[kept], best[kept, None]], 1)
 
+    def calibrate(self, output: Tensor, target: Any) -> None:
+        """Choose the least score of an answer by its F1 on outputs (B, K + 5, h, w) and boxes (M, 5) of each."""
+        scores, hits = [], []
+        for sample, boxes in zip(output, target, strict=True):
+            found = self._found(sample)
+            scores.append(found[:, 5])
+            hits.append(_hits(found, boxes))
+        ordered, at = torch.cat(scores).sort(descending=True)
+        right = torch.cat(hits)[at].cumsum(0)
+        f1 = 2 * right / (torch.arange(1, len(right) + 1, device=right.device) + sum(map(len, target)))
+        if right.any():
+            self.threshold.copy_(ordered[f1.argmax()])
+
+    def note(self) -> str:
+        """Where the least score comes from."""
+        return f"Boxes of a score below {self.threshold.item():.3f} are left out; scores are not calibrated."
+
     def decode(self, output: Tensor, extents: Sequence[tuple[int, ...]] | None = None) -> np.ndarray:
         """What is found in each picture, an array (B,) of dicts.
 
@@ -222,7 +244,7 @@ class DetectionHead(Head):
         answers = np.empty(len(output), dtype=object)
         for i, extent in enumerate(extents or [(1, 1)] * len(output)):
             found = self._found(output[i]).cpu().numpy()
-            found = found[found[:, 5] >= self.threshold]
+            found = found[found[:, 5] >= self.threshold.item()]
             size = np.array([extent[1], extent[0]] * 2, dtype=np.float32)
             answers[i] = {
                 "boxes": found[:, 1:5] * size,
@@ -285,3 +307,17 @@ class DetectionHead(Head):
     def estimate(self, estimator: Any, features: Any) -> list[Tensor]:
         """Boxes (M, 6) of each picture, as ``scored`` takes them beside outputs."""
         return [torch.from_numpy(found).float() for found in estimator.predict(features)]
+
+
+def _hits(found: Tensor, truth: Tensor) -> Tensor:
+    """Which boxes (M, 6), best first, find a true one (N, 5) of their class that none before has found; bool (M,)."""
+    from torchvision.ops import box_iou
+
+    overlaps = box_iou(found[:, 1:5], truth[:, 1:]) * (found[:, :1] == truth[:, 0])
+    hits = torch.zeros(len(found), dtype=torch.bool, device=found.device)
+    for i in range(len(found) if len(truth) else 0):
+        best = overlaps[i].argmax()
+        if overlaps[i, best] >= MATCH:
+            hits[i] = True
+            overlaps[:, best] = 0
+    return hits

@@ -145,7 +145,7 @@ class Head(nn.Module):
         """Mean loss of a batch, a scalar; targets (B, ...), or a list of B where their shapes differ."""
         raise NotImplementedError(f"{type(self).__name__} has no loss(output, target).")
 
-    def calibrate(self, output: Tensor, target: Tensor) -> None:
+    def calibrate(self, output: Tensor, target: Any) -> None:
         """Learn what is fitted behind the trained weights, such as a temperature or thresholds; by default nothing.
 
         Called once after training where ``calibrates`` says so, on the weights that are kept, with the outputs (B, ...)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from metatx.checkpoint import Checkpoint, Progress
-from metatx.collate import to_device
+from metatx.collate import collate, to_device
 from metatx.encoding import Encoded, Features
 from metatx.features import cacheable, frozen_features
 from metatx.history import History
@@ -102,8 +102,9 @@ class Training:
         for inputs, target in self._loader(self.validation, batches):
             with self.settings.autocast(self.task.device):
                 outputs.append(self.module(to_device(inputs, self.task.device)).float())
-            targets.append(to_device(target, self.task.device))
-        head.calibrate(torch.cat(outputs), torch.cat(targets))
+            targets += to_device(target, self.task.device)
+        known = collate([{"target": target} for target in targets])["target"]
+        head.calibrate(torch.cat(outputs), known)
 
     def _is_over(self, progress: Progress) -> bool:
         patience = self.settings.patience

@@ -51,7 +51,8 @@ def test_finds_what_it_was_shown(trained):
     assert measured["ap50"] > 0.6 and measured["ap"] > 0.2, measured
     found = trained.predict(pictures)
     assert all((answer["boxes"] <= [96, 64, 96, 64]).all() and (answer["boxes"] >= 0).all() for answer in found)
-    assert all((answer["scores"] >= trained.head.threshold).all() for answer in found)
+    assert all((answer["scores"] >= trained.head.threshold.item()).all() for answer in found)
+    assert 0.3 != trained.head.threshold.item() and f"{trained.head.threshold.item():.3f}" in trained.head.note()
 
 
 def test_boxes_follow_the_pictures_that_they_are_of(nano):
@@ -127,6 +128,19 @@ def test_overlapping_boxes_of_a_class_are_thinned():
     assert len(found["boxes"]) == 1 and found["scores"][0] > 0.9
     # The middle size of a box in training is what an output of zero says.
     np.testing.assert_allclose(found["boxes"][0][2:] - found["boxes"][0][:2], [40, 40], atol=8)
+
+
+def test_the_least_score_is_that_of_the_best_f1():
+    """Two boxes are right, one found twice; a third is wrong, and a fourth never found."""
+    head = DetectionHead(4)
+    truth = torch.tensor([[0, 0.1, 0.1, 0.3, 0.3], [0, 0.6, 0.6, 0.8, 0.8], [0, 0.1, 0.6, 0.3, 0.8]])
+    twice, wrong = torch.tensor([[0, 0.1, 0.1, 0.29, 0.3]]), torch.tensor([[0, 0.4, 0.4, 0.5, 0.5]])
+    found = torch.cat([torch.cat([truth[:2], twice, wrong]), torch.tensor([[0.9], [0.7], [0.5], [0.4]])], 1)
+    head._found = lambda sample: found
+    head.calibrate(torch.zeros(1), [truth])
+    assert head.threshold.item() == pytest.approx(0.7)
+    fixed = DetectionHead(4, threshold=0.2)
+    assert not fixed.calibrates and fixed.threshold.item() == pytest.approx(0.2)
 
 
 def test_metric_is_the_same_in_shares_and_in_pixels():

@@ -18,6 +18,7 @@ CHECKS = (
     f"{IMPORTS}; import tokenizers; tokenizers.Tokenizer; metatx.Tokenizer; "
     "print('tokenizers of Hugging Face:', 'site-packages' in tokenizers.__file__)"
 )
+INNER = ("parts", "reading", "testing")
 NANO = {"metatx/nano/config.json", "metatx/nano/model.safetensors", "metatx/nano/README.md"}
 
 
@@ -75,7 +76,8 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def module_names() -> set[str]:
     """Every module of the checkout, under the name it is imported by."""
     files = [(path, ["metatx"]) for path in (ROOT / "metatx").glob("*.py")]
-    files += [(path, ["metatx", "testing"]) for path in (ROOT / "metatx" / "testing").glob("*.py")]
+    for package in INNER:
+        files += [(path, ["metatx", package]) for path in (ROOT / "metatx" / package).glob("*.py")]
     for folder in ["tokenizers", "heads"]:
         files += [(path, ["metatx", folder]) for path in (ROOT / folder).glob("*.py")]
     return {".".join([*package, path.stem]) for path, package in files if path.stem[:2] != "__"}
@@ -95,7 +97,7 @@ import importlib, importlib.metadata, importlib.resources, json, pkgutil
 import metatx
 
 found, places = [], [metatx.__file__]
-for package in ["metatx", "metatx.testing", "metatx.tokenizers", "metatx.heads"]:
+for package in ["metatx", *(f"metatx.{name}" for name in ["parts", "reading", "testing", "tokenizers", "heads"])]:
     for module in pkgutil.iter_modules(importlib.import_module(package).__path__, f"{package}."):
         if not module.name.endswith("__main__"):
             places.append(importlib.import_module(module.name).__file__)
@@ -123,6 +125,6 @@ def test_wheel_imports_whole_in_a_clean_environment(wheels: dict[str, Path], tmp
     seen = json.loads(run(python, "-I", "-c", WALK, cwd=tmp_path).splitlines()[-1])
     assert Path(seen["home"]) == packages
     assert all(Path(place).is_relative_to(packages / "metatx") for place in seen["places"])
-    assert set(seen["found"]) == module_names() | {"metatx.testing"}
+    assert set(seen["found"]) == module_names() | {f"metatx.{package}" for package in INNER}
     assert {f"metatx/nano/{name}" for name in seen["nano"]} >= NANO
     assert "usage" in run(tmp_path / "env" / "bin" / "metatx", "--help", cwd=tmp_path).lower()

@@ -96,4 +96,7 @@ def _write_csv(rows: Iterable[dict[Any, Any]], file: Any) -> None:
     rows = list(rows)
     writer = csv.DictWriter(file, list(rows[0]))
     writer.writeheader()
-    writer.writerows(rows)
+    for row in rows:
+        # Lists as json, for a csv has no form of its own for them.
+        plain = {name: json.dumps(value) if isinstance(value, list | dict) else value for name, value in row.items()}
+        writer.writerow(plain)

@@ -26,7 +26,8 @@ SPLITS = {
     "test": "test",
     "testing": "test",
 }
-TARGETS = ("target", "label", "labels", "class", "y", "mask", "objects")
+TARGETS = ("target", "label", "labels", "class", "y")
+DENSE_TARGETS = ("mask", "objects")  # where there is none of those
 PAIRED = ("images", "masks")  # folders of a picture and its mask, of the same name but for the suffix
 ALL = "all"  # the name of a table that is not split
 
@@ -124,6 +125,7 @@ def find_target(table: "Dataset", target: str | None) -> str | None:
             raise ValueError(unknown("target column", target, table.column_names))
         return target
     usual = [name for name in TARGETS if name in table.column_names]
+    usual = usual or [name for name in DENSE_TARGETS if name in table.column_names]
     if len(usual) > 1:
         raise ValueError(f"Columns {', '.join(usual)} could each be the target; name one with --target.")
     return usual[0] if usual else None

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import metatx
-from metatx.answers import check_ending, draw_map
+from metatx.answers import check_ending, draw_map, write_rows
 from metatx.cli import main
 from tests.heads.test_segmentation import halves
 
@@ -70,6 +70,13 @@ def test_masks_become_a_folder(nano, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["predict", str(tmp_path / "task"), str(tmp_path / "0.png"), "--out", f"{tmp_path}/map.png"])
     assert "can be drawn of one scene" in capsys.readouterr().err
+
+
+def test_lists_in_a_csv_are_json(tmp_path):
+    rows = [{"prediction": ["a", 'b "c"'], "p": 0.5}, {"prediction": [], "p": 1}]
+    write_rows(rows, str(tmp_path / "x.csv"), None)
+    with (tmp_path / "x.csv").open(newline="") as file:
+        assert [json.loads(row["prediction"]) for row in csv.DictReader(file)] == [["a", 'b "c"'], []]
 
 
 def test_endings_are_checked():

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from datasets import Dataset
 
-from metatx.data import as_table, candidates, find_target, read_splits
+from metatx.data import as_dataset, as_table, candidates, find_target, read_splits
 from metatx.examples import Examples
 
 FRAME = pd.DataFrame({"x": [1.0, 2.0, 3.0], "label": ["a", "b", "a"]})
@@ -175,3 +175,9 @@ def test_missing_columns_name_the_near_match():
         as_table({"train": 1}, (), "test") if False else as_table(FRAME.assign(split="train"), (), "test")
     with pytest.raises(TypeError, match="not int"):
         read_splits(3, ())
+
+
+def test_masks_are_the_target_only_where_nothing_else_is():
+    table = as_dataset([{"file": "a.png", "mask": "b.png", "label": "cat"}])
+    assert find_target(table, None) == "label"
+    assert find_target(table.remove_columns("label"), None) == "mask"

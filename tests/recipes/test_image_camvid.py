@@ -41,6 +41,7 @@ def test_camvid(folder, tmp_path, augment):
     out = tmp_path / "out"
     (report,) = image_camvid.main(
         data=str(folder),
+        seeds=(0,),
         epochs=8,
         batch_size=4,
         hidden=32,

@@ -15,7 +15,7 @@ SPEEDS = {"speed_1x": 1.0, "speed_4x": 4.0}
 def folder(tmp_path):
     """Of the real data, films of the training split alone: with so few, other scenes are too much to ask."""
     there, rng = real("video/pushup_speed"), np.random.default_rng(0)
-    for part, (split, count) in enumerate((("train", 60), ("val", 16), ("test", 30))):
+    for part, (split, count) in enumerate((("train", 40), ("val", 10), ("test", 20))):
         for speed, steps in SPEEDS.items():
             place = tmp_path / "data" / split / speed
             place.mkdir(parents=True)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,8 @@ class EncodingCache:
 
     Args:
         tokenizer: What encodes the samples.
-        samples: Raw samples; of other than files, numbers, texts, arrays, and dicts or lists of these, nothing is kept.
+        samples: Raw samples; of other than files, numbers, texts, arrays, and dicts, lists or dataclasses of these,
+            nothing is kept.
         surroundings: What else decides them: the shape of the backbone whose stem the tokenizer starts from.
     """
 
@@ -39,9 +41,10 @@ class EncodingCache:
             digest.update(name.encode())
             digest.update(tensor.cpu().numpy().tobytes())
         self.name: str | None = None
+        self.last: tuple[Any, bytes] = (None, b"")  # the large array that neighbouring samples may share, and its hash
         try:
             for sample in samples:
-                for part in _content(sample):
+                for part in self._content(sample):
                     digest.update(part)
         except TypeError:
             return
@@ -69,6 +72,37 @@ class EncodingCache:
         }
         write_cached(self.name, tensors)
 
+    def _content(self, sample: Any) -> Iterator[bytes]:
+        """What a raw sample holds. Raises TypeError where that is not clear."""
+        if isinstance(sample, dict):
+            for key, value in sample.items():
+                yield f"{key}:".encode()
+                yield from self._content(value)
+        elif isinstance(sample, list | tuple):
+            yield f"[{len(sample)}".encode()
+            for value in sample:
+                yield from self._content(value)
+        elif isinstance(sample, np.ndarray | Tensor):
+            array = np.asarray(sample)
+            if array.dtype == object:
+                raise TypeError("An array of objects has no content to tell it by.")
+            if sample is not self.last[0]:
+                self.last = (sample, hashlib.sha256(array.tobytes()).digest())
+            yield f"{array.dtype}{array.shape}".encode()
+            yield self.last[1]
+        elif is_dataclass(sample):
+            for field in fields(sample):
+                yield from self._content(getattr(sample, field.name))
+        elif isinstance(sample, str | Path) and len(str(sample)) < 4096 and Path(sample).is_file():
+            stat = Path(sample).stat()
+            yield f"{Path(sample).resolve()}{stat.st_size}{stat.st_mtime_ns}".encode()
+        elif isinstance(sample, bytes):
+            yield sample
+        elif sample is None or isinstance(sample, str | int | float | np.generic):
+            yield repr(sample).encode()
+        else:
+            raise TypeError(f"A {type(sample).__name__} has no content to tell it by.")
+
 
 def _code(tokenizer: "Tokenizer") -> Iterator[bytes]:
     """What says which code encodes: the package's files and the tokenizer's own, with size and time of change."""
@@ -78,30 +112,3 @@ def _code(tokenizer: "Tokenizer") -> Iterator[bytes]:
     for file in [*sorted(Path(__file__).parent.rglob("*.py")), *([Path(own)] if own else [])]:
         stat = file.stat()
         yield f"{file}{stat.st_size}{stat.st_mtime_ns}".encode()
-
-
-def _content(sample: Any) -> Iterator[bytes]:
-    """What a raw sample holds. Raises TypeError where that is not clear."""
-    if isinstance(sample, dict):
-        for key, value in sample.items():
-            yield f"{key}:".encode()
-            yield from _content(value)
-    elif isinstance(sample, list | tuple):
-        yield f"[{len(sample)}".encode()
-        for value in sample:
-            yield from _content(value)
-    elif isinstance(sample, np.ndarray | Tensor):
-        array = np.asarray(sample)
-        if array.dtype == object:
-            raise TypeError("An array of objects has no content to tell it by.")
-        yield f"{array.dtype}{array.shape}".encode()
-        yield np.ascontiguousarray(array).tobytes()
-    elif isinstance(sample, str | Path) and len(str(sample)) < 4096 and Path(sample).is_file():
-        stat = Path(sample).stat()
-        yield f"{Path(sample).resolve()}{stat.st_size}{stat.st_mtime_ns}".encode()
-    elif isinstance(sample, bytes):
-        yield sample
-    elif sample is None or isinstance(sample, str | int | float | np.generic):
-        yield repr(sample).encode()
-    else:
-        raise TypeError(f"A {type(sample).__name__} has no content to tell it by.")

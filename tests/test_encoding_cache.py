@@ -12,11 +12,19 @@ import metatx
 from metatx.cache import cache_folder
 
 
-@dataclass
 class Handle:
     """A sample that has no content to tell it by."""
 
-    value: float
+    def __init__(self, value):
+        self.value = value
+
+
+@dataclass
+class Place:
+    """A row of an array that all samples share."""
+
+    block: np.ndarray
+    row: int
 
 
 class SlowTokenizer(metatx.Tokenizer):
@@ -40,6 +48,8 @@ class SlowTokenizer(metatx.Tokenizer):
         time.sleep(self.pause)
         if isinstance(sample, Handle):
             return {"x": torch.full((2, 4), sample.value)}
+        if isinstance(sample, Place):
+            sample = sample.block[sample.row]
         if isinstance(sample, str):
             sample = np.loadtxt(sample).reshape(2, 4)
         if not np.isfinite(sample).all():
@@ -78,6 +88,15 @@ def test_a_second_run_reads_them(slow):
     assert slow(arrays(seed=1)) == 40
     assert slow(arrays(), gain=2.0) == 40
     assert slow(arrays(42)) == 42  # other samples, and another statistic
+
+
+def test_samples_that_share_an_array_are_told_by_it(slow):
+    block = np.stack(arrays())
+    assert slow([Place(block, row) for row in range(40)]) == 40
+    assert slow([Place(block.copy(), row) for row in range(40)]) == 8
+    assert slow([Place(block, row) for row in range(40)][::-1]) == 40
+    block[39] += 1
+    assert slow([Place(block, row) for row in range(40)]) == 40
 
 
 def test_files_are_told_by_their_time_of_change(slow, tmp_path):

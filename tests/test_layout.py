@@ -44,7 +44,7 @@ def test_python_runs_this_checkout() -> None:
 def test_file_names_hide_no_other_package(folder: str) -> None:
     """A script's own folder is first on its path, so recipes/datasets.py would hide datasets."""
     taken = sys.stdlib_module_names | importlib.metadata.packages_distributions().keys()
-    assert not {path.stem for path in (ROOT / folder).glob("*.py")} & taken
+    assert not {path.stem for path in (ROOT / folder).rglob("*.py")} & taken
 
 
 def test_no_file_is_longer_than_400_lines() -> None:

@@ -1,7 +1,7 @@
 """Is a tokenizer the bottleneck? Samples a second of each, beside the backbone's on the same batch.
 
-    METATX_DATA=FOLDER python recipes/benchmarks/tokenizers.py                     # all modalities, about three minutes
-    METATX_DATA=FOLDER python recipes/benchmarks/tokenizers.py --modalities image,audio --backbone nano
+    METATX_DATA=FOLDER python recipes/benchmarks/tokenizing.py                     # all modalities, about three minutes
+    METATX_DATA=FOLDER python recipes/benchmarks/tokenizing.py --modalities image,audio --backbone nano
 
 Of a batch of real samples: reading and encoding each (in one process), collating and the tokenizer's forward pass, and
 the backbone's forward pass on these tokens. Rounds of all three are interleaved, so that a noisy machine slows all;
@@ -39,9 +39,9 @@ DATA: dict[str, tuple[str, list[str]]] = {
     "text": ("text/sst2", ["sentence"]),
     "time_series": ("time_series/japanese_vowels", []),
     "video": ("video/pushup_speed", ["file"]),
-    "xray": ("xray/pneumoniamnist", []),
+    "xray": ("xray/pneumoniamnist/images", ["file"]),
 }
-OPTIONS: dict[str, dict[str, Any]] = {"imu": {"sampling_rate": 100.0}}
+OPTIONS: dict[str, dict[str, Any]] = {"imu": {"sampling_rate": 100.0}, "time_series": {"time_axis": 0}}
 
 
 def main(

@@ -1,6 +1,6 @@
 """The trivial and the classical baselines, on the same split and by the same metrics as the task."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +11,8 @@ from metatx.examples import Examples
 if TYPE_CHECKING:
     from metatx.head import Head
     from metatx.tokenizer import Tokenizer
+
+AT_ONCE = 8  # dense answers, each as large as its sample, that are measured together
 
 __all__ = ["baselines", "scaled", "worded"]
 
@@ -27,8 +29,11 @@ def baselines(
     import torch
 
     chosen = {"trivial": dict([head.trivial()]), "classical": head.classical(tokenizer.classical, len(test))}
-    features = _features([head.describe(tokenizer, sample) for sample in train.inputs])
-    unseen = _features([head.describe(tokenizer, sample) for sample in test.inputs], like=features)
+    features: Any = Described(head, tokenizer, train.inputs)
+    unseen: Any = Described(head, tokenizer, test.inputs)
+    if not head.dense:
+        features = _features(list(features))
+        unseen = _features(list(unseen), like=features)
     answers, truth = (
         collate([{"target": head.encode(target)} for target in part.targets or ()])["target"] for part in (train, test)
     )
@@ -36,10 +41,14 @@ def baselines(
 
     def measured(estimator: Any) -> dict[str, float]:
         estimator.fit(features, answers)
-        scored = head.scored(head.estimate(estimator, unseen), truth)
         metrics = head.metrics()
-        for metric in metrics.values():
-            metric.update(*scored)
+        size = AT_ONCE if head.dense else len(test)
+        for start in range(0, len(test), size):
+            part = slice(start, start + size)
+            known = unseen[part] if head.dense else unseen
+            scored = head.scored(head.estimate(estimator, known), truth[part])
+            for metric in metrics.values():
+                metric.update(*scored)
         return {key: metric.compute().item() for key, metric in metrics.items()}
 
     higher = bool(head.metrics()[head.primary].higher_is_better)
@@ -50,6 +59,24 @@ def baselines(
             best_first = sorted(found.items(), key=lambda item: item[1][head.primary], reverse=higher)
             results[role] = dict(best_first)
     return results
+
+
+class Described(Sequence[Any]):
+    """Samples as the baselines read them, when they are asked for: all pixels of all pictures would fill the memory."""
+
+    def __init__(self, head: "Head", tokenizer: "Tokenizer", samples: Sequence[Any]) -> None:
+        self.head, self.tokenizer, self.samples = head, tokenizer, samples
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, at: Any) -> Any:
+        if isinstance(at, slice):
+            return [self[i] for i in range(*at.indices(len(self)))]
+        return self.head.describe(self.tokenizer, self.samples[at])
 
 
 def scaled(estimator: Any) -> Any:
@@ -78,14 +105,14 @@ def worded(estimator: Any) -> Any:
 def _features(rows: Sequence[Any], like: Any = None) -> Any:
     """Descriptions as a DataFrame, whose words are categories (those of ``like``); arrays of more axes stacked.
 
-    Texts, and arrays of more axes whose shapes differ, stay a list.
+    Texts stay a list.
     """
     import pandas as pd
 
     if isinstance(rows[0], str):
         return rows
     if not isinstance(rows[0], dict) and rows[0].ndim > 1:
-        return np.stack(rows) if len({row.shape for row in rows}) == 1 else rows
+        return np.stack(rows)
     frame = pd.DataFrame(rows if isinstance(rows[0], dict) else np.stack(rows))
     frame.columns = [str(name) for name in frame.columns]
     for name in frame.columns:

@@ -4,10 +4,15 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import mean, stdev
+from typing import TYPE_CHECKING
 
+from metatx.parts.folding import NO_STEM
 from metatx.report import Report
 
-__all__ = ["dataset", "over_seeds"]
+if TYPE_CHECKING:
+    from metatx.backbone import Backbone
+
+__all__ = ["dataset", "over_seeds", "patch_size"]
 
 
 def dataset(given: str | None, place: str, source: str) -> Path:
@@ -20,6 +25,11 @@ def dataset(given: str | None, place: str, source: str) -> Path:
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist. Get the data from {source}, and name its folder with --data.")
     return path
+
+
+def patch_size(backbone: "Backbone") -> int:
+    """Side in pixels of the patches that tokenizers of pictures cut for a backbone."""
+    return (NO_STEM if backbone.stem is None else backbone.stem.config).patch_size
 
 
 def over_seeds(seeds: Sequence[int], one: Callable[[int], Report]) -> list[Report]:

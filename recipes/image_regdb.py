@@ -17,8 +17,7 @@ import pandas as pd
 from jsonargparse import auto_cli
 
 import metatx
-from metatx.parts.folding import NO_STEM
-from metatx.recipe import dataset, over_seeds
+from metatx.recipe import dataset, over_seeds, patch_size
 from metatx.report import Report
 
 KINDS = ("visible", "thermal")
@@ -89,7 +88,7 @@ def main(
     """
     splits = people(dataset(data, "image/regdb", "its authors, dm.dgu.edu"), trial)
     frozen = metatx.load_backbone(backbone, checkpoint=checkpoint, pretrained=pretrained)
-    patch = (NO_STEM if frozen.stem is None else frozen.stem.config).patch_size
+    patch = patch_size(frozen)
 
     def one(seed: int) -> Report:
         report = metatx.run(

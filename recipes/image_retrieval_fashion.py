@@ -20,7 +20,7 @@ import pandas as pd
 from jsonargparse import auto_cli
 
 import metatx
-from metatx.recipe import dataset, over_seeds
+from metatx.recipe import dataset, over_seeds, patch_size
 from metatx.report import Report
 
 SPLITS = ("train", "test", "train", "validation")  # dealt to the kinds, the most frequent first
@@ -86,7 +86,7 @@ def main(
     folder = dataset(data, "image_text/fashion_products", "kaggle.com (paramaggarwal/fashion-product-images-small)")
     found = splits(folder)
     frozen = metatx.load_backbone(backbone, checkpoint=checkpoint, pretrained=pretrained)
-    patch = 16 if frozen.stem is None else frozen.stem.config.patch_size
+    patch = patch_size(frozen)
 
     def one(seed: int) -> Report:
         return metatx.run(

@@ -19,7 +19,7 @@ import pandas as pd
 from jsonargparse import auto_cli
 
 import metatx
-from metatx.recipe import dataset, over_seeds
+from metatx.recipe import dataset, over_seeds, patch_size
 from metatx.report import Report
 
 COLUMNS = ["gender", "articleType", "baseColour", "usage"]  # the season cannot be seen
@@ -83,7 +83,7 @@ def main(
     folder = dataset(data, "image_text/fashion_products", "kaggle.com (paramaggarwal/fashion-product-images-small)")
     found = tagged(folder)
     frozen = metatx.load_backbone(backbone, checkpoint=checkpoint, pretrained=pretrained)
-    patch = 16 if frozen.stem is None else frozen.stem.config.patch_size
+    patch = patch_size(frozen)
 
     def one(seed: int) -> Report:
         return metatx.run(

@@ -14,8 +14,7 @@ from typing import Literal
 from jsonargparse import auto_cli
 
 import metatx
-from metatx.parts.folding import NO_STEM
-from metatx.recipe import dataset, over_seeds
+from metatx.recipe import dataset, over_seeds, patch_size
 from metatx.report import Report
 
 PUBLISHED = {
@@ -71,7 +70,7 @@ def main(
     """
     folder = dataset(data, "infrared/solar_modules", "github.com/RaptorMaps/InfraredSolarModules")
     frozen = metatx.load_backbone(backbone, checkpoint=checkpoint, pretrained=pretrained)
-    patch = (NO_STEM if frozen.stem is None else frozen.stem.config).patch_size
+    patch = patch_size(frozen)
 
     def one(seed: int) -> Report:
         return metatx.run(

@@ -16,6 +16,7 @@ __all__ = ["BlobForest", "MedianBoxes", "is_coco", "read_coco", "write_coco"]
 
 COLOURS = 8  # that pictures are reduced to, for their connected areas
 WIDTH = 160  # pixels that pictures are reduced to, for the same
+LEARNED = 500  # pictures, evenly spread, that the forest learns from
 SMALLEST = 8  # pixels of a connected area at that width
 OVERLAP = 0.5  # of an area's box with a true one of its class, to count as that class
 
@@ -132,10 +133,11 @@ class BlobForest:
         from sklearn.ensemble import RandomForestClassifier
 
         rng = np.random.default_rng(0)
-        pixels = [rng.choice(picture.reshape(-1, picture.shape[-1]), 500) for picture in features]
+        chosen = range(0, len(features), -(-len(features) // LEARNED))
+        pixels = [_drawn(features[i], rng) for i in chosen]
         self.colours = MiniBatchKMeans(COLOURS, random_state=0, n_init=3).fit(np.concatenate(pixels))
         rows, labels = [], []
-        for picture, truth in zip(features, answers, strict=True):
+        for picture, truth in ((features[i], answers[i]) for i in chosen):
             candidates = self._candidates(picture)
             overlaps = _overlaps(candidates[:, :4], truth[:, 1:])
             best = overlaps.argmax(1) if len(truth) else np.zeros(len(candidates), dtype=int)
@@ -182,6 +184,11 @@ class BlobForest:
                 colour = small[down, across][inside].mean(0)
                 rows.append(np.array([[*box, box[2] - box[0], box[3] - box[1], inside.mean(), *colour, cluster]]))
         return np.concatenate(rows)
+
+
+def _drawn(picture: np.ndarray, rng: np.random.Generator, count: int = 500) -> np.ndarray:
+    """Some pixels (count, C) of a picture (H, W, C)."""
+    return rng.choice(picture.reshape(-1, picture.shape[-1]), count)
 
 
 def _overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:

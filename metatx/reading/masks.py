@@ -14,6 +14,7 @@ from metatx.reading.pictures import is_picture, open_picture
 __all__ = ["IGNORED", "SiteForest", "is_mask", "read_mask", "write_masks"]
 
 IGNORED = 255  # the class number of places without a class; so there may be 255 classes
+LEARNED = 500  # samples, evenly spread, that the forest learns from
 DRAWN = 200  # places of each training sample that the forest learns from
 REACH = 5  # pixels that its surroundings are wide
 
@@ -100,7 +101,8 @@ class SiteForest:
 
         rng = np.random.default_rng(0)
         rows, labels = [], []
-        for values, numbers in zip(features, answers, strict=True):
+        for i in range(0, len(features), -(-len(features) // LEARNED)):
+            values, numbers = features[i], answers[i]
             known = np.flatnonzero(numbers.ravel() != IGNORED)
             drawn = rng.choice(known, min(DRAWN, len(known)), replace=False)
             rows.append(_surroundings(values)[drawn])

@@ -9,7 +9,9 @@ from torch.nn import functional as F
 
 import metatx
 from metatx import TokenSequence
+from metatx.baselines import baselines
 from metatx.errors import SampleError
+from metatx.examples import Examples
 from metatx.heads.segmentation import SegmentationHead
 from metatx.reading.masks import IGNORED
 
@@ -61,6 +63,15 @@ def test_masks_follow_the_pictures_that_they_are_of(trained):
         large = F.interpolate(target[None, None].float(), image.shape[1:], mode="nearest")[0, 0]
         bright = image.float().mean(0) > 120
         assert (bright == (large == 1))[large != IGNORED].float().mean() > 0.93
+
+
+def test_baselines_hold_a_few_pictures_at_a_time(trained, monkeypatch):
+    seen, estimate = [], trained.head.estimate
+    monkeypatch.setattr(trained.head, "estimate", lambda model, some: seen.append(len(some)) or estimate(model, some))
+    found = baselines(trained.tokenizer, trained.head, Examples(*halves(10)), Examples(*halves(19, 1)))
+    assert seen == [8, 8, 3] * 2
+    (trivial,), (forest,) = found["trivial"].values(), found["classical"].values()
+    assert trivial["miou"] < 0.6 < 0.9 < forest["miou"]
 
 
 def test_masks_have_the_size_of_their_picture(trained):

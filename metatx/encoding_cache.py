@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -93,7 +94,7 @@ class EncodingCache:
         elif is_dataclass(sample):
             for field in fields(sample):
                 yield from self._content(getattr(sample, field.name))
-        elif isinstance(sample, str | Path) and len(str(sample)) < 4096 and Path(sample).is_file():
+        elif isinstance(sample, str | Path) and os.path.isfile(sample):  # pathlib's raises for a long text
             stat = Path(sample).stat()
             yield f"{Path(sample).resolve()}{stat.st_size}{stat.st_mtime_ns}".encode()
         elif isinstance(sample, bytes):

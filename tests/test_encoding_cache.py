@@ -109,6 +109,18 @@ def test_files_are_told_by_their_time_of_change(slow, tmp_path):
     assert slow(files) == 20
 
 
+def test_long_texts_are_samples_too(slow, monkeypatch):
+    monkeypatch.setattr(SlowTokenizer, "encode", lambda self, sample: _counted({"x": torch.full((2, 4), len(sample))}))
+    assert slow([f"{i}" * 5000 for i in range(20)]) == 20
+    assert slow([f"{i}" * 5000 for i in range(20)]) == 8
+
+
+def _counted(encoded):
+    SlowTokenizer.calls += 1
+    time.sleep(SlowTokenizer.pause)
+    return encoded
+
+
 def test_quick_ones_and_unclear_ones_are_not_kept(slow, monkeypatch):
     handles = [Handle(float(i)) for i in range(20)]
     assert slow(handles) == slow(handles) == 20

@@ -20,11 +20,12 @@ REACH = 5  # pixels that its surroundings are wide
 
 
 def is_mask(value: Any) -> bool:
-    """Whether a target looks like a mask: the name of a picture or of a ``.npy`` file, a PIL image, or codes."""
+    """Whether a target looks like a mask: the name of a picture or of a ``.npy`` file, a picture, an array of codes.
+
+    A list may be anything, so the head has to be named for it.
+    """
     if isinstance(value, str) and value.lower().endswith(".npy"):
         return True
-    if isinstance(value, list):
-        return bool(value) and isinstance(value[0][0] if isinstance(value[0], list) else value[0], int)
     if isinstance(value, np.ndarray):
         return bool(np.issubdtype(value.dtype, np.integer))
     return is_picture(value)

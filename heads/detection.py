@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metatx.errors import SampleError
+from metatx.errors import SampleError, usable
 from metatx.head import Head
 from metatx.parts.views import boxes_in_view
 from metatx.reading.boxes import BlobForest, MedianBoxes, write_coco
@@ -107,7 +107,7 @@ class DetectionHead(Head):
         if not names:
             raise ValueError(f"None of the {len(targets)} pictures has a box; there is nothing to learn.")
         self._build(sorted(names, key=lambda name: (isinstance(name, str), name)))
-        boxes = torch.cat([self.encode(target) for target in targets])
+        boxes = torch.cat(usable(self.encode, targets))
         self.scale.copy_((boxes[:, 3:] - boxes[:, 1:3]).median(0).values / 2)
         return self
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metatx.errors import SampleError
+from metatx.errors import SampleError, usable
 from metatx.head import Head
 from metatx.parts.views import mask_in_view
 from metatx.reading.masks import IGNORED, SiteForest, is_mask, read_mask, write_masks
@@ -86,13 +86,11 @@ class SegmentationHead(Head):
         """Collect the codes, where no names were given. Raises ValueError for fewer than two classes."""
         if not len(targets):
             raise ValueError("There are no masks to learn from; name their column with --target.")
-        classes = self.classes
-        if not classes:
-            found = {code for target in targets for code in np.unique(read_mask(target)).tolist()}
-            classes = sorted(found - {self.ignore_index})
+        found = usable(_codes_and_axes, targets)
+        classes = self.classes or sorted({code for codes, _ in found for code in codes} - {self.ignore_index})
         if len(classes) < 2:
             raise ValueError(f"The masks hold {len(classes)} class; segmentation needs two or more.")
-        self._build(classes, "pixels" if read_mask(targets[0]).ndim == 2 else "points")
+        self._build(classes, "pixels" if found[0][1] == 2 else "points")
         return self
 
     def encode(self, target: Any) -> Tensor:
@@ -204,6 +202,12 @@ def fitted(logits: Tensor, extent: Sequence[int]) -> Tensor:
     if tuple(logits.shape[1:]) == tuple(extent):
         return logits
     return F.interpolate(logits[None], tuple(extent), mode="bilinear", align_corners=False)[0]
+
+
+def _codes_and_axes(target: Any) -> tuple[list[int], int]:
+    """The codes that a mask holds, and 2 for one of a picture, 1 for one of points."""
+    mask = read_mask(target)
+    return np.unique(mask).tolist(), mask.ndim
 
 
 class PixelDecoder(nn.Module):

@@ -1,6 +1,11 @@
 """The few errors of our own; everything else is a ValueError, TypeError or OSError."""
 
-__all__ = ["SampleError", "TaskError"]
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+__all__ = ["SampleError", "TaskError", "usable"]
+
+Read = TypeVar("Read")
 
 
 class SampleError(ValueError):
@@ -13,3 +18,20 @@ class SampleError(ValueError):
 
 class TaskError(ValueError):
     """A task folder is damaged, foreign, or belongs to another backbone; nothing of it was loaded."""
+
+
+def usable(read: Callable[[Any], Read], samples: Iterable[Any]) -> list[Read]:
+    """What ``read`` makes of the samples that can be used, for statistics: the core names the others later.
+
+    Raises:
+        ValueError: If none can be used; says why the first cannot.
+    """
+    found, bad = [], None
+    for sample in samples:
+        try:
+            found.append(read(sample))
+        except SampleError as error:
+            bad = bad or error
+    if not found:
+        raise ValueError(f"No sample can be used; the first: {bad}.")
+    return found

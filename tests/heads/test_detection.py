@@ -181,6 +181,15 @@ def test_bad_boxes_are_named(change, said):
         head.encode(good | change)
 
 
+def test_a_bad_box_is_named_or_skipped(nano):
+    pictures, targets = discs(8)
+    targets[5]["bbox"][0][0] = 200
+    task = metatx.Task.from_data(nano, "image", (pictures, targets), tokenizer_options={"image_size": [64, 96]})
+    with pytest.raises(ValueError, match="1 of 8 samples cannot be used: the data, row 6: a box from .* is outside"):
+        task.fit((pictures, targets), epochs=1)
+    task.fit((pictures, targets), epochs=1, skip_bad_samples=True)
+
+
 def test_pictures_without_a_box_are_learned_from_but_not_alone():
     empty = {"bbox": [], "category": [], "width": 96, "height": 64}
     with pytest.raises(ValueError, match="None of the 2 pictures has a box"):

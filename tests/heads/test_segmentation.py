@@ -158,6 +158,18 @@ def test_targets_are_inferred_from_paired_folders(nano, tmp_path):
         metatx.Task.from_data(nano, "image", tmp_path, tokenizer_options={"image_size": [32, 32]})
 
 
+def test_a_bad_mask_is_named_or_skipped(nano):
+    pictures, masks = halves(8)
+    masks[3] = "gone.png"
+    options = {"head": "segmentation", "tokenizer_options": {"image_size": [32, 48]}}
+    task = metatx.Task.from_data(nano, "image", (pictures, masks), **options)
+    with pytest.raises(ValueError, match=r"1 of 8 samples cannot be used: the data, row 4: .*gone\.png"):
+        task.fit((pictures, masks), epochs=1)
+    task.fit((pictures, masks), epochs=1, skip_bad_samples=True)
+    with pytest.raises(ValueError, match="No sample can be used; the first: image file gone.png does not exist"):
+        metatx.Task.from_data(nano, "image", (pictures[:2], ["gone.png"] * 2), **options)
+
+
 @pytest.mark.parametrize(
     ("call", "error", "said"),
     [

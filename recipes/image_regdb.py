@@ -22,7 +22,7 @@ from metatx.report import Report
 
 KINDS = ("visible", "thermal")
 HELD = 20  # people of the training split, by whom settings are chosen
-PUBLISHED = "Meta-Transformer (Zhang et al. 2023), visible among thermal, frozen: rank-1 0.735, mAP 0.652"
+PUBLISHED = "Meta-Transformer (Zhang et al. 2023), visible among thermal, unverified: rank-1 0.735, mAP 0.652"
 
 
 def people(folder: Path, trial: int) -> dict[str, pd.DataFrame]:

@@ -78,7 +78,8 @@ class Backbone(nn.Module):
     """CLS token, ``norm_pre``, blocks, ``norm``: frozen for good, whatever happens to the module around it.
 
     No parameter takes a gradient, ``train`` and ``apply`` leave it as it is, and ``load_state_dict`` refuses
-    to write into it. Its blocks are timm's, with plain linear layers, so that adapters fit around them.
+    to write into it; only a copy can be trained, see ``thawed``. Its blocks are timm's, with plain linear layers, so
+    that adapters fit around them.
 
     Args:
         config: Its shape.
@@ -96,6 +97,7 @@ class Backbone(nn.Module):
     def __init__(self, config: BackboneConfig, weights: Mapping[str, Tensor] | None, *, spec: str) -> None:
         super().__init__()
         self.config, self.spec, self.pretrained = config, spec, weights is not None
+        self.frozen = True
         # Built without memory or initial values: the weights given are the only ones this module ever has.
         with torch.device("meta"):
             self._build(config)
@@ -243,6 +245,15 @@ class Backbone(nn.Module):
 
     # Frozen for good
 
+    def thawed(self) -> "Backbone":
+        """A copy, on the same device, whose weights take gradients and can be loaded: to pretrain, or to tune in full.
+
+        It belongs to whoever trains it; what is shared stays as it is.
+        """
+        copy = Backbone(self.config, dict(self.named_weights()), spec=self.spec).to(self.device)
+        copy.frozen = False
+        return copy.requires_grad_()
+
     def train(self, mode: bool = True) -> Self:
         """Stay in evaluation mode, whatever ``mode`` is."""
         return super().train(False)
@@ -252,17 +263,17 @@ class Backbone(nn.Module):
         return self
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
-        """Raise ValueError for True; nothing to do for False."""
-        if requires_grad:
+        """Raise ValueError for True, unless the backbone is ``thawed``."""
+        if requires_grad and self.frozen:
             raise ValueError(
                 "A backbone is shared and stays frozen; to train parts, choose tune='norm', 'lora' or 'full'."
             )
-        return self
+        return self if self.frozen else super().requires_grad_(requires_grad)
 
 
 def _refuse_state(module: nn.Module, state: Mapping[str, Tensor], prefix: str, *_: Any) -> None:
     keys = [key for key in state if key.startswith(prefix)]
-    if keys:
+    if keys and module.frozen:
         raise ValueError(
             f"The state dict holds {len(keys)} weights of the backbone ({_first(keys)}), which is frozen; "
             "leave them out, or load another backbone with load_backbone."

@@ -250,3 +250,19 @@ def test_random_weights_mix_tokens_and_leave_the_generator() -> None:
     changed[0] = -changed[0]
     change = backbone(batch).embeddings - backbone(batch.with_embeddings(changed)).embeddings
     assert change[2:].abs().mean() > 0.02
+
+
+def test_a_thawed_copy_trains_and_the_shared_one_stays() -> None:
+    shared = tiny()
+    before, copied = shared.fingerprint, shared.thawed()
+    assert copied.fingerprint == before
+    assert all(parameter.requires_grad for parameter in copied.parameters())
+    copied(sequences(3, 5)).embeddings.square().sum().backward()
+    blocks = [parameter for name, parameter in copied.named_parameters() if not name.startswith("stem.")]
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in blocks)
+    torch.optim.SGD(copied.parameters(), lr=0.1).step()
+    assert copied.fingerprint != before == shared.fingerprint
+    copied.load_state_dict(shared.state_dict())
+    assert copied.fingerprint == before
+    with pytest.raises(ValueError, match="frozen"):
+        shared.load_state_dict(copied.state_dict())

@@ -251,7 +251,7 @@ class Backbone(nn.Module):
         It belongs to whoever trains it; what is shared stays as it is.
         """
         copy = Backbone(self.config, dict(self.named_weights()), spec=self.spec).to(self.device)
-        copy.frozen = False
+        copy.frozen, copy.pretrained = False, self.pretrained
         return copy.requires_grad_()
 
     def train(self, mode: bool = True) -> Self:

@@ -1,8 +1,9 @@
 """The model card of a task: ``README.md`` with the front matter that the Hugging Face hub reads."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["model_card"]
+__all__ = ["backbone_card", "model_card"]
 
 
 def model_card(config: dict[str, Any]) -> str:
@@ -38,7 +39,28 @@ def model_card(config: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def metric_table(results: dict[str, dict[str, float]]) -> list[str]:
+def backbone_card(
+    spec: str, modalities: Sequence[str], made: Mapping[str, Any], history: Sequence[Mapping[str, float]]
+) -> str:
+    """The card of a pretrained backbone.
+
+    Args:
+        spec: Its name.
+        modalities: That it was aligned for.
+        made: How: data and its terms, start, teacher, settings; a line each.
+        history: One row an epoch; the last one's numbers are the result.
+    """
+    seconds = sum(row["seconds"] for row in history)
+    result = {name: value for name, value in history[-1].items() if name not in ("epoch", "seconds", "lr", "scale")}
+    lines = ["---", "library_name: metatx", f"tags: [backbone, {', '.join(modalities)}]", "---", f"# {spec}", ""]
+    lines += [f"A backbone of metatx, pretrained contrastively on pairs: {' and '.join(modalities)}.", ""]
+    lines += [f"- **{name}**: {value}" for name, value in made.items()]
+    lines += [f"- **time**: {seconds / 3600:.2f} hours, {len(history)} epochs", ""]
+    lines += ["On the validation split, after the last epoch:", "", *metric_table({spec: result}), ""]
+    return "\n".join(lines)
+
+
+def metric_table(results: Mapping[str, Mapping[str, float]]) -> list[str]:
     """Rows of a Markdown table: one a model, one column a metric."""
     columns = list(dict.fromkeys(name for metrics in results.values() for name in metrics))
     rows = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]

@@ -42,8 +42,8 @@ def read_splits(
 
     Args:
         data: A DataFrame or Dataset; a csv, parquet, json or jsonl file; a folder whose files or folders are named
-            by split, of one folder a class (each perhaps of one a split), or with a ``metadata.csv``; or ``hf:NAME``
-            of the Hugging Face hub.
+            by split (as shards of the hub are), of one folder a class (each perhaps of one a split), or with a
+            ``metadata.csv``; or ``hf:NAME`` of the Hugging Face hub.
         suffixes: File types to look for in folders of classes.
         split_column: Column that says the split of each row; found by itself where it is called ``split``.
         containers: Readers of the modality's own formats, by suffix, or by the name of a file that marks a folder.
@@ -76,6 +76,9 @@ def read_splits(
     files = {SPLITS[f.stem]: f for f in sorted(path.iterdir()) if f.suffix in TABLES and f.stem in SPLITS}
     if files:
         return {split: _not_empty(_read_file(file), str(file)) for split, file in files.items()}
+    shards = _read_shards(path / "data" if (path / "data").is_dir() else path)
+    if shards:
+        return shards
     folders = {SPLITS[f.name]: f for f in sorted(path.iterdir()) if f.is_dir() and f.name in SPLITS}
     if folders:
         return {split: _read_folder(folder, suffixes) for split, folder in folders.items()}
@@ -191,6 +194,18 @@ def _whole(splits: "dict[str, Examples]", file: Path) -> Examples:
     if set(splits) != {ALL}:
         raise ValueError(f"{file} is named as one split, but holds {', '.join(splits)}; name the file itself.")
     return splits[ALL]
+
+
+def _read_shards(path: Path) -> "dict[str, Dataset]":
+    """Splits in the hub's own layout, ``train-00000-of-00002.parquet``; empty where there is none of it."""
+    from datasets import concatenate_datasets
+
+    splits: dict[str, list[Dataset]] = {}
+    for file in sorted(path.glob("*-[0-9]*-of-[0-9]*.parquet")):
+        name = file.name.partition("-")[0]
+        if name in SPLITS:
+            splits.setdefault(SPLITS[name], []).append(_not_empty(_read_file(file), str(file)))
+    return {split: concatenate_datasets(parts) for split, parts in splits.items()}
 
 
 def _read_folder(path: Path, suffixes: tuple[str, ...]) -> "Dataset":

@@ -1,5 +1,6 @@
 """Everything a training run can change."""
 
+import math
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -64,6 +65,13 @@ class TrainingSettings:
             if name not in names:
                 raise ValueError(unknown("training setting", name, names))
         return cls(**values)
+
+    def rate(self, step: int, steps: int) -> float:
+        """The learning rate of a step of so many in all."""
+        rising = max(1, round(self.warmup * steps))
+        if step < rising:
+            return self.lr * (step + 1) / rising
+        return self.lr * 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
 
     def autocast(self, device: torch.device) -> torch.autocast:
         """The context in which the model runs on ``device``."""

@@ -13,6 +13,7 @@ from metatx.backbone import Backbone
 from metatx.collate import collate, to_device
 from metatx.data import TABLES, as_table, find_target
 from metatx.encoding import Encoded
+from metatx.entry import entry_norm
 from metatx.errors import SampleError
 from metatx.examples import Examples
 from metatx.files import folder_written_whole
@@ -58,11 +59,7 @@ class Task(nn.Module):
             )
         self._shared = (backbone,)
         self.tokenizer, self.head = tokenizer, head
-        self.norm: nn.Module = nn.Identity()
-        if not backbone.has_norm_pre and not tokenizer.native:
-            # Tokens of another scale than the stem's pass through the blocks almost unchanged, or drown them.
-            self.norm = nn.LayerNorm(backbone.dim)
-            nn.init.constant_(self.norm.weight, backbone.token_scale * tokenizer.amplitude)
+        self.norm = entry_norm(backbone, tokenizer)
         self.inputs, self.target = list(inputs), target
         self.metrics: dict[str, Any] = {}
         self.settings = TrainingSettings()

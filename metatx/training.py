@@ -1,6 +1,5 @@
 """The training loop: one for all tasks, on one process or many."""
 
-import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from metatx.settings import TrainingSettings
     from metatx.task import Task
 
-__all__ = ["evaluate", "measure", "train"]
+__all__ = ["bar", "evaluate", "loader", "measure", "train"]
 
 
 def train(
@@ -165,11 +164,7 @@ class Training:
         return summed.item()
 
     def _rate(self, step: int) -> float:
-        total = self.steps * self.settings.epochs
-        rising = max(1, round(self.settings.warmup * total))
-        if step < rising:
-            return self.settings.lr * (step + 1) / rising
-        return self.settings.lr * 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, total - rising)))
+        return self.settings.rate(step, self.steps * self.settings.epochs)
 
     def _batches(self, epoch: int) -> list[list[int]]:
         """The batches of an epoch, by its number alone; of each, the share of this process.
@@ -184,13 +179,7 @@ class Training:
         return [batch[self.rank :: self.world] or batch[:1] for batch in batches]
 
     def _loader(self, data: Encoded | Features, batches: list[list[int]]) -> DataLoader[Any]:
-        return DataLoader(
-            data,
-            batch_sampler=batches,
-            collate_fn=_as_it_is,
-            num_workers=self.settings.workers,
-            generator=torch.Generator(),  # else each loader would draw from the global one
-        )
+        return loader(data, batches, self.settings.workers)
 
     def measure(self, data: Encoded | Features) -> dict[str, float]:
         """Metrics on ``data``, each process taking its share."""
@@ -236,6 +225,17 @@ def evaluate(task: "Task", data: Encoded, settings: "TrainingSettings") -> dict[
     starts = range(0, len(items), settings.batch_size)
     batches = (items.__getitems__(range(i, min(i + settings.batch_size, len(items)))) for i in starts)
     return measure(task, module, batches, settings)
+
+
+def loader(data: Any, batches: list[list[int]], workers: int) -> DataLoader[Any]:
+    """What ``data.__getitems__`` gives for each of the batches, read by so many processes."""
+    return DataLoader(
+        data,
+        batch_sampler=batches,
+        collate_fn=_as_it_is,
+        num_workers=workers,
+        generator=torch.Generator(),  # else each loader would draw from the global one
+    )
 
 
 def bar(items: Any, what: str) -> Any:

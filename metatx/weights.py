@@ -18,7 +18,7 @@ from metatx.tensors import read_tensors
 if TYPE_CHECKING:
     from metatx.sources import Source
 
-__all__ = ["backbones", "load_backbone", "save_backbone"]
+__all__ = ["backbone_folder", "backbones", "load_backbone", "save_backbone"]
 
 FORMAT = "metatx-backbone"
 
@@ -62,11 +62,10 @@ def load_backbone(spec: str, *, checkpoint: str | Path | None = None, pretrained
     if kind not in SOURCES or not name:
         if checkpoint is not None and (spec == "nano" or Path(spec).is_dir()):
             raise ValueError(f"{spec} has its own weights; a checkpoint goes with {', '.join(SOURCES)}.")
-        if spec == "nano":
-            return _read_folder(Path(str(files("metatx"))) / "nano", spec, pretrained)
-        if Path(spec).is_dir():
-            return _read_folder(Path(spec), spec, pretrained)
-        raise ValueError(unknown("backbone", spec, list(KNOWN)))
+        folder = backbone_folder(spec)
+        if folder is None:
+            raise ValueError(unknown("backbone", spec, list(KNOWN)))
+        return _read_folder(folder, spec, pretrained)
     source = SOURCES[kind](name)
     if not pretrained:
         return Backbone(source.config, None, spec=spec)
@@ -80,6 +79,12 @@ def load_backbone(spec: str, *, checkpoint: str | Path | None = None, pretrained
         return Backbone(source.config, source.convert(tensors, source.config), spec=spec)
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"{checkpoint} does not fit {spec}: {error}") from None
+
+
+def backbone_folder(spec: str) -> Path | None:
+    """Where the files of ``nano``, or of a folder that ``save_backbone`` wrote, are; None for other specs."""
+    folder = Path(str(files("metatx"))) / "nano" if spec == "nano" else Path(spec)
+    return folder if folder.is_dir() else None
 
 
 def _download(spec: str, source: "Source") -> Mapping[str, Tensor]:

@@ -181,3 +181,14 @@ def test_masks_are_the_target_only_where_nothing_else_is():
     table = as_dataset([{"file": "a.png", "mask": "b.png", "label": "cat"}])
     assert find_target(table, None) == "label"
     assert find_target(table.remove_columns("label"), None) == "mask"
+
+
+def test_shards_of_the_hub_are_put_together_by_split(tmp_path):
+    for folder in (tmp_path / "plain", tmp_path / "with data" / "data"):
+        folder.mkdir(parents=True)
+        FRAME.iloc[:2].to_parquet(folder / "train-00000-of-00002.parquet")
+        FRAME.iloc[2:].to_parquet(folder / "train-00001-of-00002.parquet")
+        FRAME.iloc[:1].to_parquet(folder / "val-00000-of-00001.parquet")
+        found = read_splits(tmp_path / folder.relative_to(tmp_path).parts[0], ())
+        assert sorted(found) == ["train", "validation"]
+        assert found["train"].to_dict() == FRAME.to_dict("list")

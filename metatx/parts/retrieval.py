@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-__all__ = ["Retrieval"]
+__all__ = ["Retrieval", "cross_recall"]
 
 QUERIES = 512  # compared with all others at once
 
@@ -59,3 +59,16 @@ class Retrieval(Metric):
         hits = same.gather(1, order)[asks].float()
         precision = hits.cumsum(1) / torch.arange(1, hits.shape[1] + 1, device=hits.device)
         return (precision * hits).sum(1) / hits.sum(1)
+
+
+def cross_recall(queries: Tensor, answers: Tensor, same: Tensor, k: int) -> float:
+    """Share of queries with a right answer among the ``k`` nearest by cosine.
+
+    Args:
+        queries: Unit vectors (B, E).
+        answers: Unit vectors (M, E) of another kind.
+        same: Which answers are right, bool (B, M).
+        k: At most M are looked at.
+    """
+    nearest = (queries @ answers.T).topk(min(k, len(answers)), dim=1).indices
+    return same.gather(1, nearest).any(1).float().mean().item()

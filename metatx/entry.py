@@ -1,0 +1,23 @@
+"""The way into a backbone, for tokens that its own stem did not make."""
+
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+if TYPE_CHECKING:
+    from metatx.backbone import Backbone
+    from metatx.tokenizer import Tokenizer
+
+__all__ = ["entry_norm"]
+
+
+def entry_norm(backbone: "Backbone", tokenizer: "Tokenizer") -> nn.Module:
+    """A LayerNorm that gives tokens the stem's scale, times ``tokenizer.amplitude``; nothing where none is needed.
+
+    Tokens of another scale than the stem's pass through the blocks almost unchanged, or drown them.
+    """
+    if backbone.has_norm_pre or tokenizer.native:
+        return nn.Identity()
+    norm = nn.LayerNorm(backbone.dim)
+    nn.init.constant_(norm.weight, backbone.token_scale * tokenizer.amplitude)
+    return norm

@@ -1,0 +1,293 @@
+"""Contrastive pretraining: two modalities through one backbone, which is trained with them or stays frozen."""
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from metatx.alignment import Alignment
+from metatx.checkpoint import Checkpoint, Progress
+from metatx.collate import to_device
+from metatx.contrastive import matches
+from metatx.distillation import Distillation, KeptTargets, picture_of
+from metatx.history import History
+from metatx.pairs import Pairs, drop_tokens, part_of
+from metatx.sequence import concatenate, divide
+from metatx.settings import TrainingSettings
+from metatx.training import bar, loader
+
+__all__ = ["PretrainingSettings", "pretrain"]
+
+BETAS = (0.9, 0.98)  # of AdamW, as CLIP has them
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainingSettings(TrainingSettings):
+    """How modalities are aligned; beside what ``TrainingSettings`` has. The last, incomplete batch is left out.
+
+    Args:
+        micro_batch: Pairs that pass through the model at once, in each process; 0: the whole share of a batch.
+        negatives: Of a pair that is one of several micro-batches: ``"batch"``: all of the batch, by a second pass
+            through the model for the gradients (GradCache, Gao et al. 2021, arXiv 2101.06983); ``"micro_batch"``: only
+            those that pass with it (plain accumulation).
+        patch_dropout: Share of a picture's patches that are left out (FLIP, Li et al. 2023, arXiv 2212.00794).
+        whole_epochs: Of the last epochs, in which none is.
+        views: So many variations of each sample, over and over; 0: a new one in each epoch. A teacher then sees each
+            once.
+        distillation: Weight of the teacher's loss, where there is a teacher.
+    """
+
+    micro_batch: int = 0
+    negatives: Literal["batch", "micro_batch"] = "batch"
+    patch_dropout: float = 0.0
+    whole_epochs: int = 0
+    views: int = 0
+    distillation: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("micro_batch", "whole_epochs", "views"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0.")
+        if self.negatives not in ("batch", "micro_batch"):
+            raise ValueError(f"negatives is {self.negatives!r}; choose batch or micro_batch.")
+        if not 0 <= self.patch_dropout < 1:
+            raise ValueError(f"patch_dropout is {self.patch_dropout:g}; it must be a share below 1.")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """This process's share of one step: n pairs, and what varies from step to step."""
+
+    sides: dict[str, Any]
+    keys: Tensor  # int64 (2, n)
+    positions: Tensor  # int64 (n,)
+    number: int  # of the step
+    view: int
+    dropout: float
+
+    def part(self, rows: slice) -> "Batch":
+        return replace(self, sides=part_of(self.sides, rows), keys=self.keys[:, rows], positions=self.positions[rows])
+
+    def split(self, size: int) -> "list[Batch]":
+        return [self.part(slice(at, at + size)) for at in range(0, len(self.positions), size)]
+
+
+def pretrain(
+    alignment: Alignment,
+    pairs: Pairs,
+    settings: PretrainingSettings,
+    *,
+    distillation: Distillation | None = None,
+    measure: Callable[[Alignment], dict[str, float]] | None = None,
+    out: Path | None = None,
+    resume: bool = False,
+) -> list[dict[str, float]]:
+    """Train the towers of an alignment on pairs, and its backbone where that is ``thawed``.
+
+    Args:
+        alignment: Changed in place. Parts that take no gradient stay as they are.
+        pairs: Of the training split.
+        settings: Of the run.
+        distillation: A teacher, where there is one.
+        measure: What to measure after each epoch.
+        out: Folder for ``history.csv`` and the checkpoint.
+        resume: Go on from the checkpoint in ``out``.
+
+    Returns:
+        One row an epoch: losses, what was measured, learning rate, seconds.
+
+    Raises:
+        ValueError: If there are fewer pairs than a batch has, nothing to train, the loss is not finite, or ``resume``
+            finds the checkpoint of other settings.
+    """
+    return Pretraining(alignment, pairs, settings, distillation, measure, out).run(resume)
+
+
+class Pretraining:
+    """One run. Every process holds the whole model, sees its share of each batch, and sums the gradients."""
+
+    def __init__(
+        self,
+        alignment: Alignment,
+        pairs: Pairs,
+        settings: PretrainingSettings,
+        distillation: Distillation | None,
+        measure: Callable[[Alignment], dict[str, float]] | None,
+        out: Path | None,
+    ) -> None:
+        self.accelerator = Accelerator()
+        self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
+        self.alignment, self.pairs, self.settings = alignment, pairs, settings
+        self.distillation, self.measure = distillation, measure
+        self.steps = len(pairs) // settings.batch_size  # of an epoch
+        if not self.steps:
+            raise ValueError(f"A batch of {settings.batch_size} needs as many pairs; there are {len(pairs)}.")
+        if settings.batch_size % self.world:
+            raise ValueError(f"{self.world} processes cannot share a batch of {settings.batch_size} evenly.")
+        modules: dict[str, nn.Module] = {"alignment": alignment}
+        modules |= {} if alignment.backbone.frozen else {"backbone": alignment.backbone}
+        modules |= {"distillation": distillation} if distillation else {}
+        self.module = nn.ModuleDict(modules).to(self.accelerator.device)
+        alignment.backbone.to(self.accelerator.device)
+        trained = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
+        decay = [parameter for parameter in trained if parameter.ndim > 1]
+        plain = [parameter for parameter in trained if parameter.ndim < 2]
+        groups = [{"params": decay, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+        self.optimizer = torch.optim.AdamW(groups, lr=settings.lr, betas=BETAS)
+        self.trained = [*decay, *plain]
+        if distillation and settings.views and out:
+            decided = [distillation.teacher.fingerprint, settings.seed, settings.views]
+            digest = hashlib.sha256(json.dumps(decided).encode() + pairs.keys.numpy().tobytes())
+            path = out / "teacher" / digest.hexdigest()[:16]
+            distillation.kept = KeptTargets(path, settings.views, len(pairs))
+        folder = out if self.accelerator.is_main_process else None
+        self.checkpoint = Checkpoint(out and out / "checkpoint", self.module, self.optimizer, settings)
+        self.history = History(folder, settings.tensorboard)
+
+    def run(self, resume: bool) -> list[dict[str, float]]:
+        progress = self.checkpoint.load() if resume else Progress()
+        self.history.rows = progress.history
+        with torch.random.fork_rng(devices=[]):
+            while progress.epoch < self.settings.epochs:
+                self._epoch(progress)
+        self._save(progress)
+        if self.distillation and self.distillation.kept:
+            self.distillation.kept.remove()
+        self.module.eval()
+        return progress.history
+
+    def _epoch(self, progress: Progress) -> None:
+        started = time.perf_counter()
+        self.module.train()
+        settings, view = self.settings, progress.epoch % (self.settings.views or self.settings.epochs)
+        whole = progress.epoch >= settings.epochs - settings.whole_epochs
+        self.pairs.start(settings.seed, view)
+        rng = np.random.default_rng((settings.seed, progress.epoch))
+        order, size = rng.permutation(len(self.pairs)).tolist(), settings.batch_size
+        batches = [order[step * size : (step + 1) * size][self.rank :: self.world] for step in range(self.steps)]
+        steps = loader(self.pairs, batches[progress.step :], settings.workers)
+        name = f"epoch {progress.epoch + 1}/{settings.epochs}"
+        for loaded in bar(steps, name) if self.accelerator.is_main_process else steps:
+            sides, keys, positions = to_device(list(loaded), self.accelerator.device)
+            number = progress.epoch * self.steps + progress.step
+            batch = Batch(sides, keys, positions, number, view, 0.0 if whole else settings.patch_dropout)
+            loss = self._step(batch)
+            if not math.isfinite(loss):
+                raise ValueError(
+                    f"The loss became {loss} in epoch {progress.epoch + 1}, step {progress.step + 1}; "
+                    f"try a lower learning rate than {settings.lr:g}."
+                )
+            progress.loss_sum += loss
+            progress.step += 1
+            if time.perf_counter() - self.checkpoint.written > settings.checkpoint_seconds:
+                self._save(progress)
+        row = {"epoch": progress.epoch + 1, "train_loss": progress.loss_sum / self.steps}
+        if self.measure is not None:
+            self.module.eval()
+            row |= self.measure(self.alignment)
+        rate = settings.rate(progress.epoch * self.steps + progress.step - 1, self.steps * settings.epochs)
+        row |= {"scale": self.alignment.contrast.log_scale.exp().item(), "lr": rate}
+        progress.history.append(row | {"seconds": time.perf_counter() - started})
+        progress.epoch, progress.step, progress.loss_sum = progress.epoch + 1, 0, 0.0
+        self.history.write()
+
+    def _step(self, batch: Batch) -> float:
+        """One step; the loss of all processes."""
+        settings = self.settings
+        for group in self.optimizer.param_groups:
+            group["lr"] = settings.rate(batch.number, self.steps * settings.epochs)
+        parts = batch.split(settings.micro_batch or len(batch.positions))
+        groups = [parts] if settings.negatives == "batch" else [[part] for part in parts]
+        loss = math.fsum(self._contrast(group, len(batch.positions)) for group in groups)
+        self._sum_gradients()
+        torch.nn.utils.clip_grad_norm_(self.trained, settings.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.alignment.contrast.clamp()
+        return loss
+
+    def _contrast(self, parts: list[Batch], size: int) -> float:
+        """The loss of pairs that are each other's negatives, ``size`` a step and process; adds to the gradients.
+
+        The gradient of the loss with respect to the vectors of all processes comes first; then each process takes its
+        own vectors' part back through the model. So no graph crosses processes, and a micro-batch needs its own alone:
+        where there are several, the model is passed twice.
+        """
+        once = len(parts) == 1
+        passes = [self._pass(part, graph=once) for part in parts]
+        own = [torch.cat(side) for side in zip(*(vectors for vectors, _ in passes), strict=True)]
+        leaves = [self.accelerator.gather(side.detach()).requires_grad_() for side in own]
+        keys = self.accelerator.gather(torch.cat([part.keys for part in parts], 1).T.contiguous()).T
+        contrast = self.alignment.contrast
+        loss = contrast(*leaves, matches(keys)) * len(own[0]) / size
+        learned = [parameter for parameter in contrast.parameters() if parameter.requires_grad]
+        left, right, *others = torch.autograd.grad(loss, [*leaves, *learned])
+        for parameter, gradient in zip(learned, others, strict=True):
+            # The same in each process, so that their sum would count it so often.
+            torch.autograd.backward(parameter, gradient / self.world)
+        total: float = loss.item()
+        at = self.rank * len(own[0])
+        for part, found in zip(parts, passes, strict=True):
+            vectors, taught = found if once else self._pass(part, graph=True)
+            rows = slice(at, at := at + len(part.positions))
+            share = self.settings.distillation * len(part.positions) / (size * self.world)
+            ways = zip([*vectors, share * taught], [left[rows], right[rows], None], strict=True)
+            tensors, gradients = zip(*(way for way in ways if way[0].requires_grad), strict=True)
+            torch.autograd.backward(tensors, gradients)
+            total += self.accelerator.reduce(share * taught.detach(), reduction="sum").item()
+        return total
+
+    def _pass(self, batch: Batch, graph: bool) -> tuple[list[Tensor], Tensor]:
+        """Unit vectors (b, E) of both sides, and, with a graph, what the teacher says of the pictures among them."""
+        # Dropout depends on this alone: the same in both passes, and in a run that was resumed.
+        start = int(batch.positions[0])
+        torch.manual_seed(hash((self.settings.seed, batch.number, start)) & 0x7FFFFFFF)
+        towers = [self.alignment.tower(modality) for modality in batch.sides]
+        device, taught = batch.positions.device, torch.zeros((), device=batch.positions.device, requires_grad=graph)
+        with torch.set_grad_enabled(graph), self.settings.autocast(device):
+            entering = [
+                drop_tokens(tower.tokens(side), batch.dropout)
+                for tower, side in zip(towers, batch.sides.values(), strict=True)
+            ]
+            sequences = [sequence for sequence, _ in entering]
+            leaving = divide(self.alignment.backbone(concatenate(sequences)), sequences)
+            vectors = [tower.vectors(sequence) for tower, sequence in zip(towers, leaving, strict=True)]
+            if self.distillation is None or not graph:
+                return vectors, taught
+            for side, sequence, (_, kept) in zip(batch.sides.values(), leaving, entering, strict=True):
+                if sequence.grid is not None:
+                    told = self.distillation(sequence, picture_of(side), kept, batch.positions, batch.view)
+                    taught = taught + told
+        return vectors, taught
+
+    def _sum_gradients(self) -> None:
+        """Over all processes, as one vector."""
+        for parameter in self.trained:
+            if parameter.grad is None:  # in this step, in this process
+                parameter.grad = torch.zeros_like(parameter)
+        if self.world == 1:
+            return
+        flat = torch.cat([gradient.flatten() for gradient in self._gradients()])
+        flat = self.accelerator.reduce(flat, reduction="sum")
+        for gradient, summed in zip(self._gradients(), flat.split([p.numel() for p in self.trained]), strict=True):
+            gradient.copy_(summed.view_as(gradient))
+
+    def _gradients(self) -> Iterator[Tensor]:
+        for parameter in self.trained:
+            assert parameter.grad is not None
+            yield parameter.grad
+
+    def _save(self, progress: Progress) -> None:
+        if self.accelerator.is_main_process:
+            self.checkpoint.save(progress)
+        self.accelerator.wait_for_everyone()

@@ -1,0 +1,144 @@
+r"""Contrastive pretraining: pairs of two modalities through one transformer, or a new modality onto a frozen one.
+
+    python recipes/pretrain_contrastive.py --out runs/nano                      # both through a new backbone
+    python recipes/pretrain_contrastive.py --data '["pairs"]' --modalities '["infrared", "text"]' \
+        --backbone runs/nano/backbone --train_backbone false --out runs/infrared   # a modality more, ImageBind's way
+
+Writes ``backbone/``, which ``load_backbone`` reads, with the towers of both modalities beside it and a card.
+``accelerate launch`` spreads it over several processes: negatives are those of all of them.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from jsonargparse import auto_cli
+
+import metatx
+from metatx.alignment import Alignment
+from metatx.card import backbone_card
+from metatx.data import read_splits
+from metatx.distillation import Distillation
+from metatx.pairs import Pairs
+from metatx.pretraining import PretrainingSettings, pretrain
+from metatx.recipe import dataset
+from metatx.zero_shot import recalls, zero_shot_accuracy
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+SETS = {
+    "tiny_imagenet_175": "cs231n.stanford.edu/tiny-imagenet-200.zip (ImageNet's terms: research, not commercial)",
+    "fashion_products": "kaggle.com/datasets/paramaggarwal/fashion-product-images-small (MIT, says its page)",
+}
+SETTINGS = PretrainingSettings(epochs=30, batch_size=256, lr=1e-3, weight_decay=0.05)
+ABOUT = "Tiny ImageNet (175 classes with their names) and fashion product photos with their names; see SETS"
+CLASSES = {"class_name": "a photo of a {}", "articleType": "{}"}  # columns for zero-shot classification, as texts
+OPTIONS: dict[str, dict[str, Any]] = {"image": {"augment": "light"}, "text": {"context": 32, "overlap": 8}}
+
+
+def read(data: tuple[str, ...]) -> dict[str, list["Dataset"]]:
+    """Tables of each split, one a data set, by default those of nano."""
+    folders = [Path(name) for name in data] or [dataset(None, f"image_text/{name}", SETS[name]) for name in SETS]
+    tables = [read_splits(folder, ()) for folder in folders]
+    return {split: [table[split] for table in tables if split in table] for split in ("train", "validation")}
+
+
+def sides(tables: list["Dataset"], modalities: tuple[str, str], columns: tuple[str, str]) -> dict[str, list[Any]]:
+    """Samples of both modalities, of all tables one after the other."""
+    names = zip(modalities, columns, strict=True)
+    return {modality: [value for table in tables for value in table[column]] for modality, column in names}
+
+
+def measured(alignment: Alignment, tables: list["Dataset"], pairs: dict[str, list[Any]]) -> dict[str, float]:
+    """Recall both ways among all held-out pairs, and zero-shot accuracy of each table whose classes have names."""
+    vectors = {modality: alignment.embed(modality, samples) for modality, samples in pairs.items()}
+    found, start = recalls(vectors, [str(value) for value in list(pairs.values())[1]]), 0
+    for table in tables:
+        rows = slice(start, start := start + len(table))
+        for column in set(CLASSES) & set(table.column_names) if {"image", "text"} == set(pairs) else ():
+            names = sorted(set(table[column]))
+            texts = alignment.embed("text", [CLASSES[column].format(name) for name in names])
+            found[f"zero_shot_{column}"] = zero_shot_accuracy(vectors["image"][rows], texts, names, table[column])
+    return found
+
+
+def main(
+    *,
+    out: str,
+    data: tuple[str, ...] = (),
+    modalities: tuple[str, str] = ("image", "text"),
+    columns: tuple[str, str] = ("image", "text"),
+    options: dict[str, dict[str, Any]] | None = None,
+    backbone: str = "nano",
+    checkpoint: str | None = None,
+    pretrained: bool = False,
+    train_backbone: bool = True,
+    teacher: str | None = None,
+    teacher_checkpoint: str | None = None,
+    size: int = 192,
+    loss: Literal["softmax", "sigmoid"] = "softmax",
+    settings: PretrainingSettings = SETTINGS,
+    pairs: int | None = None,
+    about: str = ABOUT,
+    skip_bad_samples: bool = False,
+    resume: bool = False,
+) -> dict[str, float]:
+    """Align two modalities.
+
+    Args:
+        out: Folder for the backbone, the history and the checkpoint.
+        data: Data sets with train and validation splits, as ``metatx train`` reads them; by default nano's two.
+        modalities: Names of two tokenizers.
+        columns: Of the tables, one a modality.
+        options: Of the tokenizers, by modality.
+        backbone: What both pass through. Towers that its folder holds are used, and stay as they are where it does.
+        checkpoint: File with its weights.
+        pretrained: False to start from seeded random weights.
+        train_backbone: Whether it is trained; otherwise it stays frozen, and only towers are.
+        teacher: A backbone for pictures whose features it should match too.
+        teacher_checkpoint: File with the teacher's weights.
+        size: Of the vectors.
+        loss: Between the vectors.
+        settings: Of the run.
+        pairs: Only the first so many of each table; None for all.
+        about: What the card says of the data and its terms.
+        skip_bad_samples: Leave out pairs with a sample that cannot be used, not stop.
+        resume: Go on from the checkpoint in ``out``.
+    """
+    tables = read(data)
+    if pairs is not None:
+        tables = {split: [table.select(range(min(pairs, len(table)))) for table in t] for split, t in tables.items()}
+    train, held = (sides(tables[split], modalities, columns) for split in ("train", "validation"))
+    start = metatx.load_backbone(backbone, checkpoint=checkpoint, pretrained=pretrained)
+    start = start.thawed() if train_backbone else start
+    alignment = Alignment.on(start, size, loss).requires_grad_(train_backbone)
+    for modality in modalities:
+        if modality not in alignment.towers:
+            alignment.add(modality, train[modality], (options or OPTIONS).get(modality), seed=settings.seed)
+    distillation = None
+    if teacher is not None:
+        torch.manual_seed(settings.seed)
+        distillation = Distillation(start, metatx.load_backbone(teacher, checkpoint=teacher_checkpoint))
+    history = pretrain(
+        alignment,
+        Pairs(alignment, train, augment=True, skip_bad=skip_bad_samples),
+        settings,
+        distillation=distillation,
+        measure=lambda model: measured(model, tables["validation"], held),
+        out=Path(out),
+        resume=resume,
+    )
+    made = {
+        "data": f"{about}; {len(train[modalities[0]]):,} pairs",
+        "start": f"{backbone}, {'its own' if pretrained else 'random'} weights{'' if train_backbone else ', frozen'}",
+        "teacher": teacher or "none",
+        "settings": ", ".join(f"{name} {value}" for name, value in vars(settings).items()),
+    }
+    card = backbone_card(Path(out).name, list(alignment.towers), made, history)
+    print(alignment.save_pretrained(Path(out) / "backbone", about=about, card=card, dtype=torch.float16))
+    return history[-1]
+
+
+if __name__ == "__main__":
+    auto_cli(main)

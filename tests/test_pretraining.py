@@ -1,0 +1,169 @@
+"""Pretraining: the same numbers however the batch is cut, spread or interrupted; and what it trains."""
+
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from metatx.distillation import Distillation
+from metatx.pairs import Pairs
+from metatx.pretraining import Pretraining, PretrainingSettings, pretrain
+from metatx.zero_shot import recalls
+from tests.pairs import colour_alignment, coloured, small_backbone
+
+ROOT = Path(__file__).parents[1]
+QUICK = {"batch_size": 16, "epochs": 2, "lr": 3e-3, "precision": "fp32"}
+
+
+def run(samples, *, taught=False, out=None, resume=False, frozen=False, **settings):
+    backbone = small_backbone() if frozen else small_backbone().thawed()
+    alignment = colour_alignment(backbone, samples)
+    torch.manual_seed(0)
+    distillation = Distillation(backbone, small_backbone(dim=32, num_heads=2)) if taught else None
+    history = pretrain(
+        alignment,
+        Pairs(alignment, samples, augment=True),
+        PretrainingSettings(**{**QUICK, **settings}),
+        distillation=distillation,
+        out=out,
+        resume=resume,
+    )
+    return alignment, history
+
+
+def weights(alignment):
+    return {**alignment.state_dict(), **dict(alignment.backbone.named_weights())}
+
+
+def same(first, second, tolerance=0.0):
+    a, b = weights(first), weights(second)
+    return all(torch.allclose(a[name], b[name], atol=tolerance, rtol=0) for name in a)
+
+
+@pytest.mark.parametrize("loss", ["softmax", "sigmoid"])
+def test_micro_batches_give_the_gradients_of_the_whole_batch(loss):
+    samples, gradients = coloured(16), []
+    for size in (0, 5):
+        alignment = colour_alignment(small_backbone().thawed(), samples)
+        alignment.contrast.__init__(loss)
+        torch.manual_seed(0)
+        distillation = Distillation(alignment.backbone, small_backbone(dim=32, num_heads=2))
+        settings = PretrainingSettings(**QUICK, micro_batch=size, clip=1e9)
+        training = Pretraining(alignment, Pairs(alignment, samples), settings, distillation, None, None)
+        training.optimizer.step = lambda: None
+        training.optimizer.zero_grad = lambda: None
+        training._epoch(training.checkpoint.load())
+        gradients.append([parameter.grad.clone() for parameter in training.trained])
+    assert any(gradient.abs().max() > 1e-3 for gradient in gradients[0])
+    for whole, cut in zip(*gradients, strict=True):
+        torch.testing.assert_close(cut, whole, atol=1e-6, rtol=1e-4)
+
+
+def test_plain_accumulation_has_fewer_negatives():
+    samples = coloured(32)
+    (_, cached), (_, plain) = (run(samples, micro_batch=4, negatives=name) for name in ("batch", "micro_batch"))
+    assert plain[0]["train_loss"] < cached[0]["train_loss"] - 0.5, "of four, the partner is easier to find than of 16"
+
+
+TWO = """
+import json, os, sys
+sys.path.insert(0, os.getcwd())
+import torch
+from tests.pairs import coloured
+from tests.test_pretraining import run
+torch.set_num_threads(1)
+alignment, history = run(coloured(48), taught=True, epochs=2, micro_batch=int(sys.argv[2]), views=1)
+if int(os.environ.get("RANK", 0)) == 0:
+    found = [[row["train_loss"] for row in history], alignment.contrast.log_scale.item(),
+             alignment.backbone.norm.weight.tolist(), int(os.environ.get("WORLD_SIZE", 1))]
+    json.dump(found, open(sys.argv[1], "w"))
+"""
+
+
+def test_two_processes_give_the_loss_and_weights_of_one(tmp_path):
+    script = tmp_path / "two.py"
+    script.write_text(TWO)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    plain = [sys.executable, script, tmp_path / "1", "0"]
+    subprocess.run(plain, cwd=ROOT, check=True, env=environment, timeout=200)
+    subprocess.run([*launch, script, tmp_path / "2", "3"], cwd=ROOT, check=True, env=environment, timeout=200)
+    one, two = (json.loads((tmp_path / name).read_text()) for name in "12")
+    assert (one.pop(), two.pop()) == (1, 2), "the number of processes"
+    for first, second in zip(one, two, strict=True):
+        assert second == pytest.approx(first, abs=1e-5)
+
+
+def _killed(folder):
+    torch.set_num_threads(1)
+    real, steps = torch.optim.AdamW.zero_grad, iter(range(1, 9))
+
+    def killing(optimizer):
+        real(optimizer)
+        if next(steps) == 5:
+            os._exit(9)
+
+    torch.optim.AdamW.zero_grad = killing
+    run(coloured(48), out=folder, taught=True, **INTERRUPTED)
+
+
+INTERRUPTED = {"epochs": 3, "patch_dropout": 0.5, "whole_epochs": 1, "views": 2, "checkpoint_seconds": 0.0}
+
+
+def test_killed_and_resumed_is_as_not_killed(tmp_path):
+    process = multiprocessing.get_context("spawn").Process(target=_killed, args=(tmp_path / "killed",))
+    process.start()
+    process.join()
+    assert process.exitcode == 9
+    state = json.loads((tmp_path / "killed" / "checkpoint" / "state.json").read_text())
+    assert (state["epoch"], state["step"]) == (1, 1), "the fifth step was lost"
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    resumed, history = run(coloured(48), out=tmp_path / "killed", resume=True, taught=True, **INTERRUPTED)
+    whole, expected = run(coloured(48), out=tmp_path / "whole", taught=True, **INTERRUPTED)
+    torch.set_num_threads(threads)
+    assert same(resumed, whole)
+    assert [row["train_loss"] for row in history] == [row["train_loss"] for row in expected]
+    assert not list((tmp_path / "whole" / "teacher").iterdir()), "the targets are of no use any more"
+
+
+def test_both_modalities_find_each_other_in_a_trained_backbone():
+    samples, held = coloured(192), coloured(60, seed=1)
+    alignment, history = run(samples, epochs=6, patch_dropout=0.25)
+    assert history[-1]["train_loss"] < history[0]["train_loss"]
+    vectors = {modality: alignment.embed(modality, side) for modality, side in held.items()}
+    assert recalls(vectors, held["text"])["image_to_text_recall@1"] > 0.8
+    assert alignment.backbone.fingerprint != small_backbone().fingerprint
+
+
+def test_on_a_frozen_backbone_only_new_towers_change():
+    samples = coloured(64)
+    backbone = small_backbone()
+    alignment = colour_alignment(backbone, samples)
+    alignment.towers["text"].requires_grad_(False)
+    before = {name: value.clone() for name, value in weights(alignment).items()}
+    pretrain(alignment, Pairs(alignment, samples), PretrainingSettings(**QUICK))
+    changed = {name for name, value in weights(alignment).items() if not torch.equal(value, before[name])}
+    assert changed == {"towers.image.proj.weight", "contrast.log_scale"}
+
+
+def test_what_cannot_run_is_said_first():
+    samples = coloured(8)
+    alignment = colour_alignment(small_backbone(), samples)
+    with pytest.raises(ValueError, match="batch of 16 needs as many pairs; there are 8"):
+        pretrain(alignment, Pairs(alignment, samples), PretrainingSettings(**QUICK))
+    for wrong, message in (
+        ({"patch_dropout": 1.0}, "patch_dropout is 1"),
+        ({"views": -1}, "views is -1"),
+        ({"negatives": "all"}, "negatives is 'all'"),
+        ({"batch_size": 0}, "batch_size is 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            PretrainingSettings(**wrong)
+    with pytest.raises(ValueError, match="The loss became nan"):
+        run(coloured(32), lr=1e30)

@@ -19,7 +19,7 @@ from metatx.files import folder_written_whole
 from metatx.infer import takes_stem
 from metatx.registry import all_options, create, lookup, unknown
 from metatx.sequence import TokenSequence, as_sequence
-from metatx.tensors import read_tensors
+from metatx.tensors import file_sha256, read_tensors
 from metatx.tokenizer import Tokenizer
 from metatx.weights import backbone_folder, load_backbone, save_backbone
 
@@ -152,16 +152,17 @@ class Alignment(nn.Module):
         from safetensors.torch import save_file
 
         towers = {modality: {"options": all_options(self.tower(modality).tokenizer)} for modality in self.towers}
-        config = {"size": self.size, "loss": self.contrast.loss, "towers": towers}
+        config: dict[str, Any] = {"size": self.size, "loss": self.contrast.loss, "towers": towers}
         weights = {
             name: (tensor.to(dtype) if tensor.is_floating_point() else tensor).cpu().contiguous()
             for name, tensor in self.state_dict().items()
         }
         with folder_written_whole(Path(folder)) as temporary:
             save_backbone(self.backbone, temporary, about=about, dtype=dtype)
-            (temporary / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
             save_file(weights, temporary / WEIGHTS)
             (temporary / WEIGHTS).chmod(0o644)
+            config["sha256"] = file_sha256(temporary / WEIGHTS)
+            (temporary / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
             if card:
                 (temporary / "README.md").write_text(card)
         return Path(folder)
@@ -195,7 +196,7 @@ class Alignment(nn.Module):
             for modality, tower in content["towers"].items():
                 tokenizer = alignment._tokenizer(modality, tower["options"])
                 alignment.towers[modality] = Tower(frozen, tokenizer, alignment.size)
-            alignment.load_state_dict(read_tensors(folder / WEIGHTS))
+            alignment.load_state_dict(read_tensors(folder / WEIGHTS, sha256=content["sha256"]))
         except (KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
             raise ValueError(f"{folder} is damaged: {str(error).splitlines()[0]}") from None
         return alignment.to(frozen.device).eval()

@@ -1,9 +1,9 @@
 """load_backbone: from a name to a frozen backbone; and a backbone's own folder."""
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,7 @@ from torch import Tensor
 
 from metatx.backbone import Backbone, BackboneConfig
 from metatx.files import folder_written_whole
-from metatx.registry import unknown
-from metatx.tensors import read_tensors
+from metatx.tensors import file_sha256, read_tensors
 
 if TYPE_CHECKING:
     from metatx.sources import Source
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["backbone_folder", "backbones", "load_backbone", "save_backbone"]
 
 FORMAT = "metatx-backbone"
+NANO = Path(__file__).with_name("nano")
 
 KNOWN = {
     "nano": "ships inside the package; its weights are seeded random numbers until its pretraining lands",
@@ -54,18 +54,31 @@ def load_backbone(spec: str, *, checkpoint: str | Path | None = None, pretrained
         ValueError: If the spec is unknown or of another architecture; if the file is damaged, or does not fit
             the spec; if the weights were trained with another activation.
     """
+    if checkpoint is not None and not pretrained:
+        raise ValueError("Give a checkpoint or pretrained=False, not both.")
+    folder = backbone_folder(spec)
+    if folder is None:
+        return _from_source(spec, checkpoint, pretrained)
+    if checkpoint is not None:
+        raise ValueError(f"{spec} has its own weights; a checkpoint goes with open_clip, timm or meta-transformer.")
+    return _read_folder(folder, spec, pretrained)
+
+
+def backbone_folder(spec: str) -> Path | None:
+    """Where the files of ``nano``, or of a folder that ``save_backbone`` wrote, are; None for other specs."""
+    if spec == "nano":
+        return NANO
+    return Path(spec) if os.path.isdir(spec) else None  # pathlib's raises for a long text
+
+
+def _from_source(spec: str, checkpoint: str | Path | None, pretrained: bool) -> Backbone:
+    # Imported here: timm takes seconds, and what is in a folder does without.
+    from metatx.registry import unknown
     from metatx.sources import SOURCES
 
     kind, _, name = spec.partition(":")
-    if checkpoint is not None and not pretrained:
-        raise ValueError("Give a checkpoint or pretrained=False, not both.")
     if kind not in SOURCES or not name:
-        if checkpoint is not None and (spec == "nano" or Path(spec).is_dir()):
-            raise ValueError(f"{spec} has its own weights; a checkpoint goes with {', '.join(SOURCES)}.")
-        folder = backbone_folder(spec)
-        if folder is None:
-            raise ValueError(unknown("backbone", spec, list(KNOWN)))
-        return _read_folder(folder, spec, pretrained)
+        raise ValueError(unknown("backbone", spec, list(KNOWN)))
     source = SOURCES[kind](name)
     if not pretrained:
         return Backbone(source.config, None, spec=spec)
@@ -79,12 +92,6 @@ def load_backbone(spec: str, *, checkpoint: str | Path | None = None, pretrained
         return Backbone(source.config, source.convert(tensors, source.config), spec=spec)
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"{checkpoint} does not fit {spec}: {error}") from None
-
-
-def backbone_folder(spec: str) -> Path | None:
-    """Where the files of ``nano``, or of a folder that ``save_backbone`` wrote, are; None for other specs."""
-    folder = Path(str(files("metatx"))) / "nano" if spec == "nano" else Path(spec)
-    return folder if folder.is_dir() else None
 
 
 def _download(spec: str, source: "Source") -> Mapping[str, Tensor]:
@@ -115,7 +122,7 @@ def _check_activation(checkpoint: Path, config: BackboneConfig) -> None:
 
 
 def save_backbone(backbone: Backbone, folder: str | Path, *, about: str, dtype: torch.dtype = torch.float32) -> Path:
-    """Write a backbone to a folder that ``load_backbone`` reads.
+    """Write a backbone to a folder that ``load_backbone`` reads; the weights' hash goes into its ``config.json``.
 
     Args:
         backbone: Any.
@@ -129,12 +136,13 @@ def save_backbone(backbone: Backbone, folder: str | Path, *, about: str, dtype: 
     from safetensors.torch import save_file
 
     path = Path(folder)
-    config = {"format": FORMAT, "version": 1, "weights": about, "backbone": asdict(backbone.config)}
+    config: dict[str, Any] = {"format": FORMAT, "version": 1, "weights": about}
     with folder_written_whole(path) as temporary:
+        file = temporary / "model.safetensors"
+        save_file({name: weight.detach().to("cpu", dtype) for name, weight in backbone.named_weights()}, file)
+        file.chmod(0o644)  # safetensors makes it the owner's alone
+        config |= {"sha256": file_sha256(file), "backbone": asdict(backbone.config)}
         (temporary / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-        weights = {name: weight.detach().to("cpu", dtype) for name, weight in backbone.named_weights()}
-        save_file(weights, temporary / "model.safetensors")
-        (temporary / "model.safetensors").chmod(0o644)  # safetensors makes it the owner's alone
     return path
 
 
@@ -144,6 +152,7 @@ def _read_folder(folder: Path, spec: str, pretrained: bool) -> Backbone:
         content: dict[str, Any] = json.loads(place.read_text())
         if content["format"] != FORMAT or content["version"] != 1:
             raise KeyError
+        sha256 = str(content["sha256"]) if "sha256" in content else None  # folders of before have none
         config = BackboneConfig.from_dict(content["backbone"])
     except FileNotFoundError:
         raise ValueError(f"{folder} is no backbone: it has no config.json.") from None
@@ -151,7 +160,7 @@ def _read_folder(folder: Path, spec: str, pretrained: bool) -> Backbone:
         raise ValueError(f"{place} is damaged, or not a backbone's of a version known here.") from None
     if not pretrained:
         return Backbone(config, None, spec=spec)
-    weights = read_tensors(folder / "model.safetensors")
+    weights = read_tensors(folder / "model.safetensors", sha256=sha256)
     try:
         return Backbone(config, weights, spec=spec)
     except (ValueError, RuntimeError) as error:

@@ -64,6 +64,7 @@ def main(
     weight_decay: float = 0.05,
     tokens: Literal["frames", "patches", "both"] = "frames",
     augment: Literal["none", "light", "strong"] = "strong",
+    amplitude: float = 4.0,
     dropout: float = 0.1,
     label_smoothing: float = 0.1,
     layers: int = 1,
@@ -85,6 +86,7 @@ def main(
         weight_decay: Of matrices.
         tokens: What the backbone reads of the spectrogram.
         augment: Random variations in training.
+        amplitude: Size of the tokens, where the backbone does not normalise them.
         dropout: On the pooled features.
         label_smoothing: Share of the target spread over all words.
         layers: Of the backbone, that the head reads.
@@ -106,7 +108,7 @@ def main(
             target="label_name",
             inputs=["file"],
             validation_share=0,
-            tokenizer_options={"tokens": tokens, "augment": augment},
+            tokenizer_options={"tokens": tokens, "augment": augment, "amplitude": amplitude},
             head_options={"dropout": dropout, "label_smoothing": label_smoothing, "layers": layers},
             settings=metatx.TrainingSettings(
                 epochs=epochs,

@@ -1,11 +1,11 @@
 r"""Contrastive pretraining: pairs of two modalities through one transformer, or a new modality onto a frozen one.
 
-    python recipes/pretrain_contrastive.py --out runs/nano                      # both through a new backbone
-    python recipes/pretrain_contrastive.py --data '["pairs"]' --modalities '["infrared", "text"]' \
-        --backbone runs/nano/backbone --train_backbone false --out runs/infrared   # a modality more, ImageBind's way
+    python recipes/pretrain_contrastive.py --out runs/new              # image and text through a new backbone
+    python recipes/pretrain_contrastive.py --out runs/infrared --data '["FOLDER"]' --modalities '["infrared","text"]' \
+        --backbone runs/new/backbone --pretrained true --train_backbone false    # one more, on a frozen one
 
-Writes ``backbone/``, which ``load_backbone`` reads, with the towers of both modalities beside it and a card.
-``accelerate launch`` spreads it over several processes: negatives are those of all of them.
+Writes ``backbone/``, which ``load_backbone`` reads, with both modalities' tokenizers and projections beside it and a
+card. ``torchrun --nproc_per_node N`` spreads it over processes: a pair's negatives are then those of all of them.
 """
 
 from pathlib import Path

@@ -49,6 +49,9 @@ class AudioTokenizer(Tokenizer):
         window: Seconds that one sequence spans at most.
         augment: In training: ``"none"``; ``"light"``: shift in time and change in loudness; ``"strong"``: also mask
             bands and frames (SpecAugment, Park et al. 2019, arXiv 1904.08779).
+        amplitude: How many times as large as the stem's its tokens start, where the backbone does not normalise them.
+            On a quarter of the speakers of ten Speech Commands, held out, ViT-Ti was right in .866 at 1, .923 at 4 and
+            .877 at 16 (one seed each).
     """
 
     suffixes = SUFFIXES
@@ -70,6 +73,7 @@ class AudioTokenizer(Tokenizer):
         width: int = 32,
         window: float = 10.0,
         augment: Literal["none", "light", "strong"] = "strong",
+        amplitude: float = 4.0,
     ) -> None:
         super().__init__(dim)
         for name, value in (("tokens", tokens), ("augment", augment)):
@@ -77,10 +81,12 @@ class AudioTokenizer(Tokenizer):
                 raise ValueError(f"{name} is {value!r}; choose one of {', '.join(self.CHOICES[name])}.")
         if not RATES[0] <= sample_rate <= RATES[1]:
             raise ValueError(f"sample_rate is {sample_rate}; it must be {RATES[0]} to {RATES[1]} Hz.")
+        if not amplitude > 0:
+            raise ValueError(f"amplitude is {amplitude}; it must be above 0.")
         if window < 1:
             raise ValueError(f"window is {window:g} s; it must be at least 1.")
         self.sample_rate, self.window, self.masked = sample_rate, window, augment == "strong"
-        self.augments = augment != "none"
+        self.augments, self.amplitude = augment != "none", amplitude
         self.hop = round(HOP * sample_rate)
         self.mel = _mel_spectrogram(sample_rate, num_mels, self.hop)
         self.register_buffer("centre", torch.zeros(num_mels, 1))  # of the log power of each band

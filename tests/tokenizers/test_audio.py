@@ -261,6 +261,7 @@ def test_no_good_clip_is_told():
         ({"augment": "much"}, "augment is 'much'; choose one of none, light, strong"),
         ({"sample_rate": 10}, "sample_rate is 10; it must be 1000 to"),
         ({"window": 0.1}, "window is 0.1 s; it must be at least 1"),
+        ({"amplitude": 0}, "amplitude is 0; it must be above 0"),
         ({"tokens": "patches", "num_mels": 40}, "num_mels is 40; patches of 16 need a multiple"),
     ],
 )

@@ -1,0 +1,63 @@
+"""Pretraining from the command line's view: a new backbone, then one more modality on it, frozen."""
+
+import io
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+import metatx
+from metatx.alignment import Alignment
+from metatx.pretraining import PretrainingSettings
+from metatx.weights import save_backbone
+from recipes import pretrain_contrastive as recipe
+from tests.pairs import coloured, small_backbone
+
+
+def as_png(picture) -> dict[str, bytes]:
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "png")
+    return {"bytes": file.getvalue()}
+
+
+@pytest.fixture
+def folder(tmp_path) -> str:
+    """Pictures with captions in the hub's layout, and the name of what each shows."""
+    place = tmp_path / "data" / "data"
+    place.mkdir(parents=True)
+    for split, count in (("train", 128), ("val", 40)):
+        found = coloured(count, seed=count)
+        table = pd.DataFrame({"image": [as_png(picture) for picture in found["image"]], "text": found["text"]})
+        table["class_name"] = ["something " + text.rpartition(" ")[2] for text in found["text"]]
+        table.to_parquet(place / f"{split}-00000-of-00001.parquet")
+    return str(tmp_path / "data")
+
+
+def test_pretrain_contrastive(tmp_path, folder, capsys) -> None:
+    save_backbone(small_backbone(), tmp_path / "small", about="random")
+    settings = PretrainingSettings(epochs=8, batch_size=32, lr=3e-3, patch_dropout=0.25, precision="fp32")
+    found = recipe.main(out=str(tmp_path / "a"), data=(folder,), backbone=str(tmp_path / "small"), settings=settings)
+    assert found["zero_shot_class_name"] > 0.8
+    assert found["image_to_text_recall@1"] > 0.8
+    assert capsys.readouterr().out.strip() == str(tmp_path / "a" / "backbone")
+    trained = metatx.load_backbone(str(tmp_path / "a" / "backbone"))
+    assert trained.fingerprint != small_backbone().fingerprint
+    card = (tmp_path / "a" / "backbone" / "README.md").read_text()
+    for words in ("128 pairs", "random weights", "epochs 8", "zero_shot_class_name"):
+        assert words in card
+
+    text = Alignment.from_pretrained(tmp_path / "a" / "backbone").embed("text", ["red"])
+    again = recipe.main(
+        out=str(tmp_path / "b"),
+        data=(folder,),
+        modalities=("infrared", "text"),
+        backbone=str(tmp_path / "a" / "backbone"),
+        pretrained=True,
+        train_backbone=False,
+        settings=PretrainingSettings(epochs=4, batch_size=32, lr=3e-3, precision="fp32"),
+    )
+    three = Alignment.from_pretrained(tmp_path / "b" / "backbone")
+    assert sorted(three.towers) == ["image", "infrared", "text"]
+    assert three.backbone.fingerprint == trained.fingerprint
+    assert again["infrared_to_text_recall@1"] > 0.3, "grey pictures tell some of six colours"
+    assert (three.embed("text", ["red"]) == text).all(), "what was there stays as it was"

@@ -32,7 +32,11 @@ SETS = {
     "fashion_products": "kaggle.com/datasets/paramaggarwal/fashion-product-images-small (MIT, says its page)",
 }
 SETTINGS = PretrainingSettings(epochs=30, batch_size=256, lr=1e-3, weight_decay=0.05)
-ABOUT = "Tiny ImageNet (175 classes with their names) and fashion product photos with their names; see SETS"
+ABOUT = (
+    "27,125 photographs of 175 classes of Tiny ImageNet with the classes' names (ImageNet's terms: non-commercial "
+    "research only; torchvision and timm publish weights trained on it, with that said) and 8,361 product photographs "
+    "with their names (Kaggle's Fashion Product Images, published there as MIT); no photograph is in these files"
+)
 CLASSES = {"class_name": "a photo of a {}", "articleType": "{}"}  # columns for zero-shot classification, as texts
 OPTIONS: dict[str, dict[str, Any]] = {"image": {"augment": "light"}, "text": {"context": 32, "overlap": 8}}
 
@@ -130,7 +134,7 @@ def main(
         resume=resume,
     )
     made = {
-        "data": f"{about}; {len(train[modalities[0]]):,} pairs",
+        "data": f"{len(train[modalities[0]]):,} pairs; {about}",
         "start": f"{backbone}, {'its own' if pretrained else 'random'} weights{'' if train_backbone else ', frozen'}",
         "teacher": teacher or "none",
         "settings": ", ".join(f"{name} {value}" for name, value in vars(settings).items()),

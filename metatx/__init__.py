@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from metatx.alignment import Alignment
     from metatx.backbone import Backbone
     from metatx.errors import SampleError
     from metatx.experiment import run
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Alignment",
     "Backbone",
     "Head",
     "SampleError",
@@ -41,6 +43,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "Alignment": "alignment",
     "Backbone": "backbone",
     "Head": "head",
     "SampleError": "errors",

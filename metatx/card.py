@@ -57,6 +57,12 @@ def backbone_card(
     lines += [f"- **{name}**: {value}" for name, value in made.items()]
     lines += [f"- **time**: {seconds / 3600:.2f} hours, {len(history)} epochs", ""]
     lines += ["On the validation split, after the last epoch:", "", *metric_table({spec: result}), ""]
+    lines += ["```python", "import metatx", "", 'backbone = metatx.load_backbone("FOLDER")  # frozen, for tasks']
+    lines += [
+        'aligned = metatx.Alignment.from_pretrained("FOLDER", backbone)  # vectors to compare by cosine',
+        "```",
+        "",
+    ]
     return "\n".join(lines)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from accelerate import PartialState
 from jsonargparse import auto_cli
 
 import metatx
@@ -84,7 +85,7 @@ def main(
     loss: Literal["softmax", "sigmoid"] = "softmax",
     settings: PretrainingSettings = SETTINGS,
     pairs: int | None = None,
-    about: str = ABOUT,
+    about: str | None = None,
     skip_bad_samples: bool = False,
     resume: bool = False,
 ) -> dict[str, float]:
@@ -106,11 +107,11 @@ def main(
         loss: Between the vectors.
         settings: Of the run.
         pairs: Only the first so many of each table; None for all.
-        about: What the card says of the data and its terms.
+        about: What the card says of the data and its terms; of nano's own it is known.
         skip_bad_samples: Leave out pairs with a sample that cannot be used, not stop.
         resume: Go on from the checkpoint in ``out``.
     """
-    tables = read(data)
+    tables, about = read(data), about or (f"of {', '.join(data)}" if data else ABOUT)
     if pairs is not None:
         tables = {split: [table.select(range(min(pairs, len(table)))) for table in t] for split, t in tables.items()}
     train, held = (sides(tables[split], modalities, columns) for split in ("train", "validation"))
@@ -140,7 +141,8 @@ def main(
         "settings": ", ".join(f"{name} {value}" for name, value in vars(settings).items()),
     }
     card = backbone_card(Path(out).name, list(alignment.towers), made, history)
-    print(alignment.save_pretrained(Path(out) / "backbone", about=about, card=card, dtype=torch.float16))
+    if PartialState().is_main_process:
+        print(alignment.save_pretrained(Path(out) / "backbone", about=about, card=card, dtype=torch.float16))
     return history[-1]
 
 

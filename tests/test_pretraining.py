@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from metatx.contrastive import matches
 from metatx.distillation import Distillation
 from metatx.pairs import Pairs
 from metatx.pretraining import Pretraining, PretrainingSettings, pretrain
+from metatx.sequence import as_sequence
 from metatx.zero_shot import recalls
 from tests.pairs import colour_alignment, coloured, small_backbone
 
@@ -46,22 +48,42 @@ def same(first, second, tolerance=0.0):
 
 
 @pytest.mark.parametrize("loss", ["softmax", "sigmoid"])
-def test_micro_batches_give_the_gradients_of_the_whole_batch(loss):
-    samples, gradients = coloured(16), []
-    for size in (0, 5):
-        alignment = colour_alignment(small_backbone().thawed(), samples)
-        alignment.contrast.__init__(loss)
-        torch.manual_seed(0)
-        distillation = Distillation(alignment.backbone, small_backbone(dim=32, num_heads=2))
-        settings = PretrainingSettings(**QUICK, micro_batch=size, clip=1e9)
-        training = Pretraining(alignment, Pairs(alignment, samples), settings, distillation, None, None)
-        training.optimizer.step = lambda: None
-        training.optimizer.zero_grad = lambda: None
-        training._epoch(training.checkpoint.load())
-        gradients.append([parameter.grad.clone() for parameter in training.trained])
-    assert any(gradient.abs().max() > 1e-3 for gradient in gradients[0])
-    for whole, cut in zip(*gradients, strict=True):
-        torch.testing.assert_close(cut, whole, atol=1e-6, rtol=1e-4)
+@pytest.mark.parametrize("micro_batch", [0, 5])
+def test_gradients_are_those_of_the_loss_of_the_whole_batch(loss, micro_batch):
+    samples = coloured(16)
+    backbone = small_backbone().thawed()
+    alignment = colour_alignment(backbone, samples)
+    alignment.contrast.__init__(loss)
+    distillation = Distillation(backbone, small_backbone(dim=32, num_heads=2))
+    settings = PretrainingSettings(**QUICK, micro_batch=micro_batch, clip=1e9, distillation=0.5)
+    pairs = Pairs(alignment, samples)
+    training = Pretraining(alignment, pairs, settings, distillation, None, None)
+    training.optimizer.step = training.optimizer.zero_grad = lambda: None
+    training._epoch(training.checkpoint.load())
+    found = [parameter.grad.clone() for parameter in training.trained]
+
+    batches, keys, positions = pairs.__getitems__(range(16))
+    sequence = backbone(as_sequence(alignment.tower("image").tokenizer(batches["image"])))
+    vectors = alignment.tower("image").vectors(sequence), alignment("text", batches["text"])
+    taught = distillation(sequence, batches["image"]["image"], None, positions, 0)
+    expected = torch.autograd.grad(alignment.contrast(*vectors, matches(keys)) + 0.5 * taught, training.trained)
+    assert any(gradient.abs().max() > 1e-3 for gradient in expected)
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-4)
+
+
+def test_both_passes_of_a_micro_batch_drop_the_same(monkeypatch):
+    real, seen = Pretraining._pass, {False: [], True: []}
+
+    def recorded(training, batch, graph):
+        vectors, taught = real(training, batch, graph)
+        seen[graph].append(torch.cat(vectors).detach())
+        return vectors, taught
+
+    monkeypatch.setattr(Pretraining, "_pass", recorded)
+    run(coloured(16), micro_batch=5, patch_dropout=0.5, epochs=1)
+    assert len(seen[True]) == len(seen[False]) == 4
+    assert all(torch.equal(*pair) for pair in zip(seen[False], seen[True], strict=True))
 
 
 def test_plain_accumulation_has_fewer_negatives():

@@ -65,22 +65,26 @@ class Distillation(nn.Module):
         distance = F.mse_loss(found, target, reduction="none").mean(2)
         return (distance[:, 0].mean() + distance[:, 1:].mean()) / 2
 
-    @torch.no_grad()
     def _targets(self, picture: Tensor, grid: tuple[int, ...], positions: np.ndarray, view: int) -> Tensor:
-        if self.kept is not None:
-            known = self.kept.read(view, positions, (1 + math.prod(grid), self.teacher.dim))
-            if known is not None:
-                return torch.from_numpy(known).to(picture.device).float()
+        """What the teacher makes of the pictures (B, 1 + N, D), float32, rounded to what is kept."""
+        if self.kept is None:
+            return self._taught(picture, grid).float()
+        targets, done = self.kept.opened((1 + math.prod(grid), self.teacher.dim))
+        new = np.flatnonzero(~done[view, positions])
+        if len(new):
+            targets[view, positions[new]] = self._taught(picture[torch.from_numpy(new)], grid).cpu().numpy()
+            done[view, positions[new]] = True
+        return torch.from_numpy(targets[view, positions]).to(picture.device).float()
+
+    @torch.no_grad()
+    def _taught(self, picture: Tensor, grid: tuple[int, ...]) -> Tensor:
         stem = self.teacher.stem
         assert stem is not None
         size = [side * stem.config.patch_size for side in grid]
         resized = F.interpolate(picture.float() / 255, size, mode="bicubic", antialias=True).clamp(0, 1)
         seen = self.teacher(TokenSequence.pack(stem(resized)))
         tokens = _cls_and_patches(seen.embeddings.float(), len(picture), seen.prefix)
-        target = F.layer_norm(tokens, tokens.shape[2:]).half()  # rounded the first time as every time
-        if self.kept is not None:
-            self.kept.write(view, positions, target.cpu().numpy())
-        return target.float()
+        return F.layer_norm(tokens, tokens.shape[2:]).half()
 
 
 class KeptTargets:
@@ -94,31 +98,30 @@ class KeptTargets:
 
     def __init__(self, path: Path, views: int, count: int) -> None:
         self.path, self.views, self.count = path, views, count
-        self.targets: Any = None
-        self.done = self._opened(path.with_suffix(".done"), np.bool_, (views, count))
+        self.files: tuple[Any, Any] | None = None
 
-    def _opened(self, path: Path, dtype: Any, shape: tuple[int, ...]) -> Any:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-        # To the same size in every process and every run: what another wrote stays.
-        os.truncate(path, int(np.prod(shape)) * np.dtype(dtype).itemsize)
-        return np.memmap(path, dtype, "r+", shape=shape)
-
-    def read(self, view: int, positions: np.ndarray, shape: tuple[int, int]) -> np.ndarray | None:
-        """Targets (B, 1 + N, D) of the samples, each of ``shape`` (1 + N, D), if all are there."""
-        if self.targets is None:
-            self.targets = self._opened(self.path, np.float16, (self.views, self.count, *shape))
-        return np.asarray(self.targets[view, positions]) if self.done[view, positions].all() else None
-
-    def write(self, view: int, positions: np.ndarray, targets: np.ndarray) -> None:
-        """Keep targets (B, 1 + N, D) of the samples, where ``read`` gave none."""
-        self.targets[view, positions] = targets
-        self.done[view, positions] = True
+    def opened(self, shape: tuple[int, int]) -> tuple[Any, Any]:
+        """Targets float16 (views, count, 1 + N, D), each of ``shape`` (1 + N, D), and which are there, bool."""
+        if self.files is None:
+            sizes = self.views, self.count
+            self.files = (
+                _mapped(self.path, np.float16, (*sizes, *shape)),
+                _mapped(self.path.with_suffix(".done"), np.bool_, sizes),
+            )
+        return self.files
 
     def remove(self) -> None:
         """Both files."""
         for path in (self.path, self.path.with_suffix(".done")):
             path.unlink(missing_ok=True)
+
+
+def _mapped(path: Path, dtype: Any, shape: tuple[int, ...]) -> Any:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    # To the same size in every process and every run: what another wrote stays.
+    os.truncate(path, math.prod(shape) * np.dtype(dtype).itemsize)
+    return np.memmap(path, dtype, "r+", shape=shape)
 
 
 def _cls_and_patches(embeddings: Tensor, count: int, prefix: int) -> Tensor:

@@ -60,7 +60,7 @@ def plan_for(
 
     Counted are training, validation, and the features that a frozen path gives once; not reading the samples, nor the
     test split. Where not even one epoch fits, or features would take longer than all passes over them, there are
-    fewer samples. The task is as it was afterwards.
+    fewer samples, at least a batch. The task is as it was afterwards.
 
     Raises:
         ValueError: If ``seconds`` is not positive, or as ``Task.fit``.
@@ -84,7 +84,8 @@ def plan_for(
     least = min(max(1, math.ceil(features / epoch)), settings.epochs)
     epochs = min(max(least, int((seconds - features) / epoch)), settings.epochs)
     share = min(1.0, seconds / (features + epochs * epoch))
-    return Plan(epochs, max(1, int(share * len(train))), len(train))
+    samples = max(int(share * len(train)), min(settings.batch_size, len(train)))
+    return Plan(epochs, samples, len(train))
 
 
 def drawn(available: int, count: int, seed: int) -> np.ndarray:

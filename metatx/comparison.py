@@ -106,8 +106,8 @@ def compare(
         "test": test,
         "validation_share": validation_share,
         "head": head,
-        "tokenizer_options": tokenizer_options,
-        "head_options": head_options,
+        "tokenizer_options": tokenizer_options or {},
+        "head_options": head_options or {},
         "skip_bad_samples": skip_bad_samples,
     }
     asked = {

@@ -130,7 +130,7 @@ class Comparison:
             "|---|---:|---:|---:|---:|",
         ]
         for row in self.rows():
-            seeds = f"{len(row.values)}" + (f", {row.diverged} more diverged" if row.diverged else "")
+            seeds = f"{len(row.values)}" + (f" ({row.diverged} diverged)" if row.diverged else "")
             parameters = "" if row.parameters is None else f"{row.parameters:,}"
             seconds = "" if row.seconds is None else f"{row.seconds:.1f}"
             lines.append(f"| {row.name} | {row} | {seeds} | {parameters} | {seconds} |")
@@ -141,14 +141,17 @@ class Comparison:
         """Data, split, seeds, backbone, budget: all that the numbers depend on, in one line."""
         seeds = ", ".join(str(seed) for seed in sorted({trial.seed for trial in self.trials}))
         direction = "higher" if self.higher_is_better else "lower"
-        trained = f"{self.asked['epochs']} epochs"
-        if self.plan is not None:
-            trained = f"budget {self.asked['budget']:g} s a run: {self.plan}"
         return (
             f"{self.asked['data']}, {self.test_split}: {self.primary} ({direction} is better), mean ± standard "
-            f"deviation over seeds {seeds}; backbone {self.asked['backbone']}; {trained}. Seconds are the median, "
-            "with features of a frozen path taken from the cache where an earlier run left them; baselines once."
+            f"deviation over seeds {seeds}; backbone {self.asked['backbone']}; {self._trained()}. Seconds are the "
+            "median; features of a frozen path come from the cache where an earlier run left them. Baselines run once, "
+            "on the whole training split."
         )
+
+    def _trained(self) -> str:
+        if self.plan is None:
+            return f"{self.asked['epochs']} epochs"
+        return f"budget {self.asked['budget']:g} s a run: {self.plan}"
 
     def plot(self, path: Path) -> None:
         """Draw the variants as dots with their spread, the best classical and the trivial baseline as lines; a PNG.
@@ -164,25 +167,35 @@ class Comparison:
         figure = Figure(figsize=(8, 1.8 + 0.55 * len(rows)), layout="constrained")
         axes = figure.subplots()
         for place, row in enumerate(rows):
-            axes.plot(row.values, [place] * len(row.values), "o", color="C0", alpha=0.35, markersize=5, label="a seed")
-            axes.errorbar(row.mean, place, row.spread * 0, row.spread, "D", color="C0", capsize=4, label=MEAN)
-            axes.annotate(shown(row.mean), (row.mean, place), (0, 7), textcoords="offset points", ha="center")
+            names = (None, None) if place else ("a seed", "mean ± standard deviation")
+            axes.plot(row.values, [place] * len(row.values), "o", color="C0", alpha=0.35, markersize=5, label=names[0])
+            axes.errorbar(row.mean, place, xerr=row.spread, fmt="D", color="C0", capsize=4, label=names[1])
+            axes.annotate(
+                shown(row.mean),
+                (row.mean, place),
+                (0, 9),
+                textcoords="offset points",
+                ha="center",
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
+            )
         lines = {role: next(iter(self.baselines[role].items())) for role in ROLES if role in self.baselines}
         for (role, (name, metrics)), colour in zip(lines.items(), ("C1", "0.45"), strict=False):
             value = metrics[self.primary]
             axes.axvline(value, color=colour, linestyle="--", label=f"{name} ({role}), {shown(value)}")
         labels = [
-            row.name if row.parameters is None else f"{row.name}\n{row.parameters:,} trained, {row.seconds:.0f} s"
+            row.name if row.parameters is None else f"{row.name}\n{row.parameters:,} parameters, {row.seconds:.1f} s"
             for row in rows
         ]
         axes.set_yticks(range(len(rows)), labels)
         axes.set_ylim(len(rows) - 0.5, -0.5)
         direction = "higher" if self.higher_is_better else "lower"
         axes.set_xlabel(f"{self.primary}, {self.test_split} ({direction} is better)")
-        axes.set_title(f"{self.asked['data']}, backbone {self.asked['backbone']}", loc="left", fontsize="medium")
+        title = f"{self.asked['data']}: backbone {self.asked['backbone']}, {self._trained()}"
+        figure.suptitle(title, x=0.01, ha="left", fontsize="medium")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.margins(x=0.08)
         axes.grid(axis="x", alpha=0.3)
-        if lines:
-            figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize="small")
+        figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize="small")
         with written_whole(path) as temporary:
             figure.savefig(temporary, dpi=120, format="png")
 

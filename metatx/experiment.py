@@ -71,7 +71,7 @@ def run(
         baseline: Whether to fit the two baselines.
         skip_bad_samples: Leave out samples that cannot be used, not stop.
         budget: Seconds of training, by which epochs and samples are chosen, see ``plan_for``; or what was chosen for
-            another run. Tokenizer and head learn their statistics from the whole training split all the same.
+            another run. Statistics and baselines are of the whole training split all the same.
         config: What was asked for, in the caller's words; written as ``config.yaml``.
 
     Raises:
@@ -99,6 +99,7 @@ def run(
     started = time.perf_counter()
     task.learn(examples["train"], settings.seed).settings = settings
     plan = plan_for(task, examples, settings, budget, skip_bad_samples) if isinstance(budget, int | float) else budget
+    whole = examples["train"]
     if plan is not None:
         settings = task.settings = replace(settings, epochs=plan.epochs)
         examples = plan.cut(examples, settings.seed)
@@ -123,7 +124,9 @@ def run(
         plan=plan,
     )
     if baseline:
-        report.baselines = baselines(task.tokenizer, task.head, encoded["train"].good, encoded["test"].good)
+        cut = examples["train"] is not whole
+        known = task.encode(whole, "train", skip_bad=skip_bad_samples) if cut else encoded["train"]
+        report.baselines = baselines(task.tokenizer, task.head, known.good, encoded["test"].good)
     if folder is not None:
         task.metrics = report.rows()
         task.save_pretrained(folder / "task")

@@ -3,10 +3,11 @@
 import math
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
+from accelerate.utils import broadcast_object_list
 
 from metatx.collate import to_device
 from metatx.encoding import Encoded
@@ -85,7 +86,9 @@ def plan_for(
     epochs = min(max(least, int((seconds - features) / epoch)), settings.epochs)
     share = min(1.0, seconds / (features + epochs * epoch))
     samples = max(int(share * len(train)), min(settings.batch_size, len(train)))
-    return Plan(epochs, samples, len(train))
+    # Clocks differ; processes that train together must not.
+    (plan,) = broadcast_object_list([Plan(epochs, samples, len(train))])
+    return cast(Plan, plan)
 
 
 def drawn(available: int, count: int, seed: int) -> np.ndarray:

@@ -122,8 +122,9 @@ SETS = {entry.place.partition("/")[2]: entry for entry in (
     Entry(name="ESOL", modality="graph", place="graph/esol", read=molecules, target="label", inputs=["smiles"],
           tokenizer=GRAPH, settings={"epochs": 8, "batch_size": 16}),
     Entry(name="BBBP, by scaffold", modality="graph", place="graph/bbbp", read=molecules, target="label",
-          inputs=["smiles"], tokenizer=GRAPH, head_options={"pooling": "mean"},
-          settings={"epochs": 3, "batch_size": 32}),
+          inputs=["smiles"], tokenizer=GRAPH,
+          # 82 % of the training and 53 % of the test molecules cross: plain accuracy would show that shift alone.
+          head_options={"pooling": "mean", "class_weight": "balanced"}, settings={"epochs": 3, "batch_size": 32}),
     Entry(name="Adult", modality="tabular", place="tabular/adult", target="income", tokenizer={"bins": 128},
           settings={"epochs": 4, "batch_size": 256, "lr": 2e-3}),
     Entry(name="CamVid 240 x 180", modality="image", place="image/camvid_small", head="segmentation", grid=(22, 30),

@@ -65,6 +65,16 @@ def test_rows_are_the_numbers_of_single_runs(done, wine, nano):
     assert rows["random, frozen"].parameters == rows["no backbone"].parameters, "heads are the same"
 
 
+def test_each_variant_is_what_its_name_says(nano):
+    weights = {name: weight + 0.1 for name, weight in nano.named_weights()}
+    trained = metatx.Backbone(nano.config, weights, spec="trained")
+    made = {variant.name: variant.backbone(trained) for variant in VARIANTS}
+    assert made["pretrained, frozen"] is trained
+    random = metatx.load_backbone("nano", pretrained=False)
+    assert made["random, frozen"].fingerprint == random.fingerprint != trained.fingerprint
+    assert made["no backbone"].fingerprint == trained.without_blocks().fingerprint
+
+
 def test_baselines_are_those_of_the_first_seed_and_fitted_once(wine, nano, monkeypatch):
     fitted, baselines = [], experiment.baselines
     monkeypatch.setattr(experiment, "baselines", lambda *parts: fitted.append(1) or baselines(*parts))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from metatx.alignment import Alignment
     from metatx.backbone import Backbone
+    from metatx.comparison import compare
     from metatx.errors import SampleError
     from metatx.experiment import run
     from metatx.head import Head
@@ -34,6 +35,7 @@ __all__ = [
     "TokenSequence",
     "Tokenizer",
     "TrainingSettings",
+    "compare",
     "create",
     "load_backbone",
     "names",
@@ -52,6 +54,7 @@ _HOME = {
     "TokenSequence": "sequence",
     "Tokenizer": "tokenizer",
     "TrainingSettings": "settings",
+    "compare": "comparison",
     "create": "registry",
     "load_backbone": "weights",
     "names": "registry",

@@ -214,7 +214,8 @@ class Backbone(nn.Module):
         Args:
             sequence: A tokenizer's tokens.
             layers: How many of the last blocks to give, each through the final norm, side by side: the embeddings
-                are then (T, layers * D), the last block's at the end.
+                are then (T, layers * D), the last block's at the end. Where there are no blocks, the tokens stand in
+                for each, so that every head fits.
 
         Raises:
             ValueError: If the tokens are of another width, or already have a prefix; or there are fewer blocks.
@@ -224,14 +225,14 @@ class Backbone(nn.Module):
             raise ValueError(f"The tokens are {width} wide; this backbone's are {self.dim}.")
         if sequence.prefix:
             raise ValueError("These sequences have a prefix already; give the backbone a tokenizer's output.")
-        if not 1 <= layers <= self.depth:
+        if layers < 1 or 0 < self.depth < layers:
             raise ValueError(f"{layers} layers are asked for; this backbone has {self.depth}.")
         prefix = len(self.cls_token)
         packing = Packing(sequence.lengths, prefix, sequence.embeddings.device)
         # In the type of the weights: under autocast the residual stream then stays in full precision.
         x = packing.enter(sequence.embeddings.to(self.cls_token.dtype), self.cls_token)
         x = self.norm_pre(x)
-        outputs = []
+        outputs = [] if self.depth else [self.norm(x)] * layers
         for number, block in enumerate(self.blocks):
             x = block(x, packing)
             if number >= self.depth - layers:
@@ -250,6 +251,11 @@ class Backbone(nn.Module):
         copy = Backbone(self.config, dict(self.named_weights()), spec=self.spec).to(self.device)
         copy.frozen, copy.pretrained = False, self.pretrained
         return copy.requires_grad_()
+
+    def without_blocks(self) -> "Backbone":
+        """The same prefix, norms and stem with no block between them: the control that shows what the blocks bring."""
+        weights = {name: weight for name, weight in self.named_weights() if not name.startswith("blocks.")}
+        return Backbone(replace(self.config, depth=0), weights, spec=f"{self.spec} without blocks").to(self.device)
 
     def train(self, mode: bool = True) -> Self:
         """Stay in evaluation mode, whatever ``mode`` is."""

@@ -82,6 +82,79 @@ def train(
     print(f"saved in {folder}")
 
 
+def compare(
+    data: str,
+    *,
+    modality: str,
+    target: str | None = None,
+    inputs: str | None = None,
+    split_column: str | None = None,
+    head: str | None = None,
+    tokenizer: dict[str, Any] | None = None,
+    validation: str | None = None,
+    test: str | None = None,
+    backbone: str = "nano",
+    checkpoint: str | None = None,
+    seeds: str = "0,1,2",
+    budget: float | None = None,
+    out: str | None = None,
+    no_baseline: bool = False,
+    skip_bad_samples: bool = False,
+    head_options: dict[str, Any] | None = None,
+    **settings: Any,
+) -> None:
+    """Show what the frozen backbone brings: beside random weights, no backbone, and two baselines.
+
+    Args:
+        data: As in "metatx train".
+        modality: What the data is; see "metatx list tokenizers".
+        target: Column to predict; a usual name (label, target, class, y) is found by itself.
+        inputs: Columns to read, separated by commas.
+        split_column: Column that says train, validation or test.
+        head: Kind of answer; inferred from the target. See "metatx list heads".
+        tokenizer: Options of the tokenizer, each by its name: --tokenizer.patch_size 16.
+        validation: Data of the validation split, where DATA has none.
+        test: Data of the test split, where DATA has none.
+        backbone: See "metatx list backbones".
+        checkpoint: File with the backbone's weights.
+        seeds: One run each, of each variant, separated by commas.
+        budget: Seconds of training of a run. Epochs, at most --epochs, and samples are chosen to fit, once for all.
+        out: Folder for the table, the figure and the numbers; runs/NAME of the data by default. The same comparison
+            goes on there.
+        no_baseline: Leave out the trivial and the classical baseline.
+        skip_bad_samples: Leave out samples that cannot be used, not stop.
+        head_options: Options of the head, each by its name: --head.dropout 0.1.
+        settings: Of the training, by name.
+    """
+    from metatx.comparison import compare as compare_variants
+    from metatx.settings import TrainingSettings
+    from metatx.weights import load_backbone
+
+    folder = out or _free_folder(data)
+    comparison = compare_variants(
+        data,
+        modality,
+        backbone=load_backbone(backbone, checkpoint=checkpoint),
+        seeds=_seeds(seeds),
+        # Given here, and so no options: every run has a seed of its own, and leaves nothing but its numbers.
+        settings=TrainingSettings(seed=0, tensorboard=False, checkpoint_seconds=30.0, **settings),
+        budget=budget,
+        target=target,
+        inputs=_columns(inputs),
+        split_column=split_column,
+        validation=validation,
+        test=test,
+        head=head,
+        tokenizer_options=tokenizer,
+        head_options=head_options,
+        baseline=not no_baseline,
+        skip_bad_samples=skip_bad_samples,
+        out=folder,
+    )
+    print(comparison)
+    print(f"saved in {folder}")
+
+
 def evaluate(
     task: str,
     data: str,
@@ -215,6 +288,7 @@ def quickstart(*, out: str = "runs/quickstart", seed: int = 0) -> None:
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "train": train,
+    "compare": compare,
     "evaluate": evaluate,
     "predict": predict,
     "embed": embed,
@@ -230,9 +304,11 @@ def main(arguments: list[str] | None = None) -> None:
     debug = "--debug" in words
     from jsonargparse import ArgumentError
 
-    parser = _parser()
+    from metatx.parser import command_parser, spelled
+
+    parser = command_parser(COMMANDS)
     try:
-        values = parser.parse_args(_spelled([word for word in words if word != "--debug"])).as_dict()
+        values = parser.parse_args(spelled([word for word in words if word != "--debug"])).as_dict()
         command = values["subcommand"]
         if command is None:
             parser.print_help()
@@ -251,64 +327,6 @@ def main(arguments: list[str] | None = None) -> None:
         message = " ".join(str(error).split())
         print(f"metatx: {message}", file=sys.stderr)
         sys.exit(2)
-
-
-FLAGS = ("--resume", "--random-backbone", "--no-baseline", "--skip-bad-samples", "--tensorboard")
-
-
-def _spelled(words: list[str]) -> list[str]:
-    """Words as the parser takes them: dashes in names, flags without a value, ``--head.x`` beside ``--head``."""
-    spelled = []
-    for word, following in zip(words, [*words[1:], ""], strict=True):
-        if word.startswith("--"):
-            name, equals, value = word.partition("=")
-            if name in FLAGS and not equals and following not in ("true", "false"):
-                equals, value = "=", "true"
-            name = name.replace("--head.", "--head-options.", 1)
-            word = "--" + name[2:].replace("-", "_") + equals + value
-        spelled.append(word)
-    return spelled
-
-
-def _show_dashes(parser: Any) -> None:
-    """In the help, names with dashes, and flags without a value."""
-    for action in parser._actions:
-        if action.dest == "head_options":  # the parser finds --head_options.NAME by this string
-            continue
-        action.option_strings = [
-            "--" + name[2:].replace("_", "-") for name in action.option_strings if name[:2] == "--"
-        ]
-        if set(action.option_strings) & set(FLAGS):
-            action.metavar = ""
-
-
-def _parser() -> Any:
-    from jsonargparse import ArgumentParser
-
-    parser = ArgumentParser(
-        prog="metatx",
-        description="One frozen transformer for many tasks over many kinds of data.",
-        epilog="--debug, with any command, shows the traceback of an error.",
-        exit_on_error=False,
-    )
-    commands = parser.add_subcommands(metavar="COMMAND", title="commands", required=False)
-    for name, function in COMMANDS.items():
-        command = ArgumentParser(description=(function.__doc__ or "").partition("\n")[0], exit_on_error=False)
-        if name == "train":
-            command.add_argument("--config", action="config", help="A config.yaml, to run it again.")
-        if name in ("predict", "embed"):
-            command.add_argument("task", type=str, help="Folder of the task.")
-            command.add_argument("inputs", type=str, nargs="+", help="Tables, files or folders of samples.")
-        skip = {"config", *(("task", "inputs") if name in ("predict", "embed") else ())}
-        if name == "list":
-            kinds = ("tokenizers", "heads", "backbones")
-            command.add_argument("what", nargs="?", choices=kinds, help="One of the three; all where none is named.")
-            skip = {"what"}
-        command.add_function_arguments(function, as_group=False, as_positional=True, skip=skip)
-        command.add_argument("--plugin", type=str, help="A Python file with tokenizers and heads of your own.")
-        _show_dashes(command)
-        commands.add_subcommand(name, command, help=(function.__doc__ or "").partition("\n")[0])
-    return parser
 
 
 def _import(file: str) -> None:
@@ -336,6 +354,13 @@ def _load(task: str, backbone: str | None, checkpoint: str | None) -> Any:
 
 def _columns(names: str | None) -> list[str] | None:
     return None if names is None else [name.strip() for name in names.split(",")]
+
+
+def _seeds(numbers: str) -> list[int]:
+    try:
+        return [int(number) for number in numbers.split(",")]
+    except ValueError:
+        raise ValueError(f"--seeds is {numbers!r}; give whole numbers separated by commas, such as 0,1,2.") from None
 
 
 def _free_folder(data: str) -> str:

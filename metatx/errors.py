@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-__all__ = ["SampleError", "TaskError", "usable"]
+__all__ = ["DivergedError", "SampleError", "TaskError", "usable"]
 
 Read = TypeVar("Read")
 
@@ -14,6 +14,10 @@ class SampleError(ValueError):
     Raised by ``Tokenizer.encode`` and ``Head.encode``; the message names the field, what was found and what was
     expected. Where samples are read in bulk, the core adds the sample's place (file or row).
     """
+
+
+class DivergedError(ValueError):
+    """The loss of a training run is not finite."""
 
 
 class TaskError(ValueError):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from metatx.baselines import baselines
+from metatx.budget import Plan, plan_for
 from metatx.data import ALL, as_dataset, as_table, read_splits
 from metatx.examples import Examples
 from metatx.files import written_whole
@@ -48,6 +49,7 @@ def run(
     resume: bool = False,
     baseline: bool = True,
     skip_bad_samples: bool = False,
+    budget: float | Plan | None = None,
     config: dict[str, Any] | None = None,
 ) -> Report:
     """Fit, evaluate, set beside the baselines, save.
@@ -68,6 +70,8 @@ def run(
         resume: Go on from the checkpoint in ``out``.
         baseline: Whether to fit the two baselines.
         skip_bad_samples: Leave out samples that cannot be used, not stop.
+        budget: Seconds of training, by which epochs and samples are chosen, see ``plan_for``; or what was chosen for
+            another run. Statistics and baselines are of the whole training split all the same.
         config: What was asked for, in the caller's words; written as ``config.yaml``.
 
     Raises:
@@ -94,6 +98,11 @@ def run(
     examples = _examples(splits, task, validation_share, settings.seed, source)
     started = time.perf_counter()
     task.learn(examples["train"], settings.seed).settings = settings
+    plan = plan_for(task, examples, settings, budget, skip_bad_samples) if isinstance(budget, int | float) else budget
+    whole = examples["train"]
+    if plan is not None:
+        settings = task.settings = replace(settings, epochs=plan.epochs)
+        examples = plan.cut(examples, settings.seed)
     encoded = {
         split: task.encode(part, split, augment=split == "train", skip_bad=skip_bad_samples)
         for split, part in examples.items()
@@ -112,9 +121,12 @@ def run(
         time.perf_counter() - started,
         published=published or {},
         left_out=sum(len(part.bad) for part in encoded.values()),
+        plan=plan,
     )
     if baseline:
-        report.baselines = baselines(task.tokenizer, task.head, encoded["train"].good, encoded["test"].good)
+        cut = examples["train"] is not whole
+        known = task.encode(whole, "train", skip_bad=skip_bad_samples) if cut else encoded["train"]
+        report.baselines = baselines(task.tokenizer, task.head, known.good, encoded["test"].good)
     if folder is not None:
         task.metrics = report.rows()
         task.save_pretrained(folder / "task")

@@ -12,6 +12,7 @@ from metatx import __version__
 from metatx.files import written_whole
 
 if TYPE_CHECKING:
+    from metatx.budget import Plan
     from metatx.task import Task
 
 __all__ = ["Report", "peak_memory_mb", "versions"]
@@ -33,6 +34,7 @@ class Report:
         published: Results of others, by name, on the primary metric, for the table.
         seconds: Of training and evaluation, without the baselines.
         left_out: Bad samples, of all splits.
+        plan: Passes and samples that a budget allowed, where there was one.
     """
 
     task: "Task"
@@ -45,6 +47,7 @@ class Report:
     baselines: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     published: dict[str, dict[str, float]] = field(default_factory=dict)
     left_out: int = 0
+    plan: "Plan | None" = None
 
     def __str__(self) -> str:
         """The table: this run, the baselines, what others published."""
@@ -57,7 +60,7 @@ class Report:
             cells = [(f"{metrics[name]:.4f}" if name in metrics else "") for name in columns]
             cells = [f"{cell:>{max(10, len(name) + 2)}}" for cell, name in zip(cells, columns, strict=True)]
             lines.append(f"{model:<{width}}" + "".join(cells))
-        trained, frozen = self._parameters()
+        trained, frozen = self.parameters()
         lines += ["", f"{trained:,} parameters trained on {frozen:,} frozen ones in {self.seconds:.0f} s"]
         if self.left_out:
             lines.append(f"{self.left_out} samples that could not be used were left out")
@@ -70,7 +73,8 @@ class Report:
             for name, m in self.baselines.get(role, {}).items()
         }
 
-    def _parameters(self) -> tuple[int, int]:
+    def parameters(self) -> tuple[int, int]:
+        """How many parameters were trained, of the backbone too, and how many the backbone has."""
         backbone = list(self.task.backbone.parameters())
         trained = sum(p.numel() for p in [*self.task.parameters(), *backbone] if p.requires_grad)
         return trained, sum(p.numel() for p in backbone)
@@ -81,7 +85,7 @@ class Report:
 
     def write(self, path: Path) -> None:
         """Write ``metrics.json``."""
-        trained, frozen = self._parameters()
+        trained, frozen = self.parameters()
         values: dict[str, Any] = {
             "primary_metric": self.task.head.primary,
             "data": self.data,

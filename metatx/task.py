@@ -50,7 +50,7 @@ class Task(nn.Module):
         target: str | None = None,
     ) -> None:
         super().__init__()
-        if head.layers > backbone.depth:
+        if 0 < backbone.depth < head.layers:
             raise ValueError(f"The head reads {head.layers} layers; this backbone has {backbone.depth}.")
         if head.dense and tokenizer.partial:
             raise ValueError(

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from metatx.checkpoint import Checkpoint, Progress
 from metatx.collate import collate, to_device
 from metatx.encoding import Encoded, Features
+from metatx.errors import DivergedError
 from metatx.features import cacheable, frozen_features
 from metatx.history import History
 from metatx.sampling import balanced_order, class_numbers
@@ -40,7 +41,8 @@ def train(
         One row an epoch: losses, validation metrics, learning rate, seconds.
 
     Raises:
-        ValueError: If the loss is not finite, or ``resume`` finds the checkpoint of other settings.
+        DivergedError: If the loss is not finite.
+        ValueError: If ``resume`` finds the checkpoint of other settings.
     """
     return Training(task, data, validation, settings, out).run(resume)
 
@@ -157,7 +159,7 @@ class Training:
         self.optimizer.zero_grad()
         summed: Tensor = self.accelerator.reduce(loss.detach() * share, reduction="sum")
         if not torch.isfinite(summed):
-            raise ValueError(
+            raise DivergedError(
                 f"The loss became {summed.item()} in epoch {progress.epoch + 1}, step {progress.step + 1}; "
                 f"try a lower learning rate than {self.settings.lr:g}."
             )

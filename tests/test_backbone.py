@@ -268,3 +268,21 @@ def test_a_thawed_copy_trains_and_the_shared_one_stays() -> None:
     assert copied.fingerprint == before
     with pytest.raises(ValueError, match="frozen"):
         shared.load_state_dict(copied.state_dict())
+
+
+@pytest.mark.parametrize("config", [TINY, BARE], ids=["prefix", "bare"])
+def test_without_blocks_only_the_norms_are_left(config: BackboneConfig) -> None:
+    """The control of a comparison: its tokens are ``norm(norm_pre(tokens))``, as often as layers are asked for."""
+    backbone, batch = tiny(config), sequences(5, 2, 9)
+    bare = backbone.without_blocks()
+    one, three = bare(batch), bare(batch, layers=3)
+    for found, tokens in zip(one.embeddings.split(one.lengths), batch.embeddings.split(batch.lengths), strict=True):
+        expected = backbone.norm(backbone.norm_pre(torch.cat([backbone.cls_token, tokens])))
+        torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+    assert torch.equal(three.embeddings, one.embeddings.repeat(1, 3))
+    assert bare.fingerprint != backbone.fingerprint and bare.spec == "tiny without blocks" and not bare.depth
+    assert dict(bare.named_weights()).keys() == {
+        name for name, _ in backbone.named_weights() if not name.startswith("blocks.")
+    }
+    with pytest.raises(ValueError, match="0 layers are asked for"):
+        bare(batch, layers=0)

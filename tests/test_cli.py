@@ -86,6 +86,22 @@ def test_the_table_shows_the_baselines(run, capsys):
     assert "majority class" not in capsys.readouterr().out
 
 
+def test_compare_writes_a_table_and_a_figure_and_goes_on(run, capsys):
+    line = f"compare {run}/kinds.csv --modality tabular --target kind --epochs 1 --out {run}/compared --seeds"
+    _main(f"{line} 0")
+    out = capsys.readouterr().out
+    assert "| pretrained, frozen |" in out and "| no backbone |" in out and "majority class (trivial)" in out
+    folder = run / "compared"
+    assert sorted(path.name for path in folder.iterdir()) == ["comparison.json", "comparison.md", "comparison.png"]
+    assert (folder / "comparison.md").read_text() in out
+    first = json.loads((folder / "comparison.json").read_text())["trials"]
+    _main(f"{line} 0,1 --no-baseline")
+    second = json.loads((folder / "comparison.json").read_text())["trials"]
+    assert second[:3] == first and [trial["seed"] for trial in second] == [0, 0, 0, 1, 1, 1]
+    capsys.readouterr()
+    assert "epochs 1 -> 2" in _fails(f"{line} 0 --epochs 2", capsys)
+
+
 def test_evaluate_predict_embed_info(run, capsys):
     task = f"{run}/out/task"
     _main(f"evaluate {task} {run}/kinds.csv")
@@ -141,6 +157,10 @@ def test_a_plugin_brings_a_modality(tmp_path, capsys):
         ("train {run}/kinds.csv --modality tabular --target kind --epochs 0", "must be at least 1"),
         ("train {run}/kinds.csv --modality tabular --target kind --tokenizer.colour 3", "Unknown option"),
         ("train {run}/kinds.csv --modality tabular --target kind --plugin {run}/no.py", "no.py does not exist"),
+        ("compare {run}/kinds.csv --modality tabular --target kind --seeds 0,one", "--seeds is '0,one'"),
+        ("compare {run}/kinds.csv --modality tabular --target kind --budget -1", "must be more than 0"),
+        ("compare {run}/kinds.csv --modality tabular --target kind --out {run}/out", "holds something else"),
+        ("compare {run}/kinds.csv --modality tabular --target kind --tensorboard", "tensorboard"),
         ("evaluate {run} {run}/kinds.csv", "is no task"),
         ("predict {run}/out/task {run}/none.csv", "none.csv does not exist"),
         ("predict {run}/out/task {run}/kinds.csv --out {run}/answers.xlsx", "it ends in .csv, .jsonl, .png or .npy"),

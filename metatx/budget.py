@@ -1,0 +1,110 @@
+"""How much training fits into a given time."""
+
+import math
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import torch
+from accelerate.utils import broadcast_object_list
+
+from metatx.collate import to_device
+from metatx.encoding import Encoded
+from metatx.examples import Examples
+from metatx.features import cacheable
+from metatx.training import Training
+
+if TYPE_CHECKING:
+    from metatx.settings import TrainingSettings
+    from metatx.task import Task
+
+__all__ = ["Plan", "plan_for"]
+
+PROBED = 3  # batches, trained on twice: the first time warms up
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Passes and samples of a training run.
+
+    Attributes:
+        epochs: Passes over the samples.
+        samples: Of the training split, drawn with the run's seed; of the validation split the same share.
+        available: So many the training split has.
+    """
+
+    epochs: int
+    samples: int
+    available: int
+
+    def __str__(self) -> str:
+        some = "" if self.samples == self.available else f" of {self.available:,}"
+        return f"{self.epochs} epoch{'' if self.epochs == 1 else 's'} of {self.samples:,}{some} samples"
+
+    def cut(self, examples: dict[str, Examples], seed: int) -> dict[str, Examples]:
+        """The examples by split, with as many of training and validation as are planned."""
+        kept = dict(examples)
+        for split in ("train", "validation"):
+            if split in examples and self.samples < self.available:
+                count = len(examples[split])
+                kept[split] = examples[split].select(
+                    drawn(count, math.ceil(count * self.samples / self.available), seed)
+                )
+        return kept
+
+
+def plan_for(
+    task: "Task", examples: dict[str, Examples], settings: "TrainingSettings", seconds: float, skip_bad: bool = False
+) -> Plan:
+    """Measure a few steps, and choose what fits: at most the epochs of ``settings``, of all samples where possible.
+
+    Counted are training, validation, and the features that a frozen path gives once; not reading the samples, nor the
+    test split. Where not even one epoch fits, or features would take longer than all passes over them, there are
+    fewer samples, at least a batch. The task is as it was afterwards.
+
+    Raises:
+        ValueError: If ``seconds`` is not positive, or as ``Task.fit``.
+    """
+    if seconds <= 0:
+        raise ValueError(f"The budget is {seconds:g} seconds; it must be more than 0.")
+    train, held = examples["train"], len(examples.get("validation", ()))
+    picked = drawn(len(train), min(len(train), PROBED * settings.batch_size), settings.seed)
+    few = task.encode(train.select(picked), "train", augment=True, skip_bad=skip_bad)
+    before = {name: tensor.clone() for name, tensor in task.state_dict().items()}
+    once = _features_seconds(task, few, settings) if settings.cache and cacheable(task) else 0.0
+    training = Training(task, few, None, replace(settings, epochs=2, patience=0, tensorboard=False), None)
+    trained = training.run(resume=False)[-1]["seconds"]
+    started = time.perf_counter()
+    training.measure(training.data)
+    measured = time.perf_counter() - started
+    task.load_state_dict(before)
+
+    features = once * (len(train) + held) / len(few)
+    epoch = (trained * len(train) + measured * held) / len(few)
+    least = min(max(1, math.ceil(features / epoch)), settings.epochs)
+    epochs = min(max(least, int((seconds - features) / epoch)), settings.epochs)
+    share = min(1.0, seconds / (features + epochs * epoch))
+    samples = max(int(share * len(train)), min(settings.batch_size, len(train)))
+    # Clocks differ; processes that train together must not.
+    (plan,) = broadcast_object_list([Plan(epochs, samples, len(train))])
+    return cast(Plan, plan)
+
+
+def drawn(available: int, count: int, seed: int) -> np.ndarray:
+    """So many positions, by chance with the seed, in ascending order."""
+    return np.sort(np.random.default_rng(seed).permutation(available)[:count])
+
+
+@torch.no_grad()
+def _features_seconds(task: "Task", data: Encoded, settings: "TrainingSettings") -> float:
+    """Of what lies below the head, for ``data``, timed on its second run."""
+    size, seconds = settings.batch_size, 0.0
+    for _ in range(2):
+        started = time.perf_counter()
+        for start in range(0, len(data), size):
+            inputs = to_device(data.__getitems__(range(start, min(start + size, len(data))))[0], task.device)
+            with settings.autocast(task.device):
+                task.head.pool(task.features(inputs))
+        seconds = time.perf_counter() - started
+    return seconds

@@ -1,0 +1,195 @@
+"""Does the frozen backbone help? The same task with several backbones, beside the baselines."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from metatx.backbone import Backbone
+from metatx.checkpoint import FREE
+from metatx.comparison_report import Comparison, Trial
+from metatx.errors import DivergedError
+from metatx.experiment import run
+from metatx.report import Report
+from metatx.settings import TrainingSettings
+
+__all__ = ["VARIANTS", "Variant", "compare"]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to use a backbone.
+
+    Attributes:
+        name: In the table.
+        backbone: What is made of the backbone that is compared.
+        settings: Training settings that differ from the rest's, by name.
+    """
+
+    name: str
+    backbone: Callable[[Backbone], Backbone]
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+def _as_it_is(backbone: Backbone) -> Backbone:
+    return backbone
+
+
+def _random(backbone: Backbone) -> Backbone:
+    return Backbone(backbone.config, None, spec=backbone.spec).to(backbone.device)
+
+
+VARIANTS = (
+    Variant("pretrained, frozen", _as_it_is),
+    Variant("random, frozen", _random),
+    Variant("no backbone", Backbone.without_blocks),
+)
+
+
+def compare(
+    data: Any,
+    modality: str,
+    *,
+    backbone: Backbone,
+    seeds: Sequence[int] = (0, 1, 2),
+    settings: TrainingSettings | None = None,
+    variants: Sequence[Variant] = VARIANTS,
+    budget: float | None = None,
+    name: str = "",
+    target: str | None = None,
+    inputs: Sequence[str] | None = None,
+    split_column: str | None = None,
+    validation: Any = None,
+    test: Any = None,
+    validation_share: float = 0.1,
+    head: str | None = None,
+    tokenizer_options: dict[str, Any] | None = None,
+    head_options: dict[str, Any] | None = None,
+    baseline: bool = True,
+    skip_bad_samples: bool = False,
+    out: str | Path | None = None,
+) -> Comparison:
+    """Run every variant with every seed, all else equal; the baselines once, with the first run.
+
+    "No backbone" keeps the tokenizer with the backbone's stem, its CLS token and its norms, and has no block. A head
+    that reads several layers reads the tokens as often, so heads are the same throughout.
+    A run whose loss diverges is noted, and the others go on.
+
+    Args:
+        data, modality, name, target, inputs, split_column, validation, test, validation_share: As ``metatx.run``.
+        head, tokenizer_options, head_options, skip_bad_samples: Likewise.
+        backbone: A pretrained one.
+        seeds: One run each, of each variant.
+        settings: Of the training; the seed among them is not used.
+        variants: What is compared.
+        budget: Seconds of training; the first run measures a few steps and chooses how many epochs, at most those of
+            ``settings``, of how many samples fit. All runs then train on so many. See ``plan_for``.
+        baseline: Whether to fit the two baselines.
+        out: Folder for ``comparison.json``, ``.md`` and ``.png``, brought up to date after each run. Where it holds
+            the same comparison already, finished runs are not run again.
+
+    Raises:
+        ValueError: If ``out`` holds something else, or a comparison with other settings; or as ``metatx.run``.
+    """
+    if not backbone.pretrained:
+        raise ValueError("This backbone has random weights; give a pretrained one, the control is made of it.")
+    settings = settings or TrainingSettings()
+    folder = None if out is None else Path(out)
+    options: dict[str, Any] = {
+        "name": name,
+        "target": target,
+        "inputs": inputs,
+        "split_column": split_column,
+        "validation": validation,
+        "test": test,
+        "validation_share": validation_share,
+        "head": head,
+        "tokenizer_options": tokenizer_options or {},
+        "head_options": head_options or {},
+        "skip_bad_samples": skip_bad_samples,
+    }
+    asked = {
+        "data": name or _source(data) or modality,
+        "modality": modality,
+        "backbone": backbone.spec,
+        "fingerprint": backbone.fingerprint,
+        **{key: value for key, value in options.items() if key != "name"},
+        "validation": _source(validation),
+        "test": _source(test),
+        "budget": budget,
+        **{key: value for key, value in vars(settings).items() if key not in (*FREE, "seed")},
+    }
+    found = _started(json.loads(json.dumps(asked)), folder)
+    one = partial(run, data, modality, **options)
+    backbones = {variant.name: variant.backbone(backbone) for variant in variants}
+    for seed in seeds:
+        for variant in variants:
+            if _is_finished(found, variant, seed):
+                continue
+            try:
+                report = one(
+                    backbone=backbones[variant.name],
+                    settings=replace(settings, **variant.settings, seed=seed),
+                    budget=found.plan or budget,
+                    baseline=baseline and not found.baselines,
+                )
+            except DivergedError as error:
+                found.trials.append(
+                    Trial(variant=variant.name, seed=seed, settings=variant.settings, diverged=str(error))
+                )
+            else:
+                _add(found, variant, report)
+            if folder is not None:
+                found.write(folder)
+    return found
+
+
+def _source(data: Any) -> str:
+    """Its place; empty for what lies in memory."""
+    return str(data) if isinstance(data, str | Path) else ""
+
+
+def _started(asked: dict[str, Any], folder: Path | None) -> Comparison:
+    """An empty comparison, or the one in ``folder``, if it is of the same things."""
+    if folder is None or not folder.exists() or not any(folder.iterdir()):
+        return Comparison(asked=asked)
+    path = folder / "comparison.json"
+    if not path.exists():
+        raise ValueError(f"{folder} holds something else than a comparison; give another --out.")
+    found = Comparison.read(path)
+    keys = {**found.asked, **asked}
+    changed = [f"{k} {found.asked.get(k)} -> {asked.get(k)}" for k in keys if found.asked.get(k) != asked.get(k)]
+    if changed:
+        raise ValueError(f"{path} is of other settings ({', '.join(changed)}); give another --out.")
+    return found
+
+
+def _is_finished(found: Comparison, variant: Variant, seed: int) -> bool:
+    for trial in found.trials:
+        if (trial.variant, trial.seed) == (variant.name, seed):
+            if trial.settings != variant.settings:
+                raise ValueError(
+                    f"{variant.name!r} was run with {trial.settings}, not {variant.settings}; give another --out."
+                )
+            return True
+    return False
+
+
+def _add(found: Comparison, variant: Variant, report: Report) -> None:
+    head = report.task.head
+    found.primary, found.test_split, found.plan = head.primary, report.test_split, report.plan
+    found.higher_is_better = bool(head.metrics()[head.primary].higher_is_better)
+    found.baselines = found.baselines or report.baselines
+    found.trials.append(
+        Trial(
+            variant=variant.name,
+            seed=report.seed,
+            settings=variant.settings,
+            validation=report.validation,
+            test=report.test,
+            parameters=report.parameters()[0],
+            seconds=report.seconds,
+        )
+    )

@@ -1,0 +1,231 @@
+"""What a comparison found: ``comparison.json``, and the table and the figure that a person reads."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import mean, median, stdev
+from typing import Any
+
+from metatx.budget import Plan
+from metatx.files import written_whole
+from metatx.report import versions
+
+__all__ = ["Comparison", "Row", "Trial", "shown"]
+
+FORMAT = "metatx-comparison"
+ROLES = ("classical", "trivial")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One run of one variant.
+
+    Attributes:
+        variant: Its name.
+        seed: Of initial weights, splits, order and samples.
+        settings: What the variant trains with otherwise than the rest.
+        validation: Metric to value.
+        test: Metric to value; empty where the loss diverged.
+        parameters: Trained ones, those of the backbone among them.
+        seconds: Of training and evaluation.
+        diverged: What training said, where its loss did.
+    """
+
+    variant: str
+    seed: int
+    settings: dict[str, Any] = field(default_factory=dict)
+    validation: dict[str, float] = field(default_factory=dict)
+    test: dict[str, float] = field(default_factory=dict)
+    parameters: int = 0
+    seconds: float = 0.0
+    diverged: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A line of the table: a variant over its seeds, or a baseline, whose ``parameters`` and ``seconds`` are None."""
+
+    name: str
+    values: list[float]
+    parameters: int | None = None
+    seconds: float | None = None
+    diverged: int = 0
+
+    @property
+    def mean(self) -> float:
+        """Of the primary metric over the seeds; NaN where all diverged."""
+        return mean(self.values) if self.values else float("nan")
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation (n - 1) over the seeds; 0 for one."""
+        return stdev(self.values) if len(self.values) > 1 else 0.0
+
+    def __str__(self) -> str:
+        """Mean, and standard deviation where there are several seeds."""
+        if not self.values:
+            return "diverged"
+        return shown(self.mean) + (f" ± {shown(self.spread)}" if len(self.values) > 1 else "")
+
+
+@dataclass(kw_only=True)
+class Comparison:
+    """The numbers of several variants of one task, and of the baselines.
+
+    Attributes:
+        asked: What decides the numbers, beside variant and seed: data, backbone, options, settings.
+        primary: The metric that is compared.
+        higher_is_better: Its direction.
+        test_split: What it was measured on.
+        plan: Passes and samples of every run, where a budget chose them.
+        baselines: Role to name to metrics, as in ``Report``.
+        trials: Every run so far.
+    """
+
+    asked: dict[str, Any]
+    primary: str = ""
+    higher_is_better: bool = True
+    test_split: str = ""
+    plan: Plan | None = None
+    baselines: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    trials: list[Trial] = field(default_factory=list)
+
+    def rows(self) -> list[Row]:
+        """One a variant, in the order of their first runs."""
+        rows = []
+        for name in dict.fromkeys(trial.variant for trial in self.trials):
+            trials = [trial for trial in self.trials if trial.variant == name]
+            whole = [trial for trial in trials if trial.test]
+            rows.append(
+                Row(
+                    name=name,
+                    values=[trial.test[self.primary] for trial in whole],
+                    parameters=whole[0].parameters if whole else None,
+                    seconds=median(trial.seconds for trial in whole) if whole else None,
+                    diverged=len(trials) - len(whole),
+                )
+            )
+        return rows
+
+    def baseline_rows(self) -> list[Row]:
+        """One a baseline: the classical ones, best first, then the trivial one."""
+        return [
+            Row(name=f"{name} ({role})", values=[metrics[self.primary]])
+            for role in ROLES
+            for name, metrics in self.baselines.get(role, {}).items()
+        ]
+
+    # For a person
+
+    def __str__(self) -> str:
+        return self.markdown()
+
+    def markdown(self) -> str:
+        """The table, under a line that says what was compared and how."""
+        arrow = "↑" if self.higher_is_better else "↓"
+        lines = [
+            self.caption(),
+            "",
+            f"| {self.asked['data']} | {self.primary} {arrow} | seeds | trained parameters | seconds a run |",
+            "|---|---:|---:|---:|---:|",
+        ]
+        for row in self.rows():
+            seeds = f"{len(row.values)}" + (f" ({row.diverged} diverged)" if row.diverged else "")
+            parameters = "" if row.parameters is None else f"{row.parameters:,}"
+            seconds = "" if row.seconds is None else f"{row.seconds:.1f}"
+            lines.append(f"| {row.name} | {row} | {seeds} | {parameters} | {seconds} |")
+        lines += [f"| {row.name} | {row} | | | |" for row in self.baseline_rows()]
+        return "\n".join(lines) + "\n"
+
+    def caption(self) -> str:
+        """Data, split, seeds, backbone, budget: all that the numbers depend on, in one line."""
+        seeds = ", ".join(str(seed) for seed in sorted({trial.seed for trial in self.trials}))
+        direction = "higher" if self.higher_is_better else "lower"
+        return (
+            f"{self.asked['data']}, {self.test_split}: {self.primary} ({direction} is better), mean ± standard "
+            f"deviation over seeds {seeds}; backbone {self.asked['backbone']}; {self._trained()}. Seconds are the "
+            "median; features of a frozen path come from the cache where an earlier run left them. Baselines run once, "
+            "on the whole training split."
+        )
+
+    def _trained(self) -> str:
+        if self.plan is None:
+            return f"{self.asked['epochs']} epochs"
+        return f"budget {self.asked['budget']:g} s a run: {self.plan}"
+
+    def plot(self, path: Path) -> None:
+        """Draw the variants as dots with their spread, the best classical and the trivial baseline as lines; a PNG.
+
+        Raises:
+            ImportError: If matplotlib is missing.
+        """
+        try:
+            from matplotlib.figure import Figure
+        except ImportError:
+            raise ImportError("comparison.png needs matplotlib: pip install 'metatx[viz]'") from None
+        rows = self.rows()
+        figure = Figure(figsize=(8, 1.8 + 0.55 * len(rows)), layout="constrained")
+        axes = figure.subplots()
+        for place, row in enumerate(rows):
+            names = (None, None) if place else ("a seed", "mean ± standard deviation")
+            axes.plot(row.values, [place] * len(row.values), "o", color="C0", alpha=0.35, markersize=5, label=names[0])
+            axes.errorbar(row.mean, place, xerr=row.spread, fmt="D", color="C0", capsize=4, label=names[1])
+            axes.annotate(
+                shown(row.mean),
+                (row.mean, place),
+                (0, 9),
+                textcoords="offset points",
+                ha="center",
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
+            )
+        lines = {role: next(iter(self.baselines[role].items())) for role in ROLES if role in self.baselines}
+        for (role, (name, metrics)), colour in zip(lines.items(), ("C1", "0.45"), strict=False):
+            value = metrics[self.primary]
+            axes.axvline(value, color=colour, linestyle="--", label=f"{name} ({role}), {shown(value)}")
+        labels = [
+            row.name if row.parameters is None else f"{row.name}\n{row.parameters:,} parameters, {row.seconds:.1f} s"
+            for row in rows
+        ]
+        axes.set_yticks(range(len(rows)), labels)
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        direction = "higher" if self.higher_is_better else "lower"
+        axes.set_xlabel(f"{self.primary}, {self.test_split} ({direction} is better)")
+        title = f"{self.asked['data']}: backbone {self.asked['backbone']}, {self._trained()}"
+        figure.suptitle(title, x=0.01, ha="left", fontsize="medium")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.margins(x=0.08)
+        axes.grid(axis="x", alpha=0.3)
+        figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize="small")
+        with written_whole(path) as temporary:
+            figure.savefig(temporary, dpi=120, format="png")
+
+    # On disk
+
+    def write(self, folder: Path) -> None:
+        """Write ``comparison.json``, ``comparison.md`` and ``comparison.png``, each whole or not at all."""
+        folder.mkdir(parents=True, exist_ok=True)
+        content = {"format": FORMAT, "version": 1, **asdict(self), "versions": versions()}
+        with written_whole(folder / "comparison.json") as temporary:
+            temporary.write_text(json.dumps(content, indent=2) + "\n")
+        with written_whole(folder / "comparison.md") as temporary:
+            temporary.write_text(self.markdown())
+        self.plot(folder / "comparison.png")
+
+    @classmethod
+    def read(cls, path: Path) -> "Comparison":
+        """What ``write`` left in ``comparison.json``. Raises ValueError if it is damaged or something else."""
+        try:
+            content = json.loads(path.read_text())
+            if content.pop("format") != FORMAT or content.pop("version") != 1:
+                raise KeyError
+            content.pop("versions")
+            content["trials"] = [Trial(**trial) for trial in content["trials"]]
+            content["plan"] = content["plan"] and Plan(**content["plan"])
+            return cls(**content)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise ValueError(f"{path} is damaged, or no comparison of a version known here; remove it.") from None
+
+
+def shown(value: float) -> str:
+    """A metric as the tables show it: four decimals, none for large numbers."""
+    return f"{value:.4f}" if abs(value) < 100 else f"{value:,.0f}"

@@ -1,0 +1,92 @@
+"""Passes and samples that fit into a time: the arithmetic on a clock of our own, and that a probe leaves no trace."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+import metatx
+from metatx import budget
+from metatx.budget import Plan, plan_for
+from metatx.examples import Examples
+from tests.conftest import waves
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Ten samples take a second to train on, half a second to measure, and two in the frozen path below the head."""
+    now = SimpleNamespace(seconds=0.0)
+
+    class Timed:
+        def __init__(self, task, data, validation, settings, out):
+            assert len(data) == 10
+            self.data = data
+
+        def run(self, resume):
+            return [{"seconds": 9.0}, {"seconds": 1.0}]
+
+        def measure(self, data):
+            now.seconds += 0.5
+
+    monkeypatch.setattr(budget, "time", SimpleNamespace(perf_counter=lambda: now.seconds))
+    monkeypatch.setattr(budget, "Training", Timed)
+    monkeypatch.setattr(budget, "PROBED", 1)
+    monkeypatch.setattr(budget, "_features_seconds", lambda task, data, settings: 2.0)
+    return now
+
+
+# 100 samples and 20 to validate: 11 s an epoch; where the path is frozen, 24 s for the features.
+@pytest.mark.parametrize(
+    ("frozen", "seconds", "plan"),
+    [
+        (False, 1000.0, Plan(8, 100, 100)),
+        (False, 60.0, Plan(5, 100, 100)),
+        (False, 11.0, Plan(1, 100, 100)),
+        (False, 5.5, Plan(1, 50, 100)),
+        (True, 1000.0, Plan(8, 100, 100)),
+        (True, 79.0, Plan(5, 100, 100)),
+        (True, 28.5, Plan(3, 50, 100)),  # three passes take as long as the features, and are not given up
+    ],
+)
+def test_epochs_go_first_then_samples(nano, clock, monkeypatch, frozen, seconds, plan):
+    monkeypatch.setattr(budget, "cacheable", lambda task: frozen)
+    task = metatx.Task.from_data(nano, "waves", waves(100))
+    examples = {"train": Examples(*waves(100)), "validation": Examples(*waves(20))}
+    assert plan_for(task, examples, metatx.TrainingSettings(epochs=8, batch_size=10), seconds) == plan
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_probe_leaves_the_task_and_the_generator_as_they_were(nano, frozen):
+    task = metatx.Task.from_data(nano, "waves", waves(40))
+    task.tokenizer.requires_grad_(not frozen)
+    before = {name: tensor.clone() for name, tensor in task.state_dict().items()}
+    state = torch.get_rng_state()
+    settings = metatx.TrainingSettings(epochs=3, batch_size=8, lr=0.1)
+    examples = {"train": Examples(*waves(40)), "test": Examples(*waves(8))}
+    assert plan_for(task, examples, settings, 1e6) == Plan(3, 40, 40)
+    assert plan_for(task, examples, settings, 1e-9).samples == 8
+    assert all(torch.equal(before[name], tensor) for name, tensor in task.state_dict().items())
+    assert torch.equal(state, torch.get_rng_state())
+    with pytest.raises(ValueError, match="must be more than 0"):
+        plan_for(task, examples, settings, 0)
+
+
+def test_a_cut_takes_the_same_share_of_training_and_validation_by_the_seed():
+    examples = {split: Examples(list(range(n))) for split, n in (("train", 100), ("validation", 20), ("test", 30))}
+    plan = Plan(1, 25, 100)
+    first, again, other = (plan.cut(examples, seed) for seed in (0, 0, 1))
+    assert [len(first[split]) for split in examples] == [25, 5, 30]
+    assert list(first["train"].inputs) == list(again["train"].inputs) != list(other["train"].inputs)
+    assert len(set(first["train"].inputs)) == 25
+    assert Plan(1, 100, 100).cut(examples, 0) == examples
+
+
+def test_a_run_learns_its_classes_from_all_samples(nano):
+    inputs, labels = waves(60)
+    labels[0] = "rare"
+    data = {"train": (inputs, labels), "test": (inputs[:10], labels[:10])}
+    options = {"backbone": nano, "settings": metatx.TrainingSettings(batch_size=8), "validation_share": 0}
+    report = metatx.run(data, "waves", budget=Plan(2, 5, 60), **options)
+    assert report.task.head.classes == ["loud", "quiet", "rare"]
+    assert len(report.task.history) == 2 and report.plan == Plan(2, 5, 60)
+    assert str(report.plan) == "2 epochs of 5 of 60 samples" and report.baselines["classical"]

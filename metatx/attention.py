@@ -1,13 +1,16 @@
 """Transformer blocks over packed sequences: all tokens at once, attention among sequences of equal length."""
 
+from collections.abc import Callable
 from itertools import groupby
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["Packing", "packed_block"]
+__all__ = ["Call", "Packing", "packed_block", "plain"]
+
+Call = Callable[[nn.Module, Tensor], Tensor]  # how a layer is applied to tokens: by itself, or with an adapter
 
 
 class Packing:
@@ -61,19 +64,26 @@ def _ranges(starts: Tensor, lengths: Tensor) -> Tensor:
     return torch.arange(int(lengths.sum())) + shift.repeat_interleave(lengths)
 
 
-def packed_block(block: Any, x: Tensor, packing: Packing) -> Tensor:
+def plain(layer: nn.Module, x: Tensor) -> Tensor:
+    """A layer by itself."""
+    output: Tensor = layer(x)
+    return output
+
+
+def packed_block(block: Any, x: Tensor, packing: Packing, call: Call = plain) -> Tensor:
     """One timm block over tokens in block order, (T, D) to (T, D).
 
-    Every part is called as a module, so that adapters wrapped around its linear layers take effect.
+    Its linear layers and norms are applied through ``call``, so that an adapter can take part.
     """
-    x = x + block.ls1(packed_attention(block.attn, block.norm1(x), packing))
-    mixed: Tensor = x + block.ls2(block.mlp(block.norm2(x)))
+    x = x + block.ls1(packed_attention(block.attn, call(block.norm1, x), packing, call))
+    hidden = block.mlp.act(call(block.mlp.fc1, call(block.norm2, x)))
+    mixed: Tensor = x + block.ls2(call(block.mlp.fc2, hidden))
     return mixed
 
 
-def packed_attention(attention: Any, x: Tensor, packing: Packing) -> Tensor:
+def packed_attention(attention: Any, x: Tensor, packing: Packing, call: Call = plain) -> Tensor:
     """Self-attention of a timm block within each sequence, (T, D) to (T, D)."""
-    qkv = attention.qkv(x)
+    qkv: Any = call(attention.qkv, x)
     # split and unbind, not slices: their backward writes each gradient once, into place, where every slice
     # would first fill a tensor of full size with zeros.
     parts = qkv.split(packing.sizes) if len(packing.sizes) > 1 else [qkv]
@@ -84,8 +94,7 @@ def packed_attention(attention: Any, x: Tensor, packing: Packing) -> Tensor:
         q, k = attention.q_norm(q), attention.k_norm(k)
         out = _attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
         attended.append(out.transpose(1, 2).reshape(count * length, -1))
-    projected: Tensor = attention.proj(torch.cat(attended) if len(attended) > 1 else attended[0])
-    return projected
+    return call(attention.proj, torch.cat(attended) if len(attended) > 1 else attended[0])
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

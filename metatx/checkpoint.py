@@ -6,12 +6,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from metatx.files import folder_written_whole
 
 if TYPE_CHECKING:
     from metatx.settings import TrainingSettings
+    from metatx.task import Task
 
 __all__ = ["Checkpoint", "Progress"]
 
@@ -39,9 +40,10 @@ class Checkpoint:
     No generator's state is needed: all randomness of a run depends on seed, epoch and step.
     """
 
-    def __init__(self, folder: Path | None, task: nn.Module, optimizer: Any, settings: "TrainingSettings") -> None:
+    def __init__(self, folder: Path | None, task: "Task", optimizer: Any, settings: "TrainingSettings") -> None:
         self.folder, self.task, self.optimizer = folder, task, optimizer
         self.settings = {name: value for name, value in asdict(settings).items() if name not in FREE}
+        self.settings |= {"tune": task.tune, **(task.adapter.options if task.adapter else {})}
         self.written = time.perf_counter()
 
     def save(self, progress: Progress) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ def read_adapter(folder: str | Path, backbone: nn.Module) -> Adapter:
         except ValueError as error:
             raise TaskError(f"{folder} is damaged: {error}") from None
         parts = {name: LoraLayer(layers[name], chosen) for name in names}
-        adapter = Adapter("lora", parts, {**options, "target_modules": chosen.target_modules})
+        adapter = Adapter("lora", parts, asdict(chosen))
     else:
         adapter = Adapter("norm", {name: NormLayer(layers[name]) for name in names}, {})
     _fill(adapter, tensors, folder)

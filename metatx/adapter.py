@@ -89,9 +89,10 @@ class LoraLayer(nn.Module):
         update: Tensor = self.lora_B(self.lora_A(self.dropout(x)) * self.scaling)
         if self.lora_magnitude_vector is None:
             return base + update
-        scale = (self.lora_magnitude_vector / self._norms(layer)).to(base.dtype)
+        scale = self.lora_magnitude_vector / self._norms(layer)
         unbiased = base if layer.bias is None else base - layer.bias.to(base.dtype)
-        return base + (scale - 1) * unbiased + scale * update
+        # The difference is taken before it is cast: in bf16 a scale near 1 has two digits.
+        return base + (scale - 1).to(base.dtype) * unbiased + scale.to(base.dtype) * update
 
     @torch.no_grad()
     def merged(self, layer: nn.Linear) -> Tensor:

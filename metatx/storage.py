@@ -13,7 +13,7 @@ from metatx.errors import TaskError
 from metatx.infer import takes_stem
 from metatx.peft_format import read_adapter, write_adapter
 from metatx.registry import all_options, create, lookup, names
-from metatx.tuning import own_copy
+from metatx.tuning import TIERS, own_copy
 from metatx.weights import load_backbone, save_backbone
 
 if TYPE_CHECKING:
@@ -97,6 +97,8 @@ def read(cls: "type[Task]", folder: Path, backbone: Backbone | None) -> Any:
     config = describe(folder)
     try:
         saved = config["backbone"]
+        if config["tune"] not in (*TIERS, "merged"):
+            raise TaskError(f"{folder} has tune {config['tune']!r}, which is not known here.")
         if config["tune"] in ("full", "merged"):
             backbone = _own_backbone(config, folder, backbone)
         elif backbone is None:

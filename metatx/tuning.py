@@ -90,8 +90,7 @@ def parameter_groups(module: nn.Module, settings: "TrainingSettings", depth: int
 
 def _below_the_end(name: str, depth: int) -> int:
     """Blocks from a parameter to the head, its own counted."""
-    _, own, inside = name.partition("own_backbone.")
-    block = re.match(r"blocks\.(\d+)\.", inside)
-    if block:
-        return depth - int(block[1])
-    return 0 if not own or inside.startswith("norm.") else depth + 1
+    if not name.startswith("own_backbone.") or name.startswith("own_backbone.norm."):
+        return 0
+    block = re.match(r"own_backbone\.blocks\.(\d+)\.", name)
+    return depth - int(block[1]) if block else depth + 1

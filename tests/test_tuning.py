@@ -240,6 +240,9 @@ def test_tasks_of_before_the_tiers_are_frozen(backbone, tmp_path):
     old = {name: value for name, value in config.items() if name not in ("tune", "adapter", "trainable_parameters")}
     (folder / "config.json").write_text(json.dumps({**old, "version": 1}))
     assert metatx.Task.from_pretrained(folder, backbone=backbone).tune == "frozen"
+    (folder / "config.json").write_text(json.dumps({**config, "tune": "other"}))
+    with pytest.raises(TaskError, match="has tune 'other', which is not known here"):
+        metatx.Task.from_pretrained(folder, backbone=backbone)
 
 
 def test_peft_is_imported_only_to_write_its_format(nano, tmp_path):

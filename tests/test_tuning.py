@@ -13,6 +13,7 @@ import metatx
 from metatx.backbone import Backbone, BackboneConfig
 from metatx.errors import TaskError
 from metatx.features import cacheable
+from metatx.peft_format import read_adapter, write_adapter
 from metatx.stem import StemConfig
 from metatx.training import Training
 from metatx.tuning import TIERS, parameter_groups
@@ -224,6 +225,16 @@ def test_a_pool_answers_as_each_task_alone(backbone):
     expected = [pool.tasks[name].predict([signal])[0] for name, signal in requests]
     np.testing.assert_allclose(pool.predict(requests), expected, atol=1e-5)
     assert len({round(float(answer), 3) for answer in expected[1:4]}) == 3, "each adapter changes the answer"
+
+
+def test_an_adapter_from_a_folder_goes_to_a_task(backbone, tmp_path):
+    first, second = build(backbone, "lora"), build(backbone, "frozen")
+    write_adapter(scramble(first.adapter), tmp_path / "adapter")
+    before = second.embed(SIGNALS)
+    second.adapter = read_adapter(tmp_path / "adapter", backbone)
+    assert second.tune == "lora" and second.trainable_parameters == first.trainable_parameters
+    np.testing.assert_array_equal(second.embed(SIGNALS), first.embed(SIGNALS))
+    assert np.abs(second.embed(SIGNALS) - before).max() > 1e-3
 
 
 def test_a_damaged_adapter_or_backbone_is_refused_in_one_line(backbone, tmp_path):

@@ -1,4 +1,4 @@
-"""Transformer blocks over packed sequences: all tokens at once, attention among sequences of equal length."""
+"""Attention over packed sequences: linear maps over all tokens at once, attention among sequences of equal length."""
 
 from collections.abc import Callable
 from itertools import groupby
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["Call", "Packing", "packed_block", "plain"]
+__all__ = ["Attention", "Call", "Packing", "plain"]
 
 Call = Callable[[nn.Module, Tensor], Tensor]  # how a layer is applied to tokens: by itself, or with an adapter
 
@@ -70,31 +70,39 @@ def plain(layer: nn.Module, x: Tensor) -> Tensor:
     return output
 
 
-def packed_block(block: Any, x: Tensor, packing: Packing, call: Call = plain) -> Tensor:
-    """One timm block over tokens in block order, (T, D) to (T, D).
+class Attention(nn.Module):
+    """Self-attention within each of the sequences that lie packed.
 
-    Its linear layers and norms are applied through ``call``, so that an adapter can take part.
+    Args:
+        dim: Width of the tokens, D.
+        num_heads: They divide ``dim``.
+        qkv_bias: Whether the query, key and value maps have one.
+        qk_norm: Makes the norms of queries and keys from the width of a head. None: they have none.
     """
-    x = x + block.ls1(packed_attention(block.attn, call(block.norm1, x), packing, call))
-    hidden = block.mlp.act(call(block.mlp.fc1, call(block.norm2, x)))
-    mixed: Tensor = x + block.ls2(call(block.mlp.fc2, hidden))
-    return mixed
 
+    def __init__(
+        self, dim: int, num_heads: int, qkv_bias: bool, qk_norm: Callable[[int], nn.Module] | None = None
+    ) -> None:
+        super().__init__()
+        self.num_heads, self.head_dim = num_heads, dim // num_heads
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.q_norm, self.k_norm = (qk_norm(self.head_dim) if qk_norm else nn.Identity() for _ in range(2))
+        self.proj = nn.Linear(dim, dim)
 
-def packed_attention(attention: Any, x: Tensor, packing: Packing, call: Call = plain) -> Tensor:
-    """Self-attention of a timm block within each sequence, (T, D) to (T, D)."""
-    qkv: Any = call(attention.qkv, x)
-    # split and unbind, not slices: their backward writes each gradient once, into place, where every slice
-    # would first fill a tensor of full size with zeros.
-    parts = qkv.split(packing.sizes) if len(packing.sizes) > 1 else [qkv]
-    attended = []
-    for (count, length), part in zip(packing.groups, parts, strict=True):
-        shape = count, length, attention.num_heads, attention.head_dim
-        q, k, v = (rows.view(shape) for rows in part.view(len(part), 3, -1).unbind(1))
-        q, k = attention.q_norm(q), attention.k_norm(k)
-        out = _attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
-        attended.append(out.transpose(1, 2).reshape(count * length, -1))
-    return call(attention.proj, torch.cat(attended) if len(attended) > 1 else attended[0])
+    def forward(self, x: Tensor, packing: Packing, call: Call = plain) -> Tensor:
+        """Tokens in block order, (T, D) to (T, D); linear layers are applied through ``call``."""
+        qkv: Any = call(self.qkv, x)
+        # split and unbind, not slices: their backward writes each gradient once, into place, where every slice
+        # would first fill a tensor of full size with zeros.
+        parts = qkv.split(packing.sizes) if len(packing.sizes) > 1 else [qkv]
+        attended = []
+        for (count, length), part in zip(packing.groups, parts, strict=True):
+            shape = count, length, self.num_heads, self.head_dim
+            q, k, v = (rows.view(shape) for rows in part.view(len(part), 3, -1).unbind(1))
+            q, k = self.q_norm(q), self.k_norm(k)
+            out = _attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
+            attended.append(out.transpose(1, 2).reshape(count * length, -1))
+        return call(self.proj, torch.cat(attended) if len(attended) > 1 else attended[0])
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -5,15 +5,13 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
-from timm.layers.create_act import get_act_layer
-from timm.layers.norm import LayerNorm
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from metatx.attention import Packing, packed_block, plain
+from metatx.attention import Packing, plain
+from metatx.blocks import Activation, Block
 from metatx.initial import random_weights
 from metatx.sequence import TokenSequence
 from metatx.stem import Stem, StemConfig
@@ -48,7 +46,7 @@ class BackboneConfig:
     depth: int
     num_heads: int
     mlp_dim: int
-    activation: Literal["gelu", "quick_gelu"] = "gelu"
+    activation: Activation = "gelu"
     prefix: int = 1
     norm_pre: bool = False
     norm: bool = True
@@ -81,8 +79,8 @@ class Backbone(nn.Module):
     """CLS token, ``norm_pre``, blocks, ``norm``: frozen for good, whatever happens to the module around it.
 
     No parameter takes a gradient, ``train`` and ``apply`` leave it as it is, and ``load_state_dict`` refuses
-    to write into it; only a copy can be trained, see ``thawed``. Its blocks are timm's, with plain linear layers, so
-    that adapters fit around them.
+    to write into it; only a copy can be trained, see ``thawed``. Its blocks have timm's names and plain linear layers,
+    so that adapters fit around them.
 
     Args:
         config: Its shape.
@@ -110,24 +108,23 @@ class Backbone(nn.Module):
         self.register_load_state_dict_pre_hook(_refuse_state)  # type: ignore[no-untyped-call]
 
     def _build(self, config: BackboneConfig) -> None:
-        layer_norm: Any = partial(LayerNorm, eps=config.norm_eps)
-        mlp_ratio = (config.mlp_dim + 0.5) / config.dim  # timm multiplies and rounds down: to exactly mlp_dim
+        layer_norm = partial(nn.LayerNorm, config.dim, eps=config.norm_eps)
         self.cls_token = nn.Parameter(torch.empty(config.prefix, config.dim))
-        self.norm_pre = layer_norm(config.dim) if config.norm_pre else nn.Identity()
+        self.norm_pre = layer_norm() if config.norm_pre else nn.Identity()
         self.blocks = nn.ModuleList(
             Block(
                 config.dim,
                 config.num_heads,
-                mlp_ratio=mlp_ratio,
+                config.mlp_dim,
+                activation=config.activation,
                 qkv_bias=config.qkv_bias,
                 qk_norm=config.qk_norm,
-                init_values=1.0 if config.layer_scale else None,
-                act_layer=get_act_layer(config.activation),
-                norm_layer=layer_norm,
+                layer_scale=config.layer_scale,
+                norm_eps=config.norm_eps,
             )
             for _ in range(config.depth)
         )
-        self.norm = layer_norm(config.dim) if config.norm else nn.Identity()
+        self.norm = layer_norm() if config.norm else nn.Identity()
         self.stem = Stem(config.dim, config.stem) if config.stem else None
 
     def _fill(self, weights: Mapping[str, Tensor]) -> None:
@@ -241,7 +238,7 @@ class Backbone(nn.Module):
         x = call(self.norm_pre, x)
         outputs = []
         for number, block in enumerate(self.blocks):
-            x = packed_block(block, x, packing, call)
+            x = block(x, packing, call)
             if number >= self.depth - layers:
                 outputs.append(call(self.norm, x))
         embeddings = torch.cat(outputs, dim=1) if layers > 1 else outputs[0]

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 __all__ = ["Stem", "StemConfig"]
 
@@ -91,6 +91,13 @@ class Stem(nn.Module):
         grid = self.grid(*images.shape[-2:])
         normalised = ((images - self.mean) / self.std).to(self.proj.weight.dtype)
         patches: Tensor = self.proj(normalised).flatten(2).transpose(1, 2)
-        trained = [self.config.side] * 2
-        positions: Tensor = resample_abs_pos_embed(self.positions[None], list(grid), trained, num_prefix_tokens=0)
-        return patches + positions
+        return patches + self._positions(grid)
+
+    def _positions(self, grid: tuple[int, int]) -> Tensor:
+        """Position embeddings of a grid (N, D): resized as a picture where it is not the one trained on."""
+        side = self.config.side
+        if grid == (side, side):
+            return self.positions
+        square = self.positions.float().view(1, side, side, -1).permute(0, 3, 1, 2)
+        resized = F.interpolate(square, grid, mode="bicubic", antialias=True)
+        return resized[0].flatten(1).T.to(self.positions.dtype)

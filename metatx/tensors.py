@@ -1,5 +1,6 @@
 """Reading files of weights, without ever running what is in them."""
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -9,25 +10,42 @@ from zipfile import is_zipfile
 import torch
 from torch import Tensor
 
-__all__ = ["read_tensors"]
+__all__ = ["file_sha256", "read_tensors"]
 
 WRAPPERS = ("state_dict", "model", "module")  # where training scripts put the weights
 
 
-def read_tensors(path: str | Path) -> dict[str, Tensor]:
+def read_tensors(path: str | Path, *, sha256: str | None = None) -> dict[str, Tensor]:
     """Tensors by name from a .safetensors file, or from a torch file that holds nothing but data.
+
+    Args:
+        path: The file.
+        sha256: Of its bytes (hex), where that is known.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is damaged, of another kind, or holds objects that would have to be unpickled.
+        ValueError: If it is damaged, of another kind, or holds objects that would have to be unpickled; if its
+            SHA-256 is another.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} {'is a folder, not a file' if path.is_dir() else 'does not exist'}.")
+    found = None if sha256 is None else file_sha256(path)
+    if found != sha256:
+        raise ValueError(
+            f"{path} is damaged: its SHA-256 is {found}, not {sha256}; fetch it again, or reinstall metatx if it came "
+            "with the package."
+        )
     tensors = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     if not tensors:
         raise ValueError(f"{path} holds no weights.")
     return tensors
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 (hex) of a file's bytes; about a second for each gigabyte."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

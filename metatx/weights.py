@@ -1,9 +1,9 @@
 """load_backbone: from a name to a frozen backbone; and a backbone's own folder."""
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,7 @@ from torch import Tensor
 
 from metatx.backbone import Backbone, BackboneConfig
 from metatx.files import folder_written_whole
-from metatx.registry import unknown
-from metatx.tensors import read_tensors
+from metatx.tensors import file_sha256, read_tensors
 
 if TYPE_CHECKING:
     from metatx.sources import Source
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["backbones", "load_backbone", "save_backbone"]
 
 FORMAT = "metatx-backbone"
+NANO = Path(__file__).with_name("nano")
 
 KNOWN = {
     "nano": "ships inside the package; its weights are seeded random numbers until its pretraining lands",
@@ -54,18 +54,22 @@ def load_backbone(spec: str, *, checkpoint: str | Path | None = None, pretrained
         ValueError: If the spec is unknown or of another architecture; if the file is damaged, or does not fit
             the spec; if the weights were trained with another activation.
     """
+    if checkpoint is not None and not pretrained:
+        raise ValueError("Give a checkpoint or pretrained=False, not both.")
+    if spec != "nano" and not os.path.isdir(spec):  # pathlib's raises for a long text
+        return _from_source(spec, checkpoint, pretrained)
+    if checkpoint is not None:
+        raise ValueError(f"{spec} has its own weights; a checkpoint goes with open_clip, timm or meta-transformer.")
+    return _read_folder(NANO if spec == "nano" else Path(spec), spec, pretrained)
+
+
+def _from_source(spec: str, checkpoint: str | Path | None, pretrained: bool) -> Backbone:
+    # Imported here: timm takes seconds, and what is in a folder does without.
+    from metatx.registry import unknown
     from metatx.sources import SOURCES
 
     kind, _, name = spec.partition(":")
-    if checkpoint is not None and not pretrained:
-        raise ValueError("Give a checkpoint or pretrained=False, not both.")
     if kind not in SOURCES or not name:
-        if checkpoint is not None and (spec == "nano" or Path(spec).is_dir()):
-            raise ValueError(f"{spec} has its own weights; a checkpoint goes with {', '.join(SOURCES)}.")
-        if spec == "nano":
-            return _read_folder(Path(str(files("metatx"))) / "nano", spec, pretrained)
-        if Path(spec).is_dir():
-            return _read_folder(Path(spec), spec, pretrained)
         raise ValueError(unknown("backbone", spec, list(KNOWN)))
     source = SOURCES[kind](name)
     if not pretrained:
@@ -110,7 +114,7 @@ def _check_activation(checkpoint: Path, config: BackboneConfig) -> None:
 
 
 def save_backbone(backbone: Backbone, folder: str | Path, *, about: str, dtype: torch.dtype = torch.float32) -> Path:
-    """Write a backbone to a folder that ``load_backbone`` reads.
+    """Write a backbone to a folder that ``load_backbone`` reads; the weights' hash goes into its ``config.json``.
 
     Args:
         backbone: Any.
@@ -124,12 +128,13 @@ def save_backbone(backbone: Backbone, folder: str | Path, *, about: str, dtype: 
     from safetensors.torch import save_file
 
     path = Path(folder)
-    config = {"format": FORMAT, "version": 1, "weights": about, "backbone": asdict(backbone.config)}
+    config: dict[str, Any] = {"format": FORMAT, "version": 1, "weights": about}
     with folder_written_whole(path) as temporary:
+        file = temporary / "model.safetensors"
+        save_file({name: weight.detach().to("cpu", dtype) for name, weight in backbone.named_weights()}, file)
+        file.chmod(0o644)  # safetensors makes it the owner's alone
+        config |= {"sha256": file_sha256(file), "backbone": asdict(backbone.config)}
         (temporary / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-        weights = {name: weight.detach().to("cpu", dtype) for name, weight in backbone.named_weights()}
-        save_file(weights, temporary / "model.safetensors")
-        (temporary / "model.safetensors").chmod(0o644)  # safetensors makes it the owner's alone
     return path
 
 
@@ -139,6 +144,7 @@ def _read_folder(folder: Path, spec: str, pretrained: bool) -> Backbone:
         content: dict[str, Any] = json.loads(place.read_text())
         if content["format"] != FORMAT or content["version"] != 1:
             raise KeyError
+        sha256 = str(content["sha256"]) if "sha256" in content else None  # folders of before have none
         config = BackboneConfig.from_dict(content["backbone"])
     except FileNotFoundError:
         raise ValueError(f"{folder} is no backbone: it has no config.json.") from None
@@ -146,7 +152,7 @@ def _read_folder(folder: Path, spec: str, pretrained: bool) -> Backbone:
         raise ValueError(f"{place} is damaged, or not a backbone's of a version known here.") from None
     if not pretrained:
         return Backbone(config, None, spec=spec)
-    weights = read_tensors(folder / "model.safetensors")
+    weights = read_tensors(folder / "model.safetensors", sha256=sha256)
     try:
         return Backbone(config, weights, spec=spec)
     except (ValueError, RuntimeError) as error:

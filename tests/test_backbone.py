@@ -13,6 +13,7 @@ from metatx import Backbone, TokenSequence, load_backbone
 from metatx.attention import Packing
 from metatx.backbone import BackboneConfig
 from metatx.stem import StemConfig
+from tests.test_blocks import timm_block
 
 TINY = BackboneConfig(
     dim=32,
@@ -38,9 +39,10 @@ def sequences(*lengths: int, dim: int = 32) -> TokenSequence:
 
 
 def dense(backbone: Backbone, tokens: torch.Tensor) -> torch.Tensor:
-    """The plain way: one sequence (N, D), timm's own block forward."""
+    """The plain way: one sequence (N, D), timm's own blocks."""
+    blocks = nn.Sequential(*(timm_block(backbone.config, block) for block in backbone.blocks))
     x = torch.cat([backbone.cls_token, tokens])[None]
-    return backbone.norm(nn.Sequential(*backbone.blocks)(backbone.norm_pre(x)))[0]
+    return backbone.norm(blocks(backbone.norm_pre(x)))[0]
 
 
 @pytest.mark.parametrize("config", [TINY, BARE], ids=["prefix", "bare"])

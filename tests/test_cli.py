@@ -210,10 +210,19 @@ def test_resume_goes_on_with_a_finished_run_without_training_again(run, capsys):
     assert json.loads((run / "out" / "metrics.json").read_text())["test"] == before
 
 
-def test_import_is_light():
-    """No package heavier than the standard library is imported by ``import metatx``."""
-    heavy = "torch", "timm", "datasets", "numpy", "accelerate"
-    code = f"import sys, metatx; print([name for name in {heavy} if name in sys.modules])"
+NANO_DOES_WITHOUT = ("timm", "torchvision", "datasets", "pandas", "transformers", "torch._dynamo", "metatx.sources")
+
+
+@pytest.mark.parametrize(
+    ("code", "heavy"),
+    [
+        ("import metatx", ("torch", "timm", "datasets", "numpy", "accelerate")),
+        ("import metatx; metatx.load_backbone('nano')", NANO_DOES_WITHOUT),
+    ],
+)
+def test_import_is_light(code, heavy):
+    """Nothing beyond the standard library is imported by ``import metatx``, nothing slow by loading nano."""
+    code = f"import sys; {code}; print([name for name in {heavy} if name in sys.modules])"
     root = Path(__file__).parent.parent
     found = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, env=os.environ)
     assert found.stdout.strip() == "[]", found.stderr

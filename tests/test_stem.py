@@ -27,12 +27,14 @@ def test_tokens_are_normalised_patches_with_positions() -> None:
     torch.testing.assert_close(tokens[1, 5], expected, atol=1e-5, rtol=0)
 
 
-def test_positions_are_resampled_as_timm_does() -> None:
-    made = stem()
-    blank = torch.tensor(CONFIG.mean)[:, None, None].expand(3, 8, 20)[None]  # zero once normalised
+@pytest.mark.parametrize("grid", [(3, 3), (2, 5), (1, 9), (7, 4)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_positions_are_resampled_as_timm_does(grid: tuple[int, int], dtype: torch.dtype) -> None:
+    made = stem().to(dtype)
+    blank = made.mean.expand(1, 3, 4 * grid[0], 4 * grid[1])  # zero once normalised
     torch.nn.init.zeros_(made.proj.bias)
-    expected = resample_abs_pos_embed(made.positions[None], [2, 5], [3, 3], num_prefix_tokens=0)
-    torch.testing.assert_close(made(blank), expected, atol=1e-5, rtol=0)
+    expected = resample_abs_pos_embed(made.positions[None], list(grid), [3, 3], num_prefix_tokens=0)
+    torch.testing.assert_close(made(blank), expected, atol=1e-6, rtol=0)
 
 
 def test_another_image_size_matches_timm() -> None:

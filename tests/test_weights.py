@@ -297,7 +297,8 @@ def test_meta_transformer_parity(tmp_path) -> None:
 def test_nano_is_small_and_says_what_it_is(nano) -> None:
     folder = Path(load_backbone.__code__.co_filename).parent / "nano"
     assert sum(file.stat().st_size for file in folder.iterdir()) < 8e6
-    assert json.loads((folder / "config.json").read_text())["weights"] == "random, seed 0"
+    config = json.loads((folder / "config.json").read_text())
+    assert config["weights"] == "random, seed 0" and "sha256" in config
     assert "random" in (folder / "README.md").read_text() and "random" in backbones()["nano"]
     assert (nano.spec, nano.dim, nano.has_norm_pre, nano.pretrained) == ("nano", 192, True, True)
     # Random for now: what ships is the control, rounded to half precision.
@@ -360,3 +361,20 @@ def test_damaged_folders_are_refused(tmp_path) -> None:
     (folder / "config.json").unlink()
     with pytest.raises(ValueError, match="is no backbone: it has no config.json"):
         load_backbone(str(folder))
+
+
+def test_the_hash_of_the_file_is_checked(tmp_path) -> None:
+    """One bit of a weight, which the file's own format does not notice."""
+    folder = save_backbone(load_backbone("timm:test_vit", pretrained=False), tmp_path / "mine", about="random")
+    fingerprint = load_backbone(str(folder)).fingerprint
+    content = bytearray((folder / "model.safetensors").read_bytes())
+    content[-1] ^= 1
+    (folder / "model.safetensors").write_bytes(content)
+    with pytest.raises(ValueError, match=r"SHA-256 is [0-9a-f]{64}, not [0-9a-f]{64}; fetch it again") as caught:
+        load_backbone(str(folder))
+    assert "\n" not in str(caught.value)
+    # A folder from before hashes were written: read as it is.
+    config = json.loads((folder / "config.json").read_text())
+    del config["sha256"]
+    (folder / "config.json").write_text(json.dumps(config))
+    assert load_backbone(str(folder)).fingerprint != fingerprint

@@ -1,0 +1,92 @@
+"""The transformer block of Vision Transformers, over packed sequences."""
+
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from metatx.attention import Attention, Call, Packing, plain
+
+__all__ = ["Activation", "Block"]
+
+Activation = Literal["gelu", "quick_gelu"]
+
+
+class QuickGELU(nn.Module):
+    """The approximation of GELU that OpenAI's CLIP was trained with."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(1.702 * x)
+
+
+class LayerScale(nn.Module):
+    """A learned scale per channel (CaiT, https://arxiv.org/abs/2103.17239)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.ones(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gamma
+
+
+class Mlp(nn.Module):
+    """Two linear layers with an activation between them."""
+
+    def __init__(self, dim: int, hidden: int, activation: Activation) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.act = nn.GELU() if activation == "gelu" else QuickGELU()
+        self.fc2 = nn.Linear(hidden, dim)
+
+    def forward(self, x: Tensor, call: Call = plain) -> Tensor:
+        return call(self.fc2, self.act(call(self.fc1, x)))
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block (ViT, https://arxiv.org/abs/2010.11929).
+
+    Computes what timm's ``Block`` does and has its names, for weights and for adapters. Importing timm itself would
+    take longer than loading a small backbone.
+
+    Args:
+        dim: Width of the tokens, D.
+        num_heads: They divide ``dim``.
+        mlp_dim: Width of the hidden layer.
+        activation: Of that layer.
+        qkv_bias: Whether the query, key and value maps have one.
+        qk_norm: Whether queries and keys are normalised, each head by itself.
+        layer_scale: Whether both branches have a learned scale per channel.
+        norm_eps: Of every LayerNorm.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        mlp_dim: int,
+        *,
+        activation: Activation,
+        qkv_bias: bool,
+        qk_norm: bool,
+        layer_scale: bool,
+        norm_eps: float,
+    ) -> None:
+        super().__init__()
+        layer_norm = partial(nn.LayerNorm, eps=norm_eps)
+        self.norm1 = layer_norm(dim)
+        self.attn = Attention(dim, num_heads, qkv_bias, layer_norm if qk_norm else None)
+        self.ls1 = LayerScale(dim) if layer_scale else nn.Identity()
+        self.norm2 = layer_norm(dim)
+        self.mlp = Mlp(dim, mlp_dim, activation)
+        self.ls2 = LayerScale(dim) if layer_scale else nn.Identity()
+
+    def forward(self, x: Tensor, packing: Packing, call: Call = plain) -> Tensor:
+        """Tokens in block order, (T, D) to (T, D).
+
+        Linear layers and norms are applied through ``call``, so that an adapter can take part.
+        """
+        x = x + self.ls1(self.attn(call(self.norm1, x), packing, call))
+        out: Tensor = x + self.ls2(self.mlp(call(self.norm2, x), call))
+        return out

@@ -1,0 +1,59 @@
+"""The block computes what timm's computes, with the same weights under the same names."""
+
+from functools import partial
+
+import pytest
+import timm.models.vision_transformer as timm
+import torch
+from timm.layers import LayerNorm, get_act_layer
+from torch import nn
+
+from metatx import Backbone
+from metatx.attention import Packing
+from metatx.backbone import BackboneConfig
+
+OPTIONS = [
+    {},
+    {"activation": "quick_gelu"},
+    {"qkv_bias": False},
+    {"qk_norm": True},
+    {"layer_scale": True},
+    {"norm_eps": 1e-2, "qk_norm": True},
+]
+
+
+def timm_block(config: BackboneConfig, block: nn.Module) -> timm.Block:
+    """Timm's block of that shape, which reads (B, N, D), with the weights of ours."""
+    theirs = timm.Block(
+        config.dim,
+        config.num_heads,
+        mlp_ratio=(config.mlp_dim + 0.5) / config.dim,  # timm multiplies and rounds down: to exactly mlp_dim
+        qkv_bias=config.qkv_bias,
+        qk_norm=config.qk_norm,
+        init_values=1.0 if config.layer_scale else None,
+        act_layer=get_act_layer(config.activation),
+        norm_layer=partial(LayerNorm, eps=config.norm_eps),
+    )
+    theirs.load_state_dict(block.state_dict())
+    return theirs.eval()
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("mlp_dim", [64, 49])
+def test_equals_timm_s_block(options: dict, mlp_dim: int) -> None:
+    """Values, and the gradients of the input and of every weight."""
+    config = BackboneConfig(dim=32, depth=1, num_heads=4, mlp_dim=mlp_dim, **options)
+    (ours,) = Backbone(config, None, spec="test").thawed().blocks
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for weight in ours.parameters():
+            weight += 0.1 * torch.randn_like(weight)  # else all scales are one and all biases zero
+    theirs = timm_block(config, ours)
+    tokens, found, wanted = torch.randn(3, 7, 32), [], []
+    for block, values in ((ours, found), (theirs, wanted)):
+        x = tokens.clone().requires_grad_()
+        out = block(x.flatten(0, 1), Packing((7, 7, 7), 0, x.device)) if block is ours else block(x).flatten(0, 1)
+        out.square().mean().backward()
+        values += [out, x.grad, *(weight.grad for weight in block.parameters())]
+    assert [name for name, _ in ours.named_parameters()] == [name for name, _ in theirs.named_parameters()]
+    torch.testing.assert_close(found, wanted, atol=1e-6, rtol=0)

@@ -2,12 +2,15 @@
 
 from collections.abc import Callable
 from itertools import groupby
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["Attention", "Packing"]
+__all__ = ["Attention", "Call", "Packing", "plain"]
+
+Call = Callable[[nn.Module, Tensor], Tensor]  # how a layer is applied to tokens: by itself, or with an adapter
 
 
 class Packing:
@@ -61,10 +64,14 @@ def _ranges(starts: Tensor, lengths: Tensor) -> Tensor:
     return torch.arange(int(lengths.sum())) + shift.repeat_interleave(lengths)
 
 
+def plain(layer: nn.Module, x: Tensor) -> Tensor:
+    """A layer by itself."""
+    output: Tensor = layer(x)
+    return output
+
+
 class Attention(nn.Module):
     """Self-attention within each of the sequences that lie packed.
-
-    Every part is called as a module, so that adapters wrapped around the linear layers take effect.
 
     Args:
         dim: Width of the tokens, D.
@@ -82,9 +89,9 @@ class Attention(nn.Module):
         self.q_norm, self.k_norm = (qk_norm(self.head_dim) if qk_norm else nn.Identity() for _ in range(2))
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor, packing: Packing) -> Tensor:
-        """Tokens in block order, (T, D) to (T, D)."""
-        qkv = self.qkv(x)
+    def forward(self, x: Tensor, packing: Packing, call: Call = plain) -> Tensor:
+        """Tokens in block order, (T, D) to (T, D); linear layers are applied through ``call``."""
+        qkv: Any = call(self.qkv, x)
         # split and unbind, not slices: their backward writes each gradient once, into place, where every slice
         # would first fill a tensor of full size with zeros.
         parts = qkv.split(packing.sizes) if len(packing.sizes) > 1 else [qkv]
@@ -95,8 +102,7 @@ class Attention(nn.Module):
             q, k = self.q_norm(q), self.k_norm(k)
             out = _attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
             attended.append(out.transpose(1, 2).reshape(count * length, -1))
-        projected: Tensor = self.proj(torch.cat(attended) if len(attended) > 1 else attended[0])
-        return projected
+        return call(self.proj, torch.cat(attended) if len(attended) > 1 else attended[0])
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

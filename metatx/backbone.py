@@ -5,16 +5,19 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from metatx.attention import Packing
+from metatx.attention import Packing, plain
 from metatx.blocks import Activation, Block
 from metatx.initial import random_weights
 from metatx.sequence import TokenSequence
 from metatx.stem import Stem, StemConfig
+
+if TYPE_CHECKING:
+    from metatx.adapter import Adapter
 
 __all__ = ["Backbone", "BackboneConfig"]
 
@@ -208,7 +211,7 @@ class Backbone(nn.Module):
             if own in self._names:
                 yield own, weight
 
-    def forward(self, sequence: TokenSequence, layers: int = 1) -> TokenSequence:
+    def forward(self, sequence: TokenSequence, layers: int = 1, adapter: "Adapter | None" = None) -> TokenSequence:
         """Read every sequence; the prefix comes in front of each, the rest of the sequence's facts stay.
 
         Args:
@@ -216,6 +219,7 @@ class Backbone(nn.Module):
             layers: How many of the last blocks to give, each through the final norm, side by side: the embeddings
                 are then (T, layers * D), the last block's at the end. Where there are no blocks, the tokens stand in
                 for each, so that every head fits.
+            adapter: What a task changes of this backbone, for this pass alone.
 
         Raises:
             ValueError: If the tokens are of another width, or already have a prefix; or there are fewer blocks.
@@ -231,12 +235,13 @@ class Backbone(nn.Module):
         packing = Packing(sequence.lengths, prefix, sequence.embeddings.device)
         # In the type of the weights: under autocast the residual stream then stays in full precision.
         x = packing.enter(sequence.embeddings.to(self.cls_token.dtype), self.cls_token)
-        x = self.norm_pre(x)
-        outputs = [] if self.depth else [self.norm(x)] * layers
+        call = plain if adapter is None else adapter.on(self)
+        x = call(self.norm_pre, x)
+        outputs = [] if self.depth else [call(self.norm, x)] * layers
         for number, block in enumerate(self.blocks):
-            x = block(x, packing)
+            x = block(x, packing, call)
             if number >= self.depth - layers:
-                outputs.append(self.norm(x))
+                outputs.append(call(self.norm, x))
         embeddings = torch.cat(outputs, dim=1) if layers > 1 else outputs[0]
         lengths = tuple(length + prefix for length in sequence.lengths)
         return replace(sequence, embeddings=packing.leave(embeddings), lengths=lengths, prefix=prefix)

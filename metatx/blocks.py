@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from metatx.attention import Attention, Packing
+from metatx.attention import Attention, Call, Packing, plain
 
 __all__ = ["Activation", "Block"]
 
@@ -40,9 +40,8 @@ class Mlp(nn.Module):
         self.act = nn.GELU() if activation == "gelu" else QuickGELU()
         self.fc2 = nn.Linear(hidden, dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.fc2(self.act(self.fc1(x)))
-        return out
+    def forward(self, x: Tensor, call: Call = plain) -> Tensor:
+        return call(self.fc2, self.act(call(self.fc1, x)))
 
 
 class Block(nn.Module):
@@ -83,8 +82,11 @@ class Block(nn.Module):
         self.mlp = Mlp(dim, mlp_dim, activation)
         self.ls2 = LayerScale(dim) if layer_scale else nn.Identity()
 
-    def forward(self, x: Tensor, packing: Packing) -> Tensor:
-        """Tokens in block order, (T, D) to (T, D)."""
-        x = x + self.ls1(self.attn(self.norm1(x), packing))
-        out: Tensor = x + self.ls2(self.mlp(self.norm2(x)))
+    def forward(self, x: Tensor, packing: Packing, call: Call = plain) -> Tensor:
+        """Tokens in block order, (T, D) to (T, D).
+
+        Linear layers and norms are applied through ``call``, so that an adapter can take part.
+        """
+        x = x + self.ls1(self.attn(call(self.norm1, x), packing, call))
+        out: Tensor = x + self.ls2(self.mlp(call(self.norm2, x), call))
         return out

@@ -5,6 +5,14 @@ from typing import Any
 
 __all__ = ["backbone_card", "model_card"]
 
+PARTS = {  # by ``task.tune``
+    "frozen": "tokenizer and head on the frozen backbone",
+    "norm": "tokenizer, head and LayerNorm weights (`adapter/`, in peft's format) on the frozen backbone",
+    "lora": "tokenizer, head and a LoRA adapter (`adapter/`, in peft's format) on the frozen backbone",
+    "full": "tokenizer, head and a backbone of its own, which cannot be shared (`backbone/`), tuned in full from",
+    "merged": "tokenizer, head and a backbone of its own, which cannot be shared (`backbone/`), an adapter merged into",
+}
+
 
 def model_card(config: dict[str, Any]) -> str:
     """The card of a task, from its ``config.json``."""
@@ -17,8 +25,8 @@ def model_card(config: dict[str, Any]) -> str:
         "---",
         f"# {modality} {head}",
         "",
-        f"A metatx task: tokenizer and head on the frozen backbone `{backbone['spec']}` "
-        f"(fingerprint `{backbone['fingerprint'][:16]}`).",
+        f"A metatx task: {PARTS[config['tune']]} `{backbone['spec']}` (fingerprint `{backbone['fingerprint'][:16]}`). "
+        f"{config['trainable_parameters']:,} parameters take part in training.",
         "",
     ]
     if config["inputs"]:

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,11 +38,26 @@ class Checkpoint:
 
     Weights, the best weights and the optimizer's moments lie in ``tensors.safetensors``, the rest in ``state.json``.
     No generator's state is needed: all randomness of a run depends on seed, epoch and step.
+
+    Args:
+        folder: Its place.
+        module: All that is trained.
+        optimizer: Of it.
+        settings: Of the run; a checkpoint of others is refused.
+        options: What else a run must share with the one that it resumes.
     """
 
-    def __init__(self, folder: Path | None, task: nn.Module, optimizer: Any, settings: "TrainingSettings") -> None:
-        self.folder, self.task, self.optimizer = folder, task, optimizer
+    def __init__(
+        self,
+        folder: Path | None,
+        module: nn.Module,
+        optimizer: Any,
+        settings: "TrainingSettings",
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.folder, self.module, self.optimizer = folder, module, optimizer
         self.settings = {name: value for name, value in asdict(settings).items() if name not in FREE}
+        self.settings |= options or {}
         self.written = time.perf_counter()
 
     def save(self, progress: Progress) -> None:
@@ -51,7 +67,7 @@ class Checkpoint:
         self.written = time.perf_counter()
         if self.folder is None:
             return
-        tensors = {f"task.{name}": tensor for name, tensor in self.task.state_dict().items()}
+        tensors = {f"task.{name}": tensor for name, tensor in self.module.state_dict().items()}
         tensors |= {f"best.{name}": tensor for name, tensor in progress.best_state.items()}
         for index, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in moments.items()}
@@ -88,7 +104,7 @@ class Checkpoint:
         for name, tensor in tensors.items():
             part, key = name.split(".", 1)
             parts[part][key] = tensor
-        self.task.load_state_dict(parts["task"])
+        self.module.load_state_dict(parts["task"])
         moments: dict[int, dict[str, Tensor]] = {}
         for name, tensor in parts["optimizer"].items():
             index, moment = name.split(".")

@@ -23,6 +23,8 @@ def train(
     backbone: str = "nano",
     checkpoint: str | None = None,
     random_backbone: bool = False,
+    tune: str = "frozen",
+    adapter: dict[str, Any] | None = None,
     out: str | None = None,
     resume: bool = False,
     no_baseline: bool = False,
@@ -46,6 +48,10 @@ def train(
         backbone: See "metatx list backbones".
         checkpoint: File with the backbone's weights.
         random_backbone: Seeded random weights in the backbone's shape: the control for every claim.
+        tune: What of the backbone is trained too: frozen (nothing), norm (a LayerNorm of the task's own for each), lora
+            (low-rank updates beside it), full (all of a copy, which no other task can share).
+        adapter: Options of tune lora, each by its name: --adapter.r 8, alpha, dropout, target_modules, use_dora,
+            use_rslora.
         out: Folder for the task and its numbers; runs/NAME of the data by default.
         resume: Go on from the checkpoint in --out.
         no_baseline: Leave out the trivial and the classical baseline.
@@ -72,6 +78,8 @@ def train(
         head=head,
         tokenizer_options=tokenizer,
         head_options=head_options,
+        tune=tune,
+        adapter_options=adapter,
         out=folder,
         resume=resume,
         baseline=not no_baseline,
@@ -264,6 +272,9 @@ def info(task: str) -> None:
     backbone = config["backbone"]
     print(f"{config['tokenizer']['name']} -> {config['head']['name']}, saved by metatx {config['metatx']}")
     print(f"backbone   {backbone['spec']}, fingerprint {backbone['fingerprint'][:16]}")
+    print(f"tune       {config['tune']}" + "".join(f", {name} {v}" for name, v in (config["adapter"] or {}).items()))
+    if "trainable_parameters" in config:
+        print(f"trains     {config['trainable_parameters']:,} parameters")
     print(f"reads      {', '.join(config['inputs']) or 'raw samples'}")
     print(f"predicts   {config['target'] or 'what comes next'}")
     for part in ("tokenizer", "head"):

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,12 @@ class Variant:
     Attributes:
         name: In the table.
         backbone: What is made of the backbone that is compared.
-        settings: Training settings that differ from the rest's, by name.
+        tune: What of it is trained, as ``Task.from_data``.
     """
 
     name: str
     backbone: Callable[[Backbone], Backbone]
-    settings: dict[str, Any] = field(default_factory=dict)
+    tune: str = "frozen"
 
 
 def _as_it_is(backbone: Backbone) -> Backbone:
@@ -45,6 +45,8 @@ VARIANTS = (
     Variant("pretrained, frozen", _as_it_is),
     Variant("random, frozen", _random),
     Variant("no backbone", Backbone.without_blocks),
+    Variant("LayerNorm tuned", _as_it_is, tune="norm"),
+    Variant("LoRA", _as_it_is, tune="lora"),
 )
 
 
@@ -131,14 +133,13 @@ def compare(
             try:
                 report = one(
                     backbone=backbones[variant.name],
-                    settings=replace(settings, **variant.settings, seed=seed),
+                    settings=replace(settings, seed=seed),
+                    tune=variant.tune,
                     budget=found.plan or budget,
                     baseline=baseline and not found.baselines,
                 )
             except DivergedError as error:
-                found.trials.append(
-                    Trial(variant=variant.name, seed=seed, settings=variant.settings, diverged=str(error))
-                )
+                found.trials.append(Trial(variant=variant.name, seed=seed, tune=variant.tune, diverged=str(error)))
             else:
                 _add(found, variant, report)
             if folder is not None:
@@ -169,9 +170,9 @@ def _started(asked: dict[str, Any], folder: Path | None) -> Comparison:
 def _is_finished(found: Comparison, variant: Variant, seed: int) -> bool:
     for trial in found.trials:
         if (trial.variant, trial.seed) == (variant.name, seed):
-            if trial.settings != variant.settings:
+            if trial.tune != variant.tune:
                 raise ValueError(
-                    f"{variant.name!r} was run with {trial.settings}, not {variant.settings}; give another --out."
+                    f"{variant.name!r} was run with tune {trial.tune}, not {variant.tune}; give another --out."
                 )
             return True
     return False
@@ -186,10 +187,10 @@ def _add(found: Comparison, variant: Variant, report: Report) -> None:
         Trial(
             variant=variant.name,
             seed=report.seed,
-            settings=variant.settings,
+            tune=variant.tune,
             validation=report.validation,
             test=report.test,
-            parameters=report.parameters()[0],
+            parameters=report.task.trainable_parameters,
             seconds=report.seconds,
         )
     )

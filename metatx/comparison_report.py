@@ -23,17 +23,17 @@ class Trial:
     Attributes:
         variant: Its name.
         seed: Of initial weights, splits, order and samples.
-        settings: What the variant trains with otherwise than the rest.
+        tune: What of the backbone it trains.
         validation: Metric to value.
         test: Metric to value; empty where the loss diverged.
-        parameters: Trained ones, those of the backbone among them.
+        parameters: Trained ones.
         seconds: Of training and evaluation.
         diverged: What training said, where its loss did.
     """
 
     variant: str
     seed: int
-    settings: dict[str, Any] = field(default_factory=dict)
+    tune: str = "frozen"
     validation: dict[str, float] = field(default_factory=dict)
     test: dict[str, float] = field(default_factory=dict)
     parameters: int = 0

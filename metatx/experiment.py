@@ -44,6 +44,8 @@ def run(
     head: str | None = None,
     tokenizer_options: dict[str, Any] | None = None,
     head_options: dict[str, Any] | None = None,
+    tune: str = "frozen",
+    adapter_options: dict[str, Any] | None = None,
     published: dict[str, dict[str, float]] | None = None,
     out: str | Path | None = None,
     resume: bool = False,
@@ -60,7 +62,7 @@ def run(
         backbone: What ``load_backbone`` gave.
         settings: Of the training.
         name: Of the data, in the report; its path where there is none.
-        target, inputs, head, tokenizer_options, head_options: As ``Task.from_data``.
+        target, inputs, head, tokenizer_options, head_options, tune, adapter_options: As ``Task.from_data``.
         split_column: Column that says train, validation or test.
         validation, test: Data of these splits, where ``data`` has none.
         validation_share: Of the training split, held out where there is no validation split; 0 trains on all of it
@@ -91,6 +93,8 @@ def run(
         head=head,
         tokenizer_options=tokenizer_options,
         head_options=head_options,
+        tune=tune,
+        adapter_options=adapter_options,
         seed=settings.seed,
     )
     where = "test split" if "test" in splits else f"test: {HELD_FOR_TEST:.0%} held out"

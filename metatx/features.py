@@ -21,8 +21,10 @@ __all__ = ["cacheable", "frozen_features"]
 
 def cacheable(task: "Task") -> bool:
     """Whether nothing below the head trains or varies, so that a sample's features never change."""
-    below = [*task.tokenizer.parameters(), *task.norm.parameters()]
-    return not task.tokenizer.augments and not any(parameter.requires_grad for parameter in below)
+    if task.adapter is not None or task.tokenizer.augments:
+        return False
+    below = [*task.tokenizer.parameters(), *task.norm.parameters(), *task.backbone.parameters()]
+    return not any(parameter.requires_grad for parameter in below)
 
 
 @torch.no_grad()

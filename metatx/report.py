@@ -55,12 +55,14 @@ class Report:
         columns = [name for name in self.test if name != "loss"]
         width = max(len(name) for name in rows)
         lines = [f"{self.data}, {self.test_split}, seed {self.seed}, backbone {self.task.backbone.spec}", ""]
+        lines[0] += "" if self.task.tune == "frozen" else f", tune {self.task.tune}"
         lines.append(" " * width + "".join(f"{name:>{max(10, len(name) + 2)}}" for name in columns))
         for model, metrics in rows.items():
             cells = [(f"{metrics[name]:.4f}" if name in metrics else "") for name in columns]
             cells = [f"{cell:>{max(10, len(name) + 2)}}" for cell, name in zip(cells, columns, strict=True)]
             lines.append(f"{model:<{width}}" + "".join(cells))
-        trained, frozen = self.parameters()
+        trained = self.task.trainable_parameters
+        frozen = sum(p.numel() for p in self.task.backbone.parameters() if not p.requires_grad)
         lines += ["", f"{trained:,} parameters trained on {frozen:,} frozen ones in {self.seconds:.0f} s"]
         if self.left_out:
             lines.append(f"{self.left_out} samples that could not be used were left out")
@@ -73,19 +75,12 @@ class Report:
             for name, m in self.baselines.get(role, {}).items()
         }
 
-    def parameters(self) -> tuple[int, int]:
-        """How many parameters were trained, of the backbone too, and how many the backbone has."""
-        backbone = list(self.task.backbone.parameters())
-        trained = sum(p.numel() for p in [*self.task.parameters(), *backbone] if p.requires_grad)
-        return trained, sum(p.numel() for p in backbone)
-
     def rows(self) -> dict[str, dict[str, float]]:
         """The table's rows as measured here, for model cards."""
         return {"metatx": {k: v for k, v in self.test.items() if k != "loss"}, **self._baseline_rows()}
 
     def write(self, path: Path) -> None:
         """Write ``metrics.json``."""
-        trained, frozen = self.parameters()
         values: dict[str, Any] = {
             "primary_metric": self.task.head.primary,
             "data": self.data,
@@ -94,8 +89,10 @@ class Report:
             "test": self.test,
             "majority_or_naive": _one(self.baselines.get("trivial")),
             "baseline": _one(self.baselines.get("classical")),
-            "trainable_parameters": trained,
-            "backbone_parameters": frozen,
+            "tune": self.task.tune,
+            "adapter": self.task.adapter and self.task.adapter.options,
+            "trainable_parameters": self.task.trainable_parameters,
+            "backbone_parameters": self.task.backbone.num_parameters,
             "backbone": self.task.backbone.spec,
             "backbone_fingerprint": self.task.backbone.fingerprint,
             "samples_left_out": self.left_out,

@@ -19,6 +19,7 @@ class TrainingSettings:
         epochs: Passes over the training split.
         batch_size: Samples of one step, over all processes.
         lr: Peak learning rate of AdamW (Loshchilov & Hutter 2019), after a linear warm-up and before a cosine to zero.
+        layer_decay: In a backbone tuned in full, the rate of a block as a share of the next one's (Clark et al. 2020).
         weight_decay: Of matrices; biases, norms and other vectors have none.
         warmup: Share of all steps in which the learning rate rises.
         clip: Largest norm of the gradient.
@@ -36,6 +37,7 @@ class TrainingSettings:
     epochs: int = 20
     batch_size: int = 64
     lr: float = 1e-3
+    layer_decay: float = 0.75
     weight_decay: float = 0.01
     warmup: float = 0.05
     clip: float = 1.0
@@ -52,6 +54,8 @@ class TrainingSettings:
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        if not 0 < self.layer_decay <= 1:
+            raise ValueError(f"layer_decay is {self.layer_decay}; it must be above 0 and at most 1.")
         if self.precision not in ("auto", "fp32", "bf16"):
             raise ValueError(f"precision is {self.precision!r}; choose auto, fp32 or bf16.")
         if self.sampling not in ("plain", "balanced"):

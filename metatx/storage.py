@@ -1,4 +1,4 @@
-"""A task on disk: ``config.json``, ``model.safetensors``, ``README.md``. Never pickle."""
+"""A task on disk: ``config.json``, ``model.safetensors``, ``adapter/`` or ``backbone/``, a card. Never pickle."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,10 @@ from metatx.backbone import Backbone
 from metatx.card import model_card
 from metatx.errors import TaskError
 from metatx.infer import takes_stem
+from metatx.peft_format import read_adapter, write_adapter
 from metatx.registry import all_options, create, lookup, names
+from metatx.tuning import TIERS, own_copy
+from metatx.weights import load_backbone, save_backbone
 
 if TYPE_CHECKING:
     from metatx.task import Task
@@ -19,7 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["check_target", "describe", "read", "write"]
 
 FORMAT = "metatx-task"
-VERSION = 1
+VERSION = 2  # 1 knew no tuning
+APART = ("adapter.", "own_backbone.")  # the beginnings of what has a folder of its own
 
 
 def check_target(folder: Path) -> None:
@@ -42,6 +46,9 @@ def write(task: "Task", folder: Path) -> None:
             "dim": task.backbone.dim,
         },
         "tokenizer": {"name": task.tokenizer.name, "options": all_options(task.tokenizer)},
+        "tune": task.tune,
+        "adapter": task.adapter and task.adapter.options,
+        "trainable_parameters": task.trainable_parameters,
         "head": {"name": task.head.name, "options": all_options(task.head), "note": task.head.note()},
         "inputs": task.inputs,
         "target": task.target,
@@ -49,7 +56,12 @@ def write(task: "Task", folder: Path) -> None:
         "metrics": task.metrics,
     }
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    save_file({name: t.contiguous() for name, t in task.state_dict().items()}, folder / "model.safetensors")
+    own = {name: t.contiguous() for name, t in task.state_dict().items() if not name.startswith(APART)}
+    save_file(own, folder / "model.safetensors")
+    if task.adapter is not None:
+        write_adapter(task.adapter, folder / "adapter")
+    if not task.backbone.frozen:
+        save_backbone(task.backbone, folder / "backbone", about=f"of a task, {task.tune} from {task.backbone.spec}")
     (folder / "README.md").write_text(model_card(config))
 
 
@@ -74,7 +86,7 @@ def describe(folder: Path) -> dict[str, Any]:
         raise TaskError(f"{folder}/config.json is damaged or not a task's.") from None
     if config["version"] > VERSION:
         raise TaskError(f"{folder} was saved by metatx {config['metatx']}, a newer one; update metatx.")
-    return dict(config)
+    return {"tune": "frozen", "adapter": None, **config}
 
 
 def read(cls: "type[Task]", folder: Path, backbone: Backbone | None) -> Any:
@@ -85,7 +97,11 @@ def read(cls: "type[Task]", folder: Path, backbone: Backbone | None) -> Any:
     config = describe(folder)
     try:
         saved = config["backbone"]
-        if backbone is None:
+        if config["tune"] not in (*TIERS, "merged"):
+            raise TaskError(f"{folder} has tune {config['tune']!r}, which is not known here.")
+        if config["tune"] in ("full", "merged"):
+            backbone = _own_backbone(config, folder, backbone)
+        elif backbone is None:
             backbone = _load_backbone(saved["spec"], folder)
         if backbone.fingerprint != saved["fingerprint"]:
             raise TaskError(
@@ -101,8 +117,10 @@ def read(cls: "type[Task]", folder: Path, backbone: Backbone | None) -> Any:
                 options["stem"] = backbone.stem
             with torch.random.fork_rng(devices=[]):
                 parts[kind] = create(f"{kind}s", name, backbone.dim, **options)  # type: ignore[arg-type]
-        task = cls(backbone, parts["tokenizer"], parts["head"], config["inputs"], config["target"])
-        task.load_state_dict(load_file(folder / "model.safetensors"))
+        adapter = read_adapter(folder / "adapter", backbone) if config["tune"] in ("norm", "lora") else None
+        task = cls(backbone, parts["tokenizer"], parts["head"], config["inputs"], config["target"], adapter)
+        apart = {name: tensor for name, tensor in task.state_dict().items() if name.startswith(APART)}
+        task.load_state_dict({**apart, **load_file(folder / "model.safetensors")})
         task.metrics = config["metrics"]
         task.with_settings(precision=config["precision"])
     except TaskError:
@@ -112,9 +130,18 @@ def read(cls: "type[Task]", folder: Path, backbone: Backbone | None) -> Any:
     return task.to(backbone.device).eval()
 
 
-def _load_backbone(spec: str, folder: Path) -> Backbone:
-    from metatx.weights import load_backbone
+def _own_backbone(config: dict[str, Any], folder: Path, shared: Backbone | None) -> Backbone:
+    if shared is not None:
+        raise TaskError(
+            f"{folder} has a backbone of its own (tune {config['tune']}), which cannot be shared; load it alone, "
+            "without one."
+        )
+    own = own_copy(load_backbone(str(folder / "backbone")))
+    own.spec = config["backbone"]["spec"]
+    return own if config["tune"] == "full" else own.requires_grad_(False)
 
+
+def _load_backbone(spec: str, folder: Path) -> Backbone:
     try:
         return load_backbone(spec)
     except (ValueError, OSError) as error:

@@ -1,5 +1,6 @@
 """Task: a tokenizer and a head on a backbone; the unit that is trained, saved, shared and deployed."""
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from metatx.adapter import Adapter
 from metatx.backbone import Backbone
 from metatx.collate import collate, to_device
-from metatx.data import TABLES, as_table, find_target
+from metatx.data import as_table, find_target
 from metatx.encoding import Encoded
 from metatx.entry import entry_norm
 from metatx.errors import SampleError
@@ -19,26 +21,29 @@ from metatx.examples import Examples
 from metatx.files import folder_written_whole
 from metatx.head import Head
 from metatx.infer import build_head, check_inputs, takes_stem
-from metatx.registry import create, lookup, unknown
+from metatx.queries import check_columns, raw_samples
+from metatx.registry import create, lookup
 from metatx.sequence import TokenSequence, as_sequence
 from metatx.settings import TrainingSettings
 from metatx.tokenizer import Tokenizer
+from metatx.tuning import merged, tuned
 
 __all__ = ["Task"]
 
 
 class Task(nn.Module):
-    """A tokenizer and a head on a shared, frozen backbone.
+    """A tokenizer and a head on a shared, frozen backbone, with an adapter where the task changes it for itself.
 
-    Only tokenizer and head are submodules: what acts on a whole module (``train``, ``apply``, ``load_state_dict``,
-    optimizers, checkpoints) does not reach the backbone.
+    Only tokenizer, head and adapter are submodules: what acts on a whole module (``train``, ``apply``,
+    ``load_state_dict``, optimizers, checkpoints) does not reach the backbone, unless it is the task's own.
 
     Args:
-        backbone: The frozen transformer; shared, never copied.
+        backbone: The frozen transformer; shared, never copied. A ``thawed`` one becomes the task's own.
         tokenizer: Of the backbone's width.
         head: Of the backbone's width.
         inputs: Columns of a table that make up a sample.
         target: Column of a table that is predicted.
+        adapter: What the task changes of the backbone.
     """
 
     def __init__(
@@ -48,6 +53,7 @@ class Task(nn.Module):
         head: Head,
         inputs: Sequence[str] = (),
         target: str | None = None,
+        adapter: Adapter | None = None,
     ) -> None:
         super().__init__()
         if 0 < backbone.depth < head.layers:
@@ -58,7 +64,8 @@ class Task(nn.Module):
                 f"edges off: {tokenizer.partial}."
             )
         self._shared = (backbone,)
-        self.tokenizer, self.head = tokenizer, head
+        self.own_backbone = None if backbone.frozen else backbone
+        self.tokenizer, self.head, self.adapter = tokenizer, head, adapter
         self.norm = entry_norm(backbone, tokenizer)
         self.inputs, self.target = list(inputs), target
         self.metrics: dict[str, Any] = {}
@@ -66,8 +73,22 @@ class Task(nn.Module):
 
     @property
     def backbone(self) -> Backbone:
-        """The shared backbone."""
+        """The shared backbone, or the task's own."""
         return self._shared[0]
+
+    @property
+    def tune(self) -> str:
+        """What of the backbone is the task's own: one of ``tuning.TIERS``, or ``merged``, as ``merge`` made it."""
+        if self.adapter is not None:
+            return self.adapter.tune
+        if self.own_backbone is None:
+            return "frozen"
+        return "full" if any(parameter.requires_grad for parameter in self.own_backbone.parameters()) else "merged"
+
+    @property
+    def trainable_parameters(self) -> int:
+        """Number of weights that training changes, counted over task and backbone."""
+        return sum(p.numel() for p in {*self.parameters(), *self.backbone.parameters()} if p.requires_grad)
 
     @property
     def device(self) -> torch.device:
@@ -88,6 +109,8 @@ class Task(nn.Module):
         head: str | None = None,
         tokenizer_options: dict[str, Any] | None = None,
         head_options: dict[str, Any] | None = None,
+        tune: str = "frozen",
+        adapter_options: dict[str, Any] | None = None,
         seed: int = 0,
     ) -> Self:
         """Build a task for data: choose the head, fit statistics and classes on the training split, draw weights.
@@ -101,6 +124,9 @@ class Task(nn.Module):
             head: Name of the head; found by itself from the target.
             tokenizer_options: Options of the tokenizer, by name.
             head_options: Options of the head, by name.
+            tune: What of the backbone is trained too: ``"frozen"``, nothing; ``"norm"``, LayerNorms of the task's own;
+                ``"lora"``, a low-rank update; ``"full"``, all of a copy, which cannot be shared.
+            adapter_options: Of a LoRA adapter, by name, as in ``LoraOptions``.
             seed: Of the initial weights.
 
         Raises:
@@ -115,6 +141,8 @@ class Task(nn.Module):
             head=head,
             tokenizer_options=tokenizer_options,
             head_options=head_options,
+            tune=tune,
+            adapter_options=adapter_options,
             seed=seed,
         )
         return task.learn(task.examples(train, "train"), seed=seed)
@@ -131,10 +159,13 @@ class Task(nn.Module):
         head: str | None = None,
         tokenizer_options: dict[str, Any] | None = None,
         head_options: dict[str, Any] | None = None,
+        tune: str = "frozen",
+        adapter_options: dict[str, Any] | None = None,
         seed: int = 0,
     ) -> Self:
         """The first half of ``from_data``: columns, tokenizer and head are chosen, nothing is learned yet."""
         kind = lookup("tokenizers", modality)
+        backbone, adapter = tuned(backbone, tune, adapter_options, seed)
         options = dict(tokenizer_options or {})
         if takes_stem(kind):
             options["stem"] = backbone.stem
@@ -146,7 +177,7 @@ class Task(nn.Module):
             if isinstance(data, tuple | Examples):
                 targets = data.targets if isinstance(data, Examples) else data[1]
                 built = build_head(head, kind, targets, backbone.dim, head_options or {})
-                return cls(backbone, tokenizer, built)
+                return cls(backbone, tokenizer, built, adapter=adapter)
             table = data
             if head is None or lookup("heads", head).needs_target:
                 target = find_target(table, target)
@@ -154,7 +185,7 @@ class Task(nn.Module):
             built = build_head(head, kind, targets, backbone.dim, head_options or {}, table.column_names)
         columns = list(inputs or built.inputs(table, target, tokenizer))
         check_inputs(table, columns, target, named=inputs is not None)
-        return cls(backbone, tokenizer, built, columns, target)
+        return cls(backbone, tokenizer, built, columns, target, adapter)
 
     def learn(self, train: Examples, seed: int = 0) -> Self:
         """The second half of ``from_data``: statistics and classes of the training split, and initial weights."""
@@ -171,9 +202,10 @@ class Task(nn.Module):
         sequence = as_sequence(self.tokenizer(batch))
         return sequence.with_embeddings(self.norm(sequence.embeddings))
 
-    def features(self, batch: dict[str, Any]) -> TokenSequence:
+    def features(self, batch: dict[str, Any], layers: int | None = None) -> TokenSequence:
         """Collated tensors to the sequences that leave the backbone, as many layers of them as the head reads."""
-        sequence: TokenSequence = self.backbone(self.tokens(batch), layers=self.head.layers)
+        tokens, layers = self.tokens(batch), layers or self.head.layers
+        sequence: TokenSequence = self.backbone(tokens, layers=layers, adapter=self.adapter)
         return sequence
 
     def forward(self, batch: dict[str, Any]) -> Tensor:
@@ -193,7 +225,7 @@ class Task(nn.Module):
         skip_bad_samples: bool = False,
         **settings: Any,
     ) -> Self:
-        """Train tokenizer and head; with ``validation``, keep the weights of the best epoch.
+        """Train tokenizer, head and what ``tune`` says; with ``validation``, keep the weights of the best epoch.
 
         Args:
             train: As in ``from_data``.
@@ -237,7 +269,7 @@ class Task(nn.Module):
         table = as_table(data, self.tokenizer.suffixes, split, self.tokenizer.containers)
         if isinstance(table, Examples):
             return table
-        self._check_columns(table.column_names, [*self.inputs, *([self.target] if self.target else [])])
+        check_columns(table.column_names, [*self.inputs, *([self.target] if self.target else [])])
         source = str(data) if isinstance(data, str | Path) else f"the {split} data"
         return self.head.examples(table, self.inputs, self.target, self.tokenizer, source)
 
@@ -274,7 +306,7 @@ class Task(nn.Module):
         parts = []
         for _, batch in self._query_batches(samples):
             with self.settings.autocast(self.device):
-                parts.append(self.backbone(self.tokens(batch)).mean().float().cpu().numpy())
+                parts.append(self.features(batch, layers=1).mean().float().cpu().numpy())
         return np.concatenate(parts)
 
     @torch.no_grad()
@@ -308,33 +340,30 @@ class Task(nn.Module):
 
     def queries(self, samples: Any) -> Sequence[Any]:
         """What a user may ask about, as raw samples."""
-        if isinstance(samples, str | Path):
-            path = Path(samples)
-            if path.suffix.lower() in self.tokenizer.suffixes and path.suffix.lower() not in self.tokenizer.containers:
-                return [str(path)]
-            if not path.is_dir() and path.suffix.lower() not in (*TABLES, *self.tokenizer.containers):
-                raise ValueError(f"{path} is neither a table ({', '.join(TABLES)}) nor a file the task reads.")
-        elif isinstance(samples, Sequence | np.ndarray):
-            if not len(samples):
-                raise ValueError("There are no samples to predict.")
-            columns = len(self.inputs) == 1 and all(isinstance(s, dict) and self.inputs[0] in s for s in samples)
-            return [sample[self.inputs[0]] for sample in samples] if columns else list(samples)
-        table = as_table(samples, self.tokenizer.suffixes, "test", self.tokenizer.containers)
-        if isinstance(table, Examples):
-            return table.inputs
-        self._check_columns(table.column_names, self.inputs)
-        inputs = self.inputs or self.head.inputs(table, None, self.tokenizer)
-        return self.head.queries(table, inputs, self.tokenizer)
-
-    def _check_columns(self, found: list[str], wanted: list[str]) -> None:
-        for name in wanted:
-            if name not in found:
-                raise ValueError(unknown("column", name, found) + " The task was trained with it.")
+        return raw_samples(samples, self.tokenizer, self.head, self.inputs)
 
     # On disk
 
+    def merge(self) -> Self:
+        """A copy of the task on a backbone of its own, into which the adapter is folded; this one stays as it is.
+
+        It gives the same answers, without the adapter's cost, and cannot be shared.
+
+        Raises:
+            ValueError: If the task has no adapter.
+        """
+        if self.adapter is None:
+            raise ValueError(f"There is no adapter to merge: the task's tune is {self.tune!r}, not 'norm' or 'lora'.")
+        own = merged(self.backbone, self.adapter)
+        known = {id(self.backbone.stem): own.stem}  # a tokenizer may hold the stem that it shares
+        tokenizer, head = copy.deepcopy(self.tokenizer, known), copy.deepcopy(self.head)
+        task = type(self)(own, tokenizer, head, self.inputs, self.target)
+        task.norm.load_state_dict(self.norm.state_dict())
+        task.metrics, task.settings = dict(self.metrics), self.settings
+        return task.eval()
+
     def save_pretrained(self, folder: str | Path) -> Path:
-        """Write the task to ``folder``: config, weights, model card; whole, or not at all.
+        """Write the task to ``folder``: config, weights, adapter, model card; whole, or not at all.
 
         Raises:
             ValueError: If the folder holds something that is no task.
@@ -350,7 +379,7 @@ class Task(nn.Module):
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, backbone: Backbone | None = None) -> Self:
-        """Read a task from ``folder``, onto ``backbone`` or onto the one it names.
+        """Read a task from ``folder``, onto ``backbone`` or onto the one it names; or, tuned in full, onto its own.
 
         Raises:
             FileNotFoundError: If there is no such folder.

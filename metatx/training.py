@@ -18,6 +18,7 @@ from metatx.errors import DivergedError
 from metatx.features import cacheable, frozen_features
 from metatx.history import History
 from metatx.sampling import balanced_order, class_numbers
+from metatx.tuning import parameter_groups
 
 if TYPE_CHECKING:
     from metatx.settings import TrainingSettings
@@ -35,7 +36,7 @@ def train(
     out: Path | None = None,
     resume: bool = False,
 ) -> list[dict[str, float]]:
-    """Train a task's tokenizer and head; keep the weights of the best epoch on ``validation``.
+    """Train a task's tokenizer, head and what it tunes; keep the weights of the best epoch on ``validation``.
 
     Returns:
         One row an epoch: losses, validation metrics, learning rate, seconds.
@@ -68,14 +69,13 @@ class Training:
             with self.accelerator.main_process_first():
                 self.data = frozen_features(task, data, settings, self._bar)
                 self.validation = validation and frozen_features(task, validation, settings, self._bar)
-        decay = [p for p in self.module.parameters() if p.requires_grad and p.ndim > 1]
-        plain = [p for p in self.module.parameters() if p.requires_grad and p.ndim < 2]
-        groups = [{"params": decay, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+        groups = parameter_groups(self.module, settings, task.backbone.depth)
         self.optimizer = torch.optim.AdamW(groups, lr=settings.lr)
         self.model, self.optimizer = self.accelerator.prepare(self.module, self.optimizer)
         self.steps = -(-len(self.data) // settings.batch_size)  # of an epoch
         folder = out if self.accelerator.is_main_process else None
-        self.checkpoint = Checkpoint(out and out / "checkpoint", task, self.optimizer, settings)
+        options = {"tune": task.tune, **(task.adapter.options if task.adapter else {})}
+        self.checkpoint = Checkpoint(out and out / "checkpoint", task, self.optimizer, settings, options)
         self.history = History(folder, settings.tensorboard)
 
     def run(self, resume: bool) -> list[dict[str, float]]:
@@ -145,7 +145,7 @@ class Training:
         # What dropout does depends on (seed, step, process) alone, so a resumed run needs no generator's state.
         torch.manual_seed(hash((self.settings.seed, step, self.rank)) & 0x7FFFFFFF)
         for group in self.optimizer.param_groups:
-            group["lr"] = self._rate(step)
+            group["lr"] = self._rate(step) * group["scale"]
         total = min(self.settings.batch_size, len(self.data) - progress.step * self.settings.batch_size)
         share = len(range(self.rank, total, self.world))
         inputs, targets = to_device(inputs, self.task.device), to_device(targets, self.task.device)

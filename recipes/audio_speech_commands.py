@@ -57,6 +57,7 @@ def main(
     backbone: str = "nano",
     checkpoint: str | None = None,
     pretrained: bool = True,
+    tune: str = "frozen",
     seeds: tuple[int, ...] = (0, 1, 2),
     epochs: int = 20,
     batch_size: int = 16,
@@ -79,6 +80,7 @@ def main(
         backbone: What reads the clips.
         checkpoint: File with the backbone's weights.
         pretrained: False for random weights in the same shape.
+        tune: What of the backbone is trained too: frozen (nothing), norm, lora or full.
         seeds: One run each.
         epochs: Passes over the training split.
         batch_size: Clips of a step.
@@ -104,6 +106,7 @@ def main(
             clips(folder, validation_share),
             "audio",
             backbone=frozen,
+            tune=tune,
             name="Speech Commands" if whole else "Speech Commands, ten words",
             target="label_name",
             inputs=["file"],

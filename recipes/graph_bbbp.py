@@ -36,6 +36,7 @@ def main(
     backbone: str = "nano",
     checkpoint: str | None = None,
     pretrained: bool = True,
+    tune: str = "frozen",
     seeds: tuple[int, ...] = (0,),
     epochs: int = 3,
     batch_size: int = 32,
@@ -55,6 +56,7 @@ def main(
         backbone: What reads the molecules.
         checkpoint: File with the backbone's weights.
         pretrained: False for random weights in the same shape.
+        tune: What of the backbone is trained too: frozen (nothing), norm, lora or full.
         seeds: One run each.
         epochs: Passes over the training split.
         batch_size: Molecules of a step.
@@ -78,6 +80,7 @@ def main(
             table,
             "graph",
             backbone=frozen,
+            tune=tune,
             name=f"BBBP, {split_column}",
             target="label",
             inputs=["smiles"],

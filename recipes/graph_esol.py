@@ -37,6 +37,7 @@ def main(
     backbone: str = "nano",
     checkpoint: str | None = None,
     pretrained: bool = True,
+    tune: str = "frozen",
     seeds: tuple[int, ...] = (0, 1, 2),
     epochs: int = 8,
     batch_size: int = 16,
@@ -55,6 +56,7 @@ def main(
         backbone: What reads the molecules.
         checkpoint: File with the backbone's weights.
         pretrained: False for random weights in the same shape.
+        tune: What of the backbone is trained too: frozen (nothing), norm, lora or full.
         seeds: One run each.
         epochs: Passes over the training split.
         batch_size: Molecules of a step.
@@ -77,6 +79,7 @@ def main(
             table,
             "graph",
             backbone=frozen,
+            tune=tune,
             name=f"ESOL, {split_column}",
             target="label",
             inputs=["smiles"],

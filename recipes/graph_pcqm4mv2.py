@@ -37,6 +37,7 @@ def main(
     backbone: str = "nano",
     checkpoint: str | None = None,
     pretrained: bool = True,
+    tune: str = "frozen",
     seeds: tuple[int, ...] = (0,),
     epochs: int = 5,
     batch_size: int = 64,
@@ -54,6 +55,7 @@ def main(
         backbone: What reads the molecules.
         checkpoint: File with the backbone's weights.
         pretrained: False for random weights in the same shape.
+        tune: What of the backbone is trained too: frozen (nothing), norm, lora or full.
         seeds: One run each.
         epochs: Passes over the training split.
         batch_size: Molecules of a step.
@@ -72,6 +74,7 @@ def main(
             splits,
             "graph",
             backbone=frozen,
+            tune=tune,
             name="PCQM4Mv2, published validation split",
             target="homolumogap",
             inputs=["smiles"],

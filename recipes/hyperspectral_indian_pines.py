@@ -49,6 +49,7 @@ def main(
     backbone: str = "nano",
     checkpoint: str | None = None,
     pretrained: bool = True,
+    tune: str = "frozen",
     seeds: tuple[int, ...] = (0, 1, 2),
     epochs: int = 60,
     batch_size: int = 16,
@@ -71,6 +72,7 @@ def main(
         backbone: What reads the spectra.
         checkpoint: File with the backbone's weights.
         pretrained: False for random weights in the same shape.
+        tune: What of the backbone is trained too: frozen (nothing), norm, lora or full.
         seeds: One run each.
         epochs: Passes over the training split.
         batch_size: Spectra of a step.
@@ -95,6 +97,7 @@ def main(
             parts,
             "hyperspectral",
             backbone=frozen,
+            tune=tune,
             name="Indian Pines",
             head="classification",
             validation_share=0,

@@ -37,6 +37,7 @@ def main(
     backbone: str = "nano",
     checkpoint: str | None = None,
     pretrained: bool = True,
+    tune: str = "frozen",
     seeds: tuple[int, ...] = (0, 1, 2),
     epochs: int = 60,
     batch_size: int = 16,
@@ -59,6 +60,7 @@ def main(
         backbone: What reads the spectra.
         checkpoint: File with the backbone's weights.
         pretrained: False for random weights in the same shape.
+        tune: What of the backbone is trained too: frozen (nothing), norm, lora or full.
         seeds: One run each.
         epochs: Passes over the training split.
         batch_size: Pixels of a step.
@@ -86,6 +88,7 @@ def main(
             parts,
             "hyperspectral",
             backbone=frozen,
+            tune=tune,
             name=f"Jasper Ridge ({protocol})",
             head="classification",
             validation_share=0,

@@ -27,6 +27,7 @@ def main(
     backbone: str = "nano",
     checkpoint: str | None = None,
     pretrained: bool = True,
+    tune: str = "frozen",
     seeds: tuple[int, ...] = (0, 1, 2),
     epochs: int = 15,
     batch_size: int = 16,
@@ -49,6 +50,7 @@ def main(
         backbone: What reads the pictures.
         checkpoint: File with the backbone's weights.
         pretrained: False for random weights in the same shape.
+        tune: What of the backbone is trained too: frozen (nothing), norm, lora or full.
         seeds: One run each.
         epochs: Passes over the training split.
         batch_size: Pictures of a step.
@@ -74,6 +76,7 @@ def main(
             folder,
             "image",
             backbone=frozen,
+            tune=tune,
             name="CamVid 240 x 180",
             head="segmentation",
             tokenizer_options={"image_size": [patch * side for side in grid], "augment": augment},

@@ -25,6 +25,7 @@ def main(
     backbone: str = "nano",
     checkpoint: str | None = None,
     pretrained: bool = True,
+    tune: str = "frozen",
     seeds: tuple[int, ...] = (0, 1, 2),
     epochs: int = 60,
     batch_size: int = 256,
@@ -41,6 +42,7 @@ def main(
         backbone: What reads the images.
         checkpoint: File with the backbone's weights.
         pretrained: False for random weights in the same shape.
+        tune: What of the backbone is trained too: frozen (nothing), norm, lora or full.
         seeds: One run each.
         epochs: Passes over the cached features.
         batch_size: Images of a step.
@@ -58,6 +60,7 @@ def main(
             folder,
             "image",
             backbone=frozen,
+            tune=tune,
             name="CIFAR-10 subset",
             tokenizer_options={"crop_pct": crop_pct},
             head_options={"layers": min(layers, frozen.depth)},

@@ -56,6 +56,7 @@ def main(
     backbone: str = "nano",
     checkpoint: str | None = None,
     pretrained: bool = True,
+    tune: str = "frozen",
     seeds: tuple[int, ...] = (0,),
     epochs: int = 40,
     batch_size: int = 128,
@@ -75,6 +76,7 @@ def main(
         backbone: What reads the pictures.
         checkpoint: File with the backbone's weights.
         pretrained: False for random weights in the same shape.
+        tune: What of the backbone is trained too: frozen (nothing), norm, lora or full.
         seeds: One run each.
         epochs: Passes over the cached features.
         batch_size: Pictures of a step.
@@ -95,6 +97,7 @@ def main(
             splits,
             "image",
             backbone=frozen,
+            tune=tune,
             name=f"RegDB, trial {trial}",
             head="embedding",
             target="person",

@@ -45,6 +45,7 @@ def main(
     backbone: str = "nano",
     checkpoint: str | None = None,
     pretrained: bool = True,
+    tune: str = "frozen",
     seeds: tuple[int, ...] = (0, 1, 2),
     epochs: int = 20,
     batch_size: int = 128,
@@ -66,6 +67,7 @@ def main(
         backbone: What reads the photos.
         checkpoint: File with the backbone's weights.
         pretrained: False for random weights in the same shape.
+        tune: What of the backbone is trained too: frozen (nothing), norm, lora or full.
         seeds: One run each.
         epochs: Passes over the cached features.
         batch_size: Photos of a step.
@@ -90,6 +92,7 @@ def main(
             found,
             "image",
             backbone=frozen,
+            tune=tune,
             name="Fashion products, tags",
             tokenizer_options={"image_size": patch * grid, "crop_pct": 1.0},
             head_options={

@@ -42,6 +42,7 @@ def main(
     backbone: str = "nano",
     checkpoint: str | None = None,
     pretrained: bool = True,
+    tune: str = "frozen",
     seeds: tuple[int, ...] = (0, 1, 2),
     epochs: int = 6,
     batch_size: int = 64,
@@ -62,6 +63,7 @@ def main(
         backbone: What reads the windows.
         checkpoint: File with the backbone's weights.
         pretrained: False for random weights in the same shape.
+        tune: What of the backbone is trained too: frozen (nothing), norm, lora or full.
         seeds: One run each.
         epochs: Passes over the training split.
         batch_size: Windows of a step.
@@ -83,6 +85,7 @@ def main(
             windows(folder, validation_share),
             "imu",
             backbone=frozen,
+            tune=tune,
             name="Phone and watch, five activities",
             target="label_name",
             inputs=CHANNELS,

@@ -29,6 +29,7 @@ def main(
     backbone: str = "nano",
     checkpoint: str | None = None,
     pretrained: bool = True,
+    tune: str = "frozen",
     seeds: tuple[int, ...] = (0, 1, 2),
     epochs: int = 20,
     batch_size: int = 128,
@@ -52,6 +53,7 @@ def main(
         backbone: What reads the pictures.
         checkpoint: File with the backbone's weights.
         pretrained: False for random weights in the same shape.
+        tune: What of the backbone is trained too: frozen (nothing), norm, lora or full.
         seeds: One run each.
         epochs: Passes over the training split.
         batch_size: Pictures of a step.
@@ -77,6 +79,7 @@ def main(
             folder,
             "infrared",
             backbone=frozen,
+            tune=tune,
             name="Infrared Solar Modules",
             tokenizer_options={
                 "image_size": [patch * side for side in grid],

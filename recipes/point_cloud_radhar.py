@@ -40,6 +40,7 @@ def main(
     backbone: str = "nano",
     checkpoint: str | None = None,
     pretrained: bool = True,
+    tune: str = "frozen",
     seeds: tuple[int, ...] = (0, 1, 2),
     epochs: int = 8,
     batch_size: int = 32,
@@ -64,6 +65,7 @@ def main(
         backbone: What reads the clouds.
         checkpoint: File with the backbone's weights.
         pretrained: False for random weights in the same shape.
+        tune: What of the backbone is trained too: frozen (nothing), norm, lora or full.
         seeds: One run each.
         epochs: Passes over the training split.
         batch_size: Windows of a step.
@@ -89,6 +91,7 @@ def main(
             folder,
             "point_cloud",
             backbone=frozen,
+            tune=tune,
             name=f"RadHAR, {columns}",
             tokenizer_options={
                 # People stand in metres: place and size are kept.

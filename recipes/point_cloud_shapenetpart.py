@@ -46,6 +46,7 @@ def main(
     backbone: str = "nano",
     checkpoint: str | None = None,
     pretrained: bool = True,
+    tune: str = "frozen",
     seeds: tuple[int, ...] = (0,),
     epochs: int = 20,
     batch_size: int = 16,
@@ -65,6 +66,7 @@ def main(
         backbone: What reads the clouds.
         checkpoint: File with the backbone's weights.
         pretrained: False for random weights in the same shape.
+        tune: What of the backbone is trained too: frozen (nothing), norm, lora or full.
         seeds: One run each.
         epochs: Passes over the training split.
         batch_size: Clouds of a step.
@@ -85,6 +87,7 @@ def main(
             splits,
             "point_cloud",
             backbone=frozen,
+            tune=tune,
             name=f"ShapeNetPart, {category or 'all categories'}",
             head="segmentation",
             tokenizer_options={"groups": groups, "neighbours": neighbours},

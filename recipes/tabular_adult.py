@@ -23,6 +23,7 @@ def main(
     backbone: str = "nano",
     checkpoint: str | None = None,
     pretrained: bool = True,
+    tune: str = "frozen",
     seeds: tuple[int, ...] = (0, 1, 2),
     epochs: int = 4,
     batch_size: int = 256,
@@ -37,6 +38,7 @@ def main(
         backbone: What reads the rows.
         checkpoint: File with the backbone's weights.
         pretrained: False for random weights in the same shape.
+        tune: What of the backbone is trained too: frozen (nothing), norm, lora or full.
         seeds: One run each.
         epochs: Passes over the training split.
         batch_size: Rows of a step.
@@ -52,6 +54,7 @@ def main(
             folder,
             "tabular",
             backbone=frozen,
+            tune=tune,
             name="Adult",
             target="income",
             tokenizer_options={"bins": bins},

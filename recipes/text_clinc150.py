@@ -28,6 +28,7 @@ def main(
     backbone: str = "nano",
     checkpoint: str | None = None,
     pretrained: bool = True,
+    tune: str = "frozen",
     seeds: tuple[int, ...] = (0,),
     epochs: int = 2,
     batch_size: int = 64,
@@ -47,6 +48,7 @@ def main(
         backbone: What reads the texts.
         checkpoint: File with the backbone's weights.
         pretrained: False for random weights in the same shape.
+        tune: What of the backbone is trained too: frozen (nothing), norm, lora or full.
         seeds: One run each.
         epochs: Passes over the training split.
         batch_size: Texts of a step.
@@ -72,6 +74,7 @@ def main(
             splits,
             "text",
             backbone=frozen,
+            tune=tune,
             name=f"CLINC150, {'all questions' if all_rows else 'in scope'}",
             target="intent",
             inputs=["text"],

@@ -28,6 +28,7 @@ def main(
     backbone: str = "nano",
     checkpoint: str | None = None,
     pretrained: bool = True,
+    tune: str = "frozen",
     seeds: tuple[int, ...] = (0,),
     epochs: int = 1,
     batch_size: int = 64,
@@ -46,6 +47,7 @@ def main(
         backbone: What reads the phrases.
         checkpoint: File with the backbone's weights.
         pretrained: False for random weights in the same shape.
+        tune: What of the backbone is trained too: frozen (nothing), norm, lora or full.
         seeds: One run each.
         epochs: Passes over the training split.
         batch_size: Phrases of a step.
@@ -69,6 +71,7 @@ def main(
             {**splits, "train": train},
             "text",
             backbone=frozen,
+            tune=tune,
             name="SST-2",
             target="label",
             inputs=["sentence"],

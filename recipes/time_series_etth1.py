@@ -30,6 +30,7 @@ def main(
     backbone: str = "nano",
     checkpoint: str | None = None,
     pretrained: bool = True,
+    tune: str = "frozen",
     seeds: tuple[int, ...] = (0, 1, 2),
     epochs: int = 3,
     batch_size: int = 32,
@@ -49,6 +50,7 @@ def main(
         backbone: What reads the windows.
         checkpoint: File with the backbone's weights.
         pretrained: False for random weights in the same shape.
+        tune: What of the backbone is trained too: frozen (nothing), norm, lora or full.
         seeds: One run each.
         epochs: Passes over the training windows.
         batch_size: Windows of a step.
@@ -70,6 +72,7 @@ def main(
             splits,
             "time_series",
             backbone=frozen,
+            tune=tune,
             name=f"ETTh1, {horizon} hours",
             tokenizer_options={"lookback": lookback, "patch_size": patch_size, "stride": patch_size},
             head_options={

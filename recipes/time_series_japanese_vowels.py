@@ -29,6 +29,7 @@ def main(
     backbone: str = "nano",
     checkpoint: str | None = None,
     pretrained: bool = True,
+    tune: str = "frozen",
     seeds: tuple[int, ...] = (0, 1, 2),
     epochs: int = 60,
     batch_size: int = 32,
@@ -46,6 +47,7 @@ def main(
         backbone: What reads the series.
         checkpoint: File with the backbone's weights.
         pretrained: False for random weights in the same shape.
+        tune: What of the backbone is trained too: frozen (nothing), norm, lora or full.
         seeds: One run each.
         epochs: Passes over the training split.
         batch_size: Series of a step.
@@ -64,6 +66,7 @@ def main(
             {split: pd.read_parquet(folder / f"{split}.parquet") for split in ("train", "test")},
             "time_series",
             backbone=frozen,
+            tune=tune,
             name="Japanese Vowels",
             target="label",
             inputs=["series"],

@@ -34,16 +34,13 @@ HELD_GROUPS = 3  # of UCF101's 18 groups of training films, by which settings ar
 
 
 def clips(folder: Path) -> Any:
-    """The folder itself, with its splits; or tables of files and actions by split, where it is UCF101's."""
-    return published_clips(folder) if (folder / LISTS["train"]).exists() else folder
-
-
-def published_clips(folder: Path) -> dict[str, pd.DataFrame]:
-    """UCF101 as it was published: files named ``Action/v_Action_g08_c01.avi``, on lists.
+    """The folder itself, with its splits; or tables of files and actions by split, where it is UCF101's.
 
     Raises:
         ValueError: If a list names an action that is not in ``classInd.txt``, or a file without a group.
     """
+    if not (folder / LISTS["train"]).exists():
+        return folder
     actions = {line.split()[1] for line in (folder / "classInd.txt").read_text().splitlines() if line.strip()}
     splits = {}
     for split, file in LISTS.items():
@@ -67,6 +64,7 @@ def main(
     backbone: str = "nano",
     checkpoint: str | None = None,
     pretrained: bool = True,
+    tune: str = "frozen",
     seeds: tuple[int, ...] = (0, 1, 2),
     epochs: int = 40,
     batch_size: int = 64,
@@ -92,6 +90,7 @@ def main(
         backbone: What reads the clips.
         checkpoint: File with the backbone's weights.
         pretrained: False for random weights in the same shape.
+        tune: What of the backbone is trained too: frozen (nothing), norm, lora or full.
         seeds: One run each.
         epochs: Passes over the training split.
         batch_size: Clips of a step.
@@ -119,6 +118,7 @@ def main(
             found,
             "video",
             backbone=frozen,
+            tune=tune,
             name="UCF101" if isinstance(found, dict) else "Push-up speed",
             tokenizer_options={
                 "tokens": tokens,

@@ -31,6 +31,7 @@ def main(
     backbone: str = "nano",
     checkpoint: str | None = None,
     pretrained: bool = True,
+    tune: str = "frozen",
     seeds: tuple[int, ...] = (0, 1, 2),
     epochs: int = 15,
     batch_size: int = 128,
@@ -53,6 +54,7 @@ def main(
         backbone: What reads the pictures.
         checkpoint: File with the backbone's weights.
         pretrained: False for random weights in the same shape.
+        tune: What of the backbone is trained too: frozen (nothing), norm, lora or full.
         seeds: One run each.
         epochs: Passes over the training split.
         batch_size: Pictures of a step.
@@ -77,6 +79,7 @@ def main(
             source,
             "xray",
             backbone=frozen,
+            tune=tune,
             name="PneumoniaMNIST",
             tokenizer_options={"image_size": patch * grid, "freeze_stem": freeze_stem, "augment": augment},
             head_options={

@@ -121,6 +121,22 @@ def test_evaluate_predict_embed_info(run, capsys):
     assert "note       Probabilities are not calibrated." in shown
 
 
+def test_a_tuned_task_says_what_was_trained(run, capsys):
+    line = f"train {run}/kinds.csv --modality tabular --target kind --epochs 1 --no-baseline --out {run}/tuned"
+    _main(f"{line} --tune lora --adapter.r 4 --adapter.target_modules [mlp.fc1,attn.qkv] --layer-decay 0.8")
+    metrics, plain = (json.loads((run / name / "metrics.json").read_text()) for name in ("tuned", "out"))
+    adapted = 6 * 4 * ((192 + 768) + (192 + 576))
+    assert metrics["trainable_parameters"] == plain["trainable_parameters"] + adapted
+    assert metrics["backbone_fingerprint"] == plain["backbone_fingerprint"]
+    assert metrics["tune"] == "lora" and metrics["adapter"]["target_modules"] == ["attn.qkv", "mlp.fc1"]
+    assert "backbone nano, tune lora" in capsys.readouterr().out
+    _main(f"info {run}/tuned/task")
+    shown = capsys.readouterr().out
+    assert "tune       lora, r 4, alpha 16" in shown and f"{metrics['trainable_parameters']:,} parameters" in shown
+    _main(f"train --config {run}/tuned/config.yaml --out {run}/retuned")
+    assert json.loads((run / "retuned" / "metrics.json").read_text())["test"] == metrics["test"]
+
+
 def test_list_says_what_there_is(capsys):
     _main("list")
     out = capsys.readouterr().out
@@ -156,6 +172,9 @@ def test_a_plugin_brings_a_modality(tmp_path, capsys):
         ("train {run}/kinds.csv --modality tabular --target kind --backbone nona", "nona"),
         ("train {run}/kinds.csv --modality tabular --target kind --epochs 0", "must be at least 1"),
         ("train {run}/kinds.csv --modality tabular --target kind --tokenizer.colour 3", "Unknown option"),
+        ("train {run}/kinds.csv --modality tabular --target kind --tune lorra", "Did you mean 'lora'"),
+        ("train {run}/kinds.csv --modality tabular --target kind --tune lora --adapter.rank 2", "Choices: r, alpha"),
+        ("train {run}/kinds.csv --modality tabular --target kind --adapter.r 2", "r would need tune='lora'"),
         ("train {run}/kinds.csv --modality tabular --target kind --plugin {run}/no.py", "no.py does not exist"),
         ("compare {run}/kinds.csv --modality tabular --target kind --seeds 0,one", "--seeds is '0,one'"),
         ("compare {run}/kinds.csv --modality tabular --target kind --budget -1", "must be more than 0"),

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from metatx.budget import Plan
+from metatx.comparison import VARIANTS
 from metatx.comparison_report import Comparison, Trial
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
@@ -57,13 +58,14 @@ def test_one_table_and_one_figure_for_all_and_again_without_a_run(report, data, 
     lines = (tmp_path / "transfer.md").read_text().splitlines()
     assert lines[0].startswith("Backbone nano, seeds 0; budget 0.2 s of training a run")
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[2:]]
-    assert cells[0][2:5] == ["pretrained, frozen", "random, frozen", "no backbone"]
+    end = 2 + len(VARIANTS)
+    assert cells[0][2:end] == [variant.name for variant in VARIANTS]
     for line, (name, comparison) in zip(cells[2:], found.items(), strict=True):
         assert line[0] == f"[{comparison.asked['data']}]({name}/comparison.md)"
         assert (tmp_path / name / "comparison.md").exists()
-        assert line[2:5] == [str(row) for row in comparison.rows()]
+        assert line[2:end] == [str(row) for row in comparison.rows()]
         trivial = next(iter(comparison.baselines["trivial"].values()))[comparison.primary]
-        assert float(line[6]) == pytest.approx(trivial, abs=5e-5) and line[7] == str(comparison.plan)
+        assert float(line[end + 1]) == pytest.approx(trivial, abs=5e-5) and line[end + 2] == str(comparison.plan)
     picture = np.asarray(Image.open(tmp_path / "transfer.png").convert("RGB")).astype(int)
     assert (picture[..., 2] - picture[..., 0] > 120).sum() > 50, "the markers of the first variant"
     monkeypatch.setattr("metatx.comparison.run", lambda *parts, **options: pytest.fail("a finished run ran again"))

@@ -1,0 +1,236 @@
+"""Adapters: what a task changes of the backbone that it shares, kept beside the backbone and never inside it."""
+
+import copy
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from metatx.attention import Call
+from metatx.registry import unknown
+
+__all__ = [
+    "Adapter",
+    "LoraLayer",
+    "LoraOptions",
+    "NormLayer",
+    "linear_layers",
+    "lora_adapter",
+    "norm_adapter",
+    "norm_layers",
+    "shortest",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraOptions:
+    """How linear layers are adapted; the names are those of peft's ``LoraConfig``, without ``lora_``.
+
+    Args:
+        r: Rank of the update.
+        alpha: The update is scaled by ``alpha / r``.
+        dropout: On the update's input, in training.
+        target_modules: Ends of the layers' names, such as ``mlp.fc1``; or one regular expression for whole names.
+        use_dora: Also train the norm of each row of the adapted weight (DoRA, Liu et al. 2024).
+        use_rslora: Scale by ``alpha / sqrt(r)`` (rsLoRA, Kalajdzievski 2023).
+    """
+
+    r: int = 8
+    alpha: float = 16
+    dropout: float = 0.0
+    target_modules: Sequence[str] | str = ("attn.qkv", "attn.proj")
+    use_dora: bool = False
+    use_rslora: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.r, int) or self.r < 1:
+            raise ValueError(f"r is {self.r!r}; the rank of a LoRA adapter is a whole number of at least 1.")
+        if not isinstance(self.alpha, int | float) or self.alpha <= 0:
+            raise ValueError(f"alpha is {self.alpha!r}; it must be a number above 0.")
+        if not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout!r}; it must be at least 0 and below 1.")
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "LoraOptions":
+        """Options by name. Raises ValueError, with the choices, for a name that is none of them."""
+        names = [field.name for field in fields(cls)]
+        for name in values:
+            if name not in names:
+                raise ValueError(unknown("adapter option", name, names))
+        return cls(**values)
+
+
+class LoraLayer(nn.Module):
+    """A low-rank update of one linear layer (LoRA, Hu et al. 2021); it starts as no change.
+
+    Args:
+        layer: The backbone's; read, never changed.
+        options: Of the adapter.
+    """
+
+    lora_magnitude_vector: nn.Parameter | None
+
+    def __init__(self, layer: nn.Linear, options: LoraOptions) -> None:
+        super().__init__()
+        self.scaling = options.alpha / (options.r**0.5 if options.use_rslora else options.r)
+        self.lora_A = nn.Linear(layer.in_features, options.r, bias=False)
+        self.lora_B = nn.Linear(options.r, layer.out_features, bias=False)
+        nn.init.zeros_(self.lora_B.weight)
+        self.dropout = nn.Dropout(options.dropout)
+        magnitudes = nn.Parameter(layer.weight.detach().norm(dim=1)) if options.use_dora else None
+        self.register_parameter("lora_magnitude_vector", magnitudes)
+
+    def forward(self, layer: nn.Linear, x: Tensor) -> Tensor:
+        """What the adapted layer makes of tokens, (T, D) to (T, D'); the layer's own product comes first."""
+        base: Tensor = layer(x)
+        update: Tensor = self.lora_B(self.lora_A(self.dropout(x)) * self.scaling)
+        if self.lora_magnitude_vector is None:
+            return base + update
+        scale = self.lora_magnitude_vector / self._norms(layer)
+        unbiased = base if layer.bias is None else base - layer.bias.to(base.dtype)
+        # The difference is taken before it is cast: in bf16 a scale near 1 has two digits.
+        return base + (scale - 1).to(base.dtype) * unbiased + scale.to(base.dtype) * update
+
+    @torch.no_grad()
+    def merged(self, layer: nn.Linear) -> Tensor:
+        """The one weight that gives the same."""
+        weight: Tensor = layer.weight + self.scaling * self.lora_B.weight @ self.lora_A.weight
+        if self.lora_magnitude_vector is None:
+            return weight
+        scaled: Tensor = weight * (self.lora_magnitude_vector / weight.norm(dim=1))[:, None]
+        return scaled
+
+    @torch.no_grad()  # DoRA, section 4.3: taken as constant, which saves memory and changes results little
+    def _norms(self, layer: nn.Linear) -> Tensor:
+        with torch.autocast(layer.weight.device.type, enabled=False):
+            norms: Tensor = (layer.weight + self.scaling * self.lora_B.weight @ self.lora_A.weight).norm(dim=1)
+        return norms
+
+
+class NormLayer(nn.Module):
+    """A LayerNorm of the task's own in place of the backbone's (Lu et al. 2021, FPT; Zhao et al. 2024)."""
+
+    def __init__(self, layer: nn.LayerNorm) -> None:
+        super().__init__()
+        self.ln_tuning_layers = copy.deepcopy(layer).requires_grad_()  # peft's name
+
+    def forward(self, layer: nn.LayerNorm, x: Tensor) -> Tensor:
+        """The task's own norm of tokens (T, D); the backbone's is not used."""
+        output: Tensor = self.ln_tuning_layers(x)
+        return output
+
+
+class Adapter(nn.Module):
+    """What one task changes of a backbone: parts that lie under the names of the layers that they change.
+
+    It is an argument of the backbone's ``forward``, so tasks with different adapters share one backbone at any time,
+    and its ``state_dict`` has peft's names.
+
+    Args:
+        tune: Its kind.
+        parts: By the name of the backbone's layer.
+        options: As they were given, for who reads them.
+    """
+
+    def __init__(
+        self,
+        tune: Literal["norm", "lora"],
+        parts: Mapping[str, LoraLayer] | Mapping[str, NormLayer],
+        options: dict[str, Any],
+    ) -> None:
+        super().__init__()
+        self.tune, self.options, self.names = tune, options, tuple(parts)
+        for name, part in parts.items():
+            branch: nn.Module = self
+            *path, leaf = name.split(".")
+            for step in path:
+                if step not in dict(branch.named_children()):
+                    branch.add_module(step, nn.Module())
+                branch = branch.get_submodule(step)
+            branch.add_module(leaf, part)
+
+    def on(self, backbone: nn.Module) -> Call:
+        """How the layers of ``backbone`` are applied with this adapter."""
+        parts = {backbone.get_submodule(name): self.get_submodule(name) for name in self.names}
+
+        def call(layer: nn.Module, x: Tensor) -> Tensor:
+            part = parts.get(layer)
+            output: Tensor = layer(x) if part is None else part(layer, x)
+            return output
+
+        return call
+
+    def merged(self, backbone: nn.Module) -> dict[str, Tensor]:
+        """The backbone's weights that this adapter changes, as they would be with it, by name."""
+        weights: dict[str, Tensor] = {}
+        for name in self.names:
+            part: Any = self.get_submodule(name)
+            if isinstance(part, LoraLayer):
+                layer: Any = backbone.get_submodule(name)
+                weights[f"{name}.weight"] = part.merged(layer)
+            else:
+                weights |= {f"{name}.{leaf}": value for leaf, value in part.ln_tuning_layers.state_dict().items()}
+        return weights
+
+
+def linear_layers(backbone: nn.Module) -> dict[str, nn.Linear]:
+    """The linear layers of the blocks, by name."""
+    blocks = backbone.get_submodule("blocks").named_modules()
+    return {f"blocks.{name}": layer for name, layer in blocks if isinstance(layer, nn.Linear)}
+
+
+def norm_layers(backbone: nn.Module) -> dict[str, nn.LayerNorm]:
+    """The norms of the residual stream, by name: before, in and behind the blocks."""
+    wanted = re.compile(r"norm_pre|norm|blocks\.\d+\.norm[12]")
+    named = backbone.named_modules()
+    return {name: layer for name, layer in named if wanted.fullmatch(name) and isinstance(layer, nn.LayerNorm)}
+
+
+def lora_adapter(backbone: nn.Module, options: LoraOptions) -> Adapter:
+    """A new LoRA adapter.
+
+    Raises:
+        ValueError: If ``target_modules`` names a layer that is not there; lists those that are.
+    """
+    layers = linear_layers(backbone)
+    found = _targets(options.target_modules, layers)
+    options = replace(options, target_modules=shortest(found, layers))
+    return Adapter("lora", {name: LoraLayer(layers[name], options) for name in found}, asdict(options))
+
+
+def norm_adapter(backbone: nn.Module) -> Adapter:
+    """A new adapter of all norms, which starts as no change."""
+    return Adapter("norm", {name: NormLayer(layer) for name, layer in norm_layers(backbone).items()}, {})
+
+
+def _targets(wanted: Sequence[str] | str, layers: Mapping[str, nn.Module]) -> list[str]:
+    """The layers that are meant, by peft's rules: a list holds ends of names, a string is a regular expression."""
+    there = ", ".join(dict.fromkeys(_in_block(name) for name in layers))
+    try:
+        patterns = [wanted] if isinstance(wanted, str) else [rf"(.*\.)?{re.escape(end)}" for end in wanted]
+        found = [[name for name in layers if re.fullmatch(pattern, name)] for pattern in patterns]
+    except (re.error, TypeError) as error:
+        raise ValueError(f"target_modules is {wanted!r} ({error}); name layers of {there}.") from None
+    for pattern, names in zip([wanted] if isinstance(wanted, str) else wanted, found, strict=True):
+        if not names:
+            raise ValueError(
+                f"No layer of the backbone is called {pattern!r}; target_modules is a list of {there}, or one regular "
+                rf"expression for whole names, as blocks\.[0-5]\.attn\.qkv."
+            )
+    if not found:
+        raise ValueError(f"target_modules is empty; name layers of {there}.")
+    return [name for name in layers if any(name in names for names in found)]
+
+
+def shortest(found: Sequence[str], layers: Mapping[str, nn.Module]) -> list[str]:
+    """Names for ``found`` that mean nothing else, in timm's models too: ``attn.qkv`` where every block has it."""
+    every = {_in_block(name) for name in found}
+    every -= {_in_block(name) for name in layers if name not in found}
+    return sorted(every | {name for name in found if _in_block(name) not in every})
+
+
+def _in_block(name: str) -> str:
+    return name.split(".", 2)[2]

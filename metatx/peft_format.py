@@ -1,0 +1,120 @@
+"""Adapters on disk, in peft's own format: ``adapter_config.json`` and ``adapter_model.safetensors``."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from metatx.adapter import Adapter, LoraLayer, LoraOptions, NormLayer, linear_layers, norm_layers, shortest
+from metatx.errors import TaskError
+
+__all__ = ["read_adapter", "write_adapter"]
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+PREFIX = "base_model.model."
+KINDS = {"LORA": "lora", "LN_TUNING": "norm"}
+OPTIONS = {  # ours, by peft's name
+    "r": "r",
+    "lora_alpha": "alpha",
+    "lora_dropout": "dropout",
+    "use_dora": "use_dora",
+    "use_rslora": "use_rslora",
+}
+# What else may stand in peft's file without a change of what the adapter computes.
+NEUTRAL = {
+    *OPTIONS,
+    "auto_mapping",
+    "base_model_name_or_path",
+    "ensure_weight_tying",
+    "exclude_modules",
+    "inference_mode",
+    "layers_pattern",
+    "layers_to_transform",
+    "megatron_core",
+    "peft_type",
+    "peft_version",
+    "qalora_group_size",
+    "revision",
+    "target_modules",
+    "task_type",
+}
+
+
+def write_adapter(adapter: Adapter, folder: Path) -> None:
+    """Write an adapter into a new folder, from which peft puts it on the same model of timm."""
+    from peft import LNTuningConfig, LoraConfig
+    from safetensors.torch import save_file
+
+    config: LNTuningConfig | LoraConfig
+    if adapter.tune == "lora":
+        options = adapter.options
+        config = LoraConfig(
+            target_modules=options["target_modules"],
+            inference_mode=True,
+            **{theirs: options[ours] for theirs, ours in OPTIONS.items()},
+        )
+    else:
+        # A pattern, for timm's models have other layers whose names end in "norm".
+        config = LNTuningConfig(target_modules="|".join(adapter.names).replace(".", r"\."), inference_mode=True)
+    folder.mkdir()
+    values = {name: sorted(v) if isinstance(v, set) else v for name, v in config.to_dict().items()}
+    (folder / CONFIG).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
+    tensors = {PREFIX + name: tensor.contiguous() for name, tensor in adapter.state_dict().items()}
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+
+
+def read_adapter(folder: str | Path, backbone: nn.Module) -> Adapter:
+    """An adapter for ``backbone``, from what metatx or peft wrote; ``task.adapter = ...`` gives it to a task.
+
+    Raises:
+        TaskError: If the folder is no adapter, damaged, made for another backbone, or of a kind not known here.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    folder = Path(folder)
+    try:
+        config = json.loads((folder / CONFIG).read_text())
+        kind = KINDS[config["peft_type"]]
+        tensors = {name.removeprefix(PREFIX): tensor for name, tensor in load_file(folder / WEIGHTS).items()}
+        options = {ours: config[theirs] for theirs, ours in OPTIONS.items()} if kind == "lora" else {}
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise TaskError(f"{folder} is damaged, or no adapter of peft's kinds {', '.join(KINDS)} ({error}).") from None
+    _check_config(config, folder)
+    layers: Mapping[str, Any] = linear_layers(backbone) if kind == "lora" else norm_layers(backbone)
+    found = dict.fromkeys(name.partition(".lora_" if kind == "lora" else ".ln_tuning_layers")[0] for name in tensors)
+    foreign = [name for name in found if name not in layers]
+    if foreign or not found:
+        raise TaskError(f"{folder} adapts {', '.join(foreign[:3]) or 'nothing'}, which this backbone does not have.")
+    names = [name for name in layers if name in found]
+    adapter: Adapter
+    if kind == "lora":
+        try:
+            chosen = LoraOptions(**options, target_modules=shortest(names, layers))
+        except ValueError as error:
+            raise TaskError(f"{folder} is damaged: {error}") from None
+        parts = {name: LoraLayer(layers[name], chosen) for name in names}
+        adapter = Adapter("lora", parts, asdict(chosen))
+    else:
+        adapter = Adapter("norm", {name: NormLayer(layers[name]) for name in names}, {})
+    _fill(adapter, tensors, folder)
+    return adapter.to(next(backbone.parameters()).device)
+
+
+def _check_config(config: Mapping[str, Any], folder: Path) -> None:
+    for name, value in config.items():
+        plain = (name, value) == ("bias", "none") or (name == "init_lora_weights" and value in (True, "gaussian"))
+        if value and name not in NEUTRAL and not plain:
+            raise TaskError(f"{folder} uses {name}={value!r} of peft, which metatx does not compute.")
+
+
+def _fill(adapter: Adapter, tensors: Mapping[str, Tensor], folder: Path) -> None:
+    shapes = {name: tuple(tensor.shape) for name, tensor in adapter.state_dict().items()}
+    for name in {**shapes, **tensors}:
+        there = tuple(tensors[name].shape) if name in tensors else "missing"
+        if there != shapes.get(name):
+            raise TaskError(f"{folder} is damaged: {name} is {there}, not {shapes.get(name, 'known here')}.")
+    adapter.load_state_dict(tensors)

@@ -1,0 +1,54 @@
+"""What a user may ask a task about, as raw samples: rows of a table, files, arrays."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from metatx.data import TABLES, as_table
+from metatx.examples import Examples
+from metatx.registry import unknown
+
+if TYPE_CHECKING:
+    from metatx.head import Head
+    from metatx.tokenizer import Tokenizer
+
+__all__ = ["check_columns", "raw_samples"]
+
+
+def raw_samples(samples: Any, tokenizer: "Tokenizer", head: "Head", inputs: list[str]) -> Sequence[Any]:
+    """What is asked about, one item a sample.
+
+    Args:
+        samples: A list of raw samples, one path, or a table.
+        tokenizer: That will read them.
+        head: That will answer.
+        inputs: Columns that the task was trained with.
+
+    Raises:
+        ValueError: If there is nothing, a column is missing, or the path is of no file that the task reads.
+    """
+    if isinstance(samples, str | Path):
+        path = Path(samples)
+        if path.suffix.lower() in tokenizer.suffixes and path.suffix.lower() not in tokenizer.containers:
+            return [str(path)]
+        if not path.is_dir() and path.suffix.lower() not in (*TABLES, *tokenizer.containers):
+            raise ValueError(f"{path} is neither a table ({', '.join(TABLES)}) nor a file the task reads.")
+    elif isinstance(samples, Sequence | np.ndarray):
+        if not len(samples):
+            raise ValueError("There are no samples to predict.")
+        columns = len(inputs) == 1 and all(isinstance(s, dict) and inputs[0] in s for s in samples)
+        return [sample[inputs[0]] for sample in samples] if columns else list(samples)
+    table = as_table(samples, tokenizer.suffixes, "test", tokenizer.containers)
+    if isinstance(table, Examples):
+        return table.inputs
+    check_columns(table.column_names, inputs)
+    return head.queries(table, inputs or head.inputs(table, None, tokenizer), tokenizer)
+
+
+def check_columns(found: list[str], wanted: list[str]) -> None:
+    """Raise ValueError, with the nearest match, for a column that is not there."""
+    for name in wanted:
+        if name not in found:
+            raise ValueError(unknown("column", name, found) + " The task was trained with it.")

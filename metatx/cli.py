@@ -111,7 +111,7 @@ def compare(
     head_options: dict[str, Any] | None = None,
     **settings: Any,
 ) -> None:
-    """Show what the frozen backbone brings: beside random weights, no backbone, and two baselines.
+    """Show what the backbone brings: frozen, random, left out, its norms tuned, LoRA; and two baselines.
 
     Args:
         data: As in "metatx train".

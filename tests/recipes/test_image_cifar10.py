@@ -1,35 +1,18 @@
 """CIFAR-10, end to end: a few images of each class with nano, and with real pretrained weights."""
 
 import os
-import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from recipes import image_cifar10
+from tests.recipes.cifar10 import few_images
 from tests.recipes.common import check_run, real
-
-COUNTS = {"train": 12, "val": 3, "test": 8}  # of each class
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    there, folder = real("image/cifar10_subset"), tmp_path_factory.mktemp("cifar10")
-    rng = np.random.default_rng(0)
-    for split, count in COUNTS.items():
-        for label in range(10) if there is None else sorted(path.name for path in (there / split).iterdir()):
-            (folder / split / str(label)).mkdir(parents=True)
-            for i in range(count):
-                target = folder / split / str(label) / f"{i}.jpg"
-                if there is None:
-                    colour = np.array([label * 25, 255 - label * 25, label % 2 * 255])
-                    picture = (colour + rng.normal(size=(32, 32, 3)) * 30).clip(0, 255).astype(np.uint8)
-                    Image.fromarray(picture).save(target)
-                else:
-                    shutil.copy(sorted((there / split / label).iterdir())[i], target)
-    return folder
+    return few_images(tmp_path_factory.mktemp("cifar10"))
 
 
 def pictures(folder):

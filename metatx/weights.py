@@ -23,7 +23,7 @@ FORMAT = "metatx-backbone"
 NANO = Path(__file__).with_name("nano")
 
 KNOWN = {
-    "nano": "ships inside the package; its weights are seeded random numbers until its pretraining lands",
+    "nano": "ships inside the package, pretrained on pictures with their names",
     "open_clip:MODEL/TAG": "visual tower of an open_clip ViT, by model and tag or from a checkpoint",
     "timm:NAME": "any plain Vision Transformer of timm, by name or from a checkpoint",
     "meta-transformer:base": "the published Meta-Transformer B/16 encoder file, given as checkpoint",

@@ -4,11 +4,10 @@
 
 15 training pixels a class. The protocol "disjoint" is the honest one for patches: training pixels lie in every other
 block of 20 x 20 pixels, two or more from its edge, the 4,800 test pixels are the blocks between; under "random" test
-pixels surround the training pixels.
-A run takes 30 to 55 s on one busy core. Accuracy under "disjoint", mean of 3 seeds: 0.953 ± 0.004 with nano, 0.941 ±
-0.011 with ViT-Ti, 0.949 ± 0.004 with ViT-Ti's shape and random weights; logistic regression on the same bands reaches
-0.958, so the backbone brings nothing here. Settings were chosen by cross-validation on the 60 training pixels (0.95
-with nano), where patches of 3 x 3 pixels lost (0.87).
+pixels surround the training pixels. A run takes 30 to 55 s on one busy core. Accuracy under "disjoint", mean of 3
+seeds: 0.953 ± 0.004 with random nano, 0.941 ± 0.011 with ViT-Ti, 0.949 ± 0.004 with ViT-Ti's shape and random weights;
+logistic regression on the same bands reaches 0.958, so the backbone brings nothing here. Settings were chosen by
+cross-validation on the 60 training pixels (0.95 with random nano), where patches of 3 x 3 pixels lost (0.87).
 """
 
 from pathlib import Path

@@ -4,9 +4,9 @@
 
 205 pictures to train with. The stem is frozen, so the grid's features in the last four layers are computed once and
 cached, 1.3 GB: some 3 minutes on one core with ViT-Ti; then a run takes 3. AP50 on the test split, mean of 3 seeds:
-0.740 ± 0.011, AP 0.371 ± 0.004; one seed with random weights in its shape 0.336, with nano 0.311; a random forest on
-areas of one colour 0.277, the median box of each class 0.003. Settings were chosen on the validation split (0.730; at a
-learning rate of 1e-3 0.721).
+0.740 ± 0.011, AP 0.371 ± 0.004; one seed with random weights in its shape 0.336, with random nano 0.311; a random
+forest on areas of one colour 0.277, the median box of each class 0.003. Settings were chosen on the validation split
+(0.730; at a learning rate of 1e-3 0.721).
 """
 
 from pathlib import Path

@@ -18,7 +18,7 @@ from metatx.features import frozen_features
 from metatx.recipe import dataset
 from metatx.training import bar
 
-STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)  # C of the logistic regression
+STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # C of the logistic regression
 SPLITS = ("train", "validation", "test")
 
 
@@ -55,7 +55,7 @@ def main(
         features = {split: frozen_features(task, part, task.settings, bar) for split, part in encoded.items()}
         x = {split: part.features.numpy() for split, part in features.items()}
         y = {split: [int(target) for target in part.targets] for split, part in features.items()}
-        probes = [make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=500)) for c in STRENGTHS]
+        probes = [make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=1000)) for c in STRENGTHS]
         scores = [probe.fit(x["train"], y["train"]).score(x["validation"], y["validation"]) for probe in probes]
         best = scores.index(max(scores))
         found[name] = probes[best].score(x["test"], y["test"])

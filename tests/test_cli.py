@@ -142,7 +142,7 @@ def test_list_says_what_there_is(capsys):
     out = capsys.readouterr().out
     for name in ("tokenizers:", "tabular", "image", "time_series", "classification", "forecasting", "nano"):
         assert name in out
-    assert "random" in next(line for line in out.splitlines() if line.strip().startswith("nano"))
+    assert "pretrained" in next(line for line in out.splitlines() if line.strip().startswith("nano"))
     _main("list heads")
     out = capsys.readouterr().out
     assert "segmentation" in out and "tabular" not in out and "nano" not in out

@@ -19,7 +19,10 @@ CHECKS = (
     "print('tokenizers of Hugging Face:', 'site-packages' in tokenizers.__file__)"
 )
 INNER = ("parts", "reading", "testing")
-NANO = {"metatx/nano/config.json", "metatx/nano/model.safetensors", "metatx/nano/README.md"}
+NANO = {
+    f"metatx/nano/{name}"
+    for name in ("config.json", "model.safetensors", "alignment.json", "alignment.safetensors", "README.md")
+}
 
 
 def run(*command: str | Path, cwd: Path, stdin: str = "") -> str:

@@ -22,7 +22,7 @@ def few() -> pd.DataFrame:
 def test_it_beats_chance_and_its_task_answers_the_same_again(tmp_path):
     few().to_csv(tmp_path / "data.csv", index=False)
     (report,) = main(
-        data=str(tmp_path), epochs=3, batch_size=16, split_column="split_random", out=str(tmp_path / "out")
+        data=str(tmp_path), epochs=8, batch_size=16, split_column="split_random", out=str(tmp_path / "out")
     )
     assert report.test["auroc"] > 0.6 > report.baselines["trivial"]["majority class"]["auroc"]
     check_run(report, tmp_path / "out" / "seed0", few().smiles.tolist()[:20])

@@ -76,7 +76,15 @@ def test_ucf101_with_its_lists(tmp_path) -> None:
     everything = pd.concat(splits.values())
     assert all(f"/{label}/" in file for file, label in zip(everything.file, everything.label, strict=True))
     (report,) = video_pushup_speed.main(
-        data=str(folder), seeds=(0,), epochs=4, batch_size=4, tokens="tubelets", frames=8, image_size=32, layers=2
+        data=str(folder),
+        pretrained=False,
+        seeds=(0,),
+        epochs=4,
+        batch_size=4,
+        tokens="tubelets",
+        frames=8,
+        image_size=32,
+        layers=2,
     )
     assert report.data == "UCF101" and report.task.head.classes == ["ApplyEyeMakeup", "YoYo"]
     assert report.test["accuracy"] > 0.6

@@ -1,10 +1,11 @@
 """Linear probe: what the features of a frozen backbone say of pictures, beside random weights in its shape.
 
-    python recipes/linear_probe.py                        # nano on the CIFAR-10 subset, about two minutes
+    python recipes/linear_probe.py                        # nano on the CIFAR-10 subset, about four minutes
     python recipes/linear_probe.py --data FOLDER --backbone timm:vit_tiny_patch16_224 --checkpoint FILE
 
 Logistic regression on standardised features (CLS and the mean of the patches), its regularisation chosen on the
-validation split; the test split is read once. No augmentation, no seed: the same numbers each time.
+validation split; the test split is read once. No augmentation, no seed: the same numbers each time. nano is right in
+0.583 of the test images, random weights in its shape in 0.444.
 """
 
 from jsonargparse import auto_cli

@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,23 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metatx.backbone import Backbone
+from metatx.parts.views import places_in_view
 from metatx.sequence import TokenSequence
+from metatx.training import bar
 
-__all__ = ["Distillation", "KeptTargets", "picture_of"]
+__all__ = ["Distillation", "KeptTargets", "is_picture"]
+
+AT_ONCE = 64  # pictures that the teacher sees in one pass
 
 
 class Distillation(nn.Module):
     """Mean squared distance between the tokens of a picture behind the student, mapped linearly, and the teacher's.
 
-    The teacher sees the picture that the student sees, resized so that both have the same grid of patches: each patch
-    is compared with its own, and CLS with CLS, half and half. Its tokens are normalised (as in data2vec, Baevski et al.
-    2022, arXiv 2202.03555), so the distance is between 0 and about 2. The linear map is dropped afterwards.
+    The teacher sees each whole picture once, at the size of its own weights. Wherever a crop or a mirror image shows
+    the student a part of it, each patch is compared with the teacher's map at its place (as ReLabel reads labels from
+    a map, Yun et al. 2021, arXiv 2101.05022), and CLS with the CLS of the whole picture, half and half. The teacher's
+    tokens are normalised (as in data2vec, Baevski et al. 2022, arXiv 2202.03555), so the distance is between 0 and
+    about 2. The linear map is dropped afterwards.
 
     Args:
         student: Of which the width matters.
@@ -36,6 +43,8 @@ class Distillation(nn.Module):
         if teacher.stem is None or not teacher.config.prefix or not student.config.prefix:
             raise ValueError(f"{teacher.spec} cannot teach: student and teacher need CLS, and the teacher its stem.")
         self._shared = (teacher,)
+        self.size = teacher.stem.config.image_size
+        self.grid = teacher.stem.grid(self.size, self.size)
         self.proj = nn.Linear(student.dim, teacher.dim)
         self.kept: KeptTargets | None = None
 
@@ -44,43 +53,60 @@ class Distillation(nn.Module):
         """The frozen backbone that is to be matched."""
         return self._shared[0]
 
+    @torch.no_grad()
+    def see(
+        self,
+        picture: Callable[[int], Tensor],
+        count: int,
+        path: Path | None = None,
+        share: tuple[int, int] = (0, 1),
+    ) -> None:
+        """Have the teacher look at all pictures that it has not seen yet.
+
+        Args:
+            picture: From a sample's number to its picture, uint8 (3, H, W), all of one size.
+            count: Samples.
+            path: Of the file where what it saw is kept; by default in memory.
+            share: This process's number and that of all of them, which share the work through the file.
+        """
+        self.kept = kept = KeptTargets(path, (count, 1 + math.prod(self.grid), self.teacher.dim))
+        rank, world = share if path else (0, 1)
+        starts = range(rank * AT_ONCE, count, world * AT_ONCE)
+        for start in bar(starts, "teacher") if rank == 0 else starts:
+            rows = slice(start, min(start + AT_ONCE, count))
+            if not kept.done[rows].all():
+                seen = torch.stack([picture(position) for position in range(rows.start, rows.stop)])
+                kept.targets[rows] = self._taught(seen.to(self.proj.weight.device)).cpu().numpy()
+                kept.done[rows] = True
+
     def forward(
-        self, sequence: TokenSequence, picture: Tensor, chosen: Tensor | None, positions: Tensor, view: int
+        self, sequence: TokenSequence, views: Tensor | None, chosen: Tensor | None, positions: Tensor
     ) -> Tensor:
         """Mean over a batch of pictures, a scalar.
 
         Args:
             sequence: What left the student, with its grid; one sequence a picture.
-            picture: uint8 (B, 3, H, W).
+            views: Which part of each picture it saw (B, 4), see ``metatx.parts.views``; None: the whole.
             chosen: Which patches the student saw, int64 (B, n); None: all of them.
-            positions: Numbers of the samples (B,), under which targets are kept.
-            view: Number of the variation that the picture shows.
+            positions: Numbers of the samples (B,), as ``see`` had them.
         """
-        assert sequence.grid is not None
-        target = self._targets(picture, sequence.grid, positions.cpu().numpy(), view)  # (B, 1 + N, D)
+        assert sequence.grid is not None and self.kept is not None
+        target = torch.from_numpy(self.kept.targets[positions.cpu().numpy()]).to(positions.device).float()
+        maps = target[:, 1:].transpose(1, 2).reshape(len(target), -1, *self.grid)
+        if views is None:
+            views = target.new_tensor([0, 0, 1, 1]).expand(len(target), 4)
+        places = places_in_view(views, (sequence.grid[0], sequence.grid[1]))
+        read = F.grid_sample(maps, places, padding_mode="border", align_corners=False).flatten(2).transpose(1, 2)
         if chosen is not None:
-            places = chosen[..., None].expand(-1, -1, target.shape[2])
-            target = torch.cat([target[:, :1], target[:, 1:].gather(1, places)], 1)
+            read = read.gather(1, chosen[..., None].expand(-1, -1, read.shape[2]))
         found = _cls_and_patches(self.proj(sequence.embeddings).float(), len(target), sequence.prefix)
-        distance = F.mse_loss(found, target, reduction="none").mean(2)
-        return (distance[:, 0].mean() + distance[:, 1:].mean()) / 2
+        return (F.mse_loss(found[:, 0], target[:, 0]) + F.mse_loss(found[:, 1:], read)) / 2
 
-    def _targets(self, picture: Tensor, grid: tuple[int, ...], positions: np.ndarray, view: int) -> Tensor:
-        """What the teacher makes of the pictures (B, 1 + N, D), float32, rounded to what is kept."""
-        if self.kept is None:
-            return self._taught(picture, grid).float()
-        targets, done = self.kept.opened((1 + math.prod(grid), self.teacher.dim))
-        new = np.flatnonzero(~done[view, positions])
-        if len(new):
-            targets[view, positions[new]] = self._taught(picture[torch.from_numpy(new)], grid).cpu().numpy()
-            done[view, positions[new]] = True
-        return torch.from_numpy(targets[view, positions]).to(picture.device).float()
-
-    @torch.no_grad()
-    def _taught(self, picture: Tensor, grid: tuple[int, ...]) -> Tensor:
+    def _taught(self, picture: Tensor) -> Tensor:
+        """What the teacher makes of pictures (B, 3, H, W): (B, 1 + N, D), float16."""
         stem = self.teacher.stem
         assert stem is not None
-        size = [side * stem.config.patch_size for side in grid]
+        size = [self.size, self.size]
         resized = F.interpolate(picture.float() / 255, size, mode="bicubic", antialias=True).clamp(0, 1)
         seen = self.teacher(TokenSequence.pack(stem(resized)))
         tokens = _cls_and_patches(seen.embeddings.float(), len(picture), seen.prefix)
@@ -88,35 +114,29 @@ class Distillation(nn.Module):
 
 
 class KeptTargets:
-    """A teacher's targets on disk, float16, so that it sees each view of each sample once, in resumed runs too.
+    """A teacher's targets, so that it sees each sample once, in resumed runs too.
 
     Args:
-        path: Of the file; a second one beside it says what is there already. Both are made where they are missing.
-        views: Variations of each sample.
-        count: Samples.
+        path: Of their file, which processes share; a second one beside it says what is there already. Both are made
+            where they are missing. None keeps them in memory.
+        shape: (count, 1 + N, D).
     """
 
-    def __init__(self, path: Path, views: int, count: int) -> None:
-        self.path, self.views, self.count = path, views, count
-        self.files: tuple[Any, Any] | None = None
-
-    def opened(self, shape: tuple[int, int]) -> tuple[Any, Any]:
-        """Targets float16 (views, count, 1 + N, D), each of ``shape`` (1 + N, D), and which are there, bool."""
-        if self.files is None:
-            sizes = self.views, self.count
-            self.files = (
-                _mapped(self.path, np.float16, (*sizes, *shape)),
-                _mapped(self.path.with_suffix(".done"), np.bool_, sizes),
-            )
-        return self.files
+    def __init__(self, path: Path | None, shape: tuple[int, int, int]) -> None:
+        self.path = path
+        self.targets = _kept(path, np.float16, shape)
+        self.done = _kept(path and path.with_suffix(".done"), np.bool_, shape[:1])
 
     def remove(self) -> None:
         """Both files."""
-        for path in (self.path, self.path.with_suffix(".done")):
-            path.unlink(missing_ok=True)
+        if self.path:
+            for path in (self.path, self.path.with_suffix(".done")):
+                path.unlink(missing_ok=True)
 
 
-def _mapped(path: Path, dtype: Any, shape: tuple[int, ...]) -> Any:
+def _kept(path: Path | None, dtype: Any, shape: tuple[int, ...]) -> Any:
+    if path is None:
+        return np.zeros(shape, dtype)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
     # To the same size in every process and every run: what another wrote stays.
@@ -130,9 +150,7 @@ def _cls_and_patches(embeddings: Tensor, count: int, prefix: int) -> Tensor:
     return torch.cat([tokens[:, :1], tokens[:, prefix:]], 1)
 
 
-def picture_of(batch: dict[str, Any]) -> Tensor:
-    """The pictures in a collated batch. Raises ValueError if there are none."""
-    picture = batch.get("image")
-    if not isinstance(picture, Tensor) or picture.ndim != 4 or picture.shape[1] != 3:
-        raise ValueError(f"A teacher reads pictures of three channels; this modality encodes to {', '.join(batch)}.")
-    return picture
+def is_picture(sample: dict[str, Any]) -> bool:
+    """Whether an encoded sample is a picture that a teacher can see."""
+    picture = sample.get("image")
+    return isinstance(picture, Tensor) and picture.ndim == 3 and picture.shape[0] == 3 and picture.dtype == torch.uint8

@@ -37,6 +37,7 @@ class Encoded(torch.utils.data.Dataset[Any]):
         skip_bad: Leave out samples that raise SampleError, not stop.
         surroundings: What decides the encoded samples beside the tokenizer, see ``EncodingCache``, which then keeps
             those that take long; None keeps none on disk.
+        views: Whether batches say which part of a sample an augmentation shows, where it does, as ``view`` (B, 4).
 
     Raises:
         ValueError: If samples are bad and ``skip_bad`` is off, or none is left; names the first, counts the rest.
@@ -51,7 +52,9 @@ class Encoded(torch.utils.data.Dataset[Any]):
         augment: bool = False,
         skip_bad: bool = False,
         surroundings: str | None = None,
+        views: bool = False,
     ) -> None:
+        self.views = views
         self.examples, self.tokenizer, self.head = examples, tokenizer, head
         self.augmented = augment and tokenizer.augments
         self.kept: dict[int, tuple[dict[str, Tensor], Tensor]] = {}
@@ -116,7 +119,7 @@ class Encoded(torch.utils.data.Dataset[Any]):
             varied = dict(self.tokenizer.augment(sample))
         view = varied.pop("view", None)
         if not self.head.dense:
-            return varied, target
+            return varied | ({"view": view} if self.views and view is not None else {}), target
         if view is None:
             raise ValueError(
                 f"This augmentation of the {self.tokenizer.name} tokenizer does not say how it moves places, which "

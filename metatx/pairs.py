@@ -53,6 +53,7 @@ class Pairs(torch.utils.data.Dataset[Any]):
                 Head(alignment.backbone.dim),
                 augment=augment,
                 skip_bad=skip_bad,
+                views=True,
             )
             for modality, side in samples.items()
         }
@@ -67,6 +68,10 @@ class Pairs(torch.utils.data.Dataset[Any]):
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def encoded(self, modality: str, position: int) -> dict[str, Tensor]:
+        """One side of the pair at ``position``, not augmented."""
+        return self.sides[modality].encoded(self.rows[position][list(self.sides).index(modality)])
 
     def start(self, seed: int, epoch: int) -> None:
         """From here on, vary samples as it is done in this epoch of a run with this seed."""

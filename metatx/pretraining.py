@@ -1,7 +1,6 @@
 """Contrastive pretraining: two modalities through one backbone, which is trained with them or stays frozen."""
 
 import hashlib
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +17,7 @@ from metatx.alignment import Alignment
 from metatx.checkpoint import Checkpoint, Progress
 from metatx.collate import to_device
 from metatx.contrastive import matches
-from metatx.distillation import Distillation, KeptTargets, picture_of
+from metatx.distillation import Distillation, is_picture
 from metatx.history import History
 from metatx.pairs import Pairs, drop_tokens, part_of
 from metatx.sequence import concatenate, divide
@@ -41,8 +40,6 @@ class PretrainingSettings(TrainingSettings):
             those that pass with it (plain accumulation).
         patch_dropout: Share of a picture's patches that are left out (FLIP, Li et al. 2023, arXiv 2212.00794).
         whole_epochs: Of the last epochs, in which none is.
-        views: So many variations of each sample, over and over; 0: a new one in each epoch. A teacher then sees each
-            once.
         distillation: Weight of the teacher's loss, where there is a teacher.
     """
 
@@ -50,12 +47,11 @@ class PretrainingSettings(TrainingSettings):
     negatives: Literal["batch", "micro_batch"] = "batch"
     patch_dropout: float = 0.0
     whole_epochs: int = 0
-    views: int = 0
     distillation: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("micro_batch", "whole_epochs", "views"):
+        for name in ("micro_batch", "whole_epochs"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0.")
         if self.negatives not in ("batch", "micro_batch"):
@@ -72,7 +68,6 @@ class Batch:
     keys: Tensor  # int64 (2, n)
     positions: Tensor  # int64 (n,)
     number: int  # of the step
-    view: int
     dropout: float
 
     def part(self, rows: slice) -> "Batch":
@@ -128,7 +123,10 @@ class Pretraining:
         self.accelerator = Accelerator()
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         self.alignment, self.pairs, self.settings = alignment, pairs, settings
-        self.distillation, self.measure = distillation, measure
+        self.distillation, self.measure, self.out = distillation, measure, out
+        self.pictures = [modality for modality in pairs.sides if is_picture(pairs.encoded(modality, 0))][:1]
+        if distillation and not self.pictures:
+            raise ValueError(f"A teacher needs pictures of three channels; {' and '.join(pairs.sides)} are none.")
         self.steps = len(pairs) // settings.batch_size  # of an epoch
         if not self.steps:
             raise ValueError(f"A batch of {settings.batch_size} needs as many pairs; there are {len(pairs)}.")
@@ -145,11 +143,6 @@ class Pretraining:
         groups = [{"params": decay, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
         self.optimizer = torch.optim.AdamW(groups, lr=settings.lr, betas=BETAS)
         self.trained = [*decay, *plain]
-        if distillation and settings.views and out:
-            decided = [distillation.teacher.fingerprint, settings.seed, settings.views]
-            digest = hashlib.sha256(json.dumps(decided).encode() + pairs.keys.numpy().tobytes())
-            path = out / "teacher" / digest.hexdigest()[:16]
-            distillation.kept = KeptTargets(path, settings.views, len(pairs))
         folder = out if self.accelerator.is_main_process else None
         self.checkpoint = Checkpoint(out and out / "checkpoint", self.module, self.optimizer, settings)
         self.history = History(folder, settings.tensorboard)
@@ -158,6 +151,7 @@ class Pretraining:
         progress = self.checkpoint.load() if resume else Progress()
         self.history.rows = progress.history
         with torch.random.fork_rng(devices=[]):
+            self._teach()
             while progress.epoch < self.settings.epochs:
                 self._epoch(progress)
         self._save(progress)
@@ -166,12 +160,29 @@ class Pretraining:
         self.module.eval()
         return progress.history
 
+    def _teach(self) -> None:
+        """Have the teacher see all pictures, before the first step that needs it."""
+        if self.distillation is None:
+            return
+        path, (modality,) = None, self.pictures
+        if self.out:
+            digest = hashlib.sha256(self.distillation.teacher.fingerprint.encode() + self.pairs.keys.numpy().tobytes())
+            path = self.out / "teacher" / digest.hexdigest()[:16]
+        with self.settings.autocast(self.accelerator.device):
+            self.distillation.see(
+                lambda position: self.pairs.encoded(modality, position)["image"],
+                len(self.pairs),
+                path,
+                (self.rank, self.world),
+            )
+        self.accelerator.wait_for_everyone()
+
     def _epoch(self, progress: Progress) -> None:
         started = time.perf_counter()
         self.module.train()
-        settings, view = self.settings, progress.epoch % (self.settings.views or self.settings.epochs)
+        settings = self.settings
         whole = progress.epoch >= settings.epochs - settings.whole_epochs
-        self.pairs.start(settings.seed, view)
+        self.pairs.start(settings.seed, progress.epoch)
         rng = np.random.default_rng((settings.seed, progress.epoch))
         order, size = rng.permutation(len(self.pairs)).tolist(), settings.batch_size
         batches = [order[step * size : (step + 1) * size][self.rank :: self.world] for step in range(self.steps)]
@@ -180,7 +191,7 @@ class Pretraining:
         for loaded in bar(steps, name) if self.accelerator.is_main_process else steps:
             sides, keys, positions = to_device(list(loaded), self.accelerator.device)
             number = progress.epoch * self.steps + progress.step
-            batch = Batch(sides, keys, positions, number, view, 0.0 if whole else settings.patch_dropout)
+            batch = Batch(sides, keys, positions, number, 0.0 if whole else settings.patch_dropout)
             loss = self._step(batch)
             if not math.isfinite(loss):
                 raise ValueError(
@@ -264,10 +275,13 @@ class Pretraining:
             vectors = [tower.vectors(sequence) for tower, sequence in zip(towers, leaving, strict=True)]
             if self.distillation is None or not graph:
                 return vectors, taught
-            for side, sequence, (_, kept) in zip(batch.sides.values(), leaving, entering, strict=True):
-                if sequence.grid is not None:
-                    told = self.distillation(sequence, picture_of(side), kept, batch.positions, batch.view)
-                    taught = taught + told
+            at = list(batch.sides).index(self.pictures[0])
+            views = batch.sides[self.pictures[0]].get("view")
+            if views is None and self.pairs.sides[self.pictures[0]].augmented:
+                raise ValueError(
+                    "A teacher must know what part of a picture an augmentation shows; choose a weaker one."
+                )
+            taught = self.distillation(leaving[at], views, entering[at][1], batch.positions)
         return vectors, taught
 
     def _sum_gradients(self) -> None:

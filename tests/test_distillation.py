@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from metatx.distillation import Distillation, KeptTargets, picture_of
+from metatx.distillation import Distillation, KeptTargets, is_picture
 from metatx.pairs import drop_tokens
 from metatx.sequence import TokenSequence
 from tests.pairs import small_backbone
@@ -21,66 +21,99 @@ def seen(backbone, picture, dropout=0.0):
     return backbone(entering), chosen
 
 
-def test_a_student_that_is_its_teacher_is_at_the_optimum():
-    teacher = small_backbone(prefix=3)
+def taught(teacher):
+    """A distillation whose linear map changes nothing, and whose teacher has seen all pictures."""
     distillation = Distillation(teacher, teacher)
-    sequence, _ = seen(teacher, pictures())
-    tokens = F.layer_norm(sequence.embeddings, sequence.embeddings.shape[1:])
     with torch.no_grad():
         distillation.proj.weight.copy_(torch.eye(48))
         distillation.proj.bias.zero_()
-    loss = distillation(sequence.with_embeddings(tokens), pictures(), None, torch.arange(3), 0)
-    assert loss < 1e-5
-    other = distillation(sequence.with_embeddings(tokens.roll(1, 0)), pictures(), None, torch.arange(3), 0)
+    distillation.see(pictures().__getitem__, 3)
+    return distillation
+
+
+def normalised(teacher):
+    """What a perfect student makes of the pictures, (3, 17, 48)."""
+    tokens = seen(teacher, pictures())[0].embeddings.view(3, -1, 48)
+    return F.layer_norm(torch.cat([tokens[:, :1], tokens[:, -16:]], 1), (48,))
+
+
+def sequence(tokens):
+    return TokenSequence(tokens.flatten(0, 1), (tokens.shape[1],) * len(tokens), grid=(4, 4), prefix=1)
+
+
+def test_a_student_that_is_its_teacher_is_at_the_optimum():
+    teacher = small_backbone(prefix=3)
+    distillation, tokens = taught(teacher), normalised(teacher)
+    assert distillation(sequence(tokens), None, None, torch.arange(3)) < 1e-5
+    other = distillation(sequence(tokens.roll(1, 1)), None, None, torch.arange(3))
     assert other > 0.1, "each token has its own place"
+    assert distillation(sequence(tokens[[2, 0]]), None, None, torch.tensor([2, 0])) < 1e-5, "and each picture"
 
 
 def test_left_out_patches_are_left_out_of_the_target():
     teacher = small_backbone()
-    distillation = Distillation(teacher, teacher)
-    whole, _ = seen(teacher, pictures())
+    distillation, tokens = taught(teacher), normalised(teacher)
     torch.manual_seed(0)
     chosen = torch.stack([torch.randperm(16)[:5].sort().values for _ in range(3)])
-    rows = whole.embeddings.view(3, 17, 48)
-    part = torch.cat([rows[:, :1], rows[:, 1:].gather(1, chosen[..., None].expand(-1, -1, 48))], 1)
-    sequence = TokenSequence(F.layer_norm(part, (48,)).flatten(0, 1), (6,) * 3, grid=(4, 4), prefix=1)
-    with torch.no_grad():
-        distillation.proj.weight.copy_(torch.eye(48))
-        distillation.proj.bias.zero_()
-    assert distillation(sequence, pictures(), chosen, torch.arange(3), 0) < 1e-5
+    part = torch.cat([tokens[:, :1], tokens[:, 1:].gather(1, chosen[..., None].expand(-1, -1, 48))], 1)
+    assert distillation(sequence(part), None, chosen, torch.arange(3)) < 1e-5
 
 
-def test_kept_targets_are_those_that_the_teacher_gave(tmp_path, monkeypatch):
+def test_targets_follow_crops_and_mirror_images():
     teacher = small_backbone()
-    distillation = Distillation(teacher, teacher)
-    sequence, _ = seen(teacher, pictures())
-    plain = distillation(sequence, pictures(), None, torch.arange(3), 1)
+    distillation, tokens = taught(teacher), normalised(teacher)
+    cls, rows = tokens[:, :1], tokens[:, 1:].view(3, 4, 4, 48)
+    mirrored = torch.cat([cls, rows.flip(2).flatten(1, 2)], 1)
+    views = torch.tensor([1.0, 0, 0, 1]).expand(3, 4)
+    assert distillation(sequence(mirrored), views, None, torch.arange(3)) < 1e-5
+    # The lower left quarter, on a grid of two patches: exactly its four.
+    quarter = torch.cat([cls, rows[:, 2:, :2].flatten(1, 2)], 1)
+    small = TokenSequence(quarter.flatten(0, 1), (5,) * 3, grid=(2, 2), prefix=1)
+    views = torch.tensor([0, 0.5, 0.5, 1]).expand(3, 4)
+    assert distillation(small, views, None, torch.arange(3)) < 1e-5
+
+
+def test_each_picture_is_seen_once_also_in_the_next_run(tmp_path, monkeypatch):
+    teacher = small_backbone()
     asked = []
     monkeypatch.setattr(
         teacher.stem, "forward", lambda images, real=teacher.stem.forward: asked.append(len(images)) or real(images)
     )
-    for _ in range(2):  # the second run opens what the first left
-        distillation.kept = KeptTargets(tmp_path / "kept", views=2, count=5)
-        for _ in range(2):
-            assert distillation(sequence, pictures(), None, torch.tensor([4, 0, 2]), 1) == plain
-    assert asked == [3]
-    for positions, view in (([4, 1, 2], 1), ([4, 0, 2], 0)):
-        distillation(sequence, pictures(), None, torch.tensor(positions), view)
-    assert asked == [3, 1, 3], "of what is new alone: another sample, another view"
+    monkeypatch.setattr("metatx.distillation.AT_ONCE", 2)
+    distillation = Distillation(teacher, teacher)
+    distillation.see(pictures(5).__getitem__, 5, tmp_path / "kept")
+    whole, done = np.array(distillation.kept.targets), distillation.kept.done
+    assert asked == [2, 2, 1] and done.all() and whole.any(2).all()
+    done[3] = False  # killed before the second pass was there
+    distillation.see(pictures(5).__getitem__, 5, tmp_path / "kept")
+    assert asked == [2, 2, 1, 2] and np.array_equal(distillation.kept.targets, whole)
     distillation.kept.remove()
     assert not list(tmp_path.iterdir())
 
 
+def test_processes_share_the_work(tmp_path, monkeypatch):
+    monkeypatch.setattr("metatx.distillation.AT_ONCE", 2)
+    teacher = small_backbone()
+    distillation = Distillation(teacher, teacher)
+    for rank, expected in ((0, [1, 1, 0, 0, 1]), (1, [1, 1, 1, 1, 1])):
+        distillation.see(pictures(5).__getitem__, 5, tmp_path / "kept", (rank, 2))
+        assert distillation.kept.done.tolist() == expected
+    shared = np.array(distillation.kept.targets)
+    distillation.see(pictures(5).__getitem__, 5, None, (1, 2))
+    assert np.array_equal(distillation.kept.targets, shared), "without a file each process sees all"
+
+
 def test_kept_targets_of_other_processes_stay(tmp_path):
-    (one, first), (two, second) = (KeptTargets(tmp_path / "kept", views=1, count=4).opened((2, 3)) for _ in range(2))
+    one, two = (KeptTargets(tmp_path / "kept", (4, 2, 3)) for _ in range(2))
     values = np.arange(24, dtype=np.float16).reshape(4, 2, 3)
-    one[0, [0, 2]], first[0, [0, 2]] = values[[0, 2]], True
-    two[0, [1, 3]], second[0, [1, 3]] = values[[1, 3]], True
-    assert first.all() and np.array_equal(one[0], values)
+    one.targets[[0, 2]], one.done[[0, 2]] = values[[0, 2]], True
+    two.targets[[1, 3]], two.done[[1, 3]] = values[[1, 3]], True
+    assert one.done.all() and np.array_equal(one.targets, values)
 
 
 def test_who_cannot_teach_or_be_taught_is_named():
     with pytest.raises(ValueError, match="small cannot teach"):
         Distillation(small_backbone(), small_backbone(prefix=0))
-    with pytest.raises(ValueError, match="encodes to tokens"):
-        picture_of({"tokens": torch.zeros(3)})
+    assert is_picture({"image": pictures()[0]})
+    for other in ({"tokens": torch.zeros(3)}, {"image": pictures()[0][:1]}, {"image": pictures()[0].float()}):
+        assert not is_picture(other)

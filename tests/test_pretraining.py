@@ -59,13 +59,14 @@ def test_gradients_are_those_of_the_loss_of_the_whole_batch(loss, micro_batch):
     pairs = Pairs(alignment, samples)
     training = Pretraining(alignment, pairs, settings, distillation, None, None)
     training.optimizer.step = training.optimizer.zero_grad = lambda: None
+    training._teach()
     training._epoch(training.checkpoint.load())
     found = [parameter.grad.clone() for parameter in training.trained]
 
     batches, keys, positions = pairs.__getitems__(range(16))
     sequence = backbone(as_sequence(alignment.tower("image").tokenizer(batches["image"])))
     vectors = alignment.tower("image").vectors(sequence), alignment("text", batches["text"])
-    taught = distillation(sequence, batches["image"]["image"], None, positions, 0)
+    taught = distillation(sequence, None, None, positions)
     expected = torch.autograd.grad(alignment.contrast(*vectors, matches(keys)) + 0.5 * taught, training.trained)
     assert any(gradient.abs().max() > 1e-3 for gradient in expected)
     for ours, theirs in zip(found, expected, strict=True):
@@ -99,7 +100,7 @@ import torch
 from tests.pairs import coloured
 from tests.test_pretraining import run
 torch.set_num_threads(1)
-alignment, history = run(coloured(48), taught=True, epochs=2, micro_batch=int(sys.argv[2]), views=1)
+alignment, history = run(coloured(48), taught=True, epochs=2, micro_batch=int(sys.argv[2]))
 if int(os.environ.get("RANK", 0)) == 0:
     found = [[row["train_loss"] for row in history], alignment.contrast.log_scale.item(),
              alignment.backbone.norm.weight.tolist(), int(os.environ.get("WORLD_SIZE", 1))]
@@ -134,7 +135,7 @@ def _killed(folder):
     run(coloured(48), out=folder, taught=True, **INTERRUPTED)
 
 
-INTERRUPTED = {"epochs": 3, "patch_dropout": 0.5, "whole_epochs": 1, "views": 2, "checkpoint_seconds": 0.0}
+INTERRUPTED = {"epochs": 3, "patch_dropout": 0.5, "whole_epochs": 1, "checkpoint_seconds": 0.0}
 
 
 def test_killed_and_resumed_is_as_not_killed(tmp_path):
@@ -181,7 +182,7 @@ def test_what_cannot_run_is_said_first():
         pretrain(alignment, Pairs(alignment, samples), PretrainingSettings(**QUICK))
     for wrong, message in (
         ({"patch_dropout": 1.0}, "patch_dropout is 1"),
-        ({"views": -1}, "views is -1"),
+        ({"whole_epochs": -1}, "whole_epochs is -1"),
         ({"negatives": "all"}, "negatives is 'all'"),
         ({"batch_size": 0}, "batch_size is 0"),
     ):
@@ -189,3 +190,20 @@ def test_what_cannot_run_is_said_first():
             PretrainingSettings(**wrong)
     with pytest.raises(ValueError, match="The loss became nan"):
         run(coloured(32), lr=1e30)
+
+
+def test_a_teacher_needs_pictures_and_their_views():
+    samples = coloured(16)
+    backbone = small_backbone().thawed()
+    alignment = colour_alignment(backbone, samples)
+    alignment.add("tabular", [{"red": float(i)} for i in range(16)])
+    distillation = Distillation(backbone, small_backbone(dim=32, num_heads=2))
+    sides = {"tabular": [{"red": float(i)} for i in range(16)], "text": samples["text"]}
+    with pytest.raises(ValueError, match="tabular and text are none"):
+        pretrain(alignment, Pairs(alignment, sides), PretrainingSettings(**QUICK), distillation=distillation)
+    alignment.tower("image").tokenizer.level = 3  # RandAugment turns pictures
+    alignment.tower("image").tokenizer.augments = True
+    with pytest.raises(ValueError, match="choose a weaker one"):
+        pretrain(
+            alignment, Pairs(alignment, samples, augment=True), PretrainingSettings(**QUICK), distillation=distillation
+        )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["boxes_in_view", "mask_in_view", "random_view"]
+__all__ = ["boxes_in_view", "mask_in_view", "places_in_view", "random_view"]
 
 ASPECT = (3 / 4, 4 / 3)  # of a crop, beside the picture's own (Szegedy et al. 2014)
 
@@ -43,15 +43,29 @@ def random_view(image: Tensor, flip: float, area: tuple[float, float] | None = N
     return image, view
 
 
+def places_in_view(views: Tensor, size: tuple[int, int]) -> Tensor:
+    """Where in the whole picture the cells of a view lie, as ``grid_sample`` reads them.
+
+    Args:
+        views: (B, 4).
+        size: Rows and columns of cells.
+
+    Returns:
+        The cells' middles (B, rows, columns, 2): across and down, from -1 to 1.
+    """
+    middles = [(torch.arange(count, device=views.device) + 0.5) / count for count in size]
+    sides = zip((1, 0), middles, strict=True)
+    down, across = (views[:, at, None] + middle * (views[:, at + 2] - views[:, at])[:, None] for at, middle in sides)
+    shape = len(views), *size
+    return torch.stack([across[:, None].expand(shape), down[:, :, None].expand(shape)], -1) * 2 - 1
+
+
 def mask_in_view(mask: Tensor, view: Tensor) -> Tensor:
     """Codes (H, W) of a picture as they are in a view of it, as large as before, to the nearest pixel."""
     if view.tolist() == [0, 0, 1, 1]:
         return mask
-    (left, top, right, bottom), (height, width) = view.tolist(), mask.shape
-    down = top + (torch.arange(height) + 0.5) / height * (bottom - top)
-    across = left + (torch.arange(width) + 0.5) / width * (right - left)
-    grid = torch.stack(torch.meshgrid(down, across, indexing="ij")[::-1], -1) * 2 - 1
-    return F.grid_sample(mask[None, None].float(), grid[None], "nearest", align_corners=False)[0, 0].to(mask.dtype)
+    places = places_in_view(view[None], (mask.shape[0], mask.shape[1]))
+    return F.grid_sample(mask[None, None].float(), places, "nearest", align_corners=False)[0, 0].to(mask.dtype)
 
 
 def boxes_in_view(boxes: Tensor, view: Tensor, least: float = 0.25) -> tuple[Tensor, Tensor]:

@@ -13,41 +13,14 @@ from pathlib import Path
 
 from jsonargparse import auto_cli
 from matplotlib.figure import Figure
-from transfer_sets import SETS, Entry
+from transfer_sets import SETS
 
 import metatx
 from metatx.comparison_report import ROLES, Comparison, shown
 from metatx.files import written_whole
-from metatx.recipe import patch_size
 from metatx.registry import unknown
 
 BASE = "random, frozen"
-
-
-def compare(
-    entry: Entry, folder: Path, backbone: metatx.Backbone, seeds: tuple[int, ...], budget: float | None, out: Path
-) -> Comparison:
-    tokenizer, head = dict(entry.tokenizer), dict(entry.head_options)
-    if entry.grid is not None:
-        tokenizer["image_size"] = [patch_size(backbone) * side for side in entry.grid]
-    if "layers" in head:
-        head["layers"] = min(head["layers"], backbone.depth)
-    return metatx.compare(
-        entry.read(folder),
-        entry.modality,
-        backbone=backbone,
-        name=entry.name,
-        target=entry.target,
-        inputs=entry.inputs,
-        head=entry.head,
-        validation_share=entry.validation_share,
-        tokenizer_options=tokenizer,
-        head_options=head,
-        settings=metatx.TrainingSettings(**entry.settings),
-        seeds=seeds,
-        budget=budget,
-        out=out,
-    )
 
 
 def table(found: dict[str, Comparison]) -> str:
@@ -135,7 +108,17 @@ def main(
         if not place.exists():
             print(f"{name} is left out: {place} does not exist", flush=True)
             continue
-        found[name] = compare(SETS[name], place, loaded, seeds, budget, folder / name)
+        entry = SETS[name]
+        found[name] = metatx.compare(
+            entry.read(place),
+            entry.modality,
+            backbone=loaded,
+            **entry.options(loaded),
+            settings=metatx.TrainingSettings(**entry.settings),
+            seeds=seeds,
+            budget=budget,
+            out=folder / name,
+        )
         print(found[name], flush=True)
         how = f"{'' if budget is None else f'budget {budget:g} s of training a run, '}mean ± standard deviation"
         with written_whole(folder / "transfer.md") as temporary:

@@ -1,4 +1,4 @@
-"""The data sets of transfer_report.py: how each is read, and the options of its own recipe."""
+"""The data sets of transfer_report.py and tuning_tiers.py: how each is read, and the options of its own recipe."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,7 +15,9 @@ from point_cloud_radhar import COLUMNS
 from time_series_etth1 import BORDERS
 from video_pushup_speed import clips as films
 
+from metatx import Backbone
 from metatx.reading.cubes import read_arrays, scene_of
+from metatx.recipe import patch_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +36,16 @@ class Entry:
     tokenizer: dict[str, Any] = field(default_factory=dict)
     head_options: dict[str, Any] = field(default_factory=dict)  # of "layers" never more than there are
     settings: dict[str, Any] = field(default_factory=dict)
+
+    def options(self, backbone: Backbone) -> dict[str, Any]:
+        """What ``metatx.run`` and ``metatx.compare`` take of it, beside data and modality."""
+        tokenizer, head = dict(self.tokenizer), dict(self.head_options)
+        if self.grid is not None:
+            tokenizer["image_size"] = [patch_size(backbone) * side for side in self.grid]
+        if "layers" in head:
+            head["layers"] = min(head["layers"], backbone.depth)
+        same = ("name", "target", "inputs", "head", "validation_share")
+        return {key: vars(self)[key] for key in same} | {"tokenizer_options": tokenizer, "head_options": head}
 
 
 def tables(folder: Path, *splits: str) -> dict[str, pd.DataFrame]:

@@ -1,0 +1,127 @@
+"""Tuning tiers, measured: score, parameters trained, seconds an epoch and peak memory of frozen, norm, lora and full.
+
+    python recipes/tuning_tiers.py --budget 60 --out runs/tiers
+    python recipes/tuning_tiers.py --backbone timm:vit_tiny_patch16_224 --checkpoint FILE --out runs/tiers_vit
+
+Each run has a process of its own and the same time to train in: a tier that is slower makes fewer passes, or sees fewer
+samples. Data lie below the folder that METATX_DATA names. Run again, it goes on behind the last finished run.
+"""
+
+import json
+import multiprocessing
+import os
+import shutil
+import statistics
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jsonargparse import auto_cli
+from transfer_sets import SETS
+
+import metatx
+from metatx.files import written_whole
+from metatx.registry import unknown
+from metatx.tuning import TIERS
+
+NAMES = "adult,cifar10_subset,spsw_har,speech_commands_v2_10"
+COLUMNS = ["tier", "score", "parameters trained", "seconds an epoch", "peak memory, MB", "trained for"]
+
+
+def train(
+    name: str, tune: str, seed: int, data: Path, backbone: str, checkpoint: str | None, budget: float, out: Path
+) -> None:
+    """One run, in ``out``."""
+    entry, loaded = SETS[name], metatx.load_backbone(backbone, checkpoint=checkpoint)
+    report = metatx.run(
+        entry.read(data / entry.place),
+        entry.modality,
+        backbone=loaded,
+        **entry.options(loaded),
+        settings=metatx.TrainingSettings(**entry.settings, seed=seed),
+        tune=tune,
+        budget=budget,
+        baseline=False,
+        out=out,
+    )
+    with written_whole(out / "plan.json") as temporary:
+        temporary.write_text(json.dumps({"plan": str(report.plan), "budget": budget}))
+
+
+def measured(out: Path) -> dict[str, Any]:
+    """What a finished run left in ``out``."""
+    metrics, plan = (json.loads((out / name).read_text()) for name in ("metrics.json", "plan.json"))
+    return {
+        "metric": metrics["primary_metric"],
+        "score": metrics["test"][metrics["primary_metric"]],
+        "parameters": metrics["trainable_parameters"],
+        "seconds": pd.read_csv(out / "history.csv")["seconds"].median(),
+        "memory": metrics["peak_memory_mb"],
+        "plan": plan["plan"],
+    }
+
+
+def row(tune: str, runs: list[dict[str, Any]]) -> str:
+    """One line of the table: the mean over the seeds and their standard deviation, medians of what it cost."""
+    scores = [run["score"] for run in runs]
+    spread = f" ± {statistics.stdev(scores):.4f}" if len(scores) > 1 else ""
+    seconds, memory = (statistics.median(run[key] for run in runs) for key in ("seconds", "memory"))
+    cells = [tune, f"{statistics.mean(scores):.4f}{spread}", f"{runs[0]['parameters']:,}"]
+    return f"| {' | '.join([*cells, f'{seconds:.1f}', f'{memory:,.0f}', runs[0]['plan']])} |"
+
+
+def main(
+    *,
+    data: str | None = None,
+    only: str = NAMES,
+    backbone: str = "nano",
+    checkpoint: str | None = None,
+    seeds: tuple[int, ...] = (0, 1, 2),
+    budget: float = 60.0,
+    out: str = "runs/tiers",
+) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """Train each tier on each data set, and show all in one table.
+
+    Args:
+        data: Folder of the data sets; by default the one that METATX_DATA names.
+        only: Names of data sets, separated by commas.
+        backbone: A pretrained one.
+        checkpoint: File with its weights.
+        seeds: One run each, of each tier.
+        budget: Seconds of training of a run.
+        out: Folder for all runs and for ``tiers.md``.
+    """
+    root, folder = Path(data or os.environ.get("METATX_DATA", "data")), Path(out)
+    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for name in only.split(","):
+        if name not in SETS:
+            raise ValueError(unknown("data set", name, list(SETS)))
+        if not (root / SETS[name].place).exists():
+            print(f"{name} is left out: {root / SETS[name].place} does not exist", flush=True)
+            continue
+        for seed in seeds:
+            for tune in TIERS:
+                place = folder / name / f"{tune}-{seed}"
+                if not (place / "plan.json").exists():
+                    shutil.rmtree(place, ignore_errors=True)  # a run that was killed
+                    # Memory is that of a process, the most it ever had: so each run has its own.
+                    job = (name, tune, seed, root, backbone, checkpoint, budget, place)
+                    process = multiprocessing.get_context("spawn").Process(target=train, args=job)
+                    process.start()
+                    process.join()
+                    if process.exitcode:
+                        raise RuntimeError(f"The run in {place} failed; its error stands above.")
+                found.setdefault(name, {}).setdefault(tune, []).append(measured(place))
+        lines = [f"Backbone {backbone}, seeds {', '.join(map(str, seeds))}, {budget:g} s of training a run."]
+        for done, tiers in found.items():
+            metric = next(iter(tiers.values()))[0]["metric"]
+            lines += ["", f"**{SETS[done].name}**, {metric}", "", f"| {' | '.join(COLUMNS)} |", "|---" * 6 + "|"]
+            lines += [row(tune, runs) for tune, runs in tiers.items()]
+        print("\n".join(lines), flush=True)
+        with written_whole(folder / "tiers.md") as temporary:
+            temporary.write_text("\n".join(lines) + "\n")
+    return found
+
+
+if __name__ == "__main__":
+    auto_cli(main)

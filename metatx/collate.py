@@ -23,7 +23,9 @@ def collate(encoded: Sequence[dict[str, Tensor]]) -> dict[str, Any]:
     for name in fields:
         tensors = [sample[name] for sample in encoded]
         equal = all(tensor.shape == tensors[0].shape for tensor in tensors)
-        batch[name] = torch.stack(tensors) if equal else tensors
+        # Copies: what a worker process sends moves to shared memory and stays there, a file kept open, as long as it is
+        # referred to; the samples themselves are, where they are kept.
+        batch[name] = torch.stack(tensors) if equal else [tensor.clone() for tensor in tensors]
     return batch
 
 

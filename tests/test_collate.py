@@ -1,9 +1,21 @@
 """Encoded samples to batches."""
 
+import resource
+
 import pytest
 import torch
 
 from metatx.collate import collate, to_device
+from metatx.training import loader
+
+
+class Ragged(torch.utils.data.Dataset):
+    """Kept samples of different lengths, as ``Encoded`` has them."""
+
+    kept = tuple({"signal": torch.full((1 + n % 3,), n)} for n in range(600))
+
+    def __getitems__(self, positions):
+        return collate([self.kept[position] for position in positions])
 
 
 def test_equal_shapes_are_stacked_and_ragged_ones_listed():
@@ -35,3 +47,14 @@ def test_everything_in_a_batch_moves():
     assert [tensor.device.type for tensor in moved["ragged"]] == ["meta", "meta"]
     assert to_device(torch.zeros(1), torch.device("meta")).device.type == "meta"
     assert batch["stacked"].device.type == "cpu"
+
+
+def test_a_worker_keeps_no_file_open_for_what_it_sent():
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (400, before[1]))
+    try:
+        batches = [list(range(start, start + 20)) for start in range(0, 600, 20)]
+        found = [int(tensor[0]) for batch in loader(Ragged(), batches, workers=1) for tensor in batch["signal"]]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert found == list(range(600))

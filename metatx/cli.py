@@ -174,7 +174,7 @@ def evaluate(
     """Measure a saved task on labelled data.
 
     Args:
-        task: Folder of the task.
+        task: Folder of the task, or user/task on the Hugging Face hub.
         data: As in "metatx train"; its test split, where it is split.
         backbone: The backbone, where the task's own cannot be loaded by name.
         checkpoint: File with the backbone's weights.
@@ -196,7 +196,7 @@ def predict(
     """Answer with a saved task: one row a sample.
 
     Args:
-        task: Folder of the task.
+        task: Folder of the task, or user/task on the Hugging Face hub.
         inputs: Tables, files or folders of samples.
         out: File to write: .csv or .jsonl; .json (COCO) for boxes; a folder for masks; .png or .npy for the map of a
             scene of many bands. Without it the terminal, as csv.
@@ -219,7 +219,7 @@ def embed(
     """Embed samples with a saved task: vectors of the backbone's width.
 
     Args:
-        task: Folder of the task.
+        task: Folder of the task, or user/task on the Hugging Face hub.
         inputs: Tables, files or folders of samples.
         out: File to write, .csv or .npy (an array, float32); without it the terminal, as csv.
         backbone: The backbone, where the task's own cannot be loaded by name.
@@ -264,11 +264,12 @@ def info(task: str) -> None:
     """Say what a saved task is: its parts, columns, backbone and numbers.
 
     Args:
-        task: Folder of the task.
+        task: Folder of the task, or user/task on the Hugging Face hub.
     """
+    from metatx.hub import task_folder
     from metatx.storage import describe
 
-    config = describe(Path(task))
+    config = describe(task_folder(task))
     backbone = config["backbone"]
     print(f"{config['tokenizer']['name']} -> {config['head']['name']}, saved by metatx {config['metatx']}")
     print(f"backbone   {backbone['spec']}, fingerprint {backbone['fingerprint'][:16]}")

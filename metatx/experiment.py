@@ -132,11 +132,20 @@ def run(
         known = task.encode(whole, "train", skip_bad=skip_bad_samples) if cut else encoded["train"]
         report.baselines = baselines(task.tokenizer, task.head, known.good, encoded["test"].good)
     if folder is not None:
-        task.metrics = report.rows()
+        task.metrics, task.about = report.rows(), _about(name, data, where)
         task.save_pretrained(folder / "task")
         draw_curves(task.history, task.head.primary, folder / "curves.png")
         report.write(folder / "metrics.json")
     return report
+
+
+def _about(name: str, data: Any, where: str) -> dict[str, str]:
+    """What the card says of the data. Of a path only its last part, for cards are published."""
+    if not isinstance(data, str | Path):
+        return {"data": name, "split": where} if name else {}
+    hub = str(data).removeprefix("hf:") if str(data).startswith("hf:") else None
+    found = {"data": name or hub or Path(data).name, "split": where}
+    return {**found, "dataset": hub} if hub else found
 
 
 def _splits(data: Any, kind: "type[Tokenizer]", split_column: str | None, validation: Any, test: Any) -> dict[str, Any]:

@@ -1,10 +1,13 @@
 """The ``metatx`` command: every option comes from the signature of a function below."""
 
 import json
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
+
+from metatx.errors import Stopped
 
 __all__ = ["main"]
 
@@ -60,10 +63,14 @@ def train(
         config: What was asked for, to be written beside the task.
         settings: Of the training, by name.
     """
+    from accelerate import PartialState
+
     from metatx.experiment import run
     from metatx.settings import TrainingSettings
     from metatx.weights import load_backbone
 
+    if resume and out is None:
+        raise ValueError("--resume goes on with a run in a folder; name it with --out.")
     folder = out or _free_folder(data)
     report = run(
         data,
@@ -86,8 +93,8 @@ def train(
         skip_bad_samples=skip_bad_samples,
         config=config,
     )
-    print(report)
-    print(f"saved in {folder}")
+    if PartialState().is_main_process:
+        print(f"{report}\nsaved in {folder}")
 
 
 def compare(
@@ -145,7 +152,7 @@ def compare(
         backbone=load_backbone(backbone, checkpoint=checkpoint),
         seeds=_seeds(seeds),
         # Given here, and so no options: every run has a seed of its own, and leaves nothing but its numbers.
-        settings=TrainingSettings(seed=0, tensorboard=False, checkpoint_seconds=30.0, **settings),
+        settings=TrainingSettings(seed=0, tensorboard=False, checkpoint_seconds=30.0, checkpoint_steps=0, **settings),
         budget=budget,
         target=target,
         inputs=_columns(inputs),
@@ -269,8 +276,7 @@ def info(task: str) -> None:
     from metatx.hub import task_folder
     from metatx.storage import describe
 
-    config = describe(task_folder(task))
-    backbone = config["backbone"]
+    backbone = (config := describe(task_folder(task)))["backbone"]
     print(f"{config['tokenizer']['name']} -> {config['head']['name']}, saved by metatx {config['metatx']}")
     print(f"backbone   {backbone['spec']}, fingerprint {backbone['fingerprint'][:16]}")
     print(f"tune       {config['tune']}" + "".join(f", {name} {v}" for name, v in (config["adapter"] or {}).items()))
@@ -339,6 +345,13 @@ def main(arguments: list[str] | None = None) -> None:
         message = " ".join(str(error).split())
         print(f"metatx: {message}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt as error:
+        if debug:
+            raise
+        stopped = error if isinstance(error, Stopped) else Stopped("Interrupted.", signal.SIGINT, True)
+        if stopped.first:
+            print(f"metatx: {stopped}", file=sys.stderr)
+        sys.exit(128 + stopped.signal)  # as a shell has it
 
 
 def _import(file: str) -> None:

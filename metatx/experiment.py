@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from accelerate import PartialState
 
 from metatx.baselines import baselines
 from metatx.budget import Plan, plan_for
@@ -54,7 +55,7 @@ def run(
     budget: float | Plan | None = None,
     config: dict[str, Any] | None = None,
 ) -> Report:
-    """Fit, evaluate, set beside the baselines, save.
+    """Fit, evaluate, set beside the baselines, save. Of several processes, the first does the last two for all.
 
     Args:
         data: As ``metatx.data.read_splits``; or a dict of split to such.
@@ -83,6 +84,9 @@ def run(
     folder = None if out is None else Path(out)
     if folder is not None and folder.exists() and any(folder.iterdir()) and not resume:
         raise ValueError(f"{folder} holds a run already; give another --out, or --resume to go on with it.")
+    state = PartialState()
+    state.wait_for_everyone()  # all have looked before one writes
+    first = state.is_main_process
     splits = _splits(data, lookup("tokenizers", modality), split_column, validation, test)
     task = Task.build(
         backbone,
@@ -111,7 +115,7 @@ def run(
         split: task.encode(part, split, augment=split == "train", skip_bad=skip_bad_samples)
         for split, part in examples.items()
     }
-    if folder is not None:
+    if folder is not None and first:
         _write_config(folder, config)
     task.fit(encoded["train"], encoded.get("validation"), out=folder, resume=resume, **vars(settings))
     measured = {split: task.evaluate(part) for split, part in encoded.items() if split != "train"}
@@ -127,11 +131,11 @@ def run(
         left_out=sum(len(part.bad) for part in encoded.values()),
         plan=plan,
     )
-    if baseline:
+    if baseline and first:
         cut = examples["train"] is not whole
         known = task.encode(whole, "train", skip_bad=skip_bad_samples) if cut else encoded["train"]
         report.baselines = baselines(task.tokenizer, task.head, known.good, encoded["test"].good)
-    if folder is not None:
+    if folder is not None and first:
         task.metrics, task.about = report.rows(), _about(name, data, where)
         task.save_pretrained(folder / "task")
         draw_curves(task.history, task.head.primary, folder / "curves.png")

@@ -6,6 +6,8 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import TYPE_CHECKING
 
+from accelerate import PartialState
+
 from metatx.parts.folding import NO_STEM
 from metatx.report import Report
 
@@ -34,11 +36,12 @@ def patch_size(backbone: "Backbone") -> int:
 
 def over_seeds(seeds: Sequence[int], one: Callable[[int], Report]) -> list[Report]:
     """Run once a seed and print each report; at the end the mean and the standard deviation over the seeds."""
-    reports = []
+    reports, first = [], PartialState().is_main_process
     for seed in seeds:
         reports.append(one(seed))
-        print(reports[-1], end="\n\n", flush=True)
-    if len(reports) > 1:
+        if first:
+            print(reports[-1], end="\n\n", flush=True)
+    if len(reports) > 1 and first:
         names = [name for name in reports[0].test if name != "loss"]
         values = {name: [report.test[name] for report in reports] for name in names}
         line = ", ".join(f"{name} {mean(found):.4f} ± {stdev(found):.4f}" for name, found in values.items())

@@ -63,9 +63,8 @@ def train(
         config: What was asked for, to be written beside the task.
         settings: Of the training, by name.
     """
-    from accelerate import PartialState
-
     from metatx.experiment import run
+    from metatx.processes import processes
     from metatx.settings import TrainingSettings
     from metatx.weights import load_backbone
 
@@ -93,7 +92,7 @@ def train(
         skip_bad_samples=skip_bad_samples,
         config=config,
     )
-    if PartialState().is_main_process:
+    if processes().is_main_process:
         print(f"{report}\nsaved in {folder}")
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from accelerate import PartialState
 
 from metatx.baselines import baselines
 from metatx.budget import Plan, plan_for
@@ -15,6 +14,7 @@ from metatx.data import ALL, as_dataset, as_table, read_splits
 from metatx.examples import Examples
 from metatx.files import written_whole
 from metatx.history import draw_curves
+from metatx.processes import processes
 from metatx.registry import lookup
 from metatx.report import Report
 from metatx.settings import TrainingSettings
@@ -84,7 +84,7 @@ def run(
     folder = None if out is None else Path(out)
     if folder is not None and folder.exists() and any(folder.iterdir()) and not resume:
         raise ValueError(f"{folder} holds a run already; give another --out, or --resume to go on with it.")
-    state = PartialState()
+    state = processes()
     state.wait_for_everyone()  # all have looked before one writes
     first = state.is_main_process
     splits = _splits(data, lookup("tokenizers", modality), split_column, validation, test)

@@ -22,6 +22,7 @@ from metatx.distillation import Distillation, KeptTargets, picture_of
 from metatx.history import History
 from metatx.keeper import Keeper
 from metatx.pairs import Pairs, drop_tokens, part_of
+from metatx.processes import processes
 from metatx.sequence import concatenate, divide
 from metatx.settings import TrainingSettings
 from metatx.training import bar, loader
@@ -127,7 +128,7 @@ class Pretraining:
         measure: Callable[[Alignment], dict[str, float]] | None,
         out: Path | None,
     ) -> None:
-        self.accelerator = Accelerator()
+        self.accelerator = Accelerator(cpu=processes().device.type == "cpu")
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         self.alignment, self.pairs, self.settings = alignment, pairs, settings
         self.distillation, self.measure = distillation, measure

@@ -6,9 +6,8 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import TYPE_CHECKING
 
-from accelerate import PartialState
-
 from metatx.parts.folding import NO_STEM
+from metatx.processes import processes
 from metatx.report import Report
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ def patch_size(backbone: "Backbone") -> int:
 
 def over_seeds(seeds: Sequence[int], one: Callable[[int], Report]) -> list[Report]:
     """Run once a seed and print each report; at the end the mean and the standard deviation over the seeds."""
-    reports, first = [], PartialState().is_main_process
+    reports, first = [], processes().is_main_process
     for seed in seeds:
         reports.append(one(seed))
         if first:

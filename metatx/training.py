@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator, PartialState
+from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -18,6 +18,7 @@ from metatx.errors import DivergedError
 from metatx.features import cacheable, frozen_features
 from metatx.history import History
 from metatx.keeper import Keeper
+from metatx.processes import processes
 from metatx.sampling import balanced_order, class_numbers
 from metatx.tuning import parameter_groups
 
@@ -58,7 +59,7 @@ class Training:
     ) -> None:
         # A batch may leave parameters unused (the token of a missing value, where nothing is missing).
         unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-        self.accelerator = Accelerator(kwargs_handlers=[unused])
+        self.accelerator = Accelerator(cpu=processes().device.type == "cpu", kwargs_handlers=[unused])
         self.task, self.settings = task.to(self.accelerator.device), settings
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         self.module: nn.Module = task
@@ -222,7 +223,7 @@ def evaluate(task: "Task", data: Encoded, settings: "TrainingSettings") -> dict[
     items: Encoded | Features = data
     if settings.cache and cacheable(task):
         module, items = task.head, frozen_features(task, data, settings, bar)
-    state = PartialState()
+    state = processes()
     positions = shares(len(items), settings.batch_size, state.process_index, state.num_processes)
     return measure(task, module, (items.__getitems__(batch) for batch in positions), settings)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from metatx.contrastive import matches
 from metatx.distillation import Distillation
@@ -96,6 +97,7 @@ TWO = """
 import json, os, sys
 sys.path.insert(0, os.getcwd())
 import torch
+from safetensors import safe_open
 from tests.pairs import coloured
 from tests.test_pretraining import run
 torch.set_num_threads(1)
@@ -142,7 +144,8 @@ def test_killed_and_resumed_is_as_not_killed(tmp_path):
     process.start()
     process.join()
     assert process.exitcode == 9
-    state = json.loads((tmp_path / "killed" / "checkpoint" / "state.json").read_text())
+    with safe_open(tmp_path / "killed" / "checkpoint.safetensors", "pt") as file:
+        state = json.loads(file.metadata()["state"])
     assert (state["epoch"], state["step"]) == (1, 1), "the fifth step was lost"
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

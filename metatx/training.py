@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from metatx.task import Task
 
 __all__ = ["bar", "evaluate", "loader", "measure", "train"]
+
+SHARDING = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
 
 
 def train(
@@ -60,6 +62,11 @@ class Training:
         # A batch may leave parameters unused (the token of a missing value, where nothing is missing).
         unused = DistributedDataParallelKwargs(find_unused_parameters=True)
         self.accelerator = Accelerator(cpu=processes().device.type == "cpu", kwargs_handlers=[unused])
+        if self.accelerator.distributed_type in SHARDING:
+            raise ValueError(
+                f"This launch is configured for {self.accelerator.distributed_type.value}, which shards a model; "
+                "metatx gives each process all of it. Launch without, by torchrun or accelerate launch --multi_gpu."
+            )
         self.task, self.settings = task.to(self.accelerator.device), settings
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         self.module: nn.Module = task

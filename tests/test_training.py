@@ -7,6 +7,8 @@ import time
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
 from safetensors import safe_open
 from torch import nn
 
@@ -212,3 +214,9 @@ def test_tensorboard_events_are_written(nano, tmp_path):
     assert list((tmp_path / "tensorboard").iterdir())
     header = (tmp_path / "history.csv").read_text().splitlines()[0]
     assert header == "epoch,train_loss,lr,seconds"
+
+
+def test_a_launch_that_shards_the_model_is_refused(nano, monkeypatch):
+    monkeypatch.setattr(Accelerator, "distributed_type", DistributedType.FSDP)
+    with pytest.raises(ValueError, match="configured for FSDP, which shards a model; .* accelerate launch --multi_gpu"):
+        _task(nano).fit(waves(40), epochs=1)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from accelerate.utils import broadcast_object_list
 
+from metatx.checkpoint import Progress
 from metatx.collate import to_device
 from metatx.encoding import Encoded
 from metatx.examples import Examples
@@ -76,7 +77,7 @@ def plan_for(
     training = Training(task, few, None, replace(settings, epochs=2, patience=0, tensorboard=False), None)
     trained = training.run(resume=False)[-1]["seconds"]
     started = time.perf_counter()
-    training.measure(training.data)
+    training.measure(training.data, Progress())
     measured = time.perf_counter() - started
     task.load_state_dict(before)
 

@@ -1,9 +1,12 @@
 """The model card of a task: ``README.md`` with the front matter that the Hugging Face hub reads."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["backbone_card", "model_card"]
+import yaml
+
+__all__ = ["backbone_card", "front_matter", "model_card"]
 
 PARTS = {  # by ``task.tune``
     "frozen": "tokenizer and head on the frozen backbone",
@@ -14,18 +17,17 @@ PARTS = {  # by ``task.tune``
 }
 
 
-def model_card(config: dict[str, Any]) -> str:
-    """The card of a task, from its ``config.json``."""
+def model_card(config: dict[str, Any], name: str) -> str:
+    """The card of a task, from its ``config.json``; ``name`` is where it is loaded from."""
     modality, head = config["tokenizer"]["name"], config["head"]["name"]
     backbone = config["backbone"]
+    spec = f"`{backbone['spec']}`" + ("" if backbone["pretrained"] else " with random weights")
     lines = [
         "---",
-        "library_name: metatx",
-        f"tags: [{modality}, {head}]",
-        "---",
+        yaml.safe_dump(front_matter(config), sort_keys=False, allow_unicode=True) + "---",
         f"# {modality} {head}",
         "",
-        f"A metatx task: {PARTS[config['tune']]} `{backbone['spec']}` (fingerprint `{backbone['fingerprint'][:16]}`). "
+        f"A metatx task: {PARTS[config['tune']]} {spec} (fingerprint `{backbone['fingerprint'][:16]}`). "
         f"{config['trainable_parameters']:,} parameters take part in training.",
         "",
     ]
@@ -34,17 +36,43 @@ def model_card(config: dict[str, Any]) -> str:
         lines += [f"Reads {', '.join(config['inputs'])}; predicts {target}.", ""]
     if config["head"].get("note"):
         lines += [config["head"]["note"], ""]
+    about = config["about"]
+    if "data" in about:
+        lines += [f"Measured on {about['data']}, {about.get('split', 'test split')}.", ""]
     if config["metrics"]:
         lines += [*metric_table(config["metrics"]), ""]
     lines += [
         "```python",
         "import metatx",
         "",
-        'task = metatx.Task.from_pretrained("FOLDER")',
+        f'task = metatx.Task.from_pretrained("{name}")',
         "task.predict(samples)",
         "```",
     ]
     return "\n".join(lines) + "\n"
+
+
+def front_matter(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What the hub reads of a card, in the shape of its specification (``huggingface_hub.ModelCardData``)."""
+    modality, head = config["tokenizer"]["name"], config["head"]["name"]
+    about, measured = config["about"], config["metrics"].get("metatx", {})
+    found = {name: value for name, value in measured.items() if math.isfinite(value)}
+    results: list[dict[str, Any]] = []
+    if found and "data" in about:
+        dataset = {"name": about["data"], "type": about.get("dataset", about["data"]), "split": "test"}
+        metrics = [{"type": name, "name": name, "value": value} for name, value in found.items()]
+        kind = f"{modality}-{head}".replace("_", "-")  # the hub's own name of the task, where it has one
+        results = [{"task": {"type": kind}, "dataset": dataset, "metrics": metrics}]
+    front = {
+        "library_name": "metatx",
+        "license": about.get("license"),
+        "base_model": config["backbone"]["repository"],
+        "datasets": [about["dataset"]] if "dataset" in about else None,
+        "metrics": list(found),
+        "tags": ["metatx", modality, head],
+        "model-index": results and [{"name": f"{modality} {head}", "results": results}],
+    }
+    return {name: value for name, value in front.items() if value}
 
 
 def backbone_card(

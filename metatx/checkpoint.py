@@ -1,6 +1,7 @@
-"""Checkpoints that a killed run goes on from, exactly: safetensors and JSON, written whole."""
+"""Checkpoints that a killed run goes on from, exactly: one file of safetensors each, swapped in whole."""
 
 import json
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from metatx.files import folder_written_whole
+from metatx.files import written_whole
 
 if TYPE_CHECKING:
     from metatx.settings import TrainingSettings
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Checkpoint", "Progress"]
 
 # What may differ between a run and the one that resumes it, without a change of its numbers.
-FREE = ("workers", "checkpoint_seconds", "cache", "tensorboard")
+FREE = ("workers", "checkpoint_seconds", "checkpoint_steps", "cache", "tensorboard")
 
 
 @dataclass
@@ -34,9 +35,10 @@ class Progress:
 
 
 class Checkpoint:
-    """The one checkpoint of a run, in ``folder``; None keeps none.
+    """The one checkpoint of a run, ``checkpoint.safetensors`` in ``folder``; None keeps none.
 
-    Weights, the best weights and the optimizer's moments lie in ``tensors.safetensors``, the rest in ``state.json``.
+    It holds weights, the best weights and the optimizer's moments, and the rest as JSON in its metadata: one file, so
+    that it is replaced in one step, and a process killed at any moment leaves the old one or the new one.
     No generator's state is needed: all randomness of a run depends on seed, epoch and step.
 
     Args:
@@ -55,28 +57,39 @@ class Checkpoint:
         settings: "TrainingSettings",
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        self.folder, self.module, self.optimizer = folder, module, optimizer
+        self.path = None if folder is None else folder / "checkpoint.safetensors"
+        self.module, self.optimizer = module, optimizer
         self.settings = {name: value for name, value in asdict(settings).items() if name not in FREE}
         self.settings |= options or {}
-        self.written = time.perf_counter()
+        self.seconds, self.every = settings.checkpoint_seconds, settings.checkpoint_steps
+        self.written, self.steps = time.perf_counter(), 0
+        if self.path is not None:
+            for left in self.path.parent.glob(f".{self.path.name}.*"):  # by a process that was killed while it wrote
+                left.unlink(missing_ok=True)
+
+    def due(self) -> bool:
+        """Whether a new one is to be written; asked once after each step."""
+        self.steps += 1
+        return time.perf_counter() - self.written > self.seconds or 0 < self.every <= self.steps
 
     def save(self, progress: Progress) -> None:
-        """Write a new checkpoint, and only then drop the old one."""
+        """Write a new checkpoint beside the old one, and only then put it in its place."""
         from safetensors.torch import save_file
 
-        self.written = time.perf_counter()
-        if self.folder is None:
+        self.written, self.steps = time.perf_counter(), 0
+        if self.path is None:
             return
         tensors = {f"task.{name}": tensor for name, tensor in self.module.state_dict().items()}
         tensors |= {f"best.{name}": tensor for name, tensor in progress.best_state.items()}
         for index, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in moments.items()}
         state = {name: value for name, value in vars(progress).items() if name != "best_state"}
-        with folder_written_whole(self.folder) as temporary:
-            save_file(
-                {name: tensor.contiguous() for name, tensor in tensors.items()}, temporary / "tensors.safetensors"
-            )
-            (temporary / "state.json").write_text(json.dumps({"settings": self.settings, **state}))
+        text = json.dumps({"settings": self.settings, **state})
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(self.path) as temporary:
+            save_file({name: t.contiguous() for name, t in tensors.items()}, temporary, metadata={"state": text})
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())  # the swap must not reach the disk before what it brings
 
     def load(self) -> Progress:
         """Restore weights and optimizer. A run without a checkpoint starts anew.
@@ -84,22 +97,22 @@ class Checkpoint:
         Raises:
             ValueError: If the checkpoint was made with other settings, or is damaged.
         """
-        if self.folder is None or not self.folder.exists():
+        if self.path is None or not self.path.exists():
             return Progress()
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
+        from safetensors import SafetensorError, safe_open
 
         try:
-            state = json.loads((self.folder / "state.json").read_text())
-            tensors = load_file(self.folder / "tensors.safetensors")
-        except (OSError, ValueError, SafetensorError) as error:
-            raise ValueError(f"{self.folder} is damaged ({error}); remove it to start anew.") from None
+            with safe_open(self.path, "pt") as file:
+                state = json.loads(file.metadata()["state"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise ValueError(f"{self.path} is damaged ({error}); remove it to start anew.") from None
         saved = state.pop("settings")
         changed = [
             f"{name} {saved.get(name)} -> {value}" for name, value in self.settings.items() if saved.get(name) != value
         ]
         if changed:
-            raise ValueError(f"{self.folder} is of a run with other settings: {', '.join(changed)}.")
+            raise ValueError(f"{self.path} is of a run with other settings: {', '.join(changed)}.")
         parts: dict[str, dict[str, Tensor]] = {"task": {}, "best": {}, "optimizer": {}}
         for name, tensor in tensors.items():
             part, key = name.split(".", 1)

@@ -1,10 +1,13 @@
 """The ``metatx`` command: every option comes from the signature of a function below."""
 
 import json
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
+
+from metatx.errors import Stopped
 
 __all__ = ["main"]
 
@@ -61,9 +64,12 @@ def train(
         settings: Of the training, by name.
     """
     from metatx.experiment import run
+    from metatx.processes import processes
     from metatx.settings import TrainingSettings
     from metatx.weights import load_backbone
 
+    if resume and out is None:
+        raise ValueError("--resume goes on with a run in a folder; name it with --out.")
     folder = out or _free_folder(data)
     report = run(
         data,
@@ -86,8 +92,8 @@ def train(
         skip_bad_samples=skip_bad_samples,
         config=config,
     )
-    print(report)
-    print(f"saved in {folder}")
+    if processes().is_main_process:
+        print(f"{report}\nsaved in {folder}")
 
 
 def compare(
@@ -145,7 +151,7 @@ def compare(
         backbone=load_backbone(backbone, checkpoint=checkpoint),
         seeds=_seeds(seeds),
         # Given here, and so no options: every run has a seed of its own, and leaves nothing but its numbers.
-        settings=TrainingSettings(seed=0, tensorboard=False, checkpoint_seconds=30.0, **settings),
+        settings=TrainingSettings(seed=0, tensorboard=False, checkpoint_seconds=30.0, checkpoint_steps=0, **settings),
         budget=budget,
         target=target,
         inputs=_columns(inputs),
@@ -174,7 +180,7 @@ def evaluate(
     """Measure a saved task on labelled data.
 
     Args:
-        task: Folder of the task.
+        task: Folder of the task, or user/task on the Hugging Face hub.
         data: As in "metatx train"; its test split, where it is split.
         backbone: The backbone, where the task's own cannot be loaded by name.
         checkpoint: File with the backbone's weights.
@@ -196,7 +202,7 @@ def predict(
     """Answer with a saved task: one row a sample.
 
     Args:
-        task: Folder of the task.
+        task: Folder of the task, or user/task on the Hugging Face hub.
         inputs: Tables, files or folders of samples.
         out: File to write: .csv or .jsonl; .json (COCO) for boxes; a folder for masks; .png or .npy for the map of a
             scene of many bands. Without it the terminal, as csv.
@@ -219,7 +225,7 @@ def embed(
     """Embed samples with a saved task: vectors of the backbone's width.
 
     Args:
-        task: Folder of the task.
+        task: Folder of the task, or user/task on the Hugging Face hub.
         inputs: Tables, files or folders of samples.
         out: File to write, .csv or .npy (an array, float32); without it the terminal, as csv.
         backbone: The backbone, where the task's own cannot be loaded by name.
@@ -264,12 +270,12 @@ def info(task: str) -> None:
     """Say what a saved task is: its parts, columns, backbone and numbers.
 
     Args:
-        task: Folder of the task.
+        task: Folder of the task, or user/task on the Hugging Face hub.
     """
+    from metatx.hub import task_folder
     from metatx.storage import describe
 
-    config = describe(Path(task))
-    backbone = config["backbone"]
+    backbone = (config := describe(task_folder(task)))["backbone"]
     print(f"{config['tokenizer']['name']} -> {config['head']['name']}, saved by metatx {config['metatx']}")
     print(f"backbone   {backbone['spec']}, fingerprint {backbone['fingerprint'][:16]}")
     print(f"tune       {config['tune']}" + "".join(f", {name} {v}" for name, v in (config["adapter"] or {}).items()))
@@ -338,6 +344,13 @@ def main(arguments: list[str] | None = None) -> None:
         message = " ".join(str(error).split())
         print(f"metatx: {message}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt as error:
+        if debug:
+            raise
+        stopped = error if isinstance(error, Stopped) else Stopped("Interrupted.", signal.SIGINT, True)
+        if stopped.first:
+            print(f"metatx: {stopped}", file=sys.stderr)
+        sys.exit(128 + stopped.signal)  # as a shell has it
 
 
 def _import(file: str) -> None:

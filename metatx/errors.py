@@ -1,9 +1,10 @@
 """The few errors of our own; everything else is a ValueError, TypeError or OSError."""
 
 from collections.abc import Callable, Iterable
+from signal import Signals
 from typing import Any, TypeVar
 
-__all__ = ["DivergedError", "SampleError", "TaskError", "usable"]
+__all__ = ["DivergedError", "SampleError", "Stopped", "TaskError", "usable"]
 
 Read = TypeVar("Read")
 
@@ -18,6 +19,19 @@ class SampleError(ValueError):
 
 class DivergedError(ValueError):
     """The loss of a training run is not finite."""
+
+
+class Stopped(KeyboardInterrupt):  # noqa: N818  # no error
+    """A signal stopped a run; all that was done is in its checkpoint.
+
+    Attributes:
+        signal: Which.
+        first: Whether this is the first of the run's processes, all of which stop.
+    """
+
+    def __init__(self, message: str, signal: Signals, first: bool) -> None:
+        super().__init__(message)
+        self.signal, self.first = signal, first
 
 
 class TaskError(ValueError):

@@ -14,6 +14,7 @@ from metatx.data import ALL, as_dataset, as_table, read_splits
 from metatx.examples import Examples
 from metatx.files import written_whole
 from metatx.history import draw_curves
+from metatx.processes import processes
 from metatx.registry import lookup
 from metatx.report import Report
 from metatx.settings import TrainingSettings
@@ -54,7 +55,7 @@ def run(
     budget: float | Plan | None = None,
     config: dict[str, Any] | None = None,
 ) -> Report:
-    """Fit, evaluate, set beside the baselines, save.
+    """Fit, evaluate, set beside the baselines, save. Of several processes, the first does the last two for all.
 
     Args:
         data: As ``metatx.data.read_splits``; or a dict of split to such.
@@ -83,6 +84,9 @@ def run(
     folder = None if out is None else Path(out)
     if folder is not None and folder.exists() and any(folder.iterdir()) and not resume:
         raise ValueError(f"{folder} holds a run already; give another --out, or --resume to go on with it.")
+    state = processes()
+    state.wait_for_everyone()  # all have looked before one writes
+    first = state.is_main_process
     splits = _splits(data, lookup("tokenizers", modality), split_column, validation, test)
     task = Task.build(
         backbone,
@@ -111,7 +115,7 @@ def run(
         split: task.encode(part, split, augment=split == "train", skip_bad=skip_bad_samples)
         for split, part in examples.items()
     }
-    if folder is not None:
+    if folder is not None and first:
         _write_config(folder, config)
     task.fit(encoded["train"], encoded.get("validation"), out=folder, resume=resume, **vars(settings))
     measured = {split: task.evaluate(part) for split, part in encoded.items() if split != "train"}
@@ -127,16 +131,25 @@ def run(
         left_out=sum(len(part.bad) for part in encoded.values()),
         plan=plan,
     )
-    if baseline:
+    if baseline and first:
         cut = examples["train"] is not whole
         known = task.encode(whole, "train", skip_bad=skip_bad_samples) if cut else encoded["train"]
         report.baselines = baselines(task.tokenizer, task.head, known.good, encoded["test"].good)
-    if folder is not None:
-        task.metrics = report.rows()
+    if folder is not None and first:
+        task.metrics, task.about = report.rows(), _about(name, data, where)
         task.save_pretrained(folder / "task")
         draw_curves(task.history, task.head.primary, folder / "curves.png")
         report.write(folder / "metrics.json")
     return report
+
+
+def _about(name: str, data: Any, where: str) -> dict[str, str]:
+    """What the card says of the data. Of a path only its last part, for cards are published."""
+    if not isinstance(data, str | Path):
+        return {"data": name, "split": where} if name else {}
+    hub = str(data).removeprefix("hf:") if str(data).startswith("hf:") else None
+    found = {"data": name or hub or Path(data).name, "split": where}
+    return {**found, "dataset": hub} if hub else found
 
 
 def _splits(data: Any, kind: "type[Tokenizer]", split_column: str | None, validation: Any, test: Any) -> dict[str, Any]:

@@ -30,19 +30,23 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def folder_written_whole(folder: Path) -> Iterator[Path]:
-    """As ``written_whole``, for a folder; the old one stays until the new one is complete."""
+    """As ``written_whole``, for a folder; the old one stays until the new one is complete.
+
+    A process that is killed leaves hidden folders beside it, whose names begin with ``.NAME.partial-``; between the two
+    renames of the swap these are the old one (``.old``) and the new one, both whole. The next writing removes them.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    prefix = f".{folder.name}.partial-"
+    temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
     try:
         yield temporary
         temporary.chmod(0o755)
         if folder.exists():
             old = temporary.with_name(f"{temporary.name}.old")
             os.replace(folder, old)
-            os.replace(temporary, folder)
-            shutil.rmtree(old)
-        else:
-            os.replace(temporary, folder)
+        os.replace(temporary, folder)
+        for left in folder.parent.glob(f"{prefix}*"):
+            shutil.rmtree(left, ignore_errors=True)
     except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
         if _is_of_the_disk(error):

@@ -27,7 +27,7 @@ class TaskPool:
         self.tasks: dict[str, Task] = {}
 
     def add(self, name: str, task: Task | str | Path) -> None:
-        """Take in a task, or the folder of one.
+        """Take in a task, or the folder of one, or its name on the hub (``user/task``).
 
         Raises:
             ValueError: If the name is taken, or the task has a backbone of its own.

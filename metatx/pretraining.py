@@ -19,7 +19,9 @@ from metatx.collate import to_device
 from metatx.contrastive import matches
 from metatx.distillation import Distillation, is_picture
 from metatx.history import History
+from metatx.keeper import Keeper
 from metatx.pairs import Pairs, drop_tokens, part_of
+from metatx.processes import processes
 from metatx.sequence import concatenate, divide
 from metatx.settings import TrainingSettings
 from metatx.training import bar, loader
@@ -102,6 +104,7 @@ def pretrain(
         One row an epoch: losses, what was measured, learning rate, seconds.
 
     Raises:
+        Stopped: If SIGTERM or SIGINT came; the checkpoint in ``out`` is up to date then.
         ValueError: If there are fewer pairs than a batch has, nothing to train, the loss is not finite, or ``resume``
             finds the checkpoint of other settings.
     """
@@ -120,7 +123,7 @@ class Pretraining:
         measure: Callable[[Alignment], dict[str, float]] | None,
         out: Path | None,
     ) -> None:
-        self.accelerator = Accelerator()
+        self.accelerator = Accelerator(cpu=processes().device.type == "cpu")
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         self.alignment, self.pairs, self.settings = alignment, pairs, settings
         self.distillation, self.measure, self.out = distillation, measure, out
@@ -144,17 +147,17 @@ class Pretraining:
         self.optimizer = torch.optim.AdamW(groups, lr=settings.lr, betas=BETAS)
         self.trained = [*decay, *plain]
         folder = out if self.accelerator.is_main_process else None
-        self.checkpoint = Checkpoint(out and out / "checkpoint", self.module, self.optimizer, settings)
+        self.keeper = Keeper(self.accelerator, Checkpoint(out, self.module, self.optimizer, settings))
         self.history = History(folder, settings.tensorboard)
 
     def run(self, resume: bool) -> list[dict[str, float]]:
-        progress = self.checkpoint.load() if resume else Progress()
+        progress = self.keeper.load() if resume else Progress()
         self.history.rows = progress.history
-        with torch.random.fork_rng(devices=[]):
-            self._teach()
+        self._teach()
+        with self.keeper, torch.random.fork_rng(devices=[]):
             while progress.epoch < self.settings.epochs:
                 self._epoch(progress)
-        self._save(progress)
+            self.keeper.finish(progress)
         if self.distillation and self.distillation.kept:
             self.distillation.kept.remove()
         self.module.eval()
@@ -200,8 +203,7 @@ class Pretraining:
                 )
             progress.loss_sum += loss
             progress.step += 1
-            if time.perf_counter() - self.checkpoint.written > settings.checkpoint_seconds:
-                self._save(progress)
+            self.keeper.after_step(progress)
         row = {"epoch": progress.epoch + 1, "train_loss": progress.loss_sum / self.steps}
         if self.measure is not None:
             self.module.eval()
@@ -300,8 +302,3 @@ class Pretraining:
         for parameter in self.trained:
             assert parameter.grad is not None
             yield parameter.grad
-
-    def _save(self, progress: Progress) -> None:
-        if self.accelerator.is_main_process:
-            self.checkpoint.save(progress)
-        self.accelerator.wait_for_everyone()

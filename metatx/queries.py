@@ -1,4 +1,4 @@
-"""What a user may ask a task about, as raw samples: rows of a table, files, arrays."""
+"""Rows of a table, files or arrays, as the raw samples that a task learns from or is asked about."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from metatx.head import Head
     from metatx.tokenizer import Tokenizer
 
-__all__ = ["check_columns", "raw_samples"]
+__all__ = ["check_columns", "labelled", "raw_samples"]
 
 
 def raw_samples(samples: Any, tokenizer: "Tokenizer", head: "Head", inputs: list[str]) -> Sequence[Any]:
@@ -45,6 +45,22 @@ def raw_samples(samples: Any, tokenizer: "Tokenizer", head: "Head", inputs: list
         return table.inputs
     check_columns(table.column_names, inputs)
     return head.queries(table, inputs or head.inputs(table, None, tokenizer), tokenizer)
+
+
+def labelled(
+    data: Any, split: str, tokenizer: "Tokenizer", head: "Head", inputs: list[str], target: str | None
+) -> Examples:
+    """Samples and targets of a split, from what ``Task.from_data`` takes. Raises ValueError if a column is missing."""
+    if isinstance(data, Examples):
+        return data
+    if isinstance(data, tuple):
+        return Examples(*data)
+    table = as_table(data, tokenizer.suffixes, split, tokenizer.containers)
+    if isinstance(table, Examples):
+        return table
+    check_columns(table.column_names, [*inputs, *([target] if target else [])])
+    source = str(data) if isinstance(data, str | Path) else f"the {split} data"
+    return head.examples(table, inputs, target, tokenizer, source)
 
 
 def check_columns(found: list[str], wanted: list[str]) -> None:

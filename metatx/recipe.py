@@ -7,6 +7,7 @@ from statistics import mean, stdev
 from typing import TYPE_CHECKING
 
 from metatx.parts.folding import NO_STEM
+from metatx.processes import processes
 from metatx.report import Report
 
 if TYPE_CHECKING:
@@ -34,11 +35,12 @@ def patch_size(backbone: "Backbone") -> int:
 
 def over_seeds(seeds: Sequence[int], one: Callable[[int], Report]) -> list[Report]:
     """Run once a seed and print each report; at the end the mean and the standard deviation over the seeds."""
-    reports = []
+    reports, first = [], processes().is_main_process
     for seed in seeds:
         reports.append(one(seed))
-        print(reports[-1], end="\n\n", flush=True)
-    if len(reports) > 1:
+        if first:
+            print(reports[-1], end="\n\n", flush=True)
+    if len(reports) > 1 and first:
         names = [name for name in reports[0].test if name != "loss"]
         values = {name: [report.test[name] for report in reports] for name in names}
         line = ", ".join(f"{name} {mean(found):.4f} ± {stdev(found):.4f}" for name, found in values.items())

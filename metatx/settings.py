@@ -29,7 +29,8 @@ class TrainingSettings:
             again; for heads whose targets are class numbers.
         seed: Of initial weights, splits, order, dropout and augmentation.
         workers: Processes that encode and augment; 0 does it in the main one.
-        checkpoint_seconds: A checkpoint is written when the last is so old, and at the end.
+        checkpoint_seconds: A checkpoint is written when the last is so old, at SIGTERM and SIGINT, and at the end.
+        checkpoint_steps: And after so many steps; 0 goes by the clock alone.
         cache: Whether features of a wholly frozen path, and samples that take long to encode, are kept on disk.
         tensorboard: Whether to write TensorBoard events beside ``history.csv``.
     """
@@ -47,6 +48,7 @@ class TrainingSettings:
     seed: int = 0
     workers: int = 0
     checkpoint_seconds: float = 30.0
+    checkpoint_steps: int = 0
     cache: bool = True
     tensorboard: bool = False
 
@@ -54,6 +56,8 @@ class TrainingSettings:
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        if self.checkpoint_steps < 0:
+            raise ValueError(f"checkpoint_steps is {self.checkpoint_steps}; it must be at least 0.")
         if not 0 < self.layer_decay <= 1:
             raise ValueError(f"layer_decay is {self.layer_decay}; it must be above 0 and at most 1.")
         if self.precision not in ("auto", "fp32", "bf16"):

@@ -21,7 +21,7 @@ from metatx.registry import unknown
 from metatx.stem import StemConfig
 from metatx.tensors import read_tensors
 
-__all__ = ["SOURCES", "Source"]
+__all__ = ["REPOSITORIES", "SOURCES", "Source"]
 
 
 @dataclass(frozen=True)
@@ -268,3 +268,21 @@ SOURCES: dict[str, Callable[[str], Source]] = {
     "timm": timm,
     "meta-transformer": meta_transformer,
 }
+
+
+def timm_repository(name: str) -> str | None:
+    """The repository on the Hugging Face hub of timm's weights ``name``, with or without tag."""
+    from timm.models import get_pretrained_cfg
+
+    published = get_pretrained_cfg(name)
+    return (published and published.hf_hub_id) or None
+
+
+def open_clip_repository(name: str) -> str | None:
+    """The repository on the Hugging Face hub of open_clip's weights ``MODEL/TAG``."""
+    from open_clip import get_pretrained_cfg
+
+    return get_pretrained_cfg(*name.split("/", 1)).get("hf_hub", "").rstrip("/") or None if "/" in name else None
+
+
+REPOSITORIES: dict[str, Callable[[str], str | None]] = {"timm": timm_repository, "open_clip": open_clip_repository}

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
@@ -10,30 +10,35 @@ import metatx
 from metatx.backbone import Backbone
 from metatx.card import model_card
 from metatx.errors import TaskError
+from metatx.files import folder_written_whole
 from metatx.infer import takes_stem
 from metatx.peft_format import read_adapter, write_adapter
 from metatx.registry import all_options, create, lookup, names
 from metatx.tuning import TIERS, own_copy
-from metatx.weights import load_backbone, save_backbone
+from metatx.weights import load_backbone, repository, save_backbone
 
 if TYPE_CHECKING:
     from metatx.task import Task
 
-__all__ = ["check_target", "describe", "read", "write"]
+__all__ = ["describe", "read", "save", "write"]
 
 FORMAT = "metatx-task"
 VERSION = 2  # 1 knew no tuning
+Read = TypeVar("Read", bound="Task")
 APART = ("adapter.", "own_backbone.")  # the beginnings of what has a folder of its own
 
 
-def check_target(folder: Path) -> None:
-    """Refuse to put a task where something else is. Raises ValueError."""
+def save(task: "Task", folder: Path) -> Path:
+    """Write a task to ``folder``; see ``Task.save_pretrained``."""
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / "config.json").exists()):
         raise ValueError(f"{folder} exists and is no task; nothing was written. Choose another folder.")
+    with folder_written_whole(folder) as temporary:
+        write(task, temporary, "FOLDER")
+    return folder
 
 
-def write(task: "Task", folder: Path) -> None:
-    """Write all files of a task into an empty folder."""
+def write(task: "Task", folder: Path, name: str) -> None:
+    """Write all files of a task into an empty folder; the card calls it ``name``."""
     from safetensors.torch import save_file
 
     config = {
@@ -44,6 +49,8 @@ def write(task: "Task", folder: Path) -> None:
             "spec": task.backbone.spec,
             "fingerprint": task.backbone.fingerprint,
             "dim": task.backbone.dim,
+            "pretrained": task.backbone.pretrained,
+            "repository": repository(task.backbone),
         },
         "tokenizer": {"name": task.tokenizer.name, "options": all_options(task.tokenizer)},
         "tune": task.tune,
@@ -54,6 +61,7 @@ def write(task: "Task", folder: Path) -> None:
         "target": task.target,
         "precision": task.settings.precision,
         "metrics": task.metrics,
+        "about": task.about,
     }
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     own = {name: t.contiguous() for name, t in task.state_dict().items() if not name.startswith(APART)}
@@ -62,7 +70,7 @@ def write(task: "Task", folder: Path) -> None:
         write_adapter(task.adapter, folder / "adapter")
     if not task.backbone.frozen:
         save_backbone(task.backbone, folder / "backbone", about=f"of a task, {task.tune} from {task.backbone.spec}")
-    (folder / "README.md").write_text(model_card(config))
+    (folder / "README.md").write_text(model_card(config, name))
 
 
 def describe(folder: Path) -> dict[str, Any]:
@@ -86,10 +94,10 @@ def describe(folder: Path) -> dict[str, Any]:
         raise TaskError(f"{folder}/config.json is damaged or not a task's.") from None
     if config["version"] > VERSION:
         raise TaskError(f"{folder} was saved by metatx {config['metatx']}, a newer one; update metatx.")
-    return {"tune": "frozen", "adapter": None, **config}
+    return {"tune": "frozen", "adapter": None, "about": {}, **config}
 
 
-def read(cls: "type[Task]", folder: Path, backbone: Backbone | None) -> Any:
+def read(cls: "type[Read]", folder: Path, backbone: Backbone | None) -> "Read":
     """A task from its folder; see ``Task.from_pretrained``."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -121,7 +129,7 @@ def read(cls: "type[Task]", folder: Path, backbone: Backbone | None) -> Any:
         task = cls(backbone, parts["tokenizer"], parts["head"], config["inputs"], config["target"], adapter)
         apart = {name: tensor for name, tensor in task.state_dict().items() if name.startswith(APART)}
         task.load_state_dict({**apart, **load_file(folder / "model.safetensors")})
-        task.metrics = config["metrics"]
+        task.metrics, task.about = config["metrics"], config["about"]
         task.with_settings(precision=config["precision"])
     except TaskError:
         raise
@@ -137,7 +145,7 @@ def _own_backbone(config: dict[str, Any], folder: Path, shared: Backbone | None)
             "without one."
         )
     own = own_copy(load_backbone(str(folder / "backbone")))
-    own.spec = config["backbone"]["spec"]
+    own.spec, own.pretrained = config["backbone"]["spec"], config["backbone"].get("pretrained", True)
     return own if config["tune"] == "full" else own.requires_grad_(False)
 
 

@@ -1,6 +1,5 @@
 """Task: a tokenizer and a head on a backbone; the unit that is trained, saved, shared and deployed."""
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,15 +17,14 @@ from metatx.encoding import Encoded
 from metatx.entry import entry_norm
 from metatx.errors import SampleError
 from metatx.examples import Examples
-from metatx.files import folder_written_whole
 from metatx.head import Head
 from metatx.infer import build_head, check_inputs, takes_stem
-from metatx.queries import check_columns, raw_samples
+from metatx.queries import labelled, raw_samples
 from metatx.registry import create, lookup
 from metatx.sequence import TokenSequence, as_sequence
 from metatx.settings import TrainingSettings
 from metatx.tokenizer import Tokenizer
-from metatx.tuning import merged, tuned
+from metatx.tuning import merged_task, tuned
 
 __all__ = ["Task"]
 
@@ -69,6 +67,7 @@ class Task(nn.Module):
         self.norm = entry_norm(backbone, tokenizer)
         self.inputs, self.target = list(inputs), target
         self.metrics: dict[str, Any] = {}
+        self.about: dict[str, str] = {}  # for the card, where known: data, dataset (on the hub), split, license
         self.settings = TrainingSettings()
 
     @property
@@ -251,27 +250,12 @@ class Task(nn.Module):
         """Labelled data as tensors; what is encoded already stays as it is. Raises ValueError as ``Encoded``."""
         if isinstance(data, Encoded):
             return data
-        return Encoded(
-            self.examples(data, split),
-            self.tokenizer,
-            self.head,
-            augment=augment,
-            skip_bad=skip_bad,
-            surroundings=repr(self.backbone.config) if self.settings.cache else None,
-        )
+        examples, kept = self.examples(data, split), repr(self.backbone.config) if self.settings.cache else None
+        return Encoded(examples, self.tokenizer, self.head, augment=augment, skip_bad=skip_bad, surroundings=kept)
 
     def examples(self, data: Any, split: str) -> Examples:
         """Labelled data, as in ``from_data``, as examples."""
-        if isinstance(data, Examples):
-            return data
-        if isinstance(data, tuple):
-            return Examples(*data)
-        table = as_table(data, self.tokenizer.suffixes, split, self.tokenizer.containers)
-        if isinstance(table, Examples):
-            return table
-        check_columns(table.column_names, [*self.inputs, *([self.target] if self.target else [])])
-        source = str(data) if isinstance(data, str | Path) else f"the {split} data"
-        return self.head.examples(table, self.inputs, self.target, self.tokenizer, source)
+        return labelled(data, split, self.tokenizer, self.head, self.inputs, self.target)
 
     def evaluate(self, data: Any, *, skip_bad_samples: bool = False) -> dict[str, float]:
         """The head's metrics, and ``loss``, on labelled data (its test split, where it is split)."""
@@ -352,15 +336,7 @@ class Task(nn.Module):
         Raises:
             ValueError: If the task has no adapter.
         """
-        if self.adapter is None:
-            raise ValueError(f"There is no adapter to merge: the task's tune is {self.tune!r}, not 'norm' or 'lora'.")
-        own = merged(self.backbone, self.adapter)
-        known = {id(self.backbone.stem): own.stem}  # a tokenizer may hold the stem that it shares
-        tokenizer, head = copy.deepcopy(self.tokenizer, known), copy.deepcopy(self.head)
-        task = type(self)(own, tokenizer, head, self.inputs, self.target)
-        task.norm.load_state_dict(self.norm.state_dict())
-        task.metrics, task.settings = dict(self.metrics), self.settings
-        return task.eval()
+        return merged_task(self)
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Write the task to ``folder``: config, weights, adapter, model card; whole, or not at all.
@@ -369,26 +345,48 @@ class Task(nn.Module):
             ValueError: If the folder holds something that is no task.
             OSError: If it cannot be written.
         """
-        from metatx.storage import check_target, write
+        from metatx.storage import save
 
-        path = Path(folder)
-        check_target(path)
-        with folder_written_whole(path) as temporary:
-            write(self, temporary)
-        return path
+        return save(self, Path(folder))
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        commit_message: str = "Upload metatx task",
+        revision: str | None = None,
+        token: str | bool | None = None,
+    ) -> str:
+        """Upload the task to the Hugging Face hub, as ``metatx.hub.push``; returns the commit's address."""
+        from metatx.hub import push
+
+        return push(self, repo_id, private, commit_message, revision, token)
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, backbone: Backbone | None = None) -> Self:
-        """Read a task from ``folder``, onto ``backbone`` or onto the one it names; or, tuned in full, onto its own.
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        backbone: Backbone | None = None,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+    ) -> Self:
+        """Read a task, onto ``backbone`` or onto the one it names; or, tuned in full, onto its own.
+
+        Args:
+            name: A folder; or, where there is none, ``user/task`` on the Hugging Face hub.
+            backbone: The one that the task was trained on.
+            revision, token: Of the hub, as ``metatx.hub.task_folder``.
 
         Raises:
-            FileNotFoundError: If there is no such folder.
+            FileNotFoundError: If there is no such folder, and the hub cannot be reached or has none.
             TaskError: If it is damaged or foreign, or was trained on another backbone.
         """
+        from metatx.hub import task_folder
         from metatx.storage import read
 
-        task: Self = read(cls, Path(folder), backbone)
-        return task
+        return read(cls, task_folder(name, revision, token), backbone)
 
     def with_settings(self, **changes: Any) -> Self:
         """The task with other settings for prediction (``batch_size``, ``precision``)."""

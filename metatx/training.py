@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -17,6 +17,8 @@ from metatx.encoding import Encoded, Features
 from metatx.errors import DivergedError
 from metatx.features import cacheable, frozen_features
 from metatx.history import History
+from metatx.keeper import Keeper
+from metatx.processes import processes
 from metatx.sampling import balanced_order, class_numbers
 from metatx.tuning import parameter_groups
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from metatx.task import Task
 
 __all__ = ["bar", "evaluate", "loader", "measure", "train"]
+
+SHARDING = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
 
 
 def train(
@@ -43,6 +47,7 @@ def train(
 
     Raises:
         DivergedError: If the loss is not finite.
+        Stopped: If SIGTERM or SIGINT came; the checkpoint in ``out`` is up to date then.
         ValueError: If ``resume`` finds the checkpoint of other settings.
     """
     return Training(task, data, validation, settings, out).run(resume)
@@ -56,7 +61,12 @@ class Training:
     ) -> None:
         # A batch may leave parameters unused (the token of a missing value, where nothing is missing).
         unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-        self.accelerator = Accelerator(kwargs_handlers=[unused])
+        self.accelerator = Accelerator(cpu=processes().device.type == "cpu", kwargs_handlers=[unused])
+        if self.accelerator.distributed_type in SHARDING:
+            raise ValueError(
+                f"This launch is configured for {self.accelerator.distributed_type.value}, which shards a model; "
+                "metatx gives each process all of it. Launch without, by torchrun or accelerate launch --multi_gpu."
+            )
         self.task, self.settings = task.to(self.accelerator.device), settings
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         self.module: nn.Module = task
@@ -75,16 +85,17 @@ class Training:
         self.steps = -(-len(self.data) // settings.batch_size)  # of an epoch
         folder = out if self.accelerator.is_main_process else None
         options = {"tune": task.tune, **(task.adapter.options if task.adapter else {})}
-        self.checkpoint = Checkpoint(out and out / "checkpoint", task, self.optimizer, settings, options)
+        checkpoint = Checkpoint(out, task, self.optimizer, settings, options)
+        self.keeper = Keeper(self.accelerator, checkpoint)
         self.history = History(folder, settings.tensorboard)
 
     def run(self, resume: bool) -> list[dict[str, float]]:
-        progress = self.checkpoint.load() if resume else Progress()
+        progress = self.keeper.load() if resume else Progress()
         self.history.rows = progress.history
-        with torch.random.fork_rng(devices=[]):
+        with self.keeper, torch.random.fork_rng(devices=[]):
             while progress.epoch < self.settings.epochs and not self._is_over(progress):
                 self._epoch(progress)
-        self._save(progress)
+            self.keeper.finish(progress)
         if progress.best_state:
             self.task.load_state_dict(progress.best_state)
         self.task.eval()
@@ -120,11 +131,10 @@ class Training:
         for inputs, targets in steps:
             progress.loss_sum += self._step(inputs, targets, progress)
             progress.step += 1
-            if time.perf_counter() - self.checkpoint.written > self.settings.checkpoint_seconds:
-                self._save(progress)
+            self.keeper.after_step(progress)
         row = {"epoch": progress.epoch + 1, "train_loss": progress.loss_sum / len(self.data)}
         if self.validation is not None:
-            metrics = self.measure(self.validation)
+            metrics = self.measure(self.validation, progress)
             row |= {f"validation_{name}": value for name, value in metrics.items()}
             if self._is_better(metrics[self.task.head.primary], progress.best):
                 progress.best, progress.best_epoch = metrics[self.task.head.primary], progress.epoch + 1
@@ -183,17 +193,10 @@ class Training:
     def _loader(self, data: Encoded | Features, batches: list[list[int]]) -> DataLoader[Any]:
         return loader(data, batches, self.settings.workers)
 
-    def measure(self, data: Encoded | Features) -> dict[str, float]:
+    def measure(self, data: Encoded | Features, progress: Progress) -> dict[str, float]:
         """Metrics on ``data``, each process taking its share."""
-        mine = list(range(self.rank, len(data), self.world))
-        size = self.settings.batch_size
-        batches = [mine[i : i + size] for i in range(0, len(mine), size)]
-        return measure(self.task, self.module, self._loader(data, batches), self.settings)
-
-    def _save(self, progress: Progress) -> None:
-        if self.accelerator.is_main_process:
-            self.checkpoint.save(progress)
-        self.accelerator.wait_for_everyone()
+        batches = self._loader(data, shares(len(data), self.settings.batch_size, self.rank, self.world))
+        return measure(self.task, self.module, self.keeper.watched(batches, progress), self.settings)
 
     def _bar(self, items: Any, what: str) -> Any:
         return bar(items, what) if self.accelerator.is_main_process else items
@@ -219,14 +222,23 @@ def measure(task: "Task", module: nn.Module, batches: Any, settings: "TrainingSe
 
 
 def evaluate(task: "Task", data: Encoded, settings: "TrainingSettings") -> dict[str, float]:
-    """The head's metrics, and ``loss``, on ``data``; on cached features where all below the head is frozen."""
+    """The head's metrics, and ``loss``, on ``data``; on cached features where all below the head is frozen.
+
+    Where there are several processes, all of them must take part; each takes its share.
+    """
     module: nn.Module = task
     items: Encoded | Features = data
     if settings.cache and cacheable(task):
         module, items = task.head, frozen_features(task, data, settings, bar)
-    starts = range(0, len(items), settings.batch_size)
-    batches = (items.__getitems__(range(i, min(i + settings.batch_size, len(items)))) for i in starts)
-    return measure(task, module, batches, settings)
+    state = processes()
+    positions = shares(len(items), settings.batch_size, state.process_index, state.num_processes)
+    return measure(task, module, (items.__getitems__(batch) for batch in positions), settings)
+
+
+def shares(count: int, batch_size: int, rank: int, world: int) -> list[list[int]]:
+    """Positions of one process's share of so many samples, in batches."""
+    mine = list(range(rank, count, world))
+    return [mine[i : i + batch_size] for i in range(0, len(mine), batch_size)]
 
 
 def loader(data: Any, batches: list[list[int]], workers: int) -> DataLoader[Any]:

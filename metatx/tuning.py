@@ -1,8 +1,9 @@
 """What of the backbone a task trains, and at which rates."""
 
+import copy
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import nn
@@ -14,9 +15,11 @@ if TYPE_CHECKING:
     from metatx.adapter import Adapter
     from metatx.backbone import Backbone
     from metatx.settings import TrainingSettings
+    from metatx.task import Task
 
-__all__ = ["TIERS", "merged", "own_copy", "parameter_groups", "tuned"]
+__all__ = ["TIERS", "merged", "merged_task", "own_copy", "parameter_groups", "tuned"]
 
+Merged = TypeVar("Merged", bound="Task")
 TIERS = ("frozen", "norm", "lora", "full")
 
 
@@ -64,6 +67,19 @@ def merged(backbone: "Backbone", adapter: "Adapter") -> "Backbone":
     for name, weight in adapter.merged(backbone).items():
         own.get_parameter(name).copy_(weight)
     return own
+
+
+def merged_task(task: "Merged") -> "Merged":
+    """A copy of a task on a backbone of its own; see ``Task.merge``."""
+    if task.adapter is None:
+        raise ValueError(f"There is no adapter to merge: the task's tune is {task.tune!r}, not 'norm' or 'lora'.")
+    own = merged(task.backbone, task.adapter)
+    known = {id(task.backbone.stem): own.stem}  # a tokenizer may hold the stem that it shares
+    tokenizer, head = copy.deepcopy(task.tokenizer, known), copy.deepcopy(task.head)
+    alone = type(task)(own, tokenizer, head, task.inputs, task.target)
+    alone.norm.load_state_dict(task.norm.state_dict())
+    alone.metrics, alone.about, alone.settings = dict(task.metrics), dict(task.about), task.settings
+    return alone.eval()
 
 
 def parameter_groups(module: nn.Module, settings: "TrainingSettings", depth: int) -> list[dict[str, Any]]:

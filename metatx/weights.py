@@ -17,7 +17,7 @@ from metatx.tensors import file_sha256, read_tensors
 if TYPE_CHECKING:
     from metatx.sources import Source
 
-__all__ = ["backbone_folder", "backbones", "load_backbone", "save_backbone"]
+__all__ = ["backbone_folder", "backbones", "load_backbone", "repository", "save_backbone"]
 
 FORMAT = "metatx-backbone"
 NANO = Path(__file__).with_name("nano")
@@ -69,6 +69,16 @@ def backbone_folder(spec: str) -> Path | None:
     if spec == "nano":
         return NANO
     return Path(spec) if os.path.isdir(spec) else None  # pathlib's raises for a long text
+
+
+def repository(backbone: Backbone) -> str | None:
+    """Where the Hugging Face hub has the weights that the backbone's spec names; None where it has none."""
+    kind, _, name = backbone.spec.partition(":")
+    if not name or not backbone.pretrained:
+        return None
+    from metatx.sources import REPOSITORIES
+
+    return REPOSITORIES[kind](name) if kind in REPOSITORIES else None
 
 
 def _from_source(spec: str, checkpoint: str | Path | None, pretrained: bool) -> Backbone:

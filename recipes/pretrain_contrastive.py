@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from accelerate import PartialState
 from jsonargparse import auto_cli
 
 import metatx
@@ -22,6 +21,7 @@ from metatx.data import read_splits
 from metatx.distillation import Distillation
 from metatx.pairs import Pairs
 from metatx.pretraining import PretrainingSettings, pretrain
+from metatx.processes import processes
 from metatx.recipe import dataset
 from metatx.zero_shot import recalls, zero_shot_accuracy
 
@@ -141,7 +141,7 @@ def main(
         "settings": ", ".join(f"{name} {value}" for name, value in vars(settings).items()),
     }
     card = backbone_card(Path(out).name, list(alignment.towers), made, history)
-    if PartialState().is_main_process:
+    if processes().is_main_process:
         print(alignment.save_pretrained(Path(out) / "backbone", about=about, card=card, dtype=torch.float16))
     return history[-1]
 

@@ -60,7 +60,7 @@ def test_train_writes_all_it_promises(run):
         "config.yaml",
         "history.csv",
         "curves.png",
-        "checkpoint",
+        "checkpoint.safetensors",
     }
     metrics = json.loads((out / "metrics.json").read_text())
     promised = "primary_metric validation test majority_or_naive baseline trainable_parameters backbone_parameters"

@@ -35,3 +35,11 @@ def test_folder_is_replaced_whole(tmp_path):
             (temporary / "config.json").write_text(text)
     assert (tmp_path / "task" / "config.json").read_text() == "second"
     assert [f.name for f in tmp_path.iterdir()] == ["task"]
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
+    for name in (".task.partial-abc", ".task.partial-abc.old", ".task.settings", ".other.partial-abc"):
+        (tmp_path / name).mkdir()
+    with folder_written_whole(tmp_path / "task"):
+        assert (tmp_path / ".task.partial-abc.old").exists(), "until the new one is there"
+    assert sorted(f.name for f in tmp_path.iterdir()) == [".other.partial-abc", ".task.settings", "task"]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from metatx.contrastive import matches
 from metatx.distillation import Distillation
@@ -60,7 +61,7 @@ def test_gradients_are_those_of_the_loss_of_the_whole_batch(loss, micro_batch):
     training = Pretraining(alignment, pairs, settings, distillation, None, None)
     training.optimizer.step = training.optimizer.zero_grad = lambda: None
     training._teach()
-    training._epoch(training.checkpoint.load())
+    training._epoch(training.keeper.load())
     found = [parameter.grad.clone() for parameter in training.trained]
 
     batches, keys, positions = pairs.__getitems__(range(16))
@@ -97,6 +98,7 @@ TWO = """
 import json, os, sys
 sys.path.insert(0, os.getcwd())
 import torch
+from safetensors import safe_open
 from tests.pairs import coloured
 from tests.test_pretraining import run
 torch.set_num_threads(1)
@@ -143,7 +145,8 @@ def test_killed_and_resumed_is_as_not_killed(tmp_path):
     process.start()
     process.join()
     assert process.exitcode == 9
-    state = json.loads((tmp_path / "killed" / "checkpoint" / "state.json").read_text())
+    with safe_open(tmp_path / "killed" / "checkpoint.safetensors", "pt") as file:
+        state = json.loads(file.metadata()["state"])
     assert (state["epoch"], state["step"]) == (1, 1), "the fifth step was lost"
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

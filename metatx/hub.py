@@ -1,0 +1,130 @@
+"""Tasks on the Hugging Face hub: found by name, and pushed."""
+
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from metatx.errors import TaskError
+from metatx.storage import describe, write
+
+if TYPE_CHECKING:
+    from metatx.task import Task
+
+__all__ = ["push", "task_folder"]
+
+FILES = ["README.md", "config.json", "model.safetensors", "adapter/*", "backbone/*"]
+NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+
+
+def task_folder(name: str | Path, revision: str | None = None, token: str | bool | None = None) -> Path:
+    """Where a task is on disk: ``name`` itself, or what the hub has under ``user/task``, fetched.
+
+    A folder of that name wins. The network is asked for nothing but ``user/task``, and what was fetched once is found
+    without it (``HF_HUB_OFFLINE=1``).
+
+    Args:
+        name: A folder; or ``user/task``.
+        revision: Branch, tag or commit on the hub.
+        token: Of the hub; True demands the one that ``hf auth login`` kept, False sends none.
+
+    Raises:
+        FileNotFoundError: If there is no such folder, and the hub cannot be reached or has no such task or revision.
+        TaskError: If what the hub has is no task; nothing else of it is fetched then.
+        ValueError: If a revision is asked of what is no name on the hub.
+    """
+    remote = isinstance(name, str) and NAME.fullmatch(name) and not os.path.exists(name)
+    if revision is not None and not remote:
+        raise ValueError(f"{name} is no task on the Hugging Face hub, which alone has revisions; leave it out.")
+    return _fetched(str(name), revision, token) if remote else Path(name)
+
+
+def _fetched(name: str, revision: str | None, token: str | bool | None) -> Path:
+    from huggingface_hub import hf_hub_download, snapshot_download
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    missing = f"There is no folder {name} here, and "
+    try:
+        config = Path(hf_hub_download(name, "config.json", revision=revision, token=token))
+        describe(config.parent)
+        return Path(snapshot_download(name, revision=revision, token=token, allow_patterns=FILES))
+    except TaskError as error:
+        raise TaskError(f"{name} on the Hugging Face hub cannot be used: {error}") from None
+    except RevisionNotFoundError:
+        raise FileNotFoundError(f"{name} on the Hugging Face hub has no revision {revision!r}.") from None
+    except RepositoryNotFoundError:
+        raise FileNotFoundError(
+            f"{missing}the Hugging Face hub has no task {name} that you may read; a private one needs `hf auth login` "
+            "or token=."
+        ) from None
+    except HFValidationError as error:
+        raise FileNotFoundError(f"{missing}it is no name on the Hugging Face hub: {_line(error)}") from None
+    except LocalEntryNotFoundError as error:
+        raise FileNotFoundError(
+            f"{missing}the Hugging Face hub cannot be reached: {_line(error.__cause__ or error)}"
+        ) from None
+    except EntryNotFoundError:
+        raise TaskError(f"{name} on the Hugging Face hub is no task: it has no config.json.") from None
+    except OSError as error:
+        raise OSError(f"{missing}{name} could not be fetched from the Hugging Face hub: {_line(error)}") from None
+
+
+def push(
+    task: "Task",
+    repo_id: str,
+    private: bool | None = None,
+    commit_message: str = "Upload metatx task",
+    revision: str | None = None,
+    token: str | bool | None = None,
+) -> str:
+    """Upload a task as one commit to a repository on the hub, which is made where there is none.
+
+    The model card says what is in ``task.about``: set ``task.about["license"]`` before. A card, adapter or backbone of
+    an older task in the repository is replaced; other files stay.
+
+    Args:
+        task: Any.
+        repo_id: ``user/task``.
+        private: Whether a new repository is; the account's default where None.
+        commit_message: Of the commit.
+        revision: Branch to commit to, made where there is none; the main one by default.
+        token: As in ``task_folder``; it must be allowed to write.
+
+    Returns:
+        The commit's address.
+
+    Raises:
+        OSError: If the hub cannot be reached, or does not let you.
+        ValueError: If ``repo_id`` is no name of a repository.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of the client that the hub uses
+
+    api = HfApi(token=token)
+    with tempfile.TemporaryDirectory() as folder:
+        write(task, Path(folder), repo_id)
+        try:
+            name = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+            if revision is not None:
+                api.create_branch(name, branch=revision, exist_ok=True)
+            commit = api.upload_folder(
+                repo_id=name,
+                folder_path=folder,
+                commit_message=commit_message,
+                revision=revision,
+                delete_patterns=["adapter/*", "backbone/*"],
+            )
+        except (HTTPError, OSError) as error:
+            raise OSError(f"The task could not be pushed to {repo_id}: {_line(error)}") from None
+    return str(commit.commit_url)
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,122 @@
+"""Several processes give the numbers of one with the same batch: each tier, a whole run, a run that is stopped."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+ROOT = Path(__file__).parents[1]
+LAUNCHERS = {
+    1: [sys.executable],
+    2: [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--multi_gpu", "--num_processes", "2"],
+}
+SCRIPT = """
+import json, os, signal, sys
+from pathlib import Path
+
+sys.path.insert(0, os.getcwd())
+import torch
+import metatx
+from metatx.backbone import BackboneConfig
+from metatx.cli import main
+from metatx.processes import processes
+from metatx.training import Training
+from metatx.tuning import TIERS
+from metatx.weights import save_backbone
+from tests.conftest import waves
+
+torch.set_num_threads(1)
+out, found = Path(sys.argv[1]), {}
+settings = {"epochs": 2, "batch_size": 20, "precision": "fp32", "sampling": "balanced"}
+small = metatx.Backbone(BackboneConfig(dim=32, depth=2, num_heads=2, mlp_dim=64), None, spec="small")
+for tune in TIERS:
+    options = {"calibrated": tune == "frozen"}
+    task = metatx.Task.from_data(small, "waves", waves(101), head_options=options, tune=tune)
+    task.fit(waves(101), waves(51, seed=1), **settings)
+    found[tune] = [*task.history, task.evaluate(waves(33, seed=2))]
+    found["temperature"] = task.head.temperature.item() if tune == "frozen" else found["temperature"]
+
+state = processes()
+if state.is_main_process:
+    save_backbone(small, out / "small", about="tests")
+    rows = [f"{a},{b},{'yes' if a * b > 8 else 'no'}" for a in range(10) for b in range(10)]
+    (out / "rows.csv").write_text("a,b,label\\n" + "\\n".join(rows) + "\\n")
+state.wait_for_everyone()
+os.chdir(out)
+words = "train rows.csv --modality tabular --target label --backbone small --tune lora".split()
+words += "--epochs 2 --batch-size 30 --precision fp32 --tokenizer.hide 0".split()  # hides by chance
+main(words)
+real, calls = Training._step, iter(range(1, 1000))
+
+def asking(*arguments):
+    if next(calls) == 2 and state.process_index == state.num_processes - 1:  # one signal, to one process
+        os.kill(os.getpid(), signal.SIGTERM)
+    return real(*arguments)
+
+Training._step = asking
+try:
+    main([*words, "--out", "stopped"])
+except SystemExit as end:
+    found["stopped"] = end.code
+Training._step = real
+main([*words, "--out", "stopped", "--resume"])
+if state.is_main_process:
+    found["processes"] = state.num_processes
+    Path("found.json").write_text(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def launched(tmp_path_factory):
+    """Folder, numbers and what was printed, by number of processes."""
+    script = tmp_path_factory.mktemp("script") / "script.py"
+    script.write_text(SCRIPT)
+    results = {}
+    for count, launch in LAUNCHERS.items():
+        out = tmp_path_factory.mktemp(f"on{count}")
+        done = subprocess.run(
+            [*launch, script, out],
+            cwd=ROOT,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "METATX_CACHE": str(out / "cache")},
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        results[count] = (out, json.loads((out / "found.json").read_text()), done)
+    return results
+
+
+@pytest.mark.parametrize("tune", ["frozen", "norm", "lora", "full"])
+def test_each_tier_has_the_losses_of_one_process(launched, tune):
+    one, two = (launched[count][1] for count in LAUNCHERS)
+    assert (one["processes"], two["processes"]) == (1, 2)
+    assert len(one[tune]) == len(two[tune]) == 3
+    for first, second in zip(one[tune], two[tune], strict=True):
+        assert first.keys() == second.keys()
+        for name in first.keys() - {"seconds"}:
+            assert second[name] == pytest.approx(first[name], abs=1e-4), name
+    assert one["temperature"] == pytest.approx(two["temperature"], rel=1e-3)
+
+
+def test_a_run_is_written_and_told_once(launched):
+    for folder, _, done in launched.values():
+        assert sorted(path.name for path in (folder / "runs").iterdir()) == ["rows"]
+        assert {path.name for path in (folder / "runs/rows").iterdir()} == {
+            "task", "metrics.json", "config.yaml", "history.csv", "curves.png", "checkpoint.safetensors",
+        }  # fmt: skip
+        assert done.stdout.count("saved in runs/rows") == 1
+    one, two = (json.loads((launched[count][0] / "runs/rows/metrics.json").read_text()) for count in LAUNCHERS)
+    assert two["test"] == pytest.approx(one["test"], abs=1e-4) and two["baseline"] == one["baseline"]
+
+
+def test_a_signal_to_one_process_stops_all_and_all_go_on(launched):
+    for count, (folder, found, done) in launched.items():
+        assert found["stopped"] == 128 + 15
+        assert done.stderr.count("Stopped by SIGTERM after 0 epochs and 2 steps") == 1, count
+        stopped, whole = (load_file(folder / name / "task/model.safetensors") for name in ("stopped", "runs/rows"))
+        assert all((stopped[name] == tensor).all() for name, tensor in whole.items())

@@ -1,6 +1,5 @@
 """X-ray pictures -> tokens: photometric interpretation, windowing, the backbone's stem folded to one channel."""
 
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -8,8 +7,10 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 from torch import Tensor
 
+from metatx.errors import SampleError
 from metatx.examples import Examples
 from metatx.parts.grey import Augment, GreyPictures, Normalize
+from metatx.reading.arrays import npz_arrays
 from metatx.reading.pictures import SUFFIXES, is_picture
 from metatx.sequence import TokenSequence
 from metatx.stem import Stem
@@ -27,10 +28,9 @@ def read_medmnist(path: Path) -> dict[str, Examples]:
         ValueError: If it is no such file.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            held = {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} cannot be read as npz: {error}.") from None
+        held = npz_arrays(path)
+    except SampleError as error:
+        raise ValueError(f"{path} is {error}.") from None
     splits = {}
     for name, split in SPLITS.items():
         images, labels = held.get(f"{name}_images"), held.get(f"{name}_labels")

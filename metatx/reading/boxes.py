@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 
 __all__ = ["BlobForest", "MedianBoxes", "is_coco", "read_coco", "write_coco"]
 
+# What each entry of a COCO file must have, and of what type.
+ENTRIES = {
+    "images": {"id": int | str, "file_name": str},
+    "categories": {"id": int | str, "name": int | str},
+    "annotations": {"image_id": int | str, "category_id": int | str, "bbox": list},
+}
 COLOURS = 8  # that pictures are reduced to, for their connected areas
 WIDTH = 160  # pixels that pictures are reduced to, for the same
 LEARNED = 500  # pictures, evenly spread, that the forest learns from
@@ -43,27 +49,43 @@ def read_coco(path: Path) -> "Dataset":
         raise ValueError(f"{path} cannot be read as json: {error}") from None
     if not is_coco(content):
         raise ValueError(f"{path} is no COCO file; one holds images, annotations and categories.")
-    names = {entry["id"]: str(entry["name"]) for entry in content["categories"]}
-    boxes: dict[Any, list[Any]] = {image["id"]: [] for image in content["images"]}
-    for entry in content["annotations"]:
-        if entry["image_id"] not in boxes or entry["category_id"] not in names:
-            raise ValueError(f"{path}: annotation {entry.get('id')} is of an image or category that is not listed.")
-        if not entry.get("iscrowd"):
-            boxes[entry["image_id"]].append((entry["bbox"], names[entry["category_id"]]))
+    names, boxes = _boxes(path, content)
+    if not boxes:
+        raise ValueError(f"{path} holds no samples.")
     folder = _pictures_of(path, content["images"])
     rows = []
     for image in content["images"]:
         found = boxes[image["id"]]
         objects = {
-            "bbox": [[float(value) for value in box] for box, _ in found],
-            "category": [name for _, name in found],
+            "bbox": [box for box, _ in found],
+            "category": [names[category] for _, category in found],
             "width": image.get("width"),
             "height": image.get("height"),
         }
         rows.append({"file": str(folder / image["file_name"]), "objects": objects})
-    if not rows:
-        raise ValueError(f"{path} holds no samples.")
     return Dataset.from_list(rows)
+
+
+def _boxes(path: Path, content: dict[str, Any]) -> tuple[dict[Any, str], dict[Any, list[Any]]]:
+    """Names of the categories, and of each image its boxes with their category. Raises ValueError as ``read_coco``."""
+    for part, fields in ENTRIES.items():
+        if not isinstance(content[part], list):
+            raise ValueError(f"{path}: {part} is a {type(content[part]).__name__}; expected a list.")
+        for number, entry in enumerate(content[part], start=1):
+            for field, kind in fields.items():
+                found = entry.get(field) if isinstance(entry, dict) else None
+                if not isinstance(found, kind):
+                    raise ValueError(f"{path}: {field} of entry {number} of {part} is {found!r:.40}; is it damaged?")
+    names = {entry["id"]: str(entry["name"]) for entry in content["categories"]}
+    boxes: dict[Any, list[Any]] = {image["id"]: [] for image in content["images"]}
+    for entry in content["annotations"]:
+        if entry["image_id"] not in boxes or entry["category_id"] not in names:
+            raise ValueError(f"{path}: annotation {entry.get('id')} is of an image or category that is not listed.")
+        if not all(isinstance(value, int | float) for value in entry["bbox"]):
+            raise ValueError(f"{path}: bbox of annotation {entry.get('id')} is {entry['bbox']}; expected four numbers.")
+        if not entry.get("iscrowd"):
+            boxes[entry["image_id"]].append(([float(value) for value in entry["bbox"]], entry["category_id"]))
+    return names, boxes
 
 
 def _pictures_of(path: Path, images: Sequence[dict[str, Any]]) -> Path:

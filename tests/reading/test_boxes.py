@@ -70,6 +70,28 @@ def test_broken_files_are_named(tmp_path, change, said):
         read_coco(file)
 
 
+@pytest.mark.parametrize(
+    ("part", "change", "said"),
+    [
+        ("annotations", {"bbox": None}, "bbox of entry 1 of annotations is None"),
+        ("annotations", {"bbox": "1 2 3 4"}, "bbox of entry 1 of annotations is '1 2 3 4'"),
+        ("annotations", {"bbox": [1, 2, None, 4]}, r"bbox of annotation 1 is \[1, 2, None, 4\]; expected four numbers"),
+        ("annotations", {"image_id": [7]}, r"image_id of entry 1 of annotations is \[7\]"),
+        ("images", {"file_name": None}, "file_name of entry 1 of images is None"),
+        ("categories", {"name": {}}, "name of entry 1 of categories is {}"),
+    ],
+)
+def test_broken_entries_are_named(tmp_path, part, change, said):
+    file, content = put(tmp_path, "beside"), json.loads(json.dumps(CONTENT))
+    content[part][0] |= change
+    file.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=f"train.json: {said}"):
+        read_coco(file)
+    file.write_text(json.dumps(CONTENT | {part: {}}))
+    with pytest.raises(ValueError, match=f"{part} is a dict; expected a list"):
+        read_coco(file)
+
+
 @pytest.mark.parametrize("text", ["{", '{"images": []}', "[1, 2]", ""])
 def test_other_files_are_refused(tmp_path, text):
     file = tmp_path / "train.json"

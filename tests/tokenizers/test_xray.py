@@ -106,7 +106,7 @@ def test_files_that_are_no_medmnist_are_refused(tmp_path) -> None:
     for name, content in (("empty", b""), ("cut", whole[: len(whole) // 2]), ("text", b"no archive")):
         path = tmp_path / f"{name}.npz"
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=f"{name}.npz cannot be read as npz"):
+        with pytest.raises(ValueError, match=f"{name}.npz is (empty|damaged, or no npz file)"):
             read_medmnist(path)
 
 

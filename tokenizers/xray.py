@@ -28,7 +28,7 @@ def read_medmnist(path: Path) -> dict[str, Examples]:
         ValueError: If it is no such file.
     """
     try:
-        held = npz_arrays(path)
+        held: dict[str, Any] = npz_arrays(path)
     except SampleError as error:
         raise ValueError(f"{path} is {error}.") from None
     splits = {}

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 __all__ = ["BlobForest", "MedianBoxes", "is_coco", "read_coco", "write_coco"]
 
 # What each entry of a COCO file must have, and of what type.
-ENTRIES = {
-    "images": {"id": int | str, "file_name": str},
-    "categories": {"id": int | str, "name": int | str},
-    "annotations": {"image_id": int | str, "category_id": int | str, "bbox": list},
+ENTRIES: dict[str, dict[str, type | tuple[type, ...]]] = {
+    "images": {"id": (int, str), "file_name": str},
+    "categories": {"id": (int, str), "name": (int, str)},
+    "annotations": {"image_id": (int, str), "category_id": (int, str), "bbox": list},
 }
 COLOURS = 8  # that pictures are reduced to, for their connected areas
 WIDTH = 160  # pixels that pictures are reduced to, for the same

@@ -69,7 +69,9 @@ class Encoded(torch.utils.data.Dataset[Any]):
                 disk = EncodingCache(tokenizer, examples.inputs, surroundings)
                 self.stored = disk.load()
             try:
-                self._encode(index)
+                _, target = self._encode(index)
+                if examples.targets is not None:
+                    head.check(target, tokenizer, examples.inputs[index])
             except SampleError as error:
                 self.bad.append(f"{examples.place(index)}: {error}")
             else:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from metatx.files import written_whole
+from metatx.reading.pictures import upright_size
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -36,10 +37,10 @@ def read_coco(path: Path) -> "Dataset":
     """A table of a COCO file: ``file``, and ``objects`` as Hugging Face's object detection data have them.
 
     Of each box ``bbox`` (left, top, width, height in pixels) and ``category`` (its name); ``width`` and ``height`` of
-    the picture. Crowds are left out.
+    the picture, upright. Crowds are left out.
 
     Raises:
-        ValueError: If it is no such file, or its pictures are not beside it.
+        ValueError: If it is no such file, its pictures are not beside it, or are of another size than it says.
     """
     from datasets import Dataset
 
@@ -55,14 +56,21 @@ def read_coco(path: Path) -> "Dataset":
     folder = _pictures_of(path, content["images"])
     rows = []
     for image in content["images"]:
-        found = boxes[image["id"]]
+        found, file = boxes[image["id"]], folder / image["file_name"]
+        said = image.get("width"), image.get("height")
+        width, height = upright_size(file) or said
+        if None not in said and said != (width, height):
+            raise ValueError(
+                f"{path} says that {file.name} is {said[0]} x {said[1]} pixels; it is {width} x {height}, and so its "
+                "boxes may be elsewhere."
+            )
         objects = {
             "bbox": [box for box, _ in found],
             "category": [names[category] for _, category in found],
-            "width": image.get("width"),
-            "height": image.get("height"),
+            "width": width,
+            "height": height,
         }
-        rows.append({"file": str(folder / image["file_name"]), "objects": objects})
+        rows.append({"file": str(file), "objects": objects})
     return Dataset.from_list(rows)
 
 

@@ -92,6 +92,20 @@ def test_broken_entries_are_named(tmp_path, part, change, said):
         read_coco(file)
 
 
+def test_the_size_is_that_of_the_upright_picture(tmp_path):
+    file, content = put(tmp_path, "beside"), json.loads(json.dumps(CONTENT))
+    del content["images"][0]["width"]
+    file.write_text(json.dumps(content))
+    assert [objects["width"] for objects in read_coco(file)["objects"]] == [60, 60]
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    Image.new("RGB", (60, 40)).save(tmp_path / "train" / "b.png", exif=exif)
+    with pytest.raises(ValueError, match="says that b.png is 60 x 40 pixels; it is 40 x 60"):
+        read_coco(file)
+    (tmp_path / "train" / "b.png").write_bytes(b"")  # a bad sample, which the tokenizer names
+    assert read_coco(file)["objects"][1]["width"] == 60
+
+
 @pytest.mark.parametrize("text", ["{", '{"images": []}', "[1, 2]", ""])
 def test_other_files_are_refused(tmp_path, text):
     file = tmp_path / "train.json"

@@ -106,6 +106,13 @@ def test_the_size_is_that_of_the_upright_picture(tmp_path):
     assert read_coco(file)["objects"][1]["width"] == 60
 
 
+def test_a_split_of_another_name_is_told(tmp_path):
+    file = put(tmp_path, "coco")
+    file.rename(file.with_name("instances_mine.json"))
+    with pytest.raises(ValueError, match="instances_mine.json is of no split that is known; they are called train,"):
+        read_splits(tmp_path, (".png",))
+
+
 @pytest.mark.parametrize("text", ["{", '{"images": []}', "[1, 2]", ""])
 def test_other_files_are_refused(tmp_path, text):
     file = tmp_path / "train.json"

@@ -107,7 +107,7 @@ class DetectionHead(Head):
         if not names:
             raise ValueError(f"None of the {len(targets)} pictures has a box; there is nothing to learn.")
         self._build(sorted(names, key=lambda name: (isinstance(name, str), name)))
-        boxes = torch.cat(usable(self.encode, targets))
+        boxes = torch.cat(usable(self.encode, [target for target in targets if len(target["category"])]))
         self.scale.copy_((boxes[:, 3:] - boxes[:, 1:3]).median(0).values / 2)
         return self
 

@@ -90,7 +90,7 @@ class EmbeddingHead(Head):
             np.asarray(table[target][:]).astype(str), return_inverse=True, return_counts=True
         )
         if len(names) < 2:
-            raise ValueError(f"All {len(members)} samples are of {names[0]!r}; two identities or more can be split.")
+            raise ValueError(f"All {len(members)} samples are of '{names[0]}'; two identities or more can be split.")
         order = np.random.default_rng(seed).permutation(len(names))
         filled = counts[order].cumsum()
         cut = int(np.abs(filled[:-1] - fraction * len(members)).argmin()) + 1

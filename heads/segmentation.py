@@ -105,6 +105,12 @@ class SegmentationHead(Head):
             raise SampleError(f"mask holds the code {strange}; expected one of {self.codes} or {self.ignore_index}")
         return torch.from_numpy(numbers.astype(np.uint8))
 
+    def check(self, target: Tensor, tokenizer: "Tokenizer", sample: Any) -> None:
+        """Raise SampleError if a mask has not a code for each pixel or point."""
+        extent = tokenizer.sites(sample).shape[:-1]
+        if tuple(target.shape) != extent:
+            raise SampleError(f"mask is {tuple(target.shape)}, but its sample {extent}; expected a code for each place")
+
     def follow(self, target: Tensor, view: Tensor) -> Tensor:
         """The mask in a view of the picture."""
         return mask_in_view(target, view)

@@ -66,7 +66,10 @@ def read_splits(
     coco = sorted((path / "annotations").glob("instances_*.json"))
     if coco:
         names = [file.stem.removeprefix("instances_").rstrip("0123456789") for file in coco]
-        return {SPLITS[name]: read_coco(file) for name, file in zip(names, coco, strict=True) if name in SPLITS}
+        known = {SPLITS[name]: file for name, file in zip(names, coco, strict=True) if name in SPLITS}
+        if not known:
+            raise ValueError(f"{coco[0]} is of no split that is known; they are called {', '.join(SPLITS)}.")
+        return {split: read_coco(file) for split, file in known.items()}
     for name, reader in readers.items():
         if (path / name).is_file():
             return dict(reader(path / name))

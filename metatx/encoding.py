@@ -69,7 +69,9 @@ class Encoded(torch.utils.data.Dataset[Any]):
                 disk = EncodingCache(tokenizer, examples.inputs, surroundings)
                 self.stored = disk.load()
             try:
-                self._encode(index)
+                _, target = self._encode(index)
+                if examples.targets is not None:
+                    head.check(target, tokenizer, examples.inputs[index])
             except SampleError as error:
                 self.bad.append(f"{examples.place(index)}: {error}")
             else:
@@ -79,10 +81,9 @@ class Encoded(torch.utils.data.Dataset[Any]):
         self.stored = None
         if self.bad and not (skip_bad and self.indices):
             rest = f"; and {len(self.bad) - NAMED} more" if len(self.bad) > NAMED else ""
-            raise ValueError(
-                f"{len(self.bad)} of {len(examples)} samples cannot be used: {'; '.join(self.bad[:NAMED])}{rest}. "
-                "Mend them, or leave them out with --skip-bad-samples."
-            )
+            hint = "Mend them, or leave them out with --skip-bad-samples." if self.indices else "No other is left."
+            named = "; ".join(self.bad[:NAMED]) + rest
+            raise ValueError(f"{len(self.bad)} of {len(examples)} samples cannot be used: {named}. {hint}")
 
     def __len__(self) -> int:
         return len(self.indices)

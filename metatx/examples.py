@@ -1,5 +1,6 @@
 """Examples: raw samples with their targets, however they were stored."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Examples", "Reader"]
+__all__ = ["Examples", "Reader", "place_of"]
 
 
 @dataclass(frozen=True)
@@ -37,15 +38,20 @@ class Examples:
 
     def place(self, index: int) -> str:
         """Where sample ``index`` is, as a person looks for it: its file, or its row counted from 1."""
-        sample = self.inputs[index]
         row = index if self.rows is None else self.rows[index]
-        return sample if isinstance(sample, str) else f"{self.source}, row {row + 1}"
+        return place_of(self.inputs[index], f"{self.source}, row {row + 1}")
 
     def select(self, indices: Sequence[int] | np.ndarray) -> "Examples":
         """The examples at ``indices``, in that order."""
         targets = None if self.targets is None else Picked(self.targets, indices)
         rows = np.arange(len(self)) if self.rows is None else np.asarray(self.rows)
         return Examples(Picked(self.inputs, indices), targets, self.source, rows[np.asarray(indices, dtype=np.int64)])
+
+
+def place_of(sample: Any, otherwise: str) -> str:
+    """Where a raw sample is, as a person looks for it: its file, where it names one, or else what is said."""
+    # Words may be a text of any length, or none: not to be repeated.
+    return sample if isinstance(sample, str) and os.path.exists(sample) else otherwise
 
 
 class Picked(Sequence[Any]):

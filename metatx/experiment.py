@@ -178,6 +178,11 @@ def _examples(
     rows = {"train": np.arange(len(whole))}
     for split, share in {"test": HELD_FOR_TEST, "validation": validation_share}.items():
         if split not in splits and share:
+            if len(rows["train"]) < 2:
+                samples = "1 sample" if len(whole) == 1 else f"{len(whole)} samples"
+                raise ValueError(
+                    f"{source} has {samples}, too few to hold some out; give more, or the {split} split with --{split}."
+                )
             kept, held = _hold_out(whole, rows["train"], task, share, seed)
             rows["train"], rows[split] = rows["train"][kept], rows["train"][held]
     examples = {split: task.examples(part, split) for split, part in splits.items() if split not in ("train", ALL)}

@@ -126,6 +126,9 @@ class Head(nn.Module):
         """One raw target to a tensor. Raises SampleError if it cannot be used."""
         raise NotImplementedError(f"{type(self).__name__} has no encode(target).")
 
+    def check(self, target: Tensor, tokenizer: "Tokenizer", sample: Any) -> None:
+        """Raise SampleError if an encoded target cannot be that of a raw sample; by default any can."""
+
     def follow(self, target: Tensor, view: Tensor) -> Tensor:
         """An encoded target as it is in a ``view`` (4,) of its sample, see ``Tokenizer.augment``."""
         return target

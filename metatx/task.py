@@ -16,7 +16,7 @@ from metatx.data import as_table, find_target
 from metatx.encoding import Encoded
 from metatx.entry import entry_norm
 from metatx.errors import SampleError
-from metatx.examples import Examples
+from metatx.examples import Examples, place_of
 from metatx.head import Head
 from metatx.infer import build_head, check_inputs, takes_stem
 from metatx.queries import labelled, raw_samples
@@ -319,8 +319,7 @@ class Task(nn.Module):
         try:
             return self.tokenizer.encode(sample)
         except SampleError as error:
-            place = sample if isinstance(sample, str) else f"sample {index + 1}"
-            raise SampleError(f"{place}: {error}") from None
+            raise SampleError(f"{place_of(sample, f'sample {index + 1}')}: {error}") from None
 
     def queries(self, samples: Any) -> Sequence[Any]:
         """What a user may ask about, as raw samples."""

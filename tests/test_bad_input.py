@@ -46,6 +46,8 @@ FORECAST = (
     [
         (None, TABULAR, "data.csv does not exist"),
         (people()[:0], TABULAR, "data.csv holds no samples"),
+        (people()[:1], TABULAR, "data.csv has 1 sample, too few to hold some out; give more, or the test split"),
+        (people()[:2], TABULAR, "data.csv has 2 samples, too few to hold some out; give more, or the validation split"),
         (pd.DataFrame(), TABULAR, "data.csv"),
         (people().drop(columns="rich"), TABULAR, "Unknown target column 'rich'"),
         (people().assign(rich="yes"), TABULAR, "the label 'yes'; a classifier needs two or more"),
@@ -134,6 +136,11 @@ def test_predicting_bad_tables(task, tmp_path, capsys, table, message):
     table.to_csv(tmp_path / "new.csv", index=False)
     refused(f"predict {task} {tmp_path}/new.csv --out {tmp_path}/answers.csv", message, capsys)
     assert not (tmp_path / "answers.csv").exists()
+
+
+def test_where_all_samples_are_bad_none_can_be_left_out(task, tmp_path, capsys):
+    people().assign(rich="perhaps").to_csv(tmp_path / "new.csv", index=False)
+    refused(f"evaluate {task} {tmp_path}/new.csv --skip-bad-samples", "and 57 more. No other is left.", capsys)
 
 
 def cut(folder):

@@ -14,9 +14,12 @@ def test_numbers_must_agree_and_not_be_none():
     assert len(Examples([1, 2])) == 2
 
 
-def test_place_is_the_file_or_the_row():
-    examples = Examples(["a.png", {"x": 1}], source="train.csv")
-    assert [examples.place(i) for i in range(2)] == ["a.png", "train.csv, row 2"]
+def test_place_is_the_file_or_the_row(tmp_path):
+    """A text is no place, be it empty, long, or like a file's name."""
+    file = tmp_path / "a.png"
+    file.touch()
+    examples = Examples([str(file), {"x": 1}, "", "word " * 100_000, "gone.png", "a\0b"], source="train.csv")
+    assert [examples.place(i) for i in range(6)] == [str(file), *(f"train.csv, row {row}" for row in range(2, 7))]
 
 
 @pytest.mark.parametrize("indices", [[2, 0], np.array([2, 0]), range(2, -1, -2)])

@@ -320,7 +320,7 @@ def _matrix(name: str, values: Any) -> np.ndarray:
 
 
 def _parse(smiles: str) -> Any:
-    """A molecule with its atoms in canonical order."""
+    """A molecule, its atoms in the order of the text."""
     try:
         from rdkit import Chem, rdBase
     except ImportError:
@@ -330,17 +330,20 @@ def _parse(smiles: str) -> Any:
         molecule = Chem.MolFromSmiles(smiles)
         if molecule is None or not molecule.GetNumAtoms():
             raise SampleError(f"graph is {_short(smiles)}, which RDKit cannot read; expected SMILES")
-        return Chem.MolFromSmiles(Chem.MolToSmiles(molecule)) or molecule
+        return molecule
 
 
 @lru_cache(maxsize=8192)  # fit, encode and describe each ask for it, and descriptors take 10 ms
 def _molecule(smiles: str, descriptors: bool, most: int) -> Graph:
     molecule = _parse(smiles)
-    from rdkit import rdBase
+    from rdkit import Chem, rdBase
     from rdkit.Chem import Descriptors, rdMolDescriptors
 
+    # First: the canonical order of 100,000 atoms, and descriptors of a thousand, take minutes.
+    _check_size(molecule.GetNumAtoms(), molecule.GetNumBonds(), most)
+    with rdBase.BlockLogs():
+        molecule = Chem.MolFromSmiles(Chem.MolToSmiles(molecule)) or molecule
     n, e = molecule.GetNumAtoms(), molecule.GetNumBonds()
-    _check_size(n, e, most)  # descriptors of a thousand atoms take minutes
     crippen = np.array(rdMolDescriptors._CalcCrippenContribs(molecule))  # of logP and molar refractivity
     polar = np.array(rdMolDescriptors._CalcTPSAContribs(molecule))
     area = np.array(rdMolDescriptors._CalcLabuteASAContribs(molecule)[0])

@@ -14,6 +14,7 @@ from metatx.tokenizer import Batch, Tokenizer, orthogonal_linear, sinusoidal_pos
 __all__ = ["HyperspectralTokenizer"]
 
 Augment = Literal["none", "light", "strong"]
+MOST_BANDS = 10_000
 EXPECTED = "expected a spectrum (bands,), a patch (rows, columns, bands), or a pixel of a scene"
 
 
@@ -139,13 +140,17 @@ class HyperspectralTokenizer(Tokenizer):
             values = values[None, None] if values.ndim == 1 else values
         if values.ndim != 3 or not values.size:
             raise SampleError(f"spectrum is an array {np.shape(sample)}; {EXPECTED}")
+        if values.shape[2] > MOST_BANDS:
+            most = f"{MOST_BANDS:,} (MOST_BANDS)"
+            raise SampleError(f"the spectrum has {values.shape[2]:,} bands; expected at most {most}")
         if values.shape[:2] != (self.patch_size, self.patch_size):
             found = f"{values.shape[0]} x {values.shape[1]}"
             raise SampleError(f"the patch has {found} pixels; expected patch_size, {self.patch_size}, each way")
         if not np.isfinite(values).all():
             band = int(np.argwhere(~np.isfinite(values))[0, 2]) + 1
+            where = f"row {sample.row + 1}, column {sample.column + 1}: " if isinstance(sample, Pixel) else ""
             raise SampleError(
-                f"band {band} holds NaN or infinite values; expected numbers: fill them, or drop the band"
+                f"{where}band {band} holds NaN or infinite values; expected numbers: fill them, or drop the band"
             )
         return values
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metatx.errors import SampleError
-from metatx.parts.resampling import resample
+from metatx.parts.resampling import LARGEST_RATIO, resample
 from metatx.sequence import TokenSequence
 from metatx.tokenizer import Batch, Tokenizer, orthogonal_linear, sinusoidal_positions
 
@@ -152,10 +152,13 @@ class IMUTokenizer(Tokenizer):
             values = np.concatenate(sample)
         else:
             values = _channels("signal", sample)
-        if not isinstance(rate, float | int | np.number) or not 0 < rate < np.inf:
-            raise SampleError(f"{RATE} is {rate!r}; expected a positive number of Hz")
-        if values.shape[1] > LONGEST:
-            raise SampleError(f"signal has {values.shape[1]} steps; expected at most {LONGEST}: cut it into windows")
+        fastest = LARGEST_RATIO * self.sampling_rate
+        if not isinstance(rate, float | int | np.number) or not 0 < rate <= fastest:
+            raise SampleError(f"{RATE} is {rate!r}; expected a positive number of Hz, at most {fastest:g}")
+        steps = max(values.shape[1], round(values.shape[1] * self.sampling_rate / rate))
+        if steps > LONGEST:
+            at = f"steps at {self.sampling_rate:g} Hz" if steps > values.shape[1] else "steps"
+            raise SampleError(f"signal has {steps} {at}; expected at most {LONGEST}: cut it into windows")
         if not np.isfinite(values).all():
             channel, step = np.argwhere(~np.isfinite(values))[0]
             raise SampleError(f"signal is NaN or infinite in channel {channel + 1}, step {step + 1}; fill the gap")

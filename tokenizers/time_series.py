@@ -15,6 +15,7 @@ from metatx.tokenizer import Tokenizer, orthogonal_linear, sinusoidal_positions
 
 __all__ = ["TimeSeriesTokenizer"]
 
+LONGEST = 100_000  # steps that are read of a series
 ROUNDING = 1e-10  # a spread so small beside the values is rounding: the series is constant
 
 
@@ -182,6 +183,10 @@ class TimeSeriesTokenizer(Tokenizer):
                 f"series is {values.shape[0]} channels x {values.shape[1]} steps; expected {self.num_channels} channels"
             )
         values = values[:, -(self.lookback or 0) :]
+        if values.shape[1] > LONGEST:
+            raise SampleError(
+                f"series has {values.shape[1]:,} steps; expected at most {LONGEST:,}: cut it, or give a lookback"
+            )
         if np.isnan(values).all():
             raise SampleError(f"series has no observed value in its last {self.lookback} steps; expected at least one")
         return values

@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 
-__all__ = ["resample"]
+__all__ = ["LARGEST_RATIO", "resample"]
 
 LARGEST_RATIO = 1000  # the ratio of two rates is rounded to a fraction of such numbers, at most 1e-6 away
 

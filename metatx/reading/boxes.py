@@ -8,12 +8,19 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from metatx.files import written_whole
+from metatx.reading.pictures import upright_size
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 __all__ = ["BlobForest", "MedianBoxes", "is_coco", "read_coco", "write_coco"]
 
+# What each entry of a COCO file must have, and of what type.
+ENTRIES: dict[str, dict[str, type | tuple[type, ...]]] = {
+    "images": {"id": (int, str), "file_name": str},
+    "categories": {"id": (int, str), "name": (int, str)},
+    "annotations": {"image_id": (int, str), "category_id": (int, str), "bbox": list},
+}
 COLOURS = 8  # that pictures are reduced to, for their connected areas
 WIDTH = 160  # pixels that pictures are reduced to, for the same
 LEARNED = 500  # pictures, evenly spread, that the forest learns from
@@ -30,10 +37,10 @@ def read_coco(path: Path) -> "Dataset":
     """A table of a COCO file: ``file``, and ``objects`` as Hugging Face's object detection data have them.
 
     Of each box ``bbox`` (left, top, width, height in pixels) and ``category`` (its name); ``width`` and ``height`` of
-    the picture. Crowds are left out.
+    the picture, upright. Crowds are left out.
 
     Raises:
-        ValueError: If it is no such file, or its pictures are not beside it.
+        ValueError: If it is no such file, its pictures are not beside it, or are of another size than it says.
     """
     from datasets import Dataset
 
@@ -43,27 +50,50 @@ def read_coco(path: Path) -> "Dataset":
         raise ValueError(f"{path} cannot be read as json: {error}") from None
     if not is_coco(content):
         raise ValueError(f"{path} is no COCO file; one holds images, annotations and categories.")
+    names, boxes = _boxes(path, content)
+    if not boxes:
+        raise ValueError(f"{path} holds no samples.")
+    folder = _pictures_of(path, content["images"])
+    rows = []
+    for image in content["images"]:
+        found, file = boxes[image["id"]], folder / image["file_name"]
+        said = image.get("width"), image.get("height")
+        width, height = upright_size(file) or said
+        if None not in said and said != (width, height):
+            raise ValueError(
+                f"{path} says that {file.name} is {said[0]} x {said[1]} pixels; it is {width} x {height}, and so its "
+                "boxes may be elsewhere."
+            )
+        objects = {
+            "bbox": [box for box, _ in found],
+            "category": [names[category] for _, category in found],
+            "width": width,
+            "height": height,
+        }
+        rows.append({"file": str(file), "objects": objects})
+    return Dataset.from_list(rows)
+
+
+def _boxes(path: Path, content: dict[str, Any]) -> tuple[dict[Any, str], dict[Any, list[Any]]]:
+    """Names of the categories, and of each image its boxes with their category. Raises ValueError as ``read_coco``."""
+    for part, fields in ENTRIES.items():
+        if not isinstance(content[part], list):
+            raise ValueError(f"{path}: {part} is a {type(content[part]).__name__}; expected a list.")
+        for number, entry in enumerate(content[part], start=1):
+            for field, kind in fields.items():
+                found = entry.get(field) if isinstance(entry, dict) else None
+                if not isinstance(found, kind):
+                    raise ValueError(f"{path}: {field} of entry {number} of {part} is {found!r:.40}; is it damaged?")
     names = {entry["id"]: str(entry["name"]) for entry in content["categories"]}
     boxes: dict[Any, list[Any]] = {image["id"]: [] for image in content["images"]}
     for entry in content["annotations"]:
         if entry["image_id"] not in boxes or entry["category_id"] not in names:
             raise ValueError(f"{path}: annotation {entry.get('id')} is of an image or category that is not listed.")
+        if not all(isinstance(value, int | float) for value in entry["bbox"]):
+            raise ValueError(f"{path}: bbox of annotation {entry.get('id')} is {entry['bbox']}; expected four numbers.")
         if not entry.get("iscrowd"):
-            boxes[entry["image_id"]].append((entry["bbox"], names[entry["category_id"]]))
-    folder = _pictures_of(path, content["images"])
-    rows = []
-    for image in content["images"]:
-        found = boxes[image["id"]]
-        objects = {
-            "bbox": [[float(value) for value in box] for box, _ in found],
-            "category": [name for _, name in found],
-            "width": image.get("width"),
-            "height": image.get("height"),
-        }
-        rows.append({"file": str(folder / image["file_name"]), "objects": objects})
-    if not rows:
-        raise ValueError(f"{path} holds no samples.")
-    return Dataset.from_list(rows)
+            boxes[entry["image_id"]].append(([float(value) for value in entry["bbox"]], entry["category_id"]))
+    return names, boxes
 
 
 def _pictures_of(path: Path, images: Sequence[dict[str, Any]]) -> Path:

@@ -9,7 +9,8 @@ import numpy as np
 
 from metatx.errors import SampleError
 from metatx.examples import Examples, Reader
-from metatx.reading.clouds import MAX_POINTS, Cloud, Clouds, npz_arrays, read_cloud
+from metatx.reading.arrays import npz_arrays
+from metatx.reading.clouds import MAX_POINTS, Cloud, Clouds, read_cloud
 
 __all__ = ["CONTAINERS", "Parts", "read_h5", "read_npz", "read_shapenet_part"]
 
@@ -94,6 +95,8 @@ def _read_h5(path: Path) -> tuple[np.ndarray, np.ndarray]:
         with h5py.File(path) as file:
             if "data" not in file or "label" not in file:
                 raise ValueError(f"{path} holds {', '.join(file) or 'nothing'}; expected data and label.")
+            if not all(isinstance(file[name], h5py.Dataset) for name in ("data", "label")):
+                raise ValueError(f"{path} holds groups where arrays are expected: data (N, P, C) and label (N, 1).")
             return file["data"][()], file["label"][()]
     except FileNotFoundError:
         raise ValueError(f"{path} does not exist, but a list names it.") from None

@@ -1,7 +1,5 @@
 """Reading one point cloud from whatever holds it, its columns by name where they have names."""
 
-import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +9,10 @@ import numpy as np
 from torch import Tensor
 
 from metatx.errors import SampleError
+from metatx.reading.arrays import npz_arrays
 from metatx.reading.meshes import read_off, read_ply, read_with_open3d, sample_surface
 
-__all__ = ["MAX_POINTS", "SUFFIXES", "Cloud", "Clouds", "npz_arrays", "read_cloud"]
+__all__ = ["MAX_POINTS", "SUFFIXES", "Cloud", "Clouds", "read_cloud"]
 
 MAX_POINTS = 2_000_000  # of a cloud
 LARGEST = 1e9  # beyond it, in any unit, differences of coordinates lose their digits
@@ -124,15 +123,6 @@ def _check_count(count: int) -> None:
 
 
 # Files. Each reader takes the path and how many points a surface gives.
-
-
-def npz_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an npz file. Raises SampleError if it is none, or damaged."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, TypeError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
-        raise SampleError(f"damaged, or no npz file: {error or 'it ends early'}") from None
 
 
 def _read_npz(path: Path, surface: int) -> Cloud:

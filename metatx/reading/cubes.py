@@ -1,6 +1,5 @@
 """Scenes of many bands (H, W, C) with label masks, as MATLAB and numpy files hold them; single pixels of them."""
 
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from metatx.errors import SampleError
 from metatx.examples import Examples
+from metatx.reading.arrays import mat_arrays, npz_arrays
 
 __all__ = ["Pixel", "Pixels", "read_arrays", "read_cube", "scene_of", "spectra_of"]
 
@@ -71,14 +72,17 @@ def scene_of(
     """The labelled pixels (mask > 0) of a scene by split; all pixels, without labels, where there is no mask.
 
     Raises:
-        ValueError: If a mask is not of the scene's size, marks nothing, or two mark the same pixel.
+        ValueError: If the scene is no numbers, a mask no whole numbers, not of the scene's size, or marks nothing; or
+            two mark the same pixel.
     """
+    _check_numbers(cube, "the scene", source)
     if not masks:
         places = np.argwhere(np.ones(cube.shape[:2], dtype=bool))
         return {"all": Examples(Pixels(cube, places, wavelengths), None, source)}
     seen = np.zeros(cube.shape[:2], dtype=bool)
     splits = {}
     for split, mask in masks.items():
+        _check_numbers(mask, f"the {split} mask", source, whole=True)
         if mask.shape != cube.shape[:2]:
             raise ValueError(f"{source}: the {split} mask is {mask.shape}, the scene {cube.shape[:2]} pixels.")
         if not (mask > 0).any():
@@ -94,6 +98,9 @@ def scene_of(
 def spectra_of(arrays: dict[str, np.ndarray], source: str) -> dict[str, Examples]:
     """Spectra ``X`` (N, bands) with labels ``y`` (N,), by the words in ``split`` (N,) where there is one."""
     spectra, labels = arrays["X"], np.asarray(arrays["y"]).ravel()
+    _check_numbers(spectra, "X", source)
+    if not len(spectra):
+        raise ValueError(f"{source} holds no spectra.")
     words = np.asarray(arrays.get("split", np.full(len(labels), "all"))).ravel()
     if not len(spectra) == len(labels) == len(words):
         raise ValueError(f"{source} has {len(spectra)} spectra, {len(labels)} labels and {len(words)} split names.")
@@ -104,6 +111,15 @@ def spectra_of(arrays: dict[str, np.ndarray], source: str) -> dict[str, Examples
         SPLITS.get(word, word): Examples(spectra[words == word], labels[words == word].tolist(), source)
         for word in sorted(set(words))
     }
+
+
+def _check_numbers(array: np.ndarray, name: str, source: str, whole: bool = False) -> None:
+    """Refuse words, complex numbers, and fractions where numbers are to be ``whole``. Raises ValueError."""
+    if not np.issubdtype(array.dtype, np.integer) and not np.issubdtype(array.dtype, np.floating):
+        if array.dtype != np.bool_:
+            raise ValueError(f"{source}: {name} holds {array.dtype}; expected real numbers.")
+    elif whole and not (array == np.round(array)).all():
+        raise ValueError(f"{source}: {name} holds fractions or NaN; expected whole numbers, 0 where there is no label.")
 
 
 def read_cube(path: Path) -> dict[str, Examples]:
@@ -142,16 +158,7 @@ def _truth_beside(path: Path, cube: str) -> list[np.ndarray]:
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a ``.mat`` (to version 7) or ``.npz`` file. Raises ValueError if it is neither, or damaged."""
-    from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
-
     try:
-        if path.suffix.lower() == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                return {name: file[name] for name in file.files}
-        held = loadmat(path)
-    except NotImplementedError:
-        raise ValueError(f"{path} is a MATLAB 7.3 file; save it with -v7, or as npz.") from None
-    except (MatReadError, OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, KeyError) as error:
-        raise ValueError(f"{path} is damaged, or no {path.suffix[1:]} file: {str(error) or 'it ends early'}.") from None
-    return {name: array for name, array in held.items() if isinstance(array, np.ndarray)}
+        return npz_arrays(path) if path.suffix.lower() == ".npz" else mat_arrays(path)
+    except SampleError as error:
+        raise ValueError(f"{path} is {error}.") from None

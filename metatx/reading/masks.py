@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from metatx.errors import SampleError
+from metatx.reading.arrays import npy_array
 from metatx.reading.pictures import is_picture, open_picture
 
 __all__ = ["IGNORED", "SiteForest", "is_mask", "read_mask", "write_masks"]
@@ -39,9 +40,9 @@ def read_mask(target: Any) -> np.ndarray:
     """
     if isinstance(target, str | Path) and str(target).lower().endswith(".npy"):
         try:
-            codes = np.load(target, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise SampleError(f"mask {Path(target).name} cannot be read ({error})") from None
+            codes = npy_array(Path(target))
+        except SampleError as error:
+            raise SampleError(f"mask {Path(target).name} is {error}") from None
     elif is_picture(target) or isinstance(target, str | Path | bytes):
         picture = open_picture(target)
         if not isinstance(picture, Image.Image) or picture.mode not in ("1", "L", "P", "I", "I;16"):
@@ -49,7 +50,10 @@ def read_mask(target: Any) -> np.ndarray:
             raise SampleError(f"mask is a picture of mode {mode}; expected one channel, a code for each pixel")
         codes = np.asarray(picture)
     else:
-        codes = np.asarray(target)
+        try:
+            codes = np.asarray(target)
+        except ValueError:
+            raise SampleError("mask is a list of rows that differ in length; expected (H, W) or (N,)") from None
     if codes.ndim not in (1, 2) or not codes.size:
         raise SampleError(f"mask is an array {codes.shape}; expected (H, W) of a picture or (N,) of points")
     if codes.dtype != np.bool_ and not np.issubdtype(codes.dtype, np.integer):

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from metatx.errors import SampleError
 
-__all__ = ["SUFFIXES", "fit_picture", "is_picture", "open_picture", "read_grey", "read_picture"]
+__all__ = ["SUFFIXES", "fit_picture", "is_picture", "open_picture", "read_grey", "read_picture", "upright_size"]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 CHANNELS = (1, 3, 4)
@@ -88,6 +88,16 @@ def open_picture(sample: Any) -> Image.Image | np.ndarray:
     if isinstance(sample, np.ndarray | Tensor):
         return _channels_last(np.asarray(sample))
     raise SampleError(f"image is a {type(sample).__name__}; {ACCEPTED}")
+
+
+def upright_size(path: Path) -> tuple[int, int] | None:
+    """Width and height of a picture, upright, from its header alone; None where that cannot be read."""
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+            return image.size[::-1] if turned else image.size
+    except (*DAMAGE, Image.DecompressionBombError):
+        return None
 
 
 def _decode(source: Path | io.BytesIO, name: str) -> Image.Image:

@@ -194,6 +194,9 @@ def test_pictures_without_a_box_are_learned_from_but_not_alone():
     empty = {"bbox": [], "category": [], "width": 96, "height": 64}
     with pytest.raises(ValueError, match="None of the 2 pictures has a box"):
         DetectionHead(4).fit([empty, empty])
+    bad = {**empty, "bbox": [[90, 1, 50, 5]], "category": ["a"]}
+    with pytest.raises(ValueError, match="No sample can be used; the first: a box from .* is outside the picture"):
+        DetectionHead(4).fit([bad, empty])
     head = DetectionHead(4, layers=1).fit([{**empty, "bbox": [[1, 1, 5, 5]], "category": ["a"]}, empty])
     output = torch.randn(1, 6, 4, 6, requires_grad=True)
     loss = head.loss(output, [head.encode(empty)])

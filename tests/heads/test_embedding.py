@@ -153,7 +153,7 @@ def test_vectors_have_length_one_and_forward_reaches_the_proxies_in_training():
 def test_split_shares_no_identity(identities, fraction, seed):
     table, head = Dataset.from_dict({"who": identities}), create("heads", "embedding", 4)
     if len(set(identities)) == 1:
-        with pytest.raises(ValueError, match="two identities or more can be split"):
+        with pytest.raises(ValueError, match=r"samples are of '\w+'; two identities or more can be split"):
             head.split(table, "who", None, fraction, seed)
         return
     kept, held = head.split(table, "who", None, fraction, seed)

@@ -170,6 +170,21 @@ def test_a_bad_mask_is_named_or_skipped(nano):
         metatx.Task.from_data(nano, "image", (pictures[:2], ["gone.png"] * 2), **options)
 
 
+def test_a_mask_of_another_size_is_named(nano):
+    pictures, masks = halves(6)
+    masks[3] = masks[3][::2]
+    task = metatx.Task.from_data(nano, "image", (pictures, masks), tokenizer_options={"image_size": [32, 48]})
+    with pytest.raises(
+        ValueError, match=r"row 4: mask is \(24, 64\), but its sample \(48, 64\); expected a code for each"
+    ):
+        task.fit((pictures, masks), epochs=1)
+    clouds = np.random.default_rng(0).normal(size=(6, 40, 3))
+    codes = [np.arange(40) % 2] * 5 + [np.arange(39) % 2]
+    task = metatx.Task.from_data(nano, "point_cloud", (clouds, codes), head="segmentation")
+    with pytest.raises(ValueError, match=r"row 6: mask is \(39,\), but its sample \(40,\)"):
+        task.fit((clouds, codes), epochs=1)
+
+
 @pytest.mark.parametrize(
     ("call", "error", "said"),
     [

@@ -70,6 +70,49 @@ def test_broken_files_are_named(tmp_path, change, said):
         read_coco(file)
 
 
+@pytest.mark.parametrize(
+    ("part", "change", "said"),
+    [
+        ("annotations", {"bbox": None}, "bbox of entry 1 of annotations is None"),
+        ("annotations", {"bbox": "1 2 3 4"}, "bbox of entry 1 of annotations is '1 2 3 4'"),
+        ("annotations", {"bbox": [1, 2, None, 4]}, r"bbox of annotation 1 is \[1, 2, None, 4\]; expected four numbers"),
+        ("annotations", {"image_id": [7]}, r"image_id of entry 1 of annotations is \[7\]"),
+        ("images", {"file_name": None}, "file_name of entry 1 of images is None"),
+        ("categories", {"name": {}}, "name of entry 1 of categories is {}"),
+    ],
+)
+def test_broken_entries_are_named(tmp_path, part, change, said):
+    file, content = put(tmp_path, "beside"), json.loads(json.dumps(CONTENT))
+    content[part][0] |= change
+    file.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=f"train.json: {said}"):
+        read_coco(file)
+    file.write_text(json.dumps(CONTENT | {part: {}}))
+    with pytest.raises(ValueError, match=f"{part} is a dict; expected a list"):
+        read_coco(file)
+
+
+def test_the_size_is_that_of_the_upright_picture(tmp_path):
+    file, content = put(tmp_path, "beside"), json.loads(json.dumps(CONTENT))
+    del content["images"][0]["width"]
+    file.write_text(json.dumps(content))
+    assert [objects["width"] for objects in read_coco(file)["objects"]] == [60, 60]
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    Image.new("RGB", (60, 40)).save(tmp_path / "train" / "b.png", exif=exif)
+    with pytest.raises(ValueError, match="says that b.png is 60 x 40 pixels; it is 40 x 60"):
+        read_coco(file)
+    (tmp_path / "train" / "b.png").write_bytes(b"")  # a bad sample, which the tokenizer names
+    assert read_coco(file)["objects"][1]["width"] == 60
+
+
+def test_a_split_of_another_name_is_told(tmp_path):
+    file = put(tmp_path, "coco")
+    file.rename(file.with_name("instances_mine.json"))
+    with pytest.raises(ValueError, match="instances_mine.json is of no split that is known; they are called train,"):
+        read_splits(tmp_path, (".png",))
+
+
 @pytest.mark.parametrize("text", ["{", '{"images": []}', "[1, 2]", ""])
 def test_other_files_are_refused(tmp_path, text):
     file = tmp_path / "train.json"

@@ -147,7 +147,7 @@ def test_truncated_and_empty_npz_is_named(tmp_path):
     content = (tmp_path / "val.npz").read_bytes()
     for damaged in (b"", content[:200], content[:-30]):
         (tmp_path / "val.npz").write_bytes(damaged)
-        refused(tmp_path / "val.npz", "val.npz is damaged, or no npz file")
+        refused(tmp_path / "val.npz", "val.npz is damaged, or no npz file" if damaged else "val.npz is empty")
 
 
 def test_bad_h5_is_named(tmp_path, monkeypatch):
@@ -163,6 +163,10 @@ def test_bad_h5_is_named(tmp_path, monkeypatch):
         read(tmp_path)
     import h5py
 
+    with h5py.File(file, "w") as other:
+        other.create_group("data"), other.create_group("label")
+    with pytest.raises(ValueError, match="ply_data_train1.h5 holds groups where arrays are expected"):
+        read(tmp_path)
     with h5py.File(file, "w") as other:
         other["pixels"] = [1]
     with pytest.raises(ValueError, match="ply_data_train1.h5 holds pixels; expected data and label"):

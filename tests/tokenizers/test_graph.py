@@ -225,6 +225,7 @@ def test_statistics_are_of_the_training_molecules():
         (None, "graph is None; expected SMILES, as in the training split"),
         (TRIANGLE, "expected SMILES"),
         ("C" * 600, "graph has 600 nodes and 599 edges; expected at most 1020 together (max_tokens)"),
+        ("C" * 100_000, "graph has 100000 nodes and 99999 edges; expected at most 1020 together (max_tokens)"),
     ],
 )
 def test_what_is_no_molecule_is_told_in_one_line(sample, message, capfd):

@@ -156,6 +156,8 @@ def test_bad_samples_are_refused() -> None:
         ("grass", "spectrum is a str; expected a spectrum"),
         ([], r"spectrum is an array \(0,\)"),
         (np.ones((2, BANDS)), r"spectrum is an array \(2, 20\)"),
+        (np.ones(10_001), r"has 10,001 bands; expected at most 10,000 \(MOST_BANDS\)"),
+        (Pixel(np.full((3, 3, BANDS), np.inf), 1, 2), "row 2, column 3: band 1 holds NaN or infinite"),
     ):
         with pytest.raises(SampleError, match=message):
             reads.encode(sample)
@@ -236,6 +238,11 @@ def test_other_files_are_refused(tmp_path) -> None:
         "both.npz": ({"input": cube, "TR": truth, "TE": truth}, "test mask labels pixels that another split has too"),
         "words.npz": ({"X": np.ones((2, 9)), "y": [1, 2], "split": ["a", "b"]}, "split says a, b; it may say train"),
         "short.npz": ({"X": np.ones((2, 9)), "y": [1]}, "has 2 spectra, 1 labels"),
+        "none.npz": ({"X": np.ones((0, 9)), "y": []}, "none.npz holds no spectra"),
+        "letters.npz": ({"X": np.full((2, 9), "a"), "y": [1, 2]}, "X holds <U1; expected real numbers"),
+        "complex.npz": ({"input": cube * 1j, "gt": truth}, "the scene holds complex128; expected real numbers"),
+        "names.npz": ({"input": cube, "gt": np.full(truth.shape, "a")}, "the all mask holds <U1; expected real"),
+        "shares.npz": ({"input": cube, "gt": truth * 0.5}, "the all mask holds fractions or NaN; expected whole"),
     }
     for name, (arrays, message) in cases.items():
         np.savez(tmp_path / name, **arrays)
@@ -251,7 +258,7 @@ def test_other_files_are_refused(tmp_path) -> None:
         ("empty.npz", b""),
     ):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(ValueError, match=f"{name} is damaged, or no {name[-3:]} file"):
+        with pytest.raises(ValueError, match=f"{name} is (empty|damaged, or no {name[-3:]} file)"):
             read_cube(tmp_path / name)
     (tmp_path / "new.mat").write_bytes(version73)
     with pytest.raises(ValueError, match="is a MATLAB 7.3 file; save it with -v7, or as npz"):

@@ -228,6 +228,7 @@ def infinite() -> np.ndarray:
         ([], "empty"),
         (np.full((3, 5), np.nan), "no observed value in 5 steps"),
         (infinite(), "infinite in channel 2, step 5"),
+        (np.zeros((3, 100_001)), "100,001 steps; expected at most 100,000: cut it, or give a lookback"),
         ("hello", "'hello'; expected numbers"),
         ([[1, 2], [1], [2, 3]], "of equal length"),
         ([["a", "b"]] * 3, "expected numbers"),
@@ -238,6 +239,10 @@ def infinite() -> np.ndarray:
 def test_bad_samples_are_named(sample, message):
     with pytest.raises(SampleError, match=message):
         fitted().encode(sample)
+
+
+def test_of_a_series_without_end_the_lookback_is_read():
+    assert fitted(lookback=16).encode(np.zeros((3, 100_001)))["series"].shape == (3, 16)
 
 
 def test_missing_throughout_the_lookback_is_named():

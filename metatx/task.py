@@ -69,6 +69,7 @@ class Task(nn.Module):
         self.norm = entry_norm(backbone, tokenizer)
         self.inputs, self.target = list(inputs), target
         self.metrics: dict[str, Any] = {}
+        self.token_alignment: dict[str, float] = {}  # as ``align_tokens`` gives it
         self.settings = TrainingSettings()
 
     @property

@@ -18,6 +18,7 @@ from metatx.errors import DivergedError
 from metatx.features import cacheable, frozen_features
 from metatx.history import History
 from metatx.sampling import balanced_order, class_numbers
+from metatx.token_alignment import align_tokens, alignable
 from metatx.tuning import parameter_groups
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def train(
 
     Raises:
         DivergedError: If the loss is not finite.
-        ValueError: If ``resume`` finds the checkpoint of other settings.
+        ValueError: If ``resume`` finds the checkpoint of other settings, or as ``alignable``.
     """
     return Training(task, data, validation, settings, out).run(resume)
 
@@ -60,6 +61,9 @@ class Training:
         self.task, self.settings = task.to(self.accelerator.device), settings
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         self.module: nn.Module = task
+        if settings.align_steps:
+            alignable(task)
+        self.encoded = data
         self.data: Encoded | Features = data
         self.validation: Encoded | Features | None = validation
         data.seed = settings.seed
@@ -82,11 +86,15 @@ class Training:
         progress = self.checkpoint.load() if resume else Progress()
         self.history.rows = progress.history
         with torch.random.fork_rng(devices=[]):
+            if self.settings.align_steps and not progress.alignment:
+                progress.alignment = align_tokens(self.task, self.encoded, self.settings, self._bar)
+                self._save(progress)
             while progress.epoch < self.settings.epochs and not self._is_over(progress):
                 self._epoch(progress)
         self._save(progress)
         if progress.best_state:
             self.task.load_state_dict(progress.best_state)
+        self.task.token_alignment = progress.alignment
         self.task.eval()
         self._calibrate()
         return progress.history

@@ -199,9 +199,9 @@ class Training:
         return measure(self.task, self.module, self._loader(data, batches), self.settings)
 
     def _save(self, progress: Progress) -> None:
+        # No process waits here: whether it is time to save, each sees by its own clock.
         if self.accelerator.is_main_process:
             self.checkpoint.save(progress)
-        self.accelerator.wait_for_everyone()
 
     def _bar(self, items: Any, what: str) -> Any:
         return bar(items, what) if self.accelerator.is_main_process else items

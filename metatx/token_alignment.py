@@ -50,6 +50,8 @@ def align_tokens(
     to 6 for Adult and from 307 to 30 for Japanese Vowels; matching mean and covariance entry by entry, which sees the
     few largest directions alone, to 81 and 137; MMD (five Gaussian kernels, 512 tokens), at a multiple of the time, to
     77 and 151. By their own measures it ended about as low as they did.
+    Scores hardly followed: after 100 steps test accuracy on Japanese Vowels was .981, not .971 (15 epochs, 3 seeds), on
+    an eighth of the IMU set's windows .867, not .876 (4 epochs, 2 seeds), on 2,000 rows of Adult .846, not .853 (one).
     Every process takes all of each batch, as a covariance is no mean over processes.
 
     Returns:

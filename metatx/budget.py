@@ -60,9 +60,9 @@ def plan_for(
 ) -> Plan:
     """Measure a few steps, and choose what fits: at most the epochs of ``settings``, of all samples where possible.
 
-    Counted are training, validation, and the features that a frozen path gives once; not reading the samples, nor the
-    test split. Where not even one epoch fits, or features would take longer than all passes over them, there are
-    fewer samples, at least a batch. The task is as it was afterwards.
+    Counted are training, validation, and the features that a frozen path gives once; not reading the samples, an
+    alignment before the training, nor the test split. Where not even one epoch fits, or features would take longer
+    than all passes over them, there are fewer samples, at least a batch. The task is as it was afterwards.
 
     Raises:
         ValueError: If ``seconds`` is not positive, or as ``Task.fit``.
@@ -74,7 +74,9 @@ def plan_for(
     few = task.encode(train.select(picked), "train", augment=True, skip_bad=skip_bad)
     before = {name: tensor.clone() for name, tensor in task.state_dict().items()}
     once = _features_seconds(task, few, settings) if settings.cache and cacheable(task) else 0.0
-    training = Training(task, few, None, replace(settings, epochs=2, patience=0, tensorboard=False), None)
+    training = Training(
+        task, few, None, replace(settings, epochs=2, patience=0, align_steps=0, tensorboard=False), None
+    )
     trained = training.run(resume=False)[-1]["seconds"]
     started = time.perf_counter()
     training.measure(training.data, Progress())

@@ -30,6 +30,7 @@ class Progress:
     loss_sum: float = 0.0  # over the epoch's samples so far
     best: float | None = None
     best_epoch: int = 0
+    alignment: dict[str, float] = field(default_factory=dict)  # of tokens, once it is done
     history: list[dict[str, float]] = field(default_factory=list)
     best_state: dict[str, Tensor] = field(default_factory=dict)
 

@@ -14,8 +14,9 @@ from metatx.errors import DivergedError
 from metatx.experiment import run
 from metatx.report import Report
 from metatx.settings import TrainingSettings
+from metatx.token_alignment import stem_of
 
-__all__ = ["VARIANTS", "Variant", "compare"]
+__all__ = ["ALIGNED", "VARIANTS", "Variant", "compare"]
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,13 @@ class Variant:
         name: In the table.
         backbone: What is made of the backbone that is compared.
         tune: What of it is trained, as ``Task.from_data``.
+        aligned: Whether tokens are aligned first, by ``align_steps`` of the settings.
     """
 
     name: str
     backbone: Callable[[Backbone], Backbone]
     tune: str = "frozen"
+    aligned: bool = False
 
 
 def _as_it_is(backbone: Backbone) -> Backbone:
@@ -48,6 +51,7 @@ VARIANTS = (
     Variant("LayerNorm tuned", _as_it_is, tune="norm"),
     Variant("LoRA", _as_it_is, tune="lora"),
 )
+ALIGNED = Variant("aligned first", _as_it_is, aligned=True)
 
 
 def compare(
@@ -84,8 +88,8 @@ def compare(
         head, tokenizer_options, head_options, skip_bad_samples: Likewise.
         backbone: A pretrained one.
         seeds: One run each, of each variant.
-        settings: Of the training; the seed among them is not used.
-        variants: What is compared.
+        settings: Of the training; the seed among them is not used, ``align_steps`` only where a variant is aligned.
+        variants: What is compared; where ``align_steps`` is not 0, ``ALIGNED`` too.
         budget: Seconds of training; the first run measures a few steps and chooses how many epochs, at most those of
             ``settings``, of how many samples fit. All runs then train on so many. See ``plan_for``.
         baseline: Whether to fit the two baselines.
@@ -98,6 +102,7 @@ def compare(
     if not backbone.pretrained:
         raise ValueError("This backbone has random weights; give a pretrained one, the control is made of it.")
     settings = settings or TrainingSettings()
+    variants = _with_alignment(variants, settings.align_steps, backbone)
     folder = None if out is None else Path(out)
     options: dict[str, Any] = {
         "name": name,
@@ -121,30 +126,44 @@ def compare(
         "validation": _source(validation),
         "test": _source(test),
         "budget": budget,
-        **{key: value for key, value in vars(settings).items() if key not in (*FREE, "seed")},
+        **{key: value for key, value in vars(settings).items() if key not in (*FREE, "seed", "align_steps")},
     }
     found = _started(json.loads(json.dumps(asked)), folder)
     one = partial(run, data, modality, **options)
     backbones = {variant.name: variant.backbone(backbone) for variant in variants}
     for seed in seeds:
         for variant in variants:
-            if _is_finished(found, variant, seed):
+            steps = settings.align_steps if variant.aligned else 0
+            if _is_finished(found, variant, seed, steps):
                 continue
             try:
                 report = one(
                     backbone=backbones[variant.name],
-                    settings=replace(settings, seed=seed),
+                    settings=replace(settings, seed=seed, align_steps=steps),
                     tune=variant.tune,
                     budget=found.plan or budget,
                     baseline=baseline and not found.baselines,
                 )
             except DivergedError as error:
-                found.trials.append(Trial(variant=variant.name, seed=seed, tune=variant.tune, diverged=str(error)))
+                found.trials.append(
+                    Trial(variant=variant.name, seed=seed, tune=variant.tune, align_steps=steps, diverged=str(error))
+                )
             else:
-                _add(found, variant, report)
+                _add(found, variant, report, steps)
             if folder is not None:
                 found.write(folder)
     return found
+
+
+def _with_alignment(variants: Sequence[Variant], steps: int, backbone: Backbone) -> Sequence[Variant]:
+    """The variants, with ``ALIGNED`` where there are steps to align in and none is aligned."""
+    aligned = [variant.name for variant in variants if variant.aligned]
+    if aligned and not steps:
+        raise ValueError(f"{aligned[0]!r} needs steps to align in; set align_steps, such as 200.")
+    if not steps:
+        return variants
+    stem_of(backbone)
+    return variants if aligned else [*variants, ALIGNED]
 
 
 def _source(data: Any) -> str:
@@ -167,18 +186,22 @@ def _started(asked: dict[str, Any], folder: Path | None) -> Comparison:
     return found
 
 
-def _is_finished(found: Comparison, variant: Variant, seed: int) -> bool:
+def _is_finished(found: Comparison, variant: Variant, seed: int, steps: int) -> bool:
     for trial in found.trials:
         if (trial.variant, trial.seed) == (variant.name, seed):
             if trial.tune != variant.tune:
                 raise ValueError(
                     f"{variant.name!r} was run with tune {trial.tune}, not {variant.tune}; give another --out."
                 )
+            if trial.align_steps != steps:
+                raise ValueError(
+                    f"{variant.name!r} was run with align_steps {trial.align_steps}, not {steps}; give another --out."
+                )
             return True
     return False
 
 
-def _add(found: Comparison, variant: Variant, report: Report) -> None:
+def _add(found: Comparison, variant: Variant, report: Report, steps: int) -> None:
     head = report.task.head
     found.primary, found.test_split, found.plan = head.primary, report.test_split, report.plan
     found.higher_is_better = bool(head.metrics()[head.primary].higher_is_better)
@@ -188,6 +211,7 @@ def _add(found: Comparison, variant: Variant, report: Report) -> None:
             variant=variant.name,
             seed=report.seed,
             tune=variant.tune,
+            align_steps=steps,
             validation=report.validation,
             test=report.test,
             parameters=report.task.trainable_parameters,

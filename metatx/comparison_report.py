@@ -24,6 +24,7 @@ class Trial:
         variant: Its name.
         seed: Of initial weights, splits, order and samples.
         tune: What of the backbone it trains.
+        align_steps: By which its tokens were aligned before.
         validation: Metric to value.
         test: Metric to value; empty where the loss diverged.
         parameters: Trained ones.
@@ -34,6 +35,7 @@ class Trial:
     variant: str
     seed: int
     tune: str = "frozen"
+    align_steps: int = 0
     validation: dict[str, float] = field(default_factory=dict)
     test: dict[str, float] = field(default_factory=dict)
     parameters: int = 0
@@ -145,8 +147,12 @@ class Comparison:
             f"{self.asked['data']}, {self.test_split}: {self.primary} ({direction} is better), mean ± standard "
             f"deviation over seeds {seeds}; backbone {self.asked['backbone']}; {self._trained()}. Seconds are the "
             "median; features of a frozen path come from the cache where an earlier run left them. Baselines run once, "
-            "on the whole training split."
+            f"on the whole training split.{self._aligned()}"
         )
+
+    def _aligned(self) -> str:
+        aligned = {trial.variant: trial.align_steps for trial in self.trials if trial.align_steps}
+        return "".join(f" {name}: {steps} steps on the tokenizer alone came before." for name, steps in aligned.items())
 
     def _trained(self) -> str:
         if self.plan is None:

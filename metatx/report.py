@@ -64,6 +64,9 @@ class Report:
         trained = self.task.trainable_parameters
         frozen = sum(p.numel() for p in self.task.backbone.parameters() if not p.requires_grad)
         lines += ["", f"{trained:,} parameters trained on {frozen:,} frozen ones in {self.seconds:.0f} s"]
+        if aligned := self.task.token_alignment:
+            distances = f"{aligned['before']:.1f} before, {aligned['after']:.1f} after"
+            lines.append(f"{aligned['steps']} steps of alignment; distance to the stem's tokens {distances}")
         if self.left_out:
             lines.append(f"{self.left_out} samples that could not be used were left out")
         return "\n".join(lines)
@@ -91,6 +94,7 @@ class Report:
             "baseline": _one(self.baselines.get("classical")),
             "tune": self.task.tune,
             "adapter": self.task.adapter and self.task.adapter.options,
+            "token_alignment": self.task.token_alignment or None,
             "trainable_parameters": self.task.trainable_parameters,
             "backbone_parameters": self.task.backbone.num_parameters,
             "backbone": self.task.backbone.spec,

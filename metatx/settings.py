@@ -22,6 +22,9 @@ class TrainingSettings:
         layer_decay: In a backbone tuned in full, the rate of a block as a share of the next one's (Clark et al. 2020).
         weight_decay: Of matrices; biases, norms and other vectors have none.
         warmup: Share of all steps in which the learning rate rises.
+        align_steps: Steps before the training in which what makes tokens learns, alone and without labels, to
+            distribute them like those of the backbone's stem (ORCA, Shen et al. 2023); 0: none. ``metatx compare``
+            gives it a row of its own and changes no other.
         clip: Largest norm of the gradient.
         patience: Epochs without a better primary validation metric until training stops; 0 never stops early.
         precision: ``"auto"`` is bf16 autocast where the hardware computes in it (CUDA, AMX) and fp32 elsewhere.
@@ -41,6 +44,7 @@ class TrainingSettings:
     layer_decay: float = 0.75
     weight_decay: float = 0.01
     warmup: float = 0.05
+    align_steps: int = 0
     clip: float = 1.0
     patience: int = 0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -58,6 +62,8 @@ class TrainingSettings:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
         if self.checkpoint_steps < 0:
             raise ValueError(f"checkpoint_steps is {self.checkpoint_steps}; it must be at least 0.")
+        if self.align_steps < 0:
+            raise ValueError(f"align_steps is {self.align_steps}; it must be at least 0.")
         if not 0 < self.layer_decay <= 1:
             raise ValueError(f"layer_decay is {self.layer_decay}; it must be above 0 and at most 1.")
         if self.precision not in ("auto", "fp32", "bf16"):

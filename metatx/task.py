@@ -68,6 +68,7 @@ class Task(nn.Module):
         self.inputs, self.target = list(inputs), target
         self.metrics: dict[str, Any] = {}
         self.about: dict[str, str] = {}  # for the card, where known: data, dataset (on the hub), split, license
+        self.token_alignment: dict[str, float] = {}  # as ``align_tokens`` gives it
         self.settings = TrainingSettings()
 
     @property

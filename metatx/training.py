@@ -20,6 +20,7 @@ from metatx.history import History
 from metatx.keeper import Keeper
 from metatx.processes import processes
 from metatx.sampling import balanced_order, class_numbers
+from metatx.token_alignment import align_tokens, alignable
 from metatx.tuning import parameter_groups
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def train(
     Raises:
         DivergedError: If the loss is not finite.
         Stopped: If SIGTERM or SIGINT came; the checkpoint in ``out`` is up to date then.
-        ValueError: If ``resume`` finds the checkpoint of other settings.
+        ValueError: If ``resume`` finds the checkpoint of other settings, or as ``alignable``.
     """
     return Training(task, data, validation, settings, out).run(resume)
 
@@ -70,6 +71,9 @@ class Training:
         self.task, self.settings = task.to(self.accelerator.device), settings
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         self.module: nn.Module = task
+        if settings.align_steps:
+            alignable(task)
+        self.encoded = data
         self.data: Encoded | Features = data
         self.validation: Encoded | Features | None = validation
         data.seed = settings.seed
@@ -93,11 +97,15 @@ class Training:
         progress = self.keeper.load() if resume else Progress()
         self.history.rows = progress.history
         with self.keeper, torch.random.fork_rng(devices=[]):
+            if self.settings.align_steps and not progress.alignment:
+                progress.alignment = align_tokens(self.task, self.encoded, self.settings, self._bar)
+                self.keeper.save(progress)
             while progress.epoch < self.settings.epochs and not self._is_over(progress):
                 self._epoch(progress)
             self.keeper.finish(progress)
         if progress.best_state:
             self.task.load_state_dict(progress.best_state)
+        self.task.token_alignment = progress.alignment
         self.task.eval()
         self._calibrate()
         return progress.history

@@ -9,9 +9,9 @@ from PIL import Image
 from sklearn.datasets import load_wine
 
 import metatx
-from metatx import comparison, experiment
+from metatx import comparison, experiment, token_alignment
 from metatx.budget import Plan
-from metatx.comparison import VARIANTS, Variant, compare
+from metatx.comparison import ALIGNED, VARIANTS, Variant, compare
 from metatx.comparison_report import Comparison
 
 SETTINGS = metatx.TrainingSettings(epochs=2, batch_size=32, lr=3e-3)
@@ -105,6 +105,29 @@ def test_a_comparison_goes_on_where_it_stopped(done, wine, nano, runs):
     assert again["test"] == lost["test"] and len(trials) == 2 * len(VARIANTS)
     path.write_text(json.dumps(before))
     Comparison.read(path).write(done)
+
+
+def test_alignment_adds_a_row_and_changes_no_other(wine, nano, tmp_path, runs, monkeypatch):
+    monkeypatch.setattr(token_alignment, "TOKENS", 1024)
+    options = {"seeds": (0,), "variants": VARIANTS[:1]}
+    (plain,) = wines(wine, nano, tmp_path, **options).rows()
+    aligned = replace(SETTINGS, align_steps=8)
+    found = wines(wine, nano, tmp_path, settings=aligned, **options)
+    assert len(runs) == 2, "what is finished is not run again"
+    assert found.rows()[0] == plain and [row.name for row in found.rows()] == ["pretrained, frozen", "aligned first"]
+    alone = metatx.run(wine, "tabular", backbone=nano, target="cultivar", settings=aligned)
+    assert found.trials[1].test == alone.test and alone.task.token_alignment["steps"] == 8
+    assert found.trials[1].test != found.trials[0].test
+    assert "aligned first: 8 steps on the tokenizer alone came before" in str(found)
+    with pytest.raises(ValueError, match="was run with align_steps 8, not 9; give another --out"):
+        wines(wine, nano, tmp_path, settings=replace(SETTINGS, align_steps=9), **options)
+    with pytest.raises(ValueError, match="'aligned first' needs steps to align in"):
+        wines(wine, nano, variants=[ALIGNED])
+    weights = {name: value for name, value in nano.named_weights() if not name.startswith("stem.")}
+    stemless = metatx.Backbone(replace(nano.config, stem=None), weights, spec="stemless")
+    with pytest.raises(ValueError, match="stemless has no stem"):
+        wines(wine, stemless, settings=aligned)
+    assert len(runs) == 2, "refused before any run"
 
 
 def test_another_comparison_is_refused_and_nothing_changes(done, wine, nano, tmp_path, runs):

@@ -39,6 +39,9 @@ for tune in TIERS:
     task.fit(waves(101), waves(51, seed=1), **settings)
     found[tune] = [*task.history, task.evaluate(waves(33, seed=2))]
     found["temperature"] = task.head.temperature.item() if tune == "frozen" else found["temperature"]
+task = metatx.Task.from_data(metatx.load_backbone("nano"), "waves", waves(41))  # which has a stem to align with
+task.fit(waves(41), waves(21, seed=1), **settings, align_steps=5)
+found["aligned"] = [*task.history, task.evaluate(waves(13, seed=2))]
 
 state = processes()
 if state.is_main_process:
@@ -91,7 +94,7 @@ def launched(tmp_path_factory):
     return results
 
 
-@pytest.mark.parametrize("tune", ["frozen", "norm", "lora", "full"])
+@pytest.mark.parametrize("tune", ["frozen", "norm", "lora", "full", "aligned"])
 def test_each_tier_has_the_losses_of_one_process(launched, tune):
     one, two = (launched[count][1] for count in LAUNCHERS)
     assert (one["processes"], two["processes"]) == (1, 2)

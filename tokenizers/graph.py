@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from metatx.errors import SampleError
+from metatx.parts.schemas import array_schema
 from metatx.sequence import TokenSequence
 from metatx.tokenizer import Batch, Tokenizer, orthogonal_linear
 
@@ -173,6 +174,19 @@ class GraphTokenizer(Tokenizer):
         encoded["pairs"] = torch.from_numpy(graph.pairs)
         encoded["identifiers"] = torch.from_numpy(_eigenvectors(graph.pairs, len(graph.nodes), self.count)).float()
         return encoded
+
+    def json_schema(self) -> dict[str, Any]:
+        """SMILES, or nodes and edges as arrays."""
+        if self.molecules:
+            return {"type": "string", "title": "SMILES", "minLength": 1, "examples": ["CC(=O)Oc1ccccc1C(=O)O"]}
+        ends = {**array_schema("edges", cells={"type": "integer", "minimum": 0}), "minItems": 0}
+        parts = {"edge_index": {**array_schema("from, to", cells=ends), "minItems": 2, "maxItems": 2}}
+        example: dict[str, Any] = {"edge_index": [[0, 1], [1, 2]]}
+        for name, count, width in (("x", 3, self.widths[0] - 1), ("edge_attr", 2, self.widths[1])):
+            if width:
+                row = {**array_schema("features"), "minItems": width, "maxItems": width}
+                parts[name], example[name] = array_schema("rows", cells=row), [[0.0] * width] * count
+        return {"type": "object", "properties": parts, "required": list(parts), "examples": [example]}
 
     def augment(self, encoded: dict[str, Tensor]) -> dict[str, Tensor]:
         """Each identifier with either sign."""

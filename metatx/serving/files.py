@@ -5,6 +5,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 from metatx.serving.limits import Limits, RefusedError
 from metatx.tokenizer import Tokenizer
@@ -145,7 +146,8 @@ def _boxes(head: bytes) -> bool:
     return head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
 
 
-Begins, Inspect = Callable[[bytes], bool], Callable[[Path, Limits], None]
+Begins: TypeAlias = Callable[[bytes], bool]
+Inspect: TypeAlias = Callable[[Path, Limits], None]
 PNG, JPEG = _magic(b"\x89PNG\r\n\x1a\n"), _magic(b"\xff\xd8\xff")
 TIFF, MATROSKA = _magic(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), _magic(b"\x1a\x45\xdf\xa3")
 ZIP = _magic(b"PK\x03\x04", b"PK\x05\x06")

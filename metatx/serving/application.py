@@ -17,6 +17,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
+from metatx.errors import TaskError
 from metatx.serving.body import announced_size, read_inputs
 from metatx.serving.catalog import Catalog, UnknownTaskError
 from metatx.serving.engine import Engine
@@ -292,6 +293,9 @@ def _refusal(error: Exception) -> JSONResponse:
         status, message = 422, "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
     elif isinstance(error, HTTPException):
         status, message = error.status_code, str(error.detail)
+    elif isinstance(error, TaskError):
+        message = "The task is damaged on disk; the server's log says how."
+        LOG.error("%s", error)
     elif isinstance(error, ValueError):
         status, message = 422, str(error)
     else:

@@ -37,7 +37,9 @@ async def read_inputs(request: Request, task: str | None, catalog: Catalog, limi
         body = parse_json(await limited.body(), limits)
         inputs = mixed_inputs(body) if task is None else task_inputs(body, task)
     else:
-        raise RefusedError(415, f"The body is {kind[:100] or 'of no kind'}; send application/json, or a form with files.")
+        raise RefusedError(
+            415, f"The body is {kind[:100] or 'of no kind'}; send application/json, or a form with files."
+        )
     if len(inputs) > limits.samples:
         raise RefusedError(413, f"{len(inputs):,} inputs; expected at most {limits.samples:,}.")
     return [one.of(catalog.resolve(one.task)) for one in inputs]

@@ -72,9 +72,7 @@ class Engine:
         finally:
             self._bytes, self._requests = self._bytes - size, self._requests - 1
 
-    async def prepare(
-        self, inputs: Sequence[Input], answer: Literal["records", "embed"]
-    ) -> list[tuple[str, Request]]:
+    async def prepare(self, inputs: Sequence[Input], answer: Literal["records", "embed"]) -> list[tuple[str, Request]]:
         """Inputs to requests, each with the name of its task; in order, a file's one after the other.
 
         Raises:

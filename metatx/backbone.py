@@ -18,6 +18,7 @@ from metatx.stem import Stem, StemConfig
 
 if TYPE_CHECKING:
     from metatx.adapter import Adapter
+    from metatx.mixed import MixedAdapter
 
 __all__ = ["Backbone", "BackboneConfig"]
 
@@ -211,7 +212,9 @@ class Backbone(nn.Module):
             if own in self._names:
                 yield own, weight
 
-    def forward(self, sequence: TokenSequence, layers: int = 1, adapter: "Adapter | None" = None) -> TokenSequence:
+    def forward(
+        self, sequence: TokenSequence, layers: int = 1, adapter: "Adapter | MixedAdapter | None" = None
+    ) -> TokenSequence:
         """Read every sequence; the prefix comes in front of each, the rest of the sequence's facts stay.
 
         Args:
@@ -219,7 +222,7 @@ class Backbone(nn.Module):
             layers: How many of the last blocks to give, each through the final norm, side by side: the embeddings
                 are then (T, layers * D), the last block's at the end. Where there are no blocks, the tokens stand in
                 for each, so that every head fits.
-            adapter: What a task changes of this backbone, for this pass alone.
+            adapter: What a task, or each of several, changes of this backbone, for this pass alone.
 
         Raises:
             ValueError: If the tokens are of another width, or already have a prefix; or there are fewer blocks.

@@ -30,7 +30,7 @@ def test_mixed_answers_are_those_of_each_task(pool, table):
     requests += [("rows", row) for row in rows[1:9]] + [("image", picture) for picture in pictures[1:]]
     answers = pool.predict(requests)
     for (name, sample), answer in zip(requests, answers, strict=True):
-        assert answer == pool.tasks[name].with_settings(precision="fp32").predict([sample])[0]
+        assert answer == pool.task(name).with_settings(precision="fp32").predict([sample])[0]
 
 
 def test_one_pass_through_the_backbone(pool, table):
@@ -50,11 +50,11 @@ def test_what_cannot_be_answered_is_named(pool, tmp_path):
     with pytest.raises(ValueError, match="nothing to predict"):
         pool.predict([])
     with pytest.raises(ValueError, match="has a task 'waves' already"):
-        pool.add("waves", pool.tasks["waves"])
+        pool.add("waves", pool.task("waves"))
     with pytest.raises(FileNotFoundError):
         pool.add("new", tmp_path / "none")
     other = metatx.Task.from_data(metatx.load_backbone("nano", pretrained=False), "waves", waves(20))
     other.save_pretrained(tmp_path / "other")
     with pytest.raises(TaskError, match="trained on backbone"):
         pool.add("other", tmp_path / "other")
-    assert sorted(pool.tasks) == ["image", "rows", "waves"]
+    assert [task.name for task in pool.list()] == ["image", "rows", "waves"]

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+from metatx.serving.command import serve
+
 __all__ = ["main"]
 
 
@@ -305,6 +307,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "embed": embed,
     "list": list_,
     "info": info,
+    "serve": serve,
     "quickstart": quickstart,
 }
 

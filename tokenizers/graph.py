@@ -317,7 +317,7 @@ def _check_size(nodes: int, edges: int, most: int) -> None:
 def _numbers(name: str, values: Any) -> np.ndarray:
     try:
         found = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise SampleError(f"{name} is {_short(values)}; expected numbers, rows of equal length") from None
     if not np.isfinite(found).all():
         raise SampleError(f"{name} holds NaN or infinity; expected finite numbers")

@@ -135,7 +135,7 @@ class HyperspectralTokenizer(Tokenizer):
         else:
             try:
                 values = np.asarray(sample, dtype=np.float64)
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 raise SampleError(f"spectrum is a {type(sample).__name__}; {EXPECTED}") from None
             values = values[None, None] if values.ndim == 1 else values
         if values.ndim != 3 or not values.size:

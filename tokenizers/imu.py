@@ -254,7 +254,7 @@ def _channels(name: str, value: Any) -> np.ndarray:
     """One channel, or several, as float32 (C, L)."""
     try:
         values = np.asarray(value, dtype=np.float32)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise SampleError(f"{name} is a {type(value).__name__} that is no array; {ACCEPTED}, of equal length") from None
     if values.ndim not in (1, 2):
         raise SampleError(f"{name} has {values.ndim} axes; {ACCEPTED}")

@@ -156,7 +156,7 @@ class TimeSeriesTokenizer(Tokenizer):
         """A sample as float64 (C, L), NaN where it is missing."""
         try:
             values = np.asarray(sample, dtype=np.float64)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise SampleError(
                 f"series is {_short(sample)}; expected numbers, (channels x time), of equal length"
             ) from None

@@ -4,7 +4,6 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -161,7 +160,9 @@ class Catalog:
             if path.is_symlink() and target.parent == self.folder and "@" not in path.name and "@" in target.name:
                 aliases[path.name] = target.name
             elif target.is_relative_to(self.folder):
-                places |= {path.name: place for place in _places(path)}
+                place = _place(path)
+                if place is not None:
+                    places[path.name] = place
         return places, aliases
 
     def _take(self, name: str, place: Path, signature: Signature) -> bool:
@@ -201,12 +202,9 @@ class Catalog:
         LOG.info("%s is served no more", name)
 
 
-def _places(path: Path) -> Iterator[Path]:
+def _place(path: Path) -> Path | None:
     """Where the task of a subfolder lies, if it has one."""
-    for place in (path, path / "task"):
-        if (place / "config.json").is_file():
-            yield place
-            return
+    return next((place for place in (path, path / "task") if (place / "config.json").is_file()), None)
 
 
 def _signature(place: Path) -> Signature:

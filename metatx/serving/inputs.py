@@ -105,16 +105,21 @@ def _no_constant(name: str) -> None:
 
 def task_inputs(body: Any, task: str) -> list[Input]:
     """Inputs for one task, from ``{"inputs": [...]}``. Raises RefusedError (422)."""
-    inputs = body.get("inputs") if isinstance(body, dict) else None
-    if not isinstance(inputs, list) or not inputs or set(body) != {"inputs"}:
-        raise RefusedError(422, 'Expected {"inputs": [...]}, a list of one or more.')
-    return [JsonInput(task, value) for value in inputs]
+    return [JsonInput(task, value) for value in _inputs(body, "...")]
 
 
 def mixed_inputs(body: Any) -> list[Input]:
     """Inputs for several tasks, from ``{"inputs": [{"task": ..., "input": ...}, ...]}``. Raises RefusedError (422)."""
-    inputs = body.get("inputs") if isinstance(body, dict) else None
-    fitting = isinstance(inputs, list) and inputs and set(body) == {"inputs"}
-    if not fitting or not all(isinstance(one, dict) and set(one) == {"task", "input"} for one in inputs):
-        raise RefusedError(422, 'Expected {"inputs": [{"task": NAME, "input": ...}, ...]}, one or more.')
+    form = '{"task": NAME, "input": ...}'
+    inputs = _inputs(body, form)
+    for number, one in enumerate(inputs):
+        if not isinstance(one, dict) or set(one) != {"task", "input"} or not isinstance(one["task"], str):
+            raise RefusedError(422, f"inputs[{number}] is {one!r:.100}; expected {form}.")
     return [JsonInput(one["task"], one["input"]) for one in inputs]
+
+
+def _inputs(body: Any, form: str) -> list[Any]:
+    inputs = body.get("inputs") if isinstance(body, dict) else None
+    if not isinstance(inputs, list) or not inputs or set(body) != {"inputs"}:
+        raise RefusedError(422, f'Expected {{"inputs": [{form}]}}, one input or more.')
+    return inputs

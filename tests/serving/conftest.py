@@ -1,8 +1,10 @@
 """What the tests of the server share: a folder of small trained tasks, and servers on it."""
 
 import shutil
+import time
 
 import numpy as np
+import pandas as pd
 import pytest
 from fastapi.testclient import TestClient
 
@@ -32,14 +34,14 @@ def trained(nano, table, tmp_path_factory):
     kinds.fit(table, epochs=2, lr=3e-3, batch_size=64).save_pretrained(folder / "kinds")
     light = metatx.Task.from_data(nano, "image", pictures(16), tokenizer_options={"image_size": 32})
     light.fit(pictures(16), epochs=1).save_pretrained(folder / "light")
-    waves = [np.sin(np.arange(60) / 5 + start)[None] + 20 for start in range(12)]
-    options = {"lookback": 40, "patch_size": 10, "stride": 10}
+    hours = pd.DataFrame(
+        {"time": pd.date_range("2024", periods=200, freq="h"), "load": np.sin(np.arange(200) / 5) + 20}
+    )
     ahead = metatx.Task.from_data(
         nano,
         "time_series",
-        (waves, [np.sin(np.arange(60, 66) / 5 + start)[None] + 20 for start in range(12)]),
-        head="forecasting",
-        tokenizer_options=options,
+        hours,
+        tokenizer_options={"lookback": 40, "patch_size": 10, "stride": 10},
         head_options={"horizon": 6},
     )
     ahead.save_pretrained(folder / "ahead")
@@ -59,16 +61,14 @@ def serve(nano, trained):
 
     def start(folder=trained, *, limits=None, queue_tokens=100_000, **options):
         pool = TaskPool(nano)
-        engine = Engine(
-            pool, limits or Limits(), Metrics(), batch_tokens=2048, queue_tokens=queue_tokens, rate=5000.0
-        )
+        engine = Engine(pool, limits or Limits(), Metrics(), batch_tokens=2048, queue_tokens=queue_tokens, rate=5000.0)
         service = Service(engine, Catalog(folder, pool), **options)
         client = TestClient(create_application(service), raise_server_exceptions=False)
         client.service = service
         client.__enter__()
         running.append(client)
         while not service.loaded:
-            pass
+            time.sleep(0.01)
         return client
 
     yield start

@@ -18,7 +18,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from metatx.errors import TaskError
-from metatx.serving.body import announced_size, read_inputs
+from metatx.serving.body import FORM, announced_size, content_kind, read_inputs
 from metatx.serving.catalog import Catalog, UnknownTaskError
 from metatx.serving.engine import Engine
 from metatx.serving.limits import RefusedError
@@ -103,12 +103,14 @@ class Service:
                 raise ClosedError("The server is stopping." if self.draining else "The server is starting.")
             if task is not None:
                 tasks = [task := self.catalog.resolve(task)]
-            async with asyncio.timeout(self.engine.limits.wait):
-                with self.engine.admitted(announced_size(request, self.engine.limits)):
-                    inputs = await read_inputs(request, task, self.catalog, self.engine.limits)
+            engine, limits = self.engine, self.engine.limits
+            lane = engine.slow if content_kind(request) == FORM else engine.quick
+            async with asyncio.timeout(limits.wait):
+                with engine.admitted(announced_size(request, limits), lane):
+                    inputs = await read_inputs(request, task, self.catalog, limits)
                     tasks = [one.task for one in inputs]
-                    prepared = await self.engine.prepare(inputs, answer)
-                answers = await _unless_gone(request, asyncio.create_task(self.engine.answer(prepared)))
+                    prepared = await engine.prepare(inputs, answer, lane)
+                answers = await _unless_gone(request, asyncio.create_task(engine.answer(prepared)))
             status = 200
             return _json({"task": task, **_rows([name for name, _ in prepared], answers, answer, task is None)})
         except Exception as error:

@@ -8,8 +8,9 @@ from metatx.serving.catalog import Catalog
 from metatx.serving.inputs import FileInput, Input, JsonInput, mixed_inputs, parse_json, task_inputs
 from metatx.serving.limits import Limits, RefusedError
 
-__all__ = ["announced_size", "read_inputs"]
+__all__ = ["FORM", "announced_size", "content_kind", "read_inputs"]
 
+FORM = "multipart/form-data"
 ONE, FILE = "input", "file"  # parts of a form for one task: a sample as JSON, a file
 
 
@@ -22,6 +23,11 @@ def announced_size(request: Request, limits: Limits) -> int:
     return int(length) if length.isdigit() else most
 
 
+def content_kind(request: Request) -> str:
+    """What the body is said to be."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
 async def read_inputs(request: Request, task: str | None, catalog: Catalog, limits: Limits) -> list[Input]:
     """The inputs for one task, or, where that is None, for those that the request names.
 
@@ -30,8 +36,8 @@ async def read_inputs(request: Request, task: str | None, catalog: Catalog, limi
         UnknownTaskError: If there is no such task.
     """
     limited = Request(request.scope, _limited(request.receive, limits))
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind == "multipart/form-data":
+    kind = content_kind(request)
+    if kind == FORM:
         inputs = await _from_form(limited, task, limits)
     elif kind == "application/json":
         body = parse_json(await limited.body(), limits)

@@ -76,8 +76,8 @@ def serve(
         limits,
         Metrics(),
         batch_tokens=budget,
-        queue_tokens=max(round(queue_seconds * rate), limits.tokens),
         rate=rate,
+        queue_seconds=queue_seconds,
         workers=workers,
     )
     service = Service(engine, catalog, token=token or os.environ.get(TOKEN), admin=admin, watch=2.0 if watch else None)

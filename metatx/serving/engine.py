@@ -1,25 +1,61 @@
 """Inputs to answers: prepared in worker threads, batched across tasks, computed in one thread."""
 
 import asyncio
+import math
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from metatx.errors import TaskError
 from metatx.pool import Request, TaskPool
-from metatx.serving.inputs import Input
+from metatx.serving.inputs import FileInput, Input
 from metatx.serving.limits import Limits, RefusedError
 from metatx.serving.metrics import Metrics
 from metatx.serving.scheduler import FullError, Scheduler
 
-__all__ = ["Engine"]
+__all__ = ["Engine", "Lane"]
+
+Result = TypeVar("Result")
 
 BODIES = 4  # largest bodies that may be in memory at once, before they are prepared
-BACKLOG = 256  # requests that may be before or in preparation
+SMOOTHING = 0.1  # weight of the last request in the pace of a lane
 REASON = 500  # characters of an error's message
+
+
+class Lane:
+    """Worker threads for one kind of request, and what waits for them.
+
+    Args:
+        name: Of the threads.
+        workers: Threads.
+    """
+
+    def __init__(self, name: str, workers: int) -> None:
+        self.threads = ThreadPoolExecutor(workers, f"metatx-{name}")
+        self.workers = workers
+        self.waiting = 0
+        self.pace = 0.0  # seconds of a thread that a request takes
+
+    @property
+    def seconds(self) -> float:
+        """Until a further request is ready, about."""
+        return self.waiting * self.pace / self.workers
+
+    async def run(self, work: Callable[[], Result]) -> Result:
+        """What ``work`` gives, in one of the threads."""
+
+        def timed() -> Result:
+            started = time.perf_counter()
+            try:
+                return work()
+            finally:
+                self.pace += SMOOTHING * (time.perf_counter() - started - self.pace)
+
+        return await asyncio.get_running_loop().run_in_executor(self.threads, timed)
 
 
 class Engine:
@@ -32,8 +68,8 @@ class Engine:
         limits: Of a request.
         metrics: Told of all passes.
         batch_tokens: Of a pass.
-        queue_tokens: That may wait.
-        rate: Tokens a second, to begin with.
+        rate: Tokens a second, until passes have shown it.
+        queue_seconds: Of work that may wait, before preparation and behind it.
         workers: Threads for files, and as many for JSON.
     """
 
@@ -44,47 +80,58 @@ class Engine:
         metrics: Metrics,
         *,
         batch_tokens: int,
-        queue_tokens: int,
         rate: float,
+        queue_seconds: float = 10.0,
         workers: int = 2,
     ) -> None:
-        self.pool, self.limits, self.metrics = pool, limits, metrics
+        self.pool, self.limits, self.metrics, self.queue_seconds = pool, limits, metrics, queue_seconds
         self.scheduler: Scheduler[Request] = Scheduler(
-            pool.answer, batch_tokens=batch_tokens, queue_tokens=queue_tokens, rate=rate, passed=metrics.passed
+            pool.answer,
+            batch_tokens=batch_tokens,
+            queue_tokens=max(round(queue_seconds * rate), limits.tokens),
+            rate=rate,
+            passed=metrics.passed,
         )
-        self._workers = {slow: ThreadPoolExecutor(workers, f"metatx-{slow}") for slow in (False, True)}
-        self._bytes = self._requests = 0  # admitted and not yet prepared; of the event loop's thread
+        self.quick, self.slow = Lane("json", workers), Lane("files", workers)
+        self._bytes = 0  # of bodies that are not prepared yet
         metrics.watch("metatx_queue_inputs", "Inputs that wait.", lambda: self.scheduler.waiting[0])
         metrics.watch("metatx_queue_tokens", "Tokens that wait.", lambda: self.scheduler.waiting[1])
         metrics.watch("metatx_tasks", "Tasks that are served.", lambda: len(pool.list()))
         metrics.watch("metatx_tasks_loaded", "Tasks in memory.", lambda: sum(t.loaded for t in pool.list()))
 
     @contextmanager
-    def admitted(self, size: int) -> Iterator[None]:
+    def admitted(self, size: int, lane: Lane) -> Iterator[None]:
         """Room for a body of so many bytes, until it is prepared. Raises FullError."""
         scheduler = self.scheduler
-        full = self._requests and self._bytes + size > BODIES * self.limits.body_mb * 1e6
-        if full or self._requests >= BACKLOG or scheduler.waiting[1] >= scheduler.queue_tokens:
+        if scheduler.waiting[1] >= scheduler.queue_tokens:
             raise FullError(scheduler.delay(1))
-        self._bytes, self._requests = self._bytes + size, self._requests + 1
+        excess = lane.seconds - self.queue_seconds
+        if excess > 0 or (self._bytes and self._bytes + size > BODIES * self.limits.body_mb * 1e6):
+            raise FullError(max(1, math.ceil(excess)))
+        self._bytes, lane.waiting = self._bytes + size, lane.waiting + 1
         try:
             yield
         finally:
-            self._bytes, self._requests = self._bytes - size, self._requests - 1
+            self._bytes, lane.waiting = self._bytes - size, lane.waiting - 1
 
-    async def prepare(self, inputs: Sequence[Input], answer: Literal["records", "embed"]) -> list[tuple[str, Request]]:
+    async def prepare(
+        self, inputs: Sequence[Input], answer: Literal["records", "embed"], lane: Lane
+    ) -> list[tuple[str, Request]]:
         """Inputs to requests, each with the name of its task; in order, a file's one after the other.
 
         Raises:
             RefusedError: If they are too many, too long, or of a kind that the task does not take.
             ValueError: If one cannot be used; names which.
         """
-        workers = self._workers[_slow(inputs)]
-        return await asyncio.get_running_loop().run_in_executor(workers, self._prepare, inputs, answer)
+        return await lane.run(lambda: self._prepare(inputs, answer))
 
     def _prepare(self, inputs: Sequence[Input], answer: Literal["records", "embed"]) -> list[tuple[str, Request]]:
         requests: list[tuple[str, Request]] = []
-        with tempfile.TemporaryDirectory(prefix="metatx-") if _slow(inputs) else nullcontext("") as folder:
+        with (
+            tempfile.TemporaryDirectory(prefix="metatx-")
+            if any(isinstance(one, FileInput) for one in inputs)
+            else nullcontext("") as folder
+        ):
             for number, one in enumerate(inputs):
                 try:
                     requests += self._requests_of(one, Path(folder), answer, self.limits.samples - len(requests))
@@ -129,10 +176,6 @@ class Engine:
 
     def close(self) -> None:
         """Answer what waits, then end all threads."""
-        for workers in self._workers.values():
-            workers.shutdown(cancel_futures=True)
+        for lane in (self.quick, self.slow):
+            lane.threads.shutdown(cancel_futures=True)
         self.scheduler.close()
-
-
-def _slow(inputs: Sequence[Input]) -> bool:
-    return any(one.slow for one in inputs)

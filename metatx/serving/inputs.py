@@ -22,11 +22,6 @@ class Input(Protocol):
         """Name of the task that it is for."""
         ...
 
-    @property
-    def slow(self) -> bool:
-        """Whether it takes long to read."""
-        ...
-
     def of(self, task: str) -> "Input":
         """The same for a task of another name."""
         ...
@@ -52,7 +47,6 @@ class JsonInput:
 
     task: str
     value: Any
-    slow: bool = False
 
     def of(self, task: str) -> "JsonInput":
         """The same for a task of another name."""
@@ -70,7 +64,6 @@ class FileInput:
     task: str
     name: str
     content: BinaryIO
-    slow: bool = True
 
     def of(self, task: str) -> "FileInput":
         """The same for a task of another name."""

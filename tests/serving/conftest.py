@@ -59,9 +59,11 @@ def serve(nano, trained):
     """A function that gives a client of a running application, by default on the three tasks."""
     running = []
 
-    def start(folder=trained, *, limits=None, queue_tokens=100_000, **options):
+    def start(folder=trained, *, limits=None, queue_seconds=10.0, **options):
         pool = TaskPool(nano)
-        engine = Engine(pool, limits or Limits(), Metrics(), batch_tokens=2048, queue_tokens=queue_tokens, rate=5000.0)
+        engine = Engine(
+            pool, limits or Limits(), Metrics(), batch_tokens=2048, rate=5000.0, queue_seconds=queue_seconds
+        )
         service = Service(engine, Catalog(folder, pool), **options)
         client = TestClient(create_application(service), raise_server_exceptions=False)
         client.service = service

@@ -1,5 +1,6 @@
 """The endpoints, on three trained tasks: answers, refusals, descriptions, limits, who may do what."""
 
+import asyncio
 import io
 import json
 import threading
@@ -148,7 +149,7 @@ def test_limits_of_size_samples_and_tokens(serve):
 
 
 def test_a_full_queue_is_429_and_says_when_to_come_back(serve):
-    client = serve(queue_tokens=30)
+    client = serve(limits=Limits(tokens=30), queue_seconds=0.0)
     gate, busy = threading.Event(), threading.Event()
     scheduler = client.service.engine.scheduler
     answer = scheduler._answer
@@ -238,3 +239,45 @@ def test_tasks_come_and_go_over_http_only_when_switched_on(serve, tasks):
     assert client.put("/v1/aliases/..", json={"version": "kinds@1"}).status_code in (404, 405)
     assert client.put("/v1/aliases/light", json={"version": "kinds@1"}).status_code == 422
     assert client.put("/v1/aliases/best", json={}).status_code == 422
+
+
+def test_a_client_that_goes_costs_nothing(serve):
+    client = serve()
+    gate, busy, seen = threading.Event(), threading.Event(), []
+    scheduler = client.service.engine.scheduler
+    answer = scheduler._answer
+    scheduler._answer = lambda requests: (busy.set(), seen.append(len(requests)), gate.wait(10), answer(requests))[3]
+    other = threading.Thread(target=client.post, args=("/v1/tasks/kinds/predict",), kwargs={"json": {"inputs": [ROW]}})
+    other.start()
+    assert busy.wait(10)
+    body = json.dumps({"inputs": [ROW] * 3}).encode()
+    sent = []
+
+    async def receive():
+        if not sent:
+            sent.append("body")
+            return {"type": "http.request", "body": body, "more_body": False}
+        while scheduler.waiting[0] < 3:
+            await asyncio.sleep(0.01)
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/v1/tasks/kinds/predict", "query_string": b"", "headers": []}
+    scope["headers"] = [(b"content-type", b"application/json")]
+    asyncio.run(client.app(scope, receive, send))
+    assert sent[1]["status"] == 499
+    gate.set()
+    other.join(10)
+    assert client.post("/v1/tasks/kinds/predict", json={"inputs": [ROW]}).status_code == 200 and seen == [1, 1]
+
+
+def test_what_cannot_be_prepared_in_time_is_refused_too(serve):
+    client = serve(queue_seconds=1.0)
+    quick, slow = client.service.engine.quick, client.service.engine.slow
+    slow.waiting, slow.pace = 100, 0.07  # two workers: three and a half seconds
+    found = client.post("/v1/tasks/light/predict", files={"file": ("a.png", png())})
+    assert found.status_code == 429 and found.headers["retry-after"] == "3"
+    assert client.post("/v1/tasks/kinds/predict", json={"inputs": [ROW]}).status_code == 200
+    assert quick.waiting == 0 and quick.pace > 0

@@ -23,6 +23,7 @@ def picture_schema() -> dict[str, Any]:
     pixel = {"type": "integer", "minimum": 0, "maximum": 255}
     colours = array_schema("height", "width", cells={**array_schema("red, green, blue", cells=pixel), "maxItems": 3})
     colours["items"]["items"]["minItems"] = 3
+    colours["title"] = "height x width x 3"
     return {
         "description": "Pixels 0..255; easier sent as a file.",
         "anyOf": [array_schema("height", "width", cells=pixel), colours],

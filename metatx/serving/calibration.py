@@ -11,24 +11,27 @@ __all__ = ["calibrate"]
 
 LENGTH = 64  # tokens of a sequence
 LEAST, MOST = 256, 65_536  # tokens of a pass
-GAIN = 1.05  # a pass twice as long must be so much faster a token to be worth the wait
-LONGEST = 0.25  # seconds of a pass
+LOSS = 0.9  # share of the best rate that a longer pass must keep
+LONGEST = 0.1  # seconds of a pass; what comes meanwhile waits for its end
 REPEATS = 3
 
 
 @torch.no_grad()
 def calibrate(backbone: Backbone) -> tuple[int, float]:
-    """Tokens of a pass beyond which passes get longer but not more efficient, or too long; and tokens a second."""
-    budget, best = LEAST, 0.0
-    while True:
-        seconds = _seconds(backbone, budget)
-        rate = budget / seconds
-        if rate < GAIN * best or (seconds > LONGEST and best):
-            return budget // 2, best
-        best = rate
-        if 2 * budget > MOST:
-            return budget, best
-        budget *= 2
+    """Tokens of a pass, as many as a pass may take time for, and tokens a second.
+
+    On a CPU the backbone alone is as fast a token with a few hundred tokens as with many; but tokenizers and heads cost
+    time by the pass, so the longest that is still short is the best.
+    """
+    budget = LEAST
+    best = budget / _seconds(backbone, budget)
+    while 2 * budget <= MOST:
+        seconds = _seconds(backbone, 2 * budget)
+        rate = 2 * budget / seconds
+        if seconds > LONGEST or rate < LOSS * best:
+            break
+        budget, best = 2 * budget, max(best, rate)
+    return budget, best
 
 
 def _seconds(backbone: Backbone, tokens: int) -> float:

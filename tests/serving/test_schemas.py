@@ -32,7 +32,7 @@ def test_generated_requests_meet_no_failure(serve):
 
     def check(operation):
         @hypothesis.settings(
-            max_examples=15, deadline=None, database=None, suppress_health_check=list(hypothesis.HealthCheck)
+            max_examples=8, deadline=None, database=None, suppress_health_check=list(hypothesis.HealthCheck)
         )
         @hypothesis.seed(0)
         @hypothesis.given(case=operation.as_strategy())

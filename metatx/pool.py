@@ -269,9 +269,9 @@ class TaskPool:
         if not requests:
             return []
 
-        def kind(index: int) -> tuple[int, Answer, tuple[int, ...]]:
+        def kind(index: int) -> tuple[int, Answer, tuple[int, ...], list[str]]:
             request = requests[index]
-            return id(request.loaded), request.answer, request.sequence.grid or ()
+            return id(request.loaded), request.answer, request.sequence.grid or (), sorted(request.sequence.context)
 
         # Heads take all that one task has to answer together.
         groups = [list(group) for _, group in groupby(sorted(range(len(requests)), key=kind), key=kind)]

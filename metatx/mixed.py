@@ -1,12 +1,12 @@
 """Adapters of several tasks in one pass: every sequence gets its own task's.
 
 After Punica (Chen et al. 2023, https://arxiv.org/abs/2310.18547) and S-LoRA (Sheng et al. 2023,
-https://arxiv.org/abs/2311.03285): the backbone's own product is computed once for all tokens, the low-rank ones task by
-task, on the rows where the task's tokens lie.
+https://arxiv.org/abs/2311.03285): the backbone's own product is computed once for all tokens, the low-rank ones on the
+rows where each task's tokens lie, in one batched product where neighbours are alike.
 """
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
@@ -14,12 +14,54 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metatx.adapter import Adapter, LoraLayer, NormLayer
+from metatx.adapter import Adapter, LoraLayer
 from metatx.attention import Call, block_order
 
 __all__ = ["FixedAdapter", "MixedAdapter"]
 
-Change = Callable[[Tensor, Tensor], None]  # tokens (T, D) and what the layer made of them (T, D'), changed in place
+
+@dataclass(frozen=True, eq=False)
+class LowRank:
+    """The update of one linear layer by one task.
+
+    Attributes:
+        down: (r, D).
+        up: (D', r).
+        scaling: Of the update.
+        scale: DoRA's, of each output (D',); None without DoRA.
+        bias: The layer's own.
+    """
+
+    down: Tensor
+    up: Tensor
+    scaling: float
+    scale: Tensor | None
+    bias: Tensor | None
+
+    def change(self, x: Tensor, output: Tensor) -> None:
+        """Add the update for tokens (T, D) to what the layer made of them (T, D'), in place."""
+        low = F.linear(x, self.down) * self.scaling
+        if self.scale is None:
+            output.addmm_(low, self.up.T)
+            return
+        unbiased = output if self.bias is None else output - self.bias
+        output += (self.scale - 1) * unbiased
+        output += self.scale * F.linear(low, self.up)
+
+
+@dataclass(frozen=True, eq=False)
+class OwnNorm:
+    """A LayerNorm in place of the backbone's."""
+
+    norm: nn.Module
+
+    def change(self, x: Tensor, output: Tensor) -> None:
+        """Put the norm of tokens (T, D) in the place of the backbone's norm of them."""
+        output.copy_(self.norm(x))
+
+
+Part = LowRank | OwnNorm
+Piece = tuple[slice, Part]  # the rows of a task's tokens, and what it changes there
 
 
 class FixedAdapter:
@@ -30,19 +72,20 @@ class FixedAdapter:
         backbone: That it adapts.
 
     Attributes:
-        changes: By layer of the backbone.
+        parts: By layer of the backbone.
     """
 
     @torch.no_grad()
     def __init__(self, adapter: Adapter, backbone: nn.Module) -> None:
-        self.changes: dict[nn.Module, Change] = {}
+        self.parts: dict[nn.Module, Part] = {}
         for name in adapter.names:
             layer: Any = backbone.get_submodule(name)
             part: Any = adapter.get_submodule(name)
             if isinstance(part, LoraLayer):
-                self.changes[layer] = partial(_add_low_rank, part, part.scale(layer), layer.bias)
+                weights = part.lora_A.weight.detach(), part.lora_B.weight.detach()
+                self.parts[layer] = LowRank(*weights, part.scaling, part.scale(layer), layer.bias)
             else:
-                self.changes[layer] = partial(_renorm, part)
+                self.parts[layer] = OwnNorm(part.ln_tuning_layers)
 
 
 class MixedAdapter:
@@ -64,30 +107,48 @@ class MixedAdapter:
 
     def on(self, backbone: nn.Module) -> Call:
         """How the layers of ``backbone`` are applied."""
-        changes: dict[nn.Module, list[tuple[slice, Change]]] = {}
+        pieces: dict[nn.Module, list[Piece]] = {}
         for adapter, rows in self.rows:
-            for layer, change in adapter.changes.items():
-                changes.setdefault(layer, []).append((rows, change))
+            for layer, part in adapter.parts.items():
+                pieces.setdefault(layer, []).append((rows, part))
+        runs = {layer: _runs(found) for layer, found in pieces.items()}
 
         def call(layer: nn.Module, x: Tensor) -> Tensor:
             output: Tensor = layer(x)
-            for rows, change in changes.get(layer, ()):
-                change(x[rows], output[rows])
+            for run in runs.get(layer, ()):
+                _change(run, x, output)
             return output
 
         return call
 
 
-def _add_low_rank(part: LoraLayer, scale: Tensor | None, bias: Tensor | None, x: Tensor, output: Tensor) -> None:
-    # The operations of LoraLayer.forward in their order, so that the last bits are the same.
-    update = F.linear(F.linear(x, part.lora_A.weight) * part.scaling, part.lora_B.weight)
-    if scale is None:
-        output += update
+def _runs(pieces: Sequence[Piece]) -> list[list[Piece]]:
+    """Pieces, neighbours together where one batched product can change them."""
+    runs: list[list[Piece]] = []
+    for piece in pieces:
+        if runs and _alike(runs[-1][-1], piece):
+            runs[-1].append(piece)
+        else:
+            runs.append([piece])
+    return runs
+
+
+def _alike(first: Piece, second: Piece) -> bool:
+    (rows, one), (others, two) = first, second
+    if not (isinstance(one, LowRank) and isinstance(two, LowRank)) or one.scale is not None or two.scale is not None:
+        return False
+    adjacent = rows.stop == others.start and others.stop - others.start == rows.stop - rows.start
+    return adjacent and one.down.shape == two.down.shape
+
+
+def _change(run: Sequence[Piece], x: Tensor, output: Tensor) -> None:
+    (rows, part), *others = run
+    if not others:
+        part.change(x[rows], output[rows])
         return
-    unbiased = output if bias is None else output - bias
-    output += (scale - 1) * unbiased
-    output += scale * update
-
-
-def _renorm(part: NormLayer, x: Tensor, output: Tensor) -> None:
-    output.copy_(part.ln_tuning_layers(x))
+    count, rows = len(run), slice(rows.start, run[-1][0].stop)
+    parts = [part for _, part in run if isinstance(part, LowRank)]
+    down, up = torch.stack([part.down for part in parts]), torch.stack([part.up for part in parts])
+    scaling = torch.tensor([part.scaling for part in parts], device=x.device, dtype=x.dtype)
+    low = torch.bmm(x[rows].view(count, -1, x.shape[1]), down.mT) * scaling[:, None, None]
+    output[rows].view(count, -1, output.shape[1]).baddbmm_(low, up.mT)

@@ -269,9 +269,11 @@ class TaskPool:
         if not requests:
             return []
 
-        def kind(index: int) -> tuple[int, Answer, tuple[int, ...]]:
-            request = requests[index]
-            return id(request.loaded), request.answer, request.sequence.grid or ()
+        def kind(index: int) -> tuple[Any, ...]:
+            request, sequence = requests[index], requests[index].sequence
+            # Tasks with adapters side by side, so that these can be multiplied together.
+            owner = request.loaded.adapter is None, id(request.loaded)
+            return *owner, request.answer, sequence.grid or (), sorted(sequence.context)
 
         # Heads take all that one task has to answer together.
         groups = [list(group) for _, group in groupby(sorted(range(len(requests)), key=kind), key=kind)]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from metatx import Head, Tokenizer
+from metatx import Head, SampleError, Tokenizer
 from metatx.tokenizer import LearnedPositions, orthogonal_linear, sinusoidal_positions
 
 
@@ -137,7 +137,7 @@ def test_what_a_subclass_must_write_is_said():
             call()
 
 
-class Reader(metatx.Tokenizer):
+class Reader(Tokenizer):
     """Reads numbers, or files of them."""
 
     suffixes = (".npy",)
@@ -148,8 +148,8 @@ def test_what_comes_as_json_names_no_file():
     assert reader.receive([[1, 2], [3, 4.5]]).tolist() == [[1, 2], [3, 4.5]]
     assert reader.receive({"array": [True], "rate": 3}) == {"array": np.array([True]), "rate": 3}
     for value in ("/etc/a.npy", ["a.npy"], {"path": "a.npy"}, [[1, "a.npy"]], None, [None], [10**30]):
-        with pytest.raises(metatx.SampleError, match="expected numbers, or a file: .npy"):
+        with pytest.raises(SampleError, match="expected numbers, or a file: .npy"):
             reader.receive(value)
-    with pytest.raises(metatx.SampleError, match="unequal length"):
+    with pytest.raises(SampleError, match="unequal length"):
         reader.receive([[1], [2, 3]])
-    assert metatx.Tokenizer(8).receive("CCO") == "CCO" and metatx.Tokenizer(8).json_schema() == {}
+    assert Tokenizer(8).receive("CCO") == "CCO" and Tokenizer(8).json_schema() == {}

@@ -4,9 +4,8 @@
     python recipes/benchmarks/serving.py --backbone FOLDER --tasks image
 
 The server is a process of its own; clients, each with one request under way, are threads of this one, and share the
-machine with it. Directly: the same inputs, as many as there are clients in one batch, prepared and answered in this
-process, without HTTP or JSON. Rounds of both are interleaved, so that a noisy machine slows both; numbers are medians.
-``/healthz`` is asked ten times a second meanwhile.
+machine with it. Directly: the same inputs, one of each client in a batch, prepared and answered in this process. Rounds
+are interleaved, so that a noisy machine slows both; the medians are shown. ``/healthz`` is asked ten times a second.
 """
 
 import http.client
@@ -90,19 +89,17 @@ def _measure(
     finally:
         process.terminate()
         process.wait()
+    ours, theirs = statistics.median(served), statistics.median(direct)
     print(f"{', '.join(inputs)} on {spec}, {clients} clients, {rounds} rounds of {seconds:g} s each")
-    print(f"directly  {statistics.median(direct):8.0f} requests a second")
-    print(
-        f"served    {statistics.median(served):8.0f}, {statistics.median(served) / statistics.median(direct):.2f} of it"
-    )
-    print(f"latency   p50 {_quantile(latencies, 0.5):.0f} ms, p99 {_quantile(latencies, 0.99):.0f} ms")
-    print(f"/healthz  p50 {_quantile(healths, 0.5):.0f} ms, p99 {_quantile(healths, 0.99):.0f} ms")
+    print(f"{theirs:.0f} requests a second directly, {ours:.0f} served: {ours / theirs:.2f} of it")
+    for name, times in (("latency", latencies), ("/healthz", healths)):
+        middle, late = 1000 * np.quantile(times, [0.5, 0.99])
+        print(f"{name:<9} p50 {middle:.0f} ms, p99 {late:.0f} ms")
 
 
 def _direct(pool: Any, inputs: dict[str, Any], count: int, seconds: float) -> float:
     """Requests a second."""
-    names = list(inputs)
-    asked = [(names[i % len(names)], pool.task(names[i % len(names)]).tokenizer) for i in range(count)]
+    asked = [(name, pool.task(name).tokenizer) for name in list(inputs) * -(-count // len(inputs))][:count]
     done, started = 0, time.perf_counter()
     while time.perf_counter() - started < seconds:
         pool.answer([pool.prepare(name, own.receive(inputs[name]), "records") for name, own in asked])
@@ -141,18 +138,12 @@ def _served(inputs: dict[str, Any], count: int, seconds: float) -> tuple[list[fl
 
 
 def _status(path: str) -> int:
-    connection = http.client.HTTPConnection("127.0.0.1", PORT)
     try:
-        connection.request("GET", path)
+        connection = http.client.HTTPConnection("127.0.0.1", PORT)
+        connection.request("GET", path, headers={"connection": "close"})
         return connection.getresponse().status
     except (OSError, http.client.HTTPException):
         return 0
-    finally:
-        connection.close()
-
-
-def _quantile(times: list[float], share: float) -> float:
-    return 1000 * float(np.quantile(times, share))
 
 
 if __name__ == "__main__":

@@ -87,12 +87,16 @@ class LoraLayer(nn.Module):
         """What the adapted layer makes of tokens, (T, D) to (T, D'); the layer's own product comes first."""
         base: Tensor = layer(x)
         update: Tensor = self.lora_B(self.lora_A(self.dropout(x)) * self.scaling)
-        if self.lora_magnitude_vector is None:
+        scale = self.scale(layer)
+        if scale is None:
             return base + update
-        scale = self.lora_magnitude_vector / self._norms(layer)
         unbiased = base if layer.bias is None else base - layer.bias.to(base.dtype)
         # The difference is taken before it is cast: in bf16 a scale near 1 has two digits.
         return base + (scale - 1).to(base.dtype) * unbiased + scale.to(base.dtype) * update
+
+    def scale(self, layer: nn.Linear) -> Tensor | None:
+        """By how much DoRA scales each output of the layer (D',); None without DoRA."""
+        return None if self.lora_magnitude_vector is None else self.lora_magnitude_vector / self._norms(layer)
 
     @torch.no_grad()
     def merged(self, layer: nn.Linear) -> Tensor:

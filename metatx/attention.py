@@ -1,6 +1,6 @@
 """Attention over packed sequences: linear maps over all tokens at once, attention among sequences of equal length."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["Attention", "Call", "Packing", "plain"]
+__all__ = ["Attention", "Call", "Packing", "block_order", "plain"]
 
 Call = Callable[[nn.Module, Tensor], Tensor]  # how a layer is applied to tokens: by itself, or with an adapter
 
@@ -33,7 +33,7 @@ class Packing:
         if len(self.groups) > 1:
             inner = torch.tensor(lengths)
             outer = inner + prefix
-            order = torch.argsort(outer, stable=True)
+            order = torch.tensor(block_order(lengths))
             place = _ranges(torch.zeros_like(outer), outer[order])
             # Entry reads from the prefix with all embeddings behind it. Counting its prefix, token p of a
             # sequence that starts at s among the embeddings lies at s + p there.
@@ -56,6 +56,11 @@ class Packing:
     def leave(self, tokens: Tensor) -> Tensor:
         """Tokens in block order back to the order of the batch, both (T + S P, D)."""
         return tokens if self.exit is None else tokens.index_select(0, self.exit)
+
+
+def block_order(lengths: Sequence[int]) -> list[int]:
+    """The order in which sequences of these lengths lie inside the blocks: by length, equal ones as they come."""
+    return sorted(range(len(lengths)), key=lengths.__getitem__)
 
 
 def _ranges(starts: Tensor, lengths: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from metatx.stem import Stem, StemConfig
 
 if TYPE_CHECKING:
     from metatx.adapter import Adapter
+    from metatx.mixed import MixedAdapter
 
 __all__ = ["Backbone", "BackboneConfig"]
 
@@ -87,6 +88,8 @@ class Backbone(nn.Module):
         weights: Every weight by name, as ``named_weights`` gives them; kept as float32. None: random numbers,
             the same each time.
         spec: What ``load_backbone`` was asked for.
+        mapped: Whether the weights lie in a file that nobody changes. Those that are float32 then stay there, so that
+            processes share them; else they are copied.
 
     Raises:
         ValueError: If weights are missing, have no place, or have another shape; names the first of them.
@@ -95,7 +98,9 @@ class Backbone(nn.Module):
     cls_token: nn.Parameter
     stem: Stem | None
 
-    def __init__(self, config: BackboneConfig, weights: Mapping[str, Tensor] | None, *, spec: str) -> None:
+    def __init__(
+        self, config: BackboneConfig, weights: Mapping[str, Tensor] | None, *, spec: str, mapped: bool = False
+    ) -> None:
         super().__init__()
         self.config, self.spec, self.pretrained = config, spec, weights is not None
         self.frozen = True
@@ -103,7 +108,7 @@ class Backbone(nn.Module):
         with torch.device("meta"):
             self._build(config)
         self._names = tuple(name for name, _ in self.named_parameters())
-        self._fill(random_weights(self) if weights is None else weights)
+        self._fill(random_weights(self) if weights is None else weights, copy=not mapped)
         self.eval()
         self.register_load_state_dict_pre_hook(_refuse_state)  # type: ignore[no-untyped-call]
 
@@ -127,7 +132,7 @@ class Backbone(nn.Module):
         self.norm = layer_norm() if config.norm else nn.Identity()
         self.stem = Stem(config.dim, config.stem) if config.stem else None
 
-    def _fill(self, weights: Mapping[str, Tensor]) -> None:
+    def _fill(self, weights: Mapping[str, Tensor], *, copy: bool) -> None:
         shapes = {name: tuple(self.get_parameter(name).shape) for name in self._names}
         missing = [name for name in shapes if name not in weights]
         if missing:
@@ -142,8 +147,8 @@ class Backbone(nn.Module):
             raise ValueError(f"{len(wrong)} of {len(shapes)} weights have the wrong shape: {_first(sizes)}.")
         for name in self._names:
             module, _, leaf = name.rpartition(".")
-            # A copy: the given tensor may be changed later, or lie in a mapped file that is.
-            value = weights[name].detach().to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+            # A copy as a rule: the given tensor may be changed later, or lie in a mapped file that is.
+            value = weights[name].detach().to(torch.float32, copy=copy, memory_format=torch.contiguous_format)
             setattr(self.get_submodule(module), leaf, nn.Parameter(value, requires_grad=False))
 
     @property
@@ -211,7 +216,9 @@ class Backbone(nn.Module):
             if own in self._names:
                 yield own, weight
 
-    def forward(self, sequence: TokenSequence, layers: int = 1, adapter: "Adapter | None" = None) -> TokenSequence:
+    def forward(
+        self, sequence: TokenSequence, layers: int = 1, adapter: "Adapter | MixedAdapter | None" = None
+    ) -> TokenSequence:
         """Read every sequence; the prefix comes in front of each, the rest of the sequence's facts stay.
 
         Args:
@@ -219,7 +226,7 @@ class Backbone(nn.Module):
             layers: How many of the last blocks to give, each through the final norm, side by side: the embeddings
                 are then (T, layers * D), the last block's at the end. Where there are no blocks, the tokens stand in
                 for each, so that every head fits.
-            adapter: What a task changes of this backbone, for this pass alone.
+            adapter: What a task, or each of several, changes of this backbone, for this pass alone.
 
         Raises:
             ValueError: If the tokens are of another width, or already have a prefix; or there are fewer blocks.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from metatx.errors import Stopped
+from metatx.serving.command import serve
 
 __all__ = ["main"]
 
@@ -311,6 +312,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "embed": embed,
     "list": list_,
     "info": info,
+    "serve": serve,
     "quickstart": quickstart,
 }
 

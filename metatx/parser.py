@@ -5,7 +5,7 @@ from typing import Any
 
 __all__ = ["command_parser", "spelled"]
 
-FLAGS = ("--resume", "--random-backbone", "--no-baseline", "--skip-bad-samples", "--tensorboard")
+FLAGS = ("--resume", "--random-backbone", "--no-baseline", "--skip-bad-samples", "--tensorboard", "--admin", "--watch")
 
 
 def spelled(words: list[str]) -> list[str]:

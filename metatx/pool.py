@@ -1,40 +1,316 @@
 """TaskPool: one backbone in memory, many tasks on it, one pass for a batch that mixes them."""
 
-from collections.abc import Sequence
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, groupby, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from metatx.backbone import Backbone
 from metatx.collate import collate, to_device
+from metatx.hub import task_folder
+from metatx.memory import give_back, size_of
+from metatx.mixed import FixedAdapter, MixedAdapter
 from metatx.registry import unknown
-from metatx.sequence import TokenSequence, concatenate, divide
+from metatx.sequence import TokenSequence, concatenate, divide, joined
+from metatx.storage import check, describe, read
 from metatx.task import Task
 
-__all__ = ["TaskPool"]
+__all__ = ["Answer", "PooledTask", "Request", "TaskPool"]
+
+Answer = Literal["predict", "records", "embed"]
+ANSWERS = ("predict", "records", "embed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PooledTask:
+    """What a pool knows of one of its tasks.
+
+    Attributes:
+        name: In the pool.
+        folder: It is loaded from; None if it was given as an object.
+        modality: Name of its tokenizer.
+        head: Name of its head.
+        tune: What of the backbone is its own, as in ``Task.tune``.
+        loaded: Whether its weights are in memory.
+        pinned: Whether they stay there.
+        bytes: That they take while loaded; the backbone is not counted.
+        answered: Requests so far.
+    """
+
+    name: str
+    folder: Path | None
+    modality: str
+    head: str
+    tune: str
+    loaded: bool
+    pinned: bool
+    bytes: int
+    answered: int
+
+
+# By these names, for inside the pool ``list`` is its method.
+Answers = list[Any]
+Vectors = list[np.ndarray]
+PooledTasks = list[PooledTask]
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A task in memory, as a request holds it: it stays whole while the pool drops or replaces it."""
+
+    task: Task
+    adapter: FixedAdapter | None
+    bytes: int
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Request:
+    """Samples of one task, read, encoded and made tokens.
+
+    Attributes:
+        name: Of the task.
+        answer: What is asked for.
+        tokens: That it takes of a pass.
+        loaded: The task it was prepared for, and answers with.
+        sequence: The tokens.
+        extents: Further arguments of the head, see ``Task.extents``.
+    """
+
+    name: str
+    answer: Answer
+    tokens: int
+    loaded: Loaded
+    sequence: TokenSequence
+    extents: Sequence[Any]
+
+
+@dataclass(eq=False)
+class _Entry:
+    """A task's place in the pool; ``loaded`` comes and goes."""
+
+    folder: Path | None
+    modality: str
+    head: str
+    tune: str
+    pinned: bool
+    loaded: Loaded | None = None
 
 
 class TaskPool:
     """Tasks that share one backbone.
 
+    Tasks given as folders are checked at once and loaded when they are first asked. All methods may be called from any
+    thread. It computes in the backbone's own precision (fp32), whatever the tasks' settings say.
+
     Args:
         backbone: What ``load_backbone`` gave; a task of another one is refused.
+        memory_mb: For the weights of tasks, in 10^6 bytes; beyond it those least recently used are dropped, to be
+            loaded again from their folder. Pinned tasks, objects and what requests still hold stay. None: no bound.
     """
 
-    def __init__(self, backbone: Backbone) -> None:
+    def __init__(self, backbone: Backbone, *, memory_mb: float | None = None) -> None:
+        if memory_mb is not None and memory_mb <= 0:
+            raise ValueError(f"memory_mb is {memory_mb}; it must be above 0, or None for no bound.")
         self.backbone = backbone
-        self.tasks: dict[str, Task] = {}
+        self.memory_mb = memory_mb
+        self._fingerprint = backbone.fingerprint  # once: to hash a large backbone takes longer than to load a task
+        self._entries: OrderedDict[str, _Entry] = OrderedDict()  # least recently used first
+        self._answered: Counter[str] = Counter()
+        self._lock = threading.Lock()  # held for moments, to look things up and to change them
+        self._loading = threading.Lock()  # held while a task is read from disk, so that none is read twice
 
-    def add(self, name: str, task: Task | str | Path) -> None:
-        """Take in a task, or the folder of one, or its name on the hub (``user/task``).
+    # Tasks come and go
+
+    def add(self, name: str, task: Task | str | Path, *, pinned: bool = False) -> None:
+        """Take in a task, its folder or its name on the hub (``user/task``); config and backbone are checked at once.
+
+        Args:
+            name: By which it is asked.
+            task: Its weights are loaded when they are first needed; a pinned one's now.
+            pinned: Never dropped to save memory.
 
         Raises:
             ValueError: If the name is taken, or the task has a backbone of its own.
+            FileNotFoundError: If there is no such folder.
             TaskError: If the folder is damaged, or the task was trained on another backbone.
         """
-        if name in self.tasks:
+        self._check_free(name)
+        entry = self._entry(name, task, pinned)
+        if pinned and entry.loaded is None:
+            entry.loaded = self._read_task(entry)
+        with self._lock:
+            self._check_free(name)
+            self._entries[name] = entry
+        self._make_room()
+
+    def remove(self, name: str) -> None:
+        """Drop a task; requests that are prepared are still answered. Raises ValueError if there is none."""
+        with self._lock:
+            self._get(name)
+            del self._entries[name], self._answered[name]
+        give_back()
+
+    def reload(self, name: str, task: Task | str | Path | None = None) -> None:
+        """Put a task in the place of one, at once and wholly loaded; requests prepared before finish on the old one.
+
+        Args:
+            name: In the pool.
+            task: None: the folder the old one came from, read again.
+
+        Raises:
+            ValueError, FileNotFoundError, TaskError: As ``add``, or if there is nothing to reload; the old one stays.
+        """
+        with self._lock:
+            old = self._get(name)
+        source = old.folder if task is None else task
+        if source is None:
+            raise ValueError(f"Task {name!r} was given as an object; give the task or folder to put in its place.")
+        entry = self._entry(name, source, old.pinned)
+        entry.loaded = entry.loaded or self._read_task(entry)
+        with self._lock:
+            self._get(name)
+            self._entries[name] = entry
+        self._make_room()
+        give_back()
+
+    def task(self, name: str) -> Task:
+        """The task of this name, loaded if it was not. Raises ValueError if there is none, TaskError if damaged."""
+        return self._load(name).task
+
+    # Answers
+
+    def predict(self, requests: Sequence[tuple[str, Any]]) -> Answers:
+        """Answer ``(task name, raw sample)`` pairs in one pass through the backbone; answers in their order.
+
+        Raises:
+            ValueError: If a task is unknown, or there is no request.
+            SampleError: If a sample cannot be used; names which.
+            TaskError: If a task turns out to be damaged.
+        """
+        return self._answer_all(requests, "predict")
+
+    def embed(self, requests: Sequence[tuple[str, Any]]) -> Vectors:
+        """The mean of each sample's tokens behind the backbone (D,), float32; raises as ``predict``."""
+        return self._answer_all(requests, "embed")
+
+    def prepare(self, name: str, sample: Any, answer: Answer = "predict") -> Request:
+        """The first half of ``predict``, ``embed`` and, for JSON-able rows, ``records``: from a raw sample to tokens.
+
+        Raises:
+            ValueError, SampleError, TaskError: As ``predict``.
+        """
+        return self._prepare(name, [sample], [0], answer)
+
+    def answer(self, requests: Sequence[Request]) -> Answers:
+        """The second half: one pass through the backbone for all requests, whatever they ask for."""
+        return [answer for answers in self._run(requests) for answer in answers]
+
+    def list(self) -> PooledTasks:
+        """The tasks, by name."""
+        with self._lock:
+            entries, answered = dict(self._entries), dict(self._answered)
+        return [
+            PooledTask(
+                name=name,
+                folder=entry.folder,
+                modality=entry.modality,
+                head=entry.head,
+                tune=entry.tune,
+                loaded=entry.loaded is not None,
+                pinned=entry.pinned,
+                bytes=0 if entry.loaded is None else entry.loaded.bytes,
+                answered=answered.get(name, 0),
+            )
+            for name, entry in sorted(entries.items())
+        ]
+
+    # Inside
+
+    def _answer_all(self, asked: Sequence[tuple[str, Any]], answer: Answer) -> Answers:
+        if not asked:
+            raise ValueError("There is nothing to predict.")
+        positions: dict[str, Answers] = {}
+        for position, (name, _) in enumerate(asked):
+            positions.setdefault(name, []).append(position)
+        # A task's samples are made tokens together, which for short ones takes a fraction of the time.
+        requests = [self._prepare(name, [asked[p][1] for p in own], own, answer) for name, own in positions.items()]
+        answers: Answers = [None] * len(asked)
+        for own, found in zip(positions.values(), self._run(requests), strict=True):
+            for position, value in zip(own, found, strict=True):
+                answers[position] = value
+        return answers
+
+    @torch.no_grad()
+    def _prepare(self, name: str, samples: Answers, positions: Sequence[int], answer: Answer) -> Request:
+        if answer not in ANSWERS:
+            raise ValueError(unknown("kind of answer", answer, list(ANSWERS)))
+        loaded = self._load(name)
+        task = loaded.task
+        queries = [task.queries([sample])[0] for sample in samples]
+        encoded = [task.encode_one(query, position) for query, position in zip(queries, positions, strict=True)]
+        sequence = task.tokens(to_device(collate(encoded), task.device))
+        return Request(
+            name=name,
+            answer=answer,
+            tokens=sum(sequence.lengths) + len(sequence.lengths) * len(self.backbone.cls_token),
+            loaded=loaded,
+            sequence=sequence,
+            extents=[] if answer == "embed" else task.extents(queries),
+        )
+
+    @torch.no_grad()
+    def _run(self, requests: Sequence[Request]) -> Sequence[Answers]:
+        """One pass; the answers of each request."""
+        if not requests:
+            return []
+
+        def kind(index: int) -> tuple[Any, ...]:
+            request, sequence = requests[index], requests[index].sequence
+            # Tasks with adapters side by side, so that these can be multiplied together.
+            owner = request.loaded.adapter is None, id(request.loaded)
+            return *owner, request.answer, sequence.grid or (), sorted(sequence.context)
+
+        # Heads take all that one task has to answer together.
+        groups = [list(group) for _, group in groupby(sorted(range(len(requests)), key=kind), key=kind)]
+        firsts = [requests[group[0]] for group in groups]
+        sequences = [joined([requests[index].sequence for index in group]) for group in groups]
+        answers: dict[int, Answers] = {}
+        for group, first, sequence in zip(groups, firsts, self._read(firsts, sequences), strict=True):
+            extents = [list(chain(*own)) for own in zip(*(requests[index].extents for index in group), strict=True)]
+            made = iter(_answers(first, sequence, extents))
+            for index in group:
+                answers[index] = list(islice(made, len(requests[index].sequence)))
+        with self._lock:
+            for request in requests:
+                self._answered[request.name] += len(request.sequence)
+        return [answers[index] for index in range(len(requests))]
+
+    def _read(self, firsts: Sequence[Request], sequences: Sequence[TokenSequence]) -> Iterator[TokenSequence]:
+        """What the backbone makes of them with their tasks' adapters, as many layers as each head reads."""
+        batch = concatenate(sequences)
+        layers = [1 if first.answer == "embed" else first.loaded.task.head.layers for first in firsts]
+        owners = [first.loaded.adapter for first, own in zip(firsts, sequences, strict=True) for _ in own.lengths]
+        mixed = MixedAdapter(owners, batch.lengths, len(self.backbone.cls_token)) if any(owners) else None
+        outputs = divide(self.backbone(batch, layers=max(layers), adapter=mixed), sequences)
+        for output, depth in zip(outputs, layers, strict=True):
+            yield output.with_embeddings(output.embeddings[:, -depth * self.backbone.dim :])
+
+    def _get(self, name: str) -> _Entry:
+        if name not in self._entries:
+            raise ValueError(unknown("task", name, sorted(self._entries)))
+        return self._entries[name]
+
+    def _check_free(self, name: str) -> None:
+        if name in self._entries:
             raise ValueError(f"The pool has a task {name!r} already.")
+
+    def _entry(self, name: str, task: Task | str | Path, pinned: bool) -> _Entry:
         if isinstance(task, Task):
             if not task.backbone.frozen:
                 raise ValueError(f"Task {name!r} has a backbone of its own (tune {task.tune}), which cannot be shared.")
@@ -42,52 +318,59 @@ class TaskPool:
                 raise ValueError(
                     f"Task {name!r} stands on another backbone object; load it with backbone=pool.backbone."
                 )
-            self.tasks[name] = task.eval()
-        else:
-            self.tasks[name] = Task.from_pretrained(task, backbone=self.backbone)
+            return _Entry(None, task.tokenizer.name, task.head.name, task.tune, pinned, self._ready(task.eval()))
+        folder = task_folder(task)
+        config = describe(folder)
+        check(config, folder, self.backbone, self._fingerprint)
+        return _Entry(folder, config["tokenizer"]["name"], config["head"]["name"], config["tune"], pinned)
 
-    @torch.no_grad()
-    def predict(self, requests: Sequence[tuple[str, Any]]) -> list[Any]:
-        """Answer ``(task name, raw sample)`` pairs; answers in their order.
+    def _ready(self, task: Task) -> Loaded:
+        adapter = None if task.adapter is None else FixedAdapter(task.adapter, self.backbone)
+        return Loaded(task, adapter, size_of(task.state_dict().values()))
 
-        All tasks without an adapter share one pass through the backbone; each other one has its own.
+    def _read_task(self, entry: _Entry) -> Loaded:
+        assert entry.folder is not None
+        return self._ready(read(Task, entry.folder, self.backbone, self._fingerprint))
 
-        Raises:
-            ValueError: If a task is unknown, or there is no request.
-            SampleError: If a sample cannot be used; names which.
-        """
-        if not requests:
-            raise ValueError("There is nothing to predict.")
-        asked: dict[str, list[int]] = {}
-        for position, (name, _) in enumerate(requests):
-            if name not in self.tasks:
-                raise ValueError(unknown("task", name, list(self.tasks)))
-            asked.setdefault(name, []).append(position)
-        sequences, queries = {}, {}
-        for name, positions in asked.items():
-            task = self.tasks[name]
-            queries[name] = [task.queries([requests[p][1]])[0] for p in positions]
-            encoded = [task.encode_one(query, p) for query, p in zip(queries[name], positions, strict=True)]
-            sequences[name] = task.tokens(to_device(collate(encoded), task.device))
-        answers: list[Any] = [None] * len(requests)
-        for name, sequence in self._read(sequences).items():
-            positions = asked[name]
-            head, extents = self.tasks[name].head, self.tasks[name].extents(queries[name])
-            own = sequence.embeddings[:, -head.layers * self.backbone.dim :]
-            decoded = head.decode(head(head.pool(sequence.with_embeddings(own))).float(), *extents)
-            plain = decoded.tolist() if decoded.ndim == 1 else list(decoded)
-            for position, answer in zip(positions, plain, strict=True):
-                answers[position] = answer
-        return answers
+    def _load(self, name: str) -> Loaded:
+        """The task, most recently used from now on."""
+        with self._lock:
+            entry = self._get(name)
+            self._entries.move_to_end(name)
+            loaded = entry.loaded
+        if loaded is not None:
+            return loaded
+        with self._loading:
+            loaded = entry.loaded or self._read_task(entry)
+            with self._lock:
+                entry.loaded = loaded
+        self._make_room()
+        return loaded
 
-    def _read(self, sequences: dict[str, TokenSequence]) -> dict[str, TokenSequence]:
-        """Tokens by task to what the backbone makes of them with the task's adapter."""
-        adapted = [[name] for name in sequences if self.tasks[name].adapter is not None]
-        frozen = [name for name in sequences if self.tasks[name].adapter is None]
-        outputs: dict[str, TokenSequence] = {}
-        for names in [*adapted, *([frozen] if frozen else [])]:
-            layers = max(self.tasks[name].head.layers for name in names)
-            tokens = [sequences[name] for name in names]
-            batch = self.backbone(concatenate(tokens), layers=layers, adapter=self.tasks[names[0]].adapter)
-            outputs |= zip(names, divide(batch, tokens), strict=True)
-        return outputs
+    def _make_room(self) -> None:
+        """Drop what was least recently used, until the rest fits; the latest stays in any case."""
+        if self.memory_mb is None:
+            return
+        dropped = False
+        with self._lock:
+            held = {name: entry.loaded.bytes for name, entry in self._entries.items() if entry.loaded is not None}
+            excess = sum(held.values()) - self.memory_mb * 1e6
+            for name in list(held)[:-1]:
+                entry = self._entries[name]
+                if excess > 0 and not entry.pinned and entry.folder is not None:
+                    entry.loaded, dropped = None, True
+                    excess -= held[name]
+        if dropped:
+            give_back()
+
+
+def _answers(request: Request, sequence: TokenSequence, extents: Sequence[Any]) -> Answers:
+    """What the request's task makes of sequences that left the backbone, one item a sample."""
+    head = request.loaded.task.head
+    if request.answer == "embed":
+        return list(sequence.mean().float().cpu().numpy())
+    output = head(head.pool(sequence)).float()
+    if request.answer == "records":
+        return head.records(output, *extents)
+    decoded = head.decode(output, *extents)
+    return decoded.tolist() if decoded.ndim == 1 else list(decoded)

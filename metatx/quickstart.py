@@ -34,7 +34,7 @@ def tour(out: Path, seed: int) -> None:
         print(report, end="\n\n")
         pool.add(name, out / name / "task")
     _answer(pool)
-    sizes = {name: (out / name / "task" / "model.safetensors").stat().st_size for name in pool.tasks}
+    sizes = {name: (out / name / "task" / "model.safetensors").stat().st_size for name in tasks()}
     files = ", ".join(f"{name} {size / 1e6:.2f} MB" for name, size in sizes.items())
     print(f"\nTask files: {files}; the backbone is shared. All of it took {time.perf_counter() - started:.0f} s.")
     print(f"Next: metatx info {out}/tumours/task")

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["TokenSequence", "as_sequence", "concatenate", "divide"]
+__all__ = ["TokenSequence", "as_sequence", "concatenate", "divide", "joined"]
 
 
 @dataclass(frozen=True)
@@ -151,3 +151,25 @@ def divide(batch: TokenSequence, originals: Sequence[TokenSequence]) -> list[Tok
         divided.append(replace(original, embeddings=embeddings, lengths=lengths, prefix=batch.prefix))
         sequence, token = sequence + len(lengths), token + sum(lengths)
     return divided
+
+
+def joined(sequences: Sequence[TokenSequence]) -> TokenSequence:
+    """Batches of one tokenizer and of one grid as the one batch of all their samples, parts and context too."""
+    first = sequences[0]
+    if len(sequences) == 1:
+        return first
+    parts = [sequence.parts or (1,) * len(sequence) for sequence in sequences]
+    return replace(
+        first,
+        embeddings=torch.cat([sequence.embeddings for sequence in sequences]),
+        lengths=tuple(length for sequence in sequences for length in sequence.lengths),
+        parts=None if all(sequence.parts is None for sequence in sequences) else tuple(n for own in parts for n in own),
+        context={name: _in_a_row([sequence.context[name] for sequence in sequences]) for name in first.context},
+    )
+
+
+def _in_a_row(values: list[Any]) -> Any:
+    """Tensors (B, ...), or lists of B tensors, as one of them where all shapes agree."""
+    if all(isinstance(value, Tensor) and value.shape[1:] == values[0].shape[1:] for value in values):
+        return torch.cat(values)
+    return [item for value in values for item in value]

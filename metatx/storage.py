@@ -12,18 +12,20 @@ from metatx.card import model_card
 from metatx.errors import TaskError
 from metatx.files import folder_written_whole
 from metatx.infer import takes_stem
-from metatx.peft_format import read_adapter, write_adapter
-from metatx.registry import all_options, create, lookup, names
+from metatx.peft_format import WEIGHTS, read_adapter, write_adapter
+from metatx.registry import all_options, create, lookup
 from metatx.tuning import TIERS, own_copy
 from metatx.weights import load_backbone, repository, save_backbone
 
 if TYPE_CHECKING:
     from metatx.task import Task
 
-__all__ = ["describe", "read", "save", "write"]
+__all__ = ["check", "describe", "read", "save", "write"]
 
 FORMAT = "metatx-task"
 VERSION = 2  # 1 knew no tuning
+KINDS = ("tokenizer", "head")
+OWN = ("full", "merged")  # tunes that leave a task with a backbone of its own
 Read = TypeVar("Read", bound="Task")
 APART = ("adapter.", "own_backbone.")  # the beginnings of what has a folder of its own
 
@@ -97,8 +99,38 @@ def describe(folder: Path) -> dict[str, Any]:
     return {"tune": "frozen", "adapter": None, "about": {}, **config}
 
 
-def read(cls: "type[Read]", folder: Path, backbone: Backbone | None) -> "Read":
-    """A task from its folder; see ``Task.from_pretrained``."""
+def check(config: dict[str, Any], folder: Path, backbone: Backbone, fingerprint: str) -> None:
+    """Refuse what cannot stand on a shared backbone, or lacks a part. Reads the heads of the files, not the weights.
+
+    Args:
+        config: What ``describe`` gave.
+        folder: The task's.
+        backbone: That it is to stand on.
+        fingerprint: Of the backbone.
+
+    Raises:
+        TaskError: If the task has a backbone of its own, was trained on another one, or is damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        if config["tune"] in OWN:
+            raise _own_backbone_error(config, folder)
+        _check_fingerprint(config, folder, backbone, fingerprint)
+        for kind in KINDS:
+            _check_known(kind, config[kind]["name"], folder)
+        adapter = [folder / "adapter" / WEIGHTS] if config["tune"] != "frozen" else []
+        for file in (folder / "model.safetensors", *adapter):
+            with safe_open(file, "pt"):
+                pass  # opening it compares its length with what its head says
+    except TaskError:
+        raise
+    except (KeyError, TypeError, OSError, SafetensorError) as error:
+        raise TaskError(f"{folder} is damaged: {str(error).splitlines()[0]}") from None
+
+
+def read(cls: "type[Read]", folder: Path, backbone: Backbone | None, fingerprint: str | None = None) -> "Read":
+    """A task from its folder; see ``Task.from_pretrained``. ``fingerprint`` is the backbone's, where it is known."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -107,20 +139,15 @@ def read(cls: "type[Read]", folder: Path, backbone: Backbone | None) -> "Read":
         saved = config["backbone"]
         if config["tune"] not in (*TIERS, "merged"):
             raise TaskError(f"{folder} has tune {config['tune']!r}, which is not known here.")
-        if config["tune"] in ("full", "merged"):
+        if config["tune"] in OWN:
             backbone = _own_backbone(config, folder, backbone)
         elif backbone is None:
             backbone = _load_backbone(saved["spec"], folder)
-        if backbone.fingerprint != saved["fingerprint"]:
-            raise TaskError(
-                f"{folder} was trained on backbone {saved['spec']} ({saved['fingerprint'][:12]}), not on "
-                f"{backbone.spec} ({backbone.fingerprint[:12]})."
-            )
+        _check_fingerprint(config, folder, backbone, fingerprint or backbone.fingerprint)
         parts = {}
-        for kind in ("tokenizer", "head"):
+        for kind in KINDS:
             name, options = config[kind]["name"], dict(config[kind]["options"])
-            if name not in names(f"{kind}s"):  # type: ignore[arg-type]
-                raise TaskError(f"{folder} needs the {kind} {name!r}, which is not known here; import it (--plugin).")
+            _check_known(kind, name, folder)
             if kind == "tokenizer" and takes_stem(lookup("tokenizers", name)):
                 options["stem"] = backbone.stem
             with torch.random.fork_rng(devices=[]):
@@ -140,13 +167,33 @@ def read(cls: "type[Read]", folder: Path, backbone: Backbone | None) -> "Read":
 
 def _own_backbone(config: dict[str, Any], folder: Path, shared: Backbone | None) -> Backbone:
     if shared is not None:
-        raise TaskError(
-            f"{folder} has a backbone of its own (tune {config['tune']}), which cannot be shared; load it alone, "
-            "without one."
-        )
+        raise _own_backbone_error(config, folder)
     own = own_copy(load_backbone(str(folder / "backbone")))
     own.spec, own.pretrained = config["backbone"]["spec"], config["backbone"].get("pretrained", True)
     return own if config["tune"] == "full" else own.requires_grad_(False)
+
+
+def _own_backbone_error(config: dict[str, Any], folder: Path) -> TaskError:
+    return TaskError(
+        f"{folder} has a backbone of its own (tune {config['tune']}), which cannot be shared; load it alone, "
+        "without one."
+    )
+
+
+def _check_fingerprint(config: dict[str, Any], folder: Path, backbone: Backbone, fingerprint: str) -> None:
+    saved = config["backbone"]
+    if fingerprint != saved["fingerprint"]:
+        raise TaskError(
+            f"{folder} was trained on backbone {saved['spec']} ({saved['fingerprint'][:12]}), not on "
+            f"{backbone.spec} ({fingerprint[:12]})."
+        )
+
+
+def _check_known(kind: str, name: str, folder: Path) -> None:
+    try:
+        lookup(f"{kind}s", name)  # type: ignore[arg-type]
+    except ValueError:
+        raise TaskError(f"{folder} needs the {kind} {name!r}, which is not known here; import it (--plugin).") from None
 
 
 def _load_backbone(spec: str, folder: Path) -> Backbone:

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from metatx.errors import SampleError
 from metatx.examples import Reader
 from metatx.registry import record_options
 from metatx.sequence import TokenSequence
@@ -27,6 +28,7 @@ class Tokenizer(nn.Module):
         name: The name it is registered under.
         row: Whether a sample is a dict of all input columns, not the value of one.
         suffixes: File types that a folder of classes is searched for.
+        linking: Those of them whose files may name others, so that they are not taken from strangers.
         containers: Readers of files that hold many samples in a format of the modality's own, by suffix.
         default_head: The head for data without a target column, if there is one.
         native: Whether its tokens come from the backbone's own stem, so that their scale is right as it is.
@@ -42,6 +44,7 @@ class Tokenizer(nn.Module):
     name: ClassVar[str] = ""
     row: ClassVar[bool] = False
     suffixes: ClassVar[tuple[str, ...]] = ()
+    linking: ClassVar[tuple[str, ...]] = ()
     containers: ClassVar[Mapping[str, Reader]] = {}
     default_head: ClassVar[str | None] = None
     native: bool = False
@@ -77,6 +80,30 @@ class Tokenizer(nn.Module):
             SampleError: If the sample cannot be used; names the field, what was found, what was expected.
         """
         raise NotImplementedError(f"{type(self).__name__} has no encode(sample).")
+
+    def json_schema(self) -> dict[str, Any]:
+        """JSON Schema of a sample that comes as JSON, with at least one in ``examples``; by default anything."""
+        return {}
+
+    def receive(self, value: Any) -> Any:
+        """A sample that came as JSON, as ``encode`` takes it, from someone who may not name files of this machine.
+
+        By default only numbers pass, where the tokenizer reads files, and anything where it reads none.
+
+        Raises:
+            SampleError: If there is something else among them.
+        """
+        if not self.suffixes or isinstance(value, int | float):
+            return value
+        if isinstance(value, dict):
+            return {name: self.receive(part) for name, part in value.items()}
+        try:
+            array = np.asarray(value)
+        except ValueError:
+            raise SampleError("found lists of unequal length; expected numbers in nested lists, or a file") from None
+        if array.dtype.kind not in "biuf":
+            raise SampleError(f"found {value!r:.40}; expected numbers, or a file: {', '.join(self.suffixes)}")
+        return array
 
     def augment(self, encoded: dict[str, Tensor]) -> dict[str, Tensor]:
         """A random variation of an encoded sample, from torch's global generator; in training only.

@@ -172,6 +172,7 @@ def _read_folder(folder: Path, spec: str, pretrained: bool) -> Backbone:
         return Backbone(config, None, spec=spec)
     weights = read_tensors(folder / "model.safetensors", sha256=sha256)
     try:
-        return Backbone(config, weights, spec=spec)
+        # Mapped: such a folder is only ever replaced as a whole, and the old file then stays for who has it open.
+        return Backbone(config, weights, spec=spec, mapped=True)
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"{folder} is damaged: {error}") from None

@@ -1,12 +1,14 @@
 """TokenSequence against plain loops over lists."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metatx import TokenSequence
-from metatx.sequence import as_sequence, concatenate, divide
+from metatx.sequence import as_sequence, concatenate, divide, joined
 
 D = 5
 EXAMPLES = settings(max_examples=40, deadline=None)
@@ -136,3 +138,23 @@ MASK = torch.ones(2, 3, dtype=torch.bool)
 def test_what_does_not_fit_together_is_refused(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+@EXAMPLES
+@given(batches(), st.integers(1, 3))
+def test_batches_of_one_tokenizer_are_joined_with_all_their_facts(case, copies):
+    batch, _ = case
+    batch = replace(batch, context={"scale": torch.randn(len(batch), 2), "points": [torch.ones(len(batch) + 1, 3)]})
+    others = [batch.with_embeddings(batch.embeddings * (i + 1)) for i in range(copies)]
+    together = joined(others)
+    assert len(together) == copies * len(batch)
+    torch.testing.assert_close(together.mean(), torch.cat([other.mean() for other in others]))
+    assert torch.equal(together.context["scale"], batch.context["scale"].repeat(copies, 1))
+    assert len(together.context["points"]) == copies
+
+
+def test_context_of_other_shapes_is_joined_to_a_list():
+    ragged = [TokenSequence(torch.zeros(1, D), (1,), context={"at": torch.ones(1, n)}) for n in (2, 3)]
+    parts = [TokenSequence(torch.zeros(3, D), (1, 2), parts=(2,)), TokenSequence(torch.zeros(1, D), (1,))]
+    assert [tuple(at.shape) for at in joined(ragged).context["at"]] == [(2,), (3,)]
+    assert joined(parts).parts == (2, 1)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from metatx import Head, Tokenizer
+from metatx import Head, SampleError, Tokenizer
 from metatx.tokenizer import LearnedPositions, orthogonal_linear, sinusoidal_positions
 
 
@@ -135,3 +135,21 @@ def test_what_a_subclass_must_write_is_said():
     for call in (lambda: head.encode(1), lambda: head(1), lambda: head.loss(1, 2), lambda: head.decode(1)):
         with pytest.raises(NotImplementedError, match="Head has no "):
             call()
+
+
+class Reader(Tokenizer):
+    """Reads numbers, or files of them."""
+
+    suffixes = (".npy",)
+
+
+def test_what_comes_as_json_names_no_file():
+    reader = Reader(8)
+    assert reader.receive([[1, 2], [3, 4.5]]).tolist() == [[1, 2], [3, 4.5]]
+    assert reader.receive({"array": [True], "rate": 3}) == {"array": np.array([True]), "rate": 3}
+    for value in ("/etc/a.npy", ["a.npy"], {"path": "a.npy"}, [[1, "a.npy"]], None, [None], [10**30]):
+        with pytest.raises(SampleError, match="expected numbers, or a file: .npy"):
+            reader.receive(value)
+    with pytest.raises(SampleError, match="unequal length"):
+        reader.receive([[1], [2, 3]])
+    assert Tokenizer(8).receive("CCO") == "CCO" and Tokenizer(8).json_schema() == {}

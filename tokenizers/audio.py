@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 from metatx.errors import SampleError
 from metatx.parts.folding import folded_stem
 from metatx.parts.resampling import resample
+from metatx.parts.schemas import array_schema
 from metatx.reading.sound import RATES, SUFFIXES, read_sound
 from metatx.sequence import TokenSequence
 from metatx.stem import Stem
@@ -135,6 +136,18 @@ class AudioTokenizer(Tokenizer):
         """A clip, in any form ``read_sound`` knows, to ``waveform`` (L,) at ``sample_rate``."""
         values, rate = read_sound(sample, self.sample_rate)
         return {"waveform": torch.from_numpy(resample(values, rate, self.sample_rate))}
+
+    def json_schema(self) -> dict[str, Any]:
+        """Values of -1..1, by themselves at ``sample_rate``, or with a rate of their own."""
+        values = array_schema("time", cells={"type": "number", "minimum": -1, "maximum": 1})
+        rate = {"type": "integer", "minimum": RATES[0], "maximum": RATES[1]}
+        clip = {"type": "object", "properties": {"array": values, "sampling_rate": rate}}
+        tone = [round(float(np.sin(0.7 * step)) / 2, 3) for step in range(200)]
+        return {
+            "description": f"Values -1..1 at {self.sample_rate} Hz, or with their own rate; easier sent as a file.",
+            "anyOf": [values, {**clip, "required": ["array", "sampling_rate"]}],
+            "examples": [{"array": tone, "sampling_rate": 2 * RATES[0]}],
+        }
 
     def augment(self, encoded: dict[str, Tensor]) -> dict[str, Tensor]:
         """The waveform a little earlier or later, and louder or quieter."""

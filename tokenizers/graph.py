@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from metatx.errors import SampleError
+from metatx.parts.schemas import array_schema
 from metatx.sequence import TokenSequence
 from metatx.tokenizer import Batch, Tokenizer, orthogonal_linear
 
@@ -128,9 +129,7 @@ class GraphTokenizer(Tokenizer):
             raise ValueError(f"None of {len(samples)} graphs can be used: {bad}.")
         self._build([_usual_width([getattr(graph, part) for graph in graphs]) for part in PARTS])
         graphs = [graph for graph in graphs if not self._misfit(graph)]
-        for part, width in zip(PARTS, self.widths, strict=True):
-            if not width:
-                continue
+        for part, width in ((part, width) for part, width in zip(PARTS, self.widths, strict=True) if width):
             rows = np.vstack([getattr(graph, part).reshape(-1, width) for graph in graphs])
             with warnings.catch_warnings(action="ignore"):  # of a number that no sample has
                 mean, spread = np.nanmean(rows, axis=0), np.nanstd(rows, axis=0)
@@ -173,6 +172,19 @@ class GraphTokenizer(Tokenizer):
         encoded["pairs"] = torch.from_numpy(graph.pairs)
         encoded["identifiers"] = torch.from_numpy(_eigenvectors(graph.pairs, len(graph.nodes), self.count)).float()
         return encoded
+
+    def json_schema(self) -> dict[str, Any]:
+        """SMILES, or nodes and edges as arrays."""
+        if self.molecules:
+            return {"type": "string", "title": "SMILES", "minLength": 1, "examples": ["CC(=O)Oc1ccccc1C(=O)O"]}
+        ends = {**array_schema("edges", cells={"type": "integer", "minimum": 0}), "minItems": 0}
+        parts = {"edge_index": {**array_schema("from, to", cells=ends), "minItems": 2, "maxItems": 2}}
+        example: dict[str, Any] = {"edge_index": [[0, 1], [1, 2]]}
+        for name, count, width in (("x", 3, self.widths[0] - 1), ("edge_attr", 2, self.widths[1])):
+            if width:
+                row = {**array_schema("features"), "minItems": width, "maxItems": width}
+                parts[name], example[name] = array_schema("rows", cells=row), [[0.0] * width] * count
+        return {"type": "object", "properties": parts, "required": list(parts), "examples": [example]}
 
     def augment(self, encoded: dict[str, Tensor]) -> dict[str, Tensor]:
         """Each identifier with either sign."""
@@ -303,7 +315,7 @@ def _check_size(nodes: int, edges: int, most: int) -> None:
 def _numbers(name: str, values: Any) -> np.ndarray:
     try:
         found = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise SampleError(f"{name} is {_short(values)}; expected numbers, rows of equal length") from None
     if not np.isfinite(found).all():
         raise SampleError(f"{name} holds NaN or infinity; expected finite numbers")

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from metatx.errors import SampleError
+from metatx.parts.schemas import array_schema
 from metatx.reading.cubes import Pixel, read_cube
 from metatx.tokenizer import Batch, Tokenizer, orthogonal_linear, sinusoidal_positions
 
@@ -135,7 +136,7 @@ class HyperspectralTokenizer(Tokenizer):
         else:
             try:
                 values = np.asarray(sample, dtype=np.float64)
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 raise SampleError(f"spectrum is a {type(sample).__name__}; {EXPECTED}") from None
             values = values[None, None] if values.ndim == 1 else values
         if values.ndim != 3 or not values.size:
@@ -165,6 +166,18 @@ class HyperspectralTokenizer(Tokenizer):
             raise SampleError(f"the spectrum has {values.shape[1]} bands; the task was trained with {self.num_bands}")
         standardised = (values - self.mean.cpu().numpy()) / self.deviation.cpu().numpy()
         return {"patch": torch.from_numpy(standardised.astype(np.float32))}
+
+    def json_schema(self) -> dict[str, Any]:
+        """A spectrum; or the square of pixels around one."""
+        bands = {"minItems": self.num_bands, "maxItems": self.num_bands}
+        spectrum = {**array_schema("bands"), **bands}
+        example = self.mean.tolist()
+        if self.patch_size == 1:
+            return {**spectrum, "examples": [example]}
+        patch = array_schema("rows", "columns", cells=spectrum)
+        side = {"minItems": self.patch_size, "maxItems": self.patch_size}
+        patch["items"] |= side
+        return {**patch, **side, "examples": [[[example] * self.patch_size] * self.patch_size]}
 
     def augment(self, encoded: dict[str, Tensor]) -> dict[str, Tensor]:
         """The spectra brighter or darker, tilted, and with noise; alike for all pixels of a patch but for the noise."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from metatx.parts.folding import NO_STEM
 from metatx.parts.gradients import gradient_histograms
+from metatx.parts.schemas import picture_schema
 from metatx.parts.views import random_view
 from metatx.reading.pictures import SUFFIXES, fit_picture, is_picture, read_picture
 from metatx.sequence import TokenSequence
@@ -94,6 +95,10 @@ class ImageTokenizer(Tokenizer):
         else:
             picture = fit_picture(picture, self.side, config.interpolation, self.crop_pct, config.crop_mode)
         return {"image": torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()}
+
+    def json_schema(self) -> dict[str, Any]:
+        """Pixels."""
+        return picture_schema()
 
     def augment(self, encoded: dict[str, Tensor]) -> dict[str, Tensor]:
         """A random variation of the image, as large as before; ``view`` as long as no RandAugment turned it."""

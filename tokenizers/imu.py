@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from metatx.errors import SampleError
 from metatx.parts.resampling import LARGEST_RATIO, resample
+from metatx.parts.schemas import array_schema
 from metatx.sequence import TokenSequence
 from metatx.tokenizer import Batch, Tokenizer, orthogonal_linear, sinusoidal_positions
 
@@ -181,6 +182,20 @@ class IMUTokenizer(Tokenizer):
             raise SampleError(f"signal is {shape} steps; expected {self.num_channels} channels")
         return {"signal": torch.from_numpy(values)}
 
+    def json_schema(self) -> dict[str, Any]:
+        """Channels over time; or columns of a row, with a sampling rate of their own."""
+        least = max(self.patch_size, self.frame)
+        value = {"type": "number", "minimum": -LARGEST, "maximum": LARGEST}
+        time = {**array_schema("time", cells=value), "minItems": least, "maxItems": LONGEST}
+        signal = {"minItems": self.num_channels, "maxItems": self.num_channels}
+        example = [[round(float(np.sin(0.3 * t + c)), 3) for t in range(2 * least)] for c in range(self.num_channels)]
+        forms = [{**array_schema("channels", cells=time), **signal, "title": "channels x time"}]
+        columns: dict[str, Any] = {name: {"type": "array"} for name in self.columns or ()}
+        if columns:
+            rate = {"type": "number", "exclusiveMinimum": 0}
+            forms.append({"type": "object", "properties": {**columns, RATE: rate}, "required": list(columns)})
+        return {"description": f"At {self.sampling_rate:g} Hz.", "anyOf": forms, "examples": [example]}
+
     def augment(self, encoded: dict[str, Tensor]) -> dict[str, Tensor]:
         """The window as of a device turned about a random axis."""
         if not self.augments:
@@ -242,7 +257,7 @@ def _channels(name: str, value: Any) -> np.ndarray:
     """One channel, or several, as float32 (C, L)."""
     try:
         values = np.asarray(value, dtype=np.float32)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise SampleError(f"{name} is a {type(value).__name__} that is no array; {ACCEPTED}, of equal length") from None
     if values.ndim not in (1, 2):
         raise SampleError(f"{name} has {values.ndim} axes; {ACCEPTED}")

@@ -7,6 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from metatx.parts.grey import Augment, Flips, GreyPictures, Normalize
+from metatx.parts.schemas import picture_schema
 from metatx.reading.pictures import SUFFIXES, is_picture
 from metatx.sequence import TokenSequence
 from metatx.stem import Stem
@@ -70,6 +71,10 @@ class InfraredTokenizer(Tokenizer):
     def encode(self, sample: Any) -> dict[str, Tensor]:
         """A picture, in any form ``read_grey`` knows, to ``image`` float16 (1, H, W) in 0..1."""
         return {"image": self.pictures.sized(self.pictures.windowed(sample))}
+
+    def json_schema(self) -> dict[str, Any]:
+        """Pixels."""
+        return picture_schema()
 
     def augment(self, encoded: dict[str, Tensor]) -> dict[str, Tensor]:
         """A random variation of the picture."""

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from metatx.errors import SampleError
 from metatx.parts.distributions import distributions
 from metatx.parts.neighbours import farthest_points, nearest, sorted_order
+from metatx.parts.schemas import array_schema
 from metatx.reading.cloud_sets import CONTAINERS
 from metatx.reading.clouds import SUFFIXES, Cloud, read_cloud
 from metatx.sequence import TokenSequence
@@ -60,6 +61,7 @@ class PointCloudTokenizer(Tokenizer):
     """
 
     suffixes = SUFFIXES
+    linking = (".h5", ".obj", ".gltf", ".glb")  # to storage, materials, buffers
     containers = CONTAINERS
     default_head = "classification"
     amplitude = 8.0
@@ -237,6 +239,30 @@ class PointCloudTokenizer(Tokenizer):
         space = scaled[drawn][:, self.axes]
         groups = drawn[nearest(space, farthest_points(space, self.groups), self.neighbours)]
         return {"points": torch.from_numpy(scaled), "groups": torch.from_numpy(groups.astype(np.int32))}
+
+    def json_schema(self) -> dict[str, Any]:
+        """Points, by themselves or with the names of their columns."""
+        point = {**array_schema("columns"), "minItems": 3}
+        points = array_schema("points", cells=point)
+        named = {"points": points, "columns": array_schema("names", cells={"type": "string"})}
+        ball = np.sin(np.arange(16)[:, None] + 1.3 * np.arange(len(self.columns))[None])
+        example: Any = np.round(self.centre.numpy() + self.spread.numpy() * ball, 4).tolist()
+        if not all(isinstance(column, int) for column in self.columns):
+            example = {"points": example, "columns": [str(column) for column in self.columns]}
+        return {
+            "title": "points x columns",
+            "anyOf": [points, {"type": "object", "properties": named, "required": ["points"]}],
+            "examples": [example],
+        }
+
+    def receive(self, value: Any) -> Any:
+        """Numbers, and names of columns."""
+        if not isinstance(value, dict):
+            return super().receive(value)
+        names = value.get("columns")
+        if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+            raise SampleError(f"columns are {names!r:.40}; expected a list of names")
+        return {name: part if name == "columns" else self.receive(part) for name, part in value.items()}
 
     def augment(self, encoded: dict[str, Tensor]) -> dict[str, Tensor]:
         """The cloud turned, mirrored, scaled, jittered, thinned, as ``augment`` says."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from metatx.errors import SampleError
+from metatx.parts.schemas import row_schema
 from metatx.registry import unknown
 from metatx.tokenizer import Batch, Tokenizer
 
@@ -173,6 +174,10 @@ class TabularTokenizer(Tokenizer):
         if self.codes:
             tokens.append(self.categories[self._hidden(batch["codes"], self.unknown)])
         return torch.cat(tokens, dim=1) + self.column
+
+    def json_schema(self) -> dict[str, Any]:
+        """A row."""
+        return row_schema(self.schema, LARGEST)
 
     def _hidden(self, cells: Tensor, instead: Tensor | float) -> Tensor:
         """Cells (B, columns), in training some of them replaced."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from metatx.errors import SampleError
+from metatx.parts.schemas import array_schema
 from metatx.sequence import TokenSequence
 from metatx.tokenizer import Batch, LearnedPositions, Tokenizer
 
@@ -126,6 +127,20 @@ class TextTokenizer(Tokenizer):
             if max(count, len(tokens)) > self.max_tokens:
                 raise SampleError(f"{name} is too long: {count} tokens or more; at most {self.max_tokens} (max_tokens)")
         return {"tokens": torch.tensor(tokens, dtype=torch.int32)}
+
+    def json_schema(self) -> dict[str, Any]:
+        """A text, or a pair."""
+        text = {"type": "string", "minLength": 1}
+        pair = {**array_schema("texts", cells=text), "minItems": 2, "maxItems": 2}
+        return {"anyOf": [text, pair], "examples": ["A few words to read."]}
+
+    def receive(self, value: Any) -> Any:
+        """Words, a space behind them, so that they are never taken for the name of a file."""
+        if isinstance(value, dict):
+            return {name: self.receive(text) for name, text in value.items()}
+        if isinstance(value, list):
+            return [self.receive(text) for text in value]
+        return f"{value} " if isinstance(value, str) else value
 
     def forward(self, batch: Batch) -> TokenSequence:
         """Tokens of B texts, of any lengths, to the S sequences that they are cut into."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metatx.errors import SampleError
+from metatx.parts.schemas import array_schema
 from metatx.sequence import TokenSequence
 from metatx.tokenizer import Tokenizer, orthogonal_linear, sinusoidal_positions
 
@@ -156,7 +157,7 @@ class TimeSeriesTokenizer(Tokenizer):
         """A sample as float64 (C, L), NaN where it is missing."""
         try:
             values = np.asarray(sample, dtype=np.float64)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise SampleError(
                 f"series is {_short(sample)}; expected numbers, (channels x time), of equal length"
             ) from None
@@ -202,6 +203,17 @@ class TimeSeriesTokenizer(Tokenizer):
             "loc": torch.as_tensor(loc, dtype=torch.float32),
             "scale": torch.as_tensor(scale, dtype=torch.float32),
         }
+
+    def json_schema(self) -> dict[str, Any]:
+        """Channels over time, null where a value is missing; one channel may come without its brackets."""
+        axes = ("channels", "time") if self.time_axis else ("time", "channels")
+        steps = np.arange(self.lookback or 4 * self.patch_size)
+        level, swing = self.centre[0, :, None].numpy(), self.spread[0, :, None].numpy()
+        series = np.round(level + swing * np.sin(0.3 * steps), 4)
+        series = series if self.time_axis else series.T
+        number = {"type": ["number", "null"]}
+        forms = [array_schema(*axes, cells=number)] + [array_schema("time", cells=number)] * (self.num_channels == 1)
+        return {"anyOf": forms, "examples": [series.tolist()]}
 
     def forward(self, batch: dict[str, Any]) -> TokenSequence:
         """Encoded samples, of any lengths, to S = B C sequences (separate) or S = B (mixed)."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metatx.parts.folding import NO_STEM
+from metatx.parts.schemas import array_schema
 from metatx.parts.views import random_view
 from metatx.reading.films import SUFFIXES, evenly, read_film
 from metatx.sequence import TokenSequence
@@ -108,6 +109,16 @@ class VideoTokenizer(Tokenizer):
         count = self.frames * (DENSE if "cut" in self.variations else 1)
         frames = read_film(sample, count, (self.height, self.width), self.interpolation)
         return {"clip": torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous()}
+
+    def json_schema(self) -> dict[str, Any]:
+        """Frames of 8 bits."""
+        pixel = {"type": "integer", "minimum": 0, "maximum": 255}
+        frames = array_schema("frames", "height", "width", "red, green, blue", cells=pixel)
+        frames["items"]["items"]["items"] |= {"minItems": 3, "maxItems": 3}
+        clip = [
+            [[[60 * frame, 30 * row, 30 * column] for column in range(4)] for row in range(4)] for frame in range(4)
+        ]
+        return {**frames, "description": "Pixels 0..255; easier sent as a file.", "examples": [clip]}
 
     def augment(self, encoded: dict[str, Tensor]) -> dict[str, Tensor]:
         """The clip spread over a part of the film, reversed, cropped, mirrored, at random."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from metatx.errors import SampleError
 from metatx.examples import Examples
 from metatx.parts.grey import Augment, GreyPictures, Normalize
+from metatx.parts.schemas import picture_schema
 from metatx.reading.arrays import npz_arrays
 from metatx.reading.pictures import SUFFIXES, is_picture
 from metatx.sequence import TokenSequence
@@ -120,6 +121,10 @@ class XRayTokenizer(Tokenizer):
     def encode(self, sample: Any) -> dict[str, Tensor]:
         """A picture, in any form ``read_grey`` knows, to ``image`` float16 (1, H, W), dense tissue towards 1."""
         return {"image": self.pictures.sized(self._windowed(sample))}
+
+    def json_schema(self) -> dict[str, Any]:
+        """Pixels."""
+        return picture_schema()
 
     def augment(self, encoded: dict[str, Tensor]) -> dict[str, Tensor]:
         """A random variation of the picture."""

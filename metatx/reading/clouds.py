@@ -89,7 +89,7 @@ def _array(value: Any) -> np.ndarray:
         raise SampleError(f"points are a {type(value).__name__}; {ACCEPTED}")
     try:
         return np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise SampleError(f"points are a {type(value).__name__} that is no array of numbers; {ACCEPTED}") from None
 
 

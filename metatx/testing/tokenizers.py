@@ -1,7 +1,10 @@
 """What ``metatx.testing.check_tokenizer`` checks, one function each, in the order of the list at the end."""
 
 import copy
+import json
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +12,7 @@ import torch
 from torch import Tensor
 
 from metatx.collate import collate
+from metatx.errors import SampleError
 from metatx.infer import takes_stem
 from metatx.sequence import TokenSequence, as_sequence
 from metatx.stem import Stem
@@ -324,6 +328,31 @@ def check_describe(case: TokenizerCase) -> None:
         )
 
 
+def check_json(case: TokenizerCase) -> None:
+    """The schema's examples can be sent; a name that is sent is not read as a file."""
+    schema = json.loads(json.dumps(case.tokenizer.json_schema(), allow_nan=False))
+    for example in schema.get("examples", []):
+        case.tokens([case.tokenizer.encode(case.tokenizer.receive(example))])
+
+    def outcome(sent: Any) -> Any:
+        try:
+            return case.tokenizer.encode(case.tokenizer.receive(sent))
+        except SampleError as error:
+            return str(error)
+
+    with tempfile.TemporaryDirectory() as folder:
+        for file in (Path(folder, f"file{suffix}") for suffix in case.cls.suffixes):
+            sent = [str(file), [str(file)], {"path": str(file), "bytes": None}]
+            file.write_text("words")
+            before = [outcome(value) for value in sent]
+            file.unlink()
+            for value, found in zip(sent, before, strict=True):
+                require(
+                    equal(found, outcome(value)) if isinstance(found, dict) else found == outcome(value),
+                    f"{short(value)}, sent as JSON, was read as a file; overwrite receive so that it cannot be.",
+                )
+
+
 TOKENIZER_CHECKS = (
     check_samples_are_left_alone,
     check_fit,
@@ -340,4 +369,5 @@ TOKENIZER_CHECKS = (
     check_rebuilt_is_the_same,
     check_augment,
     check_describe,
+    check_json,
 )

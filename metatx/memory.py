@@ -1,0 +1,24 @@
+"""Memory of tasks: how much they hold, and giving back to the system what they held."""
+
+import ctypes
+import platform
+from collections.abc import Iterable
+
+from torch import Tensor
+
+__all__ = ["give_back", "size_of"]
+
+
+def size_of(tensors: Iterable[Tensor]) -> int:
+    """Bytes that the tensors hold, those that share their storage counted once."""
+    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
+    return sum(storages.values())
+
+
+def give_back() -> None:
+    """Return freed memory to the system where the C library is glibc, which else keeps it for later.
+
+    Other C libraries return it by themselves.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)

@@ -1,0 +1,106 @@
+"""``metatx serve``: the server as a process."""
+
+import logging
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from metatx.serving.application import Service
+
+__all__ = ["serve"]
+
+GRACE = 0.5  # seconds between a signal and the end, in which new requests are told that the server stops
+TOKEN = "METATX_TOKEN"  # environment variable
+MISSING = "metatx serve needs fastapi, uvicorn, prometheus-client and python-multipart: pip install 'metatx[serve]'"
+
+
+def serve(
+    tasks: str,
+    *,
+    backbone: str = "nano",
+    checkpoint: str | None = None,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    memory_mb: float | None = None,
+    token: str | None = None,
+    admin: bool = False,
+    watch: bool = False,
+    workers: int = 2,
+    batch_tokens: int | None = None,
+    queue_seconds: float = 10.0,
+    body_mb: float = 64.0,
+    timeout: float = 30.0,
+) -> None:
+    """Serve every task of a folder over HTTP, on one backbone; a page at / shows them.
+
+    Args:
+        tasks: Folder of tasks, a folder each. NAME@VERSION is a version; a symbolic link NAME to it is its alias.
+        backbone: See "metatx list backbones".
+        checkpoint: File with the backbone's weights.
+        host: Address to listen on; 0.0.0.0 for all.
+        port: To listen on.
+        memory_mb: For the weights of tasks, beyond which those least recently used are dropped.
+        token: That requests must bear; better given in the environment variable METATX_TOKEN.
+        admin: Let tasks be loaded and removed over HTTP; only with a token.
+        watch: Load tasks that appear in the folder, reload those that change, drop those that go.
+        workers: Threads that read files, and as many that read JSON.
+        batch_tokens: Of a pass through the backbone; measured at the start by default.
+        queue_seconds: Of work that may wait; beyond it requests are refused for now.
+        body_mb: Largest request, in megabytes.
+        timeout: Seconds in which a request is answered, or not at all.
+    """
+    try:
+        import python_multipart  # noqa: F401  (fastapi asks for it when the first form comes)
+
+        from metatx.serving.application import Service, create_application
+        from metatx.serving.metrics import Metrics
+    except ImportError as error:
+        raise ImportError(f"{MISSING} ({error})") from error
+    from metatx.pool import TaskPool
+    from metatx.serving.calibration import calibrate
+    from metatx.serving.catalog import Catalog
+    from metatx.serving.engine import Engine
+    from metatx.serving.limits import Limits
+    from metatx.weights import load_backbone
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    pool = TaskPool(load_backbone(backbone, checkpoint=checkpoint), memory_mb=memory_mb)
+    catalog = Catalog(Path(tasks), pool)
+    measured, rate = calibrate(pool.backbone)
+    budget = batch_tokens or measured
+    limits = Limits(body_mb=body_mb, wait=timeout)
+    engine = Engine(
+        pool,
+        limits,
+        Metrics(),
+        batch_tokens=budget,
+        rate=rate,
+        queue_seconds=queue_seconds,
+        workers=workers,
+    )
+    service = Service(engine, catalog, token=token or os.environ.get(TOKEN), admin=admin, watch=2.0 if watch else None)
+    logging.getLogger("metatx.serving").info("%.0f tokens a second, %d in a pass", rate, budget)
+    _run(service, create_application(service), host, port)
+
+
+def _run(service: "Service", application: Any, host: str, port: int) -> None:
+    """Serve until told to stop; then refuse new requests, and leave when all others are answered."""
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        stopping: float | None = None
+
+        def handle_exit(self, sig: int, frame: Any) -> None:
+            """The first signal drains, the second stops at once."""
+            if service.draining:
+                super().handle_exit(sig, frame)
+            service.draining = True
+            self.stopping = time.monotonic()
+
+        async def on_tick(self, counter: int) -> bool:
+            done = self.stopping is not None and time.monotonic() - self.stopping > GRACE and not service.active
+            return await super().on_tick(counter) or done
+
+    Server(uvicorn.Config(application, host=host, port=port, log_config=None, access_log=False)).run()

@@ -1,0 +1,118 @@
+"""What a request holds: inputs as JSON, or as files of a form, each for one task."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+from metatx.serving.files import check_file, suffix_of
+from metatx.serving.limits import Limits, RefusedError
+from metatx.task import Task
+
+__all__ = ["FileInput", "Input", "JsonInput", "mixed_inputs", "parse_json", "task_inputs"]
+
+
+class Input(Protocol):
+    """One input of a request: as a rule one sample; a file may hold many."""
+
+    @property
+    def task(self) -> str:
+        """Name of the task that it is for."""
+        ...
+
+    def of(self, task: str) -> "Input":
+        """The same for a task of another name."""
+        ...
+
+    def samples(self, task: Task, folder: Path, limits: Limits) -> Sequence[Any]:
+        """The raw samples, as the task's tokenizer encodes them.
+
+        Args:
+            task: That will answer.
+            folder: For temporary files; it is there until the samples are encoded.
+            limits: Of the request.
+
+        Raises:
+            RefusedError: If it is beyond the limits, or a file of a kind that the task does not take.
+            ValueError: If it cannot be read.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class JsonInput:
+    """A sample that came as JSON."""
+
+    task: str
+    value: Any
+
+    def of(self, task: str) -> "JsonInput":
+        """The same for a task of another name."""
+        return replace(self, task=task)
+
+    def samples(self, task: Task, folder: Path, limits: Limits) -> Sequence[Any]:
+        """The one sample."""
+        return [task.tokenizer.receive(self.value)]
+
+
+@dataclass(frozen=True)
+class FileInput:
+    """A file that was sent; its own name tells no more than its kind."""
+
+    task: str
+    name: str
+    content: BinaryIO
+
+    def of(self, task: str) -> "FileInput":
+        """The same for a task of another name."""
+        return replace(self, task=task)
+
+    def samples(self, task: Task, folder: Path, limits: Limits) -> Sequence[Any]:
+        """The samples that the file holds."""
+        path = folder / f"file{suffix_of(self.name, task.tokenizer)}"
+        self.content.seek(0)
+        with path.open("wb") as file:
+            shutil.copyfileobj(self.content, file)
+        if not path.stat().st_size:
+            raise RefusedError(422, "The file is empty.")
+        check_file(path, limits)
+        return task.queries(str(path))
+
+
+def parse_json(content: bytes, limits: Limits) -> Any:
+    """Strict JSON. Raises RefusedError (400, or 413 for too much)."""
+    if len(content) > limits.json_mb * 1e6:
+        raise RefusedError(413, f"The JSON has more than {limits.json_mb:g} megabytes; send files, or fewer inputs.")
+    try:
+        return json.loads(content, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
+        reason = "is nested too deeply" if isinstance(error, RecursionError) else f"cannot be read: {error}"
+        raise RefusedError(400, f"The JSON {reason}.") from None
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON; a missing value is null")
+
+
+def task_inputs(body: Any, task: str) -> list[Input]:
+    """Inputs for one task, from ``{"inputs": [...]}``. Raises RefusedError (422)."""
+    return [JsonInput(task, value) for value in _inputs(body, "...")]
+
+
+def mixed_inputs(body: Any) -> list[Input]:
+    """Inputs for several tasks, from ``{"inputs": [{"task": ..., "input": ...}, ...]}``. Raises RefusedError (422)."""
+    form = '{"task": NAME, "input": ...}'
+    inputs = _inputs(body, form)
+    for number, one in enumerate(inputs):
+        if not isinstance(one, dict) or set(one) != {"task", "input"} or not isinstance(one["task"], str):
+            raise RefusedError(422, f"inputs[{number}] is {one!r:.100}; expected {form}.")
+    return [JsonInput(one["task"], one["input"]) for one in inputs]
+
+
+def _inputs(body: Any, form: str) -> list[Any]:
+    inputs = body.get("inputs") if isinstance(body, dict) else None
+    if not isinstance(inputs, list) or not inputs or set(body) != {"inputs"}:
+        raise RefusedError(422, f'Expected {{"inputs": [{form}]}}, one input or more.')
+    return inputs

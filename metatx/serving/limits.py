@@ -1,0 +1,42 @@
+"""What one request may hold, so that none can stall or fill the server."""
+
+from dataclasses import dataclass
+
+__all__ = ["Limits", "RefusedError"]
+
+
+class RefusedError(ValueError):
+    """A request is beyond a limit, or of a kind that is not taken.
+
+    Attributes:
+        status: Of the HTTP response.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Bounds of a request.
+
+    Attributes:
+        body_mb: Of all of it, in megabytes.
+        json_mb: Of what of it is JSON, which is slower to read than files.
+        samples: That one request may hold; a file may hold many.
+        tokens: Of one sample.
+        pixels: Of a picture, or of a frame of a film.
+        seconds: Of sound or film.
+        unpacked_mb: What an archive may unpack to.
+        wait: Seconds until a request must be answered, its body read included.
+    """
+
+    body_mb: float = 64.0
+    json_mb: float = 8.0
+    samples: int = 1024
+    tokens: int = 16_384
+    pixels: int = 40_000_000
+    seconds: float = 600.0
+    unpacked_mb: float = 512.0
+    wait: float = 30.0

@@ -1,0 +1,133 @@
+"""What the endpoints give and take, as the OpenAPI document shows it."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel, ConfigDict, Field
+
+import metatx
+from metatx.serving.catalog import Catalog, Served
+
+__all__ = ["Alias", "Problem", "TaskDetail", "TaskList", "TaskSummary", "detail_of", "document", "summary_of"]
+
+ABOUT = "Many tasks of any modality on one frozen backbone. Inputs of different tasks go through it in one pass."
+
+
+class Problem(BaseModel):
+    """What was wrong, in one line."""
+
+    detail: str
+
+
+class TaskSummary(BaseModel):
+    """A task in short."""
+
+    name: str
+    modality: str
+    head: str
+    tune: str = Field(description="What of the backbone is the task's own: frozen (nothing), norm or lora.")
+    reads: list[str] = Field(description="Columns of a table that it was trained with.")
+    predicts: str | None
+    files: list[str] = Field(description="Endings of files that it takes.")
+
+
+class TaskList(BaseModel):
+    """The tasks of the server."""
+
+    tasks: list[TaskSummary]
+    aliases: dict[str, str] = Field(description="Names that stand for a version.")
+    refused: dict[str, str] = Field(description="Tasks of the folder that could not be loaded, and why.")
+
+
+class TaskDetail(TaskSummary):
+    """A task, with all that is needed to ask it."""
+
+    model_config = ConfigDict(populate_by_name=True)
+    card: str = Field(description="In Markdown.")
+    metrics: dict[str, dict[str, float]]
+    input_schema: dict[str, Any] = Field(description="JSON Schema of one input.")
+    example: Any = Field(description="One input, or null where the task gives none.")
+    backbone: str
+
+
+class Alias(BaseModel):
+    """What an alias is to mean."""
+
+    version: str = Field(description="NAME@VERSION")
+
+
+def summary_of(name: str, task: Served) -> TaskSummary:
+    """A task in short."""
+    return TaskSummary(**_summary(name, task))
+
+
+def detail_of(name: str, task: Served) -> TaskDetail:
+    """All there is to say of a task."""
+    return TaskDetail(
+        **_summary(name, task),
+        card=task.card,
+        metrics=task.config["metrics"],
+        input_schema=task.schema,
+        example=next(iter(task.schema.get("examples", [])), None),
+        backbone=task.config["backbone"]["spec"],
+    )
+
+
+def _summary(name: str, task: Served) -> dict[str, Any]:
+    config = task.config
+    return {
+        "name": name,
+        "modality": config["tokenizer"]["name"],
+        "head": config["head"]["name"],
+        "tune": config["tune"],
+        "reads": config["inputs"],
+        "predicts": config["target"],
+        "files": list(task.files),
+    }
+
+
+def document(app: FastAPI, catalog: Catalog) -> dict[str, Any]:
+    """The OpenAPI document, with a path for each task and the schema of its inputs."""
+    found = get_openapi(title="metatx", version=metatx.__version__, description=ABOUT, routes=app.routes)
+    paths, schemas = found["paths"], found["components"]["schemas"]
+    served = {**catalog.served, **{a: catalog.served[n] for a, n in catalog.aliases.items() if n in catalog.served}}
+    asked = []
+    for name, task in sorted(served.items()):
+        component = f"input.{name.replace('@', '-at-')}"
+        schemas[component] = {"description": f"One input of {name}."} | task.schema
+        reference = {"$ref": f"#/components/schemas/{component}"}
+        asked.append(_record({"task": {"const": name}, "input": reference}))
+        for action in ("predict", "embed"):
+            general = paths[f"/v1/tasks/{{task}}/{action}"]["post"]
+            own = {key: value for key, value in general.items() if key != "parameters"}
+            own |= {"operationId": f"{action} {name}", "summary": f"{action.capitalize()} with {name}"}
+            paths[f"/v1/tasks/{name}/{action}"] = {"post": own | {"requestBody": _body(reference, bool(task.files))}}
+    for action in ("predict", "embed"):
+        paths[f"/v1/tasks/{{task}}/{action}"]["post"]["requestBody"] = _body({}, True)
+    paths["/v1/predict"]["post"]["requestBody"] = _body({"anyOf": asked} if asked else {}, False)
+    return found
+
+
+def _record(properties: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def _body(item: dict[str, Any], with_files: bool) -> dict[str, Any]:
+    inputs = {"type": "array", "items": item, "minItems": 1}
+    content: dict[str, Any] = {"application/json": {"schema": _record({"inputs": inputs})}}
+    if with_files:
+        file = {"type": "array", "items": {"type": "string", "contentMediaType": "application/octet-stream"}}
+        content["multipart/form-data"] = {"schema": _record({"file": file})}
+    return {"required": True, "content": content}
+
+
+def problems(statuses: Iterable[int]) -> dict[int | str, dict[str, Any]]:
+    """Responses of these statuses, for FastAPI."""
+    return {status: {"model": Problem} for status in statuses}

@@ -1,0 +1,155 @@
+"""What one pass for many tasks gains, and what their adapters cost.
+
+    python recipes/benchmarks/pool.py                          # nano, about a minute on one core
+    python recipes/benchmarks/pool.py --size base --rounds 3   # ViT-B/16's shape, about five
+
+Ways are interleaved in one process. Times are medians of CPU seconds, so that other programs on the machine count less,
+and what counts are the ratios. The backbone has random weights, which change no time.
+"""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jsonargparse import auto_cli
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+import metatx
+
+RNG = np.random.default_rng(0)
+EVERY_LAYER = ["attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"]
+SIZES = {"base": "timm:vit_base_patch16_224", "nano": "nano"}
+
+
+class Padded(nn.Module):
+    """timm's transformer with the same weights on a padded batch (B, N, D)."""
+
+    def __init__(self, backbone: metatx.Backbone) -> None:
+        super().__init__()
+        config = backbone.config
+        timm = VisionTransformer(embed_dim=config.dim, depth=config.depth, num_heads=config.num_heads)
+        self.blocks, self.norm = timm.blocks, timm.norm
+        own = {name: weight for name, weight in backbone.named_weights() if name.startswith(("blocks", "norm."))}
+        self.load_state_dict(own)
+
+    def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
+        for block in self.blocks:
+            x = block(x, attn_mask=keep)
+        return self.norm(x)
+
+
+def samples(lengths: list[int]) -> list[np.ndarray]:
+    """One sample for each number of tokens, CLS and that of the statistics counted."""
+    return [RNG.normal(size=(1, 16 * (length - 2))) for length in lengths]
+
+
+def new_task(backbone: metatx.Backbone, kind: str) -> metatx.Task:
+    """A task of a series, of pictures, or of a series with LoRA on all linear layers."""
+    inputs: Any = list(np.zeros((8, 32, 32, 3), dtype=np.uint8)) if kind == "image" else samples([9] * 8)
+    adapter: Any = {"r": 8, "target_modules": EVERY_LAYER} if kind == "lora" else None
+    return metatx.Task.from_data(
+        backbone,
+        "image" if kind == "image" else "time_series",
+        (inputs, list("abababab")),
+        tokenizer_options={"freeze_stem": False} if kind == "image" else {"stride": 16, "channels": "mixed"},
+        tune="lora" if kind == "lora" else "frozen",
+        adapter_options=adapter,
+    )
+
+
+def saved(backbone: metatx.Backbone, folder: Path) -> dict[str, Path]:
+    """Folders of a task of each kind."""
+    return {kind: new_task(backbone, kind).save_pretrained(folder / kind) for kind in ("series", "image", "lora")}
+
+
+def cpu_seconds(ways: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(rounds + 1):
+        for name, way in ways.items():
+            started = time.process_time()
+            way()
+            if turn:  # the first of each warms up
+                times[name].append(time.process_time() - started)
+    return {name: statistics.median(found) for name, found in times.items()}
+
+
+def show(what: str, value: float, unit: str = "x", aim: str = "") -> None:
+    print(f"{what:<78}{value:8.2f} {unit:<3}{aim and f'aim {aim}'}", flush=True)
+
+
+def filled(backbone: metatx.Backbone, folder: Path, count: int) -> metatx.TaskPool:
+    """A pool in which one saved task has many names, and is loaded for each."""
+    pool = metatx.TaskPool(backbone)
+    for number in range(count):
+        pool.add(str(number), folder, pinned=True)
+    return pool
+
+
+def ask(pool: metatx.TaskPool, lengths: list[int], tasks: int) -> list[Any]:
+    return [pool.prepare(str(i % tasks), sample) for i, sample in enumerate(samples(lengths))]
+
+
+@torch.inference_mode()
+def mixed_batches(pool: metatx.TaskPool, repeats: int, rounds: int) -> None:
+    lengths = [17, 64, 197, 256] * repeats
+    count, dim = len(lengths), pool.backbone.dim
+    mixed, dense = ask(pool, lengths, 12), ask(pool, [round(sum(lengths) / count)] * count, 12)
+    keep = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+    network, x = Padded(pool.backbone).eval(), torch.randn(count, max(lengths), dim)
+    ways = {"mixed": lambda: pool.answer(mixed), "dense": lambda: pool.answer(dense)}
+    found = cpu_seconds({**ways, "padded": lambda: network(x, keep[:, None, None])}, rounds)
+    per_token = found["mixed"] / sum(lengths)
+    show("tokens a second, one mixed batch", 1 / per_token, "/s")
+    show("  against equal lengths", found["dense"] / sum(r.tokens for r in dense) / per_token, aim="0.95")
+    show("  against one padded batch with a mask", found["padded"] / found["mixed"], aim="1.8")
+    short = ask(pool, RNG.integers(3, 21, 64).tolist(), 12)
+    ways = {"mixed": lambda: pool.answer(short), "single": lambda: [pool.answer([request]) for request in short]}
+    found = cpu_seconds(ways, rounds)
+    show("  64 short sequences (3 to 20 tokens) against one by one", found["single"] / found["mixed"], aim="2.3")
+    asked = [(str(i % 12), sample) for i, sample in enumerate(samples(lengths))]
+    alone = [pool.embed([one])[0] for one in asked]
+    same = sum(np.array_equal(one, other) for one, other in zip(alone, pool.embed(asked), strict=True))
+    show(f"  embeddings that are bit for bit those of the sample alone, of {count}", same, "")
+
+
+@torch.inference_mode()
+def adapters(backbone: metatx.Backbone, folders: dict[str, Path], rounds: int, count: int) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    lengths = [64] * count
+    plain, lora = (filled(backbone, folders[kind], count) for kind in ("series", "lora"))
+    model = get_peft_model(Padded(backbone), LoraConfig(r=8, target_modules=EVERY_LAYER), adapter_name="0").eval()
+    for number in range(1, count):
+        model.add_adapter(str(number), LoraConfig(r=8, target_modules=EVERY_LAYER))
+    x, names = torch.randn(count, 64, backbone.dim), [str(number) for number in range(count)]
+    requests = {"plain": (plain, ask(plain, lengths, count)), "lora": (lora, ask(lora, lengths, count))}
+    ways: dict[str, Callable[[], Any]] = {name: lambda t=two: t[0].answer(t[1]) for name, two in requests.items()}
+    found = cpu_seconds({**ways, "peft": lambda: model(x, adapter_names=names)}, rounds)
+    show(f"{count} LoRA tasks (r=8, all linear layers) against none", found["plain"] / found["lora"], aim="0.90")
+    show("  against peft's own mixed batch (adapter_names)", found["peft"] / found["lora"], aim="1.5")
+
+
+def main(*, size: Literal["base", "nano"] = "nano", rounds: int = 7, sequences: int = 12, loras: int = 32) -> None:
+    """Compare the ways.
+
+    Args:
+        size: nano, or a network of ViT-B/16's shape.
+        rounds: Measured turns of each way.
+        sequences: Of the mixed batch, a multiple of 4.
+        loras: Tasks with LoRA.
+    """
+    backbone = metatx.load_backbone(SIZES[size], pretrained=False)
+    with tempfile.TemporaryDirectory() as temporary:
+        folders = saved(backbone, Path(temporary))
+        mixed_batches(filled(backbone, folders["series"], 12), sequences // 4, rounds)
+        adapters(backbone, folders, rounds, loras)
+
+
+if __name__ == "__main__":
+    auto_cli(main)

@@ -1,0 +1,78 @@
+"""What the tests of the server share: a folder of small trained tasks, and servers on it."""
+
+import shutil
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from fastapi.testclient import TestClient
+
+import metatx
+from metatx.pool import TaskPool
+from metatx.serving.application import Service, create_application
+from metatx.serving.catalog import Catalog
+from metatx.serving.engine import Engine
+from metatx.serving.limits import Limits
+from metatx.serving.metrics import Metrics
+
+
+def pictures(count, seed=0):
+    """Pictures that are bright or dark."""
+    rng = np.random.default_rng(seed)
+    bright = rng.integers(0, 2, count)
+    return list((rng.integers(0, 120, (count, 24, 24, 3)) + 120 * bright[:, None, None, None]).astype(np.uint8)), [
+        "bright" if flag else "dark" for flag in bright
+    ]
+
+
+@pytest.fixture(scope="session")
+def trained(nano, table, tmp_path_factory):
+    """Three tasks: rows of a table (with an adapter), pictures, series to forecast."""
+    folder = tmp_path_factory.mktemp("tasks")
+    kinds = metatx.Task.from_data(nano, "tabular", table, target="kind", inputs=["a", "b", "c"], tune="lora")
+    kinds.fit(table, epochs=2, lr=3e-3, batch_size=64).save_pretrained(folder / "kinds")
+    light = metatx.Task.from_data(nano, "image", pictures(16), tokenizer_options={"image_size": 32})
+    light.fit(pictures(16), epochs=1).save_pretrained(folder / "light")
+    hours = pd.DataFrame(
+        {"time": pd.date_range("2024", periods=200, freq="h"), "load": np.sin(np.arange(200) / 5) + 20}
+    )
+    ahead = metatx.Task.from_data(
+        nano,
+        "time_series",
+        hours,
+        tokenizer_options={"lookback": 40, "patch_size": 10, "stride": 10},
+        head_options={"horizon": 6},
+    )
+    ahead.save_pretrained(folder / "ahead")
+    return folder
+
+
+@pytest.fixture
+def tasks(trained, tmp_path):
+    """A copy of the three tasks that a test may change."""
+    return shutil.copytree(trained, tmp_path / "tasks")
+
+
+@pytest.fixture
+def serve(nano, trained):
+    """A function that gives a client of a running application, by default on the three tasks."""
+    running = []
+
+    def start(folder=trained, *, limits=None, queue_seconds=10.0, **options):
+        pool = TaskPool(nano)
+        engine = Engine(
+            pool, limits or Limits(), Metrics(), batch_tokens=2048, rate=5000.0, queue_seconds=queue_seconds
+        )
+        service = Service(engine, Catalog(folder, pool), **options)
+        client = TestClient(create_application(service), raise_server_exceptions=False)
+        client.service = service
+        client.__enter__()
+        running.append(client)
+        while not service.loaded:
+            time.sleep(0.01)
+        return client
+
+    yield start
+    for client in running:
+        client.__exit__(None, None, None)

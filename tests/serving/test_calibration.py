@@ -1,0 +1,24 @@
+"""The tokens of a pass: as many as there is time for, not more than pay."""
+
+import pytest
+
+from metatx.serving import calibration
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (lambda tokens: 1e-3 + tokens * 1e-5, (8192, 8192 / 0.08292)),  # 16,384 would take 0.16 s
+        (lambda tokens: 1e-3, (65_536, 65_536e3)),  # a device that is never full
+        (lambda tokens: tokens * 1e-3, (256, 1000.0)),  # slow: the least
+        (lambda tokens: tokens * (1e-5 if tokens < 2000 else 1e-4), (1024, 1e5)),  # beyond a cache it gets slow
+    ],
+)
+def test_the_longest_pass_that_is_short_and_efficient(monkeypatch, seconds, expected):
+    monkeypatch.setattr(calibration, "_seconds", lambda backbone, tokens: seconds(tokens))
+    assert calibration.calibrate(None) == pytest.approx(expected, rel=1e-3)
+
+
+def test_on_a_true_backbone(nano):
+    tokens, rate = calibration.calibrate(nano)
+    assert 256 <= tokens <= 65_536 and rate > 0

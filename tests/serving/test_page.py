@@ -1,0 +1,83 @@
+"""The page at / in headless Chromium: a person picks a task, gives an input, sees the answer."""
+
+import base64
+import os
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.serving.processes import Browser, server
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+
+
+@pytest.fixture
+def browser(tmp_path):
+    found = Browser(CHROMIUM, tmp_path / "profile")
+    yield found
+    found.close()
+
+
+def shot(browser, name):
+    """A picture of the page, kept where METATX_SHOTS says."""
+    if "METATX_SHOTS" in os.environ:
+        data = browser.call("Page.captureScreenshot", captureBeyondViewport=True)["data"]
+        with open(f"{os.environ['METATX_SHOTS']}/{name}.png", "wb") as file:
+            file.write(base64.b64decode(data))
+
+
+def pick(browser, name):
+    browser.run(f"[...document.querySelectorAll('nav button')].find(b => b.firstChild.textContent == '{name}').click()")
+    browser.until(f"$('name').textContent == '{name}'")
+
+
+def answered(browser):
+    browser.run("$('result').hidden = true; $('go').click()")
+    browser.until("!$('result').hidden")
+    return browser.run("$('result').innerText")
+
+
+def test_a_person_picks_a_task_gives_an_input_and_sees_the_answer(trained, browser, tmp_path):
+    file = tmp_path / "bright.png"
+    Image.fromarray(np.full((24, 24, 3), 220, np.uint8)).save(file)
+    with server(trained, METATX_TOKEN="secret") as (_, address):
+        browser.call("Page.navigate", url=address)
+        browser.until("document.readyState == 'complete' && !$('door').hidden")
+        browser.run("$('token').value = 'secret'; $('door').querySelector('button').click()")
+        browser.until("document.querySelectorAll('nav button').length == 3")
+        browser.errors.clear()  # that the token was missing
+
+        pick(browser, "kinds")
+        browser.run("document.querySelector('[name=a]').value = '-2'")
+        text = answered(browser)
+        assert "Answer in" in text and "%" in text and ("yes" in text or "no" in text)
+        shot(browser, "table")
+        assert '"a":-2' in browser.run("$('curl').textContent") or browser.run("read().a") == -2
+
+        pick(browser, "ahead")
+        assert "load" in answered(browser) and browser.run("document.querySelectorAll('polyline').length") == 1
+        shot(browser, "forecast")
+        browser.run("document.querySelector('textarea').value = '[[null]]'")
+        assert "no observed value" in answered(browser)
+
+        pick(browser, "light")
+        document = browser.call("DOM.getDocument")["root"]["nodeId"]
+        node = browser.call("DOM.querySelector", nodeId=document, selector="#file")["nodeId"]
+        browser.call("DOM.setFileInputFiles", files=[str(file)], nodeId=node)
+        browser.until("!$('picture').hidden")
+        assert "bright" in answered(browser)
+        shot(browser, "picture")
+    assert not [error for error in browser.errors if "422" not in str(error)]
+
+
+def test_what_a_task_is_called_is_shown_and_never_run(trained, browser, tmp_path):
+    folder = shutil.copytree(trained / "kinds", tmp_path / "tasks" / "kinds")
+    (folder / "README.md").write_text("<img src=x onerror='window.hurt = true'>")
+    with server(tmp_path / "tasks") as (_, address):
+        browser.call("Page.navigate", url=address)
+        browser.until("document.readyState == 'complete' && $('about-card')?.textContent.includes('onerror')")
+        assert browser.run("window.hurt") is None

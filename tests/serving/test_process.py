@@ -1,0 +1,96 @@
+"""``metatx serve`` as a process: what a signal does under load, what a full server says, what a wrong start says."""
+
+import http.client
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+from tests.serving.processes import ROOT, server
+
+ROWS = [{"a": number / 7 - 1, "b": "red", "c": 0.5} for number in range(15)]
+
+
+def ask(connection, inputs, task="kinds"):
+    """Status and answers."""
+    body = json.dumps({"inputs": inputs})
+    connection.request("POST", f"/v1/tasks/{task}/predict", body, {"content-type": "application/json"})
+    response = connection.getresponse()
+    return response.status, json.loads(response.read())
+
+
+def connected(address):
+    return http.client.HTTPConnection(address.removeprefix("http://"), timeout=60)
+
+
+class Clients:
+    """Threads that ask without a pause; what each request came to, and when it was sent."""
+
+    def __init__(self, address, count, inputs):
+        self.address, self.inputs, self.found, self.stop = address, inputs, [], threading.Event()
+        self.threads = [threading.Thread(target=self._ask, args=(number,)) for number in range(count)]
+        for thread in self.threads:
+            thread.start()
+
+    def _ask(self, number):
+        connection = connected(self.address)
+        while not self.stop.is_set():
+            row = number % len(ROWS)
+            sent = time.monotonic()
+            try:
+                status, answer = ask(connection, [ROWS[row]] * self.inputs)
+            except (OSError, http.client.HTTPException) as error:
+                self.found.append((sent, row, type(error).__name__, None))
+                connection.close()
+                time.sleep(0.01)
+            else:
+                self.found.append((sent, row, status, answer))
+            number += 1
+
+    def join(self):
+        self.stop.set()
+        for thread in self.threads:
+            thread.join(60)
+
+
+def right(answer, row, expected, count):
+    answers = [one["p(yes)"] for one in answer["answers"]]
+    return len(answers) == count and all(abs(one - expected[row]) < 1e-4 for one in answers)
+
+
+def test_a_signal_under_load_loses_no_accepted_request(trained):
+    with server(trained) as (process, address):
+        expected = [one["p(yes)"] for one in ask(connected(address), ROWS)[1]["answers"]]
+        clients = Clients(address, count=6, inputs=20)
+        while len(clients.found) < 20:
+            time.sleep(0.05)
+        told = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+        clients.join()
+    before = [one for one in clients.found if one[0] < told]
+    assert {status for _, _, status, _ in before} <= {200, 503}
+    assert {200, 503} <= {status for _, _, status, _ in clients.found}
+    answered = [one for one in clients.found if one[2] == 200]
+    assert len(answered) >= 20 and all(right(answer, row, expected, 20) for _, row, _, answer in answered)
+
+
+def test_a_full_server_refuses_with_429_and_answers_all_others_right(trained):
+    with server(trained, "--queue-seconds", "0.0001") as (_, address):
+        expected = [one["p(yes)"] for one in ask(connected(address), ROWS)[1]["answers"]]
+        clients = Clients(address, count=8, inputs=30)
+        while not {200, 429} <= {status for _, _, status, _ in clients.found}:
+            time.sleep(0.05)
+        clients.join()
+    assert {status for _, _, status, _ in clients.found} == {200, 429}
+    assert all(right(answer, row, expected, 30) for _, row, status, answer in clients.found if status == 200)
+
+
+def test_wrong_starts_are_one_line(tmp_path):
+    for options, line in ((["nowhere"], "nowhere is no folder"), ([str(tmp_path), "--admin"], "needs a token")):
+        command = [sys.executable, "-c", "from metatx.cli import main; main()", "serve", *options]
+        found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        last = found.stderr.splitlines()[-1]
+        assert found.returncode == 2 and last.startswith("metatx: ") and line in last

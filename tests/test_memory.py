@@ -1,0 +1,33 @@
+"""Memory that is freed goes back to the system."""
+
+import platform
+from pathlib import Path
+
+import pytest
+import torch
+
+from metatx.memory import give_back, size_of
+
+
+def resident() -> int:
+    """MB that this process holds."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) // 1000
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries give memory back by themselves")
+def test_freed_memory_goes_back():
+    many = [torch.ones(2000) for _ in range(20_000)]  # 160 MB in pieces that the C library keeps for later
+    last = many.pop()
+    held = resident()
+    many.clear()
+    kept = resident()
+    give_back()
+    assert kept > held - 50, "the C library gives memory back by itself: give_back is not needed any more"
+    assert resident() < held - 100
+    assert last.sum() == 2000
+
+
+def test_what_shares_its_storage_is_counted_once():
+    rows = torch.zeros(10, 4)
+    assert size_of([rows, rows[2:], rows.T, torch.zeros(3, dtype=torch.uint8)]) == 163

@@ -1,0 +1,66 @@
+"""Adapters of many tasks in one pass: each sequence as with its own task's adapter alone."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from metatx.adapter import LoraOptions, lora_adapter, norm_adapter
+from metatx.mixed import FixedAdapter, MixedAdapter
+from metatx.sequence import TokenSequence
+from tests.test_backbone import BARE, TINY, tiny
+
+OPTIONS = [
+    LoraOptions(r=2, alpha=4),
+    LoraOptions(r=2, alpha=7),
+    LoraOptions(r=5, alpha=1, target_modules=["attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"], use_rslora=True),
+    LoraOptions(r=1, alpha=3, target_modules=["mlp.fc1"], use_dora=True),
+    LoraOptions(r=3, target_modules=r"blocks\.1\.mlp\.fc2", use_dora=True, use_rslora=True, dropout=0.5),
+]
+
+
+def adapters(backbone):
+    """One of each kind, none of which leaves the backbone as it is; and None."""
+    torch.manual_seed(0)
+    made = [lora_adapter(backbone, options) for options in OPTIONS] + [norm_adapter(backbone) for _ in range(2)]
+    with torch.no_grad():
+        for parameter in torch.nn.ModuleList(made).parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    return [*(adapter.eval() for adapter in made), None]
+
+
+@pytest.mark.parametrize("config", [TINY, BARE], ids=["prefix", "bare"])
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.tuples(st.integers(0, len(OPTIONS) + 2), st.integers(1, 3)), min_size=1, max_size=12))
+@torch.no_grad()
+def test_each_sequence_is_read_with_its_own_adapter(config, case):
+    backbone = tiny(config)
+    known = adapters(backbone)
+    fixed = [adapter and FixedAdapter(adapter, backbone) for adapter in known]
+    owners, lengths = [owner for owner, _ in case], tuple(length for _, length in case)
+    batch = TokenSequence(torch.randn(sum(lengths), backbone.dim), lengths)
+    mixed = MixedAdapter([fixed[owner] for owner in owners], lengths, config.prefix)
+    found = backbone(batch, layers=2, adapter=mixed)
+    parts = zip(owners, batch.embeddings.split(lengths), found.embeddings.split(found.lengths), strict=True)
+    for owner, tokens, together in parts:
+        alone = backbone(TokenSequence(tokens, (len(tokens),)), layers=2, adapter=known[owner]).embeddings
+        torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_a_backbone_product_is_computed_once_and_left_as_it_is():
+    backbone, calls = tiny(), []
+    before = backbone.fingerprint
+    fixed = [FixedAdapter(adapter, backbone) for adapter in adapters(backbone)[:4]]
+    backbone.blocks[0].mlp.fc1.register_forward_hook(lambda *_: calls.append(1))
+    lengths = (4, 2, 4, 3)
+    backbone(TokenSequence(torch.randn(13, 32), lengths), adapter=MixedAdapter(fixed, lengths, 3))
+    assert len(calls) == 1
+    assert backbone.fingerprint == before
+
+
+def test_neighbours_of_one_task_are_taken_together():
+    backbone = tiny()
+    first, second, *_ = (FixedAdapter(adapter, backbone) for adapter in adapters(backbone)[:2])
+    mixed = MixedAdapter([first, second, first, None, first], (5, 2, 5, 2, 3), prefix=1)
+    assert mixed.rows == [(second, slice(0, 3)), (first, slice(6, 22))]

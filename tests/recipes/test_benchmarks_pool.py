@@ -35,6 +35,6 @@ def test_speed(scripts, capsys):
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory(scripts, capsys):
     scripts[1].main(rounds=1, tasks=8, more=2)
-    assert len(rows(capsys.readouterr().out)) == 6
+    assert len(rows(capsys.readouterr().out)) == 7
     scripts[1].main(cycles=10)
     assert capsys.readouterr().out.count("loads and unloads") == 2

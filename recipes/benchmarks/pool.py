@@ -3,8 +3,7 @@
     python recipes/benchmarks/pool.py                          # nano, about a minute on one core
     python recipes/benchmarks/pool.py --size base --rounds 3   # ViT-B/16's shape, about five
 
-Ways are interleaved in one process. Times are medians of CPU seconds, so that other programs on the machine count less,
-and what counts are the ratios. The backbone has random weights, which change no time.
+Ways are interleaved. Times are medians of CPU seconds, so that other programs count less; what counts are the ratios.
 """
 
 import statistics
@@ -52,19 +51,17 @@ def samples(lengths: list[int]) -> list[np.ndarray]:
 def new_task(backbone: metatx.Backbone, kind: str) -> metatx.Task:
     """A task of a series, of pictures, or of a series with LoRA on all linear layers."""
     inputs: Any = list(np.zeros((8, 32, 32, 3), dtype=np.uint8)) if kind == "image" else samples([9] * 8)
-    adapter: Any = {"r": 8, "target_modules": EVERY_LAYER} if kind == "lora" else None
     return metatx.Task.from_data(
         backbone,
         "image" if kind == "image" else "time_series",
         (inputs, list("abababab")),
         tokenizer_options={"freeze_stem": False} if kind == "image" else {"stride": 16, "channels": "mixed"},
         tune="lora" if kind == "lora" else "frozen",
-        adapter_options=adapter,
+        adapter_options={"r": 8, "target_modules": EVERY_LAYER} if kind == "lora" else None,
     )
 
 
 def saved(backbone: metatx.Backbone, folder: Path) -> dict[str, Path]:
-    """Folders of a task of each kind."""
     return {kind: new_task(backbone, kind).save_pretrained(folder / kind) for kind in ("series", "image", "lora")}
 
 
@@ -98,10 +95,9 @@ def ask(pool: metatx.TaskPool, lengths: list[int], tasks: int) -> list[Any]:
 @torch.inference_mode()
 def mixed_batches(pool: metatx.TaskPool, repeats: int, rounds: int) -> None:
     lengths = [17, 64, 197, 256] * repeats
-    count, dim = len(lengths), pool.backbone.dim
-    mixed, dense = ask(pool, lengths, 12), ask(pool, [round(sum(lengths) / count)] * count, 12)
+    mixed, dense = ask(pool, lengths, 12), ask(pool, [round(sum(lengths) / len(lengths))] * len(lengths), 12)
     keep = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
-    network, x = Padded(pool.backbone).eval(), torch.randn(count, max(lengths), dim)
+    network, x = Padded(pool.backbone).eval(), torch.randn(len(lengths), max(lengths), pool.backbone.dim)
     ways = {"mixed": lambda: pool.answer(mixed), "dense": lambda: pool.answer(dense)}
     found = cpu_seconds({**ways, "padded": lambda: network(x, keep[:, None, None])}, rounds)
     per_token = found["mixed"] / sum(lengths)
@@ -109,34 +105,33 @@ def mixed_batches(pool: metatx.TaskPool, repeats: int, rounds: int) -> None:
     show("  against equal lengths", found["dense"] / sum(r.tokens for r in dense) / per_token, aim="0.95")
     show("  against one padded batch with a mask", found["padded"] / found["mixed"], aim="1.8")
     short = ask(pool, RNG.integers(3, 21, 64).tolist(), 12)
-    ways = {"mixed": lambda: pool.answer(short), "single": lambda: [pool.answer([request]) for request in short]}
-    found = cpu_seconds(ways, rounds)
+    found = cpu_seconds(
+        {"mixed": lambda: pool.answer(short), "single": lambda: [pool.answer([r]) for r in short]}, rounds
+    )
     show("  64 short sequences (3 to 20 tokens) against one by one", found["single"] / found["mixed"], aim="2.3")
     asked = [(str(i % 12), sample) for i, sample in enumerate(samples(lengths))]
-    alone = [pool.embed([one])[0] for one in asked]
-    same = sum(np.array_equal(one, other) for one, other in zip(alone, pool.embed(asked), strict=True))
-    show(f"  embeddings that are bit for bit those of the sample alone, of {count}", same, "")
+    same = sum(np.array_equal(pool.embed([one])[0], found) for one, found in zip(asked, pool.embed(asked), strict=True))
+    show(f"  embeddings that are bit for bit those of the sample alone, of {len(lengths)}", same, "")
 
 
 @torch.inference_mode()
 def adapters(backbone: metatx.Backbone, folders: dict[str, Path], rounds: int, count: int) -> None:
     from peft import LoraConfig, get_peft_model
 
-    lengths = [64] * count
     plain, lora = (filled(backbone, folders[kind], count) for kind in ("series", "lora"))
     model = get_peft_model(Padded(backbone), LoraConfig(r=8, target_modules=EVERY_LAYER), adapter_name="0").eval()
     for number in range(1, count):
         model.add_adapter(str(number), LoraConfig(r=8, target_modules=EVERY_LAYER))
-    x, names = torch.randn(count, 64, backbone.dim), [str(number) for number in range(count)]
-    requests = {"plain": (plain, ask(plain, lengths, count)), "lora": (lora, ask(lora, lengths, count))}
-    ways: dict[str, Callable[[], Any]] = {name: lambda t=two: t[0].answer(t[1]) for name, two in requests.items()}
+    x, names = torch.randn(count, 64, backbone.dim), list(map(str, range(count)))
+    asked, same = ask(plain, [64] * count, count), ask(lora, [64] * count, count)
+    ways = {"plain": lambda: plain.answer(asked), "lora": lambda: lora.answer(same)}
     found = cpu_seconds({**ways, "peft": lambda: model(x, adapter_names=names)}, rounds)
     show(f"{count} LoRA tasks (r=8, all linear layers) against none", found["plain"] / found["lora"], aim="0.90")
     show("  against peft's own mixed batch (adapter_names)", found["peft"] / found["lora"], aim="1.5")
 
 
 def main(*, size: Literal["base", "nano"] = "nano", rounds: int = 7, sequences: int = 12, loras: int = 32) -> None:
-    """Compare the ways.
+    """Compare.
 
     Args:
         size: nano, or a network of ViT-B/16's shape.

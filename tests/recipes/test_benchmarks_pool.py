@@ -1,0 +1,40 @@
+"""The benchmarks of the pool at a tiny size: every row is there; times are not judged."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "recipes" / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def scripts():
+    """The two, imported as they are when run: their folder is first on the path."""
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        import pool
+        import pool_memory
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+    return pool, pool_memory
+
+
+def rows(text):
+    """First number of each printed line."""
+    return [float(re.search(r"([\d.]+) (?:x|/s|MB|ms|  )", line[70:])[1]) for line in text.splitlines()]
+
+
+def test_speed(scripts, capsys):
+    scripts[0].main(rounds=1, sequences=4, loras=2)
+    shown = capsys.readouterr().out
+    assert len(rows(shown)) == 7 and all(value > 0 for value in rows(shown)[:4] + rows(shown)[5:])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory(scripts, capsys):
+    scripts[1].main(rounds=1, tasks=8, more=2)
+    assert len(rows(capsys.readouterr().out)) == 7
+    scripts[1].main(cycles=10)
+    assert capsys.readouterr().out.count("loads and unloads") == 2

@@ -25,7 +25,7 @@ def clock(monkeypatch):
         def run(self, resume):
             return [{"seconds": 9.0}, {"seconds": 1.0}]
 
-        def measure(self, data):
+        def measure(self, data, progress):
             now.seconds += 0.5
 
     monkeypatch.setattr(budget, "time", SimpleNamespace(perf_counter=lambda: now.seconds))

@@ -18,7 +18,7 @@ CHECKS = (
     f"{IMPORTS}; import tokenizers; tokenizers.Tokenizer; metatx.Tokenizer; "
     "print('tokenizers of Hugging Face:', 'site-packages' in tokenizers.__file__)"
 )
-INNER = ("parts", "reading", "testing")
+INNER = ("parts", "reading", "serving", "testing")
 NANO = {
     f"metatx/nano/{name}"
     for name in ("config.json", "model.safetensors", "alignment.json", "alignment.safetensors", "README.md")

@@ -27,7 +27,7 @@ def test_bad_samples_are_named_or_left_out_with_their_partner():
     samples = coloured(6)
     alignment = colour_alignment(small_backbone(), samples)
     bad = {"image": [*samples["image"][:5], "gone.png"], "text": ["", *samples["text"][1:]]}
-    with pytest.raises(ValueError, match=r"1 of 6 samples cannot be used: gone.png"):
+    with pytest.raises(ValueError, match=r"1 of 6 samples cannot be used: the data, row 6: image file gone.png"):
         Pairs(alignment, bad)
     pairs = Pairs(alignment, bad, skip_bad=True)
     assert len(pairs) == 4

@@ -180,7 +180,7 @@ def test_features_of_a_frozen_path_are_cached_and_change_nothing(nano, tmp_path,
     first = metatx.Task.from_data(nano, "image", data)
     assert cacheable(first)
     first.fit(data, **settings)
-    (cached,) = tmp_path.rglob("*.safetensors")
+    (cached,) = tmp_path.rglob("features/*.safetensors")
     written = cached.stat().st_ino
     metatx.Task.from_data(nano, "image", data, head_options={"dropout": 0.1}).fit(data, **settings)
     assert cached.stat().st_ino == written, "what pool gives does not depend on dropout"
@@ -188,7 +188,7 @@ def test_features_of_a_frozen_path_are_cached_and_change_nothing(nano, tmp_path,
         torch.testing.assert_close(first.state_dict()[name], tensor, atol=1e-4, rtol=1e-4)
     other = ([*images[:-1], 255 - images[-1]], data[1])
     metatx.Task.from_data(nano, "image", other).fit(other, **settings)
-    assert len(list(tmp_path.rglob("*.safetensors"))) == 2, "other data, other features"
+    assert len(list(tmp_path.rglob("features/*.safetensors"))) == 2, "other data, other features"
 
 
 def test_augmentation_depends_on_seed_epoch_and_sample_alone(nano):

@@ -100,7 +100,8 @@ import importlib, importlib.metadata, importlib.resources, json, pkgutil
 import metatx
 
 found, places = [], [metatx.__file__]
-for package in ["metatx", *(f"metatx.{name}" for name in ["parts", "reading", "serving", "testing", "tokenizers", "heads"])]:
+inner = ["parts", "reading", "serving", "testing", "tokenizers", "heads"]
+for package in ["metatx", *(f"metatx.{name}" for name in inner)]:
     for module in pkgutil.iter_modules(importlib.import_module(package).__path__, f"{package}."):
         if not module.name.endswith("__main__"):
             places.append(importlib.import_module(module.name).__file__)

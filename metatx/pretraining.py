@@ -49,7 +49,7 @@ class PretrainingSettings(TrainingSettings):
     negatives: Literal["batch", "micro_batch"] = "batch"
     patch_dropout: float = 0.0
     whole_epochs: int = 0
-    distillation: float = 1.0
+    distillation: float = 5.0
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -32,7 +32,7 @@ SETS = {
     "tiny_imagenet_175": "cs231n.stanford.edu/tiny-imagenet-200.zip (ImageNet's terms: research, not commercial)",
     "fashion_products": "kaggle.com/datasets/paramaggarwal/fashion-product-images-small (MIT, says its page)",
 }
-SETTINGS = PretrainingSettings(epochs=30, batch_size=256, lr=1e-3, weight_decay=0.05)
+SETTINGS = PretrainingSettings(epochs=26, batch_size=128, lr=7e-4, weight_decay=0.05, patch_dropout=0.5, whole_epochs=2)
 ABOUT = (
     "27,125 photographs of 175 classes of Tiny ImageNet with the classes' names (ImageNet's terms: non-commercial "
     "research only; torchvision and timm publish weights trained on it, with that said) and 8,361 product photographs "

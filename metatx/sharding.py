@@ -2,7 +2,6 @@
 
 import copy
 from functools import cache
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 import torch
@@ -27,12 +26,14 @@ class Shards:
     than a hundredth of a ViT, stay whole.
 
     All processes must pass through the blocks equally often; one with fewer batches makes up for it with ``join``.
-    Behind the context the backbone is whole again, bit for bit, in the same parameters; but for an error that not all
-    processes share, behind which the others do not answer: then it must be loaded anew.
+    Behind the context the backbone is whole again, bit for bit, in the same parameters. Only an error other than
+    DivergedError and Stopped, which all processes raise together, leaves it divided, for the others may not answer
+    any more: then it must be loaded anew.
 
     Args:
         backbone: Frozen.
-        half: Whether matrices are gathered in bfloat16, as autocast would cast each of them by itself, and keep it.
+        half: Whether matrices are gathered in bfloat16: as autocast would cast them, but without the copies that it
+            keeps of all of them until the backward pass.
     """
 
     def __init__(self, backbone: "Backbone", half: bool) -> None:
@@ -50,8 +51,8 @@ class Shards:
                 matrix.data = matrix.new_empty(0)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if isinstance(error, Exception | KeyboardInterrupt) and not isinstance(error, DivergedError | Stopped):
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and not issubclass(kind, DivergedError | Stopped):
             return
         for number, (block, matrices) in enumerate(self.whole):
             divided = self.backbone.blocks[number]

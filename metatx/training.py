@@ -132,7 +132,10 @@ class Training:
         from metatx.sharding import Shards
 
         with self.settings.autocast(self.task.device):
-            return Shards(self.task.backbone, torch.is_autocast_enabled(self.task.device.type))
+            half = torch.is_autocast_enabled(self.task.device.type)
+        # DoRA takes the norms of whole matrices in full precision.
+        dora = self.task.adapter is not None and self.task.adapter.options.get("use_dora", False)
+        return Shards(self.task.backbone, half and not dora)
 
     @torch.no_grad()
     def _calibrate(self) -> None:

@@ -25,16 +25,18 @@ from pathlib import Path
 
 sys.path.insert(0, os.getcwd())
 import torch
+from accelerate.utils import gather_object
 import metatx
+from metatx.blocks import Block
 from metatx.errors import Stopped
-from metatx.memory import size_of
 from metatx.processes import processes
 from metatx.training import Training
 from tests.conftest import waves
 from tests.test_sharding import SETTINGS, SMALL, TIERS, built
 
 torch.set_num_threads(1)
-out, found, held, real = Path(sys.argv[1]), {}, [], Training._step
+out, found, held, types = Path(sys.argv[1]), {}, [], set()
+real, forward = Training._step, Block.forward
 backbone = metatx.Backbone(SMALL, None, spec="small")
 before, parameters = backbone.fingerprint, [*map(id, backbone.parameters())]
 
@@ -45,28 +47,34 @@ def seen(training, *arguments):
         os.kill(os.getpid(), signal.SIGTERM)
     return real(training, *arguments)
 
+def run(block, *arguments):
+    types.add(str(block.attn.qkv.weight.dtype))
+    return forward(block, *arguments)
+
 def fitted(name, task, launch=True, **settings):
     os.environ["ACCELERATE_USE_FSDP"] = str(launch).lower()  # as accelerate launch --use_fsdp has set it
-    held.clear()
+    held.clear(), types.clear()
     try:
         task.fit(waves(101), waves(41, seed=1), **{**SETTINGS, **settings})
     except Stopped:
         return
     finally:
         assert backbone.fingerprint == before and parameters == [*map(id, backbone.parameters())]
-    found[name] = {"rows": [*task.history, task.evaluate(waves(33, seed=2))], "held": sorted({*held})}
+    found[name] = {"held": sorted({*gather_object(held)}), "types": sorted(types)}
+    found[name]["rows"] = [*task.history, task.evaluate(waves(33, seed=2))]
     found[name]["answers"] = task.predict_proba(waves(7, seed=3)[0]).tolist()
     if processes().is_main_process:
         task.save_pretrained(out / name)
 
-stop, kept, Training._step = -1, [*backbone.blocks.parameters()], seen
+stop, kept, Training._step, Block.forward = -1, [*backbone.blocks.parameters()], seen, run
 assert os.environ["ACCELERATE_USE_FSDP"] == "true"
 for tune in TIERS:
     fitted(tune, built(backbone, tune))
     fitted(f"{tune} whole", built(backbone, tune), launch=False)
 fitted("asked", built(backbone, "lora"), launch=False, shard=True)
-fitted("bf16", built(backbone, "lora"), precision="bf16")
-fitted("bf16 whole", built(backbone, "lora"), precision="bf16", launch=False)
+for tune in ("norm", "lora"):
+    fitted(f"{tune} bf16", built(backbone, tune), precision="bf16")
+    fitted(f"{tune} bf16 whole", built(backbone, tune), precision="bf16", launch=False)
 stop = 2
 fitted("stopped", built(backbone, "lora"), out=out / "run")
 stop, found["steps"] = -1, len(held)
@@ -126,7 +134,7 @@ def test_each_tier_has_the_numbers_of_one_process(launched, tune):
     torch.testing.assert_close(torch.tensor(found["answers"]), answers, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", [*TIERS, "bf16"])
+@pytest.mark.parametrize("name", [*TIERS, "norm bf16", "lora bf16"])
 def test_the_saved_task_is_that_of_whole_backbones(launched, name):
     same(whole(launched[0], name), whole(launched[0], f"{name} whole"))
     configs = [json.loads((launched[0] / each / "config.json").read_text()) for each in (name, f"{name} whole")]
@@ -135,9 +143,16 @@ def test_the_saved_task_is_that_of_whole_backbones(launched, name):
 
 def test_each_process_holds_half_of_the_matrices(launched):
     every = sum(4 * p.numel() for p in metatx.Backbone(SMALL, None, spec="small").blocks.parameters() if p.ndim > 1)
-    for name in (*TIERS, "bf16", "asked"):
+    for name in (*TIERS, "norm bf16", "asked"):
         assert launched[1][name]["held"] == [every // 2], name
-    assert launched[1]["lora whole"]["held"] == [2 * every]  # counted once as the backbone's, once as it was at first
+    for name in ("lora whole", "cached"):  # features that are cached do not pass through the blocks
+        assert launched[1][name]["held"] == [2 * every], name  # the backbone's, and the same as they were at first
+
+
+def test_matrices_are_gathered_as_autocast_would_cast_them(launched):
+    types = {name: launched[1][name]["types"] for name in ("norm", "norm bf16", "lora bf16")}
+    whole, half = ["torch.float32"], ["torch.bfloat16"]
+    assert types == {"norm": whole, "norm bf16": half, "lora bf16": whole}  # DoRA reads them in full
 
 
 def test_a_stopped_run_goes_on_to_the_same_weights(launched):
@@ -147,7 +162,3 @@ def test_a_stopped_run_goes_on_to_the_same_weights(launched):
 
 def test_a_backbone_of_the_tasks_own_is_refused(launched):
     assert "with tune 'full' the task has one of its own" in launched[1]["full"]
-
-
-def test_cached_features_need_no_shards(launched):
-    assert launched[1]["cached"]["held"] != [] and len(launched[1]["cached"]["rows"]) == 3

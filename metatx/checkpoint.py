@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Checkpoint", "Progress"]
 
 # What may differ between a run and the one that resumes it, without a change of its numbers.
-FREE = ("workers", "checkpoint_seconds", "checkpoint_steps", "cache", "tensorboard")
+FREE = ("workers", "checkpoint_seconds", "checkpoint_steps", "cache", "tensorboard", "shard")
 
 
 @dataclass

@@ -5,7 +5,10 @@ from typing import Any
 
 __all__ = ["command_parser", "spelled"]
 
-FLAGS = ("--resume", "--random-backbone", "--no-baseline", "--skip-bad-samples", "--tensorboard", "--admin", "--watch")
+FLAGS = (
+    "--resume", "--random-backbone", "--no-baseline", "--skip-bad-samples", "--tensorboard", "--shard", "--admin",
+    "--watch",
+)  # fmt: skip
 
 
 def spelled(words: list[str]) -> list[str]:

@@ -36,6 +36,8 @@ class TrainingSettings:
         checkpoint_steps: And after so many steps; 0 goes by the clock alone.
         cache: Whether features of a wholly frozen path, and samples that take long to encode, are kept on disk.
         tensorboard: Whether to write TensorBoard events beside ``history.csv``.
+        shard: Whether several processes divide the frozen blocks' weights among them while they train, and gather a
+            block while it runs (PyTorch's FSDP). A launch that is configured for FSDP asks for it too.
     """
 
     epochs: int = 20
@@ -55,6 +57,7 @@ class TrainingSettings:
     checkpoint_steps: int = 0
     cache: bool = True
     tensorboard: bool = False
+    shard: bool = False
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):

@@ -1,13 +1,15 @@
 """The training loop: one for all tasks, on one process or many."""
 
 import time
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, DistributedType
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType, parse_flag_from_env, patch_environment
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -25,10 +27,12 @@ from metatx.tuning import parameter_groups
 
 if TYPE_CHECKING:
     from metatx.settings import TrainingSettings
+    from metatx.sharding import Shards
     from metatx.task import Task
 
 __all__ = ["bar", "evaluate", "loader", "measure", "train"]
 
+FSDP = "ACCELERATE_USE_FSDP"  # by which accelerate launch tells its processes that it is configured for it
 SHARDING = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
 
 
@@ -49,7 +53,8 @@ def train(
     Raises:
         DivergedError: If the loss is not finite.
         Stopped: If SIGTERM or SIGINT came; the checkpoint in ``out`` is up to date then.
-        ValueError: If ``resume`` finds the checkpoint of other settings, or as ``alignable``.
+        ValueError: If ``resume`` finds the checkpoint of other settings, the blocks of a backbone of the task's own are
+            to be divided among processes, or as ``alignable``.
     """
     return Training(task, data, validation, settings, out).run(resume)
 
@@ -62,13 +67,16 @@ class Training:
     ) -> None:
         # A batch may leave parameters unused (the token of a missing value, where nothing is missing).
         unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-        self.accelerator = Accelerator(cpu=processes().device.type == "cpu", kwargs_handlers=[unused])
+        with patch_environment(**{FSDP: "false"}):  # accelerate would divide what is trained; we divide what is not
+            self.accelerator = Accelerator(cpu=processes().device.type == "cpu", kwargs_handlers=[unused])
         if self.accelerator.distributed_type in SHARDING:
             raise ValueError(
-                f"This launch is configured for {self.accelerator.distributed_type.value}, which shards a model; "
-                "metatx gives each process all of it. Launch without, by torchrun or accelerate launch --multi_gpu."
+                f"This launch is configured for {self.accelerator.distributed_type.value}, which divides what is "
+                "trained; metatx divides the frozen backbone alone. Launch without, by torchrun or accelerate launch "
+                "--multi_gpu, with shard set to true (--shard)."
             )
         self.task, self.settings = task.to(self.accelerator.device), settings
+        task.backbone.to(self.accelerator.device)
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         self.module: nn.Module = task
         if settings.align_steps:
@@ -83,6 +91,7 @@ class Training:
             with self.accelerator.main_process_first():
                 self.data = frozen_features(task, data, settings, self._bar)
                 self.validation = validation and frozen_features(task, validation, settings, self._bar)
+        self.shards = self._shards()
         groups = parameter_groups(self.module, settings, task.backbone.depth)
         self.optimizer = torch.optim.AdamW(groups, lr=settings.lr)
         self.model, self.optimizer = self.accelerator.prepare(self.module, self.optimizer)
@@ -96,7 +105,7 @@ class Training:
     def run(self, resume: bool) -> list[dict[str, float]]:
         progress = self.keeper.load() if resume else Progress()
         self.history.rows = progress.history
-        with self.keeper, torch.random.fork_rng(devices=[]):
+        with self.shards or nullcontext(), self.keeper, torch.random.fork_rng(devices=[]):
             if self.settings.align_steps and not progress.alignment:
                 progress.alignment = align_tokens(self.task, self.encoded, self.settings, self._bar)
                 self.keeper.save(progress)
@@ -109,6 +118,24 @@ class Training:
         self.task.eval()
         self._calibrate()
         return progress.history
+
+    def _shards(self) -> "Shards | None":
+        """The blocks divided, where settings or launch ask for it; cached features do not pass through them."""
+        wanted = self.settings.shard or parse_flag_from_env(FSDP)
+        if not wanted or self.world == 1 or self.module is not self.task:
+            return None
+        if self.task.own_backbone is not None:
+            raise ValueError(
+                f"shard divides a backbone that is frozen and shared; with tune {self.task.tune!r} the task has one of "
+                "its own. Leave shard at false (and FSDP out of the launch), or choose tune frozen, norm or lora."
+            )
+        from metatx.sharding import Shards
+
+        with self.settings.autocast(self.task.device):
+            half = torch.is_autocast_enabled(self.task.device.type)
+        # DoRA takes the norms of whole matrices in full precision.
+        dora = self.task.adapter is not None and self.task.adapter.options.get("use_dora", False)
+        return Shards(self.task.backbone, half and not dora)
 
     @torch.no_grad()
     def _calibrate(self) -> None:
@@ -172,7 +199,8 @@ class Training:
         loss = self.task.head.loss(output.float(), targets)
         # DDP averages gradients over processes: weighted so, they are those of the mean over the whole batch.
         self.accelerator.backward(loss * (share * self.world / total))
-        self.accelerator.clip_grad_norm_(self.module.parameters(), self.settings.clip)
+        self.accelerator.unscale_gradients()  # and not its clip_grad_norm_, which takes other ways in a launch for FSDP
+        nn.utils.clip_grad_norm_(self.module.parameters(), self.settings.clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
         summed: Tensor = self.accelerator.reduce(loss.detach() * share, reduction="sum")
@@ -203,8 +231,16 @@ class Training:
 
     def measure(self, data: Encoded | Features, progress: Progress) -> dict[str, float]:
         """Metrics on ``data``, each process taking its share."""
-        batches = self._loader(data, shares(len(data), self.settings.batch_size, self.rank, self.world))
-        return measure(self.task, self.module, self.keeper.watched(batches, progress), self.settings)
+        batches = self.keeper.watched(self._joined(data), progress)
+        return measure(self.task, self.module, batches, self.settings)
+
+    def _joined(self, data: Encoded | Features) -> Iterator[Any]:
+        """This process's batches; behind them, where blocks are divided, its part in the passes of one with more."""
+        first, own = (shares(len(data), self.settings.batch_size, rank, self.world) for rank in (0, self.rank))
+        yield from self._loader(data, own)
+        if self.shards:
+            for _ in range(len(first) - len(own)):
+                self.shards.join()
 
     def _bar(self, items: Any, what: str) -> Any:
         return bar(items, what) if self.accelerator.is_main_process else items

@@ -1,0 +1,85 @@
+"""Sharding: a frozen backbone's blocks divided among the processes while a task trains."""
+
+import copy
+from functools import cache
+from typing import TYPE_CHECKING
+
+import torch
+from torch import distributed, nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
+
+from metatx.errors import DivergedError, Stopped
+
+if TYPE_CHECKING:
+    from metatx.backbone import Backbone
+
+__all__ = ["Shards"]
+
+
+class Shards:
+    """A context in which each process holds its share of the blocks' matrices, and gathers a block while it runs.
+
+    This is PyTorch's FSDP (Zhao et al. 2023, arXiv 2304.11277) with each block a unit, for weights that take no
+    gradient: nothing is reduced, and a block is gathered again in the backward pass. Vectors (norms, biases), less
+    than a hundredth of a ViT, stay whole.
+
+    All processes must pass through the blocks equally often; one with fewer batches makes up for it with ``join``.
+    Behind the context the backbone is whole again, bit for bit, in the same parameters. Only an error other than
+    DivergedError and Stopped, which all processes raise together, leaves it divided, for the others may not answer
+    any more: then it must be loaded anew.
+
+    Args:
+        backbone: Frozen.
+        half: Whether matrices are gathered in bfloat16: as autocast would cast them, but without the copies that it
+            keeps of all of them until the backward pass.
+    """
+
+    def __init__(self, backbone: "Backbone", half: bool) -> None:
+        self.backbone, self.half = backbone, half
+        self.whole: list[tuple[nn.Module, dict[str, nn.Parameter]]] = []  # blocks, and their matrices
+
+    def __enter__(self) -> "Shards":
+        mesh = _mesh(self.backbone.device.type)
+        for number, block in enumerate(self.backbone.blocks):
+            matrices = {name: parameter for name, parameter in block.named_parameters() if parameter.ndim > 1}
+            self.whole.append((block, matrices))
+            # A copy is divided, for fully_shard changes a module for good.
+            self.backbone.blocks[number] = self._divided(copy.deepcopy(block), mesh)
+            for matrix in matrices.values():
+                matrix.data = matrix.new_empty(0)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and not issubclass(kind, DivergedError | Stopped):
+            return
+        for number, (block, matrices) in enumerate(self.whole):
+            divided = self.backbone.blocks[number]
+            for name, matrix in matrices.items():
+                share = divided.get_parameter(name)
+                assert isinstance(share, DTensor)
+                matrix.data = share.full_tensor()
+            self.backbone.blocks[number] = block
+        self.whole = []
+
+    def join(self) -> None:
+        """Take part in a pass of the other processes through the blocks, without one of its own."""
+        for block in self.backbone.blocks:
+            if isinstance(block, FSDPModule):
+                block.unshard()
+                block.reshard()
+
+    def _divided(self, block: nn.Module, mesh: DeviceMesh) -> nn.Module:
+        vectors = {parameter for parameter in block.parameters() if parameter.ndim < 2}
+        policy = MixedPrecisionPolicy(torch.bfloat16 if self.half else None, cast_forward_inputs=False)
+        fully_shard(block, mesh=mesh, reshard_after_forward=True, mp_policy=policy, ignored_params=vectors)
+        return block
+
+
+@cache  # torch remembers the group of the first mesh for all that are equal
+def _mesh(device: str) -> DeviceMesh:
+    """All processes, in a group of their own: gradients are summed in the other, in an order that may differ."""
+    group = distributed.new_group()
+    assert group is not None
+    return DeviceMesh.from_group(group, device)

@@ -216,7 +216,7 @@ def test_tensorboard_events_are_written(nano, tmp_path):
     assert header == "epoch,train_loss,lr,seconds"
 
 
-def test_a_launch_that_shards_the_model_is_refused(nano, monkeypatch):
+def test_a_launch_that_shards_what_is_trained_is_refused(nano, monkeypatch):
     monkeypatch.setattr(Accelerator, "distributed_type", DistributedType.FSDP)
-    with pytest.raises(ValueError, match="configured for FSDP, which shards a model; .* accelerate launch --multi_gpu"):
+    with pytest.raises(ValueError, match="configured for FSDP, which divides what is trained; .* --multi_gpu"):
         _task(nano).fit(waves(40), epochs=1)

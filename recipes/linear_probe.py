@@ -5,7 +5,7 @@
 
 Logistic regression on standardised features (CLS and the mean of the patches), its regularisation chosen on the
 validation split; the test split is read once. No augmentation, no seed: the same numbers each time. nano is right in
-0.583 of the test images, random weights in its shape in 0.444.
+0.635 of the test images, random weights in its shape in 0.444.
 """
 
 from jsonargparse import auto_cli

@@ -1,15 +1,13 @@
 """Several processes give the numbers of one with the same batch: each tier, a whole run, a run that is stopped."""
 
 import json
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
-ROOT = Path(__file__).parents[1]
+from tests.launching import launch
+
 LAUNCHERS = {
     1: [sys.executable],
     2: [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--multi_gpu", "--num_processes", "2"],
@@ -76,21 +74,10 @@ if state.is_main_process:
 @pytest.fixture(scope="module")
 def launched(tmp_path_factory):
     """Folder, numbers and what was printed, by number of processes."""
-    script = tmp_path_factory.mktemp("script") / "script.py"
-    script.write_text(SCRIPT)
     results = {}
-    for count, launch in LAUNCHERS.items():
+    for count, command in LAUNCHERS.items():
         out = tmp_path_factory.mktemp(f"on{count}")
-        done = subprocess.run(
-            [*launch, script, out],
-            cwd=ROOT,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "METATX_CACHE": str(out / "cache")},
-            capture_output=True,
-            text=True,
-            timeout=600,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-        results[count] = (out, json.loads((out / "found.json").read_text()), done)
+        results[count] = (out, *launch(command, SCRIPT, out))
     return results
 
 

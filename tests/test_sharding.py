@@ -1,10 +1,7 @@
 """A backbone divided between two processes: the numbers of one, half of the weights in each, whole again behind it."""
 
 import json
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,8 +10,8 @@ from safetensors.torch import load_file
 import metatx
 from metatx.backbone import BackboneConfig
 from tests.conftest import waves
+from tests.launching import launch
 
-ROOT = Path(__file__).parents[1]
 LAUNCH = "-m accelerate.commands.accelerate_cli launch --use_fsdp --fsdp_version 2 --num_processes 2".split()
 SMALL = BackboneConfig(dim=32, depth=2, num_heads=2, mlp_dim=64)
 SETTINGS = {"epochs": 2, "batch_size": 20, "precision": "fp32"}
@@ -99,17 +96,8 @@ def built(backbone, tune):
 def launched(tmp_path_factory):
     """Folder and numbers of two processes that were launched for FSDP."""
     out = tmp_path_factory.mktemp("on2")
-    (out / "script.py").write_text(SCRIPT)
-    done = subprocess.run(
-        [sys.executable, *LAUNCH, out / "script.py", out],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "METATX_CACHE": str(out / "cache")},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return out, json.loads((out / "found.json").read_text())
+    found, _ = launch([sys.executable, *LAUNCH], SCRIPT, out)
+    return out, found
 
 
 def whole(folder, name):

@@ -1,0 +1,25 @@
+"""A script in processes of its own, and what it found."""
+
+import json
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+
+
+def launch(command: Sequence[str], script: str, out: Path) -> tuple[Any, subprocess.CompletedProcess[str]]:
+    """Run ``command`` on a script that takes ``out`` and writes ``found.json`` there; without GPU, a thread each."""
+    (out / "script.py").write_text(script)
+    done = subprocess.run(
+        [*command, out / "script.py", out],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "METATX_CACHE": str(out / "cache")},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads((out / "found.json").read_text()), done

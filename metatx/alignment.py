@@ -93,6 +93,21 @@ class Alignment(nn.Module):
             self.towers[modality] = Tower(self.backbone, tokenizer, self.size).to(self.backbone.device)
         return self
 
+    def set_options(self, modality: str, options: dict[str, Any]) -> Self:
+        """Change options of an aligned modality's tokenizer, such as its augmentation; its weights stay.
+
+        Raises:
+            ValueError: If one is unknown, or the weights do not fit it.
+        """
+        tower = self.tower(modality)
+        tokenizer = self._tokenizer(modality, {**all_options(tower.tokenizer), **options})
+        try:
+            tokenizer.load_state_dict(tower.tokenizer.state_dict())
+        except RuntimeError as error:
+            raise ValueError(f"The weights of {modality} do not fit {options}: {error}") from None
+        tower.tokenizer = tokenizer.requires_grad_(next(tower.parameters()).requires_grad).to(self.backbone.device)
+        return self
+
     def _tokenizer(self, modality: str, options: dict[str, Any]) -> Tokenizer:
         stem = {"stem": self.backbone.stem} if takes_stem(lookup("tokenizers", modality)) else {}
         tokenizer: Tokenizer = create("tokenizers", modality, self.backbone.dim, **options, **stem)

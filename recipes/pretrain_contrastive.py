@@ -8,6 +8,7 @@ Writes ``backbone/``, which ``load_backbone`` reads, with both modalities' token
 card. ``torchrun --nproc_per_node N`` spreads it over processes: a pair's negatives are then those of all of them.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -96,8 +97,8 @@ def main(
         data: Data sets with train and validation splits, as ``metatx train`` reads them; by default nano's two.
         modalities: Names of two tokenizers.
         columns: Of the tables, one a modality.
-        options: Of the tokenizers, by modality.
-        backbone: What both pass through. Towers that its folder holds are used, and stay as they are where it does.
+        options: Of the tokenizers, by modality; of towers that are there, only what is to change.
+        backbone: What both pass through. Towers that its folder holds are used.
         checkpoint: File with its weights.
         pretrained: False to start from seeded random weights.
         train_backbone: Whether it is trained; otherwise it stays frozen, and only towers are.
@@ -119,20 +120,18 @@ def main(
     start = start.thawed() if train_backbone else start
     alignment = Alignment.on(start, size, loss).requires_grad_(train_backbone)
     for modality in modalities:
-        if modality not in alignment.towers:
+        if modality in alignment.towers:
+            alignment.set_options(modality, (options or {}).get(modality, {}))
+        else:
             alignment.add(modality, train[modality], (options or OPTIONS).get(modality), seed=settings.seed)
     distillation = None
     if teacher is not None:
         torch.manual_seed(settings.seed)
         distillation = Distillation(start, metatx.load_backbone(teacher, checkpoint=teacher_checkpoint))
+    seen = Pairs(alignment, train, augment=True, skip_bad=skip_bad_samples)
+    measure = partial(measured, tables=tables["validation"], pairs=held)
     history = pretrain(
-        alignment,
-        Pairs(alignment, train, augment=True, skip_bad=skip_bad_samples),
-        settings,
-        distillation=distillation,
-        measure=lambda model: measured(model, tables["validation"], held),
-        out=Path(out),
-        resume=resume,
+        alignment, seen, settings, distillation=distillation, measure=measure, out=Path(out), resume=resume
     )
     made = {
         "data": f"{len(train[modalities[0]]):,} pairs; {about}",

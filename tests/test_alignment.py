@@ -52,6 +52,21 @@ def test_half_precision_files_are_read_as_float32(tmp_path):
         np.testing.assert_allclose(alignment.embed(modality, side), again.embed(modality, side), atol=5e-3)
 
 
+def test_options_change_and_weights_stay():
+    samples = coloured(5)
+    alignment = colour_alignment(small_backbone(), samples)
+    before = {modality: alignment.embed(modality, side) for modality, side in samples.items()}
+    alignment.set_options("image", {"augment": "light", "downscale": 0.5}).set_options("text", {"hide": 0.2})
+    assert alignment.tower("image").tokenizer.augments
+    assert alignment.tower("text").tokenizer.options["context"] == 16
+    for modality, side in samples.items():
+        np.testing.assert_array_equal(alignment.embed(modality, side), before[modality])
+    with pytest.raises(ValueError, match="weights of text do not fit"):
+        alignment.set_options("text", {"context": 8})
+    with pytest.raises(ValueError, match="augmnt"):
+        alignment.set_options("image", {"augmnt": "light"})
+
+
 def test_what_is_not_aligned_or_bad_is_named():
     alignment = colour_alignment(small_backbone(), coloured(5))
     with pytest.raises(ValueError, match=r"'txt'.*text"):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from metatx.parts.folding import NO_STEM
 from metatx.parts.gradients import gradient_histograms
 from metatx.parts.schemas import picture_schema
-from metatx.parts.views import random_view
+from metatx.parts.views import coarser, random_view
 from metatx.reading.pictures import SUFFIXES, fit_picture, is_picture, read_picture
 from metatx.sequence import TokenSequence
 from metatx.stem import Stem
@@ -22,7 +22,6 @@ __all__ = ["ImageTokenizer"]
 
 # Random variations in training, each level with all of those before it.
 FLIP = 0.5  # probability
-CROP_AREA = (0.5, 1.0)  # share of the image's area
 RAND_AUGMENT = {"num_ops": 2, "magnitude": 9}  # Cubuk et al. 2020, arXiv 1909.13719
 
 
@@ -42,6 +41,9 @@ class ImageTokenizer(Tokenizer):
         freeze_stem: Use the backbone's stem as it is; otherwise train a copy of it.
         augment: In training: ``"flip"`` left and right; ``"light"``: also crop and resize; ``"strong"``: also
             RandAugment.
+        crop_area: Least and largest share of a picture's area that a crop keeps, in training.
+        downscale: Probability that a picture is reduced to fewer pixels and enlarged again, in training, from
+            ``"light"`` on: so the blurred pictures that enlarging small ones gives are known too.
     """
 
     suffixes = SUFFIXES
@@ -56,10 +58,16 @@ class ImageTokenizer(Tokenizer):
         crop_pct: float | None = None,
         freeze_stem: bool = True,
         augment: Literal["none", "flip", "light", "strong"] = "none",
+        crop_area: Sequence[float] = (0.5, 1.0),
+        downscale: float = 0.0,
     ) -> None:
         super().__init__(dim)
         if augment not in self.AUGMENTS:
             raise ValueError(f"augment is {augment!r}; choose one of {', '.join(self.AUGMENTS)}.")
+        if len(crop_area) != 2 or not 0 < crop_area[0] <= crop_area[1] <= 1:
+            raise ValueError(f"crop_area is {list(crop_area)}; give two shares in ascending order, such as [0.5, 1].")
+        if not 0 <= downscale <= 1:
+            raise ValueError(f"downscale is {downscale:g}; a probability is between 0 and 1.")
         self.native = stem is not None
         # A frozen stem belongs to the backbone: kept out of this module's parameters and state.
         self._shared = (stem,) if stem is not None and freeze_stem else ()
@@ -76,6 +84,7 @@ class ImageTokenizer(Tokenizer):
         self.crop_pct = crop_pct or self.stem.config.crop_pct
         self.augments = augment != "none"
         self.level = self.AUGMENTS.index(augment)
+        self.crop_area, self.downscale = (crop_area[0], crop_area[1]), downscale
 
     @property
     def stem(self) -> Stem:
@@ -104,7 +113,9 @@ class ImageTokenizer(Tokenizer):
         """A random variation of the image, as large as before; ``view`` as long as no RandAugment turned it."""
         if not self.level:
             return encoded
-        image, view = random_view(encoded["image"], FLIP, CROP_AREA if self.level > 1 else None)
+        image, view = random_view(encoded["image"], FLIP, self.crop_area if self.level > 1 else None)
+        if self.level > 1 and torch.rand(()) < self.downscale:
+            image = coarser(image)
         if self.level > 2:
             from torchvision.transforms import v2
 

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["boxes_in_view", "mask_in_view", "places_in_view", "random_view"]
+__all__ = ["boxes_in_view", "coarser", "mask_in_view", "places_in_view", "random_view"]
 
 ASPECT = (3 / 4, 4 / 3)  # of a crop, beside the picture's own (Szegedy et al. 2014)
+COARSE = (0.3, 0.9)  # share of the sides to which a picture is reduced
 
 
 def random_view(image: Tensor, flip: float, area: tuple[float, float] | None = None) -> tuple[Tensor, Tensor]:
@@ -41,6 +42,17 @@ def random_view(image: Tensor, flip: float, area: tuple[float, float] | None = N
     if torch.rand(()) < flip:
         return image.flip(-1), view[[2, 1, 0, 3]]
     return image, view
+
+
+def coarser(image: Tensor) -> Tensor:
+    """An image uint8 (C, H, W) as it is after it was reduced to a random smaller size and enlarged again."""
+    from torchvision.transforms.v2 import InterpolationMode
+    from torchvision.transforms.v2.functional import resize
+
+    share, size = float(torch.empty(()).uniform_(*COARSE)), list(image.shape[-2:])
+    small = resize(image, [max(1, round(share * side)) for side in size], InterpolationMode.BICUBIC)
+    enlarged: Tensor = resize(small, size, InterpolationMode.BICUBIC)
+    return enlarged
 
 
 def places_in_view(views: Tensor, size: tuple[int, int]) -> Tensor:

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metatx.parts.views import boxes_in_view, mask_in_view, random_view
+from metatx.parts.views import boxes_in_view, coarser, mask_in_view, random_view
 
 
 def scene(left, top, width, height):
@@ -51,3 +51,15 @@ def test_boxes_mostly_out_of_view_go(right, stays):
     box = torch.tensor([[0.1, 0.1, 0.2, 0.2]])
     boxes, kept = boxes_in_view(box, torch.tensor([0, 0, right, 1.0]))
     assert kept.tolist() == [stays] and len(boxes) == stays
+
+
+def test_a_coarser_picture_keeps_its_size_and_what_is_large():
+    torch.manual_seed(0)
+    image = torch.zeros(3, 40, 24, dtype=torch.uint8)
+    image[:, :20] = 200
+    noisy = (image.float() + 40 * (torch.arange(24) % 2)).to(torch.uint8)
+    found = [coarser(noisy) for _ in range(8)]
+    assert all(one.shape == image.shape and one.dtype == torch.uint8 for one in found)
+    stripes = [float(one[:, 5].float().std()) for one in found]
+    assert min(stripes) < 2 < float(noisy[:, 5].float().std()) and len(set(stripes)) > 5
+    assert all(abs(float(one[:, 5].float().mean()) - 220) < 2 for one in found)

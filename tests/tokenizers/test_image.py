@@ -230,6 +230,26 @@ def test_augmentations_vary_and_follow_the_generator(nano, augment: str) -> None
     assert tokenizer(nano).augment(encoded)["image"] is encoded["image"]
 
 
+def test_pictures_are_made_coarser_as_often_as_asked(nano) -> None:
+    rng = np.random.default_rng(0)
+    encoded = tokenizer(nano).encode(Image.fromarray(rng.integers(0, 255, (64, 64, 3), dtype=np.uint8)))
+    spread = {}
+    for share in (0.0, 0.5, 1.0):
+        reads = tokenizer(nano, augment="light", crop_area=[1.0, 1.0], downscale=share)
+        torch.manual_seed(0)
+        found = torch.stack([reads.augment(encoded)["image"].float().std() for _ in range(40)])
+        spread[share] = float((found > 55).float().mean())
+    assert spread[1.0] < 0.2 < spread[0.5] < 0.8 < spread[0.0]
+
+
+def test_crops_and_shares_that_cannot_be_are_refused(nano) -> None:
+    for area in ([0.5], [0.0, 1.0], [0.9, 0.5], [0.5, 1.5]):
+        with pytest.raises(ValueError, match="crop_area is"):
+            tokenizer(nano, crop_area=area)
+    with pytest.raises(ValueError, match="downscale is 2"):
+        tokenizer(nano, downscale=2)
+
+
 def test_unknown_augmentation_is_refused(nano) -> None:
     with pytest.raises(ValueError, match="choose one of none, flip, light, strong"):
         tokenizer(nano, augment="heavy")

@@ -29,6 +29,7 @@ def train(
     random_backbone: bool = False,
     tune: str = "frozen",
     adapter: dict[str, Any] | None = None,
+    start: str | None = None,
     out: str | None = None,
     resume: bool = False,
     no_baseline: bool = False,
@@ -54,8 +55,8 @@ def train(
         random_backbone: Seeded random weights in the backbone's shape: the control for every claim.
         tune: What of the backbone is trained too: frozen (nothing), norm (a LayerNorm of the task's own for each), lora
             (low-rank updates beside it), full (all of a copy, which no other task can share).
-        adapter: Options of tune lora, each by its name: --adapter.r 8, alpha, dropout, target_modules, use_dora,
-            use_rslora.
+        adapter: Options of tune lora: --adapter.r 8, alpha, dropout, target_modules, use_dora, use_rslora.
+        start: A frozen task, trained before: its tokenizer and head are where training starts (head first, then tune).
         out: Folder for the task and its numbers; runs/NAME of the data by default.
         resume: Go on from the checkpoint in --out.
         no_baseline: Leave out the trivial and the classical baseline.
@@ -87,6 +88,7 @@ def train(
         head_options=head_options,
         tune=tune,
         adapter_options=adapter,
+        start=start,
         out=folder,
         resume=resume,
         baseline=not no_baseline,
@@ -238,8 +240,7 @@ def embed(
     from metatx.files import written_whole
 
     check_ending(out, (".csv", ".npy"))
-    loaded = _load(task, backbone, checkpoint)
-    vectors = np.concatenate([loaded.embed(entry) for entry in inputs])
+    vectors = np.concatenate([*map(_load(task, backbone, checkpoint).embed, inputs)])
     if out and out.endswith(".npy"):
         with written_whole(Path(out)) as temporary, temporary.open("wb") as file:
             np.save(file, vectors)
@@ -343,8 +344,7 @@ def main(arguments: list[str] | None = None) -> None:
     except (ArgumentError, ValueError, TypeError, OSError, ImportError) as error:
         if debug:
             raise
-        message = " ".join(str(error).split())
-        print(f"metatx: {message}", file=sys.stderr)
+        print("metatx:", *str(error).split(), file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt as error:
         if debug:

@@ -1,5 +1,6 @@
 """One run, from data to a saved task with its numbers: what ``metatx train`` and every recipe do."""
 
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,10 +16,11 @@ from metatx.examples import Examples
 from metatx.files import written_whole
 from metatx.history import draw_curves
 from metatx.processes import processes
-from metatx.registry import lookup
+from metatx.registry import all_options, lookup
 from metatx.report import Report
 from metatx.settings import TrainingSettings
 from metatx.task import Task
+from metatx.tuning import retuned
 
 if TYPE_CHECKING:
     from metatx.backbone import Backbone
@@ -47,6 +49,7 @@ def run(
     head_options: dict[str, Any] | None = None,
     tune: str = "frozen",
     adapter_options: dict[str, Any] | None = None,
+    start: Task | str | Path | None = None,
     published: dict[str, dict[str, float]] | None = None,
     out: str | Path | None = None,
     resume: bool = False,
@@ -64,6 +67,8 @@ def run(
         settings: Of the training.
         name: Of the data, in the report; its path where there is none.
         target, inputs, head, tokenizer_options, head_options, tune, adapter_options: As ``Task.from_data``.
+        start: A trained, frozen task of this kind, or its folder: training goes on from its tokenizer and head, with
+            its statistics and classes, see ``retuned``.
         split_column: Column that says train, validation or test.
         validation, test: Data of these splits, where ``data`` has none.
         validation_share: Of the training split, held out where there is no validation split; 0 trains on all of it
@@ -78,7 +83,8 @@ def run(
         config: What was asked for, in the caller's words; written as ``config.yaml``.
 
     Raises:
-        ValueError: If ``out`` holds a run already and ``resume`` is off, or as ``Task.from_data`` and ``Task.fit``.
+        ValueError: If ``out`` holds a run already and ``resume`` is off, ``start`` is another kind of task, or as
+            ``Task.from_data`` and ``Task.fit``.
     """
     settings = settings or TrainingSettings()
     folder = None if out is None else Path(out)
@@ -105,7 +111,11 @@ def run(
     source = str(data) if isinstance(data, str | Path) else "the data"
     examples = _examples(splits, task, validation_share, settings.seed, source)
     started = time.perf_counter()
-    task.learn(examples["train"], settings.seed).settings = settings
+    if start is None:
+        task.learn(examples["train"], settings.seed)
+    else:
+        task = _begun(start, backbone, task, adapter_options, settings.seed)
+    task.settings = settings
     plan = plan_for(task, examples, settings, budget, skip_bad_samples) if isinstance(budget, int | float) else budget
     whole = examples["train"]
     if plan is not None:
@@ -141,6 +151,30 @@ def run(
         draw_curves(task.history, task.head.primary, folder / "curves.png")
         report.write(folder / "metrics.json")
     return report
+
+
+def _begun(
+    start: Task | str | Path, backbone: "Backbone", built: Task, adapter_options: dict[str, Any] | None, seed: int
+) -> Task:
+    """The task to start from, tuned as the one that was built for the data, if that has the same parts."""
+    known = start if isinstance(start, Task) else Task.from_pretrained(start, backbone=backbone)
+    if known.backbone.fingerprint != backbone.fingerprint:
+        raise ValueError(f"The task to start from stands on {known.backbone.spec}, other weights than {backbone.spec}.")
+    for part in ("tokenizer", "head"):
+        has, asked = getattr(known, part), getattr(built, part)
+        if has.name != asked.name:
+            raise ValueError(f"The task to start from has the {part} {has.name}, not {asked.name}.")
+        options = all_options(has)
+        other = [name for name, value in asked.options.items() if json.dumps(options[name]) != json.dumps(value)]
+        if other:
+            found = ", ".join(f"{name} {json.dumps(options[name]):.40}" for name in other)
+            raise ValueError(f"The {part} of the task to start from has {found}; leave that as it is.")
+    if (known.inputs, known.target) != (built.inputs, built.target):
+        raise ValueError(
+            f"The task to start from reads {', '.join(known.inputs)} and predicts {known.target}, not "
+            f"{', '.join(built.inputs)} and {built.target}."
+        )
+    return retuned(known, built.tune, adapter_options, seed)
 
 
 def _about(name: str, data: Any, where: str) -> dict[str, str]:

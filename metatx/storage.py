@@ -156,7 +156,7 @@ def read(cls: "type[Read]", folder: Path, backbone: Backbone | None, fingerprint
         task = cls(backbone, parts["tokenizer"], parts["head"], config["inputs"], config["target"], adapter)
         apart = {name: tensor for name, tensor in task.state_dict().items() if name.startswith(APART)}
         task.load_state_dict({**apart, **load_file(folder / "model.safetensors")})
-        task.metrics, task.about = config["metrics"], config["about"]
+        task.metrics, task.about, task.trained = config["metrics"], config["about"], True
         task.with_settings(precision=config["precision"])
     except TaskError:
         raise

@@ -70,6 +70,7 @@ class Task(nn.Module):
         self.about: dict[str, str] = {}  # for the card, where known: data, dataset (on the hub), split, license
         self.token_alignment: dict[str, float] = {}  # as ``align_tokens`` gives it
         self.settings = TrainingSettings()
+        self.trained = False  # further training then keeps these weights where no epoch is better
 
     @property
     def backbone(self) -> Backbone:
@@ -227,6 +228,8 @@ class Task(nn.Module):
     ) -> Self:
         """Train tokenizer, head and what ``tune`` says; with ``validation``, keep the weights of the best epoch.
 
+        Of a task that is trained already, the weights it has are kept where no epoch is better.
+
         Args:
             train: As in ``from_data``.
             validation: Data to stop and choose by; without it the last weights are kept.
@@ -245,6 +248,7 @@ class Task(nn.Module):
         held = None if validation is None else self.encode(validation, "validation", skip_bad=skip_bad_samples)
         folder = None if out is None else Path(out)
         self.history = run_training(self, data, held, self.settings, out=folder, resume=resume)
+        self.trained = True
         return self
 
     def encode(self, data: Any, split: str, *, augment: bool = False, skip_bad: bool = False) -> Encoded:

@@ -109,6 +109,8 @@ class Training:
             if self.settings.align_steps and not progress.alignment:
                 progress.alignment = align_tokens(self.task, self.encoded, self.settings, self._bar)
                 self.keeper.save(progress)
+            if self.task.trained and self.validation is not None and progress.best is None:
+                self._keep_best(self.measure(self.validation, progress), progress, epoch=0)
             while progress.epoch < self.settings.epochs and not self._is_over(progress):
                 self._epoch(progress)
             self.keeper.finish(progress)
@@ -171,18 +173,19 @@ class Training:
         if self.validation is not None:
             metrics = self.measure(self.validation, progress)
             row |= {f"validation_{name}": value for name, value in metrics.items()}
-            if self._is_better(metrics[self.task.head.primary], progress.best):
-                progress.best, progress.best_epoch = metrics[self.task.head.primary], progress.epoch + 1
-                progress.best_state = {name: tensor.clone() for name, tensor in self.task.state_dict().items()}
+            self._keep_best(metrics, progress, progress.epoch + 1)
         rate = self._rate(progress.epoch * self.steps + progress.step - 1)
         row |= {"lr": rate, "seconds": time.perf_counter() - started}
         progress.history.append(row)
         progress.epoch, progress.step, progress.loss_sum = progress.epoch + 1, 0, 0.0
         self.history.write()
 
-    def _is_better(self, value: float, best: float | None) -> bool:
+    def _keep_best(self, metrics: dict[str, float], progress: Progress, epoch: int) -> None:
+        value, best = metrics[self.task.head.primary], progress.best
         higher = self.task.head.metrics()[self.task.head.primary].higher_is_better
-        return best is None or (value > best if higher else value < best)
+        if best is None or (value > best if higher else value < best):
+            progress.best, progress.best_epoch = value, epoch
+            progress.best_state = {name: tensor.clone() for name, tensor in self.task.state_dict().items()}
 
     def _step(self, inputs: Any, targets: Any, progress: Progress) -> float:
         """One step on this process's share of a batch; the loss summed over the samples of all processes."""

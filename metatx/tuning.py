@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from metatx.settings import TrainingSettings
     from metatx.task import Task
 
-__all__ = ["TIERS", "merged", "merged_task", "own_copy", "parameter_groups", "tuned"]
+__all__ = ["TIERS", "merged", "merged_task", "own_copy", "parameter_groups", "retuned", "tuned"]
 
-Merged = TypeVar("Merged", bound="Task")
+Kind = TypeVar("Kind", bound="Task")
 TIERS = ("frozen", "norm", "lora", "full")
 
 
@@ -69,17 +69,41 @@ def merged(backbone: "Backbone", adapter: "Adapter") -> "Backbone":
     return own
 
 
-def merged_task(task: "Merged") -> "Merged":
+def merged_task(task: Kind) -> Kind:
     """A copy of a task on a backbone of its own; see ``Task.merge``."""
     if task.adapter is None:
         raise ValueError(f"There is no adapter to merge: the task's tune is {task.tune!r}, not 'norm' or 'lora'.")
-    own = merged(task.backbone, task.adapter)
-    known = {id(task.backbone.stem): own.stem}  # a tokenizer may hold the stem that it shares
-    tokenizer, head = copy.deepcopy(task.tokenizer, known), copy.deepcopy(task.head)
-    alone = type(task)(own, tokenizer, head, task.inputs, task.target)
-    alone.norm.load_state_dict(task.norm.state_dict())
+    alone = _copy(task, merged(task.backbone, task.adapter), None)
     alone.metrics, alone.about, alone.settings = dict(task.metrics), dict(task.about), task.settings
     return alone.eval()
+
+
+def retuned(task: Kind, tune: str, options: Mapping[str, Any] | None = None, seed: int = 0) -> Kind:
+    """A copy of a frozen task that trains more of the backbone, with the same answers until it does.
+
+    Head first, then what lies below it: so the random head of the first steps does not harm features that are good
+    already (LP-FT, Kumar et al. 2022, arXiv 2202.10054).
+
+    Args:
+        task: Trained; stays as it is.
+        tune, options, seed: As ``tuned``.
+
+    Raises:
+        ValueError: If the task is tuned already, or as ``tuned``.
+    """
+    if task.tune != "frozen":
+        raise ValueError(f"The task to start from is tuned already ({task.tune}); start from a frozen one.")
+    return _copy(task, *tuned(task.backbone, tune, options, seed)).eval()
+
+
+def _copy(task: Kind, backbone: "Backbone", adapter: "Adapter | None") -> Kind:
+    """A task with copies of another's tokenizer and head, on this backbone with this adapter."""
+    known = {id(task.backbone.stem): backbone.stem}  # a tokenizer may hold the stem that it shares
+    tokenizer, head = copy.deepcopy(task.tokenizer, known), copy.deepcopy(task.head)
+    made = type(task)(backbone, tokenizer, head, task.inputs, task.target, adapter)
+    made.norm.load_state_dict(task.norm.state_dict())
+    made.trained = task.trained
+    return made
 
 
 def parameter_groups(module: nn.Module, settings: "TrainingSettings", depth: int) -> list[dict[str, Any]]:

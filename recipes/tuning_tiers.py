@@ -3,8 +3,10 @@
     python recipes/tuning_tiers.py --budget 60 --out runs/tiers
     python recipes/tuning_tiers.py --backbone timm:vit_tiny_patch16_224 --checkpoint FILE --out runs/tiers_vit
 
-Each run has a process of its own and the same time to train in: a tier that is slower makes fewer passes, or sees fewer
-samples. Data lie below the folder that METATX_DATA names. Run again, it goes on behind the last finished run.
+Head first (LP-FT, Kumar et al. 2022, arXiv 2202.10054): norm, lora and full start from the tokenizer and head of the
+frozen run of their seed, and train for as long again. Each run has a process of its own. A tier that is slower makes
+fewer passes, or sees fewer samples; one that is never better on a validation split keeps what it started from. Data lie
+below the folder that METATX_DATA names. Run again, it goes on behind the last finished run.
 """
 
 import json
@@ -12,8 +14,9 @@ import multiprocessing
 import os
 import shutil
 import statistics
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 from jsonargparse import auto_cli
@@ -29,17 +32,28 @@ COLUMNS = ["tier", "score", "parameters trained", "seconds an epoch", "peak memo
 
 
 def train(
-    name: str, tune: str, seed: int, data: Path, backbone: str, checkpoint: str | None, budget: float, out: Path
+    name: str,
+    tune: str,
+    seed: int,
+    data: Path,
+    backbone: str,
+    checkpoint: str | None,
+    tokenizer: dict[str, Any],
+    precision: Literal["auto", "fp32", "bf16"],
+    budget: float,
+    out: Path,
 ) -> None:
     """One run, in ``out``."""
     entry, loaded = SETS[name], metatx.load_backbone(backbone, checkpoint=checkpoint)
+    entry = replace(entry, tokenizer={**entry.tokenizer, **tokenizer})
     report = metatx.run(
         entry.read(data / entry.place),
         entry.modality,
         backbone=loaded,
         **entry.options(loaded),
-        settings=metatx.TrainingSettings(**entry.settings, seed=seed),
+        settings=metatx.TrainingSettings(**entry.settings, precision=precision, seed=seed),
         tune=tune,
+        start=None if tune == "frozen" else out.with_name(f"frozen-{seed}") / "task",
         budget=budget,
         baseline=False,
         out=out,
@@ -76,6 +90,8 @@ def main(
     only: str = NAMES,
     backbone: str = "nano",
     checkpoint: str | None = None,
+    tokenizer: dict[str, dict[str, Any]] | None = None,
+    precision: Literal["auto", "fp32", "bf16"] = "auto",
     seeds: tuple[int, ...] = (0, 1, 2),
     budget: float = 60.0,
     out: str = "runs/tiers",
@@ -87,6 +103,8 @@ def main(
         only: Names of data sets, separated by commas.
         backbone: A pretrained one.
         checkpoint: File with its weights.
+        tokenizer: Options to change, by data set: ``'{"cifar10_subset": {"image_size": 112}}'``.
+        precision: In which all runs compute; "auto" is bf16 where the hardware does.
         seeds: One run each, of each tier.
         budget: Seconds of training of a run.
         out: Folder for all runs and for ``tiers.md``.
@@ -99,13 +117,14 @@ def main(
         if not (root / SETS[name].place).exists():
             print(f"{name} is left out: {root / SETS[name].place} does not exist", flush=True)
             continue
+        changed = (tokenizer or {}).get(name, {})
         for seed in seeds:
             for tune in TIERS:
                 place = folder / name / f"{tune}-{seed}"
                 if not (place / "plan.json").exists():
                     shutil.rmtree(place, ignore_errors=True)  # a run that was killed
                     # Memory is that of a process, the most it ever had: so each run has its own.
-                    job = (name, tune, seed, root, backbone, checkpoint, budget, place)
+                    job = (name, tune, seed, root, backbone, checkpoint, changed, precision, budget, place)
                     process = multiprocessing.get_context("spawn").Process(target=train, args=job)
                     process.start()
                     process.join()

@@ -78,3 +78,21 @@ def test_published_numbers_stand_in_the_table(nano, table):
     assert lines[0].startswith("kinds, ")
     assert next(line for line in lines if line.startswith("a paper")).split()[-1] == "0.8590"
     assert isinstance(table, pd.DataFrame)
+
+
+def test_a_run_starts_from_a_task_of_its_kind(nano, table, tmp_path):
+    options = {"backbone": nano, "target": "kind", "baseline": False}
+    first = metatx.run(table, "tabular", settings=QUICK, out=tmp_path / "first", **options)
+    still = metatx.TrainingSettings(epochs=1, lr=1e-12)
+    for start in (tmp_path / "first" / "task", first.task):
+        deeper = metatx.run(table, "tabular", settings=still, tune="lora", start=start, **options)
+        assert deeper.task.tune == "lora"
+        assert deeper.test["loss"] == pytest.approx(first.test["loss"], abs=1e-5)
+    for change, message in (
+        ({"tokenizer_options": {"bins": 7}}, "The tokenizer of the task to start from has bins .*; leave that"),
+        ({"target": "b"}, "predicts kind, not a, c, kind and b"),
+        ({"backbone": metatx.load_backbone("nano", pretrained=False)}, "was trained on backbone nano"),
+        ({"tune": "lorra"}, "Unknown tune"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            metatx.run(table, "tabular", settings=still, start=tmp_path / "first" / "task", **{**options, **change})

@@ -16,7 +16,7 @@ from metatx.features import cacheable
 from metatx.peft_format import read_adapter, write_adapter
 from metatx.stem import StemConfig
 from metatx.training import Training
-from metatx.tuning import TIERS, parameter_groups
+from metatx.tuning import TIERS, parameter_groups, retuned
 from tests.conftest import waves
 from tests.test_adapter import scramble
 
@@ -150,6 +150,34 @@ def test_a_merged_copy_answers_the_same_and_stands_alone(backbone, tune, modalit
     for other in (build(backbone, "frozen"), build(backbone, "full"), merged):
         with pytest.raises(ValueError, match="no adapter to merge"):
             other.merge()
+
+
+@pytest.mark.parametrize("modality", ["waves", "image"])
+@pytest.mark.parametrize("tune", TIERS)
+def test_a_retuned_task_starts_from_the_answers_it_had(backbone, tune, modality):
+    pictures = list(np.random.default_rng(0).integers(0, 255, (8, 8, 8, 3), dtype=np.uint8))
+    samples, data = (SIGNALS, waves(40)) if modality == "waves" else (pictures, (pictures, list("abababab")))
+    frozen = metatx.Task.from_data(backbone, modality, data).fit(data, **QUICK)
+    answers, deeper = frozen.predict_proba(samples), retuned(frozen, tune, {"r": 2} if tune == "lora" else None)
+    np.testing.assert_allclose(deeper.predict_proba(samples), answers, atol=1e-6)
+    assert deeper.tune == tune and (deeper.backbone is backbone) == (tune != "full")
+    deeper.fit(data, **QUICK)
+    assert np.abs(deeper.predict_proba(samples) - answers).max() > 1e-4
+    np.testing.assert_array_equal(frozen.predict_proba(samples), answers)
+    if tune != "frozen":
+        with pytest.raises(ValueError, match=f"tuned already .{tune}.; start from a frozen one"):
+            retuned(deeper, "norm")
+
+
+def test_further_training_that_does_not_help_changes_nothing(backbone):
+    held = waves(20, seed=1)
+    task = build(backbone, "frozen").fit(waves(40), held, **{**QUICK, "epochs": 8})
+    deeper, before = retuned(task, "lora"), task.evaluate(held)
+    learned = weights(deeper)
+    signals, labels = waves(40)
+    deeper.fit((signals, labels[::-1]), held, **{**QUICK, "lr": 0.1})  # labels that are wrong
+    assert same(weights(deeper), learned) and deeper.evaluate(held)["accuracy"] == before["accuracy"] > 0.5
+    assert max(row["validation_accuracy"] for row in deeper.history) <= before["accuracy"]
 
 
 @pytest.mark.parametrize("tune", ["norm", "lora", "full"])

@@ -240,7 +240,8 @@ def embed(
     from metatx.files import written_whole
 
     check_ending(out, (".csv", ".npy"))
-    vectors = np.concatenate([*map(_load(task, backbone, checkpoint).embed, inputs)])
+    loaded = _load(task, backbone, checkpoint)
+    vectors = np.concatenate([loaded.embed(entry) for entry in inputs])
     if out and out.endswith(".npy"):
         with written_whole(Path(out)) as temporary, temporary.open("wb") as file:
             np.save(file, vectors)
@@ -325,6 +326,7 @@ def main(arguments: list[str] | None = None) -> None:
     from jsonargparse import ArgumentError
 
     from metatx.parser import command_parser, spelled
+    from metatx.registry import load_plugin
 
     parser = command_parser(COMMANDS)
     try:
@@ -336,8 +338,10 @@ def main(arguments: list[str] | None = None) -> None:
         chosen = values[command]
         plugin = chosen.pop("plugin")
         chosen.pop("config", None)
-        if plugin is not None:
-            _import(plugin)
+        if command == "serve":  # every replica imports it
+            chosen["plugin"] = plugin
+        elif plugin is not None:
+            load_plugin(plugin)
         if command == "train":
             chosen["config"] = {"plugin": plugin, **{k: v for k, v in chosen.items() if k not in ("out", "resume")}}
         COMMANDS[command](**chosen)
@@ -353,21 +357,6 @@ def main(arguments: list[str] | None = None) -> None:
         if stopped.first:
             print(f"metatx: {stopped}", file=sys.stderr)
         sys.exit(128 + stopped.signal)  # as a shell has it
-
-
-def _import(file: str) -> None:
-    """Import a user's file, under a name that does not collide with a package's."""
-    from importlib.util import module_from_spec, spec_from_file_location
-
-    path = Path(file)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; --plugin takes a Python file.")
-    spec = spec_from_file_location(f"metatx_plugin_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise ValueError(f"{path} is no Python file.")
-    module = module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
 
 
 def _load(task: str, backbone: str | None, checkpoint: str | None) -> Any:

@@ -7,7 +7,7 @@ __all__ = ["command_parser", "spelled"]
 
 FLAGS = (
     "--resume", "--random-backbone", "--no-baseline", "--skip-bad-samples", "--tensorboard", "--shard", "--admin",
-    "--watch",
+    "--watch", "--ray",
 )  # fmt: skip
 
 
@@ -55,7 +55,7 @@ def command_parser(commands: Mapping[str, Callable[..., None]]) -> Any:
         if name in ("predict", "embed"):
             command.add_argument("task", type=str, help="Folder of the task, or user/task on the hub.")
             command.add_argument("inputs", type=str, nargs="+", help="Tables, files or folders of samples.")
-        skip = {"config", *(("task", "inputs") if name in ("predict", "embed") else ())}
+        skip = {"config", "plugin", *(("task", "inputs") if name in ("predict", "embed") else ())}
         if name == "list":
             kinds = ("tokenizers", "heads", "backbones")
             command.add_argument("what", nargs="?", choices=kinds, help="One of the three; all where none is named.")

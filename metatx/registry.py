@@ -2,13 +2,16 @@
 
 import difflib
 import inspect
+import sys
 from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any, Literal, TypeVar
 
-__all__ = ["create", "lookup", "names", "register_head", "register_tokenizer", "unknown"]
+__all__ = ["create", "load_plugin", "lookup", "names", "register_head", "register_tokenizer", "unknown"]
 
 Kind = Literal["tokenizers", "heads"]
 Class = TypeVar("Class", bound=type)
@@ -28,6 +31,23 @@ def register_tokenizer(name: str) -> Callable[[Class], Class]:
 def register_head(name: str) -> Callable[[Class], Class]:
     """Class decorator: make a ``Head`` known as ``name``. Raises as ``register_tokenizer``."""
     return _register("heads", name)
+
+
+def load_plugin(file: str) -> None:
+    """Import a user's file that registers, under a name that does not collide with a package's.
+
+    Raises:
+        FileNotFoundError, ValueError: If it is no Python file.
+    """
+    path = Path(file)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; --plugin takes a Python file.")
+    spec = spec_from_file_location(f"metatx_plugin_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{path} is no Python file.")
+    module = module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
 
 
 def _register(kind: Kind, name: str) -> Callable[[Class], Class]:

@@ -3,6 +3,7 @@
 import logging
 import os
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ __all__ = ["serve"]
 GRACE = 0.5  # seconds between a signal and the end, in which new requests are told that the server stops
 TOKEN = "METATX_TOKEN"  # environment variable
 MISSING = "metatx serve needs fastapi, uvicorn, prometheus-client and python-multipart: pip install 'metatx[serve]'"
+NO_RAY = "metatx serve --ray needs Ray Serve: pip install 'metatx[ray]'"
 
 
 def serve(
@@ -32,6 +34,10 @@ def serve(
     queue_seconds: float = 10.0,
     body_mb: float = 64.0,
     timeout: float = 30.0,
+    ray: bool = False,
+    replicas: int = 1,
+    replica_cpus: int = 1,
+    plugin: str | None = None,
 ) -> None:
     """Serve every task of a folder over HTTP, on one backbone; a page at / shows them.
 
@@ -50,24 +56,81 @@ def serve(
         queue_seconds: Of work that may wait; beyond it requests are refused for now.
         body_mb: Largest request, in megabytes.
         timeout: Seconds in which a request is answered, or not at all.
+        ray: Serve on Ray: on the cluster that RAY_ADDRESS names, or on one that is started on this machine.
+        replicas: Servers among which Ray divides the requests, each with a backbone of its own.
+        replica_cpus: Cores of a replica, on Ray.
+        plugin: A Python file with tokenizers and heads of your own.
     """
+    build = partial(
+        build_service,
+        Path(tasks).absolute(),
+        backbone=backbone,
+        checkpoint=None if checkpoint is None else str(Path(checkpoint).absolute()),
+        memory_mb=memory_mb,
+        token=token or os.environ.get(TOKEN),
+        admin=admin,
+        watch=watch,
+        workers=workers,
+        batch_tokens=batch_tokens,
+        queue_seconds=queue_seconds,
+        body_mb=body_mb,
+        timeout=timeout,
+        plugin=None if plugin is None else str(Path(plugin).absolute()),
+    )
+    if ray:
+        if admin:
+            raise ValueError("--admin reaches one replica only, not all; change the folder of tasks, with --watch.")
+        try:
+            from metatx.serving.on_ray import run
+        except ImportError as error:
+            raise ImportError(f"{NO_RAY} ({error})") from error
+        run(build, replicas, replica_cpus, host, port)
+    elif replicas != 1:
+        raise ValueError(f"{replicas} replicas need Ray: --ray.")
+    else:
+        service = build()
+        from metatx.serving.application import create_application
+
+        _run(service, create_application(service), host, port)
+
+
+def build_service(
+    tasks: Path,
+    *,
+    backbone: str,
+    checkpoint: str | None,
+    memory_mb: float | None,
+    token: str | None,
+    admin: bool,
+    watch: bool,
+    workers: int,
+    batch_tokens: int | None,
+    queue_seconds: float,
+    body_mb: float,
+    timeout: float,
+    plugin: str | None,
+) -> "Service":
+    """A server with a backbone of its own, from the options of ``serve``; its tasks are not loaded yet."""
     try:
         import python_multipart  # noqa: F401  (fastapi asks for it when the first form comes)
 
-        from metatx.serving.application import Service, create_application
+        from metatx.serving.application import Service
         from metatx.serving.metrics import Metrics
     except ImportError as error:
         raise ImportError(f"{MISSING} ({error})") from error
     from metatx.pool import TaskPool
+    from metatx.registry import load_plugin
     from metatx.serving.calibration import calibrate
     from metatx.serving.catalog import Catalog
     from metatx.serving.engine import Engine
     from metatx.serving.limits import Limits
     from metatx.weights import load_backbone
 
+    if plugin is not None:
+        load_plugin(plugin)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     pool = TaskPool(load_backbone(backbone, checkpoint=checkpoint), memory_mb=memory_mb)
-    catalog = Catalog(Path(tasks), pool)
+    catalog = Catalog(tasks, pool)
     measured, rate = calibrate(pool.backbone)
     budget = batch_tokens or measured
     limits = Limits(body_mb=body_mb, wait=timeout)
@@ -80,9 +143,9 @@ def serve(
         queue_seconds=queue_seconds,
         workers=workers,
     )
-    service = Service(engine, catalog, token=token or os.environ.get(TOKEN), admin=admin, watch=2.0 if watch else None)
+    service = Service(engine, catalog, token=token, admin=admin, watch=2.0 if watch else None)
     logging.getLogger("metatx.serving").info("%.0f tokens a second, %d in a pass", rate, budget)
-    _run(service, create_application(service), host, port)
+    return service
 
 
 def _run(service: "Service", application: Any, host: str, port: int) -> None:

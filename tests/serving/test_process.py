@@ -14,11 +14,12 @@ ROWS = [{"a": number / 7 - 1, "b": "red", "c": 0.5} for number in range(15)]
 
 
 def ask(connection, inputs, task="kinds"):
-    """Status and answers."""
+    """Status and answers; what is no JSON as it is."""
     body = json.dumps({"inputs": inputs})
     connection.request("POST", f"/v1/tasks/{task}/predict", body, {"content-type": "application/json"})
     response = connection.getresponse()
-    return response.status, json.loads(response.read())
+    content = response.read()
+    return response.status, json.loads(content) if content.startswith(b"{") else content
 
 
 def connected(address):
@@ -26,10 +27,11 @@ def connected(address):
 
 
 class Clients:
-    """Threads that ask without a pause; what each request came to, and when it was sent."""
+    """Threads that ask again and again; what each request came to, and when it was sent."""
 
     def __init__(self, address, count, inputs):
         self.address, self.inputs, self.found, self.stop = address, inputs, [], threading.Event()
+        self.pause = 0.0  # seconds after an answer
         self.threads = [threading.Thread(target=self._ask, args=(number,)) for number in range(count)]
         for thread in self.threads:
             thread.start()
@@ -47,6 +49,7 @@ class Clients:
                 time.sleep(0.01)
             else:
                 self.found.append((sent, row, status, answer))
+                time.sleep(self.pause + 0.05 * (status != 200))  # told to come later
             number += 1
 
     def join(self):

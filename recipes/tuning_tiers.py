@@ -4,9 +4,10 @@
     python recipes/tuning_tiers.py --backbone timm:vit_tiny_patch16_224 --checkpoint FILE --out runs/tiers_vit
 
 Head first (LP-FT, Kumar et al. 2022, arXiv 2202.10054): norm, lora and full start from the tokenizer and head of the
-frozen run of their seed, and train for as long again. Each run has a process of its own. A tier that is slower makes
-fewer passes, or sees fewer samples; one that is never better on a validation split keeps what it started from. Data lie
-below the folder that METATX_DATA names. Run again, it goes on behind the last finished run.
+frozen run of their seed, and train for as long again, as does "frozen again", for comparison. Each run has a process of
+its own. A tier that is slower makes fewer passes, or sees fewer samples; one that is never better on a validation split
+keeps what it started from. Data lie below the folder that METATX_DATA names. Run again, it goes on behind the last
+finished run.
 """
 
 import json
@@ -28,12 +29,14 @@ from metatx.registry import unknown
 from metatx.tuning import TIERS
 
 NAMES = "adult,cifar10_subset,spsw_har,speech_commands_v2_10"
+AGAIN = " again"
+STAGES = (TIERS[0], f"{TIERS[0]}{AGAIN}", *TIERS[1:])
 COLUMNS = ["tier", "score", "parameters trained", "seconds an epoch", "peak memory, MB", "trained for"]
 
 
 def train(
     name: str,
-    tune: str,
+    stage: str,
     seed: int,
     data: Path,
     backbone: str,
@@ -52,14 +55,14 @@ def train(
         backbone=loaded,
         **entry.options(loaded),
         settings=metatx.TrainingSettings(**entry.settings, precision=precision, seed=seed),
-        tune=tune,
-        start=None if tune == "frozen" else out.with_name(f"frozen-{seed}") / "task",
+        tune=stage.removesuffix(AGAIN),
+        start=None if stage == STAGES[0] else out.with_name(f"{STAGES[0]}-{seed}") / "task",
         budget=budget,
         baseline=False,
         out=out,
     )
     with written_whole(out / "plan.json") as temporary:
-        temporary.write_text(json.dumps({"plan": str(report.plan), "budget": budget}))
+        temporary.write_text(json.dumps({**vars(report.plan), "plan": str(report.plan), "budget": budget}))
 
 
 def measured(out: Path) -> dict[str, Any]:
@@ -69,18 +72,19 @@ def measured(out: Path) -> dict[str, Any]:
         "metric": metrics["primary_metric"],
         "score": metrics["test"][metrics["primary_metric"]],
         "parameters": metrics["trainable_parameters"],
-        "seconds": pd.read_csv(out / "history.csv")["seconds"].median(),
+        # Of all samples, where the run saw some of them.
+        "seconds": pd.read_csv(out / "history.csv")["seconds"].median() * plan["available"] / plan["samples"],
         "memory": metrics["peak_memory_mb"],
         "plan": plan["plan"],
     }
 
 
-def row(tune: str, runs: list[dict[str, Any]]) -> str:
+def row(stage: str, runs: list[dict[str, Any]]) -> str:
     """One line of the table: the mean over the seeds and their standard deviation, medians of what it cost."""
     scores = [run["score"] for run in runs]
     spread = f" ± {statistics.stdev(scores):.4f}" if len(scores) > 1 else ""
     seconds, memory = (statistics.median(run[key] for run in runs) for key in ("seconds", "memory"))
-    cells = [tune, f"{statistics.mean(scores):.4f}{spread}", f"{runs[0]['parameters']:,}"]
+    cells = [stage, f"{statistics.mean(scores):.4f}{spread}", f"{runs[0]['parameters']:,}"]
     return f"| {' | '.join([*cells, f'{seconds:.1f}', f'{memory:,.0f}', runs[0]['plan']])} |"
 
 
@@ -119,23 +123,23 @@ def main(
             continue
         changed = (tokenizer or {}).get(name, {})
         for seed in seeds:
-            for tune in TIERS:
-                place = folder / name / f"{tune}-{seed}"
+            for stage in STAGES:
+                place = folder / name / f"{stage.replace(' ', '_')}-{seed}"
                 if not (place / "plan.json").exists():
                     shutil.rmtree(place, ignore_errors=True)  # a run that was killed
                     # Memory is that of a process, the most it ever had: so each run has its own.
-                    job = (name, tune, seed, root, backbone, checkpoint, changed, precision, budget, place)
+                    job = (name, stage, seed, root, backbone, checkpoint, changed, precision, budget, place)
                     process = multiprocessing.get_context("spawn").Process(target=train, args=job)
                     process.start()
                     process.join()
                     if process.exitcode:
                         raise RuntimeError(f"The run in {place} failed; its error stands above.")
-                found.setdefault(name, {}).setdefault(tune, []).append(measured(place))
+                found.setdefault(name, {}).setdefault(stage, []).append(measured(place))
         lines = [f"Backbone {backbone}, seeds {', '.join(map(str, seeds))}, {budget:g} s of training a run."]
         for done, tiers in found.items():
             metric = next(iter(tiers.values()))[0]["metric"]
             lines += ["", f"**{SETS[done].name}**, {metric}", "", f"| {' | '.join(COLUMNS)} |", "|---" * 6 + "|"]
-            lines += [row(tune, runs) for tune, runs in tiers.items()]
+            lines += [row(stage, runs) for stage, runs in tiers.items()]
         print("\n".join(lines), flush=True)
         with written_whole(folder / "tiers.md") as temporary:
             temporary.write_text("\n".join(lines) + "\n")

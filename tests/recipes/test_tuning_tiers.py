@@ -13,8 +13,8 @@ def test_one_row_a_tier_and_again_without_a_run(tmp_path, capsys, monkeypatch):
     monkeypatch.syspath_prepend(str(RECIPES))
     import tuning_tiers
 
-    assert tuning_tiers.TIERS == ("frozen", "norm", "lora", "full")
-    monkeypatch.setattr(tuning_tiers, "TIERS", ("frozen", "lora"))  # two processes say what four would
+    assert tuning_tiers.STAGES == ("frozen", "frozen again", "norm", "lora", "full")
+    monkeypatch.setattr(tuning_tiers, "STAGES", ("frozen", "lora"))  # two processes say what five would
     rng = np.random.default_rng(0)
     (tmp_path / "data" / "time_series" / "japanese_vowels").mkdir(parents=True)
     for name in ("train", "test"):

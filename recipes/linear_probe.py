@@ -5,7 +5,7 @@
 
 Logistic regression on standardised features (CLS and the mean of the patches), its regularisation chosen on the
 validation split; the test split is read once. No augmentation, no seed: the same numbers each time. nano is right in
-0.635 of the test images, random weights in its shape in 0.444.
+0.648 of the test images, random weights in its shape in 0.444.
 """
 
 from jsonargparse import auto_cli
@@ -56,7 +56,7 @@ def main(
         features = {split: frozen_features(task, part, task.settings, bar) for split, part in encoded.items()}
         x = {split: part.features.numpy() for split, part in features.items()}
         y = {split: [int(target) for target in part.targets] for split, part in features.items()}
-        probes = [make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=1000)) for c in STRENGTHS]
+        probes = [make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=3000)) for c in STRENGTHS]
         scores = [probe.fit(x["train"], y["train"]).score(x["validation"], y["validation"]) for probe in probes]
         best = scores.index(max(scores))
         found[name] = probes[best].score(x["test"], y["test"])

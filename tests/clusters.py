@@ -11,6 +11,7 @@ import ray
 ROOT = Path(__file__).parent.parent
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AUTH_TOKEN": "0" * 64,  # else it is a file in the home of the process's first Ray, which the next has not
     "RAY_worker_niceness": "0",  # else its processes get nothing of a busy machine
     "RAY_enable_worker_prestart": "0",
     "RAY_prestart_worker_first_driver": "0",

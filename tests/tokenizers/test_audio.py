@@ -288,7 +288,7 @@ def test_folders_of_clips_are_trained_on_and_predicted(tmp_path, capsys):
             tone = np.sin(2 * np.pi * pitch * at / RATE) / 2 + RNG.normal(size=len(at)) / 50
             soundfile.write(tmp_path / "data" / word / f"{i}.{('wav', 'flac', 'ogg')[i % 3]}", tone, RATE)
     out = tmp_path / "out"
-    main(f"train {tmp_path / 'data'} --modality audio --epochs 3 --batch_size 4 --out {out}".split())
+    main(f"train {tmp_path / 'data'} --modality audio --epochs 6 --lr 3e-3 --batch_size 4 --out {out}".split())
     capsys.readouterr()
     main(["predict", str(out / "task"), str(tmp_path / "data" / "high" / "0.wav")])
     assert capsys.readouterr().out.splitlines()[1].startswith("high,")

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from metatx.baselines import scaled, worded
 from metatx.errors import SampleError
 from metatx.head import Head
+from metatx.parts.norms import Norm, feature_norm
 from metatx.parts.pooling import Pooling, pool_tokens, pooled_width
 from metatx.sequence import TokenSequence
 
@@ -27,7 +28,7 @@ PENALTY = 0.01  # of the classical baseline, as inverse strength
 
 
 class MultiLabelHead(Head):
-    """Pooled tokens, a LayerNorm, a linear layer; a yes or no for each label, by a threshold of its own.
+    """Pooled tokens, a norm, a linear layer; a yes or no for each label, by a threshold of its own.
 
     A target is a list of labels (texts), empty where none applies; or one text such as ``"dog|cat"``, in which ``"|"``
     alone says that none applies (an empty cell of a csv is a missing target); or, where ``classes`` were given, K
@@ -38,6 +39,9 @@ class MultiLabelHead(Head):
         pooling: ``"cls"``, ``"mean"`` of the tokens, or ``"both"`` side by side.
         layers: Of the backbone, the last so many, side by side.
         dropout: On the pooled features.
+        norm: Of the pooled features: ``"layer"``, each sample by itself, or ``"batch"``, each feature over the batch. On
+            tokens that are not the backbone's own, such as words or series, frozen pretrained weights learn faster
+            with the latter.
         hidden: Width of a GELU layer between; 0 for a linear head.
         objective: ``"bce"``, binary cross-entropy; or ``"asymmetric"`` (Ridnik et al. 2021, arXiv 2009.14119), which
             counts easy absent labels less; its probabilities are too high.
@@ -55,6 +59,7 @@ class MultiLabelHead(Head):
         pooling: Pooling = "both",
         layers: int = 1,
         dropout: float = 0.0,
+        norm: Norm = "layer",
         hidden: int = 0,
         objective: Literal["bce", "asymmetric"] = "bce",
         classes: list[str] | None = None,
@@ -64,7 +69,7 @@ class MultiLabelHead(Head):
             raise ValueError(f"objective is {objective!r}; choose bce or asymmetric.")
         self.pooling, self.layers, self.objective = pooling, layers, objective
         width = pooled_width(dim, pooling, layers)
-        self.norm = nn.LayerNorm(width)
+        self.norm = feature_norm(norm, width)
         self.dropout = nn.Dropout(dropout)
         self.hidden = nn.Sequential(nn.Linear(width, hidden), nn.GELU()) if hidden else nn.Identity()
         self.width = hidden or width

@@ -90,8 +90,9 @@ def compare(
         seeds: One run each, of each variant.
         settings: Of the training; the seed among them is not used, ``align_steps`` only where a variant is aligned.
         variants: What is compared; where ``align_steps`` is not 0, ``ALIGNED`` too.
-        budget: Seconds of training; the first run measures a few steps and chooses how many epochs, at most those of
-            ``settings``, of how many samples fit. All runs then train on so many. See ``plan_for``.
+        budget: Seconds of training. The first run of each kind of tuning measures a few steps and chooses how many
+            epochs, at most those of ``settings``, of how many samples fit; all that tune alike then train on so many,
+            those that tune more, whose steps are slower, on fewer. See ``plan_for``.
         baseline: Whether to fit the two baselines.
         out: Folder for ``comparison.json``, ``.md`` and ``.png``, brought up to date after each run. Where it holds
             the same comparison already, finished runs are not run again.
@@ -141,7 +142,7 @@ def compare(
                     backbone=backbones[variant.name],
                     settings=replace(settings, seed=seed, align_steps=steps),
                     tune=variant.tune,
-                    budget=found.plan or budget,
+                    budget=found.plans.get(variant.tune, budget),
                     baseline=baseline and not found.baselines,
                 )
             except DivergedError as error:
@@ -203,7 +204,9 @@ def _is_finished(found: Comparison, variant: Variant, seed: int, steps: int) -> 
 
 def _add(found: Comparison, variant: Variant, report: Report, steps: int) -> None:
     head = report.task.head
-    found.primary, found.test_split, found.plan = head.primary, report.test_split, report.plan
+    found.primary, found.test_split = head.primary, report.test_split
+    if report.plan is not None:
+        found.plans[variant.tune] = report.plan
     found.higher_is_better = bool(head.metrics()[head.primary].higher_is_better)
     found.baselines = found.baselines or report.baselines
     found.trials.append(

@@ -12,7 +12,7 @@ from metatx.report import versions
 
 __all__ = ["Comparison", "Row", "Trial", "shown"]
 
-FORMAT = "metatx-comparison"
+FORMAT, VERSION = "metatx-comparison", 2
 ROLES = ("classical", "trivial")
 
 
@@ -49,6 +49,7 @@ class Row:
 
     name: str
     values: list[float]
+    trained: str = ""  # for how long, where a budget decided
     parameters: int | None = None
     seconds: float | None = None
     diverged: int = 0
@@ -79,7 +80,7 @@ class Comparison:
         primary: The metric that is compared.
         higher_is_better: Its direction.
         test_split: What it was measured on.
-        plan: Passes and samples of every run, where a budget chose them.
+        plans: Passes and samples of a run, by what it tunes, where a budget chose them.
         baselines: Role to name to metrics, as in ``Report``.
         trials: Every run so far.
     """
@@ -88,7 +89,7 @@ class Comparison:
     primary: str = ""
     higher_is_better: bool = True
     test_split: str = ""
-    plan: Plan | None = None
+    plans: dict[str, Plan] = field(default_factory=dict)
     baselines: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     trials: list[Trial] = field(default_factory=list)
 
@@ -102,6 +103,7 @@ class Comparison:
                 Row(
                     name=name,
                     values=[trial.test[self.primary] for trial in whole],
+                    trained=str(self.plans.get(trials[0].tune, "")),
                     parameters=whole[0].parameters if whole else None,
                     seconds=median(trial.seconds for trial in whole) if whole else None,
                     diverged=len(trials) - len(whole),
@@ -128,15 +130,16 @@ class Comparison:
         lines = [
             self.caption(),
             "",
-            f"| {self.asked['data']} | {self.primary} {arrow} | seeds | trained parameters | seconds a run |",
-            "|---|---:|---:|---:|---:|",
+            f"| {self.asked['data']} | {self.primary} {arrow} | seeds | trained parameters | trained for | seconds a run |",
+            "|---|---:|---:|---:|---|---:|",
         ]
         for row in self.rows():
             seeds = f"{len(row.values)}" + (f" ({row.diverged} diverged)" if row.diverged else "")
             parameters = "" if row.parameters is None else f"{row.parameters:,}"
             seconds = "" if row.seconds is None else f"{row.seconds:.1f}"
-            lines.append(f"| {row.name} | {row} | {seeds} | {parameters} | {seconds} |")
-        lines += [f"| {row.name} | {row} | | | |" for row in self.baseline_rows()]
+            trained = row.trained or f"{self.asked['epochs']} epochs"
+            lines.append(f"| {row.name} | {row} | {seeds} | {parameters} | {trained} | {seconds} |")
+        lines += [f"| {row.name} | {row} | | | | |" for row in self.baseline_rows()]
         return "\n".join(lines) + "\n"
 
     def caption(self) -> str:
@@ -155,9 +158,9 @@ class Comparison:
         return "".join(f" {name}: {steps} steps on the tokenizer alone came before." for name, steps in aligned.items())
 
     def _trained(self) -> str:
-        if self.plan is None:
+        if self.asked["budget"] is None:
             return f"{self.asked['epochs']} epochs"
-        return f"budget {self.asked['budget']:g} s a run: {self.plan}"
+        return f"budget {self.asked['budget']:g} s a run"
 
     def plot(self, path: Path) -> None:
         """Draw the variants as dots with their spread, the best classical and the trivial baseline as lines; a PNG.
@@ -210,7 +213,7 @@ class Comparison:
     def write(self, folder: Path) -> None:
         """Write ``comparison.json``, ``comparison.md`` and ``comparison.png``, each whole or not at all."""
         folder.mkdir(parents=True, exist_ok=True)
-        content = {"format": FORMAT, "version": 1, **asdict(self), "versions": versions()}
+        content = {"format": FORMAT, "version": VERSION, **asdict(self), "versions": versions()}
         with written_whole(folder / "comparison.json") as temporary:
             temporary.write_text(json.dumps(content, indent=2) + "\n")
         with written_whole(folder / "comparison.md") as temporary:
@@ -222,11 +225,11 @@ class Comparison:
         """What ``write`` left in ``comparison.json``. Raises ValueError if it is damaged or something else."""
         try:
             content = json.loads(path.read_text())
-            if content.pop("format") != FORMAT or content.pop("version") != 1:
+            if content.pop("format") != FORMAT or content.pop("version") != VERSION:
                 raise KeyError
             content.pop("versions")
             content["trials"] = [Trial(**trial) for trial in content["trials"]]
-            content["plan"] = content["plan"] and Plan(**content["plan"])
+            content["plans"] = {tune: Plan(**plan) for tune, plan in content["plans"].items()}
             return cls(**content)
         except (ValueError, KeyError, TypeError, AttributeError):
             raise ValueError(f"{path} is damaged, or no comparison of a version known here; remove it.") from None

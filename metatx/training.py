@@ -197,6 +197,8 @@ class Training:
         total = min(self.settings.batch_size, len(self.data) - progress.step * self.settings.batch_size)
         share = len(range(self.rank, total, self.world))
         inputs, targets = to_device(inputs, self.task.device), to_device(targets, self.task.device)
+        # Where processes have samples of weight zero, statistics of the batch would count some twice.
+        self.task.head.train(total >= self.world)
         with self.settings.autocast(self.task.device):
             output = self.model(inputs)
         loss = self.task.head.loss(output.float(), targets)

@@ -4,8 +4,9 @@
     python recipes/transfer_report.py --only esol,japanese_vowels --backbone timm:vit_tiny_patch16_224 --checkpoint FILE
 
 Data lie below the folder that METATX_DATA names; what is not there is left out. Variants of a data set share tokenizer,
-head, seeds, epochs and samples; the budget, seconds of training of a run, chooses the last two. In ``--out`` each data
-set has the folder of ``metatx compare``, beside ``transfer.md`` and ``transfer.png``. Run again, it goes on there.
+head, seeds and budget, seconds of training of a run, which chooses epochs and samples: the same for all frozen ones,
+fewer where more is tuned. In ``--out`` each data set has the folder of ``metatx compare``, beside ``transfer.md`` and
+``transfer.png``. Run again, it goes on there.
 """
 
 import os
@@ -36,7 +37,8 @@ def table(found: dict[str, Comparison]) -> str:
             f"{comparison.primary} {'↑' if comparison.higher_is_better else '↓'}",
             *(rows.get(variant, "") for variant in variants),
             *(shown(next(iter(some.values()))[comparison.primary]) if some else "" for some in best),
-            str(comparison.plan or f"{comparison.asked['epochs']} epochs"),
+            "; ".join(f"{tune}: {plan}" for tune, plan in comparison.plans.items())
+            or f"{comparison.asked['epochs']} epochs",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

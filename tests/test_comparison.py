@@ -87,7 +87,7 @@ def test_baselines_are_those_of_the_first_seed_and_fitted_once(wine, nano, monke
     ).baselines
     assert found.baselines == alone
     cut = wines(wine, nano, seeds=(1,), settings=replace(SETTINGS, epochs=1), budget=1e-6, variants=VARIANTS[2:])
-    assert cut.plan.samples == 32 and cut.baselines == alone, "on all training samples, whatever the budget"
+    assert cut.plans["frozen"].samples == 32 and cut.baselines == alone, "on all training samples, whatever the budget"
     assert [row.values for row in found.baseline_rows()][-1] == [alone["trivial"]["majority class"]["accuracy"]]
 
 
@@ -170,11 +170,11 @@ def test_a_run_that_diverges_loses_no_other(wine, nano, tmp_path):
 def test_a_budget_is_measured_once_and_binds_every_run(wine, nano, tmp_path, monkeypatch):
     asked = replace(SETTINGS, epochs=50)
     found = wines(wine, nano, tmp_path, seeds=(0,), budget=1e-6, settings=asked, variants=VARIANTS[:1])
-    assert found.plan == Plan(1, 32, 127), "not one epoch fits; a batch is the least"
-    assert "budget 1e-06 s a run: 1 epoch of 32 of 127 samples" in str(found)
+    assert found.plans == {"frozen": Plan(1, 32, 127)}, "not one epoch fits; a batch is the least"
+    assert "budget 1e-06 s a run" in str(found) and "| 1 epoch of 32 of 127 samples |" in str(found)
 
     content = json.loads((tmp_path / "comparison.json").read_text())
-    content["plan"] = {"epochs": 2, "samples": 100, "available": 127}
+    content["plans"]["frozen"] = {"epochs": 2, "samples": 100, "available": 127}
     (tmp_path / "comparison.json").write_text(json.dumps(content))
     lengths, fit = [], metatx.Task.fit
 
@@ -183,9 +183,11 @@ def test_a_budget_is_measured_once_and_binds_every_run(wine, nano, tmp_path, mon
         return fit(self, train, validation, **options)
 
     monkeypatch.setattr(metatx.Task, "fit", watched)
-    found = wines(wine, nano, tmp_path, seeds=(0, 1), budget=1e-6, settings=asked, variants=VARIANTS[:2])
-    assert lengths == [(100, 12, 2)] * 3, "four in five, of validation too"
-    assert found.plan == Plan(2, 100, 127)
+    variants = [*VARIANTS[:2], VARIANTS[4]]
+    found = wines(wine, nano, tmp_path, seeds=(0, 1), budget=1e-6, settings=asked, variants=variants)
+    frozen, lora = (100, 12, 2), (32, 4, 1)
+    assert lengths == [frozen, lora, frozen, frozen, lora], "the same share of validation; LoRA was measured by itself"
+    assert found.plans == {"frozen": Plan(2, 100, 127), "lora": Plan(1, 32, 127)}
 
 
 def test_the_table_can_be_read_back(done):
@@ -195,8 +197,8 @@ def test_the_table_can_be_read_back(done):
     assert "higher is better" in written and "seeds 0, 1" in written and "backbone nano" in written
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in written.splitlines() if line[:1] == "|"]
     header, _, *cells = lines
-    assert header == ["Wine", "accuracy ↑", "seeds", "trained parameters", "seconds a run"]
-    assert len(cells) == len(VARIANTS) + 2 and all(len(line) == 5 for line in cells)
+    assert header == ["Wine", "accuracy ↑", "seeds", "trained parameters", "trained for", "seconds a run"]
+    assert len(cells) == len(VARIANTS) + 2 and all(len(line) == 6 for line in cells)
     for row, line in zip([*found.rows(), *found.baseline_rows()], cells, strict=True):
         assert line[0] == row.name
         numbers = [float(number) for number in line[1].split(" ± ")]

@@ -32,7 +32,7 @@ out, found = Path(sys.argv[1]), {}
 settings = {"epochs": 2, "batch_size": 20, "precision": "fp32", "sampling": "balanced"}
 small = metatx.Backbone(BackboneConfig(dim=32, depth=2, num_heads=2, mlp_dim=64), None, spec="small")
 for tune in TIERS:
-    options = {"calibrated": tune == "frozen"}
+    options = {"calibrated": tune == "frozen", "norm": "layer" if tune == "norm" else "batch"}
     task = metatx.Task.from_data(small, "waves", waves(101), head_options=options, tune=tune)
     task.fit(waves(101), waves(51, seed=1), **settings)
     found[tune] = [*task.history, task.evaluate(waves(33, seed=2))]

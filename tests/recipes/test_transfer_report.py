@@ -65,7 +65,8 @@ def test_one_table_and_one_figure_for_all_and_again_without_a_run(report, data, 
         assert (tmp_path / name / "comparison.md").exists()
         assert line[2:end] == [str(row) for row in comparison.rows()]
         trivial = next(iter(comparison.baselines["trivial"].values()))[comparison.primary]
-        assert float(line[end + 1]) == pytest.approx(trivial, abs=5e-5) and line[end + 2] == str(comparison.plan)
+        assert float(line[end + 1]) == pytest.approx(trivial, abs=5e-5)
+        assert line[end + 2] == "; ".join(f"{tune}: {comparison.plans[tune]}" for tune in ("frozen", "norm", "lora"))
     picture = np.asarray(Image.open(tmp_path / "transfer.png").convert("RGB")).astype(int)
     assert (picture[..., 2] - picture[..., 0] > 120).sum() > 50, "the markers of the first variant"
     monkeypatch.setattr("metatx.comparison.run", lambda *parts, **options: pytest.fail("a finished run ran again"))
@@ -84,7 +85,7 @@ def test_a_gain_is_the_share_of_the_random_backbones_error_that_goes(report, hig
         for name, values in numbers.items()
         for seed, value in enumerate(values)
     ]
-    found = Comparison(asked={}, primary="m", higher_is_better=higher, plan=Plan(1, 1, 1), trials=trials)
+    found = Comparison(asked={}, primary="m", higher_is_better=higher, plans={"frozen": Plan(1, 1, 1)}, trials=trials)
     gains = report.gains(found)
     assert gains["pretrained, frozen"][0] == pytest.approx(gain) and gains["no backbone"] == (0, 0)
     assert gains["pretrained, frozen"][1] == pytest.approx(100 * np.std((0, 0.2), ddof=1) / (0.8 if higher else 0.2))

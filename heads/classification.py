@@ -40,9 +40,8 @@ class ClassificationHead(Head):
             ``"mean"`` only.
         layers: Of the backbone, the last so many, side by side (Caron et al. 2021, arXiv 2104.14294, read four).
         dropout: On the pooled features.
-        norm: Of the pooled features: ``"layer"``, each sample by itself, or ``"batch"``, each feature over the batch. On
-            tokens that are not the backbone's own, such as words or series, frozen pretrained weights learn faster
-            with the latter.
+        norm: Of the pooled features: ``"layer"``, each sample by itself; or ``"batch"``, each feature over the batch,
+            with which frozen features are often learnt faster.
         label_smoothing: Share of the target spread over all classes (Szegedy et al. 2016).
         class_weight: ``"balanced"`` weighs each sample inversely to the frequency of its class, as scikit-learn does:
             every class counts alike, probabilities are those of equally frequent classes, and the best epoch is the

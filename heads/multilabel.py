@@ -39,9 +39,8 @@ class MultiLabelHead(Head):
         pooling: ``"cls"``, ``"mean"`` of the tokens, or ``"both"`` side by side.
         layers: Of the backbone, the last so many, side by side.
         dropout: On the pooled features.
-        norm: Of the pooled features: ``"layer"``, each sample by itself, or ``"batch"``, each feature over the batch. On
-            tokens that are not the backbone's own, such as words or series, frozen pretrained weights learn faster
-            with the latter.
+        norm: Of the pooled features: ``"layer"``, each sample by itself; or ``"batch"``, each feature over the batch,
+            with which frozen features are often learnt faster.
         hidden: Width of a GELU layer between; 0 for a linear head.
         objective: ``"bce"``, binary cross-entropy; or ``"asymmetric"`` (Ridnik et al. 2021, arXiv 2009.14119), which
             counts easy absent labels less; its probabilities are too high.

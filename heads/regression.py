@@ -30,9 +30,8 @@ class RegressionHead(Head):
         pooling: ``"cls"``, ``"mean"`` of the tokens, or ``"both"`` side by side.
         layers: Of the backbone, the last so many, side by side.
         dropout: On the pooled features.
-        norm: Of the pooled features: ``"layer"``, each sample by itself, or ``"batch"``, each feature over the batch. On
-            tokens that are not the backbone's own, such as words or series, frozen pretrained weights learn faster
-            with the latter.
+        norm: Of the pooled features: ``"layer"``, each sample by itself; or ``"batch"``, each feature over the batch,
+            with which frozen features are often learnt faster.
     """
 
     centre: Tensor

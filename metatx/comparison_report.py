@@ -130,7 +130,7 @@ class Comparison:
         lines = [
             self.caption(),
             "",
-            f"| {self.asked['data']} | {self.primary} {arrow} | seeds | trained parameters | trained for | seconds a run |",
+            f"| {self.asked['data']} | {self.primary} {arrow} | seeds | trained parameters | trained for | seconds |",
             "|---|---:|---:|---:|---|---:|",
         ]
         for row in self.rows():

@@ -4,27 +4,24 @@ import threading
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, groupby, islice
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
 from metatx.backbone import Backbone
-from metatx.collate import collate, to_device
 from metatx.hub import task_folder
 from metatx.memory import give_back, size_of
 from metatx.mixed import FixedAdapter, MixedAdapter
+from metatx.pooled import ANSWERS, Answer, Loaded, Request, grouped, tokenized
 from metatx.registry import unknown
 from metatx.sequence import TokenSequence, concatenate, divide, joined
 from metatx.storage import check, describe, read
 from metatx.task import Task
 
 __all__ = ["Answer", "PooledTask", "Request", "TaskPool"]
-
-Answer = Literal["predict", "records", "embed"]
-ANSWERS = ("predict", "records", "embed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,36 +55,6 @@ class PooledTask:
 Answers = list[Any]
 Vectors = list[np.ndarray]
 PooledTasks = list[PooledTask]
-
-
-@dataclass(frozen=True, eq=False)
-class Loaded:
-    """A task in memory, as a request holds it: it stays whole while the pool drops or replaces it."""
-
-    task: Task
-    adapter: FixedAdapter | None
-    bytes: int
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Request:
-    """Samples of one task, read, encoded and made tokens.
-
-    Attributes:
-        name: Of the task.
-        answer: What is asked for.
-        tokens: That it takes of a pass.
-        loaded: The task it was prepared for, and answers with.
-        sequence: The tokens.
-        extents: Further arguments of the head, see ``Task.extents``.
-    """
-
-    name: str
-    answer: Answer
-    tokens: int
-    loaded: Loaded
-    sequence: TokenSequence
-    extents: Sequence[Any]
 
 
 @dataclass(eq=False)
@@ -246,49 +213,31 @@ class TaskPool:
                 answers[position] = value
         return answers
 
-    @torch.no_grad()
     def _prepare(self, name: str, samples: Answers, positions: Sequence[int], answer: Answer) -> Request:
         if answer not in ANSWERS:
             raise ValueError(unknown("kind of answer", answer, list(ANSWERS)))
-        loaded = self._load(name)
-        task = loaded.task
-        queries = [task.queries([sample])[0] for sample in samples]
-        encoded = [task.encode_one(query, position) for query, position in zip(queries, positions, strict=True)]
-        sequence = task.tokens(to_device(collate(encoded), task.device))
-        return Request(
-            name=name,
-            answer=answer,
-            tokens=sum(sequence.lengths) + len(sequence.lengths) * len(self.backbone.cls_token),
-            loaded=loaded,
-            sequence=sequence,
-            extents=[] if answer == "embed" else task.extents(queries),
-        )
+        return self._load(name).prepare(name, samples, positions, answer)
 
     @torch.no_grad()
     def _run(self, requests: Sequence[Request]) -> Sequence[Answers]:
         """One pass; the answers of each request."""
         if not requests:
             return []
-
-        def kind(index: int) -> tuple[Any, ...]:
-            request, sequence = requests[index], requests[index].sequence
-            # Tasks with adapters side by side, so that these can be multiplied together.
-            owner = request.loaded.adapter is None, id(request.loaded)
-            return *owner, request.answer, sequence.grid or (), sorted(sequence.context)
-
-        # Heads take all that one task has to answer together.
-        groups = [list(group) for _, group in groupby(sorted(range(len(requests)), key=kind), key=kind)]
-        firsts = [requests[group[0]] for group in groups]
-        sequences = [joined([requests[index].sequence for index in group]) for group in groups]
+        # Heads take all that one task has to answer together; tasks with adapters lie side by side, so that these can
+        # be multiplied together.
+        groups = grouped(tokenized(requests))
+        firsts = [group[0].request for group in groups]
+        sequences = [joined([part.sequence for part in group]) for group in groups]
         answers: dict[int, Answers] = {}
         for group, first, sequence in zip(groups, firsts, self._read(firsts, sequences), strict=True):
-            extents = [list(chain(*own)) for own in zip(*(requests[index].extents for index in group), strict=True)]
-            made = iter(_answers(first, sequence, extents))
-            for index in group:
-                answers[index] = list(islice(made, len(requests[index].sequence)))
+            indices = [index for part in group for index in part.indices]
+            extents = [list(chain(*own)) for own in zip(*(requests[index].extents for index in indices), strict=True)]
+            made = iter(first.answers(sequence, extents))
+            for index in indices:
+                answers[index] = list(islice(made, requests[index].samples))
         with self._lock:
             for request in requests:
-                self._answered[request.name] += len(request.sequence)
+                self._answered[request.name] += request.samples
         return [answers[index] for index in range(len(requests))]
 
     def _read(self, firsts: Sequence[Request], sequences: Sequence[TokenSequence]) -> Iterator[TokenSequence]:
@@ -326,7 +275,7 @@ class TaskPool:
 
     def _ready(self, task: Task) -> Loaded:
         adapter = None if task.adapter is None else FixedAdapter(task.adapter, self.backbone)
-        return Loaded(task, adapter, size_of(task.state_dict().values()))
+        return Loaded(task, adapter, size_of(task.state_dict().values()), len(self.backbone.cls_token))
 
     def _read_task(self, entry: _Entry) -> Loaded:
         assert entry.folder is not None
@@ -362,15 +311,3 @@ class TaskPool:
                     excess -= held[name]
         if dropped:
             give_back()
-
-
-def _answers(request: Request, sequence: TokenSequence, extents: Sequence[Any]) -> Answers:
-    """What the request's task makes of sequences that left the backbone, one item a sample."""
-    head = request.loaded.task.head
-    if request.answer == "embed":
-        return list(sequence.mean().float().cpu().numpy())
-    output = head(head.pool(sequence)).float()
-    if request.answer == "records":
-        return head.records(output, *extents)
-    decoded = head.decode(output, *extents)
-    return decoded.tolist() if decoded.ndim == 1 else list(decoded)

@@ -197,7 +197,7 @@ def test_the_table_can_be_read_back(done):
     assert "higher is better" in written and "seeds 0, 1" in written and "backbone nano" in written
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in written.splitlines() if line[:1] == "|"]
     header, _, *cells = lines
-    assert header == ["Wine", "accuracy ↑", "seeds", "trained parameters", "trained for", "seconds a run"]
+    assert header == ["Wine", "accuracy ↑", "seeds", "trained parameters", "trained for", "seconds"]
     assert len(cells) == len(VARIANTS) + 2 and all(len(line) == 6 for line in cells)
     for row, line in zip([*found.rows(), *found.baseline_rows()], cells, strict=True):
         assert line[0] == row.name

@@ -1,5 +1,6 @@
 """What pooled features pass through before a head's own layers."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -64,7 +65,7 @@ def feature_norm(norm: str, width: int) -> nn.Module:
     Raises:
         ValueError: If there is no such norm.
     """
-    known = {"layer": nn.LayerNorm, "batch": BatchNorm}
+    known: dict[str, Callable[[int], nn.Module]] = {"layer": nn.LayerNorm, "batch": BatchNorm}
     if norm not in known:
         raise ValueError(f"norm is {norm!r}; choose one of {', '.join(known)}.")
     return known[norm](width)

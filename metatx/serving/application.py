@@ -18,9 +18,10 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from metatx.errors import TaskError
-from metatx.serving.body import FORM, announced_size, content_kind, read_inputs
+from metatx.serving.body import FORM, announced_size, content_kind, inputs_of, read_body
 from metatx.serving.catalog import Catalog, UnknownTaskError
 from metatx.serving.engine import Engine
+from metatx.serving.inputs import Input
 from metatx.serving.limits import RefusedError
 from metatx.serving.scheduler import ClosedError, FullError
 from metatx.serving.schemas import Alias, TaskDetail, TaskList, detail_of, document, problems, summary_of
@@ -96,19 +97,25 @@ class Service:
 
     async def ask(self, request: Request, task: str | None, answer: Answer) -> Response:
         """Answer a request for one task, or, where that is None, for those that it names."""
-        started, tasks, status = time.perf_counter(), [task], 500
+        started, status = time.perf_counter(), 500
+        tasks: list[str | None] = [task]
         self.active += 1
         try:
             if not self.ready:
                 raise ClosedError("The server is stopping." if self.draining else "The server is starting.")
             if task is not None:
-                tasks = [task := self.catalog.resolve(task)]
+                tasks[:] = [task := self.catalog.resolve(task)]
             engine, limits = self.engine, self.engine.limits
             lane = engine.slow if content_kind(request) == FORM else engine.quick
             async with asyncio.timeout(limits.wait):
                 with engine.admitted(announced_size(request, limits), lane):
-                    inputs = await read_inputs(request, task, self.catalog, limits)
-                    tasks = [one.task for one in inputs]
+                    body = await read_body(request, limits)
+
+                    def inputs() -> list[Input]:
+                        found = inputs_of(body, task, self.catalog, limits)
+                        tasks[:] = [one.task for one in found]
+                        return found
+
                     prepared = await engine.prepare(inputs, answer, lane)
                 answers = await _unless_gone(request, asyncio.create_task(engine.answer(prepared)))
             status = 200

@@ -8,7 +8,10 @@ from metatx.serving.catalog import Catalog
 from metatx.serving.inputs import FileInput, Input, JsonInput, mixed_inputs, parse_json, task_inputs
 from metatx.serving.limits import Limits, RefusedError
 
-__all__ = ["FORM", "announced_size", "content_kind", "read_inputs"]
+__all__ = ["FORM", "Body", "announced_size", "content_kind", "inputs_of", "read_body"]
+
+Parts = list[tuple[str, UploadFile | str]]
+Body = bytes | Parts
 
 FORM = "multipart/form-data"
 ONE, FILE = "input", "file"  # parts of a form for one task: a sample as JSON, a file
@@ -28,35 +31,44 @@ def content_kind(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-async def read_inputs(request: Request, task: str | None, catalog: Catalog, limits: Limits) -> list[Input]:
-    """The inputs for one task, or, where that is None, for those that the request names.
+async def read_body(request: Request, limits: Limits) -> Body:
+    """The body, or its parts, as they came.
 
     Raises:
-        RefusedError: If the body is too large, of another kind, or does not have the expected form.
-        UnknownTaskError: If there is no such task.
+        RefusedError: If it is too large, or of another kind.
     """
     limited = Request(request.scope, _limited(request.receive, limits))
     kind = content_kind(request)
     if kind == FORM:
-        inputs = await _from_form(limited, task, limits)
-    elif kind == "application/json":
-        body = parse_json(await limited.body(), limits)
-        inputs = mixed_inputs(body) if task is None else task_inputs(body, task)
+        most = limits.samples
+        form = await limited.form(max_files=most, max_fields=most, max_part_size=round(limits.json_mb * 1e6))
+        return form.multi_items()
+    if kind == "application/json":
+        return await limited.body()
+    raise RefusedError(415, f"The body is {kind[:100] or 'of no kind'}; send application/json, or a form with files.")
+
+
+def inputs_of(body: Body, task: str | None, catalog: Catalog, limits: Limits) -> list[Input]:
+    """The inputs for one task, or, where that is None, for those that the request names.
+
+    Raises:
+        RefusedError: If they are too many, or the body does not have the expected form.
+        UnknownTaskError: If there is no such task.
+    """
+    if isinstance(body, bytes):
+        found = parse_json(body, limits)
+        inputs = mixed_inputs(found) if task is None else task_inputs(found, task)
     else:
-        raise RefusedError(
-            415, f"The body is {kind[:100] or 'of no kind'}; send application/json, or a form with files."
-        )
+        inputs = _from_form(body, task, limits)
     if len(inputs) > limits.samples:
         raise RefusedError(413, f"{len(inputs):,} inputs; expected at most {limits.samples:,}.")
     return [one.of(catalog.resolve(one.task)) for one in inputs]
 
 
-async def _from_form(request: Request, task: str | None, limits: Limits) -> list[Input]:
+def _from_form(parts: Parts, task: str | None, limits: Limits) -> list[Input]:
     """Parts ``file`` and ``input`` for one task; for several, parts of their names: files, or samples as JSON."""
-    most = limits.samples
-    form = await request.form(max_files=most, max_fields=most, max_part_size=round(limits.json_mb * 1e6))
     inputs: list[Input] = []
-    for name, part in form.multi_items():
+    for name, part in parts:
         known = name == (FILE if isinstance(part, UploadFile) else ONE)
         if task is not None and not known:
             raise RefusedError(422, f"The form has a part {name[:100]!r}; expected {FILE} (files), {ONE} (JSON).")

@@ -14,7 +14,9 @@ __all__ = ["serve"]
 
 GRACE = 0.5  # seconds between a signal and the end, in which new requests are told that the server stops
 TOKEN = "METATX_TOKEN"  # environment variable
-MISSING = "metatx serve needs fastapi, uvicorn, prometheus-client and python-multipart: pip install 'metatx[serve]'"
+MISSING = (
+    "metatx serve needs fastapi, uvicorn, orjson, prometheus-client and python-multipart: pip install 'metatx[serve]'"
+)
 NO_RAY = "metatx serve --ray needs Ray Serve: pip install 'metatx[ray]'"
 
 
@@ -152,8 +154,11 @@ def _run(service: "Service", application: Any, host: str, port: int) -> None:
     """Serve until told to stop; then refuse new requests, and leave when all others are answered."""
     import uvicorn
 
+    from metatx.memory import settle
+
     class Server(uvicorn.Server):
         stopping: float | None = None
+        settled = False
 
         def handle_exit(self, sig: int, frame: Any) -> None:
             """The first signal drains, the second stops at once."""
@@ -163,6 +168,9 @@ def _run(service: "Service", application: Any, host: str, port: int) -> None:
             self.stopping = time.monotonic()
 
         async def on_tick(self, counter: int) -> bool:
+            if service.loaded and not self.settled:
+                self.settled = True
+                settle()
             done = self.stopping is not None and time.monotonic() - self.stopping > GRACE and not service.active
             return await super().on_tick(counter) or done
 

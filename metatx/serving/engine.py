@@ -115,15 +115,17 @@ class Engine:
             self._bytes, lane.waiting = self._bytes - size, lane.waiting - 1
 
     async def prepare(
-        self, inputs: Sequence[Input], answer: Literal["records", "embed"], lane: Lane
+        self, inputs: Callable[[], Sequence[Input]], answer: Literal["records", "embed"], lane: Lane
     ) -> list[tuple[str, Request]]:
-        """Inputs to requests, each with the name of its task; in order, a file's one after the other.
+        """What ``inputs`` gives to requests, each with the name of its task; in order, a file's one after the other.
+
+        All of it in a thread of the lane, so that a long body holds up no other request.
 
         Raises:
             RefusedError: If they are too many, too long, or of a kind that the task does not take.
             ValueError: If one cannot be used; names which.
         """
-        return await lane.run(lambda: self._prepare(inputs, answer))
+        return await lane.run(lambda: self._prepare(inputs(), answer))
 
     def _prepare(self, inputs: Sequence[Input], answer: Literal["records", "embed"]) -> list[tuple[str, Request]]:
         requests: list[tuple[str, Request]] = []

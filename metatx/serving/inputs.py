@@ -1,11 +1,12 @@
 """What a request holds: inputs as JSON, or as files of a form, each for one task."""
 
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
+
+import orjson
 
 from metatx.serving.files import check_file, suffix_of
 from metatx.serving.limits import Limits, RefusedError
@@ -86,14 +87,9 @@ def parse_json(content: bytes, limits: Limits) -> Any:
     if len(content) > limits.json_mb * 1e6:
         raise RefusedError(413, f"The JSON has more than {limits.json_mb:g} megabytes; send files, or fewer inputs.")
     try:
-        return json.loads(content, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
-        reason = "is nested too deeply" if isinstance(error, RecursionError) else f"cannot be read: {error}"
-        raise RefusedError(400, f"The JSON {reason}.") from None
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON; a missing value is null")
+        return orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        raise RefusedError(400, f"The JSON cannot be read: {error}; a missing value is null, not NaN.") from None
 
 
 def task_inputs(body: Any, task: str) -> list[Input]:

@@ -3,17 +3,19 @@
     python recipes/benchmarks/serving.py                          # nano, three tasks, a minute on two cores
     python recipes/benchmarks/serving.py --backbone FOLDER --tasks image
 
-The server is a process of its own; clients, each with one request under way, are threads of this one, and share the
-machine with it. Directly: the same inputs, one of each client in a batch, prepared and answered in this process. Rounds
-are interleaved, so that a noisy machine slows both; the medians are shown. ``/healthz`` is asked ten times a second.
+The server is a process of its own; so are the clients, which share the machine with it: each has one request under way
+and asks the tasks in turn, so that all are asked equally often. Directly: the same inputs, one of each client in a
+batch, given to ``TaskPool.predict`` in this process. Rounds are interleaved, so that a noisy machine slows both; the
+medians are shown. ``/healthz`` is asked ten times a second meanwhile.
 """
 
+import asyncio
 import http.client
 import json
+import multiprocessing
 import statistics
 import subprocess
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from jsonargparse import auto_cli
 import metatx
 
 PORT = 8765
+END = b"\r\n\r\n"
 
 
 def main(
@@ -46,11 +49,35 @@ def main(
     """
     made = metatx.load_backbone(backbone)
     with tempfile.TemporaryDirectory() as folder:
-        inputs = {name: _save(made, name, Path(folder)) for name in tasks.split(",")}
-        _measure(made, backbone, Path(folder), inputs, clients, seconds, rounds)
+        inputs = {name: saved(made, name, Path(folder)) for name in tasks.split(",")}
+        pool = metatx.TaskPool(made)
+        for name in inputs:
+            pool.add(name, Path(folder) / name)
+        options = [folder, "--port", str(PORT), "--backbone", backbone]
+        process = subprocess.Popen(["metatx", "serve", *options], stderr=subprocess.DEVNULL)
+        try:
+            while status("/readyz") != 200:
+                time.sleep(0.2)
+            direct, served, latencies, healths = [], [], [], []
+            with multiprocessing.get_context("spawn").Pool(1) as asking:
+                for _ in range(rounds):
+                    direct.append(directly(pool, inputs, clients, seconds))
+                    times, health = asking.apply(ask_all, (inputs, clients, seconds))
+                    served.append(len(times) / seconds)
+                    latencies += times
+                    healths += health
+        finally:
+            process.terminate()
+            process.wait()
+    ours, theirs = statistics.median(served), statistics.median(direct)
+    print(f"{', '.join(inputs)} on {backbone}, {clients} clients, {rounds} rounds of {seconds:g} s each")
+    print(f"{theirs:.0f} requests a second directly, {ours:.0f} served: {ours / theirs:.2f} of it")
+    for name, found in (("latency", latencies), ("/healthz", healths)):
+        middle, late = 1000 * np.quantile(found, [0.5, 0.99])
+        print(f"{name:<9} p50 {middle:.0f} ms, p99 {late:.0f} ms")
 
 
-def _save(backbone: Any, name: str, folder: Path) -> Any:
+def saved(backbone: Any, name: str, folder: Path) -> Any:
     """A task that was not trained, which is as fast as one that was; an input of it."""
     rng = np.random.default_rng(0)
     if name == "table":
@@ -68,76 +95,58 @@ def _save(backbone: Any, name: str, folder: Path) -> Any:
     return pictures[0].tolist()
 
 
-def _measure(
-    backbone: Any, spec: str, folder: Path, inputs: dict[str, Any], clients: int, seconds: float, rounds: int
-) -> None:
-    pool = metatx.TaskPool(backbone)
-    for name in inputs:
-        pool.add(name, folder / name)
-    options = [str(folder), "--port", str(PORT), "--backbone", spec]
-    process = subprocess.Popen(["metatx", "serve", *options], stderr=subprocess.DEVNULL)
-    try:
-        while _status("/readyz") != 200:
-            time.sleep(0.2)
-        direct, served, latencies, healths = [], [], [], []
-        for _ in range(rounds):
-            direct.append(_direct(pool, inputs, clients, seconds))
-            times, health = _served(inputs, clients, seconds)
-            served.append(len(times) / seconds)
-            latencies += times
-            healths += health
-    finally:
-        process.terminate()
-        process.wait()
-    ours, theirs = statistics.median(served), statistics.median(direct)
-    print(f"{', '.join(inputs)} on {spec}, {clients} clients, {rounds} rounds of {seconds:g} s each")
-    print(f"{theirs:.0f} requests a second directly, {ours:.0f} served: {ours / theirs:.2f} of it")
-    for name, times in (("latency", latencies), ("/healthz", healths)):
-        middle, late = 1000 * np.quantile(times, [0.5, 0.99])
-        print(f"{name:<9} p50 {middle:.0f} ms, p99 {late:.0f} ms")
-
-
-def _direct(pool: Any, inputs: dict[str, Any], count: int, seconds: float) -> float:
+def directly(pool: metatx.TaskPool, inputs: dict[str, Any], count: int, seconds: float) -> float:
     """Requests a second."""
-    asked = [(name, pool.task(name).tokenizer) for name in list(inputs) * -(-count // len(inputs))][:count]
+    names = (list(inputs) * -(-count // len(inputs)))[:count]
     done, started = 0, time.perf_counter()
     while time.perf_counter() - started < seconds:
-        pool.answer([pool.prepare(name, own.receive(inputs[name]), "records") for name, own in asked])
+        pool.predict([(name, pool.task(name).tokenizer.receive(inputs[name])) for name in names])
         done += count
     return done / (time.perf_counter() - started)
 
 
-def _served(inputs: dict[str, Any], count: int, seconds: float) -> tuple[list[float], list[float]]:
+def ask_all(inputs: dict[str, Any], count: int, seconds: float) -> tuple[list[float], list[float]]:
     """Seconds of each request, and of each look at the server's health."""
-    bodies = [(name, json.dumps({"inputs": [value]})) for name, value in inputs.items()]
+    requests = []
+    for name, value in inputs.items():
+        body = json.dumps({"inputs": [value]}).encode()
+        requests.append(message("POST", f"/v1/tasks/{name}/predict", body))
+    health = message("GET", "/healthz", b"")
+
+    async def one(sent: list[bytes], pause: float, times: list[float]) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", PORT)
+        turn, begun = 0, time.perf_counter()
+        while begun < ends:
+            writer.write(sent[turn % len(sent)])
+            head = await reader.readuntil(END)
+            await reader.readexactly(int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0]))
+            if not head.startswith(b"HTTP/1.1 200"):
+                raise RuntimeError(f"The server refused a request: {head!r}")
+            if (now := time.perf_counter()) < ends:
+                times.append(now - begun)
+            await asyncio.sleep(pause)
+            turn, begun = turn + 1, time.perf_counter()
+        writer.close()
+
+    async def all_of_them() -> None:
+        turns = [requests[number % len(requests) :] + requests[: number % len(requests)] for number in range(count)]
+        await asyncio.gather(*(one(own, 0, times) for own in turns), one([health], 0.1, healths))
+
     times: list[float] = []
-    health: list[float] = []
+    healths: list[float] = []
     ends = time.perf_counter() + seconds
-
-    def ask(number: int) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", PORT)
-        name, body = bodies[number % len(bodies)]
-        while (sent := time.perf_counter()) < ends:
-            connection.request("POST", f"/v1/tasks/{name}/predict", body, {"content-type": "application/json"})
-            if connection.getresponse().read() and time.perf_counter() < ends:
-                times.append(time.perf_counter() - sent)
-
-    def look() -> None:
-        while (sent := time.perf_counter()) < ends:
-            _status("/healthz")
-            health.append(time.perf_counter() - sent)
-            time.sleep(0.1)
-
-    threads = [threading.Thread(target=ask, args=(number,)) for number in range(count)]
-    threads.append(threading.Thread(target=look))
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return times, health
+    asyncio.run(all_of_them())
+    return times, healths
 
 
-def _status(path: str) -> int:
+def message(method: str, path: str, body: bytes) -> bytes:
+    """A request of HTTP/1.1."""
+    lines = [f"{method} {path} HTTP/1.1", "host: localhost", f"content-length: {len(body)}"]
+    return "\r\n".join([*lines, "content-type: application/json"]).encode() + END + body
+
+
+def status(path: str) -> int:
+    """What the server answers; 0 if nothing."""
     try:
         connection = http.client.HTTPConnection("127.0.0.1", PORT)
         connection.request("GET", path, headers={"connection": "close"})

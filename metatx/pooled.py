@@ -1,0 +1,155 @@
+"""What is asked of a task in a pool: from raw samples to tokens, and from what the backbone read to answers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from metatx.collate import collate, to_device
+from metatx.mixed import FixedAdapter
+from metatx.sequence import TokenSequence
+from metatx.task import Task
+
+__all__ = ["ANSWERS", "Answer", "Loaded", "Part", "Request", "grouped", "tokenized"]
+
+Answer = Literal["predict", "records", "embed"]
+ANSWERS = ("predict", "records", "embed")
+Shapes = tuple[tuple[str, torch.Size], ...]  # of an encoded sample, field by field
+REMEMBERED = 4096  # shapes of a task whose number of tokens is known
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A task in memory, as a request holds it: it stays whole while the pool drops or replaces it.
+
+    Attributes:
+        task: Its backbone is the pool's.
+        adapter: Its own, made ready.
+        bytes: That its weights take.
+        prefix: Tokens that the backbone puts in front of each sequence.
+        counts: Tokens of a sample, prefix included, by the shapes of what it is encoded to.
+    """
+
+    task: Task
+    adapter: FixedAdapter | None
+    bytes: int
+    prefix: int
+    counts: dict[Shapes, int] = field(default_factory=dict)
+
+    @torch.no_grad()
+    def tokens(self, encoded: Sequence[dict[str, Tensor]]) -> TokenSequence:
+        """Encoded samples as tokens."""
+        return self.task.tokens(to_device(collate(encoded), self.task.device))
+
+    def prepare(self, name: str, samples: Sequence[Any], positions: Sequence[int], answer: Answer) -> "Request":
+        """Raw samples to a request. Of one sample whose number of tokens is known, they are made later, among others.
+
+        Raises:
+            SampleError: If a sample cannot be used; names its position.
+        """
+        queries = [self.task.queries([sample])[0] for sample in samples]
+        encoded = [self.task.encode_one(query, position) for query, position in zip(queries, positions, strict=True)]
+        shapes = shapes_of(encoded[0]) if len(encoded) == 1 else None
+        count, sequence = self.counts.get(shapes) if shapes else None, None
+        if count is None:
+            sequence = self.tokens(encoded)
+            count = sum(sequence.lengths) + len(sequence.lengths) * self.prefix
+            if shapes and len(self.counts) < REMEMBERED:
+                self.counts[shapes] = count
+        return Request(
+            name=name,
+            answer=answer,
+            samples=len(samples),
+            tokens=count,
+            loaded=self,
+            encoded=encoded[0],
+            sequence=sequence,
+            extents=[] if answer == "embed" else self.task.extents(queries),
+        )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Request:
+    """Samples of one task, read and encoded.
+
+    Attributes:
+        name: Of the task.
+        answer: What is asked for.
+        samples: Their number.
+        tokens: That it takes of a pass, about.
+        loaded: The task it was prepared for, and answers with.
+        encoded: The one sample, where ``sequence`` is None.
+        sequence: The tokens, where they are made already.
+        extents: Further arguments of the head, see ``Task.extents``.
+    """
+
+    name: str
+    answer: Answer
+    samples: int
+    tokens: int
+    loaded: Loaded
+    encoded: dict[str, Tensor]
+    sequence: TokenSequence | None
+    extents: Sequence[Any]
+
+    def answers(self, sequence: TokenSequence, extents: Sequence[Any]) -> list[Any]:
+        """What the task makes of sequences that left the backbone, one item a sample."""
+        head = self.loaded.task.head
+        if self.answer == "embed":
+            return list(sequence.mean().float().cpu().numpy())
+        output = head(head.pool(sequence)).float()
+        if self.answer == "records":
+            return head.records(output, *extents)
+        decoded = head.decode(output, *extents)
+        return decoded.tolist() if decoded.ndim == 1 else list(decoded)
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Tokens of one or more requests of a batch for the same answer of the same task.
+
+    Attributes:
+        request: The first of them.
+        indices: Of all of them, in the batch.
+        sequence: Their tokens, in this order.
+    """
+
+    request: Request
+    indices: Sequence[int]
+    sequence: TokenSequence
+
+
+def shapes_of(encoded: dict[str, Tensor]) -> Shapes:
+    """What two samples of a task share that have as many tokens."""
+    return tuple((name, tensor.shape) for name, tensor in encoded.items())
+
+
+def tokenized(requests: Sequence[Request]) -> list[Part]:
+    """The tokens of all requests, made for alike samples of a task together: for short ones a fraction of the time."""
+    parts: list[Part] = []
+    waiting: dict[Any, list[int]] = {}
+    for index, request in enumerate(requests):
+        if request.sequence is not None:
+            parts.append(Part(request, [index], request.sequence))
+        else:
+            alike = id(request.loaded), request.answer, shapes_of(request.encoded)
+            waiting.setdefault(alike, []).append(index)
+    for indices in waiting.values():
+        first = requests[indices[0]]
+        sequence = first.loaded.tokens([requests[index].encoded for index in indices])
+        parts.append(Part(first, indices, sequence))
+    return parts
+
+
+def grouped(parts: Sequence[Part]) -> list[list[Part]]:
+    """Parts whose sequences can be joined and answered together, those of tasks with adapters side by side."""
+
+    def kind(part: Part) -> tuple[Any, ...]:
+        loaded, sequence = part.request.loaded, part.sequence
+        owner = loaded.adapter is None, id(loaded)
+        return *owner, part.request.answer, sequence.grid or (), sorted(sequence.context)
+
+    return [list(group) for _, group in groupby(sorted(parts, key=kind), key=kind)]

@@ -9,6 +9,8 @@ from torch import Tensor
 
 __all__ = ["give_back", "settle", "size_of"]
 
+RARE = 100_000  # objects more than there were, until garbage is looked for; Python's own 700 are one small picture
+
 
 def size_of(tensors: Iterable[Tensor]) -> int:
     """Bytes that the tensors hold, those that share their storage counted once."""
@@ -29,7 +31,8 @@ def settle() -> None:
     """Exempt all that is in memory now from garbage collection; for a server that has loaded what it serves.
 
     A collection looks at every object there is: some hundred thousand of the libraries' own, time and again while
-    requests make lists of numbers.
+    requests make lists of numbers. Those are no garbage that needs it, so collections become rarer too.
     """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(RARE)

@@ -79,16 +79,17 @@ MIXED = {"patch_size": 7, "stride": 3, "channels": "mixed", "normalize": "traini
 TUBES = {"tokens": "slices", "frames": 16, "image_size": 112, "slices": 7, "freeze_stem": True}
 CLOUD = {"normalize": "training", "columns": COLUMNS, "time": "t", "groups": 16, "neighbours": 32, "slices": 4}
 
+# Batch norm where it scored better on validation or by cross-validation on nano; SST-2 as CLINC150, not tried there.
 # fmt: off
 SETS = {entry.place.partition("/")[2]: entry for entry in (
     Entry(name="CLINC150, in scope", modality="text", place="text/clinc150", read=in_scope,
-          target="intent", inputs=["text"], tokenizer=WORDS, head_options={"pooling": "mean"},
+          target="intent", inputs=["text"], tokenizer=WORDS, head_options={"pooling": "mean", "norm": "batch"},
           settings={"epochs": 2, "lr": 3e-3}),
     Entry(name="SST-2", modality="text", place="text/sst2", target="label", inputs=["sentence"],
           read=lambda folder: tables(folder, "train", "validation", "test"),
-          tokenizer=WORDS, head_options={"pooling": "mean"}, settings={"epochs": 1, "lr": 3e-3}),
+          tokenizer=WORDS, head_options={"pooling": "mean", "norm": "batch"}, settings={"epochs": 1, "lr": 3e-3}),
     Entry(name="CIFAR-10 subset", modality="image", place="image/cifar10_subset",
-          tokenizer={"crop_pct": 1.0}, head_options={"layers": 12},
+          tokenizer={"crop_pct": 1.0}, head_options={"layers": 12, "norm": "batch"},
           settings={"epochs": 60, "batch_size": 256, "weight_decay": 1.0}),
     Entry(name="Push-up speed", modality="video", place="video/pushup_speed", read=films, tokenizer=TUBES,
           head_options={"layers": 12, "hidden": 256, "dropout": 0.3, "label_smoothing": 0.1},
@@ -99,7 +100,7 @@ SETS = {entry.place.partition("/")[2]: entry for entry in (
     Entry(name="Infrared Solar Modules", modality="infrared", place="infrared/solar_modules", grid=(14, 8),
           tokenizer={"freeze_stem": True},
           head_options={"class_weight": "balanced", "layers": 12, "pooling": "mean", "hidden": 256, "dropout": 0.3,
-                        "label_smoothing": 0.1},
+                        "label_smoothing": 0.1, "norm": "batch"},
           settings={"epochs": 20, "batch_size": 128, "weight_decay": 0.1}),
     Entry(name="PneumoniaMNIST", modality="xray", place="xray/pneumoniamnist",
           read=lambda folder: folder / "images", grid=(7, 7), tokenizer={"freeze_stem": True},
@@ -113,13 +114,15 @@ SETS = {entry.place.partition("/")[2]: entry for entry in (
     Entry(name="Indian Pines", modality="hyperspectral", place="hyperspectral/indian_pines_fixed_split",
           read=lambda folder: spectra(folder, None), head="classification", validation_share=0,
           tokenizer={"group_size": 40, "stride": 40, "wavelengths": INDIAN_PINES},
-          head_options={"layers": 4, "dropout": 0.1}, settings={"epochs": 60, "batch_size": 16, "lr": 3e-3}),
+          head_options={"layers": 4, "dropout": 0.1, "norm": "batch"},
+          settings={"epochs": 60, "batch_size": 16, "lr": 3e-3}),
     Entry(name="Speech Commands, ten words", modality="audio", place="audio/speech_commands_v2_10",
           read=lambda folder: sounds(folder, 0.0), target="label_name", inputs=["file"], validation_share=0,
-          tokenizer={"tokens": "frames", "augment": "strong"}, head_options={"dropout": 0.1, "label_smoothing": 0.1},
+          tokenizer={"tokens": "frames", "augment": "strong"},
+          head_options={"dropout": 0.1, "label_smoothing": 0.1, "norm": "batch"},
           settings={"epochs": 20, "batch_size": 16, "weight_decay": 0.05}),
     Entry(name="Phone and watch", modality="imu", place="imu/spsw_har", read=lambda folder: windows(folder, 0.0),
-          target="label_name", inputs=CHANNELS, validation_share=0, head_options=SMOOTHED,
+          target="label_name", inputs=CHANNELS, validation_share=0, head_options=SMOOTHED | {"norm": "batch"},
           tokenizer={"sampling_rate": 100.0, "rotation": 15.0},
           settings={"epochs": 6, "lr": 2e-3, "weight_decay": 0.05}),
     # Without the recipe's linear map past the backbone, which would do nearly all of the work.
@@ -129,7 +132,7 @@ SETS = {entry.place.partition("/")[2]: entry for entry in (
           settings={"epochs": 3, "batch_size": 32, "lr": 2e-4}),
     Entry(name="Japanese Vowels", modality="time_series", place="time_series/japanese_vowels",
           read=lambda folder: tables(folder, "train", "test"), target="label", inputs=["series"], validation_share=0,
-          tokenizer=MIXED, head_options={"pooling": "mean", "dropout": 0.3},
+          tokenizer=MIXED, head_options={"pooling": "mean", "dropout": 0.3, "norm": "batch"},
           settings={"epochs": 60, "batch_size": 32, "lr": 2e-3, "weight_decay": 0.05}),
     Entry(name="ESOL", modality="graph", place="graph/esol", read=molecules, target="label", inputs=["smiles"],
           tokenizer=GRAPH, settings={"epochs": 8, "batch_size": 16}),

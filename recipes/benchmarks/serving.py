@@ -15,6 +15,7 @@ import json
 import multiprocessing
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -54,7 +55,7 @@ def main(
         for name in inputs:
             pool.add(name, Path(folder) / name)
         options = [folder, "--port", str(PORT), "--backbone", backbone]
-        process = subprocess.Popen(["metatx", "serve", *options], stderr=subprocess.DEVNULL)
+        process = subprocess.Popen([sys.executable, "-m", "metatx", "serve", *options], stderr=subprocess.DEVNULL)
         try:
             while status("/readyz") != 200:
                 time.sleep(0.2)

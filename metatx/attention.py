@@ -98,14 +98,14 @@ class Attention(nn.Module):
         """Tokens in block order, (T, D) to (T, D); linear layers are applied through ``call``."""
         qkv: Any = call(self.qkv, x)
         # split and unbind, not slices: their backward writes each gradient once, into place, where every slice
-        # would first fill a tensor of full size with zeros.
+        # would first fill a tensor of full size with zeros. Few operations a group: in a server each one of them may
+        # have to wait for the interpreter.
         parts = qkv.split(packing.sizes) if len(packing.sizes) > 1 else [qkv]
         attended = []
         for (count, length), part in zip(packing.groups, parts, strict=True):
-            shape = count, length, self.num_heads, self.head_dim
-            q, k, v = (rows.view(shape) for rows in part.view(len(part), 3, -1).unbind(1))
-            q, k = self.q_norm(q), self.k_norm(k)
-            out = _attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
+            apart = part.view(count, length, 3, self.num_heads, self.head_dim)
+            q, k, v = apart.permute(2, 0, 3, 1, 4).unbind()  # each (count, heads, length, width)
+            out = _attend(self.q_norm(q), self.k_norm(k), v)
             attended.append(out.transpose(1, 2).reshape(count * length, -1))
         return call(self.proj, torch.cat(attended) if len(attended) > 1 else attended[0])
 

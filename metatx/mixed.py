@@ -40,13 +40,13 @@ class LowRank:
 
     def change(self, x: Tensor, output: Tensor) -> None:
         """Add the update for tokens (T, D) to what the layer made of them (T, D'), in place."""
-        low = F.linear(x, self.down) * self.scaling
+        low = F.linear(x, self.down)
         if self.scale is None:
-            output.addmm_(low, self.up.T)
+            output.addmm_(low, self.up.T, alpha=self.scaling)
             return
         unbiased = output if self.bias is None else output - self.bias
         output += (self.scale - 1) * unbiased
-        output += self.scale * F.linear(low, self.up)
+        output += self.scale * F.linear(low * self.scaling, self.up)
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +138,7 @@ def _alike(first: Piece, second: Piece) -> bool:
     if not (isinstance(one, LowRank) and isinstance(two, LowRank)) or one.scale is not None or two.scale is not None:
         return False
     adjacent = rows.stop == others.start and others.stop - others.start == rows.stop - rows.start
-    return adjacent and one.down.shape == two.down.shape
+    return adjacent and one.down.shape == two.down.shape and one.scaling == two.scaling
 
 
 def _change(run: Sequence[Piece], x: Tensor, output: Tensor) -> None:
@@ -149,6 +149,5 @@ def _change(run: Sequence[Piece], x: Tensor, output: Tensor) -> None:
     count, rows = len(run), slice(rows.start, run[-1][0].stop)
     parts = [part for _, part in run if isinstance(part, LowRank)]
     down, up = torch.stack([part.down for part in parts]), torch.stack([part.up for part in parts])
-    scaling = torch.tensor([part.scaling for part in parts], device=x.device, dtype=x.dtype)
-    low = torch.bmm(x[rows].view(count, -1, x.shape[1]), down.mT) * scaling[:, None, None]
-    output[rows].view(count, -1, output.shape[1]).baddbmm_(low, up.mT)
+    low = torch.bmm(x[rows].view(count, -1, x.shape[1]), down.mT)
+    output[rows].view(count, -1, output.shape[1]).baddbmm_(low, up.mT, alpha=parts[0].scaling)

@@ -1,6 +1,8 @@
 """Memory that is freed goes back to the system."""
 
 import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,3 +33,17 @@ def test_freed_memory_goes_back():
 def test_what_shares_its_storage_is_counted_once():
     rows = torch.zeros(10, 4)
     assert size_of([rows, rows[2:], rows.T, torch.zeros(3, dtype=torch.uint8)]) == 163
+
+
+def test_what_is_there_is_settled():
+    script = """
+import gc
+from metatx.memory import settle
+gc.disable()  # the loop is there when it is collected for the last time
+loop = []; loop.append(loop); name = id(loop); del loop
+kept = [[] for _ in range(1000)]
+settle()
+assert all(id(one) != name for one in gc.get_objects()), "garbage is not kept"
+assert gc.get_freeze_count() > 1000 and gc.get_threshold()[0] == 100_000
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)

@@ -23,6 +23,11 @@ import metatx
 
 RNG = np.random.default_rng(0)
 EVERY_LAYER = ["attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"]
+LOADS = {  # kinds of tasks, in turn; aim
+    "short inputs": (("series", "lora"), "1.8"),
+    "most are pictures": (("image", "image lora", "image", "image lora", "image", "lora"), "1.1"),
+}
+KINDS = ("series", "image", "lora", "image lora")
 SIZES = {"base": "timm:vit_base_patch16_224", "nano": "nano"}
 
 
@@ -49,20 +54,21 @@ def samples(lengths: list[int]) -> list[np.ndarray]:
 
 
 def new_task(backbone: metatx.Backbone, kind: str) -> metatx.Task:
-    """A task of a series, of pictures, or of a series with LoRA on all linear layers."""
-    inputs: Any = list(np.zeros((8, 32, 32, 3), dtype=np.uint8)) if kind == "image" else samples([9] * 8)
+    """A task of a series or of pictures, or one of these with LoRA on all linear layers."""
+    image, lora = "image" in kind, "lora" in kind
+    inputs: Any = list(np.zeros((8, 32, 32, 3), dtype=np.uint8)) if image else samples([9] * 8)
     return metatx.Task.from_data(
         backbone,
-        "image" if kind == "image" else "time_series",
+        "image" if image else "time_series",
         (inputs, list("abababab")),
-        tokenizer_options={"freeze_stem": False} if kind == "image" else {"stride": 16, "channels": "mixed"},
-        tune="lora" if kind == "lora" else "frozen",
-        adapter_options={"r": 8, "target_modules": EVERY_LAYER} if kind == "lora" else None,
+        tokenizer_options={"freeze_stem": False} if image else {"stride": 16, "channels": "mixed"},
+        tune="lora" if lora else "frozen",
+        adapter_options={"r": 8, "target_modules": EVERY_LAYER} if lora else None,
     )
 
 
 def saved(backbone: metatx.Backbone, folder: Path) -> dict[str, Path]:
-    return {kind: new_task(backbone, kind).save_pretrained(folder / kind) for kind in ("series", "image", "lora")}
+    return {kind: new_task(backbone, kind).save_pretrained(folder / kind) for kind in KINDS}
 
 
 def cpu_seconds(ways: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
@@ -130,7 +136,27 @@ def adapters(backbone: metatx.Backbone, folders: dict[str, Path], rounds: int, c
     show("  against peft's own mixed batch (adapter_names)", found["peft"] / found["lora"], aim="1.5")
 
 
-def main(*, size: Literal["base", "nano"] = "nano", rounds: int = 7, sequences: int = 12, loras: int = 32) -> None:
+@torch.inference_mode()
+def across_tasks(backbone: metatx.Backbone, folders: dict[str, Path], rounds: int, count: int, load: str) -> None:
+    """As many requests as tasks, half of these with LoRA, drawn by Zipf's law: one pass, or one for each task."""
+    kinds, aim = LOADS[load]
+    pool, share = metatx.TaskPool(backbone), 1 / np.arange(1, count + 1)
+    for number in range(count):
+        pool.add(str(number), folders[kinds[number % len(kinds)]], pinned=True)
+    picture, series = RNG.integers(0, 256, (32, 32, 3), dtype=np.uint8), samples(RNG.integers(3, 21, count).tolist())
+    requests = [
+        pool.prepare(str(number), picture if "image" in kinds[number % len(kinds)] else one)
+        for number, one in zip(RNG.choice(count, count, p=share / share.sum()), series, strict=True)
+    ]
+    own = [[one for one in requests if one.name == name] for name in dict.fromkeys(one.name for one in requests)]
+    ways = {"one": lambda: pool.answer(requests), "each": lambda: [pool.answer(some) for some in own]}
+    found = cpu_seconds(ways, rounds)
+    show(f"{count} requests of {len(own)} tasks, {load}, against one by task", found["each"] / found["one"], aim=aim)
+
+
+def main(
+    *, size: Literal["base", "nano"] = "nano", rounds: int = 7, sequences: int = 12, loras: int = 32, tasks: int = 64
+) -> None:
     """Compare.
 
     Args:
@@ -138,12 +164,15 @@ def main(*, size: Literal["base", "nano"] = "nano", rounds: int = 7, sequences: 
         rounds: Measured turns of each way.
         sequences: Of the mixed batch, a multiple of 4.
         loras: Tasks with LoRA.
+        tasks: Whose requests are batched across them, or not.
     """
     backbone = metatx.load_backbone(SIZES[size], pretrained=False)
     with tempfile.TemporaryDirectory() as temporary:
         folders = saved(backbone, Path(temporary))
         mixed_batches(filled(backbone, folders["series"], 12), sequences // 4, rounds)
         adapters(backbone, folders, rounds, loras)
+        for load in LOADS:
+            across_tasks(backbone, folders, rounds, tasks, load)
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ def load_and_unload(backbone: metatx.Backbone, folders: dict[str, Path], cycles:
     for name, folder in folders.items():
         pool.add(name, folder)
     picture, (series,) = np.zeros((32, 32, 3), np.uint8), samples([9])
-    asked = {name: [(name, picture if name == "image" else series)] for name in folders}
+    asked = {name: [(name, picture if "image" in name else series)] for name in folders}
     for cycle in range(cycles + 1):
         for name in folders:
             pool.reload(name) if cycle % 2 else pool.predict(asked[name])

@@ -1,0 +1,44 @@
+"""The benchmarks of the server at a tiny size: what they print is there, and nothing fails; times are not judged."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "recipes" / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def scripts():
+    """The two, imported as they are when run: their folder is first on the path."""
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        import serving
+        import survival
+
+        yield serving, survival
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+
+
+def test_cost(scripts, capsys):
+    scripts[0].main(tasks="table,series", clients=3, seconds=0.5, rounds=1)
+    shown = capsys.readouterr().out
+    assert shown.startswith("table, series on nano, 3 clients")
+    directly, served, ratio = re.search(r"(\d+) requests a second directly, (\d+) served: ([\d.]+)", shown).groups()
+    assert (
+        int(directly) > 0 and int(served) > 0 and float(ratio) == pytest.approx(int(served) / int(directly), abs=0.02)
+    )
+    assert "/healthz  p50" in shown
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_survival(scripts, capsys):
+    scripts[1].main(minutes=0.03, bad=80, warm=0.5)
+    measured, overload, bad = capsys.readouterr().out.splitlines()
+    for line in (measured, overload):
+        counts = eval(re.search(r"{.*}", line)[0])
+        assert counts["right"] > 0 and set(counts) <= {"right", "429"}
+    statuses = eval(re.search(r"{.*}", bad)[0])
+    assert sum(statuses.values()) >= 80 and max(statuses) < 500 and min(statuses) >= 200

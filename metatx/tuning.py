@@ -102,7 +102,7 @@ def _copy(task: Kind, backbone: "Backbone", adapter: "Adapter | None") -> Kind:
     tokenizer, head = copy.deepcopy(task.tokenizer, known), copy.deepcopy(task.head)
     made = type(task)(backbone, tokenizer, head, task.inputs, task.target, adapter)
     made.norm.load_state_dict(task.norm.state_dict())
-    made.trained = task.trained
+    made.trained, made.settings = task.trained, task.settings
     return made
 
 

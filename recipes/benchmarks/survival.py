@@ -109,11 +109,11 @@ class Load:
                     one.add_done_callback(waiting.discard)
                 else:
                     self.found["not sent, too many under way"] += 1
-            if passed > 60 * len(levels) or passed > seconds - 1:
+            if passed > 60 * len(levels):
                 levels.append(self.memory())
             await asyncio.sleep(0.005)
         await asyncio.gather(*waiting)
-        shown = ", ".join(f"{level:.0f}" for level in levels)
+        shown = ", ".join(f"{level:.0f}" for level in [*levels, self.memory()])
         print(f"{seconds:g} s at {TIMES} times that: {dict(self.found)}; memory by the minute {shown} MB", flush=True)
 
     async def _closed(self, ends: float) -> None:

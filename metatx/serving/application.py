@@ -2,15 +2,14 @@
 
 import asyncio
 import hmac
-import json
 import logging
-import math
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Any, TypeVar
 
+import orjson
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
@@ -18,15 +17,18 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from metatx.errors import TaskError
-from metatx.serving.body import FORM, announced_size, content_kind, inputs_of, read_body
+from metatx.serving.admission import FullError
+from metatx.serving.body import FORM, announced_size, content_kind, inputs_of, read_body, size_of
 from metatx.serving.catalog import Catalog, UnknownTaskError
-from metatx.serving.engine import Engine
+from metatx.serving.engine import Answer, Engine
 from metatx.serving.inputs import Input
 from metatx.serving.limits import RefusedError
-from metatx.serving.scheduler import ClosedError, FullError
+from metatx.serving.scheduler import ClosedError
 from metatx.serving.schemas import Alias, TaskDetail, TaskList, detail_of, document, problems, summary_of
 
 __all__ = ["Service", "create_application"]
+
+Result = TypeVar("Result")
 
 LOG = logging.getLogger("metatx.serving")
 GONE = 499  # the client is; nobody reads it, the metrics count it
@@ -34,7 +36,6 @@ PAGE_POLICY = (
     "default-src 'none'; connect-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
     "img-src blob: data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
-Answer = Literal["records", "embed"]
 
 
 class Service:
@@ -108,7 +109,7 @@ class Service:
             engine, limits = self.engine, self.engine.limits
             lane = engine.slow if content_kind(request) == FORM else engine.quick
             async with asyncio.timeout(limits.wait):
-                with engine.admitted(announced_size(request, limits), lane):
+                with engine.admitted(task, announced_size(request, limits), lane) as ticket:
                     body = await read_body(request, limits)
 
                     def inputs() -> list[Input]:
@@ -116,10 +117,10 @@ class Service:
                         tasks[:] = [one.task for one in found]
                         return found
 
-                    prepared = await engine.prepare(inputs, answer, lane)
-                answers = await _unless_gone(request, asyncio.create_task(engine.answer(prepared)))
+                    work = asyncio.create_task(engine.answer(ticket, size_of(body), inputs, answer))
+                    names, answers = await _unless_gone(request, work)
             status = 200
-            return _json({"task": task, **_rows([name for name, _ in prepared], answers, answer, task is None)})
+            return _json({"task": task, **_rows(names, answers, answer, task is None)})
         except Exception as error:
             response = _refusal(error)
             status = response.status_code
@@ -238,7 +239,7 @@ def _managing(service: Service) -> APIRouter:
     return router
 
 
-async def _unless_gone(request: Request, work: "asyncio.Task[list[Any]]") -> list[Any]:
+async def _unless_gone(request: Request, work: "asyncio.Task[Result]") -> Result:
     """The result of ``work``, which is cancelled when the client goes or time is up. Raises RefusedError (499)."""
 
     async def gone() -> None:
@@ -258,27 +259,16 @@ async def _unless_gone(request: Request, work: "asyncio.Task[list[Any]]") -> lis
 
 def _rows(names: Sequence[str], answers: Sequence[Any], answer: Answer, mixed: bool) -> dict[str, Any]:
     if answer == "embed":
-        return {"embeddings": [vector.tolist() for vector in answers]}
+        return {"embeddings": answers}
     if mixed:
         return {"answers": [{"task": name, "answer": row} for name, row in zip(names, answers, strict=True)]}
-    return {"answers": list(answers)}
+    return {"answers": answers}
 
 
 def _json(content: dict[str, Any]) -> Response:
-    try:
-        text = json.dumps(content, allow_nan=False, ensure_ascii=False)
-    except ValueError:
-        text = json.dumps(_finite(content), ensure_ascii=False)
+    """As JSON, which has neither NaN nor infinity: null."""
+    text = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
     return Response(text, media_type="application/json")
-
-
-def _finite(value: Any) -> Any:
-    """NaN and infinity as null, for JSON has neither."""
-    if isinstance(value, dict):
-        return {name: _finite(part) for name, part in value.items()}
-    if isinstance(value, list):
-        return [_finite(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 async def _handle(request: Request, error: Exception) -> Response:

@@ -8,7 +8,7 @@ from metatx.serving.catalog import Catalog
 from metatx.serving.inputs import FileInput, Input, JsonInput, mixed_inputs, parse_json, task_inputs
 from metatx.serving.limits import Limits, RefusedError
 
-__all__ = ["FORM", "Body", "announced_size", "content_kind", "inputs_of", "read_body"]
+__all__ = ["FORM", "Body", "announced_size", "content_kind", "inputs_of", "read_body", "size_of"]
 
 Parts = list[tuple[str, UploadFile | str]]
 Body = bytes | Parts
@@ -17,13 +17,21 @@ FORM = "multipart/form-data"
 ONE, FILE = "input", "file"  # parts of a form for one task: a sample as JSON, a file
 
 
-def announced_size(request: Request, limits: Limits) -> int:
-    """Bytes of the body; the most there may be, where the request does not say. Raises RefusedError (413)."""
+def announced_size(request: Request, limits: Limits) -> int | None:
+    """Bytes of the body, as far as the request says so. Raises RefusedError (413)."""
     length = request.headers.get("content-length", "")
-    most = round(limits.body_mb * 1e6)
-    if length.isdigit() and int(length) > most:
+    if not length.isdigit():
+        return None
+    if int(length) > limits.body_mb * 1e6:
         raise _too_large(limits)
-    return int(length) if length.isdigit() else most
+    return int(length)
+
+
+def size_of(body: Body) -> int:
+    """Bytes of what was read."""
+    if isinstance(body, bytes):
+        return len(body)
+    return sum(len(part) if isinstance(part, str) else part.size or 0 for _, part in body)
 
 
 def content_kind(request: Request) -> str:

@@ -1,61 +1,43 @@
 """Inputs to answers: prepared in worker threads, batched across tasks, computed in one thread."""
 
 import asyncio
-import math
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from metatx.errors import TaskError
 from metatx.pool import Request, TaskPool
+from metatx.serving.admission import Admission, FullError
 from metatx.serving.inputs import FileInput, Input
+from metatx.serving.lane import Lane
 from metatx.serving.limits import Limits, RefusedError
 from metatx.serving.metrics import Metrics
-from metatx.serving.scheduler import FullError, Scheduler
+from metatx.serving.scheduler import Job, Scheduler
 
-__all__ = ["Engine", "Lane"]
+__all__ = ["Answer", "Engine", "Ticket"]
 
-Result = TypeVar("Result")
-
-BODIES = 4  # largest bodies that may be in memory at once, before they are prepared
-SMOOTHING = 0.1  # weight of the last request in the pace of a lane
+BODIES = 16  # largest bodies that may be held at once; long files among them lie on disk
 REASON = 500  # characters of an error's message
 
+Answer = Literal["records", "embed"]
 
-class Lane:
-    """Worker threads for one kind of request, and what waits for them.
 
-    Args:
-        name: Of the threads.
-        workers: Threads.
+@dataclass(frozen=True)
+class Ticket:
+    """A request that was admitted.
+
+    Attributes:
+        task: None: it names several.
+        lane: That prepares it.
+        tokens: That it has, about.
     """
 
-    def __init__(self, name: str, workers: int) -> None:
-        self.threads = ThreadPoolExecutor(workers, f"metatx-{name}")
-        self.workers = workers
-        self.waiting = 0
-        self.pace = 0.0  # seconds of a thread that a request takes
-
-    @property
-    def seconds(self) -> float:
-        """Until a further request is ready, about."""
-        return self.waiting * self.pace / self.workers
-
-    async def run(self, work: Callable[[], Result]) -> Result:
-        """What ``work`` gives, in one of the threads."""
-
-        def timed() -> Result:
-            started = time.perf_counter()
-            try:
-                return work()
-            finally:
-                self.pace += SMOOTHING * (time.perf_counter() - started - self.pace)
-
-        return await asyncio.get_running_loop().run_in_executor(self.threads, timed)
+    task: str | None
+    lane: Lane
+    tokens: int
 
 
 class Engine:
@@ -84,50 +66,77 @@ class Engine:
         queue_seconds: float = 10.0,
         workers: int = 2,
     ) -> None:
-        self.pool, self.limits, self.metrics, self.queue_seconds = pool, limits, metrics, queue_seconds
-        self.scheduler: Scheduler[Request] = Scheduler(
-            pool.answer,
-            batch_tokens=batch_tokens,
-            queue_tokens=max(round(queue_seconds * rate), limits.tokens),
-            rate=rate,
-            passed=metrics.passed,
-        )
-        self.quick, self.slow = Lane("json", workers), Lane("files", workers)
-        self._bytes = 0  # of bodies that are not prepared yet
-        metrics.watch("metatx_queue_inputs", "Inputs that wait.", lambda: self.scheduler.waiting[0])
-        metrics.watch("metatx_queue_tokens", "Tokens that wait.", lambda: self.scheduler.waiting[1])
+        self.pool, self.limits, self.metrics = pool, limits, metrics
+        self.admission = Admission(rate, queue_seconds, round(BODIES * limits.body_mb * 1e6))
+        self.scheduler: Scheduler[Request] = Scheduler(pool.answer, batch_tokens=batch_tokens, passed=self._passed)
+        self.quick = Lane("json", workers, self.scheduler.wait_for_room)
+        self.slow = Lane("files", workers, self.scheduler.wait_for_room)
+        metrics.watch("metatx_queue_requests", "Requests that no thread has begun.", self._unprepared)
+        metrics.watch("metatx_queue_inputs", "Inputs that wait for a pass.", lambda: self.scheduler.waiting[0])
+        metrics.watch("metatx_queue_tokens", "Tokens under way, about.", lambda: self.admission.tokens)
         metrics.watch("metatx_tasks", "Tasks that are served.", lambda: len(pool.list()))
         metrics.watch("metatx_tasks_loaded", "Tasks in memory.", lambda: sum(t.loaded for t in pool.list()))
 
     @contextmanager
-    def admitted(self, size: int, lane: Lane) -> Iterator[None]:
-        """Room for a body of so many bytes, until it is prepared. Raises FullError."""
-        scheduler = self.scheduler
-        if scheduler.waiting[1] >= scheduler.queue_tokens:
-            raise FullError(scheduler.delay(1))
-        excess = lane.seconds - self.queue_seconds
-        if excess > 0 or (self._bytes and self._bytes + size > BODIES * self.limits.body_mb * 1e6):
-            raise FullError(max(1, math.ceil(excess)))
-        self._bytes, lane.waiting = self._bytes + size, lane.waiting + 1
-        try:
-            yield
-        finally:
-            self._bytes, lane.waiting = self._bytes - size, lane.waiting - 1
+    def admitted(self, task: str | None, size: int | None, lane: Lane) -> Iterator[Ticket]:
+        """Room for a request, from before its body is read until it is answered.
 
-    async def prepare(
-        self, inputs: Callable[[], Sequence[Input]], answer: Literal["records", "embed"], lane: Lane
-    ) -> list[tuple[str, Request]]:
-        """What ``inputs`` gives to requests, each with the name of its task; in order, a file's one after the other.
+        Args:
+            task: None: it names several.
+            size: Bytes of its body; None: unknown.
+            lane: That prepares it.
 
-        All of it in a thread of the lane, so that a long body holds up no other request.
+        Raises:
+            FullError: If it would not be answered in time.
+        """
+        excess = lane.seconds - self.admission.seconds
+        if excess > 0:
+            raise FullError(excess)
+        with self.admission.admitted(task, size) as tokens:
+            yield Ticket(task, lane, tokens)
+
+    async def answer(
+        self, ticket: Ticket, size: int, inputs: Callable[[], Sequence[Input]], answer: Answer
+    ) -> tuple[list[str], list[Any]]:
+        """What ``inputs`` gives to answers: the name of each one's task, and the answers; a file's one after the other.
+
+        Inputs are read and prepared in a thread of the lane, so that a long body holds up no other request. Cancelled,
+        what was not begun is dropped.
+
+        Args:
+            ticket: Of the request.
+            size: Bytes of the body.
+            inputs: Reads them from it.
+            answer: Kind of answer.
 
         Raises:
             RefusedError: If they are too many, too long, or of a kind that the task does not take.
             ValueError: If one cannot be used; names which.
+            ClosedError, DeadlineError: As ``Scheduler.submit``.
         """
-        return await lane.run(lambda: self._prepare(inputs(), answer))
 
-    def _prepare(self, inputs: Sequence[Input], answer: Literal["records", "embed"]) -> list[tuple[str, Request]]:
+        def prepare() -> list[tuple[str, Request]]:
+            requests = self._prepare(inputs(), answer)
+            tokens = sum(request.tokens for _, request in requests)
+            self.admission.learn(ticket.task, size, tokens)
+            if tokens > (most := max(self.admission.most_tokens, self.limits.tokens)):
+                raise RefusedError(413, f"The request has {tokens:,} tokens; expected at most {most:,}: divide it.")
+            return requests
+
+        prepared = ticket.lane.submit(ticket.task or "", ticket.tokens, prepare)
+        requests = await asyncio.wrap_future(prepared)
+        answers = await asyncio.wrap_future(self.scheduler.submit(requests, self.limits.wait))
+        return [name for name, _ in requests], answers
+
+    def _unprepared(self) -> int:
+        return self.quick.waiting + self.slow.waiting
+
+    def _passed(self, jobs: Sequence[Job[Request]], seconds: float) -> None:
+        more = self._unprepared() + self.scheduler.waiting[0] > 0
+        self.admission.passed(sum(job.request.tokens for job in jobs), more)
+        self.metrics.passed(jobs, seconds)
+
+    def _prepare(self, inputs: Sequence[Input], answer: Answer) -> list[tuple[str, Request]]:
         requests: list[tuple[str, Request]] = []
         with (
             tempfile.TemporaryDirectory(prefix="metatx-")
@@ -147,9 +156,7 @@ class Engine:
                     raise RefusedError(status, f"{place}{reason[:REASON]}") from error
         return requests
 
-    def _requests_of(
-        self, one: Input, folder: Path, answer: Literal["records", "embed"], most: int
-    ) -> list[tuple[str, Request]]:
+    def _requests_of(self, one: Input, folder: Path, answer: Answer, most: int) -> list[tuple[str, Request]]:
         """The requests that one input makes."""
         samples = one.samples(self.pool.task(one.task), folder, self.limits)
         if len(samples) > most:
@@ -163,21 +170,8 @@ class Engine:
             requests.append((one.task, request))
         return requests
 
-    async def answer(self, requests: Sequence[tuple[str, Request]]) -> list[Any]:
-        """Answers of prepared requests, in order; cancelled, they are dropped from the queue.
-
-        Raises:
-            FullError, ValueError: As ``Scheduler.submit``.
-        """
-        futures: list[Future[Any]] = self.scheduler.submit(requests, self.limits.wait)
-        try:
-            return list(await asyncio.gather(*map(asyncio.wrap_future, futures)))
-        finally:
-            for future in futures:
-                future.cancel()
-
     def close(self) -> None:
         """Answer what waits, then end all threads."""
         for lane in (self.quick, self.slow):
-            lane.threads.shutdown(cancel_futures=True)
+            lane.close()
         self.scheduler.close()

@@ -64,15 +64,6 @@ class FairQueue(Generic[Item]):
                 self._forget(task)
         return taken
 
-    def purge(self, gone: Callable[[Item], bool]) -> None:
-        """Drop every item that is gone."""
-        for task, queue in list(self._waiting.items()):
-            kept = deque(entry for entry in queue if not gone(entry[1]))
-            self.tokens -= sum(entry[0] for entry in queue) - sum(entry[0] for entry in kept)
-            self._waiting[task] = kept
-            if not kept:
-                self._forget(task)
-
     def _forget(self, task: str) -> None:
         # Turns are not saved up while nothing waits.
         del self._waiting[task], self._deficit[task]

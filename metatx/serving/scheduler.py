@@ -3,16 +3,16 @@
 import math
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from dataclasses import dataclass
 from threading import Condition, Thread
 from typing import Any, Generic, Protocol, TypeVar
 
 from metatx.serving.fair import FairQueue
 
-__all__ = ["ClosedError", "DeadlineError", "FullError", "Job", "Prepared", "Scheduler"]
+__all__ = ["ClosedError", "DeadlineError", "Group", "Job", "Prepared", "Scheduler"]
 
-SMOOTHING = 0.2  # weight of the last pass in the rate that tells how long a queue will take
 TURNS = 16  # turns of a task that fill a pass: the finer, the fairer
 
 
@@ -28,18 +28,6 @@ class Prepared(Protocol):
 Request = TypeVar("Request", bound=Prepared)
 
 
-class FullError(RuntimeError):
-    """The queue holds as many tokens as it may.
-
-    Attributes:
-        seconds: After which there should be room.
-    """
-
-    def __init__(self, seconds: int) -> None:
-        super().__init__(f"The server is busy; try again in {seconds} s.")
-        self.seconds = seconds
-
-
 class DeadlineError(TimeoutError):
     """A request was not answered in time."""
 
@@ -48,32 +36,51 @@ class ClosedError(RuntimeError):
     """The scheduler takes no more requests."""
 
 
+class Group:
+    """Requests that came together, and one future for all their answers.
+
+    Args:
+        count: Of the requests.
+        deadline: On the clock of ``time.monotonic``.
+    """
+
+    def __init__(self, count: int, deadline: float) -> None:
+        self.future: Future[list[Any]] = Future()
+        self._answers: list[Any] = [None] * count
+        self._missing, self._deadline = count, deadline
+
+    def wanted(self) -> bool:
+        """Whether answers are still waited for; too late, the future fails."""
+        if not self.future.done() and time.monotonic() > self._deadline:
+            self.fail(DeadlineError("The request waited longer than its deadline allows."))
+        return not self.future.done()
+
+    def answer(self, position: int, answer: Any) -> None:
+        """One of the answers; the last completes the future."""
+        self._answers[position] = answer
+        self._missing -= 1
+        if not self._missing:
+            with suppress(InvalidStateError):  # cancelled just now
+                self.future.set_result(self._answers)
+
+    def fail(self, error: Exception) -> None:
+        """Let the future fail; what of the group still waits is not wanted any more."""
+        with suppress(InvalidStateError):
+            self.future.set_exception(error)
+
+
 @dataclass(frozen=True, eq=False)
 class Job(Generic[Request]):
     """A request that waits for its answer."""
 
     task: str
     request: Request
-    deadline: float  # on the clock of ``time.monotonic``
-    future: "Future[Any]" = field(default_factory=Future)
-    since: float = field(default_factory=time.monotonic)
-
-    def starts(self) -> bool:
-        """Whether it is still to be answered; from then on it cannot be cancelled."""
-        if self.gone() or not self.future.set_running_or_notify_cancel():
-            return False
-        if time.monotonic() > self.deadline:
-            self.future.set_exception(DeadlineError("The request waited longer than its deadline allows."))
-            return False
-        return True
-
-    def gone(self) -> bool:
-        """Whether nobody waits for the answer any more."""
-        return self.future.cancelled()
+    group: Group
+    position: int  # in the group
 
 
 class Scheduler(Generic[Request]):
-    """One thread that owns the model, and the bounded queue before it.
+    """One thread that owns the model, and the queue before it.
 
     What waits goes: a pass takes whatever is there, up to a number of tokens, fairly among tasks, and none is delayed
     to wait for more. Cancelled and late requests are dropped before they cost anything. When a pass fails, its requests
@@ -82,8 +89,6 @@ class Scheduler(Generic[Request]):
     Args:
         answer: Prepared requests to their answers, in order, as ``TaskPool.answer``; called in one thread only.
         batch_tokens: Tokens of a pass; a longer request has one of its own.
-        queue_tokens: Tokens that may wait.
-        rate: Tokens a second, until passes have shown it.
         passed: Told of each pass: its jobs and how many seconds it took.
     """
 
@@ -92,11 +97,9 @@ class Scheduler(Generic[Request]):
         answer: Callable[[Sequence[Request]], Sequence[Any]],
         *,
         batch_tokens: int,
-        queue_tokens: int,
-        rate: float = 1000.0,
         passed: Callable[[Sequence[Job[Request]], float], None] = lambda jobs, seconds: None,
     ) -> None:
-        self.batch_tokens, self.queue_tokens, self.rate = batch_tokens, queue_tokens, rate
+        self.batch_tokens = batch_tokens
         self._answer, self._passed = answer, passed
         self._queue: FairQueue[Job[Request]] = FairQueue(max(1, batch_tokens // TURNS))
         self._changed = Condition()
@@ -115,62 +118,53 @@ class Scheduler(Generic[Request]):
         """Whether the thread that owns the model runs."""
         return self._thread.is_alive()
 
-    def submit(self, requests: Sequence[tuple[str, Request]], seconds: float = math.inf) -> "list[Future[Any]]":
-        """Queue requests, each with the name of its task: all of them, or none.
+    def wait_for_room(self) -> None:
+        """Return when fewer tokens wait than a pass holds."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closing or self._queue.tokens < self.batch_tokens)
+
+    def submit(self, requests: Sequence[tuple[str, Request]], seconds: float = math.inf) -> "Future[list[Any]]":
+        """Queue requests that came together, each with the name of its task; their answers, in order.
+
+        Cancelled, what of them is in no pass yet is dropped; when one of them fails, so do all.
 
         Args:
             requests: Of any tasks.
             seconds: After which they need not be answered any more.
 
         Raises:
-            FullError: If they do not fit beside what waits already.
-            ValueError: If they would not fit into an empty queue either.
             ClosedError: After ``close``.
         """
-        tokens = sum(request.tokens for _, request in requests)
-        if tokens > self.queue_tokens:
-            raise ValueError(f"The request has {tokens:,} tokens; expected at most {self.queue_tokens:,}: divide it.")
-        deadline = time.monotonic() + seconds
-        jobs = [Job(task, request, deadline) for task, request in requests]
+        group = Group(len(requests), time.monotonic() + seconds)
+        if not requests:
+            group.future.set_result([])
         with self._changed:
             if self._closing:
                 raise ClosedError("The server is stopping.")
-            if self._queue.tokens + tokens > self.queue_tokens:
-                self._queue.purge(Job.gone)
-            if self._queue.tokens + tokens > self.queue_tokens:
-                raise FullError(self.delay(tokens))
-            for job in jobs:
-                self._queue.push(job.task, job.request.tokens, job)
-            self._changed.notify()
-        return [job.future for job in jobs]
-
-    def delay(self, tokens: int = 0) -> int:
-        """Whole seconds, at least one, until so many more tokens should find room."""
-        with self._changed:
-            missing = self._queue.tokens + tokens - self.queue_tokens
-        return max(1, math.ceil(missing / self.rate))
+            for position, (task, request) in enumerate(requests):
+                self._queue.push(task, request.tokens, Job(task, request, group, position))
+            self._changed.notify_all()
+        return group.future
 
     def close(self) -> None:
         """Take no more requests, answer those that wait, and end the thread."""
         with self._changed:
             self._closing = True
-            self._changed.notify()
+            self._changed.notify_all()
         self._thread.join()
 
     def _run(self) -> None:
         while jobs := self._next():
             started = time.perf_counter()
             self._pass(jobs)
-            seconds = time.perf_counter() - started
-            tokens = sum(job.request.tokens for job in jobs)
-            self.rate += SMOOTHING * (tokens / seconds - self.rate)
-            self._passed(jobs, seconds)
+            self._passed(jobs, time.perf_counter() - started)
 
     def _next(self) -> list[Job[Request]]:
         """The jobs of the next pass; none at the end."""
         with self._changed:
             while True:
-                jobs = self._queue.take(self.batch_tokens, Job.starts)
+                jobs = self._queue.take(self.batch_tokens, lambda job: job.group.wanted())
+                self._changed.notify_all()
                 if jobs or self._closing:
                     return jobs
                 self._changed.wait()
@@ -180,10 +174,11 @@ class Scheduler(Generic[Request]):
             answers = self._answer([job.request for job in jobs])
         except Exception as error:  # whatever it is, it must not end the thread
             if len(jobs) == 1:
-                jobs[0].future.set_exception(error)
+                jobs[0].group.fail(error)
             else:
                 for job in jobs:
-                    self._pass([job])
+                    if job.group.wanted():
+                        self._pass([job])
         else:
             for job, answer in zip(jobs, answers, strict=True):
-                job.future.set_result(answer)
+                job.group.answer(job.position, answer)

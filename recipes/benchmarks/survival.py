@@ -38,6 +38,7 @@ ADDRESS = f"http://127.0.0.1:{PORT}"
 ROWS = 20  # of a request
 TIMES = 4  # as many requests as the server can answer
 WAITING = 2000  # requests under way at most; more would need more open files than a process may have
+IDLE = 4  # seconds; the server closes connections that are idle for five
 FILES = ("a.png", "a.jpg", "a.webp", "a.tiff", "a", "../a.png", "a.exe", "a.png\0.txt")
 
 
@@ -89,7 +90,7 @@ class Load:
     def __init__(self, rows: list[dict[str, float]], expected: list[float], memory: Callable[[], float]) -> None:
         self.rows, self.expected, self.memory = rows, expected, memory
         self.found: Counter[str] = Counter()
-        self.idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self.idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter, float]] = []  # and since when
 
     async def run(self, warm: float, seconds: float) -> None:
         """Measure what the server can take, then send more."""
@@ -121,25 +122,32 @@ class Load:
             await self._one()
 
     async def _one(self) -> None:
-        """Send one request, on a connection that nobody uses."""
+        """Send one request, on a connection that nobody uses: the latest, or a new one if it may be closed soon."""
         start = random.randrange(len(self.rows) - ROWS)
         body = json.dumps({"inputs": self.rows[start : start + ROWS]}).encode()
         try:
             async with asyncio.timeout(60):
-                reader, writer = self.idle.pop() if self.idle else await asyncio.open_connection("127.0.0.1", PORT)
+                reader, writer = await self._connection()
                 writer.write(message("POST", "/v1/tasks/table/predict", body))
                 head = await reader.readuntil(END)
                 content = await reader.readexactly(int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0]))
         except (OSError, EOFError, TimeoutError) as error:
             self.found[type(error).__name__] += 1
             return
-        self.idle.append((reader, writer))
+        self.idle.append((reader, writer, time.perf_counter()))
         code = head.split()[1].decode()
         if code == "200":
             answers = [one["p(yes)"] for one in json.loads(content)["answers"]]
             right = np.allclose(answers, self.expected[start : start + ROWS], rtol=0, atol=1e-4)
             code = "right" if right else "wrong"
         self.found[code] += 1
+
+    async def _connection(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self.idle and time.perf_counter() - self.idle[-1][2] < IDLE:
+            return self.idle.pop()[:2]
+        while self.idle:
+            self.idle.pop()[1].close()
+        return await asyncio.open_connection("127.0.0.1", PORT)
 
 
 def answers_to(count: int) -> dict[int, int]:

@@ -153,30 +153,36 @@ def test_limits_of_size_samples_and_tokens(serve):
     assert tokens.status_code == 413 and "tokens; expected at most 4" in tokens.json()["detail"]
 
 
-def test_a_full_queue_is_429_and_says_when_to_come_back(serve):
-    client = serve(limits=Limits(tokens=30), queue_seconds=0.0)
+def test_a_full_server_is_429_before_the_body_is_read_and_says_when_to_come_back(serve):
+    client = serve(queue_seconds=0.01)  # 50 tokens
     gate, busy = threading.Event(), threading.Event()
-    scheduler = client.service.engine.scheduler
-    answer = scheduler._answer
-    scheduler._answer = lambda requests: (busy.set(), gate.wait(10), answer(requests))[2]
+    engine = client.service.engine
+    answer = engine.scheduler._answer
+    engine.scheduler._answer = lambda requests: (busy.set(), gate.wait(10), answer(requests))[2]
     statuses = []
 
     def ask(count):
         found = client.post("/v1/tasks/kinds/predict", json={"inputs": [ROW] * count})
         statuses.append((count, found.status_code, found.headers.get("retry-after")))
 
-    threads = [threading.Thread(target=ask, args=(1,))]
+    threads = [threading.Thread(target=ask, args=(count,)) for count in (1, 8)]
     threads[0].start()
     assert busy.wait(10)
-    threads += [threading.Thread(target=ask, args=(5,))]
     threads[1].start()
-    while scheduler.waiting[1] < 20:
+    while engine.scheduler.waiting[1] < 32:
         time.sleep(0.01)
-    ask(4)
+    engine._prepare = None  # nothing that is refused comes so far
+    ask(10)
     gate.set()
     for thread in threads:
         thread.join(10)
-    assert statuses[0] == (4, 429, "1") and sorted(statuses[1:]) == [(1, 200, None), (5, 200, None)]
+    assert statuses[0] == (10, 429, "1") and sorted(statuses[1:]) == [(1, 200, None), (8, 200, None)]
+
+
+def test_a_request_that_no_server_could_answer_in_time_is_413(serve):
+    client = serve(limits=Limits(tokens=30), queue_seconds=0.01)
+    found = client.post("/v1/tasks/kinds/predict", json={"inputs": [ROW] * 20})
+    assert found.status_code == 413 and found.json()["detail"].startswith("The request has 80 tokens; expected at most")
 
 
 def test_a_request_that_waits_too_long_is_504_and_costs_nothing(serve):
@@ -281,8 +287,15 @@ def test_a_client_that_goes_costs_nothing(serve):
 def test_what_cannot_be_prepared_in_time_is_refused_too(serve):
     client = serve(queue_seconds=1.0)
     quick, slow = client.service.engine.quick, client.service.engine.slow
-    slow.waiting, slow.pace = 100, 0.07  # two workers: three and a half seconds
+    gate, begun = threading.Event(), threading.Barrier(3)
+    slow.pace = 0.07
+    for _ in range(2):
+        slow.submit("light", 1, lambda: (begun.wait(10), gate.wait(10)))
+    begun.wait(10)
+    for _ in range(100):  # two workers: three and a half seconds
+        slow.submit("light", 1, lambda: None)
     found = client.post("/v1/tasks/light/predict", files={"file": ("a.png", png())})
     assert found.status_code == 429 and found.headers["retry-after"] == "3"
     assert client.post("/v1/tasks/kinds/predict", json={"inputs": [ROW]}).status_code == 200
     assert quick.waiting == 0 and quick.pace > 0
+    gate.set()

@@ -1,8 +1,8 @@
-"""The batch former alone, on a pool that only counts: batches, fairness, bounds, failures, the end."""
+"""The batch former alone, on a pool that only counts: batches, fairness, failures, the end."""
 
 import threading
 import time
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, wait
 from dataclasses import dataclass
 
 import pytest
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metatx.serving.fair import FairQueue
-from metatx.serving.scheduler import ClosedError, DeadlineError, FullError, Scheduler
+from metatx.serving.scheduler import ClosedError, DeadlineError, Scheduler
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ def start():
     made = []
 
     def start(pool, **options):
-        scheduler = Scheduler(pool.answer, **{"batch_tokens": 100, "queue_tokens": 1000, **options})
+        scheduler = Scheduler(pool.answer, batch_tokens=100, **options)
         first = scheduler.submit([("first", Fake(0))])
         assert pool.busy.wait(10)
         made.append((scheduler, pool))
-        return scheduler, first[0]
+        return scheduler, first
 
     yield start
     for scheduler, pool in made:
@@ -55,68 +55,80 @@ def start():
 def test_what_waits_goes_in_one_pass_of_all_tasks(start):
     pool = Pool()
     scheduler, first = start(pool)
-    futures = [scheduler.submit([(task, Fake(i + 1))])[0] for i, task in enumerate("abab")]
+    futures = [scheduler.submit([(task, Fake(i + 1))]) for i, task in enumerate("abab")]
     assert scheduler.waiting == (4, 40)
     pool.gate.set()
-    assert [first.result(10), *(future.result(10) for future in futures)] == [0, 1, 2, 3, 4]
+    assert [first.result(10), *(future.result(10) for future in futures)] == [[0], [1], [2], [3], [4]]
     assert [sorted(numbers) for numbers in pool.passes] == [[0], [1, 2, 3, 4]]
-    assert scheduler.waiting == (0, 0)
+    assert scheduler.waiting == (0, 0) and scheduler.submit([]).result(0) == []
 
 
 def test_a_pass_ends_at_its_tokens_and_a_longer_request_goes_alone(start):
     pool = Pool()
     scheduler, _ = start(pool)
     sizes = [60, 60, 500, 30, 30, 30]
-    futures = scheduler.submit([("a", Fake(i + 1, size)) for i, size in enumerate(sizes)])
+    future = scheduler.submit([("a", Fake(i + 1, size)) for i, size in enumerate(sizes)])
     pool.gate.set()
-    assert [future.result(10) for future in futures] == [1, 2, 3, 4, 5, 6]
+    assert future.result(10) == [1, 2, 3, 4, 5, 6]
     assert pool.passes[1:] == [[1], [2], [3], [4, 5, 6]]
 
 
 def test_a_task_with_many_requests_does_not_keep_another_waiting(start):
     pool = Pool()
-    scheduler, _ = start(pool, queue_tokens=10_000)
+    scheduler, _ = start(pool)
     crowd = scheduler.submit([("crowd", Fake(i, 10)) for i in range(1, 101)])
     few = scheduler.submit([("few", Fake(i, 10)) for i in range(1001, 1006)])
     pool.gate.set()
-    for future in [*crowd, *few]:
-        future.result(10)
+    assert len(crowd.result(10)) == 100 and len(few.result(10)) == 5
     assert sorted(n for n in pool.passes[1] if n > 1000) == [1001, 1002, 1003, 1004, 1005]
 
 
-def test_the_queue_is_bounded_by_tokens_all_or_nothing(start):
+def test_there_is_room_while_less_waits_than_a_pass_holds(start):
     pool = Pool()
-    scheduler, _ = start(pool, queue_tokens=100, rate=50)
-    futures = scheduler.submit([("a", Fake(1, 40)), ("b", Fake(2, 40))])
-    with pytest.raises(FullError) as caught:
-        scheduler.submit([("a", Fake(3, 10)), ("a", Fake(4, 80))])
-    assert caught.value.seconds == 2 and scheduler.waiting == (2, 80)
-    with pytest.raises(ValueError, match="has 101 tokens; expected at most 100"):
-        scheduler.submit([("a", Fake(5, 101))])
-    futures[0].cancel()
-    scheduler.submit([("a", Fake(6, 60))])  # the cancelled one's place is free
-    assert scheduler.waiting == (2, 100)
+    scheduler, _ = start(pool)
+    waiter = threading.Thread(target=scheduler.wait_for_room)
+    scheduler.submit([("a", Fake(1, 90))])
+    scheduler.wait_for_room()
+    scheduler.submit([("a", Fake(2, 10))])
+    waiter.start()
+    waiter.join(0.1)
+    assert waiter.is_alive()
+    pool.gate.set()
+    waiter.join(10)
+    assert not waiter.is_alive()
 
 
 def test_cancelled_requests_cost_nothing(start):
     pool = Pool()
     scheduler, _ = start(pool)
-    one, two, three = scheduler.submit([("a", Fake(1)), ("a", Fake(2)), ("b", Fake(3))])
+    one, two = scheduler.submit([("a", Fake(1))]), scheduler.submit([("a", Fake(2)), ("b", Fake(3))])
     assert two.cancel()
     pool.gate.set()
-    assert one.result(10) == 1 and three.result(10) == 3
-    assert sorted(pool.passes[1]) == [1, 3]
+    assert one.result(10) == [1] and pool.passes[1:] == [[1]]
     with pytest.raises(CancelledError):
         two.result(0)
+
+
+def test_what_is_cancelled_half_way_costs_no_more(start):
+    pool = Pool()
+    scheduler, _ = start(pool)
+    long = scheduler.submit([("a", Fake(i, 100)) for i in range(1, 4)])
+    pool.busy.clear()
+    answer = scheduler._answer
+    scheduler._answer = lambda requests: (answer(requests), long.cancel())[0]  # as soon as the first is answered
+    pool.gate.set()
+    wait([long], 10)
+    assert scheduler.submit([("a", Fake(9))]).result(10) == [9]
+    assert pool.passes[1:] == [[1], [9]] and scheduler.alive
 
 
 def test_late_requests_cost_nothing(start):
     pool = Pool()
     scheduler, _ = start(pool)
-    (late,), (early,) = scheduler.submit([("a", Fake(1))], seconds=0.0), scheduler.submit([("a", Fake(2))], seconds=60)
+    late, early = scheduler.submit([("a", Fake(1))], seconds=0.0), scheduler.submit([("a", Fake(2))], seconds=60)
     time.sleep(0.01)
     pool.gate.set()
-    assert early.result(10) == 2 and pool.passes[1:] == [[2]]
+    assert early.result(10) == [2] and pool.passes[1:] == [[2]]
     with pytest.raises(DeadlineError):
         late.result(0)
 
@@ -125,24 +137,26 @@ def test_only_the_culprit_of_a_failed_pass_fails(start):
     pool = Pool(culprits=[3])
     seen = []
     scheduler, _ = start(pool, passed=lambda jobs, seconds: seen.append(len(jobs)))
-    futures = scheduler.submit([("a", Fake(i)) for i in range(1, 6)])
+    futures = [scheduler.submit([("a", Fake(i))]) for i in (1, 2)]
+    bad = scheduler.submit([("a", Fake(3)), ("a", Fake(4))])
+    futures.append(scheduler.submit([("a", Fake(5))]))
     pool.gate.set()
-    assert [futures[i].result(10) for i in (0, 1, 3, 4)] == [1, 2, 4, 5]
+    assert [future.result(10) for future in futures] == [[1], [2], [5]]
     with pytest.raises(RuntimeError, match="no such thing"):
-        futures[2].result(10)
-    assert scheduler.submit([("a", Fake(9))])[0].result(10) == 9 and scheduler.alive
-    assert pool.passes[1] == [1, 2, 3, 4, 5] and seen[:2] == [1, 5]
+        bad.result(10)
+    assert scheduler.submit([("a", Fake(9))]).result(10) == [9] and scheduler.alive
+    assert pool.passes[1:] == [[1, 2, 3, 4, 5], [1], [2], [3], [5], [9]] and seen[:2] == [1, 5]
 
 
 def test_closing_answers_what_waits_and_refuses_what_comes(start):
     pool = Pool()
     scheduler, _ = start(pool)
-    futures = scheduler.submit([("a", Fake(i)) for i in range(1, 30)])
+    future = scheduler.submit([("a", Fake(i)) for i in range(1, 30)])
     closing = threading.Thread(target=scheduler.close)
     closing.start()
     pool.gate.set()
     closing.join(10)
-    assert [future.result(0) for future in futures] == list(range(1, 30)) and not scheduler.alive
+    assert future.result(0) == list(range(1, 30)) and not scheduler.alive
     with pytest.raises(ClosedError):
         scheduler.submit([("a", Fake(99))])
 

@@ -23,15 +23,16 @@ def calibrate(backbone: Backbone) -> tuple[int, float]:
     On a CPU the backbone alone is as fast a token with a few hundred tokens as with many; but tokenizers and heads cost
     time by the pass, so the longest that is still short is the best.
     """
-    budget = LEAST
-    best = budget / _seconds(backbone, budget)
-    while 2 * budget <= MOST:
-        seconds = _seconds(backbone, 2 * budget)
-        rate = 2 * budget / seconds
-        if seconds > LONGEST or rate < LOSS * best:
-            break
-        budget, best = 2 * budget, max(best, rate)
-    return budget, best
+    rates = {}
+    tokens, seconds = LEAST, 0.0
+    while tokens <= MOST and seconds <= LONGEST:
+        seconds = _seconds(backbone, tokens)
+        rates[tokens] = tokens / seconds
+        tokens *= 2
+    if len(rates) > 1 and seconds > LONGEST:
+        del rates[tokens // 2]
+    best = max(rates.values())
+    return max(tokens for tokens, rate in rates.items() if rate >= LOSS * best), best
 
 
 def _seconds(backbone: Backbone, tokens: int) -> float:

@@ -1,7 +1,7 @@
 """What does the server cost? Requests a second at many clients at once, beside the pool called directly.
 
     python recipes/benchmarks/serving.py                          # nano, three tasks, a minute on two cores
-    python recipes/benchmarks/serving.py --backbone FOLDER --tasks image
+    python recipes/benchmarks/serving.py --backbone base --seconds 40    # ViT-B/16's shape, five
 
 The server is a process of its own; so are the clients, which share the machine with it: each has one request under way
 and asks the tasks in turn, so that all are asked equally often. Directly: the same inputs, one of each client in a
@@ -26,6 +26,7 @@ import pandas as pd
 from jsonargparse import auto_cli
 
 import metatx
+from metatx.weights import save_backbone
 
 PORT = 8765
 END = b"\r\n\r\n"
@@ -42,14 +43,18 @@ def main(
     """Print requests a second of both, their ratio, and latencies.
 
     Args:
-        backbone: Any spec.
+        backbone: Any spec; or "base", random weights in ViT-B/16's shape.
         tasks: Some of table, series, image.
         clients: At once.
         seconds: Of a round.
         rounds: Of each.
     """
-    made = metatx.load_backbone(backbone)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as weights:
+        shown = backbone
+        if backbone == "base":
+            random = metatx.load_backbone("timm:vit_base_patch16_224", pretrained=False)
+            backbone = str(save_backbone(random, Path(weights) / "base", about="Random weights."))
+        made = metatx.load_backbone(backbone)
         inputs = {name: saved(made, name, Path(folder)) for name in tasks.split(",")}
         pool = metatx.TaskPool(made)
         for name in inputs:
@@ -71,7 +76,7 @@ def main(
             process.terminate()
             process.wait()
     ours, theirs = statistics.median(served), statistics.median(direct)
-    print(f"{', '.join(inputs)} on {backbone}, {clients} clients, {rounds} rounds of {seconds:g} s each")
+    print(f"{', '.join(inputs)} on {shown}, {clients} clients, {rounds} rounds of {seconds:g} s each")
     print(f"{theirs:.0f} requests a second directly, {ours:.0f} served: {ours / theirs:.2f} of it")
     for name, found in (("latency", latencies), ("/healthz", healths)):
         middle, late = 1000 * np.quantile(found, [0.5, 0.99])

@@ -10,7 +10,7 @@ from threading import Lock
 __all__ = ["Admission", "FullError"]
 
 SMOOTHING = 0.2  # weight of the last pass, or of a task's last request
-GUESS = 1 / 32  # tokens of a byte, until a task has had a request
+GUESS = 1 / 1000  # tokens of a byte, until a task has had a request: few, so that nothing is refused for it
 
 
 class FullError(RuntimeError):

@@ -59,7 +59,8 @@ def main(
         pool = metatx.TaskPool(made)
         for name in inputs:
             pool.add(name, Path(folder) / name)
-        options = [folder, "--port", str(PORT), "--backbone", backbone]
+        patient = ["--queue-seconds", "60", "--timeout", "120"]  # all clients together may want more than ten seconds
+        options = [folder, "--port", str(PORT), "--backbone", backbone, *patient]
         process = subprocess.Popen([sys.executable, "-m", "metatx", "serve", *options], stderr=subprocess.DEVNULL)
         try:
             while status("/readyz") != 200:

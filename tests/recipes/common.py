@@ -1,9 +1,13 @@
 """What every test of a recipe does: find the real data, and check what a run left behind."""
 
+import importlib
 import json
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -11,6 +15,18 @@ import numpy as np
 import metatx
 from metatx.report import Report
 from metatx.testing.tools import same
+
+RECIPES = Path(__file__).resolve().parents[2] / "recipes"
+
+
+@contextmanager
+def imported(*names: str, folder: Path = RECIPES) -> Iterator[list[ModuleType]]:
+    """Recipes that import from their own folder, imported as they are when run: it is first on the path."""
+    sys.path.insert(0, str(folder))
+    try:
+        yield [importlib.import_module(name) for name in names]
+    finally:
+        sys.path.remove(str(folder))
 
 
 def real(place: str) -> Path | None:

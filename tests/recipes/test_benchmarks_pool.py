@@ -2,23 +2,16 @@
 
 import re
 import sys
-from pathlib import Path
 
 import pytest
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "recipes" / "benchmarks"
+from tests.recipes.common import RECIPES, imported
 
 
 @pytest.fixture(scope="module")
 def scripts():
-    """The two, imported as they are when run: their folder is first on the path."""
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        import pool
-        import pool_memory
-    finally:
-        sys.path.remove(str(BENCHMARKS))
-    return pool, pool_memory
+    with imported("pool", "pool_memory", folder=RECIPES / "benchmarks") as modules:
+        yield modules
 
 
 def rows(text):

@@ -2,24 +2,16 @@
 
 import re
 import sys
-from pathlib import Path
 
 import pytest
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "recipes" / "benchmarks"
+from tests.recipes.common import RECIPES, imported
 
 
 @pytest.fixture(scope="module")
 def scripts():
-    """The two, imported as they are when run: their folder is first on the path."""
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        import serving
-        import survival
-
-        yield serving, survival
-    finally:
-        sys.path.remove(str(BENCHMARKS))
+    with imported("serving", "survival", folder=RECIPES / "benchmarks") as modules:
+        yield modules
 
 
 def test_cost(scripts, capsys):

@@ -1,24 +1,16 @@
 """The probe of tokens: what is said plainly is read, noise is not."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
 
-RECIPES = Path(__file__).resolve().parents[2] / "recipes"
+from tests.recipes.common import imported
 
 
 @pytest.fixture(scope="module")
 def recipe():
-    """The recipe, imported as it is when run: its folder is first on the path."""
-    sys.path.insert(0, str(RECIPES))
-    try:
-        import token_probe
-    finally:
-        sys.path.remove(str(RECIPES))
-    return token_probe
+    with imported("token_probe") as (module,):
+        yield module
 
 
 @pytest.mark.parametrize("plain", [True, False])

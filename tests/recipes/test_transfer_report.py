@@ -1,8 +1,5 @@
 """The report over all data sets: every modality is there, and two small sets give one table and one figure."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,19 +8,13 @@ from PIL import Image
 from metatx.budget import Plan
 from metatx.comparison import VARIANTS
 from metatx.comparison_report import Comparison, Trial
-
-RECIPES = Path(__file__).resolve().parents[2] / "recipes"
+from tests.recipes.common import imported
 
 
 @pytest.fixture(scope="module")
 def report():
-    """The recipe, imported as it is when run: its folder is first on the path."""
-    sys.path.insert(0, str(RECIPES))
-    try:
-        import transfer_report
-    finally:
-        sys.path.remove(str(RECIPES))
-    return transfer_report
+    with imported("transfer_report") as (module,):
+        yield module
 
 
 @pytest.fixture(scope="module")

@@ -21,8 +21,9 @@ from metatx.distillation import Distillation, is_picture
 from metatx.history import History
 from metatx.keeper import Keeper
 from metatx.pairs import Pairs, drop_tokens, part_of
+from metatx.passing import Passing
 from metatx.processes import processes
-from metatx.sequence import concatenate, divide
+from metatx.sequence import TokenSequence, concatenate, divide
 from metatx.settings import TrainingSettings
 from metatx.training import bar, loader
 
@@ -43,6 +44,8 @@ class PretrainingSettings(TrainingSettings):
         patch_dropout: Share of a picture's patches that are left out (FLIP, Li et al. 2023, arXiv 2212.00794).
         whole_epochs: Of the last epochs, in which none is.
         distillation: Weight of the teacher's loss, where there is a teacher.
+        passing: Weight of the loss that keeps other tokens readable, see ``Passing``; half as many sequences as pairs,
+            made anew for each process and micro-batch.
     """
 
     micro_batch: int = 0
@@ -50,6 +53,7 @@ class PretrainingSettings(TrainingSettings):
     patch_dropout: float = 0.0
     whole_epochs: int = 0
     distillation: float = 5.0
+    passing: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -130,6 +134,8 @@ class Pretraining:
         self.pictures = [modality for modality in pairs.sides if is_picture(pairs.encoded(modality, 0))][:1]
         if distillation and not self.pictures:
             raise ValueError(f"A teacher needs pictures of three channels; {' and '.join(pairs.sides)} are none.")
+        if settings.passing and alignment.backbone.frozen:
+            raise ValueError("passing teaches the backbone, which is frozen here; leave it at 0, or have it trained.")
         self.steps = len(pairs) // settings.batch_size  # of an epoch
         if not self.steps:
             raise ValueError(f"A batch of {settings.batch_size} needs as many pairs; there are {len(pairs)}.")
@@ -138,6 +144,8 @@ class Pretraining:
         modules: dict[str, nn.Module] = {"alignment": alignment}
         modules |= {} if alignment.backbone.frozen else {"backbone": alignment.backbone}
         modules |= {"distillation": distillation} if distillation else {}
+        self.passing = Passing(alignment.backbone.dim) if settings.passing else None
+        modules |= {"passing": self.passing} if self.passing else {}
         self.module = nn.ModuleDict(modules).to(self.accelerator.device)
         alignment.backbone.to(self.accelerator.device)
         trained = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
@@ -251,40 +259,48 @@ class Pretraining:
         total: float = loss.item()
         at = self.rank * len(own[0])
         for part, found in zip(parts, passes, strict=True):
-            vectors, taught = found if once else self._pass(part, graph=True)
+            vectors, aside = found if once else self._pass(part, graph=True)
             rows = slice(at, at := at + len(part.positions))
-            share = self.settings.distillation * len(part.positions) / (size * self.world)
-            ways = zip([*vectors, share * taught], [left[rows], right[rows], None], strict=True)
+            share = len(part.positions) / (size * self.world)
+            ways = zip([*vectors, share * aside], [left[rows], right[rows], None], strict=True)
             tensors, gradients = zip(*(way for way in ways if way[0].requires_grad), strict=True)
             torch.autograd.backward(tensors, gradients)
-            total += self.accelerator.reduce(share * taught.detach(), reduction="sum").item()
+            total += self.accelerator.reduce(share * aside.detach(), reduction="sum").item()
         return total
 
     def _pass(self, batch: Batch, graph: bool) -> tuple[list[Tensor], Tensor]:
-        """Unit vectors (b, E) of both sides, and, with a graph, what the teacher says of the pictures among them."""
+        """Unit vectors (b, E) of both sides, and, with a graph, the losses beside that between them."""
         # Dropout depends on this alone: the same in both passes, and in a run that was resumed.
         start = int(batch.positions[0])
         torch.manual_seed(hash((self.settings.seed, batch.number, start)) & 0x7FFFFFFF)
         towers = [self.alignment.tower(modality) for modality in batch.sides]
-        device, taught = batch.positions.device, torch.zeros((), device=batch.positions.device, requires_grad=graph)
+        device, aside = batch.positions.device, torch.zeros((), device=batch.positions.device, requires_grad=graph)
         with torch.set_grad_enabled(graph), self.settings.autocast(device):
             entering = [
                 drop_tokens(tower.tokens(side), batch.dropout)
                 for tower, side in zip(towers, batch.sides.values(), strict=True)
             ]
             sequences = [sequence for sequence, _ in entering]
+            if self.passing and graph:
+                sequences.append(self.passing.made(1 + len(batch.positions) // 2))
             leaving = divide(self.alignment.backbone(concatenate(sequences)), sequences)
-            vectors = [tower.vectors(sequence) for tower, sequence in zip(towers, leaving, strict=True)]
-            if self.distillation is None or not graph:
-                return vectors, taught
-            at = list(batch.sides).index(self.pictures[0])
-            views = batch.sides[self.pictures[0]].get("view")
-            if views is None and self.pairs.sides[self.pictures[0]].augmented:
-                raise ValueError(
-                    "A teacher must know what part of a picture an augmentation shows; choose a weaker one."
-                )
-            taught = self.distillation(leaving[at], views, entering[at][1], batch.positions)
-        return vectors, taught
+            vectors = [tower.vectors(sequence) for tower, sequence in zip(towers, leaving, strict=False)]
+            if self.passing and graph:
+                aside = aside + self.settings.passing * self.passing(sequences[-1], leaving[-1])
+            if self.distillation and graph:
+                at = list(batch.sides).index(self.pictures[0])
+                taught = self._taught(leaving[at], entering[at][1], batch)
+                aside = aside + self.settings.distillation * taught
+        return vectors, aside
+
+    def _taught(self, picture: TokenSequence, chosen: Tensor | None, batch: Batch) -> Tensor:
+        """What the teacher says of the pictures among them."""
+        assert self.distillation is not None
+        views = batch.sides[self.pictures[0]].get("view")
+        if views is None and self.pairs.sides[self.pictures[0]].augmented:
+            raise ValueError("A teacher must know what part of a picture an augmentation shows; choose a weaker one.")
+        taught: Tensor = self.distillation(picture, views, chosen, batch.positions)
+        return taught
 
     def _sum_gradients(self) -> None:
         """Over all processes, as one vector."""

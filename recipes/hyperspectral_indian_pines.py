@@ -61,6 +61,7 @@ def main(
     augment: Literal["none", "light", "strong"] = "none",
     layers: int = 4,
     dropout: float = 0.1,
+    norm: Literal["layer", "batch"] = "batch",
     precision: Literal["auto", "fp32", "bf16"] = "auto",
     out: str | None = None,
 ) -> list[Report]:
@@ -84,6 +85,7 @@ def main(
         augment: Random brightness, tilt and noise in training.
         layers: Of the backbone, that the head reads.
         dropout: On the pooled features.
+        norm: Of the pooled features.
         precision: In which the backbone computes.
         out: Folder for the tasks, one a seed; none are kept without it.
     """
@@ -108,7 +110,7 @@ def main(
                 "wavelengths": WAVELENGTHS,
                 "augment": augment,
             },
-            head_options={"layers": min(layers, frozen.depth), "dropout": dropout},
+            head_options={"layers": min(layers, frozen.depth), "dropout": dropout, "norm": norm},
             settings=metatx.TrainingSettings(
                 epochs=epochs,
                 batch_size=batch_size,

@@ -137,7 +137,7 @@ def _killed(folder):
     run(coloured(48), out=folder, taught=True, **INTERRUPTED)
 
 
-INTERRUPTED = {"epochs": 3, "patch_dropout": 0.5, "whole_epochs": 1, "checkpoint_seconds": 0.0}
+INTERRUPTED = {"epochs": 3, "patch_dropout": 0.5, "whole_epochs": 1, "checkpoint_seconds": 0.0, "passing": 1.0}
 
 
 def test_killed_and_resumed_is_as_not_killed(tmp_path):
@@ -191,6 +191,8 @@ def test_what_cannot_run_is_said_first():
     ):
         with pytest.raises(ValueError, match=message):
             PretrainingSettings(**wrong)
+    with pytest.raises(ValueError, match="passing teaches the backbone, which is frozen here"):
+        run(coloured(16), frozen=True, passing=1.0)
     with pytest.raises(ValueError, match="The loss became nan"):
         run(coloured(32), lr=1e30)
 

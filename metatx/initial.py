@@ -14,12 +14,12 @@ EMBEDDING = 0.5  # standard deviation of prefix tokens and positions, beside pat
 BRANCH = 0.5  # scale of what a block adds to its input
 
 
-def random_weights(network: nn.Module) -> dict[str, Tensor]:
+def random_weights(network: nn.Module, seed: int = SEED) -> dict[str, Tensor]:
     """Weights for every parameter of a network, the same each time; the global generator is left alone.
 
     Matrices are drawn with standard deviation 1 / sqrt(inputs), so that layers keep the scale of their input.
     """
-    generator = torch.Generator().manual_seed(SEED)
+    generator = torch.Generator().manual_seed(seed)
 
     def draw(name: str, shape: torch.Size) -> Tensor:
         if name.endswith("bias"):

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from metatx.backbone import Backbone
+from metatx.initial import random_weights
 from metatx.sequence import TokenSequence
 from metatx.tokenizer import sinusoidal_positions
 
@@ -15,6 +17,7 @@ AXES = (3, 48)  # of the plane that the tokens of a sequence lie in
 SMOOTH = (0.3, 0.97)  # correlation of neighbours in a series
 LEVEL = 1.5  # most that the tokens of a sequence have in common
 NOISE = 0.1
+RANDOM = 20_260  # seed of the random blocks
 
 
 class Passing(nn.Module):
@@ -23,17 +26,20 @@ class Passing(nn.Module):
     Blocks that are pretrained on pictures and their names know how to read these; of tokens that are something else
     they keep less than random blocks do. So sequences that no data set has pass through beside the pairs: words of a
     random vocabulary, smooth series, and rows without an order, each of these in a random plane of few dimensions. One
-    linear map reads each token back at its place, another one the mean of its sequence from CLS; half and half. Both
-    maps are dropped afterwards.
+    linear map reads each token back at its place, one the mean of its sequence from CLS, and one what random blocks
+    make of the same, which is no linear function of the tokens; a third each. The maps are dropped afterwards.
 
     Args:
-        dim: Width of the backbone.
+        backbone: That is trained.
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, backbone: Backbone) -> None:
         super().__init__()
-        self.token, self.mean = nn.Linear(dim, dim), nn.Linear(dim, dim)
-        for readout in (self.token, self.mean):  # the same in every process
+        dim = backbone.dim
+        # Of another seed than the random weights that a backbone is compared with.
+        self._shared = (Backbone(backbone.config, random_weights(backbone, seed=RANDOM), spec="random blocks"),)
+        self.token, self.mean, self.blocks = nn.Linear(dim, dim), nn.Linear(dim, dim), nn.Linear(dim, dim)
+        for readout in (self.token, self.mean, self.blocks):  # the same in every process
             nn.init.zeros_(readout.weight)
             nn.init.zeros_(readout.bias)
 
@@ -74,7 +80,10 @@ class Passing(nn.Module):
         parts = torch.split(left.embeddings.float(), list(left.lengths))
         places = torch.cat([part[left.prefix :] for part in parts])
         first = torch.stack([part[0] for part in parts])
-        return (_unread(self.token(places), tokens) + _unread(self.mean(first), means)) / 2
+        with torch.no_grad():
+            mixed = self._shared[0].to(made.embeddings.device)(made).embeddings.float()
+        shares = [_unread(self.token(places), tokens), _unread(self.mean(first), means)]
+        return torch.stack([*shares, _unread(self.blocks(left.embeddings), mixed)]).mean()
 
 
 def _unread(read: Tensor, true: Tensor) -> Tensor:

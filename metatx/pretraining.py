@@ -144,7 +144,7 @@ class Pretraining:
         modules: dict[str, nn.Module] = {"alignment": alignment}
         modules |= {} if alignment.backbone.frozen else {"backbone": alignment.backbone}
         modules |= {"distillation": distillation} if distillation else {}
-        self.passing = Passing(alignment.backbone.dim) if settings.passing else None
+        self.passing = Passing(alignment.backbone) if settings.passing else None
         modules |= {"passing": self.passing} if self.passing else {}
         self.module = nn.ModuleDict(modules).to(self.accelerator.device)
         alignment.backbone.to(self.accelerator.device)

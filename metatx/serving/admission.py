@@ -36,8 +36,8 @@ class _Usual:
 class Admission:
     """Counts what is under way, and lets more in while it can be answered in time.
 
-    A request is counted by the tokens that its size suggests, from before its body is read until it is answered; how
-    many tokens a byte makes, each task's requests show. The rate is that of passes with more waiting behind them, from
+    A request is counted by the tokens that its size suggests, until it is answered; how many tokens a byte makes, each
+    task's requests show. The rate is that of passes with more waiting behind them, from
     the end of one to the end of the next: all that the server does beside the model slows it, and counts.
 
     Args:
@@ -71,24 +71,46 @@ class Admission:
         return max(1, round(usual.tokens if size is None else size * usual.tokens / usual.bytes))
 
     @contextmanager
-    def admitted(self, task: str | None, size: int | None) -> Iterator[int]:
-        """Room for a request, whose estimated tokens it gives. Raises FullError; if nothing waits, there is room."""
-        tokens, held = self.estimate(task, size), size or 0
+    def reading(self, task: str | None, size: int | None) -> Iterator[None]:
+        """Room for a body, from before it is read until its request is answered. Raises FullError.
+
+        Its tokens are not counted yet: a client that sends slowly, or nothing, holds up no other.
+        """
+        held = size or 0
         with self._lock:
-            excess = self.tokens + tokens - self.most_tokens
-            if self.tokens and (excess > 0 or self.bytes + held > self.most_bytes):
-                raise FullError(excess / self.rate)
-            self.tokens, self.bytes = self.tokens + tokens, self.bytes + held
+            self._check(task, size)
+            if self.bytes and self.bytes + held > self.most_bytes:
+                raise FullError(0)
+            self.bytes += held
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.bytes -= held
+
+    @contextmanager
+    def waiting(self, task: str | None, size: int) -> Iterator[int]:
+        """Room for a request that was read, whose estimated tokens it gives. Raises FullError."""
+        with self._lock:
+            self._check(task, size)
+            tokens = self.estimate(task, size)
+            self.tokens += tokens
         try:
             yield tokens
         finally:
             with self._lock:
-                self.tokens, self.bytes = self.tokens - tokens, self.bytes - held
+                self.tokens -= tokens
+
+    def _check(self, task: str | None, size: int | None) -> None:
+        """Where nothing waits, there is room for anything."""
+        excess = self.tokens + self.estimate(task, size) - self.most_tokens
+        if self.tokens and excess > 0:
+            raise FullError(excess / self.rate)
 
     def learn(self, task: str | None, size: int, tokens: int) -> None:
         """Note what a request turned out to be."""
         with self._lock:
-            usual = self._usual.setdefault(task, _Usual(tokens, size))
+            usual = self._usual.setdefault(task, _Usual(tokens, max(1, size)))
             usual.tokens += SMOOTHING * (tokens - usual.tokens)
             usual.bytes += SMOOTHING * (size - usual.bytes)
 

@@ -109,7 +109,7 @@ class Service:
             engine, limits = self.engine, self.engine.limits
             lane = engine.slow if content_kind(request) == FORM else engine.quick
             async with asyncio.timeout(limits.wait):
-                with engine.admitted(task, announced_size(request, limits), lane) as ticket:
+                with engine.admitted(task, announced_size(request, limits), lane):
                     body = await read_body(request, limits)
 
                     def inputs() -> list[Input]:
@@ -117,7 +117,7 @@ class Service:
                         tasks[:] = [one.task for one in found]
                         return found
 
-                    work = asyncio.create_task(engine.answer(ticket, size_of(body), inputs, answer))
+                    work = asyncio.create_task(engine.answer(task, size_of(body), lane, inputs, answer))
                     names, answers = await _unless_gone(request, work)
             status = 200
             return _json({"task": task, **_rows(names, answers, answer, task is None)})

@@ -4,7 +4,6 @@ import asyncio
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,27 +16,12 @@ from metatx.serving.limits import Limits, RefusedError
 from metatx.serving.metrics import Metrics
 from metatx.serving.scheduler import Job, Scheduler
 
-__all__ = ["Answer", "Engine", "Ticket"]
+__all__ = ["Answer", "Engine"]
 
 BODIES = 16  # largest bodies that may be held at once; long files among them lie on disk
 REASON = 500  # characters of an error's message
 
 Answer = Literal["records", "embed"]
-
-
-@dataclass(frozen=True)
-class Ticket:
-    """A request that was admitted.
-
-    Attributes:
-        task: None: it names several.
-        lane: That prepares it.
-        tokens: That it has, about.
-    """
-
-    task: str | None
-    lane: Lane
-    tokens: int
 
 
 class Engine:
@@ -78,12 +62,12 @@ class Engine:
         metrics.watch("metatx_tasks_loaded", "Tasks in memory.", lambda: sum(t.loaded for t in pool.list()))
 
     @contextmanager
-    def admitted(self, task: str | None, size: int | None, lane: Lane) -> Iterator[Ticket]:
-        """Room for a request, from before its body is read until it is answered.
+    def admitted(self, task: str | None, size: int | None, lane: Lane) -> Iterator[None]:
+        """Room for the body of a request, from before it is read until it is answered.
 
         Args:
             task: None: it names several.
-            size: Bytes of its body; None: unknown.
+            size: Bytes of the body; None: unknown.
             lane: That prepares it.
 
         Raises:
@@ -92,11 +76,11 @@ class Engine:
         excess = lane.seconds - self.admission.seconds
         if excess > 0:
             raise FullError(excess)
-        with self.admission.admitted(task, size) as tokens:
-            yield Ticket(task, lane, tokens)
+        with self.admission.reading(task, size):
+            yield
 
     async def answer(
-        self, ticket: Ticket, size: int, inputs: Callable[[], Sequence[Input]], answer: Answer
+        self, task: str | None, size: int, lane: Lane, inputs: Callable[[], Sequence[Input]], answer: Answer
     ) -> tuple[list[str], list[Any]]:
         """What ``inputs`` gives to answers: the name of each one's task, and the answers; a file's one after the other.
 
@@ -104,12 +88,14 @@ class Engine:
         what was not begun is dropped.
 
         Args:
-            ticket: Of the request.
+            task: None: the inputs name several.
             size: Bytes of the body.
-            inputs: Reads them from it.
+            lane: That prepares them.
+            inputs: Reads them from the body.
             answer: Kind of answer.
 
         Raises:
+            FullError: If they would not be answered in time.
             RefusedError: If they are too many, too long, or of a kind that the task does not take.
             ValueError: If one cannot be used; names which.
             ClosedError, DeadlineError: As ``Scheduler.submit``.
@@ -118,14 +104,14 @@ class Engine:
         def prepare() -> list[tuple[str, Request]]:
             requests = self._prepare(inputs(), answer)
             tokens = sum(request.tokens for _, request in requests)
-            self.admission.learn(ticket.task, size, tokens)
+            self.admission.learn(task, size, tokens)
             if tokens > (most := max(self.admission.most_tokens, self.limits.tokens)):
                 raise RefusedError(413, f"The request has {tokens:,} tokens; expected at most {most:,}: divide it.")
             return requests
 
-        prepared = ticket.lane.submit(ticket.task or "", ticket.tokens, prepare)
-        requests = await asyncio.wrap_future(prepared)
-        answers = await asyncio.wrap_future(self.scheduler.submit(requests, self.limits.wait))
+        with self.admission.waiting(task, size) as tokens:
+            requests = await asyncio.wrap_future(lane.submit(task or "", tokens, prepare))
+            answers = await asyncio.wrap_future(self.scheduler.submit(requests, self.limits.wait))
         return [name for name, _ in requests], answers
 
     def _unprepared(self) -> int:

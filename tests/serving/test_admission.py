@@ -10,23 +10,32 @@ from metatx.serving.admission import Admission, FullError
 def test_an_idle_server_takes_anything_a_busy_one_what_it_can_answer_in_time():
     admission = Admission(100, 2.0, 10_000)
     admission.learn("a", 1000, 150)
-    with admission.admitted("a", 5000) as tokens:
+    with admission.waiting("a", 5000) as tokens:
         assert tokens == admission.tokens == 750
-        with pytest.raises(FullError) as caught:
-            admission.admitted("a", 1).__enter__()
-        assert caught.value.seconds == 6
+        for room in (admission.waiting, admission.reading):
+            with pytest.raises(FullError) as caught, room("a", 1):
+                pass
+            assert caught.value.seconds == 6
     assert admission.tokens == admission.bytes == 0
-    with admission.admitted("a", 1000), pytest.raises(FullError) as caught, admission.admitted("a", 400):
+    with admission.waiting("a", 1000), pytest.raises(FullError) as caught, admission.reading("a", 400):
         pass
     assert caught.value.seconds == 1 and admission.tokens == 0
-    with admission.admitted("a", 1000), admission.admitted("a", 300):
-        assert admission.tokens == 195 and admission.bytes == 1300
+    with admission.waiting("a", 1000), admission.waiting("a", 300):
+        assert admission.tokens == 195
+
+
+def test_a_body_that_is_announced_and_never_comes_holds_up_no_other():
+    admission = Admission(100, 2.0, 10_000)
+    admission.learn("a", 1000, 150)
+    with admission.reading("a", 9000), admission.reading("a", 1000), admission.waiting("a", 1000):
+        assert (admission.bytes, admission.tokens) == (10_000, 150)
 
 
 def test_bodies_are_bounded_too():
     admission = Admission(1e6, 10.0, 1000)
-    with admission.admitted("a", 600), pytest.raises(FullError), admission.admitted("b", 600):
+    with admission.reading("a", 600), pytest.raises(FullError), admission.reading("b", 600):
         pass
+    assert admission.bytes == 0
 
 
 def test_tokens_of_a_request_follow_from_those_before():

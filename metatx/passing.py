@@ -44,7 +44,7 @@ class Passing(nn.Module):
             nn.init.zeros_(readout.bias)
 
     def made(self, count: int) -> TokenSequence:
-        """So many sequences of made-up tokens, by torch's random numbers."""
+        """So many sequences of made-up tokens, float32 (T, D), by torch's random numbers."""
         device, dim = self.token.weight.device, self.token.in_features
         longest = LENGTHS[1]
         chosen = torch.randint(WORDS, (count, longest), device=device)
@@ -72,8 +72,8 @@ class Passing(nn.Module):
         """A scalar: 0 where all can be read, 1 where nothing can.
 
         Args:
-            made: Sequences as they entered the backbone.
-            left: The same as they left it.
+            made: Sequences as they entered the backbone, (T, D).
+            left: The same as they left it, each with its prefix.
         """
         tokens = F.layer_norm(made.embeddings, made.embeddings.shape[1:])  # their size does not pass a norm
         means = torch.stack([part.mean(0) for part in torch.split(tokens, list(made.lengths))])

@@ -37,8 +37,8 @@ class Admission:
     """Counts what is under way, and lets more in while it can be answered in time.
 
     A request is counted by the tokens that its size suggests, until it is answered; how many tokens a byte makes, each
-    task's requests show. The rate is that of passes with more waiting behind them, from
-    the end of one to the end of the next: all that the server does beside the model slows it, and counts.
+    task's requests show. The rate is that of passes with more waiting behind them, from the end of one to the end of
+    the next: all that the server does beside the model slows it, and counts.
 
     Args:
         rate: Tokens a second, until passes have shown it.

@@ -52,7 +52,8 @@ class Lane:
     @property
     def waiting(self) -> int:
         """Requests that no thread has begun."""
-        return len(self._queue)
+        with self._changed:
+            return len(self._queue)
 
     @property
     def seconds(self) -> float:

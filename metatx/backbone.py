@@ -269,6 +269,18 @@ class Backbone(nn.Module):
         weights = {name: weight for name, weight in self.named_weights() if not name.startswith("blocks.")}
         return Backbone(replace(self.config, depth=0), weights, spec=f"{self.spec} without blocks").to(self.device)
 
+    def with_branches(self, scale: float) -> "Backbone":
+        """The same with blocks that each add ``scale`` times what they add here: tokens pass less changed below 1.
+
+        Between the backbone and one without blocks, as weights are interpolated after fine-tuning (Wortsman et al. 2022,
+        arXiv 2109.01903).
+        """
+        ends = tuple(f"{layer}.{leaf}" for layer in ("attn.proj", "mlp.fc2") for leaf in ("weight", "bias"))
+        weights = {name: weight * scale if name.endswith(ends) else weight for name, weight in self.named_weights()}
+        copy = Backbone(self.config, weights, spec=self.spec).to(self.device)
+        copy.pretrained = self.pretrained
+        return copy
+
     def train(self, mode: bool = True) -> Self:
         """Stay in evaluation mode, whatever ``mode`` is."""
         return super().train(False)

@@ -13,6 +13,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from metatx.action import pass_with_action
 from metatx.alignment import Alignment
 from metatx.checkpoint import Checkpoint, Progress
 from metatx.collate import to_device
@@ -21,7 +22,6 @@ from metatx.distillation import Distillation, is_picture
 from metatx.history import History
 from metatx.keeper import Keeper
 from metatx.pairs import Pairs, drop_tokens, part_of
-from metatx.passing import Passing
 from metatx.processes import processes
 from metatx.sequence import TokenSequence, concatenate, divide
 from metatx.settings import TrainingSettings
@@ -44,8 +44,7 @@ class PretrainingSettings(TrainingSettings):
         patch_dropout: Share of a picture's patches that are left out (FLIP, Li et al. 2023, arXiv 2212.00794).
         whole_epochs: Of the last epochs, in which none is.
         distillation: Weight of the teacher's loss, where there is a teacher.
-        passing: Weight of the loss that keeps other tokens readable, see ``Passing``; half as many sequences as pairs,
-            made anew for each process and micro-batch.
+        action: Weight of how far blocks move tokens, see ``pass_with_action``.
     """
 
     micro_batch: int = 0
@@ -53,7 +52,7 @@ class PretrainingSettings(TrainingSettings):
     patch_dropout: float = 0.0
     whole_epochs: int = 0
     distillation: float = 5.0
-    passing: float = 0.0
+    action: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -134,8 +133,8 @@ class Pretraining:
         self.pictures = [modality for modality in pairs.sides if is_picture(pairs.encoded(modality, 0))][:1]
         if distillation and not self.pictures:
             raise ValueError(f"A teacher needs pictures of three channels; {' and '.join(pairs.sides)} are none.")
-        if settings.passing and alignment.backbone.frozen:
-            raise ValueError("passing teaches the backbone, which is frozen here; leave it at 0, or have it trained.")
+        if settings.action and alignment.backbone.frozen:
+            raise ValueError("action changes the backbone, which is frozen here; leave it at 0, or have it trained.")
         self.steps = len(pairs) // settings.batch_size  # of an epoch
         if not self.steps:
             raise ValueError(f"A batch of {settings.batch_size} needs as many pairs; there are {len(pairs)}.")
@@ -144,8 +143,6 @@ class Pretraining:
         modules: dict[str, nn.Module] = {"alignment": alignment}
         modules |= {} if alignment.backbone.frozen else {"backbone": alignment.backbone}
         modules |= {"distillation": distillation} if distillation else {}
-        self.passing = Passing(alignment.backbone) if settings.passing else None
-        modules |= {"passing": self.passing} if self.passing else {}
         self.module = nn.ModuleDict(modules).to(self.accelerator.device)
         alignment.backbone.to(self.accelerator.device)
         trained = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
@@ -281,12 +278,14 @@ class Pretraining:
                 for tower, side in zip(towers, batch.sides.values(), strict=True)
             ]
             sequences = [sequence for sequence, _ in entering]
-            if self.passing and graph:
-                sequences.append(self.passing.made(1 + len(batch.positions) // 2))
-            leaving = divide(self.alignment.backbone(concatenate(sequences)), sequences)
-            vectors = [tower.vectors(sequence) for tower, sequence in zip(towers, leaving, strict=False)]
-            if self.passing and graph:
-                aside = aside + self.settings.passing * self.passing(sequences[-1], leaving[-1])
+            entered = concatenate(sequences)
+            if self.settings.action and graph:
+                left, action = pass_with_action(self.alignment.backbone, entered)
+                aside = aside + self.settings.action * action
+            else:
+                left = self.alignment.backbone(entered)
+            leaving = divide(left, sequences)
+            vectors = [tower.vectors(sequence) for tower, sequence in zip(towers, leaving, strict=True)]
             if self.distillation and graph:
                 at = list(batch.sides).index(self.pictures[0])
                 taught = self._taught(leaving[at], entering[at][1], batch)

@@ -79,6 +79,7 @@ def main(
     backbone: str = "nano",
     checkpoint: str | None = None,
     pretrained: bool = False,
+    branches: float = 1.0,
     train_backbone: bool = True,
     teacher: str | None = None,
     teacher_checkpoint: str | None = None,
@@ -101,6 +102,7 @@ def main(
         backbone: What both pass through. Towers that its folder holds are used.
         checkpoint: File with its weights.
         pretrained: False to start from seeded random weights.
+        branches: Scale of what its blocks add to tokens, before the first step; see ``Backbone.with_branches``.
         train_backbone: Whether it is trained; otherwise it stays frozen, and only towers are.
         teacher: A backbone for pictures whose features it should match too.
         teacher_checkpoint: File with the teacher's weights.
@@ -117,6 +119,7 @@ def main(
         tables = {split: [table.select(range(min(pairs, len(table)))) for table in t] for split, t in tables.items()}
     train, held = (sides(tables[split], modalities, columns) for split in ("train", "validation"))
     start = metatx.load_backbone(backbone, checkpoint=checkpoint, pretrained=pretrained)
+    start = start if branches == 1 else start.with_branches(branches)
     start = start.thawed() if train_backbone else start
     alignment = Alignment.on(start, size, loss).requires_grad_(train_backbone)
     for modality in modalities:
@@ -135,7 +138,9 @@ def main(
     )
     made = {
         "data": f"{len(train[modalities[0]]):,} pairs; {about}",
-        "start": f"{backbone}, {'its own' if pretrained else 'random'} weights{'' if train_backbone else ', frozen'}",
+        "start": f"{backbone}, {'its own' if pretrained else 'random'} weights"
+        + ("" if branches == 1 else f", branches times {branches:g}")
+        + ("" if train_backbone else ", frozen"),
         "teacher": teacher or "none",
         "settings": ", ".join(f"{name} {value}" for name, value in vars(settings).items()),
     }

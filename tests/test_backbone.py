@@ -270,6 +270,20 @@ def test_a_thawed_copy_trains_and_the_shared_one_stays() -> None:
         shared.load_state_dict(copied.state_dict())
 
 
+def test_branches_are_scaled_between_none_and_as_they_are() -> None:
+    backbone, batch = tiny(TINY), sequences(5, 2, 9)
+    x = backbone.norm_pre(backbone.with_branches(0).cls_token)
+    for block, half in zip(backbone.blocks, backbone.with_branches(0.5).blocks, strict=True):
+        for branch in ("attn", "mlp"):
+            args = (x, Packing((len(x),), 0, x.device)) if branch == "attn" else (x,)
+            full, scaled = (getattr(owner, branch)(*args) for owner in (block, half))
+            torch.testing.assert_close(scaled, full / 2)
+    none, bare = backbone.with_branches(0.0)(batch), backbone.without_blocks()(batch)
+    torch.testing.assert_close(none.embeddings, bare.embeddings)
+    same = backbone.with_branches(1.0)
+    assert same.fingerprint == backbone.fingerprint and same.spec == "tiny" and same.frozen
+
+
 @pytest.mark.parametrize("config", [TINY, BARE], ids=["prefix", "bare"])
 def test_without_blocks_only_the_norms_are_left(config: BackboneConfig) -> None:
     """The control of a comparison: its tokens are ``norm(norm_pre(tokens))``, as often as layers are asked for."""

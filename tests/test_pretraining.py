@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from metatx.action import pass_with_action
 from metatx.contrastive import matches
 from metatx.distillation import Distillation
 from metatx.pairs import Pairs
@@ -48,15 +49,15 @@ def same(first, second, tolerance=0.0):
     return all(torch.allclose(a[name], b[name], atol=tolerance, rtol=0) for name in a)
 
 
-@pytest.mark.parametrize("loss", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("kind", ["softmax", "sigmoid"])
 @pytest.mark.parametrize("micro_batch", [0, 5])
-def test_gradients_are_those_of_the_loss_of_the_whole_batch(loss, micro_batch):
+def test_gradients_are_those_of_the_loss_of_the_whole_batch(kind, micro_batch):
     samples = coloured(16)
     backbone = small_backbone().thawed()
     alignment = colour_alignment(backbone, samples)
-    alignment.contrast.__init__(loss)
+    alignment.contrast.__init__(kind)
     distillation = Distillation(backbone, small_backbone(dim=32, num_heads=2))
-    settings = PretrainingSettings(**QUICK, micro_batch=micro_batch, clip=1e9, distillation=0.5)
+    settings = PretrainingSettings(**QUICK, micro_batch=micro_batch, clip=1e9, distillation=0.5, action=0.3)
     pairs = Pairs(alignment, samples)
     training = Pretraining(alignment, pairs, settings, distillation, None, None)
     training.optimizer.step = training.optimizer.zero_grad = lambda: None
@@ -65,13 +66,16 @@ def test_gradients_are_those_of_the_loss_of_the_whole_batch(loss, micro_batch):
     found = [parameter.grad.clone() for parameter in training.trained]
 
     batches, keys, positions = pairs.__getitems__(range(16))
-    sequence = backbone(as_sequence(alignment.tower("image").tokenizer(batches["image"])))
+    sequence, action = pass_with_action(backbone, as_sequence(alignment.tower("image").tokenizer(batches["image"])))
+    _, other = pass_with_action(backbone, as_sequence(alignment.tower("text").tokenizer(batches["text"])))
     vectors = alignment.tower("image").vectors(sequence), alignment("text", batches["text"])
     taught = distillation(sequence, None, None, positions)
-    expected = torch.autograd.grad(alignment.contrast(*vectors, matches(keys)) + 0.5 * taught, training.trained)
+    loss = alignment.contrast(*vectors, matches(keys)) + 0.5 * taught + 0.3 * (action + other) / 2
+    expected = torch.autograd.grad(loss, training.trained)
     assert any(gradient.abs().max() > 1e-3 for gradient in expected)
     for ours, theirs in zip(found, expected, strict=True):
-        torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-4)
+        rounding = 1e-6 * max(1.0, theirs.abs().max().item())  # of sums, whose terms are as large as others' results
+        torch.testing.assert_close(ours, theirs, atol=rounding, rtol=1e-4)
 
 
 def test_both_passes_of_a_micro_batch_drop_the_same(monkeypatch):
@@ -102,7 +106,7 @@ from safetensors import safe_open
 from tests.pairs import coloured
 from tests.test_pretraining import run
 torch.set_num_threads(1)
-alignment, history = run(coloured(48), taught=True, epochs=2, micro_batch=int(sys.argv[2]))
+alignment, history = run(coloured(48), taught=True, epochs=2, micro_batch=int(sys.argv[2]), action=0.3)
 if int(os.environ.get("RANK", 0)) == 0:
     found = [[row["train_loss"] for row in history], alignment.contrast.log_scale.item(),
              alignment.backbone.norm.weight.tolist(), int(os.environ.get("WORLD_SIZE", 1))]
@@ -137,7 +141,7 @@ def _killed(folder):
     run(coloured(48), out=folder, taught=True, **INTERRUPTED)
 
 
-INTERRUPTED = {"epochs": 3, "patch_dropout": 0.5, "whole_epochs": 1, "checkpoint_seconds": 0.0, "passing": 1.0}
+INTERRUPTED = {"epochs": 3, "patch_dropout": 0.5, "whole_epochs": 1, "checkpoint_seconds": 0.0, "action": 1.0}
 
 
 def test_killed_and_resumed_is_as_not_killed(tmp_path):
@@ -191,8 +195,8 @@ def test_what_cannot_run_is_said_first():
     ):
         with pytest.raises(ValueError, match=message):
             PretrainingSettings(**wrong)
-    with pytest.raises(ValueError, match="passing teaches the backbone, which is frozen here"):
-        run(coloured(16), frozen=True, passing=1.0)
+    with pytest.raises(ValueError, match="action changes the backbone, which is frozen here"):
+        run(coloured(16), frozen=True, action=1.0)
     with pytest.raises(ValueError, match="The loss became nan"):
         run(coloured(32), lr=1e30)
 

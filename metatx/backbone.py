@@ -272,8 +272,8 @@ class Backbone(nn.Module):
     def with_branches(self, scale: float) -> "Backbone":
         """The same with blocks that each add ``scale`` times what they add here: tokens pass less changed below 1.
 
-        Between the backbone and one without blocks, as weights are interpolated after fine-tuning (Wortsman et al. 2022,
-        arXiv 2109.01903).
+        Between this backbone and one without blocks, as weights are interpolated after fine-tuning (Wortsman et al.
+        2022, arXiv 2109.01903).
         """
         ends = tuple(f"{layer}.{leaf}" for layer in ("attn.proj", "mlp.fc2") for leaf in ("weight", "bias"))
         weights = {name: weight * scale if name.endswith(ends) else weight for name, weight in self.named_weights()}

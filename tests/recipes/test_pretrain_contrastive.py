@@ -4,6 +4,7 @@ import io
 
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 import metatx
@@ -61,3 +62,15 @@ def test_pretrain_contrastive(tmp_path, folder, capsys) -> None:
     assert three.backbone.fingerprint == trained.fingerprint
     assert again["infrared_to_text_recall@1"] > 0.3, "grey pictures tell some of six colours"
     assert (three.embed("text", ["red"]) == text).all(), "what was there stays as it was"
+
+
+def test_a_run_goes_on_from_blocks_that_add_less(tmp_path, folder) -> None:
+    save_backbone(small_backbone(), tmp_path / "small", about="random")
+    settings = PretrainingSettings(epochs=1, batch_size=32, lr=1e-9, precision="fp32", action=1.0)
+    recipe.main(
+        out=str(tmp_path / "a"), data=(folder,), backbone=str(tmp_path / "small"), branches=0.5, settings=settings
+    )
+    made = metatx.load_backbone(str(tmp_path / "a" / "backbone"))
+    expected = dict(small_backbone().with_branches(0.5).named_weights())
+    assert all(torch.allclose(weight, expected[name], atol=1e-3) for name, weight in made.named_weights())
+    assert "branches times 0.5" in (tmp_path / "a" / "backbone" / "README.md").read_text()

@@ -27,5 +27,7 @@ def test_token_probe(recipe, tmp_path, capsys, plain) -> None:
     assert "Japanese Vowels, 45 training samples: pretrained" in capsys.readouterr().out
     assert list(found) == ["pretrained", "random", "no blocks"]
     assert all(score > 0.9 if plain else score < 0.65 for score in found.values())
+    still = recipe.main(only="japanese_vowels", data=str(tmp_path), samples=45, branches=0.0)["japanese_vowels"]
+    assert still["pretrained"] == still["no blocks"]
     with pytest.raises(ValueError, match="Did you mean 'esol'"):
         recipe.main(only="esool", data=str(tmp_path))

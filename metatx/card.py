@@ -75,24 +75,20 @@ def front_matter(config: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in front.items() if value}
 
 
-def backbone_card(
-    spec: str, modalities: Sequence[str], made: Mapping[str, Any], history: Sequence[Mapping[str, float]]
-) -> str:
+def backbone_card(spec: str, modalities: Sequence[str], made: Mapping[str, Any], result: Mapping[str, float]) -> str:
     """The card of a pretrained backbone.
 
     Args:
         spec: Its name.
         modalities: That it was aligned for.
-        made: How: data and its terms, start, teacher, settings; a line each.
-        history: One row an epoch; the last one's numbers are the result.
+        made: How: data and its terms, start, teacher, settings, time; a line each.
+        result: What was measured on the validation split; what tells of the run alone is left out.
     """
-    seconds = sum(row["seconds"] for row in history)
-    result = {name: value for name, value in history[-1].items() if name not in ("epoch", "seconds", "lr", "scale")}
+    shown = {name: value for name, value in result.items() if name not in ("epoch", "seconds", "lr", "scale")}
     lines = ["---", "library_name: metatx", f"tags: [backbone, {', '.join(modalities)}]", "---", f"# {spec}", ""]
     lines += [f"A backbone of metatx, pretrained contrastively on pairs: {' and '.join(modalities)}.", ""]
     lines += [f"- **{name}**: {value}" for name, value in made.items()]
-    lines += [f"- **time**: {seconds / 3600:.2f} hours, {len(history)} epochs", ""]
-    lines += ["On the validation split, after the last epoch:", "", *metric_table({spec: result}), ""]
+    lines += ["", "On the validation split, at the end:", "", *metric_table({spec: shown}), ""]
     lines += ["```python", "import metatx", "", 'backbone = metatx.load_backbone("FOLDER")  # frozen, for tasks']
     lines += [
         'aligned = metatx.Alignment.from_pretrained("FOLDER", backbone)  # vectors to compare by cosine',

@@ -143,8 +143,9 @@ def main(
         + ("" if train_backbone else ", frozen"),
         "teacher": teacher or "none",
         "settings": ", ".join(f"{name} {value}" for name, value in vars(settings).items()),
+        "time": f"{sum(row['seconds'] for row in history) / 3600:.2f} hours, {len(history)} epochs",
     }
-    card = backbone_card(Path(out).name, list(alignment.towers), made, history)
+    card = backbone_card(Path(out).name, list(alignment.towers), made, history[-1])
     if processes().is_main_process:
         print(alignment.save_pretrained(Path(out) / "backbone", about=about, card=card, dtype=torch.float16))
     return history[-1]

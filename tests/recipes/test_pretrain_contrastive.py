@@ -1,37 +1,20 @@
 """Pretraining from the command line's view: a new backbone, then one more modality on it, frozen."""
 
-import io
-
-import pandas as pd
 import pytest
 import torch
-from PIL import Image
 
 import metatx
 from metatx.alignment import Alignment
 from metatx.pretraining import PretrainingSettings
 from metatx.weights import save_backbone
 from recipes import pretrain_contrastive as recipe
-from tests.pairs import coloured, small_backbone
-
-
-def as_png(picture) -> dict[str, bytes]:
-    file = io.BytesIO()
-    Image.fromarray(picture).save(file, "png")
-    return {"bytes": file.getvalue()}
+from tests.pairs import small_backbone
+from tests.recipes.coloured import coloured_pairs
 
 
 @pytest.fixture
 def folder(tmp_path) -> str:
-    """Pictures with captions in the hub's layout, and the name of what each shows."""
-    place = tmp_path / "data" / "data"
-    place.mkdir(parents=True)
-    for split, count in (("train", 128), ("val", 40)):
-        found = coloured(count, seed=count)
-        table = pd.DataFrame({"image": [as_png(picture) for picture in found["image"]], "text": found["text"]})
-        table["class_name"] = ["something " + text.rpartition(" ")[2] for text in found["text"]]
-        table.to_parquet(place / f"{split}-00000-of-00001.parquet")
-    return str(tmp_path / "data")
+    return str(coloured_pairs(tmp_path / "data"))
 
 
 def test_pretrain_contrastive(tmp_path, folder, capsys) -> None:

@@ -4,8 +4,8 @@
     python recipes/linear_probe.py --data FOLDER --backbone timm:vit_tiny_patch16_224 --checkpoint FILE
 
 Logistic regression on standardised features (CLS and the mean of the patches), its regularisation chosen on the
-validation split; the test split is read once. No augmentation, no seed: the same numbers each time. nano is right in
-0.648 of the test images, random weights in its shape in 0.444.
+validation split; the test split is read once. No augmentation, no seed, fp32: the same numbers each time. nano is
+right in 0.6460 of the test images, random weights in its shape in 0.4445.
 """
 
 from jsonargparse import auto_cli
@@ -21,6 +21,7 @@ from metatx.training import bar
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # C of the logistic regression
 SPLITS = ("train", "validation", "test")
+EXACT = metatx.TrainingSettings(precision="fp32")  # "auto" gives other features where the hardware has bf16
 
 
 def main(
@@ -53,7 +54,7 @@ def main(
         )
         suffixes = task.tokenizer.suffixes
         encoded = {split: task.encode(as_table(folder, suffixes, split), split) for split in SPLITS}
-        features = {split: frozen_features(task, part, task.settings, bar) for split, part in encoded.items()}
+        features = {split: frozen_features(task, part, EXACT, bar) for split, part in encoded.items()}
         x = {split: part.features.numpy() for split, part in features.items()}
         y = {split: [int(target) for target in part.targets] for split, part in features.items()}
         probes = [make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=3000)) for c in STRENGTHS]

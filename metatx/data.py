@@ -1,21 +1,19 @@
 """What users have on disk, as tables: files, folders of splits, folders of classes, the hub."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metatx.examples import Examples, Reader
-from metatx.reading.boxes import is_coco, read_coco
+from metatx.reading.boxes import read_coco
 from metatx.registry import unknown
+from metatx.tables import TABLES, as_dataset, not_empty, read_table
 
 if TYPE_CHECKING:
-    import pandas as pd
     from datasets import Dataset
 
 __all__ = ["as_table", "candidates", "find_target", "read_splits"]
 
-TABLES = (".csv", ".parquet", ".jsonl", ".json")
 SPLITS = {
     "train": "train",
     "training": "train",
@@ -62,7 +60,7 @@ def read_splits(
     readers = containers or {}
     if path.is_file():
         reader = readers.get(path.name) or readers.get(path.suffix.lower())
-        return dict(reader(path)) if reader else _by_column(_read_file(path), str(path), split_column)
+        return dict(reader(path)) if reader else _by_column(read_table(path), str(path), split_column)
     coco = sorted((path / "annotations").glob("instances_*.json"))
     if coco:
         names = [file.stem.removeprefix("instances_").rstrip("0123456789") for file in coco]
@@ -78,7 +76,7 @@ def read_splits(
         return {split: _whole(readers[file.suffix.lower()](file), file) for split, file in held.items()}
     files = {SPLITS[f.stem]: f for f in sorted(path.iterdir()) if f.suffix in TABLES and f.stem in SPLITS}
     if files:
-        return {split: _not_empty(_read_file(file), str(file)) for split, file in files.items()}
+        return {split: not_empty(read_table(file), str(file)) for split, file in files.items()}
     shards = _read_shards(path / "data" if (path / "data").is_dir() else path)
     if shards:
         return shards
@@ -98,20 +96,6 @@ def as_table(
     if split not in tables:
         raise ValueError(f"{data} has no {split} split; it has {', '.join(tables)}.")
     return tables[split]
-
-
-def as_dataset(data: Any) -> "Dataset":
-    """A DataFrame, Dataset, or list of dicts as Dataset."""
-    import pandas as pd
-    from datasets import Dataset
-
-    if isinstance(data, Dataset):
-        return data
-    if isinstance(data, list) and data and isinstance(data[0], dict):
-        data = pd.DataFrame(data)
-    if not isinstance(data, pd.DataFrame):
-        raise TypeError(f"Data is a path, DataFrame, Dataset or list of dicts, not {type(data).__name__}.")
-    return _from_frame(data)
 
 
 def candidates(table: "Dataset", accepts: Any, without: set[str | None]) -> list[str]:
@@ -137,61 +121,6 @@ def find_target(table: "Dataset", target: str | None) -> str | None:
     return usual[0] if usual else None
 
 
-def _read_file(path: Path) -> "Dataset":
-    import pandas as pd
-
-    readers: dict[str, Any] = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
-    if path.suffix not in TABLES:
-        raise ValueError(f"{path} is no table; tables end in {', '.join(TABLES)}.")
-    if path.suffix == ".json" and _holds_coco(path):
-        return read_coco(path)
-    try:
-        if path.suffix in readers:
-            frame = readers[path.suffix](path)
-        else:
-            frame = pd.read_json(path, lines=path.suffix == ".jsonl")
-    except pd.errors.EmptyDataError:
-        raise ValueError(f"{path} holds no samples.") from None
-    except (ValueError, OSError) as error:
-        raise ValueError(f"{path} cannot be read as {path.suffix[1:]}: {str(error).splitlines()[0]}") from None
-    return _from_frame(frame)
-
-
-def _holds_coco(path: Path) -> bool:
-    """Whether a json file is a data set in COCO's form: an object, not a list of rows."""
-    with path.open("rb") as file:
-        if file.read(100).lstrip()[:1] != b"{":
-            return False
-    try:
-        return is_coco(json.loads(path.read_text()))
-    except (UnicodeDecodeError, json.JSONDecodeError):
-        return False
-
-
-def _from_frame(frame: "pd.DataFrame") -> "Dataset":
-    import pandas as pd
-    import pyarrow as pa
-    from datasets import Dataset
-
-    frame = frame.copy()
-    for name in frame.columns:
-        column = frame[name]
-        if isinstance(column.dtype, pd.CategoricalDtype):
-            frame[name] = column = column.astype(object)
-        if column.dtype != object:
-            continue
-        if any(hasattr(value, "tolist") for value in column.head(1)):
-            column = column.map(lambda value: value.tolist() if hasattr(value, "tolist") else value)
-        try:
-            pa.array(column, from_pandas=True)
-        except (pa.ArrowInvalid, pa.ArrowTypeError):
-            # Numbers and words in one column: words carry both, and the tokenizer says which cell is wrong.
-            column = column.map(lambda value: value if value is None or value != value else str(value))
-        frame[name] = column
-    frame.columns = [str(name) for name in frame.columns]
-    return Dataset.from_pandas(frame, preserve_index=False)
-
-
 def _whole(splits: "dict[str, Examples]", file: Path) -> Examples:
     """What a file that is one split holds."""
     if set(splits) != {ALL}:
@@ -207,7 +136,7 @@ def _read_shards(path: Path) -> "dict[str, Dataset]":
     for file in sorted(path.glob("*-[0-9]*-of-[0-9]*.parquet")):
         name = file.name.partition("-")[0]
         if name in SPLITS:
-            splits.setdefault(SPLITS[name], []).append(_not_empty(_read_file(file), str(file)))
+            splits.setdefault(SPLITS[name], []).append(not_empty(read_table(file), str(file)))
     return {split: concatenate_datasets(parts) for split, parts in splits.items()}
 
 
@@ -220,7 +149,7 @@ def _read_folder(path: Path, suffixes: tuple[str, ...]) -> "Dataset":
         return read_coco(coco)
     metadata = path / "metadata.csv"
     if metadata.exists():
-        table = _read_file(metadata)
+        table = read_table(metadata)
         key = next((name for name in ("file_name", "file", "path") if name in table.column_names), None)
         if key is None:
             raise ValueError(f"{metadata} has no column file_name; columns: {', '.join(table.column_names)}.")
@@ -264,13 +193,13 @@ def _read_hub(name: str) -> "dict[str, Dataset]":
             elif isinstance(feature, ClassLabel):
                 words = [None if code is None else feature.int2str(code) for code in table[column]]
                 table = table.remove_columns(column).add_column(column, words)
-        tables[SPLITS.get(split, split)] = _not_empty(table, f"hf:{name} ({split})")
+        tables[SPLITS.get(split, split)] = not_empty(table, f"hf:{name} ({split})")
     return tables
 
 
 def _by_column(table: "Dataset", source: str, split_column: str | None) -> "dict[str, Dataset]":
     """Split a table by its split column, where it has one."""
-    _not_empty(table, source)
+    not_empty(table, source)
     if split_column is None:
         if "split" not in table.column_names or not set(table.unique("split")) <= set(SPLITS):
             return {ALL: table}
@@ -289,9 +218,3 @@ def _by_column(table: "Dataset", source: str, split_column: str | None) -> "dict
         name for name in {split_column, "split"} & set(table.column_names) if set(table.unique(name)) <= set(SPLITS)
     ]
     return {split: table.select(indices).remove_columns(spent) for split, indices in rows.items()}
-
-
-def _not_empty(table: "Dataset", source: str) -> "Dataset":
-    if not len(table):
-        raise ValueError(f"{source} holds no samples.")
-    return table

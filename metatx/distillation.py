@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from metatx.backbone import Backbone
 from metatx.parts.views import places_in_view
+from metatx.progress import bar
 from metatx.sequence import TokenSequence
-from metatx.training import bar
 
 __all__ = ["Distillation", "KeptTargets", "is_picture"]
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from metatx.baselines import baselines
 from metatx.budget import Plan, plan_for
-from metatx.data import ALL, as_dataset, as_table, read_splits
+from metatx.data import ALL, as_table, read_splits
 from metatx.examples import Examples
 from metatx.files import written_whole
 from metatx.history import draw_curves
@@ -19,6 +19,7 @@ from metatx.processes import processes
 from metatx.registry import all_options, lookup
 from metatx.report import Report
 from metatx.settings import TrainingSettings
+from metatx.tables import as_dataset
 from metatx.task import Task
 from metatx.tuning import retuned
 

@@ -23,9 +23,10 @@ from metatx.history import History
 from metatx.keeper import Keeper
 from metatx.pairs import Pairs, drop_tokens, part_of
 from metatx.processes import processes
+from metatx.progress import bar
 from metatx.sequence import TokenSequence, concatenate, divide
 from metatx.settings import TrainingSettings
-from metatx.training import bar, loader
+from metatx.training import loader
 
 __all__ = ["PretrainingSettings", "pretrain"]
 

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from metatx.data import TABLES, as_table
+from metatx.data import as_table
 from metatx.examples import Examples
 from metatx.registry import unknown
+from metatx.tables import TABLES
 
 if TYPE_CHECKING:
     from metatx.head import Head

@@ -21,6 +21,7 @@ from metatx.features import cacheable, frozen_features
 from metatx.history import History
 from metatx.keeper import Keeper
 from metatx.processes import processes
+from metatx.progress import bar
 from metatx.sampling import balanced_order, class_numbers
 from metatx.token_alignment import align_tokens, alignable
 from metatx.tuning import parameter_groups
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from metatx.sharding import Shards
     from metatx.task import Task
 
-__all__ = ["bar", "evaluate", "loader", "measure", "train"]
+__all__ = ["evaluate", "loader", "measure", "train"]
 
 FSDP = "ACCELERATE_USE_FSDP"  # by which accelerate launch tells its processes that it is configured for it
 SHARDING = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
@@ -299,13 +300,6 @@ def loader(data: Any, batches: list[list[int]], workers: int) -> DataLoader[Any]
         num_workers=workers,
         generator=torch.Generator(),  # else each loader would draw from the global one
     )
-
-
-def bar(items: Any, what: str) -> Any:
-    """``items`` behind a progress bar, where stderr is a terminal."""
-    from tqdm import tqdm
-
-    return tqdm(items, desc=what, disable=None, leave=False)
 
 
 def _as_it_is(batch: Any) -> Any:

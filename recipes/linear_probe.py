@@ -16,8 +16,8 @@ from sklearn.preprocessing import StandardScaler
 import metatx
 from metatx.data import as_table
 from metatx.features import frozen_features
+from metatx.progress import bar
 from metatx.recipe import dataset
-from metatx.training import bar
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # C of the logistic regression
 SPLITS = ("train", "validation", "test")

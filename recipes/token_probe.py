@@ -25,8 +25,8 @@ from transfer_sets import SETS, Entry
 import metatx
 from metatx.data import ALL, as_table, read_splits
 from metatx.features import frozen_features
+from metatx.progress import bar
 from metatx.registry import lookup, unknown
-from metatx.training import bar
 
 STRENGTHS = np.logspace(-2, 5, 15)
 

@@ -18,7 +18,7 @@ CHECKS = (
     f"{IMPORTS}; import tokenizers; tokenizers.Tokenizer; metatx.Tokenizer; "
     "print('tokenizers of Hugging Face:', 'site-packages' in tokenizers.__file__)"
 )
-INNER = ("parts", "reading", "serving", "testing")
+INNER = ("cli", "parts", "reading", "serving", "testing")
 NANO = {
     f"metatx/nano/{name}"
     for name in ("config.json", "model.safetensors", "alignment.json", "alignment.safetensors", "README.md")
@@ -100,7 +100,7 @@ import importlib, importlib.metadata, importlib.resources, json, pkgutil
 import metatx
 
 found, places = [], [metatx.__file__]
-inner = ["parts", "reading", "serving", "testing", "tokenizers", "heads"]
+inner = ["cli", "parts", "reading", "serving", "testing", "tokenizers", "heads"]
 for package in ["metatx", *(f"metatx.{name}" for name in inner)]:
     for module in pkgutil.iter_modules(importlib.import_module(package).__path__, f"{package}."):
         if not module.name.endswith("__main__"):

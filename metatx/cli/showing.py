@@ -1,0 +1,68 @@
+"""``metatx list``, ``metatx info`` and ``metatx quickstart``."""
+
+import json
+from pathlib import Path
+from typing import Literal
+
+__all__ = ["info", "list_", "quickstart"]
+
+
+def list_(what: Literal["tokenizers", "heads", "backbones"] | None = None) -> None:
+    """Say which tokenizers (modalities), heads and backbones there are.
+
+    Args:
+        what: One of the three; all where none is named.
+    """
+    from metatx.registry import lookup, names
+    from metatx.weights import backbones
+
+    for kind in ("tokenizers", "heads"):
+        if what in (kind, None):
+            print(f"{kind}:")
+            for name in names(kind):
+                print(f"  {name:<16}{_summary(lookup(kind, name))}")
+    if what in ("backbones", None):
+        print("backbones:")
+        for name, line in backbones().items():
+            print(f"  {name:<28}{line}")
+
+
+def info(task: str) -> None:
+    """Say what a saved task is: its parts, columns, backbone and numbers.
+
+    Args:
+        task: Folder of the task, or user/task on the Hugging Face hub.
+    """
+    from metatx.hub import task_folder
+    from metatx.storage import describe
+
+    backbone = (config := describe(task_folder(task)))["backbone"]
+    print(f"{config['tokenizer']['name']} -> {config['head']['name']}, saved by metatx {config['metatx']}")
+    print(f"backbone   {backbone['spec']}, fingerprint {backbone['fingerprint'][:16]}")
+    print(f"tune       {config['tune']}" + "".join(f", {name} {v}" for name, v in (config["adapter"] or {}).items()))
+    if "trainable_parameters" in config:
+        print(f"trains     {config['trainable_parameters']:,} parameters")
+    print(f"reads      {', '.join(config['inputs']) or 'raw samples'}")
+    print(f"predicts   {config['target'] or 'what comes next'}")
+    for part in ("tokenizer", "head"):
+        print(f"{part:<11}{json.dumps(config[part]['options'])[:400]}")
+    if config["head"].get("note"):
+        print(f"{'note':<11}{config['head']['note']}")
+    for model, metrics in config["metrics"].items():
+        print(f"{model:<32}" + "  ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
+
+
+def quickstart(*, out: str = "runs/quickstart", seed: int = 0) -> None:
+    """The tour: train three tasks of three modalities on one frozen backbone, then answer one mixed batch.
+
+    Args:
+        out: Folder for the three tasks; an older tour there is replaced.
+        seed: Of weights, splits and order.
+    """
+    from metatx.quickstart import tour
+
+    tour(Path(out), seed)
+
+
+def _summary(cls: type) -> str:
+    return (cls.__doc__ or "").strip().partition("\n")[0]

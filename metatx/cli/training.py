@@ -1,0 +1,183 @@
+"""``metatx train`` and ``metatx compare``."""
+
+from pathlib import Path
+from typing import Any
+
+__all__ = ["compare", "train"]
+
+
+def train(
+    data: str,
+    *,
+    modality: str,
+    target: str | None = None,
+    inputs: str | None = None,
+    split_column: str | None = None,
+    head: str | None = None,
+    tokenizer: dict[str, Any] | None = None,
+    validation: str | None = None,
+    test: str | None = None,
+    backbone: str = "nano",
+    checkpoint: str | None = None,
+    random_backbone: bool = False,
+    tune: str = "frozen",
+    adapter: dict[str, Any] | None = None,
+    start: str | None = None,
+    out: str | None = None,
+    resume: bool = False,
+    no_baseline: bool = False,
+    skip_bad_samples: bool = False,
+    head_options: dict[str, Any] | None = None,
+    config: dict[str, Any] | None = None,
+    **settings: Any,
+) -> None:
+    """Fit a task, evaluate it beside two baselines, save it.
+
+    Args:
+        data: A table (csv, parquet, json, jsonl), a folder of splits or of classes, or hf:NAME.
+        modality: What the data is; see "metatx list tokenizers".
+        target: Column to predict; a usual name (label, target, class, y) is found by itself.
+        inputs: Columns to read, separated by commas.
+        split_column: Column that says train, validation or test.
+        head: Kind of answer; inferred from the target. See "metatx list heads".
+        tokenizer: Options of the tokenizer, each by its name: --tokenizer.patch_size 16.
+        validation: Data of the validation split, where DATA has none.
+        test: Data of the test split, where DATA has none.
+        backbone: See "metatx list backbones".
+        checkpoint: File with the backbone's weights.
+        random_backbone: Seeded random weights in the backbone's shape: the control for every claim.
+        tune: What of the backbone is trained too: frozen (nothing), norm (a LayerNorm of the task's own for each), lora
+            (low-rank updates beside it), full (all of a copy, which no other task can share).
+        adapter: Options of tune lora: --adapter.r 8, alpha, dropout, target_modules, use_dora, use_rslora.
+        start: A frozen task, trained before: its tokenizer and head are where training starts (head first, then tune).
+        out: Folder for the task and its numbers; runs/NAME of the data by default.
+        resume: Go on from the checkpoint in --out.
+        no_baseline: Leave out the trivial and the classical baseline.
+        skip_bad_samples: Leave out samples that cannot be used, not stop.
+        head_options: Options of the head, each by its name: --head.dropout 0.1.
+        config: What was asked for, to be written beside the task.
+        settings: Of the training, by name.
+    """
+    from metatx.experiment import run
+    from metatx.processes import processes
+    from metatx.settings import TrainingSettings
+    from metatx.weights import load_backbone
+
+    if resume and out is None:
+        raise ValueError("--resume goes on with a run in a folder; name it with --out.")
+    folder = out or _free_folder(data)
+    report = run(
+        data,
+        modality,
+        backbone=load_backbone(backbone, checkpoint=checkpoint, pretrained=not random_backbone),
+        settings=TrainingSettings(**settings),
+        target=target,
+        inputs=_columns(inputs),
+        split_column=split_column,
+        validation=validation,
+        test=test,
+        head=head,
+        tokenizer_options=tokenizer,
+        head_options=head_options,
+        tune=tune,
+        adapter_options=adapter,
+        start=start,
+        out=folder,
+        resume=resume,
+        baseline=not no_baseline,
+        skip_bad_samples=skip_bad_samples,
+        config=config,
+    )
+    if processes().is_main_process:
+        print(f"{report}\nsaved in {folder}")
+
+
+def compare(
+    data: str,
+    *,
+    modality: str,
+    target: str | None = None,
+    inputs: str | None = None,
+    split_column: str | None = None,
+    head: str | None = None,
+    tokenizer: dict[str, Any] | None = None,
+    validation: str | None = None,
+    test: str | None = None,
+    backbone: str = "nano",
+    checkpoint: str | None = None,
+    seeds: str = "0,1,2",
+    budget: float | None = None,
+    out: str | None = None,
+    no_baseline: bool = False,
+    skip_bad_samples: bool = False,
+    head_options: dict[str, Any] | None = None,
+    **settings: Any,
+) -> None:
+    """Show what the backbone brings: frozen, random, left out, its norms tuned, LoRA; and two baselines.
+
+    Args:
+        data: As in "metatx train".
+        modality: What the data is; see "metatx list tokenizers".
+        target: Column to predict; a usual name (label, target, class, y) is found by itself.
+        inputs: Columns to read, separated by commas.
+        split_column: Column that says train, validation or test.
+        head: Kind of answer; inferred from the target. See "metatx list heads".
+        tokenizer: Options of the tokenizer, each by its name: --tokenizer.patch_size 16.
+        validation: Data of the validation split, where DATA has none.
+        test: Data of the test split, where DATA has none.
+        backbone: See "metatx list backbones".
+        checkpoint: File with the backbone's weights.
+        seeds: One run each, of each variant, separated by commas.
+        budget: Seconds of training of a run. Epochs, at most --epochs, and samples are chosen to fit, once for all.
+        out: Folder for the table, the figure and the numbers; runs/NAME of the data by default. The same comparison
+            goes on there.
+        no_baseline: Leave out the trivial and the classical baseline.
+        skip_bad_samples: Leave out samples that cannot be used, not stop.
+        head_options: Options of the head, each by its name: --head.dropout 0.1.
+        settings: Of the training, by name.
+    """
+    from metatx.comparison import compare as compare_variants
+    from metatx.settings import TrainingSettings
+    from metatx.weights import load_backbone
+
+    folder = out or _free_folder(data)
+    comparison = compare_variants(
+        data,
+        modality,
+        backbone=load_backbone(backbone, checkpoint=checkpoint),
+        seeds=_seeds(seeds),
+        # Given here, and so no options: every run has a seed of its own, and leaves nothing but its numbers.
+        settings=TrainingSettings(seed=0, tensorboard=False, checkpoint_seconds=30.0, checkpoint_steps=0, **settings),
+        budget=budget,
+        target=target,
+        inputs=_columns(inputs),
+        split_column=split_column,
+        validation=validation,
+        test=test,
+        head=head,
+        tokenizer_options=tokenizer,
+        head_options=head_options,
+        baseline=not no_baseline,
+        skip_bad_samples=skip_bad_samples,
+        out=folder,
+    )
+    print(comparison)
+    print(f"saved in {folder}")
+
+
+def _columns(names: str | None) -> list[str] | None:
+    return None if names is None else [name.strip() for name in names.split(",")]
+
+
+def _seeds(numbers: str) -> list[int]:
+    try:
+        return [int(number) for number in numbers.split(",")]
+    except ValueError:
+        raise ValueError(f"--seeds is {numbers!r}; give whole numbers separated by commas, such as 0,1,2.") from None
+
+
+def _free_folder(data: str) -> str:
+    """``runs/NAME``, numbered where that is taken."""
+    stem = Path(data.removeprefix("hf:")).stem
+    names = (f"runs/{stem}" if number == 1 else f"runs/{stem}-{number}" for number in range(1, 10_000))
+    return next(name for name in names if not Path(name).exists())

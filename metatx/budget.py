@@ -70,6 +70,8 @@ def plan_for(
     if seconds <= 0:
         raise ValueError(f"The budget is {seconds:g} seconds; it must be more than 0.")
     train, held = examples["train"], len(examples.get("validation", ()))
+    settings = settings.for_samples(len(train))
+    assert settings.epochs is not None
     picked = drawn(len(train), min(len(train), PROBED * settings.batch_size), settings.seed)
     few = task.encode(train.select(picked), "train", augment=True, skip_bad=skip_bad)
     before = {name: tensor.clone() for name, tensor in task.state_dict().items()}

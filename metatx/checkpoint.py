@@ -28,7 +28,7 @@ class Progress:
     epoch: int = 0
     step: int = 0  # of the epoch
     loss_sum: float = 0.0  # over the epoch's samples so far
-    best: float | None = None
+    best: list[float] | None = None  # the metric that chooses and the loss, each the larger the better
     best_epoch: int = 0
     alignment: dict[str, float] = field(default_factory=dict)  # of tokens, once it is done
     history: list[dict[str, float]] = field(default_factory=list)

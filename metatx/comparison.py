@@ -12,6 +12,7 @@ from metatx.checkpoint import FREE
 from metatx.comparison_report import Comparison, Trial
 from metatx.errors import DivergedError
 from metatx.experiment import run
+from metatx.history import can_draw
 from metatx.report import Report
 from metatx.settings import TrainingSettings
 from metatx.token_alignment import stem_of
@@ -105,6 +106,7 @@ def compare(
     settings = settings or TrainingSettings()
     variants = _with_alignment(variants, settings.align_steps, backbone)
     folder = None if out is None else Path(out)
+    drawn = folder is not None and can_draw("comparison.png")
     options: dict[str, Any] = {
         "name": name,
         "target": target,
@@ -152,7 +154,7 @@ def compare(
             else:
                 _add(found, variant, report, steps)
             if folder is not None:
-                found.write(folder)
+                found.write(folder, drawn)
     return found
 
 

@@ -159,19 +159,17 @@ class Comparison:
 
     def _trained(self) -> str:
         if self.asked["budget"] is None:
-            return f"{self.asked['epochs']} epochs"
+            epochs = self.asked["epochs"]
+            return f"{epochs} epochs" if epochs is not None else f"about {self.asked['steps']} steps"
         return f"budget {self.asked['budget']:g} s a run"
 
     def plot(self, path: Path) -> None:
         """Draw the variants as dots with their spread, the best classical and the trivial baseline as lines; a PNG.
 
-        Raises:
-            ImportError: If matplotlib is missing.
+        Needs matplotlib, see ``metatx.history.can_draw``.
         """
-        try:
-            from matplotlib.figure import Figure
-        except ImportError:
-            raise ImportError("comparison.png needs matplotlib: pip install 'metatx[viz]'") from None
+        from matplotlib.figure import Figure
+
         rows = self.rows()
         figure = Figure(figsize=(8, 1.8 + 0.55 * len(rows)), layout="constrained")
         axes = figure.subplots()
@@ -210,15 +208,21 @@ class Comparison:
 
     # On disk
 
-    def write(self, folder: Path) -> None:
-        """Write ``comparison.json``, ``comparison.md`` and ``comparison.png``, each whole or not at all."""
+    def write(self, folder: Path, draw: bool = True) -> None:
+        """Write ``comparison.json``, ``comparison.md`` and ``comparison.png``, each whole or not at all.
+
+        Args:
+            folder: Made if it is missing.
+            draw: Whether to write the picture.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         content = {"format": FORMAT, "version": VERSION, **asdict(self), "versions": versions()}
         with written_whole(folder / "comparison.json") as temporary:
             temporary.write_text(json.dumps(content, indent=2) + "\n")
         with written_whole(folder / "comparison.md") as temporary:
             temporary.write_text(self.markdown())
-        self.plot(folder / "comparison.png")
+        if draw:
+            self.plot(folder / "comparison.png")
 
     @classmethod
     def read(cls, path: Path) -> "Comparison":

@@ -14,7 +14,7 @@ from metatx.budget import Plan, plan_for
 from metatx.data import ALL, as_table, read_splits
 from metatx.examples import Examples
 from metatx.files import written_whole
-from metatx.history import draw_curves
+from metatx.history import can_draw, draw_curves
 from metatx.processes import processes
 from metatx.registry import all_options, lookup
 from metatx.report import Report
@@ -94,6 +94,7 @@ def run(
     state = processes()
     state.wait_for_everyone()  # all have looked before one writes
     first = state.is_main_process
+    drawn = folder is not None and first and can_draw("curves.png")
     splits = _splits(data, lookup("tokenizers", modality), split_column, validation, test)
     task = Task.build(
         backbone,
@@ -120,7 +121,7 @@ def run(
     plan = plan_for(task, examples, settings, budget, skip_bad_samples) if isinstance(budget, int | float) else budget
     whole = examples["train"]
     if plan is not None:
-        settings = task.settings = replace(settings, epochs=plan.epochs)
+        settings = task.settings = replace(settings.for_samples(len(whole)), epochs=plan.epochs)
         examples = plan.cut(examples, settings.seed)
     encoded = {
         split: task.encode(part, split, augment=split == "train", skip_bad=skip_bad_samples)
@@ -149,7 +150,8 @@ def run(
     if folder is not None and first:
         task.metrics, task.about = report.rows(), _about(name, data, where)
         task.save_pretrained(folder / "task")
-        draw_curves(task.history, task.head.primary, folder / "curves.png")
+        if drawn:
+            draw_curves(task.history, task.head.primary, folder / "curves.png")
         report.write(folder / "metrics.json")
     return report
 

@@ -1,12 +1,22 @@
 """A run's history: ``history.csv``, ``curves.png``, and TensorBoard where asked for."""
 
 import csv
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from metatx.files import written_whole
+from metatx.progress import tell
 
-__all__ = ["History", "draw_curves"]
+__all__ = ["History", "can_draw", "draw_curves"]
+
+
+def can_draw(name: str) -> bool:
+    """Whether matplotlib is there; where it is not, says before the work that the picture ``name`` is left out."""
+    if find_spec("matplotlib"):
+        return True
+    tell(f"{name} is left out: a picture needs matplotlib (pip install 'metatx[viz]').")
+    return False
 
 
 class History:
@@ -45,16 +55,10 @@ def _events(folder: Path) -> Any:
 
 
 def draw_curves(rows: list[dict[str, float]], primary: str, path: Path) -> None:
-    """Losses, and the primary validation metric, over the epochs, as a PNG.
+    """Losses, and the primary validation metric, over the epochs, as a PNG. Needs matplotlib, see ``can_draw``."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
-    Raises:
-        ImportError: If matplotlib is missing.
-    """
-    try:
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import MaxNLocator
-    except ImportError:
-        raise ImportError("curves.png needs matplotlib: pip install 'metatx[viz]'") from None
     epochs = [row["epoch"] for row in rows]
     metric = f"validation_{primary}"
     figure = Figure(figsize=(9, 3.5), layout="constrained")

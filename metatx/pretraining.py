@@ -48,6 +48,7 @@ class PretrainingSettings(TrainingSettings):
         action: Weight of how far blocks move tokens, see ``pass_with_action``.
     """
 
+    epochs: int = 20
     micro_batch: int = 0
     negatives: Literal["batch", "micro_batch"] = "batch"
     patch_dropout: float = 0.0

@@ -2,10 +2,13 @@
 
 import logging
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator, Sized
 from typing import Any
 
 __all__ = ["bar", "tell"]
+
+SILENT = 30.0  # seconds without a line
 
 
 def tell(message: str) -> None:
@@ -24,11 +27,23 @@ def tell(message: str) -> None:
 
 
 def bar(items: Iterable[Any], what: str) -> Any:
-    """``items`` behind a progress bar, on a terminal and in a notebook."""
+    """``items`` behind a progress bar, on a terminal and in a notebook; elsewhere with a line every 30 seconds."""
     from tqdm.auto import tqdm
 
-    # In a notebook stderr is no terminal, but the bar is a widget.
-    return tqdm(items, desc=what, disable=False if _in_notebook() else None, leave=False)
+    if _in_notebook() or sys.stderr.isatty():
+        return tqdm(items, desc=what, leave=False)
+    return _with_lines(items, what)
+
+
+def _with_lines(items: Iterable[Any], what: str) -> Iterator[Any]:
+    started = told = time.perf_counter()
+    total = f" of {len(items):,}" if isinstance(items, Sized) else ""
+    for number, item in enumerate(items):
+        now = time.perf_counter()
+        if now - told > SILENT:
+            told = now
+            tell(f"{what}: {number:,}{total}, {now - started:.0f} s")
+        yield item
 
 
 class _Lines(logging.Handler):

@@ -3,6 +3,7 @@
 import shutil
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,10 @@ def tour(out: Path, seed: int) -> None:
 
     Raises:
         ValueError: If ``out`` holds something that is not an older tour.
+        ImportError: If statsmodels, which brings one of the data sets, is missing.
     """
+    if find_spec("statsmodels") is None:
+        raise ImportError("The tour forecasts a series that statsmodels brings: pip install 'metatx[forecast,viz]'")
     _clear(out)
     started = time.perf_counter()
     backbone = load_backbone("nano")

@@ -67,6 +67,7 @@ class Report:
         if aligned := self.task.token_alignment:
             distances = f"{aligned['before']:.1f} before, {aligned['after']:.1f} after"
             lines.append(f"{aligned['steps']} steps of alignment; distance to the stem's tokens {distances}")
+        lines += [self.task.kept] if self.task.kept else []
         if self.left_out:
             lines.append(f"{self.left_out} samples that could not be used were left out")
         return "\n".join(lines)
@@ -100,6 +101,7 @@ class Report:
             "backbone": self.task.backbone.spec,
             "backbone_fingerprint": self.task.backbone.fingerprint,
             "samples_left_out": self.left_out,
+            "kept": self.task.kept,
             "seconds": round(self.seconds, 2),
             "peak_memory_mb": peak_memory_mb(),
             "seed": self.seed,

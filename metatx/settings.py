@@ -1,8 +1,8 @@
 """Everything a training run can change."""
 
 import math
-from dataclasses import dataclass, fields
-from typing import Any, Literal
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, Self
 
 import torch
 
@@ -10,14 +10,19 @@ from metatx.registry import unknown
 
 __all__ = ["TrainingSettings"]
 
+EPOCHS = 3, 100  # least and most, where the number of steps decides
+FEWEST_STEPS = 16  # of an epoch of small data
+SMALLEST_BATCH = 8
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
     """How a task is trained.
 
     Args:
-        epochs: Passes over the training split.
-        batch_size: Samples of one step, over all processes.
+        epochs: Passes over the training split; None: as many as make ``steps``, see ``for_samples``.
+        steps: Steps of the optimizer that None of ``epochs`` stands for.
+        batch_size: Samples of one step, over all processes; at most, where ``epochs`` is None.
         lr: Peak learning rate of AdamW (Loshchilov & Hutter 2019), after a linear warm-up and before a cosine to zero.
         layer_decay: In a backbone tuned in full, the rate of a block as a share of the next one's (Clark et al. 2020).
         weight_decay: Of matrices; biases, norms and other vectors have none.
@@ -26,7 +31,9 @@ class TrainingSettings:
             distribute them like those of the backbone's stem (ORCA, Shen et al. 2023); 0: none. ``metatx compare``
             gives it a row of its own and changes no other.
         clip: Largest norm of the gradient.
-        patience: Epochs without a better primary validation metric until training stops; 0 never stops early.
+        metric: The validation metric that chooses the epoch to keep, or ``"loss"``; None: the head's primary one. Of
+            epochs that are equal in it, the one of the lowest validation loss is kept.
+        patience: Epochs without a better one until training stops; 0 never stops early.
         precision: ``"auto"`` is bf16 autocast where the hardware computes in it (CUDA, AMX) and fp32 elsewhere.
         sampling: ``"balanced"`` draws each class equally often in an epoch of as many samples, rare ones again and
             again; for heads whose targets are class numbers.
@@ -40,7 +47,8 @@ class TrainingSettings:
             block while it runs (PyTorch's FSDP). A launch that is configured for FSDP asks for it too.
     """
 
-    epochs: int = 20
+    epochs: int | None = None
+    steps: int = 500
     batch_size: int = 64
     lr: float = 1e-3
     layer_decay: float = 0.75
@@ -48,6 +56,7 @@ class TrainingSettings:
     warmup: float = 0.05
     align_steps: int = 0
     clip: float = 1.0
+    metric: str | None = None
     patience: int = 0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     sampling: Literal["plain", "balanced"] = "plain"
@@ -60,8 +69,8 @@ class TrainingSettings:
     shard: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
+        for name in ("epochs", "steps", "batch_size"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
         if self.checkpoint_steps < 0:
             raise ValueError(f"checkpoint_steps is {self.checkpoint_steps}; it must be at least 0.")
@@ -82,6 +91,19 @@ class TrainingSettings:
             if name not in names:
                 raise ValueError(unknown("training setting", name, names))
         return cls(**values)
+
+    def for_samples(self, count: int) -> Self:
+        """The settings for a training split of ``count`` samples: with a number of epochs.
+
+        Where ``epochs`` is None, small data are read in small batches (of at least 8 samples, so that an epoch has 16
+        steps if it can) and often (at most 100 times), large data at least 3 times.
+        """
+        if self.epochs is not None:
+            return self
+        small = max(SMALLEST_BATCH, 2 ** int(math.log2(max(1, count // FEWEST_STEPS))))
+        batch_size = min(self.batch_size, small)
+        passes = math.ceil(self.steps / math.ceil(count / batch_size))
+        return replace(self, epochs=min(max(passes, EPOCHS[0]), EPOCHS[1]), batch_size=batch_size)
 
     def rate(self, step: int, steps: int) -> float:
         """The learning rate of a step of so many in all."""

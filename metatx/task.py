@@ -70,6 +70,7 @@ class Task(nn.Module):
         self.about: dict[str, str] = {}  # for the card, where known: data, dataset (on the hub), split, license
         self.token_alignment: dict[str, float] = {}  # as ``align_tokens`` gives it
         self.settings = TrainingSettings()
+        self.kept = ""  # which weights training kept, and why
         self.trained = False  # further training then keeps these weights where no epoch is better
 
     @property

@@ -1,5 +1,6 @@
 """The training loop: one for all tasks, on one process or many."""
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -21,7 +22,8 @@ from metatx.features import cacheable, frozen_features
 from metatx.history import History
 from metatx.keeper import Keeper
 from metatx.processes import processes
-from metatx.progress import bar
+from metatx.progress import bar, tell
+from metatx.registry import unknown
 from metatx.sampling import balanced_order, class_numbers
 from metatx.token_alignment import align_tokens, alignable
 from metatx.tuning import parameter_groups
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluate", "loader", "measure", "train"]
 
+LINES = 20  # about epochs, at most, of a run
 FSDP = "ACCELERATE_USE_FSDP"  # by which accelerate launch tells its processes that it is configured for it
 SHARDING = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
 
@@ -76,7 +79,12 @@ class Training:
                 "trained; metatx divides the frozen backbone alone. Launch without, by torchrun or accelerate launch "
                 "--multi_gpu, with shard set to true (--shard)."
             )
-        self.task, self.settings = task.to(self.accelerator.device), settings
+        self.task, self.settings = task.to(self.accelerator.device), settings.for_samples(len(data))
+        settings = self.settings
+        assert settings.epochs is not None
+        self.epochs = settings.epochs
+        self.metric = settings.metric or task.head.primary  # that chooses the epoch
+        _check_metric(task, self.metric)
         task.backbone.to(self.accelerator.device)
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         self.module: nn.Module = task
@@ -112,15 +120,31 @@ class Training:
                 self.keeper.save(progress)
             if self.task.trained and self.validation is not None and progress.best is None:
                 self._keep_best(self.measure(self.validation, progress), progress, epoch=0)
-            while progress.epoch < self.settings.epochs and not self._is_over(progress):
+            while progress.epoch < self.epochs and not self._is_over(progress):
                 self._epoch(progress)
             self.keeper.finish(progress)
         if progress.best_state:
             self.task.load_state_dict(progress.best_state)
+        self.task.kept = self._kept(progress)
         self.task.token_alignment = progress.alignment
         self.task.eval()
         self._calibrate()
         return progress.history
+
+    def _kept(self, progress: Progress) -> str:
+        """Which weights are kept, and why, in words."""
+        if progress.best is None:
+            return f"Kept: the weights of the last epoch, {progress.epoch}; there is no validation split to choose by."
+        if progress.best_epoch == 0:
+            return f"Kept: the weights it started from; no epoch was better by validation {self.metric}."
+        value = progress.best[0] * (1 if self._is_higher_better() else -1)
+        return (
+            f"Kept: the weights of epoch {progress.best_epoch} of {progress.epoch}, the best validation {self.metric} "
+            f"({value:.4f}) and of equal ones the lowest loss."
+        )
+
+    def _is_higher_better(self) -> bool:
+        return self.metric != "loss" and bool(self.task.head.metrics()[self.metric].higher_is_better)
 
     def _shards(self) -> "Shards | None":
         """The blocks divided, where settings or launch ask for it; cached features do not pass through them."""
@@ -165,7 +189,7 @@ class Training:
         self.task.train()
         started = time.perf_counter()
         batches = self._loader(self.data, self._batches(progress.epoch)[progress.step :])
-        steps = self._bar(batches, f"epoch {progress.epoch + 1}/{self.settings.epochs}")
+        steps = self._bar(batches, f"epoch {progress.epoch + 1}/{self.epochs}")
         for inputs, targets in steps:
             progress.loss_sum += self._step(inputs, targets, progress)
             progress.step += 1
@@ -180,13 +204,33 @@ class Training:
         progress.history.append(row)
         progress.epoch, progress.step, progress.loss_sum = progress.epoch + 1, 0, 0.0
         self.history.write()
+        self._tell(row)
+
+    def _tell(self, row: dict[str, float]) -> None:
+        """A line about an epoch, of long runs now and then; on a terminal the bar is drawn anew below it."""
+        number, last = int(row["epoch"]), self.epochs
+        every = math.ceil(last / LINES)
+        if not self.accelerator.is_main_process or (number % every and number != last):
+            return
+        shown = {"loss": row["train_loss"]}
+        for name in (f"validation_{self.metric}", "validation_loss"):
+            if name in row:
+                shown[name.replace("_", " ", 1)] = row[name]
+        numbers = ", ".join(f"{name} {value:.4f}" for name, value in shown.items())
+        tell(f"epoch {number}/{last}: {numbers} ({row['seconds']:.1f} s)")
 
     def _keep_best(self, metrics: dict[str, float], progress: Progress, epoch: int) -> None:
-        value, best = metrics[self.task.head.primary], progress.best
-        higher = self.task.head.metrics()[self.task.head.primary].higher_is_better
-        if best is None or (value > best if higher else value < best):
-            progress.best, progress.best_epoch = value, epoch
+        """Keep the weights if they are the best so far: by the metric that chooses, of equals by the loss."""
+        rank = self._rank(metrics)
+        if progress.best is None or rank > tuple(progress.best):
+            progress.best, progress.best_epoch = list(rank), epoch
             progress.best_state = {name: tensor.clone() for name, tensor in self.task.state_dict().items()}
+
+    def _rank(self, metrics: dict[str, float]) -> tuple[float, float]:
+        """What is larger for better weights; a metric that is not defined on the validation split is the worst."""
+        value = metrics[self.metric] * (1 if self._is_higher_better() else -1)
+        first, second = (-math.inf if math.isnan(number) else number for number in (value, -metrics["loss"]))
+        return first, second
 
     def _step(self, inputs: Any, targets: Any, progress: Progress) -> float:
         """One step on this process's share of a batch; the loss summed over the samples of all processes."""
@@ -218,7 +262,7 @@ class Training:
         return summed.item()
 
     def _rate(self, step: int) -> float:
-        return self.settings.rate(step, self.steps * self.settings.epochs)
+        return self.settings.rate(step, self.steps * self.epochs)
 
     def _batches(self, epoch: int) -> list[list[int]]:
         """The batches of an epoch, by its number alone; of each, the share of this process.
@@ -283,6 +327,13 @@ def evaluate(task: "Task", data: Encoded, settings: "TrainingSettings") -> dict[
     state = processes()
     positions = shares(len(items), settings.batch_size, state.process_index, state.num_processes)
     return measure(task, module, (items.__getitems__(batch) for batch in positions), settings)
+
+
+def _check_metric(task: "Task", name: str) -> None:
+    """Refuse a metric that the head does not measure, before anything is trained."""
+    known = ["loss", *task.head.metrics()]
+    if name not in known:
+        raise ValueError(unknown("metric", name, known))
 
 
 def shares(count: int, batch_size: int, rank: int, world: int) -> list[list[int]]:

@@ -1,6 +1,7 @@
 """The loop: it learns, never touches the backbone, resumes exactly, and is the same on two processes."""
 
 import json
+import math
 import signal
 import time
 
@@ -16,6 +17,7 @@ import metatx
 from metatx.encoding import Encoded
 from metatx.examples import Examples
 from metatx.features import cacheable
+from metatx.training import Training
 from tests.conftest import waves
 from tests.killing import FORKS
 
@@ -67,6 +69,57 @@ def test_the_best_epoch_is_kept(nano):
     assert task.evaluate(held)["accuracy"] == pytest.approx(best)
 
 
+def _chosen(nano, rows, validation=True, **changes):
+    """A task after a run whose epochs give these validation metrics."""
+    task = _task(nano)
+    held = Encoded(Examples(*waves(8)), task.tokenizer, task.head) if validation else None
+    settings = metatx.TrainingSettings(epochs=len(rows), batch_size=64, **changes)
+    training = Training(task, Encoded(Examples(*waves(16)), task.tokenizer, task.head), held, settings, None)
+    training.measure = lambda data, progress: {"f1": 0.0, **rows[progress.epoch]}
+    task.history = training.run(resume=False)
+    return task
+
+
+@pytest.mark.parametrize(
+    ("metric", "rows", "kept"),
+    [
+        (None, [(1.0, 0.9), (1.0, 0.1), (1.0, 0.5)], "epoch 2 of 3, the best validation accuracy (1.0000)"),
+        (None, [(0.5, 0.9), (0.9, 0.8), (0.8, 0.1)], "epoch 2 of 3"),
+        (None, [(math.nan, 0.1), (0.2, 0.9), (math.nan, 0.1)], "epoch 2 of 3"),
+        (None, [(0.2, math.nan), (0.2, 0.9)], "epoch 2 of 2"),
+        ("loss", [(0.9, 0.9), (0.5, 0.2), (0.8, 0.3)], "epoch 2 of 3, the best validation loss (0.2000)"),
+    ],
+)
+def test_epoch_kept_is_the_best_and_of_equal_ones_that_of_the_lowest_loss(nano, metric, rows, kept):
+    assert kept in _chosen(nano, [{"accuracy": accuracy, "loss": loss} for accuracy, loss in rows], metric=metric).kept
+
+
+def test_run_says_what_it_kept_where_nothing_was_chosen(nano):
+    assert "the last epoch, 2; there is no validation split" in _chosen(nano, [{}, {}], validation=False).kept
+    held = waves(40, seed=1)
+    task = _task(nano).fit(waves(100), held, epochs=8, lr=3e-3)
+    before = _weights(task)
+    task.fit(waves(100), held, epochs=1, lr=1e-9, metric="accuracy")
+    assert task.kept == "Kept: the weights it started from; no epoch was better by validation accuracy."
+    assert _same(before, _weights(task))
+
+
+def test_unknown_metric_is_refused_before_training(nano):
+    with pytest.raises(ValueError, match="Unknown metric 'accurcy'. Did you mean 'accuracy'?"):
+        _task(nano).fit(waves(40), metric="accurcy")
+
+
+def test_line_an_epoch_of_long_runs_now_and_then(nano, caplog):
+    with caplog.at_level("INFO", logger="metatx"):
+        _task(nano).fit(waves(16), waves(8), epochs=2, batch_size=16)
+        short = list(caplog.messages)
+        caplog.clear()
+        _task(nano).fit(waves(16), epochs=40, batch_size=16)
+    assert [line.split(",")[0][:10] for line in short] == ["epoch 1/2:", "epoch 2/2:"]
+    assert "validation accuracy" in short[0] and "validation loss" in short[0]
+    assert [line.partition("/")[0] for line in caplog.messages] == [f"epoch {n}" for n in range(2, 41, 2)]
+
+
 def test_calibration_sees_the_whole_validation_split_once_on_the_best_weights(nano):
     held, seen = waves(50, seed=1), []
     task = _task(nano, seed=1)
@@ -98,7 +151,7 @@ def test_a_finished_run_resumed_is_calibrated_alike(nano, tmp_path):
 
 
 def test_patience_stops(nano):
-    task = _task(nano).fit(waves(40), waves(40, seed=1), epochs=50, lr=1e-9, patience=2)
+    task = _chosen(nano, [{"accuracy": 0.5, "loss": 0.7}] * 50, patience=2)
     assert len(task.history) == 4  # the first is best; two more without a better one, and the one that says so
 
 

@@ -27,6 +27,7 @@ def train(
     resume: bool = False,
     no_baseline: bool = False,
     skip_bad_samples: bool = False,
+    budget: float | None = None,
     head_options: dict[str, Any] | None = None,
     config: dict[str, Any] | None = None,
     **settings: Any,
@@ -54,6 +55,7 @@ def train(
         resume: Go on from the checkpoint in --out.
         no_baseline: Leave out the trivial and the classical baseline.
         skip_bad_samples: Leave out samples that cannot be used, not stop.
+        budget: Seconds of training. Epochs, at most --epochs, and samples are chosen to fit.
         head_options: Options of the head, each by its name: --head.dropout 0.1.
         config: What was asked for, to be written beside the task.
         settings: Of the training, by name.
@@ -86,6 +88,7 @@ def train(
         resume=resume,
         baseline=not no_baseline,
         skip_bad_samples=skip_bad_samples,
+        budget=budget,
         config=config,
     )
     if processes().is_main_process:

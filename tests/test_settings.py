@@ -1,0 +1,25 @@
+"""How many steps a run takes where nobody said."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from metatx.settings import EPOCHS, SMALLEST_BATCH, TrainingSettings
+
+
+@given(st.integers(1, 10**7), st.integers(1, 5_000), st.integers(SMALLEST_BATCH, 512))
+def test_steps_are_those_asked_for_within_the_bounds_of_epochs(count, steps, batch_size):
+    planned = TrainingSettings(steps=steps, batch_size=batch_size).for_samples(count)
+    an_epoch = -(-count // planned.batch_size)
+    assert EPOCHS[0] <= planned.epochs <= EPOCHS[1]
+    assert SMALLEST_BATCH <= planned.batch_size <= batch_size
+    assert planned.epochs * an_epoch >= steps or planned.epochs == EPOCHS[1]
+    assert (planned.epochs - 1) * an_epoch < steps or planned.epochs == EPOCHS[0]
+
+
+def test_epochs_that_were_asked_for_stay_with_their_batch():
+    settings = TrainingSettings(epochs=7, batch_size=64)
+    assert settings.for_samples(10) is settings
+
+
+def test_small_data_are_read_in_small_batches():
+    assert [TrainingSettings().for_samples(count).batch_size for count in (5, 128, 500, 5_000)] == [8, 8, 16, 64]

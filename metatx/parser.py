@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from metatx import __version__
+
 __all__ = ["command_parser", "spelled"]
 
 FLAGS = (
@@ -47,6 +49,7 @@ def command_parser(commands: Mapping[str, Callable[..., None]]) -> Any:
         epilog="--debug, with any command, shows the traceback of an error.",
         exit_on_error=False,
     )
+    parser.add_argument("--version", action="version", version=f"metatx {__version__}")
     added = parser.add_subcommands(metavar="COMMAND", title="commands", required=False)
     for name, function in commands.items():
         command = ArgumentParser(description=(function.__doc__ or "").partition("\n")[0], exit_on_error=False)

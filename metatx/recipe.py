@@ -1,10 +1,12 @@
 """What the recipes share: where a data set lies, and one run a seed with the mean over them."""
 
 import os
+import re
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import mean, stdev
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from metatx.parts.folding import NO_STEM
 from metatx.processes import processes
@@ -13,7 +15,23 @@ from metatx.report import Report
 if TYPE_CHECKING:
     from metatx.backbone import Backbone
 
-__all__ = ["dataset", "over_seeds", "patch_size"]
+__all__ = ["command", "dataset", "over_seeds", "patch_size"]
+
+
+def command(main: Callable[..., Any]) -> None:
+    """Run a recipe from the command line: options from its signature, errors of the user's as one line and exit code 2.
+
+    ``--seeds 0,1`` is read as the list that it is.
+    """
+    from jsonargparse import auto_cli
+
+    pairs = zip(["", *sys.argv[1:]], sys.argv[1:], strict=False)
+    words = [f"[{word}]" if name == "--seeds" and re.fullmatch(r"\d+(,\d+)*", word) else word for name, word in pairs]
+    try:
+        auto_cli(main, args=words)
+    except (ValueError, OSError, ImportError) as error:
+        print(f"{Path(sys.argv[0]).name}:", *str(error).split(), file=sys.stderr)
+        sys.exit(2)
 
 
 def dataset(given: str | None, place: str, source: str) -> Path:

@@ -12,10 +12,9 @@ without.
 from pathlib import Path
 
 import pandas as pd
-from jsonargparse import auto_cli
 
 import metatx
-from metatx.recipe import dataset, over_seeds
+from metatx.recipe import command, dataset, over_seeds
 from metatx.report import Report
 
 PUBLISHED = {
@@ -95,4 +94,4 @@ def main(
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    command(main)

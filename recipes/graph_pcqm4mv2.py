@@ -13,10 +13,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from jsonargparse import auto_cli
 
 import metatx
-from metatx.recipe import dataset, over_seeds
+from metatx.recipe import command, dataset, over_seeds
 from metatx.report import Report
 
 PUBLISHED = {"TokenGT, trained in full (Kim et al. 2022, unverified)": {"mae": 0.0910}}
@@ -103,4 +102,4 @@ def molecules_by_split(folder: Path, count: int | None) -> dict[str, pd.DataFram
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    command(main)

@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jsonargparse import auto_cli
 
 import metatx
 from metatx.examples import Examples
 from metatx.reading.cubes import read_arrays, read_cube, scene_of
-from metatx.recipe import dataset, over_seeds
+from metatx.recipe import command, dataset, over_seeds
 from metatx.report import Report
 
 PUBLISHED = {"RBF SVM (on the 278 spectra)": {"accuracy": 0.777, "balanced_accuracy": 0.770}}
@@ -128,4 +127,4 @@ def main(
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    command(main)

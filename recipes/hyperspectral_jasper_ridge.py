@@ -14,11 +14,9 @@ cross-validation on the 60 training pixels (0.95 with random nano), where patche
 from pathlib import Path
 from typing import Literal
 
-from jsonargparse import auto_cli
-
 import metatx
 from metatx.reading.cubes import read_arrays, scene_of
-from metatx.recipe import dataset, over_seeds
+from metatx.recipe import command, dataset, over_seeds
 from metatx.report import Report
 
 PUBLISHED = {
@@ -119,4 +117,4 @@ def main(
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    command(main)

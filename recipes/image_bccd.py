@@ -12,10 +12,8 @@ forest on areas of one colour 0.277, the median box of each class 0.003. Setting
 from pathlib import Path
 from typing import Literal
 
-from jsonargparse import auto_cli
-
 import metatx
-from metatx.recipe import dataset, over_seeds, patch_size
+from metatx.recipe import command, dataset, over_seeds, patch_size
 from metatx.report import Report
 
 PUBLISHED = {"colour threshold, Hough circles": {"ap50": 0.258}}
@@ -89,4 +87,4 @@ def main(
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    command(main)

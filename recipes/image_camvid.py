@@ -12,10 +12,8 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from jsonargparse import auto_cli
-
 import metatx
-from metatx.recipe import dataset, over_seeds, patch_size
+from metatx.recipe import command, dataset, over_seeds, patch_size
 from metatx.report import Report
 
 PUBLISHED = {"random forest on pixels, a third of the test split": {"miou": 0.289, "accuracy": 0.730}}
@@ -99,4 +97,4 @@ def main(
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    command(main)

@@ -10,10 +10,8 @@ of a core with ViT-Ti; then a run takes 20 seconds. ViT-Ti reached .834 ± .001 
 
 from pathlib import Path
 
-from jsonargparse import auto_cli
-
 import metatx
-from metatx.recipe import dataset, over_seeds
+from metatx.recipe import command, dataset, over_seeds
 from metatx.report import Report
 
 PUBLISHED = {"HOG + linear SVM": {"accuracy": 0.434}, "ViT-Ti, linear, 1,000 images": {"accuracy": 0.768}}
@@ -76,4 +74,4 @@ def main(
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    command(main)

@@ -14,10 +14,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jsonargparse import auto_cli
 
 import metatx
-from metatx.recipe import dataset, over_seeds, patch_size
+from metatx.recipe import command, dataset, over_seeds, patch_size
 from metatx.report import Report
 
 KINDS = ("visible", "thermal")
@@ -135,4 +134,4 @@ def across_kinds(task: Any, table: pd.DataFrame) -> list[str]:
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    command(main)

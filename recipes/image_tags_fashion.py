@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-from jsonargparse import auto_cli
 
 import metatx
-from metatx.recipe import dataset, over_seeds, patch_size
+from metatx.recipe import command, dataset, over_seeds, patch_size
 from metatx.report import Report
 
 COLUMNS = ["gender", "articleType", "baseColour", "usage"]  # the season cannot be seen
@@ -113,4 +112,4 @@ def main(
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    command(main)

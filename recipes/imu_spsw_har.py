@@ -13,10 +13,9 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from jsonargparse import auto_cli
 
 import metatx
-from metatx.recipe import dataset, over_seeds
+from metatx.recipe import command, dataset, over_seeds
 from metatx.report import Report
 
 CHANNELS = ["acc_x", "acc_y", "acc_z", "gyro_x", "gyro_y", "gyro_z"]
@@ -109,4 +108,4 @@ def main(
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    command(main)

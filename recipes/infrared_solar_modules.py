@@ -12,10 +12,8 @@ histograms of gradients) and 0.464 (RBF SVM on pixels). Settings were chosen on 
 from pathlib import Path
 from typing import Literal
 
-from jsonargparse import auto_cli
-
 import metatx
-from metatx.recipe import dataset, over_seeds, patch_size
+from metatx.recipe import command, dataset, over_seeds, patch_size
 from metatx.report import Report
 
 PUBLISHED = {
@@ -107,4 +105,4 @@ def main(
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    command(main)

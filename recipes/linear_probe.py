@@ -8,7 +8,6 @@ validation split; the test split is read once. No augmentation, no seed, fp32: t
 right in 0.6460 of the test images, random weights in its shape in 0.4445.
 """
 
-from jsonargparse import auto_cli
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -17,7 +16,7 @@ import metatx
 from metatx.data import as_table
 from metatx.features import frozen_features
 from metatx.progress import bar
-from metatx.recipe import dataset
+from metatx.recipe import command, dataset
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # C of the logistic regression
 SPLITS = ("train", "validation", "test")
@@ -67,4 +66,4 @@ def main(
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    command(main)

@@ -13,10 +13,8 @@ read once with all columns (0.954).
 from pathlib import Path
 from typing import Literal
 
-from jsonargparse import auto_cli
-
 import metatx
-from metatx.recipe import dataset, over_seeds
+from metatx.recipe import command, dataset, over_seeds
 from metatx.report import Report
 
 COLUMNS = ["x", "y", "z", "velocity", "intensity", "t"]
@@ -125,4 +123,4 @@ def main(
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    command(main)

@@ -11,12 +11,10 @@ is claimed.
 
 from pathlib import Path
 
-from jsonargparse import auto_cli
-
 import metatx
 from metatx.examples import Examples
 from metatx.reading.cloud_sets import Parts, read_shapenet_part
-from metatx.recipe import dataset, over_seeds
+from metatx.recipe import command, dataset, over_seeds
 from metatx.report import Report
 
 LIST = "synsetoffset2category.txt"
@@ -101,4 +99,4 @@ def main(
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    command(main)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from jsonargparse import auto_cli
 
 import metatx
 from metatx.alignment import Alignment
@@ -23,7 +22,7 @@ from metatx.distillation import Distillation
 from metatx.pairs import Pairs
 from metatx.pretraining import PretrainingSettings, pretrain
 from metatx.processes import processes
-from metatx.recipe import dataset
+from metatx.recipe import command, dataset
 from metatx.zero_shot import recalls, zero_shot_accuracy
 
 if TYPE_CHECKING:
@@ -152,4 +151,4 @@ def main(
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    command(main)

@@ -8,10 +8,8 @@
 
 from pathlib import Path
 
-from jsonargparse import auto_cli
-
 import metatx
-from metatx.recipe import dataset, over_seeds
+from metatx.recipe import command, dataset, over_seeds
 from metatx.report import Report
 
 PUBLISHED = {"Meta-Transformer-B16, frozen": {"accuracy": 0.859}, "NBTree (adult.names)": {"accuracy": 0.859}}
@@ -68,4 +66,4 @@ def main(
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    command(main)

@@ -10,10 +10,9 @@ With ViT-Ti it was 0.916 on the test split (seed 0, two epochs, 7 minutes on a t
 from pathlib import Path
 
 import pandas as pd
-from jsonargparse import auto_cli
 
 import metatx
-from metatx.recipe import dataset, over_seeds
+from metatx.recipe import command, dataset, over_seeds
 from metatx.report import Report
 
 PUBLISHED = {
@@ -92,4 +91,4 @@ def main(
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    command(main)

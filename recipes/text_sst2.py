@@ -11,10 +11,9 @@ no part in that. Training phrases are parts of the same sentences: hold none of 
 from pathlib import Path
 
 import pandas as pd
-from jsonargparse import auto_cli
 
 import metatx
-from metatx.recipe import dataset, over_seeds
+from metatx.recipe import command, dataset, over_seeds
 from metatx.report import Report
 
 PUBLISHED = {
@@ -88,4 +87,4 @@ def main(
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    command(main)

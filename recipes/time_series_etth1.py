@@ -11,10 +11,9 @@ regression and does nearly all of the work: ``--linear 0`` shows what the backbo
 from pathlib import Path
 
 import pandas as pd
-from jsonargparse import auto_cli
 
 import metatx
-from metatx.recipe import dataset, over_seeds
+from metatx.recipe import command, dataset, over_seeds
 from metatx.report import Report
 
 BORDERS = {"train": (0, 8640), "validation": (8640, 11520), "test": (11520, 14400)}
@@ -92,4 +91,4 @@ def main(
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    command(main)

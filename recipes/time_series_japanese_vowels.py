@@ -10,10 +10,9 @@ kept. A run took 31 to 35 s on one core with nano.
 from pathlib import Path
 
 import pandas as pd
-from jsonargparse import auto_cli
 
 import metatx
-from metatx.recipe import dataset, over_seeds
+from metatx.recipe import command, dataset, over_seeds
 from metatx.report import Report
 
 PUBLISHED = {
@@ -91,4 +90,4 @@ def main(
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    command(main)

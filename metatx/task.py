@@ -15,7 +15,7 @@ from metatx.collate import collate, to_device
 from metatx.data import as_table, find_target
 from metatx.encoding import Encoded
 from metatx.entry import entry_norm
-from metatx.errors import SampleError
+from metatx.errors import PlacedError, SampleError
 from metatx.examples import Examples, place_of
 from metatx.head import Head
 from metatx.infer import build_head, check_inputs, takes_stem
@@ -192,7 +192,10 @@ class Task(nn.Module):
         """The second half of ``from_data``: statistics and classes of the training split, and initial weights."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.tokenizer.fit(train.inputs)
+            try:
+                self.tokenizer.fit(train.inputs)
+            except PlacedError as error:
+                raise ValueError(error.told(train.place)) from None
             self.head.fit(train.targets if train.targets is not None else [])
         return self.to(self.backbone.device).eval()
 

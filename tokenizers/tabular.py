@@ -17,11 +17,11 @@ from metatx.parts.columns import (
     category_of,
     cell_of,
     cycles_of,
-    learn_column,
+    learn_columns,
     moment_of,
-    plain_cell,
 )
 from metatx.parts.schemas import row_schema
+from metatx.parts.spellings import Spellings
 from metatx.registry import unknown
 from metatx.tokenizer import Batch, Tokenizer
 
@@ -82,20 +82,17 @@ class TabularTokenizer(Tokenizer):
         """Learn types, bins and vocabularies from rows, dicts of column to value.
 
         Raises:
-            ValueError: If a column has only missing values, values that are no single number, text
-                or date, or texts that are nearly all different; or if there is no column.
+            ValueError: If columns have only missing values, values that are no single number, text
+                or date, or texts that are nearly all different (all are named); or if there is no column.
         """
         names = list(dict.fromkeys(name for sample in samples for name in sample))
         for name in self.given:
             if name not in names:
                 raise ValueError(unknown("column", name, names) + " Its type was given.")
-        learned = []
-        for name in names:
-            if self.given.get(name) != "ignore":
-                values = [plain_cell(row[name]) for row in samples if name in row]
-                learned.append(learn_column(name, self.given.get(name), values, self.bins))
-        if not learned:
+        taken = [name for name in names if self.given.get(name) != "ignore"]
+        if not taken:
             raise ValueError("There is no input column; name one or more with --inputs.")
+        learned = learn_columns(samples, taken, self.given, self.bins)
         learned.sort(key=lambda column: TYPES.index(column[0]["type"]))
         self._build([entry for entry, _ in learned])
         for i, (entry, edges) in enumerate(learned):
@@ -111,7 +108,7 @@ class TabularTokenizer(Tokenizer):
         categorical = [entry for entry in schema if entry["type"] == "categorical"]
         self.numbers = [(e["name"], READERS[e["type"]], e["centre"], e["scale"]) for e in scaled]
         self.dates = [entry["name"] for entry in schema if entry["type"] == "date"]
-        self.codes: list[tuple[str, int, dict[Any, int]]] = []
+        self.codes: list[tuple[str, int, Spellings]] = []
         self.column = self._normal(len(schema))
         if scaled:
             # Bins that a column lacks are infinitely wide, so that no share of them is below a number.
@@ -126,9 +123,8 @@ class TabularTokenizer(Tokenizer):
             # Codes number the categories of all columns, the unknown one first in each.
             size = 0
             for entry in categorical:
-                known = {value: size + 1 + i for i, value in enumerate(entry["categories"])}
-                self.codes.append((entry["name"], size, known))
-                size += 1 + len(known)
+                self.codes.append((entry["name"], size, Spellings(entry["categories"])))
+                size += 1 + len(entry["categories"])
             self.register_buffer("unknown", torch.tensor([c[1] for c in self.codes]), persistent=False)
             self.categories = self._normal(size)
 
@@ -156,8 +152,9 @@ class TabularTokenizer(Tokenizer):
             cycles = [cycles_of(moment_of(name, cell_of(sample, name))) for name in self.dates]
             encoded["cycles"] = torch.tensor(cycles, dtype=torch.float32)
         if self.codes:
-            codes = [known.get(category_of(n, cell_of(sample, n)), first) for n, first, known in self.codes]
-            encoded["codes"] = torch.tensor(codes)
+            # The first code of each column is that of the unknown.
+            places = [(first, _place(name, known, sample)) for name, first, known in self.codes]
+            encoded["codes"] = torch.tensor([first if at is None else first + 1 + at for first, at in places])
         return encoded
 
     def forward(self, batch: Batch) -> Tensor:
@@ -175,6 +172,10 @@ class TabularTokenizer(Tokenizer):
         if self.codes:
             tokens.append(self.categories[self._hidden(batch["codes"], self.unknown)])
         return torch.cat(tokens, dim=1) + self.column
+
+    def text_columns(self, inputs: Sequence[str]) -> list[str]:
+        """Those of categories."""
+        return [name for name, _, _ in self.codes] if self.schema else []
 
     def json_schema(self) -> dict[str, Any]:
         """A row."""
@@ -197,7 +198,17 @@ class TabularTokenizer(Tokenizer):
                 row[f"{name} month"] = float(moment.month) if moment else math.nan
                 row[f"{name} weekday"] = float(moment.weekday()) if moment else math.nan
                 row[f"{name} hour"] = float(moment.hour) if moment else math.nan
+        for name, _, known in self.codes:
+            at = _place(name, known, sample)
+            row[name] = row[name] if at is None else known.words[at]
         return row
+
+
+def _place(name: str, known: Spellings, sample: dict[str, Any]) -> int | None:
+    """Which of the known categories a row's cell is, None if none of them."""
+    value = cell_of(sample, name)
+    category_of(name, value)  # refuses what is no text or number
+    return known.find(value)
 
 
 def _orthogonal(columns: int, inputs: int, dim: int) -> nn.Parameter:

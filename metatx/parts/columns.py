@@ -1,27 +1,23 @@
 """What a column of a table holds: its type, its bins or its categories, and how each type reads a cell."""
 
+import json
 import math
+import re
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from metatx.errors import SampleError
+from metatx.errors import PlacedError, SampleError
+from metatx.parts.spellings import BOOLEANS, plain_cell
+from metatx.progress import tell
 
 __all__ = [
-    "CYCLES",
-    "LARGEST",
-    "READERS",
-    "TYPES",
-    "category_of",
-    "cell_of",
-    "cycles_of",
-    "learn_column",
-    "moment_of",
-    "plain_cell",
+    *("CYCLES", "LARGEST", "READERS", "TYPES"),
+    *("category_of", "cell_of", "cycles_of", "learn_columns", "moment_of"),
 ]
 
 TYPES = ("numeric", "boolean", "date", "categorical")  # the order of the tokens
@@ -30,30 +26,70 @@ NEARLY = 0.9  # this share of different texts is no category, of readable dates 
 FEW = 20  # rows; in fewer, texts that all differ may still be categories
 LARGEST = 1e150  # beyond it, differences of two numbers may overflow
 CYCLES = 6  # sine and cosine of the time of year, of week and of day
+NAMED = 8  # columns that advice lists
+# "1,234.56", "12,5 %", "$ 3", "5 kg": a person reads a number, float() does not.
+LIKE_NUMBER = re.compile(
+    r"[^\w\s]{0,2}\s*[+-]?(\d+([.,]\d+)?|\d{1,3}([.,' ]\d{3})+([.,]\d+)?)([eE][+-]?\d+)?\s*([^\W\d]{0,3}|[%°$€£¥])"
+)
+
+Learned = tuple[dict[str, Any], np.ndarray]  # what the schema says of a column, and its bin edges
 
 # Learning a column
 
 
-def learn_column(name: str, kind: str | None, values: list[Any], bins: int) -> tuple[dict[str, Any], np.ndarray]:
-    """What the schema says of a column, and its bin edges; its type, if None, from its values."""
+def learn_columns(
+    rows: Sequence[Mapping[str, Any]], names: Sequence[str], kinds: Mapping[str, str], bins: int
+) -> list[Learned]:
+    """Learn columns of rows; the type of each, where ``kinds`` does not say it, from its values.
+
+    Raises:
+        PlacedError: Naming every column that has only missing values, values that are no single number, text or date,
+            or texts that are nearly all different; says how to leave them out.
+    """
+    learned: list[Learned] = []
+    bad: dict[str, PlacedError] = {}
+    for name in names:
+        # Where a row lacks the column, it is told when rows are encoded.
+        cells = {i: plain_cell(row[name]) for i, row in enumerate(rows) if name in row}
+        try:
+            learned.append(_learn(name, kinds.get(name), list(cells.values()), bins, list(cells)))
+        except PlacedError as error:
+            bad[name] = error
+    if bad:
+        parts: list[str | int] = []
+        for error in bad.values():
+            parts += [". " if parts else "", *error.parts]
+        raise PlacedError(*parts, ". ", _advice(list(bad), [name for name in names if name not in bad]))
+    return learned
+
+
+def _advice(bad: list[str], good: list[str]) -> str:
+    """How to leave columns out."""
+    ignored = json.dumps(dict.fromkeys(bad, "ignore"), ensure_ascii=False)
+    other = f"or ignore {'it' if len(bad) == 1 else 'them'}: --tokenizer.columns '{ignored}'"
+    if not 0 < len(good) <= NAMED:
+        return f"Leave {'it' if len(bad) == 1 else 'them'} out of --inputs, {other}."
+    return f"Leave {'it' if len(bad) == 1 else 'them'} out of --inputs, as in --inputs {','.join(good)}; {other}."
+
+
+def _learn(name: str, kind: str | None, values: list[Any], bins: int, rows: list[int]) -> Learned:
+    """A column's values, which stand in these rows, to its entry in the schema and its bin edges."""
     known = [value for value in values if value is not None]
     if not known:
-        raise ValueError(
-            f"Column {name} has only missing values in the {len(values)} training rows; leave it out of --inputs."
-        )
+        raise PlacedError(f"Column {name} has only missing values in the {len(values)} training rows")
     kind = kind or _infer(name, known)
     # What cannot be read is a bad sample, which encode refuses by its row; nothing is learned of it.
     cells = [cell for value in known if (cell := _read(kind, name, value)) is not None]
     if not cells:
-        raise ValueError(
-            f"Column {name} is to be {kind}, but none of its values can be read so, such as "
-            f"{known[0]!r:.60}; give it another type, or leave it out of --inputs."
+        raise PlacedError(
+            f"Column {name} is to be {kind}, but none of its values can be read so, such as {known[0]!r:.60}; give it "
+            "another type"
         )
     entry: dict[str, Any] = {"name": name, "type": kind}
     if kind == "categorical":
         # Missing is a category like others where training shows it, else it is unknown.
         missing = [None] if len(known) < len(values) else []
-        return entry | {"categories": [*missing, *_categories(name, cells)]}, np.empty(0)
+        return entry | {"categories": [*missing, *_categories(name, values, rows)]}, np.empty(0)
     if kind == "boolean":
         return entry | {"centre": 0.0, "scale": 1.0, "bins": 1}, np.array([0, 1], dtype=np.float32)
     # Scaled before they become float32, so that a column of large, close numbers keeps its digits.
@@ -77,9 +113,9 @@ def _infer(name: str, known: list[Any]) -> str:
         return "date"
     strange = [value for value in known if not isinstance(value, str | int | float | Decimal)]
     if strange:
-        raise ValueError(
+        raise PlacedError(
             f"Column {name} holds a {type(strange[0]).__name__}, {strange[0]!r:.60}; expected one number, "
-            "text or boolean a cell, or dates throughout. Leave it out of --inputs."
+            "text or boolean a cell, or dates throughout"
         )
     counts = Counter(known)
     if all(_read("numeric", name, value) is not None for value in counts):
@@ -88,13 +124,25 @@ def _infer(name: str, known: list[Any]) -> str:
     return "date" if dates >= NEARLY * len(known) else "categorical"
 
 
-def _categories(name: str, cells: list[str]) -> list[str]:
-    """The different texts of a column, frequent ones first; ValueError if nearly all of them differ."""
-    counts = Counter(cells)
-    if len(cells) >= FEW and len(counts) > NEARLY * len(cells):
-        raise ValueError(
-            f"Column {name} has {len(counts)} different texts in {len(cells)} training rows, such as "
-            f"{cells[0]!r:.60}; that is no category. Leave it out of --inputs."
+def _categories(name: str, values: list[Any], rows: list[int]) -> list[str]:
+    """The different texts of a column, frequent ones first. Raises PlacedError if nearly all of them differ."""
+    counts = Counter(cell for value in values if (cell := _read("categorical", name, value)) is not None)
+    different = len(counts) > NEARLY * counts.total() and counts.total() >= FEW
+    unread = [text for text in counts if _read("numeric", name, text) is None]
+    like = sum(LIKE_NUMBER.fullmatch(text) is not None for text in counts) >= NEARLY * len(counts)
+    if like and unread and len(counts) > FEW:
+        if different:
+            at = next(i for i, value in enumerate(values) if value == unread[0])
+            raise PlacedError(
+                *(f"Column {name} looks like numbers, but ", rows[at], f" says {unread[0]!r:.60}; "),
+                "a number is written 1234.56, without unit",
+            )
+        tell(f"Column {name} is read as categories: {unread[0]!r:.60} is no number, which is written 1234.56.")
+    elif different:
+        first = next(iter(counts))
+        raise PlacedError(
+            f"Column {name} has {len(counts)} different texts in {counts.total()} training rows, such as "
+            f"{first!r:.60}; that is no category"
         )
     return [value for value, _ in counts.most_common(MAX_CATEGORIES)]
 
@@ -121,19 +169,6 @@ def _read(kind: str, name: str, value: Any) -> Any:
         return READERS[kind](name, value)
     except SampleError:
         return None
-
-
-def plain_cell(value: Any) -> Any:
-    """A cell without the wrappings of numpy and pandas; None if it is missing."""
-    if type(value) in (str, int, bool) or value is None:
-        return value
-    if isinstance(value, float):
-        return None if math.isnan(value) else float(value)
-    if value is pd.NA or value is pd.NaT:
-        return None
-    if isinstance(value, np.datetime64):
-        return plain_cell(pd.Timestamp(value))
-    return plain_cell(value.item()) if isinstance(value, np.generic) else value
 
 
 def cell_of(sample: dict[str, Any], name: str) -> Any:
@@ -166,8 +201,10 @@ def _number(name: str, value: Any) -> float:
 def _boolean(name: str, value: Any) -> float:
     if value is None:
         return math.nan
-    if isinstance(value, int | float) and value in (0, 1):
+    if isinstance(value, int | float | Decimal) and value in (0, 1):
         return float(value)
+    if isinstance(value, str) and value.strip().lower() in BOOLEANS:
+        return float(BOOLEANS[value.strip().lower()])
     raise _refusal(name, value, "true or false")
 
 

@@ -16,10 +16,11 @@ from metatx.examples import Examples
 from metatx.files import written_whole
 from metatx.history import draw_curves
 from metatx.processes import processes
+from metatx.reading.csv_tables import Reading
 from metatx.registry import all_options, lookup
 from metatx.report import Report
 from metatx.settings import TrainingSettings
-from metatx.tables import as_dataset
+from metatx.tables import are_columns, as_dataset, text_columns
 from metatx.task import Task
 from metatx.tuning import retuned
 
@@ -189,13 +190,17 @@ def _about(name: str, data: Any, where: str) -> dict[str, str]:
 
 def _splits(data: Any, kind: "type[Tokenizer]", split_column: str | None, validation: Any, test: Any) -> dict[str, Any]:
     """Tables (or pairs of samples and targets) by split, from wherever they were given."""
-    if isinstance(data, dict):
+    from datasets import Dataset
+
+    if isinstance(data, dict) and not are_columns(data):
         splits = dict(data)
     else:
         splits = read_splits(data, kind.suffixes, split_column, kind.containers)
+    known = splits.get("train", splits.get(ALL))
+    reading = Reading(texts=text_columns(known) if isinstance(known, Dataset) else [])
     for split, extra in {"validation": validation, "test": test}.items():
         if extra is not None:
-            splits[split] = as_table(extra, kind.suffixes, split, kind.containers)
+            splits[split] = as_table(extra, kind.suffixes, split, kind.containers, reading)
     if ALL in splits and ("validation" in splits or "test" in splits):
         splits["train"] = splits.pop(ALL)
     if "train" not in splits and ALL not in splits:

@@ -8,8 +8,9 @@ import numpy as np
 
 from metatx.data import as_table
 from metatx.examples import Examples
+from metatx.reading.csv_tables import Reading
 from metatx.registry import unknown
-from metatx.tables import TABLES
+from metatx.tables import TABLES, is_table
 
 if TYPE_CHECKING:
     from metatx.head import Head
@@ -34,14 +35,15 @@ def raw_samples(samples: Any, tokenizer: "Tokenizer", head: "Head", inputs: list
         path = Path(samples)
         if path.suffix.lower() in tokenizer.suffixes and path.suffix.lower() not in tokenizer.containers:
             return [str(path)]
-        if not path.is_dir() and path.suffix.lower() not in (*TABLES, *tokenizer.containers):
+        if not path.is_dir() and not is_table(path) and path.suffix.lower() not in tokenizer.containers:
             raise ValueError(f"{path} is neither a table ({', '.join(TABLES)}) nor a file the task reads.")
     elif isinstance(samples, Sequence | np.ndarray):
         if not len(samples):
             raise ValueError("There are no samples to predict.")
         columns = len(inputs) == 1 and all(isinstance(s, dict) and inputs[0] in s for s in samples)
         return [sample[inputs[0]] for sample in samples] if columns else list(samples)
-    table = as_table(samples, tokenizer.suffixes, "test", tokenizer.containers)
+    reading = Reading(texts=tokenizer.text_columns(inputs))
+    table = as_table(samples, tokenizer.suffixes, "test", tokenizer.containers, reading)
     if isinstance(table, Examples):
         return table.inputs
     check_columns(table.column_names, inputs)
@@ -56,7 +58,9 @@ def labelled(
         return data
     if isinstance(data, tuple):
         return Examples(*data)
-    table = as_table(data, tokenizer.suffixes, split, tokenizer.containers)
+    words = [target] if target is not None and head.text_target() else []
+    reading = Reading(texts=[*tokenizer.text_columns(inputs), *words])
+    table = as_table(data, tokenizer.suffixes, split, tokenizer.containers, reading)
     if isinstance(table, Examples):
         return table
     check_columns(table.column_names, [*inputs, *([target] if target else [])])

@@ -57,8 +57,8 @@ def learn_columns(
             bad[name] = error
     if bad:
         parts: list[str | int] = []
-        for error in bad.values():
-            parts += [". " if parts else "", *error.parts]
+        for problem in bad.values():
+            parts += [". " if parts else "", *problem.parts]
         raise PlacedError(*parts, ". ", _advice(list(bad), [name for name in names if name not in bad]))
     return learned
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from metatx.arguments import joined_target, paired_table
 from metatx.baselines import baselines
 from metatx.budget import Plan, plan_for
 from metatx.data import ALL, as_table, read_splits
@@ -95,7 +96,7 @@ def run(
     state = processes()
     state.wait_for_everyone()  # all have looked before one writes
     first = state.is_main_process
-    splits = _splits(data, lookup("tokenizers", modality), split_column, validation, test)
+    splits = _splits(data, lookup("tokenizers", modality), split_column, validation, test, target)
     task = Task.build(
         backbone,
         modality,
@@ -188,12 +189,16 @@ def _about(name: str, data: Any, where: str) -> dict[str, str]:
     return {**found, "dataset": hub} if hub else found
 
 
-def _splits(data: Any, kind: "type[Tokenizer]", split_column: str | None, validation: Any, test: Any) -> dict[str, Any]:
+def _splits(
+    data: Any, kind: "type[Tokenizer]", split_column: str | None, validation: Any, test: Any, target: str | None
+) -> dict[str, Any]:
     """Tables (or pairs of samples and targets) by split, from wherever they were given."""
     from datasets import Dataset
 
     if isinstance(data, dict) and not are_columns(data):
-        splits = dict(data)
+        pairs = {name: part for name, part in data.items() if isinstance(part, tuple)}
+        tables = {name: paired_table(part, kind.row, target or "target") for name, part in pairs.items()}
+        splits = data | {name: table[0] for name, table in tables.items() if table is not None}
     else:
         splits = read_splits(data, kind.suffixes, split_column, kind.containers)
     known = splits.get("train", splits.get(ALL))
@@ -205,7 +210,7 @@ def _splits(data: Any, kind: "type[Tokenizer]", split_column: str | None, valida
         splits["train"] = splits.pop(ALL)
     if "train" not in splits and ALL not in splits:
         raise ValueError(f"{data} has no train split; it has {', '.join(splits)}.")
-    return splits
+    return {name: joined_target(part, target) if isinstance(part, Dataset) else part for name, part in splits.items()}
 
 
 def _examples(

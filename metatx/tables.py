@@ -67,7 +67,7 @@ def are_columns(data: Mapping[Any, Any]) -> bool:
     """Whether a dict is a table, its values lists or arrays of cells, not of rows."""
     import pandas as pd
 
-    columns = [value for value in data.values() if isinstance(value, list | tuple | np.ndarray | pd.Series | Tensor)]
+    columns = [value for value in data.values() if isinstance(value, list | np.ndarray | pd.Series | Tensor)]
     return 0 < len(columns) == len(data) and not any(len(c) and isinstance(list(c)[0], Mapping) for c in columns)
 
 

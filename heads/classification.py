@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
@@ -14,6 +15,7 @@ from metatx.errors import SampleError
 from metatx.head import Head
 from metatx.parts.norms import Norm, feature_norm
 from metatx.parts.pooling import Pooling, pool_tokens, pooled_width
+from metatx.parts.spellings import Spellings, are_label_lists, plain_cell, whole_number
 from metatx.reading.pictures import is_picture
 from metatx.sequence import TokenSequence
 
@@ -91,7 +93,7 @@ class ClassificationHead(Head):
 
     def _build(self, classes: list[Any]) -> None:
         self.classes = self.options["classes"] = classes
-        self.index = {label: i for i, label in enumerate(classes)}
+        self.index = Spellings(classes)
         self.register_buffer("class_weights", torch.ones(len(classes)) if self.class_weight else None)
         self.output = nn.Linear(self.width, len(classes))
         # Zero, so that every class starts equally likely whatever the scale of the features.
@@ -100,11 +102,12 @@ class ClassificationHead(Head):
 
     @classmethod
     def accepts(cls, targets: Sequence[Any]) -> bool:
-        """Words that are no files' names, booleans, or a few whole numbers that come again and again."""
-        known = [_plain(target) for target in targets if target is not None]
-        if all(isinstance(target, int) for target in known):
-            return len(set(known)) <= min(MAX_CODES, max(2, len(known) // 5))
-        return all(isinstance(target, str | bool) and not is_picture(target) for target in known)
+        """Words that are no files' names or lists, booleans, or a few whole numbers that come again and again."""
+        known = [label for target in targets if (label := plain_cell(target)) is not None]
+        if all(whole_number(label) is not None for label in known):
+            return len({whole_number(label) for label in known}) <= min(MAX_CODES, max(2, len(known) // 5))
+        words = all(isinstance(label, str | bool) and not is_picture(label) for label in known)
+        return words and not are_label_lists(known)
 
     def split(
         self, table: "Dataset", target: str | None, tokenizer: "Tokenizer", fraction: float, seed: int
@@ -122,12 +125,12 @@ class ClassificationHead(Head):
 
     def fit(self, targets: Sequence[Any]) -> Self:
         """Collect the labels, sorted. Raises ValueError for fewer than two, a missing one, or one that is no label."""
-        labels = [_plain(target) for target in targets]
+        labels = _labels(targets)
         strange = next((x for x in labels if x is not None and not isinstance(x, str | int | float)), None)
         if strange is not None:
             kind = type(strange).__name__
             raise ValueError(f"A label is a {kind}; classes are text, whole numbers or booleans, one a sample.")
-        missing = sum(label is None or label != label for label in labels)
+        missing = sum(label is None for label in labels)
         if missing:
             raise ValueError(f"{missing} of {len(labels)} samples have no label; fill them in or leave them out.")
         classes = sorted(set(labels), key=lambda label: (isinstance(label, str), label))
@@ -139,16 +142,21 @@ class ClassificationHead(Head):
             )
         self._build(classes)
         if self.class_weights is not None:
-            counts = np.bincount([self.index[label] for label in labels])
+            counts = np.bincount([self.index.exact[label] for label in labels])
             self.class_weights.copy_(torch.from_numpy(len(labels) / (len(classes) * counts)))
         return self
 
+    def text_target(self) -> bool:
+        """Whether labels are words."""
+        return any(isinstance(label, str) for label in self.classes)
+
     def encode(self, target: Any) -> Tensor:
         """A label to its class number, int64 ()."""
-        label = _plain(target)
-        if not isinstance(label, str | int | float) or label not in self.index:
+        label = plain_cell(target)
+        place = self.index.find(label) if isinstance(label, str | int | float | Decimal) else None
+        if place is None:
             raise SampleError(f"label {label!r} was not among the {len(self.classes)} labels of the training split")
-        return torch.tensor(self.index[label])
+        return torch.tensor(place)
 
     def pool(self, sequence: TokenSequence) -> Tensor:
         """(B, width)."""
@@ -273,6 +281,10 @@ def best_temperature(logits: Tensor, target: Tensor, weights: Tensor | None = No
     return math.exp(-low)
 
 
-def _plain(target: Any) -> Any:
-    """A label without numpy's wrapping."""
-    return target.item() if isinstance(target, np.generic) else target
+def _labels(targets: Sequence[Any]) -> list[Any]:
+    """Plain labels, None where missing; numbers are whole ones, however they were typed, if all of them are."""
+    plain = [plain_cell(target) for target in targets]
+    plain = [float(label) if isinstance(label, Decimal) else label for label in plain]
+    if any(isinstance(label, float) and not label.is_integer() for label in plain):
+        return plain
+    return [int(label) if isinstance(label, float) else label for label in plain]

@@ -14,6 +14,7 @@ from metatx.errors import SampleError
 from metatx.head import Head
 from metatx.parts.norms import Norm, feature_norm
 from metatx.parts.pooling import Pooling, pool_tokens, pooled_width
+from metatx.parts.spellings import label_list, plain_cell
 from metatx.sequence import TokenSequence
 
 if TYPE_CHECKING:
@@ -30,9 +31,9 @@ PENALTY = 0.01  # of the classical baseline, as inverse strength
 class MultiLabelHead(Head):
     """Pooled tokens, a norm, a linear layer; a yes or no for each label, by a threshold of its own.
 
-    A target is a list of labels (texts), empty where none applies; or one text such as ``"dog|cat"``, in which ``"|"``
-    alone says that none applies (an empty cell of a csv is a missing target); or, where ``classes`` were given, K
-    zeros and ones in their order.
+    A target is a list of labels (texts), empty where none applies; or a text that writes such a list in JSON or as
+    Python does; or one such as ``"dog|cat"``, in which ``"|"`` alone says that none applies (an empty cell of a csv is
+    a missing target); or, where ``classes`` were given, K zeros and ones in their order.
 
     Args:
         dim: Width of the backbone.
@@ -92,10 +93,11 @@ class MultiLabelHead(Head):
 
     @classmethod
     def accepts(cls, targets: Sequence[Any]) -> bool:
-        """Lists of texts."""
-        known = [_plain(target) for target in targets if target is not None]
-        lists = all(isinstance(target, list) for target in known)
-        return lists and any(known) and all(isinstance(label, str) for target in known for label in target)
+        """Lists of texts, or texts that write one."""
+        known = [label_list(target) for target in targets if plain_cell(target) is not None]
+        lists = [target for target in known if target is not None]
+        texts = all(isinstance(label, str) for target in lists for label in target)
+        return len(lists) == len(known) and any(lists) and texts
 
     def fit(self, targets: Sequence[Any]) -> Self:
         """Collect the labels, sorted, where none were given; start each at its frequency.
@@ -103,7 +105,7 @@ class MultiLabelHead(Head):
         Raises:
             ValueError: If targets are missing or no labels, there are fewer than two labels, or nothing to tell apart.
         """
-        missing = sum(target is None or target != target for target in map(_plain, targets))
+        missing = sum(plain_cell(target) is None for target in targets)
         if missing:
             raise ValueError(
                 f"{missing} of {len(targets)} samples have no target; write an empty list (or {SEPARATOR!r}) where no "
@@ -126,13 +128,17 @@ class MultiLabelHead(Head):
             self.output.bias.copy_(shares.logit())
         return self
 
+    def text_target(self) -> bool:
+        """Always, for a list is written as words."""
+        return True
+
     def encode(self, target: Any) -> Tensor:
         """Labels to zeros and ones (K,), float32."""
-        plain = _plain(target)
-        if isinstance(plain, list) and len(plain) == len(self.classes) and all(value in (0, 1) for value in plain):
+        plain = label_list(target)
+        if plain is not None and len(plain) == len(self.classes) and all(value in (0, 1) for value in plain):
             return torch.tensor([float(value) for value in plain])
         encoded = torch.zeros(len(self.classes))
-        for label in self._labels(plain):
+        for label in self._labels(target):
             if label not in self.index:
                 raise SampleError(f"label {label!r} is none of the {len(self.classes)} labels known from training")
             encoded[self.index[label]] = 1.0
@@ -140,12 +146,12 @@ class MultiLabelHead(Head):
 
     def _labels(self, target: Any) -> list[str]:
         """The labels of a raw target."""
-        plain = _plain(target)
-        if isinstance(plain, str):
-            return [label.strip() for label in plain.split(SEPARATOR) if label.strip()]
-        if not isinstance(plain, list) or not all(isinstance(label, str) for label in plain):
+        plain = label_list(target)
+        if plain is None and isinstance(target, str):
+            return [label.strip() for label in target.split(SEPARATOR) if label.strip()]
+        if plain is None or not all(isinstance(label, str) for label in plain):
             raise SampleError(
-                f"target is {' '.join(repr(plain).split())[:60]}; expected a list of labels (texts), a text such as "
+                f"target is {' '.join(repr(target).split())[:60]}; expected a list of labels (texts), a text such as "
                 f"'dog{SEPARATOR}cat', or a zero or one for each of the classes that the head was given"
             )
         return plain
@@ -270,10 +276,3 @@ def best_threshold(logits: Tensor, target: Tensor) -> float:
     bounds = torch.cat([ordered, ordered[-1:] - 1])
     between = ((bounds[1:] + bounds[:-1]) / 2)[ends]
     return between[f1 == f1.max()].min().sigmoid().clamp(CLOSEST, 1 - CLOSEST).item()
-
-
-def _plain(target: Any) -> Any:
-    """A target without numpy's wrapping; tuples as lists."""
-    if isinstance(target, np.ndarray | np.generic):
-        target = target.tolist()
-    return list(target) if isinstance(target, tuple) else target

@@ -1,6 +1,7 @@
 """One number per sample, in its own unit."""
 
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
@@ -13,6 +14,7 @@ from metatx.errors import SampleError
 from metatx.head import Head
 from metatx.parts.norms import Norm, feature_norm
 from metatx.parts.pooling import Pooling, pool_tokens, pooled_width
+from metatx.parts.spellings import plain_cell
 from metatx.sequence import TokenSequence
 
 if TYPE_CHECKING:
@@ -66,8 +68,8 @@ class RegressionHead(Head):
         """Numbers, some not whole, or too many different whole ones to be classes."""
         from metatx.registry import lookup
 
-        known = [t.item() if isinstance(t, np.generic) else t for t in targets if t is not None]
-        numbers = all(isinstance(t, int | float) and not isinstance(t, bool) for t in known)
+        known = [plain for target in targets if (plain := plain_cell(target)) is not None]
+        numbers = all(isinstance(t, int | float | Decimal) and not isinstance(t, bool) for t in known)
         return numbers and not lookup("heads", "classification").accepts(targets)
 
     def fit(self, targets: Sequence[Any]) -> Self:

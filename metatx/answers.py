@@ -85,7 +85,7 @@ def write_rows(rows: Iterable[dict[Any, Any]], out: str | None, file: Any) -> No
     if out is None:
         _write_csv(rows, file)
         return
-    with written_whole(Path(out)) as temporary, temporary.open("w", newline="") as handle:
+    with written_whole(Path(out)) as temporary, temporary.open("w", newline="", encoding="utf-8") as handle:
         if out.endswith(".jsonl"):
             handle.writelines(json.dumps(row) + "\n" for row in rows)
         else:

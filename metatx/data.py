@@ -6,8 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 from metatx.examples import Examples, Reader
 from metatx.reading.boxes import read_coco
+from metatx.reading.csv_tables import Reading
 from metatx.registry import unknown
-from metatx.tables import TABLES, as_dataset, not_empty, read_table
+from metatx.tables import (
+    are_columns,
+    as_dataset,
+    is_table,
+    named_classes,
+    not_empty,
+    read_table,
+    read_tables,
+    table_stem,
+)
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -27,6 +37,7 @@ SPLITS = {
 TARGETS = ("target", "label", "labels", "class", "y")
 DENSE_TARGETS = ("mask", "objects")  # where there is none of those
 PAIRED = ("images", "masks")  # folders of a picture and its mask, of the same name but for the suffix
+LOOKED_AT = 1000  # rows, for one that is not missing
 ALL = "all"  # the name of a table that is not split
 
 
@@ -35,16 +46,18 @@ def read_splits(
     suffixes: tuple[str, ...],
     split_column: str | None = None,
     containers: Mapping[str, Reader] | None = None,
+    reading: Reading | None = None,
 ) -> "dict[str, Dataset | Examples]":
     """Read ``data`` into tables by split: ``train``, ``validation``, ``test``, or ``all`` where it is not split.
 
     Args:
-        data: A DataFrame or Dataset; a csv, parquet, json or jsonl file; a folder whose files or folders are named
-            by split (as shards of the hub are), of one folder a class (each perhaps of one a split), or with a
-            ``metadata.csv``; or ``hf:NAME`` of the Hugging Face hub.
+        data: A table as ``as_dataset`` takes it, or a dict of split to such; a file, see ``metatx.tables.TABLES``; a
+            folder whose files or folders are named by split (as shards of the hub are), of one folder a class (each
+            perhaps of one a split), or with a ``metadata.csv``; or ``hf:NAME`` of the Hugging Face hub.
         suffixes: File types to look for in folders of classes.
         split_column: Column that says the split of each row; found by itself where it is called ``split``.
         containers: Readers of the modality's own formats, by suffix, or by the name of a file that marks a folder.
+        reading: What is known of tables before they are read.
 
     Raises:
         FileNotFoundError: If there is nothing of that name.
@@ -52,6 +65,8 @@ def read_splits(
     """
     if isinstance(data, str) and data.startswith("hf:"):
         return _read_hub(data[3:])
+    if isinstance(data, Mapping) and set(data) <= set(SPLITS) and not are_columns(data):
+        return {SPLITS[split]: not_empty(as_dataset(table), f"the {split} split") for split, table in data.items()}
     if not isinstance(data, str | Path):
         return _by_column(as_dataset(data), "the table", split_column)
     path = Path(data)
@@ -60,7 +75,7 @@ def read_splits(
     readers = containers or {}
     if path.is_file():
         reader = readers.get(path.name) or readers.get(path.suffix.lower())
-        return dict(reader(path)) if reader else _by_column(read_table(path), str(path), split_column)
+        return dict(reader(path)) if reader else _by_column(read_table(path, reading), str(path), split_column)
     coco = sorted((path / "annotations").glob("instances_*.json"))
     if coco:
         names = [file.stem.removeprefix("instances_").rstrip("0123456789") for file in coco]
@@ -74,9 +89,10 @@ def read_splits(
     held = {SPLITS[f.stem]: f for f in sorted(path.iterdir()) if f.suffix.lower() in readers and f.stem in SPLITS}
     if held:
         return {split: _whole(readers[file.suffix.lower()](file), file) for split, file in held.items()}
-    files = {SPLITS[f.stem]: f for f in sorted(path.iterdir()) if f.suffix in TABLES and f.stem in SPLITS}
+    tables = {table_stem(f): f for f in sorted(path.iterdir()) if is_table(f)}
+    files = {SPLITS[stem]: f for stem, f in tables.items() if stem in SPLITS}
     if files:
-        return {split: not_empty(read_table(file), str(file)) for split, file in files.items()}
+        return dict(read_tables(files, reading))
     shards = _read_shards(path / "data" if (path / "data").is_dir() else path)
     if shards:
         return shards
@@ -87,10 +103,14 @@ def read_splits(
 
 
 def as_table(
-    data: Any, suffixes: tuple[str, ...], split: str, containers: Mapping[str, Reader] | None = None
+    data: Any,
+    suffixes: tuple[str, ...],
+    split: str,
+    containers: Mapping[str, Reader] | None = None,
+    reading: Reading | None = None,
 ) -> "Dataset | Examples":
     """The one table that ``data`` holds, or its ``split``. Raises ValueError if it is split without that one."""
-    tables = read_splits(data, suffixes, containers=containers)
+    tables = read_splits(data, suffixes, containers=containers, reading=reading)
     if ALL in tables:
         return tables[ALL]
     if split not in tables:
@@ -99,8 +119,10 @@ def as_table(
 
 
 def candidates(table: "Dataset", accepts: Any, without: set[str | None]) -> list[str]:
-    """Columns whose first value an input could be, by ``accepts(value)``."""
+    """Columns whose first value that is not missing an input could be, by ``accepts(value)``."""
     first = table[0]
+    for name in [name for name, value in first.items() if value is None]:
+        first[name] = next((value for value in table.select_columns(name)[:LOOKED_AT][name] if value is not None), None)
     return [name for name in table.column_names if name not in without and accepts(first[name])]
 
 
@@ -182,7 +204,7 @@ def _read_pairs(path: Path, suffixes: tuple[str, ...]) -> "Dataset":
 
 
 def _read_hub(name: str) -> "dict[str, Dataset]":
-    from datasets import Audio, ClassLabel, Image, load_dataset
+    from datasets import Audio, Image, load_dataset
 
     tables = {}
     for split, table in load_dataset(name).items():
@@ -190,10 +212,7 @@ def _read_hub(name: str) -> "dict[str, Dataset]":
             if isinstance(feature, Image | Audio):
                 # The tokenizer decodes, so that one damaged file is one bad sample, not a broken table.
                 table = table.cast_column(column, type(feature)(decode=False))
-            elif isinstance(feature, ClassLabel):
-                words = [None if code is None else feature.int2str(code) for code in table[column]]
-                table = table.remove_columns(column).add_column(column, words)
-        tables[SPLITS.get(split, split)] = not_empty(table, f"hf:{name} ({split})")
+        tables[SPLITS.get(split, split)] = not_empty(named_classes(table), f"hf:{name} ({split})")
     return tables
 
 

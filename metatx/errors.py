@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from signal import Signals
 from typing import Any, TypeVar
 
-__all__ = ["DivergedError", "SampleError", "Stopped", "TaskError", "usable"]
+__all__ = ["DivergedError", "PlacedError", "SampleError", "Stopped", "TaskError", "usable"]
 
 Read = TypeVar("Read")
 
@@ -15,6 +15,22 @@ class SampleError(ValueError):
     Raised by ``Tokenizer.encode`` and ``Head.encode``; the message names the field, what was found and what was
     expected. Where samples are read in bulk, the core adds the sample's place (file or row).
     """
+
+
+class PlacedError(ValueError):
+    """Statistics cannot be learned; the message names samples, whose place (file or row) the core knows.
+
+    Args:
+        parts: Of the message, in order: texts, and numbers of training samples, counted from 0.
+    """
+
+    def __init__(self, *parts: str | int) -> None:
+        self.parts = parts
+        super().__init__(self.told(lambda index: f"training row {index + 1}"))
+
+    def told(self, place: Callable[[int], str]) -> str:
+        """The message, each sample named by its place."""
+        return "".join(place(part) if isinstance(part, int) else part for part in self.parts)
 
 
 class DivergedError(ValueError):

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from metatx.arguments import plain_samples, plain_targets
+
 __all__ = ["Examples", "Reader", "place_of"]
 
 
@@ -28,6 +30,8 @@ class Examples:
     rows: Sequence[int] | np.ndarray | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "inputs", plain_samples(self.inputs))
+        object.__setattr__(self, "targets", plain_targets(self.targets))
         if not len(self.inputs):
             raise ValueError(f"{self.source} holds no samples.")
         if self.targets is not None and len(self.targets) != len(self.inputs):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from metatx.arguments import joined_target, paired_table
 from metatx.baselines import baselines
 from metatx.budget import Plan, plan_for
 from metatx.data import ALL, as_table, read_splits
@@ -16,10 +17,11 @@ from metatx.examples import Examples
 from metatx.files import written_whole
 from metatx.history import can_draw, draw_curves
 from metatx.processes import processes
+from metatx.reading.csv_tables import Reading
 from metatx.registry import all_options, lookup
 from metatx.report import Report
 from metatx.settings import TrainingSettings
-from metatx.tables import as_dataset
+from metatx.tables import are_columns, as_dataset, text_columns
 from metatx.task import Task
 from metatx.tuning import retuned
 
@@ -95,7 +97,7 @@ def run(
     state.wait_for_everyone()  # all have looked before one writes
     first = state.is_main_process
     drawn = folder is not None and first and can_draw("curves.png")
-    splits = _splits(data, lookup("tokenizers", modality), split_column, validation, test)
+    splits = _splits(data, lookup("tokenizers", modality), split_column, validation, test, target)
     task = Task.build(
         backbone,
         modality,
@@ -189,20 +191,28 @@ def _about(name: str, data: Any, where: str) -> dict[str, str]:
     return {**found, "dataset": hub} if hub else found
 
 
-def _splits(data: Any, kind: "type[Tokenizer]", split_column: str | None, validation: Any, test: Any) -> dict[str, Any]:
+def _splits(
+    data: Any, kind: "type[Tokenizer]", split_column: str | None, validation: Any, test: Any, target: str | None
+) -> dict[str, Any]:
     """Tables (or pairs of samples and targets) by split, from wherever they were given."""
-    if isinstance(data, dict):
-        splits = dict(data)
+    from datasets import Dataset
+
+    if isinstance(data, dict) and not are_columns(data):
+        pairs = {name: part for name, part in data.items() if isinstance(part, tuple)}
+        tables = {name: paired_table(part, kind.row, target or "target") for name, part in pairs.items()}
+        splits = data | {name: table[0] for name, table in tables.items() if table is not None}
     else:
         splits = read_splits(data, kind.suffixes, split_column, kind.containers)
+    known = splits.get("train", splits.get(ALL))
+    reading = Reading(texts=text_columns(known) if isinstance(known, Dataset) else [])
     for split, extra in {"validation": validation, "test": test}.items():
         if extra is not None:
-            splits[split] = as_table(extra, kind.suffixes, split, kind.containers)
+            splits[split] = as_table(extra, kind.suffixes, split, kind.containers, reading)
     if ALL in splits and ("validation" in splits or "test" in splits):
         splits["train"] = splits.pop(ALL)
     if "train" not in splits and ALL not in splits:
         raise ValueError(f"{data} has no train split; it has {', '.join(splits)}.")
-    return splits
+    return {name: joined_target(part, target) if isinstance(part, Dataset) else part for name, part in splits.items()}
 
 
 def _examples(

@@ -122,6 +122,10 @@ class Head(nn.Module):
         """
         return self
 
+    def text_target(self) -> bool:
+        """Whether targets are words, also where a file holds digits only; called after ``fit``, by default no."""
+        return False
+
     def encode(self, target: Any) -> Tensor:
         """One raw target to a tensor. Raises SampleError if it cannot be used."""
         raise NotImplementedError(f"{type(self).__name__} has no encode(target).")

@@ -11,6 +11,8 @@ from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any, Literal, TypeVar
 
+from metatx.arguments import plain_value
+
 __all__ = ["create", "load_plugin", "lookup", "names", "register_head", "register_tokenizer", "unknown"]
 
 Kind = Literal["tokenizers", "heads"]
@@ -116,7 +118,7 @@ def create(kind: Kind, name: str, dim: int, **options: Any) -> Any:
     for option in options:
         if option not in accepted:
             raise ValueError(unknown(f"option of the {name} {kind[:-1]}", option, accepted))
-    return cls(dim, **options)
+    return cls(dim, **{option: plain_value(value) for option, value in options.items()})
 
 
 def unknown(what: str, name: str, choices: list[str]) -> str:
@@ -136,5 +138,5 @@ def all_options(component: Any) -> dict[str, Any]:
 def record_options(component: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Keep what a component was built with, so that the core can save and rebuild it (called from ``__new__``)."""
     bound = inspect.signature(type(component).__init__).bind_partial(component, *args, **kwargs)
-    options = {k: v for k, v in list(bound.arguments.items())[1:] if k not in ("dim", "stem")}
+    options = {k: plain_value(v) for k, v in list(bound.arguments.items())[1:] if k not in ("dim", "stem")}
     object.__setattr__(component, "options", options)

@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 
 import torch
 
+from metatx.arguments import plain_value
 from metatx.registry import unknown
 
 __all__ = ["TrainingSettings"]
@@ -69,6 +70,8 @@ class TrainingSettings:
     shard: bool = False
 
     def __post_init__(self) -> None:
+        for field in fields(self):  # numbers of numpy as Python's
+            object.__setattr__(self, field.name, plain_value(getattr(self, field.name)))
         for name in ("epochs", "steps", "batch_size"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")

@@ -1,64 +1,182 @@
 """Tables, from files and from what other libraries hold, as ``datasets.Dataset``."""
 
 import json
+import re
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from torch import Tensor
+
+from metatx.progress import tell
 from metatx.reading.boxes import is_coco, read_coco
+from metatx.reading.csv_tables import Reading, encoding_of, opened_text, read_csv
 
 if TYPE_CHECKING:
     import pandas as pd
     from datasets import Dataset
 
-__all__ = ["TABLES", "as_dataset", "not_empty", "read_table"]
+__all__ = [
+    *("TABLES", "as_dataset", "is_table", "named_classes", "not_empty", "read_table", "read_tables"),
+    *("table_stem", "text_columns"),
+]
 
-TABLES = (".csv", ".parquet", ".jsonl", ".json")
+STRINGS = ("string", "large_string")
+
+TEXTS = (".csv", ".tsv", ".jsonl", ".json")  # also gzipped
+TABLES = (*TEXTS, *(f"{suffix}.gz" for suffix in TEXTS), ".parquet", ".feather")
+UNNAMED = re.compile(r"(Unnamed: \d+)?")  # what pandas calls a column without a name
 
 
 def as_dataset(data: Any) -> "Dataset":
-    """A DataFrame, Dataset, or list of dicts as Dataset."""
+    """What libraries hold as a table, as Dataset: classes by name, cells plain.
+
+    Args:
+        data: A DataFrame, Dataset, list of dicts, dict of lists, or what gives itself to Arrow (polars, pyarrow).
+
+    Raises:
+        TypeError: If it is none of them.
+    """
     import pandas as pd
     from datasets import Dataset
 
     if isinstance(data, Dataset):
-        return data
-    if isinstance(data, list) and data and isinstance(data[0], dict):
-        data = pd.DataFrame(data)
-    if not isinstance(data, pd.DataFrame):
-        raise TypeError(f"Data is a path, DataFrame, Dataset or list of dicts, not {type(data).__name__}.")
-    return _from_frame(data)
+        return _without_index(named_classes(data.with_format(None)))
+    if isinstance(data, pd.DataFrame):
+        return _from_frame(data)
+    if isinstance(data, list) and data and all(isinstance(row, Mapping) for row in data):
+        return _from_frame(pd.DataFrame(data))
+    if isinstance(data, Mapping) and are_columns(data):
+        lengths = {str(name): len(column) for name, column in data.items()}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"The columns of the table have different lengths: {lengths}.")
+        return _from_frame(pd.DataFrame({name: list(column) for name, column in data.items()}))
+    if hasattr(data, "__arrow_c_stream__"):
+        import pyarrow as pa
+
+        return _from_frame(pa.table(data).to_pandas(integer_object_nulls=True))
+    raise TypeError(
+        "Data is a path, a DataFrame (pandas, polars), an Arrow table, a Dataset, a list of dicts, a dict of lists or "
+        f"a pair (samples, targets), not {type(data).__name__}."
+    )
 
 
-def read_table(path: Path) -> "Dataset":
-    """The table in a file. Raises ValueError if it is none of ``TABLES``, damaged, or empty."""
+def are_columns(data: Mapping[Any, Any]) -> bool:
+    """Whether a dict is a table, its values lists or arrays of cells, not of rows."""
     import pandas as pd
 
-    readers: dict[str, Any] = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
-    if path.suffix not in TABLES:
+    columns = [value for value in data.values() if isinstance(value, list | np.ndarray | pd.Series | Tensor)]
+    return 0 < len(columns) == len(data) and not any(len(c) and isinstance(list(c)[0], Mapping) for c in columns)
+
+
+def is_table(path: Path) -> bool:
+    """Whether a file is called as tables are."""
+    return path.name.lower().endswith(TABLES)
+
+
+def table_stem(path: Path) -> str:
+    """The name of a table's file without what says its form."""
+    ending = next(ending for ending in sorted(TABLES, key=len, reverse=True) if path.name.lower().endswith(ending))
+    return path.name[: -len(ending)]
+
+
+def text_columns(table: "Dataset") -> list[str]:
+    """Columns of a table whose cells are words."""
+    from datasets import Value
+
+    features = table.features.items()
+    return [name for name, feature in features if isinstance(feature, Value) and feature.dtype in STRINGS]
+
+
+def read_table(path: Path, reading: Reading | None = None) -> "Dataset":
+    """The table in a file.
+
+    Args:
+        path: Ends as one of ``TABLES``, in any case.
+        reading: What is known of it, see ``Reading``; the rest shows.
+
+    Raises:
+        ValueError: If it is none of ``TABLES``, damaged, or empty.
+    """
+    import pandas as pd
+
+    reading = reading or Reading()
+    if not is_table(path):
         raise ValueError(f"{path} is no table; tables end in {', '.join(TABLES)}.")
-    if path.suffix == ".json" and _holds_coco(path):
+    suffix = path.name.lower()[len(table_stem(path)) :]
+    kind = suffix.removesuffix(".gz")
+    if suffix == ".json" and _holds_coco(path):
         return read_coco(path)
     try:
-        if path.suffix in readers:
-            frame = readers[path.suffix](path)
+        if kind in (".csv", ".tsv"):
+            frame = read_csv(path, reading)
+        elif kind in (".json", ".jsonl"):
+            frame = _read_json(path, kind == ".jsonl", reading)
         else:
-            frame = pd.read_json(path, lines=path.suffix == ".jsonl")
+            frame = pd.read_parquet(path) if kind == ".parquet" else pd.read_feather(path)
     except pd.errors.EmptyDataError:
         raise ValueError(f"{path} holds no samples.") from None
-    except (ValueError, OSError) as error:
-        raise ValueError(f"{path} cannot be read as {path.suffix[1:]}: {str(error).splitlines()[0]}") from None
+    except (ValueError, OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path} cannot be read as {suffix[1:]}: {str(error).splitlines()[0]}") from None
     return _from_frame(frame)
+
+
+def read_tables(files: Mapping[str, Path], reading: Reading | None = None) -> "dict[str, Dataset]":
+    """The tables in the files of several splits; what is text in the first, or in ``train``, is so in all."""
+    reading = reading or Reading()
+    tables: dict[str, Dataset] = {}
+    for split in sorted(files, key=lambda split: split != "train"):
+        tables[split] = not_empty(read_table(files[split], reading), str(files[split]))
+        reading = reading.also(text_columns(tables[split])) if len(tables) == 1 else reading
+    return {split: tables[split] for split in files}
+
+
+def _read_json(path: Path, lines: bool, reading: Reading) -> "pd.DataFrame":
+    """Rows of json as they are typed there: no text is taken for a number or a date."""
+    import pandas as pd
+
+    with opened_text(path, reading.encoding or encoding_of(path)) as file:
+        held = (
+            [_parsed(line, number) for number, line in enumerate(file, 1) if line.strip()] if lines else json.load(file)
+        )
+    rows = isinstance(held, list) and all(isinstance(row, dict) for row in held)
+    columns = isinstance(held, dict) and all(isinstance(column, list | dict) for column in held.values())
+    if not rows and not columns:
+        raise ValueError("expected rows, objects of column to value, or one object of column to list of values")
+    return pd.DataFrame(held)
+
+
+def _parsed(line: str, number: int) -> Any:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"line {number}: {error.msg} at sign {error.pos + 1}") from None
 
 
 def _holds_coco(path: Path) -> bool:
     """Whether a json file is a data set in COCO's form: an object, not a list of rows."""
-    with path.open("rb") as file:
-        if file.read(100).lstrip()[:1] != b"{":
-            return False
+    encoding = encoding_of(path)
     try:
-        return is_coco(json.loads(path.read_text()))
+        with path.open(encoding=encoding) as file:
+            if file.read(100).lstrip()[:1] != "{":
+                return False
+        return is_coco(json.loads(path.read_text(encoding=encoding)))
     except (UnicodeDecodeError, json.JSONDecodeError):
         return False
+
+
+def named_classes(table: "Dataset") -> "Dataset":
+    """A table whose class labels are words, not numbers of them."""
+    from datasets import ClassLabel
+
+    for column, feature in table.features.items():
+        if isinstance(feature, ClassLabel):
+            words = [None if code is None or code < 0 else feature.int2str(code) for code in table[column]]
+            order = table.column_names
+            table = table.remove_columns(column).add_column(column, words).select_columns(order)
+    return table
 
 
 def _from_frame(frame: "pd.DataFrame") -> "Dataset":
@@ -73,8 +191,7 @@ def _from_frame(frame: "pd.DataFrame") -> "Dataset":
             frame[name] = column = column.astype(object)
         if column.dtype != object:
             continue
-        if any(hasattr(value, "tolist") for value in column.head(1)):
-            column = column.map(lambda value: value.tolist() if hasattr(value, "tolist") else value)
+        column = column.map(lambda value: value.tolist() if hasattr(value, "tolist") else value)
         try:
             pa.array(column, from_pandas=True)
         except (pa.ArrowInvalid, pa.ArrowTypeError):
@@ -82,7 +199,21 @@ def _from_frame(frame: "pd.DataFrame") -> "Dataset":
             column = column.map(lambda value: value if value is None or value != value else str(value))
         frame[name] = column
     frame.columns = [str(name) for name in frame.columns]
-    return Dataset.from_pandas(frame, preserve_index=False)
+    return _without_index(Dataset.from_pandas(frame, preserve_index=False))
+
+
+def _without_index(table: "Dataset") -> "Dataset":
+    """A table without the column of row numbers that pandas and R write in front, which has no name."""
+    from datasets import Value
+
+    name = table.column_names[0] if len(table.column_names) > 1 else "named"
+    feature = table.features.get(name)
+    if not UNNAMED.fullmatch(name) or not isinstance(feature, Value) or not feature.dtype.startswith("int"):
+        return table
+    if len(table.unique(name)) < len(table):
+        return table
+    tell("The first column, which has no name, numbers the rows; it is left out.")
+    return table.remove_columns(name)
 
 
 def not_empty(table: "Dataset", source: str) -> "Dataset":

@@ -10,16 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from metatx.adapter import Adapter
+from metatx.arguments import column_names
 from metatx.backbone import Backbone
 from metatx.collate import collate, to_device
-from metatx.data import as_table, find_target
+from metatx.data import find_target
 from metatx.encoding import Encoded
 from metatx.entry import entry_norm
 from metatx.errors import SampleError
 from metatx.examples import Examples, place_of
 from metatx.head import Head
 from metatx.infer import build_head, check_inputs, takes_stem
-from metatx.queries import labelled, raw_samples
+from metatx.queries import fit_tokenizer, labelled, raw_samples, training_data
 from metatx.registry import create, lookup
 from metatx.sequence import TokenSequence, as_sequence
 from metatx.settings import TrainingSettings
@@ -120,9 +121,11 @@ class Task(nn.Module):
         Args:
             backbone: What ``load_backbone`` gave.
             modality: Name of the tokenizer.
-            train: Path, DataFrame, Dataset, list of dicts, or a pair ``(samples, targets)``.
-            target: Column to predict; found by itself where one has a usual name.
-            inputs: Columns to read; found by themselves where there is only one sensible reading.
+            train: A path, a table as ``metatx.tables.as_dataset`` takes it, a dict of splits, or a pair
+                ``(samples, targets)``.
+            target: Column to predict, or several of 0 and 1, with commas; found by itself where one has a usual name.
+            inputs: Columns to read, a sequence or a text with commas; found by themselves where there is only one
+                sensible reading.
             head: Name of the head; found by itself from the target.
             tokenizer_options: Options of the tokenizer, by name.
             head_options: Options of the head, by name.
@@ -174,8 +177,7 @@ class Task(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             tokenizer = create("tokenizers", modality, backbone.dim, **options)
-            if not isinstance(data, tuple | Examples):
-                data = as_table(data, kind.suffixes, "train", kind.containers)
+            data, target = training_data(data, kind, target)
             if isinstance(data, tuple | Examples):
                 targets = data.targets if isinstance(data, Examples) else data[1]
                 built = build_head(head, kind, targets, backbone.dim, head_options or {})
@@ -185,7 +187,8 @@ class Task(nn.Module):
                 target = find_target(table, target)
             targets = None if target is None else table[target][:]
             built = build_head(head, kind, targets, backbone.dim, head_options or {}, table.column_names)
-        columns = list(inputs or built.inputs(table, target, tokenizer))
+        named = [] if inputs is None else column_names(inputs, table.column_names)
+        columns = named or built.inputs(table, target, tokenizer)
         check_inputs(table, columns, target, named=inputs is not None)
         return cls(backbone, tokenizer, built, columns, target, adapter)
 
@@ -193,7 +196,7 @@ class Task(nn.Module):
         """The second half of ``from_data``: statistics and classes of the training split, and initial weights."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.tokenizer.fit(train.inputs)
+            fit_tokenizer(self.tokenizer, train)
             self.head.fit(train.targets if train.targets is not None else [])
         return self.to(self.backbone.device).eval()
 

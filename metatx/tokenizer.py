@@ -69,6 +69,10 @@ class Tokenizer(nn.Module):
         """Whether a column that holds such values can be an input; by default files of a known suffix, or any."""
         return not cls.suffixes or (isinstance(value, str) and value.lower().endswith(cls.suffixes))
 
+    def text_columns(self, inputs: Sequence[str]) -> list[str]:
+        """Those of a table's input columns whose cells are words, also where a file holds digits only; none."""
+        return []
+
     def fit(self, samples: Sequence[Any]) -> Self:
         """Learn statistics from the raw samples of the training split; called once, before training."""
         return self

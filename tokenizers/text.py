@@ -4,6 +4,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Sequence
+from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import Any, Self
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from metatx.errors import SampleError
 from metatx.parts.schemas import array_schema
+from metatx.parts.spellings import plain_cell, whole_number
 from metatx.sequence import TokenSequence
 from metatx.tokenizer import Batch, LearnedPositions, Tokenizer
 
@@ -92,6 +94,10 @@ class TextTokenizer(Tokenizer):
     def accepts(cls, value: Any) -> bool:
         """Words."""
         return isinstance(value, str)
+
+    def text_columns(self, inputs: Sequence[str]) -> list[str]:
+        """All."""
+        return list(inputs)
 
     def fit(self, samples: Sequence[Any]) -> Self:
         """Collect the tokens of the training split.
@@ -198,6 +204,10 @@ def _texts(sample: Any) -> dict[str, str]:
 
 
 def _text(name: str, value: Any) -> str:
+    number = plain_cell(value)
+    if isinstance(number, int | float | Decimal):  # digits that a table, or who read it, took for a number
+        whole = whole_number(number)
+        value = str(number if whole is None or isinstance(number, bool) else whole)
     if isinstance(value, Path) or _is_path(value):
         value = _read(name, Path(value))
     if not isinstance(value, str):

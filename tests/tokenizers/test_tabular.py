@@ -120,7 +120,7 @@ def test_unknown_categories_share_a_token_of_their_column():
 
 
 def test_rare_categories_of_a_long_vocabulary_are_unknown(monkeypatch):
-    monkeypatch.setattr("metatx.tokenizers.tabular.MAX_CATEGORIES", 2)
+    monkeypatch.setattr("metatx.parts.columns.MAX_CATEGORIES", 2)
     tokenizer = column(["a", "b", "c", "c", "a"] * 9)
     assert tokenizer.schema[0]["categories"] == ["a", "c"]
     assert torch.equal(token(tokenizer, "b"), token(tokenizer, "never seen"))

@@ -1,0 +1,183 @@
+"""What callers pass, as plain Python: options, names of columns, samples and targets from numpy, pandas and torch."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from metatx.parts.spellings import plain_cell, whole_number
+
+__all__ = [
+    "column_names",
+    "joined_target",
+    "named_row",
+    "paired_table",
+    "plain_samples",
+    "plain_targets",
+    "plain_value",
+]
+
+
+def plain_value(value: Any) -> Any:
+    """An option as JSON has it: numbers of numpy and torch as Python's, arrays as lists."""
+    if isinstance(value, np.generic | np.ndarray | Tensor):
+        return value.tolist()
+    if isinstance(value, dict):
+        return {plain_value(key): plain_value(part) for key, part in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(plain_value(part) for part in value)
+    return value
+
+
+def column_names(names: Any, columns: Sequence[str]) -> list[str]:
+    """Names of columns from any sequence of them, or from one text, in which commas part them.
+
+    >>> column_names("x,z", ["x", "z"]), column_names("alcohol, in %,z", ["alcohol, in %", "z"])
+    (['x', 'z'], ['alcohol, in %', 'z'])
+    """
+    if not isinstance(names, str):
+        return [str(name) for name in names]
+    parts = names.split(",")
+    found = []
+    while parts:
+        # A comma may be part of a name: the longest that there is.
+        ends = [end for end in range(len(parts), 0, -1) if ",".join(parts[:end]).strip() in columns]
+        end = ends[0] if ends else 1
+        found.append(",".join(parts[:end]).strip())
+        parts = parts[end:]
+    return found
+
+
+def plain_samples(samples: Any) -> Any:
+    """Raw samples as tokenizers take them: columns as lists, tensors on the CPU and without a gradient."""
+    samples = _listed(samples)
+    if isinstance(samples, Tensor):
+        return samples.detach().cpu()
+    if isinstance(samples, list | tuple) and any(map(_holds_tensor, samples)):
+        return [_plain_sample(sample) for sample in samples]
+    return samples
+
+
+def plain_targets(targets: Any) -> Any:
+    """Targets as heads take them: columns as lists, tensors as arrays."""
+    targets = _listed(targets)
+    if isinstance(targets, Tensor):
+        return targets.detach().cpu().numpy()
+    if isinstance(targets, list | tuple) and any(isinstance(target, Tensor) for target in targets):
+        return [target.detach().cpu().numpy() if isinstance(target, Tensor) else target for target in targets]
+    return targets
+
+
+def paired_table(pair: tuple[Any, ...], row: bool, target: str | None, names: Sequence[str] = ()) -> Any:
+    """A pair (samples, targets) as a table whose last column is the target; None where samples are no table.
+
+    Args:
+        pair: Samples are a table, or for a tokenizer of rows numbers (N, columns), a column each.
+        row: Whether the tokenizer takes rows.
+        target: Name of the target's column; otherwise that of the targets, or ``target``.
+        names: Of the columns of an array, which are otherwise called 0, 1, 2, ...
+
+    Returns:
+        The table and the target's name, or None.
+
+    Raises:
+        ValueError: If there are not as many samples as targets, or a column is called as the target is.
+    """
+    import pandas as pd
+
+    from metatx.tables import as_dataset
+
+    samples, targets = pair
+    if isinstance(samples, pd.DataFrame) or (hasattr(samples, "__arrow_c_stream__") and hasattr(samples, "columns")):
+        table = samples if isinstance(samples, pd.DataFrame) else as_dataset(samples).to_pandas()
+    else:
+        samples = plain_samples(samples)
+        first = samples[0] if row and len(samples) else None
+        if not isinstance(first, np.ndarray | Tensor | list | tuple) or np.ndim(first) != 1:
+            return None
+        rows = [_as_list(sample) for sample in samples]
+        table = pd.DataFrame(rows, columns=list(names) if len(names) == len(first) else None)
+    called = targets.name if isinstance(targets, pd.Series) else None
+    name = target or (called if isinstance(called, str) else "target")
+    table = table.rename(columns=str)
+    if name in table.columns:
+        raise ValueError(f"A column of the samples is called {name}, as the target is; name the target otherwise.")
+    values = list(plain_targets(targets))
+    if len(values) != len(table):
+        raise ValueError(f"There are {len(table)} samples and {len(values)} targets.")
+    return as_dataset(table.assign(**{name: pd.Series(values, index=table.index, dtype=object)})), name
+
+
+def joined_target(table: Any, target: str | None) -> Any:
+    """A table in which several columns of 0 and 1, named in one text with commas, are one column of that name.
+
+    In it stand lists of those that are 1, or None where one of them is missing.
+
+    Raises:
+        ValueError: If one of them holds something else.
+    """
+    if target is None or target in table.column_names or "," not in target:
+        return table
+    names = column_names(target, table.column_names)
+    if not set(names) <= set(table.column_names):
+        return table
+    columns = [[whole_number(plain_cell(cell)) for cell in table[name]] for name in names]
+    for name, column in zip(names, columns, strict=True):
+        for row, number in enumerate(column):
+            if number not in (0, 1) and (number is not None or plain_cell(table[row][name]) is not None):
+                raise ValueError(
+                    f"Column {name}, row {row + 1}: {table[row][name]!r:.40}; several targets are columns of 0 and 1, "
+                    "one for each label. For others train one task a column."
+                )
+    rows = zip(*columns, strict=True)
+    lists = [None if None in row else [n for n, one in zip(names, row, strict=True) if one] for row in rows]
+    return table.remove_columns(names).add_column(target, lists)
+
+
+def named_row(sample: Any, names: Sequence[str]) -> Any:
+    """A row that came as numbers, by the names of the columns; anything else as it is.
+
+    Raises:
+        ValueError: If it has not one for each.
+    """
+    if not names or not isinstance(sample, np.ndarray | Tensor | list | tuple) or np.ndim(sample) != 1:
+        return sample
+    if len(sample) != len(names):
+        raise ValueError(f"A sample has {len(sample)} values; expected {len(names)}: {', '.join(names)}.")
+    return dict(zip(names, _as_list(sample), strict=True))
+
+
+def _as_list(sample: Any) -> list[Any]:
+    return sample.tolist() if isinstance(sample, np.ndarray | Tensor) else list(sample)
+
+
+def _listed(values: Any) -> Any:
+    """Columns of pandas, polars and Arrow as lists."""
+    import pandas as pd
+    import pyarrow as pa
+
+    if isinstance(values, pd.Series | pd.Index | pd.api.extensions.ExtensionArray):
+        return values.tolist()
+    if isinstance(values, pa.Array | pa.ChunkedArray):
+        return values.to_pylist()
+    if hasattr(values, "__arrow_c_stream__") and not isinstance(values, pd.DataFrame) and hasattr(values, "to_list"):
+        return values.to_list()  # a Series of polars
+    return values
+
+
+def _holds_tensor(sample: Any) -> bool:
+    parts: Iterable[Any] = sample.values() if isinstance(sample, dict) else [sample]
+    if isinstance(sample, list | tuple):
+        parts = sample[:1]
+    return any(isinstance(part, Tensor) for part in parts)
+
+
+def _plain_sample(sample: Any) -> Any:
+    if isinstance(sample, Tensor):
+        return sample.detach().cpu()
+    if isinstance(sample, dict):
+        return {name: _plain_sample(part) for name, part in sample.items()}
+    if type(sample) in (list, tuple) and _holds_tensor(sample):
+        return type(sample)(_plain_sample(part) for part in sample)
+    return sample

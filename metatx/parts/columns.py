@@ -1,0 +1,254 @@
+"""What a column of a table holds: its type, its bins or its categories, and how each type reads a cell."""
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+
+from metatx.errors import PlacedError, SampleError
+from metatx.parts.spellings import BOOLEANS, plain_cell
+from metatx.progress import tell
+
+__all__ = [
+    *("CYCLES", "LARGEST", "READERS", "TYPES"),
+    *("category_of", "cell_of", "cycles_of", "learn_columns", "moment_of"),
+]
+
+TYPES = ("numeric", "boolean", "date", "categorical")  # the order of the tokens
+MAX_CATEGORIES = 10_000  # of a column; rarer ones count as unknown
+NEARLY = 0.9  # this share of different texts is no category, of readable dates a date column
+FEW = 20  # rows; in fewer, texts that all differ may still be categories
+LARGEST = 1e150  # beyond it, differences of two numbers may overflow
+CYCLES = 6  # sine and cosine of the time of year, of week and of day
+NAMED = 8  # columns that advice lists
+# "1,234.56", "12,5 %", "$ 3", "5 kg": a person reads a number, float() does not.
+LIKE_NUMBER = re.compile(
+    r"[^\w\s]{0,2}\s*[+-]?(\d+([.,]\d+)?|\d{1,3}([.,' ]\d{3})+([.,]\d+)?)([eE][+-]?\d+)?\s*([^\W\d]{0,3}|[%°$€£¥])"
+)
+
+Learned = tuple[dict[str, Any], np.ndarray]  # what the schema says of a column, and its bin edges
+
+# Learning a column
+
+
+def learn_columns(
+    rows: Sequence[Mapping[str, Any]], names: Sequence[str], kinds: Mapping[str, str], bins: int
+) -> list[Learned]:
+    """Learn columns of rows; the type of each, where ``kinds`` does not say it, from its values.
+
+    Raises:
+        PlacedError: Naming every column that has only missing values, values that are no single number, text or date,
+            or texts that are nearly all different; says how to leave them out.
+    """
+    learned: list[Learned] = []
+    bad: dict[str, PlacedError] = {}
+    for name in names:
+        # Where a row lacks the column, it is told when rows are encoded.
+        cells = {i: plain_cell(row[name]) for i, row in enumerate(rows) if name in row}
+        try:
+            learned.append(_learn(name, kinds.get(name), list(cells.values()), bins, list(cells)))
+        except PlacedError as error:
+            bad[name] = error
+    if bad:
+        parts: list[str | int] = []
+        for problem in bad.values():
+            parts += [". " if parts else "", *problem.parts]
+        raise PlacedError(*parts, ". ", _advice(list(bad), [name for name in names if name not in bad]))
+    return learned
+
+
+def _advice(bad: list[str], good: list[str]) -> str:
+    """How to leave columns out."""
+    ignored = json.dumps(dict.fromkeys(bad, "ignore"), ensure_ascii=False)
+    other = f"or ignore {'it' if len(bad) == 1 else 'them'}: --tokenizer.columns '{ignored}'"
+    if not 0 < len(good) <= NAMED:
+        return f"Leave {'it' if len(bad) == 1 else 'them'} out of --inputs, {other}."
+    return f"Leave {'it' if len(bad) == 1 else 'them'} out of --inputs, as in --inputs {','.join(good)}; {other}."
+
+
+def _learn(name: str, kind: str | None, values: list[Any], bins: int, rows: list[int]) -> Learned:
+    """A column's values, which stand in these rows, to its entry in the schema and its bin edges."""
+    known = [value for value in values if value is not None]
+    if not known:
+        raise PlacedError(f"Column {name} has only missing values in the {len(values)} training rows")
+    kind = kind or _infer(name, known)
+    # What cannot be read is a bad sample, which encode refuses by its row; nothing is learned of it.
+    cells = [cell for value in known if (cell := _read(kind, name, value)) is not None]
+    if not cells:
+        raise PlacedError(
+            f"Column {name} is to be {kind}, but none of its values can be read so, such as {known[0]!r:.60}; give it "
+            "another type"
+        )
+    entry: dict[str, Any] = {"name": name, "type": kind}
+    if kind == "categorical":
+        # Missing is a category like others where training shows it, else it is unknown.
+        missing = [None] if len(known) < len(values) else []
+        return entry | {"categories": [*missing, *_categories(name, values, rows)]}, np.empty(0)
+    if kind == "boolean":
+        return entry | {"centre": 0.0, "scale": 1.0, "bins": 1}, np.array([0, 1], dtype=np.float32)
+    # Scaled before they become float32, so that a column of large, close numbers keeps its digits.
+    numbers = np.array(cells)
+    centre = float(np.median(numbers))
+    scale = float(np.abs(numbers - centre).max()) or 1.0
+    edges = _edges((numbers - centre) / scale, bins)
+    return entry | {"centre": centre, "scale": scale, "bins": len(edges) - 1}, edges
+
+
+def _infer(name: str, known: list[Any]) -> str:
+    """The type of a column from what is not missing in it.
+
+    Text is numeric where all of it is numbers, and a date where nearly all of it is ISO 8601 dates.
+    """
+    if all(isinstance(value, bool) for value in known):
+        return "boolean"
+    if all(isinstance(value, int | float | Decimal) for value in known):
+        return "numeric"
+    if all(isinstance(value, date) for value in known):
+        return "date"
+    strange = [value for value in known if not isinstance(value, str | int | float | Decimal)]
+    if strange:
+        raise PlacedError(
+            f"Column {name} holds a {type(strange[0]).__name__}, {strange[0]!r:.60}; expected one number, "
+            "text or boolean a cell, or dates throughout"
+        )
+    counts = Counter(known)
+    if all(_read("numeric", name, value) is not None for value in counts):
+        return "numeric"
+    dates = sum(count for value, count in counts.items() if _read("date", name, value) is not None)
+    return "date" if dates >= NEARLY * len(known) else "categorical"
+
+
+def _categories(name: str, values: list[Any], rows: list[int]) -> list[str]:
+    """The different texts of a column, frequent ones first. Raises PlacedError if nearly all of them differ."""
+    counts = Counter(cell for value in values if (cell := _read("categorical", name, value)) is not None)
+    different = len(counts) > NEARLY * counts.total() and counts.total() >= FEW
+    unread = [text for text in counts if _read("numeric", name, text) is None]
+    like = sum(LIKE_NUMBER.fullmatch(text) is not None for text in counts) >= NEARLY * len(counts)
+    if like and unread and len(counts) > FEW:
+        if different:
+            at = next(i for i, value in enumerate(values) if value == unread[0])
+            raise PlacedError(
+                *(f"Column {name} looks like numbers, but ", rows[at], f" says {unread[0]!r:.60}; "),
+                "a number is written 1234.56, without unit",
+            )
+        tell(f"Column {name} is read as categories: {unread[0]!r:.60} is no number, which is written 1234.56.")
+    elif different:
+        first = next(iter(counts))
+        raise PlacedError(
+            f"Column {name} has {len(counts)} different texts in {counts.total()} training rows, such as "
+            f"{first!r:.60}; that is no category"
+        )
+    return [value for value, _ in counts.most_common(MAX_CATEGORIES)]
+
+
+def _edges(numbers: np.ndarray, bins: int) -> np.ndarray:
+    """Bin edges, ascending, float32: every different number if they are few, otherwise quantiles.
+
+    For the quantiles no number counts more than one bin's share: one that fills most of a column (no
+    capital gain) would otherwise leave a handful of bins for all the others.
+    """
+    different, counts = np.unique(numbers.astype(np.float32), return_counts=True)
+    if len(different) <= bins + 1:
+        return different
+    share = np.minimum(counts, len(numbers) / bins).cumsum()
+    edges = np.interp(np.linspace(share[0], share[-1], bins + 1), share, different)
+    return np.unique(edges.astype(np.float32))
+
+
+# Reading a cell: each type's reader gives None or NaN for a missing value, and raises SampleError
+
+
+def _read(kind: str, name: str, value: Any) -> Any:
+    try:
+        return READERS[kind](name, value)
+    except SampleError:
+        return None
+
+
+def cell_of(sample: dict[str, Any], name: str) -> Any:
+    """The plain cell of a row. Raises SampleError if the column is absent."""
+    try:
+        return plain_cell(sample[name])
+    except KeyError:
+        raise SampleError(
+            f"column {name}: absent from a row of {', '.join(map(str, sample)) or 'nothing'}; "
+            "expected a value, or None if it is missing"
+        ) from None
+
+
+def _refusal(name: str, value: Any, expected: str) -> SampleError:
+    return SampleError(f"column {name}: found {value!r:.60}, expected {expected}, or None if it is missing")
+
+
+def _number(name: str, value: Any) -> float:
+    if value is None:
+        return math.nan
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise _refusal(name, value, "a number") from None
+    if not abs(number) <= LARGEST:
+        raise _refusal(name, value, f"a number within {LARGEST:g}")
+    return number
+
+
+def _boolean(name: str, value: Any) -> float:
+    if value is None:
+        return math.nan
+    if isinstance(value, int | float | Decimal) and value in (0, 1):
+        return float(value)
+    if isinstance(value, str) and value.strip().lower() in BOOLEANS:
+        return float(BOOLEANS[value.strip().lower()])
+    raise _refusal(name, value, "true or false")
+
+
+def moment_of(name: str, value: Any) -> datetime | None:
+    """A date and time from a cell, None if missing. Raises SampleError if it says none."""
+    if value is None or isinstance(value, datetime):
+        return value
+    if isinstance(value, date):
+        return datetime(value.year, value.month, value.day)
+    try:
+        return datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        raise _refusal(name, value, "a date such as 2024-05-31 or 2024-05-31 14:30 (ISO 8601)") from None
+
+
+def _days(name: str, value: Any) -> float:
+    """Days since the year 1, by the clock that the date itself names."""
+    moment = moment_of(name, value)
+    return math.nan if moment is None else moment.toordinal() + _time_of_day(moment)
+
+
+def _time_of_day(moment: datetime) -> float:
+    return (moment.hour * 3600 + moment.minute * 60 + moment.second) / 86_400
+
+
+def cycles_of(moment: datetime | None) -> list[float]:
+    """Time of year, of week and of day, each as a point on a circle; zeros if missing."""
+    if moment is None:
+        return [0.0] * CYCLES
+    day = _time_of_day(moment)
+    year = (moment.timetuple().tm_yday - 1 + day) / 366
+    turns = (year, (moment.weekday() + day) / 7, day)
+    return [wave(2 * math.pi * turn) for turn in turns for wave in (math.sin, math.cos)]
+
+
+def category_of(name: str, value: Any) -> str | None:
+    """Text; that of 3.0 is "3", for whole numbers turn into floats where one of them is missing."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, int | float | Decimal | date):
+        return str(value)
+    raise _refusal(name, value, "one text or number")
+
+
+READERS: dict[str, Any] = {"numeric": _number, "boolean": _boolean, "date": _days, "categorical": category_of}

@@ -1,0 +1,128 @@
+"""What a cell spells: the same number, label or list however it was typed on its way here."""
+
+import ast
+import json
+import math
+import re
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+__all__ = ["BOOLEANS", "Spellings", "are_label_lists", "label_list", "plain_cell", "whole_number"]
+
+NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
+BOOLEANS = {"true": True, "false": False}
+QUOTED = r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\""
+WRITTEN_LIST = re.compile(rf"[\[(]\s*(?:(?:{QUOTED})\s*,?\s*)*[\])]", re.DOTALL)  # numpy writes no commas
+
+
+def plain_cell(value: Any) -> Any:
+    """A cell without the wrappings of numpy, pandas and torch; None if it is missing."""
+    if type(value) in (str, int, bool) or value is None:
+        return value
+    if isinstance(value, float):
+        return None if math.isnan(value) else float(value)
+    if value is pd.NA or value is pd.NaT:
+        return None
+    if isinstance(value, Decimal):
+        return None if value.is_nan() else value
+    if isinstance(value, np.datetime64):
+        return plain_cell(pd.Timestamp(value))
+    if isinstance(value, np.generic):
+        return plain_cell(value.item())
+    if isinstance(value, np.ndarray | Tensor) and not value.ndim:
+        return plain_cell(value.item())
+    return value
+
+
+def whole_number(value: Any) -> int | None:
+    """The whole number that a plain cell is, be it typed 3, 3.0, Decimal("3") or True; None for texts and others."""
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else None
+    if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value():
+        return int(value)
+    return None
+
+
+class Spellings:
+    """Finds which of some known words and numbers a cell means.
+
+    The cell itself comes first, then its text, then the number that it spells, where only one of the known spells that
+    number: 0.5 is "0.50", 1 and "1.0" are 1, True and "TRUE" are "true", as they are 1.
+
+    Args:
+        known: Texts, numbers, booleans or None, all different.
+    """
+
+    def __init__(self, known: Iterable[Any]) -> None:
+        self.words = list(known)
+        self.exact = {value: i for i, value in enumerate(self.words)}
+        spelled: dict[int | float, set[int]] = {}
+        rounded: dict[float, set[int]] = {}
+        for value, i in self.exact.items():
+            number = _number(value)
+            if number is not None:
+                spelled.setdefault(number, set()).add(i)
+                rounded.setdefault(_as_float32(number), set()).add(i)
+        # A column of float32 gives 0.1 as 0.10000000149.
+        spelled = {**rounded, **spelled}
+        self.numbers = {number: min(places) for number, places in spelled.items() if len(places) == 1}
+
+    def find(self, value: Any) -> int | None:
+        """The place of a plain cell among the known, None where it is none of them."""
+        place = self.exact.get(value)
+        if place is None:
+            place = self.exact.get(str(value)) if value is not None else None
+        if place is None and self.numbers:
+            place = self.numbers.get(_number(value))
+        return place
+
+
+def _number(value: Any) -> Any:
+    """What a cell spells as int, where it is whole, or as float; None where it spells no number."""
+    if isinstance(value, str):
+        if not NUMBER.fullmatch(value):
+            return _number(BOOLEANS.get(value.strip().lower()))
+        value = Decimal(value.strip())
+    if isinstance(value, bool | int | float | Decimal) and math.isfinite(value):
+        whole = whole_number(value)
+        return float(value) if whole is None else whole
+    return None
+
+
+def _as_float32(number: int | float) -> float:
+    with np.errstate(over="ignore"):
+        return float(np.float32(number))
+
+
+def label_list(value: Any) -> list[Any] | None:
+    """The list that a target is, or that a text writes in JSON, as Python or as numpy does; None where it is none.
+
+    >>> label_list("['a', 'b']"), label_list('["a"]'), label_list("[]"), label_list("a|b")
+    (['a', 'b'], ['a'], [], None)
+    """
+    if isinstance(value, np.ndarray | Tensor):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return list(value)
+    if not isinstance(value, str) or value.strip()[:1] not in ("[", "("):
+        return None
+    try:
+        found = json.loads(value)
+    except json.JSONDecodeError:
+        # Label by label, for to Python 'a' 'b' without a comma between is one text.
+        if not WRITTEN_LIST.fullmatch(value.strip()):
+            return None
+        return [ast.literal_eval(label) for label in re.findall(QUOTED, value)]
+    return found if isinstance(found, list) else None
+
+
+def are_label_lists(targets: Sequence[Any]) -> bool:
+    """Whether all of some targets that are not missing are lists, or texts that write one."""
+    return all(label_list(target) is not None for target in targets)

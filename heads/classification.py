@@ -203,22 +203,20 @@ class ClassificationHead(Head):
     def metrics(self) -> "dict[str, Metric]":
         """Accuracy (also averaged over classes), macro F1, one-against-rest ROC area, expected calibration error.
 
-        The last is how far confidence and accuracy lie apart, in 15 bins of confidence.
+        Means are over the classes that a split has, see ``metatx.parts.measures``. The last is how far confidence and
+        accuracy lie apart, in 15 bins of confidence.
         """
-        from torchmetrics.classification import (
-            MulticlassAccuracy,
-            MulticlassAUROC,
-            MulticlassCalibrationError,
-            MulticlassF1Score,
-        )
+        from torchmetrics.classification import MulticlassAccuracy
+
+        from metatx.parts.measures import CalibrationError, ClassScores, Pairs, roc_area
 
         k = len(self.classes)
         return {
             "accuracy": MulticlassAccuracy(k, average="micro"),
-            "balanced_accuracy": MulticlassAccuracy(k, average="macro"),
-            "f1": MulticlassF1Score(k, average="macro"),
-            "auroc": MulticlassAUROC(k),
-            "ece": MulticlassCalibrationError(k, n_bins=15),
+            "balanced_accuracy": ClassScores(k, "recall"),
+            "f1": ClassScores(k, "f1"),
+            "auroc": Pairs(roc_area),
+            "ece": CalibrationError(),
         }
 
     def scored(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

@@ -58,8 +58,10 @@ class Measures:
             parts = self._parts()
             own = send_to_device([part.metric_state for part in parts], "cpu")
             gathered = gather_object([(losses, own)])
-            losses = [pair for pairs, _ in gathered for pair in pairs]
-            for part, states in zip(parts, zip(*(states for _, states in gathered), strict=True), strict=True):
+            # A process without a sample has states that some metrics take for numbers.
+            filled = [pair for pair in gathered if pair[0]] or gathered
+            losses = [loss for found, _ in filled for loss in found]
+            for part, states in zip(parts, zip(*(states for _, states in filled), strict=True), strict=True):
                 _join(part, states)
         total = sum(count for _, count in losses)
         mean = {"loss": sum(loss * count for loss, count in losses) / total} if total else {}

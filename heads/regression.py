@@ -96,9 +96,7 @@ class RegressionHead(Head):
             centre, scale = values.mean(), values.std()
         if not 0 < scale < np.inf:
             span = f"{values.min():g} to {values.max():g}"
-            raise ValueError(
-                f"The targets, {span}, have no deviation that float64 can hold; give them in another unit."
-            )
+            raise ValueError(f"The targets, {span}, have no deviation that float64 holds; give them in another unit.")
         self.centre.fill_(centre)
         self.scale.fill_(scale)
         return self

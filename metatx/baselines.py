@@ -64,8 +64,7 @@ class Bench:
             self.features = _features(list(self.features))
             self.unseen = _features(list(self.unseen), like=self.features)
         answers, self.truth = (
-            collate([{"target": head.encode(target)} for target in part.targets or ()])["target"]
-            for part in (train, test)
+            collate([{"target": head.encode(target)} for target in _targets(part)])["target"] for part in (train, test)
         )
         self.answers = answers.numpy() if isinstance(answers, torch.Tensor) else [target.numpy() for target in answers]
 
@@ -83,6 +82,10 @@ class Bench:
         except Exception as error:  # whatever an estimator, or a plug-in's head, makes of its data
             tell(f"The baseline {name} failed, the run goes on without it: {_reason(error)}.")
             return {}
+
+
+def _targets(examples: Examples) -> Sequence[Any]:
+    return () if examples.targets is None else examples.targets
 
 
 def _reason(error: Exception) -> str:

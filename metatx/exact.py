@@ -11,15 +11,15 @@ NO_DOUBLE = ("mps",)  # types of devices without float64: what needs it stays wh
 
 
 def uncast(module: nn.Module, move: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """What ``nn.Module._apply`` does to tensors, but the module's own buffers of float64 keep their digits.
+    """What ``nn.Module._apply`` does to tensors, but the module's buffers of float64 keep their digits.
 
     A statistic of level 1e9 and spread 1 is a constant in float32. ``module.half()`` and ``module.to("mps")`` would
     make it one, or fail.
     """
-    own = {id(buffer) for buffer in module.buffers(recurse=False) if buffer.dtype == torch.float64}
+    exact = {id(buffer) for buffer in module.buffers() if buffer.dtype == torch.float64}
 
     def careful(tensor: Tensor) -> Tensor:
-        if id(tensor) not in own:
+        if id(tensor) not in exact:
             return move(tensor)
         if move(tensor.new_empty(0, dtype=torch.float32)).device.type in NO_DOUBLE:
             return tensor

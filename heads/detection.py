@@ -280,7 +280,7 @@ class DetectionHead(Head):
 
             def compute(self) -> Tensor:  # type: ignore[override]
                 value: Tensor = super().compute()["map"]
-                return value.clamp(min=0)  # -1 says that there was no box at all
+                return value.masked_fill(value < 0, torch.nan)  # -1 says that there was no box at all
 
         return {"ap50": AveragePrecision(iou_thresholds=[0.5]), "ap": AveragePrecision()}
 

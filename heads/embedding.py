@@ -132,8 +132,9 @@ class EmbeddingHead(Head):
     def forward(self, pooled: Tensor) -> Tensor:
         """(B, width) to unit vectors (B, size)."""
         vectors = F.normalize(self.output(self.dropout(self.norm(pooled))).float(), dim=1)
-        # The loss alone reads the proxies, but several processes share gradients of what forward has used.
-        return vectors + 0.0 * self.proxies.sum() if self.training else vectors
+        # The loss alone reads the proxies, but several processes share gradients of what forward has used; also where a
+        # last batch of fewer samples than processes finds the head in evaluation mode.
+        return vectors + 0.0 * self.proxies.sum() if torch.is_grad_enabled() else vectors
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Mean loss of vectors (B, size) and identity numbers (B,), to which unknown identities add nothing."""

@@ -1,6 +1,5 @@
 """Any number of labels per sample, out of K."""
 
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -212,24 +211,16 @@ class MultiLabelHead(Head):
     def metrics(self) -> "dict[str, Metric]":
         """Average precision, mean over the labels that a sample has; F1 at the thresholds, mean of labels and of all.
 
-        ``f1`` is the mean over labels, ``micro_f1`` counts all pairs of sample and label alike.
+        ``f1`` is the mean over the labels that a sample has or is given, ``micro_f1`` counts all pairs of sample and
+        label alike.
         """
-        from torchmetrics.classification import MultilabelAveragePrecision, MultilabelF1Score
-        from torchmetrics.utilities import dim_zero_cat
-
-        class MeanAveragePrecision(MultilabelAveragePrecision):
-            def compute(self) -> Any:
-                present = dim_zero_cat(self.target).sum(0) > 0
-                with warnings.catch_warnings():  # of labels that no sample has
-                    warnings.simplefilter("ignore", UserWarning)
-                    found = torch.as_tensor(super().compute())
-                return found[present].mean().nan_to_num(0.0)
+        from metatx.parts.measures import LabelScores, Pairs, average_precision
 
         k = len(self.classes)
         return {
-            "map": MeanAveragePrecision(k, average=None),
-            "f1": MultilabelF1Score(k, average="macro"),
-            "micro_f1": MultilabelF1Score(k, average="micro"),
+            "map": Pairs(average_precision),
+            "f1": LabelScores(k, "f1"),
+            "micro_f1": LabelScores(k, "f1", pooled=True),
         }
 
     def scored(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

@@ -26,6 +26,9 @@ __all__ = ["RegressionHead"]
 class RegressionHead(Head):
     """Pooled tokens, a norm, a linear layer; trained on standardised targets.
 
+    Targets, answers and measures are float64, so that a level keeps its digits: times, populations, coordinates. What
+    is learnt, the standardised number, is float32.
+
     Args:
         dim: Width of the backbone.
         objective: ``"mse"``, or ``"huber"`` where a few targets lie far out (Huber 1964).
@@ -60,8 +63,8 @@ class RegressionHead(Head):
         self.output = nn.Linear(width, 1)
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)
-        self.register_buffer("centre", torch.zeros(()))
-        self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("centre", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("scale", torch.ones((), dtype=torch.float64))
 
     @classmethod
     def accepts(cls, targets: Sequence[Any]) -> bool:
@@ -73,28 +76,40 @@ class RegressionHead(Head):
         return numbers and not lookup("heads", "classification").accepts(targets)
 
     def fit(self, targets: Sequence[Any]) -> Self:
-        """Mean and standard deviation of the targets. Raises ValueError if missing, infinite or all equal."""
+        """Mean and standard deviation of the targets.
+
+        Raises:
+            ValueError: If targets are missing, infinite or no numbers, all equal, or too large to have a deviation.
+        """
         if not len(targets):
             raise ValueError("There are no targets to learn from; name the target column.")
-        values = np.array([np.nan if target is None else target for target in targets], dtype=np.float64)
+        found = [_number(target) for target in targets]
+        strange = next((target for target, value in zip(targets, found, strict=True) if value is None), None)
+        if strange is not None:
+            raise ValueError(f"A target is {strange!r:.60}; expected numbers, one a sample.")
+        values = np.array(found, dtype=np.float64)
         bad = int((~np.isfinite(values)).sum())
         if bad:
             raise ValueError(f"{bad} of {len(values)} targets are missing or infinite; fill them in or leave them out.")
         if values.min() == values.max():
             raise ValueError(f"All {len(values)} targets equal {values[0]:g}; there is nothing to learn.")
-        self.centre.fill_(values.mean())
-        self.scale.fill_(values.std())
+        with np.errstate(over="ignore", invalid="ignore"):
+            centre, scale = values.mean(), values.std()
+        if not 0 < scale < np.inf:
+            span = f"{values.min():g} to {values.max():g}"
+            raise ValueError(f"The targets, {span}, have no deviation that float64 holds; give them in another unit.")
+        self.centre.fill_(centre)
+        self.scale.fill_(scale)
         return self
 
     def encode(self, target: Any) -> Tensor:
-        """A number, in its unit, to float32 ()."""
-        try:
-            value = float(target)
-        except (TypeError, ValueError):
-            raise SampleError(f"target is {target!r}; expected a number") from None
+        """A number, in its unit, to float64 ()."""
+        value = _number(target)
+        if value is None or target is None:
+            raise SampleError(f"target is {target!r:.60}; expected a number")
         if not np.isfinite(value):
             raise SampleError(f"target is {value}; expected a finite number")
-        return torch.tensor(value)
+        return torch.tensor(value, dtype=torch.float64)
 
     def pool(self, sequence: TokenSequence) -> Tensor:
         """(B, width)."""
@@ -107,23 +122,30 @@ class RegressionHead(Head):
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Mean error of standardised predictions (B,) and targets in their unit (B,)."""
-        wanted = (target - self.centre) / self.scale
+        wanted = ((target - self.centre) / self.scale).to(output)
         return F.mse_loss(output, wanted) if self.objective == "mse" else F.huber_loss(output, wanted)
 
     def decode(self, output: Tensor) -> np.ndarray:
-        """Numbers in the target's unit (B,)."""
-        values: np.ndarray = (output.float() * self.scale + self.centre).cpu().numpy()
+        """Numbers in the target's unit (B,), float64."""
+        values: np.ndarray = self._in_unit(output).numpy()
         return values
+
+    def _in_unit(self, output: Tensor) -> Tensor:
+        return output.detach().cpu().double() * self.scale.cpu() + self.centre.cpu()
 
     def metrics(self) -> "dict[str, Metric]":
         """Root mean squared error and mean absolute error in the target's unit, and R squared."""
-        from torchmetrics import MeanAbsoluteError, MeanSquaredError, R2Score
+        from metatx.parts.measures import Errors, Pairs, mean_absolute_error, r_squared, root_mean_squared_error
 
-        return {"rmse": MeanSquaredError(squared=False), "mae": MeanAbsoluteError(), "r2": R2Score()}
+        return {
+            "rmse": Errors(root_mean_squared_error),
+            "mae": Errors(mean_absolute_error),
+            "r2": Pairs(r_squared),
+        }
 
     def scored(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Predictions and targets, both in the target's unit."""
-        return output.float() * self.scale + self.centre, target
+        """Predictions and targets, both in the target's unit and float64."""
+        return self._in_unit(output), target
 
     def trivial(self) -> tuple[str, Any]:
         """The mean of the training targets, always."""
@@ -144,5 +166,16 @@ class RegressionHead(Head):
         return {"ridge regression": scaled(RidgeCV(np.logspace(-3, 3, 13)))}
 
     def estimate(self, estimator: Any, features: Any) -> Tensor:
-        """An estimator's predictions, standardised as ``forward``'s."""
-        return (torch.as_tensor(estimator.predict(features), dtype=torch.float32) - self.centre) / self.scale
+        """An estimator's predictions, standardised as ``forward``'s, but in float64."""
+        values = torch.as_tensor(estimator.predict(features), dtype=torch.float64)
+        return (values - self.centre.cpu()) / self.scale.cpu()
+
+
+def _number(target: Any) -> float | None:
+    """A target as a number, nan where it is missing; None where it is something else."""
+    try:
+        return np.nan if target is None else float(target)
+    except OverflowError:
+        return np.inf
+    except (TypeError, ValueError, RuntimeError):  # the last from tensors of several numbers
+        return None

@@ -169,11 +169,14 @@ class SegmentationHead(Head):
         write_masks(path, queries, answers)
 
     def metrics(self) -> "dict[str, Metric]":
-        """Intersection over union, mean of the classes, over all labelled places together; and their accuracy."""
-        from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
+        """Intersection over union, mean of the classes, over all labelled places together; and their accuracy.
+
+        A class that is neither there nor found anywhere is not among them.
+        """
+        from metatx.parts.measures import ClassScores
 
         k = len(self.classes)
-        return {"miou": MulticlassJaccardIndex(k), "accuracy": MulticlassAccuracy(k, average="micro")}
+        return {"miou": ClassScores(k, "overlap"), "accuracy": ClassScores(k, "recall", pooled=True)}
 
     def scored(self, output: Any, target: Any) -> tuple[Tensor, Tensor]:
         """Class numbers of all labelled places, found and true (P,)."""

@@ -1,5 +1,6 @@
 """The trivial and the classical baselines, on the same split and by the same metrics as the task."""
 
+import copy
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -7,6 +8,8 @@ import numpy as np
 
 from metatx.collate import collate
 from metatx.examples import Examples
+from metatx.measuring import Measures, rank
+from metatx.progress import tell
 
 if TYPE_CHECKING:
     from metatx.head import Head
@@ -20,47 +23,75 @@ __all__ = ["baselines", "scaled", "worded"]
 def baselines(
     tokenizer: "Tokenizer", head: "Head", train: Examples, test: Examples
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """Fit all on ``train``, measure them on ``test``.
+    """Fit all on ``train``, measure them on ``test``. One that fails costs a line to the user, nothing else.
 
     Returns:
-        ``{"trivial": {name: metrics}, "classical": {name: metrics, ...}}``, the best classical one first; without
-        "classical" where the head has none.
+        ``{"trivial": {name: metrics}, "classical": {name: metrics, ...}}``, the best classical one first, those that
+        failed last, without metrics; without "classical" where the head has none.
     """
-    import torch
-
-    chosen = {"trivial": dict([head.trivial()]), "classical": head.classical(tokenizer.classical, len(test))}
-    features: Any = Described(head, tokenizer, train.inputs)
-    unseen: Any = Described(head, tokenizer, test.inputs)
-    if not head.dense:
-        features = _features(list(features))
-        unseen = _features(list(unseen), like=features)
-    answers, truth = (
-        collate([{"target": head.encode(target)} for target in part.targets or ()])["target"] for part in (train, test)
-    )
-    answers = answers.numpy() if isinstance(answers, torch.Tensor) else [target.numpy() for target in answers]
-
-    def measured(estimator: Any) -> dict[str, float]:
-        estimator.fit(features, answers)
-        metrics = head.metrics()
-        for metric in metrics.values():
-            metric.distributed_available_fn = lambda: False  # of several processes, one fits baselines
-        size = AT_ONCE if head.dense else len(test)
-        for start in range(0, len(test), size):
-            part = slice(start, start + size)
-            known = unseen[part] if head.dense else unseen
-            scored = head.scored(head.estimate(estimator, known), truth[part])
-            for metric in metrics.values():
-                metric.update(*scored)
-        return {key: metric.compute().item() for key, metric in metrics.items()}
-
-    higher = bool(head.metrics()[head.primary].higher_is_better)
+    head = copy.deepcopy(head).cpu()  # where the estimators are
+    try:
+        chosen = {"trivial": dict([head.trivial()]), "classical": head.classical(tokenizer.classical, len(test))}
+        bench = Bench(tokenizer, head, train, test)
+        higher = bool(head.metrics()[head.primary].higher_is_better)
+    except Exception as error:  # whatever a plug-in's parts raise
+        tell(f"There are no baselines beside this run: {_reason(error)}.")
+        return {}
     results = {}
     for role, estimators in chosen.items():
-        found = {name: measured(estimator) for name, estimator in estimators.items()}
+        found = {name: bench.measured(name, estimator) for name, estimator in estimators.items()}
         if found:
-            best_first = sorted(found.items(), key=lambda item: item[1][head.primary], reverse=higher)
+            best_first = sorted(found.items(), key=lambda item: rank(item[1].get(head.primary), higher))
             results[role] = dict(best_first)
     return results
+
+
+class Bench:
+    """Where the baselines are fitted and measured: both splits as they read them, and the true answers.
+
+    Args:
+        tokenizer, head: Of the task.
+        train, test: The splits.
+    """
+
+    def __init__(self, tokenizer: "Tokenizer", head: "Head", train: Examples, test: Examples) -> None:
+        import torch
+
+        self.head = head
+        self.features: Any = Described(head, tokenizer, train.inputs)
+        self.unseen: Any = Described(head, tokenizer, test.inputs)
+        if not head.dense:
+            self.features = _features(list(self.features))
+            self.unseen = _features(list(self.unseen), like=self.features)
+        answers, self.truth = (
+            collate([{"target": head.encode(target)} for target in _targets(part)])["target"] for part in (train, test)
+        )
+        self.answers = answers.numpy() if isinstance(answers, torch.Tensor) else [target.numpy() for target in answers]
+
+    def measured(self, name: str, estimator: Any) -> dict[str, float]:
+        """Metrics of an estimator; none where it fails, which is told."""
+        try:
+            estimator.fit(self.features, self.answers)
+            measures, count = Measures(self.head), len(self.truth)
+            size = AT_ONCE if self.head.dense else count
+            for start in range(0, count, size):
+                part = slice(start, start + size)
+                known = self.unseen[part] if self.head.dense else self.unseen
+                measures.add(self.head.estimate(estimator, known), self.truth[part])
+            return measures.values()
+        except Exception as error:  # whatever an estimator, or a plug-in's head, makes of its data
+            tell(f"The baseline {name} failed, the run goes on without it: {_reason(error)}.")
+            return {}
+
+
+def _targets(examples: Examples) -> Sequence[Any]:
+    return () if examples.targets is None else examples.targets
+
+
+def _reason(error: Exception) -> str:
+    """What an error says, in one line."""
+    said = str(error).strip().splitlines() or ["it says no more"]
+    return f"{type(error).__name__}, {said[0][:200].rstrip('.')}"
 
 
 class Described(Sequence[Any]):

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-__all__ = ["backbone_card", "front_matter", "model_card"]
+__all__ = ["backbone_card", "cell", "front_matter", "model_card"]
 
 PARTS = {  # by ``task.tune``
     "frozen": "tokenizer and head on the frozen backbone",
@@ -56,7 +56,7 @@ def front_matter(config: Mapping[str, Any]) -> dict[str, Any]:
     """What the hub reads of a card, in the shape of its specification (``huggingface_hub.ModelCardData``)."""
     modality, head = config["tokenizer"]["name"], config["head"]["name"]
     about, measured = config["about"], config["metrics"].get("metatx", {})
-    found = {name: value for name, value in measured.items() if math.isfinite(value)}
+    found = {name: value for name, value in measured.items() if value is not None and math.isfinite(value)}
     results: list[dict[str, Any]] = []
     if found and "data" in about:
         dataset = {"name": about["data"], "type": about.get("dataset", about["data"]), "split": "test"}
@@ -98,11 +98,18 @@ def backbone_card(spec: str, modalities: Sequence[str], made: Mapping[str, Any],
     return "\n".join(lines)
 
 
-def metric_table(results: Mapping[str, Mapping[str, float]]) -> list[str]:
+def cell(value: float | None) -> str:
+    """A metric as tables show it: four decimals where these say something; - where it is not defined."""
+    if value is None or math.isnan(value):
+        return "-"
+    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e6 else f"{value:.4g}"
+
+
+def metric_table(results: Mapping[str, Mapping[str, float | None]]) -> list[str]:
     """Rows of a Markdown table: one a model, one column a metric."""
     columns = list(dict.fromkeys(name for metrics in results.values() for name in metrics))
     rows = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for model, metrics in results.items():
-        cells = [f"{metrics[name]:.4f}" if name in metrics else "" for name in columns]
+        cells = [cell(metrics[name]) if name in metrics else "" for name in columns]
         rows.append(f"| {model} | " + " | ".join(cells) + " |")
     return rows

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from metatx.exact import NO_DOUBLE
+
 __all__ = ["collate", "to_device"]
 
 
@@ -30,9 +32,10 @@ def collate(encoded: Sequence[dict[str, Tensor]]) -> dict[str, Any]:
 
 
 def to_device(batch: Any, device: torch.device) -> Any:
-    """A tensor, or a list or dict of tensors, on ``device``."""
+    """A tensor, or a list or dict of tensors, on ``device``; float64 stays where it is if the device knows none."""
     if isinstance(batch, Tensor):
-        return batch.to(device)
+        exact = batch.dtype == torch.float64 and device.type in NO_DOUBLE
+        return batch if exact else batch.to(device)
     if isinstance(batch, dict):
         return {name: to_device(value, device) for name, value in batch.items()}
     return [to_device(value, device) for value in batch]

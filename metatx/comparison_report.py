@@ -3,11 +3,14 @@
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from statistics import mean, median, stdev
+from statistics import median
 from typing import Any
 
+import numpy as np
+
 from metatx.budget import Plan
-from metatx.files import written_whole
+from metatx.card import cell
+from metatx.files import json_text, written_whole
 from metatx.report import versions
 
 __all__ = ["Comparison", "Row", "Trial", "shown"]
@@ -56,19 +59,20 @@ class Row:
 
     @property
     def mean(self) -> float:
-        """Of the primary metric over the seeds; NaN where all diverged."""
-        return mean(self.values) if self.values else float("nan")
+        """Of the primary metric over the seeds; NaN where all diverged, or it is not defined."""
+        return float(np.mean(self.values)) if self.values else float("nan")
 
     @property
     def spread(self) -> float:
         """Standard deviation (n - 1) over the seeds; 0 for one."""
-        return stdev(self.values) if len(self.values) > 1 else 0.0
+        return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else 0.0
 
     def __str__(self) -> str:
-        """Mean, and standard deviation where there are several seeds."""
+        """Mean, and standard deviation where there are several seeds; - where the metric is not defined."""
         if not self.values:
-            return "diverged"
-        return shown(self.mean) + (f" ± {shown(self.spread)}" if len(self.values) > 1 else "")
+            return "diverged" if self.diverged else "failed"
+        spread = len(self.values) > 1 and not np.isnan(self.mean)
+        return shown(self.mean) + (f" ± {shown(self.spread)}" if spread else "")
 
 
 @dataclass(kw_only=True)
@@ -112,9 +116,9 @@ class Comparison:
         return rows
 
     def baseline_rows(self) -> list[Row]:
-        """One a baseline: the classical ones, best first, then the trivial one."""
+        """One a baseline: the classical ones, best first, then the trivial one; without values where one failed."""
         return [
-            Row(name=f"{name} ({role})", values=[metrics[self.primary]])
+            Row(name=f"{name} ({role})", values=[metrics[self.primary]] if metrics else [])
             for role in ROLES
             for name, metrics in self.baselines.get(role, {}).items()
         ]
@@ -176,6 +180,8 @@ class Comparison:
         for place, row in enumerate(rows):
             names = (None, None) if place else ("a seed", "mean ± standard deviation")
             axes.plot(row.values, [place] * len(row.values), "o", color="C0", alpha=0.35, markersize=5, label=names[0])
+            if np.isnan(row.mean):
+                continue
             axes.errorbar(row.mean, place, xerr=row.spread, fmt="D", color="C0", capsize=4, label=names[1])
             axes.annotate(
                 shown(row.mean),
@@ -187,7 +193,9 @@ class Comparison:
             )
         lines = {role: next(iter(self.baselines[role].items())) for role in ROLES if role in self.baselines}
         for (role, (name, metrics)), colour in zip(lines.items(), ("C1", "0.45"), strict=False):
-            value = metrics[self.primary]
+            value = metrics.get(self.primary, np.nan)
+            if np.isnan(value):
+                continue
             axes.axvline(value, color=colour, linestyle="--", label=f"{name} ({role}), {shown(value)}")
         labels = [
             row.name if row.parameters is None else f"{row.name}\n{row.parameters:,} parameters, {row.seconds:.1f} s"
@@ -218,7 +226,7 @@ class Comparison:
         folder.mkdir(parents=True, exist_ok=True)
         content = {"format": FORMAT, "version": VERSION, **asdict(self), "versions": versions()}
         with written_whole(folder / "comparison.json") as temporary:
-            temporary.write_text(json.dumps(content, indent=2) + "\n")
+            temporary.write_text(json_text(content))
         with written_whole(folder / "comparison.md") as temporary:
             temporary.write_text(self.markdown())
         if draw:
@@ -232,6 +240,8 @@ class Comparison:
             if content.pop("format") != FORMAT or content.pop("version") != VERSION:
                 raise KeyError
             content.pop("versions")
+            for measured in _measured(content):
+                measured.update({name: float("nan") for name, value in measured.items() if value is None})
             content["trials"] = [Trial(**trial) for trial in content["trials"]]
             content["plans"] = {tune: Plan(**plan) for tune, plan in content["plans"].items()}
             return cls(**content)
@@ -239,6 +249,12 @@ class Comparison:
             raise ValueError(f"{path} is damaged, or no comparison of a version known here; remove it.") from None
 
 
+def _measured(content: dict[str, Any]) -> list[dict[str, float | None]]:
+    """All values of metrics in ``comparison.json``, where null says that one is not defined."""
+    trials = [trial[split] for trial in content["trials"] for split in ("validation", "test")]
+    return trials + [metrics for baselines in content["baselines"].values() for metrics in baselines.values()]
+
+
 def shown(value: float) -> str:
-    """A metric as the tables show it: four decimals, none for large numbers."""
-    return f"{value:.4f}" if abs(value) < 100 else f"{value:,.0f}"
+    """A metric as ``cell`` shows it, but without decimals where it is large."""
+    return f"{value:,.0f}" if abs(value) >= 100 else cell(value)

@@ -1,13 +1,33 @@
 """Writing files and folders whole or not at all."""
 
+import json
+import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-__all__ = ["folder_written_whole", "written_whole"]
+__all__ = ["folder_written_whole", "json_text", "written_whole"]
+
+
+def json_text(value: Any) -> str:
+    """JSON for a person, null where a number is nan or infinite, for which JSON has no word.
+
+    Raises:
+        TypeError: If something in it has no form in JSON.
+    """
+    return json.dumps(_finite(value), indent=2, allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _finite(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Base class of all heads."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from metatx.data import candidates
+from metatx.exact import uncast
 from metatx.examples import Examples
 from metatx.registry import record_options
 from metatx.sequence import TokenSequence
@@ -27,7 +28,7 @@ class Head(nn.Module):
 
     A subclass writes ``fit``, ``encode``, ``forward``, ``loss``, ``decode``, ``metrics`` and ``trivial``; the rest
     has defaults. What ``fit`` learns is kept in buffers, or in ``self.options`` where it decides the shape of the
-    module (class names). Options of ``__init__`` are JSON values.
+    module (class names). Options of ``__init__`` are JSON values. Buffers of float64 stay so when the module is cast.
 
     Attributes:
         name: The name it is registered under.
@@ -61,6 +62,11 @@ class Head(nn.Module):
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.dim = dim
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move or cast the module as any other; buffers of float64 are moved only."""
+        super()._apply(uncast(self, fn), recurse)  # type: ignore[no-untyped-call]
+        return self
 
     # From a table to examples
 

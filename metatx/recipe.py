@@ -5,8 +5,9 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from metatx.parts.folding import NO_STEM
 from metatx.processes import processes
@@ -61,6 +62,6 @@ def over_seeds(seeds: Sequence[int], one: Callable[[int], Report]) -> list[Repor
     if len(reports) > 1 and first:
         names = [name for name in reports[0].test if name != "loss"]
         values = {name: [report.test[name] for report in reports] for name in names}
-        line = ", ".join(f"{name} {mean(found):.4f} ± {stdev(found):.4f}" for name, found in values.items())
+        line = ", ".join(f"{name} {np.mean(found):.4f} ± {np.std(found, ddof=1):.4f}" for name, found in values.items())
         print(f"{reports[0].data}, {len(seeds)} seeds, {reports[0].task.backbone.spec}: {line}", flush=True)
     return reports

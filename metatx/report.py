@@ -1,6 +1,5 @@
 """What a run found: ``metrics.json``, and the table a person reads."""
 
-import json
 import resource
 import sys
 from dataclasses import dataclass, field
@@ -9,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metatx import __version__
-from metatx.files import written_whole
+from metatx.card import cell
+from metatx.files import json_text, written_whole
 
 if TYPE_CHECKING:
     from metatx.budget import Plan
@@ -28,9 +28,9 @@ class Report:
         task: The trained task.
         data: Name of the data.
         test_split: What the test numbers were measured on.
-        validation: Metric to value.
-        test: Metric to value.
-        baselines: Role ("trivial", "classical") to name to metrics, on the test split.
+        validation: Metric to value, nan where it is not defined on the split.
+        test: Likewise.
+        baselines: Role ("trivial", "classical") to name to metrics, on the test split; without any where one failed.
         published: Results of others, by name, on the primary metric, for the table.
         seconds: Of training and evaluation, without the baselines.
         left_out: Bad samples, of all splits.
@@ -58,7 +58,7 @@ class Report:
         lines[0] += "" if self.task.tune == "frozen" else f", tune {self.task.tune}"
         lines.append(" " * width + "".join(f"{name:>{max(10, len(name) + 2)}}" for name in columns))
         for model, metrics in rows.items():
-            cells = [(f"{metrics[name]:.4f}" if name in metrics else "") for name in columns]
+            cells = [(cell(metrics[name]) if name in metrics else "") for name in columns]
             cells = [f"{cell:>{max(10, len(name) + 2)}}" for cell, name in zip(cells, columns, strict=True)]
             lines.append(f"{model:<{width}}" + "".join(cells))
         trained = self.task.trainable_parameters
@@ -74,7 +74,7 @@ class Report:
 
     def _baseline_rows(self) -> dict[str, dict[str, float]]:
         return {
-            f"{name} ({role})": m
+            f"{name} ({role})" + ("" if m else ", failed"): m
             for role in ("classical", "trivial")
             for name, m in self.baselines.get(role, {}).items()
         }
@@ -108,11 +108,14 @@ class Report:
             "versions": versions(),
         }
         with written_whole(path) as temporary:
-            temporary.write_text(json.dumps(values, indent=2) + "\n")
+            temporary.write_text(json_text(values))
 
 
 def _one(results: dict[str, dict[str, float]] | None) -> dict[str, Any] | None:
-    return {"name": next(iter(results)), **next(iter(results.values()))} if results else None
+    if not results:
+        return None
+    name, metrics = next(iter(results.items()))
+    return {"name": name, **(metrics or {"failed": True})}
 
 
 def peak_memory_mb() -> int:

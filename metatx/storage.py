@@ -10,7 +10,7 @@ import metatx
 from metatx.backbone import Backbone
 from metatx.card import model_card
 from metatx.errors import TaskError
-from metatx.files import folder_written_whole
+from metatx.files import folder_written_whole, json_text
 from metatx.infer import takes_stem
 from metatx.peft_format import WEIGHTS, read_adapter, write_adapter
 from metatx.registry import all_options, create, lookup
@@ -65,7 +65,7 @@ def write(task: "Task", folder: Path, name: str) -> None:
         "metrics": task.metrics,
         "about": task.about,
     }
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    (folder / "config.json").write_text(json_text(config))
     own = {name: t.contiguous() for name, t in task.state_dict().items() if not name.startswith(APART)}
     save_file(own, folder / "model.safetensors")
     if task.adapter is not None:

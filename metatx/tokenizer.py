@@ -1,6 +1,6 @@
 """Base class of all tokenizers, and the position helpers they share."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from metatx.errors import SampleError
+from metatx.exact import uncast
 from metatx.examples import Reader
 from metatx.registry import record_options
 from metatx.sequence import TokenSequence
@@ -22,7 +23,8 @@ class Tokenizer(nn.Module):
 
     A subclass writes ``encode`` and ``forward``; the rest has defaults. Options of ``__init__`` are JSON values;
     the core records them in ``self.options`` and rebuilds the tokenizer from them. What ``fit`` learns is kept in
-    buffers, or in ``self.options`` where it decides the shape of the module (column types, vocabularies).
+    buffers, or in ``self.options`` where it decides the shape of the module (column types, vocabularies). Buffers of
+    float64 stay so when the module is cast.
 
     Attributes:
         name: The name it is registered under.
@@ -63,6 +65,11 @@ class Tokenizer(nn.Module):
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.dim = dim
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move or cast the module as any other; buffers of float64 are moved only."""
+        super()._apply(uncast(self, fn), recurse)  # type: ignore[no-untyped-call]
+        return self
 
     @classmethod
     def accepts(cls, value: Any) -> bool:

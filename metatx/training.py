@@ -21,6 +21,7 @@ from metatx.errors import DivergedError
 from metatx.features import cacheable, frozen_features
 from metatx.history import History
 from metatx.keeper import Keeper
+from metatx.measuring import Measures
 from metatx.processes import processes
 from metatx.progress import bar, tell
 from metatx.registry import unknown
@@ -282,7 +283,7 @@ class Training:
     def measure(self, data: Encoded | Features, progress: Progress) -> dict[str, float]:
         """Metrics on ``data``, each process taking its share."""
         batches = self.keeper.watched(self._joined(data), progress)
-        return measure(self.task, self.module, batches, self.settings)
+        return measure(self.task, self.module, batches, self.settings).values()
 
     def _joined(self, data: Encoded | Features) -> Iterator[Any]:
         """This process's batches; behind them, where blocks are divided, its part in the passes of one with more."""
@@ -297,28 +298,23 @@ class Training:
 
 
 @torch.no_grad()
-def measure(task: "Task", module: nn.Module, batches: Any, settings: "TrainingSettings") -> dict[str, float]:
-    """The head's metrics, and ``loss``, over batches of (inputs, targets); summed over processes by torchmetrics."""
-    from torchmetrics import MeanMetric
-
+def measure(task: "Task", module: nn.Module, batches: Any, settings: "TrainingSettings") -> Measures:
+    """The head's metrics, and ``loss``, over batches of (inputs, targets), of all processes together."""
     task.eval()
-    metrics = {name: metric.to(task.device) for name, metric in task.head.metrics().items()}
-    losses = MeanMetric().to(task.device)
+    measures = Measures(task.head, task.device, shared=processes().num_processes > 1)
     for inputs, targets in batches:
         targets = to_device(targets, task.device)
         with settings.autocast(task.device):
             output = module(to_device(inputs, task.device)).float()
-        losses.update(task.head.loss(output, targets), len(output))
-        scored = task.head.scored(output, targets)
-        for metric in metrics.values():
-            metric.update(*scored)
-    return {"loss": losses.compute().item(), **{name: metric.compute().item() for name, metric in metrics.items()}}
+        measures.add(output, targets, task.head.loss(output, targets))
+    return measures
 
 
 def evaluate(task: "Task", data: Encoded, settings: "TrainingSettings") -> dict[str, float]:
     """The head's metrics, and ``loss``, on ``data``; on cached features where all below the head is frozen.
 
-    Where there are several processes, all of them must take part; each takes its share.
+    A metric that is not defined on ``data`` is nan, and told. Where there are several processes, all of them must take
+    part; each takes its share.
     """
     module: nn.Module = task
     items: Encoded | Features = data
@@ -326,7 +322,12 @@ def evaluate(task: "Task", data: Encoded, settings: "TrainingSettings") -> dict[
         module, items = task.head, frozen_features(task, data, settings, bar)
     state = processes()
     positions = shares(len(items), settings.batch_size, state.process_index, state.num_processes)
-    return measure(task, module, (items.__getitems__(batch) for batch in positions), settings)
+    measures = measure(task, module, (items.__getitems__(batch) for batch in positions), settings)
+    values = measures.values()
+    if measures.undefined and state.is_main_process:
+        samples = "1 sample" if len(items) == 1 else f"{len(items)} samples"
+        tell(f"Not defined on the split of {samples}: {measures.undefined}.")
+    return values
 
 
 def _check_metric(task: "Task", name: str) -> None:
@@ -337,8 +338,13 @@ def _check_metric(task: "Task", name: str) -> None:
 
 
 def shares(count: int, batch_size: int, rank: int, world: int) -> list[list[int]]:
-    """Positions of one process's share of so many samples, in batches."""
-    mine = list(range(rank, count, world))
+    """Positions of one process's share of so many samples, in batches.
+
+    Shares follow on each other, so that what processes gather is in the order of one; the first are the larger ones.
+    """
+    least, more = divmod(count, world)
+    start = rank * least + min(rank, more)
+    mine = list(range(start, start + least + (rank < more)))
     return [mine[i : i + batch_size] for i in range(0, len(mine), batch_size)]
 
 

@@ -134,7 +134,8 @@ class GraphTokenizer(Tokenizer):
             with warnings.catch_warnings(action="ignore"):  # of a number that no sample has
                 mean, spread = np.nanmean(rows, axis=0), np.nanstd(rows, axis=0)
             self.get_buffer(f"{part}_mean").copy_(torch.from_numpy(np.nan_to_num(mean)))
-            steady = ~(spread > 1e-6 * np.maximum(np.abs(mean), 1e-6))  # constant but for rounding, or never there
+            span = np.nanmax(rows, axis=0, initial=-np.inf) - np.nanmin(rows, axis=0, initial=np.inf)
+            steady = ~(span > 1e-13 * np.maximum(np.abs(mean), 1e-6))  # constant but for rounding, or never there
             self.get_buffer(f"{part}_scale").copy_(torch.from_numpy(np.where(steady, np.inf, spread)))
         return self
 
@@ -167,7 +168,7 @@ class GraphTokenizer(Tokenizer):
         for part, width in zip(PARTS, self.widths, strict=True):
             if width:
                 numbers = torch.from_numpy(np.asarray(getattr(graph, part), dtype=np.float64))
-                mean, scale = self.get_buffer(f"{part}_mean"), self.get_buffer(f"{part}_scale")
+                mean, scale = self.get_buffer(f"{part}_mean").cpu(), self.get_buffer(f"{part}_scale").cpu()
                 encoded[part] = ((numbers - mean) / scale).nan_to_num(0.0).clamp(-FAR, FAR).float()
         encoded["pairs"] = torch.from_numpy(graph.pairs)
         encoded["identifiers"] = torch.from_numpy(_eigenvectors(graph.pairs, len(graph.nodes), self.count)).float()

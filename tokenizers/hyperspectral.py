@@ -123,7 +123,7 @@ class HyperspectralTokenizer(Tokenizer):
         if self.wavelengths is None and isinstance(first, Pixel) and first.wavelengths is not None:
             self.wavelengths = self.options["wavelengths"] = first.wavelengths.tolist()
         self._build(counts[0])
-        deviation = np.std(spectra, axis=0)
+        deviation = np.where(np.ptp(spectra, axis=0) > 0, np.std(spectra, axis=0), 0)  # which rounding alone may be
         self.mean.copy_(torch.from_numpy(np.mean(spectra, axis=0)))
         # A band that never varies (water absorption, one sample only) says nothing, and must not blow up.
         self.deviation.copy_(torch.from_numpy(np.where(deviation > 0, deviation, np.inf)))

@@ -121,8 +121,9 @@ class PointCloudTokenizer(Tokenizer):
         count = len(columns)
         self.axes = [0, 1, 2] if self.time is None else [0, 1, 2, columns.index(self.time)]
         self.vectors = [[columns.index(n) for n in names] for names in VECTORS if set(names) <= set(columns[3:])]
-        self.register_buffer("centre", torch.zeros(count))
-        self.register_buffer("spread", torch.ones(count))
+        # float64: coordinates in metres are millions, and a cloud is a few metres wide.
+        self.register_buffer("centre", torch.zeros(count, dtype=torch.float64))
+        self.register_buffer("spread", torch.ones(count, dtype=torch.float64))
         self.register_buffer("reach", torch.ones(()))  # of a group
         self.register_buffer("edges", torch.zeros(count, 2 * (BINS - 1)))
         self.local = nn.Linear(len(self.axes), self.width)
@@ -176,7 +177,7 @@ class PointCloudTokenizer(Tokenizer):
         if not clouds:
             raise ValueError(f"No cloud can be used; the first: {bad}.")
         rows = np.concatenate(clouds)
-        spread = rows.std(0)
+        spread = np.where(np.ptp(rows, axis=0) > 0, rows.std(0), 0.0)  # else it is rounding alone
         spread[:3] = np.sqrt(np.square(spread[:3]).mean())  # one scale for space
         self.centre.copy_(torch.from_numpy(rows.mean(0)))
         self.spread.copy_(torch.from_numpy(np.where(spread > 0, spread, 1)))
@@ -227,7 +228,7 @@ class PointCloudTokenizer(Tokenizer):
 
     def _grouped(self, values: np.ndarray) -> dict[str, Tensor]:
         order = sorted_order(values)
-        centre, spread = self.centre.double().numpy().copy(), self.spread.double().numpy().copy()
+        centre, spread = self.centre.cpu().numpy().copy(), self.spread.cpu().numpy().copy()
         if self.normalize == "unit":
             centre[:3] = values[order, :3].mean(0)
             radius = np.sqrt(np.square(values[:, :3] - centre[:3]).sum(1).max())
@@ -246,7 +247,7 @@ class PointCloudTokenizer(Tokenizer):
         points = array_schema("points", cells=point)
         named = {"points": points, "columns": array_schema("names", cells={"type": "string"})}
         ball = np.sin(np.arange(16)[:, None] + 1.3 * np.arange(len(self.columns))[None])
-        example: Any = np.round(self.centre.numpy() + self.spread.numpy() * ball, 4).tolist()
+        example: Any = np.round(self.centre.cpu().numpy() + self.spread.cpu().numpy() * ball, 4).tolist()
         if not all(isinstance(column, int) for column in self.columns):
             example = {"points": example, "columns": [str(column) for column in self.columns]}
         return {
@@ -277,8 +278,9 @@ class PointCloudTokenizer(Tokenizer):
             turn[:, int(self.variations["mirror"])] *= -1
         for at in self.vectors:
             # They were squashed when they were scaled.
-            true = points[:, at].sinh() * self.spread[at] + self.centre[at]
-            points[:, at] = ((true @ turn.T - self.centre[at]) / self.spread[at]).asinh()
+            centre, spread = self.centre[at].cpu(), self.spread[at].cpu()
+            true = points[:, at].sinh() * spread + centre
+            points[:, at] = ((true @ turn.T.double() - centre) / spread).asinh().float()
         size = 1 + (2 * torch.rand(()) - 1) * vary("scale", 0.0)
         points[:, :3] = size * points[:, :3] @ turn.T
         if deviation := vary("jitter", 0.0):

@@ -33,6 +33,7 @@ def info(task: str) -> None:
     Args:
         task: Folder of the task, or user/task on the Hugging Face hub.
     """
+    from metatx.card import cell
     from metatx.hub import task_folder
     from metatx.storage import describe
 
@@ -49,7 +50,7 @@ def info(task: str) -> None:
     if config["head"].get("note"):
         print(f"{'note':<11}{config['head']['note']}")
     for model, metrics in config["metrics"].items():
-        print(f"{model:<32}" + "  ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
+        print(f"{model:<32}" + "  ".join(f"{name} {cell(value)}" for name, value in metrics.items()))
 
 
 def quickstart(*, out: str = "runs/quickstart", seed: int = 0) -> None:

@@ -40,11 +40,10 @@ class Retrieval(Metric):
         self.identities.append(identities)
 
     def compute(self) -> Tensor:
-        """Mean over all queries, a scalar; 0 if there is none."""
+        """Mean over all queries, a scalar; nan if there is none."""
         vectors, identities = dim_zero_cat(self.embeddings), dim_zero_cat(self.identities)
         starts = range(0, len(vectors), QUERIES)
-        found = torch.cat([self._of_queries(vectors, identities, slice(at, at + QUERIES)) for at in starts])
-        return found.mean() if len(found) else found.new_zeros(())
+        return torch.cat([self._of_queries(vectors, identities, slice(at, at + QUERIES)) for at in starts]).mean()
 
     def _of_queries(self, vectors: Tensor, identities: Tensor, at: slice) -> Tensor:
         """The measure of the queries at ``at`` that have an answer, (q,)."""
@@ -55,9 +54,13 @@ class Retrieval(Metric):
         if self.measure == "recall":
             nearest = likeness.topk(min(self.k, len(vectors) - 1), dim=1).indices
             return same.gather(1, nearest).any(1)[asks].float()
-        order = likeness.argsort(dim=1, descending=True, stable=True)[:, :-1]
-        hits = same.gather(1, order)[asks].float()
-        precision = hits.cumsum(1) / torch.arange(1, hits.shape[1] + 1, device=hits.device)
+        ranked, order = (part[asks, :-1] for part in likeness.sort(dim=1, descending=True, stable=True))
+        hits = same[asks].gather(1, order).float()
+        places = torch.arange(hits.shape[1], device=hits.device)
+        # What lies equally near comes at once, as in scikit-learn: it counts with the precision behind its last.
+        ends = torch.where(F.pad(ranked[:, 1:] < ranked[:, :-1], (0, 1), value=True), places, hits.shape[1])
+        last = ends.flip(1).cummin(1).values.flip(1)
+        precision = (hits.cumsum(1) / (places + 1)).gather(1, last)
         return (precision * hits).sum(1) / hits.sum(1)
 
 

@@ -60,7 +60,9 @@ def read_grey(sample: Any) -> np.ndarray:
     if isinstance(found, Image.Image):
         deep = found.mode == "F" or found.mode.startswith("I")
         found = np.asarray(found if deep else found.convert("L"))
-    values = found.astype(np.float32) if np.issubdtype(found.dtype, np.floating) else _shares(found)
+    wide = np.issubdtype(found.dtype, np.float64)  # whose small movements at a high level float32 would lose
+    floating = np.issubdtype(found.dtype, np.floating)
+    values = found.astype(np.float64 if wide else np.float32) if floating else _shares(found)
     if not np.isfinite(values).all():
         raise SampleError("image holds NaN or infinite values; expected finite numbers")
     if values.ndim == 3:

@@ -46,7 +46,7 @@ class TaskDetail(TaskSummary):
 
     model_config = ConfigDict(populate_by_name=True)
     card: str = Field(description="In Markdown.")
-    metrics: dict[str, dict[str, float]]
+    metrics: dict[str, dict[str, float | None]]
     input_schema: dict[str, Any] = Field(description="JSON Schema of one input.")
     example: Any = Field(description="One input, or null where the task gives none.")
     backbone: str

@@ -68,7 +68,7 @@ def test_targets_that_are_no_numbers_are_bad_samples(target, message):
 @pytest.mark.parametrize("target", [7, 7.0, np.float32(7), np.int64(7), "7"])
 def test_numbers_of_every_type_are_read(target):
     encoded = create("heads", "regression", 4).fit([target, 1.0]).encode(target)
-    assert encoded.item() == 7 and encoded.dtype == torch.float32
+    assert encoded.item() == 7 and encoded.dtype == torch.float64
 
 
 def test_huber_counts_outliers_less():

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from metatx.errors import SampleError
 from metatx.examples import Examples
 from metatx.head import Head
-from metatx.parts.windows import Future, HoltWinters, Repeat, WindowRidge, Windows, read_rows, ridge, time_column
+from metatx.parts.forecast_baselines import HoltWinters, Repeat, WindowRidge, ridge
+from metatx.parts.windows import Future, Windows, read_rows, time_column
 from metatx.sequence import TokenSequence
 
 if TYPE_CHECKING:

@@ -69,6 +69,10 @@ class Tokenizer(nn.Module):
         """Whether a column that holds such values can be an input; by default files of a known suffix, or any."""
         return not cls.suffixes or (isinstance(value, str) and value.lower().endswith(cls.suffixes))
 
+    def read_last(self, steps: int) -> None:
+        """Read only the last so many steps of a sample. Raises TypeError where a sample has none."""
+        raise TypeError(f"The {self.name} tokenizer reads no steps in time.")
+
     def fit(self, samples: Sequence[Any]) -> Self:
         """Learn statistics from the raw samples of the training split; called once, before training."""
         return self

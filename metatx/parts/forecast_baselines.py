@@ -5,8 +5,11 @@ from typing import Any, Self
 
 import numpy as np
 
-__all__ = ["HoltWinters", "Repeat", "WindowRidge", "ridge"]
+from metatx.parts.windows import Future, Windows
 
+__all__ = ["HoltWinters", "Repeat", "WindowRidge", "first_map", "ridge"]
+
+MOST_WINDOWS = 10_000  # that a linear map starts from
 FITTED = 16  # training series that Holt-Winters learns its smoothing from
 SMOOTHING = ("smoothing_level", "smoothing_trend", "smoothing_seasonal")
 ALPHAS = 10.0 ** np.arange(-2, 6)  # penalties to choose from, on sums over standardised values
@@ -89,6 +92,32 @@ class HoltWinters:
 def _design(filled: np.ndarray) -> np.ndarray:
     """(..., L) less the last value, with a column of ones in its place."""
     return np.concatenate([filled[..., :-1] - filled[..., -1:], np.ones_like(filled[..., :1])], axis=-1)
+
+
+def first_map(targets: Future, channels: list[int], spread: np.ndarray, size: int) -> np.ndarray:
+    """Ridge regression on the training windows, for a linear map of the last ``size`` steps to start from.
+
+    Args:
+        targets: Futures of the training split.
+        channels: That are forecast, K.
+        spread: Of each (K, 1).
+        size: Steps that the map reads.
+
+    Returns:
+        Weights (size + 1, H), the last of them the bias, of what is left of windows less their mean.
+    """
+    every = max(1, len(targets) // MOST_WINDOWS)
+    begin = targets.firsts[::every][: len(targets) // every]
+    windows, futures = (
+        np.stack(list(Windows(targets.rows, first, steps)))[:, channels]
+        for first, steps in ((begin - targets.lookback, targets.lookback), (begin, targets.size))
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of channels that a window has no value of
+        loc = np.nan_to_num(np.nanmean(windows, axis=-1, keepdims=True))
+        free = np.nan_to_num(np.nanstd(windows, axis=-1, keepdims=True)) / spread
+    recent = np.nan_to_num((windows - loc) / spread)[..., -size:]
+    return ridge(np.concatenate([recent, free], axis=-1), (futures - loc) / spread)
 
 
 def ridge(inputs: np.ndarray, answers: np.ndarray) -> np.ndarray:

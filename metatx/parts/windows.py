@@ -1,67 +1,11 @@
-"""A table in time order as windows of past and future."""
+"""Series as windows of past and future."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    import pandas as pd
-    from datasets import Dataset
-
-__all__ = ["Future", "Windows", "read_rows", "time_column"]
-
-TIME_NAMES = ("date", "datetime", "day", "ds", "hour", "month", "time", "timestamp", "week", "year")
-
-
-def time_column(table: "Dataset", inputs: list[str]) -> str | None:
-    """The column that orders the rows: one of times, or else one with a usual name."""
-    import pandas as pd
-
-    first = table[0]
-    others: list[str] = [name for name in table.column_names if name not in inputs]
-    for name in others:
-        value = first[name]
-        if hasattr(value, "year") or (isinstance(value, str) and not pd.isna(pd.to_datetime(value, errors="coerce"))):
-            return name
-    return next((name for name in others if name.lower() in TIME_NAMES), None)
-
-
-def read_rows(table: "Dataset", inputs: list[str]) -> np.ndarray:
-    """The inputs of a table (T, C), float64, NaN where missing. Raises ValueError naming column and row."""
-    import pandas as pd
-
-    frame = table.to_pandas()
-    time = time_column(table, inputs)
-    if time is not None:
-        _check_order(frame[time], time)
-    columns = []
-    for name in inputs:
-        if frame[name].isna().all():
-            raise ValueError(f"Column {name} has no value in {len(frame)} rows; leave it out, with --inputs.")
-        numbers = pd.to_numeric(frame[name], errors="coerce").to_numpy(np.float64, na_value=np.nan)
-        bad = (np.isnan(numbers) & frame[name].notna().to_numpy()) | np.isinf(numbers)
-        if bad.any():
-            row = int(bad.argmax())
-            raise ValueError(f"Column {name}, row {row + 1}: {frame[name].iloc[row]} is no finite number.")
-        columns.append(numbers)
-    return np.stack(columns, axis=1)
-
-
-def _check_order(column: "pd.Series[Any]", name: str) -> None:
-    import pandas as pd
-
-    times = column if pd.api.types.is_numeric_dtype(column) else pd.to_datetime(column, errors="coerce")
-    if times.isna().any():
-        row = int(times.isna().to_numpy().argmax())
-        raise ValueError(f"Column {name}, row {row + 1}: {column.iloc[row]!r} is no time.")
-    late = (times.diff().iloc[1:] <= times.diff().iloc[1:] * 0).to_numpy()
-    if late.any():
-        row = int(late.argmax()) + 2
-        raise ValueError(
-            f"Column {name}, row {row}: {column.iloc[row - 1]} does not come after {column.iloc[row - 2]}; "
-            "sort the rows by time, one row a time."
-        )
+__all__ = ["Future", "Past", "Windows", "firsts"]
 
 
 class Windows(Sequence[np.ndarray]):
@@ -69,35 +13,72 @@ class Windows(Sequence[np.ndarray]):
 
     Args:
         rows: The table.
-        start: Row at which the first begins.
+        firsts: Row at which each begins.
         size: Rows of each.
-        stride: Rows from one to the next.
-        number: How many there are.
         time_axis: 0 for parts (size, C).
     """
 
-    def __init__(
-        self, rows: np.ndarray, start: int, size: int, stride: int, number: int, *, time_axis: int = 1
-    ) -> None:
-        self.rows, self.start, self.size, self.stride, self.number = rows, start, size, stride, number
-        self.time_axis = time_axis
+    def __init__(self, rows: np.ndarray, firsts: np.ndarray, size: int, *, time_axis: int = 1) -> None:
+        self.rows, self.firsts, self.size, self.time_axis = rows, firsts, size, time_axis
 
     def __len__(self) -> int:
-        return self.number
+        return len(self.firsts)
 
     def __getitem__(self, at: Any) -> Any:
         if isinstance(at, slice):
-            return [self[i] for i in range(self.number)[at]]
-        first = self.start + range(self.number)[at] * self.stride
+            return [self[i] for i in range(len(self))[at]]
+        first = self.firsts[at]
         part = self.rows[first : first + self.size]
         return part if self.time_axis == 0 else part.T
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        return (self[i] for i in range(self.number))
+        return (self[i] for i in range(len(self)))
 
 
 class Future(Windows):
-    """What is to be forecast, with the names of its channels and how many of them share a sequence."""
+    """What is to be forecast, with the names of its channels and how many of them share a sequence.
+
+    Attributes:
+        lookback: Rows before each part that may be read.
+    """
 
     names: list[str]
     per_sequence: int
+    lookback: int
+
+
+class Past(np.ndarray):
+    """The end of a series, to be forecast: an array that knows whose it is and what times come next.
+
+    Attributes:
+        id: What the id columns say.
+        next: Cells of the time columns, one dict a step of the horizon; without a time ``step``, from 1.
+        times: Of the steps read and those of the horizon, datetime64 or numbers.
+        time_axis: Which of its axes is time.
+    """
+
+    id: dict[str, Any]
+    next: list[dict[str, Any]]
+    times: np.ndarray
+    time_axis: int
+
+
+def firsts(rows: np.ndarray, ends: Sequence[int], lookback: int, horizon: int, stride: int) -> np.ndarray:
+    """Rows at which windows begin that stay within a series and have a value both to read and to forecast.
+
+    Args:
+        rows: All series, one behind the other (T, C).
+        ends: The row behind each.
+        lookback, horizon: Rows to read, and rows to forecast.
+        stride: Rows from one window to the next.
+    """
+    starts = [0, *ends[:-1]]
+    pairs = zip(starts, ends, strict=True)
+    found = np.concatenate([np.arange(first, end - lookback - horizon + 1, stride) for first, end in pairs])
+    if not np.isnan(rows).any():
+        return found
+    seen = np.concatenate([[0], np.cumsum(np.isfinite(rows).any(1))])
+    past = seen[found + lookback] > seen[found]
+    future = seen[found + lookback + horizon] > seen[found + lookback]
+    kept: np.ndarray = found[past & future]
+    return kept

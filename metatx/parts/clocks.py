@@ -69,10 +69,15 @@ class Clock:
 
 def usual(name: str, *, parts: bool = False) -> bool:
     """Whether a column's name is one of a time; or with ``parts``, also of one that may come round, as an hour."""
-    words = re.split(r"[^a-z0-9]+", name.lower())
+    words = [word for word in re.split(r"[^a-z0-9]+", name.lower()) if word]
     if parts:
         return not {*USUAL, *PARTS}.isdisjoint(words)
-    return name.lower().replace("_", "").replace(" ", "") in USUAL
+    return name.lower().replace("_", "").replace(" ", "") in USUAL or _only(words)
+
+
+def _only(words: list[str]) -> bool:
+    """Whether a name says a time, and nothing else: unix_time, time_ms."""
+    return not set(USUAL).isdisjoint(words) and {*USUAL, *EPOCHS, "idx", "index", "local", "stamp"}.issuperset(words)
 
 
 def clocks(frame: "pd.DataFrame", names: Sequence[str]) -> Iterator[Clock]:
@@ -80,12 +85,14 @@ def clocks(frame: "pd.DataFrame", names: Sequence[str]) -> Iterator[Clock]:
     names = sorted(names, key=lambda name: (not usual(name), not usual(name, parts=True)))
     dates = [Clock((name,), (form,)) for name in names for form in _date_forms(frame[name])]
     yield from dates
-    for name in names:
-        if usual(name, parts=True) and (form := _number_form(frame[name])):
-            found = Clock((name,), (form,))
-            dates += [found] if form == "%Y%m%d" else []
-            yield found
+    numbers = [(name, _number_form(frame[name])) for name in names if usual(name, parts=True)]
+    for name, form in numbers:
+        if form is not None and (form != "number" or usual(name)):
+            yield Clock((name,), (form,))
+            dates += [Clock((name,), (form,))] if form == "%Y%m%d" else []
     yield from _together(frame, names, dates)
+    # An hour alone may be a feature that comes round.
+    yield from (Clock((name,), (form,)) for name, form in numbers if form == "number" and name.lower() in PARTS)
 
 
 def named_clock(frame: "pd.DataFrame", names: Sequence[str]) -> list[Clock]:

@@ -24,6 +24,8 @@ IDS = (
     *("group", "entity", "symbol", "ticker", "stock", "customer", "user", "patient", "household", "building", "dept"),
 )
 COUNTERS = ("id", "index", "no", "nr", "row", "unnamed")
+SURE = ("item_id", "series_id", "unique_id")  # the names that libraries for forecasting give them
+SHORTEST = 3  # rows of a series, on average, for a column with a usual name to be one of ids
 FEWEST = 5  # rows of a series, on average, for a column of another name to be one of ids
 
 
@@ -85,9 +87,11 @@ def find_layout(frame: "pd.DataFrame", inputs: Sequence[str], time: Any, series:
     else:
         found = list(clocks(frame, [name for name in free if name not in (ids or ())]))
     read = [(clock, clock.read(frame)) for clock in found]
-    keys = [ids or ()] if ids is not None else [(), *_id_columns(frame, free)]
+    keys = [ids] if ids is not None else [*_sure_ids(frame, free), (), *_id_columns(frame, free)]
     for key in keys:
         groups = groups_of(frame, key)
+        if ids is None and key and len(groups) * SHORTEST > len(frame):
+            continue
         rising = [(clock, times) for clock, times in read if not set(clock.columns) & set(key) and _rise(times, groups)]
         if rising:
             return Layout(_likeliest(rising, groups), tuple(key))
@@ -172,6 +176,10 @@ def _id_columns(frame: "pd.DataFrame", free: list[str]) -> Iterator[tuple[str, .
         yield from combinations(found, size)
 
 
+def _sure_ids(frame: "pd.DataFrame", free: list[str]) -> list[tuple[str, ...]]:
+    return [(name,) for name in free if name.lower() in SURE and _whole(frame[name])]
+
+
 def groups_of(frame: "pd.DataFrame", ids: Sequence[str]) -> list[np.ndarray]:
     """Rows of each series, in the order of the file."""
     if not ids:
@@ -206,12 +214,19 @@ def _likeliest(rising: list[tuple[Clock, np.ndarray]], groups: list[np.ndarray])
     return rising[0][0] if len(same) == 1 else min(same, key=lambda pair: gaps(pair[1]))[0]
 
 
-def _disorder(frame: "pd.DataFrame", clock: Clock, rows: np.ndarray, late: int, hint: str = "") -> str:
+def _disorder(frame: "pd.DataFrame", clock: Clock, rows: np.ndarray, late: int) -> str:
     cells = [shown(frame, clock, rows[at]) for at in (late, late - 1)]
     return (
         f"Column {clock.name}, row {rows[late] + 1}: {cells[0]} does not come after {cells[1]}; "
-        f"sort the rows by time, one row a time{hint}."
+        "sort the rows by time, one row a time."
     )
+
+
+def _way_out(times: np.ndarray, ids: tuple[str, ...] | None, apart: str | None, clear: bool) -> str:
+    """What else the user may say of times that do not rise: that there are many series, or that it is no time."""
+    many = ids is None and (apart is not None or len(np.unique(times)) < len(times))
+    hint = f" If it holds many series, name the column that tells them apart: --head.series {apart or 'NAME'}."
+    return (hint if many else "") + ("" if clear else " If it is no time: --head.time none.")
 
 
 def _refuse_disorder(
@@ -232,11 +247,9 @@ def _refuse_disorder(
         if apart is None and not whole:
             continue
         rows = next(rows for rows in groups if _late(times[rows]) is not None)
-        hint = f"; if it holds many series, name the column that tells them apart: --head.series {apart or 'NAME'}"
-        hint = (hint if ids is None else "") + ("" if clear else "; if it is no time, say --head.time none")
         late = _late(times[rows])
         assert late is not None
-        raise ValueError(_disorder(frame, clock, rows, late, hint))
+        raise ValueError(_disorder(frame, clock, rows, late) + _way_out(times[rows], ids, apart, clear))
     for name in free:
         if not clear and usual(name) and _starts_as_time(frame, name):
             named_clock(frame, [name])

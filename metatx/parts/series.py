@@ -102,7 +102,8 @@ def _missing(
     notes = []
     times = sum(count for _, _, count in changed)
     if times:
-        notes.append(f"Column {clock.name}: clocks were changed {times} times; rows are taken as even steps.")
+        changes = "clocks were changed once" if times == 1 else f"clocks were changed {times} times"
+        notes.append(f"Column {clock.name}: {changes}; rows are taken as even steps.")
     nothing: list[np.ndarray | None] = [None] * len(groups)
     if step is None:
         return nothing, notes

@@ -212,7 +212,7 @@ class ForecastingHead(Head):
         read = self._read(table, inputs, lookback)
         found = pasts_of(read, lookback, self.horizon, tokenizer.options.get("time_axis", 1))
         short = len(read.series) - len(found)
-        for note in [*([f"{short} series have fewer than {lookback} steps; left out."] if short else []), *read.notes]:
+        for note in [*([f"Left out, of fewer than {lookback} steps: {short} series."] if short else []), *read.notes]:
             tell(note)
         return found
 

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from metatx.errors import SampleError
 from metatx.parts.schemas import array_schema
+from metatx.progress import tell
 from metatx.sequence import TokenSequence
 from metatx.tokenizer import Tokenizer, orthogonal_linear, sinusoidal_positions
 
@@ -124,6 +125,12 @@ class TimeSeriesTokenizer(Tokenizer):
         if not read:
             raise ValueError(f"None of {len(samples)} series can be used: {bad}.")
         self._build(self._count_channels([values.shape for values in read]))
+        longest = max(values.shape[1] for values in read)
+        if self.num_channels > longest > 1:
+            tell(
+                f"Series have {self.num_channels} channels and at most {longest} steps. If time comes first in them, "
+                f"set time_axis (--tokenizer.time_axis {1 - self.time_axis})."
+            )
         moments = [_moments(values[:, -(self.lookback or 0) :]) for values in read if len(values) == self.num_channels]
         loc, scale = (np.stack(rows) for rows in zip(*moments, strict=True))
         observed = np.isfinite(loc)
@@ -154,7 +161,7 @@ class TimeSeriesTokenizer(Tokenizer):
             raise ValueError(
                 f"The series have {min(counts)} to {max(counts)} channels and all {lengths.pop()} steps: "
                 f"this looks like {'time x channels' if self.time_axis else 'channels x time'}; "
-                f"set time_axis={1 - self.time_axis}."
+                f"set time_axis={1 - self.time_axis} (--tokenizer.time_axis {1 - self.time_axis})."
             )
         return counts.most_common(1)[0][0]  # a sample with another number is bad, and named when it is encoded
 

@@ -285,7 +285,8 @@ def _cell(time: Any, form: str, like: Any) -> Any:
     if form == "weekyear":
         return stamp.isocalendar().year
     if form == "moment":
-        return stamp.strftime("%H:%M" if len(like) <= len("00:00") else "%H:%M:%S")
+        text = stamp.strftime("%H:%M" if len(like) <= len("00:00") else "%H:%M:%S")
+        return text if ":" in like else text.replace(":", ".")
     if form == "yearquarter":
         return f"{stamp.year}{'-' if '-' in str(like) else ''}Q{stamp.quarter}"
     if form == "iso":
@@ -308,4 +309,5 @@ def _iso(stamp: "pd.Timestamp", like: str) -> str:
         return text.replace("+00:00", "Z") if like.endswith("Z") else text
     if len(like) <= len("2024-01-01"):
         return stamp.strftime({4: "%Y", 7: "%Y-%m", 8: "%Y%m%d"}.get(len(like), "%Y-%m-%d"))
-    return stamp.isoformat(sep="T" if "T" in like else " ")
+    short = len(like) == len("2024-01-01 00:00") and not stamp.second
+    return stamp.isoformat(sep="T" if "T" in like else " ", timespec="minutes" if short else "auto")

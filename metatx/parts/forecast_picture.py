@@ -42,6 +42,7 @@ def draw_forecasts(
         quantiles: Levels of the Q quantiles, rising.
     """
     need_matplotlib()
+    from matplotlib.dates import ConciseDateFormatter
     from matplotlib.figure import Figure
 
     channels = [names[at] for at in targets]
@@ -64,9 +65,13 @@ def draw_forecasts(
         if not whose and len(pasts) > 1:
             whose = f"sample {sample + 1}"
         axis.set_title(f"{whose} · {shown[channel]}" if whose else shown[channel], loc="left", fontsize="medium")
-        if not isinstance(query, Past) or times.dtype.kind != "M":
+        if times.dtype.kind == "M":
+            axis.xaxis.set_major_formatter(ConciseDateFormatter(axis.xaxis.get_major_locator()))
+        else:
             axis.set_xlabel("step")
-    axes[0].legend(loc="upper left", frameon=False, fontsize="small", ncols=3)
+    figure.legend(
+        *axes[0].get_legend_handles_labels(), loc="outside upper right", frameon=False, fontsize="small", ncols=4
+    )
     with written_whole(path) as temporary:
         figure.savefig(temporary, dpi=120, format="png")
 

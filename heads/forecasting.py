@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, get_args
 
 import numpy as np
 import torch
@@ -12,7 +13,25 @@ from torch.nn import functional as F
 from metatx.errors import SampleError
 from metatx.examples import Examples
 from metatx.head import Head
-from metatx.parts.windows import Future, HoltWinters, Repeat, WindowRidge, Windows, read_rows, ridge, time_column
+from metatx.parts.forecast_baselines import HoltWinters, Repeat, WindowRidge, first_map
+from metatx.parts.forecast_measures import forecast_loss, measures
+from metatx.parts.forecast_picture import draw_forecasts, need_matplotlib
+from metatx.parts.forecast_tables import (
+    TableOptions,
+    channels_of,
+    held_rows,
+    is_series_table,
+    lookback_of,
+    pasts_of,
+    plan_table,
+    rows_of,
+    windows_of,
+)
+from metatx.parts.layouts import Layout, find_layout
+from metatx.parts.series import Fill, SeriesTable, read_series
+from metatx.parts.slots import slots
+from metatx.parts.windows import Future
+from metatx.progress import tell
 from metatx.sequence import TokenSequence
 
 if TYPE_CHECKING:
@@ -23,17 +42,18 @@ if TYPE_CHECKING:
 
 __all__ = ["ForecastingHead"]
 
-MOST_WINDOWS = 10_000  # that the linear map starts from
 MOST_SMOOTHED = 5_000  # series that Holt-Winters, slow, forecasts as a baseline
+ROUNDING = 1e-14  # a spread so small beside the values is rounding: the channel is constant
 
 
 class ForecastingHead(Head):
     """The last tokens side by side, one linear layer to the horizon, and back to the scale of the sample.
 
     A table in time order becomes windows: ``lookback`` rows (an option of the tokenizer) to read and the
-    ``horizon`` rows behind them to forecast. Errors are measured, and the head is trained, on values
-    standardised by mean and deviation of the training rows, channel by channel, as the literature on ETT
-    reports them.
+    ``horizon`` rows behind them to forecast. It may hold many series, one below the other or mixed, which a column
+    tells apart (``item_id, timestamp, target``): no window crosses from one to another. Errors are measured, and the
+    head is trained, on values standardised by mean and deviation of the training rows, channel by channel, as the
+    literature on ETT reports them; in float64, so that a high level costs nothing.
 
     It reads what the ``time_series`` tokenizer leaves in ``TokenSequence.context``: ``loc``, ``scale``,
     ``mask`` and ``series``. A missing future value (NaN) is neither learned from nor measured.
@@ -54,13 +74,23 @@ class ForecastingHead(Head):
         per_sequence: Channels forecast from one sequence: 1 where the tokenizer separates them, C where it
             mixes them; set by ``fit`` for a table.
         channels: Names of the C channels; learned by ``fit``.
+        time: The column, or columns, of the time (``["year", "month"]``); ``"none"``: rows are in order as they are.
+            None looks for one that can be read as a time in every row and rises.
+        series: The column, or columns, that tell series apart; ``"none"``: the table is one. None looks for one
+            with a usual name (item_id, unique_id, store, ...) where times repeat.
+        fill: What stands for a step that is missing: ``"missing"`` values, which are neither learned from nor
+            measured, ``"linear"`` interpolation, or the ``"last"`` value; ``"none"`` takes rows as steps, whatever
+            time lies between.
+        layout: How a table is read: columns and forms of time, ids, and the channels to forecast where not all are;
+            learned from the training table.
 
     Raises:
-        ValueError: If a number is too small, or 0.5 is not among the quantiles.
+        ValueError: If a number is too small, 0.5 is not among the quantiles, or ``fill`` is none of its choices.
     """
 
     primary = "mse"
     needs_target = False
+    writes = (".png",)
     centre: Tensor
     scale: Tensor
 
@@ -76,8 +106,15 @@ class ForecastingHead(Head):
         stride: int = 1,
         per_sequence: int = 1,
         channels: list[str] | None = None,
+        time: str | list[str] | None = None,
+        series: str | list[str] | None = None,
+        fill: Fill = "missing",
+        layout: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(dim)
+        if fill not in get_args(Fill):
+            raise ValueError(f"fill is {fill!r}; choose one of {', '.join(get_args(Fill))}.")
+        self.time, self.series, self.fill, self.layout = time, series, fill, layout
         for name, value in (("horizon", horizon), ("tokens", tokens), ("stride", stride), ("season", season)):
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1.")
@@ -105,20 +142,46 @@ class ForecastingHead(Head):
         # Zero, so that training starts from the mean of what is read.
         self.output = _zeros(self.tokens * self.dim, per_sequence * steps)
         self.skip = _zeros(self.linear, steps) if self.linear else None
-        self.register_buffer("centre", torch.zeros(len(channels), 1))
-        self.register_buffer("scale", torch.ones(len(channels), 1))
+        self.register_buffer("centre", torch.zeros(len(channels), 1, dtype=torch.float64))
+        self.register_buffer("scale", torch.ones(len(channels), 1, dtype=torch.float64))
 
     # From a table to windows
 
+    @classmethod
+    def claims(cls, table: "Dataset", target: str | None) -> bool:
+        """A number a row, in time order, one column of which is to be forecast."""
+        return is_series_table(table, target)
+
+    def columns(
+        self, table: "Dataset", target: str | None, inputs: Sequence[str] | None, tokenizer: "Tokenizer"
+    ) -> tuple[str | None, list[str]]:
+        """All channels as inputs, and no target: which are forecast is in ``layout``, with time and ids.
+
+        What the user left open is found here, once, and told: lookback and horizon too.
+
+        Raises:
+            ValueError: If columns of time or ids are not clear, or out of order, or none can be forecast.
+        """
+        named = TableOptions(self.time, self.series, self.fill, self.season, self.options.get("horizon"))
+        plan = plan_table(table.to_pandas(), inputs, target, named, tokenizer.options.get("lookback"), self.horizon)
+        self.layout = self.options["layout"] = plan.layout
+        if tokenizer.options.get("lookback") is None:
+            self.horizon = self.options["horizon"] = plan.horizon
+            tokenizer.read_last(plan.lookback)
+        for note in plan.notes:
+            tell(note)
+        return None, plan.inputs
+
     def inputs(self, table: "Dataset", target: str | None, tokenizer: "Tokenizer") -> list[str]:
-        """Every column of numbers but the time."""
-        time = time_column(table, [])
-        numbers = ("int", "uint", "float", "double", "decimal")
-        kinds = {name: str(getattr(feature, "dtype", "")) for name, feature in table.features.items()}
-        found = [name for name, kind in kinds.items() if name != time and kind.startswith(numbers)]
-        if not found:
-            raise ValueError(f"No column holds numbers to forecast; columns: {', '.join(table.column_names)}.")
-        return found
+        """Every column of numbers but the time and ids."""
+        frame = table.to_pandas()
+        return channels_of(frame, find_layout(frame, (), self.time, self.series))[0]
+
+    def _read(self, table: "Dataset", inputs: Sequence[str], lookback: int) -> SeriesTable:
+        """The series of a table, in the layout of the training table, or else of this one."""
+        frame = table.to_pandas()
+        layout = Layout.of(self.layout) if self.layout else find_layout(frame, inputs, self.time, self.series)
+        return read_series(frame, layout, list(inputs), self.fill, lookback + self.horizon)
 
     def examples(
         self, table: "Dataset", inputs: list[str], target: str | None, tokenizer: "Tokenizer", source: str
@@ -130,45 +193,40 @@ class ForecastingHead(Head):
         """
         if target is not None:
             raise ValueError(f"The forecasting head forecasts every input; name {target} with --inputs, not as target.")
-        rows, lookback = read_rows(table, inputs), _lookback(tokenizer)
+        lookback = lookback_of(tokenizer)
+        read = self._read(table, inputs, lookback)
         if self.season is not None and self.season > lookback:
             raise ValueError(f"A season of {self.season} steps does not fit a lookback of {lookback}.")
-        count = (len(rows) - lookback - self.horizon) // self.stride + 1
-        if count < 1:
-            raise ValueError(
-                f"{source} has {len(rows)} rows; a window takes {lookback + self.horizon}: "
-                f"a lookback of {lookback} and a horizon of {self.horizon}."
-            )
-        mixed = tokenizer.options.get("channels") == "mixed"
-        past = Windows(rows, 0, lookback, self.stride, count, time_axis=tokenizer.options.get("time_axis", 1))
-        future = Future(rows, lookback, self.horizon, self.stride, count)
-        future.names, future.per_sequence = inputs, len(inputs) if mixed else 1
+        past, future = windows_of(read, inputs, lookback, self.horizon, self.stride, source)
+        past.time_axis = tokenizer.options.get("time_axis", 1)
+        future.per_sequence = len(inputs) if tokenizer.options.get("channels") == "mixed" else 1
         return Examples(past, future, source)
 
     def queries(self, table: "Dataset", inputs: list[str], tokenizer: "Tokenizer") -> Sequence[Any]:
-        """One sample, the last ``lookback`` rows. Raises ValueError if there are fewer."""
-        rows, lookback = read_rows(table, inputs), _lookback(tokenizer)
-        if len(rows) < lookback:
-            raise ValueError(f"The table has {len(rows)} rows; a forecast reads the last {lookback}.")
-        return Windows(rows[-lookback:], 0, lookback, 1, 1, time_axis=tokenizer.options.get("time_axis", 1))
+        """One sample a series, its last ``lookback`` steps, as a ``Past`` that knows what times come next.
+
+        Raises:
+            ValueError: If no series has as many.
+        """
+        lookback = lookback_of(tokenizer)
+        read = self._read(table, inputs, lookback)
+        found = pasts_of(read, lookback, self.horizon, tokenizer.options.get("time_axis", 1))
+        short = len(read.series) - len(found)
+        for note in [*([f"Left out, of fewer than {lookback} steps: {short} series."] if short else []), *read.notes]:
+            tell(note)
+        return found
 
     def split(
         self, table: "Dataset", target: str | None, tokenizer: "Tokenizer", fraction: float, seed: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Row numbers, the last ``fraction`` of them held out, with the ``lookback`` rows before them to read.
+        """Row numbers, the last ``fraction`` of each series held out, with the ``lookback`` steps before to read.
 
         Raises:
             ValueError: If either part is too short for one window.
         """
-        lookback, total = _lookback(tokenizer), len(table)
-        held = round(fraction * total)
-        if held < self.horizon or total - held < lookback + self.horizon:
-            raise ValueError(
-                f"The last {fraction:.0%} of {total} rows cannot be held out: that leaves {total - held} and "
-                f"{held} rows, where a lookback of {lookback} and a horizon of {self.horizon} need "
-                f"{lookback + self.horizon} and {self.horizon}."
-            )
-        return np.arange(total - held), np.arange(total - held - lookback, total)
+        lookback = lookback_of(tokenizer)
+        read = self._read(table, (), lookback)
+        return held_rows(read.series, fraction, lookback, self.horizon)
 
     # The model
 
@@ -181,7 +239,7 @@ class ForecastingHead(Head):
         if isinstance(targets, Future):
             values, names, per_sequence = targets.rows.T, targets.names, targets.per_sequence
             if self.linear is None:
-                self.linear = self.options["linear"] = targets.start
+                self.linear = self.options["linear"] = targets.lookback
         else:
             futures = [np.asarray(target, dtype=np.float64) for target in targets]
             wrong = next((f.shape for f in futures if f.shape != (len(futures[0]), self.horizon)), None)
@@ -194,30 +252,34 @@ class ForecastingHead(Head):
         if not known.any(1).all():
             raise ValueError(f"{names[known.any(1).argmin()]} has no value to learn from; leave it out.")
         self._build(names, per_sequence)
-        deviation = np.nanstd(values, axis=1)
-        self.centre.copy_(torch.as_tensor(np.nanmean(values, axis=1))[:, None])
-        self.scale.copy_(torch.as_tensor(np.where(deviation > 0, deviation, 1.0))[:, None])
+        mean, deviation = np.nanmean(values, axis=1), np.nanstd(values, axis=1)
+        self.centre.copy_(torch.as_tensor(mean)[:, None])
+        varies = deviation > ROUNDING * np.abs(mean)
+        self.scale.copy_(torch.as_tensor(np.where(varies, deviation, 1.0))[:, None])
         if isinstance(targets, Future) and self.skip is not None:
             self._start_linear(targets, self.skip)
         return self
 
     def _start_linear(self, targets: Future, skip: nn.Linear) -> None:
         """Ridge regression on the training windows, for the linear map to start from."""
-        every = max(1, len(targets) // MOST_WINDOWS)
-        past = Windows(targets.rows, 0, targets.start, targets.stride * every, len(targets) // every)
-        windows, futures = np.stack(list(past)), np.stack(targets[::every])[: len(past)]
-        loc = np.nan_to_num(np.nanmean(windows, axis=-1, keepdims=True))
-        spread = self.scale.cpu().numpy()
-        recent = np.nan_to_num((windows - loc) / spread)[..., -skip.in_features :]
-        free = np.nan_to_num(np.nanstd(windows, axis=-1, keepdims=True)) / spread
-        weights = torch.as_tensor(ridge(np.concatenate([recent, free], axis=-1), (futures - loc) / spread))
+        first = first_map(targets, self._targets, self.scale.cpu().numpy()[self._targets], skip.in_features)
+        weights = torch.as_tensor(first)
         weights = weights.repeat_interleave(skip.out_features // self.horizon, dim=1).float()
         with torch.no_grad():
             skip.weight.copy_(weights[:-1].T)
             skip.bias.copy_(weights[-1])
 
+    @property
+    def _targets(self) -> list[int]:
+        """The channels that are forecast; the others are only read."""
+        names = (self.layout or {}).get("targets") or self.channels
+        return [self.channels.index(name) for name in names]
+
     def encode(self, target: Any) -> Tensor:
-        """A future (C, H) in the series' unit, NaN where missing, to float32, standardised."""
+        """A future (C, H) in the series' unit, NaN where missing, to float64, standardised.
+
+        Channels that are only read become NaN.
+        """
         try:
             values = np.asarray(target, dtype=np.float64)
         except (TypeError, ValueError):
@@ -227,14 +289,16 @@ class ForecastingHead(Head):
             raise SampleError(f"future is {values.shape}; expected (channels, horizon), {wanted}")
         if np.isinf(values).any():
             raise SampleError("future holds infinite values; expected finite numbers")
-        return torch.as_tensor(self._standardised(values), dtype=torch.float32)
+        wanted_alone = np.full_like(values, np.nan)
+        wanted_alone[self._targets] = self._standardised(values)[self._targets]
+        return torch.as_tensor(wanted_alone)
 
     def _standardised(self, values: np.ndarray) -> np.ndarray:
         standardised: np.ndarray = (values - self.centre.cpu().numpy()) / self.scale.cpu().numpy()
         return standardised
 
     def forward(self, pooled: TokenSequence) -> Tensor:
-        """Sequences behind the backbone to standardised forecasts (B, C, H), or (B, C, H, Q).
+        """Sequences behind the backbone to standardised forecasts (B, C, H), or (B, C, H, Q), in float64.
 
         Raises:
             ValueError: If the tokenizer's sequences do not fit ``per_sequence``, or the context is missing.
@@ -249,7 +313,7 @@ class ForecastingHead(Head):
                 f"{len(pooled.lengths)} sequences for {len(pooled)} samples of {channels} channels: "
                 f"per_sequence is {self.per_sequence}; expected 1 (separate channels) or {channels} (mixed)."
             )
-        last = _slots(pooled)[:, -self.tokens :]  # (S, K, D)
+        last = slots(pooled)[:, -self.tokens :]  # (S, K, D)
         last = F.pad(last, (0, 0, self.tokens - last.shape[1], 0))
         steps = self.output(self.dropout(last.flatten(1))).view(len(pooled), channels, self.horizon, -1)
         if self.skip is not None:
@@ -258,67 +322,64 @@ class ForecastingHead(Head):
             recent = F.pad(recent, (size - recent.shape[-1], 0))
             steps = steps + self.skip(recent).view_as(steps)
         loc, scale = context["loc"][..., None, None], context["scale"][..., None, None]
-        forecast: Tensor = (loc + scale * steps - self.centre[..., None]) / self.scale[..., None]
+        # Levels are taken from each other first: what is left of them is small.
+        forecast: Tensor = ((loc - self.centre[..., None]) + scale * steps) / self.scale[..., None]
         return forecast if self.quantiles else forecast.squeeze(-1)
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Mean squared error, or with quantiles the mean pinball loss, over the observed (B, C, H)."""
-        known = target.isfinite()
-        wanted = target.nan_to_num(0.0)
-        if self.quantiles is None:
-            errors = (output - wanted) ** 2
-        else:
-            levels = torch.tensor(self.quantiles, device=output.device)
-            missed = wanted[..., None] - output
-            errors = torch.maximum(levels * missed, (levels - 1) * missed).mean(-1)
-        return (errors * known).sum() / known.sum().clamp(min=1)
+        return forecast_loss(output, target, self.quantiles)
 
     # Answers
 
     def decode(self, output: Tensor) -> np.ndarray:
-        """Forecasts in the series' unit, (B, C, H), or (B, C, H, Q) with the quantiles in rising order."""
-        values = output.float().sort(-1).values if self.quantiles else output.float()[..., None]
-        values = values * self.scale[..., None] + self.centre[..., None]
+        """Forecasts in the series' unit, (B, C, H), or (B, C, H, Q) with the quantiles in rising order.
+
+        C counts the channels that are forecast.
+        """
+        values = output.double().sort(-1).values if self.quantiles else output.double()[..., None]
+        values = (values * self.scale[..., None] + self.centre[..., None])[:, self._targets]
         decoded: np.ndarray = (values if self.quantiles else values.squeeze(-1)).detach().cpu().numpy()
         return decoded
 
     def records(self, output: Tensor) -> list[dict[str, Any]]:
         """For each channel by name the H forecasts, and ``NAME q0.9`` for a quantile."""
-        values = self.decode(output)
-        if self.quantiles is None:
-            return [dict(zip(self.channels, sample.tolist(), strict=True)) for sample in values]
-        names = [name if q == 0.5 else f"{name} q{q:g}" for name in self.channels for q in self.quantiles]
-        rows = values.swapaxes(2, 3).reshape(len(values), len(names), self.horizon)
+        values, names = self.decode(output), list(self._names())
+        rows = values.swapaxes(2, 3).reshape(len(values), len(names), self.horizon) if self.quantiles else values
         return [dict(zip(names, sample.tolist(), strict=True)) for sample in rows]
+
+    def _names(self) -> dict[str, str]:
+        """Columns of a written forecast by the names of a record."""
+        levels = self.quantiles or [0.5]
+        found: dict[str, str] = {}
+        for name in [self.channels[at] for at in self._targets]:
+            found |= {name if q == 0.5 else f"{name} q{q:g}": name if q == 0.5 else f"{name}-q-{q:g}" for q in levels}
+        return found
+
+    def rows(self, records: Sequence[dict[str, Any]], queries: Sequence[Any]) -> list[dict[str, Any]]:
+        """One row a step: ids, time, a column a channel, and ``NAME-q-0.9`` for a quantile."""
+        return rows_of(records, queries, self._names())
+
+    def check_writing(self, path: Path) -> None:
+        """Raise ImportError if matplotlib is missing."""
+        need_matplotlib()
+
+    def write(self, path: Path, queries: Sequence[Any], answers: Sequence[Any]) -> None:
+        """Draw what was read and what is forecast, a panel a channel, with the band of the quantiles."""
+        draw_forecasts(path, queries, answers, self.channels, self._targets, self.quantiles)
 
     # Measures
 
     def metrics(self) -> "dict[str, Metric]":
-        """Squared and absolute error of standardised values, and absolute error in the series' unit."""
-        from torchmetrics import MeanAbsoluteError, MeanSquaredError
-        from torchmetrics.wrappers import LambdaInputTransformer
-
-        class Unscaled(LambdaInputTransformer):
-            higher_is_better = False
-
-        def one(column: int) -> Any:
-            return lambda values: values[:, column]
-
-        def measure(metric: "Metric", column: int) -> "Metric":
-            return Unscaled(metric, one(column), one(column))
-
-        return {
-            "mse": measure(MeanSquaredError(), 0),
-            "mae": measure(MeanAbsoluteError(), 0),
-            "mae_unscaled": measure(MeanAbsoluteError(), 1),
-        }
+        """In float64: squared and absolute error of standardised values, and absolute error in the series' unit."""
+        return measures()
 
     def scored(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """The n observed values, standardised and in the series' unit: (n, 2), forecasts and targets."""
+        """The n observed values, standardised and, less the centre, in the unit: (n, 2), forecasts and targets."""
         if self.quantiles:
             output = output[..., self.quantiles.index(0.5)]
         known = target.isfinite()
-        pairs = [torch.stack([v, v * self.scale + self.centre], dim=-1)[known] for v in (output.float(), target)]
+        pairs = [torch.stack([v, v * self.scale], dim=-1)[known] for v in (output.double(), target.double())]
         return pairs[0], pairs[1]
 
     # Baselines
@@ -327,7 +388,7 @@ class ForecastingHead(Head):
         """The standardised window (C, lookback) itself, NaN where missing."""
         values = np.asarray(sample, dtype=np.float64).reshape(-1, np.shape(sample)[-1])
         values = values.T if tokenizer.options.get("time_axis") == 0 else values
-        return self._standardised(values[:, -_lookback(tokenizer) :])
+        return self._standardised(values[:, -lookback_of(tokenizer) :])
 
     def trivial(self) -> tuple[str, Any]:
         """The last value, or the last season, for ever."""
@@ -344,19 +405,8 @@ class ForecastingHead(Head):
 
     def estimate(self, estimator: Any, features: Any) -> Tensor:
         """An estimator's forecasts as ``forward``'s; each of its quantiles is the forecast itself."""
-        forecast: Tensor = super().estimate(estimator, features)
+        forecast = torch.as_tensor(np.asarray(estimator.predict(features), dtype=np.float64))
         return forecast[..., None].expand(-1, -1, -1, len(self.quantiles)) if self.quantiles else forecast
-
-
-def _slots(sequence: TokenSequence) -> Tensor:
-    """Tokens (S, N, D) where the tokenizer's mask says they lay, the prefix left out; 0 where none was."""
-    padded, mask = sequence.unpack()
-    padded, mask = padded[:, sequence.prefix :], mask[:, sequence.prefix :]
-    slots = sequence.context["mask"].flatten(0, 1)
-    if slots.all():
-        return padded
-    empty = padded.new_zeros(*slots.shape, padded.shape[-1])
-    return empty.masked_scatter(slots[..., None], padded[mask])
 
 
 def _zeros(inputs: int, outputs: int) -> nn.Linear:
@@ -364,10 +414,3 @@ def _zeros(inputs: int, outputs: int) -> nn.Linear:
     nn.init.zeros_(linear.weight)
     nn.init.zeros_(linear.bias)
     return linear
-
-
-def _lookback(tokenizer: "Tokenizer") -> int:
-    lookback = tokenizer.options.get("lookback")
-    if lookback is None:
-        raise ValueError("How many steps may a forecast read? Say so with the option lookback of the tokenizer.")
-    return int(lookback)

@@ -37,9 +37,10 @@ def write_answers(task: "Task", inputs: Sequence[str], out: str | None, file: An
     """
     ending = None if out is None else Path(out).suffix
     if out is None or ending in ROWS:
-        rows = [record for entry in inputs for record in task.records(entry)]
+        rows = [row for entry in inputs for row in _answered(task, entry)]
         write_rows(rows, out, file)
     elif ending in task.head.writes:
+        task.head.check_writing(Path(out))
         queries = [query for entry in inputs for query in task.queries(entry)]
         task.head.write(Path(out), queries, list(task.predict(queries)))
     else:
@@ -55,6 +56,15 @@ def write_answers(task: "Task", inputs: Sequence[str], out: str | None, file: An
                     np.save(handle, labels)
             else:
                 draw_map(labels, temporary)
+
+
+def _answered(task: "Task", entry: str) -> list[dict[str, Any]]:
+    """The rows of one input: mostly one a sample, see ``Head.rows``."""
+    queries, records = [], []
+    for asked, found in task.answers(entry, task.head.records):
+        queries += asked
+        records += found
+    return task.head.rows(records, queries)
 
 
 def draw_map(labels: np.ndarray, path: Path) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from metatx.exact import NO_DOUBLE
 
-__all__ = ["collate", "to_device"]
+__all__ = ["collate", "to_device", "widened"]
 
 
 def collate(encoded: Sequence[dict[str, Tensor]]) -> dict[str, Any]:
@@ -39,3 +39,8 @@ def to_device(batch: Any, device: torch.device) -> Any:
     if isinstance(batch, dict):
         return {name: to_device(value, device) for name, value in batch.items()}
     return [to_device(value, device) for value in batch]
+
+
+def widened(output: Tensor) -> Tensor:
+    """An output of half precision as float32; float32 and float64 stay."""
+    return output if output.dtype == torch.float64 else output.float()

@@ -75,6 +75,24 @@ class Head(nn.Module):
         """Whether this head is the one a user means who names such a target and no head."""
         return False
 
+    @classmethod
+    def claims(cls, table: "Dataset", target: str | None) -> bool:
+        """Whether a table is one for this head, though it has a target column that others would predict row by row.
+
+        Asked of a tokenizer's default head, where the user names no head; ``target`` is what the user named.
+        """
+        return False
+
+    def columns(
+        self, table: "Dataset", target: str | None, inputs: Sequence[str] | None, tokenizer: "Tokenizer"
+    ) -> tuple[str | None, list[str]]:
+        """The target column and the input columns of a table, from those that the user named.
+
+        Raises:
+            ValueError: If there is not one sensible reading; lists the candidates.
+        """
+        return target, list(inputs or self.inputs(table, target, tokenizer))
+
     def inputs(self, table: "Dataset", target: str | None, tokenizer: "Tokenizer") -> list[str]:
         """The input columns of a table for which the user named none.
 
@@ -180,9 +198,16 @@ class Head(nn.Module):
         """One JSON-able row a sample, as the command line writes it; by default ``{"prediction": ...}``."""
         return [{"prediction": value} for value in self.decode(output).tolist()]
 
+    def rows(self, records: Sequence[dict[str, Any]], queries: Sequence[Any]) -> list[dict[str, Any]]:
+        """Records of raw samples as rows of a file; by default one each."""
+        return list(records)
+
     def note(self) -> str:
         """What a user of the answers should know, in one line, for the model card; empty where there is nothing."""
         return ""
+
+    def check_writing(self, path: Path) -> None:
+        """Raise, before any work, what ``write`` would: ImportError if a package is missing."""
 
     def write(self, path: Path, queries: Sequence[Any], answers: Sequence[Any]) -> None:
         """Write what ``decode`` gave for raw samples to ``path``, which ends as one of ``writes``."""

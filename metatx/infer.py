@@ -12,12 +12,18 @@ if TYPE_CHECKING:
     from metatx.head import Head
     from metatx.tokenizer import Tokenizer
 
-__all__ = ["build_head", "check_inputs", "takes_stem"]
+__all__ = ["build_head", "check_inputs", "claimed", "takes_stem"]
 
 
 def takes_stem(tokenizer: "type[Tokenizer]") -> bool:
     """Whether a tokenizer starts from the backbone's stem."""
     return "stem" in inspect.signature(tokenizer.__init__).parameters
+
+
+def claimed(tokenizer: "type[Tokenizer]", table: "Dataset", target: str | None) -> bool:
+    """Whether the tokenizer's default head takes a table whose target others would predict row by row."""
+    name = tokenizer.default_head
+    return name is not None and bool(lookup("heads", name).claims(table, target))
 
 
 def build_head(

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from metatx.collate import collate, to_device
+from metatx.collate import collate, to_device, widened
 from metatx.mixed import FixedAdapter
 from metatx.sequence import TokenSequence
 from metatx.task import Task
@@ -100,7 +100,7 @@ class Request:
         head = self.loaded.task.head
         if self.answer == "embed":
             return list(sequence.mean().float().cpu().numpy())
-        output = head(head.pool(sequence)).float()
+        output = widened(head(head.pool(sequence)))
         if self.answer == "records":
             return head.records(output, *extents)
         decoded = head.decode(output, *extents)

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from metatx.adapter import Adapter
 from metatx.arguments import column_names
 from metatx.backbone import Backbone
-from metatx.collate import collate, to_device
+from metatx.collate import collate, to_device, widened
 from metatx.data import find_target
 from metatx.encoding import Encoded
 from metatx.entry import entry_norm
 from metatx.errors import SampleError
 from metatx.examples import Examples, place_of
 from metatx.head import Head
-from metatx.infer import build_head, check_inputs, takes_stem
+from metatx.infer import build_head, check_inputs, claimed, takes_stem
 from metatx.queries import fit_tokenizer, labelled, raw_samples, training_data
 from metatx.registry import create, lookup
 from metatx.sequence import TokenSequence, as_sequence
@@ -183,12 +183,14 @@ class Task(nn.Module):
                 built = build_head(head, kind, targets, backbone.dim, head_options or {})
                 return cls(backbone, tokenizer, built, adapter=adapter)
             table = data
+            if head is None and claimed(kind, table, target):
+                head = kind.default_head
             if head is None or lookup("heads", head).needs_target:
                 target = find_target(table, target)
             targets = None if target is None else table[target][:]
             built = build_head(head, kind, targets, backbone.dim, head_options or {}, table.column_names)
-        named = [] if inputs is None else column_names(inputs, table.column_names)
-        columns = named or built.inputs(table, target, tokenizer)
+        named = None if inputs is None else column_names(inputs, table.column_names)
+        target, columns = built.columns(table, target, named, tokenizer)
         check_inputs(table, columns, target, named=inputs is not None)
         return cls(backbone, tokenizer, built, columns, target, adapter)
 
@@ -283,15 +285,15 @@ class Task(nn.Module):
         Raises:
             SampleError: If one cannot be used; names which.
         """
-        return np.concatenate(list(self._answers(samples, self.head.decode)))
+        return np.concatenate([answers for _, answers in self.answers(samples, self.head.decode)])
 
     def predict_proba(self, samples: Any) -> np.ndarray:
         """Probabilities (B, K) of the classes, in the order of ``task.head.classes``."""
-        return np.concatenate([shares.cpu().numpy() for shares in self._answers(samples, self.head.probabilities)])
+        return np.concatenate([shares.cpu().numpy() for _, shares in self.answers(samples, self.head.probabilities)])
 
     def records(self, samples: Any) -> list[dict[str, Any]]:
         """Predictions as JSON-able rows."""
-        return [record for records in self._answers(samples, self.head.records) for record in records]
+        return [record for _, records in self.answers(samples, self.head.records) for record in records]
 
     @torch.no_grad()
     def embed(self, samples: Any) -> np.ndarray:
@@ -303,12 +305,12 @@ class Task(nn.Module):
         return np.concatenate(parts)
 
     @torch.no_grad()
-    def _answers(self, samples: Any, answer: Callable[..., Any]) -> Iterator[Any]:
-        """What a method of the head makes of its outputs (b, ...), batch by batch."""
+    def answers(self, samples: Any, answer: Callable[..., Any]) -> Iterator[tuple[list[Any], Any]]:
+        """Raw samples, and what a method of the head makes of its outputs for them (b, ...), batch by batch."""
         for queries, batch in self._query_batches(samples):
             with self.settings.autocast(self.device):
                 output = self(batch)
-            yield answer(output.float(), *self.extents(queries))
+            yield queries, answer(widened(output), *self.extents(queries))
 
     def extents(self, queries: Sequence[Any]) -> list[list[tuple[int, ...]]]:
         """The further argument, if any, that the head's ``decode`` and ``records`` take: the samples' extents."""

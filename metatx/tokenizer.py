@@ -80,6 +80,10 @@ class Tokenizer(nn.Module):
         """Those of a table's input columns whose cells are words, also where a file holds digits only; none."""
         return []
 
+    def read_last(self, steps: int) -> None:
+        """Read only the last so many steps of a sample. Raises TypeError where a sample has none."""
+        raise TypeError(f"The {self.name} tokenizer reads no steps in time.")
+
     def fit(self, samples: Sequence[Any]) -> Self:
         """Learn statistics from the raw samples of the training split; called once, before training."""
         return self

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from metatx.checkpoint import Checkpoint, Progress
-from metatx.collate import collate, to_device
+from metatx.collate import collate, to_device, widened
 from metatx.encoding import Encoded, Features
 from metatx.errors import DivergedError
 from metatx.features import cacheable, frozen_features
@@ -176,7 +176,7 @@ class Training:
         batches = [list(range(i, min(i + size, count))) for i in range(0, count, size)]
         for inputs, target in self._loader(self.validation, batches):
             with self.settings.autocast(self.task.device):
-                outputs.append(self.module(to_device(inputs, self.task.device)).float())
+                outputs.append(widened(self.module(to_device(inputs, self.task.device))))
             targets += to_device(target, self.task.device)
         known = collate([{"target": target} for target in targets])["target"]
         head.calibrate(torch.cat(outputs), known)
@@ -247,7 +247,7 @@ class Training:
         self.task.head.train(total >= self.world)
         with self.settings.autocast(self.task.device):
             output = self.model(inputs)
-        loss = self.task.head.loss(output.float(), targets)
+        loss = self.task.head.loss(widened(output), targets)
         # DDP averages gradients over processes: weighted so, they are those of the mean over the whole batch.
         self.accelerator.backward(loss * (share * self.world / total))
         self.accelerator.unscale_gradients()  # and not its clip_grad_norm_, which takes other ways in a launch for FSDP
@@ -305,7 +305,7 @@ def measure(task: "Task", module: nn.Module, batches: Any, settings: "TrainingSe
     for inputs, targets in batches:
         targets = to_device(targets, task.device)
         with settings.autocast(task.device):
-            output = module(to_device(inputs, task.device)).float()
+            output = widened(module(to_device(inputs, task.device)))
         measures.add(output, targets, task.head.loss(output, targets))
     return measures
 

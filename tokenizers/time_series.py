@@ -11,13 +11,14 @@ from torch.nn import functional as F
 
 from metatx.errors import SampleError
 from metatx.parts.schemas import array_schema
+from metatx.progress import tell
 from metatx.sequence import TokenSequence
 from metatx.tokenizer import Tokenizer, orthogonal_linear, sinusoidal_positions
 
 __all__ = ["TimeSeriesTokenizer"]
 
 LONGEST = 100_000  # steps that are read of a series
-ROUNDING = 1e-10  # a spread so small beside the values is rounding: the series is constant
+ROUNDING = 1e-14  # a spread so small beside the values is rounding: the series is constant
 
 
 class TimeSeriesTokenizer(Tokenizer):
@@ -27,7 +28,7 @@ class TimeSeriesTokenizer(Tokenizer):
     What that takes away, its level and scale, is the last token: as ``asinh`` of their z-scores over the
     training split, so that an outlier stays small. They also go to the head, in ``TokenSequence.context``:
 
-    - ``loc``, ``scale`` (B, C): mean and standard deviation of the sample, in its unit; a constant channel
+    - ``loc``, ``scale`` (B, C), float64: mean and standard deviation of the sample, in its unit; a constant channel
       has scale 0, and one without any observed value the mean and deviation of the training split;
     - ``series`` (B, C, L): the normalised series, the most recent step last, 0 where nothing was observed;
     - ``mask`` (B, S / B, N): which of N slots, patches in time order and then the statistics, became a token.
@@ -100,9 +101,14 @@ class TimeSeriesTokenizer(Tokenizer):
         self.gain = nn.Parameter(torch.tensor(2.0))
         for name, value in (("centre", 0.0), ("spread", 1.0)):
             # Over the training split: of the level (row 0) and of the log of the scale (row 1).
-            self.register_buffer(name, torch.full((2, num_channels), value))
-        self.register_buffer("floor", torch.ones(num_channels))  # scales below it are told apart no more
-        self.register_buffer("deviation", torch.ones(num_channels))  # of all values about the mean level
+            self.register_buffer(name, torch.full((2, num_channels), value, dtype=torch.float64))
+        for name in ("floor", "deviation"):
+            # Scales below the one are told apart no more; the other is of all values about the mean level.
+            self.register_buffer(name, torch.ones(num_channels, dtype=torch.float64))
+
+    def read_last(self, steps: int) -> None:
+        """Read only the last so many steps of a sample."""
+        self.lookback = self.options["lookback"] = steps
 
     def fit(self, samples: Sequence[Any]) -> Self:
         """Learn the number of channels, and means and deviations of the samples' levels and scales.
@@ -119,6 +125,12 @@ class TimeSeriesTokenizer(Tokenizer):
         if not read:
             raise ValueError(f"None of {len(samples)} series can be used: {bad}.")
         self._build(self._count_channels([values.shape for values in read]))
+        longest = max(values.shape[1] for values in read)
+        if self.num_channels > longest > 1:
+            tell(
+                f"Series have {self.num_channels} channels and at most {longest} steps. If time comes first in them, "
+                f"set time_axis (--tokenizer.time_axis {1 - self.time_axis})."
+            )
         moments = [_moments(values[:, -(self.lookback or 0) :]) for values in read if len(values) == self.num_channels]
         loc, scale = (np.stack(rows) for rows in zip(*moments, strict=True))
         observed = np.isfinite(loc)
@@ -149,7 +161,7 @@ class TimeSeriesTokenizer(Tokenizer):
             raise ValueError(
                 f"The series have {min(counts)} to {max(counts)} channels and all {lengths.pop()} steps: "
                 f"this looks like {'time x channels' if self.time_axis else 'channels x time'}; "
-                f"set time_axis={1 - self.time_axis}."
+                f"set time_axis={1 - self.time_axis} (--tokenizer.time_axis {1 - self.time_axis})."
             )
         return counts.most_common(1)[0][0]  # a sample with another number is bad, and named when it is encoded
 
@@ -193,15 +205,15 @@ class TimeSeriesTokenizer(Tokenizer):
         return values
 
     def encode(self, sample: Any) -> dict[str, Tensor]:
-        """To ``series`` (C, L), normalised, NaN where missing, with ``loc`` and ``scale`` (C,)."""
+        """To ``series`` (C, L), normalised, NaN where missing, with ``loc`` and ``scale`` (C,) in float64."""
         values = self._window(sample)
         loc, scale = _moments(values)
         # In float64, so that a small movement at a high level survives.
         series = (values - loc[:, None]) / np.where(scale > 0, scale, 1.0)[:, None]
         return {
             "series": torch.as_tensor(series, dtype=torch.float32),
-            "loc": torch.as_tensor(loc, dtype=torch.float32),
-            "scale": torch.as_tensor(scale, dtype=torch.float32),
+            "loc": torch.as_tensor(loc),
+            "scale": torch.as_tensor(scale),
         }
 
     def json_schema(self) -> dict[str, Any]:
@@ -222,14 +234,15 @@ class TimeSeriesTokenizer(Tokenizer):
         observed = ~series.isnan()
         known = loc.isfinite()
         features = torch.stack([loc, torch.maximum(scale, self.floor).log()], dim=1)  # (B, 2, C)
-        features = torch.where(known[:, None], (features - self.centre) / self.spread, 0.0).asinh()
+        features = torch.where(known[:, None], (features - self.centre) / self.spread, 0.0).asinh().to(series.dtype)
         loc = torch.where(known, loc, self.centre[0])
         scale = torch.where(known, scale, self.deviation)
         series = series.nan_to_num(0.0)
         shown = series
         if self.normalize == "training":
+            # In float64: levels are taken from each other before they are float32.
             shown = (series * scale[..., None] + (loc - self.centre[0])[..., None]) / self.deviation[:, None]
-            shown = shown * observed
+            shown = shown.to(series.dtype) * observed
         inputs = torch.stack([shown, (~observed).to(shown.dtype)], dim=2)  # (B, C, 2, L)
         inputs = inputs.unfold(-1, self.patch_size, self.stride).permute(0, 1, 3, 2, 4)  # (B, C, N, 2, P)
         seen = observed.unfold(-1, self.patch_size, self.stride).any(-1)  # (B, C, N)
@@ -274,8 +287,9 @@ def _moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and deviation of each channel of (C, L): NaN where none was observed, 0 where it is constant."""
     observed = np.isfinite(values)
     count = observed.sum(1)
+    first = np.take_along_axis(values, observed.argmax(1)[:, None], 1)  # sums of what is left of it round less
     with np.errstate(invalid="ignore"):
-        loc = np.where(observed, values, 0.0).sum(1) / count
+        loc = first[:, 0] + np.where(observed, values - first, 0.0).sum(1) / count
         away = np.where(observed, values - loc[:, None], 0.0)
         scale = np.sqrt((away**2).sum(1) / count)
     scale[scale <= ROUNDING * np.abs(loc)] = 0.0

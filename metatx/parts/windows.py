@@ -1,71 +1,11 @@
-"""A table in time order as windows of past and future, and the baselines that forecast from them."""
+"""Series as windows of past and future."""
 
-import warnings
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    import pandas as pd
-    from datasets import Dataset
-
-__all__ = ["Future", "HoltWinters", "Repeat", "WindowRidge", "Windows", "read_rows", "time_column"]
-
-TIME_NAMES = ("date", "datetime", "day", "ds", "hour", "month", "time", "timestamp", "week", "year")
-FITTED = 16  # training series that Holt-Winters learns its smoothing from
-SMOOTHING = ("smoothing_level", "smoothing_trend", "smoothing_seasonal")
-ALPHAS = 10.0 ** np.arange(-2, 6)  # penalties to choose from, on sums over standardised values
-
-
-def time_column(table: "Dataset", inputs: list[str]) -> str | None:
-    """The column that orders the rows: one of times, or else one with a usual name."""
-    import pandas as pd
-
-    first = table[0]
-    others: list[str] = [name for name in table.column_names if name not in inputs]
-    for name in others:
-        value = first[name]
-        if hasattr(value, "year") or (isinstance(value, str) and not pd.isna(pd.to_datetime(value, errors="coerce"))):
-            return name
-    return next((name for name in others if name.lower() in TIME_NAMES), None)
-
-
-def read_rows(table: "Dataset", inputs: list[str]) -> np.ndarray:
-    """The inputs of a table (T, C), float64, NaN where missing. Raises ValueError naming column and row."""
-    import pandas as pd
-
-    frame = table.to_pandas()
-    time = time_column(table, inputs)
-    if time is not None:
-        _check_order(frame[time], time)
-    columns = []
-    for name in inputs:
-        if frame[name].isna().all():
-            raise ValueError(f"Column {name} has no value in {len(frame)} rows; leave it out, with --inputs.")
-        numbers = pd.to_numeric(frame[name], errors="coerce").to_numpy(np.float64, na_value=np.nan)
-        bad = (np.isnan(numbers) & frame[name].notna().to_numpy()) | np.isinf(numbers)
-        if bad.any():
-            row = int(bad.argmax())
-            raise ValueError(f"Column {name}, row {row + 1}: {frame[name].iloc[row]} is no finite number.")
-        columns.append(numbers)
-    return np.stack(columns, axis=1)
-
-
-def _check_order(column: "pd.Series[Any]", name: str) -> None:
-    import pandas as pd
-
-    times = column if pd.api.types.is_numeric_dtype(column) else pd.to_datetime(column, errors="coerce")
-    if times.isna().any():
-        row = int(times.isna().to_numpy().argmax())
-        raise ValueError(f"Column {name}, row {row + 1}: {column.iloc[row]!r} is no time.")
-    late = (times.diff().iloc[1:] <= times.diff().iloc[1:] * 0).to_numpy()
-    if late.any():
-        row = int(late.argmax()) + 2
-        raise ValueError(
-            f"Column {name}, row {row}: {column.iloc[row - 1]} does not come after {column.iloc[row - 2]}; "
-            "sort the rows by time, one row a time."
-        )
+__all__ = ["Future", "Past", "Windows", "firsts"]
 
 
 class Windows(Sequence[np.ndarray]):
@@ -73,159 +13,72 @@ class Windows(Sequence[np.ndarray]):
 
     Args:
         rows: The table.
-        start: Row at which the first begins.
+        firsts: Row at which each begins.
         size: Rows of each.
-        stride: Rows from one to the next.
-        number: How many there are.
         time_axis: 0 for parts (size, C).
     """
 
-    def __init__(
-        self, rows: np.ndarray, start: int, size: int, stride: int, number: int, *, time_axis: int = 1
-    ) -> None:
-        self.rows, self.start, self.size, self.stride, self.number = rows, start, size, stride, number
-        self.time_axis = time_axis
+    def __init__(self, rows: np.ndarray, firsts: np.ndarray, size: int, *, time_axis: int = 1) -> None:
+        self.rows, self.firsts, self.size, self.time_axis = rows, firsts, size, time_axis
 
     def __len__(self) -> int:
-        return self.number
+        return len(self.firsts)
 
     def __getitem__(self, at: Any) -> Any:
         if isinstance(at, slice):
-            return [self[i] for i in range(self.number)[at]]
-        first = self.start + range(self.number)[at] * self.stride
+            return [self[i] for i in range(len(self))[at]]
+        first = self.firsts[at]
         part = self.rows[first : first + self.size]
         return part if self.time_axis == 0 else part.T
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        return (self[i] for i in range(self.number))
+        return (self[i] for i in range(len(self)))
 
 
 class Future(Windows):
-    """What is to be forecast, with the names of its channels and how many of them share a sequence."""
+    """What is to be forecast, with the names of its channels and how many of them share a sequence.
+
+    Attributes:
+        lookback: Rows before each part that may be read.
+    """
 
     names: list[str]
     per_sequence: int
+    lookback: int
 
 
-class Repeat:
-    """The last ``season`` steps of each window, over and over."""
+class Past(np.ndarray):
+    """The end of a series, to be forecast: an array that knows whose it is and what times come next.
 
-    def __init__(self, season: int, horizon: int) -> None:
-        self.season, self.horizon = season, horizon
-
-    def fit(self, windows: np.ndarray, futures: np.ndarray) -> Self:
-        """Nothing to learn. Raises ValueError if a window is shorter than the season."""
-        if windows.shape[-1] < self.season:
-            raise ValueError(f"A season of {self.season} steps does not fit a lookback of {windows.shape[-1]}.")
-        return self
-
-    def predict(self, windows: np.ndarray) -> np.ndarray:
-        """Windows (B, C, L) to forecasts (B, C, H)."""
-        last: np.ndarray = _filled(windows)[..., -self.season :]
-        return last[..., np.arange(self.horizon) % self.season]
-
-
-class WindowRidge:
-    """Ridge regression, in closed form, of the steps to come on those read, both less the last value read.
-
-    One set of weights for all channels.
+    Attributes:
+        id: What the id columns say.
+        next: Cells of the time columns, one dict a step of the horizon; without a time ``step``, from 1.
+        times: Of the steps read and those of the horizon, datetime64 or numbers.
+        time_axis: Which of its axes is time.
     """
 
-    def fit(self, windows: np.ndarray, futures: np.ndarray) -> Self:
-        """Windows (B, C, L) and futures (B, C, H), in time order."""
-        filled = _filled(windows)
-        self.weights = ridge(_design(filled), futures - filled[..., -1:])
-        return self
-
-    def predict(self, windows: np.ndarray) -> np.ndarray:
-        """Windows (B, C, L) to forecasts (B, C, H)."""
-        filled = _filled(windows)
-        forecast: np.ndarray = _design(filled) @ self.weights + filled[..., -1:]
-        return forecast
+    id: dict[str, Any]
+    next: list[dict[str, Any]]
+    times: np.ndarray
+    time_axis: int
 
 
-class HoltWinters:
-    """Level, trend and season of each window, smoothed exponentially (Holt 1957, Winters 1960), by statsmodels.
+def firsts(rows: np.ndarray, ends: Sequence[int], lookback: int, horizon: int, stride: int) -> np.ndarray:
+    """Rows at which windows begin that stay within a series and have a value both to read and to forecast.
 
-    The rates of smoothing are medians over some training windows, the same for all. Windows that do not hold two
-    seasons get level and trend alone.
+    Args:
+        rows: All series, one behind the other (T, C).
+        ends: The row behind each.
+        lookback, horizon: Rows to read, and rows to forecast.
+        stride: Rows from one window to the next.
     """
-
-    def __init__(self, season: int, horizon: int) -> None:
-        self.season, self.horizon = season, horizon
-
-    def fit(self, windows: np.ndarray, futures: np.ndarray) -> Self:
-        """Windows (B, C, L)."""
-        series = _filled(windows).reshape(-1, windows.shape[-1])
-        found = [self._fitted(series[i]).params for i in np.linspace(0, len(series) - 1, FITTED).astype(int)]
-        smoothing = SMOOTHING if self._seasonal(series[0]) else SMOOTHING[:2]
-        self.rates = {name: float(np.nanmedian([params[name] for params in found])) for name in smoothing}
-        return self
-
-    def predict(self, windows: np.ndarray) -> np.ndarray:
-        """Windows (B, C, L) to forecasts (B, C, H)."""
-        series = _filled(windows).reshape(-1, windows.shape[-1])
-        forecasts = [self._fitted(one, optimized=False, **self.rates).forecast(self.horizon) for one in series]
-        return np.stack(forecasts).reshape(*windows.shape[:-1], self.horizon)
-
-    def _seasonal(self, series: np.ndarray) -> bool:
-        return len(series) >= 2 * self.season
-
-    def _fitted(self, series: np.ndarray, **rates: Any) -> Any:
-        from statsmodels.tsa.holtwinters import ExponentialSmoothing
-
-        season = {"seasonal": "add", "seasonal_periods": self.season} if self._seasonal(series) else {}
-        model = ExponentialSmoothing(series, trend="add", initialization_method="heuristic", **season)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of fits that did not converge: the median takes no harm
-            return model.fit(**rates)
-
-
-def _design(filled: np.ndarray) -> np.ndarray:
-    """(..., L) less the last value, with a column of ones in its place."""
-    return np.concatenate([filled[..., :-1] - filled[..., -1:], np.ones_like(filled[..., :1])], axis=-1)
-
-
-def ridge(inputs: np.ndarray, answers: np.ndarray) -> np.ndarray:
-    """Weights (P, H) of ridge regression from inputs (B, C, P), the last of them free, to answers (B, C, H).
-
-    The penalty is the best of ``ALPHAS`` on the last fifth of B, when fitted to the others. Answers with a missing
-    value are left out.
-    """
-    cut = len(inputs) - len(inputs) // 5
-    first, last = _known(inputs[:cut], answers[:cut]), _known(inputs[cut:], answers[cut:])
-    sums = _sums(*first)
-    if not len(last[0]):
-        return _solve(sums, ALPHAS[-1])
-    errors = [((last[0] @ _solve(sums, alpha) - last[1]) ** 2).mean() for alpha in ALPHAS]
-    more = _sums(*last)
-    return _solve((sums[0] + more[0], sums[1] + more[1]), ALPHAS[int(np.argmin(errors))])
-
-
-def _known(inputs: np.ndarray, answers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    known = np.isfinite(answers).all(-1)
-    return inputs[known], answers[known]
-
-
-def _sums(inputs: np.ndarray, answers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return inputs.T @ inputs, inputs.T @ answers
-
-
-def _solve(sums: tuple[np.ndarray, np.ndarray], alpha: float) -> np.ndarray:
-    gram, cross = sums
-    penalty = np.full(len(gram), alpha)
-    penalty[-1] = 1e-6  # the intercept is free
-    solved: np.ndarray = np.linalg.solve(gram + np.diag(penalty), cross)
-    return solved
-
-
-def _filled(windows: np.ndarray) -> np.ndarray:
-    """Missing values as the last before them, the first ones as the first observed, 0 where there is none."""
-    if not np.isnan(windows).any():
-        return windows
-    length = windows.shape[-1]
-    known = np.isfinite(windows)
-    at = np.maximum.accumulate(np.where(known, np.arange(length), -1), axis=-1)
-    at = np.where(at < 0, known.argmax(-1)[..., None], at)
-    filled: np.ndarray = np.nan_to_num(np.take_along_axis(windows, at, axis=-1))
-    return filled
+    starts = [0, *ends[:-1]]
+    pairs = zip(starts, ends, strict=True)
+    found = np.concatenate([np.arange(first, end - lookback - horizon + 1, stride) for first, end in pairs])
+    if not np.isnan(rows).any():
+        return found
+    seen = np.concatenate([[0], np.cumsum(np.isfinite(rows).any(1))])
+    past = seen[found + lookback] > seen[found]
+    future = seen[found + lookback + horizon] > seen[found + lookback]
+    kept: np.ndarray = found[past & future]
+    return kept

@@ -1,0 +1,46 @@
+"""Errors of forecasts, to train on and to report."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from torchmetrics import Metric
+
+__all__ = ["forecast_loss", "measures"]
+
+
+def measures() -> "dict[str, Metric]":
+    """Of pairs (n, 2): ``mse`` and ``mae`` of the first column, standardised; ``mae_unscaled`` of the second."""
+    from torchmetrics import MeanAbsoluteError, MeanSquaredError
+    from torchmetrics.wrappers import LambdaInputTransformer
+
+    class Unscaled(LambdaInputTransformer):
+        higher_is_better = False
+
+    def one(column: int) -> Callable[[Tensor], Tensor]:
+        return lambda values: values[:, column]
+
+    def measure(metric: "Metric", column: int) -> "Metric":
+        return Unscaled(metric.set_dtype(torch.float64), one(column), one(column))
+
+    return {
+        "mse": measure(MeanSquaredError(), 0),
+        "mae": measure(MeanAbsoluteError(), 0),
+        "mae_unscaled": measure(MeanAbsoluteError(), 1),
+    }
+
+
+def forecast_loss(output: Tensor, target: Tensor, quantiles: list[float] | None) -> Tensor:
+    """Mean squared error, or with quantiles the mean pinball loss of outputs (..., Q), over targets that are no NaN."""
+    known = target.isfinite()
+    wanted = target.nan_to_num(0.0)
+    if quantiles is None:
+        errors = (output - wanted) ** 2
+    else:
+        levels = torch.tensor(quantiles, device=output.device, dtype=output.dtype)
+        missed = wanted[..., None] - output
+        errors = torch.maximum(levels * missed, (levels - 1) * missed).mean(-1)
+    return (errors * known).sum() / known.sum().clamp(min=1)

@@ -1,0 +1,18 @@
+"""Tokens back in the slots that a tokenizer made them for."""
+
+from torch import Tensor
+
+from metatx.sequence import TokenSequence
+
+__all__ = ["slots"]
+
+
+def slots(sequence: TokenSequence) -> Tensor:
+    """Tokens (S, N, D) where the tokenizer's mask says they lay, the prefix left out; 0 where none was."""
+    padded, mask = sequence.unpack()
+    padded, mask = padded[:, sequence.prefix :], mask[:, sequence.prefix :]
+    taken = sequence.context["mask"].flatten(0, 1)
+    if taken.all():
+        return padded
+    empty = padded.new_zeros(*taken.shape, padded.shape[-1])
+    return empty.masked_scatter(taken[..., None], padded[mask])

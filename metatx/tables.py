@@ -1,10 +1,9 @@
 """Tables, from files and from what other libraries hold, as ``datasets.Dataset``."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metatx.reading.boxes import is_coco, read_coco
+from metatx.reading.boxes import coco_content, read_coco
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,8 +35,9 @@ def read_table(path: Path) -> "Dataset":
     readers: dict[str, Any] = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
     if path.suffix not in TABLES:
         raise ValueError(f"{path} is no table; tables end in {', '.join(TABLES)}.")
-    if path.suffix == ".json" and _holds_coco(path):
-        return read_coco(path)
+    coco = coco_content(path) if path.suffix == ".json" else None
+    if coco is not None:
+        return read_coco(path, coco)
     try:
         if path.suffix in readers:
             frame = readers[path.suffix](path)
@@ -48,17 +48,6 @@ def read_table(path: Path) -> "Dataset":
     except (ValueError, OSError) as error:
         raise ValueError(f"{path} cannot be read as {path.suffix[1:]}: {str(error).splitlines()[0]}") from None
     return _from_frame(frame)
-
-
-def _holds_coco(path: Path) -> bool:
-    """Whether a json file is a data set in COCO's form: an object, not a list of rows."""
-    with path.open("rb") as file:
-        if file.read(100).lstrip()[:1] != b"{":
-            return False
-    try:
-        return is_coco(json.loads(path.read_text()))
-    except (UnicodeDecodeError, json.JSONDecodeError):
-        return False
 
 
 def _from_frame(frame: "pd.DataFrame") -> "Dataset":

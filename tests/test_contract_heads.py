@@ -83,11 +83,8 @@ HEADS = {
             + [objects(bbox=[], category=[])],
             [
                 objects(name="cow"),
-                objects(-20.0),
-                objects(90.0),
-                objects(np.nan),
                 objects(width=0),
-                objects(bbox=[[1, 1, 0, 5]]),
+                objects(bbox=[[1, 1, 5]]),
                 objects(category=[]),
                 {"bbox": [], "category": []},
                 None,

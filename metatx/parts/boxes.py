@@ -70,6 +70,6 @@ def odd_boxes(examples: Examples) -> str:
     if not first:
         return ""
     return (
-        f"{examples.source}: {gone} boxes of no size or outside their picture are left out, {cut} are cut at its edge; "
-        f"the first is in {first}. Average precision is measured with all boxes as they are."
+        f"{examples.source}: boxes left out, of no size or outside their picture: {gone}; cut at its edge: {cut}; the "
+        f"first is in {first}. Average precision is measured with all boxes as they are."
     )

@@ -165,7 +165,7 @@ def test_broken_boxes_cost_no_picture_and_are_told_once(nano, tmp_path, said):
     learned = [learnable(boxes) for boxes in encoded.__getitems__(range(COUNT))[1]]
     assert sum(map(len, learned)) == 2 * COUNT + 2
     assert all((boxes[:, 1:] >= 0).all() and (boxes[:, 1:] <= 1).all() for boxes in learned)
-    assert said().count("3 boxes of no size or outside their picture are left out, 2 are cut at its edge") == 1
+    assert said().count("boxes left out, of no size or outside their picture: 3; cut at its edge: 2") == 1
     assert f"the first is in {tmp_path / '1.png'}" in said()  # of the lowest id
     assert np.isfinite(task.fit(encoded, epochs=1).evaluate(str(file))["loss"])
 

@@ -77,7 +77,7 @@ def detector(nano, tmp_path_factory):
         "image",
         table,
         tokenizer_options={"image_size": [HEIGHT, WIDTH]},
-        head_options={"layers": 2, "hidden": 32, "cells": 2, "threshold": 0.4},
+        head_options={"layers": 2, "hidden": 32, "cells": 2, "threshold": 0.7},
     )
     task.fit(table, epochs=8, batch_size=4, lr=4e-3)
     return task, task.save_pretrained(folder / "task")

@@ -11,12 +11,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metatx.errors import SampleError, usable
+from metatx.examples import Examples
 from metatx.head import Head
+from metatx.parts.boxes import crowds_of, learnable, odd_boxes, read_boxes
 from metatx.parts.views import boxes_in_view
-from metatx.reading.boxes import BlobForest, MedianBoxes, write_coco
+from metatx.progress import tell
+from metatx.reading.boxes import BlobForest, MedianBoxes, listed, write_coco
 from metatx.sequence import TokenSequence
 
 if TYPE_CHECKING:
+    from datasets import Dataset
     from torchmetrics import Metric
 
     from metatx.tokenizer import Tokenizer
@@ -27,8 +31,10 @@ RADIUS = 1.5  # cells around a box's middle whose answers are for it
 PRIOR = 0.01  # probability of each class at the start (Lin et al. 2017, arXiv 1708.02002)
 UNCHOSEN = 0.3  # least score of an answer, where no validation split says which
 MATCH = 0.5  # intersection over union from which a box is the true one
-OUTSIDE = 2.0  # pixels that a box may stick out of its picture
 CANDIDATES = 1000  # boxes of a picture, by score, that compete
+# COCO's, in the numbers of its own program: torch's are of float32, and a recall of 0.55 is then below 0.55.
+OVERLAPS = np.linspace(0.5, 0.95, 10).tolist()
+RECALLS = np.linspace(0, 1, 101).tolist()
 
 
 class DetectionHead(Head):
@@ -84,6 +90,7 @@ class DetectionHead(Head):
         self.hidden = hidden
         self.register_buffer("scale", torch.ones(2))
         self.classes: list[Any] = []
+        self.told: set[str] = set()  # lines, each said once
         if classes is not None:
             self._build(classes)
 
@@ -101,45 +108,63 @@ class DetectionHead(Head):
         """Dicts with ``bbox`` and ``category``, as Hugging Face's object detection data have them."""
         return all(isinstance(target, dict) and {"bbox", "category"} <= target.keys() for target in targets)
 
+    def examples(
+        self, table: "Dataset", inputs: list[str], target: str | None, tokenizer: "Tokenizer", source: str
+    ) -> Examples:
+        """As every head's; boxes of no size or over the edge are told, once."""
+        found = super().examples(table, inputs, target, tokenizer, source)
+        line = odd_boxes(found)
+        if line and line not in self.told:
+            self.told.add(line)
+            tell(line)
+        return found
+
+    def queries(self, table: "Dataset", inputs: list[str], tokenizer: "Tokenizer") -> Sequence[Any]:
+        """As every head's; pictures of a COCO file know their ids there, for ``write``."""
+        found = super().queries(table, inputs, tokenizer)
+        return listed(found, table) if "coco" in table.column_names and len(inputs) == 1 else found
+
     def fit(self, targets: Sequence[Any]) -> Self:
         """Collect the classes, sorted, and the middle size of a box. Raises ValueError if there is no box."""
-        names = {name for target in targets for name in target["category"]}
+        # Not strict: a target that says less than is expected of each box is a bad sample, which is named later.
+        pairs = (zip(target["category"], crowds_of(target), strict=False) for target in targets)
+        names = {name for found in pairs for name, crowd in found if not crowd}
         if not names:
             raise ValueError(f"None of the {len(targets)} pictures has a box; there is nothing to learn.")
         self._build(sorted(names, key=lambda name: (isinstance(name, str), name)))
-        boxes = torch.cat(usable(self.encode, [target for target in targets if len(target["category"])]))
+        boxes = torch.cat(usable(self._learned, [target for target in targets if len(target["category"])]))
+        if not len(boxes):
+            raise ValueError(f"None of the {len(targets)} pictures has a box of some size; there is nothing to learn.")
         self.scale.copy_((boxes[:, 3:] - boxes[:, 1:3]).median(0).values / 2)
         return self
 
+    def _learned(self, target: Any) -> Tensor:
+        return learnable(self.encode(target)).float()
+
     def encode(self, target: Any) -> Tensor:
-        """Boxes (M, 5), float32: class number, then left, top, right, bottom in shares of width and height.
+        """Boxes (M, 5), float64: class number, then left, top, right, bottom in shares of width and height.
+
+        They are as the target says, for average precision is of those; training leaves out what ``learnable`` does.
+        A crowd of class k has the number -1 - k.
 
         Args:
             target: ``bbox`` (left, top, width, height in pixels) and ``category`` of each box; ``width`` and
-                ``height`` of the picture.
+                ``height`` of the picture; perhaps ``iscrowd`` of each box.
         """
-        try:
-            width, height = float(target["width"]), float(target["height"])
-            boxes = np.asarray(target["bbox"], dtype=np.float64).reshape(-1, 4)
-            names = list(target["category"])
-        except (KeyError, TypeError, ValueError):
-            raise SampleError("objects need bbox (M, 4), category (M), and width and height of the picture") from None
-        if len(names) != len(boxes) or not np.isfinite(boxes).all() or not width > 0 or not height > 0:
-            raise SampleError(f"objects have {len(boxes)} boxes, {len(names)} categories, or values that are no size")
-        corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
-        for (left, top, right, bottom), name in zip(corners.tolist(), names, strict=True):
-            if name not in self.index:
+        corners, size, crowds, names = read_boxes(target)
+        rows = [np.zeros((0, 5))]
+        for box, crowd, name in zip(corners / size, crowds, names, strict=True):
+            if name not in self.index and not crowd:
                 raise SampleError(f"category {name!r} was not among the {len(self.classes)} of the training split")
-            if right <= left or bottom <= top:
-                raise SampleError(f"a box is {right - left:g} x {bottom - top:g} pixels; expected more than 0")
-            if min(left, top) < -OUTSIDE or right > width + OUTSIDE or bottom > height + OUTSIDE:
-                place = f"({left:g}, {top:g}) to ({right:g}, {bottom:g})"
-                raise SampleError(f"a box from {place} is outside the picture of {width:g} x {height:g} pixels")
-        shares = (corners / [width, height, width, height]).clip(0, 1)
-        return torch.tensor(np.column_stack([[self.index[name] for name in names], shares]), dtype=torch.float32)
+            # A box of NaN is none, and a crowd of a class that is not answered hides nothing.
+            if name in self.index and np.isfinite(box).all():
+                number = self.index[name]
+                rows.append(np.array([[-1 - number if crowd else number, *box]]))
+        return torch.from_numpy(np.concatenate(rows))
 
     def follow(self, target: Tensor, view: Tensor) -> Tensor:
-        """The boxes in a view of the picture."""
+        """The boxes to learn from in a view of the picture."""
+        target = learnable(target).float()
         boxes, kept = boxes_in_view(target[:, 1:], view)
         return torch.cat([target[kept, :1], boxes], 1)
 
@@ -175,7 +200,7 @@ class DetectionHead(Head):
     def _loss(self, output: Tensor, target: Tensor) -> Tensor:
         from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
-        k = len(self.classes)
+        k, target = len(self.classes), learnable(target).float()
         middles, boxes = self._boxes(output)
         owner = self._owners(middles, target[:, 1:], output.shape[-2:])
         mine = owner >= 0
@@ -222,6 +247,7 @@ class DetectionHead(Head):
     def calibrate(self, output: Tensor, target: Any) -> None:
         """Choose the least score of an answer by its F1 on outputs (B, K + 5, h, w) and boxes (M, 5) of each."""
         scores, hits = [], []
+        target = [learnable(boxes).float() for boxes in target]
         for sample, boxes in zip(output, target, strict=True):
             found = self._found(sample)
             scores.append(found[:, 5])
@@ -239,20 +265,24 @@ class DetectionHead(Head):
     def decode(self, output: Tensor, extents: Sequence[tuple[int, ...]] | None = None) -> np.ndarray:
         """What is found in each picture, an array (B,) of dicts.
 
-        ``boxes`` (M, 4): left, top, right, bottom in pixels; ``labels``; ``scores``; ``extent`` of the picture.
+        ``boxes`` (M, 4): left, top, right, bottom in pixels; ``labels``; ``scores``; ``extent`` of the picture; and in
+        ``all`` the first three of every box that average precision counts, whatever its score.
         """
         answers = np.empty(len(output), dtype=object)
         for i, extent in enumerate(extents or [(1, 1)] * len(output)):
             found = self._found(output[i]).cpu().numpy()
-            found = found[found[:, 5] >= self.threshold.item()]
-            size = np.array([extent[1], extent[0]] * 2, dtype=np.float32)
-            answers[i] = {
-                "boxes": found[:, 1:5] * size,
-                "labels": [self.classes[int(number)] for number in found[:, 0]],
-                "scores": found[:, 5],
-                "extent": tuple(extent),
-            }
+            whole = self._answer(found, extent)
+            answers[i] = {**self._answer(found[found[:, 5] >= self.threshold.item()], extent), "all": whole}
+            answers[i]["extent"] = tuple(extent)
         return answers
+
+    def _answer(self, found: np.ndarray, extent: tuple[int, ...]) -> dict[str, Any]:
+        """Boxes (M, 6) of ``_found`` in pixels, in the precision that they are measured in, with names of classes."""
+        return {
+            "boxes": found[:, 1:5].astype(np.float64) * [extent[1], extent[0], extent[1], extent[0]],
+            "labels": [self.classes[int(number)] for number in found[:, 0]],
+            "scores": found[:, 5],
+        }
 
     def records(self, output: Tensor, extents: Sequence[tuple[int, ...]] | None = None) -> list[dict[str, Any]]:
         """``boxes``, ``labels`` and ``scores`` as lists."""
@@ -266,8 +296,13 @@ class DetectionHead(Head):
         ]
 
     def write(self, path: Path, queries: Sequence[Any], answers: Sequence[Any]) -> None:
-        """Answers of ``decode`` as a COCO file."""
-        write_coco(path, queries, answers, self.classes)
+        """Answers of ``decode`` as a COCO file, with every box that average precision counts."""
+        least = self.threshold.item()
+        write_coco(path, queries, answers, self.classes, least)
+        tell(
+            f"{path} holds all boxes that average precision counts, to the lowest score; predict answers with those "
+            f"from {least:.3f} on (info.threshold)."
+        )
 
     def metrics(self) -> "dict[str, Metric]":
         """Average precision, mean of the classes, at an overlap of 0.5; and mean over overlaps of 0.5 to 0.95."""
@@ -282,14 +317,29 @@ class DetectionHead(Head):
                 value: Tensor = super().compute()["map"]
                 return value.masked_fill(value < 0, torch.nan)  # -1 says that there was no box at all
 
-        return {"ap50": AveragePrecision(iou_thresholds=[0.5]), "ap": AveragePrecision()}
+        return {
+            "ap50": AveragePrecision(iou_thresholds=OVERLAPS[:1], rec_thresholds=RECALLS),
+            "ap": AveragePrecision(iou_thresholds=OVERLAPS, rec_thresholds=RECALLS),
+        }
 
     def scored(self, output: Any, target: Any) -> tuple[list[dict[str, Tensor]], list[dict[str, Tensor]]]:
-        """Boxes found, without a least score, and true ones, as torchmetrics takes them; both in shares."""
+        """Boxes found, without a least score, and true ones, as torchmetrics takes them; both in shares.
+
+        As pycocotools measures: with the boxes that the file says, clipped or not, and crowds that hide what they hold.
+        """
         found = output if isinstance(output, list) else [self._found(sample) for sample in output]
+        crowds = [t[:, 0] < 0 for t in target]
         return (
-            [{"labels": f[:, 0].long(), "boxes": f[:, 1:5], "scores": f[:, 5]} for f in found],
-            [{"labels": t[:, 0].long(), "boxes": t[:, 1:]} for t in target],
+            [{"labels": f[:, 0].long(), "boxes": f[:, 1:5].double(), "scores": f[:, 5]} for f in found],
+            [
+                {
+                    "labels": torch.where(crowd, -1 - t[:, 0], t[:, 0]).long(),
+                    "boxes": t[:, 1:].double(),
+                    "iscrowd": crowd.long(),
+                    "area": torch.ones_like(t[:, 0]),  # of any size, also where it is none
+                }
+                for crowd, t in zip(crowds, target, strict=True)
+            ],
         )
 
     def describe(self, tokenizer: "Tokenizer", sample: Any) -> np.ndarray:

@@ -1,5 +1,6 @@
 """A class for each pixel of a picture, or for each point of a cloud."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -12,7 +13,22 @@ from torch.nn import functional as F
 from metatx.errors import SampleError, usable
 from metatx.head import Head
 from metatx.parts.views import mask_in_view
-from metatx.reading.masks import IGNORED, SiteForest, is_mask, read_mask, write_masks
+from metatx.progress import tell
+from metatx.reading.masks import (
+    GREY,
+    IGNORED,
+    NO_LABEL,
+    Held,
+    SiteForest,
+    coloured,
+    is_mask,
+    packed,
+    read_colours,
+    read_mask,
+    survey,
+    unpacked,
+    write_masks,
+)
 from metatx.sequence import TokenSequence
 
 if TYPE_CHECKING:
@@ -22,6 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SegmentationHead"]
 
+MUCH = 0.05  # of all places: if so many are ignored, it is told
 NEIGHBOURS = 3  # tokens that a point takes its features from (Qi et al. 2017, arXiv 1706.02413)
 
 
@@ -38,9 +55,12 @@ class SegmentationHead(Head):
         cells: Along each side of a token, classes of which it gives (sub-pixel convolution, Shi et al. 2016).
         dropout: On the layer before the last.
         dice: Weight of the soft Dice loss (Milletari et al. 2016) beside cross-entropy; it counts classes alike.
-        ignore_index: Code of places that have no class.
-        classes: Names of the codes 0, 1, ...; by default the codes that ``fit`` finds.
+        ignore_index: Code of places that have no class, or colour [red, green, blue]; None where all have one. Where
+            masks hold but one other code, both are classes, unless it is given. -1 never is a class.
+        classes: Names of the classes, in the order of their codes 0, 1, ... or colours; by default the codes that
+            ``fit`` finds, or the colours as ``#rrggbb``, sorted.
         places: What a sample's masks label; found by ``fit``.
+        codes: Of each class the code, or the colour [red, green, blue]; found by ``fit``.
     """
 
     primary = "miou"
@@ -56,9 +76,10 @@ class SegmentationHead(Head):
         cells: int = 4,
         dropout: float = 0.1,
         dice: float = 0.0,
-        ignore_index: int = 255,
+        ignore_index: int | list[int] | None = 255,
         classes: list[Any] | None = None,
         places: Literal["pixels", "points"] | None = None,
+        codes: list[Any] | None = None,
     ) -> None:
         super().__init__(dim)
         if min(layers, hidden, cells) < 1:
@@ -66,11 +87,13 @@ class SegmentationHead(Head):
         self.layers, self.hidden, self.cells, self.dropout = layers, hidden, cells, dropout
         self.dice, self.ignore_index, self.classes = dice, ignore_index, classes or []
         if classes and places:
-            self._build(classes, places)
+            self._build(classes, places, codes or _numbers(classes))
 
-    def _build(self, classes: list[Any], places: str) -> None:
-        self.classes, self.options["classes"], self.options["places"] = classes, classes, places
-        self.codes = [c if isinstance(c, int) else i for i, c in enumerate(classes)]
+    def _build(self, classes: list[Any], places: str, codes: list[Any]) -> None:
+        self.classes = self.options["classes"] = classes
+        self.options["places"], self.options["codes"] = places, codes
+        self.colours = unpacked(packed(codes)) if isinstance(codes[0], list) else None
+        self.codes = list(range(len(codes))) if self.colours is not None else codes
         width, count = self.dim * self.layers, len(classes)
         if places == "pixels":
             self.decoder: nn.Module = PixelDecoder(width, self.hidden, self.cells, self.dropout, count)
@@ -83,27 +106,80 @@ class SegmentationHead(Head):
         return all(is_mask(target) for target in targets[:100])
 
     def fit(self, targets: Sequence[Any]) -> Self:
-        """Collect the codes, where no names were given. Raises ValueError for fewer than two classes."""
+        """Collect the codes or colours; tell what is ignored. Raises ValueError for fewer than two classes."""
         if not len(targets):
             raise ValueError("There are no masks to learn from; name their column with --target.")
-        found = usable(_codes_and_axes, targets)
-        classes = self.classes or sorted({code for codes, _ in found for code in codes} - {self.ignore_index})
-        if len(classes) < 2:
-            raise ValueError(f"The masks hold {len(classes)} class; segmentation needs two or more.")
-        self._build(classes, "pixels" if found[0][1] == 2 else "points")
+        held = usable(survey, targets)
+        by_colour = coloured(held)
+        ignored = self.ignore_index if isinstance(self.ignore_index, int) and not by_colour else None
+        if by_colour and isinstance(self.ignore_index, list):
+            ignored = int(packed(self.ignore_index))
+        counts = _counts(held, by_colour)
+        keys = sorted(counts.keys() - {ignored, NO_LABEL})
+        share = 0.0 if ignored is None else counts[ignored] / counts.total()
+        chosen = "ignore_index" in self.options
+        if ignored is not None and share and not chosen and (len(keys) == 1 or ignored in self.classes):
+            tell(f"Code {ignored} of the masks is a class beside {keys}; --head.ignore_index {ignored} makes it none.")
+            keys = sorted([*keys, ignored])
+            self.ignore_index = self.options["ignore_index"] = None
+        elif share > MUCH:
+            tell(
+                f"{self.ignore_index} fills {share:.0%} of the masks and is no class (ignore_index); if it is one, "
+                "give --head.ignore_index null, or another code."
+            )
+        names, codes = self._named(keys, by_colour)
+        if not 2 <= len(names) <= IGNORED:
+            found = f"{len(names)} class{'es' if len(names) > 1 else ''}, {str(names):.40}"
+            raise ValueError(f"The masks hold {found}; segmentation needs two or more, to {IGNORED}.")
+        self._build(names, "pixels" if held[0].axes == 2 else "points", codes)
         return self
+
+    def _named(self, keys: list[int], by_colour: bool) -> tuple[list[Any], list[Any]]:
+        """Names and codes of the classes, from what masks hold. Raises ValueError for other than a name a colour."""
+        if not by_colour and not self.classes:
+            return keys, keys
+        if not by_colour:
+            numbers = _numbers(self.classes)
+            # As many names as codes that do not count from 0, such as 0 and 255, are of those.
+            other = len(keys) == len(numbers) and not set(keys) <= set(numbers)
+            return self.classes, keys if other else numbers
+        colours, hexes = unpacked(keys).tolist(), [f"#{key:06x}" for key in keys]
+        names = self.classes or hexes
+        if len(names) != len(colours):
+            raise ValueError(f"The masks hold {len(colours)} colours, but {len(names)} names are given: {hexes}.")
+        said = hexes if names == hexes else [f"{colour} {name}" for colour, name in zip(hexes, names, strict=True)]
+        tell(f"The masks say classes by {len(said)} colours: {', '.join(said[:20])}.")
+        return names, colours
 
     def encode(self, target: Any) -> Tensor:
         """A mask of codes to class numbers, uint8 (H, W) or (N,), IGNORED where there is no class."""
+        if self.colours is not None:
+            return self._encode_colours(read_colours(target))
         mask = read_mask(target)
-        lookup = np.full(max(*self.codes, self.ignore_index, int(mask.max(initial=0))) + 1, -1, dtype=np.int16)
+        # The last is that of -1.
+        lookup = np.full(257, -1, dtype=np.int16)
         lookup[self.codes] = np.arange(len(self.codes))
-        lookup[self.ignore_index] = IGNORED
+        lookup[[NO_LABEL] if self.ignore_index is None else [self.ignore_index, NO_LABEL]] = IGNORED
         numbers = lookup[mask]
         if (numbers < 0).any():
-            strange = mask[numbers < 0].flat[0]
-            raise SampleError(f"mask holds the code {strange}; expected one of {self.codes} or {self.ignore_index}")
+            strange = np.unique(mask[numbers < 0])
+            more = f" and {len(strange) - 1} others" if len(strange) > 1 else ""
+            known = f"{self.codes}" if self.ignore_index is None else f"{self.codes} or {self.ignore_index}"
+            raise SampleError(f"mask holds the code {strange[0]}{more}; expected one of {known}")
         return torch.from_numpy(numbers.astype(np.uint8))
+
+    def _encode_colours(self, mask: np.ndarray) -> Tensor:
+        """Packed colours (H, W) to class numbers, as ``encode``."""
+        keys = packed(self.colours)
+        numbers = np.searchsorted(keys, mask).clip(max=len(keys) - 1)
+        ignored = mask == NO_LABEL
+        if isinstance(self.ignore_index, list):
+            ignored |= mask == packed(self.ignore_index)
+        strange = np.unique(mask[(keys[numbers] != mask) & ~ignored])
+        if len(strange):
+            more = f" and {len(strange) - 1} others" if len(strange) > 1 else ""
+            raise SampleError(f"mask holds the colour #{strange[0]:06x}{more}, which the masks of training have not")
+        return torch.from_numpy(np.where(ignored, IGNORED, numbers).astype(np.uint8))
 
     def check(self, target: Tensor, tokenizer: "Tokenizer", sample: Any) -> None:
         """Raise SampleError if a mask has not a code for each pixel or point."""
@@ -146,7 +222,10 @@ class SegmentationHead(Head):
         return loss
 
     def decode(self, output: Tensor, extents: Sequence[tuple[int, ...]] | None = None) -> np.ndarray:
-        """Codes of each sample, uint8, with its extent (H, W) or (N,): an array (B,) of arrays."""
+        """Codes of each sample, uint8, with its extent (H, W) or (N,): an array (B,) of arrays.
+
+        Where masks are in colours, numbers of the classes, which ``write`` turns into colours.
+        """
         extents = extents or [output.shape[2:]] * len(output)
         codes, decoded = np.array(self.codes, dtype=np.uint8), np.empty(len(output), dtype=object)
         for i, (logits, extent) in enumerate(zip(output, extents, strict=True)):
@@ -165,8 +244,11 @@ class SegmentationHead(Head):
         ]
 
     def write(self, path: Path, queries: Sequence[Any], answers: Sequence[Any]) -> None:
-        """A folder with the codes of each sample: a picture in PNG with a palette, or an array of a cloud's points."""
-        write_masks(path, queries, answers)
+        """A folder with the codes of each sample: a picture in PNG with a palette, or an array of a cloud's points.
+
+        Pictures are in RGB, in the colours of training, where its masks were in colours.
+        """
+        write_masks(path, queries, answers, self.colours)
 
     def metrics(self) -> "dict[str, Metric]":
         """Intersection over union, mean of the classes, over all labelled places together; and their accuracy.
@@ -213,10 +295,23 @@ def fitted(logits: Tensor, extent: Sequence[int]) -> Tensor:
     return F.interpolate(logits[None], tuple(extent), mode="bilinear", align_corners=False)[0]
 
 
-def _codes_and_axes(target: Any) -> tuple[list[int], int]:
-    """The codes that a mask holds, and 2 for one of a picture, 1 for one of points."""
-    mask = read_mask(target)
-    return np.unique(mask).tolist(), mask.ndim
+def _numbers(classes: Sequence[Any]) -> list[int]:
+    """The codes of classes: those that are their names, or 0, 1, ..."""
+    return [name if isinstance(name, int) else number for number, name in enumerate(classes)]
+
+
+def _counts(held: Sequence[Held], by_colour: bool) -> Counter[int]:
+    """Places of each code, or of each packed colour, in all masks."""
+    counts: Counter[int] = Counter()
+    for mask in held:
+        if not by_colour:
+            counts.update(mask.codes)
+        elif mask.colours is not None:
+            counts.update(mask.colours)
+        else:
+            grey = {code * GREY if code >= 0 else NO_LABEL: count for code, count in (mask.codes or {}).items()}
+            counts.update(grey)
+    return counts
 
 
 class PixelDecoder(nn.Module):

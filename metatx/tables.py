@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from metatx.progress import tell
-from metatx.reading.boxes import is_coco, read_coco
+from metatx.reading.boxes import coco_content, read_coco
 from metatx.reading.csv_tables import Reading, encoding_of, opened_text, read_csv
 
 if TYPE_CHECKING:
@@ -107,8 +107,9 @@ def read_table(path: Path, reading: Reading | None = None) -> "Dataset":
         raise ValueError(f"{path} is no table; tables end in {', '.join(TABLES)}.")
     suffix = path.name.lower()[len(table_stem(path)) :]
     kind = suffix.removesuffix(".gz")
-    if suffix == ".json" and _holds_coco(path):
-        return read_coco(path)
+    coco = coco_content(path) if suffix == ".json" else None
+    if coco is not None:
+        return read_coco(path, coco)
     try:
         if kind in (".csv", ".tsv"):
             frame = read_csv(path, reading)
@@ -153,18 +154,6 @@ def _parsed(line: str, number: int) -> Any:
         return json.loads(line)
     except json.JSONDecodeError as error:
         raise ValueError(f"line {number}: {error.msg} at sign {error.pos + 1}") from None
-
-
-def _holds_coco(path: Path) -> bool:
-    """Whether a json file is a data set in COCO's form: an object, not a list of rows."""
-    encoding = encoding_of(path)
-    try:
-        with path.open(encoding=encoding) as file:
-            if file.read(100).lstrip()[:1] != "{":
-                return False
-        return is_coco(json.loads(path.read_text(encoding=encoding)))
-    except (UnicodeDecodeError, json.JSONDecodeError):
-        return False
 
 
 def named_classes(table: "Dataset") -> "Dataset":

@@ -70,7 +70,7 @@ HEADS = {
     "segmentation": [
         HeadRow(
             masks(10, 14),
-            ["nowhere.png", np.full((4, 4), 7), np.zeros((4, 4)), np.zeros((0, 4), dtype=int), None],
+            ["nowhere.png", np.full((4, 4), 7), np.full((4, 4), 0.5), np.zeros((0, 4), dtype=int), None],
             [{}, {"layers": 2, "cells": 1, "dice": 1.0}, {"classes": ["sky", "road", "tree"]}],
             sequence=on_a_grid,
             features=RNG.random((12, 10, 14, 3)),
@@ -83,11 +83,8 @@ HEADS = {
             + [objects(bbox=[], category=[])],
             [
                 objects(name="cow"),
-                objects(-20.0),
-                objects(90.0),
-                objects(np.nan),
                 objects(width=0),
-                objects(bbox=[[1, 1, 0, 5]]),
+                objects(bbox=[[1, 1, 5]]),
                 objects(category=[]),
                 {"bbox": [], "category": []},
                 None,

@@ -9,6 +9,7 @@ import numpy as np
 
 from metatx.errors import SampleError
 from metatx.examples import Examples
+from metatx.progress import tell
 from metatx.reading.arrays import mat_arrays, npz_arrays
 
 __all__ = ["Pixel", "Pixels", "read_arrays", "read_cube", "scene_of", "spectra_of"]
@@ -69,7 +70,9 @@ class Pixels(Sequence[Pixel]):
 def scene_of(
     cube: np.ndarray, masks: dict[str, np.ndarray], source: str, wavelengths: np.ndarray | None = None
 ) -> dict[str, Examples]:
-    """The labelled pixels (mask > 0) of a scene by split; all pixels, without labels, where there is no mask.
+    """The labelled pixels of a scene by split; all pixels, without labels, where there is no mask.
+
+    Labels count from 1, 0 where there is none; or, where a mask of any split holds -1 for none, from 0.
 
     Raises:
         ValueError: If the scene is no numbers, a mask no whole numbers, not of the scene's size, or marks nothing; or
@@ -79,20 +82,33 @@ def scene_of(
     if not masks:
         places = np.argwhere(np.ones(cube.shape[:2], dtype=bool))
         return {"all": Examples(Pixels(cube, places, wavelengths), None, source)}
+    masks = {split: _labels(mask, f"the {split} mask", source) for split, mask in masks.items()}
+    none = min(0, *(int(mask.min(initial=0)) for mask in masks.values()))
+    if none < 0:
+        tell(f"{source}: -1 is taken for no label, and so 0 is a label of its own.")
     seen = np.zeros(cube.shape[:2], dtype=bool)
     splits = {}
     for split, mask in masks.items():
-        _check_numbers(mask, f"the {split} mask", source, whole=True)
         if mask.shape != cube.shape[:2]:
             raise ValueError(f"{source}: the {split} mask is {mask.shape}, the scene {cube.shape[:2]} pixels.")
-        if not (mask > 0).any():
-            raise ValueError(f"{source}: the {split} mask labels no pixel; labels count from 1.")
-        if (seen & (mask > 0)).any():
+        labelled = mask > none
+        if not labelled.any():
+            raise ValueError(f"{source}: the {split} mask labels no pixel; labels count from {none + 1}.")
+        if (seen & labelled).any():
             raise ValueError(f"{source}: the {split} mask labels pixels that another split has too.")
-        seen |= mask > 0
-        places = np.argwhere(mask > 0)
-        splits[split] = Examples(Pixels(cube, places, wavelengths), mask[mask > 0].astype(int).tolist(), source)
+        seen |= labelled
+        splits[split] = Examples(Pixels(cube, np.argwhere(labelled), wavelengths), mask[labelled].tolist(), source)
     return splits
+
+
+def _labels(mask: np.ndarray, name: str, source: str) -> np.ndarray:
+    """A mask as whole numbers from -1 on. Raises ValueError for other numbers, and for words."""
+    _check_numbers(mask, name, source, whole=True)
+    if mask.size and mask.min() < -1:
+        raise ValueError(
+            f"{source}: {name} holds {mask.min():g}; expected labels from 0 or 1 on, -1 where there is none."
+        )
+    return mask.astype(int)
 
 
 def spectra_of(arrays: dict[str, np.ndarray], source: str) -> dict[str, Examples]:

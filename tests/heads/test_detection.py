@@ -165,10 +165,9 @@ def test_metric_is_the_same_in_shares_and_in_pixels():
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"bbox": [[90, 10, 20, 10]]}, r"from \(90, 10\) to \(110, 20\) is outside the picture of 96 x 64"),
-        ({"bbox": [[10, 10, 0, 10]]}, "0 x 10 pixels; expected more than 0"),
         ({"category": ["cow"]}, "category 'cow' was not among the 1"),
-        ({"bbox": [[1, 1, np.inf, 1]]}, "values that are no size"),
+        ({"width": 0}, "a picture of no size"),
+        ({"iscrowd": [0, 1]}, r"bbox \(M, 4\)|1 boxes, 1 categories"),
         ({"category": []}, "1 boxes, 0 categories"),
         ({"width": None}, "width and height of the picture"),
         ({"bbox": [[1, 2, 3]]}, r"bbox \(M, 4\)"),
@@ -183,9 +182,9 @@ def test_bad_boxes_are_named(change, said):
 
 def test_a_bad_box_is_named_or_skipped(nano):
     pictures, targets = discs(8)
-    targets[5]["bbox"][0][0] = 200
+    targets[5] = {**targets[5], "bbox": [[1, 2, 3]]}
     task = metatx.Task.from_data(nano, "image", (pictures, targets), tokenizer_options={"image_size": [64, 96]})
-    with pytest.raises(ValueError, match="1 of 8 samples cannot be used: the data, row 6: a box from .* is outside"):
+    with pytest.raises(ValueError, match=r"1 of 8 samples cannot be used: the data, row 6: objects need bbox \(M, 4\)"):
         task.fit((pictures, targets), epochs=1)
     task.fit((pictures, targets), epochs=1, skip_bad_samples=True)
 
@@ -194,8 +193,8 @@ def test_pictures_without_a_box_are_learned_from_but_not_alone():
     empty = {"bbox": [], "category": [], "width": 96, "height": 64}
     with pytest.raises(ValueError, match="None of the 2 pictures has a box"):
         DetectionHead(4).fit([empty, empty])
-    bad = {**empty, "bbox": [[90, 1, 50, 5]], "category": ["a"]}
-    with pytest.raises(ValueError, match="No sample can be used; the first: a box from .* is outside the picture"):
+    bad = {**empty, "bbox": [[190, 1, 50, 5]], "category": ["a"]}
+    with pytest.raises(ValueError, match="None of the 2 pictures has a box of some size"):
         DetectionHead(4).fit([bad, empty])
     head = DetectionHead(4, layers=1).fit([{**empty, "bbox": [[1, 1, 5, 5]], "category": ["a"]}, empty])
     output = torch.randn(1, 6, 4, 6, requires_grad=True)

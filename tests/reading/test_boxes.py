@@ -47,8 +47,9 @@ def test_reads_the_published_layouts(tmp_path, layout):
     assert [file.rsplit("/")[-1] for file in table["file"]] == ["a.png", "b.png"]
     first, second = table["objects"]
     assert first == {
-        "bbox": [[1, 2, 10, 20], [30, 5, 8, 8.5]],
-        "category": ["disc", "cell"],
+        "bbox": [[1, 2, 10, 20], [30, 5, 8, 8.5], [0, 0, 60, 40]],
+        "category": ["disc", "cell", "cell"],
+        "iscrowd": [0, 0, 1],
         "width": 60,
         "height": 40,
     }
@@ -59,7 +60,10 @@ def test_reads_the_published_layouts(tmp_path, layout):
     ("change", "said"),
     [
         ({"images": [{"id": 7, "file_name": "gone.png"}]}, "is of an image|no picture gone.png"),
-        ({"annotations": [{"id": 4, "image_id": 1, "category_id": 3, "bbox": [0, 0, 1, 1]}]}, "annotation 4 is of"),
+        (
+            {"annotations": [{"id": 4, "image_id": 1, "category_id": 3, "bbox": [0, 0, 1, 1]}]},
+            "annotation 4 is of image_id 1, which is none of the 2",
+        ),
         ({"images": [], "annotations": []}, "no picture|no samples"),
     ],
 )
@@ -131,8 +135,20 @@ def test_what_is_written_is_read(tmp_path):
     }
     write_coco(tmp_path / "found.json", ["elsewhere/a.png"], [answer], ["cell", "disc"])
     (row,) = read_coco(tmp_path / "found.json")
-    assert row["objects"] == {"bbox": [[1, 2, 10, 20.13]], "category": ["disc"], "width": 60, "height": 40}
-    assert json.loads((tmp_path / "found.json").read_text())["annotations"][0]["score"] == 0.9123
+    assert row["objects"] == {"bbox": [[1, 2, 10, 20.126]], "category": ["disc"], "width": 60, "height": 40}
+    assert json.loads((tmp_path / "found.json").read_text())["annotations"][0]["score"] == 0.91234
+
+
+def test_boxes_below_the_threshold_are_written_and_not_read_as_true(tmp_path):
+    Image.new("RGB", (60, 40)).save(tmp_path / "a.png")
+    boxes, scores = np.array([[1, 2, 11, 22], [5.0, 5, 9, 9]]), np.array([0.9, 0.1])
+    whole = {"boxes": boxes, "labels": ["disc", "cell"], "scores": scores}
+    answers = [{"boxes": boxes[:1], "labels": ["disc"], "scores": scores[:1], "extent": (40, 60), "all": whole}, None]
+    write_coco(tmp_path / "found.json", ["a.png", "bad.png"], answers, ["cell", "disc"], threshold=0.3)
+    content = json.loads((tmp_path / "found.json").read_text())
+    assert [entry["score"] for entry in content["annotations"]] == [0.9, 0.1]
+    assert [image["file_name"] for image in content["images"]] == ["a.png", "bad.png"]
+    assert [objects["category"] for objects in read_coco(tmp_path / "found.json")["objects"]] == [["disc"], []]
 
 
 def blots(count, rng):

@@ -28,12 +28,15 @@ def test_reads_every_form(tmp_path):
     [
         (np.zeros((2, 2, 2), dtype=int), r"\(2, 2, 2\); expected"),
         (np.full((2, 2), 256), "256; expected codes of 0 to 255"),
-        (np.full((2, 2), -1), "-1 to -1"),
-        (np.zeros((2, 2)), "float64; expected whole numbers"),
+        (np.full((2, 2), -2), "-2 to -2; expected codes of 0 to 255, or -1 for no label"),
+        (np.full((2, 2), 0.5), "0.5; expected whole numbers"),
+        (np.full((2, 2), np.inf), "inf to inf"),
+        (np.full((2, 2), "a"), "<U1; expected whole numbers"),
         ("gone.npy", "gone.npy is damaged, or no npy file.*No such file"),
         ([[1], [1, 2]], "rows that differ in length"),
         ("gone.png", "does not exist"),
-        (Image.new("RGB", (2, 2)), "mode RGB; expected one channel"),
+        (Image.new("RGB", (2, 2), "red"), "1 colours; expected one channel"),
+        (Image.new("CMYK", (2, 2)), "mode CMYK; expected grey levels, a palette or RGB"),
     ],
 )
 def test_bad_masks_are_named(target, said):

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from datasets import Dataset
 
-__all__ = ["TABLES", "as_dataset", "not_empty", "read_table"]
+__all__ = ["TABLES", "as_dataset", "holds_coco", "not_empty", "read_table"]
 
 TABLES = (".csv", ".parquet", ".jsonl", ".json")
 
@@ -34,23 +34,24 @@ def read_table(path: Path) -> "Dataset":
     import pandas as pd
 
     readers: dict[str, Any] = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
-    if path.suffix not in TABLES:
+    suffix = path.suffix.lower()
+    if suffix not in TABLES:
         raise ValueError(f"{path} is no table; tables end in {', '.join(TABLES)}.")
-    if path.suffix == ".json" and _holds_coco(path):
+    if suffix == ".json" and holds_coco(path):
         return read_coco(path)
     try:
-        if path.suffix in readers:
-            frame = readers[path.suffix](path)
+        if suffix in readers:
+            frame = readers[suffix](path)
         else:
-            frame = pd.read_json(path, lines=path.suffix == ".jsonl")
+            frame = pd.read_json(path, lines=suffix == ".jsonl")
     except pd.errors.EmptyDataError:
         raise ValueError(f"{path} holds no samples.") from None
     except (ValueError, OSError) as error:
-        raise ValueError(f"{path} cannot be read as {path.suffix[1:]}: {str(error).splitlines()[0]}") from None
+        raise ValueError(f"{path} cannot be read as {suffix[1:]}: {str(error).splitlines()[0]}") from None
     return _from_frame(frame)
 
 
-def _holds_coco(path: Path) -> bool:
+def holds_coco(path: Path) -> bool:
     """Whether a json file is a data set in COCO's form: an object, not a list of rows."""
     with path.open("rb") as file:
         if file.read(100).lstrip()[:1] != b"{":

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from metatx.files import written_whole
+from metatx.progress import tell
+from metatx.reading.names import Lookup
 from metatx.reading.pictures import upright_size
 
 if TYPE_CHECKING:
@@ -53,10 +55,10 @@ def read_coco(path: Path) -> "Dataset":
     names, boxes = _boxes(path, content)
     if not boxes:
         raise ValueError(f"{path} holds no samples.")
-    folder = _pictures_of(path, content["images"])
+    files = _pictures_of(path, content["images"])
     rows = []
-    for image in content["images"]:
-        found, file = boxes[image["id"]], folder / image["file_name"]
+    for image, file in zip(content["images"], files, strict=True):
+        found = boxes[image["id"]]
         said = image.get("width"), image.get("height")
         width, height = upright_size(file) or said
         if None not in said and said != (width, height):
@@ -96,15 +98,23 @@ def _boxes(path: Path, content: dict[str, Any]) -> tuple[dict[Any, str], dict[An
     return names, boxes
 
 
-def _pictures_of(path: Path, images: Sequence[dict[str, Any]]) -> Path:
-    """The folder that a COCO file's pictures are in: one of those where they are usual."""
+def _pictures_of(path: Path, images: Sequence[dict[str, Any]]) -> list[Path]:
+    """The pictures that a COCO file names, in the folders where they are usual.
+
+    Raises:
+        ValueError: If none of them is there. Those that are missing beside others are bad samples.
+    """
     beside, name = path.parent, path.stem.removeprefix("instances_")
     usual = [beside / name, beside, beside / "images", beside.parent / name, beside.parent / "images" / name]
-    first = images[0]["file_name"] if images else ""
-    for folder in usual:
-        if (folder / first).is_file():
-            return folder
-    raise ValueError(f"{path}: no picture {first}; looked in {', '.join(str(folder) for folder in usual)}.")
+    lookup = Lookup([*usual, beside.parent / "images", beside.parent])
+    found = [lookup.find(image["file_name"]) for image in images]
+    if not any(found):
+        first = images[0]["file_name"] if images else ""
+        raise ValueError(f"{path}: no picture {first}; looked in {lookup.where}.")
+    missing = [image["file_name"] for image, file in zip(images, found, strict=True) if file is None]
+    if missing:
+        tell(f"{path}: {len(missing)} of {len(images)} pictures are not there, as {missing[0]}; in {lookup.where}.")
+    return [file or beside / image["file_name"] for image, file in zip(images, found, strict=True)]
 
 
 def write_coco(path: Path, files: Sequence[Any], found: Sequence[dict[str, Any]], classes: Sequence[Any]) -> None:

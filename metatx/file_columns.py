@@ -23,8 +23,10 @@ TARGETS = ("target", "label", "labels", "class", "y")  # never names of files, w
 # Columns, in letters only, in which a name may lack its suffix.
 NAMES = (
     *("file", "filename", "filepath", "path", "image", "imagefile", "imagename", "imagepath", "img", "picture"),
-    *("photo", "audio", "video", "clip", "id", "imageid", "fileid", "name", "sampleid"),
+    *("photo", "audio", "video", "clip", "id", "imageid"),
 )
+NEW = "looked up by metatx"  # the name of a column while it is made
+ENDINGS = ("id", "file", "name", "image", "path")
 KEYS = ("filename", "file", "path", "filepath", "image")  # the column of a metadata file, in letters only
 
 
@@ -39,21 +41,22 @@ def table_of_files(file: Path, suffixes: tuple[str, ...]) -> "tuple[Dataset, lis
         ValueError: As ``read_table``.
     """
     table = read_table(file)
-    found: list[str] = []
-    # With a suffix first: where a column has whole names, another's numbers are no names.
-    for by_stem in (False, True):
-        for name in table.column_names if not (by_stem and found) else []:
-            lookup = _lookup_of(table, name, file, suffixes, by_stem)
-            if lookup is None:
-                continue
-            table = with_column(table, name, _looked_up(table[name][:], lookup, file, name))
-            found.append(name)
-            if by_stem:
-                break
-    return table, found
+    names: list[str] = table.column_names
+    found = {name: lookup for name in names if (lookup := _lookup_of(table, name, file, suffixes))}
+    # Only where no column has whole names may one lack the suffix: the likeliest, by its own name.
+    for name in [] if found else sorted(filter(_likely, names), key=lambda name: _letters(name) not in NAMES):
+        lookup = _lookup_of(table, name, file, suffixes, by_stem=True)
+        if lookup:
+            found = {name: lookup}
+            break
+    for name, lookup in found.items():
+        table = _with_column(table, name, _looked_up(table[name][:], lookup, file, name))
+    return table, list(found)
 
 
-def _lookup_of(table: "Dataset", name: str, file: Path, suffixes: tuple[str, ...], by_stem: bool) -> Lookup | None:
+def _lookup_of(
+    table: "Dataset", name: str, file: Path, suffixes: tuple[str, ...], by_stem: bool = False
+) -> Lookup | None:
     """Where the files are that a column names; None if it names none."""
     letters = _letters(name)
     dtype = getattr(table.features[name], "dtype", None)
@@ -66,8 +69,12 @@ def _lookup_of(table: "Dataset", name: str, file: Path, suffixes: tuple[str, ...
     lookup = Lookup(places_beside(file), known)
     if not by_stem:
         return lookup if all(str(cell).strip().lower().endswith(known) for cell in cells) else None
-    likely = letters in NAMES or letters in MASK_NAMES
-    return lookup if likely and all(lookup.find(cell) is not None for cell in cells) else None
+    return lookup if all(lookup.find(cell) is not None for cell in cells) else None
+
+
+def _likely(name: str) -> bool:
+    """Whether a column is called as those are in which a file's name may lack its suffix."""
+    return _letters(name) in (*NAMES, *MASK_NAMES) or _letters(name).endswith(ENDINGS)
 
 
 def _looked_up(cells: list[Any], lookup: Lookup, file: Path, column: str) -> list[Any]:
@@ -89,10 +96,11 @@ def _looked_up(cells: list[Any], lookup: Lookup, file: Path, column: str) -> lis
     return paths
 
 
-def with_column(table: "Dataset", name: str, cells: list[Any]) -> "Dataset":
+def _with_column(table: "Dataset", name: str, cells: list[Any]) -> "Dataset":
     """The table with other cells in a column, at its place."""
-    order = table.column_names
-    return table.remove_columns(name).add_column(name, cells).select_columns(order)
+    # Added before the old one goes: a table without columns has no rows.
+    changed = table.add_column(NEW, cells).remove_columns(name).rename_column(NEW, name)
+    return changed.select_columns(table.column_names)
 
 
 def metadata_in(folder: Path) -> Path | None:
@@ -132,7 +140,7 @@ def read_metadata(file: Path, suffixes: tuple[str, ...]) -> "Dataset":
         )
     paths = _looked_up(cells, lookup, file, key)
     for other in others:
-        table = with_column(table, other, _looked_up(table[other][:], Lookup(places_beside(file), MASKS), file, other))
+        table = _with_column(table, other, _looked_up(table[other][:], Lookup(places_beside(file), MASKS), file, other))
         table = table.rename_column(other, re.sub("[_ -]*file[_ -]*name$", "", other, flags=re.I))
     _tell_unnamed(file, folder, paths, suffixes)
     places = [Path(path).relative_to(folder).parts if Path(path).is_relative_to(folder) else () for path in paths]
@@ -142,7 +150,9 @@ def read_metadata(file: Path, suffixes: tuple[str, ...]) -> "Dataset":
     labels = [place[depth] if len(place) > depth + 1 else None for place in places]
     if None not in labels and len(set(labels)) > 1 and not {_letters(c) for c in table.column_names} & {*TARGETS}:
         table = table.add_column("label", labels)
-    return table.remove_columns(key).add_column("file", paths)
+    kept = [name for name in table.column_names if name != key]
+    table = _with_column(table, key, paths).select_columns([*kept, key])
+    return table if "file" in table.column_names else table.rename_column(key, "file")
 
 
 def _key_of(table: "Dataset", file: Path) -> tuple[str, list[str]]:

@@ -10,7 +10,7 @@ from metatx.file_columns import metadata_in, read_metadata, table_of_files
 from metatx.progress import tell
 from metatx.reading.boxes import read_coco
 from metatx.reading.folders import files_below, visible
-from metatx.sample_files import ADVICE, read_files, split_folders, tell_others
+from metatx.sample_files import ADVICE, read_files, split_folders, tell_left
 from metatx.splits import ALL, KNOWN, by_column, one_each, resembles, split_of, splits_of
 from metatx.tables import TABLES, holds_coco, not_empty, read_table
 
@@ -50,13 +50,16 @@ def read_folder(
         return by_column(read_metadata(metadata, suffixes), str(metadata), split_column)
     folders = split_folders(path, suffixes)
     if folders:
-        tell_others(path, suffixes, folders.values())
-        return {split: _read_part(folder, split, suffixes, readers) for split, folder in folders.items()}
+        left = [f for f in files_below(path) if not any(f.is_relative_to(folder) for folder in folders.values())]
+        parts = {split: _read_part(folder, split, suffixes, readers, left) for split, folder in folders.items()}
+        tell_left(path, suffixes, left)
+        return parts
     sole = _sole_file(path, suffixes, readers)
     if sole is not None:
         return sole if isinstance(sole, dict) else by_column(sole, str(path), split_column)
-    table = read_files(path, suffixes, readers, whole=True)
-    tell_others(path, suffixes, [path])
+    unread: list[Path] = []
+    table = read_files(path, suffixes, readers, unread, whole=True)
+    tell_left(path, suffixes, unread)
     return by_column(table, str(path), split_column)
 
 
@@ -185,9 +188,9 @@ def _sole_file(
 
 
 def _read_part(
-    path: Path, split: str, suffixes: tuple[str, ...], readers: Mapping[str, Reader]
+    path: Path, split: str, suffixes: tuple[str, ...], readers: Mapping[str, Reader], left: list[Path]
 ) -> "Dataset | Examples":
-    """What the folder of a split holds."""
+    """What the folder of a split holds; files that are left out are added to ``left``."""
     coco = _read_coco_files(path)
     if coco:
         if set(coco) - {ALL, split}:
@@ -199,4 +202,4 @@ def _read_part(
     sole = _sole_file(path, suffixes, readers)
     if isinstance(sole, dict):
         return _whole(sole, path)
-    return read_files(path, suffixes, readers) if sole is None else _without_split(sole, split, str(path))
+    return read_files(path, suffixes, readers, left) if sole is None else _without_split(sole, split, str(path))

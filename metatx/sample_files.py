@@ -15,10 +15,9 @@ from metatx.tables import TABLES
 if TYPE_CHECKING:
     from datasets import Dataset
 
-__all__ = ["ADVICE", "read_files", "split_folders", "tell_others"]
+__all__ = ["ADVICE", "read_files", "split_folders", "tell_left"]
 
 IMAGES, MASKED = ("images", "image", "imgs"), ("masks", "mask")  # folders of pictures, and of their masks
-WORDS_ONLY = (".md", "")  # readme, licence, checksums: beside any data, and not worth a word
 FOREIGN = {"labels": (".txt", "YOLO"), "annotations": (".xml", "Pascal VOC")}  # folders of boxes that are not read
 ADVICE = "Name them by split, move what is no data elsewhere, or give the data of each split by itself: DATA, --test."
 
@@ -67,13 +66,23 @@ def _all_hold_splits(folders: Iterable[Path]) -> bool:
     return all(inner and all(item.is_dir() and split_of(item.name) for item in inner) for inner in held)
 
 
-def read_files(path: Path, suffixes: tuple[str, ...], readers: Mapping[str, Reader], whole: bool = False) -> "Dataset":
-    """A table of files, with their masks or the names of their folders; with their splits, if ``whole``."""
+def read_files(
+    path: Path, suffixes: tuple[str, ...], readers: Mapping[str, Reader], left: list[Path], whole: bool = False
+) -> "Dataset":
+    """A table of files, with their masks or the names of their folders; with their splits, if ``whole``.
+
+    Files that it leaves out are added to ``left``. Raises ValueError if there are none to read, or only part of them
+    would be.
+    """
     pair = _pair(path)
     if pair:
-        return _read_pairs(path, *pair, suffixes)
-    _refuse_foreign(path)
-    return _read_classes(path, suffixes, readers, whole)
+        table = _read_pairs(path, *pair, suffixes)
+    else:
+        _refuse_foreign(path)
+        table = _read_classes(path, suffixes, readers, whole)
+    read = {file for column in ("file", "mask") if column in table.column_names for file in table[column]}
+    left.extend(file for file in files_below(path) if str(file) not in read)
+    return table
 
 
 def _read_classes(path: Path, suffixes: tuple[str, ...], readers: Mapping[str, Reader], whole: bool) -> "Dataset":
@@ -91,7 +100,7 @@ def _read_classes(path: Path, suffixes: tuple[str, ...], readers: Mapping[str, R
         columns["label"] = labels
         loose = [file.name for file, label in zip(found, labels, strict=True) if label is None]
         if loose:
-            tell(f"{path}: {_count(loose)} lie beside the folders and have no label, as {loose[0]}.")
+            tell(f"{path}: {_count(loose)} without a label, beside the folders that name one, as {loose[0]}.")
     names = [place[1] if len(place) > 2 else "" for place in places]
     known = splits_of(dict.fromkeys(names)) if whole else {}
     strange = [file for file, name in zip(found, names, strict=True) if name not in known]
@@ -185,21 +194,16 @@ def _nothing(path: Path, files: Sequence[Path], suffixes: tuple[str, ...], reade
     )
 
 
-def tell_others(path: Path, suffixes: tuple[str, ...], parts: Iterable[Path]) -> None:
-    """Say once which files beside the data are left out, because they are of other kinds or in no folder of a split."""
-    files = files_below(path)
-    others = [file for file in files if file.suffix.lower() not in (*suffixes, *WORDS_ONLY) and not _is_said(file)]
+def tell_left(path: Path, suffixes: tuple[str, ...], left: Sequence[Path]) -> None:
+    """Say once which files are left out: of other kinds, or beside the folders of splits."""
+    others = [file for file in left if file.suffix.lower() not in (*suffixes, ".md")]
+    # Without a suffix on top: licence, readme, checksums.
+    others = [file for file in others if file.suffix or file.parent != path]
     if others and suffixes:
-        tell(f"{path}: {_count(others)} of other kinds were left out: {_kinds(others)}.")
-    inside = list(parts)
-    loose = [f for f in files if f.suffix.lower() in suffixes and not any(f.is_relative_to(part) for part in inside)]
-    if loose:
-        tell(f"{path}: {_count(loose)} beside the folders of splits were left out, as {loose[0].relative_to(path)}.")
-
-
-def _is_said(file: Path) -> bool:
-    """Whether a file says something of the data: metadata, boxes, masks."""
-    return file.stem.lower().startswith(("metadata", "_annotations")) or file.parent.name.lower() in MASKED
+        tell(f"{path}: {_count(others)} of other kinds left out: {_kinds(others)}.")
+    beside = [file for file in left if file.suffix.lower() in suffixes]
+    if beside:
+        tell(f"{path}: {_count(beside)} beside the data left out, as {beside[0].relative_to(path)}.")
 
 
 def _count(files: Sequence[object]) -> str:

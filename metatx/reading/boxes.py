@@ -10,7 +10,7 @@ import numpy as np
 from metatx.files import written_whole
 from metatx.progress import tell
 from metatx.reading.names import Lookup
-from metatx.reading.pictures import upright_size
+from metatx.reading.pictures import SUFFIXES, upright_size
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -106,7 +106,7 @@ def _pictures_of(path: Path, images: Sequence[dict[str, Any]]) -> list[Path]:
     """
     beside, name = path.parent, path.stem.removeprefix("instances_")
     usual = [beside / name, beside, beside / "images", beside.parent / name, beside.parent / "images" / name]
-    lookup = Lookup([*usual, beside.parent / "images", beside.parent])
+    lookup = Lookup([*usual, beside.parent / "images", beside.parent], SUFFIXES)
     found = [lookup.find(image["file_name"]) for image in images]
     if not any(found):
         first = images[0]["file_name"] if images else ""

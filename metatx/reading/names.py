@@ -10,24 +10,23 @@ from metatx.reading.folders import visible
 
 __all__ = ["Lookup", "places_beside"]
 
-NUMBER = "/"  # before a number that a file's name is, which no name can begin with
-
 
 class Lookup:
     """Finds named files in some places, in their order.
 
     Backslashes count as slashes. Of a path of another machine, as much of its end is taken as is found here. A name
-    without a suffix, or a number, means the one file that is called so but for its suffix.
+    without a suffix, or a number, means the one file that is called so but for its suffix; of a name with a suffix the
+    capitals may differ.
 
     Args:
         places: Folders to look in.
-        suffixes: That a file may have whose name is given without one; none, if names are whole.
+        suffixes: Of the files that may be named so; none, if names are whole and exact.
     """
 
     def __init__(self, places: Iterable[Path], suffixes: Sequence[str] = ()) -> None:
         self.places = list(dict.fromkeys(places))
         self.suffixes = tuple(suffixes)
-        self._stems: dict[Path, dict[str, list[Path]]] = {}
+        self._listed: dict[Path, dict[tuple[str, str], list[Path]]] = {}
         self._moved: dict[Path, str] = {}
 
     @property
@@ -59,37 +58,37 @@ class Lookup:
                 return found
         return None
 
-    def by_stem(self, name: Any) -> Path | None:
-        """The one file that has this name but for its suffix; None where there is none, or more than one."""
-        path = path_of(name)
-        return None if path is None else next(filter(None, (self._with_suffix(p, path) for p in self.places)), None)
-
     def _in_places(self, path: Path) -> Path | None:
         for place in self.places:
             if (place / path).is_file():
                 return place / path
-        if path.suffix.lower() in self.suffixes:
-            return None
-        return self.by_stem(path)
+        if self.suffixes:
+            return next(filter(None, (self._alike(place / path.parent, path.name) for place in self.places)), None)
+        return None
 
-    def _with_suffix(self, place: Path, path: Path) -> Path | None:
-        folder = place / path.parent
-        if folder not in self._stems:
-            self._stems[folder] = self._listed(folder)
-        stems = self._stems[folder]
-        # A number in a table has lost the zeros in front.
-        found = stems.get(path.name) or stems.get(f"{NUMBER}{path.name}", [])
+    def _alike(self, folder: Path, name: str) -> Path | None:
+        """The one file in a folder that a name means: but for capitals if it has a suffix, or else but for the suffix.
+
+        A number in a table has lost the zeros in front.
+        """
+        if folder not in self._listed:
+            self._listed[folder] = self._list(folder)
+        listed = self._listed[folder]
+        if name.lower().endswith(self.suffixes):
+            found = listed.get(("name", name.lower()), [])
+        else:
+            found = listed.get(("stem", name)) or listed.get(("number", name), [])
         return found[0] if len(found) == 1 else None
 
-    def _listed(self, folder: Path) -> dict[str, list[Path]]:
-        """Files by name without suffix; those that are numbers with zeros in front by the number, too."""
-        stems: dict[str, list[Path]] = {}
-        for file in visible(folder) if self.suffixes and folder.is_dir() else []:
+    def _list(self, folder: Path) -> dict[tuple[str, str], list[Path]]:
+        listed: dict[tuple[str, str], list[Path]] = {}
+        for file in visible(folder) if folder.is_dir() else []:
             if file.suffix.lower() in self.suffixes:
-                stems.setdefault(file.stem, []).append(file)
-                if re.fullmatch("0[0-9]+", file.stem):
-                    stems.setdefault(f"{NUMBER}{int(file.stem)}", []).append(file)
-        return stems
+                listed.setdefault(("name", file.name.lower()), []).append(file)
+                listed.setdefault(("stem", file.stem), []).append(file)
+                if re.fullmatch("[0-9]+", file.stem):
+                    listed.setdefault(("number", str(int(file.stem))), []).append(file)
+        return listed
 
 
 def path_of(name: Any) -> Path | None:

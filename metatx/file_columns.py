@@ -1,6 +1,7 @@
 """Columns of a table that name files: found where the table lies, whatever folder a command is run in."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,17 +10,17 @@ from metatx.reading.folders import files_below, visible
 from metatx.reading.names import Lookup, path_of, places_beside
 from metatx.reading.pictures import SUFFIXES as PICTURES
 from metatx.splits import splits_of
-from metatx.tables import TABLES, read_table
+from metatx.tables import read_table
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-__all__ = ["metadata_in", "read_metadata", "table_of_files"]
+__all__ = ["TARGETS", "metadata_in", "read_metadata", "table_of_files", "tell_unnamed"]
 
+METADATA = (".csv", ".jsonl", ".parquet")  # as Hugging Face has them; metadata.json says something else
 TRIED = 100  # cells that show whether a column names files
 MASKS = (*PICTURES, ".npy")  # files of masks, and columns of them
-MASK_NAMES = ("mask", "masks", "maskfile", "maskpath")
-TARGETS = ("target", "label", "labels", "class", "y")  # never names of files, whatever they say
+TARGETS = ("target", "label", "labels", "class", "y")  # names of files only where those are there
 # Columns, in letters only, in which a name may lack its suffix.
 NAMES = (
     *("file", "filename", "filepath", "path", "image", "imagefile", "imagename", "imagepath", "img", "picture"),
@@ -33,48 +34,62 @@ KEYS = ("filename", "file", "path", "filepath", "image")  # the column of a meta
 def table_of_files(file: Path, suffixes: tuple[str, ...]) -> "tuple[Dataset, list[str]]":
     """The table in a file, and its columns of names of files, which are looked up beside it first.
 
-    A column names files where its cells end in one of ``suffixes`` (masks' own, in a column called so), or where it
-    is called like one and its cells are the names of files but for the suffix. What is not there keeps its place
-    beside the table as its name, and is told.
+    A column names files where most of its cells end in one of ``suffixes``, or are masks that are there; or where it
+    is called like one and most of its cells are the names of files but for the suffix. What is not there keeps its
+    place beside the table as its name, and is told.
 
     Raises:
         ValueError: As ``read_table``.
     """
     table = read_table(file)
     names: list[str] = table.column_names
-    found = {name: lookup for name in names if (lookup := _lookup_of(table, name, file, suffixes))}
+    if not suffixes or (file.suffix.lower() == ".json" and {"file", "objects"} <= set(names)):  # COCO's are found
+        return table, ["file"] if suffixes else []
+    found = {name: lookup for name in names if (lookup := _whole_names(table, name, file, suffixes))}
     # Only where no column has whole names may one lack the suffix: the likeliest, by its own name.
-    for name in [] if found else sorted(filter(_likely, names), key=lambda name: _letters(name) not in NAMES):
-        lookup = _lookup_of(table, name, file, suffixes, by_stem=True)
-        if lookup:
+    likely = [] if found else sorted(filter(_likely, names), key=lambda name: _letters(name) not in NAMES)
+    for name in likely:
+        lookup, cells = Lookup(places_beside(file), suffixes), _cells(table, name)
+        if _letters(name) not in TARGETS and _most(map(lookup.find, cells)):
             found = {name: lookup}
             break
+        if _letters(name) in KEYS and cells and not Path(str(cells[0])).suffix:
+            tell(f"{file}: column {name} names no files, as {str(cells[0])!r}; looked in {lookup.where}.")
     for name, lookup in found.items():
         table = _with_column(table, name, _looked_up(table[name][:], lookup, file, name))
     return table, list(found)
 
 
-def _lookup_of(
-    table: "Dataset", name: str, file: Path, suffixes: tuple[str, ...], by_stem: bool = False
-) -> Lookup | None:
-    """Where the files are that a column names; None if it names none."""
-    letters = _letters(name)
+def _whole_names(table: "Dataset", name: str, file: Path, suffixes: tuple[str, ...]) -> Lookup | None:
+    """Where the files are that a column names with their suffix; None if it names none."""
+    cells = _cells(table, name)
+    words = [str(cell).strip().lower() for cell in cells]
+    for known in (suffixes, MASKS):
+        if _most(word.endswith(known) for word in words):
+            lookup = Lookup(places_beside(file), known)
+            sure = known is suffixes and _letters(name) not in TARGETS
+            return lookup if sure or any(map(lookup.find, cells)) else None
+    return None
+
+
+def _cells(table: "Dataset", name: str) -> list[Any]:
+    """The first cells of a column that could name files."""
     dtype = getattr(table.features[name], "dtype", None)
-    known = MASKS if letters in MASK_NAMES else suffixes
-    if not known or letters in TARGETS or dtype not in ("string", "large_string", "int64", "float64"):
-        return None
+    if not isinstance(dtype, str) or not dtype.startswith(("string", "large_string", "int", "uint", "float")):
+        return []
     cells = [cell for cell in table[name][:TRIED] if path_of(cell) is not None]
-    if not cells or any("://" in str(cell) for cell in cells):
-        return None
-    lookup = Lookup(places_beside(file), known)
-    if not by_stem:
-        return lookup if all(str(cell).strip().lower().endswith(known) for cell in cells) else None
-    return lookup if all(lookup.find(cell) is not None for cell in cells) else None
+    return [] if any("://" in str(cell) for cell in cells) else cells
+
+
+def _most(found: Iterable[Any]) -> bool:
+    """Whether more than half of some values are true."""
+    values = [bool(value) for value in found]
+    return sum(values) > len(values) / 2
 
 
 def _likely(name: str) -> bool:
     """Whether a column is called as those are in which a file's name may lack its suffix."""
-    return _letters(name) in (*NAMES, *MASK_NAMES) or _letters(name).endswith(ENDINGS)
+    return _letters(name) in NAMES or _letters(name).endswith(ENDINGS)
 
 
 def _looked_up(cells: list[Any], lookup: Lookup, file: Path, column: str) -> list[Any]:
@@ -103,19 +118,26 @@ def _with_column(table: "Dataset", name: str, cells: list[Any]) -> "Dataset":
     return changed.select_columns(table.column_names)
 
 
-def metadata_in(folder: Path) -> Path | None:
-    """The file ``metadata.csv`` of a folder, or ``.jsonl``, ``.parquet``, ``.json``; None where it has none.
+def metadata_in(folder: Path) -> "tuple[Path, Dataset] | None":
+    """The file ``metadata.csv`` of a folder, or ``.jsonl``, ``.parquet``, and its table; None where none names files.
 
     Raises:
         ValueError: If there are several.
     """
-    found = [f for f in visible(folder) if f.stem.lower() == "metadata" and f.suffix.lower() in TABLES and f.is_file()]
+    held = [file for file in visible(folder) if file.stem.lower() == "metadata" and file.is_file()]
+    found = [file for file in held if file.suffix.lower() in METADATA]
     if len(found) > 1:
         raise ValueError(f"{folder} has {' and '.join(f.name for f in found)}; leave one of them.")
-    return found[0] if found else None
+    if not found:
+        return None
+    table = read_table(found[0])
+    if _keys_of(table.column_names):
+        return found[0], table
+    tell(f"{found[0]} has no column file_name and is not read; columns: {', '.join(table.column_names)}.")
+    return None
 
 
-def read_metadata(file: Path, suffixes: tuple[str, ...]) -> "Dataset":
+def read_metadata(file: Path, table: "Dataset", suffixes: tuple[str, ...]) -> "Dataset":
     """The table of a metadata file, its names of files as ``file``; ``split`` and ``label`` as the folders say them.
 
     ``split`` where the names begin with folders called so, and no column says it; ``label`` where no column is a
@@ -124,8 +146,9 @@ def read_metadata(file: Path, suffixes: tuple[str, ...]) -> "Dataset":
     Raises:
         ValueError: If it names no files, a name is empty, none of the files is there, or some are of no split.
     """
-    table, folder = read_table(file), file.parent
-    key, others = _key_of(table, file)
+    folder = file.parent
+    key, *further = _keys_of(table.column_names)
+    others = [name for name in further if _letters(name).endswith("filename")]
     cells = table[key][:]
     empty = [row for row, cell in enumerate(cells, start=1) if path_of(cell) is None]
     if empty:
@@ -142,7 +165,7 @@ def read_metadata(file: Path, suffixes: tuple[str, ...]) -> "Dataset":
     for other in others:
         table = _with_column(table, other, _looked_up(table[other][:], Lookup(places_beside(file), MASKS), file, other))
         table = table.rename_column(other, re.sub("[_ -]*file[_ -]*name$", "", other, flags=re.I))
-    _tell_unnamed(file, folder, paths, suffixes)
+    tell_unnamed(file, set(paths), suffixes)
     places = [Path(path).relative_to(folder).parts if Path(path).is_relative_to(folder) else () for path in paths]
     splits, depth = _splits(file, table, places)
     if splits and "split" not in table.column_names:
@@ -155,16 +178,10 @@ def read_metadata(file: Path, suffixes: tuple[str, ...]) -> "Dataset":
     return table if "file" in table.column_names else table.rename_column(key, "file")
 
 
-def _key_of(table: "Dataset", file: Path) -> tuple[str, list[str]]:
-    """The column that names each row's file, and those that name further ones."""
-    ending = [name for name in table.column_names if _letters(name).endswith("filename")]
-    known = sorted(
-        filter(lambda name: _letters(name) in KEYS, table.column_names), key=lambda n: KEYS.index(_letters(n))
-    )
-    keys = [*known, *ending]
-    if not keys:
-        raise ValueError(f"{file} has no column file_name; columns: {', '.join(table.column_names)}.")
-    return keys[0], [name for name in ending if name != keys[0]]
+def _keys_of(columns: list[str]) -> list[str]:
+    """The columns that name files, that of each row's own first."""
+    ending = [name for name in columns if _letters(name).endswith("filename")]
+    return list(dict.fromkeys([name for key in KEYS for name in columns if _letters(name) == key] + ending))
 
 
 def _splits(file: Path, table: "Dataset", places: list[tuple[str, ...]]) -> tuple[list[str], int]:
@@ -186,12 +203,11 @@ def _splits(file: Path, table: "Dataset", places: list[tuple[str, ...]]) -> tupl
     return [], 0
 
 
-def _tell_unnamed(file: Path, folder: Path, paths: list[str], suffixes: tuple[str, ...]) -> None:
-    """Say how many files there are that the metadata do not name."""
-    named = {Path(path) for path in paths}
-    unnamed = [f for f in files_below(folder) if f.suffix.lower() in suffixes and f not in named]
+def tell_unnamed(table: Path, named: set[str], suffixes: tuple[str, ...]) -> None:
+    """Say how many files there are below a table that it does not name."""
+    unnamed = [f for f in files_below(table.parent) if f.suffix.lower() in suffixes and str(f) not in named]
     if unnamed:
-        tell(f"{len(unnamed)} files that {file} does not name were left out, as {unnamed[0].relative_to(folder)}.")
+        tell(f"{table} does not name {len(unnamed)} of the files below it, as {unnamed[0]}; they are left out.")
 
 
 def _letters(name: str) -> str:

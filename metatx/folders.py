@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from metatx.examples import Examples, Reader
-from metatx.file_columns import metadata_in, read_metadata, table_of_files
+from metatx.file_columns import metadata_in, read_metadata, table_of_files, tell_unnamed
 from metatx.progress import tell
 from metatx.reading.boxes import read_coco
 from metatx.reading.folders import files_below, visible
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["read_folder"]
 
-COCO_WORDS = re.compile(r"instances|annotations?|coco|labels?", re.I)  # beside the split in a COCO file's name
+# Beside the split in a COCO file's name.
+COCO_WORDS = re.compile("instances|person_keypoints|annotations?|coco|labels?", re.I)
 SHARD = re.compile(r"(.+?)-(\d+)-of-(\d+)(-[0-9a-f]+)?")  # the hub's: train-00000-of-00002
 
 
@@ -47,7 +48,7 @@ def read_folder(
         return shards
     metadata = metadata_in(path)
     if metadata:
-        return by_column(read_metadata(metadata, suffixes), str(metadata), split_column)
+        return by_column(read_metadata(*metadata, suffixes), str(metadata[0]), split_column)
     folders = split_folders(path, suffixes)
     if folders:
         left = [f for f in files_below(path) if not any(f.is_relative_to(folder) for folder in folders.values())]
@@ -175,16 +176,22 @@ def _sole_file(
 ) -> "Dataset | dict[str, Examples] | None":
     """What the one table or container of a folder holds, where its other files have no classes of their own."""
     files = [file for file in visible(path) if file.is_file()]
-    samples = [file for file in files_below(path) if file.suffix.lower() in suffixes]
     held = [file for file in files if file.suffix.lower() in readers and file.suffix.lower() not in suffixes]
+    tables = [file for file in files if file.suffix.lower() in TABLES]
+    if not held and not tables:
+        return None
+    samples = [file for file in files_below(path) if file.suffix.lower() in suffixes]
     if len(held) == 1 and not samples:
         return dict(readers[held[0].suffix.lower()](held[0]))
-    tables = [file for file in files if file.suffix.lower() in TABLES and (not samples or file.suffix != ".json")]
+    tables = [file for file in tables if not samples or file.suffix.lower() != ".json"]
     folders = {file.relative_to(path).parts[0] for file in samples if file.parent != path}
     if len(tables) != 1 or len(folders) > 1:
         return None
     table, named = table_of_files(tables[0], suffixes)
-    return table if named or not samples else None
+    if samples and not named:
+        return None
+    tell_unnamed(tables[0], {file for column in named for file in table[column]}, suffixes)
+    return table
 
 
 def _read_part(
@@ -198,7 +205,7 @@ def _read_part(
         return next(iter(coco.values()))
     metadata = metadata_in(path)
     if metadata:
-        return _without_split(read_metadata(metadata, suffixes), split, str(metadata))
+        return _without_split(read_metadata(*metadata, suffixes), split, str(metadata[0]))
     sole = _sole_file(path, suffixes, readers)
     if isinstance(sole, dict):
         return _whole(sole, path)

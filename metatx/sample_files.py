@@ -165,7 +165,7 @@ def _refuse_foreign(path: Path) -> None:
         return
     kinds = {name: {file.suffix.lower() for file in files_below(folders[name])} for name in FOREIGN if name in folders}
     for name, found in kinds.items():
-        if found == {FOREIGN[name][0]}:
+        if FOREIGN[name][0] in found and not found & set(MASKS):
             raise ValueError(
                 f"{path}: {folders[name].name}/ holds boxes as {FOREIGN[name][1]} writes them; metatx reads boxes from "
                 "COCO json. Export them so, as annotations.json beside the folder of pictures."

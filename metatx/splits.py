@@ -144,7 +144,8 @@ def _found(table: "Dataset", source: str) -> str | None:
     names: list[str] = table.column_names
     usual = sorted(filter(_usual, names), key=lambda name: COLUMNS.index(_letters(name)))
     for name in usual:
-        if _all_known(table, name):
+        # Of another name, phases of development and testing may be a feature.
+        if _all_known(table, name) and (_letters(name) == "split" or "train" in map(split_of, table.unique(name))):
             return name
         values = table.unique(name) if _letters(name) == "split" else []
         strange = [str(value) for value in values if split_of(value) is None]

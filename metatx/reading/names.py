@@ -1,6 +1,5 @@
 """Finding the files that a table or a COCO file names, wherever it was written."""
 
-import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -32,7 +31,7 @@ class Lookup:
     @property
     def where(self) -> str:
         """The places, for messages."""
-        return ", ".join(str(place) for place in self.places)
+        return ", ".join("the working directory" if place == Path() else str(place) for place in self.places)
 
     def find(self, name: Any) -> Path | None:
         """The file of that name; None where there is none.
@@ -109,4 +108,4 @@ def places_beside(file: Path) -> list[Path]:
     """Folders in which the files are that a table names: beside it, the working directory, and where they are usual."""
     beside, stem = file.parent, file.stem
     usual = [beside / stem, beside / f"{stem}_images", beside / "images", beside / "images" / stem]
-    return [beside, Path(os.curdir), *(folder for folder in usual if folder.is_dir()), beside.parent]
+    return [beside, Path(), *(folder for folder in usual if folder.is_dir()), beside.absolute().parent]

@@ -3,11 +3,13 @@
 import json
 import logging
 import os
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -17,6 +19,7 @@ from metatx.examples import Examples
 from metatx.progress import tell
 from metatx.reading.cubes import spectra_of
 from metatx.reading.folders import files_below, is_hidden
+from metatx.reading.names import Lookup
 from metatx.splits import split_of, splits_of
 from tests.reading.test_boxes import CONTENT
 
@@ -294,7 +297,7 @@ def test_metadata_above_the_splits_are_joined(tmp_path, form, key, told):
     frame = pd.DataFrame({key: ["train\\1.png", "test/0.png", "train/0.png"], "label": ["b", "c", "a"]})
     written(tmp_path / form, frame)
     assert held(read_splits(tmp_path, PNG)) == {"train": [("1.png", "b"), ("0.png", "a")], "test": [("0.png", "c")]}
-    assert f"1 files that {tmp_path / form} does not name" in told[-1]
+    assert f"{tmp_path / form} does not name 1 of the files below it, as {tmp_path / 'test/9.png'}" in told[-1]
 
 
 def written(path, frame):
@@ -393,6 +396,38 @@ def test_ids_without_suffix_name_the_one_file_of_that_stem(tmp_path, places, ids
         ["x1.PNG", "x2.PNG"] if ids[0] == "x1" else ["001.PNG", "002.PNG"]
     )
     assert table["label"][:] == [1, 2], "numbers that are no names stay"
+
+
+def test_one_odd_cell_does_not_spoil_a_column(tmp_path, told):
+    put(tmp_path, "1.png", "2.png", "3.PNG")
+    for names in (["1.png", "2.PNG", "3.png", None, "4.gif"], [1, 2, 3, 57, None]):
+        table = read_splits(written(tmp_path / "t.csv", pd.DataFrame({"file": names})), PNG)["all"]
+        assert table["file"][:3] == [str(tmp_path / name) for name in ("1.png", "2.png", "3.PNG")]
+        assert None in table["file"][:]
+        assert "1 of 5 files that column file names are not there" in told[-1]
+    read_splits(written(tmp_path / "t.csv", pd.DataFrame({"file": [57, 58]})), PNG)
+    assert f"column file names no files, as '57'; looked in {tmp_path}" in told[-1]
+
+
+def test_a_target_may_name_files_that_are_there_and_else_stays(tmp_path):
+    put(tmp_path, "0.png", "masks/0.png")
+    frame = pd.DataFrame({"image": ["0.png"], "label": ["masks/0.png"]})
+    assert read_splits(written(tmp_path / "t.csv", frame), PNG)["all"]["label"][:] == [str(tmp_path / "masks/0.png")]
+    frame = frame.assign(label="gone.png")
+    assert read_splits(written(tmp_path / "t.csv", frame), PNG)["all"]["label"][:] == ["gone.png"]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.sampled_from(["a", "B c", "été", "x.y", "0"]), min_size=1, max_size=4), st.data())
+def test_a_name_is_found_with_any_separators_on_any_machine(parts, data):
+    with tempfile.TemporaryDirectory() as folder:
+        name = "/".join(parts) + ".png"
+        put(Path(folder), name)
+        prefix = data.draw(st.sampled_from(["", "./", "/home/other/data/", "C:\\data\\", "d:/", "\\\\host\\share\\"]))
+        spelled = "".join(data.draw(st.sampled_from("/\\")) if letter == "/" else letter for letter in name)
+        for written_so in (spelled, spelled.replace(".png", ".PNG"), spelled.removesuffix(".png")):
+            assert Lookup([Path(folder)], PNG).find(prefix + written_so) == Path(folder) / name
+        assert Lookup([Path(folder)], PNG).find(prefix + "gone" + spelled) is None
 
 
 def test_an_id_of_two_files_is_no_name(tmp_path):

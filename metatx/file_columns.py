@@ -133,7 +133,7 @@ def metadata_in(folder: Path) -> "tuple[Path, Dataset] | None":
     table = read_table(found[0])
     if _keys_of(table.column_names):
         return found[0], table
-    tell(f"{found[0]} has no column file_name and is not read; columns: {', '.join(table.column_names)}.")
+    tell(f"{found[0]} has no column file_name and is not read; columns: {', '.join(table.column_names):.200}.")
     return None
 
 

@@ -42,6 +42,9 @@ def read_folder(
         return {split: _whole(readers[file.suffix.lower()](file), file) for split, file in containers.items()}
     tables = _by_split([file for file in files if file.suffix.lower() in TABLES], files)
     if tables:
+        beside = [item.name for item in held if item.is_dir() and split_of(item.name) not in (None, *tables)]
+        if beside:
+            tell(f"{path}: {', '.join(beside)} beside {', '.join(f.name for f in tables.values())} left out; no table.")
         return {split: _without_split(table_of_files(f, suffixes)[0], split, str(f)) for split, f in tables.items()}
     shards = _read_shards([*files, *(visible(path / "data") if (path / "data").is_dir() else [])])
     if shards:
@@ -198,6 +201,9 @@ def _read_part(
     path: Path, split: str, suffixes: tuple[str, ...], readers: Mapping[str, Reader], left: list[Path]
 ) -> "Dataset | Examples":
     """What the folder of a split holds; files that are left out are added to ``left``."""
+    inner = visible(path)
+    while len(inner) == 1 and inner[0].is_dir() and split_of(inner[0].name) == split:  # training_set/training_set
+        path, inner = inner[0], visible(inner[0])
     coco = _read_coco_files(path)
     if coco:
         if set(coco) - {ALL, split}:

@@ -34,10 +34,14 @@ def split_folders(path: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
     below = {folder: _data_in(folder, suffixes) for folder in folders}
     others = [folder for folder in folders if folder.name not in known and below[folder]]
     if not known or (others and _all_hold_splits([*others, *(f for f in folders if f.name in known)])):
-        seen = {split for folder in others for split in resembles(folder.name)}
-        if len(seen) > 1 and all(resembles(folder.name) for folder in others) and not _pair(path):
+        # seg_train/ and seg_test/ beside seg_pred/ are no classes; a train station and a test tube among others are.
+        alike = [folder for folder in others if resembles(folder.name)]
+        seen = {split for folder in alike for split in resembles(folder.name)}
+        if "train" in seen and len(seen) > 1 and 2 * len(alike) >= len(others) and not _pair(path):
             names = ", ".join(folder.name for folder in others)
-            raise ValueError(f"{path} holds {names}: of no split that is known. They are called {KNOWN}.")
+            raise ValueError(
+                f"{path} holds {names}: of no split that is known. They are called {KNOWN}; rename those that are some."
+            )
         return {}
     if not others:
         return one_each(folders, named)
@@ -74,22 +78,23 @@ def read_files(
     Files that it leaves out are added to ``left``. Raises ValueError if there are none to read, or only part of them
     would be.
     """
-    pair = _pair(path)
+    pair, held = _pair(path), files_below(path)
     if pair:
         table = _read_pairs(path, *pair, suffixes)
     else:
         _refuse_foreign(path)
-        table = _read_classes(path, suffixes, readers, whole)
+        table = _read_classes(path, held, suffixes, readers, whole)
     read = {file for column in ("file", "mask") if column in table.column_names for file in table[column]}
-    left.extend(file for file in files_below(path) if str(file) not in read)
+    left.extend(file for file in held if str(file) not in read)
     return table
 
 
-def _read_classes(path: Path, suffixes: tuple[str, ...], readers: Mapping[str, Reader], whole: bool) -> "Dataset":
+def _read_classes(
+    path: Path, held: list[Path], suffixes: tuple[str, ...], readers: Mapping[str, Reader], whole: bool
+) -> "Dataset":
     """A table of files, with the name of the folder that each lies in as ``label``, where they lie in such."""
     from datasets import Dataset
 
-    held = files_below(path)
     found = [file for file in held if file.suffix.lower() in suffixes]
     if not found:
         raise ValueError(_nothing(path, held, suffixes, readers))

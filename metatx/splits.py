@@ -121,8 +121,9 @@ def by_column(table: "Dataset", source: str, split_column: str | None = None) ->
     if column not in table.column_names:
         raise ValueError(unknown("split column", column, table.column_names))
     values = table[column][:]
-    known = splits_of(dict.fromkeys(values))
-    strange = {str(value): row for row, value in reversed(list(enumerate(values, start=1))) if value not in known}
+    known = splits_of({value for value in values if isinstance(value, str)})
+    unknown_rows = [row for row, value in enumerate(values, 1) if not isinstance(value, str) or value not in known]
+    strange = {str(values[row - 1]): row for row in reversed(unknown_rows)}
     if strange:
         words = sorted(strange)[:3]
         raise ValueError(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 __all__ = [
-    *("TABLES", "as_dataset", "is_table", "named_classes", "not_empty", "read_table", "read_tables"),
+    *("TABLES", "as_dataset", "is_table", "named_classes", "not_empty", "read_table"),
     *("table_stem", "text_columns"),
 ]
 
@@ -122,16 +122,6 @@ def read_table(path: Path, reading: Reading | None = None) -> "Dataset":
     except (ValueError, OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{path} cannot be read as {suffix[1:]}: {str(error).splitlines()[0]}") from None
     return _from_frame(frame)
-
-
-def read_tables(files: Mapping[str, Path], reading: Reading | None = None) -> "dict[str, Dataset]":
-    """The tables in the files of several splits; what is text in the first, or in ``train``, is so in all."""
-    reading = reading or Reading()
-    tables: dict[str, Dataset] = {}
-    for split in sorted(files, key=lambda split: split != "train"):
-        tables[split] = not_empty(read_table(files[split], reading), str(files[split]))
-        reading = reading.also(text_columns(tables[split])) if len(tables) == 1 else reading
-    return {split: tables[split] for split in files}
 
 
 def _read_json(path: Path, lines: bool, reading: Reading) -> "pd.DataFrame":

@@ -22,6 +22,7 @@ import metatx
 from metatx.files import written_whole
 from metatx.hub import task_folder
 from metatx.queries import check_columns
+from metatx.reading.folders import visible
 from metatx.storage import describe
 
 try:
@@ -102,7 +103,7 @@ def main(
 
 
 def _files(data: Path) -> list[Path]:
-    files = sorted(data.glob("*.parquet")) if data.is_dir() else [data]
+    files = [file for file in visible(data) if file.suffix.lower() == ".parquet"] if data.is_dir() else [data]
     if not files or not files[0].is_file():
         raise FileNotFoundError(f"{data} is no parquet file and holds none.")
     return files

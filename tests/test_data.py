@@ -64,7 +64,8 @@ def test_folder_of_classes_of_splits(tmp_path):
     }
     assert tables["train"].column_names == ["file", "label"]
     _files(tmp_path, ["car/5.off"])
-    assert list(read_splits(tmp_path, (".off",))) == ["all"]
+    with pytest.raises(ValueError, match="car/5.off lies in no folder of a split, where 4 other files do"):
+        read_splits(tmp_path, (".off",))
 
 
 def test_folder_of_containers_named_by_split(tmp_path):
@@ -137,6 +138,10 @@ def test_candidates_leave_out_the_target():
     table = as_table(FRAME, (), "train")
     assert candidates(table, lambda value: True, without={"label"}) == ["x"]
     assert candidates(table, lambda value: isinstance(value, str), without=set()) == ["label"]
+    table = as_table(FRAME.assign(label=[None, "b", "a"]), (), "train")
+    assert candidates(table, lambda value: isinstance(value, str), without=set()) == ["label"], (
+        "its first cell is empty"
+    )
 
 
 @pytest.mark.parametrize(

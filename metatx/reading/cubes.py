@@ -11,13 +11,13 @@ from metatx.errors import SampleError
 from metatx.examples import Examples
 from metatx.progress import tell
 from metatx.reading.arrays import mat_arrays, npz_arrays
+from metatx.splits import KNOWN, splits_of
 
 __all__ = ["Pixel", "Pixels", "read_arrays", "read_cube", "scene_of", "spectra_of"]
 
 EXPECTED = "a cube (H, W, bands) beside a mask (H, W) gt, or masks TR and TE; or spectra X (N, bands) and labels y"
 TRUTHS = ("gt", "labels", "groundT", "ground_truth")
 MASKS = {"train": ("TR", "train"), "validation": ("VA", "val", "validation"), "test": ("TE", "test")}
-SPLITS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 
 
 @dataclass(frozen=True)
@@ -120,12 +120,14 @@ def spectra_of(arrays: dict[str, np.ndarray], source: str) -> dict[str, Examples
     words = np.asarray(arrays.get("split", np.full(len(labels), "all"))).ravel()
     if not len(spectra) == len(labels) == len(words):
         raise ValueError(f"{source} has {len(spectra)} spectra, {len(labels)} labels and {len(words)} split names.")
-    strange = sorted(set(words) - {*SPLITS, "all"})
+    known = splits_of(str(word) for word in words)
+    strange = sorted(set(map(str, words)) - {*known, "all"})
     if strange:
-        raise ValueError(f"{source}: split says {', '.join(strange[:3])}; it may say {', '.join(SPLITS)}.")
+        raise ValueError(f"{source}: split says {', '.join(strange[:3])}; it may say {KNOWN}.")
+    splits = np.array([known.get(str(word), "all") for word in words])
     return {
-        SPLITS.get(word, word): Examples(spectra[words == word], labels[words == word].tolist(), source)
-        for word in sorted(set(words))
+        split: Examples(spectra[splits == split], labels[splits == split].tolist(), source)
+        for split in sorted(set(splits.tolist()))
     }
 
 

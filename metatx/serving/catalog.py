@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from metatx.pool import TaskPool
+from metatx.reading.folders import visible
 from metatx.registry import unknown
 from metatx.storage import describe
 
@@ -153,7 +154,7 @@ class Catalog:
         """Places of tasks, and aliases, by name."""
         places: dict[str, Path] = {}
         aliases: dict[str, str] = {}
-        for path in sorted(self.folder.iterdir()):
+        for path in visible(self.folder):
             if not NAME.fullmatch(path.name):
                 continue
             target = path.resolve()

@@ -1,0 +1,233 @@
+"""Folders as tables: with a table or a file a split, shards, metadata, COCO's boxes, or files that are samples."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from metatx.examples import Examples, Reader
+from metatx.file_columns import metadata_in, read_metadata, table_of_files, tell_unnamed
+from metatx.progress import tell
+from metatx.reading.boxes import coco_content, read_coco
+from metatx.reading.csv_tables import Reading
+from metatx.reading.folders import files_below, visible
+from metatx.sample_files import ADVICE, read_files, split_folders, tell_left
+from metatx.splits import ALL, KNOWN, by_column, one_each, resembles, split_of, splits_of
+from metatx.tables import is_table, not_empty, read_table, table_stem, text_columns
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+__all__ = ["read_folder"]
+
+# Beside the split in a COCO file's name.
+COCO_WORDS = re.compile("instances|person_keypoints|annotations?|coco|labels?", re.I)
+SHARD = re.compile(r"(.+?)-(\d+)-of-(\d+)(-[0-9a-f]+)?")  # the hub's: train-00000-of-00002
+
+
+def read_folder(
+    path: Path,
+    suffixes: tuple[str, ...],
+    split_column: str | None,
+    readers: Mapping[str, Reader],
+    reading: Reading | None = None,
+) -> "dict[str, Dataset | Examples]":
+    """What a folder holds, by split, or as ``all``. Arguments and errors as ``metatx.data.read_splits``."""
+    path = _inner(path)
+    held = visible(path)
+    coco = _read_coco_files(path)
+    if coco:
+        return coco
+    for name, reader in readers.items():
+        if (path / name).is_file():
+            return dict(reader(path / name))
+    files = [file for file in held if file.is_file()]
+    containers = _by_split([file for file in files if file.suffix.lower() in readers])
+    if containers:
+        return {split: _whole(readers[file.suffix.lower()](file), file) for split, file in containers.items()}
+    tables = _by_split([file for file in files if is_table(file)], files)
+    if tables:
+        beside = [item.name for item in held if item.is_dir() and split_of(item.name) not in (None, *tables)]
+        if beside:
+            tell(f"{path}: {', '.join(beside)} beside {', '.join(f.name for f in tables.values())} left out; no table.")
+        return _read_tables(tables, suffixes, reading or Reading())
+    shards = _read_shards([*files, *(visible(path / "data") if (path / "data").is_dir() else [])])
+    if shards:
+        return shards
+    metadata = metadata_in(path)
+    if metadata:
+        return by_column(read_metadata(*metadata, suffixes), str(metadata[0]), split_column)
+    folders = split_folders(path, suffixes)
+    if folders:
+        left = [f for f in files_below(path) if not any(f.is_relative_to(folder) for folder in folders.values())]
+        parts = {split: _read_part(folder, split, suffixes, readers, left) for split, folder in folders.items()}
+        tell_left(path, suffixes, left)
+        return parts
+    sole = _sole_file(path, suffixes, readers)
+    if sole is not None:
+        return sole if isinstance(sole, dict) else by_column(sole, str(path), split_column)
+    unread: list[Path] = []
+    table = read_files(path, suffixes, readers, unread, whole=True)
+    tell_left(path, suffixes, unread)
+    return by_column(table, str(path), split_column)
+
+
+def _inner(path: Path) -> Path:
+    """The one folder in a folder, as archives unpack, where that holds splits and the outer one does not."""
+    folders = [held for held in visible(path) if held.is_dir()]
+    files = [held for held in visible(path) if held.is_file() and held.suffix.lower() not in (".md", ".txt", "")]
+    if len(folders) != 1 or files or split_of(folders[0].name):
+        return path
+    splits = {split_of(held.stem if held.is_file() else held.name) for held in visible(folders[0])}
+    return folders[0] if "train" in splits else path
+
+
+# Files that hold many samples each
+
+
+def _by_split(files: Sequence[Path], beside: Sequence[Path] = ()) -> dict[str, Path]:
+    """The files that are called by splits; empty where there are none.
+
+    Raises:
+        ValueError: If two are of one split, or a file is called like a split and would be left out.
+    """
+    found = one_each(files, {file: table_stem(file) if is_table(file) else file.stem for file in files})
+    others = [file for file in (beside or files) if file not in found.values()]
+    if not found:
+        return {}
+    strange = [file.name for file in others if file in files and resembles(file.stem)]
+    # A split that is there in a form that cannot be read: test.xlsx beside train.csv.
+    strange += [f.name for f in others if f not in files and split_of(f.name.partition(".")[0]) not in (None, *found)]
+    if strange:
+        raise ValueError(
+            f"{others[0].parent} has {', '.join(file.name for file in found.values())}; {', '.join(strange)} would be "
+            f"left out. {ADVICE}"
+        )
+    left = [file.name for file in others if file in files]
+    if left:
+        tell(f"{others[0].parent}: {', '.join(left)} {'is' if len(left) == 1 else 'are'} of no split, and left out.")
+    return found
+
+
+def _read_tables(tables: Mapping[str, Path], suffixes: tuple[str, ...], reading: Reading) -> "dict[str, Dataset]":
+    """The tables of several splits; what is text in the first, or in ``train``, is so in all."""
+    found: dict[str, Dataset] = {}
+    for split in sorted(tables, key=lambda split: split != "train"):
+        table, _ = table_of_files(tables[split], suffixes, reading)
+        reading = reading.also(text_columns(table)) if not found else reading
+        found[split] = _without_split(table, split, str(tables[split]))
+    return {split: found[split] for split in tables}
+
+
+def _whole(splits: "dict[str, Examples]", file: Path) -> Examples:
+    """What a file that is one split holds."""
+    if set(splits) != {ALL}:
+        raise ValueError(f"{file} is named as one split, but holds {', '.join(splits)}; name the file itself.")
+    return splits[ALL]
+
+
+def _without_split(table: "Dataset", split: str, source: str) -> "Dataset":
+    """The table of a file that is one split, without a column that says the same."""
+    parts = by_column(table, source)
+    if set(parts) - {ALL, split}:
+        raise ValueError(f"{source} is named as {split}, but its rows say {', '.join(parts)}; name the file itself.")
+    return parts.get(split, table)
+
+
+def _read_shards(files: Iterable[Path]) -> "dict[str, Dataset]":
+    """Splits in the hub's own layout, ``train-00000-of-00002.parquet``; empty where there is none of it.
+
+    Raises:
+        ValueError: If a shard is missing.
+    """
+    from datasets import concatenate_datasets
+
+    shards: dict[str, list[tuple[Path, int]]] = {}
+    for file in sorted(files):
+        match = SHARD.fullmatch(file.stem)
+        if match and is_table(file):
+            shards.setdefault(match[1], []).append((file, int(match[3])))
+    known = splits_of(shards)
+    if not known:
+        return {}
+    if len(set(known.values())) < len(known):
+        raise ValueError(f"{file.parent}: {', '.join(known)} are names of one split; rename one of them.")
+    left = sorted(shards.keys() - known.keys())
+    if left:
+        tell(f"{file.parent}: shards of {', '.join(left)} are of no split that is known, and left out.")
+    for name, parts in shards.items():
+        if name in known and len(parts) != parts[0][1]:
+            raise ValueError(f"{parts[0][0]} is one of {parts[0][1]} shards, of which {len(parts)} are there.")
+    return {
+        split: concatenate_datasets([not_empty(read_table(file), str(file)) for file, _ in shards[name]])
+        for name, split in known.items()
+    }
+
+
+def _read_coco_files(path: Path) -> "dict[str, Dataset]":
+    """What the COCO files in ``annotations`` or in the folder itself hold; empty where there are none.
+
+    Raises:
+        ValueError: If several are not called by splits.
+    """
+    inside = [held for held in visible(path) if held.is_dir() and held.name.lower() == "annotations"]
+    files: list[Path] = []
+    for folder in (*inside, path):
+        found = [file for file in visible(folder) if file.suffix.lower() == ".json" and file.is_file()]
+        files = files or [file for file in found if coco_content(file)]
+    instances = [file for file in files if file.stem.lower().startswith("instances")]
+    files = instances or files
+    names = {file: COCO_WORDS.sub(" ", file.stem).strip(" _.-") for file in files}
+    if len(files) == 1 and (not instances or names[files[0]] in ("", "default")) and not split_of(names[files[0]]):
+        return {ALL: read_coco(files[0])}
+    known = one_each(files, names)
+    strange = [file for file in files if file not in known.values()]
+    if strange:
+        raise ValueError(
+            f"{strange[0]} is of no split that is known; they are called {KNOWN}. Rename it, or give the file itself."
+        )
+    return {split: read_coco(file) for split, file in known.items()}
+
+
+def _sole_file(
+    path: Path, suffixes: tuple[str, ...], readers: Mapping[str, Reader]
+) -> "Dataset | dict[str, Examples] | None":
+    """What the one table or container of a folder holds, where its other files have no classes of their own."""
+    files = [file for file in visible(path) if file.is_file()]
+    held = [file for file in files if file.suffix.lower() in readers and file.suffix.lower() not in suffixes]
+    tables = [file for file in files if is_table(file)]
+    if not held and not tables:
+        return None
+    samples = [file for file in files_below(path) if file.suffix.lower() in suffixes]
+    if len(held) == 1 and not samples:
+        return dict(readers[held[0].suffix.lower()](held[0]))
+    tables = [file for file in tables if not samples or file.suffix.lower() != ".json"]
+    folders = {file.relative_to(path).parts[0] for file in samples if file.parent != path}
+    if len(tables) != 1 or len(folders) > 1:
+        return None
+    table, named = table_of_files(tables[0], suffixes)
+    if samples and not named:
+        return None
+    tell_unnamed(tables[0], {file for column in named for file in table[column]}, suffixes)
+    return table
+
+
+def _read_part(
+    path: Path, split: str, suffixes: tuple[str, ...], readers: Mapping[str, Reader], left: list[Path]
+) -> "Dataset | Examples":
+    """What the folder of a split holds; files that are left out are added to ``left``."""
+    inner = visible(path)
+    while len(inner) == 1 and inner[0].is_dir() and split_of(inner[0].name) == split:  # training_set/training_set
+        path, inner = inner[0], visible(inner[0])
+    coco = _read_coco_files(path)
+    if coco:
+        if set(coco) - {ALL, split}:
+            raise ValueError(f"{path} is named as {split}, but holds COCO files of {', '.join(coco)}.")
+        return next(iter(coco.values()))
+    metadata = metadata_in(path)
+    if metadata:
+        return _without_split(read_metadata(*metadata, suffixes), split, str(metadata[0]))
+    sole = _sole_file(path, suffixes, readers)
+    if isinstance(sole, dict):
+        return _whole(sole, path)
+    return read_files(path, suffixes, readers, left) if sole is None else _without_split(sole, split, str(path))

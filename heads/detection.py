@@ -1,6 +1,6 @@
 """Boxes around the objects in a picture, each with a class and a score."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Hashable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -100,6 +100,10 @@ class DetectionHead(Head):
     def accepts(cls, targets: Sequence[Any]) -> bool:
         """Dicts with ``bbox`` and ``category``, as Hugging Face's object detection data have them."""
         return all(isinstance(target, dict) and {"bbox", "category"} <= target.keys() for target in targets)
+
+    def labels(self, target: Any) -> Collection[Hashable]:
+        """The categories of its boxes."""
+        return list(target["category"]) if isinstance(target, dict) and "category" in target else ()
 
     def fit(self, targets: Sequence[Any]) -> Self:
         """Collect the classes, sorted, and the middle size of a box. Raises ValueError if there is no box."""

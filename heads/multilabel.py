@@ -1,7 +1,7 @@
 """Any number of labels per sample, out of K."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Hashable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
@@ -96,6 +96,22 @@ class MultiLabelHead(Head):
         known = [_plain(target) for target in targets if target is not None]
         lists = all(isinstance(target, list) for target in known)
         return lists and any(known) and all(isinstance(label, str) for target in known for label in target)
+
+    def labels(self, target: Any) -> Collection[Hashable]:
+        """Those of a list or text; of zeros and ones none, for their classes are known."""
+        try:
+            return self._labels(target)
+        except SampleError:
+            return ()
+
+    def screen(self, target: Any) -> None:
+        """Raise SampleError if there is no list of labels; an empty one, or an empty text, says that none applies."""
+        if not isinstance(target, str):
+            super().screen(target)
+        if self.classes:
+            self.encode(target)
+        else:
+            self._labels(target)
 
     def fit(self, targets: Sequence[Any]) -> Self:
         """Collect the labels, sorted, where none were given; start each at its frequency.

@@ -6,6 +6,7 @@ from pathlib import Path
 from torch import Tensor
 
 from metatx.files import written_whole
+from metatx.tensors import apart
 
 __all__ = ["cache_folder", "read_cached", "write_cached"]
 
@@ -35,7 +36,7 @@ def write_cached(name: str, tensors: dict[str, Tensor]) -> None:
     path = cache_folder() / f"{name}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as temporary:
-        save_file(tensors, temporary)
+        save_file(apart(tensors), temporary)
     room = float(os.environ.get("METATX_CACHE_GB", LIMIT_GB)) * 1e9
     files = [(file, file.stat()) for file in cache_folder().rglob("*.safetensors")]
     for file, stat in sorted(files, key=lambda pair: pair[1].st_mtime, reverse=True):

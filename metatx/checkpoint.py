@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from metatx.files import written_whole
+from metatx.tensors import apart
 
 if TYPE_CHECKING:
     from metatx.settings import TrainingSettings
@@ -88,7 +89,7 @@ class Checkpoint:
         text = json.dumps({"settings": self.settings, **state})
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(self.path) as temporary:
-            save_file({name: t.contiguous() for name, t in tensors.items()}, temporary, metadata={"state": text})
+            save_file(apart(tensors), temporary, metadata={"state": text})
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())  # the swap must not reach the disk before what it brings
 

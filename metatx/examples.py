@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
-__all__ = ["Examples", "Reader", "place_of"]
+__all__ = ["Examples", "Reader", "is_missing", "place_of"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,17 @@ def place_of(sample: Any, otherwise: str) -> str:
     """Where a raw sample is, as a person looks for it: its file, where it names one, or else what is said."""
     # Words may be a text of any length, or none: not to be repeated.
     return sample if isinstance(sample, str) and os.path.exists(sample) else otherwise
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a raw value says nothing: None, NaN, NaT, pandas' NA, or blank text."""
+    import pandas as pd
+
+    if isinstance(value, str):
+        return not value.strip()
+    if isinstance(value, np.ndarray | Tensor) and value.ndim == 0:
+        value = value.item()
+    return bool(pd.api.types.is_scalar(value) and pd.isna(value))
 
 
 class Picked(Sequence[Any]):

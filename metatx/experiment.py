@@ -12,13 +12,14 @@ import numpy as np
 from metatx.baselines import baselines
 from metatx.budget import Plan, plan_for
 from metatx.data import ALL, as_table, read_splits
-from metatx.examples import Examples
+from metatx.examples import Examples, Picked
 from metatx.files import written_whole
 from metatx.history import draw_curves
 from metatx.processes import processes
 from metatx.registry import all_options, lookup
 from metatx.report import Report
 from metatx.settings import TrainingSettings
+from metatx.splitting import with_each_class
 from metatx.tables import as_dataset
 from metatx.task import Task
 from metatx.tuning import retuned
@@ -239,7 +240,8 @@ def _hold_out(whole: Any, rows: np.ndarray, task: Task, share: float, seed: int)
         return task.head.split(whole.select(rows), task.target, task.tokenizer, share, seed)
     order = np.random.default_rng(seed).permutation(len(rows))
     held = max(1, round(share * len(rows)))
-    return order[held:], order[:held]
+    targets = [] if whole.targets is None else Picked(whole.targets, rows)
+    return with_each_class(order[held:], order[:held], targets, task.head.labels)
 
 
 def _write_config(folder: Path, config: dict[str, Any] | None) -> None:

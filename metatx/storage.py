@@ -14,6 +14,7 @@ from metatx.files import folder_written_whole
 from metatx.infer import takes_stem
 from metatx.peft_format import WEIGHTS, read_adapter, write_adapter
 from metatx.registry import all_options, create, lookup
+from metatx.tensors import apart
 from metatx.tuning import TIERS, own_copy
 from metatx.weights import load_backbone, repository, save_backbone
 
@@ -66,8 +67,8 @@ def write(task: "Task", folder: Path, name: str) -> None:
         "about": task.about,
     }
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    own = {name: t.contiguous() for name, t in task.state_dict().items() if not name.startswith(APART)}
-    save_file(own, folder / "model.safetensors")
+    own = {name: tensor for name, tensor in task.state_dict().items() if not name.startswith(APART)}
+    save_file(apart(own), folder / "model.safetensors")
     if task.adapter is not None:
         write_adapter(task.adapter, folder / "adapter")
     if not task.backbone.frozen:

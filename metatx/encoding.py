@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from metatx.head import Head
     from metatx.tokenizer import Tokenizer
 
-__all__ = ["Encoded", "Features"]
+__all__ = ["Encoded", "Features", "screened"]
 
 TRIED = 8  # samples that show how long encoding takes
 WORTH = 1e-3  # seconds for one, beyond which they are kept on disk; reading one back takes a twentieth of that
@@ -155,6 +155,25 @@ class Encoded(torch.utils.data.Dataset[Any]):
                 f"the {self.head.name} head must follow; choose a weaker one."
             )
         return varied, self.head.follow(target, view)
+
+
+def screened(examples: Examples, head: "Head", skip_bad: bool) -> Examples:
+    """The examples whose targets can be learned from, see ``Head.screen``.
+
+    Raises:
+        ValueError: If others are among them and ``skip_bad`` is off, or none is left; names the first, counts the rest.
+    """
+    bad, good = [], []
+    for index, target in enumerate(() if examples.targets is None else examples.targets):
+        try:
+            head.screen(target)
+        except SampleError as error:
+            bad.append(f"{examples.place(index)}: {error}")
+        else:
+            good.append(index)
+    if bad and not (skip_bad and good):
+        raise cannot_be_used(bad, len(examples))
+    return examples.select(good) if bad else examples
 
 
 class Features(torch.utils.data.Dataset[Any]):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-__all__ = ["Examples", "Reader", "is_missing", "place_of"]
+__all__ = ["Examples", "Reader", "is_missing", "known", "place_of"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,16 @@ def is_missing(value: Any) -> bool:
     if isinstance(value, np.ndarray | Tensor) and value.ndim == 0:
         value = value.item()
     return bool(pd.api.types.is_scalar(value) and pd.isna(value))
+
+
+def known(targets: Sequence[Any] | None) -> Sequence[Any] | None:
+    """The targets without those that are missing; as they are where all are, or where they are no list."""
+    import pandas as pd
+
+    if not isinstance(targets, list | tuple | np.ndarray | pd.Series):
+        return targets
+    present = [target for target in targets if not is_missing(target)]
+    return targets if len(present) in (0, len(targets)) else present
 
 
 class Picked(Sequence[Any]):

@@ -1,8 +1,10 @@
 """One run, from data to a saved task with its numbers: what ``metatx train`` and every recipe do."""
 
 import json
+import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +13,10 @@ import numpy as np
 
 from metatx.baselines import baselines
 from metatx.budget import Plan, plan_for
+from metatx.checkpoint import CHECKPOINT, check_checkpoint, decisive
 from metatx.data import ALL, as_table, read_splits
 from metatx.examples import Examples, Picked
+from metatx.facts import facts_of
 from metatx.files import written_whole
 from metatx.history import draw_curves
 from metatx.processes import processes
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 HELD_FOR_TEST = 0.2  # of a table without any split
+WORTH_KEEPING = (CHECKPOINT, "history.csv")  # of a run that failed
 
 
 def run(
@@ -90,6 +95,8 @@ def run(
     """
     settings = settings or TrainingSettings()
     folder = None if out is None else Path(out)
+    if folder is not None and folder.is_file():
+        raise ValueError(f"{folder} is a file; --out names a folder.")
     if folder is not None and folder.exists() and any(folder.iterdir()) and not resume:
         raise ValueError(f"{folder} holds a run already; give another --out, or --resume to go on with it.")
     state = processes()
@@ -114,7 +121,7 @@ def run(
     examples = _examples(splits, task, validation_share, settings.seed, source)
     started = time.perf_counter()
     if start is None:
-        task.learn(examples["train"], settings.seed)
+        task.learn(examples["train"], settings.seed, skip_bad_samples)
     else:
         task = _begun(start, backbone, task, adapter_options, settings.seed)
     task.settings = settings
@@ -127,9 +134,14 @@ def run(
         split: task.encode(part, split, augment=split == "train", skip_bad=skip_bad_samples)
         for split, part in examples.items()
     }
-    if folder is not None and first:
-        _write_config(folder, config)
-    task.fit(encoded["train"], encoded.get("validation"), out=folder, resume=resume, **vars(settings))
+    if folder is not None and resume:
+        facts = facts_of(task, encoded["train"], encoded.get("validation"))
+        check_checkpoint(folder / CHECKPOINT, decisive(settings), facts)
+        state.wait_for_everyone()  # all have looked before one writes
+    with _gone_if_empty(folder, first):
+        if folder is not None and first:
+            _write_config(folder, config)
+        task.fit(encoded["train"], encoded.get("validation"), out=folder, resume=resume, **vars(settings))
     measured = {split: task.evaluate(part) for split, part in encoded.items() if split != "train"}
     report = Report(
         task,
@@ -242,6 +254,21 @@ def _hold_out(whole: Any, rows: np.ndarray, task: Task, share: float, seed: int)
     held = max(1, round(share * len(rows)))
     targets = [] if whole.targets is None else Picked(whole.targets, rows)
     return with_each_class(order[held:], order[:held], targets, task.head.labels)
+
+
+@contextmanager
+def _gone_if_empty(folder: Path | None, first: bool) -> Iterator[None]:
+    """A run that fails before its first checkpoint and its first epoch leaves no folder that was not there."""
+    existed = folder is not None and folder.exists()
+    new = folder is not None and first and not (existed and any(folder.iterdir()))
+    try:
+        yield
+    except Exception:
+        if folder is not None and new and not any((folder / name).exists() for name in WORTH_KEEPING):
+            shutil.rmtree(folder, ignore_errors=True)
+            if existed:
+                folder.mkdir()
+        raise
 
 
 def _write_config(folder: Path, config: dict[str, Any] | None) -> None:

@@ -13,10 +13,10 @@ from metatx.adapter import Adapter
 from metatx.backbone import Backbone
 from metatx.collate import collate, to_device
 from metatx.data import as_table, find_target
-from metatx.encoding import Encoded
+from metatx.encoding import Encoded, screened
 from metatx.entry import entry_norm
 from metatx.errors import SampleError
-from metatx.examples import Examples, place_of
+from metatx.examples import Examples, known, place_of
 from metatx.head import Head
 from metatx.infer import build_head, check_inputs, takes_stem
 from metatx.queries import labelled, raw_samples
@@ -113,6 +113,7 @@ class Task(nn.Module):
         tune: str = "frozen",
         adapter_options: dict[str, Any] | None = None,
         seed: int = 0,
+        skip_bad_samples: bool = False,
     ) -> Self:
         """Build a task for data: choose the head, fit statistics and classes on the training split, draw weights.
 
@@ -129,6 +130,7 @@ class Task(nn.Module):
                 ``"lora"``, a low-rank update; ``"full"``, all of a copy, which cannot be shared.
             adapter_options: Of a LoRA adapter, by name, as in ``LoraOptions``.
             seed: Of the initial weights.
+            skip_bad_samples: Leave out samples whose target is missing, not stop.
 
         Raises:
             ValueError: If a name is unknown, a column missing or ambiguous, or no task can be made of the data.
@@ -146,7 +148,7 @@ class Task(nn.Module):
             adapter_options=adapter_options,
             seed=seed,
         )
-        return task.learn(task.examples(train, "train"), seed=seed)
+        return task.learn(task.examples(train, "train"), seed=seed, skip_bad=skip_bad_samples)
 
     @classmethod
     def build(
@@ -177,19 +179,20 @@ class Task(nn.Module):
                 data = as_table(data, kind.suffixes, "train", kind.containers)
             if isinstance(data, tuple | Examples):
                 targets = data.targets if isinstance(data, Examples) else data[1]
-                built = build_head(head, kind, targets, backbone.dim, head_options or {})
+                built = build_head(head, kind, known(targets), backbone.dim, head_options or {})
                 return cls(backbone, tokenizer, built, adapter=adapter)
             table = data
             if head is None or lookup("heads", head).needs_target:
                 target = find_target(table, target)
-            targets = None if target is None else table[target][:]
+            targets = None if target is None else known(table[target][:])
             built = build_head(head, kind, targets, backbone.dim, head_options or {}, table.column_names)
         columns = list(inputs or built.inputs(table, target, tokenizer))
         check_inputs(table, columns, target, named=inputs is not None)
         return cls(backbone, tokenizer, built, columns, target, adapter)
 
-    def learn(self, train: Examples, seed: int = 0) -> Self:
+    def learn(self, train: Examples, seed: int = 0, skip_bad: bool = False) -> Self:
         """The second half of ``from_data``: statistics and classes of the training split, and initial weights."""
+        train = screened(train, self.head, skip_bad)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.tokenizer.fit(train.inputs)

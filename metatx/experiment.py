@@ -173,7 +173,8 @@ def _begun(
     """The task to start from, tuned as the one that was built for the data, if that has the same parts."""
     known = start if isinstance(start, Task) else Task.from_pretrained(start, backbone=backbone)
     if known.backbone.fingerprint != backbone.fingerprint:
-        raise ValueError(f"The task to start from stands on {known.backbone.spec}, other weights than {backbone.spec}.")
+        stands, asked_for = (b.spec if b.pretrained else f"{b.spec} at random" for b in (known.backbone, backbone))
+        raise ValueError(f"The task to start from stands on {stands}, other weights than {asked_for}.")
     for part in ("tokenizer", "head"):
         has, asked = getattr(known, part), getattr(built, part)
         if has.name != asked.name:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from metatx.content import Content
 from metatx.registry import all_options
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ def facts_of(task: "Task", data: "Encoded", validation: "Encoded | None") -> Fac
     }
     for part, component in {"tokenizer": task.tokenizer, "head": task.head}.items():
         found |= {f"the {part}'s {name}": value for name, value in all_options(component).items()}
+    learned = Content()
+    learned.add_tensors(dict(task.tokenizer.named_buffers()))
+    found["the tokenizer's statistics"] = {"is": learned.hexdigest(), "said": f"({learned.hexdigest()[:6]})"}
     found["the training data"] = data_fact(data)
     found["the validation data"] = None if validation is None else data_fact(validation)
     return found
@@ -68,12 +72,16 @@ def _is_said(value: Any) -> bool:
 def _change(old: Any, new: Any) -> str:
     said = [_said(value) for value in (old, new)]
     if max(map(len, said)) <= LONGEST or not (isinstance(old, list) and isinstance(new, list)):
-        return " -> ".join(f"{text[:LONGEST]}..." if len(text) > LONGEST else text for text in said)
-    gone = [str(item) for item in old if item not in new]
-    come = [str(item) for item in new if item not in old]
+        return " -> ".join(said if _is_said(old) else map(_short, said))
+    gone = [_short(str(item)) for item in old if item not in new]
+    come = [_short(str(item)) for item in new if item not in old]
     parts = {"without": gone, "with": come}
     changes = [f"{word} {', '.join(items[:NAMED])}{_more(items)}" for word, items in parts.items() if items]
     return " and ".join(changes) or "in another order"
+
+
+def _short(text: str) -> str:
+    return f"{text[:LONGEST]}..." if len(text) > LONGEST else text
 
 
 def _more(items: list[str]) -> str:

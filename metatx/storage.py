@@ -143,7 +143,7 @@ def read(cls: "type[Read]", folder: Path, backbone: Backbone | None, fingerprint
         if config["tune"] in OWN:
             backbone = _own_backbone(config, folder, backbone)
         elif backbone is None:
-            backbone = _load_backbone(saved["spec"], folder)
+            backbone = _load_backbone(saved["spec"], saved.get("pretrained", True), folder)
         _check_fingerprint(config, folder, backbone, fingerprint or backbone.fingerprint)
         parts = {}
         for kind in KINDS:
@@ -184,10 +184,14 @@ def _own_backbone_error(config: dict[str, Any], folder: Path) -> TaskError:
 def _check_fingerprint(config: dict[str, Any], folder: Path, backbone: Backbone, fingerprint: str) -> None:
     saved = config["backbone"]
     if fingerprint != saved["fingerprint"]:
+        wanted = _said(saved["spec"], saved.get("pretrained", True), saved["fingerprint"])
         raise TaskError(
-            f"{folder} was trained on backbone {saved['spec']} ({saved['fingerprint'][:12]}), not on "
-            f"{backbone.spec} ({fingerprint[:12]})."
+            f"{folder} was trained on backbone {wanted}, not on {_said(backbone.spec, backbone.pretrained, fingerprint)}."
         )
+
+
+def _said(spec: str, pretrained: bool, fingerprint: str) -> str:
+    return f"{spec}{'' if pretrained else ' with random weights (the control)'} ({fingerprint[:12]})"
 
 
 def _check_known(kind: str, name: str, folder: Path) -> None:
@@ -197,9 +201,9 @@ def _check_known(kind: str, name: str, folder: Path) -> None:
         raise TaskError(f"{folder} needs the {kind} {name!r}, which is not known here; import it (--plugin).") from None
 
 
-def _load_backbone(spec: str, folder: Path) -> Backbone:
+def _load_backbone(spec: str, pretrained: bool, folder: Path) -> Backbone:
     try:
-        return load_backbone(spec)
+        return load_backbone(spec, pretrained=pretrained)
     except (ValueError, OSError) as error:
         raise TaskError(
             f"{folder} was trained on {spec}, which cannot be loaded by name ({error}); "

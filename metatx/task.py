@@ -249,8 +249,7 @@ class Task(nn.Module):
         self.settings = TrainingSettings.of(**settings)
         data = self.encode(train, "train", augment=True, skip_bad=skip_bad_samples)
         held = None if validation is None else self.encode(validation, "validation", skip_bad=skip_bad_samples)
-        folder = None if out is None else Path(out)
-        self.history = run_training(self, data, held, self.settings, out=folder, resume=resume)
+        self.history = run_training(self, data, held, self.settings, out=Path(out) if out else None, resume=resume)
         self.trained = True
         return self
 

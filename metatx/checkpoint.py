@@ -132,7 +132,7 @@ def check_checkpoint(path: Path, settings: Mapping[str, Any], facts: Facts) -> N
         facts: Of the same.
 
     Raises:
-        ValueError: If the checkpoint was made with other settings, data or parts, all of which are named; or is damaged.
+        ValueError: If the checkpoint was made with other settings, data or parts, which are named; or is damaged.
     """
     if not path.exists():
         return

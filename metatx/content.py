@@ -24,8 +24,8 @@ PART = 64 << 10  # bytes read at the beginning, in the middle and at the end of 
 class Content:
     """A hash of values, files and code, taken in one after the other.
 
-    A text that names a file stands for what is in it. A file up to 256 KiB is told by its ending and its bytes; a larger
-    one by three parts of it, and by its size, inode and times of change: of a copy, results are made anew.
+    A text that names a file stands for what is in it. A file up to 256 KiB is told by its ending and its bytes; a
+    larger one by three parts of it, and by its size, inode and times of change: of a copy, results are made anew.
 
     Args:
         suffixes: Of files that are told by what is in them alone, wherever they lie; others by their name too, for a

@@ -62,16 +62,16 @@ class Encoded(torch.utils.data.Dataset[Any]):
         self.augmented = augment and tokenizer.augments
         self.kept = Columns(KEPT_BYTES)
         self.seed = self.epoch = 0
-        self.bad: list[str] = []
         found: list[int] = []
-        self._read(found, surroundings)
+        self.bad = self._read(found, surroundings)
         # Without bad ones nothing to look up, and no list of a million numbers.
         self.indices: Sequence[int] = found if self.bad else range(len(examples))
         if self.bad and not (skip_bad and found):
             raise cannot_be_used(self.bad, len(examples))
 
-    def _read(self, found: list[int], surroundings: str | None) -> None:
-        """Encode every sample once; note those that can be used."""
+    def _read(self, found: list[int], surroundings: str | None) -> list[str]:
+        """Encode every sample once; note those that can be used, and say what is wrong with the others."""
+        bad: dict[int, str] = {}
         inputs, targets = self.examples.inputs, self.examples.targets
         disk: EncodingCache | None = None
         stored: Iterator[dict[str, Tensor]] | None = None
@@ -87,13 +87,14 @@ class Encoded(torch.utils.data.Dataset[Any]):
                 if targets is not None:
                     self.head.check(target, self.tokenizer, inputs[index])
             except SampleError as error:
-                self.bad.append(f"{self.examples.place(index)}: {error}")
+                bad[index] = str(error)
             else:
                 found.append(index)
                 self.kept.add(sample, target)
         self.kept.close()
-        if disk and stored is None and self.kept.whole and not self.bad:
+        if disk and stored is None and self.kept.whole and not bad:
             disk.store(self.kept.blocks)
+        return named(bad, self.examples)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -163,17 +164,23 @@ def screened(examples: Examples, head: "Head", skip_bad: bool) -> Examples:
     Raises:
         ValueError: If others are among them and ``skip_bad`` is off, or none is left; names the first, counts the rest.
     """
-    bad, good = [], []
+    bad: dict[int, str] = {}
+    good: list[int] = []
     for index, target in enumerate(() if examples.targets is None else examples.targets):
         try:
             head.screen(target)
         except SampleError as error:
-            bad.append(f"{examples.place(index)}: {error}")
+            bad[index] = str(error)
         else:
             good.append(index)
     if bad and not (skip_bad and good):
-        raise cannot_be_used(bad, len(examples))
+        raise cannot_be_used(named(bad, examples), len(examples))
     return examples.select(good) if bad else examples
+
+
+def named(bad: dict[int, str], examples: Examples) -> list[str]:
+    """What is wrong with each of these samples, behind its place, in the order of the source's rows."""
+    return [f"{examples.place(index)}: {bad[index]}" for index in sorted(bad, key=examples.row)]
 
 
 class Features(torch.utils.data.Dataset[Any]):

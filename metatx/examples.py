@@ -39,8 +39,11 @@ class Examples:
 
     def place(self, index: int) -> str:
         """Where sample ``index`` is, as a person looks for it: its file, or its row counted from 1."""
-        row = index if self.rows is None else self.rows[index]
-        return place_of(self.inputs[index], f"{self.source}, row {row + 1}")
+        return place_of(self.inputs[index], f"{self.source}, row {self.row(index) + 1}")
+
+    def row(self, index: int) -> int:
+        """Which row of the source sample ``index`` is, counted from 0."""
+        return index if self.rows is None else int(self.rows[index])
 
     def select(self, indices: Sequence[int] | np.ndarray) -> "Examples":
         """The examples at ``indices``, in that order."""

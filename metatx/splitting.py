@@ -37,7 +37,7 @@ def by_class(labels: np.ndarray, fraction: float, seed: int) -> Parts:
     if counts.max() == 1:
         raise ValueError(
             f"Each of the {len(labels)} samples has a label of its own, so none can be held out for a test; give more "
-            "samples of each, or the other splits with --validation and --test. Numbers to predict need --head regression."
+            "samples of each, or the other splits with --validation and --test. Numbers need --head regression."
         )
     rng = np.random.default_rng(seed)
     sizes = _shares(counts, fraction, wanted, rng)
@@ -46,14 +46,14 @@ def by_class(labels: np.ndarray, fraction: float, seed: int) -> Parts:
     for code in range(len(classes)):
         own = order[members[order] == code]
         ranks[own] = np.arange(len(own))
-    held_out = ranks[order] < sizes[members[order]]
+    held_out: np.ndarray = ranks[order] < sizes[members[order]]
     return order[~held_out], order[held_out]
 
 
 def _shares(counts: np.ndarray, fraction: float, wanted: int, rng: np.random.Generator) -> np.ndarray:
     """How many of each class are held out: ``wanted`` in all where classes have so many beside their last one."""
     exact = counts * fraction
-    sizes = np.minimum(np.floor(exact).astype(int), counts - 1)
+    sizes: np.ndarray = np.minimum(np.floor(exact).astype(int), counts - 1)
     ties = rng.permutation(len(counts))
     while sizes.sum() < wanted and (sizes < counts - 1).any():
         left = np.where(sizes < counts - 1, exact - sizes, -np.inf)

@@ -185,9 +185,8 @@ def _check_fingerprint(config: dict[str, Any], folder: Path, backbone: Backbone,
     saved = config["backbone"]
     if fingerprint != saved["fingerprint"]:
         wanted = _said(saved["spec"], saved.get("pretrained", True), saved["fingerprint"])
-        raise TaskError(
-            f"{folder} was trained on backbone {wanted}, not on {_said(backbone.spec, backbone.pretrained, fingerprint)}."
-        )
+        found = _said(backbone.spec, backbone.pretrained, fingerprint)
+        raise TaskError(f"{folder} was trained on backbone {wanted}, not on {found}.")
 
 
 def _said(spec: str, pretrained: bool, fingerprint: str) -> str:

@@ -80,7 +80,7 @@ def test_what_has_no_content_is_refused(value):
 @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from([10, content.WHOLE, content.WHOLE + 1, 5 * content.WHOLE]), st.floats(0, 0.999), st.booleans())
 def test_a_file_that_was_replaced_is_another(tmp_path, size, at, in_place):
-    """Same name, size and date: whole files by their bytes, large ones by their number or the time of the change too."""
+    """Same name, size and date: small files by their bytes, large ones by number or time of change too."""
     file = tmp_path / "x.wav"
     before = bytearray(size)
     file.write_bytes(before)

@@ -69,9 +69,10 @@ def killed(nano, tmp_path_factory):
     return folder
 
 
+THREE = ("cat", "dog", "eel")
 OTHER = {
     "labels": (lambda: {"table": rows(labels=("no", "yes"))}, "the head's classes cat, dog -> no, yes"),
-    "a third label": (lambda: {"table": rows(labels=("cat", "dog", "eel"))}, "the head's classes cat, dog -> cat, dog, eel"),
+    "a third label": (lambda: {"table": rows(labels=THREE)}, "the head's classes cat, dog -> cat, dog, eel"),
     "rows": (lambda: {"table": rows(61)}, r"the training data 43 samples \(.*\) -> 4\d samples"),
     "values": (lambda: {"table": rows().assign(x=rows().x ** 3)}, r"the training data 43 samples .* -> 43 samples"),
     "scales": (lambda: {"table": rows().assign(x=1.0 + rows().x)}, "the tokenizer's schema without .*'name': 'x'"),

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from metatx.registry import all_options
 
-__all__ = ["Content", "options_of"]
+__all__ = ["Content", "options_of", "source_content"]
 
 WHOLE = 256 << 10  # bytes; files up to this size are told by all that is in them
 PART = 64 << 10  # bytes read at the beginning, in the middle and at the end of others
@@ -143,6 +143,29 @@ def _source(cls: type) -> bytes:
         return Path(inspect.getsourcefile(cls) or "").read_bytes()
     except OSError:
         raise TypeError(f"{cls.__name__} has no source file to tell it by.") from None
+
+
+def source_content(data: Any) -> str:
+    """SHA-256 (hex) of data as people name them: a file, all files of a folder, a table or samples in memory.
+
+    Empty where they have no content to tell them by, such as a name on the hub.
+    """
+    import pandas as pd
+
+    content = Content()
+    try:
+        if isinstance(data, str | Path) and os.path.isdir(data):
+            for file in sorted(file for file in Path(data).rglob("*") if file.is_file()):
+                content.add([str(file.relative_to(data)), file])
+        elif isinstance(data, str | Path) and not os.path.isfile(data):
+            return ""
+        elif isinstance(data, pd.DataFrame):
+            content.add([list(map(str, data.columns)), pd.util.hash_pandas_object(data.astype(str)).to_numpy()])
+        else:
+            content.add(data)
+    except TypeError:
+        return ""
+    return content.hexdigest()
 
 
 def options_of(component: Any, names: tuple[str, ...] | None = None) -> str:

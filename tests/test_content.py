@@ -152,3 +152,24 @@ def test_options_left_at_their_defaults_count(monkeypatch):
     assert options_of(WavesTokenizer(8)) != options_of(given_), "another default is another tokenizer"
     with pytest.raises(TypeError):
         options_of(WavesTokenizer(8, noise=object))
+
+
+def test_data_are_told_by_what_they_hold_however_they_are_given(tmp_path):
+    import pandas as pd
+
+    frame = pd.DataFrame({"x": [1.0, 2.0], "y": ["a", None]})
+    folder = tmp_path / "data"
+    (folder / "a").mkdir(parents=True)
+    (folder / "a" / "1.txt").write_text("one")
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    given_ = [str(folder), tmp_path / "t.csv", frame, ([1, 2], ["a", "b"]), {"train": ([1], [2])}]
+    before = [content.source_content(data) for data in given_]
+    assert len(set(before)) == len(before) and all(before)
+    assert [content.source_content(data) for data in given_] == before
+    (folder / "a" / "1.txt").write_text("two")
+    (tmp_path / "t.csv").write_text("x,y\n")
+    frame.loc[0, "x"] = 3.0
+    given_[3] = ([1, 2], ["a", "c"])
+    after = [content.source_content(data) for data in given_]
+    assert [one == other for one, other in zip(before, after, strict=True)] == [False] * 4 + [True]
+    assert content.source_content("hf:imdb") == content.source_content(object()) == ""

@@ -84,7 +84,12 @@ class Columns:
 
     Args:
         room: Bytes; the blocks beyond are counted and hashed, and not kept.
+
+    Attributes:
+        content: SHA-256 (hex) of all samples, and of all targets, whether kept or not; once all came.
     """
+
+    content: tuple[str, str]
 
     def __init__(self, room: int) -> None:
         self.room = room
@@ -101,15 +106,20 @@ class Columns:
         form = [(name, value.dtype, value.ndim) for name, value in (*sample.items(), ("", target))]
         full = len(self._open) == ROWS or self._open_bytes > BYTES
         if self._open and (full or form != self._form):
-            self.close()
+            self._close()
         self._form = form
         self._open.append((sample, target))
         self._open_bytes += sum(tensor.nbytes for tensor in sample.values()) + target.nbytes
 
-    def close(self) -> None:
-        """Put away what came last; called when no more comes."""
-        if not self._open:
-            return
+    def finish(self) -> None:
+        """Say that no more comes."""
+        if self._open:
+            self._close()
+        self.content = self._hashes[0].hexdigest(), self._hashes[1].hexdigest()
+        del self._hashes  # worker processes are sent all the rest, and hashes cannot be
+
+    def _close(self) -> None:
+        """Put away what came last."""
         samples, targets = zip(*self._open, strict=True)
         fields = {name: Column.of([sample[name] for sample in samples]) for name in samples[0]}
         block = Block(fields, Column.of(targets))
@@ -135,9 +145,3 @@ class Columns:
     def whole(self) -> bool:
         """Whether all that came is kept."""
         return sum(map(len, self.blocks)) == self.count
-
-    @property
-    def content(self) -> tuple[str, str]:
-        """SHA-256 (hex) of all samples, and of all targets, whether kept or not."""
-        samples, targets = self._hashes
-        return samples.hexdigest(), targets.hexdigest()

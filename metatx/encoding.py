@@ -91,7 +91,7 @@ class Encoded(torch.utils.data.Dataset[Any]):
             else:
                 found.append(index)
                 self.kept.add(sample, target)
-        self.kept.close()
+        self.kept.finish()
         if disk and stored is None and self.kept.whole and not bad:
             disk.store(self.kept.blocks)
         return named(bad, self.examples)

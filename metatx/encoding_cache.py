@@ -39,7 +39,7 @@ class EncodingCache:
             content.add_tensors(dict(tokenizer.named_buffers()))
             for sample in samples:
                 content.add(sample)
-        except TypeError:
+        except (TypeError, OSError):
             return
         self.name = f"encoded/{content.hexdigest()}"
 

@@ -60,7 +60,7 @@ def _key(task: "Task", data: Encoded, settings: "TrainingSettings") -> str | Non
         content.add([task.backbone.fingerprint, half, data.content[0], repr(task.norm)])
         content.add([tokenizer.name, options_of(tokenizer), head.name, options_of(head, head.pooled_by)])
         content.add_code(type(tokenizer), type(head))
-    except TypeError:
+    except (TypeError, OSError):
         return None
     content.add_tensors(tokenizer.state_dict())
     content.add_tensors(task.norm.state_dict())

@@ -1,5 +1,7 @@
 """Encoded samples as columns: bit for bit what was put in, whatever the shapes."""
 
+import pickle
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -35,7 +37,7 @@ def test_what_comes_out_is_what_went_in(put_in, size):
         kept = Columns(1 << 30)
         for sample, target in put_in:
             kept.add(sample, target)
-        kept.close()
+        kept.finish()
     assert kept.whole and kept.count == len(put_in)
     assert kept.get(len(put_in)) is None
     for position, (sample, target) in enumerate(put_in):
@@ -48,7 +50,7 @@ def _filled(room, values, targets=None):
     kept = Columns(room)
     for value, target in zip(values, targets or values, strict=True):
         kept.add({"x": torch.tensor([value, 0.0])}, torch.tensor(target))
-    kept.close()
+    kept.finish()
     return kept
 
 
@@ -68,7 +70,13 @@ def test_views_of_one_memory_are_copied():
     block, kept = torch.zeros(2, 1000), Columns(1 << 30)
     for row in (0, 0, 1):
         kept.add({"x": block[row, :1].expand(3)}, torch.tensor(0))
-    kept.close()
+    kept.finish()
     block += 1
     assert kept.get(1)[0]["x"].tolist() == [0, 0, 0]
     assert kept.blocks[0].bytes == 3 * (3 * 4 + 8)
+
+
+def test_they_can_be_sent_to_a_worker():
+    kept = _filled(1 << 20, [1.0, 2.0])
+    sent = pickle.loads(pickle.dumps(kept))
+    assert sent.content == kept.content and sent.get(1)[0]["x"].tolist() == [2.0, 0.0]

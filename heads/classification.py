@@ -1,7 +1,7 @@
 """One label per sample, out of K classes."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Hashable, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -18,6 +18,7 @@ from metatx.parts.pooling import Pooling, pool_tokens, pooled_width
 from metatx.parts.spellings import Spellings, are_label_lists, plain_cell, whole_number
 from metatx.reading.pictures import is_picture
 from metatx.sequence import TokenSequence
+from metatx.splitting import by_class
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -112,16 +113,12 @@ class ClassificationHead(Head):
     def split(
         self, table: "Dataset", target: str | None, tokenizer: "Tokenizer", fraction: float, seed: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Row numbers in two parts with equal class shares, where each class has the two rows that this needs."""
-        from sklearn.model_selection import train_test_split
+        """Row numbers in two parts with equal class shares; of each class one stays in the first."""
+        return by_class(np.asarray(table[target][:]).astype(str), fraction, seed)
 
-        labels = np.asarray(table[target][:]).astype(str)
-        classes, counts = np.unique(labels, return_counts=True)
-        possible = counts.min() > 1 and fraction * len(labels) >= len(classes)
-        kept, held = train_test_split(
-            np.arange(len(labels)), test_size=fraction, random_state=seed, stratify=labels if possible else None
-        )
-        return kept, held
+    def labels(self, target: Any) -> Collection[Hashable]:
+        """The one label."""
+        return (str(plain_cell(target)),)
 
     def fit(self, targets: Sequence[Any]) -> Self:
         """Collect the labels, sorted. Raises ValueError for fewer than two, a missing one, or one that is no label."""

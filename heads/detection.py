@@ -1,6 +1,6 @@
 """Boxes around the objects in a picture, each with a class and a score."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Hashable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -123,6 +123,10 @@ class DetectionHead(Head):
         """As every head's; pictures of a COCO file know their ids there, for ``write``."""
         found = super().queries(table, inputs, tokenizer)
         return listed(found, table) if "coco" in table.column_names and len(inputs) == 1 else found
+
+    def labels(self, target: Any) -> Collection[Hashable]:
+        """The categories of its boxes."""
+        return list(target["category"]) if isinstance(target, dict) and "category" in target else ()
 
     def fit(self, targets: Sequence[Any]) -> Self:
         """Collect the classes, sorted, and the middle size of a box. Raises ValueError if there is no box."""

@@ -1,6 +1,6 @@
 """Any number of labels per sample, out of K."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Hashable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
@@ -97,6 +97,22 @@ class MultiLabelHead(Head):
         lists = [target for target in known if target is not None]
         texts = all(isinstance(label, str) for target in lists for label in target)
         return len(lists) == len(known) and any(lists) and texts
+
+    def labels(self, target: Any) -> Collection[Hashable]:
+        """Those of a list or text; of zeros and ones none, for their classes are known."""
+        try:
+            return self._labels(target)
+        except SampleError:
+            return ()
+
+    def screen(self, target: Any) -> None:
+        """Raise SampleError if there is no list of labels; an empty one, or an empty text, says that none applies."""
+        if not isinstance(target, str):
+            super().screen(target)
+        if self.classes:
+            self.encode(target)
+        else:
+            self._labels(target)
 
     def fit(self, targets: Sequence[Any]) -> Self:
         """Collect the labels, sorted, where none were given; start each at its frequency.

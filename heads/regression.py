@@ -75,6 +75,11 @@ class RegressionHead(Head):
         numbers = all(isinstance(t, int | float | Decimal) and not isinstance(t, bool) for t in known)
         return numbers and not lookup("heads", "classification").accepts(targets)
 
+    def screen(self, target: Any) -> None:
+        """Raise SampleError if a target is missing, or no finite number."""
+        super().screen(target)
+        self.encode(target)
+
     def fit(self, targets: Sequence[Any]) -> Self:
         """Mean and standard deviation of the targets.
 

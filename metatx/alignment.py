@@ -19,7 +19,7 @@ from metatx.files import folder_written_whole
 from metatx.infer import takes_stem
 from metatx.registry import all_options, create, lookup, unknown
 from metatx.sequence import TokenSequence, as_sequence
-from metatx.tensors import file_sha256, read_tensors
+from metatx.tensors import apart, file_sha256, read_tensors
 from metatx.tokenizer import Tokenizer
 from metatx.weights import backbone_folder, load_backbone, save_backbone
 
@@ -169,12 +169,12 @@ class Alignment(nn.Module):
         towers = {modality: {"options": all_options(self.tower(modality).tokenizer)} for modality in self.towers}
         config: dict[str, Any] = {"size": self.size, "loss": self.contrast.loss, "towers": towers}
         weights = {
-            name: (tensor.to(dtype) if tensor.is_floating_point() else tensor).cpu().contiguous()
+            name: (tensor.to(dtype) if tensor.is_floating_point() else tensor).cpu()
             for name, tensor in self.state_dict().items()
         }
         with folder_written_whole(Path(folder)) as temporary:
             save_backbone(self.backbone, temporary, about=about, dtype=dtype)
-            save_file(weights, temporary / WEIGHTS)
+            save_file(apart(weights), temporary / WEIGHTS)
             (temporary / WEIGHTS).chmod(0o644)
             config["sha256"] = file_sha256(temporary / WEIGHTS)
             (temporary / CONFIG).write_text(json.dumps(config, indent=2) + "\n")

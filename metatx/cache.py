@@ -1,11 +1,13 @@
 """Tensors kept on disk between runs, the least recently used of which go when there are too many."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from torch import Tensor
 
 from metatx.files import written_whole
+from metatx.tensors import apart
 
 __all__ = ["cache_folder", "read_cached", "write_cached"]
 
@@ -18,14 +20,16 @@ def cache_folder() -> Path:
 
 
 def read_cached(name: str) -> dict[str, Tensor] | None:
-    """The tensors kept under ``name``, if there are any."""
+    """The tensors kept under ``name``, if there are any; a damaged file is none."""
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     path = cache_folder() / f"{name}.safetensors"
-    if not path.exists():
+    try:
+        os.utime(path)
+        return load_file(path)
+    except (FileNotFoundError, SafetensorError):
         return None
-    os.utime(path)
-    return load_file(path)
 
 
 def write_cached(name: str, tensors: dict[str, Tensor]) -> None:
@@ -35,10 +39,14 @@ def write_cached(name: str, tensors: dict[str, Tensor]) -> None:
     path = cache_folder() / f"{name}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as temporary:
-        save_file(tensors, temporary)
+        save_file(apart(tensors), temporary)
     room = float(os.environ.get("METATX_CACHE_GB", LIMIT_GB)) * 1e9
-    files = [(file, file.stat()) for file in cache_folder().rglob("*.safetensors")]
-    for file, stat in sorted(files, key=lambda pair: pair[1].st_mtime, reverse=True):
-        room -= stat.st_size
+    found: list[tuple[float, int, Path]] = []
+    for file in cache_folder().rglob("*.safetensors"):
+        with suppress(FileNotFoundError):  # another run dropped it
+            stat = file.stat()
+            found.append((stat.st_mtime, stat.st_size, file))
+    for _, size, file in sorted(found, reverse=True):
+        room -= size
         if room < 0 and file != path:
             file.unlink(missing_ok=True)

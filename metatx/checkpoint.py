@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from metatx.facts import Facts, differences
 from metatx.files import written_whole
+from metatx.progress import tell
+from metatx.tensors import apart
 
 if TYPE_CHECKING:
     from metatx.settings import TrainingSettings
 
-__all__ = ["Checkpoint", "Progress"]
+__all__ = ["CHECKPOINT", "Checkpoint", "Progress", "check_checkpoint", "decisive"]
 
+CHECKPOINT = "checkpoint.safetensors"  # in the folder of a run
 # What may differ between a run and the one that resumes it, without a change of its numbers.
 FREE = ("workers", "checkpoint_seconds", "checkpoint_steps", "cache", "tensorboard", "shard")
 
@@ -47,7 +51,7 @@ class Checkpoint:
         module: All that is trained.
         optimizer: Of it.
         settings: Of the run; a checkpoint of others is refused.
-        options: What else a run must share with the one that it resumes.
+        facts: What else a run must share with the one that it resumes, see ``metatx.facts``.
     """
 
     def __init__(
@@ -56,17 +60,14 @@ class Checkpoint:
         module: nn.Module,
         optimizer: Any,
         settings: "TrainingSettings",
-        options: Mapping[str, Any] | None = None,
+        facts: Facts | None = None,
     ) -> None:
-        self.path = None if folder is None else folder / "checkpoint.safetensors"
+        self.path = None if folder is None else folder / CHECKPOINT
         self.module, self.optimizer = module, optimizer
-        self.settings = {name: value for name, value in asdict(settings).items() if name not in FREE}
-        self.settings |= options or {}
+        self.settings = decisive(settings)
+        self.facts = facts or {}
         self.seconds, self.every = settings.checkpoint_seconds, settings.checkpoint_steps
         self.written, self.steps = time.perf_counter(), 0
-        if self.path is not None:
-            for left in self.path.parent.glob(f".{self.path.name}.*"):  # by a process that was killed while it wrote
-                left.unlink(missing_ok=True)
 
     def due(self) -> bool:
         """Whether a new one is to be written; asked once after each step."""
@@ -85,10 +86,10 @@ class Checkpoint:
         for index, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in moments.items()}
         state = {name: value for name, value in vars(progress).items() if name != "best_state"}
-        text = json.dumps({"settings": self.settings, **state})
+        text = json.dumps({"settings": self.settings, "facts": self.facts, **state}, default=str)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(self.path) as temporary:
-            save_file({name: t.contiguous() for name, t in tensors.items()}, temporary, metadata={"state": text})
+            save_file(apart(tensors), temporary, metadata={"state": text})
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())  # the swap must not reach the disk before what it brings
 
@@ -96,32 +97,76 @@ class Checkpoint:
         """Restore weights and optimizer. A run without a checkpoint starts anew.
 
         Raises:
-            ValueError: If the checkpoint was made with other settings, or is damaged.
+            ValueError: If the checkpoint is of another run, or is damaged.
         """
         if self.path is None or not self.path.exists():
             return Progress()
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(self.path, "pt") as file:
-                state = json.loads(file.metadata()["state"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            raise ValueError(f"{self.path} is damaged ({error}); remove it to start anew.") from None
-        saved = state.pop("settings")
-        changed = [
-            f"{name} {saved.get(name)} -> {value}" for name, value in self.settings.items() if saved.get(name) != value
-        ]
-        if changed:
-            raise ValueError(f"{self.path} is of a run with other settings: {', '.join(changed)}.")
+        check_checkpoint(self.path, self.settings, self.facts)
+        for left in self.path.parent.glob(f".{self.path.name}.*"):  # by a process that was killed while it wrote
+            left.unlink(missing_ok=True)
+        state, tensors = _read(self.path)
+        progress = {name: value for name, value in state.items() if name not in ("settings", "facts")}
         parts: dict[str, dict[str, Tensor]] = {"task": {}, "best": {}, "optimizer": {}}
         for name, tensor in tensors.items():
             part, key = name.split(".", 1)
             parts[part][key] = tensor
-        self.module.load_state_dict(parts["task"])
+        try:
+            self.module.load_state_dict(parts["task"])
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(f"{self.path} is of a task with other weights: {reason}") from None
         moments: dict[int, dict[str, Tensor]] = {}
         for name, tensor in parts["optimizer"].items():
             index, moment = name.split(".")
             moments.setdefault(int(index), {})[moment] = tensor
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
-        return Progress(**state, best_state=parts["best"])
+        return Progress(**progress, best_state=parts["best"])
+
+
+def check_checkpoint(path: Path, settings: Mapping[str, Any], facts: Facts) -> None:
+    """Refuse to resume another run; no file is no other run. Nothing is changed, on disk or in memory.
+
+    Args:
+        path: The checkpoint's.
+        settings: Of the run that resumes, as ``decisive`` gives them.
+        facts: Of the same.
+
+    Raises:
+        ValueError: If the checkpoint was made with other settings, data or parts, which are named; or is damaged.
+    """
+    if not path.exists():
+        return
+    state, _ = _read(path, weights=False)
+    changed = [
+        f"{name} {state['settings'].get(name)} -> {value}"
+        for name, value in settings.items()
+        if state["settings"].get(name) != value
+    ]
+    other = differences(state["facts"], facts) if "facts" in state else []
+    if "facts" not in state and not changed:
+        tell(f"{path} was written by an older metatx, which noted no data and no parts; they are taken to be the same.")
+    if changed or other:
+        kind = "another run" if other else "a run with other settings"
+        raise ValueError(
+            f"{path} is of {kind}: {'; '.join(changed + other)}. Resume with what that run was begun with, or choose "
+            "another --out."
+        )
+
+
+def decisive(settings: "TrainingSettings") -> dict[str, Any]:
+    """The settings that decide a run's numbers, by name."""
+    return {name: value for name, value in asdict(settings).items() if name not in FREE}
+
+
+def _read(path: Path, *, weights: bool = True) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            state = json.loads(file.metadata()["state"])
+            names = file.keys() if weights else ()
+            tensors = {name: file.get_tensor(name) for name in names}
+        state["settings"].keys()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        raise ValueError(f"{path} is damaged ({error}); remove it to start anew.") from None
+    return state, tensors

@@ -10,6 +10,7 @@ from typing import Any
 from metatx.backbone import Backbone
 from metatx.checkpoint import FREE
 from metatx.comparison_report import Comparison, Trial
+from metatx.content import source_content
 from metatx.errors import DivergedError
 from metatx.experiment import run
 from metatx.history import can_draw
@@ -129,6 +130,7 @@ def compare(
         "validation": _source(validation),
         "test": _source(test),
         "budget": budget,
+        "content of the data": [source_content(part)[:12] for part in (data, validation, test)],
         **{key: value for key, value in vars(settings).items() if key not in (*FREE, "seed", "align_steps")},
     }
     found = _started(json.loads(json.dumps(asked)), folder)
@@ -182,6 +184,7 @@ def _started(asked: dict[str, Any], folder: Path | None) -> Comparison:
     if not path.exists():
         raise ValueError(f"{folder} holds something else than a comparison; give another --out.")
     found = Comparison.read(path)
+    found.asked.setdefault("content of the data", asked["content of the data"])  # older ones did not note it
     keys = {**found.asked, **asked}
     changed = [f"{k} {found.asked.get(k)} -> {asked.get(k)}" for k in keys if found.asked.get(k) != asked.get(k)]
     if changed:

@@ -1,33 +1,36 @@
 """Examples as tensors: encoded once, kept while memory allows, read in batches."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from metatx.collate import collate
+from metatx.columns import Columns
 from metatx.encoding_cache import EncodingCache
-from metatx.errors import SampleError
+from metatx.errors import SampleError, cannot_be_used
 from metatx.examples import Examples
+from metatx.progress import bar
 
 if TYPE_CHECKING:
     from metatx.head import Head
     from metatx.tokenizer import Tokenizer
 
-__all__ = ["Encoded", "Features"]
+__all__ = ["Encoded", "Features", "screened"]
 
 TRIED = 8  # samples that show how long encoding takes
 WORTH = 1e-3  # seconds for one, beyond which they are kept on disk; reading one back takes a twentieth of that
 KEPT_BYTES = 4 << 30  # encoded samples beyond this are encoded again each time
-NAMED = 3  # bad samples that the message names; the rest is counted
 
 
 class Encoded(torch.utils.data.Dataset[Any]):
     """Examples as batches of tensors: ``dataset.__getitems__(indices)`` gives ``(batch, targets)``.
 
-    Every sample is encoded at once, so that a bad one is known before any training.
+    Every sample is encoded at once, so that a bad one is known before any training. They are kept as columns, so that a
+    million rows of a table take what is in them, and not ten times as much.
 
     Args:
         examples: Raw samples and targets.
@@ -57,33 +60,41 @@ class Encoded(torch.utils.data.Dataset[Any]):
         self.views = views
         self.examples, self.tokenizer, self.head = examples, tokenizer, head
         self.augmented = augment and tokenizer.augments
-        self.kept: dict[int, tuple[dict[str, Tensor], Tensor]] = {}
-        self.room = KEPT_BYTES
+        self.kept = Columns(KEPT_BYTES)
         self.seed = self.epoch = 0
-        self.bad: list[str] = []
-        self.indices: list[int] = []
-        self.stored: list[dict[str, Tensor]] | None = None
-        disk, started = None, time.perf_counter()
-        for index in range(len(examples)):
+        found: list[int] = []
+        self.bad = self._read(found, surroundings)
+        # Without bad ones nothing to look up, and no list of a million numbers.
+        self.indices: Sequence[int] = found if self.bad else range(len(examples))
+        if self.bad and not (skip_bad and found):
+            raise cannot_be_used(self.bad, len(examples))
+
+    def _read(self, found: list[int], surroundings: str | None) -> list[str]:
+        """Encode every sample once; note those that can be used, and say what is wrong with the others."""
+        bad: dict[int, str] = {}
+        inputs, targets = self.examples.inputs, self.examples.targets
+        disk: EncodingCache | None = None
+        stored: Iterator[dict[str, Tensor]] | None = None
+        started = time.perf_counter()
+        for index in bar(range(len(self.examples)), "reading"):
             if index == TRIED and surroundings is not None and time.perf_counter() - started > TRIED * WORTH:
-                disk = EncodingCache(tokenizer, examples.inputs, surroundings)
-                self.stored = disk.load()
+                disk = EncodingCache(self.tokenizer, inputs, surroundings)
+                stored = disk.load()
+                stored = stored and islice(stored, index, None)
             try:
-                _, target = self._encode(index)
-                if examples.targets is not None:
-                    head.check(target, tokenizer, examples.inputs[index])
+                sample = self.tokenizer.encode(inputs[index]) if stored is None else next(stored)
+                target = self._target(index)
+                if targets is not None:
+                    self.head.check(target, self.tokenizer, inputs[index])
             except SampleError as error:
-                self.bad.append(f"{examples.place(index)}: {error}")
+                bad[index] = str(error)
             else:
-                self.indices.append(index)
-        if disk and self.stored is None and len(self.kept) == len(examples):
-            disk.store([self.kept[index][0] for index in range(len(examples))])
-        self.stored = None
-        if self.bad and not (skip_bad and self.indices):
-            rest = f"; and {len(self.bad) - NAMED} more" if len(self.bad) > NAMED else ""
-            hint = "Mend them, or leave them out with --skip-bad-samples." if self.indices else "No other is left."
-            named = "; ".join(self.bad[:NAMED]) + rest
-            raise ValueError(f"{len(self.bad)} of {len(examples)} samples cannot be used: {named}. {hint}")
+                found.append(index)
+                self.kept.add(sample, target)
+        self.kept.finish()
+        if disk and stored is None and self.kept.whole and not bad:
+            disk.store(self.kept.blocks)
+        return named(bad, self.examples)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -93,22 +104,40 @@ class Encoded(torch.utils.data.Dataset[Any]):
         """The examples without the bad ones."""
         return self.examples.select(self.indices) if self.bad else self.examples
 
-    def _encode(self, index: int) -> tuple[dict[str, Tensor], Tensor]:
-        if index in self.kept:
-            return self.kept[index]
-        sample = self.stored[index] if self.stored else self.tokenizer.encode(self.examples.inputs[index])
-        target = torch.zeros(()) if self.examples.targets is None else self.head.encode(self.examples.targets[index])
-        self.room -= sum(tensor.nbytes for tensor in sample.values())
-        if self.room > 0:
-            self.kept[index] = (sample, target)
-        return sample, target
+    @property
+    def content(self) -> tuple[str, str]:
+        """SHA-256 (hex) of all encoded samples, and of all targets."""
+        return self.kept.content
+
+    def _target(self, index: int) -> Tensor:
+        if self.examples.targets is None:
+            return torch.zeros(())
+        target = self.examples.targets[index]
+        self.head.screen(target)
+        return self.head.encode(target)
+
+    def _pair(self, position: int) -> tuple[dict[str, Tensor], Tensor]:
+        kept = self.kept.get(position)
+        if kept is not None:
+            return kept
+        index = self.indices[position]
+        return self.tokenizer.encode(self.examples.inputs[index]), self._target(index)
 
     def encoded(self, position: int) -> dict[str, Tensor]:
         """The encoded sample at ``position`` among the good ones, never augmented."""
-        return self._encode(self.indices[position])[0]
+        return self._pair(position)[0]
+
+    def targets(self) -> Any:
+        """All targets: a tensor (N, ...), or a list of N where their shapes differ."""
+        parts = [block.targets for block in self.kept.blocks]
+        if self.kept.whole and all(part.shapes is None for part in parts):
+            forms = {(part.values.dtype, part.values.shape[1:]) for part in parts}
+            if len(forms) == 1:
+                return torch.cat([part.values for part in parts])
+        return collate([{"target": self._pair(position)[1]} for position in range(len(self))])["target"]
 
     def __getitems__(self, positions: Sequence[int]) -> tuple[dict[str, Any], Any]:
-        pairs = [self._encode(self.indices[position]) for position in positions]
+        pairs = [self._pair(position) for position in positions]
         if self.augmented:
             pairs = [self._augment(*pair, position) for pair, position in zip(pairs, positions, strict=True)]
         return collate([sample for sample, _ in pairs]), collate([{"target": target} for _, target in pairs])["target"]
@@ -127,6 +156,31 @@ class Encoded(torch.utils.data.Dataset[Any]):
                 f"the {self.head.name} head must follow; choose a weaker one."
             )
         return varied, self.head.follow(target, view)
+
+
+def screened(examples: Examples, head: "Head", skip_bad: bool) -> Examples:
+    """The examples whose targets can be learned from, see ``Head.screen``.
+
+    Raises:
+        ValueError: If others are among them and ``skip_bad`` is off, or none is left; names the first, counts the rest.
+    """
+    bad: dict[int, str] = {}
+    good: list[int] = []
+    for index, target in enumerate(() if examples.targets is None else examples.targets):
+        try:
+            head.screen(target)
+        except SampleError as error:
+            bad[index] = str(error)
+        else:
+            good.append(index)
+    if bad and not (skip_bad and good):
+        raise cannot_be_used(named(bad, examples), len(examples))
+    return examples.select(good) if bad else examples
+
+
+def named(bad: dict[int, str], examples: Examples) -> list[str]:
+    """What is wrong with each of these samples, behind its place, in the order of the source's rows."""
+    return [f"{examples.place(index)}: {bad[index]}" for index in sorted(bad, key=examples.row)]
 
 
 class Features(torch.utils.data.Dataset[Any]):

@@ -1,10 +1,12 @@
 """The few errors of our own; everything else is a ValueError, TypeError or OSError."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from signal import Signals
 from typing import Any, TypeVar
 
-__all__ = ["DivergedError", "PlacedError", "SampleError", "Stopped", "TaskError", "usable"]
+__all__ = ["DivergedError", "PlacedError", "SampleError", "Stopped", "TaskError", "cannot_be_used", "usable"]
+
+NAMED = 3  # bad samples that a message names; the rest is counted
 
 Read = TypeVar("Read")
 
@@ -69,3 +71,17 @@ def usable(read: Callable[[Any], Read], samples: Iterable[Any]) -> list[Read]:
     if not found:
         raise ValueError(f"No sample can be used; the first: {bad}.")
     return found
+
+
+def cannot_be_used(bad: Sequence[str], count: int) -> ValueError:
+    """The error that names the first bad ones of so many samples, and counts the rest.
+
+    Args:
+        bad: Of each, its place and what is wrong with it.
+        count: Of all samples, good and bad.
+    """
+    rest = f"; and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
+    hint = "No other is left."
+    if len(bad) < count:
+        hint = "Mend them, or leave them out with --skip-bad-samples (in Python: skip_bad_samples=True)."
+    return ValueError(f"{len(bad)} of {count} samples cannot be used: {'; '.join(bad[:NAMED])}{rest}. {hint}")

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from metatx.arguments import plain_samples, plain_targets
 
-__all__ = ["Examples", "Reader", "place_of"]
+__all__ = ["Examples", "Reader", "is_missing", "known", "place_of"]
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,11 @@ class Examples:
 
     def place(self, index: int) -> str:
         """Where sample ``index`` is, as a person looks for it: its file, or its row counted from 1."""
-        row = index if self.rows is None else self.rows[index]
-        return place_of(self.inputs[index], f"{self.source}, row {row + 1}")
+        return place_of(self.inputs[index], f"{self.source}, row {self.row(index) + 1}")
+
+    def row(self, index: int) -> int:
+        """Which row of the source sample ``index`` is, counted from 0."""
+        return index if self.rows is None else int(self.rows[index])
 
     def select(self, indices: Sequence[int] | np.ndarray) -> "Examples":
         """The examples at ``indices``, in that order."""
@@ -56,6 +60,27 @@ def place_of(sample: Any, otherwise: str) -> str:
     """Where a raw sample is, as a person looks for it: its file, where it names one, or else what is said."""
     # Words may be a text of any length, or none: not to be repeated.
     return sample if isinstance(sample, str) and os.path.exists(sample) else otherwise
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a raw value says nothing: None, NaN, NaT, pandas' NA, or blank text."""
+    import pandas as pd
+
+    if isinstance(value, str):
+        return not value.strip()
+    if isinstance(value, np.ndarray | Tensor) and value.ndim == 0:
+        value = value.item()
+    return bool(pd.api.types.is_scalar(value) and pd.isna(value))
+
+
+def known(targets: Sequence[Any] | None) -> Sequence[Any] | None:
+    """The targets without those that are missing; as they are where all are, or where they are no list."""
+    import pandas as pd
+
+    if not isinstance(targets, list | tuple | np.ndarray | pd.Series):
+        return targets
+    present = [target for target in targets if not is_missing(target)]
+    return targets if len(present) in (0, len(targets)) else present
 
 
 class Picked(Sequence[Any]):

@@ -1,8 +1,10 @@
 """One run, from data to a saved task with its numbers: what ``metatx train`` and every recipe do."""
 
 import json
+import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +14,10 @@ import numpy as np
 from metatx.arguments import joined_target, paired_table
 from metatx.baselines import baselines
 from metatx.budget import Plan, plan_for
+from metatx.checkpoint import CHECKPOINT, check_checkpoint, decisive
 from metatx.data import ALL, as_table, read_splits
-from metatx.examples import Examples
+from metatx.examples import Examples, Picked
+from metatx.facts import facts_of
 from metatx.files import written_whole
 from metatx.history import can_draw, draw_curves
 from metatx.processes import processes
@@ -21,6 +25,7 @@ from metatx.reading.csv_tables import Reading
 from metatx.registry import all_options, lookup
 from metatx.report import Report
 from metatx.settings import TrainingSettings
+from metatx.splitting import with_each_class
 from metatx.tables import are_columns, as_dataset, text_columns
 from metatx.task import Task
 from metatx.tuning import retuned
@@ -32,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 HELD_FOR_TEST = 0.2  # of a table without any split
+WORTH_KEEPING = (CHECKPOINT, "history.csv")  # of a run that failed
 
 
 def run(
@@ -91,6 +97,8 @@ def run(
     """
     settings = settings or TrainingSettings()
     folder = None if out is None else Path(out)
+    if folder is not None and folder.is_file():
+        raise ValueError(f"{folder} is a file; --out names a folder.")
     if folder is not None and folder.exists() and any(folder.iterdir()) and not resume:
         raise ValueError(f"{folder} holds a run already; give another --out, or --resume to go on with it.")
     state = processes()
@@ -116,7 +124,7 @@ def run(
     examples = _examples(splits, task, validation_share, settings.seed, source)
     started = time.perf_counter()
     if start is None:
-        task.learn(examples["train"], settings.seed)
+        task.learn(examples["train"], settings.seed, skip_bad_samples)
     else:
         task = _begun(start, backbone, task, adapter_options, settings.seed)
     task.settings = settings
@@ -129,9 +137,14 @@ def run(
         split: task.encode(part, split, augment=split == "train", skip_bad=skip_bad_samples)
         for split, part in examples.items()
     }
-    if folder is not None and first:
-        _write_config(folder, config)
-    task.fit(encoded["train"], encoded.get("validation"), out=folder, resume=resume, **vars(settings))
+    if folder is not None and resume:
+        facts = facts_of(task, encoded["train"], encoded.get("validation"))
+        check_checkpoint(folder / CHECKPOINT, decisive(settings.for_samples(len(encoded["train"]))), facts)
+        state.wait_for_everyone()  # all have looked before one writes
+    with _gone_if_empty(folder, first):
+        if folder is not None and first:
+            _write_config(folder, config)
+        task.fit(encoded["train"], encoded.get("validation"), out=folder, resume=resume, **vars(settings))
     measured = {split: task.evaluate(part) for split, part in encoded.items() if split != "train"}
     report = Report(
         task,
@@ -164,7 +177,8 @@ def _begun(
     """The task to start from, tuned as the one that was built for the data, if that has the same parts."""
     known = start if isinstance(start, Task) else Task.from_pretrained(start, backbone=backbone)
     if known.backbone.fingerprint != backbone.fingerprint:
-        raise ValueError(f"The task to start from stands on {known.backbone.spec}, other weights than {backbone.spec}.")
+        stands, asked_for = (b.spec if b.pretrained else f"{b.spec} at random" for b in (known.backbone, backbone))
+        raise ValueError(f"The task to start from stands on {stands}, other weights than {asked_for}.")
     for part in ("tokenizer", "head"):
         has, asked = getattr(known, part), getattr(built, part)
         if has.name != asked.name:
@@ -251,7 +265,23 @@ def _hold_out(whole: Any, rows: np.ndarray, task: Task, share: float, seed: int)
         return task.head.split(whole.select(rows), task.target, task.tokenizer, share, seed)
     order = np.random.default_rng(seed).permutation(len(rows))
     held = max(1, round(share * len(rows)))
-    return order[held:], order[:held]
+    targets = [] if whole.targets is None else Picked(whole.targets, rows)
+    return with_each_class(order[held:], order[:held], targets, task.head.labels)
+
+
+@contextmanager
+def _gone_if_empty(folder: Path | None, first: bool) -> Iterator[None]:
+    """A run that fails before its first checkpoint and its first epoch leaves no folder that was not there."""
+    existed = folder is not None and folder.exists()
+    new = folder is not None and first and not (existed and any(folder.iterdir()))
+    try:
+        yield
+    except Exception:
+        if folder is not None and new and not any((folder / name).exists() for name in WORTH_KEEPING):
+            shutil.rmtree(folder, ignore_errors=True)
+            if existed:
+                folder.mkdir()
+        raise
 
 
 def _write_config(folder: Path, config: dict[str, Any] | None) -> None:

@@ -1,15 +1,12 @@
 """Features of a frozen path, computed once and cached on disk."""
 
-import hashlib
-import json
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from metatx.cache import read_cached, write_cached
 from metatx.collate import to_device
+from metatx.content import Content, options_of
 from metatx.encoding import Encoded, Features
 
 if TYPE_CHECKING:
@@ -31,12 +28,13 @@ def cacheable(task: "Task") -> bool:
 def frozen_features(task: "Task", data: Encoded, settings: "TrainingSettings", progress: Any) -> Features:
     """What ``head.pool`` gives for every sample, from the cache where it is there.
 
-    The file's name is a hash of all that decides the features: backbone, tokenizer and its state (preprocessing),
-    pooling, precision, and the encoded samples themselves; so it is never stale.
+    The file's name is a hash of all that decides the features: backbone, norm, tokenizer and pooling with all options
+    and their state, source code, precision, and the encoded samples themselves. Where one of these has no content to
+    tell it by, nothing is kept.
     """
-    name = f"features/{_key(task, data, settings)}"
-    targets = data.__getitems__(range(len(data)))[1]
-    kept = read_cached(name)
+    key, targets = _key(task, data, settings), data.targets()
+    name = f"features/{key}"
+    kept = None if key is None else read_cached(name)
     if kept is not None:
         return Features(kept["features"], targets)
     features, done = torch.empty(0), 0
@@ -49,24 +47,21 @@ def frozen_features(task: "Task", data: Encoded, settings: "TrainingSettings", p
             features = torch.empty(len(data), *pooled.shape[1:])
         features[done : done + len(batch)] = pooled
         done += len(batch)
-    write_cached(name, {"features": features})
+    if key is not None:
+        write_cached(name, {"features": features})
     return Features(features, targets)
 
 
-def _key(task: "Task", data: Encoded, settings: "TrainingSettings") -> str:
-    deciding = task.head.options if task.head.pooled_by is None else task.head.pooled_by
-    head = {name: task.head.options.get(name) for name in deciding}
+def _key(task: "Task", data: Encoded, settings: "TrainingSettings") -> str | None:
     with settings.autocast(task.device) as autocast:
         half = autocast._enabled
-    parts = [task.backbone.fingerprint, task.tokenizer.name, task.tokenizer.options, task.head.name, head, half]
-    digest = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode())
-    for tensor in _tensors(task, data):
-        digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def _tensors(task: "Task", data: Encoded) -> Iterator[Tensor]:
-    yield from (tensor.cpu() for tensor in task.tokenizer.state_dict().values())
-    for position in range(len(data)):
-        yield from data.encoded(position).values()
+    tokenizer, head, content = task.tokenizer, task.head, Content()
+    try:
+        content.add([task.backbone.fingerprint, half, data.content[0], repr(task.norm)])
+        content.add([tokenizer.name, options_of(tokenizer), head.name, options_of(head, head.pooled_by)])
+        content.add_code(type(tokenizer), type(head))
+    except (TypeError, OSError):
+        return None
+    content.add_tensors(tokenizer.state_dict())
+    content.add_tensors(task.norm.state_dict())
+    return content.hexdigest()

@@ -1,6 +1,6 @@
 """Base class of all heads."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from metatx.data import candidates
+from metatx.errors import SampleError
 from metatx.exact import uncast
-from metatx.examples import Examples
+from metatx.examples import Examples, is_missing
 from metatx.registry import record_options
 from metatx.sequence import TokenSequence
+from metatx.splitting import with_each_class
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -130,13 +132,29 @@ class Head(nn.Module):
     def split(
         self, table: "Dataset", target: str | None, tokenizer: "Tokenizer", fraction: float, seed: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Row numbers of a table in two parts, the second ``fraction`` of them: by chance, with the seed."""
+        """Row numbers of a table in two parts, the second ``fraction`` of them: by chance, with the seed.
+
+        The first holds each class that ``labels`` finds.
+        """
         from sklearn.model_selection import train_test_split
 
         kept, held = train_test_split(np.arange(len(table)), test_size=fraction, random_state=seed)
-        return kept, held
+        return with_each_class(kept, held, [] if target is None else table[target][:], self.labels)
+
+    def labels(self, target: Any) -> Collection[Hashable]:
+        """The classes that a raw target names, of each of which training needs a sample; by default none."""
+        return ()
 
     # The model
+
+    def screen(self, target: Any) -> None:
+        """Raise SampleError if nothing can be learned from a raw target, whatever the others are.
+
+        By default if it is missing. It is asked of every target before ``fit``, which sees the others only, and again
+        before ``encode``: so bad ones are named with their place, or left out where the user wants that.
+        """
+        if is_missing(target):
+            raise SampleError("has no label")
 
     def fit(self, targets: Sequence[Any]) -> Self:
         """Learn class names or scales from the targets of the training split; called once, before training.

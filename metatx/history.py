@@ -25,20 +25,21 @@ class History:
     def __init__(self, folder: Path | None, tensorboard: bool) -> None:
         self.folder = folder
         self.rows: list[dict[str, float]] = []
+        self.writer = _event_writer() if tensorboard and folder is not None else None
         self.events: Any = None
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-            if tensorboard:
-                self.events = _events(folder)
 
     def write(self) -> None:
         """Bring the files up to date with the rows."""
         if self.folder is None:
             return
+        # Not before there is something to write: a run that is refused leaves the folder as it is.
+        self.folder.mkdir(parents=True, exist_ok=True)
         with written_whole(self.folder / "history.csv") as temporary, temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, list(self.rows[-1]))
             writer.writeheader()
             writer.writerows(self.rows)
+        if self.writer and self.events is None:
+            self.events = self.writer(str(self.folder / "tensorboard"))
         if self.events:
             row = self.rows[-1]
             for name, value in row.items():
@@ -46,12 +47,12 @@ class History:
             self.events.flush()
 
 
-def _events(folder: Path) -> Any:
+def _event_writer() -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise ImportError("TensorBoard events need tensorboard: pip install tensorboard") from None
-    return SummaryWriter(str(folder / "tensorboard"))
+    return SummaryWriter
 
 
 def draw_curves(rows: list[dict[str, float]], primary: str, path: Path) -> None:

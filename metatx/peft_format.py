@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from metatx.adapter import Adapter, LoraLayer, LoraOptions, NormLayer, linear_layers, norm_layers, shortest
 from metatx.errors import TaskError
+from metatx.tensors import apart
 
 __all__ = ["read_adapter", "write_adapter"]
 
@@ -62,8 +63,8 @@ def write_adapter(adapter: Adapter, folder: Path) -> None:
     folder.mkdir()
     values = {name: sorted(v) if isinstance(v, set) else v for name, v in config.to_dict().items()}
     (folder / CONFIG).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
-    tensors = {PREFIX + name: tensor.contiguous() for name, tensor in adapter.state_dict().items()}
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    tensors = {PREFIX + name: tensor for name, tensor in adapter.state_dict().items()}
+    save_file(apart(tensors), folder / WEIGHTS, metadata={"format": "pt"})
 
 
 def read_adapter(folder: str | Path, backbone: nn.Module) -> Adapter:

@@ -19,6 +19,7 @@ from metatx.checkpoint import Checkpoint, Progress
 from metatx.collate import to_device
 from metatx.contrastive import matches
 from metatx.distillation import Distillation, is_picture
+from metatx.facts import data_fact
 from metatx.history import History
 from metatx.keeper import Keeper
 from metatx.pairs import Pairs, drop_tokens, part_of
@@ -154,7 +155,8 @@ class Pretraining:
         self.optimizer = torch.optim.AdamW(groups, lr=settings.lr, betas=BETAS)
         self.trained = [*decay, *plain]
         folder = out if self.accelerator.is_main_process else None
-        self.keeper = Keeper(self.accelerator, Checkpoint(out, self.module, self.optimizer, settings))
+        facts = {f"the {modality} samples": data_fact(side) for modality, side in pairs.sides.items()}
+        self.keeper = Keeper(self.accelerator, Checkpoint(out, self.module, self.optimizer, settings, facts))
         self.history = History(folder, settings.tensorboard)
 
     def run(self, resume: bool) -> list[dict[str, float]]:

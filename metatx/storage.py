@@ -14,6 +14,7 @@ from metatx.files import folder_written_whole, json_text
 from metatx.infer import takes_stem
 from metatx.peft_format import WEIGHTS, read_adapter, write_adapter
 from metatx.registry import all_options, create, lookup
+from metatx.tensors import apart
 from metatx.tuning import TIERS, own_copy
 from metatx.weights import load_backbone, repository, save_backbone
 
@@ -66,8 +67,8 @@ def write(task: "Task", folder: Path, name: str) -> None:
         "about": task.about,
     }
     (folder / "config.json").write_text(json_text(config))
-    own = {name: t.contiguous() for name, t in task.state_dict().items() if not name.startswith(APART)}
-    save_file(own, folder / "model.safetensors")
+    own = {name: tensor for name, tensor in task.state_dict().items() if not name.startswith(APART)}
+    save_file(apart(own), folder / "model.safetensors")
     if task.adapter is not None:
         write_adapter(task.adapter, folder / "adapter")
     if not task.backbone.frozen:
@@ -142,7 +143,7 @@ def read(cls: "type[Read]", folder: Path, backbone: Backbone | None, fingerprint
         if config["tune"] in OWN:
             backbone = _own_backbone(config, folder, backbone)
         elif backbone is None:
-            backbone = _load_backbone(saved["spec"], folder)
+            backbone = _load_backbone(saved["spec"], saved.get("pretrained", True), folder)
         _check_fingerprint(config, folder, backbone, fingerprint or backbone.fingerprint)
         parts = {}
         for kind in KINDS:
@@ -183,10 +184,13 @@ def _own_backbone_error(config: dict[str, Any], folder: Path) -> TaskError:
 def _check_fingerprint(config: dict[str, Any], folder: Path, backbone: Backbone, fingerprint: str) -> None:
     saved = config["backbone"]
     if fingerprint != saved["fingerprint"]:
-        raise TaskError(
-            f"{folder} was trained on backbone {saved['spec']} ({saved['fingerprint'][:12]}), not on "
-            f"{backbone.spec} ({fingerprint[:12]})."
-        )
+        wanted = _said(saved["spec"], saved.get("pretrained", True), saved["fingerprint"])
+        found = _said(backbone.spec, backbone.pretrained, fingerprint)
+        raise TaskError(f"{folder} was trained on backbone {wanted}, not on {found}.")
+
+
+def _said(spec: str, pretrained: bool, fingerprint: str) -> str:
+    return f"{spec}{'' if pretrained else ' with random weights (the control)'} ({fingerprint[:12]})"
 
 
 def _check_known(kind: str, name: str, folder: Path) -> None:
@@ -196,9 +200,9 @@ def _check_known(kind: str, name: str, folder: Path) -> None:
         raise TaskError(f"{folder} needs the {kind} {name!r}, which is not known here; import it (--plugin).") from None
 
 
-def _load_backbone(spec: str, folder: Path) -> Backbone:
+def _load_backbone(spec: str, pretrained: bool, folder: Path) -> Backbone:
     try:
-        return load_backbone(spec)
+        return load_backbone(spec, pretrained=pretrained)
     except (ValueError, OSError) as error:
         raise TaskError(
             f"{folder} was trained on {spec}, which cannot be loaded by name ({error}); "

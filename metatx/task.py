@@ -14,10 +14,10 @@ from metatx.arguments import column_names
 from metatx.backbone import Backbone
 from metatx.collate import collate, to_device, widened
 from metatx.data import find_target
-from metatx.encoding import Encoded
+from metatx.encoding import Encoded, screened
 from metatx.entry import entry_norm
 from metatx.errors import SampleError
-from metatx.examples import Examples, place_of
+from metatx.examples import Examples, known, place_of
 from metatx.head import Head
 from metatx.infer import build_head, check_inputs, claimed, takes_stem
 from metatx.queries import fit_tokenizer, labelled, raw_samples, training_data
@@ -115,6 +115,7 @@ class Task(nn.Module):
         tune: str = "frozen",
         adapter_options: dict[str, Any] | None = None,
         seed: int = 0,
+        skip_bad_samples: bool = False,
     ) -> Self:
         """Build a task for data: choose the head, fit statistics and classes on the training split, draw weights.
 
@@ -133,6 +134,7 @@ class Task(nn.Module):
                 ``"lora"``, a low-rank update; ``"full"``, all of a copy, which cannot be shared.
             adapter_options: Of a LoRA adapter, by name, as in ``LoraOptions``.
             seed: Of the initial weights.
+            skip_bad_samples: Leave out samples whose target is missing, not stop.
 
         Raises:
             ValueError: If a name is unknown, a column missing or ambiguous, or no task can be made of the data.
@@ -150,7 +152,7 @@ class Task(nn.Module):
             adapter_options=adapter_options,
             seed=seed,
         )
-        return task.learn(task.examples(train, "train"), seed=seed)
+        return task.learn(task.examples(train, "train"), seed=seed, skip_bad=skip_bad_samples)
 
     @classmethod
     def build(
@@ -180,22 +182,23 @@ class Task(nn.Module):
             data, target = training_data(data, kind, target)
             if isinstance(data, tuple | Examples):
                 targets = data.targets if isinstance(data, Examples) else data[1]
-                built = build_head(head, kind, targets, backbone.dim, head_options or {})
+                built = build_head(head, kind, known(targets), backbone.dim, head_options or {})
                 return cls(backbone, tokenizer, built, adapter=adapter)
             table = data
             if head is None and claimed(kind, table, target):
                 head = kind.default_head
             if head is None or lookup("heads", head).needs_target:
                 target = find_target(table, target)
-            targets = None if target is None else table[target][:]
+            targets = None if target is None else known(table[target][:])
             built = build_head(head, kind, targets, backbone.dim, head_options or {}, table.column_names)
         named = None if inputs is None else column_names(inputs, table.column_names)
         target, columns = built.columns(table, target, named, tokenizer)
         check_inputs(table, columns, target, named=inputs is not None)
         return cls(backbone, tokenizer, built, columns, target, adapter)
 
-    def learn(self, train: Examples, seed: int = 0) -> Self:
+    def learn(self, train: Examples, seed: int = 0, skip_bad: bool = False) -> Self:
         """The second half of ``from_data``: statistics and classes of the training split, and initial weights."""
+        train = screened(train, self.head, skip_bad)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             fit_tokenizer(self.tokenizer, train)
@@ -252,8 +255,7 @@ class Task(nn.Module):
         self.settings = TrainingSettings.of(**settings)
         data = self.encode(train, "train", augment=True, skip_bad=skip_bad_samples)
         held = None if validation is None else self.encode(validation, "validation", skip_bad=skip_bad_samples)
-        folder = None if out is None else Path(out)
-        self.history = run_training(self, data, held, self.settings, out=folder, resume=resume)
+        self.history = run_training(self, data, held, self.settings, out=Path(out) if out else None, resume=resume)
         self.trained = True
         return self
 

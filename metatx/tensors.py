@@ -10,9 +10,20 @@ from zipfile import is_zipfile
 import torch
 from torch import Tensor
 
-__all__ = ["file_sha256", "read_tensors"]
+__all__ = ["apart", "file_sha256", "read_tensors"]
 
 WRAPPERS = ("state_dict", "model", "module")  # where training scripts put the weights
+
+
+def apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors as safetensors takes them: contiguous, and none in the memory of another."""
+    found: dict[str, Tensor] = {}
+    taken = set()
+    for name, tensor in tensors.items():
+        place = (tensor.device, tensor.untyped_storage().data_ptr())
+        found[name] = tensor.clone(memory_format=torch.contiguous_format) if place in taken else tensor.contiguous()
+        taken.add(place)
+    return found
 
 
 def read_tensors(path: str | Path, *, sha256: str | None = None) -> dict[str, Tensor]:

@@ -18,6 +18,7 @@ from metatx.checkpoint import Checkpoint, Progress
 from metatx.collate import collate, to_device, widened
 from metatx.encoding import Encoded, Features
 from metatx.errors import DivergedError
+from metatx.facts import facts_of
 from metatx.features import cacheable, frozen_features
 from metatx.history import History
 from metatx.keeper import Keeper
@@ -107,8 +108,8 @@ class Training:
         self.model, self.optimizer = self.accelerator.prepare(self.module, self.optimizer)
         self.steps = -(-len(self.data) // settings.batch_size)  # of an epoch
         folder = out if self.accelerator.is_main_process else None
-        options = {"tune": task.tune, **(task.adapter.options if task.adapter else {})}
-        checkpoint = Checkpoint(out, task, self.optimizer, settings, options)
+        facts = facts_of(task, data, validation) if out else {}
+        checkpoint = Checkpoint(out, task, self.optimizer, settings, facts)
         self.keeper = Keeper(self.accelerator, checkpoint)
         self.history = History(folder, settings.tensorboard)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from metatx.backbone import Backbone, BackboneConfig
 from metatx.files import folder_written_whole
-from metatx.tensors import file_sha256, read_tensors
+from metatx.tensors import apart, file_sha256, read_tensors
 
 if TYPE_CHECKING:
     from metatx.sources import Source
@@ -149,7 +149,8 @@ def save_backbone(backbone: Backbone, folder: str | Path, *, about: str, dtype: 
     config: dict[str, Any] = {"format": FORMAT, "version": 1, "weights": about}
     with folder_written_whole(path) as temporary:
         file = temporary / "model.safetensors"
-        save_file({name: weight.detach().to("cpu", dtype) for name, weight in backbone.named_weights()}, file)
+        weights = {name: weight.detach().to("cpu", dtype) for name, weight in backbone.named_weights()}
+        save_file(apart(weights), file)
         file.chmod(0o644)  # safetensors makes it the owner's alone
         config |= {"sha256": file_sha256(file), "backbone": asdict(backbone.config)}
         (temporary / "config.json").write_text(json.dumps(config, indent=2) + "\n")

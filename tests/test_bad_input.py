@@ -51,7 +51,7 @@ FORECAST = (
         (pd.DataFrame(), TABULAR, "data.csv"),
         (people().drop(columns="rich"), TABULAR, "Unknown target column 'rich'"),
         (people().assign(rich="yes"), TABULAR, "the label 'yes'; a classifier needs two or more"),
-        (people().assign(rich=[None, "no", "yes"] * 20), TABULAR, "samples have no label"),
+        (people().assign(rich=[None, "no", "yes"] * 20), TABULAR, "row 4: has no label"),
         (people().assign(debt=None), TABULAR, "debt"),
         (people().assign(debt=np.nan), TABULAR, "debt"),
         (load(30), FORECAST, "30 rows"),

@@ -26,3 +26,14 @@ def test_the_least_recently_used_goes(tmp_path, monkeypatch):
     assert read_cached("k/one") is not None and read_cached("k/three") is not None
     write_cached("k/large", {"x": torch.zeros(2500)})  # alone too large, but just written
     assert read_cached("k/large") is not None and read_cached("k/one") is None
+
+
+def test_what_is_damaged_or_gone_is_not_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("METATX_CACHE", str(tmp_path))
+    write_cached("x/a", {"t": torch.ones(3)})
+    path = tmp_path / "x" / "a.safetensors"
+    path.write_bytes(path.read_bytes()[:-2])
+    assert read_cached("x/a") is None and read_cached("x/b") is None
+    (tmp_path / "x" / "gone.safetensors").symlink_to(tmp_path / "nowhere")
+    write_cached("x/a", {"t": torch.ones(3)})
+    assert read_cached("x/a")["t"].tolist() == [1, 1, 1]

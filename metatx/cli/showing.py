@@ -39,7 +39,8 @@ def info(task: str) -> None:
 
     backbone = (config := describe(task_folder(task)))["backbone"]
     print(f"{config['tokenizer']['name']} -> {config['head']['name']}, saved by metatx {config['metatx']}")
-    print(f"backbone   {backbone['spec']}, fingerprint {backbone['fingerprint'][:16]}")
+    control = "" if backbone.get("pretrained", True) else " with random weights (the control)"
+    print(f"backbone   {backbone['spec']}{control}, fingerprint {backbone['fingerprint'][:16]}")
     print(f"tune       {config['tune']}" + "".join(f", {name} {v}" for name, v in (config["adapter"] or {}).items()))
     if "trainable_parameters" in config:
         print(f"trains     {config['trainable_parameters']:,} parameters")

@@ -11,9 +11,9 @@ from typing import Any
 from metatx.pool import TaskPool
 from metatx.reading.folders import visible
 from metatx.registry import unknown
-from metatx.storage import describe
+from metatx.storage import OWN, describe
 
-__all__ = ["NAME", "Catalog", "Served", "UnknownTaskError"]
+__all__ = ["NAME", "Catalog", "Served", "UnknownTaskError", "common_backbone"]
 
 LOG = logging.getLogger("metatx.serving")
 PART = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
@@ -201,6 +201,24 @@ class Catalog:
         self._tried.pop(name, None)
         self.pool.remove(name)
         LOG.info("%s is served no more", name)
+
+
+def common_backbone(folder: Path) -> tuple[str, bool]:
+    """What all tasks of a folder that can share a backbone stand on, as ``load_backbone`` takes it.
+
+    Returns:
+        Its spec, and whether it is pretrained; ``nano``, pretrained, where the tasks differ or there is none.
+    """
+    found = set()
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        place = _place(path) if NAME.fullmatch(path.name) else None
+        try:
+            config = None if place is None else describe(place)
+        except (ValueError, OSError):
+            continue  # the catalog says why it is refused
+        if config is not None and config["tune"] not in OWN:
+            found.add((config["backbone"]["spec"], config["backbone"].get("pretrained", True)))
+    return found.pop() if len(found) == 1 else ("nano", True)
 
 
 def _place(path: Path) -> Path | None:

@@ -23,7 +23,7 @@ NO_RAY = "metatx serve --ray needs Ray Serve: pip install 'metatx[ray]'"
 def serve(
     tasks: str,
     *,
-    backbone: str = "nano",
+    backbone: str | None = None,
     checkpoint: str | None = None,
     host: str = "127.0.0.1",
     port: int = 8000,
@@ -45,7 +45,7 @@ def serve(
 
     Args:
         tasks: Folder of tasks, a folder each. NAME@VERSION is a version; a symbolic link NAME to it is its alias.
-        backbone: See "metatx list backbones".
+        backbone: See "metatx list backbones"; by default the one that all the tasks name, nano where they differ.
         checkpoint: File with the backbone's weights.
         host: Address to listen on; 0.0.0.0 for all.
         port: To listen on.
@@ -99,7 +99,7 @@ def serve(
 def build_service(
     tasks: Path,
     *,
-    backbone: str,
+    backbone: str | None,
     checkpoint: str | None,
     memory_mb: float | None,
     token: str | None,
@@ -123,7 +123,7 @@ def build_service(
     from metatx.pool import TaskPool
     from metatx.registry import load_plugin
     from metatx.serving.calibration import calibrate
-    from metatx.serving.catalog import Catalog
+    from metatx.serving.catalog import Catalog, common_backbone
     from metatx.serving.engine import Engine
     from metatx.serving.limits import Limits
     from metatx.weights import load_backbone
@@ -131,7 +131,8 @@ def build_service(
     if plugin is not None:
         load_plugin(plugin)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    pool = TaskPool(load_backbone(backbone, checkpoint=checkpoint), memory_mb=memory_mb)
+    spec, pretrained = (backbone, True) if backbone else common_backbone(tasks)
+    pool = TaskPool(load_backbone(spec, checkpoint=checkpoint, pretrained=pretrained), memory_mb=memory_mb)
     catalog = Catalog(tasks, pool)
     measured, rate = calibrate(pool.backbone)
     budget = batch_tokens or measured

@@ -1,0 +1,94 @@
+"""What decides the numbers of a run, and how that of two runs differs, in words."""
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from metatx.content import Content
+from metatx.registry import all_options
+
+if TYPE_CHECKING:
+    from metatx.encoding import Encoded
+    from metatx.task import Task
+
+__all__ = ["Facts", "data_fact", "differences", "facts_of"]
+
+# By its name in a message: a JSON value; or a dict of what tells it apart ("is") and what people call it ("said").
+Facts = dict[str, Any]
+
+LONGEST = 60  # letters of a value in a message
+NAMED = 5  # items of a list, likewise
+
+
+def facts_of(task: "Task", data: "Encoded", validation: "Encoded | None") -> Facts:
+    """All that a run must share with the one that it resumes, but for the settings."""
+    backbone = task.backbone
+    fingerprint = backbone.fingerprint
+    spec = backbone.spec if backbone.pretrained else f"{backbone.spec} with random weights"
+    found: Facts = {
+        "backbone": {"is": fingerprint, "said": f"{spec} ({fingerprint[:12]})"},
+        "tune": task.tune,
+        **(task.adapter.options if task.adapter else {}),
+        "tokenizer": task.tokenizer.name,
+        "head": task.head.name,
+        "inputs": task.inputs,
+        "target": task.target,
+    }
+    for part, component in {"tokenizer": task.tokenizer, "head": task.head}.items():
+        found |= {f"the {part}'s {name}": value for name, value in all_options(component).items()}
+    learned = Content()
+    learned.add_tensors(dict(task.tokenizer.named_buffers()))
+    found["the tokenizer's statistics"] = {"is": learned.hexdigest(), "said": f"({learned.hexdigest()[:6]})"}
+    found["the training data"] = data_fact(data)
+    found["the validation data"] = None if validation is None else data_fact(validation)
+    return found
+
+
+def data_fact(data: "Encoded") -> Any:
+    """Samples and targets, by what they hold."""
+    content = "-".join(data.content)
+    inputs, targets = (part[:6] for part in data.content)
+    return {"is": content, "said": f"{len(data):,} samples (content {inputs}, targets {targets})"}
+
+
+def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Each fact that is another now, as ``NAME OLD -> NEW``."""
+    names = [*now, *(name for name in saved if name not in now)]
+    return [
+        f"{name} {_change(saved.get(name), now.get(name))}"
+        for name in names
+        if _decisive(saved.get(name)) != _decisive(now.get(name))
+    ]
+
+
+def _decisive(value: Any) -> str:
+    return json.dumps(value["is"] if _is_said(value) else value, sort_keys=True, default=str)
+
+
+def _is_said(value: Any) -> bool:
+    return isinstance(value, dict) and value.keys() == {"is", "said"}
+
+
+def _change(old: Any, new: Any) -> str:
+    said = [_said(value) for value in (old, new)]
+    if max(map(len, said)) <= LONGEST or not (isinstance(old, list) and isinstance(new, list)):
+        return " -> ".join(said if _is_said(old) else map(_short, said))
+    gone = [_short(str(item)) for item in old if item not in new]
+    come = [_short(str(item)) for item in new if item not in old]
+    parts = {"without": gone, "with": come}
+    changes = [f"{word} {', '.join(items[:NAMED])}{_more(items)}" for word, items in parts.items() if items]
+    return " and ".join(changes) or "in another order"
+
+
+def _short(text: str) -> str:
+    return f"{text[:LONGEST]}..." if len(text) > LONGEST else text
+
+
+def _more(items: list[str]) -> str:
+    return f" and {len(items) - NAMED} more" if len(items) > NAMED else ""
+
+
+def _said(value: Any) -> str:
+    if _is_said(value):
+        return str(value["said"])
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -8,7 +8,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from metatx.asking import read_one
 from metatx.collate import collate, to_device
+from metatx.examples import place_of
 from metatx.mixed import FixedAdapter
 from metatx.sequence import TokenSequence
 from metatx.task import Task
@@ -50,8 +52,14 @@ class Loaded:
         Raises:
             SampleError: If a sample cannot be used; names its position.
         """
-        queries = [self.task.queries([sample])[0] for sample in samples]
-        encoded = [self.task.encode_one(query, position) for query, position in zip(queries, positions, strict=True)]
+        asked = self.task.queries(samples)
+
+        def place(at: int, query: Any) -> str:
+            return place_of(query, f"sample {positions[at] + 1}")
+
+        read = [read_one(self.task, asked, at, place) for at in range(len(samples))]
+        queries = [query for query, _ in read]
+        encoded = [tensors for _, tensors in read]
         shapes = shapes_of(encoded[0]) if len(encoded) == 1 else None
         count, sequence = self.counts.get(shapes) if shapes else None, None
         if count is None:

@@ -21,7 +21,7 @@ __all__ = ["Piece", "ask", "decoded", "embedded", "joined", "listed", "read_one"
 NAMED = 3  # bad samples that a message names; the rest is counted
 
 Answer = Callable[["Task", dict[str, Any], Sequence[Any]], Sequence[Any]]
-Place = Callable[[int, Any], str]
+Place = Callable[[int], str]
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def ask(
         queries: Raw samples, read when it is their turn.
         answer: Makes the answers from the task, a collated batch and its raw samples.
         skip_bad: Leave out samples that cannot be used, and say at the end how many, not stop.
-        place: Where a sample is, as a person looks for it, from its place and itself.
+        place: Where a sample is, as a person looks for it, from its number counted from 0.
         watch: Put around the batches, as a bar.
 
     Raises:
@@ -65,48 +65,52 @@ def ask(
     """
     task.eval()
     size, bad = task.settings.batch_size, list[str]()
+    where = place or (lambda at: _place(queries, at, at + 1))
     for start in watch(range(0, len(queries), size)):
         places = range(start, min(start + size, len(queries)))
-        read, refused = _read(task, queries, places, place)
-        bad += refused.values()
+        raw, tensors, refused = _read(task, queries, places)
+        bad += [f"{where(at)}: {reason}" for at, reason in refused.items()]
         if refused and not skip_bad:
-            after = f"{start + len(read):,} samples before it were good. " if start else ""
-            raise SampleError(f"{_named(bad)}. {after}Bad samples are left out with skip_bad_samples.")
-        answers: Sequence[Any] = []
-        if read:
-            batch = to_device(collate([encoded for _, encoded in read]), task.device)
-            answers = answer(task, batch, [query for query, _ in read])
-        yield Piece(places, [query for query, _ in read], answers, refused)
+            after = f"{start + len(raw):,} samples before it were good. " if start else ""
+            raise SampleError(
+                f"{_named(bad)}. {after}Bad samples are left out with skip_bad_samples (--skip-bad-samples)."
+            )
+        answers = answer(task, to_device(collate(tensors), task.device), raw) if raw else []
+        yield Piece(places, raw, answers, refused)
     if len(bad) == len(queries):
         raise SampleError(f"None of {len(queries):,} samples can be used: {_named(bad)}.")
     if bad:
         tell(f"{len(bad):,} of {len(queries):,} samples cannot be used and have no answer: {_named(bad)}.")
 
 
-def _read(
-    task: "Task", queries: Sequence[Any], places: range, place: Place | None
-) -> tuple[list[tuple[Any, dict[str, Tensor]]], dict[int, str]]:
+def _read(task: "Task", queries: Sequence[Any], places: range) -> tuple[list[Any], list[Any], dict[int, str]]:
     """Samples that can be used, raw and encoded; and why the others cannot."""
-    read, refused = [], {}
+    raw, tensors, refused = [], [], {}
     for at in places:
         try:
-            read.append(read_one(task, queries, at, place))
+            query = queries[at]
+            tensors.append(task.tokenizer.encode(query))
+            raw.append(query)
         except SampleError as error:
             refused[at] = str(error)
-    return read, refused
+    return raw, tensors, refused
 
 
-def read_one(
-    task: "Task", queries: Sequence[Any], at: int, place: Place | None = None
-) -> tuple[Any, dict[str, Tensor]]:
-    """One raw sample, and it encoded. Raises SampleError that names its place."""
-    query = None
+def read_one(task: "Task", queries: Sequence[Any], at: int, number: int) -> tuple[Any, dict[str, Tensor]]:
+    """One raw sample, and it encoded. Raises SampleError that names its file, or its number."""
     try:
         query = queries[at]
         return query, task.tokenizer.encode(query)
     except SampleError as error:
-        where = place_of(query, f"sample {at + 1}") if place is None else place(at, query)
-        raise SampleError(f"{where}: {error}") from None
+        raise SampleError(f"{_place(queries, at, number)}: {error}") from None
+
+
+def _place(queries: Sequence[Any], at: int, number: int) -> str:
+    """Where a sample is, as a person looks for it."""
+    try:
+        return place_of(queries[at], f"sample {number}")
+    except SampleError:  # a row that lacks an input
+        return f"sample {number}"
 
 
 def decoded(method: Callable[..., Any]) -> Answer:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from metatx.data import candidates
-from metatx.examples import Examples
+from metatx.examples import Examples, Rows
 from metatx.registry import record_options
 from metatx.sequence import TokenSequence
 
@@ -93,13 +93,15 @@ class Head(nn.Module):
         """
         if target is None:
             raise ValueError(f"The {self.name} head needs a target column; columns: {', '.join(table.column_names)}.")
-        return Examples(self.queries(table, inputs, tokenizer), table[target][:], source)
+        samples = self.queries(table, inputs, tokenizer)
+        # Learning goes through all of them again and again.
+        kept = list(samples) if isinstance(samples, Rows) else samples
+        return Examples(kept, table[target][:], source)
 
     def queries(self, table: "Dataset", inputs: list[str], tokenizer: "Tokenizer") -> Sequence[Any]:
         """The raw samples of a table to predict: its rows."""
         if tokenizer.row or len(inputs) > 1:
-            rows: list[Any] = table.select_columns(inputs).to_list()
-            return rows
+            return Rows(table, inputs)
         column: Sequence[Any] = table[inputs[0]]
         return column
 
@@ -169,6 +171,10 @@ class Head(nn.Module):
     def records(self, output: Tensor) -> list[dict[str, Any]]:
         """One JSON-able row a sample, as the command line writes it; by default ``{"prediction": ...}``."""
         return [{"prediction": value} for value in self.decode(output).tolist()]
+
+    def rows(self, record: dict[str, Any], query: Any) -> list[dict[str, Any]]:
+        """The rows that the command line writes of one of ``records`` and its raw sample; by default the record."""
+        return [record]
 
     def note(self) -> str:
         """What a user of the answers should know, in one line, for the model card; empty where there is nothing."""

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from metatx.asking import read_one
 from metatx.collate import collate, to_device
-from metatx.examples import place_of
 from metatx.mixed import FixedAdapter
 from metatx.sequence import TokenSequence
 from metatx.task import Task
@@ -53,11 +52,7 @@ class Loaded:
             SampleError: If a sample cannot be used; names its position.
         """
         asked = self.task.queries(samples)
-
-        def place(at: int, query: Any) -> str:
-            return place_of(query, f"sample {positions[at] + 1}")
-
-        read = [read_one(self.task, asked, at, place) for at in range(len(samples))]
+        read = [read_one(self.task, asked, at, position + 1) for at, position in enumerate(positions)]
         queries = [query for query, _ in read]
         encoded = [tensors for _, tensors in read]
         shapes = shapes_of(encoded[0]) if len(encoded) == 1 else None

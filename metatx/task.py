@@ -18,7 +18,7 @@ from metatx.entry import entry_norm
 from metatx.examples import Examples
 from metatx.head import Head
 from metatx.infer import build_head, check_inputs, takes_stem
-from metatx.queries import labelled, raw_samples
+from metatx.queries import field_names, labelled, raw_samples
 from metatx.registry import create, lookup
 from metatx.sequence import TokenSequence, as_sequence
 from metatx.settings import TrainingSettings
@@ -177,7 +177,8 @@ class Task(nn.Module):
             if isinstance(data, tuple | Examples):
                 targets = data.targets if isinstance(data, Examples) else data[1]
                 built = build_head(head, kind, targets, backbone.dim, head_options or {})
-                return cls(backbone, tokenizer, built, adapter=adapter)
+                names = field_names(data[0], tokenizer) if isinstance(data, tuple) else []
+                return cls(backbone, tokenizer, built, names, adapter=adapter)
             table = data
             if head is None or lookup("heads", head).needs_target:
                 target = find_target(table, target)

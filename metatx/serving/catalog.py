@@ -10,6 +10,7 @@ from typing import Any
 
 from metatx.pool import TaskPool
 from metatx.registry import unknown
+from metatx.serving.samples import Sample, tried
 from metatx.storage import describe
 
 __all__ = ["NAME", "Catalog", "Served", "UnknownTaskError"]
@@ -35,7 +36,7 @@ class Served:
         signature: By which a change of them is seen.
         config: As ``metatx.storage.describe`` gives it.
         card: Its README.
-        schema: JSON Schema of a sample.
+        sample: JSON Schema of an input, an example, the answer to it.
         files: Endings of files that it takes.
     """
 
@@ -43,7 +44,7 @@ class Served:
     signature: Signature
     config: dict[str, Any]
     card: str
-    schema: dict[str, Any]
+    sample: Sample
     files: tuple[str, ...]
 
 
@@ -173,6 +174,7 @@ class Catalog:
             else:
                 self.pool.add(name, place)
             tokenizer = self.pool.task(name).tokenizer  # loads it, so that a damaged one is known now
+            sample = tried(self.pool, name)
         except (ValueError, OSError, ImportError) as error:
             if name not in self.served and name in [task.name for task in self.pool.list()]:
                 self.pool.remove(name)
@@ -187,7 +189,7 @@ class Catalog:
             signature=signature,
             config=describe(place),
             card=card.read_text(errors="replace")[:CARD] if card.is_file() else "",
-            schema=tokenizer.json_schema(),
+            sample=sample,
             files=tuple(e for e in endings if e.startswith(".") and e not in tokenizer.linking),
         )
         self.served = {**self.served, name: served}

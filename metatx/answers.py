@@ -72,6 +72,7 @@ def write_answers(
         rows = _rows(task, entries, decoded(task.head.records), task.head.rows, keep, skip_bad)
         write_rows(rows, out, file, errors=skip_bad)
     elif ending in task.head.writes:
+        task.head.check_writing(Path(out))
         pieces = [piece for entry in entries for piece in _pieces(task, entry, decoded(task.head.decode), skip_bad)]
         queries = [query for piece in pieces for query in piece.queries]
         task.head.write(Path(out), queries, [answer for piece in pieces for answer in piece.answers])
@@ -99,8 +100,8 @@ def write_vectors(
         _save(vectors, Path(out))
         return
 
-    def numbered(vector: np.ndarray, query: Any) -> list[dict[str, Any]]:
-        return [{str(number): value for number, value in enumerate(vector.tolist())}]
+    def numbered(vectors: Sequence[np.ndarray], queries: Sequence[Any]) -> list[dict[str, Any]]:
+        return [{str(number): value for number, value in enumerate(vector.tolist())} for vector in vectors]
 
     write_rows(_rows(task, entries, embedded, numbered, keep, skip_bad), out, file, errors=skip_bad)
 
@@ -109,7 +110,7 @@ def _rows(
     task: "Task",
     entries: Sequence[Entry],
     answer: Any,
-    rows_of: Callable[[Any, Any], list[dict[str, Any]]],
+    rows_of: Callable[[Sequence[Any], Sequence[Any]], list[dict[str, Any]]],
     keep: Sequence[str],
     skip_bad: bool,
 ) -> Iterator[dict[str, Any]]:
@@ -123,7 +124,7 @@ def _rows(
     for entry in entries:
         kept = entry.kept(keep)
         for piece in _pieces(task, entry, answer, skip_bad):
-            made = zip(piece.answers, piece.queries, strict=True)
+            made = zip(([answer] for answer in piece.answers), ([query] for query in piece.queries), strict=True)
             for at in piece.places:
                 answered = [{ERROR: piece.bad[at]}] if at in piece.bad else rows_of(*next(made))
                 if names is None and at not in piece.bad:

@@ -172,13 +172,16 @@ class Head(nn.Module):
         """One JSON-able row a sample, as the command line writes it; by default ``{"prediction": ...}``."""
         return [{"prediction": value} for value in self.decode(output).tolist()]
 
-    def rows(self, record: dict[str, Any], query: Any) -> list[dict[str, Any]]:
-        """The rows that the command line writes of one of ``records`` and its raw sample; by default the record."""
-        return [record]
+    def rows(self, records: Sequence[dict[str, Any]], queries: Sequence[Any]) -> list[dict[str, Any]]:
+        """Records of raw samples as rows of a file; by default one each."""
+        return list(records)
 
     def note(self) -> str:
         """What a user of the answers should know, in one line, for the model card; empty where there is nothing."""
         return ""
+
+    def check_writing(self, path: Path) -> None:
+        """Raise, before any work, what ``write`` would: ImportError if a package is missing."""
 
     def write(self, path: Path, queries: Sequence[Any], answers: Sequence[Any]) -> None:
         """Write what ``decode`` gave for raw samples to ``path``, which ends as one of ``writes``."""

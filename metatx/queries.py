@@ -38,9 +38,7 @@ def raw_samples(samples: Any, tokenizer: "Tokenizer", head: "Head", inputs: list
     if isinstance(samples, str | Path):
         if is_sample(samples, tokenizer):
             return [str(samples)]
-    elif _row(samples) is not None and not _is_column(samples, inputs):
-        raise TypeError(f"This is one row, a {type(samples).__name__}; give a list of samples, [row], or a table.")
-    elif isinstance(samples, Sequence | np.ndarray | Tensor) or _row(samples) is not None:
+    elif isinstance(samples, Sequence | np.ndarray | Tensor) or _is_column(samples, inputs):
         if not len(samples):
             raise ValueError("There are no samples to predict.")
         listed = list(samples.numpy(force=True) if isinstance(samples, Tensor) else samples)
@@ -168,8 +166,10 @@ def _row(sample: Any) -> dict[Any, Any] | None:
 
 
 def _is_column(samples: Any, inputs: Sequence[str]) -> bool:
-    """Whether a Series holds a sample a row, not one row's cells."""
-    return not isinstance(samples, Mapping) and not any(name in samples.index for name in inputs)
+    """Whether it is a Series of a sample an entry, not one row's cells."""
+    import pandas as pd
+
+    return isinstance(samples, pd.Series) and not any(name in samples.index for name in inputs)
 
 
 def check_columns(found: list[str], wanted: list[str]) -> None:

@@ -50,7 +50,7 @@ def input_schema(task: Task) -> dict[str, Any]:
     forms = schema.get("anyOf", [bare])
     if len(inputs) == 1:
         return {**_beside(schema), "anyOf": [*forms, _row(inputs, bare)]}
-    if any(set(inputs) <= set(form.get("properties", ())) for form in forms):
+    if task.tokenizer.dicts:  # its own schema says what of
         return schema
     # A row holds several of what is a sample by itself.
     example = [dict.fromkeys(inputs, one) for one in schema.get("examples", [])]

@@ -104,12 +104,12 @@ def document(app: FastAPI, catalog: Catalog) -> dict[str, Any]:
             own = {key: value for key, value in general.items() if key != "parameters"}
             own |= {"operationId": f"{action} {name}", "summary": f"{action.capitalize()} with {name}"}
             own |= {"requestBody": _body(reference, bool(task.files), task.sample.example)}
-            own |= {"responses": {**general["responses"], "200": _answered(action, task.sample.answer)}}
+            own |= {"responses": {**general["responses"], "200": _answered(action, name, task.sample.answer)}}
             paths[f"/v1/tasks/{name}/{action}"] = {"post": own}
     for action in ("predict", "embed"):
         general = paths[f"/v1/tasks/{{task}}/{action}"]["post"]
         general |= {"requestBody": _body({}, True)}
-        general["responses"]["200"] = _answered(action, None)
+        general["responses"]["200"] = _answered(action)
     paths["/v1/predict"]["post"]["requestBody"] = _body({"anyOf": asked} if asked else {}, False)
     return found
 
@@ -123,7 +123,7 @@ def _record(properties: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _answered(action: str, answer: Any) -> dict[str, Any]:
+def _answered(action: str, name: str = "", answer: Any = None) -> dict[str, Any]:
     """The response to a task's inputs; its rows have the columns of an answer that is known."""
     if action == "embed":
         vector = {"type": "array", "items": {"type": ["number", "null"]}}
@@ -133,7 +133,7 @@ def _answered(action: str, answer: Any) -> dict[str, Any]:
     schema = _record({"task": {"type": "string"}, "answers": {"type": "array", "items": row}})
     content: dict[str, Any] = {"schema": schema}
     if answer is not None:
-        content["example"] = {"task": "...", "answers": [answer]}
+        content["example"] = {"task": name, "answers": [answer]}
     return {"description": "Answers.", "content": {"application/json": content}}
 
 

@@ -1,5 +1,7 @@
 """Rows of people's own: columns in any order, one form at every door, examples that the server answers."""
 
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -281,6 +283,14 @@ def test_an_example_that_is_not_answered_is_not_published(backbone, tmp_path):
         "bare": {},
         "broken": {"type": "array"},
     }
+
+
+def test_a_task_is_ready_when_what_it_needs_is_loaded(backbone, text, tmp_path):
+    text.save_pretrained(tmp_path / "text")
+    vocabulary = sys.modules[type(text.tokenizer).__module__]._clip_vocabulary
+    vocabulary.cache_clear()
+    Catalog(tmp_path, TaskPool(backbone)).refresh()
+    assert vocabulary.cache_info().currsize == 1
 
 
 def test_errors_name_columns_as_they_are(backbone, tmp_path):

@@ -1,22 +1,24 @@
-"""Predictions as files: rows of csv or jsonl, maps of scenes, and what a head writes in a form of its own."""
+"""Predictions as files: rows with their places, maps of scenes, and what a head writes in a form of its own."""
 
-import csv
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from metatx.asking import Piece, ask, decoded, embedded, joined
+from metatx.entries import Entry, open_entries
 from metatx.files import written_whole
+from metatx.progress import bar
 from metatx.reading.cubes import Pixels
+from metatx.row_files import ERROR, ROWS, write_rows
 
 if TYPE_CHECKING:
     from metatx.task import Task
 
-__all__ = ["check_ending", "draw_map", "write_answers", "write_rows"]
+__all__ = ["check_ending", "draw_map", "write_answers", "write_vectors"]
 
-ROWS, MAPS = (".csv", ".jsonl"), (".png", ".npy")
+MAPS = (".png", ".npy")
 COLOURS = "tab20"  # of matplotlib's, for the classes of a map
 
 
@@ -27,44 +29,149 @@ def check_ending(out: str | None, known: Sequence[str]) -> None:
         raise ValueError(f"--out is {out}; it ends in {', '.join(endings[:-1])} or {endings[-1]}.")
 
 
-def write_answers(task: "Task", inputs: Sequence[str], out: str | None, file: Any) -> None:
+def check_folder(out: str | None) -> None:
+    """Refuse a file to write whose folder is not there, before any work. Raises FileNotFoundError."""
+    if out is not None and not Path(out).absolute().parent.is_dir():
+        raise FileNotFoundError(f"--out is {out}; the folder {Path(out).parent} does not exist, make it first.")
+
+
+def write_answers(
+    task: "Task",
+    inputs: Sequence[str],
+    out: str | None,
+    file: Any,
+    *,
+    keep: Sequence[str] = (),
+    skip_bad: bool = False,
+) -> None:
     """Predict all inputs and write the answers to ``out``, or as csv to an open ``file``.
 
-    Rows for ``.csv`` and ``.jsonl``; a map of one scene for ``.png`` and ``.npy``; the head's own forms.
+    Rows with their places for ``.csv``, ``.jsonl`` and ``.parquet``; a map of one scene for ``.png`` and ``.npy``; the
+    head's own forms.
+
+    Args:
+        task: That answers.
+        inputs: Tables, files or folders of samples.
+        out: Path; None for ``file``.
+        file: Open for text.
+        keep: Columns of the tables to copy into the rows.
+        skip_bad: Leave out samples that cannot be used; rows keep their places and say why.
 
     Raises:
-        ValueError: If ``out`` ends otherwise, or asks for a map of what is no scene.
+        ValueError: If ``out`` ends otherwise or asks for a map of what is no scene, or a column to keep is missing.
+        SampleError: If a sample cannot be used and ``skip_bad`` is off; nothing is written.
     """
     ending = None if out is None else Path(out).suffix
+    if out is not None and ending not in ROWS:
+        check_ending(out, [*ROWS, *MAPS, *task.head.writes])
+        if keep:
+            raise ValueError(f"--keep copies columns into rows; --out is {out}, it would end in {', '.join(ROWS)}.")
+    check_folder(out)
+    entries = open_entries(task, inputs, keep)
     if out is None or ending in ROWS:
-        rows = [row for entry in inputs for row in _answered(task, entry)]
-        write_rows(rows, out, file)
+        rows = _rows(task, entries, decoded(task.head.records), task.head.rows, keep, skip_bad)
+        write_rows(rows, out, file, errors=skip_bad)
     elif ending in task.head.writes:
         task.head.check_writing(Path(out))
-        queries = [query for entry in inputs for query in task.queries(entry)]
-        task.head.write(Path(out), queries, list(task.predict(queries)))
+        pieces = [piece for entry in entries for piece in _pieces(task, entry, decoded(task.head.decode), skip_bad)]
+        queries = [query for piece in pieces for query in piece.queries]
+        task.head.write(Path(out), queries, [answer for piece in pieces for answer in piece.answers])
     else:
-        check_ending(out, [*ROWS, *MAPS, *task.head.writes])
-        scenes = [task.queries(entry) for entry in inputs]
-        if len(scenes) > 1 or not isinstance(scenes[0], Pixels):
-            raise ValueError(f"--out is {out}, a map; that can be drawn of one scene, a cube of bands, only.")
-        pixels = scenes[0].everywhere()
-        labels = task.predict(pixels).reshape(pixels.cube.shape[:2])
-        with written_whole(Path(out)) as temporary:
-            if ending == ".npy":
-                with temporary.open("wb") as handle:
-                    np.save(handle, labels)
-            else:
-                draw_map(labels, temporary)
+        _write_map(task, entries, Path(out))
 
 
-def _answered(task: "Task", entry: str) -> list[dict[str, Any]]:
-    """The rows of one input: mostly one a sample, see ``Head.rows``."""
-    queries, records = [], []
-    for asked, found in task.answers(entry, task.head.records):
-        queries += asked
-        records += found
-    return task.head.rows(records, queries)
+def write_vectors(
+    task: "Task",
+    inputs: Sequence[str],
+    out: str | None,
+    file: Any,
+    *,
+    keep: Sequence[str] = (),
+    skip_bad: bool = False,
+) -> None:
+    """Embed all inputs, as ``write_answers``: rows with a column for each of D numbers, or an array for ``.npy``."""
+    check_ending(out, (*ROWS, ".npy"))
+    check_folder(out)
+    entries = open_entries(task, inputs, keep)
+    if out is not None and out.endswith(".npy"):
+        if keep:
+            raise ValueError(f"--keep copies columns into rows; --out is {out}, an array.")
+        vectors = np.concatenate([joined(_pieces(task, entry, embedded, skip_bad)) for entry in entries])
+        _save(vectors, Path(out))
+        return
+
+    def numbered(vectors: Sequence[np.ndarray], queries: Sequence[Any]) -> list[dict[str, Any]]:
+        return [{str(number): value for number, value in enumerate(vector.tolist())} for vector in vectors]
+
+    write_rows(_rows(task, entries, embedded, numbered, keep, skip_bad), out, file, errors=skip_bad)
+
+
+def _rows(
+    task: "Task",
+    entries: Sequence[Entry],
+    answer: Any,
+    rows_of: Callable[[Sequence[Any], Sequence[Any]], list[dict[str, Any]]],
+    keep: Sequence[str],
+    skip_bad: bool,
+) -> Iterator[dict[str, Any]]:
+    """Rows of all samples: where each is, what of its table is kept, what is answered or why nothing is."""
+    parts = []
+    if len(entries) > 1 or any(entry.files for entry in entries):
+        parts.append("file")
+    if any(entry.numbers is not None for entry in entries):
+        parts.append("row")
+    names: list[str] | None = None
+    for entry in entries:
+        kept = entry.kept(keep)
+        for piece in _pieces(task, entry, answer, skip_bad):
+            made = zip(([answer] for answer in piece.answers), ([query] for query in piece.queries), strict=True)
+            for at in piece.places:
+                answered = [{ERROR: piece.bad[at]}] if at in piece.bad else rows_of(*next(made))
+                if names is None and at not in piece.bad:
+                    names = _free(parts, keep, answered[0])
+                place = [entry.columns(at)[part] for part in parts]
+                copied = {} if kept is None else kept[at]
+                for row in answered:
+                    yield dict(zip(names or parts, place, strict=True)) | copied | row
+
+
+def _free(parts: Sequence[str], keep: Sequence[str], row: dict[str, Any]) -> list[str]:
+    """Names for the columns that say the place, which no other column has. Raises ValueError if two others collide."""
+    taken = [name for name in keep if name in row or name == ERROR]
+    if taken:
+        raise ValueError(f"--keep {taken[0]}: the answers have a column of that name; rename that of the table.")
+    names = []
+    for name in parts:
+        while name in row or name in keep:
+            name = f"_{name}"
+        names.append(name)
+    return names
+
+
+def _pieces(task: "Task", entry: Entry, answer: Any, skip_bad: bool) -> Iterator[Piece]:
+    def watch(starts: Sequence[int]) -> Any:
+        return bar(starts, Path(entry.source).name)
+
+    return ask(task, entry.queries, answer, skip_bad=skip_bad, place=entry.place, watch=watch)
+
+
+def _write_map(task: "Task", entries: Sequence[Entry], out: Path) -> None:
+    """The labels of one scene as a picture or an array."""
+    scene = entries[0].queries
+    if len(entries) > 1 or not isinstance(scene, Pixels):
+        raise ValueError(f"--out is {out}, a map; that can be drawn of one scene, a cube of bands, only.")
+    pixels = scene.everywhere()
+    labels = task.predict(pixels).reshape(pixels.cube.shape[:2])
+    if out.suffix == ".npy":
+        _save(labels, out)
+    else:
+        with written_whole(out) as temporary:
+            draw_map(labels, temporary)
+
+
+def _save(array: np.ndarray, out: Path) -> None:
+    with written_whole(out) as temporary, temporary.open("wb") as file:
+        np.save(file, array)
 
 
 def draw_map(labels: np.ndarray, path: Path) -> None:
@@ -88,25 +195,3 @@ def draw_map(labels: np.ndarray, path: Path) -> None:
     patches = [Patch(color=colour, label=str(name)) for colour, name in zip(palette, names, strict=True)]
     figure.legend(handles=patches, loc="outside right center")
     figure.savefig(path, dpi=120, format="png")
-
-
-def write_rows(rows: Iterable[dict[Any, Any]], out: str | None, file: Any) -> None:
-    """Rows to ``out``, jsonl where it ends so and csv otherwise, or as csv to an open ``file``."""
-    if out is None:
-        _write_csv(rows, file)
-        return
-    with written_whole(Path(out)) as temporary, temporary.open("w", newline="", encoding="utf-8") as handle:
-        if out.endswith(".jsonl"):
-            handle.writelines(json.dumps(row) + "\n" for row in rows)
-        else:
-            _write_csv(rows, handle)
-
-
-def _write_csv(rows: Iterable[dict[Any, Any]], file: Any) -> None:
-    rows = list(rows)
-    writer = csv.DictWriter(file, list(rows[0]))
-    writer.writeheader()
-    for row in rows:
-        # Lists as json, for a csv has no form of its own for them.
-        plain = {name: json.dumps(value) if isinstance(value, list | dict) else value for name, value in row.items()}
-        writer.writerow(plain)

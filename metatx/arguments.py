@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from metatx.errors import SampleError
 from metatx.parts.spellings import plain_cell, whole_number
 
 __all__ = [
@@ -139,12 +140,12 @@ def named_row(sample: Any, names: Sequence[str]) -> Any:
     """A row that came as numbers, by the names of the columns; anything else as it is.
 
     Raises:
-        ValueError: If it has not one for each.
+        SampleError: If it has not one for each.
     """
     if not names or not isinstance(sample, np.ndarray | Tensor | list | tuple) or np.ndim(sample) != 1:
         return sample
     if len(sample) != len(names):
-        raise ValueError(f"A sample has {len(sample)} values; expected {len(names)}: {', '.join(names)}.")
+        raise SampleError(f"found {len(sample)} values; expected {len(names)}: {', '.join(names)}.")
     return dict(zip(names, _as_list(sample), strict=True))
 
 

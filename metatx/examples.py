@@ -4,14 +4,19 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
 
 from metatx.arguments import plain_samples, plain_targets
 
-__all__ = ["Examples", "Reader", "is_missing", "known", "place_of"]
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+__all__ = ["Examples", "Reader", "Rows", "is_missing", "known", "place_of"]
+
+BLOCK = 1024  # rows of a table that are made Python's at once
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,27 @@ class Picked(Sequence[Any]):
 
     def __iter__(self) -> Iterator[Any]:
         return (self.items[int(i)] for i in self.indices)
+
+
+class Rows(Sequence[dict[str, Any]]):
+    """Rows of a table as dicts of some columns, read from it in blocks when they are asked for."""
+
+    def __init__(self, table: "Dataset", names: Sequence[str]) -> None:
+        self.table = table.select_columns(list(names)).with_format("arrow")
+        self._block: list[dict[str, Any]] = []
+        self._start = 0
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, at: Any) -> Any:
+        if isinstance(at, slice):
+            return [self[i] for i in range(len(self))[at]]
+        row = range(len(self))[at]
+        if not self._start <= row < self._start + len(self._block):
+            self._start = row - row % BLOCK
+            self._block = self.table[self._start : self._start + BLOCK].to_pylist()
+        return self._block[row - self._start]
 
 
 # A file to its samples by split: "train", "validation", "test", or "all" where it is not split. Raises ValueError if

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -40,6 +41,8 @@ def written_whole(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield temporary
+        if temporary.exists():
+            _made_readable(temporary)
         os.replace(temporary, path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
@@ -60,7 +63,7 @@ def folder_written_whole(folder: Path) -> Iterator[Path]:
     temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
     try:
         yield temporary
-        temporary.chmod(0o755)
+        _made_readable(temporary)
         if folder.exists():
             old = temporary.with_name(f"{temporary.name}.old")
             os.replace(folder, old)
@@ -72,6 +75,18 @@ def folder_written_whole(folder: Path) -> Iterator[Path]:
         if _is_of_the_disk(error):
             raise OSError(f"{folder} could not be written, nothing was changed: {error}") from error
         raise
+
+
+def _made_readable(path: Path) -> None:
+    """Modes of a file, or a folder and all in it, as the umask has them: safetensors and mkdtemp say owner only."""
+    # By a file that is made for it: to ask for the umask is to change it, for all threads.
+    probe = path.with_name(f"{path.name}.mode")
+    probe.touch()
+    mode = stat.S_IMODE(probe.stat().st_mode)
+    probe.unlink()
+    for part in (path, *(path.rglob("*") if path.is_dir() else ())):
+        if not part.is_symlink():
+            part.chmod(mode | (mode & 0o444) >> 2 if part.is_dir() else mode)
 
 
 def _is_of_the_disk(error: BaseException) -> bool:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from metatx.data import candidates
 from metatx.errors import SampleError
 from metatx.exact import uncast
-from metatx.examples import Examples, is_missing
+from metatx.examples import Examples, Rows, is_missing
 from metatx.registry import record_options
 from metatx.sequence import TokenSequence
 from metatx.splitting import with_each_class
@@ -119,13 +119,15 @@ class Head(nn.Module):
         """
         if target is None:
             raise ValueError(f"The {self.name} head needs a target column; columns: {', '.join(table.column_names)}.")
-        return Examples(self.queries(table, inputs, tokenizer), table[target][:], source)
+        samples = self.queries(table, inputs, tokenizer)
+        # Learning goes through all of them again and again.
+        kept = list(samples) if isinstance(samples, Rows) else samples
+        return Examples(kept, table[target][:], source)
 
     def queries(self, table: "Dataset", inputs: list[str], tokenizer: "Tokenizer") -> Sequence[Any]:
         """The raw samples of a table to predict: its rows."""
         if tokenizer.row or len(inputs) > 1:
-            rows: list[Any] = table.select_columns(inputs).to_list()
-            return rows
+            return Rows(table, inputs)
         column: Sequence[Any] = table[inputs[0]]
         return column
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from metatx.asking import read_one
 from metatx.collate import collate, to_device, widened
 from metatx.mixed import FixedAdapter
 from metatx.sequence import TokenSequence
@@ -50,8 +51,10 @@ class Loaded:
         Raises:
             SampleError: If a sample cannot be used; names its position.
         """
-        queries = [self.task.queries([sample])[0] for sample in samples]
-        encoded = [self.task.encode_one(query, position) for query, position in zip(queries, positions, strict=True)]
+        asked = self.task.queries(samples)
+        read = [read_one(self.task, asked, at, position + 1) for at, position in enumerate(positions)]
+        queries = [query for query, _ in read]
+        encoded = [tensors for _, tensors in read]
         shapes = shapes_of(encoded[0]) if len(encoded) == 1 else None
         count, sequence = self.counts.get(shapes) if shapes else None, None
         if count is None:

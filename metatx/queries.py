@@ -1,6 +1,6 @@
 """Rows of a table, files or arrays, as the raw samples that a task learns from or is asked about."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,17 +9,22 @@ from torch import Tensor
 
 from metatx.arguments import joined_target, named_row, paired_table, plain_samples
 from metatx.data import as_table
-from metatx.errors import PlacedError
+from metatx.errors import PlacedError, SampleError
 from metatx.examples import Examples
 from metatx.reading.csv_tables import Reading
 from metatx.registry import unknown
 from metatx.tables import TABLES, is_table
 
 if TYPE_CHECKING:
+    from datasets import Dataset
+
     from metatx.head import Head
     from metatx.tokenizer import Tokenizer
 
-__all__ = ["check_columns", "fit_tokenizer", "labelled", "raw_samples", "training_data"]
+__all__ = [
+    *("ByName", "by_name", "check_columns", "field_names", "fit_tokenizer", "labelled", "raw_samples"),
+    *("table_samples", "training_data"),
+]
 
 
 def raw_samples(samples: Any, tokenizer: "Tokenizer", head: "Head", inputs: list[str]) -> Sequence[Any]:
@@ -33,23 +38,45 @@ def raw_samples(samples: Any, tokenizer: "Tokenizer", head: "Head", inputs: list
 
     Raises:
         ValueError: If there is nothing, a column is missing, or the path is of no file that the task reads.
+        TypeError: If it is one sample, not a list, or no samples at all.
     """
-    samples = plain_samples(samples)
+    if not _is_one_row(samples, inputs):
+        samples = plain_samples(samples)
     if isinstance(samples, str | Path):
-        path = Path(samples)
-        if path.suffix.lower() in tokenizer.suffixes and path.suffix.lower() not in tokenizer.containers:
-            return [str(path)]
-        if not path.is_dir() and not is_table(path) and path.suffix.lower() not in tokenizer.containers:
-            raise ValueError(f"{path} is neither a table ({', '.join(TABLES)}) nor a file the task reads.")
+        if is_sample(samples, tokenizer):
+            return [str(samples)]
     elif isinstance(samples, Sequence | np.ndarray | Tensor):
         if not len(samples):
             raise ValueError("There are no samples to predict.")
-        columns = len(inputs) == 1 and all(isinstance(s, dict) and inputs[0] in s for s in samples)
-        if tokenizer.row:
-            samples = [named_row(sample, inputs) for sample in samples]
-        return [sample[inputs[0]] for sample in samples] if columns else list(samples)
+        return ByName(list(samples), tokenizer, inputs)
     reading = Reading(texts=tokenizer.text_columns(inputs))
-    table = as_table(samples, tokenizer.suffixes, "test", tokenizer.containers, reading)
+    try:
+        table = as_table(samples, tokenizer.suffixes, "test", tokenizer.containers, reading)
+    except TypeError:
+        kinds = "a list of samples (of one: [sample]), a path or a table"
+        raise TypeError(f"What is asked about is {kinds}, not {type(samples).__name__}.") from None
+    return table_samples(table, tokenizer, head, inputs)
+
+
+def is_sample(path: Any, tokenizer: "Tokenizer") -> bool:
+    """Whether a path is a sample itself, not a table or folder of some.
+
+    Raises:
+        ValueError: If it is of no file that the task reads.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix in tokenizer.suffixes and suffix not in tokenizer.containers:
+        return True
+    if not path.is_dir() and not is_table(path) and suffix not in tokenizer.containers:
+        raise ValueError(f"{path} is neither a table ({', '.join(TABLES)}) nor a file the task reads.")
+    return False
+
+
+def table_samples(
+    table: "Dataset | Examples", tokenizer: "Tokenizer", head: "Head", inputs: list[str]
+) -> Sequence[Any]:
+    """The samples of a table to predict. Raises ValueError if a column is missing."""
     if isinstance(table, Examples):
         return table.inputs
     check_columns(table.column_names, inputs)
@@ -85,7 +112,8 @@ def labelled(
     if paired is not None:
         data = paired[0]
     elif isinstance(data, tuple):
-        return Examples(*data)
+        samples, targets = data
+        return Examples(_all_by_name(samples, tokenizer, inputs), targets)
     words = [target] if target is not None and head.text_target() else []
     reading = Reading(texts=[*tokenizer.text_columns(inputs), *words])
     table = as_table(data, tokenizer.suffixes, split, tokenizer.containers, reading)
@@ -95,6 +123,85 @@ def labelled(
     check_columns(table.column_names, [*inputs, *([target] if target else [])])
     source = str(data) if isinstance(data, str | Path) else f"the {split} data"
     return head.examples(table, inputs, target, tokenizer, source)
+
+
+# Inputs go by name: the one place where a row becomes what a tokenizer reads
+
+
+def by_name(sample: Any, tokenizer: "Tokenizer", inputs: Sequence[str]) -> Any:
+    """A raw sample as the tokenizer reads it: of a row the task's inputs, in their order, without what is beside them.
+
+    A row is a dict or a pandas Series. Where the task has one input, its value; where the tokenizer reads rows itself,
+    the row. A dict that may be a sample of its own, such as a file with its path, stays as it is.
+
+    Raises:
+        SampleError: If an input is absent.
+    """
+    row = _row(sample)
+    if row is None:
+        return named_row(sample, inputs) if tokenizer.row else sample
+    if tokenizer.row or not inputs:
+        return row
+    absent = [name for name in inputs if name not in row]
+    if absent and len(inputs) == 1 and tokenizer.dicts:
+        return sample
+    if absent:
+        found = ", ".join(map(str, row)) or "nothing"
+        raise SampleError(f"column {absent[0]}: absent from a row of {found}; expected {', '.join(inputs)}")
+    if len(inputs) == 1:
+        return row[inputs[0]]
+    return {name: row[name] for name in inputs}
+
+
+def field_names(samples: Any, tokenizer: "Tokenizer") -> list[str]:
+    """Names of the inputs of samples that came without a table: of rows whose fields the tokenizer reads in order."""
+    if tokenizer.row or tokenizer.dicts or not isinstance(samples, Sequence) or not len(samples):
+        return []
+    return [str(name) for name in _row(samples[0]) or ()]
+
+
+class ByName(Sequence[Any]):
+    """Raw samples ``by_name``, each when it is asked for: one that lacks an input is then a bad sample."""
+
+    def __init__(self, samples: Sequence[Any], tokenizer: "Tokenizer", inputs: Sequence[str]) -> None:
+        self.samples, self.tokenizer, self.inputs = samples, tokenizer, inputs
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, at: Any) -> Any:
+        if isinstance(at, slice):
+            return ByName(self.samples[at], self.tokenizer, self.inputs)
+        return by_name(self.samples[at], self.tokenizer, self.inputs)
+
+
+def _all_by_name(samples: Any, tokenizer: "Tokenizer", inputs: Sequence[str]) -> Any:
+    """Samples to learn from ``by_name``. Raises SampleError that says which lacks an input."""
+    if not isinstance(samples, list) or not any(_row(sample) is not None for sample in samples):
+        return samples
+    found = []
+    for number, sample in enumerate(samples, start=1):
+        try:
+            found.append(by_name(sample, tokenizer, inputs))
+        except SampleError as error:
+            raise SampleError(f"sample {number}: {error}") from None
+    return found
+
+
+def _row(sample: Any) -> dict[Any, Any] | None:
+    """A row as a dict, or None if it is none."""
+    import pandas as pd
+
+    if isinstance(sample, Mapping):
+        return dict(sample)
+    return dict(sample.to_dict()) if isinstance(sample, pd.Series) else None
+
+
+def _is_one_row(samples: Any, inputs: Sequence[str]) -> bool:
+    """Whether it is a Series of one row's cells, not of a sample an entry."""
+    import pandas as pd
+
+    return isinstance(samples, pd.Series) and any(name in samples.index for name in inputs)
 
 
 def check_columns(found: list[str], wanted: list[str]) -> None:

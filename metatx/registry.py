@@ -123,7 +123,8 @@ def create(kind: Kind, name: str, dim: int, **options: Any) -> Any:
 
 def unknown(what: str, name: str, choices: list[str]) -> str:
     """The sentence for a name that is not there: the nearest match first, then every choice."""
-    near = difflib.get_close_matches(name, choices, n=1)
+    folded = {choice.casefold(): choice for choice in reversed(choices)}
+    near = [folded[found] for found in difflib.get_close_matches(name.casefold(), folded, n=1)]
     hint = f"Did you mean {near[0]!r}? " if near else ""
     return f"Unknown {what} {name!r}. {hint}Choices: {', '.join(choices) or 'none'}."
 

@@ -11,16 +11,15 @@ from torch import Tensor, nn
 
 from metatx.adapter import Adapter
 from metatx.arguments import column_names
+from metatx.asking import Piece, ask, decoded, embedded, joined, listed
 from metatx.backbone import Backbone
-from metatx.collate import collate, to_device, widened
 from metatx.data import find_target
 from metatx.encoding import Encoded, screened
 from metatx.entry import entry_norm
-from metatx.errors import SampleError
-from metatx.examples import Examples, known, place_of
+from metatx.examples import Examples, known
 from metatx.head import Head
 from metatx.infer import build_head, check_inputs, claimed, takes_stem
-from metatx.queries import fit_tokenizer, labelled, raw_samples, training_data
+from metatx.queries import field_names, fit_tokenizer, labelled, raw_samples, training_data
 from metatx.registry import create, lookup
 from metatx.sequence import TokenSequence, as_sequence
 from metatx.settings import TrainingSettings
@@ -183,7 +182,8 @@ class Task(nn.Module):
             if isinstance(data, tuple | Examples):
                 targets = data.targets if isinstance(data, Examples) else data[1]
                 built = build_head(head, kind, known(targets), backbone.dim, head_options or {})
-                return cls(backbone, tokenizer, built, adapter=adapter)
+                names = field_names(data[0], tokenizer) if isinstance(data, tuple) else []
+                return cls(backbone, tokenizer, built, names, adapter=adapter)
             table = data
             if head is None and claimed(kind, table, target):
                 head = kind.default_head
@@ -278,61 +278,46 @@ class Task(nn.Module):
 
     # Use
 
-    def predict(self, samples: Any) -> np.ndarray:
+    def predict(self, samples: Any, *, skip_bad_samples: bool = False) -> np.ndarray:
         """What the head decodes, one item a sample: labels, numbers, forecasts.
 
         Args:
-            samples: A list of raw samples, one path, or a table as in ``from_data``.
+            samples: A list of raw samples, one path, or a table as in ``from_data``. Rows may be dicts, whose columns
+                go by name.
+            skip_bad_samples: Leave out samples that cannot be used, not stop. They keep their places: NaN where
+                answers are numbers, else None.
 
         Raises:
             SampleError: If one cannot be used; names which.
         """
-        return np.concatenate([answers for _, answers in self.answers(samples, self.head.decode)])
+        return joined(self._pieces(samples, self.head.decode, skip_bad_samples))
 
-    def predict_proba(self, samples: Any) -> np.ndarray:
-        """Probabilities (B, K) of the classes, in the order of ``task.head.classes``."""
-        return np.concatenate([shares.cpu().numpy() for _, shares in self.answers(samples, self.head.probabilities)])
+    def predict_proba(self, samples: Any, *, skip_bad_samples: bool = False) -> np.ndarray:
+        """Probabilities (B, K) of the classes, in the order of ``task.head.classes``; as ``predict``."""
 
-    def records(self, samples: Any) -> list[dict[str, Any]]:
-        """Predictions as JSON-able rows."""
-        return [record for _, records in self.answers(samples, self.head.records) for record in records]
+        def shares(output: Tensor, *extents: Any) -> np.ndarray:
+            return self.head.probabilities(output, *extents).cpu().numpy()
 
-    @torch.no_grad()
-    def embed(self, samples: Any) -> np.ndarray:
-        """The mean of each sample's tokens behind the backbone (B, D), float32."""
-        parts = []
-        for _, batch in self._query_batches(samples):
-            with self.settings.autocast(self.device):
-                parts.append(self.features(batch, layers=1).mean().float().cpu().numpy())
-        return np.concatenate(parts)
+        return joined(self._pieces(samples, shares, skip_bad_samples))
 
-    @torch.no_grad()
-    def answers(self, samples: Any, answer: Callable[..., Any]) -> Iterator[tuple[list[Any], Any]]:
-        """Raw samples, and what a method of the head makes of its outputs for them (b, ...), batch by batch."""
-        for queries, batch in self._query_batches(samples):
-            with self.settings.autocast(self.device):
-                output = self(batch)
-            yield queries, answer(widened(output), *self.extents(queries))
+    def records(self, samples: Any, *, skip_bad_samples: bool = False) -> list[Any]:
+        """Predictions as JSON-able rows; None for a bad sample that is left out; as ``predict``."""
+        return listed(self._pieces(samples, self.head.records, skip_bad_samples))
+
+    def embed(self, samples: Any, *, skip_bad_samples: bool = False) -> np.ndarray:
+        """The mean of each sample's tokens behind the backbone (B, D), float32; as ``predict``."""
+        return joined(ask(self, self.queries(samples), embedded, skip_bad=skip_bad_samples))
+
+    def _answers(self, samples: Any, answer: Callable[..., Any]) -> Iterator[Any]:
+        """What a method of the head makes of its outputs (b, ...), batch by batch."""
+        return (piece.answers for piece in self._pieces(samples, answer, False))
+
+    def _pieces(self, samples: Any, answer: Callable[..., Any], skip_bad: bool) -> Iterator[Piece]:
+        return ask(self, self.queries(samples), decoded(answer), skip_bad=skip_bad)
 
     def extents(self, queries: Sequence[Any]) -> list[list[tuple[int, ...]]]:
         """The further argument, if any, that the head's ``decode`` and ``records`` take: the samples' extents."""
         return [[self.tokenizer.sites(query).shape[:-1] for query in queries]] if self.head.dense else []
-
-    def _query_batches(self, samples: Any) -> Iterator[tuple[list[Any], dict[str, Any]]]:
-        self.eval()
-        queries = self.queries(samples)
-        size = self.settings.batch_size
-        for start in range(0, len(queries), size):
-            chunk = [queries[i] for i in range(start, min(start + size, len(queries)))]
-            encoded = [self.encode_one(query, start + i) for i, query in enumerate(chunk)]
-            yield chunk, to_device(collate(encoded), self.device)
-
-    def encode_one(self, sample: Any, index: int = 0) -> dict[str, Tensor]:
-        """One raw sample to tensors. Raises SampleError that names the sample."""
-        try:
-            return self.tokenizer.encode(sample)
-        except SampleError as error:
-            raise SampleError(f"{place_of(sample, f'sample {index + 1}')}: {error}") from None
 
     def queries(self, samples: Any) -> Sequence[Any]:
         """What a user may ask about, as raw samples."""

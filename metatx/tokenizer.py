@@ -29,6 +29,7 @@ class Tokenizer(nn.Module):
     Attributes:
         name: The name it is registered under.
         row: Whether a sample is a dict of all input columns, not the value of one.
+        dicts: Whether a dict may be a sample of its own (a file with its path, a signal with its rate), not only a row.
         suffixes: File types that a folder of classes is searched for.
         linking: Those of them whose files may name others, so that they are not taken from strangers.
         containers: Readers of files that hold many samples in a format of the modality's own, by suffix.
@@ -45,6 +46,7 @@ class Tokenizer(nn.Module):
 
     name: ClassVar[str] = ""
     row: ClassVar[bool] = False
+    dicts: ClassVar[bool] = True
     suffixes: ClassVar[tuple[str, ...]] = ()
     linking: ClassVar[tuple[str, ...]] = ()
     containers: ClassVar[Mapping[str, Reader]] = {}

@@ -108,7 +108,7 @@ def test_evaluate_predict_embed_info(run, capsys):
     assert "accuracy " in capsys.readouterr().out
     _main(f"predict {task} {run}/kinds.csv --out {run}/answers.csv")
     rows = list(csv.DictReader((run / "answers.csv").open()))
-    assert len(rows) == 240 and list(rows[0]) == ["prediction", "p(no)", "p(yes)"]
+    assert len(rows) == 240 and list(rows[0]) == ["row", "prediction", "p(no)", "p(yes)"]
     _main(f"predict {task} {run}/kinds.csv --out {run}/answers.jsonl")
     assert json.loads((run / "answers.jsonl").read_text().splitlines()[0])["prediction"] in ("yes", "no")
     _main(f"embed {task} {run}/kinds.csv --out {run}/vectors.npy")
@@ -182,8 +182,11 @@ def test_a_plugin_brings_a_modality(tmp_path, capsys):
         ("compare {run}/kinds.csv --modality tabular --target kind --tensorboard", "tensorboard"),
         ("evaluate {run} {run}/kinds.csv", "is no task"),
         ("predict {run}/out/task {run}/none.csv", "none.csv does not exist"),
-        ("predict {run}/out/task {run}/kinds.csv --out {run}/answers.xlsx", "it ends in .csv, .jsonl, .png or .npy"),
-        ("embed {run}/out/task {run}/kinds.csv --out {run}/vectors.txt", "it ends in .csv or .npy"),
+        (
+            "predict {run}/out/task {run}/kinds.csv --out {run}/answers.xlsx",
+            ".csv, .jsonl, .parquet, .png or .npy",
+        ),
+        ("embed {run}/out/task {run}/kinds.csv --out {run}/vectors.txt", ".csv, .jsonl, .parquet or .npy"),
         ("train {run}/kinds.csv", "modality"),
         ("trian", "trian"),
         ("info {run}/none", "does not exist"),

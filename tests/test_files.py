@@ -1,5 +1,8 @@
 """A file or folder is written whole or not at all."""
 
+import os
+import stat
+
 import pytest
 
 from metatx.files import folder_written_whole, written_whole
@@ -43,3 +46,25 @@ def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
     with folder_written_whole(tmp_path / "task"):
         assert (tmp_path / ".task.partial-abc.old").exists(), "until the new one is there"
     assert sorted(f.name for f in tmp_path.iterdir()) == [".other.partial-abc", ".task.settings", "task"]
+
+
+@pytest.mark.parametrize(("mask", "file", "folder"), [(0o022, 0o644, 0o755), (0o027, 0o640, 0o750)])
+def test_modes_are_those_of_the_umask_whatever_the_writer_set(tmp_path, mask, file, folder):
+    before = os.umask(mask)
+    try:
+        with folder_written_whole(tmp_path / "task") as temporary:
+            (temporary / "adapter").mkdir(mode=0o700)
+            for name in ("model.safetensors", "adapter/adapter_model.safetensors"):
+                os.close(os.open(temporary / name, os.O_CREAT | os.O_WRONLY, 0o600))
+        with written_whole(tmp_path / "checkpoint.safetensors") as temporary:
+            os.close(os.open(temporary, os.O_CREAT | os.O_WRONLY, 0o600))
+    finally:
+        os.umask(before)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*")}
+    assert modes == {
+        "task": folder,
+        "adapter": folder,
+        "model.safetensors": file,
+        "adapter_model.safetensors": file,
+        "checkpoint.safetensors": file,
+    }

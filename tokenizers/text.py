@@ -50,6 +50,7 @@ class TextTokenizer(Tokenizer):
         ValueError: If a number is out of its range.
     """
 
+    dicts = False
     suffixes = (".txt",)
     default_head = "classification"
     classical = "words"

@@ -1,5 +1,6 @@
 """The ``metatx`` command: every option comes from the signature of a function in this folder."""
 
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -11,6 +12,8 @@ from metatx.errors import Stopped
 from metatx.serving.command import serve
 
 __all__ = ["main"]
+
+PIPE_CLOSED = 141  # 128 and the signal's number, as a shell has it; not every system knows the signal
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "train": train,
@@ -51,6 +54,12 @@ def main(arguments: list[str] | None = None) -> None:
         if command == "train":
             chosen["config"] = {"plugin": plugin, **{k: v for k, v in chosen.items() if k not in ("out", "resume")}}
         COMMANDS[command](**chosen)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the output has seen enough: | head
+        if debug:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still to be written
+        sys.exit(PIPE_CLOSED)
     except (ArgumentError, ValueError, TypeError, OSError, ImportError) as error:
         if debug:
             raise

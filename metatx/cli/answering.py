@@ -1,7 +1,6 @@
 """``metatx evaluate``, ``metatx predict`` and ``metatx embed``."""
 
 import sys
-from pathlib import Path
 from typing import Any
 
 __all__ = ["embed", "evaluate", "predict"]
@@ -34,22 +33,32 @@ def predict(
     inputs: list[str],
     *,
     out: str | None = None,
+    keep: str | None = None,
+    batch_size: int | None = None,
+    skip_bad_samples: bool = False,
     backbone: str | None = None,
     checkpoint: str | None = None,
 ) -> None:
-    """Answer with a saved task: one row a sample.
+    """Answer with a saved task: one row a sample, with its file or its row (counted from 1).
+
+    A folder's files come sorted by name.
 
     Args:
         task: Folder of the task, or user/task on the Hugging Face hub.
         inputs: Tables, files or folders of samples.
-        out: File to write: .csv or .jsonl; .json (COCO) for boxes; a folder for masks; .png or .npy for the map of a
-            scene of many bands. Without it the terminal, as csv.
+        out: File to write: .csv, .jsonl or .parquet; .json (COCO) for boxes; a folder for masks; .png or .npy for the
+            map of a scene of many bands. Without it the terminal, as csv.
+        keep: Columns of the tables to copy beside the answers, separated by commas.
+        batch_size: Samples that are answered at once.
+        skip_bad_samples: Leave out samples that cannot be used, not stop: their answers are empty, a column error says
+            why.
         backbone: The backbone, where the task's own cannot be loaded by name.
         checkpoint: File with the backbone's weights.
     """
     from metatx.answers import write_answers
 
-    write_answers(_load(task, backbone, checkpoint), inputs, out, sys.stdout)
+    loaded = _load(task, backbone, checkpoint, batch_size)
+    write_answers(loaded, inputs, out, sys.stdout, keep=_names(keep), skip_bad=skip_bad_samples)
 
 
 def embed(
@@ -57,36 +66,40 @@ def embed(
     inputs: list[str],
     *,
     out: str | None = None,
+    keep: str | None = None,
+    batch_size: int | None = None,
+    skip_bad_samples: bool = False,
     backbone: str | None = None,
     checkpoint: str | None = None,
 ) -> None:
-    """Embed samples with a saved task: vectors of the backbone's width.
+    """Embed samples with a saved task: vectors of the backbone's width, a row a sample, as "metatx predict".
 
     Args:
         task: Folder of the task, or user/task on the Hugging Face hub.
         inputs: Tables, files or folders of samples.
-        out: File to write, .csv or .npy (an array, float32); without it the terminal, as csv.
+        out: File to write: .csv, .jsonl, .parquet or .npy (an array, float32); without it the terminal, as csv.
+        keep: Columns of the tables to copy beside the vectors, separated by commas.
+        batch_size: Samples that are read at once.
+        skip_bad_samples: Leave out samples that cannot be used, not stop: their vectors are empty, or NaN.
         backbone: The backbone, where the task's own cannot be loaded by name.
         checkpoint: File with the backbone's weights.
     """
-    import numpy as np
+    from metatx.answers import check_ending, write_vectors
+    from metatx.row_files import ROWS
 
-    from metatx.answers import check_ending, write_rows
-    from metatx.files import written_whole
-
-    check_ending(out, (".csv", ".npy"))
-    loaded = _load(task, backbone, checkpoint)
-    vectors = np.concatenate([loaded.embed(entry) for entry in inputs])
-    if out and out.endswith(".npy"):
-        with written_whole(Path(out)) as temporary, temporary.open("wb") as file:
-            np.save(file, vectors)
-    else:
-        write_rows([dict(enumerate(vector)) for vector in vectors.tolist()], out, sys.stdout)
+    check_ending(out, (*ROWS, ".npy"))
+    loaded = _load(task, backbone, checkpoint, batch_size)
+    write_vectors(loaded, inputs, out, sys.stdout, keep=_names(keep), skip_bad=skip_bad_samples)
 
 
-def _load(task: str, backbone: str | None, checkpoint: str | None) -> Any:
+def _names(keep: str | None) -> list[str]:
+    return [] if keep is None else [name.strip() for name in keep.split(",")]
+
+
+def _load(task: str, backbone: str | None, checkpoint: str | None, batch_size: int | None = None) -> Any:
     from metatx.task import Task
     from metatx.weights import load_backbone
 
     loaded = None if backbone is None else load_backbone(backbone, checkpoint=checkpoint)
-    return Task.from_pretrained(task, backbone=loaded)
+    found = Task.from_pretrained(task, backbone=loaded)
+    return found if batch_size is None else found.with_settings(batch_size=batch_size)

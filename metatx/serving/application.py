@@ -31,6 +31,7 @@ __all__ = ["Service", "create_application"]
 Result = TypeVar("Result")
 
 LOG = logging.getLogger("metatx.serving")
+PAGES = "page.html", "docs.html"  # at / and at /docs
 GONE = 499  # the client is; nobody reads it, the metrics count it
 PAGE_POLICY = (
     "default-src 'none'; connect-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
@@ -147,12 +148,16 @@ def create_application(service: Service) -> FastAPI:
 def _public(service: Service) -> APIRouter:
     """What is open without the token: it says nothing of the tasks."""
     router = APIRouter(include_in_schema=False)
-    page = files("metatx.serving").joinpath("page.html").read_text(encoding="utf-8")
+    headers = {"Content-Security-Policy": PAGE_POLICY, "X-Content-Type-Options": "nosniff"}
+    page, docs = (files("metatx.serving").joinpath(name).read_text(encoding="utf-8") for name in PAGES)
 
     @router.get("/")
     async def index() -> HTMLResponse:
-        headers = {"Content-Security-Policy": PAGE_POLICY, "X-Content-Type-Options": "nosniff"}
         return HTMLResponse(page, headers=headers)
+
+    @router.get("/docs")
+    async def reference() -> HTMLResponse:
+        return HTMLResponse(docs, headers=headers)
 
     @router.get("/healthz")
     async def healthz() -> PlainTextResponse:

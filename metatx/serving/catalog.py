@@ -11,6 +11,7 @@ from typing import Any
 from metatx.pool import TaskPool
 from metatx.reading.folders import visible
 from metatx.registry import unknown
+from metatx.serving.samples import Sample, tried
 from metatx.storage import OWN, describe
 
 __all__ = ["NAME", "Catalog", "Served", "UnknownTaskError", "common_backbone"]
@@ -36,7 +37,7 @@ class Served:
         signature: By which a change of them is seen.
         config: As ``metatx.storage.describe`` gives it.
         card: Its README.
-        schema: JSON Schema of a sample.
+        sample: JSON Schema of an input, an example, the answer to it.
         files: Endings of files that it takes.
     """
 
@@ -44,7 +45,7 @@ class Served:
     signature: Signature
     config: dict[str, Any]
     card: str
-    schema: dict[str, Any]
+    sample: Sample
     files: tuple[str, ...]
 
 
@@ -174,6 +175,7 @@ class Catalog:
             else:
                 self.pool.add(name, place)
             tokenizer = self.pool.task(name).tokenizer  # loads it, so that a damaged one is known now
+            sample = tried(self.pool, name)
         except (ValueError, OSError, ImportError) as error:
             if name not in self.served and name in [task.name for task in self.pool.list()]:
                 self.pool.remove(name)
@@ -188,7 +190,7 @@ class Catalog:
             signature=signature,
             config=describe(place),
             card=card.read_text(errors="replace")[:CARD] if card.is_file() else "",
-            schema=tokenizer.json_schema(),
+            sample=sample,
             files=tuple(e for e in endings if e.startswith(".") and e not in tokenizer.linking),
         )
         self.served = {**self.served, name: served}

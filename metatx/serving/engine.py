@@ -138,7 +138,8 @@ class Engine:
                     status = error.status if isinstance(error, RefusedError) else 422
                     place = f"inputs[{number}]: " if len(inputs) > 1 else ""
                     # Neither where the file lies here, nor a number that the request does not know.
-                    reason = str(error).replace(f"{folder}/", "").removeprefix("sample 1: ")
+                    reason = str(error).replace(f"{folder}/", "") if folder else str(error)
+                    reason = reason.removeprefix("sample 1: ")
                     raise RefusedError(status, f"{place}{reason[:REASON]}") from error
         return requests
 

@@ -10,6 +10,7 @@ import orjson
 
 from metatx.serving.files import check_file, suffix_of
 from metatx.serving.limits import Limits, RefusedError
+from metatx.serving.samples import received
 from metatx.task import Task
 
 __all__ = ["FileInput", "Input", "JsonInput", "mixed_inputs", "parse_json", "task_inputs"]
@@ -54,8 +55,8 @@ class JsonInput:
         return replace(self, task=task)
 
     def samples(self, task: Task, folder: Path, limits: Limits) -> Sequence[Any]:
-        """The one sample."""
-        return [task.tokenizer.receive(self.value)]
+        """The one sample; of a row, the task's inputs alone."""
+        return [received(self.value, task)]
 
 
 @dataclass(frozen=True)

@@ -69,8 +69,8 @@ def detail_of(name: str, task: Served) -> TaskDetail:
         **_summary(name, task),
         card=task.card,
         metrics=task.config["metrics"],
-        input_schema=task.schema,
-        example=next(iter(task.schema.get("examples", [])), None),
+        input_schema=task.sample.schema,
+        example=task.sample.example,
         backbone=task.config["backbone"]["spec"],
     )
 
@@ -96,16 +96,20 @@ def document(app: FastAPI, catalog: Catalog) -> dict[str, Any]:
     asked = []
     for name, task in sorted(served.items()):
         component = f"input.{name.replace('@', '-at-')}"
-        schemas[component] = {"description": f"One input of {name}."} | task.schema
+        schemas[component] = {"description": f"One input of {name}."} | task.sample.schema
         reference = {"$ref": f"#/components/schemas/{component}"}
         asked.append(_record({"task": {"const": name}, "input": reference}))
         for action in ("predict", "embed"):
             general = paths[f"/v1/tasks/{{task}}/{action}"]["post"]
             own = {key: value for key, value in general.items() if key != "parameters"}
             own |= {"operationId": f"{action} {name}", "summary": f"{action.capitalize()} with {name}"}
-            paths[f"/v1/tasks/{name}/{action}"] = {"post": own | {"requestBody": _body(reference, bool(task.files))}}
+            own |= {"requestBody": _body(reference, bool(task.files), task.sample.example)}
+            own |= {"responses": {**general["responses"], "200": _answered(action, name, task.sample.answer)}}
+            paths[f"/v1/tasks/{name}/{action}"] = {"post": own}
     for action in ("predict", "embed"):
-        paths[f"/v1/tasks/{{task}}/{action}"]["post"]["requestBody"] = _body({}, True)
+        general = paths[f"/v1/tasks/{{task}}/{action}"]["post"]
+        general |= {"requestBody": _body({}, True)}
+        general["responses"]["200"] = _answered(action)
     paths["/v1/predict"]["post"]["requestBody"] = _body({"anyOf": asked} if asked else {}, False)
     return found
 
@@ -119,9 +123,25 @@ def _record(properties: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _body(item: dict[str, Any], with_files: bool) -> dict[str, Any]:
+def _answered(action: str, name: str = "", answer: Any = None) -> dict[str, Any]:
+    """The response to a task's inputs; its rows have the columns of an answer that is known."""
+    if action == "embed":
+        vector = {"type": "array", "items": {"type": ["number", "null"]}}
+        schema = _record({"task": {"type": "string"}, "embeddings": {"type": "array", "items": vector}})
+        return {"description": "Vectors.", "content": {"application/json": {"schema": schema}}}
+    row = {"type": "object"} | ({} if answer is None else {"required": list(answer)})
+    schema = _record({"task": {"type": "string"}, "answers": {"type": "array", "items": row}})
+    content: dict[str, Any] = {"schema": schema}
+    if answer is not None:
+        content["example"] = {"task": name, "answers": [answer]}
+    return {"description": "Answers.", "content": {"application/json": content}}
+
+
+def _body(item: dict[str, Any], with_files: bool, example: Any = None) -> dict[str, Any]:
     inputs = {"type": "array", "items": item, "minItems": 1}
     content: dict[str, Any] = {"application/json": {"schema": _record({"inputs": inputs})}}
+    if example is not None:
+        content["application/json"]["example"] = {"inputs": [example]}
     if with_files:
         file = {"type": "array", "items": {"type": "string", "contentMediaType": "application/octet-stream"}}
         content["multipart/form-data"] = {"schema": _record({"file": file})}

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import re
 import threading
 import time
 
@@ -227,7 +228,17 @@ def test_the_token_guards_all_but_health_and_the_page(serve):
         assert client.get(path, headers={"authorization": "Bearer secre"}).status_code == 401
         assert client.get(path, headers={"authorization": "Bearer secret"}).status_code == 200
     assert client.post("/v1/tasks/kinds/predict", json={"inputs": [ROW]}).status_code == 401
-    assert client.get("/").status_code == client.get("/healthz").status_code == client.get("/readyz").status_code == 200
+    for path in ("/", "/docs", "/healthz", "/readyz"):
+        assert client.get(path).status_code == 200
+
+
+def test_the_pages_load_nothing_from_elsewhere(serve):
+    client = serve()
+    for path in ("/", "/docs"):
+        found = client.get(path)
+        assert "default-src 'none'" in found.headers["content-security-policy"]
+        assert not re.search(r"(src|href)=.?https?:", found.text)
+    assert 'href="docs"' in client.get("/").text and "openapi.json" in client.get("/docs").text
 
 
 def test_tasks_come_and_go_over_http_only_when_switched_on(serve, tasks):

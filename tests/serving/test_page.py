@@ -74,6 +74,17 @@ def test_a_person_picks_a_task_gives_an_input_and_sees_the_answer(trained, brows
     assert not [error for error in browser.errors if "422" not in str(error)]
 
 
+def test_a_programmer_reads_body_and_answer_of_each_task(trained, browser):
+    with server(trained) as (_, address):
+        browser.call("Page.navigate", url=f"{address}/docs#kinds")
+        browser.until("document.readyState == 'complete' && document.querySelectorAll('main > details').length > 8")
+        text = browser.run("document.querySelector('main > details[open]').innerText")
+        assert "POST /v1/tasks/kinds/predict" in text and '"inputs"' in text and '"prediction"' in text
+        assert "$ref" not in browser.run("document.querySelector('main').textContent")
+        shot(browser, "docs")
+    assert not browser.errors
+
+
 def test_what_a_task_is_called_is_shown_and_never_run(trained, browser, tmp_path):
     folder = shutil.copytree(trained / "kinds", tmp_path / "tasks" / "kinds")
     (folder / "README.md").write_text("<img src=x onerror='window.hurt = true'>")

@@ -1,0 +1,173 @@
+"""Asking a task: raw samples in batches, answers in their order, bad samples named or left out."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metatx.collate import collate, to_device, widened
+from metatx.errors import SampleError
+from metatx.examples import place_of
+from metatx.progress import tell
+
+if TYPE_CHECKING:
+    from metatx.task import Task
+
+__all__ = ["Piece", "ask", "decoded", "embedded", "joined", "listed", "read_one"]
+
+NAMED = 3  # bad samples that a message names; the rest is counted
+
+Answer = Callable[["Task", dict[str, Any], Sequence[Any]], Sequence[Any]]
+Place = Callable[[int], str]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The answers to some samples that follow each other.
+
+    Attributes:
+        places: Of all of them, among all that are asked about, counted from 0.
+        queries: Those that can be used, as raw samples.
+        answers: To each of those.
+        bad: Why each of the others cannot be used, by its place.
+    """
+
+    places: range
+    queries: Sequence[Any]
+    answers: Sequence[Any]
+    bad: dict[int, str]
+
+
+def ask(
+    task: "Task",
+    queries: Sequence[Any],
+    answer: Answer,
+    *,
+    skip_bad: bool = False,
+    place: Place | None = None,
+    watch: Callable[[Sequence[int]], Iterable[int]] = iter,
+) -> Iterator[Piece]:
+    """Answers, a batch of the task's ``batch_size`` at a time; only that batch is in memory.
+
+    Args:
+        task: That answers.
+        queries: Raw samples, read when it is their turn.
+        answer: Makes the answers from the task, a collated batch and its raw samples.
+        skip_bad: Leave out samples that cannot be used, and say at the end how many, not stop.
+        place: Where a sample is, as a person looks for it, from its number counted from 0.
+        watch: Put around the batches, as a bar.
+
+    Raises:
+        SampleError: If a sample cannot be used and ``skip_bad`` is off, or none can; names the first of its batch.
+    """
+    task.eval()
+    size, bad = task.settings.batch_size, list[str]()
+    where = place or (lambda at: _place(queries, at, at + 1))
+    for start in watch(range(0, len(queries), size)):
+        places = range(start, min(start + size, len(queries)))
+        raw, tensors, refused = _read(task, queries, places)
+        bad += [f"{where(at)}: {reason}" for at, reason in refused.items()]
+        if refused and not skip_bad:
+            after = f"{start + len(raw):,} samples before it were good. " if start else ""
+            raise SampleError(
+                f"{_named(bad)}. {after}Bad samples are left out with skip_bad_samples (--skip-bad-samples)."
+            )
+        answers = answer(task, to_device(collate(tensors), task.device), raw) if raw else []
+        yield Piece(places, raw, answers, refused)
+    if len(bad) == len(queries):
+        raise SampleError(f"None of {len(queries):,} samples can be used: {_named(bad)}.")
+    if bad:
+        tell(f"{len(bad):,} of {len(queries):,} samples cannot be used and have no answer: {_named(bad)}.")
+
+
+def _read(task: "Task", queries: Sequence[Any], places: range) -> tuple[list[Any], list[Any], dict[int, str]]:
+    """Samples that can be used, raw and encoded; and why the others cannot."""
+    raw, tensors, refused = [], [], {}
+    for at in places:
+        try:
+            query = queries[at]
+            tensors.append(task.tokenizer.encode(query))
+            raw.append(query)
+        except SampleError as error:
+            refused[at] = str(error)
+    return raw, tensors, refused
+
+
+def read_one(task: "Task", queries: Sequence[Any], at: int, number: int) -> tuple[Any, dict[str, Tensor]]:
+    """One raw sample, and it encoded. Raises SampleError that names its file, or its number."""
+    try:
+        query = queries[at]
+        return query, task.tokenizer.encode(query)
+    except SampleError as error:
+        raise SampleError(f"{_place(queries, at, number)}: {error}") from None
+
+
+def _place(queries: Sequence[Any], at: int, number: int) -> str:
+    """Where a sample is, as a person looks for it."""
+    try:
+        return place_of(queries[at], f"sample {number}")
+    except SampleError:  # a row that lacks an input
+        return f"sample {number}"
+
+
+def decoded(method: Callable[..., Any]) -> Answer:
+    """Answers that a method of the head makes of its outputs (b, ...)."""
+
+    @torch.no_grad()
+    def answer(task: "Task", batch: dict[str, Any], queries: Sequence[Any]) -> Any:
+        with task.settings.autocast(task.device):
+            output = task(batch)
+        return method(widened(output), *task.extents(queries))
+
+    return answer
+
+
+@torch.no_grad()
+def embedded(task: "Task", batch: dict[str, Any], queries: Sequence[Any]) -> Any:
+    """The mean of each sample's tokens behind the backbone (b, D), float32."""
+    with task.settings.autocast(task.device):
+        return task.features(batch, layers=1).mean().float().cpu().numpy()
+
+
+def joined(pieces: Iterable[Piece]) -> np.ndarray:
+    """Answers as one array; where a sample has none NaN in one of floats, else None in one of objects."""
+    kept, good, total = [], list[int](), 0
+    for piece in pieces:
+        total += len(piece.places)
+        good += [at for at in piece.places if at not in piece.bad]
+        if len(piece.answers):
+            kept.append(np.asarray(piece.answers))
+    answers = np.concatenate(kept)
+    if len(good) == total:
+        return answers
+    floats = answers.dtype.kind == "f"
+    shape = answers.shape if floats else answers.shape[:1]
+    whole = np.full((total, *shape[1:]), np.nan if floats else None, dtype=answers.dtype if floats else object)
+    whole[good] = answers if floats else _objects(answers)
+    return whole
+
+
+def _objects(answers: np.ndarray) -> np.ndarray:
+    """An array (N,) of objects, whatever each answer is."""
+    whole = np.empty(len(answers), dtype=object)
+    for at, answer in enumerate(answers.tolist() if answers.ndim == 1 else answers):
+        whole[at] = answer
+    return whole
+
+
+def listed(pieces: Iterable[Piece]) -> list[Any]:
+    """Answers as a list; None where a sample has none."""
+    whole: list[Any] = []
+    for piece in pieces:
+        answers = iter(piece.answers)
+        whole += [None if at in piece.bad else next(answers) for at in piece.places]
+    return whole
+
+
+def _named(bad: Sequence[str]) -> str:
+    """The first of some bad samples, the others counted."""
+    rest = f"; and {len(bad) - NAMED:,} more" if len(bad) > NAMED else ""
+    return "; ".join(bad[:NAMED]) + rest

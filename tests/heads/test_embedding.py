@@ -54,7 +54,7 @@ def test_measures_are_scikit_learn_s(seed, count, identities):
     found = _measured(vectors, numbers, parts=3)
     assert found.keys() == {"map", "recall@1", "recall@5"}
     if not queries:
-        assert set(found.values()) == {0.0}
+        assert np.isnan(list(found.values())).all(), "there is nothing to find"
         return
     precision = [average_precision_score(numbers[others[i]] == numbers[i], cosines[i, others[i]]) for i in queries]
     assert found["map"] == pytest.approx(np.mean(precision), abs=1e-5)

@@ -57,7 +57,7 @@ def raw_samples(samples: Any, tokenizer: "Tokenizer", head: "Head", inputs: list
 
 
 def training_data(data: Any, kind: "type[Tokenizer]", target: str | None) -> tuple[Any, str | None]:
-    """What ``Task.from_data`` takes, as a table, or as samples and targets; and the target that was named or came so."""
+    """What ``Task.from_data`` takes, as a table or as samples and targets; and the target, as named or as it came."""
     paired = paired_table(data, kind.row, target) if isinstance(data, tuple) else None
     if paired is not None:
         table, name = paired

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from metatx.adapter import Adapter
-from metatx.arguments import column_names
+from metatx.arguments import column_names, plain_targets
 from metatx.backbone import Backbone
 from metatx.collate import collate, to_device
 from metatx.data import find_target
@@ -176,12 +176,11 @@ class Task(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             tokenizer = create("tokenizers", modality, backbone.dim, **options)
-            data, target = training_data(data, kind, target)
-            if isinstance(data, tuple | Examples):
-                targets = data.targets if isinstance(data, Examples) else data[1]
-                built = build_head(head, kind, targets, backbone.dim, head_options or {})
+            table, target = training_data(data, kind, target)
+            if isinstance(table, tuple | Examples):
+                targets = table.targets if isinstance(table, Examples) else table[1]
+                built = build_head(head, kind, plain_targets(targets), backbone.dim, head_options or {})
                 return cls(backbone, tokenizer, built, adapter=adapter)
-            table = data
             if head is None or lookup("heads", head).needs_target:
                 target = find_target(table, target)
             targets = None if target is None else table[target][:]

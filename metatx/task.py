@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from metatx.adapter import Adapter
-from metatx.arguments import column_names
+from metatx.arguments import column_names, plain_targets
 from metatx.asking import Piece, ask, decoded, embedded, joined, listed
 from metatx.backbone import Backbone
 from metatx.data import find_target
@@ -178,13 +178,12 @@ class Task(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             tokenizer = create("tokenizers", modality, backbone.dim, **options)
-            data, target = training_data(data, kind, target)
-            if isinstance(data, tuple | Examples):
-                targets = data.targets if isinstance(data, Examples) else data[1]
-                built = build_head(head, kind, known(targets), backbone.dim, head_options or {})
-                names = field_names(data[0], tokenizer) if isinstance(data, tuple) else []
+            table, target = training_data(data, kind, target)
+            if isinstance(table, tuple | Examples):
+                targets = known(plain_targets(table.targets if isinstance(table, Examples) else table[1]))
+                built = build_head(head, kind, targets, backbone.dim, head_options or {})
+                names = field_names(table[0], tokenizer) if isinstance(table, tuple) else []
                 return cls(backbone, tokenizer, built, names, adapter=adapter)
-            table = data
             if head is None and claimed(kind, table, target):
                 head = kind.default_head
             if head is None or lookup("heads", head).needs_target:

@@ -128,7 +128,7 @@ def _may_hold_codes(path: Path, encoding: str, sep: str) -> bool:
         while text := file.read(CHUNK):
             if code.search(end + text):
                 return True
-            end = text[-8:]  # a code may lie across two chunks
+            end = (end + text)[-8:]  # a code may lie across two chunks
     return False
 
 
@@ -200,7 +200,7 @@ def _typed(frame: "pd.DataFrame", path: Path, reading: Reading, sep: str) -> "pd
             frame[name] = cells.words()
             continue
         known = cells.typed()
-        if known is None and commas and cells.all_match(DECIMAL_COMMA):
+        if known is None and commas and cells.all_match(DECIMAL_COMMA) and not cells.any_match(CODE):
             # 1,234 may be a thousand and more, where other columns have points before their decimals.
             if reading.decimal or not fractions or not cells.all_match(f"{THOUSANDS}|^[^,]*$"):
                 known = cells.with_decimal_comma()
@@ -245,8 +245,11 @@ class _Cells:
         import pandas as pd
 
         if self.rest.null_count == len(self.rest):
-            return pd.Series(float("nan"), index=range(len(self.codes)))
-        numbers = _numbers(self.rest)
+            # Of two such words, NA and None, each may mean something.
+            alike = self.said.null_count >= len(self.said) - 1
+            return pd.Series(float("nan"), index=range(len(self.codes))) if alike else None
+        # Where no cell stands for a missing one, pandas has looked for numbers.
+        numbers = _numbers(self.rest) if self.rest.null_count else None
         if numbers is not None:
             return self._column(self.rest if self.any_match(CODE) else numbers)
         if self.all_match(TRUE_FALSE):

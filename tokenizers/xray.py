@@ -1,62 +1,20 @@
 """X-ray pictures -> tokens: photometric interpretation, windowing, the backbone's stem folded to one channel."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from torch import Tensor
 
-from metatx.errors import SampleError
-from metatx.examples import Examples
 from metatx.parts.grey import Augment, GreyPictures, Normalize
 from metatx.parts.schemas import picture_schema
-from metatx.reading.arrays import npz_arrays
+from metatx.reading.medmnist import read_medmnist
 from metatx.reading.pictures import SUFFIXES, is_picture
 from metatx.sequence import TokenSequence
 from metatx.stem import Stem
 from metatx.tokenizer import Batch, Tokenizer
 
 __all__ = ["XRayTokenizer"]
-
-SPLITS = {"train": "train", "val": "validation", "test": "test"}  # MedMNIST's names and ours
-
-
-def read_medmnist(path: Path) -> dict[str, Examples]:
-    """The splits of a MedMNIST file: arrays ``{train,val,test}_images`` (B, H, W) and ``_labels`` (B, 1).
-
-    ChestMNIST's labels (B, 14), of zeros and ones, become lists of the columns that are 1, counted from 0 as its
-    publishers do.
-
-    Raises:
-        ValueError: If it is no such file.
-    """
-    try:
-        held: dict[str, Any] = npz_arrays(path)
-    except SampleError as error:
-        raise ValueError(f"{path} is {error}.") from None
-    splits = {}
-    for name, split in SPLITS.items():
-        images, labels = held.get(f"{name}_images"), held.get(f"{name}_labels")
-        if images is None or labels is None:
-            continue
-        if images.ndim not in (3, 4) or images.shape[3:] not in ((), (1,), (3,)):
-            raise ValueError(
-                f"{path}: {name}_images are {images.shape}; expected (B, H, W), pictures of two dimensions."
-            )
-        several = labels.ndim == 2 and labels.shape[1] > 1 and np.isin(labels, (0, 1)).all()
-        if len(images) != len(labels) or (labels.size != len(labels) and not several):
-            raise ValueError(
-                f"{path}: {name}_labels are {labels.shape}; expected one, or zeros and ones, for each of {len(images)} "
-                "pictures."
-            )
-        codes = [[str(k) for k in np.flatnonzero(row)] for row in labels] if several else labels.ravel().tolist()
-        splits[split] = Examples(images, codes, str(path))
-    if not splits:
-        names = ", ".join(held) or "nothing"
-        raise ValueError(f"{path} holds {names}; a MedMNIST file holds train_images, train_labels, val_images, ...")
-    return splits
-
 
 class XRayTokenizer(Tokenizer):
     """One token per patch of a radiograph, by the backbone's stem, folded and trained on.

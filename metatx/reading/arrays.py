@@ -41,7 +41,8 @@ def as_array(value: Any, dtype: DTypeLike | None = None) -> np.ndarray:
     if array.dtype.kind == "O" and array.ndim and any(isinstance(part, np.ndarray | list) for part in array.ravel()):
         array = np.array([as_array(part) for part in array])  # as parquet gives lists of lists
     if dtype is None:
-        return array.astype(array.dtype.newbyteorder("="), copy=False)
+        wider = array.dtype.kind == "f" and array.dtype.itemsize > 8  # which torch has not
+        return array.astype(np.float64 if wider else array.dtype.newbyteorder("="), copy=False)
     if array.dtype.kind in "cmMV":
         raise TypeError(f"{array.dtype} is no real number")
     return array.astype(dtype, copy=False)
@@ -55,8 +56,9 @@ def _holds_tensors(value: Any) -> bool:
 
 def npz_arrays(path: Path) -> dict[str, np.ndarray]:
     """The arrays of an npz file. Raises SampleError if it is none, or damaged."""
+    _check_content(path)
     if not zipfile.is_zipfile(path):
-        raise SampleError(_no("npz", path))
+        raise SampleError(_no("npz"))
     with _reading("npz", path), np.load(path, allow_pickle=False) as file:
         held = {name: file[name] for name in file.files}
     # Of what is no array in the zip file, numpy gives the bytes.
@@ -84,12 +86,18 @@ def mat_arrays(path: Path) -> dict[str, np.ndarray]:
 
 @contextmanager
 def _reading(kind: str, path: Path) -> Iterator[None]:
+    _check_content(path)
     try:
-        with decoding(_no(kind, path)):
+        with decoding(_no(kind)):
             yield
     except MemoryError as error:  # a damaged header promises more than there can be
-        raise SampleError(f"{_no(kind, path)} ({error})") from None
+        raise SampleError(f"{_no(kind)} ({error})") from None
 
 
-def _no(kind: str, path: Path) -> str:
-    return "empty" if path.is_file() and not path.stat().st_size else f"damaged, or no {kind} file"
+def _check_content(path: Path) -> None:
+    if path.is_file() and not path.stat().st_size:
+        raise SampleError("empty")
+
+
+def _no(kind: str) -> str:
+    return f"damaged, or no {kind} file"

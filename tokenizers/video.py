@@ -149,7 +149,11 @@ class VideoTokenizer(Tokenizer):
     def describe(self, sample: Any) -> np.ndarray:
         """A thumbnail's mean and deviation over time, and how much, where and how evenly frames differ."""
         side = 4 * THUMBNAIL
-        frames = read_film(sample, self.frames, (side, side), "bilinear", self.time_axis) @ np.array((0.299, 0.587, 0.114)) / 255
+        frames = (
+            read_film(sample, self.frames, (side, side), "bilinear", self.time_axis)
+            @ np.array((0.299, 0.587, 0.114))
+            / 255
+        )
         small = frames.reshape(len(frames), THUMBNAIL, 4, THUMBNAIL, 4).mean((2, 4))
         movement = [np.abs(frames[lag:] - frames[:-lag]) if lag < len(frames) else 0 * frames for lag in LAGS]
         spread = [part.mean((1, 2)) for part in movement]

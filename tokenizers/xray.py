@@ -8,6 +8,7 @@ from torch import Tensor
 
 from metatx.parts.grey import Augment, GreyPictures, Normalize
 from metatx.parts.schemas import picture_schema
+from metatx.reading import dicom
 from metatx.reading.medmnist import read_medmnist
 from metatx.reading.pictures import SUFFIXES, is_picture
 from metatx.sequence import TokenSequence
@@ -16,10 +17,11 @@ from metatx.tokenizer import Batch, Tokenizer
 
 __all__ = ["XRayTokenizer"]
 
+
 class XRayTokenizer(Tokenizer):
     """One token per patch of a radiograph, by the backbone's stem, folded and trained on.
 
-    Reads pictures of 8 and 16 bits, and MedMNIST's npz files as they are. Which side is left matters here, so training
+    Reads pictures of 8 and 16 bits, DICOM files as a viewer shows them, and MedMNIST's npz files. Which side is left matters here, so training
     pictures are never mirrored.
 
     Args:
@@ -28,7 +30,7 @@ class XRayTokenizer(Tokenizer):
         image_size: Side in pixels, or [height, width], multiples of the patch; by default the stem's own. Pictures
             are stretched to it, nothing is cut away.
         photometric: As DICOM names it: ``"MONOCHROME2"`` where dense tissue is bright, ``"MONOCHROME1"`` where it is
-            dark; such pictures are inverted.
+            dark; such pictures are inverted. DICOM files say it themselves.
         percentiles: Of the grey values, that become 0 and 1; burnt-in markers and collimator edges lie outside.
         normalize: Percentiles of the ``"training"`` split, or of each picture (``"instance"``) where exposures differ.
         augment: Random shift, scale, turn, contrast and brightness in training: ``"light"`` or ``"strong"``.
@@ -38,7 +40,7 @@ class XRayTokenizer(Tokenizer):
         ValueError: If an option is none of its choices.
     """
 
-    suffixes = SUFFIXES
+    suffixes = (*SUFFIXES, *dicom.SUFFIXES)
     containers = {".npz": read_medmnist}
     default_head = "classification"
     PHOTOMETRIC: ClassVar[tuple[str, ...]] = ("MONOCHROME1", "MONOCHROME2")
@@ -59,13 +61,15 @@ class XRayTokenizer(Tokenizer):
             raise ValueError(f"photometric is {photometric!r}; choose one of {', '.join(self.PHOTOMETRIC)}.")
         self.native = stem is not None
         self.photometric = photometric
-        self.pictures = GreyPictures(dim, stem, image_size, percentiles, normalize, augment, "none", freeze_stem)
+        self.pictures = GreyPictures(
+            dim, stem, image_size, percentiles, normalize, augment, "none", freeze_stem, dicom.read_radiograph
+        )
         self.augments = self.pictures.augments
 
     @classmethod
     def accepts(cls, value: Any) -> bool:
         """Pictures, names of picture files, and the dicts of Hugging Face's image columns."""
-        return is_picture(value)
+        return is_picture(value, cls.suffixes)
 
     def fit(self, samples: Sequence[Any]) -> Self:
         """Learn the window. Raises ValueError if no picture can be read, or all pixels have the same value."""
@@ -74,10 +78,11 @@ class XRayTokenizer(Tokenizer):
 
     def _windowed(self, sample: Any) -> np.ndarray:
         values = self.pictures.windowed(sample)
-        return 1 - values if self.photometric == "MONOCHROME1" else values
+        inverted = self.photometric == "MONOCHROME1" and not dicom.is_dicom(sample)
+        return 1 - values if inverted else values
 
     def encode(self, sample: Any) -> dict[str, Tensor]:
-        """A picture, in any form ``read_grey`` knows, to ``image`` float16 (1, H, W), dense tissue towards 1."""
+        """A picture, in any form ``read_radiograph`` knows, to ``image`` float16 (1, H, W), dense tissue towards 1."""
         return {"image": self.pictures.sized(self._windowed(sample))}
 
     def json_schema(self) -> dict[str, Any]:

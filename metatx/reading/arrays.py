@@ -15,6 +15,7 @@ from metatx.errors import SampleError, decoding
 
 __all__ = ["as_array", "mat_arrays", "npy_array", "npz_arrays"]
 
+
 def as_array(value: Any, dtype: DTypeLike | None = None) -> np.ndarray:
     """The numbers of an array, a tensor, or nested lists of either, in this machine's byte order.
 

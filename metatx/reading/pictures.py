@@ -25,11 +25,11 @@ ACCEPTED = "expected a path, bytes, a PIL image, or an array (H, W), (H, W, C) o
 RANGES = "expected 0..1, or uint8: scale them; the tokenizers of one channel take any unit"
 
 
-def is_picture(value: Any) -> bool:
+def is_picture(value: Any, suffixes: tuple[str, ...] = SUFFIXES) -> bool:
     """Whether a table's cell looks like a picture: one of PIL's, a file's name, or a dict of Hugging Face datasets."""
     if isinstance(value, dict) and set(value) == {"bytes", "path"}:
-        return value["path"] is None or is_picture(value["path"])
-    return isinstance(value, Image.Image) or (isinstance(value, str) and value.lower().endswith(SUFFIXES))
+        return value["path"] is None or is_picture(value["path"], suffixes)
+    return isinstance(value, Image.Image) or (isinstance(value, str) and value.lower().endswith(suffixes))
 
 
 def read_picture(sample: Any) -> Image.Image:

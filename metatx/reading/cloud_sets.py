@@ -10,7 +10,7 @@ import numpy as np
 from metatx.errors import SampleError, decoding
 from metatx.examples import Examples, Reader
 from metatx.reading.arrays import as_array, npz_arrays
-from metatx.reading.clouds import MAX_POINTS, Cloud, Clouds, read_cloud
+from metatx.reading.clouds import MAX_POINTS, Cloud, Clouds, npz_cloud, read_cloud
 
 __all__ = ["CONTAINERS", "Parts", "read_h5", "read_npz", "read_shapenet_part"]
 
@@ -31,7 +31,8 @@ def read_npz(path: Path) -> dict[str, Examples]:
     except SampleError as error:
         raise ValueError(f"{path} is {error}.") from None
     if "points" not in arrays or arrays["points"].ndim == 2:
-        return {"all": Examples([read_cloud(path)], None, str(path))}
+        read_cloud(path, drop_invalid=True)  # whether such points are left out, the tokenizer is asked
+        return {"all": Examples([npz_cloud(path)], None, str(path))}
     columns = tuple(map(str, arrays["columns"].ravel())) if "columns" in arrays else ()
     names = [str(name) for name in arrays["class_names"].ravel()] if "class_names" in arrays else []
     return {"all": _labelled(arrays["points"], arrays.get("label"), names, str(path), columns)}
@@ -95,10 +96,12 @@ def _read_h5(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(f"{path} does not exist, but a list names it.")
     try:
         with decoding(f"{path} is damaged, or no h5 file"), h5py.File(path) as file:
-            found = [file.get(name) for name in ("data", "label")]
+            if "data" not in file or "label" not in file:
+                raise SampleError(f"{path} holds {', '.join(file) or 'nothing'}; expected data and label")
+            found = [file[name] for name in ("data", "label")]
             if not all(isinstance(part, h5py.Dataset) for part in found):
-                held = ", ".join(f"{name} ({type(part).__name__.lower()})" for name, part in file.items()) or "nothing"
-                raise SampleError(f"{path} holds {held}; expected arrays: data (N, P, C) and label (N, 1)")
+                expected = "data (N, P, C) and label (N, 1)"
+                raise SampleError(f"{path} holds groups where arrays are expected: {expected}")
             points, labels = (part[()] for part in found)
     except (SampleError, MemoryError) as error:
         raise ValueError(f"{error}.") from None

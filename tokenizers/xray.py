@@ -21,8 +21,8 @@ __all__ = ["XRayTokenizer"]
 class XRayTokenizer(Tokenizer):
     """One token per patch of a radiograph, by the backbone's stem, folded and trained on.
 
-    Reads pictures of 8 and 16 bits, DICOM files as a viewer shows them, and MedMNIST's npz files. Which side is left matters here, so training
-    pictures are never mirrored.
+    Reads pictures of 8 and 16 bits, DICOM files as a viewer shows them, and MedMNIST's npz files. Which side is left
+    matters here, so training pictures are never mirrored.
 
     Args:
         dim: Width of the backbone.

@@ -35,7 +35,8 @@ def as_array(value: Any, dtype: DTypeLike | None = None) -> np.ndarray:
         value = (value.float() if lacking else value).resolve_conj().resolve_neg().cpu().numpy()
     elif isinstance(value, np.ma.MaskedArray):
         # What is masked is not there: never the number that happens to lie below.
-        value = value.astype(np.float64).filled(np.nan) if np.ma.is_masked(value) else value.data
+        masked: Any = value.astype(np.float64) if np.ma.is_masked(value) else value
+        value = np.ma.filled(masked, np.nan) if np.ma.is_masked(value) else value.data
     elif isinstance(value, list | tuple) and _holds_tensors(value):
         value = [as_array(part) for part in value]
     array = np.asarray(value)

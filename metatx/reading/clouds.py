@@ -15,6 +15,7 @@ from metatx.reading.meshes import read_off, read_ply, read_with_open3d, sample_s
 __all__ = ["MAX_POINTS", "SUFFIXES", "Cloud", "Clouds", "npz_cloud", "read_cloud"]
 
 MAX_POINTS = 2_000_000  # of a cloud
+MAX_COLUMNS = 64  # of fewer points than columns: beyond it these are columns of coordinates
 LARGEST = 1e9  # beyond it, in any unit, differences of coordinates lose their digits
 ACCEPTED = "expected points (N, 3 or more columns), a path, or a dict with points"
 COMMENTS = ("#", "//", ";")
@@ -104,6 +105,9 @@ def _checked(cloud: Cloud, drop_invalid: bool = False) -> Cloud:
     _check_count(len(points))
     if points.shape[1] < 3:
         raise SampleError(f"points have {points.shape[1]} columns; expected at least 3: x, y, z")
+    if points.shape[1] > max(MAX_COLUMNS, len(points)) and not cloud.columns:
+        shape = f"{len(points)} points of {points.shape[1]:,} columns"
+        raise SampleError(f"points are {shape}; expected (N, 3 or more): if columns come first, turn the array")
     if cloud.columns and len(cloud.columns) != points.shape[1]:
         raise SampleError(f"points have {points.shape[1]} columns, but there are {len(cloud.columns)} names of columns")
     if not np.isfinite(points).all():

@@ -79,6 +79,9 @@ def scene_of(
     if not masks:
         places = np.argwhere(np.ones(cube.shape[:2], dtype=bool))
         return {"all": Examples(Pixels(cube, places, wavelengths), None, source)}
+    sizes = {mask.shape for mask in masks.values()}
+    if sizes == {cube.shape[1:]} and sizes != {cube.shape[:2]}:
+        cube = np.moveaxis(cube, 0, 2)  # bands first, which the mask tells
     seen = np.zeros(cube.shape[:2], dtype=bool)
     splits = {}
     for split, mask in masks.items():

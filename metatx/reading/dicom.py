@@ -19,6 +19,7 @@ __all__ = ["SUFFIXES", "is_dicom", "read_dicom", "read_radiograph"]
 
 SUFFIXES = (".dcm", ".dicom")
 GREY = ("MONOCHROME1", "MONOCHROME2")
+MOST_PIXELS = 1 << 27  # of a picture, such as 8192 x 16384
 MISSING = "Reading DICOM files needs pydicom: pip install 'metatx[dicom]'"
 DECODERS = "save it uncompressed, or install its decoder: pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
 
@@ -79,6 +80,10 @@ def read_dicom(content: bytes, name: str) -> np.ndarray:
         raise SampleError(f"{name} holds no picture, or is no DICOM file")
     if frames > 1:
         raise SampleError(f"DICOM file {name} holds {frames} frames; expected one picture: save each as a file")
+    with decoding(f"{name} is damaged, or no DICOM file"):
+        size = int(file.Rows) * int(file.Columns)
+    if size > MOST_PIXELS:
+        raise SampleError(f"DICOM file {name} has {size:,} pixels; expected at most {MOST_PIXELS:,}: make it smaller")
     pixels = _pixels(file, name)
     if photometric in GREY:
         with decoding(f"DICOM file {name} has no window that can be read"), warnings.catch_warnings(action="ignore"):
@@ -98,9 +103,11 @@ def _pixels(file: "Dataset", name: str) -> np.ndarray:
 
     with decoding(f"{name} is damaged, or no DICOM file"):
         if "TransferSyntaxUID" not in file.file_meta:
-            implicit, little = file.original_encoding
-            syntaxes = {(True, True): uid.ImplicitVRLittleEndian, (False, False): uid.ExplicitVRBigEndian}
-            file.file_meta.TransferSyntaxUID = syntaxes.get((implicit, little), uid.ExplicitVRLittleEndian)
+            syntaxes: dict[Any, Any] = {
+                (True, True): uid.ImplicitVRLittleEndian,
+                (False, False): uid.ExplicitVRBigEndian,
+            }
+            file.file_meta.TransferSyntaxUID = syntaxes.get(file.original_encoding, uid.ExplicitVRLittleEndian)
         syntax = file.file_meta.TransferSyntaxUID
         compressed = syntax.is_compressed
     trouble = f"compressed as {syntax.name}, cannot be decoded; {DECODERS}" if compressed else "is damaged or truncated"
@@ -110,7 +117,7 @@ def _pixels(file: "Dataset", name: str) -> np.ndarray:
 
 def _shares(file: "Dataset", pixels: np.ndarray) -> np.ndarray:
     """Stored values behind rescaling, window and tables, as shares of the range that they can have."""
-    from pydicom.pixels import apply_modality_lut, apply_windowing
+    from pydicom.pixels.processing import apply_modality_lut, apply_windowing
 
     modality, voi = (_table(file, name) for name in ("ModalityLUTSequence", "VOILUTSequence"))
     if modality:

@@ -191,7 +191,7 @@ def _times(opened: Opened, name: str, trouble: str) -> tuple[list[int], list[int
     return sorted(shown), sorted(keys)
 
 
-def _packets(film: "InputContainer", stream: "VideoStream", name: str, trouble: str) -> Iterator["Packet"]:
+def _packets(film: "InputContainer", stream: "VideoStream", name: str, trouble: str) -> Iterator["Packet[Any]"]:
     for number, packet in enumerate(packet for packet in decoded(film.demux(stream), trouble) if packet.size):
         if number >= MOST_FRAMES:
             raise SampleError(f"video file {name} has more than {MOST_FRAMES:,} frames; cut it into clips")

@@ -15,9 +15,9 @@ SPLITS = {"train": "train", "val": "validation", "test": "test"}  # MedMNIST's n
 
 
 def read_medmnist(path: Path) -> dict[str, Examples]:
-    """The splits of a MedMNIST file: arrays ``{train,val,test}_images`` (B, H, W) or (B, H, W, 3), and ``_labels``
-    (B, 1).
+    """The splits of a MedMNIST file: arrays ``{train,val,test}_images`` and ``_labels`` (B, 1).
 
+    Pictures are (B, H, W), or (B, H, W, 3) in colour.
     ChestMNIST's labels (B, 14), of zeros and ones, become lists of the columns that are 1, counted from 0 as its
     publishers do.
 

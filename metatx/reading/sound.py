@@ -81,7 +81,7 @@ def _whole_rate(rate: Any, name: str) -> int:
         raise SampleError(f"{name} has a sampling rate of {rate!r}; expected {RATES[0]} to {RATES[1]} Hz")
     if not float(rate).is_integer():
         raise SampleError(f"{name} has a sampling rate of {rate:g} Hz; expected a whole number: resample it, or round")
-    return int(rate)
+    return int(float(rate))
 
 
 def _check_size(length: int, rate: int, name: str) -> None:

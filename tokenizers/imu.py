@@ -206,7 +206,7 @@ class IMUTokenizer(Tokenizer):
             raise SampleError(f"{found}; {ACCEPTED}, of equal length") from None
         if values.ndim not in (1, 2):
             raise SampleError(f"{name} has {values.ndim} axes; {ACCEPTED}")
-        return values.T if values.ndim == 2 and self.time_axis == 0 else np.atleast_2d(values)
+        return np.ascontiguousarray(values.T) if values.ndim == 2 and self.time_axis == 0 else np.atleast_2d(values)
 
     def _turned(self, shape: tuple[int, ...]) -> str:
         """What to do where channels and time look exchanged in a window (C, L), as an end of a message."""

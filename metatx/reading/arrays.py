@@ -17,7 +17,7 @@ __all__ = ["as_array", "mat_arrays", "npy_array", "npz_arrays"]
 
 
 def as_array(value: Any, dtype: DTypeLike | None = None) -> np.ndarray:
-    """The numbers of an array, a tensor, or nested lists of either, in this machine's byte order.
+    """The numbers of an array, a tensor, or nested lists of either, in this machine's byte order, row by row.
 
     Args:
         value: A tensor may require a gradient, lie on another device, or have a type that numpy lacks (bfloat16).
@@ -44,10 +44,11 @@ def as_array(value: Any, dtype: DTypeLike | None = None) -> np.ndarray:
         array = np.array([as_array(part) for part in array])  # as parquet gives lists of lists
     if dtype is None:
         wider = array.dtype.kind == "f" and array.dtype.itemsize > 8  # which torch has not
-        return array.astype(np.float64 if wider else array.dtype.newbyteorder("="), copy=False)
-    if array.dtype.kind in "cmMV":
+        dtype = np.dtype(np.float64) if wider else array.dtype.newbyteorder("=")
+    elif array.dtype.kind in "cmMV":
         raise TypeError(f"{array.dtype} is no real number")
-    return array.astype(dtype, copy=False)
+    # Torch takes no array that runs backwards, and warns of one that cannot be written to.
+    return np.require(array.astype(dtype, copy=False), requirements=["C", "W"])
 
 
 def _holds_tensors(value: Any) -> bool:

@@ -151,13 +151,13 @@ def npz_cloud(path: Path) -> Cloud:
 def _read_text(path: Path, surface: int) -> Cloud:
     """Numbers in columns, separated by spaces, commas or semicolons; a first line of words names them."""
     try:
-        lines = [line.replace(",", " ").strip() for line in path.read_text("utf-8-sig").splitlines()]
+        lines = [_spaced(line) for line in path.read_text("utf-8-sig").splitlines()]
     except UnicodeDecodeError:
         raise SampleError("it is no text; expected numbers in columns") from None
     names: tuple[str, ...] = ()
     if lines and (words := lines[0].lstrip("#/ ").split()) and not any(map(_is_number, words)):
         names, lines = tuple(word.lower() for word in words), lines[1:]
-    rows = [line.replace(";", " ").split() for line in lines if line and not line.startswith(COMMENTS)]
+    rows = [line.split() for line in lines if line and not line.startswith(COMMENTS)]
     if len(rows) > 1 and len(rows[0]) == 1:
         rows = rows[1:]  # the number of points, as some programs write it first
     _check_count(len(rows))
@@ -170,6 +170,12 @@ def _read_text(path: Path, surface: int) -> Cloud:
     except ValueError as error:
         raise SampleError(f"it holds words: {error}") from None
     return Cloud(points, names if len(names) == points.shape[1] else ())
+
+
+def _spaced(line: str) -> str:
+    """Without commas and semicolons between numbers; a semicolon in front is a comment's."""
+    line = line.replace(",", " ").strip()
+    return line if line.startswith(COMMENTS) else line.replace(";", " ").strip()
 
 
 def _is_number(word: str) -> bool:

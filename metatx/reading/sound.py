@@ -10,7 +10,7 @@ from torch import Tensor
 
 from metatx.errors import SampleError, decoding
 from metatx.reading.arrays import as_array
-from metatx.reading.sound_headers import missing_bytes, promises_length, with_size
+from metatx.reading.sound_headers import missing_bytes, uncounted, with_count, with_size
 
 __all__ = ["RATES", "SUFFIXES", "read_sound"]
 
@@ -126,14 +126,18 @@ def _decode(content: bytes, name: str) -> tuple[np.ndarray, int]:
         whole = len(content) + missing
         raise SampleError(f"audio file {name} is truncated: {len(content)} of {whole} bytes")
     known = ", ".join(SUFFIXES)
+    begin = uncounted(content)
+    promised = begin is None
+    content = with_size(content) if begin is None else with_count(content, begin)
     with decoding(f"audio file {name} is damaged, or none of {known}"):
-        file = soundfile.SoundFile(io.BytesIO(with_size(content)))
+        file = soundfile.SoundFile(io.BytesIO(content))
     with file:
-        expected, rate = file.frames, file.samplerate
-        _check_size(expected, rate, name)
+        rate = file.samplerate
+        _check_size(file.frames if promised else 1, rate, name)
+        expected = min(file.frames, LONGEST * rate + 1)
         with decoding(f"audio file {name} is damaged, or none of {known}"):
             # How many must be said of codecs that cannot be wound back (GSM 6.10).
             values = file.read(expected, dtype="float32", always_2d=True)
-    if len(values) < WHOLE * expected and promises_length(content):
+    if promised and len(values) < WHOLE * expected:
         raise SampleError(f"audio file {name} is truncated: {len(values) / rate:.2f} of {expected / rate:.2f} s")
     return values.T, rate

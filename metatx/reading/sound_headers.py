@@ -3,11 +3,13 @@
 import struct
 from typing import Literal
 
-__all__ = ["missing_bytes", "promises_length", "with_size"]
+__all__ = ["missing_bytes", "uncounted", "with_count", "with_size"]
 
 STREAMED = 0x7F000000  # from here on sizes are what programs write that cannot come back to the header: sox, arecord
 SLACK = 64  # bytes that a size may be too large: some programs count their header
 
+MP3_RATES = (44_100, 48_000, 32_000)
+LEAST_FRAME = 24  # bytes of a mp3 frame
 TRAILING = (b"LIST", b"fact", b"bext", b"cue ", b"id3 ", b"ID3 ", b"smpl", b"PEAK", b"JUNK", b"iXML")
 
 
@@ -37,14 +39,32 @@ def with_size(content: bytes) -> bytes:
     return content[:at] + struct.pack(f"{order}I", there) + content[at + 4 :]
 
 
-def promises_length(content: bytes) -> bool:
-    """Whether a file says how long its sound is: all but mp3 files without a table of their frames."""
-    mark = content[:3]
-    if mark != b"ID3" and not (len(mark) == 3 and mark[0] == 0xFF and mark[1] >= 0xE0):
-        return True
-    sizes = content[6:10] if mark == b"ID3" else b"\0"  # of seven bits each
-    begin = sum(byte << 7 * place for place, byte in enumerate(reversed(sizes)))
-    return any(name in content[begin : begin + 1024] for name in (b"Xing", b"Info", b"VBRI"))
+def uncounted(content: bytes) -> int | None:
+    """Where the first frame of a mp3 file is that has no table of its frames; None for all other files."""
+    begin = 0
+    if content[:3] == b"ID3":
+        begin = 10 + sum(byte << 7 * place for place, byte in enumerate(reversed(content[6:10])))  # of seven bits each
+    head = content[begin : begin + 4]
+    # Eleven bits that are set, and layer III.
+    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE6 != 0xE2 or head[2] & 0x0C == 0x0C:
+        return None
+    counted = any(name in content[begin : begin + 200] for name in (b"Xing", b"Info", b"VBRI"))
+    return None if counted else begin
+
+
+def with_count(content: bytes, begin: int) -> bytes:
+    """A mp3 file with a table of frames in front, that names the most that there can be.
+
+    Without one, decoders guess from the first frame, and a variable bit rate is cut short, or too long.
+    """
+    head = content[begin : begin + 4]
+    first, mono = head[1] & 0x18 == 0x18, head[3] & 0xC0 == 0xC0  # MPEG-1, not 2 or 2.5
+    rate = MP3_RATES[head[2] >> 2 & 3] // {0x18: 1, 0x10: 2}.get(head[1] & 0x18, 4)
+    size = 144 * 128_000 // rate if first else 72 * 80_000 // rate  # at the bit rate of number 9
+    silent = (17 if mono else 32) if first else (9 if mono else 17)
+    frame = bytes([0xFF, head[1] | 1, 0x90 | head[2] & 0x0C, head[3]]) + bytes(silent)
+    frame += b"Xing" + struct.pack(">II", 1, len(content) // LEAST_FRAME + 1)
+    return content[:begin] + frame.ljust(size, b"\0") + content[begin:]
 
 
 def _sound(content: bytes) -> tuple[int, int] | None:

@@ -1,14 +1,19 @@
 """The few errors of our own; everything else is a ValueError, TypeError or OSError."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from signal import Signals
 from typing import Any, TypeVar
 
-__all__ = ["DivergedError", "PlacedError", "SampleError", "Stopped", "TaskError", "cannot_be_used", "usable"]
+__all__ = [
+    *("DivergedError", "PlacedError", "SampleError", "Stopped", "TaskError"),
+    *("cannot_be_used", "decoded", "decoding", "usable"),
+]
 
 NAMED = 3  # bad samples that a message names; the rest is counted
 
 Read = TypeVar("Read")
+Item = TypeVar("Item")
 
 
 class SampleError(ValueError):
@@ -54,6 +59,35 @@ class Stopped(KeyboardInterrupt):  # noqa: N818  # no error
 
 class TaskError(ValueError):
     """A task folder is damaged, foreign, or belongs to another backbone; nothing of it was loaded."""
+
+
+@contextmanager
+def decoding(trouble: str) -> Iterator[None]:
+    """Turn whatever a library raises on a file into SampleError: ``trouble``, then the library's words in brackets.
+
+    For the calls of a library alone, not for what is done with its answer: there an error is our own. Libraries raise
+    what they like on damaged files (KeyError, struct.error, RuntimeError), so that no list of classes is complete.
+    A missing package, a lack of memory and a SampleError pass as they are.
+    """
+    try:
+        yield
+    except (SampleError, ImportError, MemoryError):
+        raise
+    except Exception as error:
+        # Some put the repr of the object that they were given, or a page of advice, into the message.
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise SampleError(f"{trouble} ({lines[0].rpartition('>: ')[2].rstrip('.')})") from error
+
+
+def decoded(items: Iterable[Item], trouble: str) -> Iterator[Item]:
+    """``items`` of a library that reads while it is asked for the next one, as ``decoding``."""
+    iterator, end = iter(items), object()
+    while True:
+        with decoding(trouble):
+            item: Any = next(iterator, end)
+        if item is end:
+            return
+        yield item
 
 
 def usable(read: Callable[[Any], Read], samples: Iterable[Any]) -> list[Read]:

@@ -11,8 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from metatx.errors import SampleError
+from metatx.errors import SampleError, decoding
+from metatx.parts.molecules import atom_numbers, bond_numbers
 from metatx.parts.schemas import array_schema
+from metatx.reading.arrays import as_array
 from metatx.sequence import TokenSequence
 from metatx.tokenizer import Batch, Tokenizer, orthogonal_linear
 
@@ -21,11 +23,8 @@ __all__ = ["GraphTokenizer"]
 FAR = 10.0  # standard deviations beyond which a number counts as so far
 EQUAL = 1e-6  # eigenvalues that differ by less are one
 PARTS = ("nodes", "edges", "whole")
-ELEMENTS = ("C", "N", "O", "S", "F", "Cl", "Br", "I", "P", "B", "Si", "Se")
-HYBRIDS = ("SP", "SP2", "SP3")
-BONDS = ("SINGLE", "DOUBLE", "TRIPLE", "AROMATIC")
-RINGS = (3, 4, 5, 6, 7)
-TWISTS = {"STEREOZ": -1, "STEREOCIS": -1, "STEREOE": 1, "STEREOTRANS": 1}
+NAMES = {"x": ("x", "node_feat"), "edge_attr": ("edge_attr", "edge_feat")}  # PyTorch Geometric's, OGB's
+ANSWER = "y"  # both keep it beside the graph
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,8 @@ class GraphTokenizer(Tokenizer):
 
     A sample is a molecule, as SMILES, read by RDKit (atoms in canonical order, so that each way of writing it gives the
     same tokens); or a dict, row or PyTorch Geometric ``Data`` with ``edge_index`` (2, E) and, where there are such,
-    ``x`` (N, F), ``edge_attr`` (E, G) and ``num_nodes``. All samples of a task are of one kind.
+    ``x`` (N, F), ``edge_attr`` (E, G) and ``num_nodes``; OGB's ``node_feat`` and ``edge_feat`` are the same. All
+    samples of a task are of one kind.
 
     Args:
         dim: Width of the backbone.
@@ -268,15 +268,15 @@ def _usual_width(parts: Sequence[np.ndarray]) -> int:
 
 def _arrays(sample: Any, directed: bool, most: int) -> Graph:
     """A graph of a dict of arrays, or of an object with such attributes."""
-    names = ("edge_index", "x", "edge_attr", "num_nodes")
-    fields = sample if isinstance(sample, dict) else {name: getattr(sample, name, None) for name in names}
+    fields = _fields(sample)
     if fields.get("edge_index") is None:
         raise SampleError(f"graph is {_short(sample)}; expected edge_index (2, E), x (N, F) and edge_attr (E, G)")
     pairs = _numbers("edge_index", fields["edge_index"])
     if pairs.size == 0:
         pairs = np.zeros((2, 0))
     if pairs.ndim != 2 or len(pairs) != 2 or (pairs != pairs.round()).any():
-        raise SampleError(f"edge_index is {pairs.shape}; expected two rows (2, E) of whole numbers")
+        turn = ": turn it" if pairs.ndim == 2 and pairs.shape[1] == 2 else ""
+        raise SampleError(f"edge_index is {pairs.shape}; expected two rows (2, E) of whole numbers{turn}")
     pairs = pairs.T.astype(np.int64)
     x = None if fields.get("x") is None else _matrix("x", fields["x"])
     n = len(x) if x is not None else _node_count(fields.get("num_nodes"), pairs)
@@ -299,13 +299,33 @@ def _arrays(sample: Any, directed: bool, most: int) -> Graph:
     return Graph(nodes, pairs, attr[kept] if pairs.size else attr[:0], whole)
 
 
+def _fields(sample: Any) -> dict[str, Any]:
+    """The parts of a graph by PyTorch Geometric's names. Raises SampleError for what is no part of one."""
+    if not isinstance(sample, dict):
+        return {name: getattr(sample, name, None) for name in ("edge_index", "num_nodes", *NAMES)}
+    given = {str(name): value for name, value in sample.items() if value is not None}
+    fields: dict[str, Any] = {name: given.pop(name) for name in ("edge_index", "num_nodes") if name in given}
+    for name, spellings in NAMES.items():
+        found = [spelling for spelling in spellings if spelling in given]
+        if len(found) > 1:
+            raise SampleError(f"graph has both {' and '.join(found)}; expected one of them")
+        if found:
+            fields[name] = given.pop(found[0])
+    given.pop(ANSWER, None)
+    if given and "edge_index" in fields:
+        known = ", ".join(["edge_index", "num_nodes", *(" or ".join(each) for each in NAMES.values())])
+        raise SampleError(f"graph has {', '.join(given)}, which is not read; a graph has {known}: leave the rest out")
+    return fields
+
+
 def _node_count(given: Any, pairs: np.ndarray) -> int:
     """What is given, or else enough for the nodes that edges name."""
     if given is None:
         return int(pairs.max(initial=-1)) + 1
-    if isinstance(given, bool) or not isinstance(given, int | np.integer):
+    number = np.nan if isinstance(given, bool | str) else _numbers("num_nodes", given)
+    if np.size(number) != 1 or not float(np.ravel(number)[0]).is_integer():
         raise SampleError(f"num_nodes is {_short(given)}; expected a whole number")
-    return int(given)
+    return int(np.ravel(number)[0])
 
 
 def _check_size(nodes: int, edges: int, most: int) -> None:
@@ -315,7 +335,7 @@ def _check_size(nodes: int, edges: int, most: int) -> None:
 
 def _numbers(name: str, values: Any) -> np.ndarray:
     try:
-        found = np.asarray(values, dtype=np.float64)
+        found = as_array(values, np.float64)
     except (TypeError, ValueError, OverflowError):
         raise SampleError(f"{name} is {_short(values)}; expected numbers, rows of equal length") from None
     if not np.isfinite(found).all():
@@ -339,7 +359,7 @@ def _parse(smiles: str) -> Any:
     except ImportError:
         raise ImportError("The graph tokenizer needs rdkit for molecules: pip install 'metatx[graph]'") from None
 
-    with rdBase.BlockLogs():
+    with rdBase.BlockLogs(), decoding(f"graph is {_short(smiles)}, which RDKit cannot read"):
         molecule = Chem.MolFromSmiles(smiles)
         if molecule is None or not molecule.GetNumAtoms():
             raise SampleError(f"graph is {_short(smiles)}, which RDKit cannot read; expected SMILES")
@@ -349,19 +369,21 @@ def _parse(smiles: str) -> Any:
 @lru_cache(maxsize=8192)  # fit, encode and describe each ask for it, and descriptors take 10 ms
 def _molecule(smiles: str, descriptors: bool, most: int) -> Graph:
     molecule = _parse(smiles)
+    with decoding(f"graph is {_short(smiles)}, which RDKit cannot read"):
+        return _known(molecule, descriptors, most)
+
+
+def _known(molecule: Any, descriptors: bool, most: int) -> Graph:
+    """What RDKit knows of a molecule."""
     from rdkit import Chem, rdBase
-    from rdkit.Chem import Descriptors, rdMolDescriptors
+    from rdkit.Chem import Descriptors
 
     # First: the canonical order of 100,000 atoms, and descriptors of a thousand, take minutes.
     _check_size(molecule.GetNumAtoms(), molecule.GetNumBonds(), most)
     with rdBase.BlockLogs():
         molecule = Chem.MolFromSmiles(Chem.MolToSmiles(molecule)) or molecule
     n, e = molecule.GetNumAtoms(), molecule.GetNumBonds()
-    crippen = np.array(rdMolDescriptors._CalcCrippenContribs(molecule))  # of logP and molar refractivity
-    polar = np.array(rdMolDescriptors._CalcTPSAContribs(molecule))
-    area = np.array(rdMolDescriptors._CalcLabuteASAContribs(molecule)[0])
-    nodes = np.column_stack([np.array([_atom(a) for a in molecule.GetAtoms()], float), crippen, polar, area])
-    edges = np.array([_bond(bond) for bond in molecule.GetBonds()], dtype=np.float64).reshape(e, len(BONDS) + 3)
+    nodes, edges = atom_numbers(molecule), bond_numbers(molecule)
     pairs = np.array([[bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()] for bond in molecule.GetBonds()], dtype=np.int64)
     whole = np.log1p([n, e])
     if descriptors:
@@ -372,27 +394,6 @@ def _molecule(smiles: str, descriptors: bool, most: int) -> Graph:
         values = np.where(np.isfinite(values), np.arcsinh(values), np.nan)
         whole = np.concatenate([whole, values])
     return Graph(nodes, pairs.reshape(e, 2), edges, whole)
-
-
-def _atom(atom: Any) -> list[float]:
-    return [
-        *[atom.GetSymbol() == element for element in ELEMENTS],
-        *[str(atom.GetHybridization()) == kind for kind in HYBRIDS],
-        *[atom.IsInRingSize(size) for size in RINGS],
-        *[atom.HasProp("_CIPCode") and atom.GetProp("_CIPCode") == code for code in "RS"],
-        atom.GetIsAromatic(),
-        atom.GetDegree(),
-        atom.GetTotalNumHs(),
-        atom.GetFormalCharge(),
-        atom.GetNumRadicalElectrons(),
-        atom.GetMass(),
-    ]
-
-
-def _bond(bond: Any) -> list[float]:
-    kind = [str(bond.GetBondType()) == name for name in BONDS]
-    stereo = str(bond.GetStereo())
-    return [*map(float, kind), bond.GetIsConjugated(), bond.IsInRing(), TWISTS.get(stereo, 0)]
 
 
 def _short(value: Any) -> str:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from metatx.errors import SampleError
 from metatx.parts.schemas import array_schema
+from metatx.reading.arrays import as_array
 from metatx.reading.cubes import Pixel, read_cube
 from metatx.tokenizer import Batch, Tokenizer, orthogonal_linear, sinusoidal_positions
 
@@ -38,6 +39,7 @@ class HyperspectralTokenizer(Tokenizer):
         augment: Random brightness, tilt and noise of the training spectra: ``"light"`` or ``"strong"``.
         amplitude: How many times as large as a picture's the tokens start, on a backbone that does not normalise them
             itself (timm's ViT): the finest differences between spectra, which decide, pass through larger ones.
+        band_axis: Where the bands of a patch stand: 2 for (rows, columns, bands), 0 for (bands, rows, columns).
         num_bands: Learned by ``fit``.
 
     Raises:
@@ -63,8 +65,11 @@ class HyperspectralTokenizer(Tokenizer):
         augment: Augment = "none",
         amplitude: float = 16.0,
         num_bands: int | None = None,
+        band_axis: Literal[0, 2] = 2,
     ) -> None:
         super().__init__(dim)
+        if band_axis not in (0, 2):
+            raise ValueError(f"band_axis is {band_axis!r}; choose 0 or 2.")
         if augment not in get_args(Augment):
             raise ValueError(f"augment is {augment!r}; choose one of {', '.join(get_args(Augment))}.")
         if not 1 <= stride <= group_size:
@@ -75,7 +80,7 @@ class HyperspectralTokenizer(Tokenizer):
             raise ValueError(f"patch_size is {patch_size}; a pixel in the middle needs an odd one: 1, 3, 5, ...")
         self.group_size, self.stride, self.patch_size = group_size, stride, patch_size
         self.wavelengths, self.level, self.augments = wavelengths, self.LEVELS[augment], augment != "none"
-        self.amplitude = amplitude
+        self.amplitude, self.band_axis = amplitude, band_axis
         self.num_bands = 0
         if num_bands is not None:
             self._build(num_bands)
@@ -132,12 +137,14 @@ class HyperspectralTokenizer(Tokenizer):
     def _read(self, sample: Any) -> np.ndarray:
         """A sample as float64 (P, P, C). Raises SampleError if it is none."""
         if isinstance(sample, Pixel):
-            values = np.asarray(sample.patch(self.patch_size), dtype=np.float64)
+            values = as_array(sample.patch(self.patch_size), np.float64)
         else:
             try:
-                values = np.asarray(sample, dtype=np.float64)
+                values = as_array(sample, np.float64)
             except (TypeError, ValueError, OverflowError):
                 raise SampleError(f"spectrum is a {type(sample).__name__}; {EXPECTED}") from None
+            if values.ndim == 3:
+                values = np.moveaxis(values, self.band_axis, 2)
             values = values[None, None] if values.ndim == 1 else values
         if values.ndim != 3 or not values.size:
             raise SampleError(f"spectrum is an array {np.shape(sample)}; {EXPECTED}")
@@ -146,7 +153,10 @@ class HyperspectralTokenizer(Tokenizer):
             raise SampleError(f"the spectrum has {values.shape[2]:,} bands; expected at most {most}")
         if values.shape[:2] != (self.patch_size, self.patch_size):
             found = f"{values.shape[0]} x {values.shape[1]}"
-            raise SampleError(f"the patch has {found} pixels; expected patch_size, {self.patch_size}, each way")
+            first = (values.shape if self.band_axis == 0 else values.shape[::-1])[:2] == (self.patch_size,) * 2
+            axis = 2 - self.band_axis
+            turn = f"; if bands stand elsewhere, set band_axis={axis} (--tokenizer.band_axis {axis})" if first else ""
+            raise SampleError(f"the patch has {found} pixels; expected patch_size, {self.patch_size}, each way{turn}")
         if not np.isfinite(values).all():
             band = int(np.argwhere(~np.isfinite(values))[0, 2]) + 1
             where = f"row {sample.row + 1}, column {sample.column + 1}: " if isinstance(sample, Pixel) else ""
@@ -177,7 +187,13 @@ class HyperspectralTokenizer(Tokenizer):
         patch = array_schema("rows", "columns", cells=spectrum)
         side = {"minItems": self.patch_size, "maxItems": self.patch_size}
         patch["items"] |= side
-        return {**patch, **side, "examples": [[[example] * self.patch_size] * self.patch_size]}
+        square = np.tile(np.array(example), (self.patch_size, self.patch_size, 1))
+        if self.band_axis == 2:
+            return {**patch, **side, "examples": [square.tolist()]}
+        plane = {**array_schema("rows", "columns"), **side}
+        plane["items"] |= side
+        cube = {**array_schema("bands", cells=plane), **bands, "title": "bands x rows x columns"}
+        return {**cube, "examples": [np.moveaxis(square, 2, 0).tolist()]}
 
     def augment(self, encoded: dict[str, Tensor]) -> dict[str, Tensor]:
         """The spectra brighter or darker, tilted, and with noise; alike for all pixels of a patch but for the noise."""

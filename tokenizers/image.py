@@ -13,6 +13,7 @@ from metatx.parts.folding import NO_STEM
 from metatx.parts.gradients import gradient_histograms
 from metatx.parts.schemas import picture_schema
 from metatx.parts.views import coarser, random_view
+from metatx.reading.medmnist import read_medmnist
 from metatx.reading.pictures import SUFFIXES, fit_picture, is_picture, read_picture
 from metatx.sequence import TokenSequence
 from metatx.stem import Stem
@@ -47,6 +48,7 @@ class ImageTokenizer(Tokenizer):
     """
 
     suffixes = SUFFIXES
+    containers = {".npz": read_medmnist}
     default_head = "classification"
     AUGMENTS: ClassVar[tuple[str, ...]] = ("none", "flip", "light", "strong")
 

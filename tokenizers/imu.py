@@ -1,7 +1,8 @@
 """Inertial signals: what each channel's values are, how they vary, and how they go in time."""
 
+from collections import Counter
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -11,6 +12,9 @@ from torch.nn import functional as F
 from metatx.errors import SampleError
 from metatx.parts.resampling import LARGEST_RATIO, resample
 from metatx.parts.schemas import array_schema
+from metatx.progress import tell
+from metatx.reading.arrays import as_array
+from metatx.reading.windows import read_windows
 from metatx.sequence import TokenSequence
 from metatx.tokenizer import Batch, Tokenizer, orthogonal_linear, sinusoidal_positions
 
@@ -36,7 +40,7 @@ class IMUTokenizer(Tokenizer):
     (ImageBind, arXiv 2305.05665, has one).
 
     A sample is an array (channels, time), or a row whose columns are channels, or hold several of them; it may say its
-    own ``sampling_rate``.
+    own ``sampling_rate``. An npz file may hold all windows as ``X`` and their labels as ``y``.
 
     Args:
         dim: Width of the backbone.
@@ -46,11 +50,13 @@ class IMUTokenizer(Tokenizer):
         width: Channels of the first convolution.
         rotation: In training, turn each window about a random axis by an angle of this standard deviation, in degrees,
             as if the device were worn so.
+        time_axis: Which axis of a two-dimensional window is time: 1 for (channels, time), 0 for (time, channels).
         columns: Of a row, in order; learned by ``fit``.
         num_channels: Learned by ``fit``.
     """
 
     row = True
+    containers = {".npz": read_windows}
     default_head = "classification"
 
     def __init__(
@@ -63,8 +69,11 @@ class IMUTokenizer(Tokenizer):
         rotation: float = 0.0,
         columns: list[str] | None = None,
         num_channels: int | None = None,
+        time_axis: Literal[0, 1] = 1,
     ) -> None:
         super().__init__(dim)
+        if time_axis not in (0, 1):
+            raise ValueError(f"time_axis is {time_axis!r}; choose 0 or 1.")
         for name, value in (("sampling_rate", sampling_rate), ("patch_size", patch_size), ("width", width)):
             if value <= 0:
                 raise ValueError(f"{name} is {value}; it must be positive.")
@@ -72,7 +81,7 @@ class IMUTokenizer(Tokenizer):
             name, value, least = ("frame", frame, 4) if frame < 4 else ("rotation", rotation, 0)
             raise ValueError(f"{name} is {value}; it must be at least {least}.")
         self.sampling_rate, self.patch_size, self.frame, self.width = sampling_rate, patch_size, frame, width
-        self.rotation, self.columns = rotation, columns
+        self.rotation, self.columns, self.time_axis = rotation, columns, time_axis
         self.augments = rotation > 0
         self.num_channels = 0
         if num_channels is not None:
@@ -124,6 +133,7 @@ class IMUTokenizer(Tokenizer):
         if not signals:
             raise ValueError(f"None of {len(samples)} windows can be used: {bad}.")
         counts = [len(signal) for signal in signals]
+        self._check_axes([signal.shape for signal in signals])
         self._build(max(set(counts), key=lambda count: (counts.count(count), -count)))
         found: dict[str, list[Tensor]] = {}
         for signal in signals:
@@ -137,6 +147,18 @@ class IMUTokenizer(Tokenizer):
             self.get_buffer(f"{name}_spread").copy_(torch.where(deviation > SMALL, deviation, 1.0))
         return self
 
+    def _check_axes(self, shapes: Sequence[tuple[int, ...]]) -> None:
+        """Refuse windows of many channels and one length, which are turned; say so where it only seems so."""
+        counts, lengths = Counter(shape[0] for shape in shapes), {shape[1] for shape in shapes}
+        axes, other = "time x channels" if self.time_axis else "channels x time", 1 - self.time_axis
+        hint = f"set time_axis={other} (--tokenizer.time_axis {other})"
+        if 2 * max(counts.values()) < len(shapes) and len(lengths) == 1:
+            found = f"{min(counts)} to {max(counts)} channels and all {lengths.pop()} steps"
+            raise ValueError(f"The windows have {found}: they look like {axes}; {hint}.")
+        if min(counts) > max(lengths):
+            found = f"{min(counts)} channels, but {max(lengths)} steps at most"
+            tell(f"The windows have {found}. If they are {axes}, {hint}.")
+
     def _read(self, sample: Any) -> np.ndarray:
         """A sample as float32 (C, L) at ``sampling_rate``."""
         rate = self.sampling_rate
@@ -146,13 +168,14 @@ class IMUTokenizer(Tokenizer):
             missing = [name for name in columns if name not in sample]
             if missing:
                 raise SampleError(f"column {missing[0]} is missing; found {', '.join(map(str, sample))}")
-            sample = [_channels(name, sample[name]) for name in columns]
+            sample = [self._channels(name, sample[name]) for name in columns]
             lengths = {part.shape[1] for part in sample}
             if len(lengths) > 1:
                 raise SampleError(f"columns have {min(lengths)} to {max(lengths)} steps; expected as many in each")
             values = np.concatenate(sample)
         else:
-            values = _channels("signal", sample)
+            values = self._channels("signal", sample)
+        shape = values.shape
         fastest = LARGEST_RATIO * self.sampling_rate
         if not isinstance(rate, float | int | np.number) or not 0 < rate <= fastest:
             raise SampleError(f"{RATE} is {rate!r}; expected a positive number of Hz, at most {fastest:g}")
@@ -170,16 +193,37 @@ class IMUTokenizer(Tokenizer):
         if values.shape[1] < least:
             raise SampleError(
                 f"signal has {values.shape[1]} steps at {self.sampling_rate:g} Hz; expected at least {least} "
-                "(patch_size and frame)"
+                f"(patch_size and frame){self._turned(shape)}"
             )
         return values
+
+    def _channels(self, name: str, value: Any) -> np.ndarray:
+        """One channel, or several, as float32 (C, L)."""
+        try:
+            values = as_array(value, np.float32)
+        except (TypeError, ValueError, OverflowError):
+            found = f"{name} is a {type(value).__name__} that is no array"
+            raise SampleError(f"{found}; {ACCEPTED}, of equal length") from None
+        if values.ndim not in (1, 2):
+            raise SampleError(f"{name} has {values.ndim} axes; {ACCEPTED}")
+        return np.ascontiguousarray(values.T) if values.ndim == 2 and self.time_axis == 0 else np.atleast_2d(values)
+
+    def _turned(self, shape: tuple[int, ...]) -> str:
+        """What to do where channels and time look exchanged in a window (C, L), as an end of a message."""
+        channels, steps = shape
+        if steps != self.num_channels and (self.num_channels or steps >= channels):
+            return ""
+        axes = "time x channels" if self.time_axis else "channels x time"
+        other = 1 - self.time_axis
+        return f"; it looks like {axes}: set time_axis={other} (--tokenizer.time_axis {other})"
 
     def encode(self, sample: Any) -> dict[str, Tensor]:
         """A window to ``signal`` (C, L) at ``sampling_rate``, in its unit."""
         values = self._read(sample)
         if self.num_channels and len(values) != self.num_channels:
             shape = " channels x ".join(map(str, values.shape))
-            raise SampleError(f"signal is {shape} steps; expected {self.num_channels} channels")
+            turned = self._turned(values.shape)
+            raise SampleError(f"signal is {shape} steps; expected {self.num_channels} channels{turned}")
         return {"signal": torch.from_numpy(values)}
 
     def json_schema(self) -> dict[str, Any]:
@@ -189,7 +233,12 @@ class IMUTokenizer(Tokenizer):
         time = {**array_schema("time", cells=value), "minItems": least, "maxItems": LONGEST}
         signal = {"minItems": self.num_channels, "maxItems": self.num_channels}
         example = [[round(float(np.sin(0.3 * t + c)), 3) for t in range(2 * least)] for c in range(self.num_channels)]
-        forms = [{**array_schema("channels", cells=time), **signal, "title": "channels x time"}]
+        if self.time_axis == 0:
+            example = [list(step) for step in zip(*example, strict=True)]
+            window = {**array_schema("time", cells={**array_schema("channels", cells=value), **signal})}
+            forms = [{**window, "minItems": least, "maxItems": LONGEST, "title": "time x channels"}]
+        else:
+            forms = [{**array_schema("channels", cells=time), **signal, "title": "channels x time"}]
         columns: dict[str, Any] = {name: {"type": "array"} for name in self.columns or ()}
         if columns:
             rate = {"type": "number", "exclusiveMinimum": 0}
@@ -251,17 +300,6 @@ class IMUTokenizer(Tokenizer):
         """Statistics and mean spectrum of each channel."""
         found = self._features(self.encode(sample)["signal"][None])
         return torch.cat([found["statistics"].flatten(), found["spectrum"].mean(2).flatten()]).numpy()
-
-
-def _channels(name: str, value: Any) -> np.ndarray:
-    """One channel, or several, as float32 (C, L)."""
-    try:
-        values = np.asarray(value, dtype=np.float32)
-    except (TypeError, ValueError, OverflowError):
-        raise SampleError(f"{name} is a {type(value).__name__} that is no array; {ACCEPTED}, of equal length") from None
-    if values.ndim not in (1, 2):
-        raise SampleError(f"{name} has {values.ndim} axes; {ACCEPTED}")
-    return np.atleast_2d(values)
 
 
 def _statistics(signals: Tensor) -> Tensor:

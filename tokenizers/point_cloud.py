@@ -58,6 +58,8 @@ class PointCloudTokenizer(Tokenizer):
         augment: In training, ``{"rotation": largest angle about the vertical, in degrees, "mirror": axis 0 or 1 that
             flips in every other cloud, "jitter": deviation of noise, "scale": largest relative change of size,
             "dropout": largest share of points left out}``; about the origin, and in units, of the scaled cloud.
+        drop_invalid: Leave out points that are NaN or infinite, as a depth camera's are where it saw nothing; else
+            such a cloud is a bad sample.
     """
 
     suffixes = SUFFIXES
@@ -86,6 +88,7 @@ class PointCloudTokenizer(Tokenizer):
         time: str | int | None = None,
         slices: int = 0,
         augment: dict[str, float] | None = None,
+        drop_invalid: bool = False,
     ) -> None:
         super().__init__(dim)
         for name, value, least in (
@@ -105,7 +108,7 @@ class PointCloudTokenizer(Tokenizer):
         if augment and augment.get("mirror", 0) not in (0, 1):
             raise ValueError(f"mirror is {augment['mirror']}; it is the axis that flips, 0 or 1.")
         self.points, self.groups, self.neighbours, self.width = points, groups, neighbours, width
-        self.normalize, self.time, self.slices = normalize, time, slices
+        self.normalize, self.time, self.slices, self.drop_invalid = normalize, time, slices, drop_invalid
         self.variations = dict(augment or {})
         self.augments = any(name == "mirror" or value for name, value in self.variations.items())
         self.columns: list[str | int] = []
@@ -167,7 +170,7 @@ class PointCloudTokenizer(Tokenizer):
         clouds, bad = [], None
         for i in range(0, len(samples), -(-len(samples) // FITTED)):
             try:
-                cloud = read_cloud(samples[i], self.points)
+                cloud = read_cloud(samples[i], self.points, self.drop_invalid)
                 if not self.columns:
                     self._build(list(cloud.columns) or list(range(cloud.points.shape[1])))
                 values = self._selected(cloud)
@@ -224,7 +227,7 @@ class PointCloudTokenizer(Tokenizer):
 
     def encode(self, sample: Any) -> dict[str, Tensor]:
         """A cloud to ``points`` (N, C), scaled, and ``groups`` (G, k) int32: which points each holds, centre first."""
-        return self._grouped(self._selected(read_cloud(sample, self.points)))
+        return self._grouped(self._selected(read_cloud(sample, self.points, self.drop_invalid)))
 
     def _grouped(self, values: np.ndarray) -> dict[str, Tensor]:
         order = sorted_order(values)

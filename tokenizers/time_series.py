@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from metatx.errors import SampleError
 from metatx.parts.schemas import array_schema
 from metatx.progress import tell
+from metatx.reading.arrays import as_array
 from metatx.sequence import TokenSequence
 from metatx.tokenizer import Tokenizer, orthogonal_linear, sinusoidal_positions
 
@@ -168,7 +169,7 @@ class TimeSeriesTokenizer(Tokenizer):
     def _read(self, sample: Any) -> np.ndarray:
         """A sample as float64 (C, L), NaN where it is missing."""
         try:
-            values = np.asarray(sample, dtype=np.float64)
+            values = as_array(sample, np.float64)
         except (TypeError, ValueError, OverflowError):
             raise SampleError(
                 f"series is {_short(sample)}; expected numbers, (channels x time), of equal length"

@@ -49,6 +49,7 @@ class VideoTokenizer(Tokenizer):
         freeze_stem: Leave all as it starts, so that features are computed once.
         augment: In training, any of: ``"flip"`` left and right; ``"crop"`` and resize; ``"reverse"`` in time;
             ``"cut"``: the frames are spread over a random part, at least half, of the film, which makes it seem slower.
+        time_axis: Which axis of an array is time: 0 for (T, H, W, 3) and (T, 3, H, W), 1 for (3, T, H, W).
 
     Raises:
         ValueError: If an option is none of its choices, or frames and tubelets do not fit.
@@ -70,8 +71,11 @@ class VideoTokenizer(Tokenizer):
         slices: int = 7,
         freeze_stem: bool = False,
         augment: Sequence[Literal["flip", "crop", "reverse", "cut"]] = (),
+        time_axis: Literal[0, 1] = 0,
     ) -> None:
         super().__init__(dim)
+        if time_axis not in (0, 1):
+            raise ValueError(f"time_axis is {time_axis!r}; choose 0 or 1.")
         if tokens not in self.TOKENS:
             raise ValueError(f"tokens is {tokens!r}; choose one of {', '.join(self.TOKENS)}.")
         strange = [name for name in augment if name not in self.AUGMENTS]
@@ -82,7 +86,7 @@ class VideoTokenizer(Tokenizer):
         if slices < 1:
             raise ValueError(f"slices is {slices}; it must be at least 1.")
         self.native = stem is not None
-        self.frames, self.variations = frames, tuple(augment)
+        self.frames, self.variations, self.time_axis = frames, tuple(augment), time_axis
         self.augments = bool(augment)
         own = _trainable(stem, dim)
         self.interpolation = own.config.interpolation
@@ -107,7 +111,7 @@ class VideoTokenizer(Tokenizer):
     def encode(self, sample: Any) -> dict[str, Tensor]:
         """A film, in any form ``read_film`` knows, to ``clip`` uint8 (T, 3, H, W)."""
         count = self.frames * (DENSE if "cut" in self.variations else 1)
-        frames = read_film(sample, count, (self.height, self.width), self.interpolation)
+        frames = read_film(sample, count, (self.height, self.width), self.interpolation, self.time_axis)
         return {"clip": torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous()}
 
     def json_schema(self) -> dict[str, Any]:
@@ -145,7 +149,11 @@ class VideoTokenizer(Tokenizer):
     def describe(self, sample: Any) -> np.ndarray:
         """A thumbnail's mean and deviation over time, and how much, where and how evenly frames differ."""
         side = 4 * THUMBNAIL
-        frames = read_film(sample, self.frames, (side, side), "bilinear") @ np.array((0.299, 0.587, 0.114)) / 255
+        frames = (
+            read_film(sample, self.frames, (side, side), "bilinear", self.time_axis)
+            @ np.array((0.299, 0.587, 0.114))
+            / 255
+        )
         small = frames.reshape(len(frames), THUMBNAIL, 4, THUMBNAIL, 4).mean((2, 4))
         movement = [np.abs(frames[lag:] - frames[:-lag]) if lag < len(frames) else 0 * frames for lag in LAGS]
         spread = [part.mean((1, 2)) for part in movement]

@@ -1,7 +1,7 @@
 """Pictures of one channel to tokens: what the tokenizers of such pictures share."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -40,6 +40,7 @@ class GreyPictures(nn.Module):
         augment: How far training pictures are shifted, scaled, turned and changed in brightness and contrast.
         flips: Mirror images of the training split that are as good as the picture itself.
         freeze_stem: Leave the folded stem as it is, so that features are computed once.
+        read: A sample to float32 (H, W).
 
     Raises:
         ValueError: If an option is none of its choices.
@@ -59,6 +60,7 @@ class GreyPictures(nn.Module):
         augment: Augment,
         flips: Flips,
         freeze_stem: bool,
+        read: Callable[[Any], np.ndarray] = read_grey,
     ) -> None:
         super().__init__()
         for name, value, choices in (
@@ -74,7 +76,7 @@ class GreyPictures(nn.Module):
         size = image_size or self.stem.config.image_size
         self.height, self.width = (size, size) if isinstance(size, int) else (int(side) for side in size)
         self.grid = self.stem.grid(self.height, self.width)
-        self.percentiles, self.normalize = list(percentiles), normalize
+        self.percentiles, self.normalize, self.read = list(percentiles), normalize, read
         self.level, self.flips = self.LEVELS[augment], flips
         self.augments = augment != "none" or flips != "none"
         self.register_buffer("window", torch.tensor([0.0, 1.0], dtype=torch.float64))
@@ -90,7 +92,7 @@ class GreyPictures(nn.Module):
         pixels, bad = [], None
         for sample in samples:
             try:
-                values = read_grey(sample).ravel()
+                values = self.read(sample).ravel()
             except SampleError as error:  # the core names it, with its place, when it encodes
                 bad = bad or error
             else:
@@ -103,8 +105,8 @@ class GreyPictures(nn.Module):
         self.window.copy_(torch.tensor([low, high]))
 
     def windowed(self, sample: Any) -> np.ndarray:
-        """A picture in any form ``read_grey`` knows, as float32 (H, W) in 0..1. Raises SampleError as it does."""
-        values = read_grey(sample)
+        """A picture in any form ``read`` knows, as float32 (H, W) in 0..1. Raises SampleError as it does."""
+        values = self.read(sample)
         if self.normalize == "training":
             low, high = self.window.tolist()
         else:

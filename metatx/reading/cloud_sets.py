@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from metatx.errors import SampleError
+from metatx.errors import SampleError, decoding
 from metatx.examples import Examples, Reader
-from metatx.reading.arrays import npz_arrays
-from metatx.reading.clouds import MAX_POINTS, Cloud, Clouds, read_cloud
+from metatx.reading.arrays import as_array, npz_arrays
+from metatx.reading.clouds import MAX_POINTS, Cloud, Clouds, npz_cloud, read_cloud
 
 __all__ = ["CONTAINERS", "Parts", "read_h5", "read_npz", "read_shapenet_part"]
 
@@ -31,7 +31,8 @@ def read_npz(path: Path) -> dict[str, Examples]:
     except SampleError as error:
         raise ValueError(f"{path} is {error}.") from None
     if "points" not in arrays or arrays["points"].ndim == 2:
-        return {"all": Examples([read_cloud(path)], None, str(path))}
+        read_cloud(path, drop_invalid=True)  # whether such points are left out, the tokenizer is asked
+        return {"all": Examples([npz_cloud(path)], None, str(path))}
     columns = tuple(map(str, arrays["columns"].ravel())) if "columns" in arrays else ()
     names = [str(name) for name in arrays["class_names"].ravel()] if "class_names" in arrays else []
     return {"all": _labelled(arrays["points"], arrays.get("label"), names, str(path), columns)}
@@ -91,17 +92,20 @@ def _read_h5(path: Path) -> tuple[np.ndarray, np.ndarray]:
         import h5py
     except ImportError as error:
         raise ImportError(MISSING) from error
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist, but a list names it.")
     try:
-        with h5py.File(path) as file:
+        with decoding(f"{path} is damaged, or no h5 file"), h5py.File(path) as file:
             if "data" not in file or "label" not in file:
-                raise ValueError(f"{path} holds {', '.join(file) or 'nothing'}; expected data and label.")
-            if not all(isinstance(file[name], h5py.Dataset) for name in ("data", "label")):
-                raise ValueError(f"{path} holds groups where arrays are expected: data (N, P, C) and label (N, 1).")
-            return file["data"][()], file["label"][()]
-    except FileNotFoundError:
-        raise ValueError(f"{path} does not exist, but a list names it.") from None
-    except OSError as error:
-        raise ValueError(f"{path} is damaged, or no h5 file: {str(error).splitlines()[0]}.") from None
+                raise SampleError(f"{path} holds {', '.join(file) or 'nothing'}; expected data and label")
+            found = [file[name] for name in ("data", "label")]
+            if not all(isinstance(part, h5py.Dataset) for part in found):
+                expected = "data (N, P, C) and label (N, 1)"
+                raise SampleError(f"{path} holds groups where arrays are expected: {expected}")
+            points, labels = (part[()] for part in found)
+    except (SampleError, MemoryError) as error:
+        raise ValueError(f"{error}.") from None
+    return as_array(points), as_array(labels)
 
 
 class Shapes(Sequence[Cloud]):

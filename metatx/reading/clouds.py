@@ -9,12 +9,13 @@ import numpy as np
 from torch import Tensor
 
 from metatx.errors import SampleError
-from metatx.reading.arrays import npz_arrays
+from metatx.reading.arrays import as_array, npy_array, npz_arrays
 from metatx.reading.meshes import read_off, read_ply, read_with_open3d, sample_surface
 
-__all__ = ["MAX_POINTS", "SUFFIXES", "Cloud", "Clouds", "read_cloud"]
+__all__ = ["MAX_POINTS", "SUFFIXES", "Cloud", "Clouds", "npz_cloud", "read_cloud"]
 
 MAX_POINTS = 2_000_000  # of a cloud
+MAX_COLUMNS = 64  # of fewer points than columns: beyond it these are columns of coordinates
 LARGEST = 1e12  # beyond it, in any unit, differences of coordinates lose their digits
 ACCEPTED = "expected points (N, 3 or more columns), a path, or a dict with points"
 COMMENTS = ("#", "//", ";")
@@ -48,13 +49,15 @@ class Clouds(Sequence[Cloud]):
         return Cloud(self.points[at], self.columns)
 
 
-def read_cloud(sample: Any, surface: int = 1024) -> Cloud:
+def read_cloud(sample: Any, surface: int = 1024, drop_invalid: bool = False) -> Cloud:
     """A cloud as float64 (N, C), N at least 1, C at least 3, all finite.
 
     Args:
         sample: Array or tensor (N, C), a ``Cloud``, a dict ``{"points", "columns"}`` (the latter may be missing), or
             the path of a file; a mesh is sampled on its surface, more where it is larger, always at the same places.
         surface: Points to take of a mesh.
+        drop_invalid: Leave out points that are NaN or infinite, as a depth camera's are where it saw nothing; else
+            such a cloud is refused.
 
     Raises:
         SampleError: If it cannot be read; names the file where there is one.
@@ -69,42 +72,50 @@ def read_cloud(sample: Any, surface: int = 1024) -> Cloud:
         if not path.stat().st_size:
             raise SampleError(f"file {path.name} is empty")
         try:
-            return _checked(READERS[path.suffix.lower()](path, surface))
+            return _checked(READERS[path.suffix.lower()](path, surface), drop_invalid)
         except SampleError as error:
             raise SampleError(f"file {path.name}: {error}") from None
     if isinstance(sample, dict):
         if sample.get("points") is None:
             raise SampleError(f"a dict with {', '.join(map(str, sample)) or 'nothing'}; {ACCEPTED}")
         columns = sample.get("columns")
-        return _checked(Cloud(_array(sample["points"]), tuple(map(str, () if columns is None else columns))))
+        names = tuple(map(str, () if columns is None else columns))
+        return _checked(Cloud(_array(sample["points"]), names), drop_invalid)
     if isinstance(sample, Cloud):
-        return _checked(Cloud(_array(sample.points), sample.columns))
-    return _checked(Cloud(_array(sample)))
+        return _checked(Cloud(_array(sample.points), sample.columns), drop_invalid)
+    return _checked(Cloud(_array(sample)), drop_invalid)
 
 
 def _array(value: Any) -> np.ndarray:
-    if isinstance(value, Tensor):
-        value = value.detach().cpu()
     if not isinstance(value, np.ndarray | Tensor | list | tuple):
         raise SampleError(f"points are a {type(value).__name__}; {ACCEPTED}")
     try:
-        return np.asarray(value, dtype=np.float64)
+        return as_array(value, np.float64)
     except (TypeError, ValueError, OverflowError):
         raise SampleError(f"points are a {type(value).__name__} that is no array of numbers; {ACCEPTED}") from None
 
 
-def _checked(cloud: Cloud) -> Cloud:
+def _checked(cloud: Cloud, drop_invalid: bool = False) -> Cloud:
     points = cloud.points
+    if drop_invalid and points.ndim == 2:
+        points = points[np.isfinite(points).all(1)]
+        cloud = Cloud(points, cloud.columns)
     if points.ndim != 2:
         raise SampleError(f"points are an array {points.shape}; {ACCEPTED}")
     _check_count(len(points))
     if points.shape[1] < 3:
         raise SampleError(f"points have {points.shape[1]} columns; expected at least 3: x, y, z")
+    if points.shape[1] > max(MAX_COLUMNS, len(points)) and not cloud.columns:
+        shape = f"{len(points)} points of {points.shape[1]:,} columns"
+        raise SampleError(f"points are {shape}; expected (N, 3 or more): if columns come first, turn the array")
     if cloud.columns and len(cloud.columns) != points.shape[1]:
         raise SampleError(f"points have {points.shape[1]} columns, but there are {len(cloud.columns)} names of columns")
     if not np.isfinite(points).all():
         row, column = np.argwhere(~np.isfinite(points))[0]
-        raise SampleError(f"point {row + 1} is NaN or infinite in column {column + 1}; leave such points out")
+        others = np.count_nonzero(~np.isfinite(points).all(1)) - 1
+        more = f", {others:,} more of {len(points):,} likewise" if others else ""
+        hint = "leave such points out, or have it done: drop_invalid (--tokenizer.drop_invalid true)"
+        raise SampleError(f"point {row + 1} is NaN or infinite in column {column + 1}{more}; {hint}")
     if np.abs(points).max() > LARGEST:
         raise SampleError(f"values reach {np.abs(points).max():g}; expected at most {LARGEST:g}: check the unit")
     names = list(cloud.columns)
@@ -125,7 +136,8 @@ def _check_count(count: int) -> None:
 # Files. Each reader takes the path and how many points a surface gives.
 
 
-def _read_npz(path: Path, surface: int) -> Cloud:
+def npz_cloud(path: Path) -> Cloud:
+    """The one cloud of an npz file, unchecked. Raises SampleError if it holds none, or several arrays (N, C)."""
     arrays = npz_arrays(path)
     found = [name for name, array in arrays.items() if array.ndim == 2]
     name = "points" if "points" in arrays else found[0] if len(found) == 1 else None
@@ -137,9 +149,9 @@ def _read_npz(path: Path, surface: int) -> Cloud:
 
 
 def _read_text(path: Path, surface: int) -> Cloud:
-    """Numbers in columns, separated by spaces or commas; a first line of words names them."""
+    """Numbers in columns, separated by spaces, commas or semicolons; a first line of words names them."""
     try:
-        lines = [line.replace(",", " ").strip() for line in path.read_text().splitlines()]
+        lines = [_spaced(line) for line in path.read_text("utf-8-sig").splitlines()]
     except UnicodeDecodeError:
         raise SampleError("it is no text; expected numbers in columns") from None
     names: tuple[str, ...] = ()
@@ -160,6 +172,12 @@ def _read_text(path: Path, surface: int) -> Cloud:
     return Cloud(points, names if len(names) == points.shape[1] else ())
 
 
+def _spaced(line: str) -> str:
+    """Without commas and semicolons between numbers; a semicolon in front is a comment's."""
+    line = line.replace(",", " ").strip()
+    return line if line.startswith(COMMENTS) else line.replace(";", " ").strip()
+
+
 def _is_number(word: str) -> bool:
     try:
         float(word)
@@ -173,18 +191,18 @@ def _mesh(read: Callable[[Path], tuple[np.ndarray, np.ndarray, tuple[str, ...]]]
 
     def points_of(path: Path, surface: int) -> Cloud:
         vertices, triangles, columns = read(path)
-        mesh = _checked(Cloud(vertices, columns))
         if not len(triangles):
-            return mesh
+            return Cloud(vertices, columns)
+        _checked(Cloud(vertices, columns))
         return Cloud(sample_surface(vertices, triangles, surface), columns)
 
     return points_of
 
 
 READERS: dict[str, Callable[[Path, int], Cloud]] = {
-    ".npz": _read_npz,
-    ".xyz": _read_text,
-    ".txt": _read_text,
+    ".npz": lambda path, surface: npz_cloud(path),
+    **dict.fromkeys((".xyz", ".txt", ".pts", ".asc"), _read_text),
+    ".npy": lambda path, surface: Cloud(_array(npy_array(path))),
     ".ply": _mesh(read_ply),
     ".off": _mesh(read_off),
     **dict.fromkeys((".pcd", ".obj", ".stl", ".gltf", ".glb"), _mesh(read_with_open3d)),

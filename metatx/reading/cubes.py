@@ -86,6 +86,9 @@ def scene_of(
     none = min(0, *(int(mask.min(initial=0)) for mask in masks.values()))
     if none < 0:
         tell(f"{source}: -1 is taken for no label, and so 0 is a label of its own.")
+    sizes = {mask.shape for mask in masks.values()}
+    if sizes == {cube.shape[1:]} and sizes != {cube.shape[:2]}:
+        cube = np.moveaxis(cube, 0, 2)  # bands first, which the mask tells
     seen = np.zeros(cube.shape[:2], dtype=bool)
     splits = {}
     for split, mask in masks.items():

@@ -11,24 +11,33 @@ import numpy as np
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from metatx.errors import SampleError
-from metatx.reading.pictures import read_picture
+from metatx.errors import SampleError, decoded, decoding
+from metatx.reading.arrays import as_array
+from metatx.reading.pictures import CHANNELS, read_picture
 
 if TYPE_CHECKING:
     from av.container import InputContainer
+    from av.packet import Packet
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
 __all__ = ["SUFFIXES", "evenly", "read_film"]
 
-SUFFIXES = (".mp4", ".avi", ".webm", ".mkv", ".mov", ".gif")
-FORMATS = "mov,mp4,avi,matroska,webm,gif"  # no others: a playlist would lead the reader to other files
+SUFFIXES = (
+    *(".mp4", ".avi", ".webm", ".mkv", ".mov", ".gif", ".m4v", ".3gp", ".mpg", ".mpeg", ".ts", ".mts", ".flv"),
+    ".wmv",
+)
+# No others: a playlist would lead the reader to other files.
+FORMATS = "mov,mp4,avi,matroska,webm,gif,mpeg,mpegts,flv,asf"
+# Of these alone each packet says when its frame is shown, and a place can be found again by that time.
+INDEXED = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "gif"}
 MOST_PIXELS = 1 << 26  # of a frame, such as 8192 x 8192
 MOST_FRAMES = 1_000_000  # of a film: nine hours at 30 a second
 WHOLE = 0.9  # share of what its header promises, that a file must hold: headers are not exact
 ACCEPTED = "expected a path, bytes, an array (T, H, W, 3), or a list of pictures"
 MISSING = "Reading video files needs av: pip install 'metatx[video]'"
 
+Opened = Callable[..., "InputContainer"]
 Framed = Callable[[Image.Image], np.ndarray]
 
 
@@ -41,7 +50,9 @@ def evenly(total: int, count: int) -> np.ndarray:
     return middles
 
 
-def read_film(sample: Any, count: int, size: tuple[int, int], interpolation: str = "bicubic") -> np.ndarray:
+def read_film(
+    sample: Any, count: int, size: tuple[int, int], interpolation: str = "bicubic", time_axis: int = 0
+) -> np.ndarray:
     """Frames of a film, evenly spread over it, as uint8 (count, H, W, 3).
 
     Only frames that are asked for are kept, and no others are decoded where the file lets them be skipped. Each is cut
@@ -53,6 +64,7 @@ def read_film(sample: Any, count: int, size: tuple[int, int], interpolation: str
         count: Frames to take; they repeat where the film has fewer.
         size: Height and width of the result.
         interpolation: Name of PIL's filter.
+        time_axis: Of arrays: 0, or 1 for (3, T, H, W).
 
     Raises:
         SampleError: If it cannot be read, holds no picture, ends before its header says, or is beyond the limits of a
@@ -67,7 +79,7 @@ def read_film(sample: Any, count: int, size: tuple[int, int], interpolation: str
     if isinstance(sample, dict) and ("bytes" in sample or "path" in sample):
         content, path = sample.get("bytes"), sample.get("path")
         if content is None:
-            return read_film(path, count, size, interpolation)
+            return read_film(path, count, size, interpolation, time_axis)
         return _from_file(content, Path(path).name if path else "the film", count, framed)
     if isinstance(sample, str | Path):
         path = Path(sample)
@@ -77,9 +89,14 @@ def read_film(sample: Any, count: int, size: tuple[int, int], interpolation: str
     if isinstance(sample, bytes):
         return _from_file(sample, "the film", count, framed)
     if isinstance(sample, np.ndarray | Tensor):
-        sample = np.asarray(sample)
+        sample = as_array(sample)
         if sample.ndim != 4:
             raise SampleError(f"video is an array {sample.shape}; {ACCEPTED}")
+        first, second, _, last = sample.shape
+        if not time_axis and first in (1, 3) and second not in CHANNELS and last not in CHANNELS:
+            found = f"video is an array {sample.shape}, with time behind the channels"
+            raise SampleError(f"{found}; set time_axis=1 (--tokenizer.time_axis 1), or move the axis")
+        sample = np.moveaxis(sample, time_axis, 0)
     elif not isinstance(sample, list | tuple):
         raise SampleError(f"video is a {type(sample).__name__}; {ACCEPTED}")
     return _from_pictures(sample, count, framed)
@@ -105,19 +122,17 @@ def _from_file(source: Path | bytes, name: str, count: int, framed: Framed) -> n
     if not (source if isinstance(source, bytes) else source.stat().st_size):
         raise SampleError(f"video file {name} is empty")
 
-    def opened() -> "InputContainer":
-        file = io.BytesIO(source) if isinstance(source, bytes) else str(source)
-        return av.open(file, "r", options={"format_whitelist": FORMATS}, metadata_errors="ignore")
+    trouble = f"video file {name} is damaged, or none of {', '.join(SUFFIXES)}"
 
-    try:
-        with opened() as film:
-            times, keys = _times(film, _pictures_of(film, name), name)
-        # Opened anew, for not every format can be wound back.
-        with opened() as film:
-            return _decode(film, _pictures_of(film, name), times, keys, count, framed)
-    except av.FFmpegError as error:
-        known = ", ".join(SUFFIXES)
-        raise SampleError(f"video file {name} is damaged, or none of {known} ({error.strerror})") from None
+    def opened(**options: str) -> "InputContainer":
+        file = io.BytesIO(source) if isinstance(source, bytes) else str(source)
+        with decoding(trouble):
+            return av.open(file, "r", options={"format_whitelist": FORMATS, **options}, metadata_errors="ignore")
+
+    times, keys = _times(opened, name, trouble)
+    # Opened anew, for not every format can be wound back.
+    with opened() as film:
+        return _decode(film, _pictures_of(film, name), times, keys, count, framed, trouble)
 
 
 def _pictures_of(film: "InputContainer", name: str) -> "VideoStream":
@@ -135,38 +150,52 @@ def _kinds(film: "InputContainer") -> str:
     return ", ".join(sorted({stream.type for stream in film.streams})) or "nothing"
 
 
-def _times(film: "InputContainer", stream: "VideoStream", name: str) -> tuple[list[int], list[int]]:
+def _times(opened: Opened, name: str, trouble: str) -> tuple[list[int], list[int]]:
     """When each frame is shown, and the times from which decoding can start; nothing is decoded for it.
 
     Where that is not known, the numbers of the frames, and no place to start from.
     """
     shown: list[int] = []
     keys: list[int] = []
-    found = 0
-    known = film.format.name != "avi"  # which says when a frame is decoded, not when it is shown
-    for packet in film.demux(stream):
-        if not packet.size:
-            continue
-        found += 1
-        if found > MOST_FRAMES:
-            raise SampleError(f"video file {name} has more than {MOST_FRAMES:,} frames; cut it into clips")
-        if packet.pts is None:
-            known = False
-        elif not packet.is_discard:
-            shown.append(packet.pts)
-            keys += [packet.pts] if packet.is_keyframe else []
+    found = ends = 0
+    with opened() as film:
+        stream = _pictures_of(film, name)
+        known = film.format.name in INDEXED
+        for packet in _packets(film, stream, name, trouble):
+            found += 1
+            if packet.pts is None:
+                known = False
+            elif not packet.is_discard:
+                shown.append(packet.pts)
+                keys += [packet.pts] if packet.is_keyframe else []
+                ends = max(ends, packet.pts + (packet.duration or 0))
+        promised, until = stream.frames, _seconds(stream.metadata.get("DURATION", ""))
+        unit = float(stream.time_base or 0)
     if not found:
         raise SampleError(f"video file {name} holds no frame")
-    if found < WHOLE * stream.frames:
-        raise SampleError(f"video file {name} is truncated: {found} of {stream.frames} frames")
-    lasts = _seconds(stream.metadata.get("DURATION", ""))
+    if found < WHOLE * promised:
+        # An edit list shows a part of the frames that are there.
+        with opened(ignore_editlist="1") as film:
+            there = sum(1 for _ in _packets(film, _pictures_of(film, name), name, trouble))
+        if there < WHOLE * promised:
+            raise SampleError(f"video file {name} is truncated: {there} of {promised} frames")
     if not (known and shown):
         return list(range(found)), []
-    if len(shown) > 1 and stream.time_base is not None:
-        ends = float((max(shown) - min(shown)) * stream.time_base) * len(shown) / (len(shown) - 1)
-        if ends < WHOLE * lasts:
-            raise SampleError(f"video file {name} is truncated: {ends:.1f} of {lasts:.1f} s")
+    first = min(shown)
+    usual = (max(shown) - first) / (len(shown) - 1) if len(shown) > 1 else 0
+    lasts, start = unit * (max(ends, max(shown) + usual) - first), unit * first
+    # Matroska's duration is the time at which the last frame ends, but some programs write how long the film is.
+    should = until - start if until > start else until
+    if usual and lasts < WHOLE * should:
+        raise SampleError(f"video file {name} is truncated: {lasts:.1f} of {should:.1f} s")
     return sorted(shown), sorted(keys)
+
+
+def _packets(film: "InputContainer", stream: "VideoStream", name: str, trouble: str) -> Iterator["Packet[Any]"]:
+    for number, packet in enumerate(packet for packet in decoded(film.demux(stream), trouble) if packet.size):
+        if number >= MOST_FRAMES:
+            raise SampleError(f"video file {name} has more than {MOST_FRAMES:,} frames; cut it into clips")
+        yield packet
 
 
 def _seconds(clock: str) -> float:
@@ -176,26 +205,35 @@ def _seconds(clock: str) -> float:
 
 
 def _decode(
-    film: "InputContainer", stream: "VideoStream", times: list[int], keys: list[int], count: int, framed: Framed
+    film: "InputContainer",
+    stream: "VideoStream",
+    times: list[int],
+    keys: list[int],
+    count: int,
+    framed: Framed,
+    trouble: str,
 ) -> np.ndarray:
     """The frames of ``count`` of ``times``; each that the decoder leaves out is the next one, or the last."""
     wanted = [times[index] for index in evenly(len(times), count).tolist()]
     frames: dict[int, np.ndarray] = {}
-    shown, decoded = _numbered(film, stream, bool(keys)), None
+    shown, frame = decoded(_numbered(film, stream, bool(keys)), trouble), None
     reached = times[0]
     for time in sorted(set(wanted)):
         key = keys[max(0, bisect.bisect_right(keys, time) - 1)] if keys else reached
         if key > reached:
-            film.seek(key, stream=stream)
-            shown = _numbered(film, stream, True)
-        while reached < time or decoded is None:
+            with decoding(trouble):
+                film.seek(key, stream=stream)
+            shown = decoded(_numbered(film, stream, True), trouble)
+        while reached < time or frame is None:
             following = next(shown, None)
             if following is None:
                 break
-            reached, decoded = following
-        if decoded is None:
+            reached, frame = following
+        if frame is None:
             raise SampleError("no frame of the film can be decoded")
-        frames[time] = framed(_upright(decoded))
+        with decoding(trouble):
+            picture = _upright(frame)
+        frames[time] = framed(picture)
     return np.stack([frames[time] for time in wanted])
 
 

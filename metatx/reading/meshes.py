@@ -1,11 +1,12 @@
 """Vertices and triangles of mesh files, and points on their surface."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from metatx.errors import SampleError
+from metatx.errors import SampleError, decoding
 
 __all__ = ["read_off", "read_ply", "read_with_open3d", "sample_surface"]
 
@@ -13,6 +14,7 @@ Mesh = tuple[np.ndarray, np.ndarray, tuple[str, ...]]  # vertices (V, C), triang
 MAX_ELEMENTS = 20_000_000  # vertices or faces that a header may announce
 MISSING = "Reading {} files needs open3d: pip install 'metatx[pointcloud]'"
 LIBRARIES = "open3d cannot load a system library ({}): apt-get install libusb-1.0-0 libgl1 libegl1 libgomp1"
+OFF = re.compile(r"(ST)?(C)?(N)?OFF(\S*)$")
 PLY_TYPES = {
     **dict.fromkeys(("char", "int8"), "i1"),
     **dict.fromkeys(("uchar", "uint8"), "u1"),
@@ -50,7 +52,7 @@ def sample_surface(vertices: np.ndarray, triangles: np.ndarray, count: int) -> n
 
 
 def read_off(path: Path) -> Mesh:
-    """An OFF file, also with the counts in the first line, as ModelNet40 has them.
+    """An OFF file, also with the counts in the first line, as ModelNet40 has them; with normals (NOFF), colours (COFF).
 
     Raises:
         SampleError: If it is none, or damaged.
@@ -60,23 +62,42 @@ def read_off(path: Path) -> Mesh:
     except UnicodeDecodeError:
         raise SampleError("it is no text, as OFF files are") from None
     rows = [row for row in rows if row]
-    words = [word for row in rows for word in row]
-    if not words or not words[0].startswith("OFF"):
-        raise SampleError(f"it begins with {' '.join(words)[:20]!r}; expected OFF")
+    head = OFF.match(rows[0][0]) if rows else None
+    if not head:
+        begin = " ".join(word for row in rows[:1] for word in row)[:20]
+        raise SampleError(f"it begins with {begin!r}; expected OFF, or COFF, NOFF, STOFF of three dimensions")
+    rows[0][:1] = [head[4]] if head[4] else []
+    rows = rows if rows[0] else rows[1:]
     try:
-        numbers = np.array([*([words[0][3:]] if words[0][3:] else []), *words[1:]], dtype=np.float64)
+        numbers = np.array([word for row in rows for word in row], dtype=np.float64)
     except ValueError as error:
         raise SampleError(f"it holds words: {error}") from None
     count, faces = _announced(numbers[:2])
     body = numbers[3:]
-    if len(body) < 3 * count:
-        raise SampleError(f"truncated: {len(body) // 3} of {count} vertices")
-    corners = body[3 * count :]
+    widths = {len(row) for row in rows[1 : count + 1]} if len(rows) > count and len(rows[0]) == 3 else set()
+    # One vertex a line says how many numbers each has; else it has its three.
+    width = max(widths) if len(widths) == 1 and min(widths) > 3 else 3
+    if len(body) < width * count:
+        raise SampleError(f"truncated: {len(body) // width} of {count} vertices")
+    corners = body[width * count :]
     if faces and len(rows) > faces and len(corners) != 4 * faces:
         # Colours may stand behind the corners of a face, one face a line.
         kept = [row[: 1 + int(row[0])] if row[0].isdigit() else row for row in rows[-faces:]]
         corners = np.array([word for row in kept for word in row], dtype=np.float64)
-    return body[: 3 * count].reshape(-1, 3), _fans(corners, faces), ("x", "y", "z")
+    names = _off_columns(width, *head.groups()[:3])
+    return body[: width * count].reshape(-1, width), _fans(corners, faces), names
+
+
+def _off_columns(width: int, texture: str | None, colour: str | None, normal: str | None) -> tuple[str, ...]:
+    """Names of a vertex's numbers: normals, colours and places in the texture stand in this order."""
+    names = ["x", "y", "z", *(("nx", "ny", "nz") if normal else ())]
+    colours = width - len(names) - (2 if texture else 0)
+    if colour or not (normal or texture):
+        names += ("red", "green", "blue", "alpha")[:colours]
+    names += ("s", "t") if texture else ()
+    if width != len(names):
+        raise SampleError(f"its vertices have {width} numbers each; expected {', '.join(names)}")
+    return tuple(names)
 
 
 def _announced(numbers: np.ndarray) -> tuple[int, int]:
@@ -222,17 +243,20 @@ def read_with_open3d(path: Path) -> Mesh:
         raise ImportError(MISSING.format(path.suffix)) from error
     except (ImportError, OSError) as error:
         raise ImportError(LIBRARIES.format(error)) from error
-    with open3d.utility.VerbosityContextManager(open3d.utility.VerbosityLevel.Error):
-        if path.suffix.lower() != ".pcd":
+    damaged = f"damaged, or no {path.suffix[1:]} file"
+    quiet = open3d.utility.VerbosityContextManager(open3d.utility.VerbosityLevel.Error)
+    if path.suffix.lower() != ".pcd":
+        with decoding(damaged), quiet:
             mesh = open3d.io.read_triangle_mesh(path)
             vertices, triangles = np.asarray(mesh.vertices), np.asarray(mesh.triangles, dtype=np.int64)
-            if not len(vertices):
-                raise SampleError(f"damaged, or no {path.suffix[1:]} file")
-            return vertices, triangles, ("x", "y", "z")
+        if not len(vertices):
+            raise SampleError(damaged)
+        return vertices, triangles, ("x", "y", "z")
+    with decoding(damaged), quiet:
         held = open3d.t.io.read_point_cloud(path).point
         parts = {name: held[name].numpy().astype(np.float64) for name in sorted(held)} if "positions" in held else {}
     if not parts or not len(parts["positions"]):
-        raise SampleError(f"damaged, or no {path.suffix[1:]} file")
+        raise SampleError(damaged)
     values, names = [parts.pop("positions")], ["x", "y", "z"]
     known = {"normals": ("nx", "ny", "nz"), "colors": ("red", "green", "blue")}
     for name, part in parts.items():

@@ -2,9 +2,7 @@
 
 import io
 import math
-import struct
 import warnings
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +10,26 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from metatx.errors import SampleError
+from metatx.errors import SampleError, decoding
+from metatx.reading.arrays import as_array
 
 __all__ = ["SUFFIXES", "fit_picture", "is_picture", "open_picture", "read_grey", "read_picture", "upright_size"]
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
+SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".jfif", ".jpe", ".jp2", ".j2k", ".avif"),
+    *(".ppm", ".pgm", ".pbm", ".pnm"),
+)
 CHANNELS = (1, 3, 4)
 LUMA = (0.299, 0.587, 0.114)  # of red, green, blue (ITU-R BT.601), as PIL's
-# What PIL's readers raise on files that are not whole.
-DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
 ACCEPTED = "expected a path, bytes, a PIL image, or an array (H, W), (H, W, C) or (C, H, W)"
+RANGES = "expected 0..1, or uint8: scale them; the tokenizers of one channel take any unit"
 
 
-def is_picture(value: Any) -> bool:
+def is_picture(value: Any, suffixes: tuple[str, ...] = SUFFIXES) -> bool:
     """Whether a table's cell looks like a picture: one of PIL's, a file's name, or a dict of Hugging Face datasets."""
     if isinstance(value, dict) and set(value) == {"bytes", "path"}:
-        return value["path"] is None or is_picture(value["path"])
-    return isinstance(value, Image.Image) or (isinstance(value, str) and value.lower().endswith(SUFFIXES))
+        return value["path"] is None or is_picture(value["path"], suffixes)
+    return isinstance(value, Image.Image) or (isinstance(value, str) and value.lower().endswith(suffixes))
 
 
 def read_picture(sample: Any) -> Image.Image:
@@ -59,7 +60,7 @@ def read_grey(sample: Any) -> np.ndarray:
     found = open_picture(sample)
     if isinstance(found, Image.Image):
         deep = found.mode == "F" or found.mode.startswith("I")
-        found = np.asarray(found if deep else found.convert("L"))
+        found = as_array(np.asarray(found if deep else found.convert("L")))
     wide = np.issubdtype(found.dtype, np.float64)  # whose small movements at a high level float32 would lose
     floating = np.issubdtype(found.dtype, np.floating)
     values = found.astype(np.float64 if wide else np.float32) if floating else _shares(found)
@@ -87,8 +88,12 @@ def open_picture(sample: Any) -> Image.Image | np.ndarray:
         return _decode(io.BytesIO(sample), "the image")
     if isinstance(sample, Image.Image):
         return _upright(sample, "the image")
-    if isinstance(sample, np.ndarray | Tensor):
-        return _channels_last(np.asarray(sample))
+    if isinstance(sample, np.ndarray | Tensor | list | tuple):
+        try:
+            array = as_array(sample)
+        except (TypeError, ValueError, OverflowError):
+            raise SampleError(f"image is a list of unequal lengths, or not of numbers; {ACCEPTED}") from None
+        return _channels_last(array)
     raise SampleError(f"image is a {type(sample).__name__}; {ACCEPTED}")
 
 
@@ -98,35 +103,29 @@ def upright_size(path: Path) -> tuple[int, int] | None:
         with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
             turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
             return image.size[::-1] if turned else image.size
-    except (*DAMAGE, Image.DecompressionBombError):
+    except Exception:  # libraries raise what they like on damaged files, and it is said when the picture is read
         return None
 
 
 def _decode(source: Path | io.BytesIO, name: str) -> Image.Image:
-    try:
-        with warnings.catch_warnings():
-            # PIL only warns between its limit and twice that; both are refused here.
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+    with decoding(f"image file {name} is truncated or damaged"), warnings.catch_warnings():
+        # PIL only warns between its limit and twice that; both are refused here.
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
             with Image.open(source) as image:
                 return _upright(image, name)
-    except SampleError:
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        limit = f"{Image.MAX_IMAGE_PIXELS:,}"
-        raise SampleError(f"image file {name} has more than {limit} pixels; make it smaller") from None
-    except UnidentifiedImageError:
-        raise SampleError(f"{name} is no image that can be read; known: {', '.join(SUFFIXES)}") from None
-    except DAMAGE as error:
-        raise SampleError(f"image file {name} is truncated or damaged ({error})") from None
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+            limit = f"{Image.MAX_IMAGE_PIXELS:,}"
+            raise SampleError(f"image file {name} has more than {limit} pixels; make it smaller") from None
+        except UnidentifiedImageError:
+            raise SampleError(f"{name} is no image that can be read; known: {', '.join(SUFFIXES)}") from None
 
 
 def _upright(image: Image.Image, name: str) -> Image.Image:
     """Decode the pixels and turn them as the EXIF data say."""
-    try:
+    with decoding(f"image file {name} is truncated or damaged"):
         image.load()
         return ImageOps.exif_transpose(image)
-    except DAMAGE as error:
-        raise SampleError(f"image file {name} is truncated or damaged ({error})") from None
 
 
 def _rgb(image: Image.Image | np.ndarray) -> Image.Image:
@@ -136,7 +135,7 @@ def _rgb(image: Image.Image | np.ndarray) -> Image.Image:
     if image.mode == "RGB":
         return image
     if image.mode == "F" or image.mode.startswith("I"):
-        return _rgb(np.asarray(image))
+        return _rgb(as_array(np.asarray(image)))
     if image.has_transparency_data:
         picture = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
@@ -179,8 +178,9 @@ def _eight_bits(array: np.ndarray) -> np.ndarray:
         if not np.isfinite([low, high]).all():
             raise SampleError("image holds NaN or infinite values; expected floats in 0..1")
         if low < 0 or high > 1:
-            raise SampleError(f"image holds floats from {low:g} to {high:g}; expected 0..1, or uint8")
-        return np.round(array * 255).astype(np.uint8)
+            raise SampleError(f"image holds floats from {low:g} to {high:g}; {RANGES}")
+        # Half precision cannot hold 255 times its values.
+        return np.round(array.astype(np.result_type(array, np.float32)) * 255).astype(np.uint8)
     # PIL gives 16-bit greyscale as int32; other wide integers are taken for what they were widened from.
     sixteen = array.dtype in (np.uint16, np.int32)
     if low < 0 or high > (65535 if sixteen else 255):

@@ -1,21 +1,27 @@
 """Reading sound from whatever holds it, as one channel of floats."""
 
 import io
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from metatx.errors import SampleError
+from metatx.errors import SampleError, decoding
+from metatx.reading.arrays import as_array
+from metatx.reading.sound_headers import missing_bytes, uncounted, with_count, with_size
 
 __all__ = ["RATES", "SUFFIXES", "read_sound"]
 
-SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+SUFFIXES = (
+    *(".wav", ".flac", ".ogg", ".mp3", ".opus", ".oga", ".aiff", ".aif", ".aifc"),
+    *(".au", ".snd", ".caf", ".w64", ".rf64", ".wave"),
+)
 RATES = 1_000, 768_000  # Hz that sound may have
 LONGEST = 600  # seconds
 LOUDEST = 16.0  # floats beyond it are in another unit than -1..1
-UNKNOWN_SIZE = 0, 0xFFFFFFFF  # what a stream's wav header says of its length
+WHOLE = 0.9  # share of the frames that a header promises, that must be there: compressed files only estimate them
 ACCEPTED = "expected a path, bytes, an array (time) or (channels, time), or a dict with array and sampling_rate"
 MISSING = "Reading audio files needs soundfile: pip install 'metatx[audio]'"
 
@@ -33,8 +39,8 @@ def read_sound(sample: Any, rate: int) -> tuple[np.ndarray, int]:
         ImportError: If a file is to be read, and soundfile is missing.
     """
     if isinstance(sample, dict) and {"array", "sampling_rate"} <= set(sample):
-        values, rate = _from_array(sample["array"]), sample["sampling_rate"]
         name = "the clip"
+        values, rate = _from_array(sample["array"]), _whole_rate(sample["sampling_rate"], name)
     elif isinstance(sample, dict) and ("bytes" in sample or "path" in sample):
         if sample.get("bytes") is None:
             return read_sound(sample.get("path"), rate)
@@ -67,8 +73,19 @@ def _checked(values: np.ndarray, rate: int, name: str) -> np.ndarray:
     return mono
 
 
-def _check_size(length: int, rate: Any, name: str) -> None:
-    if not isinstance(rate, int | np.integer) or not RATES[0] <= rate <= RATES[1]:
+def _whole_rate(rate: Any, name: str) -> int:
+    """A sampling rate of any type of numbers, 16000.0 among them."""
+    if isinstance(rate, Tensor | np.ndarray) and rate.ndim == 0:
+        rate = rate.item()
+    if isinstance(rate, bool) or not isinstance(rate, Real):
+        raise SampleError(f"{name} has a sampling rate of {rate!r}; expected {RATES[0]} to {RATES[1]} Hz")
+    if not float(rate).is_integer():
+        raise SampleError(f"{name} has a sampling rate of {rate:g} Hz; expected a whole number: resample it, or round")
+    return int(float(rate))
+
+
+def _check_size(length: int, rate: int, name: str) -> None:
+    if not RATES[0] <= rate <= RATES[1]:
         raise SampleError(f"{name} has a sampling rate of {rate!r}; expected {RATES[0]} to {RATES[1]} Hz")
     if not length:
         raise SampleError(f"{name} holds no sound; expected at least one sample")
@@ -79,8 +96,8 @@ def _check_size(length: int, rate: Any, name: str) -> None:
 def _from_array(sample: Any) -> np.ndarray:
     """An array of either orientation as float32 (channels, L)."""
     try:
-        values = np.asarray(sample)
-    except ValueError:
+        values = as_array(sample)
+    except (ValueError, TypeError):
         raise SampleError(f"audio is a list of unequal lengths; {ACCEPTED}") from None
     if values.ndim not in (1, 2):
         raise SampleError(f"audio is an array {values.shape}; {ACCEPTED}")
@@ -104,23 +121,23 @@ def _decode(content: bytes, name: str) -> tuple[np.ndarray, int]:
         raise ImportError(MISSING) from error
     if not content:
         raise SampleError(f"audio file {name} is empty")
-    # libsndfile reads a wav file that ends early as if it were whole.
-    size = int.from_bytes(content[4:8], "little")
-    if content[:4] == b"RIFF" and size not in UNKNOWN_SIZE and size + 8 > len(content):
-        raise SampleError(f"audio file {name} is truncated: {len(content)} of {size + 8} bytes")
-    try:
-        with soundfile.SoundFile(io.BytesIO(content)) as file:
-            _check_size(file.frames, file.samplerate, name)
-            values = file.read(dtype="float32", always_2d=True)
-            expected, rate = file.frames, file.samplerate
-    except soundfile.LibsndfileError as error:
-        known = ", ".join(SUFFIXES)
-        raise SampleError(f"audio file {name} is damaged, or none of {known} ({_reason(error)})") from None
-    if len(values) < expected:
+    missing = missing_bytes(content)
+    if missing:
+        whole = len(content) + missing
+        raise SampleError(f"audio file {name} is truncated: {len(content)} of {whole} bytes")
+    known = ", ".join(SUFFIXES)
+    begin = uncounted(content)
+    promised = begin is None
+    content = with_size(content) if begin is None else with_count(content, begin)
+    with decoding(f"audio file {name} is damaged, or none of {known}"):
+        file = soundfile.SoundFile(io.BytesIO(content))
+    with file:
+        rate = file.samplerate
+        _check_size(file.frames if promised else 1, rate, name)
+        expected = min(file.frames, LONGEST * rate + 1)
+        with decoding(f"audio file {name} is damaged, or none of {known}"):
+            # How many must be said of codecs that cannot be wound back (GSM 6.10).
+            values = file.read(expected, dtype="float32", always_2d=True)
+    if promised and len(values) < WHOLE * expected:
         raise SampleError(f"audio file {name} is truncated: {len(values) / rate:.2f} of {expected / rate:.2f} s")
     return values.T, rate
-
-
-def _reason(error: Exception) -> str:
-    """What the library says, without the object it was given."""
-    return str(error).rpartition(": ")[2].strip().rstrip(".")

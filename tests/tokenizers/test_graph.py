@@ -16,8 +16,9 @@ from rdkit.Chem import Descriptors
 from metatx import SampleError, create
 from metatx.cli import main
 from metatx.collate import collate
+from metatx.parts.molecules import _atom, _bond
 from metatx.tokenizers import graph as module
-from metatx.tokenizers.graph import _arrays, _atom, _bond, _eigenvectors, _molecule
+from metatx.tokenizers.graph import _arrays, _eigenvectors, _molecule
 
 ASPIRIN = "CC(=O)Oc1ccccc1C(=O)O"
 SMILES = [ASPIRIN, "CCO", "C", "[Na+].[Cl-]", "C1CC1", "N[C@@H](C)C(=O)O", "F/C=C/F", "c1ccc2ccccc2c1"]

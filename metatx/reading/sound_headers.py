@@ -1,0 +1,109 @@
+"""What the header of a sound file promises, against what is there: decoders read a file that ends early as if whole."""
+
+import struct
+from typing import Literal
+
+__all__ = ["missing_bytes", "uncounted", "with_count", "with_size"]
+
+STREAMED = 0x7F000000  # from here on sizes are what programs write that cannot come back to the header: sox, arecord
+SLACK = 64  # bytes that a size may be too large: some programs count their header
+
+MP3_RATES = (44_100, 48_000, 32_000)
+LEAST_FRAME = 24  # bytes of a mp3 frame
+TRAILING = (b"LIST", b"fact", b"bext", b"cue ", b"id3 ", b"ID3 ", b"smpl", b"PEAK", b"JUNK", b"iXML")
+
+
+def missing_bytes(content: bytes) -> int:
+    """Bytes that the sound of a wav, RF64, W64, aiff or au file should have and has not; 0 of any other file.
+
+    The size of the sound counts, not that of the file: what stands behind the sound may be missing. Sizes that say
+    "not known" (0, or far beyond what a clip may have) promise nothing.
+    """
+    found = _sound(content)
+    if found is None:
+        return 0
+    start, size = found
+    missing = start + size - len(content)
+    return missing if 0 < size < STREAMED and missing > SLACK else 0
+
+
+def with_size(content: bytes) -> bytes:
+    """A wav or au file with the size of its sound, where a stream's header says 0, which decoders take by its word."""
+    start, size = _sound(content) or (len(content), 0)
+    there = len(content) - start
+    order = "<" if content[:4] == b"RIFF" else ">" if content[:4] in (b"RIFX", b".snd") else ""
+    # What is called a chunk behind an empty one is no sound.
+    if size or there <= 0 or not order or content[start : start + 4] in TRAILING:
+        return content
+    at = 8 if content[:4] == b".snd" else start - 4
+    return content[:at] + struct.pack(f"{order}I", there) + content[at + 4 :]
+
+
+def uncounted(content: bytes) -> int | None:
+    """Where the first frame of a mp3 file is that has no table of its frames; None for all other files."""
+    begin = 0
+    if content[:3] == b"ID3":
+        begin = 10 + sum(byte << 7 * place for place, byte in enumerate(reversed(content[6:10])))  # of seven bits each
+    head = content[begin : begin + 4]
+    # Eleven bits that are set, and layer III.
+    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE6 != 0xE2 or head[2] & 0x0C == 0x0C:
+        return None
+    counted = any(name in content[begin : begin + 200] for name in (b"Xing", b"Info", b"VBRI"))
+    return None if counted else begin
+
+
+def with_count(content: bytes, begin: int) -> bytes:
+    """A mp3 file with a table of frames in front, that names the most that there can be.
+
+    Without one, decoders guess from the first frame, and a variable bit rate is cut short, or too long.
+    """
+    head = content[begin : begin + 4]
+    first, mono = head[1] & 0x18 == 0x18, head[3] & 0xC0 == 0xC0  # MPEG-1, not 2 or 2.5
+    rate = MP3_RATES[head[2] >> 2 & 3] // {0x18: 1, 0x10: 2}.get(head[1] & 0x18, 4)
+    size = 144 * 128_000 // rate if first else 72 * 80_000 // rate  # at the bit rate of number 9
+    silent = (17 if mono else 32) if first else (9 if mono else 17)
+    frame = bytes([0xFF, head[1] | 1, 0x90 | head[2] & 0x0C, head[3]]) + bytes(silent)
+    frame += b"Xing" + struct.pack(">II", 1, len(content) // LEAST_FRAME + 1)
+    return content[:begin] + frame.ljust(size, b"\0") + content[begin:]
+
+
+def _sound(content: bytes) -> tuple[int, int] | None:
+    """Where the sound begins, and how many bytes it has by the header; None where that is not known."""
+    mark = content[:4]
+    if mark in (b"RIFF", b"RF64", b"BW64"):
+        start, size = _chunk(content, b"data", "little") or (0, 0)
+        if size == 0xFFFFFFFF and mark != b"RIFF":
+            at, _ = _chunk(content, b"ds64", "little") or (0, 0)
+            size = int.from_bytes(content[at + 8 : at + 16], "little") if at else 0
+        return (start, size) if start else None
+    if mark == b"RIFX":
+        return _chunk(content, b"data", "big")
+    if mark == b"FORM" and content[8:12] in (b"AIFF", b"AIFC"):
+        return _chunk(content, b"SSND", "big")
+    if mark == b".snd":
+        return int.from_bytes(content[4:8], "big"), int.from_bytes(content[8:12], "big")
+    if mark == b"riff":
+        return _long_chunk(content, b"data")
+    return None
+
+
+def _chunk(content: bytes, name: bytes, order: Literal["big", "little"]) -> tuple[int, int] | None:
+    """Start and size of a chunk of a RIFF or IFF file."""
+    at = 12
+    while at + 8 <= len(content):
+        size = int.from_bytes(content[at + 4 : at + 8], order)
+        if content[at : at + 4] == name:
+            return at + 8, size
+        at += 8 + size + size % 2
+    return None
+
+
+def _long_chunk(content: bytes, name: bytes) -> tuple[int, int] | None:
+    """Start and size of a chunk of a W64 file: names of 16 bytes, sizes of 8 that count both, at multiples of 8."""
+    at = 40
+    while at + 24 <= len(content):
+        size = int.from_bytes(content[at + 16 : at + 24], "little")
+        if content[at : at + 4] == name:
+            return at + 24, size - 24
+        at += max(24, (size + 7) // 8 * 8)
+    return None

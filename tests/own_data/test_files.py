@@ -1,0 +1,546 @@
+"""Files by other people's programs: read right, or one bad sample with its name; arrays of any type and layout."""
+
+import io
+import struct
+import warnings
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from metatx import SampleError, create
+from metatx.data import read_splits
+from metatx.reading.clouds import read_cloud
+from metatx.reading.dicom import is_dicom, read_radiograph
+from metatx.reading.films import read_film
+from metatx.reading.pictures import read_grey, read_picture
+from metatx.reading.sound import read_sound
+from tests.tokenizers.films import numbers, shades
+
+av = pytest.importorskip("av")
+soundfile = pytest.importorskip("soundfile")
+pydicom = pytest.importorskip("pydicom")
+
+RATE = 16_000
+RNG = np.random.default_rng(0)
+TONE = (0.5 * np.sin(np.arange(RATE) / 9)).astype(np.float32)
+FEW = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+# Sound
+
+
+def encoded(kind, subtype, rate=RATE):
+    buffer = io.BytesIO()
+    soundfile.write(buffer, TONE, rate, format=kind, subtype=subtype)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("kind", "subtype", "rate"),
+    [
+        ("WAV", "GSM610", 8_000),
+        ("WAV", "G721_32", 8_000),
+        ("WAV", "PCM_U8", RATE),
+        ("RF64", "PCM_16", RATE),
+        ("W64", "PCM_16", RATE),
+        ("AIFF", "PCM_16", RATE),
+        ("AIFF", "GSM610", 8_000),
+        ("AU", "ULAW", 8_000),
+        ("CAF", "ALAC_16", RATE),
+        ("OGG", "OPUS", 48_000),
+        ("MP3", "MPEG_LAYER_III", RATE),
+    ],
+)
+def test_sound_of_every_codec_is_read_whole(kind, subtype, rate):
+    values, found = read_sound(encoded(kind, subtype, rate), 1_000)
+    assert found == rate and abs(len(values) - RATE) <= 320
+    assert np.corrcoef(values[:RATE], TONE[: len(values)])[0, 1] > 0.95
+
+
+STREAMED = [0, 0xFFFFFFFF, 0x7FFFF024, 0x80000024, 0x7FFFFFFF, 0x7FFFF000, 0x80000000]
+
+
+@FEW
+@given(st.sampled_from([*STREAMED, 100, RATE * 2 + 36]), st.sampled_from(STREAMED))
+def test_sizes_that_a_pipe_left_promise_nothing(riff, data):
+    content = bytearray(encoded("WAV", "PCM_16"))
+    at = content.index(b"data")
+    content[4:8], content[at + 4 : at + 8] = struct.pack("<I", riff), struct.pack("<I", data)
+    np.testing.assert_allclose(read_sound(bytes(content), 1)[0], TONE, atol=1e-4)
+
+
+def test_an_empty_recording_with_notes_behind_it_holds_no_sound():
+    buffer = io.BytesIO()
+    soundfile.write(buffer, TONE[:0], RATE, format="WAV")
+    with pytest.raises(SampleError, match="holds no sound"):
+        read_sound(buffer.getvalue()[:44] + b"LIST\4\0\0\0INFO", 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "subtype"), [("WAV", "PCM_16"), ("RF64", "FLOAT"), ("W64", "PCM_16"), ("AU", "PCM_16")]
+)
+def test_half_a_file_is_truncated_and_a_missing_tail_is_none(kind, subtype):
+    whole = encoded(kind, subtype)
+    with pytest.raises(SampleError, match=f"is truncated: {len(whole) // 2} of"):
+        read_sound(whole[: len(whole) // 2], 1)
+    assert len(read_sound(whole[:-2], 1)[0]) >= RATE - 2
+    assert len(read_sound(encoded("WAV", "PCM_16") + b"LIST\x40\0\0\0INFO", 1)[0]) == RATE
+
+
+@pytest.mark.parametrize("loud", ["first", "last"])
+def test_a_mp3_that_does_not_say_its_length_is_read_whole(loud):
+    noise = np.concatenate([RNG.normal(size=2 * RATE) / 4, np.zeros(2 * RATE)])
+    buffer = io.BytesIO()
+    options = {"format": "MP3", "subtype": "MPEG_LAYER_III", "bitrate_mode": "VARIABLE", "compression_level": 0.5}
+    soundfile.write(buffer, noise if loud == "first" else noise[::-1], RATE, **options)
+    content = buffer.getvalue()
+    rest = content[content.index(content[:2], 4) :]  # without the frame that counts the others
+    assert b"Xing" not in rest and b"Info" not in rest
+    assert abs(len(read_sound(rest, 1)[0]) - 4 * RATE) < 2_500
+
+
+@pytest.mark.parametrize("rate", [16_000, 16_000.0, np.float64(16_000), np.int32(16_000), np.float32(16_000)])
+def test_whole_sampling_rates_of_any_type(rate):
+    assert read_sound({"array": TONE, "sampling_rate": rate}, 1)[1] == RATE
+
+
+@pytest.mark.parametrize("rate", [16_000.5, "16000", None, True, np.nan])
+def test_other_sampling_rates_are_refused_in_words(rate):
+    with pytest.raises(SampleError, match="sampling rate of .*; expected"):
+        read_sound({"array": TONE, "sampling_rate": rate}, 1)
+
+
+# Films
+
+
+def film(path, shown, last=None, options=None):
+    """A film whose frames are shown at such milliseconds."""
+    with av.open(str(path), "w", options=options or {}) as written:
+        stream = written.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = 64, 48, "yuv420p", 4_000_000
+        stream.codec_context.time_base = Fraction(1, 1000)
+        packets = []
+        for time, pixels in zip(shown, shades(len(shown)), strict=True):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format="yuv420p")
+            frame.pts, frame.time_base = time, Fraction(1, 1000)
+            packets += stream.encode(frame)
+        packets += stream.encode(None)
+        if last is not None:
+            packets[-1].duration = last
+        for packet in packets:
+            written.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize("start", [0, 400, 5_000, 3_600_000])
+@pytest.mark.parametrize("live", [False, True])
+def test_matroska_may_begin_at_any_time(tmp_path, start, live):
+    path = film(tmp_path / "a.mkv", range(start, start + 2_000, 50), options={"live": "1"} if live else None)
+    assert numbers(read_film(path, 4, (24, 32))) == [5, 15, 25, 35]
+    if not live:
+        with pytest.raises(SampleError, match=r"a.mkv is truncated: [\d.]+ of 2.0 s"):
+            read_film({"bytes": path.read_bytes()[: path.stat().st_size // 2], "path": "a.mkv"}, 4, (24, 32))
+
+
+def test_frames_that_last_long_and_films_of_one_frame_are_whole(tmp_path):
+    assert numbers(read_film(film(tmp_path / "a.mkv", [0, 1_000], last=9_000), 4, (24, 32))) == [0, 0, 1, 1]
+    assert numbers(read_film(film(tmp_path / "b.mkv", [700], last=9_000), 2, (24, 32))) == [0, 0]
+
+
+def test_an_edit_list_shows_a_part_of_a_film(tmp_path):
+    path = film(tmp_path / "a.mp4", range(5_000, 7_000, 50), options={"movflags": "faststart"})
+    content = bytearray(path.read_bytes())
+    entry = content.index(b"elst") + 24  # behind the one that delays the start
+    content[entry : entry + 8] = struct.pack(">Ii", 200, 16_000)
+    assert numbers(read_film(bytes(content), 4, (24, 32))) == [20, 21, 22, 23]
+    with pytest.raises(SampleError, match="truncated"):
+        read_film(bytes(content[: len(content) * 3 // 4]), 4, (24, 32))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "form"),
+    [(".ts", "h264", "mpegts"), (".mpg", "mpeg2video", "mpeg"), (".flv", "flv1", "flv"), (".wmv", "wmv2", "asf")],
+)
+def test_frames_of_other_containers_are_those_that_were_asked_for(tmp_path, suffix, codec, form):
+    path = tmp_path / f"a{suffix}"
+    with av.open(str(path), "w", format=form) as written:
+        stream = written.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = 64, 48, "yuv420p", 4_000_000
+        for pixels in shades():
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            written.mux(stream.encode(frame.reformat(format="yuv420p")))
+        written.mux(stream.encode())
+    assert numbers(read_film(path, 4, (24, 32))) == [5, 15, 25, 35]
+
+
+# Pictures
+
+
+GREY = RNG.integers(0, 4096, (6, 8)).astype(np.uint16)
+
+
+@pytest.mark.parametrize("order", ["<u2", ">u2"])
+def test_sixteen_bits_of_either_byte_order_are_the_same(tmp_path, order):
+    Image.fromarray(GREY.astype(order)).save(tmp_path / "a.tif")
+    np.testing.assert_allclose(read_grey(tmp_path / "a.tif") * 65_535, GREY, atol=1e-2)
+    np.testing.assert_array_equal(np.asarray(read_picture(tmp_path / "a.tif"))[..., 0], GREY // 257)
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".jp2", ".avif", ".ppm", ".jfif"])
+def test_pictures_of_further_kinds_are_read(tmp_path, suffix):
+    Image.new("RGB", (16, 12), (200, 100, 50)).save(tmp_path / f"a{suffix}")
+    found = np.asarray(read_picture(tmp_path / f"a{suffix}"), dtype=int)
+    assert np.abs(found - [200, 100, 50]).max() < 12
+    assert suffix in create("tokenizers", "image", 192, stem=None).suffixes
+
+
+def test_floats_in_a_unit_say_what_to_do_with_them(tmp_path):
+    Image.fromarray(np.full((4, 4), 300.0, np.float32)).save(tmp_path / "a.tif")
+    assert read_grey(tmp_path / "a.tif").max() == 300
+    with pytest.raises(
+        SampleError, match="floats from 300 to 300; expected 0..1, or uint8: scale them; the tokenizers of"
+    ):
+        read_picture(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("modality", ["image", "xray"])
+@pytest.mark.parametrize("shape", [(28, 28, 3), (28, 28)])
+def test_medmnist_in_colour_and_in_grey_is_read_by_both(tmp_path, modality, shape):
+    parts = {f"{split}_images": RNG.integers(0, 255, (4, *shape), np.uint8) for split in ("train", "val", "test")}
+    parts |= {f"{split}_labels": np.array([[0], [1], [2], [1]]) for split in ("train", "val", "test")}
+    np.savez(tmp_path / "path.npz", **parts)
+    kind = create("tokenizers", modality, 192, stem=None)
+    splits = read_splits(tmp_path / "path.npz", kind.suffixes, None, kind.containers)
+    assert set(splits) == {"train", "validation", "test"} and splits["train"].targets == [0, 1, 2, 1]
+    kind.fit(splits["train"].inputs)
+    assert kind.encode(splits["test"].inputs[0])["image"].ndim == 3
+
+
+# DICOM
+
+
+def dicom(pixels, bits=12, **tags):
+    """A file of such stored values."""
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian
+
+    file = Dataset()
+    file.file_meta = FileMetaDataset()
+    file.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    file.file_meta.MediaStorageSOPClassUID = file.file_meta.MediaStorageSOPInstanceUID = "1.2"
+    file.Rows, file.Columns = pixels.shape[-2:]
+    file.SamplesPerPixel, file.PhotometricInterpretation = 1, tags.pop("photometric", "MONOCHROME2")
+    file.BitsAllocated, file.BitsStored, file.HighBit = 16, bits, bits - 1
+    file.PixelRepresentation = int(pixels.dtype.kind == "i")
+    file.PixelData = pixels.astype("<u2" if pixels.dtype.kind == "u" else "<i2").tobytes()
+    for name, value in tags.items():
+        setattr(file, name, value)
+    buffer = io.BytesIO()
+    file.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def shown_by_pydicom(content):
+    """As pydicom's own functions window it, with the range that they give it."""
+    from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
+
+    file = pydicom.dcmread(io.BytesIO(content))
+    return np.asarray(apply_voi_lut(apply_modality_lut(file.pixel_array, file), file), dtype=float)
+
+
+RAMP = np.arange(64, dtype=np.uint16).reshape(8, 8) * 65
+
+
+@pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID"])
+@pytest.mark.parametrize(("slope", "intercept"), [(1, 0), (2, -1024)])
+def test_windows_are_applied_as_pydicom_does(function, slope, intercept):
+    tags = {"WindowCenter": [900, 40], "WindowWidth": [700, 80], "VOILUTFunction": function}
+    content = dicom(RAMP, RescaleSlope=slope, RescaleIntercept=intercept, **tags)
+    least, most = intercept, 4095 * slope + intercept
+    np.testing.assert_allclose(
+        read_radiograph(content), (shown_by_pydicom(content) - least) / (most - least), atol=1e-6
+    )
+
+
+def test_monochrome1_is_inverted_once_whatever_the_option(tmp_path):
+    dark = dicom(4095 - RAMP, photometric="MONOCHROME1")
+    np.testing.assert_allclose(read_radiograph(dark), read_radiograph(dicom(RAMP)), atol=1e-6)
+    (tmp_path / "a.DCM").write_bytes(dark)
+    (tmp_path / "none").write_bytes(dark)
+    for photometric in ("MONOCHROME1", "MONOCHROME2"):
+        tokenizer = create("tokenizers", "xray", 192, stem=None, photometric=photometric, percentiles=[0, 100])
+        for sample in (dark, str(tmp_path / "a.DCM"), {"bytes": dark, "path": None}, str(tmp_path / "none")):
+            np.testing.assert_allclose(tokenizer.sites(sample)[..., 0], RAMP / 4095, atol=1e-6)
+
+
+def test_signed_values_and_negative_slopes_are_grey_values_in_order():
+    signed = (RAMP.astype(np.int16) - 2048).astype(np.int16)
+    np.testing.assert_allclose(read_radiograph(dicom(signed)), RAMP / 4095, atol=1e-6)
+    turned = read_radiograph(dicom(RAMP, RescaleSlope=-1, RescaleIntercept=0))
+    np.testing.assert_allclose(turned, 1 - RAMP / 4095, atol=1e-6)
+
+
+@pytest.mark.parametrize(("bits", "vr"), [(8, "US"), (12, "OW"), (16, "US")])
+def test_tables_map_stored_values_to_their_entries(bits, vr):
+    from pydicom.dataset import Dataset
+
+    entries = np.linspace(0, 2**bits - 1, 4096).round().astype(np.uint16)[::-1]
+    item = Dataset()
+    item.LUTDescriptor = [4096, 0, bits]
+    item.add_new(0x00283006, vr, entries.astype("<u2").tobytes() if vr == "OW" else entries.tolist())
+    item["LUTDescriptor"].VR = "US"
+    content = dicom(RAMP, VOILUTSequence=[item])
+    np.testing.assert_allclose(read_radiograph(content), entries[RAMP] / (2**bits - 1), atol=1e-6)
+    if bits > 8:  # pydicom's own wraps there
+        np.testing.assert_allclose(read_radiograph(content) * (2**bits - 1), shown_by_pydicom(content), atol=0.02)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        *((f"MR_small{kind}.dcm", (64, 64)) for kind in ("", "_RLE", "_bigendian", "_implicit", "_jp2klossless")),
+        ("SC_rgb_small_odd.dcm", (3, 3)),
+        ("rtdose_rle.dcm", "rtdose_rle.dcm holds 15 frames; expected one picture"),
+        ("MR_truncated.dcm", "MR_truncated.dcm is damaged or truncated"),
+        ("test-SR.dcm", "test-SR.dcm holds no picture"),
+        ("badVR.dcm", "badVR.dcm is damaged"),
+        ("JPEGLSNearLossless_08.dcm", "compressed as JPEG-LS .* cannot be decoded; save it uncompressed"),
+    ],
+)
+def test_files_of_every_transfer_syntax_are_read_or_refused_by_name(name, expected):
+    path = Path(pydicom.__file__).with_name("data") / "test_files" / name
+    if isinstance(expected, str):
+        with pytest.raises(SampleError, match=expected) as caught:
+            read_radiograph(path)
+        assert "\n" not in str(caught.value)
+        return
+    found = read_radiograph(path)
+    assert found.shape == expected and found.dtype == np.float32 and 0 <= found.min() < found.max() <= 1
+    if name.startswith("MR"):
+        np.testing.assert_allclose(found, read_radiograph(path.with_name("MR_small.dcm")), atol=1e-6)
+    assert is_dicom(path)
+
+
+# Point clouds
+
+
+POINTS = RNG.normal(size=(7, 3))
+
+
+def test_numpy_and_scanner_files_are_clouds(tmp_path):
+    np.save(tmp_path / "a.npy", POINTS.astype(">f4"))
+    rows = "\n".join(" ".join(map(repr, row)) for row in POINTS.tolist())
+    (tmp_path / "b.pts").write_text(f"7\n{rows}\n")
+    (tmp_path / "c.asc").write_text("\ufeff" + rows.replace(" ", ";"), "utf-8")
+    for name in ("a.npy", "b.pts", "c.asc"):
+        np.testing.assert_allclose(read_cloud(tmp_path / name).points, POINTS, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("head", "extra", "names"),
+    [
+        ("OFF", 0, ()),
+        ("COFF", 4, ("red", "green", "blue", "alpha")),
+        ("COFF", 3, ("red", "green", "blue")),
+        ("NOFF", 3, ("nx", "ny", "nz")),
+        ("CNOFF", 6, ("nx", "ny", "nz", "red", "green", "blue")),
+        ("OFF", 3, ("red", "green", "blue")),
+    ],
+)
+@pytest.mark.parametrize("joined", [False, True])
+def test_off_files_may_have_normals_and_colours(tmp_path, head, extra, names, joined):
+    table = np.hstack([POINTS, RNG.random((7, extra))])
+    rows = "\n".join(" ".join(map(repr, row)) for row in table.tolist())
+    (tmp_path / "a.off").write_text(f"{head}{'' if joined else chr(10)}7 0 0\n{rows}\n")
+    found = read_cloud(tmp_path / "a.off")
+    assert found.columns == ("x", "y", "z", *names)
+    np.testing.assert_allclose(found.points, table)
+
+
+def test_invalid_points_are_counted_and_left_out_by_option():
+    points = POINTS.copy()
+    points[[1, 4], 2] = np.nan, np.inf
+    message = "point 2 is NaN or infinite in column 3, 1 more of 7 likewise; .*drop_invalid"
+    with pytest.raises(SampleError, match=message):
+        read_cloud(points)
+    np.testing.assert_array_equal(read_cloud(points, drop_invalid=True).points, POINTS[[0, 2, 3, 5, 6]])
+    with pytest.raises(SampleError, match="there are no points"):
+        read_cloud(np.full((3, 3), np.nan), drop_invalid=True)
+    tokenizer = create("tokenizers", "point_cloud", 192, groups=2, neighbours=2, drop_invalid=True).fit([points])
+    assert len(tokenizer.encode(points)["points"]) == 5
+
+
+# Whatever a library raises
+
+
+def small_files(folder):
+    """A reader and a small file of each kind."""
+    picture = Image.fromarray(RNG.integers(0, 255, (9, 9, 3), np.uint8))
+    found = []
+    for suffix in (".png", ".jpg", ".webp", ".tif", ".bmp", ".gif", ".jp2", ".avif", ".ppm"):
+        picture.save(folder / f"p{suffix}")
+        found.append((read_picture, folder / f"p{suffix}"))
+    sounds = {
+        "wav": "PCM_16",
+        "flac": "PCM_16",
+        "ogg": "VORBIS",
+        "mp3": "MPEG_LAYER_III",
+        "aiff": "PCM_16",
+        "caf": "ALAC_16",
+    }
+    for kind, subtype in sounds.items():
+        soundfile.write(folder / f"s.{kind}", TONE[:900], RATE, format=kind.upper(), subtype=subtype)
+        found.append((lambda path: read_sound(path, RATE), folder / f"s.{kind}"))
+    for suffix in (".mp4", ".mkv", ".avi"):
+        film(folder / f"f{suffix}", range(0, 120, 40))
+        found.append((lambda path: read_film(path, 2, (24, 32)), folder / f"f{suffix}"))
+    (folder / "d.dcm").write_bytes(dicom(RAMP, WindowCenter=900, WindowWidth=700))
+    np.save(folder / "c.npy", POINTS)
+    np.savez(folder / "c.npz", points=POINTS)
+    (folder / "c.off").write_text("OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n")
+    (folder / "c.ply").write_bytes(
+        b"ply\nformat binary_little_endian 1.0\nelement vertex 7\nproperty float x\nproperty float y\n"
+        b"property float z\nelement face 1\nproperty list uchar int vertex_indices\nend_header\n"
+        + POINTS.astype("<f4").tobytes()
+        + b"\3"
+        + np.array([0, 1, 2], "<i4").tobytes()
+    )
+    found += [(read_cloud, folder / f"c.{kind}") for kind in ("npy", "npz", "off", "ply")]
+    return [*found, (read_radiograph, folder / "d.dcm")]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    return small_files(tmp_path_factory.mktemp("files"))
+
+
+@pytest.mark.filterwarnings("ignore")
+@settings(FEW, max_examples=150)
+@given(st.data())
+def test_damaged_files_are_samples_or_bad_samples_and_nothing_else(files, data):
+    read, path = data.draw(st.sampled_from(files))
+    content = bytearray(path.read_bytes())
+    if data.draw(st.booleans()):
+        content = content[: data.draw(st.integers(0, len(content) - 1))]
+    for _ in range(data.draw(st.integers(0, 4))):
+        if content:
+            content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    damaged = path.with_name(f"damaged{path.suffix}")
+    damaged.write_bytes(content)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            read(damaged)
+    except SampleError as error:
+        assert damaged.name in str(error) and "\n" not in str(error), error
+
+
+@pytest.mark.parametrize("problem", [KeyError("x"), RuntimeError("two\nlines"), struct.error("short"), ValueError()])
+def test_whatever_a_library_raises_names_the_file(tmp_path, monkeypatch, problem):
+    def broken(*args, **kwargs):
+        raise problem
+
+    monkeypatch.setattr(soundfile, "SoundFile", broken)
+    monkeypatch.setattr(Image, "open", broken)
+    monkeypatch.setattr(av, "open", broken)
+    reads = {"a.wav": lambda path: read_sound(path, 1), "a.mp4": lambda path: read_film(path, 1, (8, 8))}
+    for name, read in {**reads, "a.png": read_picture}.items():
+        (tmp_path / name).write_bytes(b"content")
+        with pytest.raises(SampleError, match=f"{name} is") as caught:
+            read(tmp_path / name)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("passes", [MemoryError, ImportError, KeyboardInterrupt])
+def test_what_is_no_fault_of_the_file_is_not_called_one(tmp_path, monkeypatch, passes):
+    def broken(*args, **kwargs):
+        raise passes
+
+    monkeypatch.setattr(Image, "open", broken)
+    (tmp_path / "a.png").write_bytes(b"content")
+    with pytest.raises(passes):
+        read_picture(tmp_path / "a.png")
+
+
+# Arrays of any type, byte order and layout
+
+
+def layouts(array):
+    """The same numbers, held in other ways."""
+    wider = np.zeros((*array.shape[:-1], 2 * array.shape[-1]), array.dtype)
+    wider[..., ::2] = array
+    locked = array.copy()
+    locked.flags.writeable = False
+    floats = array.astype(np.float64)
+    return {
+        "big-endian": array.astype(array.dtype.newbyteorder(">")),
+        "Fortran": np.asfortranarray(array),
+        "every other": wider[..., ::2],
+        "backwards": array[::-1].copy()[::-1],
+        "read-only": locked,
+        "lists": array.tolist(),
+        "tensor": torch.tensor(array.tolist(), dtype=torch.float64 if array.dtype.kind == "f" else torch.int64),
+        **(
+            {
+                "float64 >": floats.astype(">f8"),
+                "longdouble": array.astype(np.longdouble),
+                "float16": array.astype(np.float16),
+                "gradient": torch.tensor(floats, requires_grad=True),
+                "bfloat16": torch.tensor(floats).bfloat16(),
+                "half": torch.tensor(floats).half(),
+                "list of tensors": [torch.tensor(row, requires_grad=True) for row in floats],
+            }
+            if array.dtype.kind == "f"
+            else {kind: array.astype(kind) for kind in ("uint32", "int64", ">u8", ">i8")}
+        ),
+    }
+
+
+PIXELS = RNG.integers(0, 256, (10, 9, 3)).astype(np.uint8)
+QUARTERS = (RNG.integers(-60, 60, (6, 64)) / 64).astype(np.float32)  # that 8 bits of fraction hold
+CASES = {
+    "image": ({"stem": None}, PIXELS),
+    "image of floats": ({"stem": None}, (PIXELS // 2 / 128).astype(np.float32)),
+    "xray": ({"stem": None}, PIXELS[..., 0]),
+    "infrared": ({"stem": None}, QUARTERS),
+    "video": ({"stem": None, "frames": 2}, np.stack([PIXELS] * 3)),
+    "audio": ({"stem": None}, QUARTERS[0]),
+    "imu": ({}, QUARTERS),
+    "hyperspectral": ({"num_bands": 64}, QUARTERS[0]),
+    "point_cloud": ({"columns": [0, 1, 2], "groups": 2}, QUARTERS[:, :3]),
+    "time_series": ({"num_channels": 6}, QUARTERS),
+    "graph": ({"widths": [4, 0, 2], "molecules": False}, QUARTERS[:, :3]),
+}
+
+
+@pytest.mark.parametrize("case", sorted(CASES))
+def test_arrays_are_their_numbers_however_they_are_held(case):
+    options, array = CASES[case]
+    tokenizer = create("tokenizers", case.split()[0], 192, **options)
+
+    def sample(value):
+        return {"edge_index": [[0, 1], [1, 2]], "x": value} if case == "graph" else value
+
+    expected = tokenizer.encode(sample(array))
+    for name, value in layouts(array).items():
+        if case in ("video", "infrared", "audio") and name == "list of tensors":
+            continue  # a film of pictures, a list of numbers
+        found = tokenizer.encode(sample(value))
+        for field, tensor in expected.items():
+            torch.testing.assert_close(found[field], tensor, rtol=0, atol=0, msg=f"{case}: {name}")
+
+
+def test_unsigned_shorts_of_either_order_are_sixteen_bits():
+    for dtype in (">u2", "<u2"):
+        np.testing.assert_allclose(read_grey(GREY.astype(dtype)) * 65_535, GREY, atol=1e-2)
+    wave = (TONE * 32_767).astype(np.int16)
+    for dtype in (">i2", ">i4"):
+        factor = 65_536 if dtype == ">i4" else 1
+        scaled = wave.astype(np.int32) * factor
+        np.testing.assert_allclose(read_sound(scaled.astype(dtype), RATE)[0], TONE, atol=1e-4)

@@ -66,7 +66,7 @@ def draw_forecasts(
             whose = f"sample {sample + 1}"
         axis.set_title(f"{whose} · {shown[channel]}" if whose else shown[channel], loc="left", fontsize="medium")
         if times.dtype.kind == "M":
-            axis.xaxis.set_major_formatter(ConciseDateFormatter(axis.xaxis.get_major_locator()))
+            axis.xaxis.set_major_formatter(ConciseDateFormatter(axis.xaxis.get_major_locator()))  # type: ignore[no-untyped-call]
         else:
             axis.set_xlabel("step")
     figure.legend(

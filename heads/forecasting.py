@@ -26,11 +26,12 @@ from metatx.parts.forecast_tables import (
     plan_table,
     rows_of,
     windows_of,
+    written_names,
 )
 from metatx.parts.layouts import Layout, find_layout
 from metatx.parts.series import Fill, SeriesTable, read_series
-from metatx.parts.slots import slots
-from metatx.parts.windows import Future
+from metatx.parts.slots import slots, start_map, zero_map
+from metatx.parts.windows import Future, in_a_row
 from metatx.progress import tell
 from metatx.sequence import TokenSequence
 
@@ -140,8 +141,8 @@ class ForecastingHead(Head):
         self.per_sequence = self.options["per_sequence"] = per_sequence
         steps = self.horizon * len(self.quantiles or [0.5])
         # Zero, so that training starts from the mean of what is read.
-        self.output = _zeros(self.tokens * self.dim, per_sequence * steps)
-        self.skip = _zeros(self.linear, steps) if self.linear else None
+        self.output = zero_map(self.tokens * self.dim, per_sequence * steps)
+        self.skip = zero_map(self.linear, steps) if self.linear else None
         self.register_buffer("centre", torch.zeros(len(channels), 1, dtype=torch.float64))
         self.register_buffer("scale", torch.ones(len(channels), 1, dtype=torch.float64))
 
@@ -225,8 +226,7 @@ class ForecastingHead(Head):
             ValueError: If either part is too short for one window.
         """
         lookback = lookback_of(tokenizer)
-        read = self._read(table, (), lookback)
-        return held_rows(read.series, fraction, lookback, self.horizon)
+        return held_rows(self._read(table, (), lookback).series, fraction, lookback, self.horizon)
 
     # The model
 
@@ -241,11 +241,7 @@ class ForecastingHead(Head):
             if self.linear is None:
                 self.linear = self.options["linear"] = targets.lookback
         else:
-            futures = [np.asarray(target, dtype=np.float64) for target in targets]
-            wrong = next((f.shape for f in futures if f.shape != (len(futures[0]), self.horizon)), None)
-            if wrong is not None:
-                raise ValueError(f"A future is {wrong}; expected (channels, {self.horizon}), the horizon, of each.")
-            values = np.concatenate(futures, axis=1)
+            values = in_a_row(targets, self.horizon)
             names = self.channels or [f"channel {i + 1}" for i in range(len(values))]
             per_sequence = self.options.get("per_sequence", 1)
         known = np.isfinite(values)
@@ -257,17 +253,9 @@ class ForecastingHead(Head):
         varies = deviation > ROUNDING * np.abs(mean)
         self.scale.copy_(torch.as_tensor(np.where(varies, deviation, 1.0))[:, None])
         if isinstance(targets, Future) and self.skip is not None:
-            self._start_linear(targets, self.skip)
+            spread = self.scale.cpu().numpy()[self._targets]
+            start_map(self.skip, first_map(targets, self._targets, spread, self.skip.in_features))
         return self
-
-    def _start_linear(self, targets: Future, skip: nn.Linear) -> None:
-        """Ridge regression on the training windows, for the linear map to start from."""
-        first = first_map(targets, self._targets, self.scale.cpu().numpy()[self._targets], skip.in_features)
-        weights = torch.as_tensor(first)
-        weights = weights.repeat_interleave(skip.out_features // self.horizon, dim=1).float()
-        with torch.no_grad():
-            skip.weight.copy_(weights[:-1].T)
-            skip.bias.copy_(weights[-1])
 
     @property
     def _targets(self) -> list[int]:
@@ -350,11 +338,7 @@ class ForecastingHead(Head):
 
     def _names(self) -> dict[str, str]:
         """Columns of a written forecast by the names of a record."""
-        levels = self.quantiles or [0.5]
-        found: dict[str, str] = {}
-        for name in [self.channels[at] for at in self._targets]:
-            found |= {name if q == 0.5 else f"{name} q{q:g}": name if q == 0.5 else f"{name}-q-{q:g}" for q in levels}
-        return found
+        return written_names([self.channels[at] for at in self._targets], self.quantiles)
 
     def rows(self, records: Sequence[dict[str, Any]], queries: Sequence[Any]) -> list[dict[str, Any]]:
         """One row a step: ids, time, a column a channel, and ``NAME-q-0.9`` for a quantile."""
@@ -407,10 +391,3 @@ class ForecastingHead(Head):
         """An estimator's forecasts as ``forward``'s; each of its quantiles is the forecast itself."""
         forecast = torch.as_tensor(np.asarray(estimator.predict(features), dtype=np.float64))
         return forecast[..., None].expand(-1, -1, -1, len(self.quantiles)) if self.quantiles else forecast
-
-
-def _zeros(inputs: int, outputs: int) -> nn.Linear:
-    linear = nn.Linear(inputs, outputs)
-    nn.init.zeros_(linear.weight)
-    nn.init.zeros_(linear.bias)
-    return linear

@@ -27,6 +27,7 @@ __all__ = [
     "plan_table",
     "rows_of",
     "windows_of",
+    "written_names",
 ]
 
 USUAL_TARGETS = ("y", "target")
@@ -276,3 +277,10 @@ def rows_of(records: Sequence[dict[str, Any]], queries: Sequence[Any], names: di
         times = query.next if known else [{"step": step + 1} for step in steps]
         rows += [own | times[step] | {names[name]: values[step] for name, values in record.items()} for step in steps]
     return rows
+
+
+def written_names(channels: Sequence[str], quantiles: Sequence[float] | None) -> dict[str, str]:
+    """Columns of a file by the names of a record: ``load-q-0.9`` by ``load q0.9``; the median has no mark."""
+    pairs = [(name, level) for name in channels for level in quantiles or [0.5]]
+    marks = [("", "") if level == 0.5 else (f" q{level:g}", f"-q-{level:g}") for _, level in pairs]
+    return {name + short: name + long for (name, _), (short, long) in zip(pairs, marks, strict=True)}

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Future", "Past", "Windows", "firsts"]
+__all__ = ["Future", "Past", "Windows", "firsts", "in_a_row"]
 
 
 class Windows(Sequence[np.ndarray]):
@@ -82,3 +82,12 @@ def firsts(rows: np.ndarray, ends: Sequence[int], lookback: int, horizon: int, s
     future = seen[found + lookback + horizon] > seen[found + lookback]
     kept: np.ndarray = found[past & future]
     return kept
+
+
+def in_a_row(futures: Sequence[Any], horizon: int) -> np.ndarray:
+    """Futures (C, H) one behind the other, (C, T). Raises ValueError if one has another shape."""
+    arrays = [np.asarray(future, dtype=np.float64) for future in futures]
+    wrong = next((array.shape for array in arrays if array.shape != (len(arrays[0]), horizon)), None)
+    if wrong is not None:
+        raise ValueError(f"A future is {wrong}; expected (channels, {horizon}), the horizon, of each.")
+    return np.concatenate(arrays, axis=1)

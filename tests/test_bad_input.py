@@ -127,7 +127,7 @@ def task(tmp_path_factory):
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        (people().assign(age=["forty"] + [1.0] * 59), "sample 1: column age: found 'forty'"),
+        (people().assign(age=["forty"] + [1.0] * 59), "new.csv, row 1: column age: found 'forty'"),
         (people().drop(columns="age"), "Unknown column 'age'"),
         (people()[:0], "holds no samples"),
     ],

@@ -15,7 +15,7 @@ from metatx.reading.meshes import read_off, read_ply, read_with_open3d, sample_s
 __all__ = ["MAX_POINTS", "SUFFIXES", "Cloud", "Clouds", "read_cloud"]
 
 MAX_POINTS = 2_000_000  # of a cloud
-LARGEST = 1e12  # beyond it, in any unit, differences of coordinates lose their digits
+LARGEST = 1e11  # beyond it, in any unit, differences of coordinates lose their digits
 ACCEPTED = "expected points (N, 3 or more columns), a path, or a dict with points"
 COMMENTS = ("#", "//", ";")
 

@@ -16,7 +16,7 @@ __all__ = ["MAX_POINTS", "SUFFIXES", "Cloud", "Clouds", "npz_cloud", "read_cloud
 
 MAX_POINTS = 2_000_000  # of a cloud
 MAX_COLUMNS = 64  # of fewer points than columns: beyond it these are columns of coordinates
-LARGEST = 1e12  # beyond it, in any unit, differences of coordinates lose their digits
+LARGEST = 1e11  # beyond it, in any unit, differences of coordinates lose their digits
 ACCEPTED = "expected points (N, 3 or more columns), a path, or a dict with points"
 COMMENTS = ("#", "//", ";")
 

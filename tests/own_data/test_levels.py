@@ -201,7 +201,7 @@ def graph(rng, level):
 
 
 @pytest.mark.parametrize("tokenizer", [tabular, hyperspectral, point_cloud, infrared, graph])
-@pytest.mark.parametrize("level", [4e6, 1e9, -1e11])
+@pytest.mark.parametrize("level", [4e6, 1e9, -1e10])
 def test_samples_at_a_high_level_are_those_at_none(tokenizer, level):
     values = np.random.default_rng(1).normal(size=(12, 5))
     plain, high = (tokenizer(np.random.default_rng(0), at)(values).double() for at in (0.0, level))

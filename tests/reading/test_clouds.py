@@ -228,7 +228,7 @@ def with_value(value):
         (np.zeros((2, 5, 3)), r"an array \(2, 5, 3\)"),
         (with_value(np.nan), "point 5 is NaN or infinite in column 2"),
         (with_value(-np.inf), "point 5 is NaN or infinite in column 2"),
-        (with_value(1e13), r"reach 1e\+13; expected at most 1e\+12"),
+        (with_value(1e12), r"reach 1e\+12; expected at most 1e\+11"),
         (np.broadcast_to(np.zeros(3), (MAX_POINTS + 1, 3)), r"2,000,001 points; expected .* \(MAX_POINTS\)"),
         ({"points": POINTS, "columns": ["x", "y"]}, "6 columns, but there are 2 names"),
         ({"cloud": POINTS}, "a dict with cloud; expected points"),

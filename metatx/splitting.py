@@ -53,7 +53,7 @@ def by_class(labels: np.ndarray, fraction: float, seed: int) -> Parts:
 def _shares(counts: np.ndarray, fraction: float, wanted: int, rng: np.random.Generator) -> np.ndarray:
     """How many of each class are held out: ``wanted`` in all where classes have so many beside their last one."""
     exact = counts * fraction
-    sizes: np.ndarray = np.minimum(np.floor(exact).astype(int), counts - 1)
+    sizes: np.ndarray = np.floor(exact).astype(int)
     ties = rng.permutation(len(counts))
     while sizes.sum() < wanted and (sizes < counts - 1).any():
         left = np.where(sizes < counts - 1, exact - sizes, -np.inf)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from metatx.content import source_content
 from metatx.errors import DivergedError
 from metatx.experiment import run
 from metatx.history import can_draw
+from metatx.reading.csv_tables import Reading
 from metatx.report import Report
 from metatx.settings import TrainingSettings
 from metatx.token_alignment import stem_of
@@ -77,6 +78,7 @@ def compare(
     head_options: dict[str, Any] | None = None,
     baseline: bool = True,
     skip_bad_samples: bool = False,
+    reading: Reading | None = None,
     out: str | Path | None = None,
 ) -> Comparison:
     """Run every variant with every seed, all else equal; the baselines once, with the first run.
@@ -87,7 +89,7 @@ def compare(
 
     Args:
         data, modality, name, target, inputs, split_column, validation, test, validation_share: As ``metatx.run``.
-        head, tokenizer_options, head_options, skip_bad_samples: Likewise.
+        head, tokenizer_options, head_options, skip_bad_samples, reading: Likewise.
         backbone: A pretrained one.
         seeds: One run each, of each variant.
         settings: Of the training; the seed among them is not used, ``align_steps`` only where a variant is aligned.
@@ -130,11 +132,12 @@ def compare(
         "validation": _source(validation),
         "test": _source(test),
         "budget": budget,
+        "reading": asdict(reading) if reading else None,
         "content of the data": [source_content(part)[:12] for part in (data, validation, test)],
         **{key: value for key, value in vars(settings).items() if key not in (*FREE, "seed", "align_steps")},
     }
     found = _started(json.loads(json.dumps(asked)), folder)
-    one = partial(run, data, modality, **options)
+    one = partial(run, data, modality, reading=reading, **options)
     backbones = {variant.name: variant.backbone(backbone) for variant in variants}
     for seed in seeds:
         for variant in variants:

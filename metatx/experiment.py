@@ -65,6 +65,7 @@ def run(
     baseline: bool = True,
     skip_bad_samples: bool = False,
     budget: float | Plan | None = None,
+    reading: Reading | None = None,
     config: dict[str, Any] | None = None,
 ) -> Report:
     """Fit, evaluate, set beside the baselines, save. Of several processes, the first does the last two for all.
@@ -89,6 +90,7 @@ def run(
         skip_bad_samples: Leave out samples that cannot be used, not stop.
         budget: Seconds of training, by which epochs and samples are chosen, see ``plan_for``; or what was chosen for
             another run. Statistics and baselines are of the whole training split all the same.
+        reading: How csv files are written, where that is detected wrong.
         config: What was asked for, in the caller's words; written as ``config.yaml``.
 
     Raises:
@@ -105,7 +107,7 @@ def run(
     state.wait_for_everyone()  # all have looked before one writes
     first = state.is_main_process
     drawn = folder is not None and first and can_draw("curves.png")
-    splits = _splits(data, lookup("tokenizers", modality), split_column, validation, test, target)
+    splits = _splits(data, lookup("tokenizers", modality), split_column, validation, test, target, reading)
     task = Task.build(
         backbone,
         modality,
@@ -119,6 +121,7 @@ def run(
         adapter_options=adapter_options,
         seed=settings.seed,
     )
+    task.reading = reading or task.reading
     where = "test split" if "test" in splits else f"test: {HELD_FOR_TEST:.0%} held out"
     source = str(data) if isinstance(data, str | Path) else "the data"
     examples = _examples(splits, task, validation_share, settings.seed, source)
@@ -206,7 +209,13 @@ def _about(name: str, data: Any, where: str) -> dict[str, str]:
 
 
 def _splits(
-    data: Any, kind: "type[Tokenizer]", split_column: str | None, validation: Any, test: Any, target: str | None
+    data: Any,
+    kind: "type[Tokenizer]",
+    split_column: str | None,
+    validation: Any,
+    test: Any,
+    target: str | None,
+    reading: Reading | None,
 ) -> dict[str, Any]:
     """Tables (or pairs of samples and targets) by split, from wherever they were given."""
     from datasets import Dataset
@@ -216,9 +225,9 @@ def _splits(
         tables = {name: paired_table(part, kind.row, target or "target") for name, part in pairs.items()}
         splits = data | {name: table[0] for name, table in tables.items() if table is not None}
     else:
-        splits = read_splits(data, kind.suffixes, split_column, kind.containers)
+        splits = read_splits(data, kind.suffixes, split_column, kind.containers, reading)
     known = splits.get("train", splits.get(ALL))
-    reading = Reading(texts=text_columns(known) if isinstance(known, Dataset) else [])
+    reading = (reading or Reading()).also(text_columns(known) if isinstance(known, Dataset) else [])
     for split, extra in {"validation": validation, "test": test}.items():
         if extra is not None:
             splits[split] = as_table(extra, kind.suffixes, split, kind.containers, reading)

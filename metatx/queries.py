@@ -27,7 +27,9 @@ __all__ = [
 ]
 
 
-def raw_samples(samples: Any, tokenizer: "Tokenizer", head: "Head", inputs: list[str]) -> Sequence[Any]:
+def raw_samples(
+    samples: Any, tokenizer: "Tokenizer", head: "Head", inputs: list[str], reading: Reading | None = None
+) -> Sequence[Any]:
     """What is asked about, one item a sample.
 
     Args:
@@ -35,6 +37,7 @@ def raw_samples(samples: Any, tokenizer: "Tokenizer", head: "Head", inputs: list
         tokenizer: That will read them.
         head: That will answer.
         inputs: Columns that the task was trained with.
+        reading: How csv files are written, where that is detected wrong.
 
     Raises:
         ValueError: If there is nothing, a column is missing, or the path is of no file that the task reads.
@@ -49,7 +52,7 @@ def raw_samples(samples: Any, tokenizer: "Tokenizer", head: "Head", inputs: list
         if not len(samples):
             raise ValueError("There are no samples to predict.")
         return ByName(list(samples), tokenizer, inputs)
-    reading = Reading(texts=tokenizer.text_columns(inputs))
+    reading = (reading or Reading()).also(tokenizer.text_columns(inputs))
     try:
         table = as_table(samples, tokenizer.suffixes, "test", tokenizer.containers, reading)
     except TypeError:
@@ -103,7 +106,13 @@ def fit_tokenizer(tokenizer: "Tokenizer", train: Examples) -> None:
 
 
 def labelled(
-    data: Any, split: str, tokenizer: "Tokenizer", head: "Head", inputs: list[str], target: str | None
+    data: Any,
+    split: str,
+    tokenizer: "Tokenizer",
+    head: "Head",
+    inputs: list[str],
+    target: str | None,
+    reading: Reading | None = None,
 ) -> Examples:
     """Samples and targets of a split, from what ``Task.from_data`` takes. Raises ValueError if a column is missing."""
     if isinstance(data, Examples):
@@ -115,7 +124,7 @@ def labelled(
         samples, targets = data
         return Examples(_all_by_name(samples, tokenizer, inputs), targets)
     words = [target] if target is not None and head.text_target() else []
-    reading = Reading(texts=[*tokenizer.text_columns(inputs), *words])
+    reading = (reading or Reading()).also([*tokenizer.text_columns(inputs), *words])
     table = as_table(data, tokenizer.suffixes, split, tokenizer.containers, reading)
     if isinstance(table, Examples):
         return table

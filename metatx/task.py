@@ -20,6 +20,7 @@ from metatx.examples import Examples, known
 from metatx.head import Head
 from metatx.infer import build_head, check_inputs, claimed, takes_stem
 from metatx.queries import field_names, fit_tokenizer, labelled, raw_samples, training_data
+from metatx.reading.csv_tables import Reading
 from metatx.registry import create, lookup
 from metatx.sequence import TokenSequence, as_sequence
 from metatx.settings import TrainingSettings
@@ -70,6 +71,7 @@ class Task(nn.Module):
         self.about: dict[str, str] = {}  # for the card, where known: data, dataset (on the hub), split, license
         self.token_alignment: dict[str, float] = {}  # as ``align_tokens`` gives it
         self.settings = TrainingSettings()
+        self.reading = Reading()  # how the csv files are written that it is given
         self.kept = ""  # which weights training kept, and why
         self.trained = False  # further training then keeps these weights where no epoch is better
 
@@ -267,7 +269,7 @@ class Task(nn.Module):
 
     def examples(self, data: Any, split: str) -> Examples:
         """Labelled data, as in ``from_data``, as examples."""
-        return labelled(data, split, self.tokenizer, self.head, self.inputs, self.target)
+        return labelled(data, split, self.tokenizer, self.head, self.inputs, self.target, self.reading)
 
     def evaluate(self, data: Any, *, skip_bad_samples: bool = False) -> dict[str, float]:
         """The head's metrics, and ``loss``, on labelled data (its test split, where it is split)."""
@@ -320,7 +322,7 @@ class Task(nn.Module):
 
     def queries(self, samples: Any) -> Sequence[Any]:
         """What a user may ask about, as raw samples."""
-        return raw_samples(samples, self.tokenizer, self.head, self.inputs)
+        return raw_samples(samples, self.tokenizer, self.head, self.inputs, self.reading)
 
     # On disk
 

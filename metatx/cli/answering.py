@@ -10,6 +10,7 @@ def evaluate(
     task: str,
     data: str,
     *,
+    csv: dict[str, Any] | None = None,
     backbone: str | None = None,
     checkpoint: str | None = None,
     skip_bad_samples: bool = False,
@@ -19,11 +20,12 @@ def evaluate(
     Args:
         task: Folder of the task, or user/task on the Hugging Face hub.
         data: As in "metatx train"; its test split, where it is split.
+        csv: How csv files are written, where that is detected wrong: --csv.sep ';', decimal, encoding.
         backbone: The backbone, where the task's own cannot be loaded by name.
         checkpoint: File with the backbone's weights.
         skip_bad_samples: Leave out samples that cannot be used, not stop.
     """
-    metrics = _load(task, backbone, checkpoint).evaluate(data, skip_bad_samples=skip_bad_samples)
+    metrics = _load(task, backbone, checkpoint, csv).evaluate(data, skip_bad_samples=skip_bad_samples)
     for name, value in metrics.items():
         print(f"{name} {value:.6g}")
 
@@ -36,6 +38,7 @@ def predict(
     keep: str | None = None,
     batch_size: int | None = None,
     skip_bad_samples: bool = False,
+    csv: dict[str, Any] | None = None,
     backbone: str | None = None,
     checkpoint: str | None = None,
 ) -> None:
@@ -52,12 +55,13 @@ def predict(
         batch_size: Samples that are answered at once.
         skip_bad_samples: Leave out samples that cannot be used, not stop: their answers are empty, a column error says
             why.
+        csv: How csv files are written, where that is detected wrong: --csv.sep ';', decimal, encoding.
         backbone: The backbone, where the task's own cannot be loaded by name.
         checkpoint: File with the backbone's weights.
     """
     from metatx.answers import write_answers
 
-    loaded = _load(task, backbone, checkpoint, batch_size)
+    loaded = _load(task, backbone, checkpoint, csv, batch_size)
     write_answers(loaded, inputs, out, sys.stdout, keep=_names(keep), skip_bad=skip_bad_samples)
 
 
@@ -69,6 +73,7 @@ def embed(
     keep: str | None = None,
     batch_size: int | None = None,
     skip_bad_samples: bool = False,
+    csv: dict[str, Any] | None = None,
     backbone: str | None = None,
     checkpoint: str | None = None,
 ) -> None:
@@ -81,6 +86,7 @@ def embed(
         keep: Columns of the tables to copy beside the vectors, separated by commas.
         batch_size: Samples that are read at once.
         skip_bad_samples: Leave out samples that cannot be used, not stop: their vectors are empty, or NaN.
+        csv: How csv files are written, where that is detected wrong: --csv.sep ';', decimal, encoding.
         backbone: The backbone, where the task's own cannot be loaded by name.
         checkpoint: File with the backbone's weights.
     """
@@ -88,7 +94,7 @@ def embed(
     from metatx.row_files import ROWS
 
     check_ending(out, (*ROWS, ".npy"))
-    loaded = _load(task, backbone, checkpoint, batch_size)
+    loaded = _load(task, backbone, checkpoint, csv, batch_size)
     write_vectors(loaded, inputs, out, sys.stdout, keep=_names(keep), skip_bad=skip_bad_samples)
 
 
@@ -96,10 +102,14 @@ def _names(keep: str | None) -> list[str]:
     return [] if keep is None else [name.strip() for name in keep.split(",")]
 
 
-def _load(task: str, backbone: str | None, checkpoint: str | None, batch_size: int | None = None) -> Any:
+def _load(
+    task: str, backbone: str | None, checkpoint: str | None, csv: dict[str, Any] | None, batch_size: int | None = None
+) -> Any:
+    from metatx.reading.csv_tables import Reading
     from metatx.task import Task
     from metatx.weights import load_backbone
 
     loaded = None if backbone is None else load_backbone(backbone, checkpoint=checkpoint)
     found = Task.from_pretrained(task, backbone=loaded)
+    found.reading = Reading.of(csv)
     return found if batch_size is None else found.with_settings(batch_size=batch_size)

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from metatx.reading.csv_tables import Reading
+
 __all__ = ["compare", "train"]
 
 
@@ -13,6 +15,7 @@ def train(
     target: str | None = None,
     inputs: str | None = None,
     split_column: str | None = None,
+    csv: dict[str, Any] | None = None,
     head: str | None = None,
     tokenizer: dict[str, Any] | None = None,
     validation: str | None = None,
@@ -40,6 +43,7 @@ def train(
         target: Column to predict; a usual name (label, target, class, y) is found by itself.
         inputs: Columns to read, separated by commas.
         split_column: Column that says train, validation or test.
+        csv: How csv files are written, where that is detected wrong: --csv.sep ';', decimal, encoding.
         head: Kind of answer; inferred from the target. See "metatx list heads".
         tokenizer: Options of the tokenizer, each by its name: --tokenizer.patch_size 16.
         validation: Data of the validation split, where DATA has none.
@@ -76,6 +80,7 @@ def train(
         target=target,
         inputs=_columns(inputs),
         split_column=split_column,
+        reading=Reading.of(csv),
         validation=validation,
         test=test,
         head=head,
@@ -102,6 +107,7 @@ def compare(
     target: str | None = None,
     inputs: str | None = None,
     split_column: str | None = None,
+    csv: dict[str, Any] | None = None,
     head: str | None = None,
     tokenizer: dict[str, Any] | None = None,
     validation: str | None = None,
@@ -124,6 +130,7 @@ def compare(
         target: Column to predict; a usual name (label, target, class, y) is found by itself.
         inputs: Columns to read, separated by commas.
         split_column: Column that says train, validation or test.
+        csv: How csv files are written, where that is detected wrong: --csv.sep ';', decimal, encoding.
         head: Kind of answer; inferred from the target. See "metatx list heads".
         tokenizer: Options of the tokenizer, each by its name: --tokenizer.patch_size 16.
         validation: Data of the validation split, where DATA has none.
@@ -155,6 +162,7 @@ def compare(
         target=target,
         inputs=_columns(inputs),
         split_column=split_column,
+        reading=Reading.of(csv),
         validation=validation,
         test=test,
         head=head,

@@ -5,12 +5,13 @@ import csv
 import gzip
 import io
 import re
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal, Self
 
 from metatx.progress import tell
+from metatx.registry import unknown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,6 +66,15 @@ class Reading:
                 codecs.lookup(self.encoding)
             except LookupError:
                 raise ValueError(f"encoding is {self.encoding!r}; choose one of Python's, such as cp1252.") from None
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any] | None) -> Self:
+        """From options by name, ``sep``, ``decimal`` and ``encoding``. Raises ValueError for a name that is none."""
+        known = [field.name for field in fields(cls) if field.name != "texts"]
+        for name in options or {}:
+            if name not in known:
+                raise ValueError(unknown("option of csv files", name, known))
+        return cls(**(options or {}))
 
     def also(self, texts: Iterable[str]) -> "Reading":
         """The same with further columns of words."""

@@ -215,7 +215,7 @@ TOKENIZERS = {
     ),
     "text": TokenizerRow(
         texts(),
-        ["", " \n", None, 3, np.nan, ["a", ""], ["a", "b", "c"], b"bytes", "nowhere.txt", "word " * 100_000],
+        ["", " \n", None, np.nan, ["a", ""], ["a", "b", "c"], b"bytes", "nowhere.txt", "word " * 100_000],
         [{}, {"context": 16, "overlap": 4}, {"min_count": 2, "hide": 0.0}],
     ),
     "time_series": TokenizerRow(

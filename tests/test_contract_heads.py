@@ -105,7 +105,7 @@ HEADS = {
                 {"layers": 3},
             ],
         ),
-        HeadRow([True, False, False] * 5, ["True"], [{"pooling": "cls"}], prefixes=(1,)),
+        HeadRow([True, False, False] * 5, ["yes"], [{"pooling": "cls"}], prefixes=(1,)),
     ],
     "regression": [
         HeadRow(

@@ -92,7 +92,8 @@ def _open(task: "Task", source: str, keep: Sequence[str]) -> Entry:
         return Entry(source, [source], files=True)
     suffix = path.suffix.lower()
     numbered = path.is_file() and is_table(path) and not {path.name, suffix} & set(tokenizer.containers)
-    reading = task.reading.also([*tokenizer.text_columns(task.inputs), *keep])
+    # What is only copied stays as it is written.
+    reading = task.reading.also([*tokenizer.text_columns(task.inputs), *(set(keep) - set(task.inputs))])
     data = _numbered(path, tokenizer.suffixes, reading) if numbered else source
     splits = read_splits(data, tokenizer.suffixes, containers=tokenizer.containers, reading=reading)
     table = _asked(splits, source)

@@ -27,6 +27,9 @@ from metatx.tokenizer import Batch, Tokenizer
 
 __all__ = ["TabularTokenizer"]
 
+BINS = 2, 128  # fewest and most of a numeric column, where nobody said
+ROWS_A_BIN = 50
+
 
 class TabularTokenizer(Tokenizer):
     """One token per column: what the cell says, plus an embedding of the column it is in.
@@ -41,7 +44,8 @@ class TabularTokenizer(Tokenizer):
 
     Args:
         dim: Width of the backbone.
-        bins: Most bins of a numeric column; one of fewer different values has an edge at each.
+        bins: Most bins of a numeric column; one of fewer different values has an edge at each. None: one for each 50
+            training rows, at least 2 and at most 128, so that few rows are not learnt by heart.
         hide: Probability that training sees a cell as unknown (a category) or missing (the rest).
             It is what trains these tokens where the training split lacks them.
         columns: Types that are not to be inferred: column to ``"numeric"``, ``"boolean"``,
@@ -58,13 +62,13 @@ class TabularTokenizer(Tokenizer):
     def __init__(
         self,
         dim: int,
-        bins: int = 128,
+        bins: int | None = None,
         hide: float = 0.02,
         columns: dict[str, str] | None = None,
         schema: list[dict[str, Any]] | None = None,
     ) -> None:
         super().__init__(dim)
-        if bins < 1:
+        if bins is not None and bins < 1:
             raise ValueError(f"bins is {bins}; a numeric column needs at least 1.")
         if not 0 <= hide < 1:
             raise ValueError(f"hide is {hide}; it must be a probability below 1.")
@@ -92,7 +96,7 @@ class TabularTokenizer(Tokenizer):
         taken = [name for name in names if self.given.get(name) != "ignore"]
         if not taken:
             raise ValueError("There is no input column; name one or more with --inputs.")
-        learned = learn_columns(samples, taken, self.given, self.bins)
+        learned = learn_columns(samples, taken, self.given, self.bins or _bins_for(len(samples)))
         learned.sort(key=lambda column: TYPES.index(column[0]["type"]))
         self._build([entry for entry, _ in learned])
         for i, (entry, edges) in enumerate(learned):
@@ -209,6 +213,11 @@ def _place(name: str, known: Spellings, sample: dict[str, Any]) -> int | None:
     value = cell_of(sample, name)
     category_of(name, value)  # refuses what is no text or number
     return known.find(value)
+
+
+def _bins_for(rows: int) -> int:
+    """How many bins so many training rows can fill."""
+    return min(max(rows // ROWS_A_BIN, BINS[0]), BINS[1])
 
 
 def _orthogonal(columns: int, inputs: int, dim: int) -> nn.Parameter:

@@ -170,7 +170,7 @@ def _from_frame(frame: "pd.DataFrame") -> "Dataset":
             frame[name] = column = column.astype(object)
         if column.dtype != object:
             continue
-        column = column.map(lambda value: value.tolist() if hasattr(value, "tolist") else value)
+        column = column.map(_storable)
         try:
             pa.array(column, from_pandas=True)
         except (pa.ArrowInvalid, pa.ArrowTypeError):
@@ -179,6 +179,16 @@ def _from_frame(frame: "pd.DataFrame") -> "Dataset":
         frame[name] = column
     frame.columns = [str(name) for name in frame.columns]
     return _without_index(Dataset.from_pandas(frame, preserve_index=False))
+
+
+def _storable(cell: Any) -> Any:
+    """A cell as Arrow takes it: arrays as lists, a picture of PIL's as the bytes of a file."""
+    from datasets import Image as Encoder
+    from PIL.Image import Image
+
+    if isinstance(cell, Image):
+        return Encoder().encode_example(cell)
+    return cell.tolist() if hasattr(cell, "tolist") else cell
 
 
 def _without_index(table: "Dataset") -> "Dataset":

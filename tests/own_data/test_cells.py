@@ -240,3 +240,14 @@ def test_an_empty_cell_does_not_hide_a_column_of_texts():
     table = as_dataset({"text": [None, "a b", None], "n": [1, 2, 3], "label": ["x", "y", "x"]})
     accepts = lookup("tokenizers", "text").accepts
     assert candidates(table, accepts, {"label"}) == ["text"]
+
+
+def test_pictures_in_rows_are_pictures():
+    from PIL import Image
+
+    from metatx.reading.pictures import read_picture
+
+    pictures = [Image.fromarray(np.full((4, 6, 3), value, np.uint8)) for value in (10, 200)]
+    table = as_dataset([{"photo": picture, "label": "a"} for picture in pictures])
+    for row, picture in zip(table, pictures, strict=True):
+        np.testing.assert_array_equal(np.asarray(read_picture(row["photo"])), np.asarray(picture))

@@ -145,7 +145,7 @@ def named_row(sample: Any, names: Sequence[str]) -> Any:
     if not names or not isinstance(sample, np.ndarray | Tensor | list | tuple) or np.ndim(sample) != 1:
         return sample
     if len(sample) != len(names):
-        raise SampleError(f"found {len(sample)} values; expected {len(names)}: {', '.join(names)}.")
+        raise SampleError(f"found {len(sample)} values; expected {len(names)}: {', '.join(names)}")
     return dict(zip(names, _as_list(sample), strict=True))
 
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 __all__ = [
     *("DivergedError", "PlacedError", "SampleError", "Stopped", "TaskError"),
-    *("cannot_be_used", "decoded", "decoding", "usable"),
+    *("cannot_be_used", "decoded", "decoding", "short", "usable"),
 ]
 
 NAMED = 3  # bad samples that a message names; the rest is counted
@@ -119,3 +119,9 @@ def cannot_be_used(bad: Sequence[str], count: int) -> ValueError:
     if len(bad) < count:
         hint = "Mend them, or leave them out with --skip-bad-samples (in Python: skip_bad_samples=True)."
     return ValueError(f"{len(bad)} of {count} samples cannot be used: {'; '.join(bad[:NAMED])}{rest}. {hint}")
+
+
+def short(value: Any) -> str:
+    """A value as a message shows it, in one line of at most 40 signs."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 40 else f"{text[:37]}..."

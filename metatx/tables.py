@@ -53,7 +53,7 @@ def as_dataset(data: Any) -> "Dataset":
         if len(set(lengths.values())) > 1:
             raise ValueError(f"The columns of the table have different lengths: {lengths}.")
         return _from_frame(pd.DataFrame({name: list(column) for name, column in data.items()}))
-    if hasattr(data, "__arrow_c_stream__"):
+    if hasattr(data, "__arrow_c_stream__") and not isinstance(data, pd.Series):
         import pyarrow as pa
 
         return _from_frame(pa.table(data).to_pandas(integer_object_nulls=True))

@@ -125,7 +125,7 @@ def test_pairs_of_samples_and_targets(backbone, samples, targets):
     np.testing.assert_allclose([list(row.values()) for row in whole.inputs], X)
     assert len(task.predict(samples)) == 40
     if not isinstance(samples, pd.DataFrame | pa.Table):
-        with pytest.raises(ValueError, match="A sample has 3 values; expected 2: 0, 1"):
+        with pytest.raises(ValueError, match="sample 1: found 3 values; expected 2: 0, 1;"):
             task.predict(np.zeros((2, 3)))
 
 

@@ -36,7 +36,7 @@ def _lopsided(count):
 def _labels_drawn(nano, epoch, **options):
     data = _lopsided(80)
     task = metatx.Task.from_data(nano, "waves", data)
-    settings = metatx.TrainingSettings(batch_size=16, **options)
+    settings = metatx.TrainingSettings(epochs=2, batch_size=16, **options)
     batches = Training(task, task.encode(data, "train"), None, settings, None)._batches(epoch)
     assert [len(batch) for batch in batches] == [16] * 5
     return [[data[1][i] for i in batch] for batch in batches], batches

@@ -34,12 +34,12 @@ class UnsortedClasses(ClassificationHead):
 
 class EncodesWithKeyError(ClassificationHead):
     def encode(self, target):
-        return torch.tensor(self.index[target])
+        return torch.tensor(self.index.exact[target])
 
 
 class EncodesUnknownAsFirst(ClassificationHead):
     def encode(self, target):
-        return torch.tensor(self.index.get(target, 0) if isinstance(target, str) else 0)
+        return torch.tensor(self.index.exact.get(target, 0) if isinstance(target, str) else 0)
 
 
 class PoolsAtRandom(ClassificationHead):

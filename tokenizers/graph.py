@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from metatx.errors import SampleError, decoding
+from metatx.errors import SampleError, decoding, short
 from metatx.parts.molecules import atom_numbers, bond_numbers
 from metatx.parts.schemas import array_schema
 from metatx.reading.arrays import as_array
@@ -142,7 +142,7 @@ class GraphTokenizer(Tokenizer):
     def _read(self, sample: Any) -> Graph:
         if isinstance(sample, str) != bool(self.molecules):
             expected = "SMILES" if self.molecules else "a dict with edge_index"
-            raise SampleError(f"graph is {_short(sample)}; expected {expected}, as in the training split")
+            raise SampleError(f"graph is {short(sample)}; expected {expected}, as in the training split")
         most = self.max_tokens - self.summary
         return _molecule(sample, self.descriptors, most) if self.molecules else _arrays(sample, self.directed, most)
 
@@ -270,7 +270,7 @@ def _arrays(sample: Any, directed: bool, most: int) -> Graph:
     """A graph of a dict of arrays, or of an object with such attributes."""
     fields = _fields(sample)
     if fields.get("edge_index") is None:
-        raise SampleError(f"graph is {_short(sample)}; expected edge_index (2, E), x (N, F) and edge_attr (E, G)")
+        raise SampleError(f"graph is {short(sample)}; expected edge_index (2, E), x (N, F) and edge_attr (E, G)")
     pairs = _numbers("edge_index", fields["edge_index"])
     if pairs.size == 0:
         pairs = np.zeros((2, 0))
@@ -324,7 +324,7 @@ def _node_count(given: Any, pairs: np.ndarray) -> int:
         return int(pairs.max(initial=-1)) + 1
     number = np.nan if isinstance(given, bool | str) else _numbers("num_nodes", given)
     if np.size(number) != 1 or not float(np.ravel(number)[0]).is_integer():
-        raise SampleError(f"num_nodes is {_short(given)}; expected a whole number")
+        raise SampleError(f"num_nodes is {short(given)}; expected a whole number")
     return int(np.ravel(number)[0])
 
 
@@ -337,7 +337,7 @@ def _numbers(name: str, values: Any) -> np.ndarray:
     try:
         found = as_array(values, np.float64)
     except (TypeError, ValueError, OverflowError):
-        raise SampleError(f"{name} is {_short(values)}; expected numbers, rows of equal length") from None
+        raise SampleError(f"{name} is {short(values)}; expected numbers, rows of equal length") from None
     if not np.isfinite(found).all():
         raise SampleError(f"{name} holds NaN or infinity; expected finite numbers")
     return found
@@ -359,17 +359,17 @@ def _parse(smiles: str) -> Any:
     except ImportError:
         raise ImportError("The graph tokenizer needs rdkit for molecules: pip install 'metatx[graph]'") from None
 
-    with rdBase.BlockLogs(), decoding(f"graph is {_short(smiles)}, which RDKit cannot read"):
+    with rdBase.BlockLogs(), decoding(f"graph is {short(smiles)}, which RDKit cannot read"):
         molecule = Chem.MolFromSmiles(smiles)
         if molecule is None or not molecule.GetNumAtoms():
-            raise SampleError(f"graph is {_short(smiles)}, which RDKit cannot read; expected SMILES")
+            raise SampleError(f"graph is {short(smiles)}, which RDKit cannot read; expected SMILES")
         return molecule
 
 
 @lru_cache(maxsize=8192)  # fit, encode and describe each ask for it, and descriptors take 10 ms
 def _molecule(smiles: str, descriptors: bool, most: int) -> Graph:
     molecule = _parse(smiles)
-    with decoding(f"graph is {_short(smiles)}, which RDKit cannot read"):
+    with decoding(f"graph is {short(smiles)}, which RDKit cannot read"):
         return _known(molecule, descriptors, most)
 
 
@@ -394,8 +394,3 @@ def _known(molecule: Any, descriptors: bool, most: int) -> Graph:
         values = np.where(np.isfinite(values), np.arcsinh(values), np.nan)
         whole = np.concatenate([whole, values])
     return Graph(nodes, pairs.reshape(e, 2), edges, whole)
-
-
-def _short(value: Any) -> str:
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 40 else f"{text[:37]}..."

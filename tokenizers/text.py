@@ -12,7 +12,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from metatx.errors import SampleError
+from metatx.errors import SampleError, short
 from metatx.parts.schemas import array_schema
 from metatx.parts.spellings import plain_cell, whole_number
 from metatx.sequence import TokenSequence
@@ -129,7 +129,7 @@ class TextTokenizer(Tokenizer):
                 found = _clip_vocabulary().encode(re.sub(rf"(\S{{{LONGEST_RUN}}})(?=\S)", r"\1 ", text))
                 count = len(found)
             if not count:
-                raise SampleError(f"{name} is {_short(text)}, without any letter, digit or sign; expected words")
+                raise SampleError(f"{name} is {short(text)}, without any letter, digit or sign; expected words")
             tokens += [SEPARATOR] * bool(tokens) + found
             if max(count, len(tokens)) > self.max_tokens:
                 raise SampleError(f"{name} is too long: {count} tokens or more; at most {self.max_tokens} (max_tokens)")
@@ -212,7 +212,7 @@ def _text(name: str, value: Any) -> str:
     if isinstance(value, Path) or _is_path(value):
         value = _read(name, Path(value))
     if not isinstance(value, str):
-        raise SampleError(f"{name} is {_short(value)}; expected words")
+        raise SampleError(f"{name} is {short(value)}; expected words")
     if not value.strip():
         raise SampleError(f"{name} is empty; expected at least one word")
     return value
@@ -234,8 +234,3 @@ def _read(name: str, path: Path) -> str:
         raise SampleError(f"{name} names the file {path}, which is no UTF-8 text; convert it") from None
     except OSError as error:
         raise SampleError(f"{name} names the file {path}, which cannot be read: {error.strerror}") from None
-
-
-def _short(value: Any) -> str:
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metatx.errors import SampleError
+from metatx.errors import SampleError, short
 from metatx.parts.schemas import array_schema
 from metatx.progress import tell
 from metatx.reading.arrays import as_array
@@ -172,12 +172,12 @@ class TimeSeriesTokenizer(Tokenizer):
             values = as_array(sample, np.float64)
         except (TypeError, ValueError, OverflowError):
             raise SampleError(
-                f"series is {_short(sample)}; expected numbers, (channels x time), of equal length"
+                f"series is {short(sample)}; expected numbers, (channels x time), of equal length"
             ) from None
         if values.ndim == 1:
             values = values[None]
         elif values.ndim == 2 and self.time_axis == 0:
-            values = values.T
+            values = np.ascontiguousarray(values.T)  # sums of another order of numbers differ in the last digit
         if values.ndim != 2:
             raise SampleError(f"series has {values.ndim} axes; expected one (time) or two (channels x time)")
         if not values.size:
@@ -303,8 +303,3 @@ def _summary(values: np.ndarray) -> np.ndarray:
     steps = np.diff(values) if len(values) > 1 else np.zeros(1)
     levels = np.quantile(values, [0, 0.25, 0.5, 0.75, 1])
     return np.array([values.mean(), values.std(), steps.std(), np.abs(steps).mean(), *levels])
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."

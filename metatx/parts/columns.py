@@ -178,12 +178,12 @@ def cell_of(sample: dict[str, Any], name: str) -> Any:
     except KeyError:
         raise SampleError(
             f"column {name}: absent from a row of {', '.join(map(str, sample)) or 'nothing'}; "
-            "expected a value, or None if it is missing"
+            "expected a value, or null (None) if it is missing"
         ) from None
 
 
 def _refusal(name: str, value: Any, expected: str) -> SampleError:
-    return SampleError(f"column {name}: found {value!r:.60}, expected {expected}, or None if it is missing")
+    return SampleError(f"column {name}: found {value!r:.60}, expected {expected}, or null (None) if it is missing")
 
 
 def _number(name: str, value: Any) -> float:

@@ -119,8 +119,7 @@ def test_killed_at_twenty_moments_it_ends_with_the_same_weights(runs):
 def test_a_signal_stops_it_saved_with_one_line_and_it_goes_on(runs, name, done):
     folder, found = runs
     assert found[name] == 128 + signal.Signals[name]
-    *epochs, line = (folder / f"{name}.txt").read_text().splitlines()
-    assert all(said.startswith(("epoch ", "curves.png")) for said in epochs)
+    *_, line = (folder / f"{name}.txt").read_text().splitlines()  # behind lines of epochs
     assert line == (
         f"metatx: Stopped by {name} after {done}, which are kept. Go on with --out {name} --resume "
         f"(in Python: out='{name}', resume=True)."

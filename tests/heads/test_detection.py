@@ -86,7 +86,7 @@ def test_command_line_writes_coco(trained, tmp_path, capsys):
     assert [image["file_name"] for image in content["images"]] == ["0.png", "1.png", "2.png"]
     assert {"bbox", "score", "category_id"} <= content["annotations"][0].keys()
     main(["predict", str(tmp_path / "task"), str(tmp_path / "0.png")])
-    assert capsys.readouterr().out.startswith("boxes,labels,scores")
+    assert capsys.readouterr().out.startswith("file,boxes,labels,scores")
     with pytest.raises(SystemExit):
         main(["predict", str(tmp_path / "task"), str(tmp_path / "0.png"), "--out", str(tmp_path / "found.txt")])
     assert ".json" in capsys.readouterr().err

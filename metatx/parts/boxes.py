@@ -48,8 +48,8 @@ def check_pixels(targets: Sequence[Any]) -> None:
         ends += corners.max(1).tolist() if (size > ROUNDING).all() else [np.inf] * len(corners)
     if ends and np.nanmax(ends) <= 1:
         raise ValueError(
-            f"All {len(ends)} boxes end within one pixel of their picture's corner, as shares of its sides do; expected "
-            "left, top, width, height in pixels: multiply them by the picture's width and height."
+            f"All {len(ends)} boxes end within one pixel of their picture's corner, as shares of its sides do; "
+            "expected left, top, width, height in pixels: multiply them by the picture's width and height."
         )
 
 

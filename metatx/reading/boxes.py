@@ -101,8 +101,8 @@ def read_coco(path: Path, content: dict[str, Any] | None = None) -> "Dataset":
         width, height = upright_size(file) or said
         if None not in said and said != (width, height):
             raise ValueError(
-                f"{path} says that {file.name} is {said[0]:g} x {said[1]:g} pixels; it is {width} x {height}, and so its "
-                "boxes may be elsewhere."
+                f"{path} says that {file.name} is {said[0]:g} x {said[1]:g} pixels; it is {width} x {height}, and so "
+                "its boxes may be elsewhere."
             )
         objects = {
             "bbox": [box for box, _, _ in boxes[number]],

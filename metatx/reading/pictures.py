@@ -144,7 +144,8 @@ def _rgb(image: Image.Image | np.ndarray) -> Image.Image:
 
 def _converted(image: Image.Image, mode: str) -> Image.Image:
     with decoding(f"image is of mode {image.mode}; expected grey levels, RGB or CMYK: save it so"):
-        return image.convert(mode)
+        # Of this mode PIL knows no way to any other.
+        return (image.convert("RGB") if image.mode == "LAB" else image).convert(mode)
 
 
 def _channels_last(array: np.ndarray) -> np.ndarray:

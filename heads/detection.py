@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from metatx.errors import SampleError, usable
 from metatx.examples import Examples
 from metatx.head import Head
-from metatx.parts.boxes import crowds_of, learnable, odd_boxes, read_boxes
+from metatx.parts.boxes import check_pixels, crowds_of, learnable, odd_boxes, read_boxes
 from metatx.parts.views import boxes_in_view
 from metatx.progress import tell
 from metatx.reading.boxes import BlobForest, MedianBoxes, listed, write_coco
@@ -129,7 +129,7 @@ class DetectionHead(Head):
         return list(target["category"]) if isinstance(target, dict) and "category" in target else ()
 
     def fit(self, targets: Sequence[Any]) -> Self:
-        """Collect the classes, sorted, and the middle size of a box. Raises ValueError if there is no box."""
+        """Collect the classes, sorted, and the middle size of a box. Raises ValueError without boxes in pixels."""
         # Not strict: a target that says less than is expected of each box is a bad sample, which is named later.
         pairs = (zip(target["category"], crowds_of(target), strict=False) for target in targets)
         names = {name for found in pairs for name, crowd in found if not crowd}
@@ -139,6 +139,7 @@ class DetectionHead(Head):
         boxes = torch.cat(usable(self._learned, [target for target in targets if len(target["category"])]))
         if not len(boxes):
             raise ValueError(f"None of the {len(targets)} pictures has a box of some size; there is nothing to learn.")
+        check_pixels(targets)
         self.scale.copy_((boxes[:, 3:] - boxes[:, 1:3]).median(0).values / 2)
         return self
 

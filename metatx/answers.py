@@ -77,7 +77,7 @@ def write_answers(
         queries = [query for piece in pieces for query in piece.queries]
         task.head.write(Path(out), queries, [answer for piece in pieces for answer in piece.answers])
     else:
-        _write_map(task, entries, Path(out))
+        _write_map(task, entries, Path(out), skip_bad)
 
 
 def write_vectors(
@@ -155,18 +155,30 @@ def _pieces(task: "Task", entry: Entry, answer: Any, skip_bad: bool) -> Iterator
     return ask(task, entry.queries, answer, skip_bad=skip_bad, place=entry.place, watch=watch)
 
 
-def _write_map(task: "Task", entries: Sequence[Entry], out: Path) -> None:
+def _write_map(task: "Task", entries: Sequence[Entry], out: Path, skip_bad: bool) -> None:
     """The labels of one scene as a picture or an array."""
     scene = entries[0].queries
     if len(entries) > 1 or not isinstance(scene, Pixels):
         raise ValueError(f"--out is {out}, a map; that can be drawn of one scene, a cube of bands, only.")
     pixels = scene.everywhere()
-    labels = task.predict(pixels).reshape(pixels.cube.shape[:2])
+    labels = _plain(task.predict(pixels, skip_bad_samples=skip_bad)).reshape(pixels.cube.shape[:2])
     if out.suffix == ".npy":
         _save(labels, out)
     else:
         with written_whole(out) as temporary:
             draw_map(labels, temporary)
+
+
+def _plain(labels: np.ndarray) -> np.ndarray:
+    """Labels of one type, that files of arrays can hold: where there is None, NaN among numbers and else no letter."""
+    if labels.dtype != object:
+        return labels
+    there = np.array([label is not None for label in labels])
+    known = np.array(labels[there].tolist())
+    numbers = known.dtype.kind in "iuf"
+    whole = np.full(len(labels), np.nan if numbers else "", dtype=float if numbers else known.dtype)
+    whole[there] = known
+    return whole
 
 
 def _save(array: np.ndarray, out: Path) -> None:
@@ -175,7 +187,7 @@ def _save(array: np.ndarray, out: Path) -> None:
 
 
 def draw_map(labels: np.ndarray, path: Path) -> None:
-    """Labels (H, W) as a picture in PNG, a colour for each, with a legend.
+    """Labels (H, W) as a picture in PNG, a colour for each, with a legend; none where there is NaN or no letter.
 
     Raises:
         ImportError: If matplotlib is missing.
@@ -187,11 +199,14 @@ def draw_map(labels: np.ndarray, path: Path) -> None:
     except ImportError:
         raise ImportError("A map needs matplotlib: pip install 'metatx[viz]'") from None
     names, codes = np.unique(labels, return_inverse=True)
+    none = (names == "") | (names != names)
     palette = matplotlib.colormaps[COLOURS].resampled(max(len(names), 2))(range(len(names)))
+    palette[none] = 0  # transparent
     figure = Figure(figsize=(8, 6), layout="constrained")
     axes = figure.subplots()
     axes.imshow(palette[codes.reshape(labels.shape)], interpolation="nearest")
     axes.set_axis_off()
-    patches = [Patch(color=colour, label=str(name)) for colour, name in zip(palette, names, strict=True)]
+    shown = [f"{name:g}" if name.dtype.kind == "f" else str(name) for name in names[~none]]
+    patches = [Patch(color=colour, label=name) for colour, name in zip(palette[~none], shown, strict=True)]
     figure.legend(handles=patches, loc="outside right center")
     figure.savefig(path, dpi=120, format="png")

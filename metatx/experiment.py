@@ -21,6 +21,7 @@ from metatx.facts import facts_of
 from metatx.files import written_whole
 from metatx.history import can_draw, draw_curves
 from metatx.processes import processes
+from metatx.progress import tell
 from metatx.reading.csv_tables import Reading
 from metatx.registry import all_options, lookup
 from metatx.report import Report
@@ -122,8 +123,10 @@ def run(
         seed=settings.seed,
     )
     task.reading = reading or task.reading
-    where = "test split" if "test" in splits else f"test: {HELD_FOR_TEST:.0%} held out"
     source = str(data) if isinstance(data, str | Path) else "the data"
+    given = {split for split, extra in (("validation", validation), ("test", test)) if extra is not None}
+    splits = _measurable(splits, task.target, given, source)
+    where = "test split" if "test" in splits else f"test: {HELD_FOR_TEST:.0%} held out"
     examples = _examples(splits, task, validation_share, settings.seed, source)
     started = time.perf_counter()
     if start is None:
@@ -236,6 +239,21 @@ def _splits(
     if "train" not in splits and ALL not in splits:
         raise ValueError(f"{data} has no train split; it has {', '.join(splits)}.")
     return {name: joined_target(part, target) if isinstance(part, Dataset) else part for name, part in splits.items()}
+
+
+def _measurable(splits: dict[str, Any], target: str | None, given: set[str], source: str) -> dict[str, Any]:
+    """Splits without those that come with the training split and lack its target: nothing can be measured on them."""
+    lacking = [
+        split
+        for split, part in splits.items()
+        if split not in ("train", ALL, *given) and target not in (None, *getattr(part, "column_names", (target,)))
+    ]
+    for split in lacking:
+        tell(
+            f"{source}: its {split} split has no {target} and is left out; a part of the training split is held out in "
+            "its place."
+        )
+    return {split: part for split, part in splits.items() if split not in lacking}
 
 
 def _examples(

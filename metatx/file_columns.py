@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from metatx.progress import tell
 from metatx.reading.csv_tables import Reading
 from metatx.reading.folders import files_below, visible
-from metatx.reading.names import Lookup, path_of, places_beside
+from metatx.reading.names import Lookup, lookup_beside, path_of
 from metatx.reading.pictures import SUFFIXES as PICTURES
 from metatx.splits import splits_of
 from metatx.tables import read_table
@@ -52,7 +52,8 @@ def table_of_files(
     # Only where no column has whole names may one lack the suffix: the likeliest, by its own name.
     likely = [] if found else sorted(filter(_likely, names), key=lambda name: _letters(name) not in NAMES)
     for name in likely:
-        lookup, cells = Lookup(places_beside(file), suffixes), _cells(table, name)
+        cells = _cells(table, name)
+        lookup = lookup_beside(file, suffixes, cells)
         if _letters(name) not in TARGETS and _most(map(lookup.find, cells)):
             found = {name: lookup}
             break
@@ -69,7 +70,7 @@ def _whole_names(table: "Dataset", name: str, file: Path, suffixes: tuple[str, .
     words = [str(cell).strip().lower() for cell in cells]
     for known in (suffixes, MASKS):
         if _most(word.endswith(known) for word in words):
-            lookup = Lookup(places_beside(file), known)
+            lookup = lookup_beside(file, known, cells)
             sure = known is suffixes and _letters(name) not in TARGETS
             return lookup if sure or any(map(lookup.find, cells)) else None
     return None
@@ -108,8 +109,8 @@ def _looked_up(cells: list[Any], lookup: Lookup, file: Path, column: str) -> lis
     if missing:
         row, cell = missing[0]
         tell(
-            f"{file}: {len(missing)} of {len(cells)} files that column {column} names are not there, the first "
-            f"{str(cell)!r} in row {row}; looked in {lookup.where}."
+            f"{file}: {len(missing)} of {len(cells)} files that column {column} names are not there, or there twice, "
+            f"the first {str(cell)!r} in row {row}; looked in {lookup.where}."
         )
     return paths
 
@@ -158,7 +159,7 @@ def read_metadata(file: Path, table: "Dataset", suffixes: tuple[str, ...]) -> "D
         raise ValueError(
             f"{file}, row {empty[0]}: {key} is {cells[empty[0] - 1]!r}; write the name of a file, or leave the row out."
         )
-    lookup = Lookup(places_beside(file), suffixes)
+    lookup = lookup_beside(file, suffixes, cells)
     if not any(lookup.find(cell) for cell in cells):
         raise ValueError(
             f"{file}, row 1: {key} is {str(cells[0])!r}, and there is no such file, nor any of the {len(cells)} that "
@@ -166,7 +167,8 @@ def read_metadata(file: Path, table: "Dataset", suffixes: tuple[str, ...]) -> "D
         )
     paths = _looked_up(cells, lookup, file, key)
     for other in others:
-        table = _with_column(table, other, _looked_up(table[other][:], Lookup(places_beside(file), MASKS), file, other))
+        named = table[other][:]
+        table = _with_column(table, other, _looked_up(named, lookup_beside(file, MASKS, named), file, other))
         table = table.rename_column(other, re.sub("[_ -]*file[_ -]*name$", "", other, flags=re.I))
     tell_unnamed(file, set(paths), suffixes)
     places = [Path(path).relative_to(folder).parts if Path(path).is_relative_to(folder) else () for path in paths]

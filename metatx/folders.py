@@ -73,13 +73,14 @@ def read_folder(
 
 
 def _inner(path: Path) -> Path:
-    """The one folder in a folder, as archives unpack, where that holds splits and the outer one does not."""
+    """The one folder in a folder, as archives unpack, perhaps again, where it holds splits and the outer does not."""
     folders = [held for held in visible(path) if held.is_dir()]
     files = [held for held in visible(path) if held.is_file() and held.suffix.lower() not in (".md", ".txt", "")]
     if len(folders) != 1 or files or split_of(folders[0].name):
         return path
-    splits = {split_of(held.stem if held.is_file() else held.name) for held in visible(folders[0])}
-    return folders[0] if "train" in splits else path
+    inner = _inner(folders[0])
+    splits = {split_of(held.stem if held.is_file() else held.name) for held in visible(inner)}
+    return inner if "train" in splits else path
 
 
 # Files that hold many samples each

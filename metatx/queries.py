@@ -8,9 +8,10 @@ import numpy as np
 from torch import Tensor
 
 from metatx.arguments import joined_target, named_row, paired_table, plain_samples
-from metatx.data import as_table
+from metatx.data import as_table, candidates
 from metatx.errors import PlacedError, SampleError
 from metatx.examples import Examples
+from metatx.progress import tell
 from metatx.reading.csv_tables import Reading
 from metatx.registry import unknown
 from metatx.tables import TABLES, is_table
@@ -82,8 +83,20 @@ def table_samples(
     """The samples of a table to predict. Raises ValueError if a column is missing."""
     if isinstance(table, Examples):
         return table.inputs
+    table = _with_input(table, tokenizer, inputs)
     check_columns(table.column_names, inputs)
     return head.queries(table, inputs or head.inputs(table, None, tokenizer), tokenizer)
+
+
+def _with_input(table: "Dataset", tokenizer: "Tokenizer", inputs: list[str], target: str | None = None) -> "Dataset":
+    """A table whose one column of files has the name of the task's input, as one trained on a folder has ``file``."""
+    if len(inputs) != 1 or inputs[0] in table.column_names or not tokenizer.suffixes:
+        return table
+    found = candidates(table, tokenizer.accepts, without={target})
+    if len(found) != 1:
+        return table
+    tell(f"Column {found[0]} is read as {inputs[0]}, which the task was trained with.")
+    return table.rename_column(found[0], inputs[0])
 
 
 def training_data(data: Any, kind: "type[Tokenizer]", target: str | None) -> tuple[Any, str | None]:
@@ -128,7 +141,7 @@ def labelled(
     table = as_table(data, tokenizer.suffixes, split, tokenizer.containers, reading)
     if isinstance(table, Examples):
         return table
-    table = joined_target(table, target)
+    table = _with_input(joined_target(table, target), tokenizer, inputs, target)
     check_columns(table.column_names, [*inputs, *([target] if target else [])])
     source = str(data) if isinstance(data, str | Path) else f"the {split} data"
     return head.examples(table, inputs, target, tokenizer, source)

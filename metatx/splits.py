@@ -18,15 +18,19 @@ ALL = "all"  # the name of a table that is not split
 WORDS = {
     "train": "train",
     "training": "train",
+    "trn": "train",
     "val": "validation",
     "valid": "validation",
     "validation": "validation",
+    "validate": "validation",
+    "validating": "validation",
     "dev": "validation",
     "development": "validation",
     "eval": "validation",
     "evaluation": "validation",
     "test": "test",
     "testing": "test",
+    "tst": "test",
 }
 ENDINGS = ("dataset", "data", "set", "split")  # that a name may have in one word: trainset
 FILLERS = {*ENDINGS, "sets", "images", "imgs", "files"}  # words that say nothing of which split it is

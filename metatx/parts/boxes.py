@@ -1,5 +1,6 @@
 """Boxes of a picture as targets say them, and those of them that a detector can learn from."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -10,18 +11,46 @@ from metatx.examples import Examples
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["crowds_of", "learnable", "odd_boxes", "read_boxes"]
+__all__ = ["check_pixels", "crowds_of", "is_crowd", "learnable", "odd_boxes", "read_boxes"]
 
 Boxes = TypeVar("Boxes", np.ndarray, "Tensor")
 
 TINY = 1e-6  # of a picture's side: a box that is no longer has no size
 ROUNDING = 2.0  # pixels that a box may stick out of its picture without a word
+MANY = 0.1  # share of boxes over the edge, from which bbox may be corners
+CORNERS = " If they are left, top, right, bottom: expected are left, top, width, height."
+# What programs write for no crowd and for one.
+CROWDS = dict.fromkeys(("0", "0.0", "false", "none", ""), False) | dict.fromkeys(("1", "1.0", "true"), True)
 
 
 def crowds_of(target: Any) -> np.ndarray:
     """Which boxes of a target are crowds, bool (M,)."""
     flags = target.get("iscrowd")
-    return np.zeros(len(target["category"]), dtype=bool) if flags is None else np.asarray(flags).astype(bool)
+    return np.array([False] * len(target["category"]) if flags is None else [is_crowd(flag) for flag in flags], bool)
+
+
+def is_crowd(flag: Any) -> bool:
+    """Whether ``iscrowd`` says a crowd. Raises ValueError for what says neither."""
+    found = CROWDS.get(str(flag).lower())
+    if found is None:
+        raise ValueError(f"iscrowd is {flag!r:.40}; expected 0 or 1")
+    return found
+
+
+def check_pixels(targets: Sequence[Any]) -> None:
+    """Raise ValueError where all boxes lie within a pixel of their picture's corner: they are shares of its sides."""
+    ends = []
+    for target in targets:
+        try:
+            corners, size, _, _ = read_boxes(target)
+        except SampleError:
+            continue  # whoever encodes it names it
+        ends += corners.max(1).tolist() if (size > ROUNDING).all() else [np.inf] * len(corners)
+    if ends and np.nanmax(ends) <= 1:
+        raise ValueError(
+            f"All {len(ends)} boxes end within one pixel of their picture's corner, as shares of its sides do; "
+            "expected left, top, width, height in pixels: multiply them by the picture's width and height."
+        )
 
 
 def read_boxes(target: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[Any]]:
@@ -54,7 +83,7 @@ def learnable(boxes: Boxes) -> Boxes:
 
 def odd_boxes(examples: Examples) -> str:
     """What is to be said of boxes that are not learned from as they are; empty where there is none."""
-    gone = cut = 0
+    gone = cut = count = 0
     first = ""
     for index, target in enumerate(examples.targets or ()):
         try:
@@ -66,10 +95,10 @@ def odd_boxes(examples: Examples) -> str:
         over = ((corners < -ROUNDING) | (corners > size + ROUNDING)).any(1) & np.array(alone, dtype=bool)
         if not all(alone) or over.any():
             first = first or examples.place(index)
-        gone, cut = gone + alone.count(0), cut + int(over.sum())
+        gone, cut, count = gone + alone.count(0), cut + int(over.sum()), count + len(alone)
     if not first:
         return ""
     return (
         f"{examples.source}: boxes left out, of no size or outside their picture: {gone}; cut at its edge: {cut}; the "
         f"first is in {first}. Average precision is measured with all boxes as they are."
-    )
+    ) + (CORNERS if cut > MANY * count else "")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from metatx.files import written_whole
-from metatx.parts.boxes import learnable
+from metatx.parts.boxes import is_crowd, learnable
 from metatx.progress import tell
 from metatx.reading.pictures import upright_size
 
@@ -97,12 +97,12 @@ def read_coco(path: Path, content: dict[str, Any] | None = None) -> "Dataset":
     crowds = any(crowd for found in boxes.values() for _, _, crowd in found)
     rows = []
     for (number, image), file in zip(images.items(), _files(path, list(images.values())), strict=True):
-        said = image.get("width"), image.get("height")
+        said = _side(image.get("width")), _side(image.get("height"))
         width, height = upright_size(file) or said
         if None not in said and said != (width, height):
             raise ValueError(
-                f"{path} says that {file.name} is {said[0]} x {said[1]} pixels; it is {width} x {height}, and so its "
-                "boxes may be elsewhere."
+                f"{path} says that {file.name} is {said[0]:g} x {said[1]:g} pixels; it is {width} x {height}, and so "
+                "its boxes may be elsewhere."
             )
         objects = {
             "bbox": [box for box, _, _ in boxes[number]],
@@ -153,17 +153,30 @@ def _checked(path: Path, content: dict[str, Any]) -> tuple[dict[Any, Any], dict[
         name, bbox = f"annotation {entry.get('id')}", entry["bbox"]
         for field, known in (("image_id", images), ("category_id", categories)):
             if entry[field] not in known:
+                ids = ", ".join(map(repr, list(known)[:3])) or "nothing"
                 raise ValueError(
-                    f"{path}: {name} is of {field} {entry[field]!r}, which is none of the {len(known)} listed; "
-                    "take it out, or list what it is of."
+                    f"{path}: {name} is of {field} {entry[field]!r}, which is none of the {len(known)} listed ({ids}, "
+                    "...); take it out, or list what it is of."
                 )
         if len(bbox) != 4 or not all(isinstance(value, int | float) for value in bbox):
             raise ValueError(f"{path}: bbox of {name} is {bbox}; expected four numbers.")
-        if entry.get("score", np.inf) >= least:
-            box = [float(value) for value in bbox], entry["category_id"], bool(entry.get("iscrowd"))
-            boxes[entry["image_id"]].append(box)
+        score = entry.get("score")
+        if not isinstance(score, int | float) or score >= least:
+            try:
+                crowd = is_crowd(entry.get("iscrowd"))
+            except ValueError as error:
+                raise ValueError(f"{path}: {name}: {error}") from None
+            boxes[entry["image_id"]].append(([float(value) for value in bbox], entry["category_id"], crowd))
     _check_names(path, categories, {category for found in boxes.values() for _, category, _ in found})
     return images, categories, boxes
+
+
+def _side(value: Any) -> float | None:
+    """A side of a picture, where an entry says it as a number or in digits; 0 is what is written for not known."""
+    try:
+        return float(value) or None
+    except (TypeError, ValueError):
+        return None
 
 
 def _by_id(path: Path, entries: Sequence[dict[str, Any]], what: str, name: str) -> dict[Any, dict[str, Any]]:

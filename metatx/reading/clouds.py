@@ -1,5 +1,6 @@
 """Reading one point cloud from whatever holds it, its columns by name where they have names."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,10 @@ MAX_COLUMNS = 64  # of fewer points than columns: beyond it these are columns of
 LARGEST = 1e11  # beyond it, in any unit, differences of coordinates lose their digits
 ACCEPTED = "expected points (N, 3 or more columns), a path, or a dict with points"
 COMMENTS = ("#", "//", ";")
+DECIMAL_COMMA = re.compile(r"(?<=\d),(?=\d)")
+# A line of numbers with commas for points, between which there are semicolons or blanks: 0,5;1,25;-3
+NUMBER = r"[+-]?\d+(,\d+)?([eE][+-]?\d+)?"
+DECIMAL_COMMAS = re.compile(rf"\s*(?=.*\d,\d){NUMBER}([;\s]+{NUMBER})+[;\s]*")
 
 
 @dataclass(frozen=True)
@@ -149,11 +154,16 @@ def npz_cloud(path: Path) -> Cloud:
 
 
 def _read_text(path: Path, surface: int) -> Cloud:
-    """Numbers in columns, separated by spaces, commas or semicolons; a first line of words names them."""
+    """Numbers in columns, separated by spaces, commas or semicolons; a first line of words names them.
+
+    Commas are decimal where what is between them leaves no other reading.
+    """
     try:
-        lines = [_spaced(line) for line in path.read_text("utf-8-sig").splitlines()]
+        lines = path.read_text("utf-8-sig").splitlines()
     except UnicodeDecodeError:
         raise SampleError("it is no text; expected numbers in columns") from None
+    decimals = any(map(DECIMAL_COMMAS.fullmatch, lines))
+    lines = [_spaced(DECIMAL_COMMA.sub(".", line) if decimals else line) for line in lines]
     names: tuple[str, ...] = ()
     if lines and (words := lines[0].lstrip("#/ ").split()) and not any(map(_is_number, words)):
         names, lines = tuple(word.lower() for word in words), lines[1:]

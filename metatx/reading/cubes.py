@@ -11,12 +11,15 @@ from metatx.errors import SampleError
 from metatx.examples import Examples
 from metatx.progress import tell
 from metatx.reading.arrays import mat_arrays, npz_arrays
+from metatx.reading.folders import visible
 from metatx.splits import KNOWN, splits_of
 
 __all__ = ["Pixel", "Pixels", "read_arrays", "read_cube", "scene_of", "spectra_of"]
 
 EXPECTED = "a cube (H, W, bands) beside a mask (H, W) gt, or masks TR and TE; or spectra X (N, bands) and labels y"
 TRUTHS = ("gt", "labels", "groundT", "ground_truth")
+UNSIGNED = (255, 65535)  # -1, where a type has no sign
+FAR = 0.8  # share of those that labels stay below where they are no labels themselves
 MASKS = {"train": ("TR", "train"), "validation": ("VA", "val", "validation"), "test": ("TE", "test")}
 
 
@@ -83,6 +86,7 @@ def scene_of(
         places = np.argwhere(np.ones(cube.shape[:2], dtype=bool))
         return {"all": Examples(Pixels(cube, places, wavelengths), None, source)}
     masks = {split: _labels(mask, f"the {split} mask", source) for split, mask in masks.items()}
+    _check_unlabelled(masks, source)
     none = min(0, *(int(mask.min(initial=0)) for mask in masks.values()))
     if none < 0:
         tell(f"{source}: -1 is taken for no label, and so 0 is a label of its own.")
@@ -112,6 +116,16 @@ def _labels(mask: np.ndarray, name: str, source: str) -> np.ndarray:
             f"{source}: {name} holds {mask.min():g}; expected labels from 0 or 1 on, -1 where there is none."
         )
     return mask.astype(int)
+
+
+def _check_unlabelled(masks: dict[str, np.ndarray], source: str) -> None:
+    """Refuse the largest number of a type far above all labels: it says no label, as -1 does that lost its sign."""
+    codes = np.unique(np.concatenate([mask.ravel() for mask in masks.values()]))
+    if len(codes) > 1 and codes[-1] in UNSIGNED and codes[-2] < FAR * codes[-1]:
+        raise ValueError(
+            f"{source}: the mask holds {codes[-1]} beside labels to {codes[-2]}; where it says no label, write -1 if 0 "
+            "is a label, or else 0."
+        )
 
 
 def spectra_of(arrays: dict[str, np.ndarray], source: str) -> dict[str, Examples]:
@@ -165,15 +179,20 @@ def read_cube(path: Path) -> dict[str, Examples]:
     if "train" not in masks:
         truths = [arrays[name] for name in TRUTHS if name in arrays] or _truth_beside(path, cubes[0])
         masks = {"all": truths[0]} if truths else {}
+        unread = [f"{name} {array.shape}" for name, array in arrays.items() if array.ndim == 2 and min(array.shape) > 1]
+        if unread and not masks:
+            names = f"called {', '.join(TRUTHS)}, or in a file {path.stem.removesuffix('_corrected')}_gt"
+            tell(f"{path}: {', '.join(unread)} is not read; a mask of labels is {names}.")
     wavelengths = arrays.get("wavelengths")
     return scene_of(cube, masks, str(path), None if wavelengths is None else wavelengths.ravel())
 
 
 def _truth_beside(path: Path, cube: str) -> list[np.ndarray]:
     stem = path.stem.removesuffix("_corrected")
-    for beside in (path.with_name(f"{stem}_gt{suffix}") for suffix in (path.suffix, ".mat", ".npz")):
-        if beside.exists():
-            return [array for array in read_arrays(beside).values() if array.ndim == 2]
+    files = {file.name.lower(): file for file in visible(path.parent)}
+    for name in (f"{stem}_gt{suffix}".lower() for suffix in (path.suffix, ".mat", ".npz")):
+        if name in files:
+            return [array for array in read_arrays(files[name]).values() if array.ndim == 2]
     return []
 
 

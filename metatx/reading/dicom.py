@@ -86,7 +86,10 @@ def read_dicom(content: bytes, name: str) -> np.ndarray:
         raise SampleError(f"DICOM file {name} has {size:,} pixels; expected at most {MOST_PIXELS:,}: make it smaller")
     pixels = _pixels(file, name)
     if photometric in GREY:
-        with decoding(f"DICOM file {name} has no window that can be read"), warnings.catch_warnings(action="ignore"):
+        with (
+            decoding(f"DICOM file {name} has no window or range that can be read"),
+            warnings.catch_warnings(action="ignore"),
+        ):
             shares = _shares(file, pixels)
     elif pixels.ndim == 3 and pixels.shape[2] == 3:
         shares = (pixels @ np.array(LUMA) / (2 ** int(file.BitsStored) - 1)).clip(0, 1)
@@ -134,6 +137,8 @@ def _shares(file: "Dataset", pixels: np.ndarray) -> np.ndarray:
         values = apply_windowing(values, file)
     else:
         low, high = sorted((low, high))  # a negative slope turns them; a window has turned its answer too
+    if not high > low:
+        raise ValueError(f"its values are rescaled to {low:g} to {high:g}")
     shares: np.ndarray = ((values - low) / (high - low)).clip(0, 1)
     return shares
 

@@ -170,10 +170,12 @@ def _times(opened: Opened, name: str, trouble: str) -> tuple[list[int], list[int
                 keys += [packet.pts] if packet.is_keyframe else []
                 ends = max(ends, packet.pts + (packet.duration or 0))
         promised, until = stream.frames, _seconds(stream.metadata.get("DURATION", ""))
-        unit = float(stream.time_base or 0)
+        unit, rate = float(stream.time_base or 0), float(stream.average_rate or 0)
     if not found:
         raise SampleError(f"video file {name} holds no frame")
-    if found < WHOLE * promised:
+    # Frames that were dropped while it was recorded have a time, and nothing in the file.
+    slots = round((ends - min(shown)) * unit * rate) if shown else 0
+    if max(found, slots) < WHOLE * promised:
         # An edit list shows a part of the frames that are there.
         with opened(ignore_editlist="1") as film:
             there = sum(1 for _ in _packets(film, _pictures_of(film, name), name, trouble))

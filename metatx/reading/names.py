@@ -7,7 +7,7 @@ from typing import Any
 
 from metatx.reading.folders import visible
 
-__all__ = ["Lookup", "places_beside"]
+__all__ = ["Lookup", "lookup_beside", "places_beside"]
 
 
 class Lookup:
@@ -20,18 +20,23 @@ class Lookup:
     Args:
         places: Folders to look in.
         suffixes: Of the files that may be named so; none, if names are whole and exact.
+        parts: Folders among which the files may be divided: what is in none of the places is taken from these, if one
+            alone has it.
     """
 
-    def __init__(self, places: Iterable[Path], suffixes: Sequence[str] = ()) -> None:
+    def __init__(self, places: Iterable[Path], suffixes: Sequence[str] = (), parts: Iterable[Path] = ()) -> None:
         self.places = list(dict.fromkeys(places))
         self.suffixes = tuple(suffixes)
+        self.parts = [part for part in dict.fromkeys(parts) if part not in self.places]
+        self._divided: dict[tuple[str, str], list[Path]] | None = None
         self._listed: dict[Path, dict[tuple[str, str], list[Path]]] = {}
         self._moved: dict[Path, str] = {}
 
     @property
     def where(self) -> str:
         """The places, for messages."""
-        return ", ".join("the working directory" if place == Path() else str(place) for place in self.places)
+        places = ["the working directory" if place == Path() else str(place) for place in self.places]
+        return ", ".join([*places, *(["the other folders beside"] if self.parts else [])])
 
     def find(self, name: Any) -> Path | None:
         """The file of that name; None where there is none.
@@ -61,9 +66,19 @@ class Lookup:
         for place in self.places:
             if (place / path).is_file():
                 return place / path
-        if self.suffixes:
-            return next(filter(None, (self._alike(place / path.parent, path.name) for place in self.places)), None)
-        return None
+        if not self.suffixes:
+            return None
+        found = next(filter(None, (self._alike(place / path.parent, path.name) for place in self.places)), None)
+        return self._in_parts(path.name) if found is None and len(path.parts) == 1 else found
+
+    def _in_parts(self, name: str) -> Path | None:
+        """The one file that a name means in all parts together."""
+        if self._divided is None:
+            self._divided = {}
+            for part in self.parts:
+                for key, files in self._list(part).items():
+                    self._divided.setdefault(key, []).extend(files)
+        return self._meant(self._divided, name)
 
     def _alike(self, folder: Path, name: str) -> Path | None:
         """The one file in a folder that a name means: but for capitals if it has a suffix, or else but for the suffix.
@@ -72,7 +87,9 @@ class Lookup:
         """
         if folder not in self._listed:
             self._listed[folder] = self._list(folder)
-        listed = self._listed[folder]
+        return self._meant(self._listed[folder], name)
+
+    def _meant(self, listed: dict[tuple[str, str], list[Path]], name: str) -> Path | None:
         if name.lower().endswith(self.suffixes):
             found = listed.get(("name", name.lower()), [])
         else:
@@ -102,6 +119,17 @@ def path_of(name: Any) -> Path | None:
 def _is_rooted(path: Path) -> bool:
     """Whether a path begins at a root, of this system or of Windows."""
     return path.is_absolute() or re.fullmatch("[A-Za-z]:", path.parts[0] if path.parts else "") is not None
+
+
+def lookup_beside(file: Path, suffixes: Sequence[str], names: Iterable[Any]) -> Lookup:
+    """A lookup of the files that a table names; of none of them in the usual places, in all folders beside the table.
+
+    Not of those that are missing where others are: a folder of the test split may hold others of the same names.
+    """
+    usual = Lookup(places_beside(file), suffixes)
+    if any(map(usual.find, names)):
+        return usual
+    return Lookup(usual.places, suffixes, [held for held in visible(file.parent) if held.is_dir()])
 
 
 def places_beside(file: Path) -> list[Path]:

@@ -60,7 +60,7 @@ def read_grey(sample: Any) -> np.ndarray:
     found = open_picture(sample)
     if isinstance(found, Image.Image):
         deep = found.mode == "F" or found.mode.startswith("I")
-        found = as_array(np.asarray(found if deep else found.convert("L")))
+        found = as_array(np.asarray(found if deep else _converted(found, "L")))
     wide = np.issubdtype(found.dtype, np.float64)  # whose small movements at a high level float32 would lose
     floating = np.issubdtype(found.dtype, np.floating)
     values = found.astype(np.float64 if wide else np.float32) if floating else _shares(found)
@@ -137,9 +137,15 @@ def _rgb(image: Image.Image | np.ndarray) -> Image.Image:
     if image.mode == "F" or image.mode.startswith("I"):
         return _rgb(as_array(np.asarray(image)))
     if image.has_transparency_data:
-        picture = image.convert("RGBA")
+        picture = _converted(image, "RGBA")
         return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
-    return image.convert("RGB")
+    return _converted(image, "RGB")
+
+
+def _converted(image: Image.Image, mode: str) -> Image.Image:
+    with decoding(f"image is of mode {image.mode}; expected grey levels, RGB or CMYK: save it so"):
+        # Of this mode PIL knows no way to any other.
+        return (image.convert("RGB") if image.mode == "LAB" else image).convert(mode)
 
 
 def _channels_last(array: np.ndarray) -> np.ndarray:

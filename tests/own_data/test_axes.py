@@ -119,3 +119,25 @@ def test_what_is_no_part_of_a_graph_is_named():
         tokenizer.encode({"edge_index": [[0], [1]], "x": [[1], [2]], "node_feat": [[1], [2]]})
     with pytest.raises(SampleError, match=r"edge_index is \(3, 2\); expected two rows .*: turn it"):
         tokenizer.encode({"edge_index": [[0, 1], [1, 2], [2, 0]]})
+
+
+@pytest.mark.parametrize("name", ["X_Testing", "x_TEST", "test_x", "Windows_test_set"])
+def test_splits_of_windows_are_spelt_as_people_do(tmp_path, name):
+    labels = name.replace("X", "y").replace("x", "y").replace("Windows", "labels")
+    parts = {"X_train": WINDOWS, "y_train": np.arange(8), name: WINDOWS[:4], labels: np.arange(4)}
+    np.savez(tmp_path / "a.npz", **parts)
+    found = read_splits(tmp_path / "a.npz", (), containers=imu().containers)
+    assert {split: (len(part), part.targets) for split, part in found.items()} == {
+        "train": (8, list(range(8))),
+        "test": (4, list(range(4))),
+    }
+
+
+def test_windows_of_no_known_split_are_told_and_of_one_twice_refused(tmp_path, caplog):
+    np.savez(tmp_path / "a.npz", X_train=WINDOWS, X_later=WINDOWS)
+    with caplog.at_level("INFO", "metatx"):
+        assert [*read_splits(tmp_path / "a.npz", (), containers=imu().containers)] == ["train"]
+    assert "x_later is of no split that is known" in caplog.text
+    np.savez(tmp_path / "a.npz", X_train=WINDOWS, X_test=WINDOWS, X_Testing=WINDOWS)
+    with pytest.raises(ValueError, match="x_test and x_testing, both of the test split"):
+        read_splits(tmp_path / "a.npz", (), containers=imu().containers)

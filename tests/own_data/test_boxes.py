@@ -302,3 +302,37 @@ def test_names_that_lie_in_two_folders_are_refused(tmp_path):
     (file.parent / "0.png").unlink()
     with pytest.raises(ValueError, match=r"no picture D:.*0.png; looked in .*data.*old"):
         read_coco(file)
+
+
+@pytest.mark.parametrize(
+    ("said_so", "crowd"), [("0", 0), ("1", 1), (None, 0), (False, 0), (True, 1), ("false", 0), (1.0, 1)]
+)
+def test_a_crowd_is_what_its_flag_says(tmp_path, said_so, crowd):
+    table = read_coco(changed(tmp_path, lambda held: held["annotations"][0].update(iscrowd=said_so)))
+    assert table[:]["objects"][0].get("iscrowd", [0])[0] == crowd
+
+
+def test_a_flag_that_says_neither_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="annotation 1: iscrowd is 'maybe'; expected 0 or 1"):
+        read_coco(changed(tmp_path, lambda held: held["annotations"][0].update(iscrowd="maybe")))
+
+
+@pytest.mark.parametrize("score", [None, "0.5", 0.5])
+def test_scores_of_other_programs_leave_no_box_out(tmp_path, score):
+    table = read_coco(changed(tmp_path, lambda held: held["annotations"][0].update(score=score)))
+    assert sum(len(objects["bbox"]) for objects in table[:]["objects"]) == 2 * COUNT
+
+
+@pytest.mark.parametrize("size", [(str(WIDTH), str(HEIGHT)), (0, 0), (None, None), (float(WIDTH), HEIGHT)])
+def test_sizes_in_digits_or_unknown_are_read(tmp_path, size):
+    read_coco(changed(tmp_path, lambda held: held["images"][0].update(width=size[0], height=size[1])))
+
+
+def test_boxes_in_shares_are_refused(tmp_path):
+    def shrink(held):
+        for entry in held["annotations"]:
+            entry["bbox"] = [side / WIDTH for side in entry["bbox"]]
+
+    table = read_coco(changed(tmp_path, shrink))
+    with pytest.raises(ValueError, match=f"All {2 * COUNT} boxes .* in pixels"):
+        DetectionHead(8).fit(table["objects"][:])

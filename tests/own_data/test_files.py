@@ -360,3 +360,36 @@ def test_what_is_no_fault_of_the_file_is_not_called_one(tmp_path, monkeypatch, p
     (tmp_path / "a.png").write_bytes(b"content")
     with pytest.raises(passes):
         read_picture(tmp_path / "a.png")
+
+
+def test_frames_that_were_dropped_do_not_cut_a_film_short(tmp_path):
+    av = pytest.importorskip("av")
+    with av.open(str(tmp_path / "a.avi"), "w") as file:
+        stream = file.add_stream("mpeg4", rate=20, width=32, height=32, pix_fmt="yuv420p")
+        for number in range(20):
+            frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 10 * number, np.uint8), format="rgb24")
+            frame.pts, frame.time_base = 2 * number, Fraction(1, 20)  # every second one
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode())
+    assert read_film(tmp_path / "a.avi", 4, (32, 32)).mean((1, 2, 3)) == pytest.approx([20, 70, 120, 170], abs=4)
+
+
+@pytest.mark.parametrize("between", ["; ", ";", " ", "\t"])
+def test_decimal_commas_of_clouds_are_decimal(tmp_path, between):
+    points = np.random.default_rng(0).normal(size=(9, 3)).round(4)
+    points[0] = [-1, 2, 30]
+    rows = [between.join(f"{value:g}".replace(".", ",") for value in row) for row in points]
+    (tmp_path / "a.txt").write_text(f"X{between}Y{between}Z\n" + "\n".join(rows))
+    np.testing.assert_array_equal(read_cloud(tmp_path / "a.txt").points, points)
+
+
+@pytest.mark.parametrize("line", ["1,2,3", "1, 2, 3", "1;2;3", "1 2 3", "1.0, 2.0; 3.0"])
+def test_commas_between_numbers_of_clouds_part_them(tmp_path, line):
+    (tmp_path / "a.txt").write_text("\n".join([line] * 3))
+    np.testing.assert_array_equal(read_cloud(tmp_path / "a.txt").points, [[1, 2, 3]] * 3)
+
+
+def test_pictures_in_lab_are_those_in_rgb():
+    picture = Image.linear_gradient("L").resize((8, 8)).convert("RGB")
+    np.testing.assert_allclose(read_grey(picture.convert("LAB")), read_grey(picture), atol=0.02)
+    np.testing.assert_allclose(read_picture(picture.convert("LAB")), read_picture(picture), atol=5)

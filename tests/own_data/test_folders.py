@@ -297,3 +297,14 @@ def test_the_command_line_trains_and_predicts_from_them(tmp_path, layout, monkey
     assert sum("dark" in row or "light" in row for row in capsys.readouterr().out.splitlines()) >= 4
     config = json.loads((tmp_path / "run/task/config.json").read_text())
     assert config["head"]["options"]["classes"] == ["dark", "light"]
+
+
+@pytest.mark.parametrize("names", [("trn", "tst"), ("train", "validate"), ("Trn_set", "TST")])
+def test_further_spellings_of_splits(tmp_path, names):
+    put(tmp_path, *(f"{name}/{label}/0.png" for name in names for label in "ab"))
+    assert {*held(read_splits(tmp_path, (".png",)))} < {"train", "validation", "test"}
+
+
+def test_folders_of_splits_that_were_unpacked_twice(tmp_path):
+    put(tmp_path, *(f"data/data/{split}/{label}/0.png" for split in ("train", "test") for label in "ab"))
+    assert held(read_splits(tmp_path, (".png",))) == dict.fromkeys(("test", "train"), [("0.png", "a"), ("0.png", "b")])

@@ -13,7 +13,7 @@ from metatx.cli import main
 from metatx.data import read_splits
 from metatx.errors import SampleError
 from metatx.heads.segmentation import SegmentationHead
-from metatx.reading.cubes import read_cube
+from metatx.reading.cubes import read_cube, scene_of
 from metatx.reading.masks import IGNORED, packed, read_mask, unpacked
 
 COLOURS = np.array([[0, 0, 0], [0, 0, 142], [128, 64, 128], [220, 20, 60]], dtype=np.uint8)
@@ -286,3 +286,25 @@ def test_splits_of_a_scene_agree_on_what_0_is(tmp_path):
     np.savez(tmp_path / "scene.npz", input=cube, TR=train, TE=test)
     found = read_cube(tmp_path / "scene.npz")
     assert found["train"].targets == [0, 1] and found["test"].targets == [0, 1, 0]
+
+
+@pytest.mark.parametrize("labels", [[-1, 0, 1], [-1, 1, 2]])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_no_label_in_a_type_without_a_sign_is_refused(labels, dtype):
+    cube, mask = np.zeros((3, 4, 5)), np.array(labels * 4).reshape(3, 4).astype(np.int64)
+    most = np.iinfo(dtype).max
+    with pytest.raises(
+        ValueError, match=f"{most} beside labels to {labels[-1]}; where it says no label, write -1 if 0"
+    ):
+        scene_of(cube, {"all": mask.astype(dtype)}, "scene")
+    assert len(scene_of(cube, {"all": mask}, "scene")["all"]) == 8
+
+
+def test_masks_of_a_scene_are_found_in_any_capitals_and_others_told(tmp_path, said):
+    cube, mask = np.zeros((3, 4, 5)), np.arange(12).reshape(3, 4)
+    np.savez(tmp_path / "a.npz", x=cube)
+    np.savez(tmp_path / "A_GT.npz", any=mask)
+    assert len(read_cube(tmp_path / "a.npz")["all"].targets) == 11
+    np.savez(tmp_path / "b.npz", x=cube, map=mask)
+    assert read_cube(tmp_path / "b.npz")["all"].targets is None
+    assert "map (3, 4) is not read; a mask of labels is called gt, " in said()

@@ -79,8 +79,8 @@ def test_a_missing_file_is_told_with_its_row_and_where_it_was_looked_for(tmp_pat
     written(tmp_path / "t.csv", pd.DataFrame({"image": ["gone.png", "a.png"], "label": ["a", "b"]}))
     assert held(read_splits(tmp_path, PNG)) == {"all": [("a.png", "a"), ("gone.png", "b")]}
     assert (
-        f"1 of 2 files that column file_name names are not there, the first 'gone.png' in row 2; looked in {tmp_path}"
-        in told[-1]
+        f"1 of 2 files that column file_name names are not there, or there twice, the first "
+        f"'gone.png' in row 2; looked in {tmp_path}" in told[-1]
     )
     assert read_splits(tmp_path / "t.csv", PNG)["all"]["image"][0] == str(tmp_path / "gone.png")
     assert "in row 1" in told[-1]
@@ -273,3 +273,19 @@ def test_a_folder_that_holds_nothing_to_read_says_what_it_holds_and_what_is_read
 ):
     with pytest.raises(ValueError, match=said):
         read_splits(put(tmp_path, *files), suffixes, None, containers)
+
+
+@pytest.mark.parametrize("ending", ["", ".png"])
+def test_files_divided_among_folders_beside_their_table_are_found(tmp_path, ending, told):
+    put(tmp_path, "part_1/a.png", "part_2/b.png", "part_1/c.png", "part_2/c.png")
+    written(tmp_path / "t.csv", pd.DataFrame({"image_id": [f"{name}{ending}" for name in "abc"], "label": [1, 2, 3]}))
+    found = as_table(tmp_path / "t.csv", PNG, "train")["image_id"][:]
+    assert found[:2] == [str(tmp_path / "part_1/a.png"), str(tmp_path / "part_2/b.png")]
+    assert "1 of 3 files that column image_id names are not there, or there twice, the first 'c" in told[-1]
+
+
+def test_a_file_that_is_missing_among_others_is_not_taken_from_another_folder(tmp_path, told):
+    put(tmp_path, "train_images/a.png", "test_images/b.png")
+    written(tmp_path / "train.csv", pd.DataFrame({"image": ["b.png", "a.png"], "label": [1, 2]}))
+    names = as_table(tmp_path / "train.csv", PNG, "train")["image"][:]
+    assert names == [str(tmp_path / "b.png"), str(tmp_path / "train_images/a.png")]

@@ -113,3 +113,8 @@ def test_files_of_every_transfer_syntax_are_read_or_refused_by_name(name, expect
     if name.startswith("MR"):
         np.testing.assert_allclose(found, read_radiograph(path.with_name("MR_small.dcm")), atol=1e-6)
     assert is_dicom(path)
+
+
+def test_a_range_of_one_value_is_refused():
+    with pytest.raises(SampleError, match="no window or range that can be read .its values are rescaled to 7 to 7"):
+        read_radiograph(dicom(RAMP, RescaleSlope=0, RescaleIntercept=7))

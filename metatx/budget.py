@@ -1,9 +1,12 @@
 """How much training fits into a given time."""
 
+import json
 import math
 import time
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, cast
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -13,14 +16,18 @@ from metatx.checkpoint import Progress
 from metatx.collate import to_device
 from metatx.encoding import Encoded
 from metatx.examples import Examples
+from metatx.facts import differences
 from metatx.features import cacheable
+from metatx.files import written_whole
 from metatx.training import Training
 
 if TYPE_CHECKING:
     from metatx.settings import TrainingSettings
     from metatx.task import Task
 
-__all__ = ["Plan", "plan_for"]
+__all__ = ["Plan", "keep_plan", "kept_plan", "plan_for"]
+
+PLAN = "plan.json"  # in the folder of a run
 
 PROBED = 3  # batches, trained on twice: the first time warms up
 
@@ -76,9 +83,8 @@ def plan_for(
     few = task.encode(train.select(picked), "train", augment=True, skip_bad=skip_bad)
     before = {name: tensor.clone() for name, tensor in task.state_dict().items()}
     once = _features_seconds(task, few, settings) if settings.cache and cacheable(task) else 0.0
-    training = Training(
-        task, few, None, replace(settings, epochs=2, patience=0, align_steps=0, tensorboard=False), None
-    )
+    trial = replace(settings, epochs=2, patience=0, align_steps=0, tensorboard=False)
+    training = Training(task, few, None, trial, None, quiet=True)
     trained = training.run(resume=False)[-1]["seconds"]
     started = time.perf_counter()
     training.measure(training.data, Progress())
@@ -94,6 +100,41 @@ def plan_for(
     # Clocks differ; processes that train together must not.
     (plan,) = broadcast_object_list([Plan(epochs, samples, len(train))])
     return cast(Plan, plan)
+
+
+def keep_plan(folder: Path, plan: Plan, asked: Mapping[str, Any]) -> None:
+    """Write a plan beside the run's checkpoint: no clock would choose the same again.
+
+    Args:
+        folder: Of the run, which is there.
+        plan: What was chosen.
+        asked: What it was chosen for: the budget in seconds, and the settings.
+    """
+    with written_whole(folder / PLAN) as temporary:
+        temporary.write_text(json.dumps({"asked": dict(asked), "plan": asdict(plan)}, indent=2) + "\n")
+
+
+def kept_plan(folder: Path, asked: Mapping[str, Any]) -> Plan | None:
+    """The plan that the run in a folder was begun with; None where it has none.
+
+    Raises:
+        ValueError: If it was chosen for another budget or other settings, which are named; or is damaged.
+    """
+    path = folder / PLAN
+    if not path.exists():
+        return None
+    try:
+        held = json.loads(path.read_text())
+        before, plan = dict(held["asked"]), Plan(**held["plan"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error}); remove it and the checkpoint to start anew.") from None
+    changed = differences(before, asked)
+    if changed:
+        raise ValueError(
+            f"{folder} is of a run with other settings: {'; '.join(changed)}. Resume with what that run was begun "
+            "with, or choose another --out."
+        )
+    return plan
 
 
 def drawn(available: int, count: int, seed: int) -> np.ndarray:

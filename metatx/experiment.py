@@ -13,7 +13,7 @@ import numpy as np
 
 from metatx.arguments import joined_target, paired_table
 from metatx.baselines import baselines
-from metatx.budget import Plan, plan_for
+from metatx.budget import Plan, keep_plan, kept_plan, plan_for
 from metatx.checkpoint import CHECKPOINT, check_checkpoint, decisive
 from metatx.data import ALL, as_table, read_splits
 from metatx.examples import Examples, Picked
@@ -134,7 +134,11 @@ def run(
     else:
         task = _begun(start, backbone, task, adapter_options, settings.seed)
     task.settings = settings
-    plan = plan_for(task, examples, settings, budget, skip_bad_samples) if isinstance(budget, int | float) else budget
+    asked = {"budget": budget, **decisive(settings)}
+    plan = budget if isinstance(budget, Plan) else None
+    if isinstance(budget, int | float):
+        plan = kept_plan(folder, asked) if resume and folder is not None else None
+        plan = plan or plan_for(task, examples, settings, budget, skip_bad_samples)
     whole = examples["train"]
     if plan is not None:
         settings = task.settings = replace(settings.for_samples(len(whole)), epochs=plan.epochs)
@@ -150,6 +154,8 @@ def run(
     with _gone_if_empty(folder, first):
         if folder is not None and first:
             _write_config(folder, config)
+            if plan is not None and plan is not budget:
+                keep_plan(folder, plan, asked)
         task.fit(encoded["train"], encoded.get("validation"), out=folder, resume=resume, **vars(settings))
     measured = {split: task.evaluate(part) for split, part in encoded.items() if split != "train"}
     report = Report(

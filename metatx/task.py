@@ -309,10 +309,6 @@ class Task(nn.Module):
         """The mean of each sample's tokens behind the backbone (B, D), float32; as ``predict``."""
         return joined(ask(self, self.queries(samples), embedded, skip_bad=skip_bad_samples))
 
-    def _answers(self, samples: Any, answer: Callable[..., Any]) -> Iterator[Any]:
-        """What a method of the head makes of its outputs (b, ...), batch by batch."""
-        return (piece.answers for piece in self._pieces(samples, answer, False))
-
     def _pieces(self, samples: Any, answer: Callable[..., Any], skip_bad: bool) -> Iterator[Piece]:
         return ask(self, self.queries(samples), decoded(answer), skip_bad=skip_bad)
 

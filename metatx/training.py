@@ -66,11 +66,24 @@ def train(
 
 
 class Training:
-    """One run: the module that trains (the task, or its head on cached features), its data and its optimizer."""
+    """One run: the module that trains (the task, or its head on cached features), its data and its optimizer.
+
+    Args:
+        task, data, validation, settings, out: As of ``train``.
+        quiet: Say nothing of epochs, as a trial does.
+    """
 
     def __init__(
-        self, task: "Task", data: Encoded, validation: Encoded | None, settings: "TrainingSettings", out: Path | None
+        self,
+        task: "Task",
+        data: Encoded,
+        validation: Encoded | None,
+        settings: "TrainingSettings",
+        out: Path | None,
+        *,
+        quiet: bool = False,
     ) -> None:
+        self.quiet = quiet
         # A batch may leave parameters unused (the token of a missing value, where nothing is missing).
         unused = DistributedDataParallelKwargs(find_unused_parameters=True)
         with patch_environment(**{FSDP: "false"}):  # accelerate would divide what is trained; we divide what is not
@@ -212,7 +225,7 @@ class Training:
         """A line about an epoch, of long runs now and then; on a terminal the bar is drawn anew below it."""
         number, last = int(row["epoch"]), self.epochs
         every = math.ceil(last / LINES)
-        if not self.accelerator.is_main_process or (number % every and number != last):
+        if self.quiet or not self.accelerator.is_main_process or (number % every and number != last):
             return
         shown = {"loss": row["train_loss"]}
         for name in (f"validation_{self.metric}", "validation_loss"):

@@ -50,8 +50,9 @@ def info(task: str) -> None:
         print(f"{part:<11}{json.dumps(config[part]['options'])[:400]}")
     if config["head"].get("note"):
         print(f"{'note':<11}{config['head']['note']}")
+    width = max(map(len, config["metrics"]), default=0) + 2
     for model, metrics in config["metrics"].items():
-        print(f"{model:<32}" + "  ".join(f"{name} {cell(value)}" for name, value in metrics.items()))
+        print(f"{model:<{width}}" + "  ".join(f"{name} {cell(value)}" for name, value in metrics.items()))
 
 
 def quickstart(*, out: str = "runs/quickstart", seed: int = 0) -> None:

@@ -78,7 +78,7 @@ def train(
         backbone=load_backbone(backbone, checkpoint=checkpoint, pretrained=not random_backbone),
         settings=TrainingSettings(**settings),
         target=target,
-        inputs=_columns(inputs),
+        inputs=inputs,
         split_column=split_column,
         reading=Reading.of(csv),
         validation=validation,
@@ -160,7 +160,7 @@ def compare(
         settings=TrainingSettings(seed=0, tensorboard=False, checkpoint_seconds=30.0, checkpoint_steps=0, **settings),
         budget=budget,
         target=target,
-        inputs=_columns(inputs),
+        inputs=inputs,
         split_column=split_column,
         reading=Reading.of(csv),
         validation=validation,
@@ -174,10 +174,6 @@ def compare(
     )
     print(comparison)
     print(f"saved in {folder}")
-
-
-def _columns(names: str | None) -> list[str] | None:
-    return None if names is None else [name.strip() for name in names.split(",")]
 
 
 def _seeds(numbers: str) -> list[int]:

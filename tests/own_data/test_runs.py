@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 import metatx
+from metatx.budget import Plan
 from metatx.cli import main
 from metatx.errors import TaskError
 from metatx.examples import is_missing
@@ -383,3 +384,25 @@ def test_a_server_takes_the_backbone_that_all_its_tasks_name(control, nano, tmp_
     task.save_pretrained(mixed / "p")
     assert common_backbone(mixed) == ("nano", True)
     assert common_backbone(tmp_path) == ("nano", True)
+
+
+def test_a_run_with_a_budget_goes_on_with_its_plan_whatever_the_clock_says_now(nano, tmp_path, monkeypatch):
+    plans = iter([Plan(2, 40, 43), Plan(3, 30, 43)])
+    monkeypatch.setattr("metatx.experiment.plan_for", lambda *args: next(plans))
+    whole = run(nano, rows(), tmp_path / "whole", budget=5.0).test
+    again = run(nano, rows(), tmp_path / "whole", budget=5.0, resume=True)
+    assert again.test == whole
+    assert again.plan == Plan(2, 40, 43)
+    before = files(tmp_path / "whole")
+    with pytest.raises(ValueError, match="budget 5.0 -> 9.0"):
+        run(nano, rows(), tmp_path / "whole", budget=9.0, resume=True)
+    with pytest.raises(ValueError, match="epochs 2 -> 7"):
+        run(nano, rows(), tmp_path / "whole", budget=5.0, epochs=7, resume=True)
+    assert files(tmp_path / "whole") == before
+
+
+def test_a_trial_for_a_budget_tells_of_no_epochs(nano, tmp_path, caplog):
+    caplog.set_level("INFO", "metatx")
+    report = run(nano, rows(), budget=0.5)
+    told = [record.message for record in caplog.records if record.message.startswith("epoch ")]
+    assert len(told) == report.plan.epochs

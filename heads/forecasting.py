@@ -182,6 +182,8 @@ class ForecastingHead(Head):
         """The series of a table, in the layout of the training table, or else of this one."""
         frame = table.to_pandas()
         layout = Layout.of(self.layout) if self.layout else find_layout(frame, inputs, self.time, self.series)
+        if self.layout and layout.written_otherwise(frame):
+            layout = find_layout(frame, inputs, self.layout["time"], self.layout["series"] or "none")
         return read_series(frame, layout, list(inputs), self.fill, lookback + self.horizon)
 
     def examples(

@@ -17,6 +17,7 @@ __all__ = [
     "plain_samples",
     "plain_targets",
     "plain_value",
+    "target_name",
 ]
 
 
@@ -48,6 +49,13 @@ def column_names(names: Any, columns: Sequence[str]) -> list[str]:
         found.append(",".join(parts[:end]).strip())
         parts = parts[end:]
     return found
+
+
+def target_name(target: Any) -> str | None:
+    """The target's name, or those of several with commas, from a name or any sequence of them."""
+    if target is None or isinstance(target, str):
+        return None if target is None else str(target)
+    return ",".join(map(str, target if isinstance(target, Iterable) else [target]))
 
 
 def plain_samples(samples: Any) -> Any:
@@ -90,6 +98,12 @@ def paired_table(pair: tuple[Any, ...], row: bool, target: str | None, names: Se
     from metatx.tables import as_dataset
 
     samples, targets = pair
+    if isinstance(targets, pd.DataFrame) and targets.shape[1] == 1:
+        targets = targets.iloc[:, 0]
+    if row and isinstance(targets, np.ndarray | Tensor) and targets.ndim == 2 and targets.shape[1] == 1:
+        targets = targets[:, 0]  # a column, as scikit-learn's users have it
+    if row and isinstance(samples, pd.Series):
+        samples = samples.to_frame()
     if isinstance(samples, pd.DataFrame) or (hasattr(samples, "__arrow_c_stream__") and hasattr(samples, "columns")):
         table = samples if isinstance(samples, pd.DataFrame) else as_dataset(samples).to_pandas()
     else:
@@ -110,13 +124,13 @@ def paired_table(pair: tuple[Any, ...], row: bool, target: str | None, names: Se
     return as_dataset(table.assign(**{name: pd.Series(values, index=table.index, dtype=object)})), name
 
 
-def joined_target(table: Any, target: str | None) -> Any:
+def joined_target(table: Any, target: str | None, *, strict: bool = True) -> Any:
     """A table in which several columns of 0 and 1, named in one text with commas, are one column of that name.
 
     In it stand lists of those that are 1, or None where one of them is missing.
 
     Raises:
-        ValueError: If one of them holds something else.
+        ValueError: If one of them holds something else; unless not ``strict``, where they may be numbers to forecast.
     """
     if target is None or target in table.column_names or "," not in target:
         return table
@@ -127,6 +141,8 @@ def joined_target(table: Any, target: str | None) -> Any:
     for name, column in zip(names, columns, strict=True):
         for row, number in enumerate(column):
             if number not in (0, 1) and (number is not None or plain_cell(table[row][name]) is not None):
+                if not strict:
+                    return table
                 raise ValueError(
                     f"Column {name}, row {row + 1}: {table[row][name]!r:.40}; several targets are columns of 0 and 1, "
                     "one for each label. For others train one task a column."

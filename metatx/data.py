@@ -77,7 +77,8 @@ def as_table(
     if ALL in tables:
         return tables[ALL]
     if split not in tables:
-        raise ValueError(f"{data} has no {split} split; it has {', '.join(tables)}.")
+        source = data if isinstance(data, str | Path) else "The data"
+        raise ValueError(f"{source} has no {split} split; it has {', '.join(tables)}.")
     return tables[split]
 
 

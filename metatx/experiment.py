@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from metatx.arguments import joined_target, paired_table
+from metatx.arguments import joined_target, paired_table, target_name
 from metatx.baselines import baselines
 from metatx.budget import Plan, keep_plan, kept_plan, plan_for
 from metatx.checkpoint import CHECKPOINT, check_checkpoint, decisive
@@ -98,7 +98,7 @@ def run(
         ValueError: If ``out`` holds a run already and ``resume`` is off, ``start`` is another kind of task, or as
             ``Task.from_data`` and ``Task.fit``.
     """
-    settings = settings or TrainingSettings()
+    settings, target = settings or TrainingSettings(), target_name(target)
     folder = None if out is None else Path(out)
     if folder is not None and folder.is_file():
         raise ValueError(f"{folder} is a file; --out names a folder.")
@@ -244,7 +244,10 @@ def _splits(
         splits["train"] = splits.pop(ALL)
     if "train" not in splits and ALL not in splits:
         raise ValueError(f"{data} has no train split; it has {', '.join(splits)}.")
-    return {name: joined_target(part, target) if isinstance(part, Dataset) else part for name, part in splits.items()}
+    return {
+        name: joined_target(part, target, strict=False) if isinstance(part, Dataset) else part
+        for name, part in splits.items()
+    }
 
 
 def _measurable(splits: dict[str, Any], target: str | None, given: set[str], source: str) -> dict[str, Any]:

@@ -105,7 +105,7 @@ class Head(nn.Module):
         if tokenizer.row:
             return found
         if len(found) != 1:
-            choices = ", ".join(found or table.column_names)
+            choices = ", ".join(found or [name for name in table.column_names if name != target])
             raise ValueError(f"Which column is the {tokenizer.name} input? Name it with --inputs; it may be {choices}.")
         return found
 

@@ -63,7 +63,9 @@ def check_inputs(table: "Dataset", inputs: list[str], target: str | None, *, nam
         ValueError: Naming the column and the option that mends it.
     """
     missing = [name for name in inputs if name not in table.column_names]
-    if missing or not inputs:
+    if not inputs:
+        raise ValueError(f"There is no column to read beside the target; columns: {', '.join(table.column_names)}.")
+    if missing:
         raise ValueError(f"No input column {', '.join(missing)}; columns: {', '.join(table.column_names)}.")
     if target in inputs:
         raise ValueError(f"{target} is the target and cannot be an input.")

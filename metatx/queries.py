@@ -107,7 +107,7 @@ def training_data(data: Any, kind: "type[Tokenizer]", target: str | None) -> tup
         return table, str(name)
     if not isinstance(data, tuple | Examples):
         data = as_table(data, kind.suffixes, "train", kind.containers)
-    return data if isinstance(data, tuple | Examples) else joined_target(data, target), target
+    return data if isinstance(data, tuple | Examples) else joined_target(data, target, strict=False), target
 
 
 def fit_tokenizer(tokenizer: "Tokenizer", train: Examples) -> None:
@@ -157,11 +157,17 @@ def by_name(sample: Any, tokenizer: "Tokenizer", inputs: Sequence[str]) -> Any:
     the row. A dict that may be a sample of its own, such as a file with its path, stays as it is.
 
     Raises:
-        SampleError: If an input is absent.
+        SampleError: If an input is absent, or there are fewer or more texts than inputs.
     """
     row = _row(sample)
+    if row is None and not tokenizer.row:
+        texts = [sample] if isinstance(sample, str) else sample
+        words = isinstance(texts, list | tuple) and all(isinstance(text, str) for text in texts)
+        if words and len(inputs) > 1 and len(texts) != len(inputs):
+            raise SampleError(f"found {len(texts)} of {len(inputs)} inputs; expected a row of {', '.join(inputs)}")
+        return sample
     if row is None:
-        return named_row(sample, inputs) if tokenizer.row else sample
+        return named_row(sample, inputs)
     if tokenizer.row or not inputs:
         return row
     absent = [name for name in inputs if name not in row]

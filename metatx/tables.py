@@ -53,7 +53,7 @@ def as_dataset(data: Any) -> "Dataset":
         if len(set(lengths.values())) > 1:
             raise ValueError(f"The columns of the table have different lengths: {lengths}.")
         return _from_frame(pd.DataFrame({name: list(column) for name, column in data.items()}))
-    if hasattr(data, "__arrow_c_stream__") and not isinstance(data, pd.Series):
+    if hasattr(data, "__arrow_c_stream__") and hasattr(data, "columns"):  # a column alone is no table
         import pyarrow as pa
 
         return _from_frame(pa.table(data).to_pandas(integer_object_nulls=True))
@@ -129,8 +129,14 @@ def _read_json(path: Path, lines: bool, reading: Reading) -> "pd.DataFrame":
     import pandas as pd
 
     with opened_text(path, reading.encoding or encoding_of(path)) as file:
+        text = "" if lines else file.read()
+        rows_of = file if lines else text.splitlines()
+        if not lines and re.match(r"\s*\{.*\}\s*\n\s*\{", text):  # a row a line, as many call .json too
+            lines = True
         held = (
-            [_parsed(line, number) for number, line in enumerate(file, 1) if line.strip()] if lines else json.load(file)
+            [_parsed(line, number) for number, line in enumerate(rows_of, 1) if line.strip()]
+            if lines
+            else json.loads(text)
         )
     rows = isinstance(held, list) and all(isinstance(row, dict) for row in held)
     columns = isinstance(held, dict) and all(isinstance(column, list | dict) for column in held.values())
@@ -168,6 +174,10 @@ def _from_frame(frame: "pd.DataFrame") -> "Dataset":
         column = frame[name]
         if isinstance(column.dtype, pd.CategoricalDtype):
             frame[name] = column = column.astype(object)
+        if isinstance(column.dtype, pd.SparseDtype):
+            frame[name] = column = column.astype(column.dtype.subtype)
+        if isinstance(column.dtype, np.dtype) and not column.dtype.isnative:  # Arrow knows one order of bytes
+            frame[name] = column = column.astype(column.dtype.newbyteorder("="))
         if column.dtype != object:
             continue
         column = column.map(_storable)

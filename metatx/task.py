@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from metatx.adapter import Adapter
-from metatx.arguments import column_names, plain_targets
+from metatx.arguments import column_names, joined_target, plain_targets, target_name
 from metatx.asking import Piece, ask, decoded, embedded, joined, listed
 from metatx.backbone import Backbone
 from metatx.data import find_target
@@ -172,7 +172,7 @@ class Task(nn.Module):
         seed: int = 0,
     ) -> Self:
         """The first half of ``from_data``: columns, tokenizer and head are chosen, nothing is learned yet."""
-        kind = lookup("tokenizers", modality)
+        kind, target = lookup("tokenizers", modality), target_name(target)
         backbone, adapter = tuned(backbone, tune, adapter_options, seed)
         options = dict(tokenizer_options or {})
         if takes_stem(kind):
@@ -189,8 +189,10 @@ class Task(nn.Module):
             if head is None and claimed(kind, table, target):
                 head = kind.default_head
             if head is None or lookup("heads", head).needs_target:
+                table = joined_target(table, target)
                 target = find_target(table, target)
-            targets = None if target is None else known(table[target][:])
+            # Several to forecast are no column together.
+            targets = known(table[target][:]) if target in table.column_names else None
             built = build_head(head, kind, targets, backbone.dim, head_options or {}, table.column_names)
         named = None if inputs is None else column_names(inputs, table.column_names)
         target, columns = built.columns(table, target, named, tokenizer)

@@ -137,3 +137,38 @@ def test_tensors_with_a_gradient_are_samples(backbone):
     pictures = torch.rand(4, 3, 16, 16, requires_grad=True)
     task = metatx.Task.from_data(backbone, "image", (pictures, ["a", "b"] * 2))
     assert task.predict(pictures).shape == (4,) and task.predict(list(pictures)).shape == (4,)
+
+
+@pytest.mark.parametrize("target", [["y"], pd.Index(["y"]), np.str_("y"), ("y",)])
+def test_a_target_is_named_by_any_sequence(backbone, target):
+    task = metatx.Task.from_data(backbone, "tabular", FRAME, target=target)
+    assert (task.target, type(task.target)) == ("y", str)
+
+
+@pytest.mark.parametrize(
+    "targets", [FRAME[["y"]], FRAME[["y"]].to_numpy(), np.arange(40)[:, None] % 2, torch.arange(40)[:, None] % 2]
+)
+def test_a_column_of_targets_is_one_target_a_sample(backbone, targets):
+    task = metatx.Task.from_data(backbone, "tabular", (FRAME[["x", "z"]], targets))
+    assert task.head.name == "classification" and len(task.head.classes) == 2
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">f8", ">i2", "<u4", "Sparse[float]", "Sparse[int]"])
+def test_columns_of_any_order_of_bytes(dtype):
+    table = as_dataset(pd.DataFrame({"x": pd.Series([0, 1, 2]).astype(dtype), "y": ["a", "b", "c"]}))
+    assert table.to_dict() == {"x": [0, 1, 2], "y": ["a", "b", "c"]}
+
+
+def test_a_column_is_no_table(backbone):
+    task = metatx.Task.from_data(backbone, "tabular", FRAME, target="y")
+    with pytest.raises(TypeError, match="Data is a path, a DataFrame .*, not Series"):
+        task.fit(FRAME, FRAME.y)
+    with pytest.raises(TypeError, match=r"a list of samples \(of one: \[sample\]\).*not Series"):
+        task.predict(FRAME.iloc[0])
+    with pytest.raises(ValueError, match="The data has no test split; it has train"):
+        task.predict(DatasetDict(train=Dataset.from_pandas(FRAME)))
+
+
+def test_only_a_target_leaves_nothing_to_read(backbone):
+    with pytest.raises(ValueError, match="no column to read beside the target; columns: y"):
+        metatx.Task.from_data(backbone, "tabular", FRAME[["y"]], target="y")

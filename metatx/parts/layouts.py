@@ -56,6 +56,12 @@ class Layout:
         """All columns that are no measurement."""
         return [*(self.clock.columns if self.clock else ()), *self.ids]
 
+    def written_otherwise(self, frame: "pd.DataFrame") -> bool:
+        """Whether a table has these columns, and no time in it is written in the form that they had."""
+        if self.clock is None or not set(self.columns) <= set(frame.columns):
+            return False
+        return bool(len(frame) and np.isnan(self.clock.read(frame)).all())
+
     def within(self, frame: "pd.DataFrame") -> "Layout":
         """The part of it that a table has."""
         clock = self.clock if self.clock and set(self.clock.columns) <= set(frame.columns) else None

@@ -54,7 +54,8 @@ class Spellings:
     """Finds which of some known words and numbers a cell means.
 
     The cell itself comes first, then its text, then the number that it spells, where only one of the known spells that
-    number: 0.5 is "0.50", 1 and "1.0" are 1, True and "TRUE" are "true", as they are 1.
+    number: 0.5 is "0.50", 1 and "1.0" are 1, True and "TRUE" are "true", as they are 1. So are words with other spaces
+    around them.
 
     Args:
         known: Texts, numbers, booleans or None, all different.
@@ -63,13 +64,17 @@ class Spellings:
     def __init__(self, known: Iterable[Any]) -> None:
         self.words = list(known)
         self.exact = {value: i for i, value in enumerate(self.words)}
+        bare: dict[str, set[int]] = {}
         spelled: dict[int | float, set[int]] = {}
         rounded: dict[float, set[int]] = {}
         for value, i in self.exact.items():
+            if isinstance(value, str):
+                bare.setdefault(value.strip(), set()).add(i)
             number = _number(value)
             if number is not None:
                 spelled.setdefault(number, set()).add(i)
                 rounded.setdefault(_as_float32(number), set()).add(i)
+        self.bare = {word: min(places) for word, places in bare.items() if len(places) == 1}
         # A column of float32 gives 0.1 as 0.10000000149.
         spelled = {**rounded, **spelled}
         self.numbers = {number: min(places) for number, places in spelled.items() if len(places) == 1}
@@ -79,6 +84,8 @@ class Spellings:
         place = self.exact.get(value)
         if place is None:
             place = self.exact.get(str(value)) if value is not None else None
+        if place is None and isinstance(value, str):
+            place = self.bare.get(value.strip())
         if place is None and self.numbers:
             place = self.numbers.get(_number(value))
         return place

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Reading", "encoding_of", "opened_text", "read_csv"]
 
 HEAD = 1 << 16  # bytes that show how a file is written
+SEP_LINE = re.compile(r"\ufeff?\"?sep=(.)\"?\r?\n")  # by which Excel is told the separator, before the header
 CHUNK = 1 << 22  # characters that are searched at once
 SEPARATORS = (",", ";", "\t", "|")
 BYTE_ORDER_MARKS = {  # those of UTF-32 begin as those of UTF-16 do
@@ -91,15 +92,17 @@ def read_csv(path: Path, reading: Reading) -> "pd.DataFrame":
         ValueError: If the file is damaged, empty, or in an encoding that cannot be told.
     """
     encoding = reading.encoding or encoding_of(path)
-    sep = reading.sep or separator_of(path, encoding)
+    with opened_text(path, encoding) as file:
+        said = SEP_LINE.match(file.read(len("\ufeff'sep=;'\r\n")))
+    sep = reading.sep or (said[1] if said else separator_of(path, encoding))
     try:
-        frame = _parsed(path, encoding, sep, reading.texts)
+        frame = _parsed(path, encoding, sep, reading.texts, skip=int(said is not None))
     except UnicodeDecodeError:
         if encoding != "utf-8" or reading.encoding:
             raise ValueError(f"it is not written in {encoding}") from None
         # Further down than the bytes by which the encoding was told.
         encoding = WESTERN
-        frame = _parsed(path, encoding, sep, reading.texts)
+        frame = _parsed(path, encoding, sep, reading.texts, skip=int(said is not None))
     if encoding not in ("utf-8", "utf-8-sig"):
         tell(f"{path} is read as {encoding}.")
     if sep != _usual(path):
@@ -108,19 +111,27 @@ def read_csv(path: Path, reading: Reading) -> "pd.DataFrame":
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"several columns are called {', '.join(twice)}, but for spaces; rename them")
-    return _typed(frame.set_axis(names, axis=1), path, reading, sep)
+    nameless = [not name or name.startswith("Unnamed: ") for name in names]
+    empty = [unnamed and frame.iloc[:, at].isna().all() for at, unnamed in enumerate(nameless)]
+    return _typed(frame.set_axis(names, axis=1).loc[:, [not one for one in empty]], path, reading, sep)
 
 
-def _parsed(path: Path, encoding: str, sep: str, texts: Collection[str]) -> "pd.DataFrame":
-    """Columns as pandas reads them: numbers, booleans, or text as it is written, codes such as 007 among it."""
+def _parsed(path: Path, encoding: str, sep: str, texts: Collection[str], skip: int) -> "pd.DataFrame":
+    """Columns as pandas reads them, ``skip`` lines down: numbers, booleans, or text as it is written, such as 007."""
     import pandas as pd
 
     # By its path, for of an open file pandas reads a fifth of that in the same time.
     how: dict[str, Any] = {"sep": sep, "encoding": encoding, "compression": "gzip" if _is_gzip(path) else None}
+    how["skiprows"] = skip
     names = pd.read_csv(path, nrows=0, **how).columns
     words = {name: str for name in names if str(name).strip() in texts}
     how |= {"keep_default_na": False, "na_values": [""], "low_memory": False}
     frame: pd.DataFrame = pd.read_csv(path, dtype=words, **how)
+    if len(frame) and frame.iloc[:, -1].isna().all():
+        how["index_col"] = False  # each row may end with a separator where the header does not
+        frame = pd.read_csv(path, dtype=words, **how)
+    if not frame.index.equals(pd.RangeIndex(len(frame))):
+        _check_row_names(frame)
     numbers = [name for name in frame.columns if frame[name].dtype.kind in "iuf" and name not in words]
     if numbers and _may_hold_codes(path, encoding, sep):
         written = pd.read_csv(path, dtype=words | dict.fromkeys(numbers, str), **how)
@@ -128,6 +139,22 @@ def _parsed(path: Path, encoding: str, sep: str, texts: Collection[str]) -> "pd.
             if _Cells(written[name]).any_match(CODE):
                 frame[name] = written[name]
     return frame
+
+
+def _check_row_names(frame: "pd.DataFrame") -> None:
+    """Tell that cells before the named columns are left out, as R writes the names of rows.
+
+    Raises:
+        ValueError: If they are no names of rows: the header then lacks another column's name.
+    """
+    index = frame.index
+    words = index.nlevels == 1 and index.is_unique and index.dtype.kind not in "iufb"
+    numbers = index.dtype.kind in "iu" and list(index) == list(range(index[0], index[0] + len(index)))
+    if not words and not numbers:
+        named, held = len(frame.columns), len(frame.columns) + index.nlevels
+        columns = f"{named} column{'s' * (named > 1)}"
+        raise ValueError(f"the header names {columns}, and row 1 has {held} cells; write a name for each column")
+    tell(f"The rows have a cell more than the header, their name, such as {str(index[0])!r:.40}; it is left out.")
 
 
 def _may_hold_codes(path: Path, encoding: str, sep: str) -> bool:
@@ -216,7 +243,7 @@ def _typed(frame: "pd.DataFrame", path: Path, reading: Reading, sep: str) -> "pd
                 known = cells.with_decimal_comma()
         if known is not None:
             cells.tell_missing(str(name), path)
-        frame[name] = cells.words() if known is None else known
+        frame[name] = cells.trimmed() if known is None else known
     return frame
 
 
@@ -249,6 +276,10 @@ class _Cells:
     def words(self) -> Any:
         """The cells as they are."""
         return self._column(self.said)
+
+    def trimmed(self) -> Any:
+        """The cells without the spaces around them, which are the writer's, as in "1, yes": one word, and one class."""
+        return self._column(self.pc.utf8_trim_whitespace(self.said))
 
     def typed(self) -> Any:
         """The cells as numbers, as booleans, or as text where words for missing ones can be told; else None."""
@@ -290,8 +321,11 @@ def _numbers(words: Any) -> Any:
     import pandas as pd
     import pyarrow as pa
 
+    texts = pd.Series(words.to_numpy(zero_copy_only=False))
     try:
-        numbers = pd.to_numeric(pd.Series(words.to_numpy(zero_copy_only=False)))
+        numbers = pd.to_numeric(texts)
     except (ValueError, TypeError):
+        return None
+    if numbers.dtype.kind == "f" and texts[numbers.abs() >= 2.0**63].str.fullmatch(r"\s*[+-]?\d+\s*").any():
         return None
     return pa.array(numbers, from_pandas=True) if numbers.dtype.kind in "iuf" else None

@@ -215,3 +215,31 @@ def test_history_and_forecast_are_drawn(many, tmp_path, monkeypatch):
     monkeypatch.setattr(task, "predict", lambda *_: pytest.fail("worked before it looked for matplotlib"))
     with pytest.raises(ImportError, match=r"metatx\[viz\]"):
         write_answers(task, [str(path)], str(out), None)
+
+
+@pytest.mark.parametrize("form", ["%d.%m.%Y", "%d/%m/%Y", "%Y-%m-%d", "%m/%d/%Y"])
+def test_a_later_table_may_write_its_dates_otherwise(form):
+    days = pd.Series(pd.date_range("2020-01-01", periods=60))
+    frame = pd.DataFrame({"date": days.dt.strftime("%d %b %Y"), "v": np.arange(60.0)})
+    head = create("heads", "forecasting", 8, horizon=4)
+    tokenizer = create("tokenizers", "time_series", 8, lookback=16)
+    _, inputs = head.columns(table(frame), None, None, tokenizer)
+    found = head._read(table(frame.assign(date=days.dt.strftime(form))), inputs, 16)
+    assert coming(found) == [{"date": day.strftime(form)} for day in pd.date_range("2020-03-01", periods=2)]
+
+
+def test_several_columns_are_named_as_what_is_forecast():
+    frame = pd.DataFrame({"ds": pd.date_range("2020-01-01", periods=80), "load": np.arange(80.0), "price": 1.5})
+    frame["price"] += np.arange(80.0) ** 0.5
+    for head in (None, "forecasting"):
+        task = metatx.Task.from_data(
+            metatx.load_backbone("nano"),
+            *("time_series", frame.assign(other=1.0 / frame.load.add(1))),
+            target="load,price",
+            head=head,
+            tokenizer_options={"lookback": 16},
+            head_options={"horizon": 4},
+        )
+        assert task.head.layout["targets"] == ["load", "price"] and "other" in task.inputs
+    with pytest.raises(ValueError, match="several targets are columns of 0 and 1"):
+        metatx.Task.from_data(metatx.load_backbone("nano"), "tabular", frame.drop(columns="ds"), target="load,price")

@@ -304,3 +304,11 @@ def test_errors_name_columns_as_they_are(backbone, tmp_path):
             pass
         told = client.post("/v1/tasks/t/predict", json={"inputs": [{"od280/od315": "./a/b", "c": 1}]}).json()["detail"]
     assert told.startswith("column od280/od315: found './a/b', expected a number, or null")
+
+
+@pytest.mark.parametrize("sample", ["only one", ["only one"], ["one", "two", "three"]])
+def test_a_pair_is_not_answered_by_fewer_or_more_texts(pair, served, sample):
+    with pytest.raises(ValueError, match="of 2 inputs; expected a row of q, a"):
+        pair.predict([sample])
+    found = served.post("/v1/tasks/pair/predict", json={"inputs": [sample]})
+    assert found.status_code == 422 and "expected" in found.text

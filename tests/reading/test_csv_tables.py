@@ -135,7 +135,7 @@ def test_a_column_is_numbers_where_pandas_reads_numbers_else_its_own_words(tmp_p
     if old.dtype.kind in "iuf":
         assert found == [None if value != value else value for value in old.tolist()]
     elif not set(OLD) & set(cells) and set(cells) - {"", "NA"}:
-        assert found == [cell or None for cell in cells]
+        assert found == [cell.strip() or None for cell in cells]
 
 
 # Dialects
@@ -271,3 +271,44 @@ def test_json_by_columns(read):
 def test_json_that_is_no_table(read, content, name, message):
     with pytest.raises(ValueError, match=message):
         read(content, name)
+
+
+@pytest.mark.parametrize(
+    ("content", "columns"),
+    [
+        ("x,y\n1,2.5,a\n2,3.5,b\n", {"x": [2.5, 3.5], "y": ["a", "b"]}),
+        ("x,y\nMazda,2.5,a\nHonda,3.5,b\n", {"x": [2.5, 3.5], "y": ["a", "b"]}),
+        ("x,y\n007,2.5,a\n008,3.5,b\n", {"x": [2.5, 3.5], "y": ["a", "b"]}),
+    ],
+)
+def test_names_of_rows_as_r_writes_them_are_no_input(read, told, content, columns):
+    assert read(content) == columns
+    assert "a cell more than the header" in told[0]
+
+
+@pytest.mark.parametrize("content", ["x,y\n.5,2.5,a\n.7,3.5,b\n", "x,y\na,2.5,a\na,3.5,b\n", "x\n1,2,3\n2,2,3\n"])
+def test_a_header_that_lacks_a_name_moves_no_column(read, content):
+    with pytest.raises(ValueError, match="the header names . columns?, and row 1 has 3 cells"):
+        read(content)
+
+
+@pytest.mark.parametrize("header", ["x,y", "x,y,"])
+def test_a_separator_at_the_end_of_each_row_is_no_cell(read, header):
+    assert read(f"{header}\n.5,a,\n.7,b,\n") == {"x": [0.5, 0.7], "y": ["a", "b"]}
+    assert read(f"{header}\n0,a,\n1,b,\n") == {"x": [0, 1], "y": ["a", "b"]}
+
+
+@given(before=st.sampled_from(["", " ", "\t", "  "]), after=st.sampled_from(["", " ", "\t "]))
+@settings(max_examples=12, deadline=None)
+def test_spaces_around_a_word_are_the_writers(tmp_path_factory, before, after):
+    path = tmp_path_factory.mktemp("spaces") / "t.csv"
+    path.write_text(f"x,y\n1,yes\n2,{before}yes{after}\n3,no\n")
+    assert read_table(path)["y"][:] == ["yes", "yes", "no"]
+
+
+def test_the_line_by_which_excel_is_told_the_separator_is_no_header(read, told):
+    assert read("sep=;\nx;y\n1;a\n2;b\n") == {"x": [1, 2], "y": ["a", "b"]}
+
+
+def test_rows_of_json_a_line_are_read_whatever_the_file_is_called(read):
+    assert read('{"x": 1, "y": "01"}\n{"x": 2, "y": "02"}\n', "t.json") == {"x": [1, 2], "y": ["01", "02"]}

@@ -18,7 +18,7 @@ from metatx.answers import write_answers
 from metatx.collate import collate
 from metatx.infer import claimed
 from metatx.registry import create, lookup
-from tests.own_data.series import HORIZON, HOURS, LOOKBACK, head_and_tokenizer, long_table, noise, table
+from tests.own_data.series import HORIZON, HOURS, LOOKBACK, coming, head_and_tokenizer, long_table, noise, table
 
 FORMATS = [
     *("%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S", "%Y/%m/%d %H:%M", "%d.%m.%Y %H:%M", "%d/%m/%Y %H:%M:%S"),

@@ -9,12 +9,13 @@ import numpy as np
 from metatx.collate import collate
 from metatx.examples import Examples
 from metatx.measuring import Measures, rank
-from metatx.progress import tell
+from metatx.progress import bar, tell
 
 if TYPE_CHECKING:
     from metatx.head import Head
     from metatx.tokenizer import Tokenizer
 
+MANY = 50_000  # samples that take an estimator a while
 AT_ONCE = 8  # dense answers, each as large as its sample, that are measured together
 
 __all__ = ["baselines", "scaled", "worded"]
@@ -61,8 +62,8 @@ class Bench:
         self.features: Any = Described(head, tokenizer, train.inputs)
         self.unseen: Any = Described(head, tokenizer, test.inputs)
         if not head.dense:
-            self.features = _features(list(self.features))
-            self.unseen = _features(list(self.unseen), like=self.features)
+            self.features = _features(list(bar(self.features, "reading for the baselines")))
+            self.unseen = _features(list(bar(self.unseen, "reading for the baselines")), like=self.features)
         answers, self.truth = (
             collate([{"target": head.encode(target)} for target in _targets(part)])["target"] for part in (train, test)
         )
@@ -70,6 +71,8 @@ class Bench:
 
     def measured(self, name: str, estimator: Any) -> dict[str, float]:
         """Metrics of an estimator; none where it fails, which is told."""
+        if len(self.answers) > MANY:
+            tell(f"Fitting the baseline: {name}, on {len(self.answers):,} samples.")
         try:
             estimator.fit(self.features, self.answers)
             measures, count = Measures(self.head), len(self.truth)

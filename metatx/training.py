@@ -296,7 +296,7 @@ class Training:
 
     def measure(self, data: Encoded | Features, progress: Progress) -> dict[str, float]:
         """Metrics on ``data``, each process taking its share."""
-        batches = self.keeper.watched(self._joined(data), progress)
+        batches = self.keeper.watched(self._bar(self._joined(data), "validation"), progress)
         return measure(self.task, self.module, batches, self.settings).values()
 
     def _joined(self, data: Encoded | Features) -> Iterator[Any]:
@@ -336,7 +336,8 @@ def evaluate(task: "Task", data: Encoded, settings: "TrainingSettings") -> dict[
         module, items = task.head, frozen_features(task, data, settings, bar)
     state = processes()
     positions = shares(len(items), settings.batch_size, state.process_index, state.num_processes)
-    measures = measure(task, module, (items.__getitems__(batch) for batch in positions), settings)
+    watched = bar(positions, "measuring") if state.is_main_process else positions
+    measures = measure(task, module, (items.__getitems__(batch) for batch in watched), settings)
     values = measures.values()
     if measures.undefined and state.is_main_process:
         samples = "1 sample" if len(items) == 1 else f"{len(items)} samples"

@@ -20,11 +20,6 @@ from metatx.infer import claimed
 from metatx.registry import create, lookup
 from tests.own_data.series import HORIZON, HOURS, LOOKBACK, coming, head_and_tokenizer, long_table, noise, table
 
-FORMATS = [
-    *("%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M:%S", "%Y/%m/%d %H:%M", "%d.%m.%Y %H:%M", "%d/%m/%Y %H:%M:%S"),
-    *("%m/%d/%Y %H:%M", "%m/%d/%Y %I:%M %p", "%d-%m-%Y %H:%M", "%d %b %Y %H:%M", "%Y%m%d %H:%M"),
-]
-
 
 @pytest.fixture(autouse=True)
 def heard(caplog):

@@ -39,7 +39,7 @@ def is_crowd(flag: Any) -> bool:
 
 def check_pixels(targets: Sequence[Any]) -> None:
     """Raise ValueError where all boxes lie within a pixel of their picture's corner: they are shares of its sides."""
-    ends = []
+    ends: list[float] = []
     for target in targets:
         try:
             corners, size, _, _ = read_boxes(target)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["build_head", "check_inputs", "claimed", "takes_stem"]
 
+SHOWN = 20  # columns that a message names
+
 
 def takes_stem(tokenizer: "type[Tokenizer]") -> bool:
     """Whether a tokenizer starts from the backbone's stem."""
@@ -56,6 +58,10 @@ def build_head(
     return head
 
 
+def _kind(value: Any) -> str:
+    return "empty" if value is None else type(value).__name__
+
+
 def check_inputs(table: "Dataset", inputs: list[str], target: str | None, *, named: bool) -> None:
     """Refuse inputs that are not there, that are the target, or (if the user did not name them) repeat it.
 
@@ -63,10 +69,11 @@ def check_inputs(table: "Dataset", inputs: list[str], target: str | None, *, nam
         ValueError: Naming the column and the option that mends it.
     """
     missing = [name for name in inputs if name not in table.column_names]
-    if not inputs:
-        raise ValueError(f"There is no column to read beside the target; columns: {', '.join(table.column_names)}.")
-    if missing:
-        raise ValueError(f"No input column {', '.join(missing)}; columns: {', '.join(table.column_names)}.")
+    if missing or not inputs:
+        reason = f"No input column {', '.join(missing)}" if missing else "No column is one that the tokenizer reads"
+        columns = ", ".join(f"{name} ({_kind(table[0][name])})" for name in table.column_names[:SHOWN])
+        more = ", ..." if len(table.column_names) > SHOWN else ""
+        raise ValueError(f"{reason}; columns: {columns}{more}.")
     if target in inputs:
         raise ValueError(f"{target} is the target and cannot be an input.")
     if named or target is None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from metatx import SampleError, create
+from metatx import SampleError, Task, create, load_backbone
 from metatx.data import read_splits
 from metatx.reading.cubes import scene_of
 
@@ -141,3 +141,15 @@ def test_windows_of_no_known_split_are_told_and_of_one_twice_refused(tmp_path, c
     np.savez(tmp_path / "a.npz", X_train=WINDOWS, X_test=WINDOWS, X_Testing=WINDOWS)
     with pytest.raises(ValueError, match="x_test and x_testing, both of the test split"):
         read_splits(tmp_path / "a.npz", (), containers=imu().containers)
+
+
+def test_graphs_whose_count_of_nodes_is_not_that_of_their_features_are_refused():
+    graph = {"edge_index": [[0, 1], [1, 2]], "node_feat": np.ones((3, 2)), "num_nodes": 5}
+    with pytest.raises(ValueError, match="num_nodes is 5, but features are of 3 nodes"):
+        create("tokenizers", "graph", 64).fit([graph])
+    assert create("tokenizers", "graph", 64).fit([graph | {"num_nodes": 3.0}]).widths == [3, 0, 2]
+
+
+def test_a_table_without_a_column_to_read_says_what_its_columns_hold():
+    with pytest.raises(ValueError, match=r"No column is one that the tokenizer reads; columns: 0 \(float\), 1 \(float"):
+        Task.from_data(load_backbone("nano"), "imu", (WINDOWS[:, 0], [0, 1] * 4))

@@ -213,7 +213,7 @@ def test_from_the_command_line_to_predictions(tmp_path, capsys):
     main(["predict", str(out / "task"), str(tmp_path / "test.parquet"), "--out", str(tmp_path / "found.jsonl")])
     capsys.readouterr()
     found = pd.read_json(tmp_path / "found.jsonl", lines=True)
-    assert list(found.columns) == ["prediction", "p(early)", "p(loud)", "p(quiet)"] and len(found) == 30
+    assert list(found.columns) == ["row", "prediction", "p(early)", "p(loud)", "p(quiet)"] and len(found) == 30
     task = metatx.Task.from_pretrained(out / "task")
     assert task.head.name == "multilabel" and "chosen by F1 on the validation split" in task.head.note()
     assert task.predict([row["signal"] for row in _noisy(30, 4)]).tolist() == found.prediction.tolist()

@@ -240,3 +240,15 @@ def test_an_empty_cell_does_not_hide_a_column_of_texts():
     table = as_dataset({"text": [None, "a b", None], "n": [1, 2, 3], "label": ["x", "y", "x"]})
     accepts = lookup("tokenizers", "text").accepts
     assert candidates(table, accepts, {"label"}) == ["text"]
+
+
+@pytest.mark.parametrize("sign", [", ", ",", ";", "; ", "/"])
+def test_lists_with_another_sign_between_are_not_one_label_each(sign):
+    targets = ["alpha", f"alpha{sign}beta", "beta", f"beta{sign}gamma"]
+    with pytest.raises(ValueError, match=r"several labels, as 'alpha' is one .* 'alpha\|beta', or as a list"):
+        create("heads", "multilabel", 8).fit(targets)
+
+
+@pytest.mark.parametrize("targets", [["a, b", "c", "d"], ["a, b|d", "b", "a"], ['["a, b"]', "a", "b"]])
+def test_a_comma_may_be_part_of_a_label(targets):
+    assert "a, b" in create("heads", "multilabel", 8).fit(targets).classes

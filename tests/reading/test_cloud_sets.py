@@ -93,7 +93,7 @@ def test_a_published_folder_is_trained_on(tmp_path, make, counts, capsys):
         main(f"predict {tmp_path}/out/task {tmp_path}/data/{source}".split())
         lines = capsys.readouterr().out.splitlines()
         assert len(lines) == 1 + {npz: 8, h5: 4, off: 1}[make] and all(
-            line.split(",")[0] in NAMES for line in lines[1:]
+            line.split(",")[1] in NAMES for line in lines[1:]
         )
 
 

@@ -243,5 +243,5 @@ def test_a_table_of_list_columns_is_trained_on_and_predicted(tmp_path, capsys):
     capsys.readouterr()
     main(["predict", str(out / "task"), str(tmp_path / "windows.parquet")])
     lines = capsys.readouterr().out.splitlines()[1:]
-    right = [line.split(",")[0] == entry["label"] for line, entry in zip(lines, rows, strict=True)]
+    right = [line.split(",")[1] == entry["label"] for line, entry in zip(lines, rows, strict=True)]
     assert sum(right) > 40

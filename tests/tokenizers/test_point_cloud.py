@@ -305,7 +305,7 @@ def test_files_of_classes_are_trained_on_and_predicted(tmp_path, capsys):
     capsys.readouterr()
     files = [str(tmp_path / "data" / "test" / label / "1.xyz") for label in ("ball", "rod")]
     main(["predict", str(tmp_path / "out" / "task"), *files])
-    assert [line.split(",")[0] for line in capsys.readouterr().out.splitlines()[1:]] == ["ball", "rod"]
+    assert [line.split(",")[1] for line in capsys.readouterr().out.splitlines()[1:]] == ["ball", "rod"]
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["MultiLabelHead"]
 
 SEPARATOR = "|"  # between labels in one text; a comma may be part of a label
+OTHER_SIGNS = (";", ",", "/", "\t")
 FOCUS, MARGIN = 4, 0.05  # of the asymmetric loss, its authors' choice
 CLOSEST = 1e-6  # of a threshold to 0 and to 1
 PENALTY = 0.01  # of the classical baseline, as inverse strength
@@ -129,6 +130,7 @@ class MultiLabelHead(Head):
         try:
             if not self.classes:
                 labels = [self._labels(target) for target in targets]
+                _refuse_other_signs(targets)
                 found = sorted({label for each in labels for label in each})
                 if not found:
                     raise ValueError(f"None of {len(targets)} samples has a label; name the target column.")
@@ -283,3 +285,21 @@ def best_threshold(logits: Tensor, target: Tensor) -> float:
     bounds = torch.cat([ordered, ordered[-1:] - 1])
     between = ((bounds[1:] + bounds[:-1]) / 2)[ends]
     return between[f1 == f1.max()].min().sigmoid().clamp(CLOSEST, 1 - CLOSEST).item()
+
+
+def _refuse_other_signs(targets: Sequence[Any]) -> None:
+    """Raise ValueError for a text that is other labels with another sign between: each list would be one label."""
+    texts = {target.strip() for target in targets if isinstance(target, str)}
+    if any(SEPARATOR in text or label_list(text) is not None for text in texts):
+        return
+    for sign in OTHER_SIGNS:
+        lists = {text: {part.strip() for part in text.split(sign) if part.strip()} for text in texts if sign in text}
+        single = texts - lists.keys()
+        listed = next((text for text in sorted(lists) if len(lists[text]) > 1 and lists[text] & single), None)
+        if listed is not None:
+            one = sorted(lists[listed] & single)[0]
+            raise ValueError(
+                f"The target {listed!r:.60} seems to be several labels, as {one!r:.40} is one of its own; write them "
+                f"with {SEPARATOR!r} between, {SEPARATOR.join(p.strip() for p in listed.split(sign))!r:.60}, or as a "
+                "list in JSON."
+            )

@@ -281,7 +281,7 @@ def _arrays(sample: Any, directed: bool, most: int) -> Graph:
     x = None if fields.get("x") is None else _matrix("x", fields["x"])
     n = len(x) if x is not None else _node_count(fields.get("num_nodes"), pairs)
     if fields.get("num_nodes") is not None and _node_count(fields["num_nodes"], pairs) != n:
-        raise SampleError(f"num_nodes is {_short(fields['num_nodes'])}, but features are of {n} nodes")
+        raise SampleError(f"num_nodes is {short(fields['num_nodes'])}, but features are of {n} nodes")
     if n < 1:
         raise SampleError("graph has no node; expected at least one")
     if pairs.size and (pairs.min() < 0 or pairs.max() >= n):

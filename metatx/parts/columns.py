@@ -32,6 +32,8 @@ LIKE_NUMBER = re.compile(
     r"[^\w\s]{0,2}\s*[+-]?(\d+([.,]\d+)?|\d{1,3}([.,' ]\d{3})+([.,]\d+)?)([eE][+-]?\d+)?\s*([^\W\d]{0,3}|[%°$€£¥])"
 )
 
+LIKE_DATE = re.compile(r"\d{1,4}([-/. ])(\d{1,2}|\w{3,9})\1\d{1,4}([ T,].*)?")
+
 Learned = tuple[dict[str, Any], np.ndarray]  # what the schema says of a column, and its bin edges
 
 # Learning a column
@@ -135,11 +137,15 @@ def _categories(name: str, values: list[Any], rows: list[int]) -> list[str]:
             at = next(i for i, value in enumerate(values) if value == unread[0])
             raise PlacedError(
                 *(f"Column {name} looks like numbers, but ", rows[at], f" says {unread[0]!r:.60}; "),
-                "a number is written 1234.56, without unit",
+                "a number is written 1234.56, without unit, and a missing one left empty",
             )
         tell(f"Column {name} is read as categories: {unread[0]!r:.60} is no number, which is written 1234.56.")
     elif different:
         first = next(iter(counts))
+        if LIKE_DATE.fullmatch(first):
+            raise PlacedError(
+                f"Column {name} looks like dates, such as {first!r:.60}; write 2024-05-31 or 2024-05-31 14:30"
+            )
         raise PlacedError(
             f"Column {name} has {len(counts)} different texts in {counts.total()} training rows, such as "
             f"{first!r:.60}; that is no category"

@@ -251,3 +251,15 @@ def test_pictures_in_rows_are_pictures():
     table = as_dataset([{"photo": picture, "label": "a"} for picture in pictures])
     for row, picture in zip(table, pictures, strict=True):
         np.testing.assert_array_equal(np.asarray(read_picture(row["photo"])), np.asarray(picture))
+
+
+@pytest.mark.parametrize("sign", [", ", ",", ";", "; ", "/"])
+def test_lists_with_another_sign_between_are_not_one_label_each(sign):
+    targets = ["alpha", f"alpha{sign}beta", "beta", f"beta{sign}gamma"]
+    with pytest.raises(ValueError, match=r"several labels, as 'alpha' is one .* 'alpha\|beta', or as a list"):
+        create("heads", "multilabel", 8).fit(targets)
+
+
+@pytest.mark.parametrize("targets", [["a, b", "c", "d"], ["a, b|d", "b", "a"], ['["a, b"]', "a", "b"]])
+def test_a_comma_may_be_part_of_a_label(targets):
+    assert "a, b" in create("heads", "multilabel", 8).fit(targets).classes

@@ -176,8 +176,9 @@ def test_orientation_and_one_dimension():
         create("tokenizers", "time_series", DIM, patch_size=8, stride=4, time_axis=0),
     )
     by_column.fit([series(40, seed=i).T for i in range(20)])
-    assert torch.equal(by_row.centre, by_column.centre)
-    assert torch.equal(by_row.encode(series(9))["series"], by_column.encode(series(9).T.tolist())["series"])
+    # Sums of float64 depend on how an array lies in memory, in their last bit.
+    torch.testing.assert_close(by_row.centre, by_column.centre)
+    torch.testing.assert_close(by_row.encode(series(9))["series"], by_column.encode(series(9).T.tolist())["series"])
     single = create("tokenizers", "time_series", DIM).fit([[1, 2, None, 4.5], [1, 2]])
     assert single.num_channels == 1
     assert single.encode([1, 2, None, 4.5])["series"].isnan().tolist() == [[False, False, True, False]]

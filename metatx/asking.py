@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from metatx.collate import collate, to_device, widened
-from metatx.errors import SampleError
+from metatx.errors import SampleError, first_named
 from metatx.examples import place_of
 from metatx.progress import tell
 
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from metatx.task import Task
 
 __all__ = ["Piece", "ask", "decoded", "embedded", "joined", "listed", "read_one"]
-
-NAMED = 3  # bad samples that a message names; the rest is counted
 
 Answer = Callable[["Task", dict[str, Any], Sequence[Any]], Sequence[Any]]
 Place = Callable[[int], str]
@@ -73,14 +71,14 @@ def ask(
         if refused and not skip_bad:
             after = f"{start + len(raw):,} samples before it were good. " if start else ""
             raise SampleError(
-                f"{_named(bad)}. {after}Bad samples are left out with skip_bad_samples (--skip-bad-samples)."
+                f"{first_named(bad)}. {after}Bad samples are left out with skip_bad_samples (--skip-bad-samples)."
             )
         answers = answer(task, to_device(collate(tensors), task.device), raw) if raw else []
         yield Piece(places, raw, answers, refused)
     if len(bad) == len(queries):
-        raise SampleError(f"None of {len(queries):,} samples can be used: {_named(bad)}.")
+        raise SampleError(f"None of {len(queries):,} samples can be used: {first_named(bad)}.")
     if bad:
-        tell(f"{len(bad):,} of {len(queries):,} samples cannot be used and have no answer: {_named(bad)}.")
+        tell(f"{len(bad):,} of {len(queries):,} samples cannot be used and have no answer: {first_named(bad)}.")
 
 
 def _read(task: "Task", queries: Sequence[Any], places: range) -> tuple[list[Any], list[Any], dict[int, str]]:
@@ -165,9 +163,3 @@ def listed(pieces: Iterable[Piece]) -> list[Any]:
         answers = iter(piece.answers)
         whole += [None if at in piece.bad else next(answers) for at in piece.places]
     return whole
-
-
-def _named(bad: Sequence[str]) -> str:
-    """The first of some bad samples, the others counted."""
-    rest = f"; and {len(bad) - NAMED:,} more" if len(bad) > NAMED else ""
-    return "; ".join(bad[:NAMED]) + rest

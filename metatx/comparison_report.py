@@ -141,7 +141,7 @@ class Comparison:
             seeds = f"{len(row.values)}" + (f" ({row.diverged} diverged)" if row.diverged else "")
             parameters = "" if row.parameters is None else f"{row.parameters:,}"
             seconds = "" if row.seconds is None else f"{row.seconds:.1f}"
-            trained = row.trained or f"{self.asked['epochs']} epochs"
+            trained = row.trained or self._trained()
             lines.append(f"| {row.name} | {row} | {seeds} | {parameters} | {trained} | {seconds} |")
         lines += [f"| {row.name} | {row} | | | | |" for row in self.baseline_rows()]
         return "\n".join(lines) + "\n"
@@ -164,7 +164,9 @@ class Comparison:
     def _trained(self) -> str:
         if self.asked["budget"] is None:
             epochs = self.asked["epochs"]
-            return f"{epochs} epochs" if epochs is not None else f"about {self.asked['steps']} steps"
+            if epochs is None:
+                return f"about {self.asked['steps']} steps"
+            return "1 epoch" if epochs == 1 else f"{epochs} epochs"
         return f"budget {self.asked['budget']:g} s a run"
 
     def plot(self, path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 __all__ = [
     *("DivergedError", "PlacedError", "SampleError", "Stopped", "TaskError"),
-    *("cannot_be_used", "decoded", "decoding", "short", "usable"),
+    *("cannot_be_used", "decoded", "decoding", "first_named", "short", "usable"),
 ]
 
 NAMED = 3  # bad samples that a message names; the rest is counted
@@ -107,6 +107,12 @@ def usable(read: Callable[[Any], Read], samples: Iterable[Any]) -> list[Read]:
     return found
 
 
+def first_named(bad: Sequence[str]) -> str:
+    """The first of some bad samples, the others counted."""
+    rest = f"; and {len(bad) - NAMED:,} more" if len(bad) > NAMED else ""
+    return "; ".join(bad[:NAMED]) + rest
+
+
 def cannot_be_used(bad: Sequence[str], count: int) -> ValueError:
     """The error that names the first bad ones of so many samples, and counts the rest.
 
@@ -114,11 +120,10 @@ def cannot_be_used(bad: Sequence[str], count: int) -> ValueError:
         bad: Of each, its place and what is wrong with it.
         count: Of all samples, good and bad.
     """
-    rest = f"; and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
     hint = "No other is left."
     if len(bad) < count:
         hint = "Mend them, or leave them out with --skip-bad-samples (in Python: skip_bad_samples=True)."
-    return ValueError(f"{len(bad)} of {count} samples cannot be used: {'; '.join(bad[:NAMED])}{rest}. {hint}")
+    return ValueError(f"{len(bad):,} of {count:,} samples cannot be used: {first_named(bad)}. {hint}")
 
 
 def short(value: Any) -> str:

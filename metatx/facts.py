@@ -34,13 +34,14 @@ def facts_of(task: "Task", data: "Encoded", validation: "Encoded | None") -> Fac
         "inputs": task.inputs,
         "target": task.target,
     }
+    # Before what is learned from them.
+    found["the training data"] = data_fact(data)
+    found["the validation data"] = None if validation is None else data_fact(validation)
     for part, component in {"tokenizer": task.tokenizer, "head": task.head}.items():
         found |= {f"the {part}'s {name}": value for name, value in all_options(component).items()}
     learned = Content()
     learned.add_tensors(dict(task.tokenizer.named_buffers()))
     found["the tokenizer's statistics"] = {"is": learned.hexdigest(), "said": f"({learned.hexdigest()[:6]})"}
-    found["the training data"] = data_fact(data)
-    found["the validation data"] = None if validation is None else data_fact(validation)
     return found
 
 
@@ -73,11 +74,18 @@ def _change(old: Any, new: Any) -> str:
     said = [_said(value) for value in (old, new)]
     if max(map(len, said)) <= LONGEST or not (isinstance(old, list) and isinstance(new, list)):
         return " -> ".join(said if _is_said(old) else map(_short, said))
-    gone = [_short(str(item)) for item in old if item not in new]
-    come = [_short(str(item)) for item in new if item not in old]
+    gone = [_label(item) for item in old if item not in new]
+    come = [_label(item) for item in new if item not in old]
+    if gone and gone == come:
+        return f"with other values of {', '.join(gone[:NAMED])}{_more(gone)}"
     parts = {"without": gone, "with": come}
     changes = [f"{word} {', '.join(items[:NAMED])}{_more(items)}" for word, items in parts.items() if items]
     return " and ".join(changes) or "in another order"
+
+
+def _label(item: Any) -> str:
+    """An item of a list in few words: what a column was learned to be by its name."""
+    return str(item["name"]) if isinstance(item, dict) and "name" in item else _short(str(item))
 
 
 def _short(text: str) -> str:

@@ -10,7 +10,7 @@ from metatx.reading.csv_tables import Reading
 from metatx.reading.folders import files_below, visible
 from metatx.reading.names import Lookup, lookup_beside, path_of
 from metatx.reading.pictures import SUFFIXES as PICTURES
-from metatx.splits import splits_of
+from metatx.splits import letters, splits_of
 from metatx.tables import read_table
 
 if TYPE_CHECKING:
@@ -50,14 +50,14 @@ def table_of_files(
         return table, ["file"] if suffixes else []
     found = {name: lookup for name in names if (lookup := _whole_names(table, name, file, suffixes))}
     # Only where no column has whole names may one lack the suffix: the likeliest, by its own name.
-    likely = [] if found else sorted(filter(_likely, names), key=lambda name: _letters(name) not in NAMES)
+    likely = [] if found else sorted(filter(_likely, names), key=lambda name: letters(name) not in NAMES)
     for name in likely:
         cells = _cells(table, name)
         lookup = lookup_beside(file, suffixes, cells)
-        if _letters(name) not in TARGETS and _most(map(lookup.find, cells)):
+        if letters(name) not in TARGETS and _most(map(lookup.find, cells)):
             found = {name: lookup}
             break
-        if _letters(name) in KEYS and cells and not Path(str(cells[0])).suffix:
+        if letters(name) in KEYS and cells and not Path(str(cells[0])).suffix:
             tell(f"{file}: column {name} names no files, as {str(cells[0])!r}; looked in {lookup.where}.")
     for name, lookup in found.items():
         table = _with_column(table, name, _looked_up(table[name][:], lookup, file, name))
@@ -71,7 +71,7 @@ def _whole_names(table: "Dataset", name: str, file: Path, suffixes: tuple[str, .
     for known in (suffixes, MASKS):
         if _most(word.endswith(known) for word in words):
             lookup = lookup_beside(file, known, cells)
-            sure = known is suffixes and _letters(name) not in TARGETS
+            sure = known is suffixes and letters(name) not in TARGETS
             return lookup if sure or any(map(lookup.find, cells)) else None
     return None
 
@@ -93,7 +93,7 @@ def _most(found: Iterable[Any]) -> bool:
 
 def _likely(name: str) -> bool:
     """Whether a column is called as those are in which a file's name may lack its suffix."""
-    return _letters(name) in NAMES or _letters(name).endswith(ENDINGS)
+    return letters(name) in NAMES or letters(name).endswith(ENDINGS)
 
 
 def _looked_up(cells: list[Any], lookup: Lookup, file: Path, column: str) -> list[Any]:
@@ -152,7 +152,7 @@ def read_metadata(file: Path, table: "Dataset", suffixes: tuple[str, ...]) -> "D
     """
     folder = file.parent
     key, *further = _keys_of(table.column_names)
-    others = [name for name in further if _letters(name).endswith("filename")]
+    others = [name for name in further if letters(name).endswith("filename")]
     cells = table[key][:]
     empty = [row for row, cell in enumerate(cells, start=1) if path_of(cell) is None]
     if empty:
@@ -176,7 +176,7 @@ def read_metadata(file: Path, table: "Dataset", suffixes: tuple[str, ...]) -> "D
     if splits and "split" not in table.column_names:
         table = table.add_column("split", splits)
     labels = [place[depth] if len(place) > depth + 1 else None for place in places]
-    if None not in labels and len(set(labels)) > 1 and not {_letters(c) for c in table.column_names} & {*TARGETS}:
+    if None not in labels and len(set(labels)) > 1 and not {letters(c) for c in table.column_names} & {*TARGETS}:
         table = table.add_column("label", labels)
     kept = [name for name in table.column_names if name != key]
     table = _with_column(table, key, paths).select_columns([*kept, key])
@@ -185,8 +185,8 @@ def read_metadata(file: Path, table: "Dataset", suffixes: tuple[str, ...]) -> "D
 
 def _keys_of(columns: list[str]) -> list[str]:
     """The columns that name files, that of each row's own first."""
-    ending = [name for name in columns if _letters(name).endswith("filename")]
-    return list(dict.fromkeys([name for key in KEYS for name in columns if _letters(name) == key] + ending))
+    ending = [name for name in columns if letters(name).endswith("filename")]
+    return list(dict.fromkeys([name for key in KEYS for name in columns if letters(name) == key] + ending))
 
 
 def _splits(file: Path, table: "Dataset", places: list[tuple[str, ...]]) -> tuple[list[str], int]:
@@ -196,7 +196,7 @@ def _splits(file: Path, table: "Dataset", places: list[tuple[str, ...]]) -> tupl
         known = splits_of(dict.fromkeys(names))
         if not known:
             continue
-        if "split" in map(_letters, table.column_names):
+        if "split" in map(letters, table.column_names):
             return [], depth + 1
         strange = next((row for row, name in enumerate(names) if name not in known), None)
         if strange is not None:
@@ -213,7 +213,3 @@ def tell_unnamed(table: Path, named: set[str], suffixes: tuple[str, ...]) -> Non
     unnamed = [f for f in files_below(table.parent) if f.suffix.lower() in suffixes and str(f) not in named]
     if unnamed:
         tell(f"{table} does not name {len(unnamed)} of the files below it, as {unnamed[0]}; they are left out.")
-
-
-def _letters(name: str) -> str:
-    return re.sub(r"[\W_]", "", name.lower())

@@ -12,7 +12,7 @@ from metatx.tables import not_empty
 if TYPE_CHECKING:
     from datasets import Dataset
 
-__all__ = ["ALL", "by_column", "one_each", "resembles", "split_of", "splits_of"]
+__all__ = ["ALL", "by_column", "letters", "one_each", "resembles", "split_of", "splits_of"]
 
 ALL = "all"  # the name of a table that is not split
 WORDS = {
@@ -134,7 +134,7 @@ def by_column(table: "Dataset", source: str, split_column: str | None = None) ->
             f"{source}: column {column} says {', '.join(words)} (row {strange[words[0]]}); it may say {KNOWN}. "
             "Mend those rows, or leave them out."
         )
-    if not named and _letters(column) != "split":
+    if not named and letters(column) != "split":
         tell(f"{source}: column {column} says the split of each row.")
     rows: dict[str, list[int]] = {}
     for row, value in enumerate(values):
@@ -147,12 +147,12 @@ def by_column(table: "Dataset", source: str, split_column: str | None = None) ->
 def _found(table: "Dataset", source: str) -> str | None:
     """The column that says the split. Raises ValueError where one called ``split`` is half of such names."""
     names: list[str] = table.column_names
-    usual = sorted(filter(_usual, names), key=lambda name: COLUMNS.index(_letters(name)))
+    usual = sorted(filter(_usual, names), key=lambda name: COLUMNS.index(letters(name)))
     for name in usual:
         # Of another name, phases of development and testing may be a feature.
-        if _all_known(table, name) and (_letters(name) == "split" or "train" in map(split_of, table.unique(name))):
+        if _all_known(table, name) and (letters(name) == "split" or "train" in map(split_of, table.unique(name))):
             return name
-        values = table.unique(name) if _letters(name) == "split" else []
+        values = table.unique(name) if letters(name) == "split" else []
         strange = [str(value) for value in values if split_of(value) is None]
         if len(strange) < len(values):
             raise ValueError(
@@ -163,11 +163,7 @@ def _found(table: "Dataset", source: str) -> str | None:
 
 
 def _usual(name: str) -> bool:
-    return _letters(name) in COLUMNS
-
-
-def _letters(name: str) -> str:
-    return re.sub(r"[\W_]", "", name.lower())
+    return letters(name) in COLUMNS
 
 
 def _all_known(table: "Dataset", name: str) -> bool:
@@ -175,3 +171,8 @@ def _all_known(table: "Dataset", name: str) -> bool:
     if getattr(table.features[name], "dtype", None) not in ("string", "large_string"):
         return False
     return all(split_of(value) is not None for value in table.unique(name))
+
+
+def letters(name: str) -> str:
+    """A column's name without capitals, signs and spaces, as the usual names are listed: ``File_Name`` is filename."""
+    return re.sub(r"[\W_]", "", name.lower())

@@ -222,3 +222,9 @@ def test_the_figure_shows_each_variant(done, tmp_path):
 def bands(rows):
     """How many stretches of True there are."""
     return int(np.diff(rows.astype(int), prepend=0).clip(0).sum())
+
+
+def test_the_table_says_how_long_a_run_is_where_epochs_are_left_to_it(wine, nano, tmp_path):
+    found = wines(wine, nano, tmp_path, seeds=(0,), settings=metatx.TrainingSettings(steps=8), variants=VARIANTS[:1])
+    assert "| about 8 steps |" in str(found)
+    assert "None" not in str(found)

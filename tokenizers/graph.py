@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from metatx.errors import SampleError, decoding, short
-from metatx.parts.molecules import atom_numbers, bond_numbers
+from metatx.parts.molecules import atom_numbers, bond_numbers, descriptor_numbers
 from metatx.parts.schemas import array_schema
 from metatx.reading.arrays import as_array
 from metatx.sequence import TokenSequence
@@ -378,7 +378,6 @@ def _molecule(smiles: str, descriptors: bool, most: int) -> Graph:
 def _known(molecule: Any, descriptors: bool, most: int) -> Graph:
     """What RDKit knows of a molecule."""
     from rdkit import Chem, rdBase
-    from rdkit.Chem import Descriptors
 
     # First: the canonical order of 100,000 atoms, and descriptors of a thousand, take minutes.
     _check_size(molecule.GetNumAtoms(), molecule.GetNumBonds(), most)
@@ -389,10 +388,6 @@ def _known(molecule: Any, descriptors: bool, most: int) -> Graph:
     pairs = np.array([[bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()] for bond in molecule.GetBonds()], dtype=np.int64)
     whole = np.log1p([n, e])
     if descriptors:
-        with rdBase.BlockLogs(), np.errstate(all="ignore"):
-            calculate: Any = Descriptors.CalcMolDescriptors  # has no types
-            values = np.array(list(calculate(molecule).values()), dtype=np.float64)
-        # Some grow with a power of the size: logarithms of what is large.
-        values = np.where(np.isfinite(values), np.arcsinh(values), np.nan)
-        whole = np.concatenate([whole, values])
+        with rdBase.BlockLogs():
+            whole = np.concatenate([whole, descriptor_numbers(molecule)])
     return Graph(nodes, pairs.reshape(e, 2), edges, whole)

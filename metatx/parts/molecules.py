@@ -1,10 +1,10 @@
-"""What is known of the atoms and bonds of an RDKit molecule, as numbers."""
+"""What is known of an RDKit molecule, its atoms and its bonds, as numbers."""
 
 from typing import Any
 
 import numpy as np
 
-__all__ = ["atom_numbers", "bond_numbers"]
+__all__ = ["atom_numbers", "bond_numbers", "descriptor_numbers"]
 
 ELEMENTS = ("C", "N", "O", "S", "F", "Cl", "Br", "I", "P", "B", "Si", "Se")
 HYBRIDS = ("SP", "SP2", "SP3")
@@ -27,6 +27,17 @@ def bond_numbers(molecule: Any) -> np.ndarray:
     """Kind, conjugation, ring and twist of each bond (E, G)."""
     rows = np.array([_bond(bond) for bond in molecule.GetBonds()], dtype=np.float64)
     return rows.reshape(molecule.GetNumBonds(), len(BONDS) + 3)
+
+
+def descriptor_numbers(molecule: Any) -> np.ndarray:
+    """RDKit's descriptors of the whole molecule (D,), their inverse hyperbolic sines; NaN where one is not defined."""
+    from rdkit.Chem import Descriptors
+
+    calculate: Any = Descriptors.CalcMolDescriptors  # has no types
+    with np.errstate(all="ignore"):
+        values = np.array(list(calculate(molecule).values()), dtype=np.float64)
+    # Some grow with a power of the size: logarithms of what is large.
+    return np.where(np.isfinite(values), np.arcsinh(values), np.nan)
 
 
 def _atom(atom: Any) -> list[float]:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, validate
 
 import metatx
+from metatx.cli import main
 from metatx.pool import TaskPool
 from metatx.queries import by_name
 from metatx.registry import lookup, names
@@ -312,3 +313,14 @@ def test_a_pair_is_not_answered_by_fewer_or_more_texts(pair, served, sample):
         pair.predict([sample])
     found = served.post("/v1/tasks/pair/predict", json={"inputs": [sample]})
     assert found.status_code == 422 and "expected" in found.text
+
+
+def test_names_of_inputs_may_hold_commas_on_the_command_line_too(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"alcohol, in %": rng.normal(size=40), "z": rng.normal(size=40), "id": range(40)})
+    table.assign(label=["a", "b"] * 20).to_csv(tmp_path / "t.csv", index=False)
+    command = ["train", f"{tmp_path}/t.csv", "--modality", "tabular", "--inputs", "alcohol, in %, z", "--epochs", "1"]
+    main([*command, "--no-baseline", "--out", f"{tmp_path}/run"])
+    capsys.readouterr()
+    main(["info", f"{tmp_path}/run/task"])
+    assert "reads      alcohol, in %, z\n" in capsys.readouterr().out

@@ -76,7 +76,7 @@ OTHER = {
     "a third label": (lambda: {"table": rows(labels=THREE)}, "the head's classes cat, dog -> cat, dog, eel"),
     "rows": (lambda: {"table": rows(61)}, r"the training data 43 samples \(.*\) -> 4\d samples"),
     "values": (lambda: {"table": rows().assign(x=rows().x ** 3)}, r"the training data 43 samples .* -> 43 samples"),
-    "scales": (lambda: {"table": rows().assign(x=1.0 + rows().x)}, "the tokenizer's schema without .*'name': 'x'"),
+    "scales": (lambda: {"table": rows().assign(x=1.0 + rows().x)}, "the tokenizer's schema with other values of x[.;]"),
     "targets": (lambda: {"table": rows().assign(label=rows().label[::-1].tolist())}, "the training data 43 samples"),
     "a head's option": (lambda: {"head_options": {"label_smoothing": 0.3}}, "label_smoothing 0.0 -> 0.3"),
     "a head's layer": (lambda: {"head_options": {"norm": "batch"}}, "the head's norm layer -> batch"),

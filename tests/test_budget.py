@@ -90,3 +90,10 @@ def test_a_run_learns_its_classes_from_all_samples(nano):
     assert report.task.head.classes == ["loud", "quiet", "rare"]
     assert len(report.task.history) == 2 and report.plan == Plan(2, 5, 60)
     assert str(report.plan) == "2 epochs of 5 of 60 samples" and report.baselines["classical"]
+
+
+def test_a_trial_for_a_budget_tells_of_no_epochs(nano, table, caplog):
+    caplog.set_level("INFO", "metatx")
+    report = metatx.run(table, "tabular", backbone=nano, target="kind", budget=0.5, baseline=False)
+    told = [record.message for record in caplog.records if record.message.startswith("epoch ")]
+    assert len(told) == report.plan.epochs

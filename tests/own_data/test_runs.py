@@ -399,10 +399,3 @@ def test_a_run_with_a_budget_goes_on_with_its_plan_whatever_the_clock_says_now(n
     with pytest.raises(ValueError, match="epochs 2 -> 7"):
         run(nano, rows(), tmp_path / "whole", budget=5.0, epochs=7, resume=True)
     assert files(tmp_path / "whole") == before
-
-
-def test_a_trial_for_a_budget_tells_of_no_epochs(nano, tmp_path, caplog):
-    caplog.set_level("INFO", "metatx")
-    report = run(nano, rows(), budget=0.5)
-    told = [record.message for record in caplog.records if record.message.startswith("epoch ")]
-    assert len(told) == report.plan.epochs

@@ -391,8 +391,7 @@ def test_a_run_with_a_budget_goes_on_with_its_plan_whatever_the_clock_says_now(n
     monkeypatch.setattr("metatx.experiment.plan_for", lambda *args: next(plans))
     whole = run(nano, rows(), tmp_path / "whole", budget=5.0).test
     again = run(nano, rows(), tmp_path / "whole", budget=5.0, resume=True)
-    assert again.test == whole
-    assert again.plan == Plan(2, 40, 43)
+    assert (again.test, again.plan) == (whole, Plan(2, 40, 43))
     before = files(tmp_path / "whole")
     with pytest.raises(ValueError, match="budget 5.0 -> 9.0"):
         run(nano, rows(), tmp_path / "whole", budget=9.0, resume=True)

@@ -76,7 +76,7 @@ def open_entries(task: "Task", sources: Sequence[str], keep: Sequence[str] = ())
         FileNotFoundError: If there is nothing of a name.
         ValueError: If it cannot be read, holds no samples, or lacks a column.
     """
-    entries = [_open(task, source, keep) for source in sources]
+    entries = [_open(task, source) for source in sources]
     for entry in entries:
         if keep and entry.table is None:
             raise ValueError(f"{entry.source} is no table of a row a sample; it has no columns to keep.")
@@ -86,14 +86,13 @@ def open_entries(task: "Task", sources: Sequence[str], keep: Sequence[str] = ())
     return entries
 
 
-def _open(task: "Task", source: str, keep: Sequence[str]) -> Entry:
+def _open(task: "Task", source: str) -> Entry:
     path, tokenizer = Path(source), task.tokenizer
     if is_sample(path, tokenizer):
         return Entry(source, [source], files=True)
     suffix = path.suffix.lower()
     numbered = path.is_file() and is_table(path) and not {path.name, suffix} & set(tokenizer.containers)
-    # What is only copied stays as it is written.
-    reading = task.reading.also([*tokenizer.text_columns(task.inputs), *(set(keep) - set(task.inputs))])
+    reading = task.reading.also(tokenizer.text_columns(task.inputs))
     data = _numbered(path, tokenizer.suffixes, reading) if numbered else source
     splits = read_splits(data, tokenizer.suffixes, containers=tokenizer.containers, reading=reading)
     table = _asked(splits, source)

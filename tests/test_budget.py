@@ -18,7 +18,7 @@ def clock(monkeypatch):
     now = SimpleNamespace(seconds=0.0)
 
     class Timed:
-        def __init__(self, task, data, validation, settings, out):
+        def __init__(self, task, data, validation, settings, out, quiet):
             assert len(data) == 10
             self.data = data
 

@@ -131,7 +131,7 @@ def test_kept_columns_stand_beside_the_answers_and_unknown_ones_are_named_before
 def test_columns_of_one_name_are_never_lost(task, table, tmp_path):
     pd.read_csv(table).assign(row=7, prediction="mine").to_csv(table, index=False)
     found = written(task, [table], tmp_path / "o.jsonl", keep=["row"])
-    assert found[2]["_row"] == 3 and found[2]["row"] == "7"  # as the csv spells it
+    assert found[2]["_row"] == 3 and found[2]["row"] == 7
     with pytest.raises(ValueError, match="--keep prediction: the answers have a column of that name"):
         written(task, [table], tmp_path / "no.jsonl", keep=["prediction"])
     assert not (tmp_path / "no.jsonl").exists()

@@ -28,7 +28,7 @@ from metatx.tokenizer import Batch, Tokenizer
 __all__ = ["TabularTokenizer"]
 
 BINS = 2, 128  # fewest and most of a numeric column, where nobody said
-ROWS_A_BIN = 50
+ROWS_A_BIN = 150
 
 
 class TabularTokenizer(Tokenizer):
@@ -44,7 +44,7 @@ class TabularTokenizer(Tokenizer):
 
     Args:
         dim: Width of the backbone.
-        bins: Most bins of a numeric column; one of fewer different values has an edge at each. None: one for each 50
+        bins: Most bins of a numeric column; one of fewer different values has an edge at each. None: one for each 150
             training rows, at least 2 and at most 128, so that few rows are not learnt by heart.
         hide: Probability that training sees a cell as unknown (a category) or missing (the rest).
             It is what trains these tokens where the training split lacks them.

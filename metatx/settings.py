@@ -21,9 +21,10 @@ class TrainingSettings:
     """How a task is trained.
 
     Args:
-        epochs: Passes over the training split; None: as many as make ``steps``, see ``for_samples``.
-        steps: Steps of the optimizer that None of ``epochs`` stands for.
-        batch_size: Samples of one step, over all processes; at most, where ``epochs`` is None.
+        epochs: Passes over the training split; by default as many as take ``steps``, from 3 to 100.
+        steps: Steps of the optimizer where the number of epochs is not given.
+        batch_size: Samples of one step, over all processes. Where the number of epochs is not given, small data are read
+            in smaller batches, of at least 8.
         lr: Peak learning rate of AdamW (Loshchilov & Hutter 2019), after a linear warm-up and before a cosine to zero.
         layer_decay: In a backbone tuned in full, the rate of a block as a share of the next one's (Clark et al. 2020).
         weight_decay: Of matrices; biases, norms and other vectors have none.
@@ -32,8 +33,8 @@ class TrainingSettings:
             distribute them like those of the backbone's stem (ORCA, Shen et al. 2023); 0: none. ``metatx compare``
             gives it a row of its own and changes no other.
         clip: Largest norm of the gradient.
-        metric: The validation metric that chooses the epoch to keep, or ``"loss"``; None: the head's primary one. Of
-            epochs that are equal in it, the one of the lowest validation loss is kept.
+        metric: The validation metric that chooses the epoch to keep, or ``"loss"``; by default the head's primary one.
+            Of epochs that are equal in it, the one of the lowest validation loss is kept.
         patience: Epochs without a better one until training stops; 0 never stops early.
         precision: ``"auto"`` is bf16 autocast where the hardware computes in it (CUDA, AMX) and fp32 elsewhere.
         sampling: ``"balanced"`` draws each class equally often in an epoch of as many samples, rare ones again and

@@ -49,8 +49,8 @@ def predict(
     Args:
         task: Folder of the task, or user/task on the Hugging Face hub.
         inputs: Tables, files or folders of samples.
-        out: File to write: .csv, .jsonl or .parquet; .json (COCO) for boxes; a folder for masks; .png or .npy for the
-            map of a scene of many bands. Without it the terminal, as csv.
+        out: File to write: .csv, .jsonl or .parquet; .json (COCO) for boxes; a folder for masks; .png for a
+            forecast; .png or .npy for the map of a scene of many bands. Without it the terminal, as csv.
         keep: Columns of the tables to copy beside the answers, separated by commas.
         batch_size: Samples that are answered at once.
         skip_bad_samples: Leave out samples that cannot be used, not stop: their answers are empty, a column error says

@@ -23,8 +23,8 @@ class TrainingSettings:
     Args:
         epochs: Passes over the training split; by default as many as take ``steps``, from 3 to 100.
         steps: Steps of the optimizer where the number of epochs is not given.
-        batch_size: Samples of one step, over all processes. Where the number of epochs is not given, small data are read
-            in smaller batches, of at least 8.
+        batch_size: Samples of one step, over all processes. Where the number of epochs is not given, small data are
+            read in smaller batches, of at least 8.
         lr: Peak learning rate of AdamW (Loshchilov & Hutter 2019), after a linear warm-up and before a cosine to zero.
         layer_decay: In a backbone tuned in full, the rate of a block as a share of the next one's (Clark et al. 2020).
         weight_decay: Of matrices; biases, norms and other vectors have none.

@@ -32,6 +32,7 @@ LIKE_NUMBER = re.compile(
     r"[^\w\s]{0,2}\s*[+-]?(\d+([.,]\d+)?|\d{1,3}([.,' ]\d{3})+([.,]\d+)?)([eE][+-]?\d+)?\s*([^\W\d]{0,3}|[%°$€£¥])"
 )
 
+PADDED = re.compile(r"\s*0\d")
 LIKE_DATE = re.compile(r"\d{1,4}([-/. ])(\d{1,2}|\w{3,9})\1\d{1,4}([ T,].*)?")
 
 Learned = tuple[dict[str, Any], np.ndarray]  # what the schema says of a column, and its bin edges
@@ -105,7 +106,8 @@ def _learn(name: str, kind: str | None, values: list[Any], bins: int, rows: list
 def _infer(name: str, known: list[Any]) -> str:
     """The type of a column from what is not missing in it.
 
-    Text is numeric where all of it is numbers, and a date where nearly all of it is ISO 8601 dates.
+    Text is numeric where all of it is numbers, and a date where nearly all of it is ISO 8601 dates. Numbers with zeros
+    in front that come again are codes: categories.
     """
     if all(isinstance(value, bool) for value in known):
         return "boolean"
@@ -121,7 +123,8 @@ def _infer(name: str, known: list[Any]) -> str:
         )
     counts = Counter(known)
     if all(_read("numeric", name, value) is not None for value in counts):
-        return "numeric"
+        padded = any(isinstance(value, str) and PADDED.match(value) for value in counts)
+        return "categorical" if padded and len(counts) <= NEARLY * len(known) else "numeric"
     dates = sum(count for value, count in counts.items() if _read("date", name, value) is not None)
     return "date" if dates >= NEARLY * len(known) else "categorical"
 

@@ -263,3 +263,10 @@ def test_lists_with_another_sign_between_are_not_one_label_each(sign):
 @pytest.mark.parametrize("targets", [["a, b", "c", "d"], ["a, b|d", "b", "a"], ['["a, b"]', "a", "b"]])
 def test_a_comma_may_be_part_of_a_label(targets):
     assert "a, b" in create("heads", "multilabel", 8).fit(targets).classes
+
+
+def test_codes_with_zeros_in_front_are_categories_where_they_come_again():
+    codes = ["01234", "04567", "10115"] * 10
+    assert types(column(codes)) == {"x": "categorical"}
+    assert types(column([f"{number:05}" for number in range(30)])) == {"x": "numeric"}, "each its own: no category"
+    assert types(column(["0", "0.5", "10"] * 10)) == {"x": "numeric"}

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["CHECKPOINT", "Checkpoint", "Progress", "check_checkpoint", "decisive"]
 
 CHECKPOINT = "checkpoint.safetensors"  # in the folder of a run
+WRITTEN = (CHECKPOINT, "history.csv")  # again and again while it trains
 # What may differ between a run and the one that resumes it, without a change of its numbers.
 FREE = ("workers", "checkpoint_seconds", "checkpoint_steps", "cache", "tensorboard", "shard")
 
@@ -102,8 +103,9 @@ class Checkpoint:
         if self.path is None or not self.path.exists():
             return Progress()
         check_checkpoint(self.path, self.settings, self.facts)
-        for left in self.path.parent.glob(f".{self.path.name}.*"):  # by a process that was killed while it wrote
-            left.unlink(missing_ok=True)
+        for name in WRITTEN:
+            for left in self.path.parent.glob(f".{name}.*"):  # by a process that was killed while it wrote
+                left.unlink(missing_ok=True)
         state, tensors = _read(self.path)
         progress = {name: value for name, value in state.items() if name not in ("settings", "facts")}
         parts: dict[str, dict[str, Tensor]] = {"task": {}, "best": {}, "optimizer": {}}

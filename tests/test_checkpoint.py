@@ -119,3 +119,11 @@ def test_foreign_and_damaged_files_are_refused(tmp_path):
     safetensors.torch.save_file({"task.weight": torch.zeros(1)}, path)
     with pytest.raises(ValueError, match="is damaged"):
         _checkpoint(tmp_path).load()
+
+
+def test_what_a_killed_process_left_half_written_goes_when_the_run_goes_on(tmp_path):
+    _checkpoint(tmp_path).save(Progress())
+    for name in ("checkpoint.safetensors", "history.csv"):
+        (tmp_path / f".{name}.123").write_bytes(b"half")
+    _checkpoint(tmp_path).load()
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.safetensors"]

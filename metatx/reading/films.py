@@ -139,6 +139,8 @@ def _pictures_of(film: "InputContainer", name: str) -> "VideoStream":
     if not film.streams.video:
         raise SampleError(f"video file {name} holds no pictures, only {_kinds(film)}")
     stream = film.streams.video[0]
+    if stream.codec_context is None:  # FFmpeg has no decoder, whatever PyAV's types say
+        raise SampleError(f"video file {name} is written by a codec that is not known here; write it as H.264")
     width, height = stream.codec_context.width, stream.codec_context.height
     if width * height > MOST_PIXELS:
         limit = f"at most {MOST_PIXELS:,} pixels"

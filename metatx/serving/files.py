@@ -86,6 +86,8 @@ def _film(path: Path, limits: Limits) -> None:
     try:
         with av.open(str(path), "r", options={"format_whitelist": FORMATS}, metadata_errors="ignore") as film:
             for stream in film.streams.video:
+                if stream.codec_context is None:  # of an unknown codec, which the tokenizer names
+                    continue
                 pixels = stream.codec_context.width * stream.codec_context.height
                 if pixels > limits.pixels:
                     raise _too_large("Pixels of a frame", pixels, limits.pixels)

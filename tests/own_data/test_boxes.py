@@ -17,7 +17,6 @@ from metatx.parts.boxes import learnable
 from metatx.reading.boxes import read_coco
 from metatx.tables import read_table
 
-pycocotools = pytest.importorskip("pycocotools.coco")
 COUNT, WIDTH, HEIGHT = 12, 96, 64
 NUMBERS = [700, 0, 31, 5, 2**40, 12, 13, 44, 2, 9, 8, 100]
 WORDS = [
@@ -85,9 +84,10 @@ def detector(nano, tmp_path_factory):
 
 def judged(annotations, found):
     """AP and AP50 as pycocotools says them."""
+    from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    truth = pycocotools.COCO(str(annotations))
+    truth = COCO(str(annotations))
     measured = COCOeval(truth, truth.loadRes(json.loads(found.read_text())["annotations"]), "bbox")
     measured.evaluate()
     measured.accumulate()

@@ -1,13 +1,17 @@
 """Files by other people's programs: read right, or one bad sample with its name; arrays of any type and layout."""
 
 import io
+import re
 import struct
 import warnings
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
+import pydicom
 import pytest
+import soundfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -20,10 +24,6 @@ from metatx.reading.films import read_film
 from metatx.reading.pictures import read_grey, read_picture
 from metatx.reading.sound import read_sound
 from tests.tokenizers.films import numbers, shades
-
-av = pytest.importorskip("av")
-soundfile = pytest.importorskip("soundfile")
-pydicom = pytest.importorskip("pydicom")
 
 RATE = 16_000
 RNG = np.random.default_rng(0)
@@ -362,8 +362,13 @@ def test_what_is_no_fault_of_the_file_is_not_called_one(tmp_path, monkeypatch, p
         read_picture(tmp_path / "a.png")
 
 
+def test_film_of_an_unknown_codec_is_a_bad_sample(tmp_path):
+    content = film(tmp_path / "a.mkv", range(0, 500, 50)).read_bytes()
+    with pytest.raises(SampleError, match="codec that is not known here"):
+        read_film(re.sub(rb"(V_).{5}", rb"\1XXXXX", content, count=1, flags=re.S), 2, (24, 32))
+
+
 def test_frames_that_were_dropped_do_not_cut_a_film_short(tmp_path):
-    av = pytest.importorskip("av")
     with av.open(str(tmp_path / "a.avi"), "w") as file:
         stream = file.add_stream("mpeg4", rate=20, width=32, height=32, pix_fmt="yuv420p")
         for number in range(20):

@@ -128,7 +128,8 @@ def test_a_split_column_that_is_half_known_is_refused(third):
 
 
 def test_the_hub_knows_them(monkeypatch, told):
-    datasets = pytest.importorskip("datasets")
+    import datasets
+
     table = datasets.Dataset.from_dict({"x": [1]})
     monkeypatch.setattr(datasets, "load_dataset", lambda name: {"Train": table, "dev": table, "unsupervised": table})
     assert sorted(read_splits("hf:some/set", ())) == ["train", "validation"]

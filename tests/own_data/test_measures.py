@@ -244,7 +244,6 @@ def test_info_and_the_server_show_what_is_not_defined(run, capsys):
 
     main(["info", str(run[1] / "task")])
     assert "auroc -" in capsys.readouterr().out
-    pytest.importorskip("fastapi")
     from metatx.serving.schemas import TaskDetail
 
     assert TaskDetail.model_fields["metrics"].annotation == dict[str, dict[str, float | None]]

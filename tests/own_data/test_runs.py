@@ -292,7 +292,6 @@ def test_samples_that_are_one_tensor_are_kept_as_two(nano, tmp_path, monkeypatch
 
 
 def test_the_same_molecule_twice_trains(nano, tmp_path, monkeypatch):
-    pytest.importorskip("rdkit")
     monkeypatch.setenv("METATX_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("metatx.encoding.WORTH", 0.0)
     smiles = ["C" * (i // 2 % 12 + 1) + "O" for i in range(48)]
@@ -319,7 +318,8 @@ def test_tensors_in_one_memory_are_written_apart(tmp_path):
 
 
 def test_replaced_files_of_the_same_size_and_date_are_noticed(nano, tmp_path, monkeypatch):
-    soundfile = pytest.importorskip("soundfile")
+    import soundfile
+
     monkeypatch.setenv("METATX_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("metatx.encoding.WORTH", 0.0)
     places, labels = [str(tmp_path / f"{i}.wav") for i in range(12)], ["low", "high"] * 6

@@ -4,12 +4,11 @@ import io
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 
 from metatx import SampleError, create
 from metatx.reading.dicom import is_dicom, read_radiograph
-
-pydicom = pytest.importorskip("pydicom")
 
 
 def dicom(pixels, bits=12, **tags):

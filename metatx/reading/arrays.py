@@ -1,10 +1,14 @@
 """Arrays from whatever holds one, and from the files of numpy and MATLAB; or one line that says what is wrong."""
 
+import math
+import re
+import struct
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -12,8 +16,16 @@ from numpy.typing import DTypeLike
 from torch import Tensor
 
 from metatx.errors import SampleError, decoding
+from metatx.progress import tell
+from metatx.reading.bounds import check_bound
+from metatx.reading.mat_headers import variables_of
 
 __all__ = ["as_array", "mat_arrays", "npy_array", "npz_arrays"]
+
+ZIP_ENTRY = 46  # bytes that a zip file's list has for a file at least
+ZIP_TAIL = 1 << 17  # bytes at its end that say how long the list is
+DENSEST = 1100  # bytes that zlib makes of one at most
+MAX_HEADER = 10_000  # bytes of an array's header, as numpy has it
 
 
 def as_array(value: Any, dtype: DTypeLike | None = None) -> np.ndarray:
@@ -57,34 +69,118 @@ def _holds_tensors(value: Any) -> bool:
     return isinstance(value, Tensor)
 
 
-def npz_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an npz file. Raises SampleError if it is none, or damaged."""
+def npz_arrays(path: Path, most: str = "data_set_mb") -> dict[str, np.ndarray]:
+    """The arrays of an npz file, whose headers are read before anything is unpacked.
+
+    Args:
+        path: Of the file.
+        most: The bound on what all of them take together: ``unpacked_mb`` where the file is one sample.
+
+    Raises:
+        SampleError: If it is none, damaged, beyond a bound, or holds anything but numbers, texts and dates.
+    """
     _check_content(path)
     if not zipfile.is_zipfile(path):
         raise SampleError(_no("npz"))
-    with _reading("npz", path), np.load(path, allow_pickle=False) as file:
-        held = {name: file[name] for name in file.files}
-    # Of what is no array in the zip file, numpy gives the bytes.
-    return {name: array for name, array in held.items() if isinstance(array, np.ndarray)}
+    check_bound("members", _members(path), "an npz file that")
+    with _reading("npz", path), zipfile.ZipFile(path) as archive:
+        members = [member for member in archive.infolist() if member.filename.endswith(".npy")]
+        taken = sum(_size_in(archive, member) for member in members)
+        check_bound(most, taken / 1e6, "an npz file that")
+        if len({member.filename for member in members}) < len(members):
+            raise SampleError(f"{_no('npz')} (it has two arrays of one name)")
+        held = {}
+        for member in members:
+            with archive.open(member) as file:
+                held[member.filename.removesuffix(".npy")] = np.lib.format.read_array(file, allow_pickle=False)
+    return held
+
+
+def _members(path: Path) -> float:
+    """How many files a zip file can list at most, by the bytes that it says its list has."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - ZIP_TAIL))
+        tail = file.read()
+    found = [0]
+    for mark, form, at in ((b"PK\5\6", "<I", 12), (b"PK\6\6", "<Q", 40)):
+        places = [place.start() + at for place in re.finditer(re.escape(mark), tail)]
+        sizes = [struct.unpack_from(form, tail, place)[0] for place in places if place + 8 <= len(tail)]
+        found += [size for size in sizes if size < path.stat().st_size]  # zipfile refuses others
+    return max(found) / ZIP_ENTRY
+
+
+def _size_in(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> int:
+    """Bytes that a member takes in memory, if it is an array that can be read. Raises SampleError."""
+    name = member.filename.removesuffix(".npy")[:63]
+    if member.flag_bits & 1 or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise SampleError(f"{_no('npz')} ({name} is encrypted, or packed otherwise than numpy does)")
+    if member.file_size > DENSEST * member.compress_size + ZIP_ENTRY:
+        raise SampleError(f"{_no('npz')} ({name}: {member.file_size:,} bytes packed into {member.compress_size:,})")
+    with archive.open(member) as file:
+        return _size_of(file, member.file_size, "npz", f"{name} is ")
+
+
+def _size_of(file: IO[bytes], there: int, kind: str, subject: str = "") -> int:
+    """Bytes of the array that begins in a file, by its header; ``there`` are in all. Raises SampleError."""
+    version = np.lib.format.read_magic(file)
+    if version not in ((1, 0), (2, 0)):
+        raise SampleError(f"{_no(kind)} ({subject}written as version {version[0]}; expected 1 or 2)")
+    length = file.read(2 * version[0])
+    header = file.read(min(MAX_HEADER, int.from_bytes(length, "little")))
+    if len(header) < int.from_bytes(length, "little"):
+        raise SampleError(f"{_no(kind)} ({subject}said in a header of {int.from_bytes(length, 'little'):,} bytes)")
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(BytesIO(length + header))
+    if dtype.kind not in "biufcUSMm" or not dtype.itemsize:
+        raise SampleError(f"{_no(kind)} ({subject}of type {str(dtype):.40}; expected numbers)")
+    size = math.prod(shape) * dtype.itemsize
+    rest = there - 6 - 2 - len(length) - len(header)
+    if not all(side >= 0 for side in shape) or size > rest:
+        raise SampleError(f"{_no(kind)} ({subject}of the shape {str(shape):.80}, and {rest:,} bytes of values)")
+    return size
 
 
 def npy_array(path: Path) -> np.ndarray:
-    """The array of an npy file. Raises SampleError if it is none, or damaged."""
+    """The array of an npy file. Raises SampleError if it is none, damaged, or larger than ``unpacked_mb``."""
     with _reading("npy", path), path.open("rb") as file:
+        check_bound("unpacked_mb", _size_of(file, path.stat().st_size, "npy") / 1e6, "an npy file that")
+        file.seek(0)
         array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
     return array
 
 
-def mat_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a MATLAB file, to version 7. Raises SampleError if it is none, or damaged."""
+def mat_arrays(path: Path, most: str = "data_set_mb") -> dict[str, np.ndarray]:
+    """The arrays of numbers and texts of a MATLAB file, to version 7. What else it holds is left out, and told.
+
+    Cells and structs are never unpacked: scipy does that without a bound on how many there are, or how deep.
+
+    Args:
+        path: Of the file.
+        most: As of ``npz_arrays``.
+
+    Raises:
+        SampleError: If it is none, damaged, beyond a bound, or holds nothing of the kind.
+    """
     from scipy.io import loadmat
 
     with _reading("mat", path):
-        try:
-            held = loadmat(path)
-        except NotImplementedError:
-            raise SampleError("a MATLAB 7.3 file; save it with -v7, or as npz") from None
-    return {name: array for name, array in held.items() if isinstance(array, np.ndarray)}
+        variables = variables_of(path)
+        wanted = [held.name for held in variables if held.kind in ("numbers", "text") and not held.name.startswith("_")]
+        check_bound(most, sum(held.nbytes for held in variables) / 1e6, "a MATLAB file that")
+        # Without names, scipy would read all that there are.
+        found = loadmat(path, variable_names=wanted) if wanted else {}
+        arrays = {name: found[name] for name in wanted}
+        lost = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
+        if lost:
+            raise SampleError(f"{_no('mat')} ({lost[0]:.63}: {str(arrays[lost[0]]):.80})")
+    left = [f"{held.name:.63} ({held.kind})" for held in variables if held.kind not in ("numbers", "text")]
+    if left:
+        rest = f" and {len(left) - 5} more" if len(left) > 5 else ""
+        said = f"{', '.join(left[:5])}{rest}; expected full arrays of real numbers"
+        if not arrays:
+            raise SampleError(f"a MATLAB file of {said}")
+        tell(f"{path}: left out {said}.")
+    return arrays
 
 
 @contextmanager

@@ -1,0 +1,182 @@
+"""The variables of a MATLAB file by their headers, so that only whole arrays of numbers and texts are unpacked."""
+
+import math
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from metatx.errors import SampleError
+from metatx.reading.bounds import check_bound
+
+__all__ = ["NEWER", "Variable", "variables_of"]
+
+NEWER = "a MATLAB 7.3 file; save it with -v7, or as npz"
+HEAD = 2048  # bytes that hold a variable's header: at most 32 sizes, a name, the start of its values
+NAME = 1024  # bytes of a name; MATLAB's have 63
+PACKED = 1 << 16  # bytes of a packed variable that are unpacked for its header
+DENSEST = 1100  # bytes that zlib makes of one at most
+BLANK = 4096  # signs of a text without content, as some programs write it
+MATRIX, COMPRESSED = 14, 15
+# Bytes of a number by the code of its type: in version 5, in version 4.
+WIDTHS = {1: 1, 2: 1, 3: 2, 4: 2, 5: 4, 6: 4, 7: 4, 9: 8, 12: 8, 13: 8}
+WIDTHS_4 = {0: 8, 1: 4, 2: 4, 3: 2, 4: 2, 5: 1}
+SIGNS = {1, 2, 4, 16, 17, 18}  # types of a text's signs
+KINDS = {1: "cell", 2: "struct", 3: "object", 4: "text", 5: "sparse", 16: "function", 17: "object"}
+NUMBERS = range(6, 16)  # classes of full arrays
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One variable.
+
+    Attributes:
+        name: As scipy calls it.
+        kind: "numbers" and "text" are read; else what it is instead.
+        nbytes: That it takes in memory; 0 where it is not read.
+    """
+
+    name: str
+    kind: str
+    nbytes: int = 0
+
+
+def variables_of(path: Path) -> list[Variable]:
+    """All variables of a file to version 7. What they declare fits the bytes that are there.
+
+    Raises:
+        SampleError: If it is damaged, of version 7.3, has two variables of one name or more than ``members``.
+    """
+    size = path.stat().st_size
+    found: dict[str, Variable] = {}
+    with path.open("rb") as file:
+        start = file.read(128)
+        if 0 in start[:4]:
+            held = _version_4(file, size, start)
+        else:
+            held = _version_5(file, size, start)
+        try:
+            for number, variable in enumerate(held, start=1):
+                check_bound("members", number, "a MATLAB file that")
+                if variable.name in found:
+                    raise SampleError(f"damaged, or no mat file (two variables {variable.name:.63})")
+                found[variable.name] = variable
+        except (struct.error, zlib.error, IndexError):
+            raise SampleError("damaged, or no mat file (it ends within a variable's header)") from None
+    return list(found.values())
+
+
+def _version_5(file: IO[bytes], size: int, start: bytes) -> Iterator[Variable]:
+    """Variables of versions 5 to 7: elements, each packed or not."""
+    versions = start[125:123:-1] if start[126:127] == b"I" else start[124:126]
+    if len(versions) < 2 or versions[0] not in (1, 2):
+        raise SampleError("damaged, or no mat file (no version that is known)")
+    if versions[0] == 2:
+        raise SampleError(NEWER)
+    order = "<" if start[126:128] == b"IM" else ">"
+    at = len(start)
+    while at < size:
+        file.seek(at)
+        kind, length = struct.unpack(f"{order}II", file.read(8))
+        there = at + 8 + length
+        if not length or there > size:
+            raise _damaged(f"a variable of {length:,} bytes where there are {size - at - 8:,}")
+        head = file.read(min(length, PACKED if kind == COMPRESSED else HEAD))
+        most = length
+        if kind == COMPRESSED:
+            head = zlib.decompressobj().decompress(head, HEAD)
+            kind, most = struct.unpack_from(f"{order}II", head)
+            head = head[8:]
+            if most > DENSEST * length + HEAD:
+                raise _damaged(f"{most:,} bytes packed into {length:,}")
+        if kind != MATRIX:
+            raise _damaged(f"an element of type {kind} where a variable is expected")
+        yield _variable(head, order, most)
+        at = there
+
+
+def _variable(head: bytes, order: str, most: int) -> Variable:
+    """One variable of version 5 by its first bytes; ``most`` are there, unpacked."""
+    flags = struct.unpack_from(f"{order}I", head, 8)[0]
+    code, is_complex = flags & 0xFF, bool(flags >> 11 & 1)
+    if code == 17:
+        return Variable("None", KINDS[code])  # as scipy calls those: their name stands elsewhere
+    _, sizes, at = _element(head, order, 16)
+    shape = struct.unpack(f"{order}{len(sizes) // 4}i", sizes[: len(sizes) // 4 * 4])
+    _, said, at = _element(head, order, at)
+    name = said.decode("latin-1")
+    if not 2 <= len(shape) <= 32 or min(shape) < 0:
+        raise _damaged(f"{name:.63} has the shape {shape[:33]}")
+    if code not in NUMBERS and code != 4:
+        return Variable(name, KINDS.get(code, f"class {code}"))
+    if is_complex:
+        return Variable(name, "complex")
+    kind, length = _tag(head, order, at)
+    count = math.prod(shape)
+    if at + length > most:
+        raise _damaged(f"{name:.63} has {length:,} bytes of values where there are {max(0, most - at):,}")
+    if code == 4:
+        if kind not in SIGNS or count > max(length, 0 if length else BLANK):
+            raise _damaged(f"text {name:.63} of {count:,} signs in {length:,} bytes")
+        return Variable(name, "text", _text_bytes(shape))
+    if kind not in WIDTHS or count * WIDTHS[kind] != length:
+        raise _damaged(f"{name:.63} has the shape {shape}, and {length:,} bytes of type {kind}")
+    return Variable(name, "numbers", length)
+
+
+def _tag(head: bytes, order: str, at: int) -> tuple[int, int]:
+    """Type and bytes of an element; a small one has both in four bytes, and its content in the next four."""
+    kind, length = struct.unpack_from(f"{order}II", head, at)
+    if not kind >> 16:
+        return kind, length
+    if kind >> 16 > 4:
+        raise _damaged(f"a small element of {kind >> 16} bytes")
+    return kind & 0xFFFF, kind >> 16
+
+
+def _element(head: bytes, order: str, at: int) -> tuple[int, bytes, int]:
+    """Type and content of an element in a header, and where the next one is."""
+    kind, length = _tag(head, order, at)
+    small = struct.unpack_from(f"{order}I", head, at)[0] >> 16
+    begin = at + (4 if small else 8)
+    if length > NAME or begin + length > len(head):
+        raise _damaged(f"{length:,} bytes in a variable's header")
+    return kind, head[begin : begin + length], at + 8 if small else begin + -(-length // 8) * 8
+
+
+def _version_4(file: IO[bytes], size: int, start: bytes) -> Iterator[Variable]:
+    """Variables of version 4, one behind the other."""
+    first = struct.unpack_from("<i", start)[0]
+    order = ">" if first < 0 or first > 5000 else "<"
+    at = 0
+    while at < size:
+        file.seek(at)
+        code, rows, columns, imaginary, length = struct.unpack(f"{order}5i", file.read(20))
+        kind, content = code % 10, code // 10 % 10
+        if not 0 <= code < 2000 or code // 100 % 10 or kind > 2 or content not in WIDTHS_4:
+            raise _damaged(f"a variable of type {code}")
+        if not 0 < length <= NAME or min(rows, columns) < 0 or imaginary not in (0, 1):
+            raise _damaged(f"a variable of {rows} x {columns} with a name of {length} bytes")
+        name = file.read(length).strip(b"\0").decode("latin-1")
+        several = 2 if imaginary and kind != 2 else 1
+        there = at + 20 + length + several * rows * columns * WIDTHS_4[content]
+        if there > size:
+            raise _damaged(f"{name:.63} has the shape ({rows}, {columns}), and the file ends before its end")
+        if kind == 2 or imaginary:
+            yield Variable(name, "sparse" if kind == 2 else "complex")
+        elif kind == 1:
+            yield Variable(name, "text", _text_bytes((rows, columns)))
+        else:
+            yield Variable(name, "numbers", rows * columns * WIDTHS_4[content])
+        at = there
+
+
+def _text_bytes(shape: tuple[int, ...]) -> int:
+    """That a text takes, of which the last axis becomes one word; words without signs take one all the same."""
+    return 8 * max(math.prod(shape), math.prod(shape[:-1]))
+
+
+def _damaged(why: str) -> SampleError:
+    return SampleError(f"damaged, or no mat file ({why})")

@@ -173,7 +173,8 @@ def mat_arrays(path: Path, most: str = "data_set_mb") -> dict[str, np.ndarray]:
         lost = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
         if lost:
             raise SampleError(f"{_no('mat')} ({lost[0]:.63}: {str(arrays[lost[0]]):.80})")
-    left = [f"{held.name:.63} ({held.kind})" for held in variables if held.kind not in ("numbers", "text")]
+    others = [held for held in variables if held.kind not in ("numbers", "text")]
+    left = [f"{held.name or 'one without a name':.63} ({held.kind})" for held in others]
     if left:
         rest = f" and {len(left) - 5} more" if len(left) > 5 else ""
         said = f"{', '.join(left[:5])}{rest}; expected full arrays of real numbers"

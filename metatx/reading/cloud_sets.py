@@ -10,7 +10,7 @@ import numpy as np
 from metatx.errors import SampleError, decoding
 from metatx.examples import Examples, Reader
 from metatx.reading.arrays import as_array, npz_arrays
-from metatx.reading.clouds import MAX_POINTS, Cloud, Clouds, npz_cloud, read_cloud
+from metatx.reading.clouds import Cloud, Clouds, npz_cloud, read_cloud
 
 __all__ = ["CONTAINERS", "Parts", "read_h5", "read_npz", "read_shapenet_part"]
 

@@ -1,6 +1,6 @@
 """Reading one point cloud from whatever holds it, its columns by name where they have names."""
 
-import re
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,19 +11,18 @@ from torch import Tensor
 
 from metatx.errors import SampleError
 from metatx.reading.arrays import as_array, npy_array, npz_arrays
-from metatx.reading.meshes import read_off, read_ply, read_with_open3d, sample_surface
+from metatx.reading.bounds import check_bound
+from metatx.reading.gltf import read_gltf
+from metatx.reading.meshes import Mesh, read_off, sample_surface
+from metatx.reading.ply import read_ply
+from metatx.reading.spelled import read_columns
+from metatx.reading.with_open3d import read_with_open3d
 
-__all__ = ["MAX_POINTS", "SUFFIXES", "Cloud", "Clouds", "npz_cloud", "read_cloud"]
+__all__ = ["SUFFIXES", "Cloud", "Clouds", "npz_cloud", "read_cloud"]
 
-MAX_POINTS = 2_000_000  # of a cloud
 MAX_COLUMNS = 64  # of fewer points than columns: beyond it these are columns of coordinates
 LARGEST = 1e11  # beyond it, in any unit, differences of coordinates lose their digits
 ACCEPTED = "expected points (N, 3 or more columns), a path, or a dict with points"
-COMMENTS = ("#", "//", ";")
-DECIMAL_COMMA = re.compile(r"(?<=\d),(?=\d)")
-# A line of numbers with commas for points, between which there are semicolons or blanks: 0,5;1,25;-3
-NUMBER = r"[+-]?\d+(,\d+)?([eE][+-]?\d+)?"
-DECIMAL_COMMAS = re.compile(rf"\s*(?=.*\d,\d){NUMBER}([;\s]+{NUMBER})+[;\s]*")
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,9 @@ def _checked(cloud: Cloud, drop_invalid: bool = False) -> Cloud:
         cloud = Cloud(points, cloud.columns)
     if points.ndim != 2:
         raise SampleError(f"points are an array {points.shape}; {ACCEPTED}")
-    _check_count(len(points))
+    if not len(points):
+        raise SampleError("there are no points; expected at least one")
+    check_bound("points", len(points), "it")
     if points.shape[1] < 3:
         raise SampleError(f"points have {points.shape[1]} columns; expected at least 3: x, y, z")
     if points.shape[1] > max(MAX_COLUMNS, len(points)) and not cloud.columns:
@@ -130,12 +131,12 @@ def _checked(cloud: Cloud, drop_invalid: bool = False) -> Cloud:
     return cloud
 
 
-def _check_count(count: int) -> None:
-    """Raise SampleError for none, or more than ``MAX_POINTS``."""
-    if not count:
-        raise SampleError("there are no points; expected at least one")
-    if count > MAX_POINTS:
-        raise SampleError(f"there are {count:,} points; expected at most {MAX_POINTS:,} (MAX_POINTS): thin them out")
+def _check_size(shape: tuple[int, ...]) -> None:
+    """Refuse clouds beyond the bounds before they are widened to float64. Raises SampleError."""
+    if len(shape) == 2:
+        check_bound("points", shape[0], "it")
+        check_bound("columns", shape[1] if shape[1] <= shape[0] else 0, "it")  # more: turned, which is said
+    check_bound("unpacked_mb", math.prod(shape) * 8 / 1e6, "it")
 
 
 # Files. Each reader takes the path and how many points a surface gives.
@@ -143,60 +144,29 @@ def _check_count(count: int) -> None:
 
 def npz_cloud(path: Path) -> Cloud:
     """The one cloud of an npz file, unchecked. Raises SampleError if it holds none, or several arrays (N, C)."""
-    arrays = npz_arrays(path)
+    arrays = npz_arrays(path, "unpacked_mb")
     found = [name for name, array in arrays.items() if array.ndim == 2]
     name = "points" if "points" in arrays else found[0] if len(found) == 1 else None
     if name is None:
         held = ", ".join(f"{name} {array.shape}" for name, array in arrays.items()) or "nothing"
         raise SampleError(f"it holds {held}; expected one array (N, C), or one called points")
     columns = arrays.get("columns", np.empty(0))
+    check_bound("names", columns.size, "it")
+    _check_size(arrays[name].shape)
     return Cloud(_array(arrays[name]), tuple(map(str, columns.ravel())))
 
 
 def _read_text(path: Path, surface: int) -> Cloud:
-    """Numbers in columns, separated by spaces, commas or semicolons; a first line of words names them.
-
-    Commas are decimal where what is between them leaves no other reading.
-    """
-    try:
-        lines = path.read_text("utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise SampleError("it is no text; expected numbers in columns") from None
-    decimals = any(map(DECIMAL_COMMAS.fullmatch, lines))
-    lines = [_spaced(DECIMAL_COMMA.sub(".", line) if decimals else line) for line in lines]
-    names: tuple[str, ...] = ()
-    if lines and (words := lines[0].lstrip("#/ ").split()) and not any(map(_is_number, words)):
-        names, lines = tuple(word.lower() for word in words), lines[1:]
-    rows = [line.split() for line in lines if line and not line.startswith(COMMENTS)]
-    if len(rows) > 1 and len(rows[0]) == 1:
-        rows = rows[1:]  # the number of points, as some programs write it first
-    _check_count(len(rows))
-    counts = [len(row) for row in rows]
-    if len(set(counts)) > 1:
-        at = next(i for i, count in enumerate(counts) if count != counts[0])
-        raise SampleError(f"row {at + 1} has {counts[at]} columns, the first {counts[0]}; is it truncated?")
-    try:
-        points = np.array(rows, dtype=np.float64)
-    except ValueError as error:
-        raise SampleError(f"it holds words: {error}") from None
-    return Cloud(points, names if len(names) == points.shape[1] else ())
+    return Cloud(*read_columns(path))
 
 
-def _spaced(line: str) -> str:
-    """Without commas and semicolons between numbers; a semicolon in front is a comment's."""
-    line = line.replace(",", " ").strip()
-    return line if line.startswith(COMMENTS) else line.replace(";", " ").strip()
+def _read_npy(path: Path, surface: int) -> Cloud:
+    array = npy_array(path)
+    _check_size(array.shape)
+    return Cloud(_array(array))
 
 
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
-
-
-def _mesh(read: Callable[[Path], tuple[np.ndarray, np.ndarray, tuple[str, ...]]]) -> Callable[[Path, int], Cloud]:
+def _mesh(read: Callable[[Path], Mesh]) -> Callable[[Path, int], Cloud]:
     """A reader of vertices and triangles as one of points."""
 
     def points_of(path: Path, surface: int) -> Cloud:
@@ -212,9 +182,10 @@ def _mesh(read: Callable[[Path], tuple[np.ndarray, np.ndarray, tuple[str, ...]]]
 READERS: dict[str, Callable[[Path, int], Cloud]] = {
     ".npz": lambda path, surface: npz_cloud(path),
     **dict.fromkeys((".xyz", ".txt", ".pts", ".asc"), _read_text),
-    ".npy": lambda path, surface: Cloud(_array(npy_array(path))),
+    ".npy": _read_npy,
     ".ply": _mesh(read_ply),
     ".off": _mesh(read_off),
-    **dict.fromkeys((".pcd", ".obj", ".stl", ".gltf", ".glb"), _mesh(read_with_open3d)),
+    **dict.fromkeys((".pcd", ".obj", ".stl"), _mesh(read_with_open3d)),
+    **dict.fromkeys((".gltf", ".glb"), _mesh(read_gltf)),
 }
 SUFFIXES = tuple(READERS)

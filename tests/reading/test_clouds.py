@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from metatx import SampleError
-from metatx.reading.clouds import MAX_POINTS, SUFFIXES, Cloud, read_cloud
+from metatx.reading.clouds import SUFFIXES, Cloud, read_cloud
 from metatx.reading.meshes import sample_surface
 
 RNG = np.random.default_rng(0)
@@ -229,7 +229,7 @@ def with_value(value):
         (with_value(np.nan), "point 5 is NaN or infinite in column 2"),
         (with_value(-np.inf), "point 5 is NaN or infinite in column 2"),
         (with_value(1e12), r"reach 1e\+12; expected at most 1e\+11"),
-        (np.broadcast_to(np.zeros(3), (MAX_POINTS + 1, 3)), r"2,000,001 points; expected .* \(MAX_POINTS\)"),
+        (np.broadcast_to(np.zeros(3), (2_000_001, 3)), r"2,000,001 points of a cloud or mesh; expected .* METATX_BOUNDS=points"),
         ({"points": POINTS, "columns": ["x", "y"]}, "6 columns, but there are 2 names"),
         ({"cloud": POINTS}, "a dict with cloud; expected points"),
         ({}, "a dict with nothing"),
@@ -263,11 +263,11 @@ GOOD = {
         ("a.off", off(CUBE, SQUARES)[:60], "truncated: 4 of 8 vertices"),
         ("a.off", off(CUBE, SQUARES)[:-12], "truncated: 4 of 6 faces"),
         ("a.off", off(CUBE, [[0, 1, 99]]), "a face names vertex 99; there are 8"),
-        ("a.off", b"OFF\n99999999999 1 0\n0 0 0", "announces 99,999,999,999 elements"),
+        ("a.off", b"OFF\n99999999999 1 0\n0 0 0", "has 99,999,999,999 points"),
         ("a.off", off(CUBE, [[0, 1, 0.5]]), "by something else than whole numbers"),
         ("a.off", off(CUBE * 1e300, SQUARES), "values reach 1e\\+300"),
         ("a.off", b"PLY\n", "begins with 'PLY'; expected OFF"),
-        ("a.ply", b"ply\nformat ascii 1.0\nelement vertex 99999999999\nend_header\n", "announces 99,999,999,999"),
+        ("a.ply", b"ply\nformat ascii 1.0\nelement vertex 99999999999\nend_header\n", "has 99,999,999,999 points"),
         ("a.ply", b"ply\nformat ascii 1.0\nend_header\n", "no format or no element vertex"),
         ("a.ply", b"ply\nformat odd 1.0\nend_header\n", "header says 'format odd 1.0'"),
         ("a.ply", ply(POINTS[:, :2], ("x", "y")), "vertices have x, y; expected x, y, z"),

@@ -1,0 +1,163 @@
+"""What open3d reads, checked before, and from a file of its own beside which there is nothing it could open."""
+
+import re
+import struct
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from metatx.errors import SampleError, decoding
+from metatx.reading.bounds import check_bound
+from metatx.reading.meshes import Mesh, check_counts
+
+__all__ = ["read_with_open3d"]
+
+MISSING = "Reading {} files needs open3d: pip install 'metatx[pointcloud]'"
+LIBRARIES = "open3d cannot load a system library ({}): apt-get install libusb-1.0-0 libgl1 libegl1 libgomp1"
+HEADER = 1 << 16  # bytes within which a header ends
+PCD_LINES = ("FIELDS", "SIZE", "TYPE", "COUNT", "WIDTH", "HEIGHT", "POINTS", "DATA")
+PCD_TYPES = {"I1", "I2", "I4", "I8", "U1", "U2", "U4", "U8", "F4", "F8"}
+DENSEST = 300  # bytes that LZF makes of one at most
+OBJ_LINE = re.compile(rb"[^\r\n\f\0\v]+")
+OBJ_WORDS = {b"v", b"vn", b"vt", b"f", b"o", b"g", b"s", b"usemtl"}
+
+
+def read_with_open3d(path: Path) -> Mesh:
+    """What open3d reads: clouds with their normals and colours, meshes.
+
+    Raises:
+        SampleError: If it reads nothing.
+        ImportError: If it, or a system library of its own, is missing.
+    """
+    try:
+        import open3d
+    except ModuleNotFoundError as error:
+        raise ImportError(MISSING.format(path.suffix)) from error
+    except (ImportError, OSError) as error:
+        raise ImportError(LIBRARIES.format(error)) from error
+    suffix = path.suffix.lower()
+    damaged = f"damaged, or no {suffix[1:]} file"
+    content = CHECKS[suffix](path.read_bytes(), damaged)
+    quiet = open3d.utility.VerbosityContextManager(open3d.utility.VerbosityLevel.Error)
+    with TemporaryDirectory(prefix="metatx-") as folder, quiet:
+        alone = Path(folder, f"a{suffix}")
+        alone.write_bytes(content)
+        with decoding(damaged):
+            return _cloud(open3d, alone, damaged) if suffix == ".pcd" else _mesh(open3d, alone, damaged)
+
+
+def _mesh(open3d: Any, path: Path, damaged: str) -> Mesh:
+    mesh = open3d.io.read_triangle_mesh(str(path))
+    vertices, triangles = np.asarray(mesh.vertices), np.asarray(mesh.triangles, dtype=np.int64)
+    if not len(vertices):
+        raise SampleError(damaged)
+    return vertices, triangles, ("x", "y", "z")
+
+
+def _cloud(open3d: Any, path: Path, damaged: str) -> Mesh:
+    held = open3d.t.io.read_point_cloud(str(path)).point
+    parts = {name: held[name].numpy().astype(np.float64) for name in sorted(held)} if "positions" in held else {}
+    if not parts or not len(parts["positions"]):
+        raise SampleError(damaged)
+    values, names = [parts.pop("positions")], ["x", "y", "z"]
+    known = {"normals": ("nx", "ny", "nz"), "colors": ("red", "green", "blue")}
+    for name, part in parts.items():
+        values.append(part)
+        names += known.get(name) or [name] if part.shape[1] in (1, 3) else [f"{name}{i}" for i in range(part.shape[1])]
+    return np.concatenate(values, axis=1), np.empty((0, 3), dtype=np.int64), tuple(names)
+
+
+# Of each format: what a file holds once more, without what leads elsewhere. Raise SampleError for what does not fit.
+
+
+def _pcd(content: bytes, damaged: str) -> bytes:
+    """The header written anew, and the values."""
+    found: dict[str, list[str]] = {}
+    at = 0
+    while "DATA" not in found:
+        end = content.find(b"\n", at, HEADER)
+        if end < 0:
+            raise SampleError(f"{damaged} (its header does not end)")
+        word, *rest = content[at:end].decode("ascii", "replace").split() or ["#"]
+        word = "FIELDS" if word == "COLUMNS" else word
+        if word in PCD_LINES and found.setdefault(word, rest) is not rest:
+            raise SampleError(f"{damaged} (its header says {word} twice)")
+        at = end + 1
+    fields = found.get("FIELDS", [])
+    found.setdefault("COUNT", ["1"] * len(fields))
+    sizes, counts, one = (_whole(found.get(word, []), word, damaged) for word in ("SIZE", "COUNT", "WIDTH"))
+    high = _whole(found.get("HEIGHT", ["1"]), "HEIGHT", damaged)
+    points = _whole(found.get("POINTS", [str(np.prod([*one, *high], dtype=object))]), "POINTS", damaged)
+    types = [f"{kind}{size}" for kind, size in zip(found.get("TYPE", []), sizes, strict=False)]
+    if not len(fields) == len(sizes) == len(counts) == len(types) or not {*types} <= PCD_TYPES or 0 in counts:
+        raise SampleError(f"{damaged} (its header says {' '.join(types)[:60]} of {' '.join(fields)[:60]})")
+    if len(one) != 1 or len(high) != 1 or len(points) != 1 or points[0] != one[0] * high[0] or not points[0]:
+        raise SampleError(f"{damaged} (its header says {points} points, {one} wide and {high} high)")
+    check_bound("points", points[0], "it")
+    check_bound("columns", sum(counts), "it")
+    row = sum(size * count for size, count in zip(sizes, counts, strict=True))
+    _check_pcd_values(content, at, found["DATA"], points[0], row, 2 * sum(counts), damaged)
+    found |= {"HEIGHT": [str(high[0])], "POINTS": [str(points[0])]}
+    lines = ["VERSION .7", *(f"{word} {' '.join(found[word])}" for word in PCD_LINES), ""]
+    return "\n".join(lines).encode("ascii", "replace") + content[at:]
+
+
+def _check_pcd_values(content: bytes, at: int, how: list[str], points: int, row: int, least: int, damaged: str) -> None:
+    """Refuse values that are fewer than announced: ``row`` bytes of a point, ``least`` signs in a text."""
+    there, needed = len(content) - at, points * row
+    if how == ["ascii"]:
+        needed = points * least - 1
+    elif how == ["binary_compressed"]:
+        packed, unpacked = struct.unpack_from("<II", content, at) if there >= 8 else (0, 0)
+        if unpacked != needed or needed > DENSEST * packed:
+            raise SampleError(f"{damaged} ({packed:,} bytes that hold {unpacked:,}; expected {needed:,})")
+        needed = 8 + packed
+    elif how != ["binary"]:
+        raise SampleError(f"{damaged} (its header says DATA {' '.join(how)[:40]})")
+    if there < needed:
+        raise SampleError(f"truncated: {there:,} bytes of values, expected {needed:,} for {points:,} points")
+
+
+def _whole(words: list[str], name: str, damaged: str) -> list[int]:
+    if not all(re.fullmatch("[0-9]{1,9}", word) for word in words):
+        raise SampleError(f"{damaged} (its header says {name} {' '.join(words)[:60]})")
+    return list(map(int, words))
+
+
+def _obj(content: bytes, damaged: str) -> bytes:
+    """Vertices and faces, without the lines that name files of materials."""
+    if b"\\" in content:  # a line that goes on in the next, where it could be part of any word
+        content = re.sub(rb"\\[ \t]*\r?\n", b" ", content).replace(b"\\", b" ")
+    lines, vertices, faces, corners = [], 0, 0, 0
+    for line in OBJ_LINE.finditer(content):
+        words = line[0].split(None, 1)
+        if len(words) < 2 or words[0] not in OBJ_WORDS or b"mtllib" in line[0]:
+            continue
+        vertices += words[0] == b"v"
+        if words[0] == b"f":
+            size = len(words[1].split())
+            check_bound("polygon", size, "it")
+            faces, corners = faces + 1, corners + size
+        lines.append(b" ".join(words))
+        if len(lines) % 100_000 == 0:
+            check_counts(vertices, faces)
+    check_counts(vertices, faces)
+    check_bound("corners", corners, "it")
+    return b"\n".join([*lines, b""])
+
+
+def _stl(content: bytes, damaged: str) -> bytes:
+    """The same, if it is such a file, as text or binary; open3d would take others under that name."""
+    faces = struct.unpack_from("<I", content, 80)[0] if len(content) >= 84 else 0
+    if len(content) == 84 + 50 * faces:
+        check_counts(3 * faces, faces)
+        return content
+    if not content[:HEADER].lstrip().lower().startswith(b"solid") or b"facet" not in content or b"\0" in content:
+        raise SampleError(f"{damaged} ({len(content):,} bytes that announce {faces:,} triangles)")
+    check_counts(content.count(b"vertex"), content.count(b"endfacet"))
+    return content
+
+
+CHECKS = {".pcd": _pcd, ".obj": _obj, ".stl": _stl}

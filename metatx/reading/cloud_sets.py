@@ -10,6 +10,7 @@ import numpy as np
 from metatx.errors import SampleError, decoding
 from metatx.examples import Examples, Reader
 from metatx.reading.arrays import as_array, npz_arrays
+from metatx.reading.bounds import check_bound
 from metatx.reading.clouds import Cloud, Clouds, npz_cloud, read_cloud
 
 __all__ = ["CONTAINERS", "Parts", "read_h5", "read_npz", "read_shapenet_part"]
@@ -33,6 +34,8 @@ def read_npz(path: Path) -> dict[str, Examples]:
     if "points" not in arrays or arrays["points"].ndim == 2:
         read_cloud(path, drop_invalid=True)  # whether such points are left out, the tokenizer is asked
         return {"all": Examples([npz_cloud(path)], None, str(path))}
+    for name in ("columns", "class_names"):
+        check_bound("names", arrays.get(name, np.empty(0)).size, str(path))
     columns = tuple(map(str, arrays["columns"].ravel())) if "columns" in arrays else ()
     names = [str(name) for name in arrays["class_names"].ravel()] if "class_names" in arrays else []
     return {"all": _labelled(arrays["points"], arrays.get("label"), names, str(path), columns)}
@@ -45,8 +48,7 @@ def _labelled(
         raise ValueError(f"{source}: points are {points.dtype} {points.shape}; expected numbers (N, P, 3 or more).")
     if columns and len(columns) != points.shape[2]:
         raise ValueError(f"{source}: points have {points.shape[2]} columns, and {len(columns)} names of columns.")
-    if points.shape[1] > MAX_POINTS:
-        raise ValueError(f"{source}: clouds of {points.shape[1]:,} points; at most {MAX_POINTS:,} (MAX_POINTS).")
+    check_bound("points", points.shape[1], f"a cloud in {source}")
     targets: list[Any] | None = None
     if label is not None:
         if label.size != len(points):

@@ -132,10 +132,11 @@ def _checked(cloud: Cloud, drop_invalid: bool = False) -> Cloud:
 
 
 def _check_size(shape: tuple[int, ...]) -> None:
-    """Refuse clouds beyond the bounds before they are widened to float64. Raises SampleError."""
-    if len(shape) == 2:
-        check_bound("points", shape[0], "it")
-        check_bound("columns", shape[1] if shape[1] <= shape[0] else 0, "it")  # more: turned, which is said
+    """Refuse what is no cloud, or beyond the bounds, before it is widened to float64. Raises SampleError."""
+    if len(shape) != 2:
+        raise SampleError(f"points are an array {shape}; {ACCEPTED}")
+    check_bound("points", shape[0], "it")
+    check_bound("columns", shape[1] if shape[1] <= shape[0] else 0, "it")  # more: turned, which is said
     check_bound("unpacked_mb", math.prod(shape) * 8 / 1e6, "it")
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from metatx.errors import SampleError
 from metatx.reading.bounds import check_bound
-from metatx.reading.spelled import add_numbers, as_numbers
+from metatx.reading.spelled import PIECE, add_numbers, as_numbers, batches
 
 __all__ = ["Mesh", "check_counts", "parted", "read_off", "sample_surface", "triangulated"]
 
@@ -102,25 +102,31 @@ def read_off(path: Path) -> Mesh:
     """
     sizes, numbers = array("q"), array("d")  # numbers of each line, and these
     head = None
-    try:
-        with path.open(encoding="utf-8") as file:
-            for line in file:
-                line = line.partition("#")[0].strip()
-                if line and head is None:
-                    word = line[:100].split()[0]
-                    head = OFF.match(word)
-                    if not head:
-                        begin = "".join(line[:40].split())[:20]
-                        raise SampleError(f"it begins with {begin!r}; expected OFF, or COFF, NOFF, STOFF")
-                    line = line[len(word) - len(head[4]) :]
-                if size := add_numbers(numbers, line):
-                    sizes.append(size)
-    except UnicodeDecodeError:
-        raise SampleError("it is no text, as OFF files are") from None
+    for lines in batches(path, "utf-8"):
+        if "#" in "".join(lines):
+            lines = [line.partition("#")[0] for line in lines]
+        if head is None:
+            lines = [line.lstrip() for line in lines if line.strip()]
+            head, lines[:1] = _off_head(lines[0]) if lines else (None, [])
+        if max(map(len, lines), default=0) <= PIECE:
+            sizes.extend(filter(None, map(len, map(str.split, lines))))
+            add_numbers(numbers, " ".join(lines))
+        else:
+            sizes.extend(filter(None, (add_numbers(numbers, line) for line in lines)))
     if head is None or len(numbers) < 2:
         raise SampleError("no numbers of vertices and faces in the header")
     check_counts(*numbers[:2])
     return _off_mesh(np.array(sizes), as_numbers(numbers), head)
+
+
+def _off_head(line: str) -> tuple[re.Match[str], list[str]]:
+    """What an OFF file begins with, and what of its first line comes behind."""
+    word = line[:100].split()[0]
+    head = OFF.match(word)
+    if not head:
+        begin = "".join(line[:40].split())[:20]
+        raise SampleError(f"it begins with {begin!r}; expected OFF, or COFF, NOFF, STOFF of three dimensions")
+    return head, [line[len(word) - len(head[4]) :]]
 
 
 def _off_mesh(sizes: np.ndarray, numbers: np.ndarray, head: re.Match[str]) -> Mesh:

@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from metatx.errors import SampleError
-from metatx.reading.bounds import bound, check_bound
+from metatx.reading.bounds import check_bound
 
-__all__ = ["add_numbers", "as_numbers", "numbers_in", "read_columns"]
+__all__ = ["add_numbers", "as_numbers", "batches", "numbers_in", "read_columns"]
 
 PIECE = 1 << 18  # signs of a text that are parted into words at once
 LINE = 1 << 16  # signs of a line that is one point
+BATCH = 1 << 18  # signs of lines that are looked at together
+SIGNS = re.compile("[,;#/]")
 COMMENTS = ("#", "//", ";")
 DECIMAL_COMMA = re.compile(r"(?<=\d),(?=\d)")
 # A line of numbers with commas for points, between which there are semicolons or blanks: 0,5;1,25;-3
@@ -53,6 +55,16 @@ def as_numbers(found: "array[float]") -> np.ndarray:
     return np.frombuffer(found) if found else np.empty(0)
 
 
+def batches(path: Path, encoding: str = "utf-8-sig") -> Iterator[list[str]]:
+    """Lines of a text, some at a time. Raises SampleError if it is none."""
+    try:
+        with path.open(encoding=encoding) as file:
+            while lines := file.readlines(BATCH):
+                yield lines
+    except UnicodeDecodeError:
+        raise SampleError("it is no text; expected numbers in columns") from None
+
+
 def read_columns(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
     """Numbers in columns (N, C), separated by spaces, commas or semicolons; a first line of words names them.
 
@@ -62,43 +74,39 @@ def read_columns(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
     Raises:
         SampleError: If it is no text, rows differ in length, hold words, or are beyond the bounds of a cloud.
     """
-    decimals = any("," in line and DECIMAL_COMMAS.fullmatch(line) for line in _short_lines(path))
+    decimals = any(any(map(_has_decimal_commas, lines)) for lines in batches(path))
     names: tuple[str, ...] = ()
     found, rows, width, count = array("d"), 0, 0, ""
-    most = bound("points")
-    for number, line in enumerate(_short_lines(path)):
-        line = _spaced(DECIMAL_COMMA.sub(".", line) if decimals else line)
-        if not number and (words := line.lstrip("#/ ").split()) and not any(map(_is_number, words)):
-            names = tuple(word.lower() for word in words)
-            continue
-        if not line or line.startswith(COMMENTS):
-            continue
-        if not rows and not count and len(line.split()) == 1:
-            count = line
-            continue
-        columns = add_numbers(found, line)
-        width = width or columns
-        rows += 1
-        if columns != width:
-            raise SampleError(f"row {rows} has {columns} columns, the first {width}; is it truncated?")
-        if rows == 1:
-            check_bound("columns", columns, "it")
-        if rows > most:
-            check_bound("points", rows, "it")
+    for number, lines in enumerate(batches(path)):
+        long = max(map(len, lines))
+        if long > LINE:
+            raise SampleError(f"it has a line of {long:,} signs; expected one point a line")
+        if not number and (words := _spaced(lines[0]).lstrip("#/ ").split()) and not any(map(_is_number, words)):
+            names, lines = tuple(word.lower() for word in words), lines[1:]
+        if decimals:
+            lines = [DECIMAL_COMMA.sub(".", line) for line in lines]
+        if SIGNS.search("".join(lines)):
+            lines = [line for line in map(_spaced, lines) if not line.startswith(COMMENTS)]
+        sizes = [size for size in map(len, map(str.split, lines)) if size]
+        if sizes and not rows and not count and sizes[0] == 1:
+            at = next(i for i, line in enumerate(lines) if line.split())
+            count, lines, sizes = lines[at], lines[at + 1 :], sizes[1:]
+        width = width or (sizes[0] if sizes else 0)
+        strange = next((row for row, size in enumerate(sizes) if size != width), None) if {*sizes} - {width} else None
+        if strange is not None:
+            said = f"row {rows + strange + 1} has {sizes[strange]} columns, the first {width}"
+            raise SampleError(f"{said}; is it truncated?")
+        rows += len(sizes)
+        check_bound("columns", width, "it")
+        check_bound("points", rows, "it")
+        add_numbers(found, " ".join(lines))
     if count and not rows:
         rows, width = 1, add_numbers(found, count)
     return as_numbers(found).reshape(rows, width), names if len(names) == width else ()
 
 
-def _short_lines(path: Path) -> Iterator[str]:
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            while line := file.readline(LINE):
-                if len(line) == LINE and not line.endswith("\n"):
-                    raise SampleError(f"it has a line of more than {LINE:,} signs; expected one point a line")
-                yield line.rstrip("\n")
-    except UnicodeDecodeError:
-        raise SampleError("it is no text; expected numbers in columns") from None
+def _has_decimal_commas(line: str) -> bool:
+    return "," in line and len(line) <= LINE and DECIMAL_COMMAS.fullmatch(line) is not None
 
 
 def _spaced(line: str) -> str:

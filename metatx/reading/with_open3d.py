@@ -1,5 +1,6 @@
 """What open3d reads, checked before, and from a file of its own beside which there is nothing it could open."""
 
+import math
 import re
 import struct
 from pathlib import Path
@@ -89,7 +90,7 @@ def _pcd(content: bytes, damaged: str) -> bytes:
     found.setdefault("COUNT", ["1"] * len(fields))
     sizes, counts, one = (_whole(found.get(word, []), word, damaged) for word in ("SIZE", "COUNT", "WIDTH"))
     high = _whole(found.get("HEIGHT", ["1"]), "HEIGHT", damaged)
-    points = _whole(found.get("POINTS", [str(np.prod([*one, *high], dtype=object))]), "POINTS", damaged)
+    points = _whole(found.get("POINTS", [str(math.prod([*one, *high]))]), "POINTS", damaged)
     types = [f"{kind}{size}" for kind, size in zip(found.get("TYPE", []), sizes, strict=False)]
     if not len(fields) == len(sizes) == len(counts) == len(types) or not {*types} <= PCD_TYPES or 0 in counts:
         raise SampleError(f"{damaged} (its header says {' '.join(types)[:60]} of {' '.join(fields)[:60]})")
@@ -121,7 +122,7 @@ def _check_pcd_values(content: bytes, at: int, how: list[str], points: int, row:
 
 
 def _whole(words: list[str], name: str, damaged: str) -> list[int]:
-    if not all(re.fullmatch("[0-9]{1,9}", word) for word in words):
+    if not all(re.fullmatch("[0-9]{1,18}", word) for word in words):
         raise SampleError(f"{damaged} (its header says {name} {' '.join(words)[:60]})")
     return list(map(int, words))
 

@@ -126,7 +126,7 @@ def test_npz_of_one_cloud_is_one_sample(tmp_path):
         ({"points": np.zeros((1, 5, 3)), "label": [2], "class_names": NAMES}, "from 0 to 1"),
         ({"points": np.zeros((1, 5, 3)), "label": [0.5], "class_names": NAMES}, "from 0 to 1"),
         ({"points": np.zeros((0, 5, 3))}, "holds no samples"),
-        ({"points": np.zeros((1, 2_000_001, 3), np.int8)}, r"at most 2,000,000 METATX_BOUNDS=points"),
+        ({"points": np.zeros((1, 2_000_001, 3), np.int8)}, r"at most 2,000,000 .METATX_BOUNDS=points"),
         ({"data": np.zeros(3)}, r"holds data \(3,\); expected one array"),
         ({"points": np.array([None])}, "damaged, or no npz file"),
     ],

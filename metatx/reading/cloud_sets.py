@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from metatx.errors import SampleError, decoding
+from metatx.errors import SampleError
 from metatx.examples import Examples, Reader
-from metatx.reading.arrays import as_array, npz_arrays
+from metatx.reading.arrays import npz_arrays
 from metatx.reading.bounds import check_bound
 from metatx.reading.clouds import Cloud, Clouds, npz_cloud, read_cloud
+from metatx.reading.h5 import h5_arrays
 
 __all__ = ["CONTAINERS", "Parts", "read_h5", "read_npz", "read_shapenet_part"]
 
-MISSING = "Reading .h5 files needs h5py: pip install 'metatx[pointcloud]'"
 SPLITS = {"train": "train", "val": "validation", "test": "test"}  # theirs and ours
 SHAPENET = "synsetoffset2category.txt"
 SHAPENET_COLUMNS = ("x", "y", "z", "nx", "ny", "nz")  # a seventh holds the part, which tells the category
@@ -90,24 +90,13 @@ def read_h5(path: Path) -> dict[str, Examples]:
 
 
 def _read_h5(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    try:
-        import h5py
-    except ImportError as error:
-        raise ImportError(MISSING) from error
     if not path.is_file():
         raise ValueError(f"{path} does not exist, but a list names it.")
     try:
-        with decoding(f"{path} is damaged, or no h5 file"), h5py.File(path) as file:
-            if "data" not in file or "label" not in file:
-                raise SampleError(f"{path} holds {', '.join(file) or 'nothing'}; expected data and label")
-            found = [file[name] for name in ("data", "label")]
-            if not all(isinstance(part, h5py.Dataset) for part in found):
-                expected = "data (N, P, C) and label (N, 1)"
-                raise SampleError(f"{path} holds groups where arrays are expected: {expected}")
-            points, labels = (part[()] for part in found)
-    except (SampleError, MemoryError) as error:
-        raise ValueError(f"{error}.") from None
-    return as_array(points), as_array(labels)
+        points, labels = h5_arrays(path, "data", "label")
+    except SampleError as error:
+        raise ValueError(f"{path} is {error}.") from None
+    return points, labels
 
 
 class Shapes(Sequence[Cloud]):

@@ -165,7 +165,7 @@ def test_bad_h5_is_named(tmp_path, monkeypatch):
 
     with h5py.File(file, "w") as other:
         other.create_group("data"), other.create_group("label")
-    with pytest.raises(ValueError, match="ply_data_train1.h5 holds groups where arrays are expected"):
+    with pytest.raises(ValueError, match="ply_data_train1.h5 is an h5 file whose data is a group; expected an array"):
         read(tmp_path)
     with h5py.File(file, "w") as other:
         other["pixels"] = [1]

@@ -1,0 +1,71 @@
+"""Arrays of HDF5 files that are wholly in the file: no links, no other files, no plug-ins, no promises."""
+
+import math
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metatx.errors import SampleError, decoding
+from metatx.reading.arrays import as_array
+from metatx.reading.bounds import check_bound
+
+__all__ = ["h5_arrays"]
+
+MISSING = "Reading .h5 files needs h5py: pip install 'metatx[pointcloud]'"
+FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32", 32000: "lzf"}  # by others, HDF5 loads libraries
+
+
+def h5_arrays(path: Path, *names: str) -> list[np.ndarray]:
+    """The arrays of these names.
+
+    Raises:
+        SampleError: If it is damaged, lacks one, is beyond ``data_set_mb``, or one is not a whole array of numbers in
+            this file.
+        ImportError: If h5py is missing.
+    """
+    try:
+        import h5py
+    except ImportError as error:
+        raise ImportError(MISSING) from error
+    try:
+        with decoding("damaged, or no h5 file"), path.open("rb") as opened, h5py.File(opened, "r") as file:
+            found = [_checked(file, name) for name in names]
+            check_bound("data_set_mb", sum(part.nbytes for part in found) / 1e6, "an h5 file that")
+            return [as_array(part[()]) for part in found]
+    except MemoryError as error:
+        raise SampleError(f"damaged, or no h5 file ({error})") from None
+
+
+def _checked(file: Any, name: str) -> Any:
+    """An array of a file, before any of its values is read. Raises SampleError."""
+    import h5py
+
+    link = file.get(name, getlink=True)
+    if link is None:
+        held = ", ".join(f"{held:.40}" for held in islice(file, 10)) or "nothing"
+        raise SampleError(f"an h5 file that holds {held}; expected {name}")
+    if not isinstance(link, h5py.HardLink):
+        raise SampleError(f"an h5 file whose {name} is a link to {link.path!r:.60}; expected the array itself")
+    part = file[name]
+    if not isinstance(part, h5py.Dataset):
+        raise SampleError(f"an h5 file whose {name} is a group; expected an array")
+    plist = part.id.get_create_plist()
+    if part.is_virtual or plist.get_external_count():
+        raise SampleError(f"an h5 file whose {name} lies in other files; copy the values into one")
+    if part.dtype.kind not in "biuf" or part.shape is None:
+        raise SampleError(f"an h5 file whose {name} holds {part.dtype}; expected numbers")
+    strange = {plist.get_filter(at)[0] for at in range(plist.get_nfilters())} - FILTERS.keys()
+    if strange:
+        known = ", ".join(FILTERS.values())
+        raise SampleError(f"an h5 file whose {name} is packed by filter {min(strange)}; expected none, or {known}")
+    if part.chunks:
+        expected = math.prod(-(-side // chunk) for side, chunk in zip(part.shape, part.chunks, strict=True))
+        stored, what = part.id.get_num_chunks(), "chunks"
+        check_bound("data_set_mb", math.prod(part.chunks) * part.dtype.itemsize / 1e6, f"a chunk of {name} that")
+    else:
+        expected, stored, what = part.nbytes, part.id.get_storage_size(), "bytes"
+    if stored < expected:
+        raise SampleError(f"an h5 file that has {stored:,} of {expected:,} {what} of {name}; write all of its values")
+    return part

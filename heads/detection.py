@@ -16,7 +16,8 @@ from metatx.head import Head
 from metatx.parts.boxes import check_pixels, crowds_of, learnable, odd_boxes, read_boxes
 from metatx.parts.views import boxes_in_view
 from metatx.progress import tell
-from metatx.reading.boxes import BlobForest, MedianBoxes, listed, write_coco
+from metatx.reading.boxes import BlobForest, MedianBoxes
+from metatx.reading.coco import listed, write_coco
 from metatx.sequence import TokenSequence
 
 if TYPE_CHECKING:

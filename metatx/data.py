@@ -9,6 +9,7 @@ from metatx.file_columns import TARGETS, table_of_files
 from metatx.folders import read_folder
 from metatx.progress import tell
 from metatx.reading.csv_tables import Reading
+from metatx.reading.folders import check_name
 from metatx.registry import unknown
 from metatx.splits import ALL, by_column, splits_of
 from metatx.tables import are_columns, as_dataset, named_classes, not_empty
@@ -54,6 +55,7 @@ def read_splits(
     if not isinstance(data, str | Path):
         return by_column(as_dataset(data), "the table", split_column)
     path = Path(data)
+    check_name(path)
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist.")
     readers = containers or {}

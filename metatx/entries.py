@@ -13,6 +13,7 @@ from metatx.file_columns import table_of_files
 from metatx.progress import tell
 from metatx.queries import is_sample, table_samples
 from metatx.reading.csv_tables import Reading
+from metatx.reading.folders import check_name
 from metatx.registry import unknown
 from metatx.tables import is_table, not_empty
 
@@ -88,6 +89,7 @@ def open_entries(task: "Task", sources: Sequence[str], keep: Sequence[str] = ())
 
 def _open(task: "Task", source: str) -> Entry:
     path, tokenizer = Path(source), task.tokenizer
+    check_name(path)
     if is_sample(path, tokenizer):
         return Entry(source, [source], files=True)
     suffix = path.suffix.lower()

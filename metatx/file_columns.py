@@ -148,7 +148,8 @@ def read_metadata(file: Path, table: "Dataset", suffixes: tuple[str, ...]) -> "D
     target, and the files lie in folders.
 
     Raises:
-        ValueError: If it names no files, a name is empty, none of the files is there, or some are of no split.
+        ValueError: If it names no files, a name is empty or leads out of the folder, none of the files is there, or
+            some are of no split.
     """
     folder = file.parent
     key, *further = _keys_of(table.column_names)
@@ -159,7 +160,7 @@ def read_metadata(file: Path, table: "Dataset", suffixes: tuple[str, ...]) -> "D
         raise ValueError(
             f"{file}, row {empty[0]}: {key} is {cells[empty[0] - 1]!r}; write the name of a file, or leave the row out."
         )
-    lookup = lookup_beside(file, suffixes, cells)
+    lookup = lookup_beside(file, suffixes, cells, folder)
     if not any(lookup.find(cell) for cell in cells):
         raise ValueError(
             f"{file}, row 1: {key} is {str(cells[0])!r}, and there is no such file, nor any of the {len(cells)} that "
@@ -168,7 +169,7 @@ def read_metadata(file: Path, table: "Dataset", suffixes: tuple[str, ...]) -> "D
     paths = _looked_up(cells, lookup, file, key)
     for other in others:
         named = table[other][:]
-        table = _with_column(table, other, _looked_up(named, lookup_beside(file, MASKS, named), file, other))
+        table = _with_column(table, other, _looked_up(named, lookup_beside(file, MASKS, named, folder), file, other))
         table = table.rename_column(other, re.sub("[_ -]*file[_ -]*name$", "", other, flags=re.I))
     tell_unnamed(file, set(paths), suffixes)
     places = [Path(path).relative_to(folder).parts if Path(path).is_relative_to(folder) else () for path in paths]

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from metatx.examples import Examples, Reader
 from metatx.file_columns import metadata_in, read_metadata, table_of_files, tell_unnamed
 from metatx.progress import tell
-from metatx.reading.boxes import coco_content, read_coco
+from metatx.reading.coco import coco_content, read_coco
 from metatx.reading.csv_tables import Reading
-from metatx.reading.folders import files_below, visible
+from metatx.reading.folders import check_folder, files_below, visible
 from metatx.sample_files import ADVICE, read_files, split_folders, tell_left
 from metatx.splits import ALL, KNOWN, by_column, one_each, resembles, split_of, splits_of
 from metatx.tables import is_table, not_empty, read_table, table_stem, text_columns
@@ -33,6 +33,7 @@ def read_folder(
     reading: Reading | None = None,
 ) -> "dict[str, Dataset | Examples]":
     """What a folder holds, by split, or as ``all``. Arguments and errors as ``metatx.data.read_splits``."""
+    check_folder(path)
     path = _inner(path)
     held = visible(path)
     coco = _read_coco_files(path)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
+from metatx.errors import short
 from metatx.progress import tell
-from metatx.reading.boxes import coco_content, read_coco
+from metatx.reading.coco import coco_content, read_coco
 from metatx.reading.csv_tables import Reading, encoding_of, opened_text, read_csv
 
 if TYPE_CHECKING:
@@ -119,9 +120,19 @@ def read_table(path: Path, reading: Reading | None = None) -> "Dataset":
             frame = pd.read_parquet(path) if kind == ".parquet" else pd.read_feather(path)
     except pd.errors.EmptyDataError:
         raise ValueError(f"{path} holds no samples.") from None
-    except (ValueError, OSError, EOFError, zlib.error) as error:
+    except UnicodeEncodeError as error:
+        raise _no_text(path, error) from None
+    except (ValueError, OSError, EOFError, RecursionError, zlib.error) as error:
         raise ValueError(f"{path} cannot be read as {suffix[1:]}: {str(error).splitlines()[0]}") from None
-    return _from_frame(frame)
+    try:
+        return _from_frame(frame)
+    except UnicodeEncodeError as error:
+        raise _no_text(path, error) from None
+
+
+def _no_text(path: Path, error: UnicodeEncodeError) -> ValueError:
+    """The error of half of a pair of UTF-16, as json may hold."""
+    return ValueError(f"{path} holds a word that is no text, {short(error.object)}; write it in UTF-8.")
 
 
 def _read_json(path: Path, lines: bool, reading: Reading) -> "pd.DataFrame":

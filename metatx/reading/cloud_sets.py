@@ -12,6 +12,7 @@ from metatx.examples import Examples, Reader
 from metatx.reading.arrays import npz_arrays
 from metatx.reading.bounds import check_bound
 from metatx.reading.clouds import Cloud, Clouds, npz_cloud, read_cloud
+from metatx.reading.folders import inside
 from metatx.reading.h5 import h5_arrays
 
 __all__ = ["CONTAINERS", "Parts", "read_h5", "read_npz", "read_shapenet_part"]
@@ -81,9 +82,10 @@ def read_h5(path: Path) -> dict[str, Examples]:
     for split, file in listed.items():
         if file.is_file():
             # The lists hold paths of the machine that wrote them.
-            held = [_read_h5(folder / Path(line).name) for line in file.read_text().split()]
-            if not held:
-                raise ValueError(f"{file} names no files.")
+            named = [Path(line).name for line in file.read_text().split()]
+            if not named or len({*named}) < len(named):
+                raise ValueError(f"{file} names {'one file twice' if named else 'no files'}.")
+            held = [_read_h5(inside(folder, folder / name, f"{file}:")) for name in named]
             points, labels = (np.concatenate(parts) for parts in zip(*held, strict=True))
             splits[split] = _labelled(points, labels, words, str(file))
     return splits
@@ -151,12 +153,13 @@ def read_shapenet_part(path: Path) -> dict[str, Examples]:
             continue
         try:
             entries = [Path(entry) for entry in json.loads(listed.read_text())]
-        except (json.JSONDecodeError, TypeError) as error:
+        except (json.JSONDecodeError, TypeError, RecursionError) as error:
             raise ValueError(f"{listed} is damaged: {error}.") from None
         strange = next((entry for entry in entries if entry.parent.name not in category), None)
         if strange is not None:
             raise ValueError(f"{listed} names {strange}, whose folder is not in {path.name}.")
         files = [folder / entry.parent.name / f"{entry.name}.txt" for entry in entries]
+        files = [inside(folder, file, f"{listed}:") for file in files]
         splits[split] = Examples(Shapes(files), [category[entry.parent.name] for entry in entries], str(listed))
     if not splits:
         raise ValueError(f"{folder} has no train_test_split/shuffled_train_file_list.json.")

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from metatx.reading.folders import visible
+from metatx.reading.folders import inside, visible
 
 __all__ = ["Lookup", "lookup_beside", "places_beside"]
 
@@ -22,9 +22,17 @@ class Lookup:
         suffixes: Of the files that may be named so; none, if names are whole and exact.
         parts: Folders among which the files may be divided: what is in none of the places is taken from these, if one
             alone has it.
+        root: The folder that files must lie in; None where names are the user's own word, and may lead anywhere.
     """
 
-    def __init__(self, places: Iterable[Path], suffixes: Sequence[str] = (), parts: Iterable[Path] = ()) -> None:
+    def __init__(
+        self,
+        places: Iterable[Path],
+        suffixes: Sequence[str] = (),
+        parts: Iterable[Path] = (),
+        root: Path | None = None,
+    ) -> None:
+        self.root = root
         self.places = list(dict.fromkeys(places))
         self.suffixes = tuple(suffixes)
         self.parts = [part for part in dict.fromkeys(parts) if part not in self.places]
@@ -42,11 +50,17 @@ class Lookup:
         """The file of that name; None where there is none.
 
         Raises:
-            ValueError: If two paths of another machine come to one file here.
+            ValueError: If two paths of another machine come to one file here, or a file lies outside of ``root``.
         """
         path = path_of(name)
         if path is None:
             return None
+        found = self._found(path, name)
+        if self.root is not None:
+            inside(self.root, found or self.root / path, "The name")
+        return found
+
+    def _found(self, path: Path, name: Any) -> Path | None:
         if not _is_rooted(path):
             return self._in_places(path)
         if path.is_file():
@@ -121,15 +135,17 @@ def _is_rooted(path: Path) -> bool:
     return path.is_absolute() or re.fullmatch("[A-Za-z]:", path.parts[0] if path.parts else "") is not None
 
 
-def lookup_beside(file: Path, suffixes: Sequence[str], names: Iterable[Any]) -> Lookup:
+def lookup_beside(file: Path, suffixes: Sequence[str], names: Iterable[Any], root: Path | None = None) -> Lookup:
     """A lookup of the files that a table names; of none of them in the usual places, in all folders beside the table.
 
-    Not of those that are missing where others are: a folder of the test split may hold others of the same names.
+    Not of those that are missing where others are: a folder of the test split may hold others of the same names. With
+    ``root``, nothing outside of it is found.
     """
-    usual = Lookup(places_beside(file), suffixes)
+    places = [place for place in places_beside(file) if root is None or place.absolute().is_relative_to(root.absolute())]
+    usual = Lookup(places, suffixes, root=root)
     if any(map(usual.find, names)):
         return usual
-    return Lookup(usual.places, suffixes, [held for held in visible(file.parent) if held.is_dir()])
+    return Lookup(usual.places, suffixes, [held for held in visible(file.parent) if held.is_dir()], root)
 
 
 def places_beside(file: Path) -> list[Path]:

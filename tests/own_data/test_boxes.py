@@ -14,7 +14,7 @@ from metatx.cli import main
 from metatx.data import read_splits
 from metatx.heads.detection import DetectionHead
 from metatx.parts.boxes import learnable
-from metatx.reading.boxes import read_coco
+from metatx.reading.coco import read_coco
 from metatx.tables import read_table
 
 COUNT, WIDTH, HEIGHT = 12, 96, 64

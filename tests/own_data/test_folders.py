@@ -1,6 +1,8 @@
 """Folders and tables as they lie about: read whole, or refused by name; nothing is left out in silence."""
 
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -236,11 +238,35 @@ def test_files_beside_folders_of_classes_have_no_label(tmp_path, told):
 
 
 def test_linked_folders_are_read_and_a_circle_ends(tmp_path):
-    put(tmp_path / "elsewhere", "0.png")
     put(tmp_path / "data", "a/0.png")
-    (tmp_path / "data" / "b").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "data" / "b").symlink_to(tmp_path / "data" / "a")
     (tmp_path / "data" / "a" / "again").symlink_to(tmp_path / "data")
-    assert held(read_splits(tmp_path / "data", PNG)) == {"all": [("0.png", "a"), ("0.png", "b")]}
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+    for folder in (tmp_path / "data", tmp_path / "link"):
+        assert held(read_splits(folder, PNG)) == {"all": [("0.png", "a"), ("0.png", "b")]}
+
+
+@pytest.mark.parametrize("link", ["b", "a/1.png", "a/deep/er.png", "train.csv", "metadata.csv", "masks"])
+def test_links_out_of_the_folder_are_followed_only_if_asked(tmp_path, monkeypatch, link):
+    put(tmp_path / "data", "a/0.png", "a/deep/0.png", "c/0.png")
+    put(tmp_path / "elsewhere", "0.png")
+    (tmp_path / "data" / link).symlink_to(tmp_path / "elsewhere" / ("0.png" if "." in link else ""))
+    with pytest.raises(ValueError, match=f"{link} is a link that leads out of .*data; .*METATX_FOLLOW_LINKS=1"):
+        read_splits(tmp_path / "data", PNG)
+    if link in ("b", "a/1.png"):
+        monkeypatch.setenv("METATX_FOLLOW_LINKS", "1")
+        assert ("1.png", "a") in (found := held(read_splits(tmp_path / "data", PNG))["all"]) or ("0.png", "b") in found
+
+
+@pytest.mark.parametrize("name", [b"a/\xff.png", b"\xff/0.png"])
+def test_names_that_are_no_text_are_said(tmp_path, name):
+    put(tmp_path, "a/0.png", "b/0.png")
+    place = Path(tmp_path, os.fsdecode(name))
+    put(tmp_path, os.fsdecode(name))
+    for data in (tmp_path, place):
+        with pytest.raises(ValueError, match=r"udcff.* is no UTF-8 .*; rename it") as caught:
+            read_splits(data, PNG)
+        str(caught.value).encode()
 
 
 # Hidden files

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from metatx.data import read_splits
-from metatx.reading.boxes import BlobForest, MedianBoxes, read_coco, write_coco
+from metatx.reading.boxes import BlobForest, MedianBoxes
+from metatx.reading.coco import read_coco, write_coco
 
 CONTENT = {
     "images": [

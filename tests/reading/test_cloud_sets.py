@@ -169,7 +169,7 @@ def test_bad_h5_is_named(tmp_path, monkeypatch):
         read(tmp_path)
     with h5py.File(file, "w") as other:
         other["pixels"] = [1]
-    with pytest.raises(ValueError, match="ply_data_train1.h5 holds pixels; expected data and label"):
+    with pytest.raises(ValueError, match="ply_data_train1.h5 is an h5 file that holds pixels; expected data"):
         read(tmp_path)
     monkeypatch.setitem(__import__("sys").modules, "h5py", None)
     with pytest.raises(ImportError, match=r"Reading .h5 files needs h5py: pip install 'metatx\[pointcloud\]'"):

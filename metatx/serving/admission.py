@@ -13,6 +13,7 @@ __all__ = ["Admission", "Asked", "FullError", "Ticket"]
 
 SMOOTHING = 0.2  # weight of the last pass, or of a task's last request
 GUESS = 1 / 1000  # cost of a byte, until a task has had a request: few, so that nothing is refused for it
+TASK = 8  # times what is free, that a task may have: more than one client, which else would be all that it has
 GUESSED = 1 / 8  # of what may wait: no guess counts for more, for it may be wrong
 
 
@@ -87,7 +88,8 @@ class Admission:
 
     def __init__(self, rate: float, seconds: float, largest: int) -> None:
         self.rate, self.seconds, self.largest = rate, seconds, largest
-        self.clients, self.tasks = Shares(lambda: self.most), Shares(lambda: self.most)
+        self.clients = Shares(lambda: self.most)
+        self.tasks = Shares(lambda: self.most, TASK)
         self._usual: dict[tuple[str | None, bool], _Usual] = {}
         self._last: float | None = None  # end of the last pass, if more waited behind it
         self._lock = Lock()

@@ -1,6 +1,7 @@
 """Bodies as they arrive: bounded each by itself, by client and all together, and not for ever on the way."""
 
 import asyncio
+from contextlib import suppress
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -16,9 +17,9 @@ __all__ = ["Arrival"]
 BODIES = 16  # largest bodies that may be held at once; long files among them lie on disk
 ASKING = "/predict", "/embed"  # ends of paths that take samples
 OTHER = 65_536  # bytes of a body that says what to do
-WINDOW = 5.0  # seconds, in each of which a body must go on by so many bytes
+WINDOW = 5.0  # seconds of waiting, in each of which a body must go on by so many bytes
 LEAST = 40_000
-LATE = 1.0  # seconds behind the end of a window: then it was the server that was slow
+LATE = 1.0  # seconds more: then it was the server that was slow
 
 
 class Arrival:
@@ -56,7 +57,7 @@ class _Body:
         length = Headers(scope=scope).get("content-length", "")
         self._announced = int(length) if length.isdecimal() and len(length) < 20 else 0
         self._begun = self._over = False
-        self._ends = self._got = 0.0  # of the window: when, and bytes in it
+        self._waited = self._got = 0.0  # seconds of the window that are over, bytes in it
 
     async def receive(self) -> Message:
         """The next piece.
@@ -70,7 +71,6 @@ class _Body:
         if not self._begun:
             self._begun = True
             self._check(self._announced)
-            self._ends = asyncio.get_running_loop().time() + WINDOW
         message = await self._next()
         size = len(message.get("body", b""))
         self._check(size)
@@ -87,17 +87,19 @@ class _Body:
             raise FullError(0)
 
     async def _next(self) -> Message:
+        """The next message; what counts is the time that is spent waiting for the client."""
         clock = asyncio.get_running_loop().time
         while True:
-            try:
-                async with asyncio.timeout_at(self._ends):
+            message, started = None, clock()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, WINDOW - self._waited)):
                     message = await self._receive()
-            except TimeoutError:
-                message = None
-            if (late := clock() - self._ends) > 0:
-                if late < LATE and self._got < LEAST and (message is None or message.get("more_body", False)):
+            self._waited += clock() - started
+            if self._waited >= WINDOW:
+                slow = self._got < LEAST and (message is None or message.get("more_body", False))
+                if slow and self._waited < WINDOW + LATE:
                     raise RefusedError(408, f"The body comes too slowly: fewer than {LEAST:,} bytes in {WINDOW:g} s.")
-                self._ends, self._got = clock() + WINDOW, 0.0
+                self._waited = self._got = 0.0
             if message is not None:
                 return message
 

@@ -53,6 +53,8 @@ def inputs_of(body: Body, task: str | None, catalog: Catalog, limits: Limits) ->
 def _from_form(parts: Parts, task: str | None, limits: Limits) -> list[Input]:
     """Parts ``file`` and ``input`` for one task; for several, parts of their names: files, or samples as JSON."""
     inputs: list[Input] = []
+    if sum(len(part) for _, part in parts if isinstance(part, str)) > limits.json_mb * 1e6:
+        raise RefusedError(413, f"The JSON parts have more than {limits.json_mb:g} megabytes; send files, or fewer.")
     for name, part in parts:
         known = name == (FILE if isinstance(part, UploadFile) else ONE)
         if task is not None and not known:

@@ -164,7 +164,9 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._refuse(431, f"The head of the request has more than {HEAD_BYTES:,} bytes.")
 
     def on_message_begin(self) -> None:
-        self._fields = 0
+        self._fields, self._quiet = 0, self._quiet + 1
+        if self._head_since is None:
+            self._head_since = self.loop.time()
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:

@@ -1,28 +1,31 @@
 """The HTTP application: tasks asked, listed, loaded; health, metrics, a page."""
 
 import asyncio
-import hmac
 import logging
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from importlib.resources import files
 from typing import Any, TypeVar
 
 import orjson
-from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
-from metatx.errors import TaskError
-from metatx.serving.admission import FullError
-from metatx.serving.body import FORM, announced_size, content_kind, inputs_of, read_body, size_of
-from metatx.serving.catalog import Catalog, UnknownTaskError
+from metatx.serving.admission import Asked
+from metatx.serving.arrival import Arrival
+from metatx.serving.body import FORM, content_kind, inputs_of, read_body
+from metatx.serving.catalog import Catalog
+from metatx.serving.clients import sender
 from metatx.serving.engine import Answer, Engine
+from metatx.serving.gate import Gate
 from metatx.serving.inputs import Input
 from metatx.serving.limits import RefusedError
+from metatx.serving.refusals import GONE, discreet, places, refusal
 from metatx.serving.scheduler import ClosedError
 from metatx.serving.schemas import Alias, TaskDetail, TaskList, detail_of, document, problems, summary_of
 
@@ -32,7 +35,6 @@ Result = TypeVar("Result")
 
 LOG = logging.getLogger("metatx.serving")
 PAGES = "page.html", "docs.html"  # at / and at /docs
-GONE = 499  # the client is; nobody reads it, the metrics count it
 PAGE_POLICY = (
     "default-src 'none'; connect-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
     "img-src blob: data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
@@ -62,7 +64,8 @@ class Service:
         if admin and not token:
             raise ValueError("Loading and removing tasks over HTTP (--admin) needs a token; give one.")
         self.engine, self.catalog, self.admin, self.watch = engine, catalog, admin, watch
-        self._bearer = f"Bearer {token}".encode() if token else None
+        self.token = token
+        self.hidden = places(catalog.folder)
         self.loaded = self.draining = False
         self.active = 0  # requests that are being answered
 
@@ -92,11 +95,6 @@ class Service:
                 return
             await asyncio.sleep(self.watch or 1.0)
 
-    async def permitted(self, request: Request) -> None:
-        """Refuse a request without the token. Raises RefusedError (401)."""
-        if self._bearer and not hmac.compare_digest(request.headers.get("authorization", "").encode(), self._bearer):
-            raise RefusedError(401, "This server needs a token: Authorization: Bearer TOKEN.")
-
     async def ask(self, request: Request, task: str | None, answer: Answer) -> Response:
         """Answer a request for one task, or, where that is None, for those that it names."""
         started, status = time.perf_counter(), 500
@@ -108,22 +106,26 @@ class Service:
             if task is not None:
                 tasks[:] = [task := self.catalog.resolve(task)]
             engine, limits = self.engine, self.engine.limits
-            lane = engine.slow if content_kind(request) == FORM else engine.quick
+            asked = Asked(client=sender(request.scope), task=task, form=content_kind(request.headers) == FORM)
+            lane = engine.slow if asked.form else engine.quick
             async with asyncio.timeout(limits.wait):
-                with engine.admitted(task, announced_size(request, limits), lane):
-                    body = await read_body(request, limits)
+                engine.check(asked, lane)
+                body = await read_body(request, limits)
 
-                    def inputs() -> list[Input]:
-                        found = inputs_of(body, task, self.catalog, limits)
-                        tasks[:] = [one.task for one in found]
-                        return found
+                def inputs() -> list[Input]:
+                    found = inputs_of(body, task, self.catalog, limits)
+                    tasks[:] = [one.task for one in found]
+                    return found
 
-                    work = asyncio.create_task(engine.answer(task, size_of(body), lane, inputs, answer))
-                    names, answers = await _unless_gone(request, work)
+                work = asyncio.create_task(engine.answer(replace(asked, size=len(body)), lane, inputs, answer))
+                names, answers = await _unless_gone(request, work)
             status = 200
             return _json({"task": task, **_rows(names, answers, answer, task is None)})
+        except asyncio.CancelledError:
+            status = GONE
+            raise
         except Exception as error:
-            response = _refusal(error)
+            response = refusal(error, self.hidden)
             status = response.status_code
             return response
         finally:
@@ -134,9 +136,22 @@ class Service:
 
 def create_application(service: Service) -> FastAPI:
     """The endpoints of a server."""
-    app = FastAPI(title="metatx", lifespan=service.running, openapi_url=None, docs_url=None, redoc_url=None)
-    for error in (RefusedError, UnknownTaskError, HTTPException, RequestValidationError, ValueError):
-        app.add_exception_handler(error, _handle)
+    app = FastAPI(
+        title="metatx",
+        lifespan=service.running,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,  # to an address that the client named
+    )
+
+    async def handle(request: Request, error: Exception) -> Response:
+        return refusal(error, service.hidden)
+
+    for error in (HTTPException, RequestValidationError):  # for which there are handlers already
+        app.add_exception_handler(error, handle)
+    app.add_middleware(Arrival, limits=service.engine.limits)
+    app.add_middleware(Gate, token=service.token, hidden=service.hidden)
     app.include_router(_public(service))
     app.include_router(_asking(service))
     app.include_router(_describing(service, app))
@@ -172,7 +187,7 @@ def _public(service: Service) -> APIRouter:
 
 def _asking(service: Service) -> APIRouter:
     refusals = problems((400, 401, 404, 408, 413, 415, 422, 429, 503, 504))
-    router = APIRouter(prefix="/v1", dependencies=[Depends(service.permitted)], responses=refusals, tags=["answers"])
+    router = APIRouter(prefix="/v1", responses=refusals, tags=["answers"])
 
     @router.post("/predict")
     async def predict_mixed(request: Request) -> dict[str, Any]:
@@ -194,13 +209,14 @@ def _asking(service: Service) -> APIRouter:
 
 def _describing(service: Service, app: FastAPI) -> APIRouter:
     catalog = service.catalog
-    router = APIRouter(dependencies=[Depends(service.permitted)], responses=problems((401,)), tags=["tasks"])
+    router = APIRouter(responses=problems((401,)), tags=["tasks"])
 
     @router.get("/v1/tasks")
     async def tasks() -> TaskList:
         """The tasks that are served."""
         served = [summary_of(name, task) for name, task in sorted(catalog.served.items())]
-        return TaskList(tasks=served, aliases=catalog.aliases, refused=catalog.refused)
+        refused = {name: discreet(why, service.hidden) for name, why in catalog.refused.items()}
+        return TaskList(tasks=served, aliases=catalog.aliases, refused=refused)
 
     @router.get("/v1/tasks/{task}", responses=problems((404, 422)))
     async def detail(task: str) -> TaskDetail:
@@ -223,7 +239,7 @@ def _describing(service: Service, app: FastAPI) -> APIRouter:
 def _managing(service: Service) -> APIRouter:
     catalog = service.catalog
     refusals = problems((401, 404, 422))
-    router = APIRouter(prefix="/v1", dependencies=[Depends(service.permitted)], responses=refusals, tags=["admin"])
+    router = APIRouter(prefix="/v1", responses=refusals, tags=["admin"])
 
     @router.put("/tasks/{task}")
     async def load(task: str) -> TaskDetail:
@@ -274,36 +290,3 @@ def _json(content: dict[str, Any]) -> Response:
     """As JSON, which has neither NaN nor infinity: null."""
     text = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
     return Response(text, media_type="application/json")
-
-
-async def _handle(request: Request, error: Exception) -> Response:
-    return _refusal(error)
-
-
-def _refusal(error: Exception) -> JSONResponse:
-    """The response to an error: its status, and one line."""
-    status, message, headers = 500, "The server failed to answer this; its log says why.", {}
-    if isinstance(error, RefusedError):
-        status, message = error.status, str(error)
-    elif isinstance(error, UnknownTaskError):
-        status, message = 404, str(error)
-    elif isinstance(error, FullError):
-        status, message, headers = 429, str(error), {"Retry-After": str(error.seconds)}
-    elif isinstance(error, ClosedError):
-        status, message, headers = 503, str(error), {"Connection": "close", "Retry-After": "5"}
-    elif isinstance(error, TimeoutError):
-        status, message = 504, "The request was not answered in time."
-    elif isinstance(error, RequestValidationError):
-        status, message = 422, "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
-    elif isinstance(error, HTTPException):
-        status, message = error.status_code, str(error.detail)
-    elif isinstance(error, TaskError):
-        message = "The task is damaged on disk; the server's log says how."
-        LOG.error("%s", error)
-    elif isinstance(error, ValueError):
-        status, message = 422, str(error)
-    else:
-        LOG.error("a request failed", exc_info=error)
-    if status == 401:
-        headers = {"WWW-Authenticate": "Bearer"}
-    return JSONResponse({"detail": " ".join(message.split())}, status, headers=headers)

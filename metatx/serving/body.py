@@ -1,14 +1,13 @@
 """Reading the body of a request within the limits, as JSON or as a form with files."""
 
-from starlette.datastructures import UploadFile
+from starlette.datastructures import Headers, UploadFile
 from starlette.requests import Request
-from starlette.types import Message, Receive
 
 from metatx.serving.catalog import Catalog
 from metatx.serving.inputs import FileInput, Input, JsonInput, mixed_inputs, parse_json, task_inputs
 from metatx.serving.limits import Limits, RefusedError
 
-__all__ = ["FORM", "Body", "announced_size", "content_kind", "inputs_of", "read_body", "size_of"]
+__all__ = ["FORM", "Body", "content_kind", "inputs_of", "read_body"]
 
 Parts = list[tuple[str, UploadFile | str]]
 Body = bytes | Parts
@@ -17,42 +16,20 @@ FORM = "multipart/form-data"
 ONE, FILE = "input", "file"  # parts of a form for one task: a sample as JSON, a file
 
 
-def announced_size(request: Request, limits: Limits) -> int | None:
-    """Bytes of the body, as far as the request says so. Raises RefusedError (413)."""
-    length = request.headers.get("content-length", "")
-    if not length.isdigit():
-        return None
-    if int(length) > limits.body_mb * 1e6:
-        raise _too_large(limits)
-    return int(length)
-
-
-def size_of(body: Body) -> int:
-    """Bytes of what was read."""
-    if isinstance(body, bytes):
-        return len(body)
-    return sum(len(part) if isinstance(part, str) else part.size or 0 for _, part in body)
-
-
-def content_kind(request: Request) -> str:
+def content_kind(headers: Headers) -> str:
     """What the body is said to be."""
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 async def read_body(request: Request, limits: Limits) -> Body:
-    """The body, or its parts, as they came.
-
-    Raises:
-        RefusedError: If it is too large, or of another kind.
-    """
-    limited = Request(request.scope, _limited(request.receive, limits))
-    kind = content_kind(request)
+    """The body, or its parts, as they came. Raises RefusedError (415) if it is of another kind."""
+    kind = content_kind(request.headers)
     if kind == FORM:
         most = limits.samples
-        form = await limited.form(max_files=most, max_fields=most, max_part_size=round(limits.json_mb * 1e6))
+        form = await request.form(max_files=most, max_fields=most, max_part_size=round(limits.json_mb * 1e6))
         return form.multi_items()
     if kind == "application/json":
-        return await limited.body()
+        return await request.body()
     raise RefusedError(415, f"The body is {kind[:100] or 'of no kind'}; send application/json, or a form with files.")
 
 
@@ -76,6 +53,8 @@ def inputs_of(body: Body, task: str | None, catalog: Catalog, limits: Limits) ->
 def _from_form(parts: Parts, task: str | None, limits: Limits) -> list[Input]:
     """Parts ``file`` and ``input`` for one task; for several, parts of their names: files, or samples as JSON."""
     inputs: list[Input] = []
+    if sum(len(part) for _, part in parts if isinstance(part, str)) > limits.json_mb * 1e6:
+        raise RefusedError(413, f"The JSON parts have more than {limits.json_mb:g} megabytes; send files, or fewer.")
     for name, part in parts:
         known = name == (FILE if isinstance(part, UploadFile) else ONE)
         if task is not None and not known:
@@ -88,21 +67,3 @@ def _from_form(parts: Parts, task: str | None, limits: Limits) -> list[Input]:
     if not inputs:
         raise RefusedError(422, "The form is empty; expected one part or more.")
     return inputs
-
-
-def _limited(receive: Receive, limits: Limits) -> Receive:
-    room = round(limits.body_mb * 1e6)
-
-    async def counted() -> Message:
-        nonlocal room
-        message = await receive()
-        room -= len(message.get("body", b""))
-        if room < 0:
-            raise _too_large(limits)
-        return message
-
-    return counted
-
-
-def _too_large(limits: Limits) -> RefusedError:
-    return RefusedError(413, f"The request has more than {limits.body_mb:g} megabytes.")

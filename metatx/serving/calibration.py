@@ -1,4 +1,4 @@
-"""How many tokens a pass should have: measured when the server starts."""
+"""What tokens cost, and how many a pass should have: measured when the server starts."""
 
 import time
 
@@ -7,7 +7,7 @@ import torch
 from metatx.backbone import Backbone
 from metatx.sequence import TokenSequence
 
-__all__ = ["calibrate"]
+__all__ = ["calibrate", "cost"]
 
 LENGTH = 64  # tokens of a sequence
 LEAST, MOST = 256, 65_536  # tokens of a pass
@@ -16,9 +16,18 @@ LONGEST = 0.1  # seconds of a pass; what comes meanwhile waits for its end
 REPEATS = 3
 
 
+def cost(tokens: int, dim: int) -> int:
+    """Work of a sequence, in that of a token in a short one.
+
+    A block multiplies 12 D^2 numbers a token (its four projections and the two of its MLP), and 2 N D in attention: so
+    a sequence of 6 D tokens costs twice as much as its tokens in short ones.
+    """
+    return tokens + tokens * tokens // (6 * dim)
+
+
 @torch.no_grad()
 def calibrate(backbone: Backbone) -> tuple[int, float]:
-    """Tokens of a pass, as many as a pass may take time for, and tokens a second.
+    """Tokens of a pass, as many as a pass may take time for, and cost a second.
 
     On a CPU the backbone alone is as fast a token with a few hundred tokens as with many; but tokenizers and heads cost
     time by the pass, so the longest that is still short is the best.
@@ -32,7 +41,8 @@ def calibrate(backbone: Backbone) -> tuple[int, float]:
     if len(rates) > 1 and seconds > LONGEST:
         del rates[tokens // 2]
     best = max(rates.values())
-    return max(tokens for tokens, rate in rates.items() if rate >= LOSS * best), best
+    budget = max(tokens for tokens, rate in rates.items() if rate >= LOSS * best)
+    return budget, best * cost(LENGTH, backbone.dim) / LENGTH
 
 
 def _seconds(backbone: Backbone, tokens: int) -> float:

@@ -3,9 +3,13 @@
 import logging
 import os
 import time
+from contextlib import suppress
 from functools import partial
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from metatx.progress import tell
 
 if TYPE_CHECKING:
     from metatx.serving.application import Service
@@ -13,9 +17,11 @@ if TYPE_CHECKING:
 __all__ = ["serve"]
 
 GRACE = 0.5  # seconds between a signal and the end, in which new requests are told that the server stops
+BACKLOG = 128  # connections that are made and not yet taken
 TOKEN = "METATX_TOKEN"  # environment variable
 MISSING = (
-    "metatx serve needs fastapi, uvicorn, orjson, prometheus-client and python-multipart: pip install 'metatx[serve]'"
+    "metatx serve needs fastapi, uvicorn, httptools, orjson, prometheus-client and python-multipart: "
+    "pip install 'metatx[serve]'"
 )
 NO_RAY = "metatx serve --ray needs Ray Serve: pip install 'metatx[ray]'"
 
@@ -36,6 +42,8 @@ def serve(
     queue_seconds: float = 10.0,
     body_mb: float = 64.0,
     timeout: float = 30.0,
+    pass_seconds: float = 2.0,
+    proxy: str | None = None,
     ray: bool = False,
     replicas: int = 1,
     replica_cpus: int = 1,
@@ -58,18 +66,22 @@ def serve(
         queue_seconds: Of work that may wait; beyond it requests are refused for now.
         body_mb: Largest request, in megabytes.
         timeout: Seconds in which a request is answered, or not at all.
+        pass_seconds: That one sample may take the model, for others wait meanwhile; longer ones are refused.
+        proxy: Addresses of reverse proxies, with commas: what they say of a client's address (X-Forwarded-For) is
+            believed. Without it all that comes through a proxy counts as one client.
         ray: Serve on Ray: on the cluster that RAY_ADDRESS names, or on one that is started on this machine.
         replicas: Servers among which Ray divides the requests, each with a backbone of its own.
         replica_cpus: Cores of a replica, on Ray.
         plugin: A Python file with tokenizers and heads of your own.
     """
+    token = _token(token, host)
     build = partial(
         build_service,
         Path(tasks).absolute(),
         backbone=backbone,
         checkpoint=None if checkpoint is None else str(Path(checkpoint).absolute()),
         memory_mb=memory_mb,
-        token=token or os.environ.get(TOKEN),
+        token=token,
         admin=admin,
         watch=watch,
         workers=workers,
@@ -77,6 +89,7 @@ def serve(
         queue_seconds=queue_seconds,
         body_mb=body_mb,
         timeout=timeout,
+        pass_seconds=pass_seconds,
         plugin=None if plugin is None else str(Path(plugin).absolute()),
     )
     if ray:
@@ -90,10 +103,28 @@ def serve(
     elif replicas != 1:
         raise ValueError(f"{replicas} replicas need Ray: --ray.")
     else:
+        try:
+            import httptools  # noqa: F401  (Ray has a server of its own)
+        except ImportError as error:
+            raise ImportError(f"{MISSING} ({error})") from error
         service = build()
         from metatx.serving.application import create_application
 
-        _run(service, create_application(service), host, port)
+        _run(service, create_application(service), host, port, proxy)
+
+
+def _token(given: str | None, host: str) -> str | None:
+    """The token that requests must bear, by option or environment. Raises ValueError if it is none."""
+    token = os.environ.get(TOKEN) if given is None else given
+    if token is None:
+        with suppress(ValueError):
+            if host == "localhost" or ip_address(host).is_loopback:
+                return None
+        tell(f"Whoever reaches {host} may ask every task: set {TOKEN} to a secret that requests must bear.")
+    elif not token or any(sign.isspace() or not sign.isprintable() for sign in token):
+        found = "has white space or control characters in it" if token.strip() else "is empty"
+        raise ValueError(f"The token {found}; set one without, or unset {TOKEN} and leave out --token for none.")
+    return token
 
 
 def build_service(
@@ -110,6 +141,7 @@ def build_service(
     queue_seconds: float,
     body_mb: float,
     timeout: float,
+    pass_seconds: float,
     plugin: str | None,
 ) -> "Service":
     """A server with a backbone of its own, from the options of ``serve``; its tasks are not loaded yet."""
@@ -136,7 +168,7 @@ def build_service(
     catalog = Catalog(tasks, pool)
     measured, rate = calibrate(pool.backbone)
     budget = batch_tokens or measured
-    limits = Limits(body_mb=body_mb, wait=timeout)
+    limits = Limits(body_mb=body_mb, wait=timeout, pass_seconds=pass_seconds)
     engine = Engine(
         pool,
         limits,
@@ -151,11 +183,12 @@ def build_service(
     return service
 
 
-def _run(service: "Service", application: Any, host: str, port: int) -> None:
+def _run(service: "Service", application: Any, host: str, port: int, proxy: str | None) -> None:
     """Serve until told to stop; then refuse new requests, and leave when all others are answered."""
     import uvicorn
 
     from metatx.memory import settle
+    from metatx.serving.protocol import BoundedProtocol, Connections, room_for_connections
 
     class Server(uvicorn.Server):
         stopping: float | None = None
@@ -175,4 +208,20 @@ def _run(service: "Service", application: Any, host: str, port: int) -> None:
             done = self.stopping is not None and time.monotonic() - self.stopping > GRACE and not service.active
             return await super().on_tick(counter) or done
 
-    Server(uvicorn.Config(application, host=host, port=port, log_config=None, access_log=False)).run()
+    most = room_for_connections()
+    room = Connections(most, share=most) if proxy else Connections(most)  # a proxy's are those of all clients
+    config = uvicorn.Config(
+        application,
+        host=host,
+        port=port,
+        http=partial(BoundedProtocol, room=room),  # type: ignore[arg-type]  # it is called, no more
+        ws="none",
+        backlog=min(BACKLOG, most),
+        proxy_headers=proxy is not None,  # else who is on this machine could call himself what he likes
+        forwarded_allow_ips=proxy,
+        server_header=False,
+        timeout_graceful_shutdown=round(service.engine.limits.wait) + 1,
+        log_config=None,
+        access_log=False,
+    )
+    Server(config).run()

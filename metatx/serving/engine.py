@@ -1,25 +1,31 @@
 """Inputs to answers: prepared in worker threads, batched across tasks, computed in one thread."""
 
 import asyncio
+import logging
+import math
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
 from metatx.errors import TaskError
 from metatx.pool import Request, TaskPool
-from metatx.serving.admission import Admission, FullError
+from metatx.serving.admission import Admission, Asked, FullError
+from metatx.serving.calibration import cost
 from metatx.serving.inputs import FileInput, Input
 from metatx.serving.lane import Lane
-from metatx.serving.limits import Limits, RefusedError
+from metatx.serving.limits import SHORT, Limits, RefusedError
 from metatx.serving.metrics import Metrics
 from metatx.serving.scheduler import Job, Scheduler
 
 __all__ = ["Answer", "Engine"]
 
-BODIES = 16  # largest bodies that may be held at once; long files among them lie on disk
+LOG = logging.getLogger("metatx.serving")
 REASON = 500  # characters of an error's message
+QUIET = 60.0  # seconds in which one log line tells of a task's passes that were repeated
 
 Answer = Literal["records", "embed"]
 
@@ -34,7 +40,7 @@ class Engine:
         limits: Of a request.
         metrics: Told of all passes.
         batch_tokens: Of a pass.
-        rate: Tokens a second, until passes have shown it.
+        rate: Cost a second, until passes have shown it; a token of a short sequence costs 1.
         queue_seconds: Of work that may wait, before preparation and behind it.
         workers: Threads for files, and as many for JSON.
     """
@@ -51,36 +57,29 @@ class Engine:
         workers: int = 2,
     ) -> None:
         self.pool, self.limits, self.metrics = pool, limits, metrics
-        self.admission = Admission(rate, queue_seconds, round(BODIES * limits.body_mb * 1e6))
-        self.scheduler: Scheduler[Request] = Scheduler(pool.answer, batch_tokens=batch_tokens, passed=self._passed)
+        self._dim, self._rate = pool.backbone.dim, rate
+        self.admission = Admission(rate, queue_seconds, cost(limits.tokens, self._dim))
+        self.scheduler: Scheduler[Request] = Scheduler(
+            pool.answer, batch_tokens=batch_tokens, cost=self._cost, passed=self._passed, failed=self._failed
+        )
+        self._told: dict[str, float] = {}  # when a task's repeated passes were last in the log
         self.quick = Lane("json", workers, self.scheduler.wait_for_room)
         self.slow = Lane("files", workers, self.scheduler.wait_for_room)
         metrics.watch("metatx_queue_requests", "Requests that no thread has begun.", self._unprepared)
         metrics.watch("metatx_queue_inputs", "Inputs that wait for a pass.", lambda: self.scheduler.waiting[0])
-        metrics.watch("metatx_queue_tokens", "Tokens under way, about.", lambda: self.admission.tokens)
+        metrics.watch("metatx_queue_tokens", "Tokens under way, about.", lambda: self.admission.cost)
         metrics.watch("metatx_tasks", "Tasks that are served.", lambda: len(pool.list()))
         metrics.watch("metatx_tasks_loaded", "Tasks in memory.", lambda: sum(t.loaded for t in pool.list()))
 
-    @contextmanager
-    def admitted(self, task: str | None, size: int | None, lane: Lane) -> Iterator[None]:
-        """Room for the body of a request, from before it is read until it is answered.
-
-        Args:
-            task: None: it names several.
-            size: Bytes of the body; None: unknown.
-            lane: That prepares it.
-
-        Raises:
-            FullError: If it would not be answered in time.
-        """
+    def check(self, asked: Asked, lane: Lane) -> None:
+        """Refuse a request, before its body is read, that would not be answered in time. Raises FullError."""
         excess = lane.seconds - self.admission.seconds
         if excess > 0:
             raise FullError(excess)
-        with self.admission.reading(task, size):
-            yield
+        self.admission.check(asked)
 
     async def answer(
-        self, task: str | None, size: int, lane: Lane, inputs: Callable[[], Sequence[Input]], answer: Answer
+        self, asked: Asked, lane: Lane, inputs: Callable[[], Sequence[Input]], answer: Answer
     ) -> tuple[list[str], list[Any]]:
         """What ``inputs`` gives to answers: the name of each one's task, and the answers; a file's one after the other.
 
@@ -88,9 +87,8 @@ class Engine:
         what was not begun is dropped.
 
         Args:
-            task: None: the inputs name several.
-            size: Bytes of the body.
-            lane: That prepares them.
+            asked: Who asks for what, its size known.
+            lane: That prepares the inputs.
             inputs: Reads them from the body.
             answer: Kind of answer.
 
@@ -103,24 +101,50 @@ class Engine:
 
         def prepare() -> list[tuple[str, Request]]:
             requests = self._prepare(inputs(), answer)
-            tokens = sum(request.tokens for _, request in requests)
-            self.admission.learn(task, size, tokens)
-            if tokens > (most := max(self.admission.most_tokens, self.limits.tokens)):
-                raise RefusedError(413, f"The request has {tokens:,} tokens; expected at most {most:,}: divide it.")
+            ticket.settle(self._costs(asked, requests))
             return requests
 
-        with self.admission.waiting(task, size) as tokens:
-            requests = await asyncio.wrap_future(lane.submit(task or "", tokens, prepare))
-            answers = await asyncio.wrap_future(self.scheduler.submit(requests, self.limits.wait))
+        with self.admission.waiting(asked) as ticket:
+            turn = f"{asked.task or ''} {asked.client}"
+            requests = await asyncio.wrap_future(lane.submit(turn, ticket.cost, prepare))
+            answers = await asyncio.wrap_future(self.scheduler.submit(requests, self.limits.wait, asked.client))
         return [name for name, _ in requests], answers
+
+    def _cost(self, request: Request) -> int:
+        sequences = [request.tokens] if request.sequence is None else request.sequence.lengths
+        return sum(cost(tokens, self._dim) for tokens in sequences)
+
+    def _costs(self, asked: Asked, requests: Sequence[tuple[str, Request]]) -> dict[str, int]:
+        """What prepared requests cost, task by task. Raises RefusedError (413) if it is too much."""
+        costs: Counter[str] = Counter()
+        for position, (name, request) in enumerate(requests):
+            costs[name] += (own := self._cost(request))
+            if request.tokens > SHORT and own > self.limits.pass_seconds * self._rate:
+                place = f"Sample {position + 1}" if len(requests) > 1 else "The input"
+                takes = f"{place} has {request.tokens:,} tokens, which take this server {own / self._rate:.1f} s"
+                raise RefusedError(413, f"{takes}; expected at most {self.limits.pass_seconds:g} s: shorten it.")
+        self.admission.learn(asked, costs.total())
+        if costs.total() > (most := max(self.admission.most, self.limits.tokens)):
+            tokens = sum(request.tokens for _, request in requests)
+            heavy = f", which count for {costs.total():,}" if costs.total() > tokens else ""
+            raise RefusedError(413, f"The request has {tokens:,} tokens{heavy}; expected at most {most:,}: divide it.")
+        return costs
 
     def _unprepared(self) -> int:
         return self.quick.waiting + self.slow.waiting
 
     def _passed(self, jobs: Sequence[Job[Request]], seconds: float) -> None:
         more = self._unprepared() + self.scheduler.waiting[0] > 0
-        self.admission.passed(sum(job.request.tokens for job in jobs), more)
+        self.admission.passed(sum(self._cost(job.request) for job in jobs), more)
         self.metrics.passed(jobs, seconds)
+
+    def _failed(self, jobs: Sequence[Job[Request]], error: Exception) -> None:
+        """Count a pass that is repeated; the log tells of each task once in a while."""
+        self.metrics.repeated.inc()
+        now, tasks = time.monotonic(), {job.task for job in jobs}
+        if any(now - self._told.get(task, -math.inf) > QUIET for task in tasks):
+            self._told |= dict.fromkeys(tasks, now)
+            LOG.error("a pass of %s failed; its %d inputs run one by one", sorted(tasks), len(jobs), exc_info=error)
 
     def _prepare(self, inputs: Sequence[Input], answer: Answer) -> list[tuple[str, Request]]:
         requests: list[tuple[str, Request]] = []

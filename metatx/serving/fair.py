@@ -1,6 +1,7 @@
-"""A queue that shares what is taken from it fairly among tasks."""
+"""A queue that shares what is taken from it fairly among tasks, and among the clients of a task."""
 
-from collections import OrderedDict, deque
+import heapq
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -8,12 +9,15 @@ __all__ = ["FairQueue"]
 
 Item = TypeVar("Item")
 
+CLIENTS = 4096  # of a task that are remembered; those that have nothing to wait for are forgotten beyond it
+
 
 class FairQueue(Generic[Item]):
     """Deficit round-robin between tasks, by tokens (Shreedhar and Varghese 1995).
 
     A task with many or long requests gets no more of a pass than one with few, while both have some waiting. What does
-    not fit into a pass any more goes first in the next one, so a long request waits no longer than others.
+    not fit into a pass any more goes first in the next one, so a long request waits no longer than others. Inside a
+    task its clients share alike, by start-time fair queueing (Goyal, Vin and Cheng 1996).
 
     Args:
         quantum: Tokens that a task may send each time its turn comes.
@@ -22,16 +26,16 @@ class FairQueue(Generic[Item]):
     def __init__(self, quantum: int) -> None:
         self.quantum = quantum
         self.tokens = 0
-        self._waiting: OrderedDict[str, deque[tuple[int, Item]]] = OrderedDict()
+        self._waiting: OrderedDict[str, _Flow[Item]] = OrderedDict()
         self._deficit: dict[str, int] = {}
         self._interrupted: str | None = None  # whose turn it still is
 
     def __len__(self) -> int:
         return sum(map(len, self._waiting.values()))
 
-    def push(self, task: str, tokens: int, item: Item) -> None:
-        """Put an item of so many tokens behind the others of its task."""
-        self._waiting.setdefault(task, deque()).append((tokens, item))
+    def push(self, task: str, tokens: int, item: Item, client: str = "") -> None:
+        """Put an item of so many tokens behind the others of its task and client."""
+        self._waiting.setdefault(task, _Flow()).push(client, tokens, item)
         self._deficit.setdefault(task, 0)
         self.tokens += tokens
 
@@ -48,17 +52,17 @@ class FairQueue(Generic[Item]):
             if task != self._interrupted:
                 self._deficit[task] += self.quantum
             self._interrupted = None
-            while queue and (tokens := queue[0][0]) <= self._deficit[task]:
+            while len(queue) and (tokens := queue.first) <= self._deficit[task]:
                 if taken and tokens > budget:
                     self._interrupted = task
                     return taken
-                item = queue.popleft()[1]
+                item = queue.pop()
                 self.tokens -= tokens
                 if wanted(item):
                     self._deficit[task] -= tokens
                     budget -= tokens
                     taken.append(item)
-            if queue:
+            if len(queue):
                 self._waiting.move_to_end(task)
             else:
                 self._forget(task)
@@ -67,3 +71,32 @@ class FairQueue(Generic[Item]):
     def _forget(self, task: str) -> None:
         # Turns are not saved up while nothing waits.
         del self._waiting[task], self._deficit[task]
+
+
+class _Flow(Generic[Item]):
+    """What waits of one task, the next of that client first which has had least."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[int, int, int, Item]] = []  # start, number, tokens, item
+        self._ends: dict[str, int] = {}  # of each client's last item, on the clock of the starts
+        self._now = self._number = 0
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    @property
+    def first(self) -> int:
+        """Tokens of the next item."""
+        return self._heap[0][2]
+
+    def push(self, client: str, tokens: int, item: Item) -> None:
+        start = max(self._now, self._ends.get(client, 0))
+        self._ends[client] = start + tokens
+        self._number += 1  # what starts alike goes in order; items themselves cannot be compared
+        heapq.heappush(self._heap, (start, self._number, tokens, item))
+
+    def pop(self) -> Item:
+        self._now, _, _, item = heapq.heappop(self._heap)
+        if len(self._ends) > CLIENTS:
+            self._ends = {client: end for client, end in self._ends.items() if end > self._now}
+        return item

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
-__all__ = ["Limits", "RefusedError"]
+__all__ = ["SHORT", "Limits", "RefusedError"]
+
+SHORT = 2048  # tokens of a sample that is taken however slow the machine is
 
 
 class RefusedError(ValueError):
@@ -26,6 +28,8 @@ class Limits:
         json_mb: Of what of it is JSON, which is slower to read than files.
         samples: That one request may hold; a file may hold many.
         tokens: Of one sample.
+        pass_seconds: That one sample may take the model, for nobody else is answered meanwhile; not asked of samples of
+            fewer than ``SHORT`` tokens.
         pixels: Of a picture, or of a frame of a film.
         seconds: Of sound or film.
         unpacked_mb: What an archive may unpack to.
@@ -36,6 +40,7 @@ class Limits:
     json_mb: float = 8.0
     samples: int = 1024
     tokens: int = 16_384
+    pass_seconds: float = 2.0
     pixels: int = 40_000_000
     seconds: float = 600.0
     unpacked_mb: float = 512.0

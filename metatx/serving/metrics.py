@@ -24,6 +24,7 @@ class Metrics:
         self.latency = Histogram("metatx_seconds", "Until the answer.", ["task"], buckets=SECONDS, **own)
         self.inputs = Counter("metatx_inputs", "Inputs that went through the backbone.", ["task"], **own)
         self.tokens = Counter("metatx_tokens", "Tokens that went through the backbone.", ["task"], **own)
+        self.repeated = Counter("metatx_passes_repeated", "Passes that failed, and were repeated one by one.", **own)
         self.pass_seconds = Histogram("metatx_pass_seconds", "Of a pass.", buckets=SECONDS, **own)
         self.pass_inputs = Histogram("metatx_pass_inputs", "In a pass.", buckets=COUNTS, **own)
         self.pass_tasks = Histogram("metatx_pass_tasks", "Tasks in a pass.", buckets=COUNTS, **own)

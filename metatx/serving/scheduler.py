@@ -84,12 +84,15 @@ class Scheduler(Generic[Request]):
 
     What waits goes: a pass takes whatever is there, up to a number of tokens, fairly among tasks, and none is delayed
     to wait for more. Cancelled and late requests are dropped before they cost anything. When a pass fails, its requests
-    run one by one, so that only the culprit fails.
+    run one by one, so that only the culprit fails; if there is none, the samples did not go together, which is a fault
+    of ours.
 
     Args:
         answer: Prepared requests to their answers, in order, as ``TaskPool.answer``; called in one thread only.
         batch_tokens: Tokens of a pass; a longer request has one of its own.
+        cost: Tokens that a request counts for; all that it has by default.
         passed: Told of each pass: its jobs and how many seconds it took.
+        failed: Told of each pass of several that failed, before it is repeated one by one: its jobs and the error.
     """
 
     def __init__(
@@ -97,10 +100,12 @@ class Scheduler(Generic[Request]):
         answer: Callable[[Sequence[Request]], Sequence[Any]],
         *,
         batch_tokens: int,
+        cost: Callable[[Request], int] = lambda request: request.tokens,
         passed: Callable[[Sequence[Job[Request]], float], None] = lambda jobs, seconds: None,
+        failed: Callable[[Sequence[Job[Request]], Exception], None] = lambda jobs, error: None,
     ) -> None:
         self.batch_tokens = batch_tokens
-        self._answer, self._passed = answer, passed
+        self._answer, self._cost, self._passed, self._failed = answer, cost, passed, failed
         self._queue: FairQueue[Job[Request]] = FairQueue(max(1, batch_tokens // TURNS))
         self._changed = Condition()
         self._closing = False
@@ -123,7 +128,9 @@ class Scheduler(Generic[Request]):
         with self._changed:
             self._changed.wait_for(lambda: self._closing or self._queue.tokens < self.batch_tokens)
 
-    def submit(self, requests: Sequence[tuple[str, Request]], seconds: float = math.inf) -> "Future[list[Any]]":
+    def submit(
+        self, requests: Sequence[tuple[str, Request]], seconds: float = math.inf, client: str = ""
+    ) -> "Future[list[Any]]":
         """Queue requests that came together, each with the name of its task; their answers, in order.
 
         Cancelled, what of them is in no pass yet is dropped; when one of them fails, so do all.
@@ -131,6 +138,7 @@ class Scheduler(Generic[Request]):
         Args:
             requests: Of any tasks.
             seconds: After which they need not be answered any more.
+            client: That shares its tasks' turns with others.
 
         Raises:
             ClosedError: After ``close``.
@@ -142,7 +150,7 @@ class Scheduler(Generic[Request]):
             if self._closing:
                 raise ClosedError("The server is stopping.")
             for position, (task, request) in enumerate(requests):
-                self._queue.push(task, request.tokens, Job(task, request, group, position))
+                self._queue.push(task, self._cost(request), Job(task, request, group, position), client)
             self._changed.notify_all()
         return group.future
 
@@ -176,6 +184,7 @@ class Scheduler(Generic[Request]):
             if len(jobs) == 1:
                 jobs[0].group.fail(error)
             else:
+                self._failed(jobs, error)
                 for job in jobs:
                     if job.group.wanted():
                         self._pass([job])

@@ -295,6 +295,32 @@ def test_a_client_that_goes_costs_nothing(serve):
     assert client.post("/v1/tasks/kinds/predict", json={"inputs": [ROW]}).status_code == 200 and seen == [1, 1]
 
 
+def test_a_client_that_goes_while_it_sends_is_no_failure(serve, caplog):
+    client = serve()
+    sent = []
+
+    async def receive():
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        sent.append(message)
+
+    for kind in (b"application/json", b"multipart/form-data; boundary=x"):
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/v1/tasks/kinds/predict",
+            "query_string": b"",
+            "headers": [],
+        }
+        scope["headers"] = [(b"content-type", kind), (b"content-length", b"100")]
+        asyncio.run(client.app(scope, receive, send))
+    assert [one["status"] for one in sent if "status" in one] == [499, 499]
+    counted = client.get("/metrics").text
+    assert 'status="499",task="kinds"} 2.0' in counted and 'status="5' not in counted
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
 def test_what_cannot_be_prepared_in_time_is_refused_too(serve):
     client = serve(queue_seconds=1.0)
     quick, slow = client.service.engine.quick, client.service.engine.slow

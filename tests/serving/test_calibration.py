@@ -1,5 +1,7 @@
 """The tokens of a pass: as many as there is time for, not more than pay."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from metatx.serving import calibration
@@ -16,7 +18,12 @@ from metatx.serving import calibration
 )
 def test_the_longest_pass_that_is_short_and_efficient(monkeypatch, seconds, expected):
     monkeypatch.setattr(calibration, "_seconds", lambda backbone, tokens: seconds(tokens))
-    assert calibration.calibrate(None) == pytest.approx(expected, rel=1e-3)
+    budget, rate = calibration.calibrate(SimpleNamespace(dim=10**6))  # so wide that attention costs nothing
+    assert (budget, rate) == pytest.approx(expected, rel=1e-3)
+
+
+def test_attention_costs_as_much_as_all_else_at_six_times_the_width():
+    assert [calibration.cost(tokens, 200) for tokens in (1, 100, 1200, 12_000)] == [1, 108, 2400, 132_000]
 
 
 def test_on_a_true_backbone(nano):

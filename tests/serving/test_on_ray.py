@@ -33,6 +33,7 @@ OPTIONS = {
     "queue_seconds": 10.0,
     "body_mb": 64.0,
     "timeout": 60.0,
+    "pass_seconds": 2.0,
 }
 PLUGIN = """
 import metatx

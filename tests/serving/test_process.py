@@ -8,6 +8,10 @@ import sys
 import threading
 import time
 
+import pytest
+
+from metatx.serving import command
+from metatx.serving.command import serve
 from tests.serving.processes import ROOT, server
 
 ROWS = [{"a": number / 7 - 1, "b": "red", "c": 0.5} for number in range(15)]
@@ -92,8 +96,30 @@ def test_a_full_server_refuses_with_429_and_answers_all_others_right(trained):
 
 
 def test_wrong_starts_are_one_line(tmp_path):
-    for options, line in ((["nowhere"], "nowhere is no folder"), ([str(tmp_path), "--admin"], "needs a token")):
+    for options, line in (
+        (["nowhere"], "nowhere is no folder"),
+        ([str(tmp_path), "--admin"], "needs a token"),
+        ([str(tmp_path), "--token="], "The token is empty"),
+        ([str(tmp_path), "--token", "a b"], "The token has white space"),
+    ):
         command = [sys.executable, "-c", "from metatx.cli import main; main()", "serve", *options]
         found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         last = found.stderr.splitlines()[-1]
         assert found.returncode == 2 and last.startswith("metatx: ") and line in last
+
+
+@pytest.mark.parametrize("value", ["", " ", "\n", "a\tb"])
+def test_a_token_that_is_set_and_none_does_not_mean_an_open_server(monkeypatch, tmp_path, value):
+    monkeypatch.setenv("METATX_TOKEN", value)
+    with pytest.raises(ValueError, match="The token "):
+        serve(str(tmp_path))
+
+
+def test_who_opens_a_server_to_others_without_a_token_is_told(monkeypatch, tmp_path):
+    monkeypatch.delenv("METATX_TOKEN", raising=False)
+    told = []
+    monkeypatch.setattr(command, "tell", told.append)
+    for host, count in (("127.0.0.1", 0), ("localhost", 0), ("::1", 0), ("0.0.0.0", 1), ("example.org", 2)):
+        with pytest.raises(FileNotFoundError):
+            serve(str(tmp_path / "nowhere"), host=host)
+        assert len(told) == count

@@ -135,8 +135,12 @@ def test_late_requests_cost_nothing(start):
 
 def test_only_the_culprit_of_a_failed_pass_fails(start):
     pool = Pool(culprits=[3])
-    seen = []
-    scheduler, _ = start(pool, passed=lambda jobs, seconds: seen.append(len(jobs)))
+    seen, repeated = [], []
+    scheduler, _ = start(
+        pool,
+        passed=lambda jobs, seconds: seen.append(len(jobs)),
+        failed=lambda jobs, error: repeated.append((len(jobs), str(error))),
+    )
     futures = [scheduler.submit([("a", Fake(i))]) for i in (1, 2)]
     bad = scheduler.submit([("a", Fake(3)), ("a", Fake(4))])
     futures.append(scheduler.submit([("a", Fake(5))]))
@@ -146,6 +150,7 @@ def test_only_the_culprit_of_a_failed_pass_fails(start):
         bad.result(10)
     assert scheduler.submit([("a", Fake(9))]).result(10) == [9] and scheduler.alive
     assert pool.passes[1:] == [[1, 2, 3, 4, 5], [1], [2], [3], [5], [9]] and seen[:2] == [1, 5]
+    assert repeated == [(5, "no such thing")]
 
 
 def test_closing_answers_what_waits_and_refuses_what_comes(start):
@@ -191,3 +196,16 @@ def test_tasks_share_by_tokens_not_by_requests():
     taken = [item for _ in range(10) for item in queue.take(100, lambda item: True)]
     long, short = 50 * taken.count("long"), 5 * taken.count("short")
     assert abs(long - short) <= 60
+
+
+def test_the_clients_of_a_task_share_its_turns_by_tokens():
+    queue = FairQueue(10)
+    for number in range(100):
+        queue.push("task", 50, ("crowd", number), "crowd")
+    for number in range(20):
+        queue.push("task", 5, ("few", number), "few")
+    taken = [item for _ in range(2) for item in queue.take(100, lambda item: True)]
+    assert [number for client, number in taken if client == "few"] == list(range(20))[: len(taken) - 2]
+    assert sum(client == "crowd" for client, _ in taken) == 2
+    queue.push("task", 5, ("late", 0), "late")
+    assert ("late", 0) in queue.take(100, lambda item: True)  # not behind all that came before

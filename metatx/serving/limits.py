@@ -26,9 +26,8 @@ class Limits:
         json_mb: Of what of it is JSON, which is slower to read than files.
         samples: That one request may hold; a file may hold many.
         tokens: Of one sample.
-        pixels: Of a picture, or of a frame of a film.
-        seconds: Of sound or film.
-        unpacked_mb: What an archive may unpack to.
+        reader_mb: Of memory that reading a file may take; what it may hold is in ``metatx.reading.bounds``.
+        reader_seconds: Of a processor, for reading a file.
         wait: Seconds until a request must be answered, its body read included.
     """
 
@@ -36,7 +35,6 @@ class Limits:
     json_mb: float = 8.0
     samples: int = 1024
     tokens: int = 16_384
-    pixels: int = 40_000_000
-    seconds: float = 600.0
-    unpacked_mb: float = 512.0
+    reader_mb: float = 2000.0
+    reader_seconds: float = 10.0
     wait: float = 30.0

@@ -1,0 +1,106 @@
+"""What runs in the process that reads a stranger's files: a file and a task come in, encoded samples go out."""
+
+import json
+import os
+import tempfile
+import traceback
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save
+
+from metatx.errors import BoundError
+from metatx.pooled import read
+from metatx.serving.files import check_file
+from metatx.serving.limits import RefusedError
+from metatx.serving.sandbox import Walls, grown
+from metatx.serving.skeleton import from_skeleton
+from metatx.task import Task
+from metatx.tensors import apart
+
+__all__ = ["Order", "work"]
+
+TASKS = 32  # that a process remembers
+FILES = 500  # after which a process gives way to a fresh one, for libraries leak
+TRACE = 1500  # characters of a traceback
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """A file to read.
+
+    Attributes:
+        task: A number that stands for the task.
+        skeleton: Of the task, where it is not known yet.
+        path: Of the file.
+        extents: Whether the head's further arguments are wanted.
+        most: Samples that it may hold.
+    """
+
+    task: int
+    skeleton: bytes | None
+    path: str
+    extents: bool
+    most: int
+
+
+def work(channel: Connection, folder: str, readable: Sequence[str], megabytes: float, seconds: float) -> None:
+    """Read the files that are ordered, one after the other, until the channel is closed.
+
+    To each order go back a head as JSON and tensors as safetensors, never pickle: a file that takes this process over
+    must not have the server as well.
+    """
+    tempfile.tempdir = folder
+    walls, start = Walls(folder, readable, megabytes, seconds), grown()
+    tasks: OrderedDict[int, Task] = OrderedDict()
+    for number in range(FILES):
+        try:
+            order: Order = channel.recv()  # from the server, which is trusted
+        except EOFError:
+            return
+        walls.renew()
+        head, tensors = _answer(order, tasks)
+        # Files leave something behind; it must not be missing when the next one is read.
+        head["last"] = "memory" in head or number + 1 == FILES or grown() - start > megabytes / 2
+        channel.send_bytes(json.dumps(head).encode())
+        channel.send_bytes(tensors)
+        if head["last"]:
+            return
+
+
+def _answer(order: Order, tasks: "OrderedDict[int, Task]") -> tuple[dict[str, Any], bytes]:
+    folder = os.path.dirname(order.path)
+    try:
+        if order.skeleton is not None:
+            tasks[order.task] = from_skeleton(order.skeleton)
+        if order.task not in tasks:
+            return {"unknown": True}, b""
+        tasks.move_to_end(order.task)
+        while len(tasks) > TASKS:
+            tasks.popitem(last=False)
+        return _encoded(order, tasks[order.task])
+    except MemoryError:
+        return {"memory": True}, b""
+    except ImportError:  # the server's fault, not the file's
+        return {"failed": traceback.format_exc()[-TRACE:]}, b""
+    except Exception as error:
+        own = isinstance(error, ValueError)
+        status = error.status if isinstance(error, RefusedError) else 413 if isinstance(error, BoundError) else 422
+        # Where the file lies here is nobody's business.
+        reason = str(error).replace(f"{folder}/", "") if own else "The file cannot be read; it is damaged."
+        return {"status": status, "reason": reason, "trace": "" if own else traceback.format_exc()[-TRACE:]}, b""
+
+
+def _encoded(order: Order, task: Task) -> tuple[dict[str, Any], bytes]:
+    check_file(Path(order.path))
+    samples = task.queries(order.path)
+    if len(samples) > order.most:
+        raise RefusedError(413, f"The file holds {len(samples):,} samples; {order.most:,} are left of the request.")
+    found = [read(task, [sample], [0], order.extents) for sample in samples]
+    tensors = {f"{at}.{name}": one for at, ([fields], _) in enumerate(found) for name, one in fields.items()}
+    head = {"fields": [list(fields) for [fields], _ in found], "extents": [extents for _, extents in found]}
+    return head, save(apart(tensors))

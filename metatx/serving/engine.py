@@ -9,11 +9,11 @@ from metatx.errors import TaskError
 from metatx.pool import Request, TaskPool
 from metatx.registry import lookup
 from metatx.serving.admission import Admission, FullError
-from metatx.serving.inputs import Input, Wanted
+from metatx.serving.inputs import Input
 from metatx.serving.lane import Lane
 from metatx.serving.limits import Limits, RefusedError
 from metatx.serving.metrics import Metrics
-from metatx.serving.readers import Errand, Readers
+from metatx.serving.readers import Errand, Readers, Wanted
 from metatx.serving.scheduler import Job, Scheduler
 
 __all__ = ["Answer", "Engine"]
@@ -146,9 +146,9 @@ class Engine:
     def _requests_of(self, one: Input, answer: Answer, most: int, errand: Errand) -> list[tuple[str, Request]]:
         """The requests that one input makes."""
         loaded = self.pool.loaded(one.task)
-        wanted = Wanted(readers=self.readers, errand=errand, extents=answer != "embed", most=most)
+        wanted = Wanted(task=one.task, loaded=loaded, errand=errand, extents=answer != "embed", most=most)
         requests = []
-        for encoded, extents in one.samples(loaded, wanted):
+        for encoded, extents in one.samples(wanted, self.readers):
             request = loaded.request(one.task, [encoded], extents, answer)
             if request.tokens > self.limits.tokens:
                 found = f"The input has {request.tokens:,} tokens"
@@ -157,9 +157,9 @@ class Engine:
         return requests
 
     def warm(self) -> None:
-        """Make ready what reads files, where a task takes some."""
+        """Make ready what reads in processes, where a task needs it."""
         kinds = [lookup("tokenizers", task.modality) for task in self.pool.list()]
-        if any(kind.suffixes or kind.containers for kind in kinds):
+        if any(kind.suffixes or kind.containers or kind.isolated for kind in kinds):
             self.readers.start()
 
     def close(self) -> None:

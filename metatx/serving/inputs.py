@@ -6,30 +6,13 @@ from typing import Any, BinaryIO, Protocol
 
 import orjson
 
-from metatx.pooled import Loaded, read
+from metatx.pooled import read
 from metatx.serving.files import suffix_of
 from metatx.serving.limits import Limits, RefusedError
-from metatx.serving.readers import Encoded, Errand, Readers
+from metatx.serving.readers import Encoded, Readers, Wanted
 from metatx.serving.samples import received
 
-__all__ = ["FileInput", "Input", "JsonInput", "Wanted", "mixed_inputs", "parse_json", "task_inputs"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """How the samples of an input are to be read.
-
-    Attributes:
-        readers: Read files.
-        errand: Of the request.
-        extents: Whether the head's further arguments are wanted.
-        most: Samples.
-    """
-
-    readers: Readers
-    errand: Errand
-    extents: bool
-    most: int
+__all__ = ["FileInput", "Input", "JsonInput", "mixed_inputs", "parse_json", "task_inputs"]
 
 
 class Input(Protocol):
@@ -44,12 +27,12 @@ class Input(Protocol):
         """The same for a task of another name."""
         ...
 
-    def samples(self, loaded: Loaded, wanted: Wanted) -> Sequence[Encoded]:
+    def samples(self, wanted: Wanted, readers: Readers) -> Sequence[Encoded]:
         """The samples, encoded.
 
         Args:
-            loaded: The task that will answer.
             wanted: How they are read.
+            readers: Read what a stranger's bytes may crash.
 
         Raises:
             RefusedError: If it is beyond the limits, or a file of a kind that the task does not take.
@@ -69,9 +52,12 @@ class JsonInput:
         """The same for a task of another name."""
         return replace(self, task=task)
 
-    def samples(self, loaded: Loaded, wanted: Wanted) -> Sequence[Encoded]:
+    def samples(self, wanted: Wanted, readers: Readers) -> Sequence[Encoded]:
         """The one sample; of a row, the task's inputs alone."""
-        [encoded], extents = read(loaded.task, [received(self.value, loaded.task)], [0], wanted.extents)
+        task = wanted.loaded.task
+        if task.tokenizer.isolated:
+            return readers.value(self.value, wanted)
+        [encoded], extents = read(task, [received(self.value, task)], [0], wanted.extents)
         return [(encoded, extents)]
 
 
@@ -87,19 +73,11 @@ class FileInput:
         """The same for a task of another name."""
         return replace(self, task=task)
 
-    def samples(self, loaded: Loaded, wanted: Wanted) -> Sequence[Encoded]:
+    def samples(self, wanted: Wanted, readers: Readers) -> Sequence[Encoded]:
         """The samples that the file holds."""
-        suffix = suffix_of(self.name, loaded.task.tokenizer)
+        suffix = suffix_of(self.name, wanted.loaded.task.tokenizer)
         self.content.seek(0)
-        return wanted.readers.read(
-            self.task,
-            loaded,
-            self.content,
-            suffix,
-            extents=wanted.extents,
-            most=wanted.most,
-            errand=wanted.errand,
-        )
+        return readers.file(self.content, suffix, wanted)
 
 
 def parse_json(content: bytes, limits: Limits) -> Any:

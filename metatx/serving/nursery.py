@@ -16,12 +16,14 @@ import threading
 import traceback
 from contextlib import suppress
 from importlib import import_module
+from multiprocessing import get_context
 from multiprocessing.connection import Connection, Pipe
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 from metatx.reading.bounds import VARIABLE, stricter
 
-__all__ = ["Child", "Nursery", "main"]
+__all__ = ["Child", "Nursery", "Spawner", "main"]
 
 CODE = "import json, sys; setup = json.load(sys.stdin); sys.path[:] = setup['path']; from {0} import main; main(setup)"
 MODULES = ("metatx.serving.child",)
@@ -31,9 +33,11 @@ HANDED = (
     *("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME", "PYTHONUTF8", "HF_HOME", "METATX_WEIGHTS"),
 )
 CALM = {"CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1", "MALLOC_ARENA_MAX": "2", "PYTHONDONTWRITEBYTECODE": "1"}
+NAMED = {"LOGNAME": "metatx"}  # torch asks for it, and /etc/passwd is out of reach
 THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 NUMBER = struct.Struct("=q")
 START, END = b"s", b"e"
+KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # on Windows either is the end
 PATIENCE = 10.0  # seconds
 
 
@@ -50,8 +54,8 @@ class Child:
 
     def kill(self) -> None:
         """End it at once, whatever it does."""
-        with suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGKILL)
+        with suppress(OSError):
+            os.kill(self.pid, KILL)
 
 
 class Nursery:
@@ -102,14 +106,13 @@ class Nursery:
             return
         self._stop()
         self._control, theirs = socket.socketpair()
-        environment = {name: os.environ[name] for name in HANDED if name in os.environ}
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", CODE.format(__name__)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
-                env={**environment, **CALM, **THREADS, VARIABLE: stricter()},
+                env=_environment(),
                 cwd="/",
                 start_new_session=True,  # signals from the terminal are the server's alone
             )
@@ -137,16 +140,72 @@ class Nursery:
         return int(answer)
 
 
+class Spawner:
+    """The same where processes cannot fork, as on Windows: each is started afresh, which takes seconds."""
+
+    def __init__(self, plugin: str | None, megabytes: float, seconds: float) -> None:
+        self._arguments = plugin, megabytes, seconds
+        self._processes: dict[int, BaseProcess] = {}
+
+    def start(self) -> None:
+        """Nothing can be made ready."""
+
+    def child(self, folder: str) -> Child:
+        """A fresh process."""
+        context = get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_spawned, args=(theirs, folder, *self._arguments), daemon=True)
+        process.start()
+        theirs.close()
+        child = Child(ours, process.pid or 0)
+        self._processes[child.pid] = process
+        return child
+
+    def end(self, child: Child) -> int:
+        """As ``Nursery.end``."""
+        child.channel.close()
+        process = self._processes.pop(child.pid)
+        process.kill()
+        process.join()
+        return process.exitcode or 0
+
+    def close(self) -> None:
+        """End all of them."""
+        for process in self._processes.values():
+            process.kill()
+
+
+def _spawned(channel: Connection, folder: str, plugin: str | None, megabytes: float, seconds: float) -> None:
+    environment = _environment()
+    os.environ.clear()
+    os.environ.update(environment)
+    _import(plugin)
+    from metatx.serving.child import work
+    from metatx.serving.sandbox import loaded_from
+
+    work(channel, folder, loaded_from(), megabytes, seconds)
+
+
+def _environment() -> dict[str, str]:
+    """Of a process that reads what strangers send."""
+    own = {name: os.environ[name] for name in HANDED if name in os.environ}
+    return {**own, **CALM, **NAMED, **THREADS, VARIABLE: stricter()}
+
+
+def _import(plugin: str | None) -> None:
+    for name in MODULES:
+        import_module(name)
+    if plugin is not None:
+        from metatx.registry import load_plugin
+
+        load_plugin(plugin)
+
+
 def main(setup: dict[str, Any]) -> None:
     """Import, then fork when asked to, until the server is gone; then end all that was forked."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the server, which gets them too, ends this process when it is done
-    for name in MODULES:
-        import_module(name)
-    if setup["plugin"] is not None:
-        from metatx.registry import load_plugin
-
-        load_plugin(setup["plugin"])
+    _import(setup["plugin"])
     from metatx.serving.sandbox import loaded_from
 
     setup["readable"] = loaded_from()

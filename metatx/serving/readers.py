@@ -2,34 +2,39 @@
 
 import json
 import logging
+import os
 import shutil
 import signal
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 from weakref import WeakKeyDictionary
 
+import orjson
 from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
 from metatx.pooled import Loaded
+from metatx.progress import tell
 from metatx.serving.child import Order
 from metatx.serving.limits import Limits, RefusedError
 from metatx.serving.metrics import Metrics
-from metatx.serving.nursery import Child, Nursery
+from metatx.serving.nursery import Child, Nursery, Spawner
+from metatx.serving.sandbox import lacking
 from metatx.serving.skeleton import skeleton
 
-__all__ = ["Encoded", "Errand", "Readers"]
+__all__ = ["Encoded", "Errand", "Readers", "Wanted"]
 
 LOG = logging.getLogger("metatx.serving")
 HEAD = 1 << 24  # bytes of an answer beside its tensors
 GONE = 499
+CRASH = "It ended the process that read it: it is damaged, or made to do so."
 
 Encoded: TypeAlias = tuple[dict[str, Tensor], list[Any]]  # a sample, and further arguments of the head
 
@@ -63,13 +68,32 @@ class Errand:
                 self._child = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """How an input is to be read.
+
+    Attributes:
+        task: Name of the task that it is for.
+        loaded: That task.
+        errand: Of the request.
+        extents: Whether the head's further arguments are wanted.
+        most: Samples that it may hold.
+    """
+
+    task: str
+    loaded: Loaded
+    errand: Errand
+    extents: bool
+    most: int
+
+
 @dataclass(eq=False)
 class _Desk:
     """A process and its folder."""
 
     folder: Path
     child: Child
-    alive: bool = field(default=True)
+    alive: bool = True
 
 
 class Readers:
@@ -85,30 +109,24 @@ class Readers:
 
     def __init__(self, limits: Limits, metrics: Metrics, plugin: str | None = None) -> None:
         self.limits, self.metrics = limits, metrics
-        self._nursery = Nursery(plugin, limits.reader_mb, limits.reader_seconds)
+        kind = Nursery if hasattr(os, "fork") else Spawner
+        self._nursery = kind(plugin, limits.reader_mb, limits.reader_seconds)
         self._root: tempfile.TemporaryDirectory[str] | None = None
         self._lock = threading.Lock()
         self._idle: list[_Desk] = []
         self._numbers: WeakKeyDictionary[Loaded, int] = WeakKeyDictionary()
         self._count = count()
+        self._lacking = lacking()
 
     def start(self) -> None:
-        """Make ready, beside what else happens, so that the first file need not wait."""
+        """Make ready, beside what else happens, so that the first file need not wait; say once what is not bounded."""
+        if self._lacking:
+            tell(f"This system does not keep a process that reads a sent file from {', '.join(self._lacking)}.")
+            self._lacking = []
         self._nursery.start()
 
-    def read(
-        self, name: str, loaded: Loaded, content: BinaryIO, suffix: str, *, extents: bool, most: int, errand: Errand
-    ) -> list[Encoded]:
-        """The samples of a file, encoded.
-
-        Args:
-            name: Of the task.
-            loaded: The task.
-            content: Of the file.
-            suffix: Of the file's name.
-            extents: Whether the head's further arguments are wanted.
-            most: Samples that it may hold.
-            errand: That it is for.
+    def file(self, content: BinaryIO, suffix: str, wanted: Wanted) -> list[Encoded]:
+        """The samples of a file whose name ends so, encoded.
 
         Raises:
             RefusedError: If it cannot be read, is another than its ending says, or beyond a limit; says which.
@@ -116,18 +134,23 @@ class Readers:
         """
         with self._desk() as desk:
             path = desk.folder / f"file{suffix}"
-            with path.open("wb") as file:
-                shutil.copyfileobj(content, file)
             try:
+                with path.open("wb") as file:
+                    shutil.copyfileobj(content, file)
                 if not path.stat().st_size:
                     raise RefusedError(422, "The file is empty.")
-                order = Order(task=self._number(loaded), skeleton=None, path=str(path), extents=extents, most=most)
-                head, tensors = self._answer(name, loaded, desk, order, errand)
+                return self._read(desk, f"a {suffix} file", wanted, path=str(path))
             finally:
                 path.unlink(missing_ok=True)
-        if "fields" not in head:
-            raise _refusal(name, suffix, head)
-        return _samples(head, tensors)
+
+    def value(self, value: Any, wanted: Wanted) -> list[Encoded]:
+        """The sample that a value, which came as JSON, is; raises as ``file``."""
+        try:
+            text = orjson.dumps(value)
+        except TypeError:
+            raise RefusedError(422, "The input is nested too deep.") from None
+        with self._desk() as desk:
+            return self._read(desk, "a value", wanted, value=text)
 
     def close(self) -> None:
         """End all of them, and remove their folders."""
@@ -171,69 +194,70 @@ class Readers:
         with self._lock:
             return self._numbers.setdefault(loaded, next(self._count))
 
-    def _answer(self, name: str, loaded: Loaded, desk: _Desk, order: Order, errand: Errand) -> tuple[Any, bytes]:
-        head, tensors = self._asked(name, desk, order, errand)
+    def _read(self, desk: _Desk, what: str, wanted: Wanted, **source: Any) -> list[Encoded]:
+        task = self._number(wanted.loaded)
+        order = Order(task=task, skeleton=None, extents=wanted.extents, most=wanted.most, **source)
+        head, samples = self._asked(desk, what, wanted, order)
         if "unknown" in head:
-            order = Order(**{**vars(order), "skeleton": skeleton(loaded.task)})
-            head, tensors = self._asked(name, desk, order, errand)
-        return head, tensors
+            order = replace(order, skeleton=skeleton(wanted.loaded.task))
+            head, samples = self._asked(desk, what, wanted, order)
+        if "fields" not in head:
+            raise _refusal(wanted.task, what, head)
+        return samples
 
-    def _asked(self, name: str, desk: _Desk, order: Order, errand: Errand) -> tuple[Any, bytes]:
-        """What the process answers. Raises RefusedError if it ended, or was ended."""
-        last = True
+    def _asked(self, desk: _Desk, what: str, wanted: Wanted, order: Order) -> tuple[dict[str, Any], list[Encoded]]:
+        """What the process answers, and samples if there are. Raises RefusedError if it ended, or was ended."""
+        head, last = dict[str, Any](), True
         try:
-            with errand.using(desk.child):
+            with wanted.errand.using(desk.child):
                 desk.child.channel.send(order)
-                head = json.loads(desk.child.channel.recv_bytes(HEAD))
+                said = json.loads(desk.child.channel.recv_bytes(HEAD))
                 tensors = desk.child.channel.recv_bytes(round(self.limits.reader_mb * 1e6))
-            last = bool(head["last"])
-        except (EOFError, OSError, ValueError, KeyError, TypeError):
-            head, tensors = {}, b""
+            samples = _samples(said, tensors) if "fields" in said else []
+            head, last = said, bool(said["last"])
+        except (EOFError, OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError):
+            pass  # it ended, or is not itself any more
         finally:
             desk.alive = not last
             status = self._leave(desk) if last else 0
         if head and "memory" not in head:
-            return head, tensors
-        raise self._lost(name, Path(order.path).suffix, "memory" in head, status, errand)
+            return head, samples
+        raise self._lost(what, wanted, "memory" in head, status)
 
-    def _lost(self, name: str, suffix: str, memory: bool, status: int, errand: Errand) -> RefusedError:
+    def _lost(self, what: str, wanted: Wanted, memory: bool, status: int) -> RefusedError:
         """The process ended without an answer: count why, and say it."""
         timed = status == -getattr(signal, "SIGXCPU", 0)
-        reason = "gone" if errand.dropped else "memory" if memory else "time" if timed else "crash"
+        reason = "gone" if wanted.errand.dropped else "memory" if memory else "time" if timed else "crash"
         self.metrics.killed.labels(reason).inc()
-        ended = signal.Signals(-status).name if status < 0 else f"exit code {status}"
-        LOG.warning("%s: the process that read a %s file was ended (%s, %s)", name, suffix, reason, ended)
+        LOG.warning("%s: the process that read %s was ended: %s, exit code %d", wanted.task, what, reason, status)
         if reason == "gone":
             return RefusedError(GONE, "The client is gone.")
         if reason == "memory":
-            return RefusedError(422, f"The file could not be read within {self.limits.reader_mb:,.0f} megabytes.")
+            return RefusedError(422, f"It could not be read within {self.limits.reader_mb:,.0f} megabytes of memory.")
         if reason == "time":
-            return RefusedError(422, f"The file could not be read within {self.limits.reader_seconds:g} seconds.")
-        return RefusedError(422, "The file ended the process that read it; it is damaged, or made to do so.")
+            return RefusedError(422, f"It could not be read within {self.limits.reader_seconds:g} seconds.")
+        return RefusedError(422, CRASH)
 
 
-def _refusal(name: str, suffix: str, head: dict[str, Any]) -> Exception:
-    """What the process said of a file that it could not encode."""
+def _refusal(task: str, what: str, head: dict[str, Any]) -> Exception:
+    """What the process said of something that it could not encode."""
     trace = str(head.get("trace") or head.get("failed") or "")
     if trace:
-        LOG.error("%s: a %s file was not read:\n%s", name, suffix, trace)
+        LOG.error("%s: %s was not read:\n%s", task, what, trace)
     if "failed" in head:
         return RuntimeError("what reads such files is missing")
-    return RefusedError(
-        413 if head.get("status") == 413 else 415 if head.get("status") == 415 else 422, str(head["reason"])
-    )
+    status = head.get("status")
+    return RefusedError(status if status in (413, 415) else 422, str(head.get("reason")))
 
 
 def _samples(head: dict[str, Any], content: bytes) -> list[Encoded]:
-    """The samples of an answer, which may come from a process that a file has taken over."""
-    with suppress(SafetensorError, KeyError, TypeError, ValueError):
-        tensors = load(content)
-        found = zip(head["fields"], head["extents"], strict=True)
-        return [
-            ({str(name): tensors[f"{at}.{name}"] for name in fields}, _extents(extents))
-            for at, (fields, extents) in enumerate(found)
-        ]
-    raise RefusedError(422, "The file ended the process that read it; it is damaged, or made to do so.")
+    """The samples of an answer; raises all kinds of errors if it is none."""
+    tensors = load(content)
+    found = zip(head["fields"], head["extents"], strict=True)
+    return [
+        ({str(name): tensors[f"{at}.{name}"] for name in fields}, _extents(extents))
+        for at, (fields, extents) in enumerate(found)
+    ]
 
 
 def _extents(found: Any) -> list[Any]:

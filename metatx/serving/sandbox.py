@@ -6,10 +6,11 @@ import os
 import struct
 import sys
 from collections.abc import Callable, Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Walls", "grown", "loaded_from"]
+__all__ = ["Walls", "grown", "lacking", "loaded_from"]
 
 # Beginnings of the events of ``sys.audit`` that run a program or reach another machine.
 REFUSED = (
@@ -26,7 +27,11 @@ REFUSED = (
     ),
     *("ftplib.", "http.", "imaplib.", "nntplib.", "poplib.", "smtplib.", "socket.", "telnetlib.", "urllib."),
 )
-SYSTEM = ("/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/localtime", "/dev/urandom", "/proc/cpuinfo", "/proc/self")
+# What libraries look at while they are imported.
+SYSTEM = (
+    *("/dev/urandom", "/lib", "/lib64", "/proc/cpuinfo", "/proc/meminfo", "/proc/self", "/sys/devices/system", "/usr"),
+    *(f"/etc/{name}" for name in ("fonts", "ld.so.cache", "localtime", "mime.types", "os-release", "ssl/openssl.cnf")),
+)
 FILES = 256  # open at once
 # Linux's Landlock: numbers of its calls, which are the same on all machines, and rights over files and folders.
 CREATE, ADD, RESTRICT = 444, 445, 446
@@ -39,7 +44,7 @@ TCP, SCOPES = 0b11, 0b11  # from versions 4 and 6: bind and connect; abstract so
 class Walls:
     """Put around this process for good, but for memory and time, which are given anew for each file.
 
-    What the system has not is left out: Windows bounds neither memory nor time; only Linux keeps other files away.
+    What the system lacks is left out, see ``lacking``.
 
     Args:
         folder: The one folder it may write to.
@@ -55,11 +60,18 @@ class Walls:
         _keep_to([folder], [*readable, *SYSTEM])
         sys.addaudithook(_refuse)
 
-    def renew(self) -> None:
-        """Give memory and time for the next file."""
+    def renew(self, spare: float = 0.0) -> None:
+        """Give memory and time for the next file, and some seconds to spare."""
         if address := _statm(0):
             _limit("AS", round(address + self.megabytes * 1e6))
-        _limit("CPU", math.ceil(sum(os.times()[:2]) + self.seconds))
+        _limit("CPU", math.ceil(sum(os.times()[:2]) + self.seconds + spare))
+
+
+def lacking() -> list[str]:
+    """What this system cannot keep from such a process."""
+    found = [] if _statm(0) else ["more memory than it may have"]
+    found += [] if find_spec("resource") else ["more time than it may have, but by the server's timeout"]
+    return found + ([] if _landlock_version() > 0 else ["files of the server's user"])
 
 
 def grown() -> float:
@@ -103,12 +115,10 @@ def _keep_to(writable: Iterable[str], readable: Iterable[str]) -> None:
 
     By Landlock, https://docs.kernel.org/userspace-api/landlock.html, as far as this kernel has it.
     """
-    if sys.platform != "linux":
-        return
-    call: Callable[..., int] = ctypes.CDLL(None, use_errno=True).syscall
-    version = call(CREATE, None, 0, 1)
+    version = _landlock_version()
     if version < 1:
         return
+    call = _call()
     files = FILES_BY_VERSION[min(version, 3)]
     asked = struct.pack("QQQ", files, TCP if version >= 4 else 0, SCOPES if version >= 6 else 0)
     rules = call(CREATE, asked, 8 if version < 4 else 16 if version < 6 else 24, 0)
@@ -120,6 +130,15 @@ def _keep_to(writable: Iterable[str], readable: Iterable[str]) -> None:
     if rules < 0 or call(RESTRICT, rules, 0):
         raise OSError(ctypes.get_errno(), "Landlock refused its rules")
     os.close(rules)
+
+
+def _landlock_version() -> int:
+    return _call()(CREATE, None, 0, 1) if sys.platform == "linux" else 0
+
+
+def _call() -> Callable[..., int]:
+    call: Callable[..., int] = ctypes.CDLL(None, use_errno=True).syscall
+    return call
 
 
 def _allow(call: Callable[..., int], rules: int, paths: Iterable[str], rights: int) -> None:

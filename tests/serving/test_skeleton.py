@@ -109,7 +109,9 @@ def test_places_of_a_dense_answer_come_back(nano, readers):
     pool = metatx.TaskPool(nano)
     masks = [RNG.integers(0, 2, (40, 50)) for _ in range(4)]
     pictures = [RNG.integers(0, 256, (40, 50, 3), dtype=np.uint8) for _ in range(4)]
-    pool.add("dense", metatx.Task.from_data(nano, "image", (pictures, masks), head="segmentation", tokenizer_options=SIZE))
+    pool.add(
+        "dense", metatx.Task.from_data(nano, "image", (pictures, masks), head="segmentation", tokenizer_options=SIZE)
+    )
     content = io.BytesIO()
     picture("PNG")(content)
     content.seek(0)

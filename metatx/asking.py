@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from metatx.collate import collate, to_device, widened
-from metatx.errors import SampleError, first_named
+from metatx.errors import BoundError, SampleError, first_named
 from metatx.examples import place_of
 from metatx.progress import tell
 
@@ -100,7 +100,8 @@ def read_one(task: "Task", queries: Sequence[Any], at: int, number: int) -> tupl
         query = queries[at]
         return query, task.tokenizer.encode(query)
     except SampleError as error:
-        raise SampleError(f"{_place(queries, at, number)}: {error}") from None
+        kind = BoundError if isinstance(error, BoundError) else SampleError
+        raise kind(f"{_place(queries, at, number)}: {error}") from None
 
 
 def _place(queries: Sequence[Any], at: int, number: int) -> str:

@@ -6,7 +6,7 @@ from signal import Signals
 from typing import Any, TypeVar
 
 __all__ = [
-    *("DivergedError", "PlacedError", "SampleError", "Stopped", "TaskError"),
+    *("BoundError", "DivergedError", "PlacedError", "SampleError", "Stopped", "TaskError"),
     *("cannot_be_used", "decoded", "decoding", "first_named", "short", "usable"),
 ]
 
@@ -22,6 +22,10 @@ class SampleError(ValueError):
     Raised by ``Tokenizer.encode`` and ``Head.encode``; the message names the field, what was found and what was
     expected. Where samples are read in bulk, the core adds the sample's place (file or row).
     """
+
+
+class BoundError(SampleError):
+    """A sample holds more than may be read, see ``metatx.reading.bounds``."""
 
 
 class PlacedError(ValueError):

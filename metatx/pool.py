@@ -148,7 +148,22 @@ class TaskPool:
 
     def task(self, name: str) -> Task:
         """The task of this name, loaded if it was not. Raises ValueError if there is none, TaskError if damaged."""
-        return self._load(name).task
+        return self.loaded(name).task
+
+    def loaded(self, name: str) -> Loaded:
+        """The task as requests hold it, most recently used from now on; raises as ``task``."""
+        with self._lock:
+            entry = self._get(name)
+            self._entries.move_to_end(name)
+            loaded = entry.loaded
+        if loaded is not None:
+            return loaded
+        with self._loading:
+            loaded = entry.loaded or self._read_task(entry)
+            with self._lock:
+                entry.loaded = loaded
+        self._make_room()
+        return loaded
 
     # Answers
 
@@ -216,7 +231,7 @@ class TaskPool:
     def _prepare(self, name: str, samples: Answers, positions: Sequence[int], answer: Answer) -> Request:
         if answer not in ANSWERS:
             raise ValueError(unknown("kind of answer", answer, list(ANSWERS)))
-        return self._load(name).prepare(name, samples, positions, answer)
+        return self.loaded(name).prepare(name, samples, positions, answer)
 
     @torch.no_grad()
     def _run(self, requests: Sequence[Request]) -> Sequence[Answers]:
@@ -280,21 +295,6 @@ class TaskPool:
     def _read_task(self, entry: _Entry) -> Loaded:
         assert entry.folder is not None
         return self._ready(read(Task, entry.folder, self.backbone, self._fingerprint))
-
-    def _load(self, name: str) -> Loaded:
-        """The task, most recently used from now on."""
-        with self._lock:
-            entry = self._get(name)
-            self._entries.move_to_end(name)
-            loaded = entry.loaded
-        if loaded is not None:
-            return loaded
-        with self._loading:
-            loaded = entry.loaded or self._read_task(entry)
-            with self._lock:
-                entry.loaded = loaded
-        self._make_room()
-        return loaded
 
     def _make_room(self) -> None:
         """Drop what was least recently used, until the rest fits; the latest stays in any case."""

@@ -14,7 +14,7 @@ from metatx.mixed import FixedAdapter
 from metatx.sequence import TokenSequence
 from metatx.task import Task
 
-__all__ = ["ANSWERS", "Answer", "Loaded", "Part", "Request", "grouped", "tokenized"]
+__all__ = ["ANSWERS", "Answer", "Loaded", "Part", "Request", "grouped", "read", "tokenized"]
 
 Answer = Literal["predict", "records", "embed"]
 ANSWERS = ("predict", "records", "embed")
@@ -51,10 +51,12 @@ class Loaded:
         Raises:
             SampleError: If a sample cannot be used; names its position.
         """
-        asked = self.task.queries(samples)
-        read = [read_one(self.task, asked, at, position + 1) for at, position in enumerate(positions)]
-        queries = [query for query, _ in read]
-        encoded = [tensors for _, tensors in read]
+        return self.request(name, *read(self.task, samples, positions, answer != "embed"), answer)
+
+    def request(
+        self, name: str, encoded: Sequence[dict[str, Tensor]], extents: Sequence[Any], answer: Answer
+    ) -> "Request":
+        """The second half of ``prepare``: what ``read`` gave, here or in another process, to a request."""
         shapes = shapes_of(encoded[0]) if len(encoded) == 1 else None
         count, sequence = self.counts.get(shapes) if shapes else None, None
         if count is None:
@@ -65,12 +67,12 @@ class Loaded:
         return Request(
             name=name,
             answer=answer,
-            samples=len(samples),
+            samples=len(encoded),
             tokens=count,
             loaded=self,
             encoded=encoded[0],
             sequence=sequence,
-            extents=[] if answer == "embed" else self.task.extents(queries),
+            extents=extents,
         )
 
 
@@ -123,6 +125,21 @@ class Part:
     request: Request
     indices: Sequence[int]
     sequence: TokenSequence
+
+
+def read(
+    task: Task, samples: Sequence[Any], positions: Sequence[int], extents: bool
+) -> tuple[list[dict[str, Tensor]], list[Any]]:
+    """Raw samples, encoded, and where ``extents`` says so the further arguments of the head, see ``Task.extents``.
+
+    Neither the task's weights nor its backbone are needed.
+
+    Raises:
+        SampleError: If a sample cannot be used; names its position.
+    """
+    asked = task.queries(samples)
+    found = [read_one(task, asked, at, position + 1) for at, position in enumerate(positions)]
+    return [tensors for _, tensors in found], task.extents([query for query, _ in found]) if extents else []
 
 
 def shapes_of(encoded: dict[str, Tensor]) -> Shapes:

@@ -33,6 +33,8 @@ class Tokenizer(nn.Module):
         suffixes: File types that a folder of classes is searched for.
         linking: Those of them whose files may name others, so that they are not taken from strangers.
         containers: Readers of files that hold many samples in a format of the modality's own, by suffix.
+        isolated: Whether a sample that came as JSON is parsed by a library that may crash, or not end, on a bad one: a
+            server does so in another process, as with files.
         default_head: The head for data without a target column, if there is one.
         native: Whether its tokens come from the backbone's own stem, so that their scale is right as it is.
         amplitude: How many times as large as the stem's its tokens start, on a backbone that does not normalise them
@@ -50,6 +52,7 @@ class Tokenizer(nn.Module):
     suffixes: ClassVar[tuple[str, ...]] = ()
     linking: ClassVar[tuple[str, ...]] = ()
     containers: ClassVar[Mapping[str, Reader]] = {}
+    isolated: ClassVar[bool] = False
     default_head: ClassVar[str | None] = None
     native: bool = False
     amplitude: float = 1.0

@@ -67,7 +67,7 @@ def test_samples_alike_become_one_part_and_keep_their_places(nano):
 def test_so_many_shapes_are_remembered(nano, monkeypatch):
     pool = metatx.TaskPool(nano)
     pool.add("rows", metatx.Task.from_data(nano, "waves", waves(20)))
-    loaded = pool._load("rows")
+    loaded = pool.loaded("rows")
     loaded.counts.update({((str(i), ()),): 1 for i in range(REMEMBERED)})
     assert all(pool.prepare("rows", waves(1)[0][0]).sequence is not None for _ in range(2))
     assert len(loaded.counts) == REMEMBERED

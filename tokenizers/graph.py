@@ -65,6 +65,7 @@ class GraphTokenizer(Tokenizer):
         ValueError: If a number is out of its range.
     """
 
+    isolated = True
     classical = "boosting"
 
     def __init__(

@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 
-from metatx.errors import SampleError
+from metatx.errors import BoundError
 
 __all__ = ["BOUNDS", "Bound", "VARIABLE", "bound", "check_bound", "stricter"]
 
@@ -64,12 +64,12 @@ def check_bound(name: str, found: float, subject: str) -> None:
         subject: Of the sentence, such as "image file a.png".
 
     Raises:
-        SampleError: Says what was found, what is accepted, and how that is changed.
+        BoundError: Says what was found, what is accepted, and how that is changed.
     """
     most = bound(name)
     if not found <= most:  # NaN is beyond any
         what = BOUNDS[name].what
-        raise SampleError(f"{subject} has {found:,.0f} {what}; expected at most {most:,.0f} ({VARIABLE}={name}=...)")
+        raise BoundError(f"{subject} has {found:,.0f} {what}; expected at most {most:,.0f} ({VARIABLE}={name}=...)")
 
 
 def stricter() -> str:

@@ -88,6 +88,7 @@ class Service:
         while True:
             try:
                 await run_in_threadpool(self.catalog.refresh)
+                self.engine.warm()
                 self.loaded = True
             except OSError as error:  # the folder is away for a while
                 LOG.warning("the folder of tasks cannot be read: %s", error)

@@ -158,6 +158,7 @@ def build_service(
     from metatx.serving.catalog import Catalog, common_backbone
     from metatx.serving.engine import Engine
     from metatx.serving.limits import Limits
+    from metatx.serving.readers import Readers
     from metatx.weights import load_backbone
 
     if plugin is not None:
@@ -169,14 +170,16 @@ def build_service(
     measured, rate = calibrate(pool.backbone)
     budget = batch_tokens or measured
     limits = Limits(body_mb=body_mb, wait=timeout, pass_seconds=pass_seconds)
+    metrics = Metrics()
     engine = Engine(
         pool,
         limits,
-        Metrics(),
+        metrics,
         batch_tokens=budget,
         rate=rate,
         queue_seconds=queue_seconds,
         workers=workers,
+        readers=Readers(limits, metrics, plugin),
     )
     service = Service(engine, catalog, token=token, admin=admin, watch=2.0 if watch else None)
     logging.getLogger("metatx.serving").info("%.0f tokens a second, %d in a pass", rate, budget)

@@ -3,22 +3,21 @@
 import asyncio
 import logging
 import math
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from pathlib import Path
 from typing import Any, Literal
 
 from metatx.errors import TaskError
 from metatx.pool import Request, TaskPool
+from metatx.registry import lookup
 from metatx.serving.admission import Admission, Asked, FullError
 from metatx.serving.calibration import cost
-from metatx.serving.inputs import FileInput, Input
+from metatx.serving.inputs import Input
 from metatx.serving.lane import Lane
 from metatx.serving.limits import SHORT, Limits, RefusedError
 from metatx.serving.metrics import Metrics
+from metatx.serving.readers import Errand, Readers, Wanted
 from metatx.serving.scheduler import Job, Scheduler
 
 __all__ = ["Answer", "Engine"]
@@ -43,6 +42,7 @@ class Engine:
         rate: Cost a second, until passes have shown it; a token of a short sequence costs 1.
         queue_seconds: Of work that may wait, before preparation and behind it.
         workers: Threads for files, and as many for JSON.
+        readers: Read files; None: of its own.
     """
 
     def __init__(
@@ -55,9 +55,11 @@ class Engine:
         rate: float,
         queue_seconds: float = 10.0,
         workers: int = 2,
+        readers: Readers | None = None,
     ) -> None:
         self.pool, self.limits, self.metrics = pool, limits, metrics
         self._dim, self._rate = pool.backbone.dim, rate
+        self.readers = readers or Readers(limits, metrics)
         self.admission = Admission(rate, queue_seconds, cost(limits.tokens, self._dim))
         self.scheduler: Scheduler[Request] = Scheduler(
             pool.answer, batch_tokens=batch_tokens, cost=self._cost, passed=self._passed, failed=self._failed
@@ -84,7 +86,7 @@ class Engine:
         """What ``inputs`` gives to answers: the name of each one's task, and the answers; a file's one after the other.
 
         Inputs are read and prepared in a thread of the lane, so that a long body holds up no other request. Cancelled,
-        what was not begun is dropped.
+        what was not begun is dropped, and the process that reads a file is ended.
 
         Args:
             asked: Who asks for what, its size known.
@@ -98,15 +100,19 @@ class Engine:
             ValueError: If one cannot be used; names which.
             ClosedError, DeadlineError: As ``Scheduler.submit``.
         """
+        errand = Errand()
 
         def prepare() -> list[tuple[str, Request]]:
-            requests = self._prepare(inputs(), answer)
+            requests = self._prepare(inputs(), answer, errand)
             ticket.settle(self._costs(asked, requests))
             return requests
 
         with self.admission.waiting(asked) as ticket:
             turn = f"{asked.task or ''} {asked.client}"
-            requests = await asyncio.wrap_future(lane.submit(turn, ticket.cost, prepare))
+            try:
+                requests = await asyncio.wrap_future(lane.submit(turn, ticket.cost, prepare))
+            finally:
+                errand.drop()
             answers = await asyncio.wrap_future(self.scheduler.submit(requests, self.limits.wait, asked.client))
         return [name for name, _ in requests], answers
 
@@ -146,43 +152,42 @@ class Engine:
             self._told |= dict.fromkeys(tasks, now)
             LOG.error("a pass of %s failed; its %d inputs run one by one", sorted(tasks), len(jobs), exc_info=error)
 
-    def _prepare(self, inputs: Sequence[Input], answer: Answer) -> list[tuple[str, Request]]:
+    def _prepare(self, inputs: Sequence[Input], answer: Answer, errand: Errand) -> list[tuple[str, Request]]:
         requests: list[tuple[str, Request]] = []
-        with (
-            tempfile.TemporaryDirectory(prefix="metatx-")
-            if any(isinstance(one, FileInput) for one in inputs)
-            else nullcontext("") as folder
-        ):
-            for number, one in enumerate(inputs):
-                try:
-                    requests += self._requests_of(one, Path(folder), answer, self.limits.samples - len(requests))
-                except TaskError:  # the server's fault, not the input's
-                    raise
-                except ValueError as error:
-                    status = error.status if isinstance(error, RefusedError) else 422
-                    place = f"inputs[{number}]: " if len(inputs) > 1 else ""
-                    # Neither where the file lies here, nor a number that the request does not know.
-                    reason = str(error).replace(f"{folder}/", "") if folder else str(error)
-                    reason = reason.removeprefix("sample 1: ")
-                    raise RefusedError(status, f"{place}{reason[:REASON]}") from error
+        for number, one in enumerate(inputs):
+            try:
+                requests += self._requests_of(one, answer, self.limits.samples - len(requests), errand)
+            except TaskError:  # the server's fault, not the input's
+                raise
+            except ValueError as error:
+                status = error.status if isinstance(error, RefusedError) else 422
+                place = f"inputs[{number}]: " if len(inputs) > 1 else ""
+                reason = str(error).removeprefix("sample 1: ")  # a number that the request does not know
+                raise RefusedError(status, f"{place}{reason[:REASON]}") from error
         return requests
 
-    def _requests_of(self, one: Input, folder: Path, answer: Answer, most: int) -> list[tuple[str, Request]]:
+    def _requests_of(self, one: Input, answer: Answer, most: int, errand: Errand) -> list[tuple[str, Request]]:
         """The requests that one input makes."""
-        samples = one.samples(self.pool.task(one.task), folder, self.limits)
-        if len(samples) > most:
-            raise RefusedError(413, f"More than {self.limits.samples:,} samples; divide the request.")
+        loaded = self.pool.loaded(one.task)
+        wanted = Wanted(task=one.task, loaded=loaded, errand=errand, extents=answer != "embed", most=most)
         requests = []
-        for sample in samples:
-            request = self.pool.prepare(one.task, sample, answer)
+        for encoded, extents in one.samples(wanted, self.readers):
+            request = loaded.request(one.task, [encoded], extents, answer)
             if request.tokens > self.limits.tokens:
                 found = f"The input has {request.tokens:,} tokens"
                 raise RefusedError(413, f"{found}; expected at most {self.limits.tokens:,}: shorten it.")
             requests.append((one.task, request))
         return requests
 
+    def warm(self) -> None:
+        """Make ready what reads in processes, where a task needs it."""
+        kinds = [lookup("tokenizers", task.modality) for task in self.pool.list()]
+        if any(kind.suffixes or kind.containers or kind.isolated for kind in kinds):
+            self.readers.start()
+
     def close(self) -> None:
-        """Answer what waits, then end all threads."""
+        """Answer what waits, then end all threads and processes; one that is stuck ends with the server."""
         for lane in (self.quick, self.slow):
-            lane.close()
+            lane.close(self.limits.wait)
+        self.readers.close()
         self.scheduler.close()

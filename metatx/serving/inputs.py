@@ -1,17 +1,16 @@
 """What a request holds: inputs as JSON, or as files of a form, each for one task."""
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 import orjson
 
-from metatx.serving.files import check_file, suffix_of
+from metatx.pooled import read
+from metatx.serving.files import suffix_of
 from metatx.serving.limits import Limits, RefusedError
+from metatx.serving.readers import Encoded, Readers, Wanted
 from metatx.serving.samples import received
-from metatx.task import Task
 
 __all__ = ["FileInput", "Input", "JsonInput", "mixed_inputs", "parse_json", "task_inputs"]
 
@@ -28,13 +27,12 @@ class Input(Protocol):
         """The same for a task of another name."""
         ...
 
-    def samples(self, task: Task, folder: Path, limits: Limits) -> Sequence[Any]:
-        """The raw samples, as the task's tokenizer encodes them.
+    def samples(self, wanted: Wanted, readers: Readers) -> Sequence[Encoded]:
+        """The samples, encoded.
 
         Args:
-            task: That will answer.
-            folder: For temporary files; it is there until the samples are encoded.
-            limits: Of the request.
+            wanted: How they are read.
+            readers: Read what a stranger's bytes may crash.
 
         Raises:
             RefusedError: If it is beyond the limits, or a file of a kind that the task does not take.
@@ -54,9 +52,13 @@ class JsonInput:
         """The same for a task of another name."""
         return replace(self, task=task)
 
-    def samples(self, task: Task, folder: Path, limits: Limits) -> Sequence[Any]:
+    def samples(self, wanted: Wanted, readers: Readers) -> Sequence[Encoded]:
         """The one sample; of a row, the task's inputs alone."""
-        return [received(self.value, task)]
+        task = wanted.loaded.task
+        if task.tokenizer.isolated:
+            return readers.value(self.value, wanted)
+        [encoded], extents = read(task, [received(self.value, task)], [0], wanted.extents)
+        return [(encoded, extents)]
 
 
 @dataclass(frozen=True)
@@ -71,16 +73,11 @@ class FileInput:
         """The same for a task of another name."""
         return replace(self, task=task)
 
-    def samples(self, task: Task, folder: Path, limits: Limits) -> Sequence[Any]:
+    def samples(self, wanted: Wanted, readers: Readers) -> Sequence[Encoded]:
         """The samples that the file holds."""
-        path = folder / f"file{suffix_of(self.name, task.tokenizer)}"
+        suffix = suffix_of(self.name, wanted.loaded.task.tokenizer)
         self.content.seek(0)
-        with path.open("wb") as file:
-            shutil.copyfileobj(self.content, file)
-        if not path.stat().st_size:
-            raise RefusedError(422, "The file is empty.")
-        check_file(path, limits)
-        return task.queries(str(path))
+        return readers.file(self.content, suffix, wanted)
 
 
 def parse_json(content: bytes, limits: Limits) -> Any:

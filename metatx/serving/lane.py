@@ -74,13 +74,14 @@ class Lane:
             self._changed.notify()
         return work.future
 
-    def close(self) -> None:
-        """Drop what no thread has begun, and end them."""
+    def close(self, seconds: float) -> None:
+        """Drop what no thread has begun, and end them; one that is stuck is left behind after so many seconds."""
+        ends = time.monotonic() + seconds
         with self._changed:
             self._closing = True
             self._changed.notify_all()
         for thread in self._threads:
-            thread.join()
+            thread.join(max(0.0, ends - time.monotonic()))
         for work in self._queue.take(self._queue.tokens, lambda work: True):
             work.future.cancel()
 

@@ -30,9 +30,8 @@ class Limits:
         tokens: Of one sample.
         pass_seconds: That one sample may take the model, for nobody else is answered meanwhile; not asked of samples of
             fewer than ``SHORT`` tokens.
-        pixels: Of a picture, or of a frame of a film.
-        seconds: Of sound or film.
-        unpacked_mb: What an archive may unpack to.
+        reader_mb: Of memory that reading a file may take; what it may hold is in ``metatx.reading.bounds``.
+        reader_seconds: Of a processor, for reading a file.
         wait: Seconds until a request must be answered, its body read included.
     """
 
@@ -41,7 +40,6 @@ class Limits:
     samples: int = 1024
     tokens: int = 16_384
     pass_seconds: float = 2.0
-    pixels: int = 40_000_000
-    seconds: float = 600.0
-    unpacked_mb: float = 512.0
+    reader_mb: float = 2000.0
+    reader_seconds: float = 10.0
     wait: float = 30.0

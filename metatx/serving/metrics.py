@@ -29,6 +29,7 @@ class Metrics:
         self.pass_inputs = Histogram("metatx_pass_inputs", "In a pass.", buckets=COUNTS, **own)
         self.pass_tasks = Histogram("metatx_pass_tasks", "Tasks in a pass.", buckets=COUNTS, **own)
         self.pass_tokens = Histogram("metatx_pass_tokens", "In a pass.", buckets=TOKENS, **own)
+        self.killed = Counter("metatx_readers_killed", "Processes that read a file and were ended.", ["reason"], **own)
 
     def watch(self, name: str, about: str, value: Callable[[], float]) -> None:
         """A gauge that is read when Prometheus asks."""

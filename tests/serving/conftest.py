@@ -15,6 +15,7 @@ from metatx.serving.catalog import Catalog
 from metatx.serving.engine import Engine
 from metatx.serving.limits import Limits
 from metatx.serving.metrics import Metrics
+from metatx.serving.readers import Readers
 
 
 def pictures(count, seed=0):
@@ -54,15 +55,36 @@ def tasks(trained, tmp_path):
     return shutil.copytree(trained, tmp_path / "tasks")
 
 
+class Shared(Readers):
+    """Processes that read for the engines of many tests, which close them in vain: to start some takes seconds."""
+
+    def close(self):
+        pass
+
+
+@pytest.fixture(scope="session")
+def readers():
+    """Processes that read files, with the limits of a server."""
+    shared = Shared(Limits(), Metrics())
+    yield shared
+    Readers.close(shared)
+
+
 @pytest.fixture
-def serve(nano, trained):
+def serve(nano, trained, readers):
     """A function that gives a client of a running application, by default on the three tasks."""
     running = []
 
-    def start(folder=trained, *, limits=None, queue_seconds=10.0, **options):
+    def start(folder=trained, *, limits=None, queue_seconds=10.0, readers=readers, **options):
         pool = TaskPool(nano)
         engine = Engine(
-            pool, limits or Limits(), Metrics(), batch_tokens=2048, rate=5000.0, queue_seconds=queue_seconds
+            pool,
+            limits or Limits(),
+            Metrics(),
+            batch_tokens=2048,
+            rate=5000.0,
+            queue_seconds=queue_seconds,
+            readers=readers,
         )
         service = Service(engine, Catalog(folder, pool), **options)
         client = TestClient(create_application(service), raise_server_exceptions=False)

@@ -15,7 +15,7 @@ def held():
     lane = Lane("test", 1, gate.wait)
     yield lane, gate
     gate.set()
-    lane.close()
+    lane.close(10)
 
 
 def test_tasks_take_turns_and_each_keeps_its_order(held):
@@ -54,7 +54,7 @@ def test_closing_drops_what_was_not_begun():
     gate = threading.Event()
     lane = Lane("test", 1, gate.wait)
     futures = [lane.submit("a", 1, lambda: 0) for _ in range(3)]
-    closing = threading.Thread(target=lane.close)
+    closing = threading.Thread(target=lane.close, args=(10,))
     closing.start()
     gate.set()
     closing.join(10)

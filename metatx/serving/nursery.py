@@ -1,0 +1,253 @@
+"""A process that imports what reading needs, and forks the processes that read: each is there within milliseconds.
+
+Python's own fork server does not do: it hands on the command line, which may hold the token, imports the main module
+again, and leaves a process that is stuck alone when the server is gone.
+"""
+
+import gc
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import traceback
+from contextlib import suppress
+from importlib import import_module
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, Pipe
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from metatx.reading.bounds import VARIABLE, stricter
+
+__all__ = ["Child", "Nursery", "Spawner", "main"]
+
+CODE = "import json, sys; setup = json.load(sys.stdin); sys.path[:] = setup['path']; from {0} import main; main(setup)"
+MODULES = ("metatx.serving.child",)
+# Of the environment, what may reach a process that a stranger's file may take over; never the token.
+HANDED = (
+    *("HOME", "LANG", "LC_ALL", "LC_CTYPE", "PATH", "SYSTEMROOT", "TMPDIR", "TZ"),
+    *("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME", "PYTHONUTF8", "HF_HOME", "METATX_WEIGHTS"),
+)
+CALM = {"CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1", "MALLOC_ARENA_MAX": "2", "PYTHONDONTWRITEBYTECODE": "1"}
+NAMED = {"LOGNAME": "metatx"}  # torch asks for it, and /etc/passwd is out of reach
+THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+NUMBER = struct.Struct("=q")
+START, END = b"s", b"e"
+KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # on Windows either is the end
+PATIENCE = 10.0  # seconds
+
+
+class Child:
+    """A process that reads.
+
+    Attributes:
+        channel: Orders go in, answers come out; its end is the end of the process.
+        pid: Of the process, its own until ``Nursery.end`` was called.
+    """
+
+    def __init__(self, channel: Connection, pid: int) -> None:
+        self.channel, self.pid = channel, pid
+
+    def kill(self) -> None:
+        """End it at once, whatever it does."""
+        with suppress(OSError):
+            os.kill(self.pid, KILL)
+
+
+class Nursery:
+    """The handle of the server on that process.
+
+    Args:
+        plugin: File to import, as ``--plugin``.
+        megabytes, seconds: Of a file, as in ``Walls``.
+    """
+
+    def __init__(self, plugin: str | None, megabytes: float, seconds: float) -> None:
+        self.setup = {"plugin": plugin, "megabytes": megabytes, "seconds": seconds}
+        self._lock = threading.Lock()
+        self._control: socket.socket | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, if it does not run; returns at once."""
+        with self._lock:
+            self._start()
+
+    def child(self, folder: str) -> Child:
+        """A fresh process that may write to ``folder``. Raises RuntimeError if there is none."""
+        ours, theirs = Pipe()
+        with self._lock, theirs:
+            for _ in range(2):  # again where it was ended, of which we know by asking only
+                with suppress(OSError, struct.error):
+                    return Child(ours, self._asked(START + folder.encode(), theirs.fileno()))
+                self._stop()
+        raise RuntimeError("The process that reads files does not start; its own message says why.")
+
+    def end(self, child: Child) -> int:
+        """Kill a process, if it lives, and forget it: its exit code, or minus the signal that ended it."""
+        child.channel.close()
+        with self._lock:
+            try:
+                return self._asked(END + NUMBER.pack(child.pid))
+            except (OSError, struct.error):
+                return -signal.SIGKILL
+
+    def close(self) -> None:
+        """End it, and all processes that read."""
+        with self._lock:
+            self._stop()
+
+    def _start(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            return
+        self._stop()
+        self._control, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", CODE.format(__name__)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                env=_environment(),
+                cwd="/",
+                start_new_session=True,  # signals from the terminal are the server's alone
+            )
+            setup = {**self.setup, "control": theirs.fileno(), "path": [os.path.abspath(one) for one in sys.path]}
+            assert self._process.stdin is not None
+            with self._process.stdin as stdin:
+                stdin.write(json.dumps(setup).encode())
+
+    def _stop(self) -> None:
+        if self._control is not None:
+            self._control.close()  # at which it ends its children, and itself
+        if self._process is not None:
+            try:
+                self._process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        self._control = self._process = None
+
+    def _asked(self, order: bytes, *handles: int) -> int:
+        self._start()
+        assert self._control is not None
+        socket.send_fds(self._control, [order], handles)
+        (answer,) = NUMBER.unpack(self._control.recv(NUMBER.size))
+        return int(answer)
+
+
+class Spawner:
+    """The same where processes cannot fork, as on Windows: each is started afresh, which takes seconds."""
+
+    def __init__(self, plugin: str | None, megabytes: float, seconds: float) -> None:
+        self._arguments = plugin, megabytes, seconds
+        self._processes: dict[int, BaseProcess] = {}
+
+    def start(self) -> None:
+        """Nothing can be made ready."""
+
+    def child(self, folder: str) -> Child:
+        """A fresh process."""
+        context = get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_spawned, args=(theirs, folder, *self._arguments), daemon=True)
+        process.start()
+        theirs.close()
+        child = Child(ours, process.pid or 0)
+        self._processes[child.pid] = process
+        return child
+
+    def end(self, child: Child) -> int:
+        """As ``Nursery.end``."""
+        child.channel.close()
+        process = self._processes.pop(child.pid)
+        process.kill()
+        process.join()
+        return process.exitcode or 0
+
+    def close(self) -> None:
+        """End all of them."""
+        for process in self._processes.values():
+            process.kill()
+
+
+def _spawned(channel: Connection, folder: str, plugin: str | None, megabytes: float, seconds: float) -> None:
+    environment = _environment()
+    os.environ.clear()
+    os.environ.update(environment)
+    _import(plugin)
+    from metatx.serving.child import work
+    from metatx.serving.sandbox import loaded_from
+
+    work(channel, folder, loaded_from(), megabytes, seconds)
+
+
+def _environment() -> dict[str, str]:
+    """Of a process that reads what strangers send."""
+    own = {name: os.environ[name] for name in HANDED if name in os.environ}
+    return {**own, **CALM, **NAMED, **THREADS, VARIABLE: stricter()}
+
+
+def _import(plugin: str | None) -> None:
+    for name in MODULES:
+        import_module(name)
+    if plugin is not None:
+        from metatx.registry import load_plugin
+
+        load_plugin(plugin)
+
+
+def main(setup: dict[str, Any]) -> None:
+    """Import, then fork when asked to, until the server is gone; then end all that was forked."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # the server, which gets them too, ends this process when it is done
+    _import(setup["plugin"])
+    from metatx.serving.sandbox import loaded_from
+
+    setup["readable"] = loaded_from()
+    gc.collect()
+    gc.freeze()  # what is shared with the children is not written to
+    children: set[int] = set()
+    with socket.socket(fileno=setup["control"]) as control:
+        while True:
+            order, handles, _, _ = socket.recv_fds(control, 1 << 13, 1)
+            if not order:
+                break
+            if order[:1] == START:
+                found = _fork(control, handles[0], order[1:].decode(), setup)
+                children.add(found)
+            else:
+                (pid,) = NUMBER.unpack(order[1:])
+                found = _ended(pid) if pid in children else -signal.SIGKILL
+                children.discard(pid)
+            control.sendall(NUMBER.pack(found))
+    for pid in children:
+        _ended(pid)
+
+
+def _fork(control: socket.socket, handle: int, folder: str, setup: dict[str, Any]) -> int:
+    from metatx.serving.child import work
+
+    pid = os.fork()
+    if pid:
+        os.close(handle)
+        return pid
+    status = 1
+    try:
+        control.close()
+        work(Connection(handle), folder, setup["readable"], setup["megabytes"], setup["seconds"])
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+def _ended(pid: int) -> int:
+    """Kill a child; nobody else waits for it, so that its number is still its own."""
+    os.kill(pid, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

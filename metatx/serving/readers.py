@@ -1,0 +1,265 @@
+"""The processes that read sent files: kept between files, replaced when one of them ends or is ended."""
+
+import json
+import logging
+import os
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+from typing import Any, BinaryIO, TypeAlias
+from weakref import WeakKeyDictionary
+
+import orjson
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor
+
+from metatx.pooled import Loaded
+from metatx.progress import tell
+from metatx.serving.child import Order
+from metatx.serving.limits import Limits, RefusedError
+from metatx.serving.metrics import Metrics
+from metatx.serving.nursery import Child, Nursery, Spawner
+from metatx.serving.sandbox import lacking
+from metatx.serving.skeleton import skeleton
+
+__all__ = ["Encoded", "Errand", "Readers", "Wanted"]
+
+LOG = logging.getLogger("metatx.serving")
+HEAD = 1 << 24  # bytes of an answer beside its tensors
+GONE = 499
+CRASH = "It ended the process that read it: it is damaged, or made to do so."
+
+Encoded: TypeAlias = tuple[dict[str, Tensor], list[Any]]  # a sample, and further arguments of the head
+
+
+class Errand:
+    """What is done for one request, until nobody waits for it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._child: Child | None = None
+        self.dropped = False
+
+    def drop(self) -> None:
+        """Nobody waits any more: what works for it is ended. May be called from any thread, and again."""
+        with self._lock:
+            self.dropped = True
+            if self._child is not None:
+                self._child.kill()
+
+    @contextmanager
+    def using(self, child: Child) -> Iterator[None]:
+        """A process works for it. Raises EOFError if nobody waits any more."""
+        with self._lock:
+            if self.dropped:
+                raise EOFError
+            self._child = child
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._child = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """How an input is to be read.
+
+    Attributes:
+        task: Name of the task that it is for.
+        loaded: That task.
+        errand: Of the request.
+        extents: Whether the head's further arguments are wanted.
+        most: Samples that it may hold.
+    """
+
+    task: str
+    loaded: Loaded
+    errand: Errand
+    extents: bool
+    most: int
+
+
+@dataclass(eq=False)
+class _Desk:
+    """A process and its folder."""
+
+    folder: Path
+    child: Child
+    alive: bool = True
+
+
+class Readers:
+    """Processes that read files, as many as there are threads that ask.
+
+    Each has a folder of its own, with the file that it reads and nothing else.
+
+    Args:
+        limits: Memory and time of a file.
+        metrics: Told of processes that were ended.
+        plugin: File to import there too, as ``--plugin``.
+    """
+
+    def __init__(self, limits: Limits, metrics: Metrics, plugin: str | None = None) -> None:
+        self.limits, self.metrics = limits, metrics
+        kind = Nursery if hasattr(os, "fork") else Spawner
+        self._nursery = kind(plugin, limits.reader_mb, limits.reader_seconds)
+        self._root: tempfile.TemporaryDirectory[str] | None = None
+        self._lock = threading.Lock()
+        self._idle: list[_Desk] = []
+        self._numbers: WeakKeyDictionary[Loaded, int] = WeakKeyDictionary()
+        self._count = count()
+        self._lacking = lacking()
+
+    def start(self) -> None:
+        """Make ready, beside what else happens, so that the first file need not wait; say once what is not bounded."""
+        if self._lacking:
+            tell(f"This system does not keep a process that reads a sent file from {', '.join(self._lacking)}.")
+            self._lacking = []
+        self._nursery.start()
+
+    def file(self, content: BinaryIO, suffix: str, wanted: Wanted) -> list[Encoded]:
+        """The samples of a file whose name ends so, encoded.
+
+        Raises:
+            RefusedError: If it cannot be read, is another than its ending says, or beyond a limit; says which.
+            RuntimeError: If there is no process, or what reads such files is not installed.
+        """
+        with self._desk() as desk:
+            path = desk.folder / f"file{suffix}"
+            try:
+                with path.open("wb") as file:
+                    shutil.copyfileobj(content, file)
+                if not path.stat().st_size:
+                    raise RefusedError(422, "The file is empty.")
+                return self._read(desk, f"a {suffix} file", wanted, path=str(path))
+            finally:
+                path.unlink(missing_ok=True)
+
+    def value(self, value: Any, wanted: Wanted) -> list[Encoded]:
+        """The sample that a value, which came as JSON, is; raises as ``file``."""
+        try:
+            text = orjson.dumps(value)
+        except TypeError:
+            raise RefusedError(422, "The input is nested too deep.") from None
+        with self._desk() as desk:
+            return self._read(desk, "a value", wanted, value=text)
+
+    def close(self) -> None:
+        """End all of them, and remove their folders."""
+        self._nursery.close()
+        with self._lock:
+            idle, self._idle = self._idle, []
+            root, self._root = self._root, None
+        for desk in idle:
+            desk.child.channel.close()
+        if root is not None:
+            root.cleanup()
+
+    @contextmanager
+    def _desk(self) -> Iterator[_Desk]:
+        desk = self._taken()
+        try:
+            yield desk
+        finally:
+            if desk.alive:
+                with self._lock:
+                    self._idle.append(desk)
+
+    def _taken(self) -> _Desk:
+        with self._lock:
+            while self._idle:
+                desk = self._idle.pop()
+                if not desk.child.channel.poll(0):
+                    return desk
+                self._leave(desk)  # it ended since, or says something unasked
+            self._root = self._root or tempfile.TemporaryDirectory(prefix="metatx-", ignore_cleanup_errors=True)
+            folder = Path(tempfile.mkdtemp(dir=self._root.name))
+        return _Desk(folder, self._nursery.child(str(folder)))
+
+    def _leave(self, desk: _Desk) -> int:
+        """End a process for good; as ``Nursery.end``."""
+        shutil.rmtree(desk.folder, ignore_errors=True)
+        return self._nursery.end(desk.child)
+
+    def _number(self, loaded: Loaded) -> int:
+        """Of a task as it is loaded now: its folder, loaded again, is another."""
+        with self._lock:
+            return self._numbers.setdefault(loaded, next(self._count))
+
+    def _read(self, desk: _Desk, what: str, wanted: Wanted, **source: Any) -> list[Encoded]:
+        task = self._number(wanted.loaded)
+        order = Order(task=task, skeleton=None, extents=wanted.extents, most=wanted.most, **source)
+        head, samples = self._asked(desk, what, wanted, order)
+        if "unknown" in head:
+            order = replace(order, skeleton=skeleton(wanted.loaded.task))
+            head, samples = self._asked(desk, what, wanted, order)
+        if "fields" not in head:
+            raise _refusal(wanted.task, what, head)
+        return samples
+
+    def _asked(self, desk: _Desk, what: str, wanted: Wanted, order: Order) -> tuple[dict[str, Any], list[Encoded]]:
+        """What the process answers, and samples if there are. Raises RefusedError if it ended, or was ended."""
+        head, last = dict[str, Any](), True
+        try:
+            with wanted.errand.using(desk.child):
+                desk.child.channel.send(order)
+                said = json.loads(desk.child.channel.recv_bytes(HEAD))
+                tensors = desk.child.channel.recv_bytes(round(self.limits.reader_mb * 1e6))
+            samples = _samples(said, tensors) if "fields" in said else []
+            head, last = said, bool(said["last"])
+        except (EOFError, OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError):
+            pass  # it ended, or is not itself any more
+        finally:
+            desk.alive = not last
+            status = self._leave(desk) if last else 0
+        if head and "memory" not in head:
+            return head, samples
+        raise self._lost(what, wanted, "memory" in head, status)
+
+    def _lost(self, what: str, wanted: Wanted, memory: bool, status: int) -> RefusedError:
+        """The process ended without an answer: count why, and say it."""
+        timed = status == -getattr(signal, "SIGXCPU", 0)
+        reason = "gone" if wanted.errand.dropped else "memory" if memory else "time" if timed else "crash"
+        self.metrics.killed.labels(reason).inc()
+        LOG.warning("%s: the process that read %s was ended: %s, exit code %d", wanted.task, what, reason, status)
+        if reason == "gone":
+            return RefusedError(GONE, "The client is gone.")
+        if reason == "memory":
+            return RefusedError(422, f"It could not be read within {self.limits.reader_mb:,.0f} megabytes of memory.")
+        if reason == "time":
+            return RefusedError(422, f"It could not be read within {self.limits.reader_seconds:g} seconds.")
+        return RefusedError(422, CRASH)
+
+
+def _refusal(task: str, what: str, head: dict[str, Any]) -> Exception:
+    """What the process said of something that it could not encode."""
+    trace = str(head.get("trace") or head.get("failed") or "")
+    if trace:
+        LOG.error("%s: %s was not read:\n%s", task, what, trace)
+    if "failed" in head:
+        return RuntimeError("what reads such files is missing")
+    status = head.get("status")
+    return RefusedError(status if status in (413, 415) else 422, str(head.get("reason")))
+
+
+def _samples(head: dict[str, Any], content: bytes) -> list[Encoded]:
+    """The samples of an answer; raises all kinds of errors if it is none."""
+    tensors = load(content)
+    found = zip(head["fields"], head["extents"], strict=True)
+    return [
+        ({str(name): tensors[f"{at}.{name}"] for name in fields}, _extents(extents))
+        for at, (fields, extents) in enumerate(found)
+    ]
+
+
+def _extents(found: Any) -> list[Any]:
+    """Shapes, as ``Task.extents`` gives them."""
+    return [[tuple(int(size) for size in shape) for shape in column] for column in found]

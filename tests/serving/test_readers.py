@@ -1,0 +1,240 @@
+"""Processes that read files: what comes back, and that nothing a file does reaches the server."""
+
+import io
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import metatx
+from metatx.errors import TaskError
+from metatx.registry import load_plugin
+from metatx.serving.limits import Limits, RefusedError
+from metatx.serving.metrics import Metrics
+from metatx.serving.nursery import Spawner
+from metatx.serving.readers import Errand, Readers, Wanted
+from metatx.serving.sandbox import lacking
+
+PLUGIN = str(Path(__file__).with_name("wild.py"))
+PAIRS = [[0.0, 1.0], [1.0, 0.0]] * 4
+CRASH = "ended the process that read it"
+DAMAGED = "cannot be read; it is damaged"
+
+
+@pytest.fixture(scope="module")
+def wild(nano):
+    """Processes with the plug-in, half a gigabyte and a second each; and a pool with a task of it."""
+    load_plugin(PLUGIN)
+    pool = metatx.TaskPool(nano)
+    pool.add("wild", metatx.Task.from_data(nano, "wild", (PAIRS, ["a", "b"] * 4)))
+    readers = Readers(Limits(reader_mb=500, reader_seconds=1), Metrics(), PLUGIN)
+    yield readers, pool
+    readers.close()
+
+
+def run(wild, code, errand=None, most=9):
+    """What comes of a file with this program, or None where the process lives on without an answer."""
+    readers, pool = wild
+    wanted = Wanted(task="wild", loaded=pool.loaded("wild"), errand=errand or Errand(), extents=True, most=most)
+    return readers.file(io.BytesIO(code.encode()), ".wild", wanted)
+
+
+def killed(wild, reason):
+    return wild[0].metrics.killed.labels(reason)._value.get()
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split(") ")[1][0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def fails(wild, code, line, status=422):
+    with pytest.raises(RefusedError, match=line) as caught:
+        run(wild, code)
+    assert caught.value.status == status
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "line"),
+    [
+        ("import os; os.abort()", "crash", CRASH),
+        ("import ctypes; ctypes.string_at(0)", "crash", CRASH),
+        ("import os; os._exit(0)", "crash", CRASH),
+        ("raise SystemExit", "crash", CRASH),
+        ("while True: pass", "time", "within 1 seconds"),
+        ("held = bytearray(10**9)", "memory", "within 500 megabytes"),
+        ("held = [bytearray(10**6) for _ in range(1000)]", "memory", "within 500 megabytes"),
+        ("import os; os.closerange(3, 99)", "crash", CRASH),
+    ],
+)
+def test_what_ends_the_process_is_one_refusal(wild, code, reason, line):
+    before = killed(wild, reason)
+    fails(wild, code, line)
+    assert killed(wild, reason) == before + 1
+    assert run(wild, "values = [2.0, 3.0]")[0][0]["x"].tolist() == [2, 3]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import subprocess; subprocess.run(['true'])",
+        "import os; os.system('true')",
+        "import os; os.execv('/bin/true', ['true'])",
+        "import os; os.posix_spawn('/bin/true', ['true'], {})",
+        "import os; os.fork()",
+        "import os; os.kill(os.getppid(), 0)",
+        "import socket; socket.create_connection(('127.0.0.1', 9))",
+        "import urllib.request; urllib.request.urlopen('http://127.0.0.1:9')",
+        "import multiprocessing as m; m.Process(target=print).start()",
+        "raise KeyError(path)",
+    ],
+)
+def test_no_program_runs_and_no_machine_is_reached(wild, code, caplog):
+    fails(wild, code, DAMAGED)
+    assert "a .wild file was not read" in caplog.text
+
+
+@pytest.mark.skipif("files of the server's user" in lacking(), reason="this kernel keeps no files away")
+@pytest.mark.parametrize(
+    "call",
+    [
+        "open(b'/etc/passwd', 0)",
+        "open(b'/proc/%d/environ' % os.getppid(), 0)",
+        "open(b'/tmp/written', os.O_CREAT | os.O_WRONLY)",
+        "kill(os.getppid(), 0)",
+        "execl(b'/bin/true', b'true', None)",
+        "rmdir(os.path.dirname(path).encode())",
+    ],
+)
+def test_libraries_in_c_reach_no_other_file_either(wild, call):
+    fails(wild, f"import ctypes, os; raise SampleError(str(ctypes.CDLL(None).{call}))", "-1")
+
+
+def test_neither_the_token_nor_the_folder_is_told(wild, monkeypatch):
+    monkeypatch.setenv("METATX_TOKEN", "secret")
+    wild[0].close()
+    with pytest.raises(RefusedError) as caught:
+        run(wild, "import os; raise SampleError(f'{path} {dict(os.environ)}')")
+    told = str(caught.value)
+    assert "file.wild {" in told and "pixels=40000000" in told
+    assert "secret" not in told and "metatx-" not in told
+
+
+def test_a_bound_is_413(wild):
+    code = "from metatx.reading.bounds import check_bound; check_bound('smiles', 5000, 'it')"
+    fails(wild, code, "it has 5,000 characters of a SMILES; expected at most 2,000", 413)
+    with pytest.raises(RefusedError, match="1 samples; 0 are left") as caught:
+        run(wild, "pass", most=0)
+    assert caught.value.status == 413
+
+
+def test_what_is_missing_is_the_servers_fault(wild):
+    with pytest.raises(RuntimeError, match="missing"):
+        run(wild, "import no_such_library")
+
+
+def test_nothing_is_unpickled_that_comes_back(wild):
+    """A process that was taken over sends pickle, or numbers without end."""
+    for content in (
+        "pickle.dumps(print)",
+        "b'[1]'",
+        "b'{}'",
+        'b\'{"fields": [["x"]], "extents": [[]], "last": false}\'',
+    ):
+        code = f"import os, pickle; c = {content}\nfor fd in range(3, 9):\n"
+        code += " try: os.write(fd, (len(c).to_bytes(4, 'big') + c) * 2)\n except OSError: pass"
+        fails(wild, code, CRASH)
+    fails(wild, "import os\nfor fd in range(3, 9):\n try: os.write(fd, b'\\x7f' * 9)\n except OSError: pass", CRASH)
+    assert run(wild, "pass")
+
+
+def test_nobody_waits_and_the_process_ends_at_once(wild):
+    run(wild, "pass")
+    (desk,), before = wild[0]._idle, killed(wild, "gone")
+    errand = Errand()
+    threading.Timer(0.3, errand.drop).start()
+    started = time.monotonic()
+    with pytest.raises(RefusedError) as caught:
+        run(wild, "import time; time.sleep(60)", errand)
+    assert caught.value.status == 499 and killed(wild, "gone") == before + 1 and time.monotonic() - started < 30
+    assert not alive(desk.child.pid) and not desk.folder.exists()
+    with pytest.raises(RefusedError):
+        run(wild, "pass", errand)  # nobody has waited from the start
+
+
+def test_what_ended_meanwhile_is_replaced_without_a_word(wild):
+    readers, _ = wild
+    run(wild, "pass")
+    readers._idle[0].child.kill()
+    while alive(readers._idle[0].child.pid):
+        time.sleep(0.01)
+    assert run(wild, "pass")
+    readers._nursery._process.kill()  # and the process that forks them
+    readers._nursery._process.wait()
+    readers._idle[0].child.kill()
+    while alive(readers._idle[0].child.pid):
+        time.sleep(0.01)
+    assert run(wild, "pass")
+
+
+def test_a_process_is_kept_and_gives_way_before_it_is_full(wild):
+    run(wild, "pass")
+    pid = wild[0]._idle[0].child.pid
+    assert run(wild, "pass") and wild[0]._idle[0].child.pid == pid
+    assert run(wild, "import sys; sys.held = b'1' * 300_000_000")
+    assert not wild[0]._idle and not alive(pid)
+
+
+def test_a_task_that_was_loaded_again_is_another(wild, nano):
+    readers, pool = wild
+    run(wild, "pass")
+    texts = metatx.Task.from_data(nano, "text", (["good", "bad"] * 4, ["a", "b"] * 4))
+    pool.add("other", texts)
+    for name, suffix, field in (("other", ".txt", "tokens"), ("wild", ".wild", "x"), ("other", ".txt", "tokens")):
+        wanted = Wanted(task=name, loaded=pool.loaded(name), errand=Errand(), extents=False, most=1)
+        ((encoded, extents),) = readers.file(io.BytesIO(b"pass"), suffix, wanted)
+        assert (field == "x") == ("x" in encoded) and extents == []
+        pool.reload(name, pool.task(name))
+
+
+def test_no_process_and_no_file_is_left(wild):
+    readers, _ = wild
+    run(wild, "import tempfile; tempfile.mkstemp()")
+    root, pid = Path(readers._root.name), readers._nursery._process.pid
+    children = [desk.child.pid for desk in readers._idle]
+    assert children and [one for one in root.rglob("*") if one.suffix == ".wild"] == []
+    readers.close()
+    assert not root.exists() and not any(map(alive, [pid, *children]))
+
+
+def test_a_task_that_cannot_be_handed_over_says_so(nano, wild):
+    class Own(metatx.Tokenizer):
+        name, suffixes = "own", (".wild",)
+
+        def forward(self, batch):
+            return torch.zeros(1, 1, self.dim)
+
+    pool = metatx.TaskPool(nano)
+    pool.add("wild", metatx.Task(nano, Own(nano.dim), pool_head(nano)))
+    with pytest.raises(TaskError, match="own, classification.* cannot be handed"):
+        run((wild[0], pool), "pass")
+
+
+def pool_head(nano):
+    return metatx.create("heads", "classification", nano.dim, classes=["a", "b"])
+
+
+def test_where_processes_cannot_fork_they_are_started(wild, monkeypatch):
+    monkeypatch.setenv("METATX_TOKEN", "secret")
+    readers, pool = Readers(Limits(), Metrics()), wild[1]
+    readers._nursery = Spawner(PLUGIN, 500, 1)
+    assert run((readers, pool), "values = [4.0, 5.0]")[0][0]["x"].tolist() == [4, 5]
+    fails((readers, pool), "import os; os.abort()", CRASH)
+    with pytest.raises(RefusedError) as caught:
+        run((readers, pool), "import os; raise SampleError(f'{dict(os.environ)}')")
+    assert "secret" not in str(caught.value)
+    readers.close()

@@ -229,7 +229,10 @@ def with_value(value):
         (with_value(np.nan), "point 5 is NaN or infinite in column 2"),
         (with_value(-np.inf), "point 5 is NaN or infinite in column 2"),
         (with_value(1e12), r"reach 1e\+12; expected at most 1e\+11"),
-        (np.broadcast_to(np.zeros(3), (2_000_001, 3)), r"2,000,001 points of a cloud or mesh; expected .*METATX_BOUNDS=points"),
+        (
+            np.broadcast_to(np.zeros(3), (2_000_001, 3)),
+            r"2,000,001 points of a cloud or mesh; expected .*METATX_BOUNDS=points",
+        ),
         ({"points": POINTS, "columns": ["x", "y"]}, "6 columns, but there are 2 names"),
         ({"cloud": POINTS}, "a dict with cloud; expected points"),
         ({}, "a dict with nothing"),

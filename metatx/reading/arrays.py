@@ -130,7 +130,10 @@ def _size_of(file: IO[bytes], there: int, kind: str, subject: str = "") -> int:
     if len(header) < int.from_bytes(length, "little"):
         raise SampleError(f"{_no(kind)} ({subject}said in a header of {int.from_bytes(length, 'little'):,} bytes)")
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(BytesIO(length + header))
+    try:
+        shape, _, dtype = read(BytesIO(length + header))
+    except Exception:  # whatever the parser of Python says of an expression
+        raise SampleError(f"{_no(kind)} ({subject}said in a header that is none of numpy's)") from None
     if dtype.kind not in "biufcUSMm" or not dtype.itemsize:
         raise SampleError(f"{_no(kind)} ({subject}of type {str(dtype):.40}; expected numbers)")
     size = math.prod(shape) * dtype.itemsize

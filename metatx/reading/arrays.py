@@ -18,7 +18,7 @@ from torch import Tensor
 from metatx.errors import SampleError, decoding
 from metatx.progress import tell
 from metatx.reading.bounds import check_bound
-from metatx.reading.mat_headers import variables_of
+from metatx.reading.mat_headers import is_hollow, variables_of
 
 __all__ = ["as_array", "mat_arrays", "npy_array", "npz_arrays"]
 
@@ -140,6 +140,8 @@ def _size_of(file: IO[bytes], there: int, kind: str, subject: str = "") -> int:
     rest = there - 6 - 2 - len(length) - len(header)
     if not all(side >= 0 for side in shape) or size > rest:
         raise SampleError(f"{_no(kind)} ({subject}of the shape {str(shape):.80}, and {rest:,} bytes of values)")
+    if is_hollow(shape):
+        raise SampleError(f"{_no(kind)} ({subject}of the shape {str(shape):.80}, without a value)")
     return size
 
 

@@ -80,7 +80,7 @@ def decoding(trouble: str) -> Iterator[None]:
     except Exception as error:
         # Some put the repr of the object that they were given, or a page of advice, into the message.
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise SampleError(f"{trouble} ({lines[0].rpartition('>: ')[2].rstrip('.')})") from error
+        raise SampleError(f"{trouble} ({lines[0].rpartition('>: ')[2].rstrip('.'):.200})") from error
 
 
 def decoded(items: Iterable[Item], trouble: str) -> Iterator[Item]:

@@ -18,7 +18,7 @@ from torch import Tensor
 from metatx.errors import SampleError, decoding
 from metatx.progress import tell
 from metatx.reading.bounds import check_bound
-from metatx.reading.mat_headers import variables_of
+from metatx.reading.mat_headers import is_hollow, variables_of
 
 __all__ = ["as_array", "mat_arrays", "npy_array", "npz_arrays"]
 
@@ -130,13 +130,18 @@ def _size_of(file: IO[bytes], there: int, kind: str, subject: str = "") -> int:
     if len(header) < int.from_bytes(length, "little"):
         raise SampleError(f"{_no(kind)} ({subject}said in a header of {int.from_bytes(length, 'little'):,} bytes)")
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(BytesIO(length + header))
+    try:
+        shape, _, dtype = read(BytesIO(length + header))
+    except Exception:  # whatever the parser of Python says of an expression
+        raise SampleError(f"{_no(kind)} ({subject}said in a header that is none of numpy's)") from None
     if dtype.kind not in "biufcUSMm" or not dtype.itemsize:
         raise SampleError(f"{_no(kind)} ({subject}of type {str(dtype):.40}; expected numbers)")
     size = math.prod(shape) * dtype.itemsize
     rest = there - 6 - 2 - len(length) - len(header)
     if not all(side >= 0 for side in shape) or size > rest:
         raise SampleError(f"{_no(kind)} ({subject}of the shape {str(shape):.80}, and {rest:,} bytes of values)")
+    if is_hollow(shape):
+        raise SampleError(f"{_no(kind)} ({subject}of the shape {str(shape):.80}, without a value)")
     return size
 
 

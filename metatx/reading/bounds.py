@@ -37,6 +37,7 @@ BOUNDS = {
     "members": Bound(100_000, 1_000, "files in an archive, variables in a MATLAB file"),
     "names": Bound(1_000_000, 100_000, "names of classes or columns"),
     "depth": Bound(32, 32, "containers inside each other: cells, groups, structs"),
+    "samples": Bound(20_000_000, 1_000_000, "samples in one file"),
     "points": Bound(2_000_000, 2_000_000, "points of a cloud or mesh"),
     "faces": Bound(5_000_000, 2_000_000, "faces of a mesh"),
     "corners": Bound(20_000_000, 8_000_000, "corners of all faces of a mesh"),

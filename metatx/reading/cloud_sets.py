@@ -50,6 +50,7 @@ def _labelled(
     if columns and len(columns) != points.shape[2]:
         raise ValueError(f"{source}: points have {points.shape[2]} columns, and {len(columns)} names of columns.")
     check_bound("points", points.shape[1], f"a cloud in {source}")
+    check_bound("samples", len(points), source)
     targets: list[Any] | None = None
     if label is not None:
         if label.size != len(points):

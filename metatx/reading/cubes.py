@@ -11,6 +11,7 @@ from metatx.errors import SampleError
 from metatx.examples import Examples
 from metatx.progress import tell
 from metatx.reading.arrays import mat_arrays, npz_arrays
+from metatx.reading.bounds import check_bound
 from metatx.reading.folders import visible
 from metatx.splits import KNOWN, splits_of
 
@@ -82,6 +83,7 @@ def scene_of(
             two mark the same pixel.
     """
     _check_numbers(cube, "the scene", source)
+    check_bound("pixels", cube.size // max(1, min(cube.shape)), f"{source}: the scene")
     if not masks:
         places = np.argwhere(np.ones(cube.shape[:2], dtype=bool))
         return {"all": Examples(Pixels(cube, places, wavelengths), None, source)}
@@ -110,6 +112,7 @@ def scene_of(
 
 def _labels(mask: np.ndarray, name: str, source: str) -> np.ndarray:
     """A mask as whole numbers from -1 on. Raises ValueError for other numbers, and for words."""
+    check_bound("pixels", mask.size, f"{source}: {name}")
     _check_numbers(mask, name, source, whole=True)
     if mask.size and mask.min() < -1:
         raise ValueError(
@@ -131,6 +134,7 @@ def _check_unlabelled(masks: dict[str, np.ndarray], source: str) -> None:
 def spectra_of(arrays: dict[str, np.ndarray], source: str) -> dict[str, Examples]:
     """Spectra ``X`` (N, bands) with labels ``y`` (N,), by the words in ``split`` (N,) where there is one."""
     spectra, labels = arrays["X"], np.asarray(arrays["y"]).ravel()
+    check_bound("samples", max(len(spectra), len(labels)), source)
     _check_numbers(spectra, "X", source)
     if not len(spectra):
         raise ValueError(f"{source} holds no spectra.")

@@ -60,8 +60,8 @@ def inside(root: Path, file: Path, named: str) -> Path:
     if os.environ.get(FOLLOW) == "1":
         return file
     raise ValueError(
-        f"{named} {escaped(file)} is a link that leads out of {escaped(root)}; put what it leads to in its place, or set "
-        f"{FOLLOW}=1 if you know who made it."
+        f"{named} {escaped(file)} is a link that leads out of {escaped(root)}; put what it leads to in its place, or "
+        f"set {FOLLOW}=1 if you know who made it."
     )
 
 

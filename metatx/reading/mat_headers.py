@@ -11,13 +11,14 @@ from typing import IO
 from metatx.errors import SampleError
 from metatx.reading.bounds import check_bound
 
-__all__ = ["NEWER", "Variable", "variables_of"]
+__all__ = ["NEWER", "Variable", "is_hollow", "variables_of"]
 
 NEWER = "a MATLAB 7.3 file; save it with -v7, or as npz"
 HEAD = 2048  # bytes that hold a variable's header: at most 32 sizes, a name, the start of its values
 NAME = 1024  # bytes of a name; MATLAB's have 63
 PACKED = 1 << 16  # bytes of a packed variable that are unpacked for its header
 DENSEST = 1100  # bytes that zlib makes of one at most
+HOLLOW = 1_000_000  # places of an array without values, whose other sides may be as long as it likes
 BLANK = 4096  # signs of a text without content, as some programs write it
 MATRIX, COMPRESSED = 14, 15
 # Bytes of a number by the code of its type: in version 5, in version 4.
@@ -109,6 +110,8 @@ def _variable(head: bytes, order: str, most: int) -> Variable:
     name = said.decode("latin-1")
     if not 2 <= len(shape) <= 32 or min(shape) < 0:
         raise _damaged(f"{name:.63} has the shape {shape[:33]}")
+    if is_hollow(shape):
+        raise _damaged(f"{name:.63} has the shape {shape}, without a value")
     if code not in NUMBERS and code != 4:
         return Variable(name, KINDS.get(code, f"class {code}"))
     if is_complex:
@@ -160,6 +163,8 @@ def _version_4(file: IO[bytes], size: int, start: bytes) -> Iterator[Variable]:
         if not 0 < length <= NAME or min(rows, columns) < 0 or imaginary not in (0, 1):
             raise _damaged(f"a variable of {rows} x {columns} with a name of {length} bytes")
         name = file.read(length).strip(b"\0").decode("latin-1")
+        if is_hollow((rows, columns)):
+            raise _damaged(f"{name:.63} has the shape ({rows}, {columns}), without a value")
         several = 2 if imaginary and kind != 2 else 1
         there = at + 20 + length + several * rows * columns * WIDTHS_4[content]
         if there > size:
@@ -171,6 +176,11 @@ def _version_4(file: IO[bytes], size: int, start: bytes) -> Iterator[Variable]:
         else:
             yield Variable(name, "numbers", rows * columns * WIDTHS_4[content])
         at = there
+
+
+def is_hollow(shape: tuple[int, ...]) -> bool:
+    """Whether an array holds no values, and many places for them: of each something would be made."""
+    return 0 in shape and math.prod(max(side, 1) for side in shape) > HOLLOW
 
 
 def _text_bytes(shape: tuple[int, ...]) -> int:

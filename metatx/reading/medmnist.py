@@ -8,6 +8,7 @@ import numpy as np
 from metatx.errors import SampleError
 from metatx.examples import Examples
 from metatx.reading.arrays import npz_arrays
+from metatx.reading.bounds import check_bound
 
 __all__ = ["read_medmnist"]
 
@@ -36,6 +37,7 @@ def read_medmnist(path: Path) -> dict[str, Examples]:
         if images.ndim not in (3, 4) or images.shape[3:] not in ((), (1,), (3,)):
             expected = "(B, H, W), pictures of two dimensions, or (B, H, W, 3)"
             raise ValueError(f"{path}: {name}_images are {images.shape}; expected {expected}.")
+        check_bound("samples", len(images), f"{path}: {name}_images")
         several = labels.ndim == 2 and labels.shape[1] > 1 and np.isin(labels, (0, 1)).all()
         if len(images) != len(labels) or (labels.size != len(labels) and not several):
             raise ValueError(

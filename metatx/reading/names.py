@@ -141,7 +141,9 @@ def lookup_beside(file: Path, suffixes: Sequence[str], names: Iterable[Any], roo
     Not of those that are missing where others are: a folder of the test split may hold others of the same names. With
     ``root``, nothing outside of it is found.
     """
-    places = [place for place in places_beside(file) if root is None or place.absolute().is_relative_to(root.absolute())]
+    places = [
+        place for place in places_beside(file) if root is None or place.absolute().is_relative_to(root.absolute())
+    ]
     usual = Lookup(places, suffixes, root=root)
     if any(map(usual.find, names)):
         return usual

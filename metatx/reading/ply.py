@@ -77,10 +77,10 @@ def _header(head: str) -> tuple[str | None, Elements]:
                 raise SampleError(f"its header says {line.strip()[:60]!r}, which is not known")
     if order == "missing" or not any(name == "vertex" for name, _, _ in elements):
         raise SampleError("its header has no format or no element vertex")
-    for name, count, properties in elements:
+    for element, number, properties in elements:
         check_bound("columns", len(properties), "it")
-        if name == "vertex":
-            check_bound("unpacked_mb", count * len(properties) * 8 / 1e6, "it")
+        if element == "vertex":
+            check_bound("unpacked_mb", number * len(properties) * 8 / 1e6, "it")
     return order, elements
 
 

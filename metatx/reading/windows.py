@@ -9,6 +9,7 @@ from metatx.errors import SampleError
 from metatx.examples import Examples
 from metatx.progress import tell
 from metatx.reading.arrays import as_array, npz_arrays
+from metatx.reading.bounds import check_bound
 from metatx.splits import splits_of
 
 __all__ = ["read_windows"]
@@ -63,6 +64,7 @@ def _by_split(path: Path, names: Iterable[str], stems: tuple[str, ...]) -> dict[
 def _examples(inputs: np.ndarray, labels: np.ndarray | None, source: str, name: str) -> Examples:
     if inputs.ndim not in (2, 3) or inputs.dtype.kind not in "biuf":
         raise ValueError(f"{source}: {name} is {inputs.dtype} {inputs.shape}; expected numbers (N, channels, time).")
+    check_bound("samples", len(inputs), f"{source}: {name}")
     if labels is not None and labels.size != len(inputs):
         raise ValueError(
             f"{source}: labels of {name} are {labels.shape}; expected one for each of {len(inputs)} windows."

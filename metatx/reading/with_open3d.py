@@ -92,6 +92,9 @@ def _pcd(content: bytes, damaged: str) -> bytes:
     high = _whole(found.get("HEIGHT", ["1"]), "HEIGHT", damaged)
     points = _whole(found.get("POINTS", [str(math.prod([*one, *high]))]), "POINTS", damaged)
     types = [f"{kind}{size}" for kind, size in zip(found.get("TYPE", []), sizes, strict=False)]
+    lacking = [word for word in PCD_LINES if word not in found and word not in ("HEIGHT", "POINTS")]
+    if lacking:
+        raise SampleError(f"{damaged} (its header has no {', '.join(lacking)})")
     if not len(fields) == len(sizes) == len(counts) == len(types) or not {*types} <= PCD_TYPES or 0 in counts:
         raise SampleError(f"{damaged} (its header says {' '.join(types)[:60]} of {' '.join(fields)[:60]})")
     if len(one) != 1 or len(high) != 1 or len(points) != 1 or points[0] != one[0] * high[0] or not points[0]:

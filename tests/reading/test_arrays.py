@@ -1,5 +1,7 @@
 """Files of arrays that are no such files, or not whole: one line each, whichever reader they come to."""
 
+import io
+import struct
 import zipfile
 
 import numpy as np
@@ -69,3 +71,63 @@ def test_a_header_that_promises_too_much_is_refused(tmp_path):
         np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": (1 << 50,)})
     with pytest.raises(SampleError, match="damaged, or no npy file"):
         npy_array(tmp_path / "a.npy")
+
+
+def header(descr, shape, version=1):
+    """The header of an array, and none of its values."""
+    file = io.BytesIO()
+    write = np.lib.format.write_array_header_1_0 if version == 1 else np.lib.format.write_array_header_2_0
+    write(file, {"descr": descr, "fortran_order": False, "shape": shape})
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (header("|V0", (10**9, 3)), "of type .*V0; expected numbers"),
+        (header("<U0", (10**9, 3)), "of type <U0"),
+        (header("|O", (2,)) + bytes(16), "of type object"),
+        (header([("a", "<f8")], (2,)) + bytes(16), "expected numbers"),
+        (header("<f8", (10**9, 3)), r"shape \(1000000000, 3\), and 0 bytes"),
+        (header("<f8", (1 << 40, 1 << 40)), "of the shape"),
+        (header("|u1", (30_000, 30_000, 0)), r"shape \(30000, 30000, 0\), without a value"),
+        (header("<f8", (-1, -2)) + bytes(16), "of the shape"),
+        (header("<f8", (2,), 2)[:8] + struct.pack("<I", 1 << 31) + bytes(99), "in a header of 2,147,483,648 bytes"),
+        (b"\x93NUMPY\3\0" + bytes(99), "written as version 3"),
+        (header("<f8", (2, 300_000)) + bytes(4_800_000), "megabytes .*expected at most 4 "),
+    ],
+)
+def test_headers_are_checked_before_numpy_reads(tmp_path, monkeypatch, content, message):
+    """By themselves, and packed into an npz file, whatever that says of their size."""
+    monkeypatch.setenv("METATX_BOUNDS", "unpacked_mb=4,data_set_mb=4")
+    monkeypatch.setattr(np.lib.format, "read_array", lambda *args, **kwargs: pytest.fail("numpy was asked"))
+    (tmp_path / "a.npy").write_bytes(content)
+    with pytest.raises(SampleError, match=message):
+        npy_array(tmp_path / "a.npy")
+    with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("good.npy", header("<f8", (0,)))
+        file.writestr("a.npy", content)
+    with pytest.raises(SampleError, match=message):
+        npz_arrays(tmp_path / "a.npz")
+
+
+def test_archives_are_checked_before_they_are_unpacked(tmp_path, monkeypatch):
+    path, content = tmp_path / "a.npz", header("<f8", (1,)) + bytes(8)
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("a.npy", content)
+        with pytest.warns(UserWarning, match="Duplicate"):
+            file.writestr("a.npy", content)
+    with pytest.raises(SampleError, match="two arrays of one name"):
+        npz_arrays(path)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as file:
+        file.writestr("a.npy", content)
+    with pytest.raises(SampleError, match="packed otherwise than numpy does"):
+        npz_arrays(path)
+    with zipfile.ZipFile(path, "w") as file:
+        for number in range(500):
+            file.writestr(f"{number}.npy", content)
+    assert len(npz_arrays(path)) == 500
+    monkeypatch.setenv("METATX_BOUNDS", "members=100")
+    monkeypatch.setattr(zipfile.ZipFile, "__init__", lambda *args, **kwargs: pytest.fail("the list was read"))
+    with pytest.raises(SampleError, match="expected at most 100"):
+        npz_arrays(path)

@@ -3,6 +3,7 @@
 import builtins
 import json
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ import torch
 
 from metatx import SampleError
 from metatx.reading.clouds import SUFFIXES, Cloud, read_cloud
-from metatx.reading.meshes import sample_surface
+from metatx.reading.meshes import read_off, sample_surface
+from metatx.reading.ply import read_ply
+from metatx.reading.spelled import read_columns
 
 RNG = np.random.default_rng(0)
 POINTS = RNG.normal(size=(9, 6)).astype(np.float32)
@@ -136,6 +139,24 @@ def test_points_lie_evenly_by_area():
     np.testing.assert_allclose(low[:, :2].mean(0), [1, 2 / 3], atol=0.03)  # the triangle's centroid
 
 
+def test_faces_of_any_size_become_fans(tmp_path):
+    faces = [[0, 1, 2], [3], [0, 1], [3, 1, 0, 2, 4], [5, 6, 7]]
+    expected = [[0, 1, 2], [3, 1, 0], [3, 0, 2], [3, 2, 4], [5, 6, 7]]
+    for order in ("ascii", "binary_little_endian", "binary_big_endian"):
+        (tmp_path / "a.ply").write_bytes(ply(CUBE, NAMES[:3], order, faces=faces))
+        np.testing.assert_array_equal(read_ply(tmp_path / "a.ply")[1], expected)
+    (tmp_path / "a.off").write_bytes(off(CUBE, faces))
+    np.testing.assert_array_equal(read_off(tmp_path / "a.off")[1], expected)
+
+
+def test_a_text_takes_a_few_times_its_size(tmp_path):
+    (tmp_path / "a.xyz").write_bytes(b"1 2 3\n" * 100_000)
+    tracemalloc.start()
+    assert read_columns(tmp_path / "a.xyz")[0].shape == (100_000, 3)
+    assert tracemalloc.get_traced_memory()[1] < 30 * 600_000  # lists of words would take 60 times the file
+    tracemalloc.stop()
+
+
 def test_further_columns_of_vertices_are_interpolated():
     vertices = np.array([[0, 0, 0, 10], [1, 0, 0, 20], [0, 1, 0, 30]], dtype=float)
     points = sample_surface(vertices, np.array([[0, 1, 2]]), 50)
@@ -229,7 +250,10 @@ def with_value(value):
         (with_value(np.nan), "point 5 is NaN or infinite in column 2"),
         (with_value(-np.inf), "point 5 is NaN or infinite in column 2"),
         (with_value(1e12), r"reach 1e\+12; expected at most 1e\+11"),
-        (np.broadcast_to(np.zeros(3), (2_000_001, 3)), r"2,000,001 points of a cloud or mesh; expected .*METATX_BOUNDS=points"),
+        (
+            np.broadcast_to(np.zeros(3), (2_000_001, 3)),
+            r"2,000,001 points of a cloud or mesh; expected .*METATX_BOUNDS=points",
+        ),
         ({"points": POINTS, "columns": ["x", "y"]}, "6 columns, but there are 2 names"),
         ({"cloud": POINTS}, "a dict with cloud; expected points"),
         ({}, "a dict with nothing"),
@@ -272,6 +296,19 @@ GOOD = {
         ("a.ply", b"ply\nformat odd 1.0\nend_header\n", "header says 'format odd 1.0'"),
         ("a.ply", ply(POINTS[:, :2], ("x", "y")), "vertices have x, y; expected x, y, z"),
         ("a.ply", ply(POINTS)[:-100], "truncated: it ends within 9 x vertex"),
+        ("a.ply", ply(CUBE, NAMES[:3], "binary_little_endian", faces=[[]]), "truncated: 0 of 1 faces"),
+        (
+            "a.ply",
+            ply(CUBE, NAMES[:3], "binary_little_endian", faces=[[0] * 200_000], length="int"),
+            "200,000 corners of",
+        ),
+        ("a.ply", ply(CUBE, NAMES[:3], faces=[[0] * 200_000]), "200,000 corners of one face"),
+        ("a.ply", b"ply\n" + b"comment x\n" * 40_000 + b"end_header\n", "no ply header"),
+        ("a.ply", ply(np.zeros((1, 300)), [f"c{i}" for i in range(300)]), "300 numbers of a point"),
+        ("a.off", b"OFF\n1 9000000 0\n0 0 0\n", "has 9,000,000 faces"),
+        ("a.off", b"OFF\n1 0 0\n" + b"1" * 300_000, "holds a word of more than 262,144 signs"),
+        ("a.xyz", b"1 " * 200_000, "a line of 400,000 signs"),
+        ("a.xyz", b"1 " * 300, "300 numbers of a point"),
         ("a.xyz", b"1 2 3\n4 5\n", "row 2 has 2 columns, the first 3; is it truncated"),
         ("a.xyz", b"1 2 3\n4 five 6\n", "holds words"),
         ("a.xyz", b"1 2\n4 5\n", "2 columns; expected at least 3"),

@@ -96,9 +96,8 @@ class Connections:
 
 
 def _least_missed(connections: "dict[BoundedProtocol, None]") -> "BoundedProtocol | None":
-    """The oldest of those that wait for their client, first those between requests; None if all wait for us."""
-    found = [one for one in connections if one.idleness]
-    return max(found, key=lambda one: one.idleness) if found else None  # the first of equal ones: the oldest
+    """Of those that wait for their client the one that brought no request for longest; None if all wait for us."""
+    return min((one for one in connections if one.idle), key=lambda one: one.asked_at, default=None)
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -117,6 +116,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._room, self._application = room, self.app
         self.app = self._answer
         self.client_name = ""
+        self.asked_at = 0.0  # when the head of a request was complete, or the connection made
         self._head_since: float | None = None  # a head, or its first byte, is awaited
         self._in_body = False
         self._quiet = self._fields = 0  # bytes without progress, headers
@@ -130,7 +130,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.client_name = client_of(self.client[0] if self.client else None)
-        self._head_since = self.loop.time()
+        self._head_since = self.asked_at = self.loop.time()
         if not self._room.enter(self):
             self._deaf = True
             self._write(503, "The server has as many connections as it can hold; try again.")
@@ -178,6 +178,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_body, self._head_since, self._quiet = True, None, 0
+        self.asked_at = self.loop.time()
         super().on_headers_complete()
         self.cycle.transport = _Lingering(self)  # type: ignore[assignment]  # it has all that is asked of it
 
@@ -210,18 +211,16 @@ class BoundedProtocol(HttpToolsProtocol):
         return not self.pipeline and self.cycle is not None and self.cycle.more_body
 
     @property
-    def idleness(self) -> int:
-        """How little is lost with the connection; 0 while its client waits for an answer."""
-        if self._leaving is not None or self.cycle is None or self.cycle.response_complete:
-            return 2
-        return 1 if self._unread else 0
+    def idle(self) -> bool:
+        """Whether it waits for its client: for a request, or for more of one."""
+        return self._leaving is not None or self.cycle is None or self.cycle.response_complete or self._unread
 
     def look(self, now: float) -> None:
         """End what takes too long; called each second."""
         late = self._head_since is not None and now - self._head_since > HEAD_SECONDS
         if self._stuck(now) or (self._leaving is not None and now - self._leaving > LINGER):
             self.transport.abort()
-        elif late and self.idleness and not self._deaf:
+        elif late and self.idle and not self._deaf:
             if self._quiet:
                 self._refuse(408, f"The head of the request took more than {HEAD_SECONDS:g} s.")
             else:

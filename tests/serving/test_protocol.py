@@ -167,15 +167,22 @@ def test_who_does_not_take_its_answer_goes(monkeypatch):
         assert len(answer(reader)[2]) == 20_000_000
 
 
-def test_where_there_is_no_room_the_oldest_idle_one_of_the_largest_client_goes():
+def test_where_there_is_no_room_one_goes_that_brings_nothing_of_the_largest_client():
     with listening(most=6, share=4) as (connect, app, room):
         busy = [connect(b"GET /wait HTTP/1.1\r\n\r\n", "127.0.0.2") for _ in range(2)]
-        idle = [connect(b"GET /", "127.0.0.3") for _ in range(4)]
-        until(lambda: room.count == 6 and len(app.asked) == 2)
+        used = connect(GET % 0, "127.0.0.3")
+        until(lambda: len(app.asked) == 3)
+        idle = [connect(b"GET /", "127.0.0.3") for _ in range(2)]
+        idle.append(connect(b"POST /read HTTP/1.1\r\ncontent-length: 9\r\n\r\n", "127.0.0.3"))
+        until(lambda: room.count == 6 and len(app.asked) == 4)
+        used.sendall(GET % 5)  # the oldest, but it is used
+        until(lambda: len(app.asked) == 5)
         new = connect(GET % 1, "127.0.0.4")
         assert new.recv(1000).startswith(b"HTTP/1.1 200") and answer(idle[0])[0] == 0
-        own = connect(GET % 2, "127.0.0.3")
-        assert own.recv(1000).startswith(b"HTTP/1.1 200") and room.count == 6
+        own = [connect(GET % 2, "127.0.0.3") for _ in range(2)]
+        assert all(one.recv(1000).startswith(b"HTTP/1.1 200") for one in own) and room.count == 6
+        used.sendall(GET % 6)
+        until(lambda: "/6" in app.asked)
         app.gate.set()
         assert all(one.recv(1000).startswith(b"HTTP/1.1 200") for one in busy)
 

@@ -110,7 +110,7 @@ def test_a_client_that_leaves_ends_its_process_and_a_signal_the_server(folder, t
 
 def test_what_reads_ends_with_a_server_that_was_killed(folder):
     with server(folder, "--plugin", PLUGIN) as (process, address):
-        sent = send(address, b"while True: pass")
+        sent = send(address, WAIT)  # takes no time of a processor, so that nothing else ends it
         until(lambda: len(below(process.pid)) == 2)
         pids = below(process.pid)
         process.kill()

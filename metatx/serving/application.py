@@ -1,6 +1,7 @@
 """The HTTP application: tasks asked, listed, loaded; health, metrics, a page."""
 
 import asyncio
+import errno
 import hmac
 import logging
 import time
@@ -16,7 +17,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
-from metatx.errors import TaskError
+from metatx.errors import ChangedError, TaskError
 from metatx.serving.admission import FullError
 from metatx.serving.body import FORM, announced_size, content_kind, inputs_of, read_body, size_of
 from metatx.serving.catalog import Catalog, UnknownTaskError
@@ -32,6 +33,7 @@ Result = TypeVar("Result")
 
 LOG = logging.getLogger("metatx.serving")
 PAGES = "page.html", "docs.html"  # at / and at /docs
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE)  # on the disk, among open files
 GONE = 499  # the client is; nobody reads it, the metrics count it
 PAGE_POLICY = (
     "default-src 'none'; connect-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
@@ -86,8 +88,8 @@ class Service:
             try:
                 await run_in_threadpool(self.catalog.refresh)
                 self.loaded = True
-            except OSError as error:  # the folder is away for a while
-                LOG.warning("the folder of tasks cannot be read: %s", error)
+            except Exception as error:  # the folder is away for a while
+                LOG.warning("the folder of tasks cannot be read: %s", error, exc_info=not isinstance(error, OSError))
             if self.watch is None and self.loaded:
                 return
             await asyncio.sleep(self.watch or 1.0)
@@ -297,11 +299,17 @@ def _refusal(error: Exception) -> JSONResponse:
         status, message = 422, "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
     elif isinstance(error, HTTPException):
         status, message = error.status_code, str(error.detail)
+    elif isinstance(error, ChangedError):
+        status, message = 503, str(error)
+        LOG.error("%s", error)
     elif isinstance(error, TaskError):
-        message = "The task is damaged on disk; the server's log says how."
+        status, message = 503, "The task is damaged on disk; the server's log says how."
         LOG.error("%s", error)
     elif isinstance(error, ValueError):
         status, message = 422, str(error)
+    elif isinstance(error, OSError) and error.errno in NO_ROOM:
+        status, message, headers = 503, "The server has no room for this now; try again later.", {"Retry-After": "5"}
+        LOG.error("no room for a request: %s", error)
     else:
         LOG.error("a request failed", exc_info=error)
     if status == 401:

@@ -52,7 +52,7 @@ class Engine:
     ) -> None:
         self.pool, self.limits, self.metrics = pool, limits, metrics
         self.admission = Admission(rate, queue_seconds, round(BODIES * limits.body_mb * 1e6))
-        self.scheduler: Scheduler[Request] = Scheduler(pool.answer, batch_tokens=batch_tokens, passed=self._passed)
+        self.scheduler: Scheduler[Request] = Scheduler(pool.outcomes, batch_tokens=batch_tokens, passed=self._passed)
         self.quick = Lane("json", workers, self.scheduler.wait_for_room)
         self.slow = Lane("files", workers, self.scheduler.wait_for_room)
         metrics.watch("metatx_queue_requests", "Requests that no thread has begun.", self._unprepared)

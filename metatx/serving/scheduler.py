@@ -87,7 +87,8 @@ class Scheduler(Generic[Request]):
     run one by one, so that only the culprit fails.
 
     Args:
-        answer: Prepared requests to their answers, in order, as ``TaskPool.answer``; called in one thread only.
+        answer: Prepared requests to their answers, in order, an error in the place of one that failed alone, as
+            ``TaskPool.outcomes``; called in one thread only.
         batch_tokens: Tokens of a pass; a longer request has one of its own.
         passed: Told of each pass: its jobs and how many seconds it took.
     """
@@ -181,4 +182,7 @@ class Scheduler(Generic[Request]):
                         self._pass([job])
         else:
             for job, answer in zip(jobs, answers, strict=True):
-                job.group.answer(job.position, answer)
+                if isinstance(answer, Exception):
+                    job.group.fail(answer)
+                else:
+                    job.group.answer(job.position, answer)

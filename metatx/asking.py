@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metatx.collate import collate, to_device, widened
+from metatx.collate import collate, encoded, to_device, widened
 from metatx.errors import BoundError, SampleError, first_named
 from metatx.examples import place_of
 from metatx.progress import tell
@@ -87,7 +87,7 @@ def _read(task: "Task", queries: Sequence[Any], places: range) -> tuple[list[Any
     for at in places:
         try:
             query = queries[at]
-            tensors.append(task.tokenizer.encode(query))
+            tensors.append(encoded(task.tokenizer, query))
             raw.append(query)
         except SampleError as error:
             refused[at] = str(error)
@@ -98,7 +98,7 @@ def read_one(task: "Task", queries: Sequence[Any], at: int, number: int) -> tupl
     """One raw sample, and it encoded. Raises SampleError that names its file, or its number."""
     try:
         query = queries[at]
-        return query, task.tokenizer.encode(query)
+        return query, encoded(task.tokenizer, query)
     except SampleError as error:
         kind = BoundError if isinstance(error, BoundError) else SampleError
         raise kind(f"{_place(queries, at, number)}: {error}") from None

@@ -1,52 +1,116 @@
-"""Tensors kept on disk between runs, the least recently used of which go when there are too many."""
+"""Tensors kept on disk between runs, the least recently used of which go when there are too many.
 
+Several runs may share the folder. Whatever happens to it, no run ends: what cannot be read is made anew, what cannot be
+written is not kept.
+"""
+
+import hashlib
 import os
+from collections.abc import Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from metatx.files import written_whole
+from metatx.progress import tell
 from metatx.tensors import apart
 
 __all__ = ["cache_folder", "read_cached", "write_cached"]
 
 LIMIT_GB = 20.0  # unless METATX_CACHE_GB says otherwise
+SUM = "sha256"  # by this name the checksum stands beside the tensors
 
 
 def cache_folder() -> Path:
-    """Where they are: the folder that METATX_CACHE names, or ``~/.cache/metatx``."""
-    return Path(os.environ.get("METATX_CACHE", "~/.cache/metatx")).expanduser()
+    """Where they are: the folder METATX_CACHE names, or ``~/.cache/metatx``. Raises RuntimeError without a home."""
+    return Path(_named()).expanduser()
+
+
+def _named() -> str:
+    return os.environ.get("METATX_CACHE") or "~/.cache/metatx"
 
 
 def read_cached(name: str) -> dict[str, Tensor] | None:
-    """The tensors kept under ``name``, if there are any; a damaged file is none."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    """The tensors kept under ``name``, if there are any; a file that is damaged, or not to be read, is none."""
+    from safetensors import safe_open
 
-    path = cache_folder() / f"{name}.safetensors"
+    path = Path()
     try:
-        os.utime(path)
-        return load_file(path)
-    except (FileNotFoundError, SafetensorError):
+        path = cache_folder() / f"{name}.safetensors"
+        with safe_open(path, "pt") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            kept = (file.metadata() or {}).get(SUM)
+        if kept != _checksum(tensors):
+            raise ValueError(f"{path} has other bytes than were written")
+        with suppress(OSError):
+            os.utime(path)
+    except FileNotFoundError:
         return None
+    except Exception:  # whatever is in the file; it is of no use to anybody
+        with suppress(OSError):
+            path.unlink()
+        return None
+    return tensors
 
 
-def write_cached(name: str, tensors: dict[str, Tensor]) -> None:
-    """Keep tensors under ``name``, and drop what was not used for longest beyond the limit."""
+def write_cached(name: str, tensors: Mapping[str, Tensor]) -> None:
+    """Keep tensors under ``name``, and drop what was not used for longest beyond the limit.
+
+    Where they cannot be kept, that is told, once, and all goes on.
+    """
     from safetensors.torch import save_file
 
-    path = cache_folder() / f"{name}.safetensors"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as temporary:
-        save_file(apart(tensors), temporary)
-    room = float(os.environ.get("METATX_CACHE_GB", LIMIT_GB)) * 1e9
+    whole = apart(tensors)
+    try:
+        path = cache_folder() / f"{name}.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(path) as temporary:
+            save_file(whole, temporary, metadata={SUM: _checksum(whole)})
+        _make_room(path)
+    except (OSError, RuntimeError) as error:
+        cause = error.__cause__ or error
+        reason = getattr(cause, "strerror", None) or cause
+        _tell_once(f"Nothing can be kept in the cache, {_named()} ({reason}); METATX_CACHE names another folder.")
+
+
+def _make_room(latest: Path) -> None:
+    """Remove the least recently used files beyond the limit; others may do the same."""
     found: list[tuple[float, int, Path]] = []
-    for file in cache_folder().rglob("*.safetensors"):
-        with suppress(FileNotFoundError):  # another run dropped it
-            stat = file.stat()
-            found.append((stat.st_mtime, stat.st_size, file))
+    for folder, _, names in os.walk(cache_folder()):
+        for file in (Path(folder, name) for name in names if ".safetensors" in name):  # what killed runs left, too
+            with suppress(OSError):  # another run dropped it
+                stat = file.stat()
+                found.append((stat.st_mtime, stat.st_size, file))
+    room = _limit()
     for _, size, file in sorted(found, reverse=True):
         room -= size
-        if room < 0 and file != path:
-            file.unlink(missing_ok=True)
+        if room < 0 and file != latest:
+            with suppress(OSError):
+                file.unlink()
+
+
+def _limit() -> float:
+    """Bytes that may be kept."""
+    text = os.environ.get("METATX_CACHE_GB", "")
+    with suppress(ValueError):
+        if not text or (found := float(text)) >= 0:  # NaN is not
+            return (found if text else LIMIT_GB) * 1e9
+    _tell_once(f"METATX_CACHE_GB is {text!r}; expected a number of at least 0. {LIMIT_GB:.0f} are taken.")
+    return LIMIT_GB * 1e9
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 (hex) of tensors, their names, types and shapes; some 600 MB a second."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+@cache
+def _tell_once(message: str) -> None:
+    tell(message)

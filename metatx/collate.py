@@ -1,14 +1,31 @@
 """Encoded samples to a batch."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from metatx.errors import SampleError
 from metatx.exact import NO_DOUBLE
 
-__all__ = ["collate", "to_device", "widened"]
+if TYPE_CHECKING:
+    from metatx.tokenizer import Tokenizer
+
+__all__ = ["collate", "encoded", "to_device", "widened"]
+
+
+def encoded(tokenizer: "Tokenizer", sample: Any) -> dict[str, Tensor]:
+    """A raw sample as tensors that the model can compute with: NaN says that a value is missing, infinity nothing.
+
+    Raises:
+        SampleError: If it cannot be used, or its numbers are so large that they become infinite.
+    """
+    tensors = tokenizer.encode(sample)
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and tensor.isinf().any():
+            raise SampleError(f"{name} holds numbers too large to compute with; expected smaller ones")
+    return tensors
 
 
 def collate(encoded: Sequence[dict[str, Tensor]]) -> dict[str, Any]:

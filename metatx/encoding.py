@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from metatx.collate import collate
+from metatx.collate import collate, encoded
 from metatx.columns import Columns
 from metatx.encoding_cache import EncodingCache
 from metatx.errors import SampleError, cannot_be_used
@@ -82,7 +82,7 @@ class Encoded(torch.utils.data.Dataset[Any]):
                 stored = disk.load()
                 stored = stored and islice(stored, index, None)
             try:
-                sample = self.tokenizer.encode(inputs[index]) if stored is None else next(stored)
+                sample = encoded(self.tokenizer, inputs[index]) if stored is None else next(stored)
                 target = self._target(index)
                 if targets is not None:
                     self.head.check(target, self.tokenizer, inputs[index])
@@ -121,7 +121,7 @@ class Encoded(torch.utils.data.Dataset[Any]):
         if kept is not None:
             return kept
         index = self.indices[position]
-        return self.tokenizer.encode(self.examples.inputs[index]), self._target(index)
+        return encoded(self.tokenizer, self.examples.inputs[index]), self._target(index)
 
     def encoded(self, position: int) -> dict[str, Tensor]:
         """The encoded sample at ``position`` among the good ones, never augmented."""

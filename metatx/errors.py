@@ -6,7 +6,7 @@ from signal import Signals
 from typing import Any, TypeVar
 
 __all__ = [
-    *("BoundError", "DivergedError", "PlacedError", "SampleError", "Stopped", "TaskError"),
+    *("BoundError", "ChangedError", "DivergedError", "PlacedError", "SampleError", "Stopped", "TaskError"),
     *("cannot_be_used", "decoded", "decoding", "first_named", "short", "usable"),
 ]
 
@@ -63,6 +63,10 @@ class Stopped(KeyboardInterrupt):  # noqa: N818  # no error
 
 class TaskError(ValueError):
     """A task folder is damaged, foreign, or belongs to another backbone; nothing of it was loaded."""
+
+
+class ChangedError(TaskError):
+    """The files of a task that never change, a version, are gone or others; the message names the task, no place."""
 
 
 @contextmanager

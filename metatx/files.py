@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import secrets
 import shutil
 import stat
 import tempfile
@@ -38,7 +39,8 @@ def written_whole(path: Path) -> Iterator[Path]:
     Raises:
         OSError: If it cannot be written (the disk is full, say), with the place in the message.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    # Not by the process alone: in containers that share a folder each is number 1.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
         yield temporary
         if temporary.exists():

@@ -15,17 +15,18 @@ if TYPE_CHECKING:
 __all__ = ["push", "task_folder"]
 
 FILES = ["README.md", "config.json", "model.safetensors", "adapter/*", "backbone/*"]
+MARK = "hf:"
 NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
 def task_folder(name: str | Path, revision: str | None = None, token: str | bool | None = None) -> Path:
-    """Where a task is on disk: ``name`` itself, or what the hub has under ``user/task``, fetched.
+    """Where a task is on disk: ``name`` itself, or what the hub has under ``hf:user/task``, fetched.
 
-    A folder of that name wins. The network is asked for nothing but ``user/task``, and what was fetched once is found
-    without it (``HF_HUB_OFFLINE=1``).
+    The network is asked for nothing but ``hf:user/task`` (or ``hf://user/task``), so that a folder whose name is
+    mistyped is nobody's; what was fetched once is found without it (``HF_HUB_OFFLINE=1``).
 
     Args:
-        name: A folder; or ``user/task``.
+        name: A folder; or ``hf:user/task``.
         revision: Branch, tag or commit on the hub.
         token: Of the hub; True demands the one that ``hf auth login`` kept, False sends none.
 
@@ -34,10 +35,16 @@ def task_folder(name: str | Path, revision: str | None = None, token: str | bool
         TaskError: If what the hub has is no task; nothing else of it is fetched then.
         ValueError: If a revision is asked of what is no name on the hub.
     """
-    remote = isinstance(name, str) and NAME.fullmatch(name) and not os.path.exists(name)
-    if revision is not None and not remote:
-        raise ValueError(f"{name} is no task on the Hugging Face hub, which alone has revisions; leave it out.")
-    return _fetched(str(name), revision, token) if remote else Path(name)
+    if isinstance(name, str) and name.startswith(MARK):
+        asked = name.removeprefix(MARK).removeprefix("//")
+        if not NAME.fullmatch(asked):
+            raise FileNotFoundError(f"{name!r:.200} is no name on the Hugging Face hub; expected hf:user/task.")
+        return _fetched(asked, revision, token)
+    if revision is not None:
+        raise ValueError(f"{name} is a folder; tasks on the Hugging Face hub alone (hf:user/task) have revisions.")
+    if isinstance(name, str) and NAME.fullmatch(name) and not os.path.lexists(name):
+        raise FileNotFoundError(f"There is no folder {name}; a task on the Hugging Face hub is written hf:{name}.")
+    return Path(name)
 
 
 def _fetched(name: str, revision: str | None, token: str | bool | None) -> Path:
@@ -50,7 +57,6 @@ def _fetched(name: str, revision: str | None, token: str | bool | None) -> Path:
         RevisionNotFoundError,
     )
 
-    missing = f"There is no folder {name} here, and "
     try:
         config = Path(hf_hub_download(name, "config.json", revision=revision, token=token))
         describe(config.parent)
@@ -61,19 +67,18 @@ def _fetched(name: str, revision: str | None, token: str | bool | None) -> Path:
         raise FileNotFoundError(f"{name} on the Hugging Face hub has no revision {revision!r}.") from None
     except RepositoryNotFoundError:
         raise FileNotFoundError(
-            f"{missing}the Hugging Face hub has no task {name} that you may read; a private one needs `hf auth login` "
-            "or token=."
+            f"The Hugging Face hub has no task {name} that you may read; a private one needs `hf auth login` or token=."
         ) from None
     except HFValidationError as error:
-        raise FileNotFoundError(f"{missing}it is no name on the Hugging Face hub: {_line(error)}") from None
+        raise FileNotFoundError(f"{name} is no name on the Hugging Face hub: {_line(error)}") from None
     except LocalEntryNotFoundError as error:
         raise FileNotFoundError(
-            f"{missing}the Hugging Face hub cannot be reached: {_line(error.__cause__ or error)}"
+            f"{name} is not here, and the Hugging Face hub cannot be reached: {_line(error.__cause__ or error)}"
         ) from None
     except EntryNotFoundError:
         raise TaskError(f"{name} on the Hugging Face hub is no task: it has no config.json.") from None
     except OSError as error:
-        raise OSError(f"{missing}{name} could not be fetched from the Hugging Face hub: {_line(error)}") from None
+        raise OSError(f"{name} could not be fetched from the Hugging Face hub: {_line(error)}") from None
 
 
 def push(
@@ -91,7 +96,7 @@ def push(
 
     Args:
         task: Any.
-        repo_id: ``user/task``.
+        repo_id: ``user/task``, with ``hf:`` in front or not.
         private: Whether a new repository is; the account's default where None.
         commit_message: Of the commit.
         revision: Branch to commit to, made where there is none; the main one by default.
@@ -104,12 +109,13 @@ def push(
         OSError: If the hub cannot be reached, or does not let you.
         ValueError: If ``repo_id`` is no name of a repository.
     """
+    repo_id = repo_id.removeprefix(MARK).removeprefix("//")
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of the client that the hub uses
 
     api = HfApi(token=token)
     with tempfile.TemporaryDirectory() as folder:
-        write(task, Path(folder), repo_id)
+        write(task, Path(folder), f"{MARK}{repo_id}")
         try:
             name = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
             if revision is not None:

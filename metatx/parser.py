@@ -56,7 +56,7 @@ def command_parser(commands: Mapping[str, Callable[..., None]]) -> Any:
         if name == "train":
             command.add_argument("--config", action="config", help="A config.yaml, to run it again.")
         if name in ("predict", "embed"):
-            command.add_argument("task", type=str, help="Folder of the task, or user/task on the hub.")
+            command.add_argument("task", type=str, help="Folder of the task, or hf:user/task on the hub.")
             command.add_argument("inputs", type=str, nargs="+", help="Tables, files or folders of samples.")
         skip = {"config", "plugin", *(("task", "inputs") if name in ("predict", "embed") else ())}
         if name == "list":

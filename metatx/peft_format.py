@@ -6,10 +6,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from metatx.adapter import Adapter, LoraLayer, LoraOptions, NormLayer, linear_layers, norm_layers, shortest
-from metatx.errors import TaskError
+from metatx.building import Building, check_shapes
+from metatx.errors import TaskError, short
+from metatx.task_files import check_finite, damage, read_json, read_shapes
 from metatx.tensors import apart
 
 __all__ = ["read_adapter", "write_adapter"]
@@ -73,49 +75,53 @@ def read_adapter(folder: str | Path, backbone: nn.Module) -> Adapter:
     Raises:
         TaskError: If the folder is no adapter, damaged, made for another backbone, or of a kind not known here.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     folder = Path(folder)
     try:
-        config = json.loads((folder / CONFIG).read_text())
-        kind = KINDS[config["peft_type"]]
-        tensors = {name.removeprefix(PREFIX): tensor for name, tensor in load_file(folder / WEIGHTS).items()}
-        options = {ours: config[theirs] for theirs, ours in OPTIONS.items()} if kind == "lora" else {}
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise TaskError(f"{folder} is damaged, or no adapter of peft's kinds {', '.join(KINDS)} ({error}).") from None
+        config, shapes = read_json(folder, CONFIG), read_shapes(folder, WEIGHTS)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise TaskError(f"{folder} is damaged, or no adapter: {error.filename} is missing.") from None
+    with damage(folder):
+        adapter = _read(config, shapes, folder, backbone)
+    return adapter.to(next(backbone.parameters()).device)
+
+
+def _read(
+    config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], folder: Path, backbone: nn.Module
+) -> Adapter:
+    from safetensors.torch import load_file
+
+    named = config.get("peft_type") if isinstance(config, dict) else None
+    kind = KINDS.get(str(named))
+    if kind is None:
+        kinds = ", ".join(KINDS)
+        raise TaskError(
+            f"{folder} is damaged, or no adapter: peft_type is {short(named)}, none of peft's kinds {kinds}."
+        )
+    options = {ours: config[theirs] for theirs, ours in OPTIONS.items()} if kind == "lora" else {}
     _check_config(config, folder)
     layers: Mapping[str, Any] = linear_layers(backbone) if kind == "lora" else norm_layers(backbone)
-    found = dict.fromkeys(name.partition(".lora_" if kind == "lora" else ".ln_tuning_layers")[0] for name in tensors)
+    own = {name.removeprefix(PREFIX): shape for name, shape in shapes.items()}
+    found = dict.fromkeys(name.partition(".lora_" if kind == "lora" else ".ln_tuning_layers")[0] for name in own)
     foreign = [name for name in found if name not in layers]
     if foreign or not found:
         raise TaskError(f"{folder} adapts {', '.join(foreign[:3]) or 'nothing'}, which this backbone does not have.")
     names = [name for name in layers if name in found]
     adapter: Adapter
-    if kind == "lora":
-        try:
+    with Building((folder / WEIGHTS).stat().st_size, folder):
+        if kind == "lora":
             chosen = LoraOptions(**options, target_modules=shortest(names, layers))
-        except ValueError as error:
-            raise TaskError(f"{folder} is damaged: {error}") from None
-        parts = {name: LoraLayer(layers[name], chosen) for name in names}
-        adapter = Adapter("lora", parts, asdict(chosen))
-    else:
-        adapter = Adapter("norm", {name: NormLayer(layers[name]) for name in names}, {})
-    _fill(adapter, tensors, folder)
-    return adapter.to(next(backbone.parameters()).device)
+            adapter = Adapter("lora", {name: LoraLayer(layers[name], chosen) for name in names}, asdict(chosen))
+        else:
+            adapter = Adapter("norm", {name: NormLayer(layers[name]) for name in names}, {})
+    check_shapes(own, adapter.state_dict(), folder)
+    tensors = {name.removeprefix(PREFIX): tensor for name, tensor in load_file(folder / WEIGHTS).items()}
+    check_finite(tensors, set(tensors), folder)
+    adapter.load_state_dict(tensors)
+    return adapter
 
 
 def _check_config(config: Mapping[str, Any], folder: Path) -> None:
     for name, value in config.items():
         plain = (name, value) == ("bias", "none") or (name == "init_lora_weights" and value in (True, "gaussian"))
         if value and name not in NEUTRAL and not plain:
-            raise TaskError(f"{folder} uses {name}={value!r} of peft, which metatx does not compute.")
-
-
-def _fill(adapter: Adapter, tensors: Mapping[str, Tensor], folder: Path) -> None:
-    shapes = {name: tuple(tensor.shape) for name, tensor in adapter.state_dict().items()}
-    for name in {**shapes, **tensors}:
-        there = tuple(tensors[name].shape) if name in tensors else "missing"
-        if there != shapes.get(name):
-            raise TaskError(f"{folder} is damaged: {name} is {there}, not {shapes.get(name, 'known here')}.")
-    adapter.load_state_dict(tensors)
+            raise TaskError(f"{folder} uses {name}={short(value)} of peft, which metatx does not compute.")

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from metatx.backbone import Backbone
+from metatx.errors import ChangedError, SampleError
 from metatx.hub import task_folder
 from metatx.memory import give_back, size_of
 from metatx.mixed import FixedAdapter, MixedAdapter
@@ -20,6 +21,7 @@ from metatx.registry import unknown
 from metatx.sequence import TokenSequence, concatenate, divide, joined
 from metatx.storage import check, describe, read
 from metatx.task import Task
+from metatx.task_files import content_of
 
 __all__ = ["Answer", "PooledTask", "Request", "TaskPool"]
 
@@ -66,6 +68,7 @@ class _Entry:
     head: str
     tune: str
     pinned: bool
+    content: str | None
     loaded: Loaded | None = None
 
 
@@ -94,13 +97,15 @@ class TaskPool:
 
     # Tasks come and go
 
-    def add(self, name: str, task: Task | str | Path, *, pinned: bool = False) -> None:
-        """Take in a task, its folder or its name on the hub (``user/task``); config and backbone are checked at once.
+    def add(self, name: str, task: Task | str | Path, *, pinned: bool = False, content: str | None = None) -> None:
+        """Take in a task, its folder or its name on the hub (``hf:user/task``); config and backbone are checked.
 
         Args:
             name: By which it is asked.
             task: Its weights are loaded when they are first needed; a pinned one's now.
             pinned: Never dropped to save memory.
+            content: Of its files, as ``metatx.task_files.content_of`` gives it, where they must not change: others are
+                refused, also when they are loaded again after they were dropped.
 
         Raises:
             ValueError: If the name is taken, or the task has a backbone of its own.
@@ -108,9 +113,9 @@ class TaskPool:
             TaskError: If the folder is damaged, or the task was trained on another backbone.
         """
         self._check_free(name)
-        entry = self._entry(name, task, pinned)
+        entry = self._entry(name, task, pinned, content)
         if pinned and entry.loaded is None:
-            entry.loaded = self._read_task(entry)
+            entry.loaded = self._read_task(name, entry)
         with self._lock:
             self._check_free(name)
             self._entries[name] = entry
@@ -138,8 +143,8 @@ class TaskPool:
         source = old.folder if task is None else task
         if source is None:
             raise ValueError(f"Task {name!r} was given as an object; give the task or folder to put in its place.")
-        entry = self._entry(name, source, old.pinned)
-        entry.loaded = entry.loaded or self._read_task(entry)
+        entry = self._entry(name, source, old.pinned, None)
+        entry.loaded = entry.loaded or self._read_task(name, entry)
         with self._lock:
             self._get(name)
             self._entries[name] = entry
@@ -159,7 +164,7 @@ class TaskPool:
         if loaded is not None:
             return loaded
         with self._loading:
-            loaded = entry.loaded or self._read_task(entry)
+            loaded = entry.loaded or self._read_task(name, entry)
             with self._lock:
                 entry.loaded = loaded
         self._make_room()
@@ -190,7 +195,15 @@ class TaskPool:
         return self._prepare(name, [sample], [0], answer)
 
     def answer(self, requests: Sequence[Request]) -> Answers:
-        """The second half: one pass through the backbone for all requests, whatever they ask for."""
+        """The second half: one pass through the backbone for all requests, whatever they ask for.
+
+        Raises:
+            SampleError: If an answer is no finite number.
+        """
+        return _all_good(self.outcomes(requests))
+
+    def outcomes(self, requests: Sequence[Request]) -> Answers:
+        """As ``answer``, but for one that is no finite number its SampleError: it spoils no other of the pass."""
         return [answer for answers in self._run(requests) for answer in answers]
 
     def list(self) -> PooledTasks:
@@ -226,7 +239,7 @@ class TaskPool:
         for own, found in zip(positions.values(), self._run(requests), strict=True):
             for position, value in zip(own, found, strict=True):
                 answers[position] = value
-        return answers
+        return _all_good(answers)
 
     def _prepare(self, name: str, samples: Answers, positions: Sequence[int], answer: Answer) -> Request:
         if answer not in ANSWERS:
@@ -274,7 +287,7 @@ class TaskPool:
         if name in self._entries:
             raise ValueError(f"The pool has a task {name!r} already.")
 
-    def _entry(self, name: str, task: Task | str | Path, pinned: bool) -> _Entry:
+    def _entry(self, name: str, task: Task | str | Path, pinned: bool, content: str | None) -> _Entry:
         if isinstance(task, Task):
             if not task.backbone.frozen:
                 raise ValueError(f"Task {name!r} has a backbone of its own (tune {task.tune}), which cannot be shared.")
@@ -282,18 +295,23 @@ class TaskPool:
                 raise ValueError(
                     f"Task {name!r} stands on another backbone object; load it with backbone=pool.backbone."
                 )
-            return _Entry(None, task.tokenizer.name, task.head.name, task.tune, pinned, self._ready(task.eval()))
+            ready = self._ready(task.eval())
+            return _Entry(None, task.tokenizer.name, task.head.name, task.tune, pinned, None, ready)
         folder = task_folder(task)
         config = describe(folder)
         check(config, folder, self.backbone, self._fingerprint)
-        return _Entry(folder, config["tokenizer"]["name"], config["head"]["name"], config["tune"], pinned)
+        return _Entry(folder, config["tokenizer"]["name"], config["head"]["name"], config["tune"], pinned, content)
 
     def _ready(self, task: Task) -> Loaded:
         adapter = None if task.adapter is None else FixedAdapter(task.adapter, self.backbone)
         return Loaded(task, adapter, size_of(task.state_dict().values()), len(self.backbone.cls_token))
 
-    def _read_task(self, entry: _Entry) -> Loaded:
+    def _read_task(self, name: str, entry: _Entry) -> Loaded:
         assert entry.folder is not None
+        if not entry.folder.exists():
+            raise ChangedError(f"The folder of task {name!r} is gone, so it cannot be loaded again.")
+        if entry.content is not None and entry.content != content_of(entry.folder):
+            raise ChangedError(f"{name} changed on disk, but versions never change; save another version.")
         return self._ready(read(Task, entry.folder, self.backbone, self._fingerprint))
 
     def _make_room(self) -> None:
@@ -311,3 +329,10 @@ class TaskPool:
                     excess -= held[name]
         if dropped:
             give_back()
+
+
+def _all_good(outcomes: Answers) -> Answers:
+    for outcome in outcomes:
+        if isinstance(outcome, SampleError):
+            raise outcome
+    return outcomes

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from metatx.asking import read_one
 from metatx.collate import collate, to_device, widened
+from metatx.errors import SampleError
 from metatx.mixed import FixedAdapter
 from metatx.sequence import TokenSequence
 from metatx.task import Task
@@ -19,6 +20,7 @@ __all__ = ["ANSWERS", "Answer", "Loaded", "Part", "Request", "grouped", "read", 
 Answer = Literal["predict", "records", "embed"]
 ANSWERS = ("predict", "records", "embed")
 Shapes = tuple[tuple[str, torch.Size], ...]  # of an encoded sample, field by field
+OVERFLOW = "gives no finite number: its values, or the task's weights, are too large or damaged"
 REMEMBERED = 4096  # shapes of a task whose number of tokens is known
 
 
@@ -101,15 +103,23 @@ class Request:
     extents: Sequence[Any]
 
     def answers(self, sequence: TokenSequence, extents: Sequence[Any]) -> list[Any]:
-        """What the task makes of sequences that left the backbone, one item a sample."""
+        """What the task makes of sequences that left the backbone, one item a sample.
+
+        For a sample whose numbers ran over it is a SampleError.
+        """
         head = self.loaded.task.head
         if self.answer == "embed":
-            return list(sequence.mean().float().cpu().numpy())
-        output = widened(head(head.pool(sequence)))
-        if self.answer == "records":
-            return head.records(output, *extents)
-        decoded = head.decode(output, *extents)
-        return decoded.tolist() if decoded.ndim == 1 else list(decoded)
+            output = sequence.mean().float()
+            answers = list(output.cpu().numpy())
+        else:
+            output = widened(head(head.pool(sequence)))
+            if self.answer == "records":
+                answers = head.records(output, *extents)
+            else:
+                decoded = head.decode(output, *extents)
+                answers = decoded.tolist() if decoded.ndim == 1 else list(decoded)
+        finite = output.flatten(1).isfinite().all(1).tolist() if output.ndim > 1 else output.isfinite().tolist()
+        return [answer if good else SampleError(OVERFLOW) for answer, good in zip(answers, finite, strict=True)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,12 +174,23 @@ def tokenized(requests: Sequence[Request]) -> list[Part]:
     return parts
 
 
+def context_kind(sequence: TokenSequence) -> list[str]:
+    """What the contexts of two sequences share that can be one batch's: tensors of a shape, or lists of tensors.
+
+    A head that reads tensors of one shape alone is then never given a list, whatever else is in the pass.
+    """
+    return [
+        f"{name} {tuple(value.shape[1:])}" if isinstance(value, Tensor) else name
+        for name, value in sorted(sequence.context.items())
+    ]
+
+
 def grouped(parts: Sequence[Part]) -> list[list[Part]]:
     """Parts whose sequences can be joined and answered together, those of tasks with adapters side by side."""
 
     def kind(part: Part) -> tuple[Any, ...]:
         loaded, sequence = part.request.loaded, part.sequence
         owner = loaded.adapter is None, id(loaded)
-        return *owner, part.request.answer, sequence.grid or (), sorted(sequence.context)
+        return *owner, part.request.answer, sequence.grid or (), context_kind(sequence)
 
     return [list(group) for _, group in groupby(sorted(parts, key=kind), key=kind)]

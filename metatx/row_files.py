@@ -1,20 +1,36 @@
 """Rows to csv, jsonl and parquet, as they come: a table of any length takes no memory."""
 
 import csv
+import io
 import json
 import pickle
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any
 
 from metatx.files import written_whole
+from metatx.progress import tell
 
 __all__ = ["ERROR", "ROWS", "write_rows"]
 
 ROWS = (".csv", ".jsonl", ".parquet")
 ERROR = "error"  # the column that says why a sample has no answer: the last, where there is one
+FORMULA = (
+    "=",
+    "+",
+    "-",
+    "@",
+    "\t",
+    "\r",
+    "\n",
+    "\uff1d",
+    "\uff0b",
+    "\uff0d",
+    "\uff20",
+)  # the last are their wide forms
 BLOCK = 4096  # rows that are written to parquet together
 
 Row = dict[str, Any]
@@ -25,6 +41,8 @@ def write_rows(rows: Iterable[Row], out: str | None, file: Any, *, errors: bool 
 
     A row may lack columns that others have: they are empty. To ``file`` rows go as they come, with the columns of the
     first that has no ``error``; ``out`` is there when all are written, or not at all.
+
+    In csv, texts that a spreadsheet would run as a formula get a ``'`` in front, which is told.
 
     Args:
         rows: Column to value.
@@ -89,13 +107,34 @@ def _json(value: Any) -> str:
 
 
 def _write_csv(names: Sequence[str], rows: Iterable[Row], file: Any) -> None:
-    writer = csv.DictWriter(file, names, restval="", lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        # Lists as json, for a csv has no form of its own for them.
-        writer.writerow(
-            {name: _json(value) if isinstance(value, list | dict) else value for name, value in row.items()}
+    # The signs of its line's end are the ones that a writer quotes in cells.
+    line, marked = io.StringIO(newline=""), False
+    writer = csv.DictWriter(line, names, restval="", lineterminator="\r\n")
+    for row in chain([{name: name for name in names}], rows):
+        cells = {name: _cell(value) for name, value in row.items()}
+        marked = marked or any(isinstance(value, str) and cells[name] != value for name, value in row.items())
+        writer.writerow(cells)
+        file.write(line.getvalue()[:-2] + "\n")
+        line.seek(0)
+        line.truncate()
+    if marked:
+        tell(
+            "Texts that begin as a formula (= + - @) have a ' in front in the csv; .jsonl and .parquet keep them as is."
         )
+
+
+def _cell(value: Any) -> Any:
+    """A value as csv has it: lists as json, for it has no form of its own for them, and no text that is a formula."""
+    if isinstance(value, list | dict):
+        return _json(value)
+    if isinstance(value, str) and value.startswith(FORMULA) and not _is_number(value):
+        return f"'{value}"
+    return value
+
+
+def _is_number(text: str) -> bool:
+    """Whether a spreadsheet reads a number: a label -1 stays one."""
+    return re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", text, re.ASCII) is not None
 
 
 def _write_parquet(names: Sequence[str], held: IO[bytes], path: Path) -> None:

@@ -154,7 +154,10 @@ def divide(batch: TokenSequence, originals: Sequence[TokenSequence]) -> list[Tok
 
 
 def joined(sequences: Sequence[TokenSequence]) -> TokenSequence:
-    """Batches of one tokenizer and of one grid as the one batch of all their samples, parts and context too."""
+    """Batches of one tokenizer as the one batch of all their samples, parts and context too.
+
+    They are of one grid, and of contexts that are tensors of one shape (B, ...), or lists.
+    """
     first = sequences[0]
     if len(sequences) == 1:
         return first
@@ -169,7 +172,5 @@ def joined(sequences: Sequence[TokenSequence]) -> TokenSequence:
 
 
 def _in_a_row(values: list[Any]) -> Any:
-    """Tensors (B, ...), or lists of B tensors, as one of them where all shapes agree."""
-    if all(isinstance(value, Tensor) and value.shape[1:] == values[0].shape[1:] for value in values):
-        return torch.cat(values)
-    return [item for value in values for item in value]
+    """Tensors (B, ...) as one, or lists of B tensors as one."""
+    return torch.cat(values) if isinstance(values[0], Tensor) else [item for value in values for item in value]

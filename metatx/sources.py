@@ -158,8 +158,9 @@ def open_clip(name: str) -> Source:
         raise ImportError("open_clip backbones need open_clip_torch: pip install 'metatx[clip]'") from None
 
     model, _, tag = name.partition("/")
-    settings = library.get_model_config(model)
-    if settings is None or model not in library.list_models():
+    # Asked first: of names in other forms (hf-hub:, local-dir:) the library would ask the network, or a folder.
+    settings = library.get_model_config(model) if model in library.list_models() else None
+    if settings is None:
         near = difflib.get_close_matches(model, library.list_models(), n=3)
         hint = f"Did you mean {' or '.join(near)}?" if near else "open_clip.list_models() lists them."
         raise ValueError(f"open_clip has no model {model!r}. {hint}")

@@ -9,6 +9,8 @@ from torch.nn import functional as F
 
 __all__ = ["Stem", "StemConfig"]
 
+MOST = 65_536  # tokens of a picture: attention takes the square of them
+
 
 @dataclass(frozen=True, kw_only=True)
 class StemConfig:
@@ -72,7 +74,7 @@ class Stem(nn.Module):
         """Rows and columns of patches in an image of that many pixels.
 
         Raises:
-            ValueError: If the patches do not cover the image exactly.
+            ValueError: If the patches do not cover the image exactly, or are too many.
         """
         patch = self.config.patch_size
         if height % patch or width % patch or not height or not width:
@@ -80,6 +82,8 @@ class Stem(nn.Module):
                 f"Images of {height} x {width} pixels cannot be cut into patches of {patch}; "
                 f"resize them to multiples of {patch}."
             )
+        if (count := (height // patch) * (width // patch)) > MOST:
+            raise ValueError(f"Images of {height} x {width} pixels give {count:,} tokens; expected at most {MOST:,}.")
         return height // patch, width // patch
 
     def forward(self, images: Tensor) -> Tensor:

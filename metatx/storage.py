@@ -1,6 +1,5 @@
 """A task on disk: ``config.json``, ``model.safetensors``, ``adapter/`` or ``backbone/``, a card. Never pickle."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -8,12 +7,15 @@ import torch
 
 import metatx
 from metatx.backbone import Backbone
+from metatx.building import Building, check_shapes
 from metatx.card import model_card
 from metatx.errors import TaskError
 from metatx.files import folder_written_whole, json_text
 from metatx.infer import takes_stem
-from metatx.peft_format import WEIGHTS, read_adapter, write_adapter
+from metatx.peft_format import read_adapter, write_adapter
 from metatx.registry import all_options, create, lookup
+from metatx.task_config import checked_config
+from metatx.task_files import ADAPTER, BACKBONE, WEIGHTS, check_finite, damage, plain_file, read_json, read_shapes
 from metatx.tensors import apart
 from metatx.tuning import TIERS, own_copy
 from metatx.weights import load_backbone, repository, save_backbone
@@ -81,23 +83,26 @@ def describe(folder: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: If there is no such folder.
-        TaskError: If it is not a task, or of a newer format.
+        TaskError: If it is not a task, of a newer format, or a key is missing or holds something else.
     """
-    if not folder.exists():
+    try:
+        there = folder.exists()
+    except (OSError, ValueError) as error:  # too long a name, a NUL
+        raise FileNotFoundError(f"{folder} cannot be a folder: {getattr(error, 'strerror', error)}.") from None
+    if not there:
         raise FileNotFoundError(f"{folder} does not exist.")
     try:
-        config = json.loads((folder / "config.json").read_text())
-        if config["format"] != FORMAT:
-            raise KeyError
+        config = read_json(folder, "config.json")
     except FileNotFoundError:
         raise TaskError(f"{folder} is no task: it has no config.json.") from None
     except NotADirectoryError:
         raise TaskError(f"{folder} is a file; a task is a folder.") from None
-    except (ValueError, KeyError, TypeError):
-        raise TaskError(f"{folder}/config.json is damaged or not a task's.") from None
-    if config["version"] > VERSION:
-        raise TaskError(f"{folder} was saved by metatx {config['metatx']}, a newer one; update metatx.")
-    return {"tune": "frozen", "adapter": None, "about": {}, **config}
+    place = f"{folder}/config.json"
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        raise TaskError(f"{place} is damaged or not a task's.")
+    if isinstance(config.get("version"), int) and config["version"] > VERSION:
+        raise TaskError(f"{folder} was saved by metatx {config.get('metatx')!r:.40}, a newer one; update metatx.")
+    return checked_config(config, place)
 
 
 def check(config: dict[str, Any], folder: Path, backbone: Backbone, fingerprint: str) -> None:
@@ -112,64 +117,76 @@ def check(config: dict[str, Any], folder: Path, backbone: Backbone, fingerprint:
     Raises:
         TaskError: If the task has a backbone of its own, was trained on another one, or is damaged.
     """
-    from safetensors import SafetensorError, safe_open
-
-    try:
+    with damage(folder):
         if config["tune"] in OWN:
             raise _own_backbone_error(config, folder)
         _check_fingerprint(config, folder, backbone, fingerprint)
         for kind in KINDS:
             _check_known(kind, config[kind]["name"], folder)
-        adapter = [folder / "adapter" / WEIGHTS] if config["tune"] != "frozen" else []
-        for file in (folder / "model.safetensors", *adapter):
-            with safe_open(file, "pt"):
-                pass  # opening it compares its length with what its head says
-    except TaskError:
-        raise
-    except (KeyError, TypeError, OSError, SafetensorError) as error:
-        raise TaskError(f"{folder} is damaged: {str(error).splitlines()[0]}") from None
+        for file in (WEIGHTS, *(ADAPTER[1:] if config["tune"] != "frozen" else ())):
+            read_shapes(folder, file)
 
 
 def read(cls: "type[Read]", folder: Path, backbone: Backbone | None, fingerprint: str | None = None) -> "Read":
     """A task from its folder; see ``Task.from_pretrained``. ``fingerprint`` is the backbone's, where it is known."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     config = describe(folder)
-    try:
+    with damage(folder):
         saved = config["backbone"]
         if config["tune"] not in (*TIERS, "merged"):
-            raise TaskError(f"{folder} has tune {config['tune']!r}, which is not known here.")
+            raise TaskError(f"{folder} has tune {config['tune']!r:.40}, which is not known here.")
         if config["tune"] in OWN:
             backbone = _own_backbone(config, folder, backbone)
         elif backbone is None:
             backbone = _load_backbone(saved["spec"], saved.get("pretrained", True), folder)
         _check_fingerprint(config, folder, backbone, fingerprint or backbone.fingerprint)
-        parts = {}
-        for kind in KINDS:
-            name, options = config[kind]["name"], dict(config[kind]["options"])
-            _check_known(kind, name, folder)
-            if kind == "tokenizer" and takes_stem(lookup("tokenizers", name)):
-                options["stem"] = backbone.stem
-            with torch.random.fork_rng(devices=[]):
-                parts[kind] = create(f"{kind}s", name, backbone.dim, **options)  # type: ignore[arg-type]
-        adapter = read_adapter(folder / "adapter", backbone) if config["tune"] in ("norm", "lora") else None
+        shapes = read_shapes(folder, WEIGHTS)
+        parts = _parts(config, folder, backbone)
+        adapter = None
+        if config["tune"] in ("norm", "lora"):
+            for file in ADAPTER:
+                plain_file(folder, file)
+            adapter = read_adapter(folder / "adapter", backbone)
         task = cls(backbone, parts["tokenizer"], parts["head"], config["inputs"], config["target"], adapter)
-        apart = {name: tensor for name, tensor in task.state_dict().items() if name.startswith(APART)}
-        task.load_state_dict({**apart, **load_file(folder / "model.safetensors")})
+        _fill(task, shapes, folder)
         task.metrics, task.about, task.trained = config["metrics"], config["about"], True
         task.with_settings(precision=config["precision"])
-    except TaskError:
-        raise
-    except (KeyError, TypeError, ValueError, RuntimeError, OSError, SafetensorError) as error:
-        raise TaskError(f"{folder} is damaged: {str(error).splitlines()[0]}") from None
-    return task.to(backbone.device).eval()
+        return task.to(backbone.device).eval()
+
+
+def _parts(config: dict[str, Any], folder: Path, backbone: Backbone) -> dict[str, Any]:
+    """Tokenizer and head, built from their options."""
+    parts = {}
+    size = (folder / WEIGHTS).stat().st_size
+    for kind in KINDS:
+        name, options = config[kind]["name"], dict(config[kind]["options"])
+        _check_known(kind, name, folder)
+        if kind == "tokenizer" and takes_stem(lookup("tokenizers", name)):
+            options["stem"] = backbone.stem
+        with torch.random.fork_rng(devices=[]), Building(size, folder):
+            parts[kind] = create(f"{kind}s", name, backbone.dim, **options)  # type: ignore[arg-type]
+    return parts
+
+
+def _fill(task: "Task", shapes: dict[str, tuple[int, ...]], folder: Path) -> None:
+    """Give tokenizer and head their weights."""
+    from safetensors.torch import load_file
+
+    state = task.state_dict()
+    apart = {name: tensor for name, tensor in state.items() if name.startswith(APART)}
+    check_shapes(shapes, {name: tensor for name, tensor in state.items() if name not in apart}, folder / WEIGHTS)
+    tensors = load_file(folder / WEIGHTS)
+    check_finite(tensors, {name for name, _ in task.named_parameters()}, folder / WEIGHTS)
+    task.load_state_dict({**apart, **tensors})
 
 
 def _own_backbone(config: dict[str, Any], folder: Path, shared: Backbone | None) -> Backbone:
     if shared is not None:
         raise _own_backbone_error(config, folder)
+    for file in BACKBONE:
+        plain_file(folder, file)
     own = own_copy(load_backbone(str(folder / "backbone")))
+    weights = dict(own.named_weights())
+    check_finite(weights, set(weights), folder / "backbone")
     own.spec, own.pretrained = config["backbone"]["spec"], config["backbone"].get("pretrained", True)
     return own if config["tune"] == "full" else own.requires_grad_(False)
 

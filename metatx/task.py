@@ -371,7 +371,7 @@ class Task(nn.Module):
         """Read a task, onto ``backbone`` or onto the one it names; or, tuned in full, onto its own.
 
         Args:
-            name: A folder; or, where there is none, ``user/task`` on the Hugging Face hub.
+            name: A folder; or ``hf:user/task`` on the Hugging Face hub.
             backbone: The one that the task was trained on.
             revision, token: Of the hub, as ``metatx.hub.task_folder``.
 

@@ -67,7 +67,7 @@ def main(
     """Embed what is missing in a folder; how many row groups that were.
 
     Args:
-        task: Folder of the task, or user/task on the Hugging Face hub.
+        task: Folder of the task, or hf:user/task on the Hugging Face hub.
         data: Parquet file, or folder of them.
         out: Folder for the vectors.
         workers: Processes that embed, each on a core.

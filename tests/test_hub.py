@@ -117,10 +117,10 @@ def test_pushed_and_loaded_is_the_same_task(backbone, hub):
     address = task.push_to_hub("ada/waves", private=True, commit_message="first", token="secret")
     assert address == "https://huggingface.co/ada/waves/commit/1"
     assert (hub.private, hub.commits) == ({"ada/waves": True}, ["first"])
-    loaded = metatx.Task.from_pretrained("ada/waves", backbone=backbone)
+    loaded = metatx.Task.from_pretrained("hf:ada/waves", backbone=backbone)
     np.testing.assert_array_equal(loaded.predict_proba(SAMPLES), task.predict_proba(SAMPLES))
     assert loaded.tune == "lora"
-    assert 'Task.from_pretrained("ada/waves")' in (hub.root / "ada/waves/main/README.md").read_text()
+    assert 'Task.from_pretrained("hf:ada/waves")' in (hub.root / "ada/waves/main/README.md").read_text()
 
 
 def test_a_push_replaces_the_task_and_leaves_other_files(backbone, hub):
@@ -133,7 +133,7 @@ def test_a_push_replaces_the_task_and_leaves_other_files(backbone, hub):
         "model.safetensors",
         "notes.txt",
     ]
-    metatx.Task.from_pretrained("ada/waves", backbone=backbone)
+    metatx.Task.from_pretrained("hf:ada/waves", backbone=backbone)
     assert "notes.txt" not in _files(hub.root / "cache"), "no file is fetched that is not the task's"
 
 
@@ -141,58 +141,72 @@ def test_a_revision_is_pushed_and_loaded(backbone, hub):
     _task(backbone).push_to_hub("ada/waves", token="secret")
     _task(backbone, tune="norm").push_to_hub("ada/waves", revision="better", token="secret")
     load = metatx.Task.from_pretrained
-    assert load("ada/waves", backbone=backbone).tune == "frozen"
-    assert load("ada/waves", backbone=backbone, revision="better").tune == "norm"
+    assert load("hf:ada/waves", backbone=backbone).tune == "frozen"
+    assert load("hf:ada/waves", backbone=backbone, revision="better").tune == "norm"
     with pytest.raises(FileNotFoundError, match="ada/waves on the Hugging Face hub has no revision 'worse'"):
-        load("ada/waves", backbone=backbone, revision="worse")
+        load("hf:ada/waves", backbone=backbone, revision="worse")
 
 
 def test_a_pool_and_the_command_line_take_names_on_the_hub(nano, hub, capsys):
     _task(nano).push_to_hub("ada/waves", token="secret")
     pool = metatx.TaskPool(nano)
-    pool.add("waves", "ada/waves")
+    pool.add("waves", "hf:ada/waves")
     assert pool.predict([("waves", SAMPLES[0])])[0] in ("loud", "quiet")
-    main(["info", "ada/waves"])
+    main(["info", "hf:ada/waves"])
     assert "waves -> classification" in capsys.readouterr().out
 
 
-def test_a_folder_wins_and_paths_never_ask_the_hub(backbone, hub):
+def test_only_what_is_marked_asks_the_hub(backbone, hub, monkeypatch, capsys):
     folder = _task(backbone).save_pretrained("ada/waves")
-    assert metatx.Task.from_pretrained("ada/waves", backbone=backbone).tune == "frozen"
-    with pytest.raises(ValueError, match="ada/waves is no task on the Hugging Face hub, which alone has revisions"):
-        metatx.Task.from_pretrained("ada/waves", backbone=backbone, revision="main")
+    load = metatx.Task.from_pretrained
+    assert load("ada/waves", backbone=backbone).tune == "frozen"
+    with pytest.raises(ValueError, match="ada/waves is a folder; tasks on the Hugging Face hub alone"):
+        load("ada/waves", backbone=backbone, revision="main")
     nowhere = ["waves", "./waves", "../ada/none", "/ada/none", "runs/ada/none", "~/none", Path("ada/none"), ".cache/x"]
-    for path in [folder.resolve() / "none", *nowhere]:
-        with pytest.raises(FileNotFoundError, match="does not exist"):
-            metatx.Task.from_pretrained(path, backbone=backbone)
+    for path in [folder.resolve() / "none", *nowhere, "x" * 5000]:
+        with pytest.raises(FileNotFoundError, match="does not exist|cannot be a folder"):
+            load(path, backbone=backbone)
+    with pytest.raises(FileNotFoundError, match="no folder tasks/tumors; a task on .* is written hf:tasks/tumors"):
+        load("tasks/tumors", backbone=backbone)
+    with pytest.raises(FileNotFoundError, match="written hf:tasks/tumors"):
+        metatx.TaskPool(backbone).add("t", "tasks/tumors")
+    for command in (["info", "runs/wine"], ["predict", "runs/wine", "x.csv"], ["embed", "runs/wine", "x.csv"]):
+        with pytest.raises(SystemExit):
+            main(command)
+        assert "is written hf:runs/wine" in capsys.readouterr().err
+    for name in ("hf:", "hf:ada", "hf:../ada/x", "hf:ada/x/y"):
+        with pytest.raises(FileNotFoundError, match="is no name on the Hugging Face hub; expected hf:user/task"):
+            load(name, backbone=backbone)
     assert not hub.asked
+    _task(backbone).push_to_hub("hf:ada/other", token="secret")
+    assert load("hf://ada/other", backbone=backbone).tune == "frozen" and set(hub.asked) == {"ada/other"}
 
 
 def test_what_the_hub_does_not_have_is_said_in_one_line(backbone, hub):
-    with pytest.raises(FileNotFoundError, match="no folder ada/none here, and the Hugging Face hub has no task"):
-        metatx.Task.from_pretrained("ada/none", backbone=backbone)
+    with pytest.raises(FileNotFoundError, match="The Hugging Face hub has no task ada/none"):
+        metatx.Task.from_pretrained("hf:ada/none", backbone=backbone)
     foreign = hub.root / "ada/bert/main"
     foreign.mkdir(parents=True)
     with pytest.raises(TaskError, match="ada/bert on the Hugging Face hub is no task: it has no config.json"):
-        metatx.Task.from_pretrained("ada/bert", backbone=backbone)
+        metatx.Task.from_pretrained("hf:ada/bert", backbone=backbone)
     (foreign / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(TaskError, match="ada/bert on the Hugging Face hub cannot be used: .*not a task's") as caught:
-        metatx.Task.from_pretrained("ada/bert", backbone=backbone)
+        metatx.Task.from_pretrained("hf:ada/bert", backbone=backbone)
     assert not (hub.root / "cache").exists(), "its weights were not fetched"
-    with pytest.raises(FileNotFoundError, match="it is no name on the Hugging Face hub"):
-        metatx.Task.from_pretrained("ada/a..b", backbone=backbone)
+    with pytest.raises(FileNotFoundError, match="ada/a..b is no name on the Hugging Face hub"):
+        metatx.Task.from_pretrained("hf:ada/a..b", backbone=backbone)
     assert "\n" not in str(caught.value)
 
 
 def test_without_a_network_the_real_client_says_so(backbone, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    message = "no folder ada/waves here, and the Hugging Face hub cannot be reached"
+    message = "ada/waves is not here, and the Hugging Face hub cannot be reached"
     with pytest.raises(FileNotFoundError, match=message) as caught:
-        metatx.Task.from_pretrained("ada/waves", backbone=backbone)
+        metatx.Task.from_pretrained("hf:ada/waves", backbone=backbone)
     assert not isinstance(caught.value, LocalEntryNotFoundError) and "\n" not in str(caught.value)
     with pytest.raises(OSError, match="could not be pushed to ada/waves: .*") as caught:
         _task(backbone).push_to_hub("ada/waves", token="secret")
     assert "\n" not in str(caught.value)
     with pytest.raises(SystemExit):
-        main(["info", "ada/waves"])
+        main(["info", "hf:ada/waves"])
     assert message in capsys.readouterr().err

@@ -139,7 +139,10 @@ KEY = "base_model.model.blocks.0.attn.qkv.lora_A.weight"
     [
         (lambda folder: (folder / "adapter_config.json").unlink(), "damaged, or no adapter"),
         (lambda folder: (folder / "adapter_config.json").write_text("[]"), "damaged, or no adapter"),
-        (lambda folder: (folder / "adapter_model.safetensors").write_bytes(b"1234"), "damaged, or no adapter"),
+        (
+            lambda folder: (folder / "adapter_model.safetensors").write_bytes(b"1234"),
+            "adapter_model.safetensors is damaged",
+        ),
         (lambda folder: _config(folder, peft_type="LOHA"), "kinds LORA, LN_TUNING"),
         (lambda folder: _config(folder, bias="all"), "uses bias='all' of peft"),
         (lambda folder: _config(folder, rank_pattern={"qkv": 4}), "uses rank_pattern"),

@@ -270,8 +270,11 @@ def test_damage_that_shows_later_is_the_one_task_s(saved, tmp_path):
     pool.add("ill", ill)
     asked = [(name, signal) for signal in SIGNALS for name in NAMES]
     healthy = pool.predict(asked)
-    mixed = pool.predict([(name, signal) for pair in asked for name, signal in (pair, ("ill", pair[1]))])
-    assert np.isnan(mixed[1::2]).all() and np.isfinite(healthy).all()
+    both = [(name, signal) for pair in asked for name, signal in (pair, ("ill", pair[1]))]
+    mixed = pool.outcomes([pool.prepare(*one) for one in both])
+    assert all(isinstance(outcome, metatx.SampleError) for outcome in mixed[1::2]) and np.isfinite(healthy).all()
+    with pytest.raises(metatx.SampleError, match="no finite number"):
+        pool.predict(both)
     np.testing.assert_allclose(mixed[::2], healthy, atol=1e-5, rtol=1e-5)
 
 

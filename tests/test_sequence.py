@@ -153,8 +153,8 @@ def test_batches_of_one_tokenizer_are_joined_with_all_their_facts(case, copies):
     assert len(together.context["points"]) == copies
 
 
-def test_context_of_other_shapes_is_joined_to_a_list():
-    ragged = [TokenSequence(torch.zeros(1, D), (1,), context={"at": torch.ones(1, n)}) for n in (2, 3)]
+def test_lists_of_context_and_parts_are_joined():
+    ragged = [TokenSequence(torch.zeros(1, D), (1,), context={"at": [torch.ones(n)]}) for n in (2, 3)]
     parts = [TokenSequence(torch.zeros(3, D), (1, 2), parts=(2,)), TokenSequence(torch.zeros(1, D), (1,))]
     assert [tuple(at.shape) for at in joined(ragged).context["at"]] == [(2,), (3,)]
     assert joined(parts).parts == (2, 1)

@@ -156,7 +156,7 @@ def _config(folder, **changes):
     ("damage", "message"),
     [
         (lambda folder: (folder / "config.json").unlink(), "no config.json"),
-        (lambda folder: (folder / "config.json").write_text("{"), "damaged or not a task's"),
+        (lambda folder: (folder / "config.json").write_text("{"), "config.json is damaged: Expecting"),
         (lambda folder: (folder / "config.json").write_text('{"format": "other"}'), "damaged or not a task's"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"1234"), "is damaged"),
         (lambda folder: (folder / "model.safetensors").unlink(), "is damaged"),

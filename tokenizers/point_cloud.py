@@ -24,6 +24,7 @@ BINS = 16  # of a column that hold equally many points of the training split; an
 EXTREMES = 0.005  # share of the training points on either side that lies beyond the bins of equal width
 PAIRS = 2048  # of points, whose distances tell the shape (D2)
 LEAST = 1e-3  # deviation or share of points, below which none are told apart
+MEMBERS = 1 << 19  # points of all groups together; each takes some kilobytes on its way to a token
 AUGMENTS = ("rotation", "mirror", "jitter", "scale", "dropout")
 WHOLE = torch.tensor([0.0, 0.0, 1.0, 1.0])  # the view of a cloud whose points keep their places among the others
 VECTORS = (("nx", "ny", "nz"), ("vx", "vy", "vz"))  # columns that turn with the points
@@ -100,6 +101,8 @@ class PointCloudTokenizer(Tokenizer):
         ):
             if value < least:
                 raise ValueError(f"{name} is {value}; it must be at least {least}.")
+        if groups * neighbours > MEMBERS:
+            raise ValueError(f"groups x neighbours is {groups * neighbours:,}; it must be at most {MEMBERS:,}.")
         if normalize not in ("unit", "training"):
             raise ValueError(f"normalize is {normalize!r}; choose 'unit' or 'training'.")
         strange = sorted(set(augment or {}) - set(AUGMENTS))

@@ -220,7 +220,7 @@ class TimeSeriesTokenizer(Tokenizer):
     def json_schema(self) -> dict[str, Any]:
         """Channels over time, null where a value is missing; one channel may come without its brackets."""
         axes = ("channels", "time") if self.time_axis else ("time", "channels")
-        steps = np.arange(self.lookback or 4 * self.patch_size)
+        steps = np.arange(min(self.lookback or 4 * self.patch_size, LONGEST))
         level, swing = self.centre[0, :, None].numpy(), self.spread[0, :, None].numpy()
         series = np.round(level + swing * np.sin(0.3 * steps), 4)
         series = series if self.time_axis else series.T

@@ -18,7 +18,7 @@ def evaluate(
     """Measure a saved task on labelled data.
 
     Args:
-        task: Folder of the task, or user/task on the Hugging Face hub.
+        task: Folder of the task, or hf:user/task on the Hugging Face hub.
         data: As in "metatx train"; its test split, where it is split.
         csv: How csv files are written, where that is detected wrong: --csv.sep ';', decimal, encoding.
         backbone: The backbone, where the task's own cannot be loaded by name.
@@ -47,7 +47,7 @@ def predict(
     A folder's files come sorted by name.
 
     Args:
-        task: Folder of the task, or user/task on the Hugging Face hub.
+        task: Folder of the task, or hf:user/task on the Hugging Face hub.
         inputs: Tables, files or folders of samples.
         out: File to write: .csv, .jsonl or .parquet; .json (COCO) for boxes; a folder for masks; .png for a
             forecast; .png or .npy for the map of a scene of many bands. Without it the terminal, as csv.
@@ -80,7 +80,7 @@ def embed(
     """Embed samples with a saved task: vectors of the backbone's width, a row a sample, as "metatx predict".
 
     Args:
-        task: Folder of the task, or user/task on the Hugging Face hub.
+        task: Folder of the task, or hf:user/task on the Hugging Face hub.
         inputs: Tables, files or folders of samples.
         out: File to write: .csv, .jsonl, .parquet or .npy (an array, float32); without it the terminal, as csv.
         keep: Columns of the tables to copy beside the vectors, separated by commas.

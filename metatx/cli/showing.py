@@ -31,7 +31,7 @@ def info(task: str) -> None:
     """Say what a saved task is: its parts, columns, backbone and numbers.
 
     Args:
-        task: Folder of the task, or user/task on the Hugging Face hub.
+        task: Folder of the task, or hf:user/task on the Hugging Face hub.
     """
     from metatx.card import cell
     from metatx.hub import task_folder

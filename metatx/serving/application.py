@@ -90,8 +90,8 @@ class Service:
                 await run_in_threadpool(self.catalog.refresh)
                 self.engine.warm()
                 self.loaded = True
-            except OSError as error:  # the folder is away for a while
-                LOG.warning("the folder of tasks cannot be read: %s", error)
+            except Exception as error:  # the folder is away for a while
+                LOG.warning("the folder of tasks cannot be read: %s", error, exc_info=not isinstance(error, OSError))
             if self.watch is None and self.loaded:
                 return
             await asyncio.sleep(self.watch or 1.0)

@@ -3,25 +3,28 @@
 import logging
 import os
 import re
+import secrets
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from metatx.errors import TaskError
 from metatx.pool import TaskPool
 from metatx.reading.folders import visible
 from metatx.registry import unknown
+from metatx.serving.limits import Limits
 from metatx.serving.samples import Sample, tried
 from metatx.storage import OWN, describe
+from metatx.task_files import CARD, Signature, content_of, plain_file, signature_of
 
 __all__ = ["NAME", "Catalog", "Served", "UnknownTaskError", "common_backbone"]
 
 LOG = logging.getLogger("metatx.serving")
 PART = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 NAME = re.compile(rf"{PART}(@{PART})?")  # no separator, no dot in front: it cannot leave the folder
-CARD = 100_000  # characters of a card that are shown
-
-Signature = tuple[tuple[str, int, int, int], ...]
+SHOWN = 100_000  # bytes of a card
+CHANGED = "It changed on disk, but versions never change: save another version."
 
 
 class UnknownTaskError(ValueError):
@@ -53,24 +56,26 @@ class Catalog:
     """Tasks in a folder, one subfolder each, or the ``task`` inside it, as ``metatx train`` writes it.
 
     ``NAME@VERSION`` is a version, which never changes once it is served; a symbolic link ``NAME`` to it is an alias,
-    which can move. What cannot be loaded is left out, and said in ``refused``.
+    which can move. What cannot be loaded is left out, and said in ``refused``; it keeps nothing else from being served.
 
     Args:
         folder: Of the tasks.
         pool: That they are loaded into.
+        tokens: The most that the example of a task may have.
 
     Raises:
         FileNotFoundError: If there is no such folder.
     """
 
-    def __init__(self, folder: Path, pool: TaskPool) -> None:
+    def __init__(self, folder: Path, pool: TaskPool, tokens: int = Limits.tokens) -> None:
         if not folder.is_dir():
             raise FileNotFoundError(f"{folder} is no folder; expected one of tasks, a folder each.")
-        self.folder, self.pool = folder.resolve(), pool
+        self.folder, self.pool, self.tokens = folder.resolve(), pool, tokens
         self.served: dict[str, Served] = {}
         self.aliases: dict[str, str] = {}
         self.refused: dict[str, str] = {}
         self._tried: dict[str, Signature] = {}  # of what was refused: tried again when it changes
+        self._versions: dict[str, str] = {}  # what the files of versions held when they were served first
         self._missing: set[str] = set()
         self._dropped: set[str] = set()  # by ``drop``: they come back by ``load`` only
         self._lock = threading.Lock()
@@ -83,29 +88,27 @@ class Catalog:
         return found
 
     def refresh(self) -> None:
-        """Make the pool hold what the folder holds: load what appeared, reload what changed, drop what went."""
+        """Make the pool hold what the folder holds: load what appeared, reload what changed, drop what went.
+
+        Raises:
+            OSError: If the folder cannot be read.
+        """
         with self._lock:
-            places, aliases = self._found()
+            places, aliases, strange = self._found()
             for name, place in places.items():
                 if name in self._dropped:
                     continue
-                signature = _signature(place)
-                known = self.served.get(name)
-                if known is None and self._tried.get(name) != signature:
+                signature, known = signature_of(place), self.served.get(name)
+                if self._tried.get(name) != signature and (known is None or known.signature != signature):
                     self._take(name, place, signature)
-                elif known is not None and known.signature != signature and self._tried.get(name) != signature:
-                    self._tried[name] = signature
-                    if "@" in name:
-                        LOG.warning("%s changed on disk; versions are immutable, the one loaded goes on", name)
-                    else:
-                        self._take(name, place, signature)
             self.aliases = aliases
             # A folder that is replaced is away for a moment: it goes when it is missing twice.
             missing = set(self.served) - set(places)
             for name in missing & self._missing:
                 self._remove(name)
             self._missing = missing
-            self.refused = {name: why for name, why in self.refused.items() if name in places}
+            self._tried = {name: signature for name, signature in self._tried.items() if name in places}
+            self.refused = {name: why for name, why in self.refused.items() if name in places} | strange
 
     def load(self, name: str) -> None:
         """Load a task of the folder, or load it again.
@@ -115,13 +118,13 @@ class Catalog:
             ValueError: If it cannot be loaded, or is a version that is served; what was served stays.
         """
         with self._lock:
-            places, _ = self._found()
+            places, _, _ = self._found()
             if name not in places:
                 raise UnknownTaskError(unknown("task in the folder", name[:100], sorted(places)))
             if name in self.served and "@" in name:
                 raise ValueError(f"{name} is served already, and versions are immutable; save another version.")
             self._dropped.discard(name)
-            if not self._take(name, places[name], _signature(places[name])):
+            if not self._take(name, places[name], signature_of(places[name])):
                 raise ValueError(self.refused[name])
 
     def drop(self, name: str) -> None:
@@ -146,57 +149,84 @@ class Catalog:
             link = self.folder / alias
             if not NAME.fullmatch(alias) or "@" in alias or (link.exists() and not link.is_symlink()):
                 raise ValueError(f"{alias[:100]!r} cannot be an alias: letters, digits, . _ and - make one, no task.")
-            temporary = self.folder / f".{alias}.{os.getpid()}"
+            temporary = self.folder / f".{alias}.{secrets.token_hex(8)}"  # as no process that was killed left one
             temporary.symlink_to(name)
-            os.replace(temporary, link)
+            try:
+                os.replace(temporary, link)
+            except OSError:
+                temporary.unlink(missing_ok=True)
+                raise
             self.aliases = {**self.aliases, alias: name}
 
-    def _found(self) -> tuple[dict[str, Path], dict[str, str]]:
-        """Places of tasks, and aliases, by name."""
+    def _found(self) -> tuple[dict[str, Path], dict[str, str], dict[str, str]]:
+        """Places of tasks, and aliases, by name; and why what has the name of a task is neither."""
         places: dict[str, Path] = {}
         aliases: dict[str, str] = {}
+        strange: dict[str, str] = {}
         for path in visible(self.folder):
             if not NAME.fullmatch(path.name):
                 continue
-            target = path.resolve()
-            if path.is_symlink() and target.parent == self.folder and "@" not in path.name and "@" in target.name:
-                aliases[path.name] = target.name
-            elif target.is_relative_to(self.folder):
-                place = _place(path)
-                if place is not None:
+            try:
+                target = path.resolve()
+                if path.is_symlink() and target.parent == self.folder and "@" not in path.name and "@" in target.name:
+                    aliases[path.name] = target.name
+                elif (place := _place(path)) is not None:
+                    if not place.resolve().is_relative_to(self.folder):
+                        raise ValueError("It is a link that leads out of the folder of tasks.")
                     places[path.name] = place
-        return places, aliases
+            except (OSError, RuntimeError, ValueError) as error:  # loops of links, what may not be looked at
+                reason = "It cannot be read"
+                strange[path.name] = str(error) if isinstance(error, ValueError) else f"{reason}: {_why(error)}."
+                if self.refused.get(path.name) != strange[path.name]:
+                    LOG.warning("%s is refused: %s", path.name, error)
+        return places, aliases, strange
 
     def _take(self, name: str, place: Path, signature: Signature) -> bool:
         """Load a task, in place of the one that is served, if any; whether it could be."""
         try:
-            if name in self.served:
-                self.pool.reload(name, place)
-            else:
-                self.pool.add(name, place)
-            tokenizer = self.pool.task(name).tokenizer  # loads it, so that a damaged one is known now
-            sample = tried(self.pool, name)
-        except (ValueError, OSError, ImportError) as error:
+            served = self._loaded(name, place, signature)
+        except Exception as error:  # one bad folder is one bad folder, whatever it makes the code raise
             if name not in self.served and name in [task.name for task in self.pool.list()]:
                 self.pool.remove(name)
-            self.refused = {**self.refused, name: str(error).replace(str(place), name)}
+            expected = isinstance(error, ValueError | OSError | ImportError)
+            reason = str(error) if expected else f"It could not be loaded ({type(error).__name__}); the log says why."
+            for own in (place, place.resolve(), self.folder):
+                reason = reason.replace(str(own), name)
+            self.refused = {**self.refused, name: reason}
             self._tried[name] = signature
-            LOG.warning("%s is refused: %s", name, error)
+            LOG.warning("%s is refused: %s", name, error, exc_info=None if expected else error)
             return False
-        card = place / "README.md"
+        self.served = {**self.served, name: served}
+        self.refused = {other: why for other, why in self.refused.items() if other != name}
+        self._tried.pop(name, None)
+        LOG.info("%s is served", name)
+        return True
+
+    def _loaded(self, name: str, place: Path, signature: Signature) -> Served:
+        """A task that the pool now holds. Raises whatever its files make the code raise."""
+        config = describe(place)
+        content = content_of(place) if "@" in name else None
+        if content is not None and self._versions.get(name, content) != content:
+            raise TaskError(CHANGED)
+        if name in self.served and content is not None:  # the same in other files
+            return replace(self.served[name], signature=signature)
+        if name in self.served:
+            self.pool.reload(name, place)
+        else:
+            self.pool.add(name, place, content=content)
+        tokenizer = self.pool.task(name).tokenizer  # loads it, so that a damaged one is known now
         endings = dict.fromkeys((*tokenizer.suffixes, *tokenizer.containers))
         served = Served(
             folder=place,
             signature=signature,
-            config=describe(place),
-            card=card.read_text(errors="replace")[:CARD] if card.is_file() else "",
-            sample=sample,
+            config=config,
+            card=_card(place),
+            sample=tried(self.pool, name, self.tokens),
             files=tuple(e for e in endings if e.startswith(".") and e not in tokenizer.linking),
         )
-        self.served = {**self.served, name: served}
-        self.refused = {other: why for other, why in self.refused.items() if other != name}
-        LOG.info("%s is served", name)
-        return True
+        if content is not None:
+            self._versions[name] = content
+        return served
 
     def _remove(self, name: str) -> None:
         self.served = {other: task for other, task in self.served.items() if other != name}
@@ -213,10 +243,10 @@ def common_backbone(folder: Path) -> tuple[str, bool]:
     """
     found = set()
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        place = _place(path) if NAME.fullmatch(path.name) else None
         try:
+            place = _place(path) if NAME.fullmatch(path.name) else None
             config = None if place is None else describe(place)
-        except (ValueError, OSError):
+        except (ValueError, OSError, RuntimeError):
             continue  # the catalog says why it is refused
         if config is not None and config["tune"] not in OWN:
             found.add((config["backbone"]["spec"], config["backbone"].get("pretrained", True)))
@@ -224,17 +254,24 @@ def common_backbone(folder: Path) -> tuple[str, bool]:
 
 
 def _place(path: Path) -> Path | None:
-    """Where the task of a subfolder lies, if it has one."""
-    return next((place for place in (path, path / "task") if (place / "config.json").is_file()), None)
-
-
-def _signature(place: Path) -> Signature:
-    """Of all files of a task: name, size, time, number of the file."""
-    found = []
-    for file in sorted(place.rglob("*")):
+    """Where the task of a subfolder lies, if it has one. Raises OSError if it cannot be looked at."""
+    for place in (path, path / "task"):
         try:
-            status = file.stat()
-        except FileNotFoundError:  # replaced in this moment; the next look sees it
+            os.lstat(place / "config.json")  # whatever it is: ``describe`` refuses what is no file
+        except (FileNotFoundError, NotADirectoryError):
             continue
-        found.append((str(file.relative_to(place)), status.st_size, status.st_mtime_ns, status.st_ino))
-    return tuple(found)
+        return place
+    return None
+
+
+def _card(place: Path) -> str:
+    """The beginning of a task's card; empty where it has none. Raises TaskError if that is no plain file."""
+    try:
+        with plain_file(place, CARD).open("rb") as file:
+            return file.read(SHOWN).decode(errors="replace")
+    except FileNotFoundError:
+        return ""
+
+
+def _why(error: Exception) -> str:
+    return getattr(error, "strerror", None) or "links lead in a circle"

@@ -62,7 +62,7 @@ class Engine:
         self.readers = readers or Readers(limits, metrics)
         self.admission = Admission(rate, queue_seconds, cost(limits.tokens, self._dim))
         self.scheduler: Scheduler[Request] = Scheduler(
-            pool.answer, batch_tokens=batch_tokens, cost=self._cost, passed=self._passed, failed=self._failed
+            pool.outcomes, batch_tokens=batch_tokens, cost=self._cost, passed=self._passed, failed=self._failed
         )
         self._told: dict[str, float] = {}  # when a task's repeated passes were last in the log
         self.quick = Lane("json", workers, self.scheduler.wait_for_room)

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 import metatx
-from metatx.errors import TaskError
+from metatx.errors import ChangedError, TaskError
 from metatx.serving.admission import FullError
 from metatx.serving.catalog import UnknownTaskError
 from metatx.serving.limits import RefusedError
@@ -83,8 +83,10 @@ def _known(error: BaseException) -> tuple[int, str, dict[str, str]]:
             return 422, "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()), {}
         case HTTPException():
             return error.status_code, str(error.detail), dict(error.headers or {})
+        case ChangedError():
+            return 503, str(error), {}
         case TaskError():
-            return 500, DAMAGED, {}
+            return 503, DAMAGED, {}
         case ValidationError():  # of what the server says, not of what it was sent
             return 500, FAILED, {}
         case ValueError():

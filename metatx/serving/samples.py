@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from metatx.errors import TaskError
 from metatx.pool import TaskPool
 from metatx.queries import by_name
 from metatx.task import Task
@@ -66,17 +67,30 @@ def _row(names: Sequence[str], cell: dict[str, Any]) -> dict[str, Any]:
     return {"type": "object", "properties": dict.fromkeys(names, cell), "required": list(names), "title": "a row"}
 
 
-def tried(pool: TaskPool, name: str) -> Sample:
+def tried(pool: TaskPool, name: str, most: int) -> Sample:
     """What is published of a task in the pool; its example is asked, so that the first request finds all loaded.
 
     An example that is not answered, of a plug-in say, is not published.
+
+    Args:
+        pool: That holds it.
+        name: Of the task.
+        most: Tokens that it may have.
+
+    Raises:
+        TaskError: If it has more: no request would be answered.
     """
     task = pool.task(name)
     sample = Sample(input_schema(task))
     if sample.example is None:
         return sample
     try:
-        (answer,) = pool.answer([pool.prepare(name, received(sample.example, task), "records")])
+        request = pool.prepare(name, received(sample.example, task), "records")
+        if request.tokens > most:
+            raise TaskError(f"The example of its inputs has {request.tokens:,} tokens; expected at most {most:,}.")
+        (answer,) = pool.answer([request])
+    except TaskError:
+        raise
     except Exception as error:  # a plug-in's code may raise anything
         LOG.warning("%s does not answer the example of its schema, which is left out: %s", name, error)
         return Sample({key: value for key, value in sample.schema.items() if key != "examples"})

@@ -88,7 +88,8 @@ class Scheduler(Generic[Request]):
     of ours.
 
     Args:
-        answer: Prepared requests to their answers, in order, as ``TaskPool.answer``; called in one thread only.
+        answer: Prepared requests to their answers, in order, an error in the place of one that failed alone, as
+            ``TaskPool.outcomes``; called in one thread only.
         batch_tokens: Tokens of a pass; a longer request has one of its own.
         cost: Tokens that a request counts for; all that it has by default.
         passed: Told of each pass: its jobs and how many seconds it took.
@@ -190,4 +191,7 @@ class Scheduler(Generic[Request]):
                         self._pass([job])
         else:
             for job, answer in zip(jobs, answers, strict=True):
-                job.group.answer(job.position, answer)
+                if isinstance(answer, Exception):
+                    job.group.fail(answer)
+                else:
+                    job.group.answer(job.position, answer)

@@ -74,7 +74,8 @@ def opened_picture(source: Path | bytes, name: str) -> Iterator[Image.Image]:
     """
     with ExitStack() as stack:
         with decoding(f"image file {name} cannot be read"):
-            file = stack.enter_context(io.BytesIO(source) if isinstance(source, bytes) else source.open("rb"))
+            file: BinaryIO = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+            stack.enter_context(file)
         with decoding(f"image file {name} is truncated or damaged"), warnings.catch_warnings(action="ignore"):
             _check_header(file, f"image file {name}")
             try:

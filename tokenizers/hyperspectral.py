@@ -180,7 +180,9 @@ class HyperspectralTokenizer(Tokenizer):
             patch = standardised.astype(np.float32)
         if not (np.abs(patch) <= FARTHEST).all():
             pixel, band = np.argwhere(~(np.abs(patch) <= FARTHEST))[0]
-            raise SampleError(f"band {band + 1} holds {values[pixel, band]:g}, too far from what the task was trained on")
+            raise SampleError(
+                f"band {band + 1} holds {values[pixel, band]:g}, too far from what the task was trained on"
+            )
         return {"patch": torch.from_numpy(patch)}
 
     def json_schema(self) -> dict[str, Any]:

@@ -1,10 +1,8 @@
 """Texts and pairs of texts: CLIP's byte-pair tokens, each with a trained embedding."""
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from decimal import Decimal
-from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from metatx.errors import SampleError, short
-from metatx.progress import tell
+from metatx.parts.byte_pairs import clip_tokens
 from metatx.parts.schemas import array_schema
 from metatx.parts.spellings import plain_cell, whole_number
+from metatx.progress import tell
 from metatx.sequence import TokenSequence
 from metatx.tokenizer import Batch, LearnedPositions, Tokenizer
 
@@ -22,7 +21,6 @@ __all__ = ["TextTokenizer"]
 
 CLIP_TOKENS = 49_408  # of CLIP's vocabulary
 SEPARATOR = CLIP_TOKENS  # the token between the two texts of a pair
-LONGEST_RUN = 100  # characters without a space; byte-pair merging takes time quadratic in them
 
 
 class TextTokenizer(Tokenizer):
@@ -111,8 +109,8 @@ class TextTokenizer(Tokenizer):
         named = sum(isinstance(sample, str) and sample.lower().endswith(self.suffixes) for sample in samples)
         if named > len(samples) / 2:
             tell(
-                f"{named} of {len(samples)} texts look like names of .txt files; they are taken by their words. For what "
-                "is in the files give a folder of them, or in Python a pathlib.Path for each."
+                f"{named} of {len(samples)} texts look like names of .txt files; they are taken by their words. For "
+                "what is in the files give a folder of them, or in Python a pathlib.Path for each."
             )
         for sample in samples:
             try:
@@ -130,16 +128,12 @@ class TextTokenizer(Tokenizer):
         """A text, or a pair, to ``tokens`` int32 (N,): CLIP's numbers, and one more between the two of a pair."""
         tokens: list[int] = []
         for name, text in _texts(sample).items():
-            count = len(text.split())  # of words; there are as many tokens at least
-            found = []
-            if count <= self.max_tokens:
-                found = _clip_vocabulary().encode(re.sub(rf"(\S{{{LONGEST_RUN}}})(?=\S)", r"\1 ", text))
-                count = len(found)
-            if not count:
+            found = clip_tokens(text, self.max_tokens)
+            if found == []:
                 raise SampleError(f"{name} is {short(text)}, without any letter, digit or sign; expected words")
-            tokens += [SEPARATOR] * bool(tokens) + found
-            if max(count, len(tokens)) > self.max_tokens:
-                raise SampleError(f"{name} is too long: {count} tokens or more; at most {self.max_tokens} (max_tokens)")
+            tokens += [SEPARATOR] * bool(tokens) + (found or [])
+            if found is None or len(tokens) > self.max_tokens:
+                raise SampleError(f"{name} is too long: more than {self.max_tokens} tokens (max_tokens); shorten it")
         return {"tokens": torch.tensor(tokens, dtype=torch.int32)}
 
     def json_schema(self) -> dict[str, Any]:
@@ -185,15 +179,6 @@ class TextTokenizer(Tokenizer):
     def describe(self, sample: Any) -> str:
         """The text as it is; of a pair, both."""
         return " ".join(_texts(sample).values())
-
-
-@cache
-def _clip_vocabulary() -> Any:
-    try:
-        from open_clip.tokenizer import SimpleTokenizer
-    except ImportError:
-        raise ImportError("The text tokenizer needs open_clip_torch: pip install 'metatx[clip]'") from None
-    return SimpleTokenizer()
 
 
 def _texts(sample: Any) -> dict[str, str]:

@@ -18,6 +18,7 @@ from metatx.cli import main
 from metatx.collate import collate
 from metatx.examples import Examples
 from metatx.parts import byte_pairs
+from metatx.tokenizers import text as module
 
 WORDS = "a thriller without thrills and a comedy without jokes , but not without charm".split()
 make = partial(create, "tokenizers", "text", 16)

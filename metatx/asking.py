@@ -10,7 +10,6 @@ from torch import Tensor
 
 from metatx.collate import collate, encoded, to_device, widened
 from metatx.errors import BoundError, SampleError, first_named
-from metatx.examples import place_of
 from metatx.progress import tell
 
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ def ask(
     """
     task.eval()
     size, bad = task.settings.batch_size, list[str]()
-    where = place or (lambda at: _place(queries, at, at + 1))
+    where = place or (lambda at: _place(task, queries, at, at + 1))
     for start in watch(range(0, len(queries), size)):
         places = range(start, min(start + size, len(queries)))
         raw, tensors, refused = _read(task, queries, places)
@@ -101,15 +100,16 @@ def read_one(task: "Task", queries: Sequence[Any], at: int, number: int) -> tupl
         return query, encoded(task.tokenizer, query)
     except SampleError as error:
         kind = BoundError if isinstance(error, BoundError) else SampleError
-        raise kind(f"{_place(queries, at, number)}: {error}") from None
+        raise kind(f"{_place(task, queries, at, number)}: {error}") from None
 
 
-def _place(queries: Sequence[Any], at: int, number: int) -> str:
-    """Where a sample is, as a person looks for it."""
+def _place(task: "Task", queries: Sequence[Any], at: int, number: int) -> str:
+    """Where a sample is, as a person looks for it: its file, where it is the name of one; nothing is looked up."""
     try:
-        return place_of(queries[at], f"sample {number}")
+        query = queries[at]
     except SampleError:  # a row that lacks an input
         return f"sample {number}"
+    return str(query) if task.tokenizer.names_file(query) else f"sample {number}"
 
 
 def decoded(method: Callable[..., Any]) -> Answer:

@@ -91,7 +91,7 @@ def _open(task: "Task", source: str) -> Entry:
     path, tokenizer = Path(source), task.tokenizer
     check_name(path)
     if is_sample(path, tokenizer):
-        return Entry(source, [source], files=True)
+        return Entry(source, [tokenizer.file_sample(source)], files=True)
     suffix = path.suffix.lower()
     numbered = path.is_file() and is_table(path) and not {path.name, suffix} & set(tokenizer.containers)
     reading = task.reading.also(tokenizer.text_columns(task.inputs))
@@ -110,7 +110,7 @@ def _open(task: "Task", source: str) -> Entry:
         return Entry(source, queries)
     # A list of pictures in json (COCO) is one of files; csv, parquet and jsonl have rows.
     first = queries[0] if not numbered or suffix == ".json" else None
-    files = isinstance(first, str) and first.lower().endswith(tokenizer.suffixes)
+    files = tokenizer.names_file(first)
     return Entry(source, queries, files, None if files else numbers, table)
 
 

@@ -136,5 +136,9 @@ def cannot_be_used(bad: Sequence[str], count: int) -> ValueError:
 
 def short(value: Any) -> str:
     """A value as a message shows it, in one line of at most 40 signs."""
-    text = " ".join(repr(value).split())
+    cut = value[:200] if isinstance(value, str | bytes | list) else value  # of which no more than 40 signs are shown
+    try:
+        text = " ".join(repr(cut).split())
+    except RecursionError:
+        text = f"a {type(value).__name__} of many levels"
     return text if len(text) <= 40 else f"{text[:37]}..."

@@ -14,7 +14,7 @@ from metatx.arguments import plain_samples, plain_targets
 if TYPE_CHECKING:
     from datasets import Dataset
 
-__all__ = ["Examples", "Reader", "Rows", "is_missing", "known", "place_of"]
+__all__ = ["Examples", "Reader", "Rows", "is_missing", "known"]
 
 BLOCK = 1024  # rows of a table that are made Python's at once
 
@@ -48,7 +48,10 @@ class Examples:
 
     def place(self, index: int) -> str:
         """Where sample ``index`` is, as a person looks for it: its file, or its row counted from 1."""
-        return place_of(self.inputs[index], f"{self.source}, row {self.row(index) + 1}")
+        sample = self.inputs[index]
+        # Words may be a text of any length, or none: not to be repeated.
+        named = isinstance(sample, Path) or (isinstance(sample, str) and _is_there(sample))
+        return str(sample) if named else f"{self.source}, row {self.row(index) + 1}"
 
     def row(self, index: int) -> int:
         """Which row of the source sample ``index`` is, counted from 0."""
@@ -61,10 +64,11 @@ class Examples:
         return Examples(Picked(self.inputs, indices), targets, self.source, rows[np.asarray(indices, dtype=np.int64)])
 
 
-def place_of(sample: Any, otherwise: str) -> str:
-    """Where a raw sample is, as a person looks for it: its file, where it names one, or else what is said."""
-    # Words may be a text of any length, or none: not to be repeated.
-    return sample if isinstance(sample, str) and os.path.exists(sample) else otherwise
+def _is_there(name: str) -> bool:
+    try:
+        return os.path.exists(name)
+    except ValueError:  # no file can be called so
+        return False
 
 
 def is_missing(value: Any) -> bool:

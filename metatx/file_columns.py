@@ -11,7 +11,7 @@ from metatx.reading.folders import files_below, visible
 from metatx.reading.names import Lookup, lookup_beside, path_of
 from metatx.reading.pictures import SUFFIXES as PICTURES
 from metatx.splits import letters, splits_of
-from metatx.tables import read_table
+from metatx.tables import mark_files, read_table
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -48,6 +48,8 @@ def table_of_files(
     names: list[str] = table.column_names
     if not suffixes or (file.suffix.lower() == ".json" and {"file", "objects"} <= set(names)):  # COCO's are found
         return table, ["file"] if suffixes else []
+    if reading is not None:
+        names = [name for name in names if name not in reading.texts]  # words are no names
     found = {name: lookup for name in names if (lookup := _whole_names(table, name, file, suffixes))}
     # Only where no column has whole names may one lack the suffix: the likeliest, by its own name.
     likely = [] if found else sorted(filter(_likely, names), key=lambda name: letters(name) not in NAMES)
@@ -181,6 +183,7 @@ def read_metadata(file: Path, table: "Dataset", suffixes: tuple[str, ...]) -> "D
         table = table.add_column("label", labels)
     kept = [name for name in table.column_names if name != key]
     table = _with_column(table, key, paths).select_columns([*kept, key])
+    mark_files(table)
     return table if "file" in table.column_names else table.rename_column(key, "file")
 
 

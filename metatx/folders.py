@@ -13,7 +13,7 @@ from metatx.reading.csv_tables import Reading
 from metatx.reading.folders import check_folder, files_below, visible
 from metatx.sample_files import ADVICE, read_files, split_folders, tell_left
 from metatx.splits import ALL, KNOWN, by_column, one_each, resembles, split_of, splits_of
-from metatx.tables import is_table, not_empty, read_table, table_stem, text_columns
+from metatx.tables import is_table, mark_files, not_empty, read_table, table_stem, text_columns
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -210,6 +210,8 @@ def _sole_file(
     table, named = table_of_files(tables[0], suffixes)
     if samples and not named:
         return None
+    if named:
+        mark_files(table)
     tell_unnamed(tables[0], {file for column in named for file in table[column]}, suffixes)
     return table
 

@@ -15,6 +15,7 @@ from metatx.examples import Examples, Rows, is_missing
 from metatx.registry import record_options
 from metatx.sequence import TokenSequence
 from metatx.splitting import with_each_class
+from metatx.tables import of_files
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -129,6 +130,10 @@ class Head(nn.Module):
         if tokenizer.row or len(inputs) > 1:
             return Rows(table, inputs)
         column: Sequence[Any] = table[inputs[0]]
+        if tokenizer.words and of_files(table):
+            # Of a table in the folder, other columns hold words.
+            named = (isinstance(cell, str) and cell.lower().endswith(tokenizer.suffixes) for cell in column)
+            return [tokenizer.file_sample(cell) if file else cell for cell, file in zip(column, named, strict=True)]
         return column
 
     def split(

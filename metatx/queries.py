@@ -48,7 +48,7 @@ def raw_samples(
         samples = plain_samples(samples)
     if isinstance(samples, str | Path):
         if is_sample(samples, tokenizer):
-            return [str(samples)]
+            return [tokenizer.file_sample(str(samples))]
     elif isinstance(samples, Sequence | np.ndarray | Tensor):
         if not len(samples):
             raise ValueError("There are no samples to predict.")

@@ -10,7 +10,7 @@ from metatx.file_columns import MASKS
 from metatx.progress import tell
 from metatx.reading.folders import files_below, visible
 from metatx.splits import KNOWN, one_each, resembles, split_of, splits_of
-from metatx.tables import TABLES
+from metatx.tables import TABLES, mark_files
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -84,6 +84,7 @@ def read_files(
     else:
         _refuse_foreign(path)
         table = _read_classes(path, held, suffixes, readers, whole)
+    mark_files(table)
     read = {file for column in ("file", "mask") if column in table.column_names for file in table[column]}
     left.extend(file for file in held if str(file) not in read)
     return table

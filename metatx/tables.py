@@ -20,15 +20,26 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 __all__ = [
-    *("TABLES", "as_dataset", "is_table", "named_classes", "not_empty", "read_table"),
-    *("table_stem", "text_columns"),
+    *("TABLES", "as_dataset", "is_table", "mark_files", "named_classes", "not_empty", "read_table"),
+    *("of_files", "table_stem", "text_columns"),
 ]
 
 STRINGS = ("string", "large_string")
 
 TEXTS = (".csv", ".tsv", ".jsonl", ".json")  # also gzipped
 TABLES = (*TEXTS, *(f"{suffix}.gz" for suffix in TEXTS), ".parquet", ".feather")
+FILES = "metatx: a row a file"  # the description of tables that were made of the files in a folder
 UNNAMED = re.compile(r"(Unnamed: \d+)?")  # what pandas calls a column without a name
+
+
+def mark_files(table: "Dataset") -> None:
+    """Note that a table was made of the files in a folder, so that its names of files are such, and no words."""
+    table.info.description = FILES
+
+
+def of_files(table: "Dataset") -> bool:
+    """Whether a table, or the one that it is a part of, was made of the files in a folder."""
+    return FILES in (table.info.description or "")
 
 
 def as_dataset(data: Any) -> "Dataset":

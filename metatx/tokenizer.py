@@ -1,13 +1,14 @@
 """Base class of all tokenizers, and the position helpers they share."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from metatx.errors import SampleError
+from metatx.errors import SampleError, short
 from metatx.exact import uncast
 from metatx.examples import Reader
 from metatx.registry import record_options
@@ -31,6 +32,7 @@ class Tokenizer(nn.Module):
         row: Whether a sample is a dict of all input columns, not the value of one.
         dicts: Whether a dict may be a sample of its own (a file with its path, a signal with its rate), not only a row.
         suffixes: File types that a folder of classes is searched for.
+        words: Whether a string is a sample itself, never the name of a file, which then comes as a ``Path``.
         linking: Those of them whose files may name others, so that they are not taken from strangers.
         containers: Readers of files that hold many samples in a format of the modality's own, by suffix.
         isolated: Whether a sample that came as JSON is parsed by a library that may crash, or not end, on a bad one: a
@@ -50,6 +52,7 @@ class Tokenizer(nn.Module):
     row: ClassVar[bool] = False
     dicts: ClassVar[bool] = True
     suffixes: ClassVar[tuple[str, ...]] = ()
+    words: ClassVar[bool] = False
     linking: ClassVar[tuple[str, ...]] = ()
     containers: ClassVar[Mapping[str, Reader]] = {}
     isolated: ClassVar[bool] = False
@@ -113,17 +116,35 @@ class Tokenizer(nn.Module):
         Raises:
             SampleError: If there is something else among them.
         """
-        if not self.suffixes or isinstance(value, int | float):
+        if not self.suffixes:
             return value
-        if isinstance(value, dict):
-            return {name: self.receive(part) for name, part in value.items()}
+        if not isinstance(value, dict):
+            return self._numbers(value)
+        files = {"bytes", "path"} & set(value)
+        if files:
+            raise SampleError(f"found {' and '.join(sorted(files))}; files are not sent within JSON, but as files")
+        return {name: self._numbers(part) for name, part in value.items()}
+
+    def _numbers(self, value: Any) -> Any:
+        """One number, or nested lists of numbers as an array. Raises SampleError for anything else."""
+        if isinstance(value, int | float):
+            return value
         try:
-            array = np.asarray(value)
-        except ValueError:
+            array = np.asarray(value) if isinstance(value, list) else None
+        except (ValueError, RecursionError):
             raise SampleError("found lists of unequal length; expected numbers in nested lists, or a file") from None
-        if array.dtype.kind not in "biuf":
-            raise SampleError(f"found {value!r:.40}; expected numbers, or a file: {', '.join(self.suffixes)}")
+        if array is None or array.dtype.kind not in "biuf":
+            raise SampleError(f"found {short(value)}; expected numbers, or a file: {', '.join(self.suffixes)}")
         return array
+
+    def names_file(self, sample: Any) -> bool:
+        """Whether a raw sample is the name of a file, by itself: nothing is looked up."""
+        named = isinstance(sample, str) and not self.words and sample.lower().endswith(self.suffixes)
+        return named or isinstance(sample, Path)
+
+    def file_sample(self, name: str) -> str | Path:
+        """The raw sample that stands for a file."""
+        return Path(name) if self.words else name
 
     def augment(self, encoded: dict[str, Tensor]) -> dict[str, Tensor]:
         """A random variation of an encoded sample, from torch's global generator; in training only.

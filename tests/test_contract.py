@@ -2,6 +2,7 @@
 
 import datetime
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -215,7 +216,7 @@ TOKENIZERS = {
     ),
     "text": TokenizerRow(
         texts(),
-        ["", " \n", None, np.nan, ["a", ""], ["a", "b", "c"], b"bytes", "nowhere.txt", "word " * 100_000],
+        ["", " \n", None, np.nan, ["a", ""], ["a", "b", "c"], b"bytes", Path("nowhere.txt"), "word " * 100_000],
         [{}, {"context": 16, "overlap": 4}, {"min_count": 2, "hide": 0.0}],
     ),
     "time_series": TokenizerRow(

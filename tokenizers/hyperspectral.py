@@ -16,6 +16,7 @@ from metatx.tokenizer import Batch, Tokenizer, orthogonal_linear, sinusoidal_pos
 __all__ = ["HyperspectralTokenizer"]
 
 Augment = Literal["none", "light", "strong"]
+FARTHEST = 1e15  # deviations from a band's mean: squares of more overflow in the backbone
 MOST_BANDS = 10_000
 EXPECTED = "expected a spectrum (bands,), a patch (rows, columns, bands), or a pixel of a scene"
 
@@ -174,8 +175,15 @@ class HyperspectralTokenizer(Tokenizer):
         values = self._read(sample).reshape(self.patch_size**2, -1)
         if values.shape[1] != self.num_bands:
             raise SampleError(f"the spectrum has {values.shape[1]} bands; the task was trained with {self.num_bands}")
-        standardised = (values - self.mean.cpu().numpy()) / self.deviation.cpu().numpy()
-        return {"patch": torch.from_numpy(standardised.astype(np.float32))}
+        with np.errstate(over="ignore"):  # which is looked for
+            standardised = (values - self.mean.cpu().numpy()) / self.deviation.cpu().numpy()
+            patch = standardised.astype(np.float32)
+        if not (np.abs(patch) <= FARTHEST).all():
+            pixel, band = np.argwhere(~(np.abs(patch) <= FARTHEST))[0]
+            raise SampleError(
+                f"band {band + 1} holds {values[pixel, band]:g}, too far from what the task was trained on"
+            )
+        return {"patch": torch.from_numpy(patch)}
 
     def json_schema(self) -> dict[str, Any]:
         """A spectrum; or the square of pixels around one."""

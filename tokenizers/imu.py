@@ -165,6 +165,8 @@ class IMUTokenizer(Tokenizer):
         if isinstance(sample, dict):
             rate = sample.get(RATE, rate)
             columns = self.columns or [name for name in sample if name != RATE]
+            if not columns:
+                raise SampleError(f"found no column of a signal; {ACCEPTED}")
             missing = [name for name in columns if name not in sample]
             if missing:
                 raise SampleError(f"column {missing[0]} is missing; found {', '.join(map(str, sample))}")

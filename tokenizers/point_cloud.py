@@ -269,7 +269,8 @@ class PointCloudTokenizer(Tokenizer):
         names = value.get("columns")
         if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
             raise SampleError(f"columns are {names!r:.40}; expected a list of names")
-        return {name: part if name == "columns" else self.receive(part) for name, part in value.items()}
+        numbers = super().receive({name: part for name, part in value.items() if name != "columns"})
+        return {**numbers, "columns": names} if "columns" in value else numbers
 
     def augment(self, encoded: dict[str, Tensor]) -> dict[str, Tensor]:
         """The cloud turned, mirrored, scaled, jittered, thinned, as ``augment`` says."""

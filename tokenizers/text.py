@@ -1,11 +1,8 @@
 """Texts and pairs of texts: CLIP's byte-pair tokens, each with a trained embedding."""
 
-import os
-import re
 from collections import Counter
 from collections.abc import Sequence
 from decimal import Decimal
-from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,8 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from metatx.errors import SampleError, short
+from metatx.parts.byte_pairs import clip_tokens
 from metatx.parts.schemas import array_schema
 from metatx.parts.spellings import plain_cell, whole_number
+from metatx.progress import tell
 from metatx.sequence import TokenSequence
 from metatx.tokenizer import Batch, LearnedPositions, Tokenizer
 
@@ -22,14 +21,13 @@ __all__ = ["TextTokenizer"]
 
 CLIP_TOKENS = 49_408  # of CLIP's vocabulary
 SEPARATOR = CLIP_TOKENS  # the token between the two texts of a pair
-LONGEST_RUN = 100  # characters without a space; byte-pair merging takes time quadratic in them
 
 
 class TextTokenizer(Tokenizer):
     """Byte-pair tokens of CLIP (Radford et al. 2021, arXiv 2103.00020), lower-cased, with learned positions.
 
     The vocabulary is CLIP's, from open_clip's wheel; embeddings are trained, for the tokens of the training split
-    alone, and one more stands for all others. A sample is a text, a path to a UTF-8 ``.txt`` file, or a pair: two
+    alone, and one more stands for all others. A sample is a text, the ``Path`` of a UTF-8 ``.txt`` file, or a pair: two
     texts in a list, a tuple or a row of two columns, joined by a separator and told apart by a segment embedding.
     A text longer than ``context`` becomes several overlapping sequences, over which heads pool. A run of more than
     100 characters without a space is cut as if it had one there.
@@ -52,6 +50,7 @@ class TextTokenizer(Tokenizer):
 
     dicts = False
     suffixes = (".txt",)
+    words = True
     default_head = "classification"
     classical = "words"
     known: Tensor
@@ -107,6 +106,12 @@ class TextTokenizer(Tokenizer):
             ValueError: If none is frequent enough.
         """
         counts: Counter[int] = Counter()
+        named = sum(isinstance(sample, str) and sample.lower().endswith(self.suffixes) for sample in samples)
+        if named > len(samples) / 2:
+            tell(
+                f"{named} of {len(samples)} texts look like names of .txt files; they are taken by their words. For "
+                "what is in the files give a folder of them, or in Python a pathlib.Path for each."
+            )
         for sample in samples:
             try:
                 counts.update(self.encode(sample)["tokens"].tolist())
@@ -123,16 +128,12 @@ class TextTokenizer(Tokenizer):
         """A text, or a pair, to ``tokens`` int32 (N,): CLIP's numbers, and one more between the two of a pair."""
         tokens: list[int] = []
         for name, text in _texts(sample).items():
-            count = len(text.split())  # of words; there are as many tokens at least
-            found = []
-            if count <= self.max_tokens:
-                found = _clip_vocabulary().encode(re.sub(rf"(\S{{{LONGEST_RUN}}})(?=\S)", r"\1 ", text))
-                count = len(found)
-            if not count:
+            found = clip_tokens(text, self.max_tokens)
+            if found == []:
                 raise SampleError(f"{name} is {short(text)}, without any letter, digit or sign; expected words")
-            tokens += [SEPARATOR] * bool(tokens) + found
-            if max(count, len(tokens)) > self.max_tokens:
-                raise SampleError(f"{name} is too long: {count} tokens or more; at most {self.max_tokens} (max_tokens)")
+            tokens += [SEPARATOR] * bool(tokens) + (found or [])
+            if found is None or len(tokens) > self.max_tokens:
+                raise SampleError(f"{name} is too long: more than {self.max_tokens} tokens (max_tokens); shorten it")
         return {"tokens": torch.tensor(tokens, dtype=torch.int32)}
 
     def json_schema(self) -> dict[str, Any]:
@@ -142,12 +143,8 @@ class TextTokenizer(Tokenizer):
         return {"anyOf": [text, pair], "examples": ["A few words to read."]}
 
     def receive(self, value: Any) -> Any:
-        """Words, a space behind them, so that they are never taken for the name of a file."""
-        if isinstance(value, dict):
-            return {name: self.receive(text) for name, text in value.items()}
-        if isinstance(value, list):
-            return [self.receive(text) for text in value]
-        return f"{value} " if isinstance(value, str) else value
+        """As it is: words are never the name of a file."""
+        return value
 
     def forward(self, batch: Batch) -> TokenSequence:
         """Tokens of B texts, of any lengths, to the S sequences that they are cut into."""
@@ -184,15 +181,6 @@ class TextTokenizer(Tokenizer):
         return " ".join(_texts(sample).values())
 
 
-@cache
-def _clip_vocabulary() -> Any:
-    try:
-        from open_clip.tokenizer import SimpleTokenizer
-    except ImportError:
-        raise ImportError("The text tokenizer needs open_clip_torch: pip install 'metatx[clip]'") from None
-    return SimpleTokenizer()
-
-
 def _texts(sample: Any) -> dict[str, str]:
     """The one text of a sample, or the two of a pair, by name."""
     fields = list(sample.values()) if isinstance(sample, dict) else sample
@@ -209,20 +197,13 @@ def _text(name: str, value: Any) -> str:
     if isinstance(number, int | float | Decimal):  # digits that a table, or who read it, took for a number
         whole = whole_number(number)
         value = str(number if whole is None or isinstance(number, bool) else whole)
-    if isinstance(value, Path) or _is_path(value):
-        value = _read(name, Path(value))
+    if isinstance(value, Path):
+        value = _read(name, value)
     if not isinstance(value, str):
         raise SampleError(f"{name} is {short(value)}; expected words")
     if not value.strip():
         raise SampleError(f"{name} is empty; expected at least one word")
     return value
-
-
-def _is_path(value: Any) -> bool:
-    """Whether words name a text file: one word that ends so, or several that are the path of a file."""
-    if not isinstance(value, str) or not value.lower().endswith(".txt"):
-        return False
-    return not any(map(str.isspace, value)) or os.path.isfile(value)
 
 
 def _read(name: str, path: Path) -> str:

@@ -18,6 +18,7 @@ from metatx.tokenizer import Tokenizer, orthogonal_linear, sinusoidal_positions
 
 __all__ = ["TimeSeriesTokenizer"]
 
+LARGEST = float(np.finfo(np.float32).max)  # of a value: models answer in float32
 LONGEST = 100_000  # steps that are read of a series
 ROUNDING = 1e-14  # a spread so small beside the values is rounding: the series is constant
 
@@ -185,6 +186,11 @@ class TimeSeriesTokenizer(Tokenizer):
         if np.isinf(values).any():
             channel, step = np.argwhere(np.isinf(values))[0]
             raise SampleError(f"series is infinite in channel {channel + 1}, step {step + 1}; expected finite numbers")
+        beyond = np.abs(values) > LARGEST
+        if beyond.any():
+            channel, step = np.argwhere(beyond)[0]
+            found = f"series reaches {values[channel, step]:g} in channel {channel + 1}, step {step + 1}"
+            raise SampleError(f"{found}; expected at most {LARGEST:g}: check its unit")
         if np.isnan(values).all():
             raise SampleError(f"series has no observed value in {values.shape[1]} steps; expected at least one")
         return values

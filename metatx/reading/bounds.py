@@ -27,7 +27,10 @@ class Bound:
 
 BOUNDS = {
     "pixels": Bound(89_000_000, 40_000_000, "pixels of a picture, all its frames that are decoded together"),
+    "scans": Bound(1_000, 100, "scans, each over all its pixels"),
+    "parts": Bound(1_000_000, 200_000, "values in an entry of its header"),
     "frame_pixels": Bound(67_000_000, 40_000_000, "pixels of a film's frame"),
+    "film_pixels": Bound(500_000_000_000, 6_000_000_000, "pixels of all the film's frames that must be decoded"),
     "frames": Bound(1_000_000, 100_000, "frames of a film or of an animated picture"),
     "film_seconds": Bound(36_000, 600, "seconds of film"),
     "sound_seconds": Bound(600, 600, "seconds of sound"),

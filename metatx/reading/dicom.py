@@ -1,8 +1,13 @@
 """Radiographs as DICOM files hold them, as grey values 0..1 in which dense tissue is bright."""
 
 import io
+import math
+import struct
 import warnings
+import zlib
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +15,9 @@ import numpy as np
 
 from metatx.errors import SampleError, decoding
 from metatx.reading.arrays import as_array
+from metatx.reading.bounds import check_bound
+from metatx.reading.held_files import held_file
+from metatx.reading.picture_files import picture_header
 from metatx.reading.pictures import LUMA, read_grey
 
 if TYPE_CHECKING:
@@ -19,7 +27,15 @@ __all__ = ["SUFFIXES", "is_dicom", "read_dicom", "read_radiograph"]
 
 SUFFIXES = (".dcm", ".dicom")
 GREY = ("MONOCHROME1", "MONOCHROME2")
-MOST_PIXELS = 1 << 27  # of a picture, such as 8192 x 16384
+BLOCK = 1 << 20
+LONGEST_RUN = 128
+# All that is read of a file: one of a million others keeps nothing else.
+READ = (
+    *("SpecificCharacterSet", "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "NumberOfFrames"),
+    *("PlanarConfiguration", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelData"),
+    *("ExtendedOffsetTable", "ExtendedOffsetTableLengths", "RescaleSlope", "RescaleIntercept", "RescaleType"),
+    *("ModalityLUTSequence", "VOILUTSequence", "VOILUTFunction", "WindowCenter", "WindowWidth"),
+)
 MISSING = "Reading DICOM files needs pydicom: pip install 'metatx[dicom]'"
 DECODERS = "save it uncompressed, or install its decoder: pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
 
@@ -29,29 +45,26 @@ def is_dicom(sample: Any) -> bool:
     if isinstance(sample, dict):
         content, path = sample.get("bytes"), sample.get("path")
         return is_dicom(path) if content is None else is_dicom(content) or str(path or "").lower().endswith(SUFFIXES)
-    if isinstance(sample, bytes):
-        return sample[128:132] == b"DICM"
+    if isinstance(sample, bytes | bytearray | memoryview):
+        return bytes(sample[128:132]) == b"DICM"
     if not isinstance(sample, str | Path):
         return False
     path = Path(sample)
-    if path.suffix.lower() in SUFFIXES or path.suffix or not path.is_file():
+    if path.suffix:
         return path.suffix.lower() in SUFFIXES
-    with path.open("rb") as file:
-        return is_dicom(file.read(132))
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except (OSError, ValueError):  # which is said where it is read
+        return False
 
 
 def read_radiograph(sample: Any) -> np.ndarray:
     """A DICOM file as ``read_dicom``, anything else as ``read_grey``: float32 (H, W). Raises SampleError as they do."""
     if not is_dicom(sample):
         return read_grey(sample)
-    if isinstance(sample, bytes):
-        return read_dicom(sample, "the picture")
-    if isinstance(sample, dict) and sample.get("bytes") is not None:
-        return read_dicom(sample["bytes"], Path(sample["path"]).name if sample.get("path") else "the picture")
-    path = Path(sample["path"] if isinstance(sample, dict) else sample)
-    if not path.is_file():
-        raise SampleError(f"DICOM file {path.name} {'is a folder' if path.is_dir() else 'does not exist'}")
-    return read_dicom(path.read_bytes(), path.name)
+    source, name = held_file(sample, "DICOM", "the picture")
+    return read_dicom(source if isinstance(source, bytes) else source.read_bytes(), name)
 
 
 def read_dicom(content: bytes, name: str) -> np.ndarray:
@@ -72,8 +85,9 @@ def read_dicom(content: bytes, name: str) -> np.ndarray:
     if not content:
         raise SampleError(f"DICOM file {name} is empty")
     with decoding(f"{name} is damaged, or no DICOM file"), warnings.catch_warnings(action="ignore"):
+        _check_deflated(content, name)
         # Files without the mark are common; what is none has no pixels.
-        file = dcmread(io.BytesIO(content), force=True)
+        file = dcmread(io.BytesIO(content), force=True, specific_tags=list(READ))
         frames, photometric = int(file.get("NumberOfFrames") or 1), str(file.get("PhotometricInterpretation"))
         empty = "PixelData" not in file
     if empty:
@@ -81,9 +95,10 @@ def read_dicom(content: bytes, name: str) -> np.ndarray:
     if frames > 1:
         raise SampleError(f"DICOM file {name} holds {frames} frames; expected one picture: save each as a file")
     with decoding(f"{name} is damaged, or no DICOM file"):
-        size = int(file.Rows) * int(file.Columns)
-    if size > MOST_PIXELS:
-        raise SampleError(f"DICOM file {name} has {size:,} pixels; expected at most {MOST_PIXELS:,}: make it smaller")
+        size, samples = int(file.Rows) * int(file.Columns), int(file.get("SamplesPerPixel") or 1)
+    check_bound("pixels", size, f"DICOM file {name}")
+    if samples not in (1, 3):
+        raise SampleError(f"DICOM file {name} has {samples} samples a pixel; expected {', '.join(GREY)} or RGB")
     pixels = _pixels(file, name)
     if photometric in GREY:
         with (
@@ -92,7 +107,8 @@ def read_dicom(content: bytes, name: str) -> np.ndarray:
         ):
             shares = _shares(file, pixels)
     elif pixels.ndim == 3 and pixels.shape[2] == 3:
-        shares = (pixels @ np.array(LUMA) / (2 ** int(file.BitsStored) - 1)).clip(0, 1)
+        with decoding(f"DICOM file {name} has no range that can be read"):
+            shares = (pixels @ np.array(LUMA) / (2 ** int(file.BitsStored) - 1)).clip(0, 1)
     else:
         raise SampleError(f"DICOM file {name} is {photometric}; expected {', '.join(GREY)} or RGB")
     if shares.ndim != 2 or not shares.size:
@@ -113,9 +129,66 @@ def _pixels(file: "Dataset", name: str) -> np.ndarray:
             file.file_meta.TransferSyntaxUID = syntaxes.get(file.original_encoding, uid.ExplicitVRLittleEndian)
         syntax = file.file_meta.TransferSyntaxUID
         compressed = syntax.is_compressed
+        if compressed and "PixelData" in file:
+            _check_packed(file, syntax, name)
     trouble = f"compressed as {syntax.name}, cannot be decoded; {DECODERS}" if compressed else "is damaged or truncated"
     with decoding(f"DICOM file {name}{',' if compressed else ''} {trouble}"), warnings.catch_warnings(action="ignore"):
         return as_array(file.pixel_array)
+
+
+def _check_deflated(content: bytes, name: str) -> None:
+    """Refuse a file that is packed as a whole and would be too large: pydicom unpacks it at once, however large."""
+    from pydicom.filereader import read_dataset, read_preamble
+    from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+    for implicit in (False, True):  # as pydicom tries
+        file = io.BytesIO(content)
+        read_preamble(file, True)
+        meta = read_dataset(file, implicit, True, stop_when=lambda tag, *_: tag >> 16 != 2)
+        with suppress(NotImplementedError):  # of the first element's type: then the other way
+            for element in islice(meta.elements(), 1):
+                meta[element.tag]
+            break
+    else:
+        return
+    deflated = meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian
+    length, unpacker, packed = 0, zlib.decompressobj(-zlib.MAX_WBITS), file.read() if deflated else b""
+    while packed:
+        length += len(unpacker.decompress(packed, BLOCK))
+        packed = unpacker.unconsumed_tail
+        check_bound("unpacked_mb", length / 1e6, f"DICOM file {name}")
+
+
+def _check_packed(file: "Dataset", syntax: str, name: str) -> None:
+    """Refuse a compressed picture that is larger than the file says around it."""
+    from pydicom import uid
+    from pydicom.encaps import get_frame
+
+    frame = get_frame(file.PixelData, 0, number_of_frames=1)
+    size = int(file.Columns), int(file.Rows)
+    if syntax in (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEG2000, uid.JPEG2000Lossless):
+        found = picture_header(frame, name)
+        if (found.width, found.height) != size:
+            raise SampleError(
+                f"DICOM file {name} holds a picture of {found.width} x {found.height}; expected {size[0]} x {size[1]}, "
+                "as it says itself"
+            )
+    elif syntax == uid.RLELossless:
+        count, *starts = struct.unpack("<16L", frame[:64])
+        starts = [*starts[:count], len(frame)]
+        for start, end in pairwise(starts):
+            if not _fits(frame[start:end], math.prod(size)):
+                raise SampleError(f"DICOM file {name} unpacks to more than its {size[0]} x {size[1]} pixels")
+
+
+def _fits(packed: bytes, most: int) -> bool:
+    """Whether run lengths, as DICOM packs them, give no more bytes than ``most`` and a last run that is too long."""
+    at = length = 0
+    while at < len(packed) and length <= most + LONGEST_RUN:
+        count = packed[at]  # 128 says nothing
+        length += count + 1 if count < 128 else (257 - count) * (count > 128)
+        at += count + 2 if count < 128 else 1 + (count > 128)
+    return length <= most + LONGEST_RUN
 
 
 def _shares(file: "Dataset", pixels: np.ndarray) -> np.ndarray:

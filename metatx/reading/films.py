@@ -4,6 +4,7 @@ import bisect
 import io
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,8 @@ from torch import Tensor
 
 from metatx.errors import SampleError, decoded, decoding
 from metatx.reading.arrays import as_array
+from metatx.reading.bounds import bound, check_bound
+from metatx.reading.held_files import held_file, holds_file
 from metatx.reading.pictures import CHANNELS, read_picture
 
 if TYPE_CHECKING:
@@ -31,13 +34,14 @@ SUFFIXES = (
 FORMATS = "mov,mp4,avi,matroska,webm,gif,mpeg,mpegts,flv,asf"
 # Of these alone each packet says when its frame is shown, and a place can be found again by that time.
 INDEXED = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "gif"}
-MOST_PIXELS = 1 << 26  # of a frame, such as 8192 x 8192
-MOST_FRAMES = 1_000_000  # of a film: nine hours at 30 a second
+# No protocol, so that no file is opened from within one; nor does QuickTime follow its references to others.
+CONFINED = {"format_whitelist": FORMATS, "protocol_whitelist": "none", "enable_drefs": "0"}
+THREADS = 4  # of the decoder, at most
 WHOLE = 0.9  # share of what its header promises, that a file must hold: headers are not exact
 ACCEPTED = "expected a path, bytes, an array (T, H, W, 3), or a list of pictures"
 MISSING = "Reading video files needs av: pip install 'metatx[video]'"
 
-Opened = Callable[..., "InputContainer"]
+Opened = Callable[..., "AbstractContextManager[InputContainer]"]
 Framed = Callable[[Image.Image], np.ndarray]
 
 
@@ -76,18 +80,8 @@ def read_film(
     def framed(picture: Image.Image) -> np.ndarray:
         return np.asarray(ImageOps.fit(picture, (size[1], size[0]), resample))
 
-    if isinstance(sample, dict) and ("bytes" in sample or "path" in sample):
-        content, path = sample.get("bytes"), sample.get("path")
-        if content is None:
-            return read_film(path, count, size, interpolation, time_axis)
-        return _from_file(content, Path(path).name if path else "the film", count, framed)
-    if isinstance(sample, str | Path):
-        path = Path(sample)
-        if not path.is_file():
-            raise SampleError(f"video file {path.name} {'is a folder' if path.is_dir() else 'does not exist'}")
-        return _from_file(path, path.name, count, framed)
-    if isinstance(sample, bytes):
-        return _from_file(sample, "the film", count, framed)
+    if holds_file(sample):
+        return _from_file(*held_file(sample, "video", "the film"), count, framed)
     if isinstance(sample, np.ndarray | Tensor):
         sample = as_array(sample)
         if sample.ndim != 4:
@@ -123,16 +117,29 @@ def _from_file(source: Path | bytes, name: str, count: int, framed: Framed) -> n
         raise SampleError(f"video file {name} is empty")
 
     trouble = f"video file {name} is damaged, or none of {', '.join(SUFFIXES)}"
+    most = {"max_pixels": str(int(bound("frame_pixels")))}  # also where frames become larger on the way
 
-    def opened(**options: str) -> "InputContainer":
-        file = io.BytesIO(source) if isinstance(source, bytes) else str(source)
-        with decoding(trouble):
-            return av.open(file, "r", options={"format_whitelist": FORMATS, **options}, metadata_errors="ignore")
+    @contextmanager
+    def opened(**options: str) -> "Iterator[InputContainer]":
+        # Always a file that is open here, never a name, which FFmpeg might take for a protocol's.
+        with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
+            with decoding(trouble):
+                film = av.open(file, "r", options={**CONFINED, **most, **options}, metadata_errors="ignore")
+            with film:
+                yield film
 
     times, keys = _times(opened, name, trouble)
     # Opened anew, for not every format can be wound back.
     with opened() as film:
-        return _decode(film, _pictures_of(film, name), times, keys, count, framed, trouble)
+        stream = _pictures_of(film, name)
+        stream.codec_context.options = most
+        stream.codec_context.thread_count = THREADS
+        wanted = [times[index] for index in evenly(len(times), count).tolist()]
+        pixels = stream.codec_context.width * stream.codec_context.height
+        if not pixels:  # FFmpeg, which was told the bound, stopped at it
+            raise SampleError(f"{trouble}, or has frames of more than {bound('frame_pixels'):,.0f} pixels")
+        check_bound("film_pixels", pixels * _decoded_frames(times, keys, wanted), f"video file {name}")
+        return _decode(film, stream, times[0], keys, wanted, framed, trouble)
 
 
 def _pictures_of(film: "InputContainer", name: str) -> "VideoStream":
@@ -141,10 +148,9 @@ def _pictures_of(film: "InputContainer", name: str) -> "VideoStream":
     stream = film.streams.video[0]
     if stream.codec_context is None:  # FFmpeg has no decoder, whatever PyAV's types say
         raise SampleError(f"video file {name} is written by a codec that is not known here; write it as H.264")
-    width, height = stream.codec_context.width, stream.codec_context.height
-    if width * height > MOST_PIXELS:
-        limit = f"at most {MOST_PIXELS:,} pixels"
-        raise SampleError(f"video file {name} has frames of {width} x {height}; expected {limit}: make it smaller")
+    check_bound("frame_pixels", stream.codec_context.width * stream.codec_context.height, f"video file {name}")
+    lengths = (film.duration or 0) / 1e6, float((stream.duration or 0) * (stream.time_base or 0))
+    check_bound("film_seconds", max(lengths), f"video file {name}")
     return stream
 
 
@@ -196,10 +202,10 @@ def _times(opened: Opened, name: str, trouble: str) -> tuple[list[int], list[int
 
 
 def _packets(film: "InputContainer", stream: "VideoStream", name: str, trouble: str) -> Iterator["Packet[Any]"]:
-    for number, packet in enumerate(packet for packet in decoded(film.demux(stream), trouble) if packet.size):
-        if number >= MOST_FRAMES:
-            raise SampleError(f"video file {name} has more than {MOST_FRAMES:,} frames; cut it into clips")
-        yield packet
+    for number, packet in enumerate(decoded(film.demux(stream), trouble)):
+        check_bound("frames", number, f"video file {name}")
+        if packet.size:
+            yield packet
 
 
 def _seconds(clock: str) -> float:
@@ -208,20 +214,29 @@ def _seconds(clock: str) -> float:
     return float(parts[1]) * 3600 + float(parts[2]) * 60 + float(parts[3]) if parts else 0.0
 
 
+def _decoded_frames(times: list[int], keys: list[int], wanted: list[int]) -> int:
+    """How many of the frames at ``times`` have to be decoded for those that are wanted."""
+    count = start = 0
+    for time in sorted(set(wanted)):
+        key = keys[max(0, bisect.bisect_right(keys, time) - 1)] if keys else times[0]
+        end = bisect.bisect_right(times, time)
+        start = max(start, bisect.bisect_left(times, key))
+        count, start = count + max(0, end - start), max(start, end)
+    return count
+
+
 def _decode(
     film: "InputContainer",
     stream: "VideoStream",
-    times: list[int],
+    reached: int,
     keys: list[int],
-    count: int,
+    wanted: list[int],
     framed: Framed,
     trouble: str,
 ) -> np.ndarray:
-    """The frames of ``count`` of ``times``; each that the decoder leaves out is the next one, or the last."""
-    wanted = [times[index] for index in evenly(len(times), count).tolist()]
+    """The frames of those times; each that the decoder leaves out is the next one, or the last."""
     frames: dict[int, np.ndarray] = {}
     shown, frame = decoded(_numbered(film, stream, bool(keys)), trouble), None
-    reached = times[0]
     for time in sorted(set(wanted)):
         key = keys[max(0, bisect.bisect_right(keys, time) - 1)] if keys else reached
         if key > reached:

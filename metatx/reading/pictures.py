@@ -1,24 +1,21 @@
 """Reading pictures from whatever holds them: as 8-bit RGB, or as one channel of full depth."""
 
-import io
 import math
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 from metatx.errors import SampleError, decoding
 from metatx.reading.arrays import as_array
+from metatx.reading.bounds import check_bound
+from metatx.reading.held_files import held_file, holds_file
+from metatx.reading.picture_files import SUFFIXES, opened_picture, refuse_format
 
 __all__ = ["SUFFIXES", "fit_picture", "is_picture", "open_picture", "read_grey", "read_picture", "upright_size"]
 
-SUFFIXES = (
-    *(".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".jfif", ".jpe", ".jp2", ".j2k", ".avif"),
-    *(".ppm", ".pgm", ".pbm", ".pnm"),
-)
 CHANNELS = (1, 3, 4)
 LUMA = (0.299, 0.587, 0.114)  # of red, green, blue (ITU-R BT.601), as PIL's
 ACCEPTED = "expected a path, bytes, a PIL image, or an array (H, W), (H, W, C) or (C, H, W)"
@@ -73,20 +70,13 @@ def read_grey(sample: Any) -> np.ndarray:
 
 def open_picture(sample: Any) -> Image.Image | np.ndarray:
     """A picture decoded and upright, in its own mode; or an array (H, W) or (H, W, C). Raises SampleError."""
-    if isinstance(sample, dict) and ("bytes" in sample or "path" in sample):
-        content, path = sample.get("bytes"), sample.get("path")
-        if content is None:
-            return open_picture(path)
-        return _decode(io.BytesIO(content), Path(path).name if path else "the image")
-    if isinstance(sample, str | Path):
-        path = Path(sample)
-        if not path.is_file():
-            reason = "is a folder" if path.is_dir() else "does not exist"
-            raise SampleError(f"image file {path.name} {reason}")
-        return _decode(path, path.name)
-    if isinstance(sample, bytes):
-        return _decode(io.BytesIO(sample), "the image")
+    if holds_file(sample):
+        source, name = held_file(sample, "image", "the image")
+        with opened_picture(source, name) as image:
+            return _upright(image, name)
     if isinstance(sample, Image.Image):
+        refuse_format(sample)
+        check_bound("pixels", sample.width * sample.height, "the image")
         return _upright(sample, "the image")
     if isinstance(sample, np.ndarray | Tensor | list | tuple):
         try:
@@ -100,25 +90,11 @@ def open_picture(sample: Any) -> Image.Image | np.ndarray:
 def upright_size(path: Path) -> tuple[int, int] | None:
     """Width and height of a picture, upright, from its header alone; None where that cannot be read."""
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
+        with opened_picture(path, path.name) as image:
             turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
             return image.size[::-1] if turned else image.size
     except Exception:  # libraries raise what they like on damaged files, and it is said when the picture is read
         return None
-
-
-def _decode(source: Path | io.BytesIO, name: str) -> Image.Image:
-    with decoding(f"image file {name} is truncated or damaged"), warnings.catch_warnings():
-        # PIL only warns between its limit and twice that; both are refused here.
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        try:
-            with Image.open(source) as image:
-                return _upright(image, name)
-        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-            limit = f"{Image.MAX_IMAGE_PIXELS:,}"
-            raise SampleError(f"image file {name} has more than {limit} pixels; make it smaller") from None
-        except UnidentifiedImageError:
-            raise SampleError(f"{name} is no image that can be read; known: {', '.join(SUFFIXES)}") from None
 
 
 def _upright(image: Image.Image, name: str) -> Image.Image:

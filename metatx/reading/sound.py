@@ -1,16 +1,21 @@
 """Reading sound from whatever holds it, as one channel of floats."""
 
 import io
+from collections.abc import Iterable, Iterator
 from numbers import Real
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
 
-from metatx.errors import SampleError, decoding
+from metatx.errors import SampleError, decoded, decoding
 from metatx.reading.arrays import as_array
-from metatx.reading.sound_headers import missing_bytes, uncounted, with_count, with_size
+from metatx.reading.bounds import bound, check_bound
+from metatx.reading.held_files import held_file, holds_file
+from metatx.reading.sound_headers import begins_as_sound, missing_bytes, uncounted, with_count, with_size
+
+if TYPE_CHECKING:
+    from soundfile import SoundFile
 
 __all__ = ["RATES", "SUFFIXES", "read_sound"]
 
@@ -18,8 +23,10 @@ SUFFIXES = (
     *(".wav", ".flac", ".ogg", ".mp3", ".opus", ".oga", ".aiff", ".aif", ".aifc"),
     *(".au", ".snd", ".caf", ".w64", ".rf64", ".wave"),
 )
+# libsndfile's names of the formats that end so; no others, whatever a file is called.
+FORMATS = ("WAV", "WAVEX", "RF64", "W64", "FLAC", "OGG", "MP3", "AIFF", "AU", "CAF")
 RATES = 1_000, 768_000  # Hz that sound may have
-LONGEST = 600  # seconds
+BLOCK = 1 << 16  # frames that are read, and mixed to one channel, at once
 LOUDEST = 16.0  # floats beyond it are in another unit than -1..1
 WHOLE = 0.9  # share of the frames that a header promises, that must be there: compressed files only estimate them
 ACCEPTED = "expected a path, bytes, an array (time) or (channels, time), or a dict with array and sampling_rate"
@@ -41,36 +48,29 @@ def read_sound(sample: Any, rate: int) -> tuple[np.ndarray, int]:
     if isinstance(sample, dict) and {"array", "sampling_rate"} <= set(sample):
         name = "the clip"
         values, rate = _from_array(sample["array"]), _whole_rate(sample["sampling_rate"], name)
-    elif isinstance(sample, dict) and ("bytes" in sample or "path" in sample):
-        if sample.get("bytes") is None:
-            return read_sound(sample.get("path"), rate)
-        name = Path(sample["path"]).name if sample.get("path") else "the clip"
-        values, rate = _decode(sample["bytes"], name)
-    elif isinstance(sample, str | Path):
-        path, name = Path(sample), Path(sample).name
-        if not path.is_file():
-            raise SampleError(f"audio file {name} {'is a folder' if path.is_dir() else 'does not exist'}")
-        values, rate = _decode(path.read_bytes(), name)
-    elif isinstance(sample, bytes):
-        name = "the clip"
-        values, rate = _decode(sample, name)
+    elif holds_file(sample):
+        source, name = held_file(sample, "audio", "the clip")
+        return _decode(source if isinstance(source, bytes) else source.read_bytes(), name)
     elif isinstance(sample, np.ndarray | Tensor | list):
         values, name = _from_array(sample), "the clip"
     else:
         raise SampleError(f"audio is a {type(sample).__name__}; {ACCEPTED}")
-    return _checked(values, rate, name), rate
+    _check_size(values.shape[0], values.shape[1], rate, name)
+    return _mixed([values], rate, name), rate
 
 
-def _checked(values: np.ndarray, rate: int, name: str) -> np.ndarray:
-    """(channels, L) to (L,)."""
-    _check_size(values.shape[1], rate, name)
-    if not np.isfinite(values).all():
-        at = np.argwhere(~np.isfinite(values))[0][1] / rate
-        raise SampleError(f"{name} is NaN or infinite at {at:.3f} s; expected finite numbers")
-    if np.abs(values).max() > LOUDEST:
-        raise SampleError(f"{name} reaches {np.abs(values).max():g}; expected floats in -1..1, or int16")
-    mono: np.ndarray = values.mean(0, dtype=np.float32)
-    return mono
+def _mixed(blocks: Iterable[np.ndarray], rate: int, name: str) -> np.ndarray:
+    """Blocks (channels, L) that follow each other, as one channel (L,)."""
+    kept, length, loudest = [np.zeros(0, np.float32)], 0, 0.0
+    for block in blocks:
+        if not np.isfinite(block).all():
+            at = (length + np.argwhere(~np.isfinite(block))[0][1]) / rate
+            raise SampleError(f"{name} is NaN or infinite at {at:.3f} s; expected finite numbers")
+        length, loudest = length + block.shape[1], max(loudest, float(np.abs(block).max()))
+        kept.append(block.mean(0, dtype=np.float32))
+    if loudest > LOUDEST:
+        raise SampleError(f"{name} reaches {loudest:g}; expected floats in -1..1, or int16")
+    return np.concatenate(kept)
 
 
 def _whole_rate(rate: Any, name: str) -> int:
@@ -84,13 +84,13 @@ def _whole_rate(rate: Any, name: str) -> int:
     return int(float(rate))
 
 
-def _check_size(length: int, rate: int, name: str) -> None:
+def _check_size(channels: int, length: int, rate: int, name: str) -> None:
     if not RATES[0] <= rate <= RATES[1]:
         raise SampleError(f"{name} has a sampling rate of {rate!r}; expected {RATES[0]} to {RATES[1]} Hz")
     if not length:
         raise SampleError(f"{name} holds no sound; expected at least one sample")
-    if length > LONGEST * rate:
-        raise SampleError(f"{name} is {length / rate:.0f} s long; expected at most {LONGEST} s: cut it into clips")
+    check_bound("sound_seconds", length / rate, name)
+    check_bound("sound_values", channels * length, name)
 
 
 def _from_array(sample: Any) -> np.ndarray:
@@ -114,30 +114,46 @@ def _from_array(sample: Any) -> np.ndarray:
 
 
 def _decode(content: bytes, name: str) -> tuple[np.ndarray, int]:
-    """The bytes of a file as float32 (channels, L), and its rate."""
+    """The bytes of a file as float32 (L,), channels averaged, and its rate."""
     try:
         import soundfile
     except ImportError as error:
         raise ImportError(MISSING) from error
     if not content:
         raise SampleError(f"audio file {name} is empty")
+    trouble = f"audio file {name} is damaged, or none of {', '.join(SUFFIXES)}"
+    if not begins_as_sound(content):
+        raise SampleError(trouble)
     missing = missing_bytes(content)
     if missing:
         whole = len(content) + missing
         raise SampleError(f"audio file {name} is truncated: {len(content)} of {whole} bytes")
-    known = ", ".join(SUFFIXES)
     begin = uncounted(content)
     promised = begin is None
     content = with_size(content) if begin is None else with_count(content, begin)
-    with decoding(f"audio file {name} is damaged, or none of {known}"):
+    with decoding(trouble):
         file = soundfile.SoundFile(io.BytesIO(content))
     with file:
-        rate = file.samplerate
-        _check_size(file.frames if promised else 1, rate, name)
-        expected = min(file.frames, LONGEST * rate + 1)
-        with decoding(f"audio file {name} is damaged, or none of {known}"):
-            # How many must be said of codecs that cannot be wound back (GSM 6.10).
-            values = file.read(expected, dtype="float32", always_2d=True)
-    if promised and len(values) < WHOLE * expected:
-        raise SampleError(f"audio file {name} is truncated: {len(values) / rate:.2f} of {expected / rate:.2f} s")
-    return values.T, rate
+        rate, channels = file.samplerate, file.channels
+        if file.format not in FORMATS:
+            raise SampleError(trouble)
+        _check_size(channels, file.frames if promised else 1, rate, name)
+        most = min(bound("sound_seconds") * rate, bound("sound_values") // channels) + 1
+        expected = min(file.frames, int(most))
+        mono = _mixed(decoded(_blocks(file, expected), trouble), rate, name)
+    _check_size(channels, len(mono), rate, name)
+    if promised and len(mono) < WHOLE * expected:
+        raise SampleError(f"audio file {name} is truncated: {len(mono) / rate:.2f} of {expected / rate:.2f} s")
+    return mono, rate
+
+
+def _blocks(file: "SoundFile", count: int) -> Iterator[np.ndarray]:
+    """So many frames of a file, at most, as blocks (channels, L)."""
+    # Where it can, it seeks to where it is after each block, and MP3 is decoded otherwise from there.
+    file.seekable = lambda: False
+    for start in range(0, count, BLOCK):
+        # How many must be said of codecs that cannot be wound back (GSM 6.10).
+        values = file.read(min(BLOCK, count - start), dtype="float32", always_2d=True)
+        if not len(values):
+            return
+        yield values.T

@@ -3,14 +3,22 @@
 import struct
 from typing import Literal
 
-__all__ = ["missing_bytes", "uncounted", "with_count", "with_size"]
+__all__ = ["begins_as_sound", "missing_bytes", "uncounted", "with_count", "with_size"]
 
 STREAMED = 0x7F000000  # from here on sizes are what programs write that cannot come back to the header: sox, arecord
 SLACK = 64  # bytes that a size may be too large: some programs count their header
 
 MP3_RATES = (44_100, 48_000, 32_000)
 LEAST_FRAME = 24  # bytes of a mp3 frame
+MOST_CHUNKS = 10_000  # of a file, behind which none is looked for: a million of them take a second
+BEGIN = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"riff", b".snd", b"dns.", b"fLaC", b"OggS", b"caff", b"ID3")
 TRAILING = (b"LIST", b"fact", b"bext", b"cue ", b"id3 ", b"ID3 ", b"smpl", b"PEAK", b"JUNK", b"iXML")
+
+
+def begins_as_sound(content: bytes) -> bool:
+    """Whether a file begins as those do that are read: libsndfile reads others too, by their content alone."""
+    mpeg = content[:1] == b"\xff" and content[1:2] >= b"\xe0"
+    return mpeg or content.startswith(BEGIN) or (content[:4] == b"FORM" and content[8:12] in (b"AIFF", b"AIFC"))
 
 
 def missing_bytes(content: bytes) -> int:
@@ -90,7 +98,9 @@ def _sound(content: bytes) -> tuple[int, int] | None:
 def _chunk(content: bytes, name: bytes, order: Literal["big", "little"]) -> tuple[int, int] | None:
     """Start and size of a chunk of a RIFF or IFF file."""
     at = 12
-    while at + 8 <= len(content):
+    for _ in range(MOST_CHUNKS):
+        if at + 8 > len(content):
+            break
         size = int.from_bytes(content[at + 4 : at + 8], order)
         if content[at : at + 4] == name:
             return at + 8, size
@@ -101,7 +111,9 @@ def _chunk(content: bytes, name: bytes, order: Literal["big", "little"]) -> tupl
 def _long_chunk(content: bytes, name: bytes) -> tuple[int, int] | None:
     """Start and size of a chunk of a W64 file: names of 16 bytes, sizes of 8 that count both, at multiples of 8."""
     at = 40
-    while at + 24 <= len(content):
+    for _ in range(MOST_CHUNKS):
+        if at + 24 > len(content):
+            break
         size = int.from_bytes(content[at + 16 : at + 24], "little")
         if content[at : at + 4] == name:
             return at + 24, size - 24

@@ -1,7 +1,5 @@
 """Rows of people's own: columns in any order, one form at every door, examples that the server answers."""
 
-import sys
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,6 +11,7 @@ from jsonschema import Draft202012Validator, validate
 
 import metatx
 from metatx.cli import main
+from metatx.parts import byte_pairs
 from metatx.pool import TaskPool
 from metatx.queries import by_name
 from metatx.registry import lookup, names
@@ -288,7 +287,7 @@ def test_an_example_that_is_not_answered_is_not_published(backbone, tmp_path):
 
 def test_a_task_is_ready_when_what_it_needs_is_loaded(backbone, text, tmp_path):
     text.save_pretrained(tmp_path / "text")
-    vocabulary = sys.modules[type(text.tokenizer).__module__]._clip_vocabulary
+    vocabulary = byte_pairs._vocabulary
     vocabulary.cache_clear()
     Catalog(tmp_path, TaskPool(backbone)).refresh()
     assert vocabulary.cache_info().currsize == 1

@@ -1,11 +1,13 @@
 """Radiographs as DICOM files: what pydicom itself makes of them, as shares of the range."""
 
 import io
+import struct
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
+from PIL import Image
 
 from metatx import SampleError, create
 from metatx.reading.dicom import is_dicom, read_radiograph
@@ -117,3 +119,67 @@ def test_files_of_every_transfer_syntax_are_read_or_refused_by_name(name, expect
 def test_a_range_of_one_value_is_refused():
     with pytest.raises(SampleError, match="no window or range that can be read .its values are rescaled to 7 to 7"):
         read_radiograph(dicom(RAMP, RescaleSlope=0, RescaleIntercept=7))
+
+
+def packed(syntax, frame, side=8, bits=8):
+    """A file around one compressed picture."""
+    from pydicom.encaps import encapsulate
+
+    file = pydicom.dcmread(io.BytesIO(dicom(np.zeros((side, side), np.uint16))))
+    file.file_meta.TransferSyntaxUID = syntax
+    file.BitsAllocated, file.BitsStored, file.HighBit = bits, bits, bits - 1
+    file.PixelData = encapsulate([frame])
+    file.save_as(buffer := io.BytesIO(), enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def jpeg(side):
+    Image.new("L", (side, side), 128).save(file := io.BytesIO(), "JPEG")
+    return file.getvalue()
+
+
+def runs(count):
+    """Run lengths of 128 zeros each, behind the header of one segment."""
+    return struct.pack("<16L", 1, 64, *[0] * 14) + count * b"\x81\0"
+
+
+def test_compressed_pictures_are_as_large_as_the_file_says():
+    from pydicom import uid
+
+    assert read_radiograph(packed(uid.JPEGBaseline8Bit, jpeg(8))).shape == (8, 8)
+    assert read_radiograph(packed(uid.RLELossless, runs(1), 8)).shape == (8, 8)
+    with pytest.raises(SampleError, match="holds a picture of 900 x 900; expected 8 x 8, as it says itself"):
+        read_radiograph(packed(uid.JPEGBaseline8Bit, jpeg(900)))
+    with pytest.raises(SampleError, match="unpacks to more than its 8 x 8 pixels"):
+        read_radiograph(packed(uid.RLELossless, runs(9)))
+
+
+def test_bounds_are_looked_at_before_pixels(monkeypatch):
+    from pydicom import uid
+
+    content = dicom(RAMP)
+    monkeypatch.setattr(pydicom.dataset.Dataset, "pixel_array", property(lambda self: pytest.fail("was decoded")))
+    monkeypatch.setenv("METATX_BOUNDS", "pixels=63,unpacked_mb=0.5,scans=9")
+    with pytest.raises(SampleError, match=r"64 pixels .*METATX_BOUNDS"):
+        read_radiograph(content)
+    monkeypatch.setenv("METATX_BOUNDS", "unpacked_mb=0.5")
+    with pytest.raises(SampleError, match="800 samples a pixel"):
+        read_radiograph(dicom(RAMP, SamplesPerPixel=800))
+    file = pydicom.dcmread(io.BytesIO(content))
+    file.file_meta.TransferSyntaxUID = uid.DeflatedExplicitVRLittleEndian
+    file.add_new(0x00091001, "OB", bytes(5_000_000))
+    file.save_as(buffer := io.BytesIO(), enforce_file_format=True)
+    with pytest.raises(SampleError, match="megabytes .*METATX_BOUNDS=unpacked_mb"):
+        read_radiograph(buffer.getvalue())
+
+
+def test_sequences_inside_each_other_end_in_words():
+    deep = b"\x08\x00\x40\x11SQ\0\0\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff" * 20_000
+    with pytest.raises(SampleError, match="no DICOM file"):
+        read_radiograph(dicom(RAMP)[:340] + deep)
+
+
+@pytest.mark.parametrize("held", [5, [1], "text"])
+def test_what_is_no_bytes_is_refused_in_words(held):
+    with pytest.raises(SampleError, match="DICOM file has bytes that are"):
+        read_radiograph({"bytes": held, "path": "a.dcm"})

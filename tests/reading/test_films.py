@@ -2,6 +2,7 @@
 
 import io
 import sys
+from pathlib import Path
 
 import av
 import numpy as np
@@ -151,7 +152,7 @@ def test_of_a_file_that_does_not_say_its_length_what_is_there_is_read(made):
         ("a.mp4", b"these are words", "a.mp4 is damaged, or none of .mp4, .avi"),
         ("a.avi", b"RIFF\x10\0\0\0AVI LIST", "a.avi is damaged, or none of"),
         ("a.mkv", b"#EXTM3U\n#EXTINF:9,\nhttp://example.org/a.ts\n", "a.mkv is damaged, or none of"),
-        ("a.gif", b"GIF89a\x80\x3e\x80\x3e\0\0\0,", r"a.gif has frames of 16000 x 16000; expected at most 67,108,864"),
+        ("a.gif", b"GIF89a\x80\x3e\x80\x3e\0\0\0,", "a.gif is damaged, .*, or has frames of more than 67,000,000"),
     ],
 )
 def test_bad_files_are_named(name, content, message, tmp_path):
@@ -174,13 +175,52 @@ def test_a_file_of_sound_alone_is_refused(tmp_path):
         read_film(write_sound(tmp_path / "a.mp4"), 4, SIZE)
 
 
+def test_what_is_decoded_is_counted():
+    times, keys = list(range(0, 100, 2)), [0, 20, 40]
+    for wanted, keyed, count in (([0], keys, 1), ([18], keys, 10), ([24, 26], keys, 4), ([18, 98], keys, 10 + 30)):
+        assert films._decoded_frames(times, keyed, wanted) == count
+    assert films._decoded_frames(times, [], [20, 98]) == 50
+
+
+def test_a_stream_whose_frames_grow_stays_within_the_bound(tmp_path, monkeypatch):
+    """The header says nothing of it: the decoder is told."""
+    sides = {side: np.zeros((9, side, side, 3), np.uint8) for side in (64, 512)}
+    small, large = (write_film(tmp_path / f"{side}.mpegts", sides[side], "h264") for side in sides)
+    content = small.read_bytes() + large.read_bytes()
+    assert read_film(content, 4, SIZE).shape == (4, *SIZE, 3)
+    monkeypatch.setenv("METATX_BOUNDS", "frame_pixels=10000")
+    assert read_film(small.read_bytes(), 4, SIZE).shape == (4, *SIZE, 3)
+    with pytest.raises(SampleError, match="damaged"):
+        read_film(content, 4, SIZE)
+
+
+def test_no_other_file_and_no_protocol_is_opened(made, tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr(av, "open", lambda file, *_, **rest: opened.append((file, rest)) or pytest.fail("enough"))
+    for sample in (str(made[KINDS[0]]), made[KINDS[0]].read_bytes()):
+        with pytest.raises(pytest.fail.Exception, match="enough"):
+            read_film(sample, 4, SIZE)
+    for file, rest in opened:
+        assert not isinstance(file, str | Path) and rest["options"]["protocol_whitelist"] == "none"
+
+
+@pytest.mark.parametrize("held", [5, [1], "text", np.arange(8)])
+def test_what_is_no_bytes_is_refused_in_words(held):
+    for sample in ({"bytes": held}, {"bytes": held, "path": [1]}):
+        with pytest.raises(SampleError, match=r"video file has (bytes|a path) that (are|is) "):
+            read_film(sample, 4, SIZE)
+
+
 def test_limits_are_named(made, monkeypatch):
-    monkeypatch.setattr(films, "MOST_FRAMES", 39)
-    with pytest.raises(SampleError, match="has more than 39 frames; cut it into clips"):
-        read_film(made[KINDS[0]], 4, SIZE)
-    monkeypatch.setattr(films, "MOST_PIXELS", 3_000)
-    with pytest.raises(SampleError, match="has frames of 64 x 48; expected at most 3,000 pixels"):
-        read_film(made[KINDS[0]], 4, SIZE)
+    for bounds, found in (
+        ("frames=39", "40 frames of a film"),
+        ("frame_pixels=3000", "3,072 pixels of a film's frame"),
+        ("film_seconds=3", "4 seconds of film"),
+        ("film_pixels=10000", r"[\d,]+ pixels of all the film's frames"),
+    ):
+        monkeypatch.setenv("METATX_BOUNDS", bounds)
+        with pytest.raises(SampleError, match=f"video file .* has {found}.*; expected at most"):
+            read_film(made[KINDS[0]], 4, SIZE)
 
 
 @pytest.mark.parametrize(

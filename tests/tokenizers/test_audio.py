@@ -217,7 +217,11 @@ def test_shifts_and_gains_stay_in_their_range():
         ("a.ogg", encoded_file("OGG")[:2_000], "a.ogg is damaged"),
         ("a.mp3", encoded_file("MP3")[:1_200], "a.mp3 is (truncated|damaged)"),
         ("a.wav", encoded_file("WAV", np.zeros((0, 1))), "a.wav holds no sound"),
-        ("a.wav", encoded_file("WAV", np.zeros(600_001), 1_000), "a.wav is 600 s long; expected at most 600 s"),
+        (
+            "a.wav",
+            encoded_file("WAV", np.zeros(600_001), 1_000),
+            "a.wav has 600 seconds of sound; .* at most 600",
+        ),
         ("a.wav", encoded_file("WAV", np.zeros(9), 500), "a.wav has a sampling rate of 500; expected 1000 to"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import sys
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from open_clip.tokenizer import tokenize
 
-from metatx import SampleError, create
+from metatx import SampleError, Task, create, load_backbone
 from metatx.baselines import baselines
 from metatx.cli import main
 from metatx.collate import collate
 from metatx.examples import Examples
+from metatx.parts import byte_pairs
 from metatx.tokenizers import text as module
 
 WORDS = "a thriller without thrills and a comedy without jokes , but not without charm".split()
@@ -135,10 +137,10 @@ def test_a_run_without_a_space_is_cut_so_that_it_stays_cheap():
         ({"premise": "charm", "hypothesis": None}, "hypothesis is None; expected words"),
         (["charm", " "], "text 2 is empty"),
         (["charm"] * 3, "found 3 texts; expected one, or a pair of two"),
-        ("nowhere.txt", "text names the file nowhere.txt, which does not exist"),
-        ("charm " * 100_000, "text is too long: 100000 tokens or more; at most 8192 (max_tokens)"),
-        ("charm, " * 5000, "text is too long: 10000 tokens or more"),
-        (["charm " * 5000] * 2, "text 2 is too long: 5000 tokens"),
+        (Path("nowhere.txt"), "text names the file nowhere.txt, which does not exist"),
+        ("charm " * 100_000, "text is too long: more than 8192 tokens (max_tokens)"),
+        ("charm, " * 5000, "text is too long: more than 8192"),
+        (["charm " * 5000] * 2, "text 2 is too long: more than 8192"),
     ],
 )
 def test_what_is_no_text_is_told_in_one_line(sample, message):
@@ -153,8 +155,9 @@ def test_text_files(tmp_path):
     picture.write_bytes(b"\x89PNG\r\n\x1a\n\xff\xfe")
     empty.touch()
     expected = make().encode("Not without charm.")["tokens"].tolist()
-    assert make().encode(good)["tokens"].tolist() == make().encode(str(good))["tokens"].tolist() == expected
-    assert len(make().encode("please read readme.txt")["tokens"]) > 3  # words, not a path
+    assert make().encode(good)["tokens"].tolist() == expected
+    for words in ("please read readme.txt", str(good), "readme.txt"):  # no path, whatever there is
+        assert make().encode(words)["tokens"].tolist() == make().encode(f"{words} ")["tokens"].tolist() != expected
     for path, message in ((picture, "is no UTF-8 text"), (empty, "is empty"), (tmp_path, "cannot be read")):
         with pytest.raises(SampleError, match=message):
             make().encode(path)
@@ -182,11 +185,11 @@ def test_nothing_frequent_enough():
 
 
 def test_open_clip_is_named_where_it_is_missing(monkeypatch):
-    module._clip_vocabulary.cache_clear()
+    byte_pairs._vocabulary.cache_clear()
     monkeypatch.setitem(sys.modules, "open_clip.tokenizer", None)
     with pytest.raises(ImportError, match=r"needs open_clip_torch: pip install 'metatx\[clip\]'"):
         make().encode("charm")
-    module._clip_vocabulary.cache_clear()
+    byte_pairs._vocabulary.cache_clear()
 
 
 def reviews(count):
@@ -234,3 +237,19 @@ def test_train_on_a_table_of_pairs_and_on_a_folder_of_classes(tmp_path, capsys):
     capsys.readouterr()
     main(f"predict {tmp_path}/b/task {path} --out {tmp_path}/answer.csv".split())
     assert pd.read_csv(tmp_path / "answer.csv").prediction.tolist() == [labels[-1]]
+    main(f"predict {tmp_path}/b/task {tmp_path}/data --out {tmp_path}/answer.csv".split())
+    found = pd.read_csv(tmp_path / "answer.csv")
+    assert found.prediction.tolist() == sorted(labels[50:]) and found.file.str.endswith(".txt").all()
+
+
+def test_cells_of_tables_are_words_also_where_they_name_files(tmp_path, capsys):
+    texts, labels = reviews(40)
+    pd.DataFrame({"words": texts, "label": labels}).to_csv(tmp_path / "a.csv", index=False)
+    main(f"train {tmp_path}/a.csv --modality text --epochs 4 --lr 1e-2 --out {tmp_path}/a".split())
+    (tmp_path / "secret.txt").write_text(texts[0])
+    names = ["secret.txt", str(tmp_path / "secret.txt"), "nowhere.txt"]
+    pd.DataFrame({"words": names}).to_csv(tmp_path / "asked.csv", index=False)
+    task = Task.from_pretrained(tmp_path / "a" / "task", load_backbone("nano"))
+    expected = task.predict_proba([f"{name} " for name in names])
+    np.testing.assert_allclose(task.predict_proba(str(tmp_path / "asked.csv")), expected, atol=1e-6)
+    assert not np.allclose(expected[0], task.predict_proba([tmp_path / "secret.txt"])[0], atol=1e-3)

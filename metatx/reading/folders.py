@@ -51,7 +51,7 @@ def inside(root: Path, file: Path, named: str) -> Path:
     Raises:
         ValueError: If its name leads out of the folder, or a link does and METATX_FOLLOW_LINKS is not 1.
     """
-    if Path(os.path.realpath(file)).is_relative_to(os.path.realpath(root)):
+    if Path(os.path.realpath(file)).is_relative_to(_held_in(root)):
         return file
     if not Path(os.path.abspath(file)).is_relative_to(os.path.abspath(root)):
         raise ValueError(
@@ -63,6 +63,15 @@ def inside(root: Path, file: Path, named: str) -> Path:
         f"{named} {escaped(file)} is a link that leads out of {escaped(root)}; put what it leads to in its place, or "
         f"set {FOLLOW}=1 if you know who made it."
     )
+
+
+def _held_in(root: Path) -> Path:
+    """The folder that may hold what a data set's folder links to: itself, or its repository in Hugging Face's cache."""
+    real = Path(os.path.realpath(root))
+    for folder in (real, *real.parents):
+        if folder.parent.name == "snapshots" and (folder.parents[1] / "blobs").is_dir():
+            return folder.parents[1]
+    return real
 
 
 def check_folder(root: Path) -> None:

@@ -131,7 +131,7 @@ def _whole(words: list[str], name: str, damaged: str) -> list[int]:
 
 
 def _obj(content: bytes, damaged: str) -> bytes:
-    """Vertices and faces, without the lines that name files of materials."""
+    """Vertices and faces, cut into triangles, without the lines that name files of materials."""
     if b"\\" in content:  # a line that goes on in the next, where it could be part of any word
         content = re.sub(rb"\\[ \t]*\r?\n", b" ", content).replace(b"\\", b" ")
     lines, vertices, faces, corners = [], 0, 0, 0
@@ -141,10 +141,14 @@ def _obj(content: bytes, damaged: str) -> bytes:
             continue
         vertices += words[0] == b"v"
         if words[0] == b"f":
-            size = len(words[1].split())
-            check_bound("polygon", size, "it")
-            faces, corners = faces + 1, corners + size
-        lines.append(b" ".join(words))
+            polygon = words[1].split()
+            check_bound("polygon", len(polygon), "it")
+            faces += 1
+            corners += len(polygon)
+            # As triangles, for open3d drops all others without a word.
+            lines += [b"f " + b" ".join((polygon[0], *polygon[at : at + 2])) for at in range(1, len(polygon) - 1)]
+        else:
+            lines.append(b" ".join(words))
         if len(lines) % 100_000 == 0:
             check_counts(vertices, faces)
     check_counts(vertices, faces)

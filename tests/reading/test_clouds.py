@@ -200,6 +200,15 @@ def test_meshes_through_open3d(tmp_path, suffix):
     assert cloud.points.shape == (300, 3) and np.isclose(np.abs(cloud.points - 0.5), 0.5, atol=1e-5).any(axis=1).all()
 
 
+def test_faces_of_many_corners_are_cut_into_triangles(tmp_path):
+    corners = ["v 0 0 0", "v 1 0 0", "v 1 1 0", "v 0 1 0"]
+    (tmp_path / "quad.obj").write_text("\n".join([*corners, "f 1/1/1 2/2/1 3/3/1 4/4/1", ""]))
+    (tmp_path / "cut.obj").write_text("\n".join([*corners, "f 1 2 3", "f 1 3 4", ""]))
+    quad, cut = (read_cloud(tmp_path / f"{name}.obj", surface=300).points for name in ("quad", "cut"))
+    np.testing.assert_array_equal(quad, cut)
+    assert np.ptp(quad[:, :2], axis=0).min() > 0.9
+
+
 def test_pcd_through_open3d(tmp_path):
     cloud = open3d().t.geometry.PointCloud(POINTS[:, :3].copy())
     cloud.point["intensity"] = POINTS[:, 3:4].copy()

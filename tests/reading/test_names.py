@@ -9,7 +9,7 @@ from PIL import Image
 
 from metatx.data import read_splits
 from metatx.reading.coco import read_coco
-from metatx.reading.folders import inside
+from metatx.reading.folders import check_folder, inside
 from tests.reading.test_boxes import CONTENT
 
 PNG = (".png",)
@@ -105,3 +105,18 @@ def test_names_in_json_that_are_no_text_are_said(tmp_path):
     (tmp_path / "a.jsonl").write_text(json.dumps({"image": "\ud800.png"}))
     with pytest.raises(ValueError, match=r"a.jsonl holds a word that is no text, '\\ud800.png'"):
         read_splits(tmp_path / "a.jsonl", PNG)
+
+
+def test_a_snapshot_in_hugging_face_s_cache_links_to_blobs_of_its_own_repository(tmp_path):
+    repository = tmp_path / "datasets--user--set"
+    snapshot = repository / "snapshots" / "abc"
+    for folder in (repository / "blobs", snapshot / "train"):
+        folder.mkdir(parents=True)
+    (repository / "blobs" / "1234").write_text("x")
+    (snapshot / "train" / "a.txt").symlink_to("../../../blobs/1234")
+    check_folder(snapshot)
+    check_folder(snapshot / "train")
+    (tmp_path / "other").write_text("y")
+    (snapshot / "train" / "b.txt").symlink_to("../../../../other")
+    with pytest.raises(ValueError, match="b.txt is a link that leads out"):
+        check_folder(snapshot)

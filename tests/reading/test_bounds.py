@@ -1,5 +1,7 @@
 """Bounds of what one file may hold."""
 
+from pathlib import Path
+
 import pytest
 
 from metatx.errors import SampleError
@@ -37,3 +39,10 @@ def test_for_strangers_bounds_are_stricter_but_a_setting_wins(monkeypatch):
     assert bound("points") == 5
     assert bound("pixels") == BOUNDS["pixels"].sent
     assert all(one.sent <= one.own for one in BOUNDS.values())
+
+
+def test_the_table_for_people_is_the_one_that_holds():
+    text = (Path(__file__).parents[2] / "SECURITY.md").read_text()
+    for name, one in BOUNDS.items():
+        assert f"| `{name}` | {one.own:,} | {one.sent:,} | {one.what} |" in text
+    assert text.count("\n| `") == len(BOUNDS)

@@ -44,6 +44,8 @@ BOUNDS = {
     "faces": Bound(5_000_000, 2_000_000, "faces of a mesh"),
     "corners": Bound(20_000_000, 8_000_000, "corners of all faces of a mesh"),
     "columns": Bound(256, 256, "numbers of a point"),
+    "atoms": Bound(1_000, 200, "atoms of a molecule"),
+    "paths": Bound(100_000, 20_000, "paths of four bonds in a molecule"),
     "smiles": Bound(10_000, 2_000, "characters of a SMILES"),
 }
 

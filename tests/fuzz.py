@@ -1,4 +1,4 @@
-"""How many made-up files each fuzz test tries: few by default; ``METATX_FUZZ=10000`` in the environment for a long run."""
+"""How many made-up files or requests each fuzz test tries: few; with ``METATX_FUZZ=10000`` in the environment, more."""
 
 import os
 

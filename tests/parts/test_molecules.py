@@ -54,7 +54,8 @@ def test_bounds_are_looked_at_before_anything_is_perceived(smiles, found, monkey
 def test_branches_and_rings_inside_each_other_end_no_process() -> None:
     code = """
 from metatx.parts.molecules import parsed
-for smiles in ("C(" * 5000, "C(" * 3300 + "C" + ")" * 3300, "(" * 9999, "[" * 9999, "C%(99999)" * 1000, "C" + "1" * 9999):
+deep = "C(" * 5000
+for smiles in (deep, "C(" * 3300 + "C" + ")" * 3300, "(" * 9999, "[" * 9999, "C%(99999)" * 1000, "C" + "1" * 9999):
     try:
         print(parsed(smiles, most=1000))
     except ValueError as error:

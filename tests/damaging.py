@@ -56,7 +56,8 @@ def changed(draw: Any, config: dict[str, Any]) -> str:
     return json.dumps(found)
 
 
-def _away(place: Path) -> None:
+def away(place: Path) -> None:
+    """Remove what is there, whatever it is."""
     place.parent.mkdir(exist_ok=True)
     if place.is_dir() and not place.is_symlink():
         shutil.rmtree(place)
@@ -65,27 +66,27 @@ def _away(place: Path) -> None:
 
 
 def link_out(place: Path) -> None:
-    _away(place)
+    away(place)
     place.symlink_to("/etc/passwd")
 
 
 def link_to_itself(place: Path) -> None:
-    _away(place)
+    away(place)
     place.symlink_to(place.name)
 
 
 def link_up(place: Path) -> None:
-    _away(place)
+    away(place)
     place.symlink_to("..")
 
 
 def pipe(place: Path) -> None:
-    _away(place)
+    away(place)
     os.mkfifo(place)
 
 
 def folder(place: Path) -> None:
-    _away(place)
+    away(place)
     place.mkdir()
 
 
@@ -103,10 +104,10 @@ def flipped(place: Path) -> None:
 
 
 def empty(place: Path) -> None:
-    _away(place)
+    away(place)
     place.write_bytes(b"")
 
 
-DAMAGE = [_away, link_out, link_to_itself, link_up, pipe, folder, half, flipped, empty]
+DAMAGE = [away, link_out, link_to_itself, link_up, pipe, folder, half, flipped, empty]
 PARTS = ["config.json", "model.safetensors", "README.md", "adapter", "adapter/adapter_config.json", "."]
 PARTS += ["adapter/adapter_model.safetensors", "new", "task"]

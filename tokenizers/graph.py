@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from metatx.errors import SampleError, decoding, short
-from metatx.parts.molecules import atom_numbers, bond_numbers, descriptor_numbers
+from metatx.parts.molecules import atom_numbers, bond_numbers, check_size, descriptor_numbers, parsed
 from metatx.parts.schemas import array_schema
 from metatx.reading.arrays import as_array
 from metatx.sequence import TokenSequence
@@ -21,6 +21,7 @@ from metatx.tokenizer import Batch, Tokenizer, orthogonal_linear
 __all__ = ["GraphTokenizer"]
 
 FAR = 10.0  # standard deviations beyond which a number counts as so far
+REMEMBERED = 200  # characters of SMILES whose molecules are kept for a while
 EQUAL = 1e-6  # eigenvalues that differ by less are one
 PARTS = ("nodes", "edges", "whole")
 NAMES = {"x": ("x", "node_feat"), "edge_attr": ("edge_attr", "edge_feat")}  # PyTorch Geometric's, OGB's
@@ -109,7 +110,7 @@ class GraphTokenizer(Tokenizer):
     def accepts(cls, value: Any) -> bool:
         """SMILES."""
         try:
-            return isinstance(value, str) and bool(_parse(value))
+            return isinstance(value, str) and bool(parsed(value))
         except SampleError:
             return False
 
@@ -295,7 +296,7 @@ def _arrays(sample: Any, directed: bool, most: int) -> Graph:
     if not directed:
         pairs = np.sort(pairs, axis=1)
     pairs, kept = np.unique(pairs, axis=0, return_index=True)
-    _check_size(n, len(pairs), most)
+    check_size(n, len(pairs), most)
     degrees = np.bincount(pairs.ravel(), minlength=n)[:, None]
     nodes = np.log1p(degrees) if x is None else np.hstack([x, np.log1p(degrees)])
     whole = np.log1p([n, len(pairs)])
@@ -331,11 +332,6 @@ def _node_count(given: Any, pairs: np.ndarray) -> int:
     return int(np.ravel(number)[0])
 
 
-def _check_size(nodes: int, edges: int, most: int) -> None:
-    if nodes + edges > most:
-        raise SampleError(f"graph has {nodes} nodes and {edges} edges; expected at most {most} together (max_tokens)")
-
-
 def _numbers(name: str, values: Any) -> np.ndarray:
     try:
         found = as_array(values, np.float64)
@@ -355,33 +351,23 @@ def _matrix(name: str, values: Any) -> np.ndarray:
     return found
 
 
-def _parse(smiles: str) -> Any:
-    """A molecule, its atoms in the order of the text."""
-    try:
-        from rdkit import Chem, rdBase
-    except ImportError:
-        raise ImportError("The graph tokenizer needs rdkit for molecules: pip install 'metatx[graph]'") from None
-
-    with rdBase.BlockLogs(), decoding(f"graph is {short(smiles)}, which RDKit cannot read"):
-        molecule = Chem.MolFromSmiles(smiles)
-        if molecule is None or not molecule.GetNumAtoms():
-            raise SampleError(f"graph is {short(smiles)}, which RDKit cannot read; expected SMILES")
-        return molecule
-
-
-@lru_cache(maxsize=8192)  # fit, encode and describe each ask for it, and descriptors take 10 ms
 def _molecule(smiles: str, descriptors: bool, most: int) -> Graph:
-    molecule = _parse(smiles)
+    # Long ones would fill the memory that strangers' molecules may take there.
+    read = _remembered if len(smiles) <= REMEMBERED else _remembered.__wrapped__
+    return read(smiles, descriptors, most)
+
+
+@lru_cache(maxsize=4096)  # fit, encode and describe each ask for it, and descriptors take 10 ms
+def _remembered(smiles: str, descriptors: bool, most: int) -> Graph:
+    molecule = parsed(smiles, descriptors, most)
     with decoding(f"graph is {short(smiles)}, which RDKit cannot read"):
-        return _known(molecule, descriptors, most)
+        return _known(molecule, descriptors)
 
 
-def _known(molecule: Any, descriptors: bool, most: int) -> Graph:
+def _known(molecule: Any, descriptors: bool) -> Graph:
     """What RDKit knows of a molecule."""
     from rdkit import Chem, rdBase
 
-    # First: the canonical order of 100,000 atoms, and descriptors of a thousand, take minutes.
-    _check_size(molecule.GetNumAtoms(), molecule.GetNumBonds(), most)
     with rdBase.BlockLogs():
         molecule = Chem.MolFromSmiles(Chem.MolToSmiles(molecule)) or molecule
     n, e = molecule.GetNumAtoms(), molecule.GetNumBonds()

@@ -4,13 +4,65 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["atom_numbers", "bond_numbers", "descriptor_numbers"]
+from metatx.errors import SampleError, decoding, short
+from metatx.reading.bounds import check_bound
+
+__all__ = ["atom_numbers", "bond_numbers", "check_size", "descriptor_numbers", "parsed"]
 
 ELEMENTS = ("C", "N", "O", "S", "F", "Cl", "Br", "I", "P", "B", "Si", "Se")
 HYBRIDS = ("SP", "SP2", "SP3")
 BONDS = ("SINGLE", "DOUBLE", "TRIPLE", "AROMATIC")
 RINGS = (3, 4, 5, 6, 7)
 TWISTS = {"STEREOZ": -1, "STEREOCIS": -1, "STEREOE": 1, "STEREOTRANS": 1}
+
+
+def check_size(nodes: int, edges: int, most: int) -> None:
+    """Refuse a graph of more than ``most`` nodes and edges. Raises SampleError."""
+    if nodes + edges > most:
+        raise SampleError(f"graph has {nodes} nodes and {edges} edges; expected at most {most} together (max_tokens)")
+
+
+def parsed(smiles: str, descriptors: bool = False, most: int | None = None) -> Any:
+    """A molecule, its atoms in the order of the text; one beyond the bounds is refused before anything is perceived.
+
+    Args:
+        smiles: Of it.
+        descriptors: Whether they will be asked for: some take very long on what is large, or dense.
+        most: Atoms and bonds together.
+
+    Raises:
+        SampleError: If RDKit cannot read it, or it is beyond the bounds.
+        ImportError: If RDKit is missing.
+    """
+    try:
+        from rdkit import Chem, rdBase
+    except ImportError:
+        raise ImportError("The graph tokenizer needs rdkit for molecules: pip install 'metatx[graph]'") from None
+
+    check_bound("smiles", len(smiles), f"graph {short(smiles)}")
+    with rdBase.BlockLogs(), decoding(f"graph is {short(smiles)}, which RDKit cannot read"):
+        molecule = Chem.MolFromSmiles(smiles, sanitize=False)
+        if molecule is not None:
+            if most is not None:
+                # The canonical order of 100,000 atoms takes minutes.
+                check_size(molecule.GetNumAtoms(), molecule.GetNumBonds(), most)
+            if descriptors:
+                check_bound("atoms", molecule.GetNumAtoms(), f"graph {short(smiles)}")
+                check_bound("paths", _paths(Chem.GetAdjacencyMatrix(molecule)), f"graph {short(smiles)}")
+            molecule = Chem.MolFromSmiles(smiles)
+        if molecule is None or not molecule.GetNumAtoms():
+            raise SampleError(f"graph is {short(smiles)}, which RDKit cannot read; expected SMILES")
+        return molecule
+
+
+def _paths(adjacency: np.ndarray) -> float:
+    """Walks of four bonds, none of them back at once: descriptors look at each, and a dense graph has any number."""
+    bonds = adjacency.astype(np.float64)
+    degrees = bonds.sum(1)
+    last, walks = bonds, bonds @ bonds - np.diag(degrees)
+    for _ in range(2):
+        last, walks = walks, walks @ bonds - last * np.maximum(degrees - 1, 0)
+    return float(walks.sum())
 
 
 def atom_numbers(molecule: Any) -> np.ndarray:

@@ -46,6 +46,8 @@ BOUNDS = {
     "corners": Bound(20_000_000, 8_000_000, "corners of all faces of a mesh"),
     "polygon": Bound(100_000, 10_000, "corners of one face"),
     "columns": Bound(256, 256, "numbers of a point"),
+    "atoms": Bound(1_000, 200, "atoms of a molecule"),
+    "paths": Bound(100_000, 20_000, "paths of four bonds in a molecule"),
     "smiles": Bound(10_000, 2_000, "characters of a SMILES"),
 }
 

@@ -17,7 +17,7 @@ from metatx.pool import TaskPool
 from metatx.serving.catalog import Catalog, common_backbone
 from metatx.serving.schemas import TaskList, detail_of, summary_of
 from tests.conftest import waves
-from tests.damaging import DAMAGE, PARTS, changed
+from tests.damaging import DAMAGE, PARTS, away, changed
 from tests.mixed_tasks import small_backbone
 
 SIGNAL = waves(1)[0][0]
@@ -145,7 +145,7 @@ def test_a_folder_that_is_being_written_is_tried_again(catalog):
 @given(st.data())
 def test_no_damage_keeps_the_others_from_being_served(catalog, data):
     bad = catalog.folder / "bad"
-    shutil.rmtree(bad, ignore_errors=True)
+    away(bad)
     shutil.copytree(catalog.folder / data.draw(st.sampled_from(["good", "other"])), bad)
     if data.draw(st.booleans()):
         text = data.draw(changed(json.loads((bad / "config.json").read_text())))
@@ -156,8 +156,6 @@ def test_no_damage_keeps_the_others_from_being_served(catalog, data):
     listed(catalog)
     assert {"good", "other"} <= set(catalog.served)
     assert len(catalog.pool.predict([("good", SIGNAL), ("other", SIGNAL)])) == 2
-    if bad.is_symlink() or bad.is_file():
-        bad.unlink()
 
 
 # Versions

@@ -226,7 +226,7 @@ def test_statistics_are_of_the_training_molecules():
         (None, "graph is None; expected SMILES, as in the training split"),
         (TRIANGLE, "expected SMILES"),
         ("C" * 600, "graph has 600 nodes and 599 edges; expected at most 1020 together (max_tokens)"),
-        ("C" * 100_000, "graph has 100000 nodes and 99999 edges; expected at most 1020 together (max_tokens)"),
+        ("C" * 100_000, "has 100,000 characters of a SMILES; expected at most 10,000 (METATX_BOUNDS=smiles=...)"),
     ],
 )
 def test_what_is_no_molecule_is_told_in_one_line(sample, message, capfd):
@@ -278,7 +278,7 @@ def test_nothing_to_learn_from():
 
 
 def test_rdkit_is_named_where_it_is_missing(monkeypatch):
-    module._molecule.cache_clear()
+    module._remembered.cache_clear()
     monkeypatch.setitem(sys.modules, "rdkit", None)
     with pytest.raises(ImportError, match=r"needs rdkit for molecules: pip install 'metatx\[graph\]'"):
         make(molecules=True, widths=[1, 1, 1]).encode("CCO")

@@ -1,4 +1,4 @@
-"""What comes as JSON, for every tokenizer: a sample, or one SampleError; never a file, nor word of what is on the disk."""
+"""JSON for every tokenizer: a sample, or one SampleError; never a file, nor a word of what is on the disk."""
 
 import inspect
 import sys

@@ -122,7 +122,10 @@ class Tokenizer(nn.Module):
             return self._numbers(value)
         files = {"bytes", "path"} & set(value)
         if files:
-            raise SampleError(f"found {' and '.join(sorted(files))}; files are not sent within JSON, but as files")
+            raise SampleError(
+                f"found {' and '.join(sorted(files))}; expected numbers, or a file: {', '.join(self.suffixes)}; files are "
+                "not sent within JSON"
+            )
         return {name: self._numbers(part) for name, part in value.items()}
 
     def _numbers(self, value: Any) -> Any:

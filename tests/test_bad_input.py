@@ -158,7 +158,7 @@ def emptied(folder):
 
 
 @pytest.mark.parametrize(
-    ("damage", "message"), [(cut, "task is damaged: "), (foreign, "config.json"), (emptied, "is no task")]
+    ("damage", "message"), [(cut, "model.safetensors is damaged: "), (foreign, "config.json"), (emptied, "is no task")]
 )
 def test_damaged_and_foreign_tasks(task, tmp_path, capsys, damage, message):
     shutil.copytree(task, tmp_path / "task")

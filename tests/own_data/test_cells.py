@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import metatx
@@ -17,6 +17,7 @@ from metatx.errors import SampleError
 from metatx.infer import build_head
 from metatx.reading.csv_tables import Reading
 from metatx.registry import create, lookup
+from metatx.row_files import FORMULA
 from metatx.tables import as_dataset, read_table
 from tests.tokenizers.tabular_rows import column, token, types
 
@@ -190,6 +191,7 @@ WORD = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_s
 @pytest.mark.parametrize("name", ["t.csv", "t.jsonl"])
 @settings(max_examples=40, deadline=None)
 def test_what_metatx_writes_it_reads_back(tmp_path_factory, name, rows):
+    assume(name != "t.csv" or not any(word.startswith(FORMULA) for word, _, _ in rows))  # which get a mark in front
     path = tmp_path_factory.getbasetemp() / name
     write_rows([{"label": word, "labels": labels, "p": p} for word, labels, p in rows], str(path), None)
     table = read_table(path, Reading(texts=["label", "labels"])).to_dict()

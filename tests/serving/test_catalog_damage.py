@@ -237,9 +237,9 @@ def test_a_full_disk_at_an_upload_is_a_503(serve, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device", "/tmp/secret")
 
     client = serve()
-    monkeypatch.setattr("metatx.serving.engine.tempfile.TemporaryDirectory", full)
+    monkeypatch.setattr("metatx.serving.readers.shutil.copyfileobj", full)
     answer = client.post("/v1/tasks/light/predict", files={"file": ("a.png", b"x")})
-    assert answer.status_code == 503 and "no room" in answer.text and "secret" not in answer.text
+    assert answer.status_code == 503 and "cannot hold this now" in answer.text and "secret" not in answer.text
 
 
 def test_a_link_that_a_crash_left_keeps_no_alias_from_moving(small, monkeypatch):

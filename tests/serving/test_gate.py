@@ -92,7 +92,7 @@ def invalid():
         (OSError(errno.ENOSPC, "full", "/tmp/x"), 503, "cannot hold this now"),
         (OSError(errno.EMFILE, "many"), 503, "cannot hold this now"),
         (MemoryError(), 503, "cannot hold this now"),
-        (TaskError("/srv/tasks/a/config.json: torch 2.7"), 500, "damaged on disk"),
+        (TaskError("/srv/tasks/a/config.json: torch 2.7"), 503, "damaged on disk"),
         (invalid(), 500, "its log says why"),
         (
             ValueError("column od280/od315: /srv/tasks/a/x.png is no picture, bytes/path is"),

@@ -123,8 +123,8 @@ class Tokenizer(nn.Module):
         files = {"bytes", "path"} & set(value)
         if files:
             raise SampleError(
-                f"found {' and '.join(sorted(files))}; expected numbers, or a file: {', '.join(self.suffixes)}; files are "
-                "not sent within JSON"
+                f"found {' and '.join(sorted(files))}; expected numbers, or a file: {', '.join(self.suffixes)}; "
+                "files are not sent within JSON"
             )
         return {name: self._numbers(part) for name, part in value.items()}
 

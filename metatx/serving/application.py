@@ -17,8 +17,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from metatx.serving.admission import Asked
-from metatx.serving.arrival import Arrival
 from metatx.serving.body import FORM, content_kind, inputs_of, read_body
+from metatx.serving.body_limits import BodyLimits
 from metatx.serving.catalog import Catalog
 from metatx.serving.clients import sender
 from metatx.serving.engine import Answer, Engine
@@ -151,7 +151,7 @@ def create_application(service: Service) -> FastAPI:
 
     for error in (HTTPException, RequestValidationError):  # for which there are handlers already
         app.add_exception_handler(error, handle)
-    app.add_middleware(Arrival, limits=service.engine.limits)
+    app.add_middleware(BodyLimits, limits=service.engine.limits)
     app.add_middleware(Gate, token=service.token, hidden=service.hidden)
     app.include_router(_public(service))
     app.include_router(_asking(service))

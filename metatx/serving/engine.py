@@ -17,7 +17,7 @@ from metatx.serving.inputs import Input
 from metatx.serving.lane import Lane
 from metatx.serving.limits import SHORT, Limits, RefusedError
 from metatx.serving.metrics import Metrics
-from metatx.serving.readers import Errand, Readers, Wanted
+from metatx.serving.readers import CancelEvent, Readers, ReadRequest
 from metatx.serving.scheduler import Job, Scheduler
 
 __all__ = ["Answer", "Engine"]
@@ -100,10 +100,10 @@ class Engine:
             ValueError: If one cannot be used; names which.
             ClosedError, DeadlineError: As ``Scheduler.submit``.
         """
-        errand = Errand()
+        cancel = CancelEvent()
 
         def prepare() -> list[tuple[str, Request]]:
-            requests = self._prepare(inputs(), answer, errand)
+            requests = self._prepare(inputs(), answer, cancel)
             ticket.settle(self._costs(asked, requests))
             return requests
 
@@ -112,7 +112,7 @@ class Engine:
             try:
                 requests = await asyncio.wrap_future(lane.submit(turn, ticket.cost, prepare))
             finally:
-                errand.drop()
+                cancel.set()
             answers = await asyncio.wrap_future(self.scheduler.submit(requests, self.limits.wait, asked.client))
         return [name for name, _ in requests], answers
 
@@ -152,11 +152,11 @@ class Engine:
             self._told |= dict.fromkeys(tasks, now)
             LOG.error("a pass of %s failed; its %d inputs run one by one", sorted(tasks), len(jobs), exc_info=error)
 
-    def _prepare(self, inputs: Sequence[Input], answer: Answer, errand: Errand) -> list[tuple[str, Request]]:
+    def _prepare(self, inputs: Sequence[Input], answer: Answer, cancel: CancelEvent) -> list[tuple[str, Request]]:
         requests: list[tuple[str, Request]] = []
         for number, one in enumerate(inputs):
             try:
-                requests += self._requests_of(one, answer, self.limits.samples - len(requests), errand)
+                requests += self._requests_of(one, answer, self.limits.samples - len(requests), cancel)
             except TaskError:  # the server's fault, not the input's
                 raise
             except ValueError as error:
@@ -166,10 +166,10 @@ class Engine:
                 raise RefusedError(status, f"{place}{reason[:REASON]}") from error
         return requests
 
-    def _requests_of(self, one: Input, answer: Answer, most: int, errand: Errand) -> list[tuple[str, Request]]:
+    def _requests_of(self, one: Input, answer: Answer, most: int, cancel: CancelEvent) -> list[tuple[str, Request]]:
         """The requests that one input makes."""
         loaded = self.pool.loaded(one.task)
-        wanted = Wanted(task=one.task, loaded=loaded, errand=errand, extents=answer != "embed", most=most)
+        wanted = ReadRequest(task=one.task, loaded=loaded, cancel=cancel, extents=answer != "embed", most=most)
         requests = []
         for encoded, extents in one.samples(wanted, self.readers):
             request = loaded.request(one.task, [encoded], extents, answer)

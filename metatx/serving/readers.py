@@ -22,14 +22,14 @@ from torch import Tensor
 
 from metatx.pooled import Loaded
 from metatx.progress import tell
-from metatx.serving.child import Order
+from metatx.serving.fork_server import Child, ForkServer, Spawner
 from metatx.serving.limits import Limits, RefusedError
 from metatx.serving.metrics import Metrics
-from metatx.serving.nursery import Child, Nursery, Spawner
+from metatx.serving.reading_process import Order
 from metatx.serving.sandbox import lacking
 from metatx.serving.skeleton import skeleton
 
-__all__ = ["Encoded", "Errand", "Readers", "Wanted"]
+__all__ = ["Encoded", "CancelEvent", "Readers", "ReadRequest"]
 
 LOG = logging.getLogger("metatx.serving")
 HEAD = 1 << 24  # bytes of an answer beside its tensors
@@ -39,26 +39,26 @@ CRASH = "It ended the process that read it: it is damaged, or made to do so."
 Encoded: TypeAlias = tuple[dict[str, Tensor], list[Any]]  # a sample, and further arguments of the head
 
 
-class Errand:
-    """What is done for one request, until nobody waits for it."""
+class CancelEvent:
+    """An event that, once set, ends the process that reads for one request."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._child: Child | None = None
-        self.dropped = False
+        self.was_set = False
 
-    def drop(self) -> None:
-        """Nobody waits any more: what works for it is ended. May be called from any thread, and again."""
+    def set(self) -> None:
+        """End that process, for nobody waits any more. May be called from any thread, and again."""
         with self._lock:
-            self.dropped = True
+            self.was_set = True
             if self._child is not None:
                 self._child.kill()
 
     @contextmanager
     def using(self, child: Child) -> Iterator[None]:
-        """A process works for it. Raises EOFError if nobody waits any more."""
+        """Let the event end ``child`` while it reads. Raises EOFError if it is set already."""
         with self._lock:
-            if self.dropped:
+            if self.was_set:
                 raise EOFError
             self._child = child
         try:
@@ -69,26 +69,26 @@ class Errand:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class ReadRequest:
     """How an input is to be read.
 
     Attributes:
         task: Name of the task that it is for.
         loaded: That task.
-        errand: Of the request.
+        cancel: Of the request.
         extents: Whether the head's further arguments are wanted.
         most: Samples that it may hold.
     """
 
     task: str
     loaded: Loaded
-    errand: Errand
+    cancel: CancelEvent
     extents: bool
     most: int
 
 
 @dataclass(eq=False)
-class _Desk:
+class _Worker:
     """A process and its folder."""
 
     folder: Path
@@ -109,11 +109,11 @@ class Readers:
 
     def __init__(self, limits: Limits, metrics: Metrics, plugin: str | None = None) -> None:
         self.limits, self.metrics = limits, metrics
-        kind = Nursery if hasattr(os, "fork") else Spawner
-        self._nursery = kind(plugin, limits.reader_mb, limits.reader_seconds)
+        kind = ForkServer if hasattr(os, "fork") else Spawner
+        self._fork_server = kind(plugin, limits.reader_mb, limits.reader_seconds)
         self._root: tempfile.TemporaryDirectory[str] | None = None
         self._lock = threading.Lock()
-        self._idle: list[_Desk] = []
+        self._idle: list[_Worker] = []
         self._numbers: WeakKeyDictionary[Loaded, int] = WeakKeyDictionary()
         self._count = count()
         self._lacking = lacking()
@@ -123,111 +123,113 @@ class Readers:
         if self._lacking:
             tell(f"This system does not keep a process that reads a sent file from {', '.join(self._lacking)}.")
             self._lacking = []
-        self._nursery.start()
+        self._fork_server.start()
 
-    def file(self, content: BinaryIO, suffix: str, wanted: Wanted) -> list[Encoded]:
+    def file(self, content: BinaryIO, suffix: str, wanted: ReadRequest) -> list[Encoded]:
         """The samples of a file whose name ends so, encoded.
 
         Raises:
             RefusedError: If it cannot be read, is another than its ending says, or beyond a limit; says which.
             RuntimeError: If there is no process, or what reads such files is not installed.
         """
-        with self._desk() as desk:
-            path = desk.folder / f"file{suffix}"
+        with self._worker() as worker:
+            path = worker.folder / f"file{suffix}"
             try:
                 with path.open("wb") as file:
                     shutil.copyfileobj(content, file)
                 if not path.stat().st_size:
                     raise RefusedError(422, "The file is empty.")
-                return self._read(desk, f"a {suffix} file", wanted, path=str(path))
+                return self._read(worker, f"a {suffix} file", wanted, path=str(path))
             finally:
                 path.unlink(missing_ok=True)
 
-    def value(self, value: Any, wanted: Wanted) -> list[Encoded]:
+    def value(self, value: Any, wanted: ReadRequest) -> list[Encoded]:
         """The sample that a value, which came as JSON, is; raises as ``file``."""
         try:
             text = orjson.dumps(value)
         except TypeError:
             raise RefusedError(422, "The input is nested too deep.") from None
-        with self._desk() as desk:
-            return self._read(desk, "a value", wanted, value=text)
+        with self._worker() as worker:
+            return self._read(worker, "a value", wanted, value=text)
 
     def close(self) -> None:
         """End all of them, and remove their folders."""
-        self._nursery.close()
+        self._fork_server.close()
         with self._lock:
             idle, self._idle = self._idle, []
             root, self._root = self._root, None
-        for desk in idle:
-            desk.child.channel.close()
+        for worker in idle:
+            worker.child.channel.close()
         if root is not None:
             root.cleanup()
 
     @contextmanager
-    def _desk(self) -> Iterator[_Desk]:
-        desk = self._taken()
+    def _worker(self) -> Iterator[_Worker]:
+        worker = self._taken()
         try:
-            yield desk
+            yield worker
         finally:
-            if desk.alive:
+            if worker.alive:
                 with self._lock:
-                    self._idle.append(desk)
+                    self._idle.append(worker)
 
-    def _taken(self) -> _Desk:
+    def _taken(self) -> _Worker:
         with self._lock:
             while self._idle:
-                desk = self._idle.pop()
-                if not desk.child.channel.poll(0):
-                    return desk
-                self._leave(desk)  # it ended since, or says something unasked
+                worker = self._idle.pop()
+                if not worker.child.channel.poll(0):
+                    return worker
+                self._leave(worker)  # it ended since, or says something unasked
             self._root = self._root or tempfile.TemporaryDirectory(prefix="metatx-", ignore_cleanup_errors=True)
             folder = Path(tempfile.mkdtemp(dir=self._root.name))
-        return _Desk(folder, self._nursery.child(str(folder)))
+        return _Worker(folder, self._fork_server.child(str(folder)))
 
-    def _leave(self, desk: _Desk) -> int:
-        """End a process for good; as ``Nursery.end``."""
-        shutil.rmtree(desk.folder, ignore_errors=True)
-        return self._nursery.end(desk.child)
+    def _leave(self, worker: _Worker) -> int:
+        """End a process for good; as ``ForkServer.end``."""
+        shutil.rmtree(worker.folder, ignore_errors=True)
+        return self._fork_server.end(worker.child)
 
     def _number(self, loaded: Loaded) -> int:
         """Of a task as it is loaded now: its folder, loaded again, is another."""
         with self._lock:
             return self._numbers.setdefault(loaded, next(self._count))
 
-    def _read(self, desk: _Desk, what: str, wanted: Wanted, **source: Any) -> list[Encoded]:
+    def _read(self, worker: _Worker, what: str, wanted: ReadRequest, **source: Any) -> list[Encoded]:
         task = self._number(wanted.loaded)
         order = Order(task=task, skeleton=None, extents=wanted.extents, most=wanted.most, **source)
-        head, samples = self._asked(desk, what, wanted, order)
+        head, samples = self._asked(worker, what, wanted, order)
         if "unknown" in head:
             order = replace(order, skeleton=skeleton(wanted.loaded.task))
-            head, samples = self._asked(desk, what, wanted, order)
+            head, samples = self._asked(worker, what, wanted, order)
         if "fields" not in head:
             raise _refusal(wanted.task, what, head)
         return samples
 
-    def _asked(self, desk: _Desk, what: str, wanted: Wanted, order: Order) -> tuple[dict[str, Any], list[Encoded]]:
+    def _asked(
+        self, worker: _Worker, what: str, wanted: ReadRequest, order: Order
+    ) -> tuple[dict[str, Any], list[Encoded]]:
         """What the process answers, and samples if there are. Raises RefusedError if it ended, or was ended."""
         head, last = dict[str, Any](), True
         try:
-            with wanted.errand.using(desk.child):
-                desk.child.channel.send(order)
-                said = json.loads(desk.child.channel.recv_bytes(HEAD))
-                tensors = desk.child.channel.recv_bytes(round(self.limits.reader_mb * 1e6))
+            with wanted.cancel.using(worker.child):
+                worker.child.channel.send(order)
+                said = json.loads(worker.child.channel.recv_bytes(HEAD))
+                tensors = worker.child.channel.recv_bytes(round(self.limits.reader_mb * 1e6))
             samples = _samples(said, tensors) if "fields" in said else []
             head, last = said, bool(said["last"])
         except (EOFError, OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError):
             pass  # it ended, or is not itself any more
         finally:
-            desk.alive = not last
-            status = self._leave(desk) if last else 0
+            worker.alive = not last
+            status = self._leave(worker) if last else 0
         if head and "memory" not in head:
             return head, samples
         raise self._lost(what, wanted, "memory" in head, status)
 
-    def _lost(self, what: str, wanted: Wanted, memory: bool, status: int) -> RefusedError:
+    def _lost(self, what: str, wanted: ReadRequest, memory: bool, status: int) -> RefusedError:
         """The process ended without an answer: count why, and say it."""
         timed = status == -getattr(signal, "SIGXCPU", 0)
-        reason = "gone" if wanted.errand.dropped else "memory" if memory else "time" if timed else "crash"
+        reason = "gone" if wanted.cancel.was_set else "memory" if memory else "time" if timed else "crash"
         self.metrics.killed.labels(reason).inc()
         LOG.warning("%s: the process that read %s was ended: %s, exit code %d", wanted.task, what, reason, status)
         if reason == "gone":

@@ -1,4 +1,4 @@
-"""Walls around a process that reads strangers' files: memory, time, programs, the network, other files."""
+"""Sandbox around a process that reads strangers' files: memory, time, programs, the network, other files."""
 
 import ctypes
 import math
@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Walls", "grown", "lacking", "loaded_from"]
+__all__ = ["Sandbox", "grown", "lacking", "loaded_from"]
 
 # Beginnings of the events of ``sys.audit`` that run a program or reach another machine.
 REFUSED = (
@@ -41,7 +41,7 @@ FILES_BY_VERSION = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1}
 TCP, SCOPES = 0b11, 0b11  # from versions 4 and 6: bind and connect; abstract sockets and signals
 
 
-class Walls:
+class Sandbox:
     """Put around this process for good, but for memory and time, which are given anew for each file.
 
     What the system lacks is left out, see ``lacking``.

@@ -94,12 +94,12 @@ def test_a_client_that_leaves_ends_its_process_and_a_signal_the_server(folder, t
         left = send(address, WAIT)
         until(lambda: len(below(process.pid)) == 2)
         assert all(b"secret" not in Path(f"/proc/{pid}/environ").read_bytes() for pid in below(process.pid))
-        (nursery,) = [pid for pid in below(process.pid) if len(below(pid)) == 1]
-        (reading,) = below(nursery)
+        (fork_server,) = [pid for pid in below(process.pid) if len(below(pid)) == 1]
+        (reading,) = below(fork_server)
         left.close()
         until(lambda: ended([reading]))
         waiting = send(address, WAIT)
-        until(lambda: below(nursery))
+        until(lambda: below(fork_server))
         started, pids = time.monotonic(), below(process.pid)
         process.send_signal(signal.SIGTERM)
         assert waiting.getresponse().status == 504

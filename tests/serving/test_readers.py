@@ -11,10 +11,10 @@ import torch
 import metatx
 from metatx.errors import TaskError
 from metatx.registry import load_plugin
+from metatx.serving.fork_server import Spawner
 from metatx.serving.limits import Limits, RefusedError
 from metatx.serving.metrics import Metrics
-from metatx.serving.nursery import Spawner
-from metatx.serving.readers import Errand, Readers, Wanted
+from metatx.serving.readers import CancelEvent, Readers, ReadRequest
 from metatx.serving.sandbox import lacking
 
 PLUGIN = str(Path(__file__).with_name("wild.py"))
@@ -34,10 +34,12 @@ def wild(nano):
     readers.close()
 
 
-def run(wild, code, errand=None, most=9):
+def run(wild, code, cancel=None, most=9):
     """What comes of a file with this program, or None where the process lives on without an answer."""
     readers, pool = wild
-    wanted = Wanted(task="wild", loaded=pool.loaded("wild"), errand=errand or Errand(), extents=True, most=most)
+    wanted = ReadRequest(
+        task="wild", loaded=pool.loaded("wild"), cancel=cancel or CancelEvent(), extents=True, most=most
+    )
     return readers.file(io.BytesIO(code.encode()), ".wild", wanted)
 
 
@@ -154,16 +156,16 @@ def test_nothing_is_unpickled_that_comes_back(wild):
 
 def test_nobody_waits_and_the_process_ends_at_once(wild):
     run(wild, "pass")
-    (desk,), before = wild[0]._idle, killed(wild, "gone")
-    errand = Errand()
-    threading.Timer(0.3, errand.drop).start()
+    (worker,), before = wild[0]._idle, killed(wild, "gone")
+    cancel = CancelEvent()
+    threading.Timer(0.3, cancel.set).start()
     started = time.monotonic()
     with pytest.raises(RefusedError) as caught:
-        run(wild, "import time; time.sleep(60)", errand)
+        run(wild, "import time; time.sleep(60)", cancel)
     assert caught.value.status == 499 and killed(wild, "gone") == before + 1 and time.monotonic() - started < 30
-    assert not alive(desk.child.pid) and not desk.folder.exists()
+    assert not alive(worker.child.pid) and not worker.folder.exists()
     with pytest.raises(RefusedError):
-        run(wild, "pass", errand)  # nobody has waited from the start
+        run(wild, "pass", cancel)  # nobody has waited from the start
 
 
 def test_what_ended_meanwhile_is_replaced_without_a_word(wild):
@@ -173,8 +175,8 @@ def test_what_ended_meanwhile_is_replaced_without_a_word(wild):
     while alive(readers._idle[0].child.pid):
         time.sleep(0.01)
     assert run(wild, "pass")
-    readers._nursery._process.kill()  # and the process that forks them
-    readers._nursery._process.wait()
+    readers._fork_server._process.kill()  # and the process that forks them
+    readers._fork_server._process.wait()
     readers._idle[0].child.kill()
     while alive(readers._idle[0].child.pid):
         time.sleep(0.01)
@@ -195,7 +197,7 @@ def test_a_task_that_was_loaded_again_is_another(wild, nano):
     texts = metatx.Task.from_data(nano, "text", (["good", "bad"] * 4, ["a", "b"] * 4))
     pool.add("other", texts)
     for name, suffix, field in (("other", ".txt", "tokens"), ("wild", ".wild", "x"), ("other", ".txt", "tokens")):
-        wanted = Wanted(task=name, loaded=pool.loaded(name), errand=Errand(), extents=False, most=1)
+        wanted = ReadRequest(task=name, loaded=pool.loaded(name), cancel=CancelEvent(), extents=False, most=1)
         ((encoded, extents),) = readers.file(io.BytesIO(b"pass"), suffix, wanted)
         assert (field == "x") == ("x" in encoded) and extents == []
         pool.reload(name, pool.task(name))
@@ -204,8 +206,8 @@ def test_a_task_that_was_loaded_again_is_another(wild, nano):
 def test_no_process_and_no_file_is_left(wild):
     readers, _ = wild
     run(wild, "import tempfile; tempfile.mkstemp()")
-    root, pid = Path(readers._root.name), readers._nursery._process.pid
-    children = [desk.child.pid for desk in readers._idle]
+    root, pid = Path(readers._root.name), readers._fork_server._process.pid
+    children = [worker.child.pid for worker in readers._idle]
     assert children and [one for one in root.rglob("*") if one.suffix == ".wild"] == []
     readers.close()
     assert not root.exists() and not any(map(alive, [pid, *children]))
@@ -231,7 +233,7 @@ def pool_head(nano):
 def test_where_processes_cannot_fork_they_are_started(wild, monkeypatch):
     monkeypatch.setenv("METATX_TOKEN", "secret")
     readers, pool = Readers(Limits(), Metrics()), wild[1]
-    readers._nursery = Spawner(PLUGIN, 500, 1)
+    readers._fork_server = Spawner(PLUGIN, 500, 1)
     assert run((readers, pool), "values = [4.0, 5.0]")[0][0]["x"].tolist() == [4, 5]
     fails((readers, pool), "import os; os.abort()", CRASH)
     with pytest.raises(RefusedError) as caught:

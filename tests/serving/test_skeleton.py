@@ -11,7 +11,7 @@ from scipy.io import savemat
 
 import metatx
 from metatx.pooled import read
-from metatx.serving.readers import Errand, Wanted
+from metatx.serving.readers import CancelEvent, ReadRequest
 from metatx.serving.skeleton import from_skeleton, skeleton
 
 RNG = np.random.default_rng(0)
@@ -98,7 +98,7 @@ def test_a_file_is_encoded_there_as_here(suffix, nano, readers, tmp_path):
     content.seek(0)
     pool = pool_of(nano, modality)
     task = pool.task(modality)
-    wanted = Wanted(task=modality, loaded=pool.loaded(modality), errand=Errand(), extents=True, most=99)
+    wanted = ReadRequest(task=modality, loaded=pool.loaded(modality), cancel=CancelEvent(), extents=True, most=99)
     found = readers.file(content, suffix, wanted)
     path = tmp_path / f"file{suffix}"
     path.write_bytes(content.getvalue())
@@ -115,7 +115,7 @@ def test_places_of_a_dense_answer_come_back(nano, readers):
     content = io.BytesIO()
     picture("PNG")(content)
     content.seek(0)
-    wanted = Wanted(task="dense", loaded=pool.loaded("dense"), errand=Errand(), extents=True, most=1)
+    wanted = ReadRequest(task="dense", loaded=pool.loaded("dense"), cancel=CancelEvent(), extents=True, most=1)
     ((fields, extents),) = readers.file(content, ".png", wanted)
     assert extents == [[(40, 50)]]
     request = wanted.loaded.request("dense", [fields], extents, "records")
@@ -125,7 +125,7 @@ def test_places_of_a_dense_answer_come_back(nano, readers):
 
 def test_what_may_crash_as_json_is_read_there_too(nano, readers):
     pool = pool_of(nano, "graph")
-    wanted = Wanted(task="graph", loaded=pool.loaded("graph"), errand=Errand(), extents=True, most=1)
+    wanted = ReadRequest(task="graph", loaded=pool.loaded("graph"), cancel=CancelEvent(), extents=True, most=1)
     same(readers.value("c1ccccc1", wanted), [read(pool.task("graph"), ["c1ccccc1"], [0], True)])
 
 

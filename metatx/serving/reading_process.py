@@ -20,7 +20,7 @@ from metatx.pooled import read
 from metatx.serving.files import check_file
 from metatx.serving.limits import RefusedError
 from metatx.serving.samples import received
-from metatx.serving.sandbox import Walls, grown
+from metatx.serving.sandbox import Sandbox, grown
 from metatx.serving.skeleton import from_skeleton
 from metatx.task import Task
 from metatx.tensors import apart
@@ -61,7 +61,7 @@ def work(channel: Connection, folder: str, readable: Sequence[str], megabytes: f
     must not have the server as well.
     """
     tempfile.tempdir = folder
-    walls, start = Walls(folder, readable, megabytes, seconds), grown()
+    sandbox, start = Sandbox(folder, readable, megabytes, seconds), grown()
     tasks: OrderedDict[int, Task] = OrderedDict()
     files = 0
     while True:
@@ -70,9 +70,9 @@ def work(channel: Connection, folder: str, readable: Sequence[str], megabytes: f
         except EOFError:
             return
         if order.skeleton is not None:
-            walls.renew(START)
+            sandbox.renew(START)
             tasks[order.task] = _made_ready(order.skeleton)
-        walls.renew()
+        sandbox.renew()
         head, tensors = _answer(order, tasks)
         files += "unknown" not in head
         # Files leave something behind; it must not be missing when the next one is read.

@@ -23,10 +23,10 @@ from typing import Any
 
 from metatx.reading.bounds import VARIABLE, stricter
 
-__all__ = ["Child", "Nursery", "Spawner", "main"]
+__all__ = ["Child", "ForkServer", "Spawner", "main"]
 
 CODE = "import json, sys; setup = json.load(sys.stdin); sys.path[:] = setup['path']; from {0} import main; main(setup)"
-MODULES = ("metatx.serving.child",)
+MODULES = ("metatx.serving.reading_process",)
 # Of the environment, what may reach a process that a stranger's file may take over; never the token.
 HANDED = (
     *("HOME", "LANG", "LC_ALL", "LC_CTYPE", "PATH", "SYSTEMROOT", "TMPDIR", "TZ"),
@@ -46,7 +46,7 @@ class Child:
 
     Attributes:
         channel: Orders go in, answers come out; its end is the end of the process.
-        pid: Of the process, its own until ``Nursery.end`` was called.
+        pid: Of the process, its own until ``ForkServer.end`` was called.
     """
 
     def __init__(self, channel: Connection, pid: int) -> None:
@@ -58,12 +58,12 @@ class Child:
             os.kill(self.pid, KILL)
 
 
-class Nursery:
+class ForkServer:
     """The handle of the server on that process.
 
     Args:
         plugin: File to import, as ``--plugin``.
-        megabytes, seconds: Of a file, as in ``Walls``.
+        megabytes, seconds: Of a file, as in ``Sandbox``.
     """
 
     def __init__(self, plugin: str | None, megabytes: float, seconds: float) -> None:
@@ -162,7 +162,7 @@ class Spawner:
         return child
 
     def end(self, child: Child) -> int:
-        """As ``Nursery.end``."""
+        """As ``ForkServer.end``."""
         child.channel.close()
         process = self._processes.pop(child.pid)
         process.kill()
@@ -180,7 +180,7 @@ def _spawned(channel: Connection, folder: str, plugin: str | None, megabytes: fl
     os.environ.clear()
     os.environ.update(environment)
     _import(plugin)
-    from metatx.serving.child import work
+    from metatx.serving.reading_process import work
     from metatx.serving.sandbox import loaded_from
 
     work(channel, folder, loaded_from(), megabytes, seconds)
@@ -230,7 +230,7 @@ def main(setup: dict[str, Any]) -> None:
 
 
 def _fork(control: socket.socket, handle: int, folder: str, setup: dict[str, Any]) -> int:
-    from metatx.serving.child import work
+    from metatx.serving.reading_process import work
 
     pid = os.fork()
     if pid:

@@ -6,7 +6,7 @@ import pytest
 
 from metatx.serving import arrival
 from metatx.serving.admission import FullError
-from metatx.serving.arrival import Arrival
+from metatx.serving.body_limits import BodyLimits
 from metatx.serving.limits import Limits, RefusedError
 
 FORM = "multipart/form-data; boundary=x"
@@ -51,7 +51,7 @@ def asking(front, *sizes, more=False, **options):
     ],
 )
 def test_too_much_is_refused_as_it_comes_or_when_it_is_announced(sizes, options):
-    front = Arrival(read, Limits(body_mb=1, json_mb=0.1))
+    front = BodyLimits(read, Limits(body_mb=1, json_mb=0.1))
     with pytest.raises(RefusedError) as caught:
         asyncio.run(asking(front, *sizes, **options))
     assert caught.value.status == 413 and front.held.total == 0
@@ -68,7 +68,7 @@ def test_what_is_announced_takes_no_room_and_what_has_come_takes_it_until_the_an
             seen.append(front.held.total)
             await gate.wait()
 
-        front = Arrival(app, Limits(body_mb=1))
+        front = BodyLimits(app, Limits(body_mb=1))
         idle = [asyncio.create_task(asking(front, 0, more=True, length=10**6, client=f"i{n}")) for n in range(50)]
         held = [asyncio.create_task(asking(front, 900_000, length=900_000)) for _ in range(30)]
         await asyncio.sleep(0)
@@ -90,7 +90,7 @@ def test_what_is_announced_takes_no_room_and_what_has_come_takes_it_until_the_an
 @pytest.mark.parametrize("sizes", [[0], [39_000], [100, 100, 100]])
 def test_a_body_that_stops_is_408(monkeypatch, sizes):
     monkeypatch.setattr(arrival, "WINDOW", 0.05)
-    front = Arrival(read, Limits())
+    front = BodyLimits(read, Limits())
     with pytest.raises(RefusedError) as caught:
         asyncio.run(asking(front, *sizes, more=True))
     assert caught.value.status == 408 and front.held.total == 0
@@ -108,6 +108,6 @@ def test_a_body_that_goes_on_may_take_its_time_and_a_slow_server_is_nobodys_faul
         while (await receive())["more_body"]:
             await asyncio.sleep(0.3)  # what the server itself takes does not count
 
-    front = Arrival(slow, Limits())
+    front = BodyLimits(slow, Limits())
     asyncio.run(front(scope(), receive, None))
     assert not sizes

@@ -12,7 +12,7 @@ from metatx.serving.clients import sender
 from metatx.serving.limits import Limits, RefusedError
 from metatx.serving.shares import Shares
 
-__all__ = ["Arrival"]
+__all__ = ["BodyLimits"]
 
 BODIES = 16  # largest bodies that may be held at once; long files among them lie on disk
 ASKING = "/predict", "/embed"  # ends of paths that take samples
@@ -22,7 +22,7 @@ LEAST = 40_000
 LATE = 1.0  # seconds more: then it was the server that was slow
 
 
-class Arrival:
+class BodyLimits:
     """Counts the bytes of bodies from when they come until the request is answered.
 
     What is announced counts for nothing, so that who announces and sends nothing takes no room; neither can he wait for

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from metatx.serving import arrival
+from metatx.serving import body_limits
 from metatx.serving.admission import FullError
 from metatx.serving.body_limits import BodyLimits
 from metatx.serving.limits import Limits, RefusedError
@@ -89,7 +89,7 @@ def test_what_is_announced_takes_no_room_and_what_has_come_takes_it_until_the_an
 
 @pytest.mark.parametrize("sizes", [[0], [39_000], [100, 100, 100]])
 def test_a_body_that_stops_is_408(monkeypatch, sizes):
-    monkeypatch.setattr(arrival, "WINDOW", 0.05)
+    monkeypatch.setattr(body_limits, "WINDOW", 0.05)
     front = BodyLimits(read, Limits())
     with pytest.raises(RefusedError) as caught:
         asyncio.run(asking(front, *sizes, more=True))
@@ -97,7 +97,7 @@ def test_a_body_that_stops_is_408(monkeypatch, sizes):
 
 
 def test_a_body_that_goes_on_may_take_its_time_and_a_slow_server_is_nobodys_fault(monkeypatch):
-    monkeypatch.setattr(arrival, "WINDOW", 0.2)
+    monkeypatch.setattr(body_limits, "WINDOW", 0.2)
     sizes = [50_000] * 4
 
     async def receive():

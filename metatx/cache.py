@@ -4,19 +4,17 @@ Several runs may share the folder. Whatever happens to it, no run ends: what can
 written is not kept.
 """
 
-import hashlib
 import os
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from metatx.files import written_whole
 from metatx.progress import tell
-from metatx.tensors import apart
+from metatx.tensors import apart, tensors_sha256
 
 __all__ = ["cache_folder", "read_cached", "write_cached"]
 
@@ -43,7 +41,7 @@ def read_cached(name: str) -> dict[str, Tensor] | None:
         with safe_open(path, "pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             kept = (file.metadata() or {}).get(SUM)
-        if kept != _checksum(tensors):
+        if kept != tensors_sha256(tensors):
             raise ValueError(f"{path} has other bytes than were written")
         with suppress(OSError):
             os.utime(path)
@@ -68,7 +66,7 @@ def write_cached(name: str, tensors: Mapping[str, Tensor]) -> None:
         path = cache_folder() / f"{name}.safetensors"
         path.parent.mkdir(parents=True, exist_ok=True)
         with written_whole(path) as temporary:
-            save_file(whole, temporary, metadata={SUM: _checksum(whole)})
+            save_file(whole, temporary, metadata={SUM: tensors_sha256(whole)})
         _make_room(path)
     except (OSError, RuntimeError) as error:
         cause = error.__cause__ or error
@@ -100,15 +98,6 @@ def _limit() -> float:
             return (found if text else LIMIT_GB) * 1e9
     _tell_once(f"METATX_CACHE_GB is {text!r}; expected a number of at least 0. {LIMIT_GB:.0f} are taken.")
     return LIMIT_GB * 1e9
-
-
-def _checksum(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 (hex) of tensors, their names, types and shapes; some 600 MB a second."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 @cache

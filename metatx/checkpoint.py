@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from metatx.facts import Facts, differences
 from metatx.files import written_whole
 from metatx.progress import tell
-from metatx.tensors import apart
+from metatx.tensors import apart, tensors_sha256
 
 if TYPE_CHECKING:
     from metatx.settings import TrainingSettings
@@ -22,6 +22,7 @@ __all__ = ["CHECKPOINT", "Checkpoint", "Progress", "check_checkpoint", "decisive
 
 CHECKPOINT = "checkpoint.safetensors"  # in the folder of a run
 WRITTEN = (CHECKPOINT, "history.csv")  # again and again while it trains
+SUM = "sha256"  # by this name the checksum of its tensors stands in its header
 # What may differ between a run and the one that resumes it, without a change of its numbers.
 FREE = ("workers", "checkpoint_seconds", "checkpoint_steps", "cache", "tensorboard", "shard")
 
@@ -89,8 +90,9 @@ class Checkpoint:
         state = {name: value for name, value in vars(progress).items() if name != "best_state"}
         text = json.dumps({"settings": self.settings, "facts": self.facts, **state}, default=str)
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        whole = apart(tensors)
         with written_whole(self.path) as temporary:
-            save_file(apart(tensors), temporary, metadata={"state": text})
+            save_file(whole, temporary, metadata={"state": text, SUM: tensors_sha256(whole)})
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())  # the swap must not reach the disk before what it brings
 
@@ -168,7 +170,10 @@ def _read(path: Path, *, weights: bool = True) -> tuple[dict[str, Any], dict[str
             state = json.loads(file.metadata()["state"])
             names = file.keys() if weights else ()
             tensors = {name: file.get_tensor(name) for name in names}
+            expected = file.metadata().get(SUM)  # which older ones lack
         state["settings"].keys()
+        if weights and expected not in (None, tensors_sha256(tensors)):
+            raise ValueError("its weights have other bytes than were written")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise ValueError(f"{path} is damaged ({error}); remove it to start anew.") from None
     return state, tensors

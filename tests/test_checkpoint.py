@@ -112,7 +112,8 @@ def test_foreign_and_damaged_files_are_refused(tmp_path):
     assert _checkpoint(tmp_path, workers=2, checkpoint_steps=9).load() == Progress(), "these change no number"
     path = tmp_path / "checkpoint.safetensors"
     whole = path.read_bytes()
-    for content in (b"", whole[:100], whole[:-1], b"no safetensors at all"):
+    flipped = whole[:-1] + bytes([whole[-1] ^ 1])
+    for content in (b"", whole[:100], whole[:-1], flipped, b"no safetensors at all"):
         path.write_bytes(content)
         with pytest.raises(ValueError, match="checkpoint.safetensors is damaged .*remove it to start anew"):
             _checkpoint(tmp_path).load()

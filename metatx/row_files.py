@@ -18,19 +18,7 @@ __all__ = ["ERROR", "ROWS", "write_rows"]
 
 ROWS = (".csv", ".jsonl", ".parquet")
 ERROR = "error"  # the column that says why a sample has no answer: the last, where there is one
-FORMULA = (
-    "=",
-    "+",
-    "-",
-    "@",
-    "\t",
-    "\r",
-    "\n",
-    "\uff1d",
-    "\uff0b",
-    "\uff0d",
-    "\uff20",
-)  # the last are their wide forms
+FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # the last four are wide forms of the first
 BLOCK = 4096  # rows that are written to parquet together
 
 Row = dict[str, Any]

@@ -26,7 +26,7 @@ from metatx.reading.bounds import VARIABLE, stricter
 __all__ = ["Child", "ForkServer", "Spawner", "main"]
 
 CODE = "import json, sys; setup = json.load(sys.stdin); sys.path[:] = setup['path']; from {0} import main; main(setup)"
-MODULES = ("metatx.serving.reading_process",)
+MODULES = ("metatx.heads", "metatx.tokenizers", "metatx.serving.reading_process")
 # Of the environment, what may reach a process that a stranger's file may take over; never the token.
 HANDED = (
     *("HOME", "LANG", "LC_ALL", "LC_CTYPE", "PATH", "SYSTEMROOT", "TMPDIR", "TZ"),

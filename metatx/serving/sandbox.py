@@ -14,17 +14,8 @@ __all__ = ["Sandbox", "grown", "lacking", "loaded_from"]
 
 # Beginnings of the events of ``sys.audit`` that run a program or reach another machine.
 REFUSED = (
-    *(
-        "os.exec",
-        "os.fork",
-        "os.kill",
-        "os.posix_spawn",
-        "os.spawn",
-        "os.startfile",
-        "os.system",
-        "pty.",
-        "subprocess.",
-    ),
+    *("os.exec", "os.fork", "os.kill", "os.posix_spawn", "os.spawn", "os.startfile", "os.system"),
+    *("pty.", "subprocess."),
     *("ftplib.", "http.", "imaplib.", "nntplib.", "poplib.", "smtplib.", "socket.", "telnetlib.", "urllib."),
 )
 # What libraries look at while they are imported.
@@ -80,11 +71,20 @@ def grown() -> float:
 
 
 def loaded_from() -> list[str]:
-    """The folders from which this process imports, or has imported; those inside of others left out."""
-    files = (getattr(module, "__file__", None) or "" for module in list(sys.modules.values()))
-    folders = {os.path.realpath(path) for path in (*sys.path, *map(os.path.dirname, files)) if os.path.isabs(path)}
+    """The folders of installed packages, and those from which this process has imported; none inside of another."""
+    places = [*filter(_installed, sys.path)]
+    for module in list(sys.modules.values()):
+        own = getattr(module, "__dict__", {})  # for some answer to any name
+        places += [os.path.dirname(own.get("__file__") or ""), *own.get("__path__", ())]
+    folders = {os.path.realpath(path) for path in places if os.path.isabs(path)}
     folders.discard("/")
     return [one for one in folders if not any(str(above) in folders for above in Path(one).parents)]
+
+
+def _installed(path: str) -> bool:
+    """Whether a folder of ``sys.path`` holds packages; the working folder, which holds anything, may be in it too."""
+    own = os.path.realpath(path).startswith((os.path.realpath(sys.prefix), os.path.realpath(sys.base_prefix)))
+    return own or any(Path(path).glob("*.dist-info"))
 
 
 def _refuse(event: str, args: tuple[Any, ...]) -> None:

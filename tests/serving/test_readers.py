@@ -106,6 +106,7 @@ def test_no_program_runs_and_no_machine_is_reached(wild, code, caplog):
     [
         "open(b'/etc/passwd', 0)",
         "open(b'/proc/%d/environ' % os.getppid(), 0)",
+        f"open({str(Path(__file__).parents[2] / 'pyproject.toml').encode()!r}, 0)",  # in the working folder
         "open(b'/tmp/written', os.O_CREAT | os.O_WRONLY)",
         "kill(os.getppid(), 0)",
         "execl(b'/bin/true', b'true', None)",

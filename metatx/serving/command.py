@@ -57,16 +57,16 @@ def serve(
         checkpoint: File with the backbone's weights.
         host: Address to listen on; 0.0.0.0 for all.
         port: To listen on.
-        memory_mb: For the weights of tasks, beyond which those least recently used are dropped.
-        token: That requests must bear; better given in the environment variable METATX_TOKEN.
+        memory_mb: Megabytes for the weights of tasks, beyond which those least recently used are dropped.
+        token: Token that requests must bear; better given in the environment variable METATX_TOKEN.
         admin: Let tasks be loaded and removed over HTTP; only with a token.
         watch: Load tasks that appear in the folder, reload those that change, drop those that go.
         workers: Threads that read files, and as many that read JSON.
-        batch_tokens: Of a pass through the backbone; measured at the start by default.
-        queue_seconds: Of work that may wait; beyond it requests are refused for now.
+        batch_tokens: Tokens of a pass through the backbone; measured at the start by default.
+        queue_seconds: Seconds of work that may wait; beyond it requests are refused for now.
         body_mb: Largest request, in megabytes.
         timeout: Seconds in which a request is answered, or not at all.
-        pass_seconds: That one sample may take the model, for others wait meanwhile; longer ones are refused.
+        pass_seconds: Seconds that one sample may take the model, for others wait meanwhile; longer ones are refused.
         proxy: Addresses of reverse proxies, with commas: what they say of a client's address (X-Forwarded-For) is
             believed. Without it all that comes through a proxy counts as one client.
         ray: Serve on Ray: on the cluster that RAY_ADDRESS names, or on one that is started on this machine.

@@ -24,14 +24,14 @@ class Limits:
     """Bounds of a request.
 
     Attributes:
-        body_mb: Of all of it, in megabytes.
-        json_mb: Of what of it is JSON, which is slower to read than files.
-        samples: That one request may hold; a file may hold many.
-        tokens: Of one sample.
-        pass_seconds: That one sample may take the model, for nobody else is answered meanwhile; not asked of samples of
-            fewer than ``SHORT`` tokens.
-        reader_mb: Of memory that reading a file may take; what it may hold is in ``metatx.reading.bounds``.
-        reader_seconds: Of a processor, for reading a file.
+        body_mb: Megabytes (10^6 bytes) of its body.
+        json_mb: Megabytes of JSON in it, which is slower to read than files.
+        samples: Number of samples in it; a file may hold many.
+        tokens: Number of tokens of one sample.
+        pass_seconds: Seconds that one sample may take the model, for nobody else is answered meanwhile; samples of
+            fewer than ``SHORT`` tokens are always taken.
+        reader_mb: Megabytes of memory that reading a file may take; what it may hold is in ``metatx.reading.bounds``.
+        reader_seconds: Seconds of a processor for reading a file.
         wait: Seconds until a request must be answered, its body read included.
     """
 

@@ -24,8 +24,8 @@ from metatx.serving.clients import sender
 from metatx.serving.engine import Answer, Engine
 from metatx.serving.gate import Gate
 from metatx.serving.inputs import Input
-from metatx.serving.limits import RefusedError
-from metatx.serving.refusals import GONE, discreet, places, refusal
+from metatx.serving.limits import GONE, RefusedError
+from metatx.serving.refusals import discreet, places, refusal
 from metatx.serving.scheduler import ClosedError
 from metatx.serving.schemas import Alias, TaskDetail, TaskList, detail_of, document, problems, summary_of
 

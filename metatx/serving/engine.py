@@ -14,8 +14,8 @@ from metatx.registry import lookup
 from metatx.serving.admission import Admission, Asked, FullError
 from metatx.serving.calibration import cost
 from metatx.serving.inputs import Input
-from metatx.serving.lane import Lane
-from metatx.serving.limits import SHORT, Limits, RefusedError
+from metatx.serving.lane import Lane, Steps
+from metatx.serving.limits import GONE, SHORT, Limits, RefusedError
 from metatx.serving.metrics import Metrics
 from metatx.serving.readers import CancelEvent, Readers, ReadRequest
 from metatx.serving.scheduler import Job, Scheduler
@@ -76,7 +76,7 @@ class Engine:
     def check(self, asked: Asked, lane: Lane) -> None:
         """Refuse a request, before its body is read, that would not be answered in time. Raises FullError."""
         excess = lane.seconds - self.admission.seconds
-        if excess > 0:
+        if excess > 0 and self.admission.clients.holds(asked.client):  # who has nothing there waits for his turn alone
             raise FullError(excess)
         self.admission.check(asked)
 
@@ -102,15 +102,17 @@ class Engine:
         """
         cancel = CancelEvent()
 
-        def prepare() -> list[tuple[str, Request]]:
-            requests = self._prepare(inputs(), answer, cancel)
-            ticket.settle(self._costs(asked, requests))
+        def prepare() -> Steps:
+            requests = yield from self._prepare(inputs(), answer, cancel)
+            costs = self._costs(requests)
+            self.admission.learn(asked, costs.total())
+            ticket.settle(costs)
             return requests
 
         with self.admission.waiting(asked) as ticket:
-            turn = f"{asked.task or ''} {asked.client}"
             try:
-                requests = await asyncio.wrap_future(lane.submit(turn, ticket.cost, prepare))
+                prepared = lane.submit(asked.task or "", ticket.cost, prepare(), asked.client)
+                requests = await asyncio.wrap_future(prepared)
             finally:
                 cancel.set()
             answers = await asyncio.wrap_future(self.scheduler.submit(requests, self.limits.wait, asked.client))
@@ -120,8 +122,8 @@ class Engine:
         sequences = [request.tokens] if request.sequence is None else request.sequence.lengths
         return sum(cost(tokens, self._dim) for tokens in sequences)
 
-    def _costs(self, asked: Asked, requests: Sequence[tuple[str, Request]]) -> dict[str, int]:
-        """What prepared requests cost, task by task. Raises RefusedError (413) if it is too much."""
+    def _costs(self, requests: Sequence[tuple[str, Request]]) -> Counter[str]:
+        """The cost of prepared requests, task by task. Raises RefusedError (413) if it is too much."""
         costs: Counter[str] = Counter()
         for position, (name, request) in enumerate(requests):
             costs[name] += (own := self._cost(request))
@@ -129,11 +131,13 @@ class Engine:
                 place = f"Sample {position + 1}" if len(requests) > 1 else "The input"
                 takes = f"{place} has {request.tokens:,} tokens, which take this server {own / self._rate:.1f} s"
                 raise RefusedError(413, f"{takes}; expected at most {self.limits.pass_seconds:g} s: shorten it.")
-        self.admission.learn(asked, costs.total())
-        if costs.total() > (most := max(self.admission.most, self.limits.tokens)):
+        # By the rate at the start, so that what is once taken is taken again.
+        if costs.total() > (most := max(round(self._rate * self.admission.seconds), self.limits.tokens)):
             tokens = sum(request.tokens for _, request in requests)
             heavy = f", which count for {costs.total():,}" if costs.total() > tokens else ""
-            raise RefusedError(413, f"The request has {tokens:,} tokens{heavy}; expected at most {most:,}: divide it.")
+            raise RefusedError(
+                413, f"The request has {tokens:,} tokens or more{heavy}; expected at most {most:,}: divide it."
+            )
         return costs
 
     def _unprepared(self) -> int:
@@ -152,9 +156,12 @@ class Engine:
             self._told |= dict.fromkeys(tasks, now)
             LOG.error("a pass of %s failed; its %d inputs run one by one", sorted(tasks), len(jobs), exc_info=error)
 
-    def _prepare(self, inputs: Sequence[Input], answer: Answer, cancel: CancelEvent) -> list[tuple[str, Request]]:
+    def _prepare(self, inputs: Sequence[Input], answer: Answer, cancel: CancelEvent) -> Steps:
+        """Prepared requests, an input a step; what is too much is refused before the rest is read."""
         requests: list[tuple[str, Request]] = []
         for number, one in enumerate(inputs):
+            if cancel.was_set:
+                raise RefusedError(GONE, "The client is gone.")
             try:
                 requests += self._requests_of(one, answer, self.limits.samples - len(requests), cancel)
             except TaskError:  # the server's fault, not the input's
@@ -164,6 +171,9 @@ class Engine:
                 place = f"inputs[{number}]: " if len(inputs) > 1 else ""
                 reason = str(error).removeprefix("sample 1: ")  # a number that the request does not know
                 raise RefusedError(status, f"{place}{reason[:REASON]}") from error
+            if number & (number - 1) == 0:  # at 0, 1, 2, 4, ..., for what is looked at is all there is so far
+                self._costs(requests)
+            yield
         return requests
 
     def _requests_of(self, one: Input, answer: Answer, most: int, cancel: CancelEvent) -> list[tuple[str, Request]]:

@@ -39,16 +39,25 @@ class FairQueue(Generic[Item]):
         self._deficit.setdefault(task, 0)
         self.tokens += tokens
 
-    def take(self, budget: int, wanted: Callable[[Item], bool]) -> list[Item]:
+    def take(
+        self, budget: int, wanted: Callable[[Item], bool], passed_over: Callable[[str], bool] = lambda task: False
+    ) -> list[Item]:
         """The items of the next pass: at most ``budget`` tokens, or a single longer one.
 
         Args:
             budget: Tokens.
             wanted: Asked once for each item as it is taken; one that is not wanted is dropped, and takes no room.
+            passed_over: Whether a task is to have no turn now.
         """
         taken: list[Item] = []
-        while self._waiting:
+        left_out = 0  # tasks in a row
+        while left_out < len(self._waiting):
             task, queue = next(iter(self._waiting.items()))
+            if passed_over(task):
+                self._waiting.move_to_end(task)
+                left_out += 1
+                continue
+            left_out = 0
             if task != self._interrupted:
                 self._deficit[task] += self.quantum
             self._interrupted = None

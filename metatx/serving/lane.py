@@ -1,39 +1,48 @@
-"""Worker threads that prepare one kind of request."""
+"""Worker threads that prepare one kind of request, a little of each in turn."""
 
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from threading import Condition, Thread
-from typing import Any
+from typing import Any, TypeAlias
 
 from metatx.serving.fair import FairQueue
+from metatx.serving.scheduler import ClosedError
 
-__all__ = ["Lane"]
+__all__ = ["Lane", "Steps"]
 
 SMOOTHING = 0.1  # weight of the last request in the pace
 QUANTUM = 256  # tokens, about, that a task may send each time its turn comes
+SLICE = 0.02  # seconds after which a request gives way, between two steps, to others that wait
+
+Steps: TypeAlias = Generator[None, None, Any]  # yields between two inputs, and returns what the request becomes
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class _Work:
-    do: Callable[[], Any]
+    task: str
+    client: str
+    steps: Steps
     future: "Future[Any]" = field(default_factory=Future)
+    seconds: float = 0.0  # of a thread, so far
 
     def starts(self) -> bool:
-        return self.future.set_running_or_notify_cancel()
+        return self.future.running() or self.future.set_running_or_notify_cancel()
 
 
 class Lane:
-    """Threads, and what waits for them, fairly among tasks.
+    """Threads, and what waits for them, fairly among tasks and clients.
 
     They work only as far ahead as the model can follow: what is not prepared yet can still be dropped at no cost, and
-    preparing it would take the interpreter from the passes that it has to wait for.
+    preparing it would take the interpreter from the passes that it has to wait for. A request of many inputs goes back
+    into the queue between two of them, and one thread is always left for another client.
 
     Args:
         name: Of the threads.
-        workers: Threads.
-        ready: Called before each request; returns when the model wants more.
+        workers: Threads that one client may keep busy; there is one more.
+        ready: Called before each turn; returns when the model wants more.
     """
 
     def __init__(self, name: str, workers: int, ready: Callable[[], None]) -> None:
@@ -41,37 +50,38 @@ class Lane:
         self.pace = 0.0  # seconds of a thread that a request takes
         self._ready = ready
         self._queue: FairQueue[_Work] = FairQueue(QUANTUM)
+        self._busy: Counter[str] = Counter()  # threads, by client
         self._changed = Condition()
         self._closing = False
         self._threads = [
-            Thread(target=self._run, name=f"metatx-{name}-{number}", daemon=True) for number in range(workers)
+            Thread(target=self._run, name=f"metatx-{name}-{number}", daemon=True) for number in range(workers + 1)
         ]
         for thread in self._threads:
             thread.start()
 
     @property
     def waiting(self) -> int:
-        """Requests that no thread has begun."""
+        """Requests that wait for a thread, to be begun or to go on."""
         with self._changed:
             return len(self._queue)
 
     @property
     def seconds(self) -> float:
-        """Until a further request is prepared, at least."""
+        """Seconds until a further request is prepared, at least."""
         return self.waiting * self.pace / self.workers
 
-    def submit(self, task: str, tokens: int, do: Callable[[], Any]) -> "Future[Any]":
-        """What ``do`` gives, in one of the threads; cancelled before, it is not called.
+    def submit(self, task: str, tokens: int, steps: Steps, client: str = "") -> "Future[Any]":
+        """The future of what ``steps`` returns, which the threads drive; cancelled before, it is not begun.
 
         Args:
-            task: Whose turn it takes.
-            tokens: Of the request, about.
-            do: Prepares it.
+            task: Name of the task whose turn it takes.
+            tokens: Cost of the request, about.
+            steps: Prepares it.
+            client: Whose turn it takes, among those of the task.
         """
-        work = _Work(do)
+        work = _Work(task, client, steps)
         with self._changed:
-            self._queue.push(task, tokens, work)
-            self._changed.notify()
+            self._push(work, tokens)
         return work.future
 
     def close(self, seconds: float) -> None:
@@ -83,27 +93,53 @@ class Lane:
         for thread in self._threads:
             thread.join(max(0.0, ends - time.monotonic()))
         for work in self._queue.take(self._queue.tokens, lambda work: True):
-            work.future.cancel()
+            if not work.future.cancel():
+                work.future.set_exception(ClosedError("The server is stopping."))
+
+    def _push(self, work: _Work, tokens: int) -> None:
+        self._queue.push(f"{work.task} {work.client}", tokens, work)
+        self._changed.notify_all()
 
     def _run(self) -> None:
-        while self._wanted():
+        while work := self._next():
+            over = self._advance(work)
+            with self._changed:
+                self._busy[work.client] -= 1
+                self._busy += Counter()  # forgets clients that keep no thread busy
+                if over:
+                    self._changed.notify_all()
+                else:
+                    self._push(work, QUANTUM)
+
+    def _next(self) -> _Work | None:
+        """The request whose turn it is; None at the end."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._closing or len(self._queue))
+                if self._closing:
+                    return None
             self._ready()
             with self._changed:
-                taken = self._queue.take(0, _Work.starts)
-            for work in taken:
-                self._do(work)
+                for work in self._queue.take(0, _Work.starts, self._has_enough):
+                    self._busy[work.client] += 1
+                    return work
+                if len(self._queue) and not self._closing:
+                    self._changed.wait()  # for a thread of those whose requests wait
 
-    def _wanted(self) -> bool:
-        """Wait until there is something to do; False at the end."""
-        with self._changed:
-            while not self._closing and not len(self._queue):
-                self._changed.wait()
-            return not self._closing
+    def _has_enough(self, turn: str) -> bool:
+        return self._busy[turn.rpartition(" ")[2]] >= self.workers
 
-    def _do(self, work: _Work) -> None:
+    def _advance(self, work: _Work) -> bool:
+        """Drive a request for a while; whether that was its end."""
         started = time.perf_counter()
         try:
-            work.future.set_result(work.do())
+            while time.perf_counter() - started < SLICE:
+                next(work.steps)
+        except StopIteration as end:
+            work.future.set_result(end.value)
         except Exception as error:  # whatever it is, it must not end the thread
             work.future.set_exception(error)
-        self.pace += SMOOTHING * (time.perf_counter() - started - self.pace)
+        work.seconds += time.perf_counter() - started
+        if work.future.done():
+            self.pace += SMOOTHING * (work.seconds - self.pace)
+        return work.future.done()

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-__all__ = ["SHORT", "Limits", "RefusedError"]
+__all__ = ["GONE", "SHORT", "Limits", "RefusedError"]
 
+GONE = 499  # the client is gone; nobody reads it, the metrics count it
 SHORT = 2048  # tokens of a sample that is taken however slow the machine is
 
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from metatx.pooled import Loaded
 from metatx.progress import tell
 from metatx.serving.fork_server import Child, ForkServer, Spawner
-from metatx.serving.limits import Limits, RefusedError
+from metatx.serving.limits import GONE, Limits, RefusedError
 from metatx.serving.metrics import Metrics
 from metatx.serving.reading_process import Order
 from metatx.serving.sandbox import lacking
@@ -33,7 +33,6 @@ __all__ = ["Encoded", "CancelEvent", "Readers", "ReadRequest"]
 
 LOG = logging.getLogger("metatx.serving")
 HEAD = 1 << 24  # bytes of an answer beside its tensors
-GONE = 499
 CRASH = "It ended the process that read it: it is damaged, or made to do so."
 
 Encoded: TypeAlias = tuple[dict[str, Tensor], list[Any]]  # a sample, and further arguments of the head

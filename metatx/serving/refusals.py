@@ -17,13 +17,12 @@ import metatx
 from metatx.errors import ChangedError, TaskError
 from metatx.serving.admission import FullError
 from metatx.serving.catalog import UnknownTaskError
-from metatx.serving.limits import RefusedError
+from metatx.serving.limits import GONE, RefusedError
 from metatx.serving.scheduler import ClosedError
 
-__all__ = ["GONE", "discreet", "places", "refusal"]
+__all__ = ["discreet", "places", "refusal"]
 
 LOG = logging.getLogger("metatx.serving")
-GONE = 499  # the client is; nobody reads it, the metrics count it
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # what passes
 FAILED = "The server failed to answer this; its log says why."
 

@@ -123,7 +123,7 @@ class Tokenizer(nn.Module):
         files = {"bytes", "path"} & set(value)
         if files:
             raise SampleError(
-                f"found {' and '.join(sorted(files))}; expected numbers, or a file: {', '.join(self.suffixes)}; "
+                f"found {' and '.join(sorted(files))}; expected numbers, or a file: {self._sent()}; "
                 "files are not sent within JSON"
             )
         return {name: self._numbers(part) for name, part in value.items()}
@@ -137,8 +137,12 @@ class Tokenizer(nn.Module):
         except (ValueError, RecursionError):
             raise SampleError("found lists of unequal length; expected numbers in nested lists, or a file") from None
         if array is None or array.dtype.kind not in "biuf":
-            raise SampleError(f"found {short(value)}; expected numbers, or a file: {', '.join(self.suffixes)}")
+            raise SampleError(f"found {short(value)}; expected numbers, or a file: {self._sent()}")
         return array
+
+    def _sent(self) -> str:
+        """Endings of the files that are taken from strangers."""
+        return ", ".join(suffix for suffix in self.suffixes if suffix not in self.linking)
 
     def names_file(self, sample: Any) -> bool:
         """Whether a raw sample is the name of a file, by itself: nothing is looked up."""

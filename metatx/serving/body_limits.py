@@ -54,7 +54,8 @@ class _Body:
         self.client, self.bytes = sender(scope), 0
         self._receive, self._held = receive, held
         self._most, self._refused = _bound(scope, limits)
-        length = Headers(scope=scope).get("content-length", "")
+        self._headers = Headers(scope=scope)
+        length = self._headers.get("content-length", "")
         self._announced = int(length) if length.isdecimal() and len(length) < 20 else 0
         self._begun = self._over = False
         self._waited = self._got = 0.0  # seconds of the window that are over, bytes in it
@@ -63,13 +64,14 @@ class _Body:
         """The next piece.
 
         Raises:
-            RefusedError: 413 where it is too large, 408 where it comes too slowly.
+            RefusedError: 413 where it is too large, 408 where it comes too slowly, 415 where it is packed.
             FullError: If too much is held.
         """
         if self._over:  # what comes now is that the client goes
             return await self._receive()
         if not self._begun:
             self._begun = True
+            self._check_codings()
             self._check(self._announced)
         message = await self._next()
         size = len(message.get("body", b""))
@@ -79,6 +81,13 @@ class _Body:
         self._got += size
         self._over = not message.get("more_body", False)
         return message
+
+    def _check_codings(self) -> None:
+        """Refuse a body that is packed, for it would be taken for what it is not."""
+        for name, plain in (("content-encoding", "identity"), ("transfer-encoding", "chunked")):
+            found = self._headers.get(name, plain)
+            if found.strip().lower() != plain:
+                raise RefusedError(415, f"The body has {name} {found[:100]}; send it as it is.")
 
     def _check(self, more: int) -> None:
         if self.bytes + more > self._most:

@@ -109,7 +109,9 @@ def _answer(order: Order, tasks: "OrderedDict[int, Task]") -> tuple[dict[str, An
         status = error.status if isinstance(error, RefusedError) else 413 if isinstance(error, BoundError) else 422
         # Where the file lies here is nobody's business.
         reason = str(error) if own else "It cannot be read; it is damaged."
-        reason = reason.replace(f"{os.path.dirname(order.path)}/", "") if order.path else reason
+        if order.path:
+            folder, name = os.path.split(order.path)
+            reason = reason.replace(f"{folder}/", "").removeprefix(f"{name}: ")
         return {"status": status, "reason": reason, "trace": "" if own else traceback.format_exc()[-TRACE:]}, b""
 
 

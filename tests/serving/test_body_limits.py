@@ -57,6 +57,16 @@ def test_too_much_is_refused_as_it_comes_or_when_it_is_announced(sizes, options)
     assert caught.value.status == 413 and front.held.total == 0
 
 
+@pytest.mark.parametrize(("name", "value"), [(b"content-encoding", b"gzip"), (b"transfer-encoding", b"gzip, chunked")])
+def test_what_is_packed_is_refused(name, value):
+    front = BodyLimits(read, Limits())
+    packed = scope()
+    packed["headers"].append((name, value))
+    with pytest.raises(RefusedError, match="send it as it is") as caught:
+        asyncio.run(front(packed, coming(10), None))
+    assert caught.value.status == 415
+
+
 def test_what_is_announced_takes_no_room_and_what_has_come_takes_it_until_the_answer():
     seen = []
 

@@ -15,7 +15,7 @@ from metatx.reading.pictures import read_picture
 __all__ = ["is_gif", "read_gif"]
 
 MAGIC = (b"GIF87a", b"GIF89a")
-PICTURE, EXTENSION = 0x2C, 0x21
+PICTURE, EXTENSION, END_OF_BLOCKS = 0x2C, 0x21, 0
 
 
 def is_gif(source: Path | bytes) -> bool:
@@ -42,10 +42,11 @@ def read_gif(
     """
     content = source if isinstance(source, bytes) else source.read_bytes()
     subject = f"video file {name}"
-    chosen = choose(_frames(content, subject))
+    count, pixels = _frames(content, subject)
+    chosen = choose(count)
+    check_bound("film_pixels", pixels * (max(chosen) + 1), subject)
     frames: dict[int, np.ndarray] = {}
     with opened_picture(content, name) as picture:
-        check_bound("film_pixels", picture.width * picture.height * (max(chosen) + 1), subject)
         for index in sorted(set(chosen)):
             with decoding(f"{subject} is truncated or damaged"):
                 picture.seek(index)
@@ -54,12 +55,15 @@ def read_gif(
     return np.stack([frames[index] for index in chosen])
 
 
-def _frames(content: bytes, subject: str) -> int:
-    """How many whole frames there are. Raises SampleError beyond the bounds of frames and of their size."""
+def _frames(content: bytes, subject: str) -> tuple[int, int]:
+    """How many whole frames there are, and the most pixels of one. Raises SampleError beyond the bounds of both."""
     count, at = 0, 13 + _colours(content[10:11])
     screen = struct.unpack("<2H", content[6:10].ljust(4, b"\0"))
     check_bound("frame_pixels", screen[0] * screen[1], subject)
-    while at < len(content) and content[at] in (PICTURE, EXTENSION):
+    while at < len(content) and content[at] in (PICTURE, EXTENSION, END_OF_BLOCKS):
+        if content[at] == END_OF_BLOCKS:  # one too many, which PIL passes over too
+            at += 1
+            continue
         is_picture = content[at] == PICTURE
         if is_picture:
             left, top, width, height = struct.unpack("<4H", content[at + 1 : at + 9].ljust(8, b"\0"))
@@ -78,7 +82,7 @@ def _frames(content: bytes, subject: str) -> int:
         check_bound("frames", count, subject)
     if not count:
         raise SampleError(f"{subject} is damaged: it holds no whole frame")
-    return count
+    return count, screen[0] * screen[1]
 
 
 def _colours(flags: bytes) -> int:

@@ -59,6 +59,24 @@ def test_a_frame_beyond_the_screen_counts(monkeypatch: pytest.MonkeyPatch) -> No
         read_film(content[:at] + struct.pack("<B4H", 0x2C, 3992, 3992, 8, 8) + content[at + 9 :], 2, (8, 8))
 
 
+def test_frames_that_enlarge_the_screen_count_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = gif(2, (8, 8))[1]
+    at = content.rindex(b"\x2c\0\0\0\0\x08\0\x08\0")
+    content = content[:at] + struct.pack("<B4H", 0x2C, 12, 12, 8, 8) + content[at + 9 :]
+    assert read_film(content, 2, (8, 8)).shape == (2, 8, 8, 3)
+    monkeypatch.setenv("METATX_BOUNDS", "film_pixels=799")
+    with pytest.raises(SampleError, match="800 pixels in the frames"):
+        read_film(content, 2, (8, 8))
+
+
+def test_an_end_too_many_between_frames_is_passed_over() -> None:
+    frames, content = gif(3, (8, 8))
+    at = content.index(b"\x21\xf9", content.index(b"\x2c\0\0\0\0"))
+    assert content[at - 1] == 0
+    found = read_film(content[:at] + b"\0" + content[at:], 3, (8, 8))
+    np.testing.assert_array_equal(found, read_film(frames, 3, (8, 8)))
+
+
 @pytest.mark.parametrize("length", [6, 12, 13, 800, 2_000])
 def test_without_a_whole_frame_it_is_refused(length: int) -> None:
     with pytest.raises(SampleError, match="is damaged: it holds no whole frame"):

@@ -87,7 +87,12 @@ def test_a_picture_in_several_parts_is_read() -> None:
     larger = saved("AVIF", (640, 480))
     larger = larger[larger.index(b"\x12\0\x0a") :]
     start = len(item([(0, 0)]))
-    assert av1_pixels(item([(start, 0)]) + stream[: stream[3] + 4] + larger) == 640 * 480
+    for units in (stream[: stream[3] + 4] + larger, larger[: larger[3] + 4] + stream):
+        assert av1_pixels(item([(start, 0)]) + units) == 640 * 480
+
+
+def test_a_film_without_a_picture_beside_it_is_read() -> None:
+    assert av1_pixels(saved("AVIF", (640, 480), **FILM).replace(b"meta", b"free")) == 640 * 480
 
 
 @pytest.mark.parametrize(

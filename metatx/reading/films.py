@@ -15,6 +15,7 @@ from torch import Tensor
 from metatx.errors import SampleError, decoded, decoding
 from metatx.reading.arrays import as_array
 from metatx.reading.bounds import bound, check_bound
+from metatx.reading.gifs import is_gif, read_gif
 from metatx.reading.held_files import held_file, holds_file
 from metatx.reading.pictures import CHANNELS, read_picture
 
@@ -31,9 +32,9 @@ SUFFIXES = (
     ".wmv",
 )
 # No others: a playlist would lead the reader to other files.
-FORMATS = "mov,mp4,avi,matroska,webm,gif,mpeg,mpegts,flv,asf"
+FORMATS = "mov,mp4,avi,matroska,webm,mpeg,mpegts,flv,asf"
 # Of these alone each packet says when its frame is shown, and a place can be found again by that time.
-INDEXED = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "gif"}
+INDEXED = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
 # No protocol, so that no file is opened from within one; nor does QuickTime follow its references to others.
 CONFINED = {"format_whitelist": FORMATS, "protocol_whitelist": "none", "enable_drefs": "0"}
 THREADS = 4  # of the decoder, at most
@@ -81,7 +82,10 @@ def read_film(
         return np.asarray(ImageOps.fit(picture, (size[1], size[0]), resample))
 
     if holds_file(sample):
-        return _from_file(*held_file(sample, "video", "the film"), count, framed)
+        source, name = held_file(sample, "video", "the film")
+        if is_gif(source):  # whose frames FFmpeg tells apart by guessing
+            return read_gif(source, name, lambda total: evenly(total, count).tolist(), framed)
+        return _from_file(source, name, count, framed)
     if isinstance(sample, np.ndarray | Tensor):
         sample = as_array(sample)
         if sample.ndim != 4:

@@ -341,7 +341,7 @@ def test_whatever_a_library_raises_names_the_file(tmp_path, monkeypatch, problem
         raise problem
 
     monkeypatch.setattr(soundfile, "SoundFile", broken)
-    monkeypatch.setattr(Image, "open", broken)
+    monkeypatch.setattr("metatx.reading.picture_files._opened", broken)
     monkeypatch.setattr(av, "open", broken)
     reads = {"a.wav": lambda path: read_sound(path, 1), "a.mp4": lambda path: read_film(path, 1, (8, 8))}
     for name, read in {**reads, "a.png": read_picture}.items():
@@ -356,7 +356,7 @@ def test_what_is_no_fault_of_the_file_is_not_called_one(tmp_path, monkeypatch, p
     def broken(*args, **kwargs):
         raise passes
 
-    monkeypatch.setattr(Image, "open", broken)
+    monkeypatch.setattr("metatx.reading.picture_files._opened", broken)
     (tmp_path / "a.png").write_bytes(b"content")
     with pytest.raises(passes):
         read_picture(tmp_path / "a.png")

@@ -261,7 +261,7 @@ def with_value(value):
         (with_value(1e12), r"reach 1e\+12; expected at most 1e\+11"),
         (
             np.broadcast_to(np.zeros(3), (2_000_001, 3)),
-            r"2,000,001 points of a cloud or mesh; expected .*METATX_BOUNDS=points",
+            r"2,000,001 points; expected .*METATX_BOUNDS=points",
         ),
         ({"points": POINTS, "columns": ["x", "y"]}, "6 columns, but there are 2 names"),
         ({"cloud": POINTS}, "a dict with cloud; expected points"),

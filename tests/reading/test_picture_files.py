@@ -102,6 +102,41 @@ def test_bounds_are_looked_at_before_pixels(content: bytes, found: str, monkeypa
         open_picture(content)
 
 
+@pytest.mark.parametrize(
+    "tags",
+    [
+        ((322, 9, 1, 16), (323, 4, 1, 16)),
+        ((322, 8, 1, 16), (323, 4, 1, 16)),
+        ((322, 16, 1, 16), (323, 4, 1, 16)),
+        ((322, 3, 3, 16), (323, 4, 1, 16)),
+        ((322, 4, 1, 60_000), (322, 4, 1, 16), (323, 4, 1, 16)),
+        ((322, 4, 1, 16),),
+        ((256, 4, 1, 5),),
+        ((277, 3, 1, 1),),
+        ((278, 9, 1, 5),),
+    ],
+)
+def test_tags_that_readers_understand_differently_are_refused(tags: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ImageFile.ImageFile, "__init__", lambda *_: pytest.fail("was opened"))
+    with pytest.raises(SampleError, match=r"has the tag \d+ twice, or not as a plain number|one side is missing"):
+        open_picture(tiff(*tags))
+
+
+def test_tiles_of_a_big_tiff_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("METATX_BOUNDS", "pixels=1199")
+    sides = struct.pack("<HHQQ", 322, 16, 1, 40) + struct.pack("<HHQQ", 323, 4, 1, 30)
+    with pytest.raises(SampleError, match="in each tile, has 1,200 pixels"):
+        open_picture(b"II+\0" + struct.pack("<HHQQ", 8, 0, 16, 2) + sides + bytes(8))
+
+
+@pytest.mark.parametrize(("form", "options"), [("PNG", {}), ("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"})])
+def test_the_bound_may_lie_beyond_that_of_pil(form: str, options: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = saved(form, "1", **options)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)  # 1,000 are an error
+    assert read_picture(content).size == (40, 30)
+    assert Image.MAX_IMAGE_PIXELS == 500
+
+
 def test_a_picture_that_pil_opened_is_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("METATX_BOUNDS", "pixels=1199")
     with pytest.raises(SampleError, match="1,200 pixels"):

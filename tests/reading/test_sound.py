@@ -43,7 +43,7 @@ def test_other_formats_behind_a_tag_are_refused() -> None:
 
 @pytest.mark.parametrize(
     ("values", "found"),
-    [(np.zeros((2_001, 3)), "6,003 values of a sound"), (np.zeros(4_001), "4 seconds of sound")],
+    [(np.zeros((2_001, 3)), "6,003 values of sound"), (np.zeros(4_001), "4 seconds of sound")],
 )
 def test_bounds_are_looked_at_before_values(values: np.ndarray, found: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("METATX_BOUNDS", "sound_values=6000,sound_seconds=4")
@@ -59,7 +59,7 @@ def test_files_that_do_not_say_their_length_are_bounded_too(monkeypatch: pytest.
     content = encoded("MP3", RNG.normal(size=64_000) / 9).replace(b"Info", b"none").replace(b"Xing", b"none")
     assert len(read_sound(content, 1_000)[0]) > 60_000
     monkeypatch.setenv("METATX_BOUNDS", "sound_values=30000")
-    with pytest.raises(SampleError, match="30,001 values of a sound"):
+    with pytest.raises(SampleError, match="30,001 values of sound"):
         read_sound(content, 1_000)
 
 

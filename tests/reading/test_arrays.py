@@ -131,3 +131,21 @@ def test_archives_are_checked_before_they_are_unpacked(tmp_path, monkeypatch):
     monkeypatch.setattr(zipfile.ZipFile, "__init__", lambda *args, **kwargs: pytest.fail("the list was read"))
     with pytest.raises(SampleError, match="expected at most 100"):
         npz_arrays(path)
+
+
+def test_objects_and_records_beside_numbers_are_left_out(tmp_path, caplog):
+    records, objects = np.zeros(2, [("x", "f4"), ("y", "f4")]), np.array([None, "a"])
+    np.savez(tmp_path / "a.npz", data=np.ones(3), meta=objects, rows=records)
+    with caplog.at_level("INFO", "metatx"):
+        assert list(npz_arrays(tmp_path / "a.npz")) == ["data"]
+    assert (
+        "left out meta (its values are objects" in caplog.text and "rows (its values are records (x, y)" in caplog.text
+    )
+    with pytest.raises(SampleError, match="whose meta is no array of numbers"):
+        npz_arrays(tmp_path / "a.npz", wanted=("meta",))
+    np.savez(tmp_path / "b.npz", meta=objects)
+    with pytest.raises(SampleError, match="whose meta is no array of numbers"):
+        npz_arrays(tmp_path / "b.npz")
+    np.save(tmp_path / "c.npy", records)
+    with pytest.raises(SampleError, match=r"no array of numbers: its values are records \(x, y\); save the columns"):
+        npy_array(tmp_path / "c.npy")

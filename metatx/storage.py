@@ -39,6 +39,7 @@ __all__ = ["check", "describe", "read", "save", "write"]
 FORMAT = "metatx-task"
 VERSION = 2  # 1 knew no tuning
 KINDS = ("tokenizer", "head")
+HELD = (*KINDS, "norm")  # parts whose tensors are in the file of weights
 OWN = ("full", "merged")  # tunes that leave a task with a backbone of its own
 Read = TypeVar("Read", bound="Task")
 APART = ("adapter.", "own_backbone.")  # the beginnings of what has a folder of its own
@@ -196,8 +197,8 @@ def _check_there(folder: Path, files: Iterable[str]) -> None:
 def _check_names(shapes: Mapping[str, Any], folder: Path) -> None:
     """Refuse tensors that are of no part, before anything is built. Raises TaskError."""
     for name in shapes:
-        if not name.startswith(tuple(f"{kind}." for kind in KINDS)):
-            raise TaskError(f"{folder / WEIGHTS} is damaged: {name:.60} is of no tokenizer and no head.")
+        if name.partition(".")[0] not in HELD:
+            raise TaskError(f"{folder / WEIGHTS} is damaged: {name:.60} is of no part of a task.")
 
 
 def _fill(task: "Task", shapes: dict[str, tuple[int, ...]], folder: Path) -> None:

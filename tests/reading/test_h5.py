@@ -45,7 +45,7 @@ def plugin(file, folder):
         (virtual, "data lies in other files"),
         (plugin, "packed by filter 32008"),
         (lambda file, _: file.update({"data": h5py.ExternalLink("other.h5", "/data")}), "data is a link to '/data'"),
-        (lambda file, _: file.update({"data": h5py.SoftLink("/data")}), "data is a link to '/data'"),
+        (lambda file, _: file.update({"data": h5py.SoftLink("/data")}), "data is a link to 'data', and so on"),
         (lambda file, _: file.create_group("data"), "data is a group"),
         (lambda file, _: file.create_group("other"), "holds other; expected data"),
         (lambda file, _: file.create_dataset("data", (10**6, 10**5, 3), "f8"), "2,400,000 megabytes|0 of 2,400,"),

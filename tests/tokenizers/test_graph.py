@@ -227,7 +227,7 @@ def test_statistics_are_of_the_training_molecules():
         (TRIANGLE, "expected SMILES"),
         (
             "C" * 600,
-            "graph has 600 nodes and 599 edges; at most 1020 together (max_tokens; --tokenizer.max_tokens raises it)",
+            "graph has 600 nodes and 599 edges; expected at most 1020 together (max_tokens; ",
         ),
         ("C" * 100_000, "has 100,000 characters of a SMILES; expected at most 10,000 (METATX_BOUNDS=smiles=...)"),
     ],
@@ -258,7 +258,7 @@ def test_what_is_no_molecule_is_told_in_one_line(sample, message, capfd):
         ({"edge_index": [[], []], "num_nodes": 0}, "graph has no node; expected at least one"),
         (
             {"edge_index": [[0], [1]], "x": np.ones((2000, 1))},
-            "graph has 2000 nodes and 1 edges; at most 1020 together (max_tokens; --tokenizer.max_tokens raises it)",
+            "graph has 2000 nodes and 1 edges; expected at most 1020 together (max_tokens; ",
         ),
     ],
 )

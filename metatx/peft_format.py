@@ -11,7 +11,7 @@ from torch import nn
 from metatx.adapter import Adapter, LoraLayer, LoraOptions, NormLayer, linear_layers, norm_layers, shortest
 from metatx.building import Building, check_shapes
 from metatx.errors import TaskError, short
-from metatx.task_files import check_finite, damage, read_json, read_shapes
+from metatx.task_files import check_finite, damage, read_json, read_shapes, stored_bytes
 from metatx.tensors import apart
 
 __all__ = ["read_adapter", "write_adapter"]
@@ -107,7 +107,7 @@ def _read(
         raise TaskError(f"{folder} adapts {', '.join(foreign[:3]) or 'nothing'}, which this backbone does not have.")
     names = [name for name in layers if name in found]
     adapter: Adapter
-    with Building((folder / WEIGHTS).stat().st_size, folder):
+    with Building(stored_bytes(folder / WEIGHTS), folder):
         if kind == "lora":
             chosen = LoraOptions(**options, target_modules=shortest(names, layers))
             adapter = Adapter("lora", {name: LoraLayer(layers[name], chosen) for name in names}, asdict(chosen))

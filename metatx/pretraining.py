@@ -156,7 +156,9 @@ class Pretraining:
         self.trained = [*decay, *plain]
         folder = out if self.accelerator.is_main_process else None
         facts = {f"the {modality} samples": data_fact(side) for modality, side in pairs.sides.items()}
-        self.keeper = Keeper(self.accelerator, Checkpoint(out, self.module, self.optimizer, settings, facts))
+        self.keeper = Keeper(
+            self.accelerator, Checkpoint(out, self.module, self.optimizer, settings, facts, self.steps)
+        )
         self.history = History(folder, settings.tensorboard)
 
     def run(self, resume: bool) -> list[dict[str, float]]:

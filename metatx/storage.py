@@ -1,5 +1,6 @@
 """A task on disk: ``config.json``, ``model.safetensors``, ``adapter/`` or ``backbone/``, a card. Never pickle."""
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -9,13 +10,23 @@ import metatx
 from metatx.backbone import Backbone
 from metatx.building import Building, check_shapes
 from metatx.card import model_card
-from metatx.errors import TaskError
+from metatx.errors import TaskError, short
 from metatx.files import folder_written_whole, json_text
 from metatx.infer import takes_stem
 from metatx.peft_format import read_adapter, write_adapter
 from metatx.registry import all_options, create, lookup
 from metatx.task_config import checked_config
-from metatx.task_files import ADAPTER, BACKBONE, WEIGHTS, check_finite, damage, plain_file, read_json, read_shapes
+from metatx.task_files import (
+    ADAPTER,
+    BACKBONE,
+    WEIGHTS,
+    check_finite,
+    damage,
+    plain_file,
+    read_json,
+    read_shapes,
+    stored_bytes,
+)
 from metatx.tensors import apart
 from metatx.tuning import TIERS, own_copy
 from metatx.weights import load_backbone, repository, save_backbone
@@ -28,6 +39,7 @@ __all__ = ["check", "describe", "read", "save", "write"]
 FORMAT = "metatx-task"
 VERSION = 2  # 1 knew no tuning
 KINDS = ("tokenizer", "head")
+HELD = (*KINDS, "norm")  # parts whose tensors are in the file of weights
 OWN = ("full", "merged")  # tunes that leave a task with a backbone of its own
 Read = TypeVar("Read", bound="Task")
 APART = ("adapter.", "own_backbone.")  # the beginnings of what has a folder of its own
@@ -123,8 +135,11 @@ def check(config: dict[str, Any], folder: Path, backbone: Backbone, fingerprint:
         _check_fingerprint(config, folder, backbone, fingerprint)
         for kind in KINDS:
             _check_known(kind, config[kind]["name"], folder)
-        for file in (WEIGHTS, *(ADAPTER[1:] if config["tune"] != "frozen" else ())):
-            read_shapes(folder, file)
+        files = (WEIGHTS, *(ADAPTER if config["tune"] != "frozen" else ()))
+        _check_there(folder, files)
+        for file in files:
+            if file.endswith(".safetensors"):
+                read_shapes(folder, file)
 
 
 def read(cls: "type[Read]", folder: Path, backbone: Backbone | None, fingerprint: str | None = None) -> "Read":
@@ -139,12 +154,13 @@ def read(cls: "type[Read]", folder: Path, backbone: Backbone | None, fingerprint
         elif backbone is None:
             backbone = _load_backbone(saved["spec"], saved.get("pretrained", True), folder)
         _check_fingerprint(config, folder, backbone, fingerprint or backbone.fingerprint)
+        _check_there(folder, [WEIGHTS])
         shapes = read_shapes(folder, WEIGHTS)
+        _check_names(shapes, folder)
         parts = _parts(config, folder, backbone)
         adapter = None
         if config["tune"] in ("norm", "lora"):
-            for file in ADAPTER:
-                plain_file(folder, file)
+            _check_there(folder, ADAPTER)
             adapter = read_adapter(folder / "adapter", backbone)
         task = cls(backbone, parts["tokenizer"], parts["head"], config["inputs"], config["target"], adapter)
         _fill(task, shapes, folder)
@@ -156,15 +172,33 @@ def read(cls: "type[Read]", folder: Path, backbone: Backbone | None, fingerprint
 def _parts(config: dict[str, Any], folder: Path, backbone: Backbone) -> dict[str, Any]:
     """Tokenizer and head, built from their options."""
     parts = {}
-    size = (folder / WEIGHTS).stat().st_size
+    size = stored_bytes(folder / WEIGHTS)
     for kind in KINDS:
         name, options = config[kind]["name"], dict(config[kind]["options"])
         _check_known(kind, name, folder)
         if kind == "tokenizer" and takes_stem(lookup("tokenizers", name)):
             options["stem"] = backbone.stem
-        with torch.random.fork_rng(devices=[]), Building(size, folder):
+        said = ", ".join(f"{option} {short(value)}" for option, value in options.items() if option != "stem")
+        what = f"the {kind} {name} cannot be built with its options ({said or 'none'}): "
+        with damage(folder, what), torch.random.fork_rng(devices=[]), Building(size, folder):
             parts[kind] = create(f"{kind}s", name, backbone.dim, **options)  # type: ignore[arg-type]
     return parts
+
+
+def _check_there(folder: Path, files: Iterable[str]) -> None:
+    """Refuse a task that lacks a file. Raises TaskError."""
+    for file in files:
+        try:
+            plain_file(folder, file)
+        except (FileNotFoundError, NotADirectoryError):
+            raise TaskError(f"{folder} is damaged: it has no {file}.") from None
+
+
+def _check_names(shapes: Mapping[str, Any], folder: Path) -> None:
+    """Refuse tensors that are of no part, before anything is built. Raises TaskError."""
+    for name in shapes:
+        if name.partition(".")[0] not in HELD:
+            raise TaskError(f"{folder / WEIGHTS} is damaged: {name:.60} is of no part of a task.")
 
 
 def _fill(task: "Task", shapes: dict[str, tuple[int, ...]], folder: Path) -> None:
@@ -182,8 +216,7 @@ def _fill(task: "Task", shapes: dict[str, tuple[int, ...]], folder: Path) -> Non
 def _own_backbone(config: dict[str, Any], folder: Path, shared: Backbone | None) -> Backbone:
     if shared is not None:
         raise _own_backbone_error(config, folder)
-    for file in BACKBONE:
-        plain_file(folder, file)
+    _check_there(folder, BACKBONE)
     own = own_copy(load_backbone(str(folder / "backbone")))
     weights = dict(own.named_weights())
     check_finite(weights, set(weights), folder / "backbone")

@@ -1,5 +1,6 @@
 """Reading the files of a task's folder, which may come from anybody: plain files only, bounded, one class of error."""
 
+import errno
 import hashlib
 import json
 import math
@@ -16,7 +17,7 @@ from metatx.errors import TaskError
 
 __all__ = [
     *("ADAPTER", "BACKBONE", "CARD", "FILES", "Signature", "WEIGHTS"),
-    *("check_finite", "content_of", "damage", "plain_file", "read_json", "read_shapes", "signature_of"),
+    *("check_finite", "content_of", "damage", "plain_file", "read_json", "read_shapes", "signature_of", "stored_bytes"),
 ]
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
@@ -32,8 +33,13 @@ Signature = tuple[tuple[str, int, int, int, int], ...]
 
 
 @contextmanager
-def damage(folder: Path) -> Iterator[None]:
-    """Turn whatever is raised because a folder is damaged into TaskError; a missing package stays ImportError."""
+def damage(folder: Path, what: str = "") -> Iterator[None]:
+    """Turn whatever is raised because a folder is damaged into TaskError; a missing package stays ImportError.
+
+    Args:
+        folder: Of the task.
+        what: What cannot be done, in words, with a colon.
+    """
     try:
         yield
     except (TaskError, ImportError):
@@ -41,7 +47,7 @@ def damage(folder: Path) -> Iterator[None]:
     except Exception as error:  # options of any type reach the code of tokenizers and heads
         lines = str(error).strip().splitlines() or [type(error).__name__]
         reason = f"it lacks {lines[0]}" if isinstance(error, KeyError) else lines[0]
-        raise TaskError(f"{folder} is damaged: {reason}") from error
+        raise TaskError(f"{folder} is damaged: {what}{reason}") from error
 
 
 def plain_file(folder: Path, name: str) -> Path:
@@ -141,6 +147,25 @@ def read_shapes(folder: Path, name: str) -> dict[str, tuple[int, ...]]:
             return {key: tuple(tensors.get_slice(key).get_shape()) for key in tensors.keys()}  # noqa: SIM118
     except (OSError, ValueError, SafetensorError) as error:
         raise TaskError(f"{path} is damaged: {str(error).splitlines()[0]}.") from None
+
+
+def stored_bytes(path: Path) -> int:
+    """Bytes of a file that were written: not the holes of a sparse one, which may claim any size."""
+    if not hasattr(os, "SEEK_DATA"):
+        return path.stat().st_size
+    total = at = 0
+    with path.open("rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        while at < size:
+            try:
+                begin = os.lseek(file.fileno(), at, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno == errno.ENXIO:  # nothing but a hole until its end
+                    break
+                return size  # a file system that knows no holes
+            at = os.lseek(file.fileno(), begin, os.SEEK_HOLE)
+            total += at - begin
+    return total
 
 
 def check_finite(tensors: Mapping[str, Tensor], weights: set[str], place: Path) -> None:

@@ -122,7 +122,7 @@ class Training:
         self.steps = -(-len(self.data) // settings.batch_size)  # of an epoch
         folder = out if self.accelerator.is_main_process else None
         facts = facts_of(task, data, validation) if out else {}
-        checkpoint = Checkpoint(out, task, self.optimizer, settings, facts)
+        checkpoint = Checkpoint(out, task, self.optimizer, settings, facts, self.steps)
         self.keeper = Keeper(self.accelerator, checkpoint)
         self.history = History(folder, settings.tensorboard)
 

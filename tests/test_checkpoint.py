@@ -1,11 +1,15 @@
 """A checkpoint is replaced in one step: killed at any point of the writing, a process leaves the old or the new one."""
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 import safetensors.torch
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors import safe_open
 from torch import nn
 
 from metatx.checkpoint import Checkpoint, Progress
@@ -60,7 +64,8 @@ def _write(folder, value, step, point=None):
     if point is not None:
         module, name, dying, _ = POINTS[point]
         setattr(module, name, dying(getattr(module, name)))
-    checkpoint.save(Progress(epoch=1, step=step, best_state={"a": torch.full((3,), value)}))
+    best = {"weight": torch.full((4, 4), value), "bias": torch.zeros(4)}
+    checkpoint.save(Progress(epoch=1, step=step, history=[{"epoch": 1}], best_state=best))
 
 
 @pytest.mark.parametrize("point", list(POINTS))
@@ -71,7 +76,7 @@ def test_killed_while_writing_leaves_the_old_or_the_new_one(tmp_path, point):
     fresh = _checkpoint(tmp_path)
     progress = fresh.load()
     assert (progress.epoch, progress.step) == (1, step)
-    assert progress.best_state["a"].tolist() == [value] * 3
+    assert progress.best_state["weight"][0].tolist() == [value] * 4
     torch.testing.assert_close(fresh.module.weight, _checkpoint(None, value).module.weight)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.safetensors"], "what was left is cleared away"
     fresh.save(progress)
@@ -79,11 +84,11 @@ def test_killed_while_writing_leaves_the_old_or_the_new_one(tmp_path, point):
 
 def test_weights_moments_and_numbers_come_back_bit_for_bit(tmp_path):
     first = _checkpoint(tmp_path, 0.1)
-    history = [{"epoch": 1, "loss": 0.1 + 0.2, "auroc": float("nan")}]
-    first.save(Progress(epoch=3, step=7, loss_sum=1 / 3, best=-1e-300, best_epoch=2, history=history))
+    history = [{"epoch": 1, "loss": 0.1 + 0.2, "auroc": float("nan")}] * 3
+    first.save(Progress(epoch=3, step=7, loss_sum=1 / 3, best=[-1e-300], best_epoch=2, history=history))
     second = _checkpoint(tmp_path, 5.0)
     progress = second.load()
-    assert (progress.loss_sum, progress.best, progress.history[0]["loss"]) == (1 / 3, -1e-300, 0.1 + 0.2)
+    assert (progress.loss_sum, progress.best, progress.history[0]["loss"]) == (1 / 3, [-1e-300], 0.1 + 0.2)
     for name, tensor in first.module.state_dict().items():
         assert torch.equal(second.module.state_dict()[name], tensor)
     moments = [each.optimizer.state_dict()["state"] for each in (first, second)]
@@ -128,3 +133,76 @@ def test_what_a_killed_process_left_half_written_goes_when_the_run_goes_on(tmp_p
         (tmp_path / f".{name}.123").write_bytes(b"half")
     _checkpoint(tmp_path).load()
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.safetensors"]
+
+
+def _change(path, state=None, tensors=None, *, sums=False):
+    """Write a checkpoint anew with changes of its state and names of its tensors, as an older one without checksums."""
+    with safe_open(path, "pt") as file:
+        header, held = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    found = {**json.loads(header["state"]), **(state or {})}
+    text = json.dumps({name: value for name, value in found.items() if value != "GONE"})
+    held = {(tensors or {}).get(name, name): tensor for name, tensor in held.items()}
+    safetensors.torch.save_file(held, path, metadata={**(header if sums else {}), "state": text})
+
+
+def _keep(folder):
+    checkpoint = _checkpoint(folder, 0.5)
+    checkpoint.save(Progress(epoch=1, step=3, loss_sum=0.5, best=[0.5, -1.0], history=[{"epoch": 1}]))
+    return folder / "checkpoint.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("state", "tensors", "message"),
+    [
+        ({"epoch": "x"}, {}, "epoch is 'x'"),
+        ({"epoch": True}, {}, "epoch is True"),
+        ({"epoch": "GONE"}, {}, "it lacks epoch"),
+        ({"history": [5]}, {}, "history is "),
+        ({"history": []}, {}, "history has 0 rows of 1 epochs"),
+        ({"facts": [1]}, {}, "facts is "),
+        ({"settings": None}, {}, "settings is None"),
+        ({"later": 1}, {}, "later is not known here: perhaps of a newer metatx"),
+        ({"step": 10**9}, {}, "step is 1000000000; expected 0 to 9"),
+        ({"step": -1}, {}, "step is -1"),
+        ({}, {"task.bias": "foo"}, "tensor foo is not known"),
+        ({}, {"task.bias": "task.other"}, "task.bias is nothing, not "),
+        ({}, {"task.bias": "best.bias"}, "task.bias is nothing"),
+        ({}, {"optimizer.0.step": "optimizer.x.y"}, "tensor optimizer.x.y is not known"),
+        ({}, {"optimizer.0.step": "optimizer.999.step"}, "optimizer.0 holds|optimizer.999 is of no parameter"),
+        (
+            {},
+            {"optimizer.0.exp_avg": "optimizer.1.exp_avg", "optimizer.1.exp_avg": "optimizer.0.exp_avg"},
+            "exp_avg is",
+        ),
+    ],
+)
+def test_damaged_metadata_are_told_and_nothing_changes(tmp_path, state, tensors, message):
+    path = _keep(tmp_path)
+    _change(path, state, tensors)
+    (tmp_path / ".history.csv.1").write_bytes(b"half")
+    fresh = _checkpoint(tmp_path)
+    fresh.most = 9
+    with pytest.raises(ValueError, match=f"is damaged .*({message}).*; remove it to start anew"):
+        fresh.load()
+    assert (tmp_path / ".history.csv.1").exists() and not fresh.module.weight.allclose(torch.tensor(0.5))
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda part: st.lists(part, max_size=2) | st.dictionaries(st.text(max_size=5), part, max_size=2),
+    max_leaves=4,
+)
+KEYS = ("epoch", "step", "loss_sum", "best", "best_epoch", "alignment", "history", "settings", "facts", "new")
+
+
+@settings(max_examples=60, deadline=None)
+@given(key=st.sampled_from(KEYS), value=VALUES, sums=st.booleans())
+def test_any_other_state_is_refused_or_loaded_as_it_is(tmp_path_factory, key, value, sums):
+    folder = tmp_path_factory.mktemp("run")
+    _change(_keep(folder), {key: value}, sums=sums)
+    try:
+        progress = _checkpoint(folder).load()
+    except ValueError as error:
+        assert "checkpoint.safetensors is " in str(error)
+    else:
+        assert key == "facts" or repr(getattr(progress, key)) == repr(value)

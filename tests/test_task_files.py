@@ -8,7 +8,17 @@ import torch
 from safetensors.torch import save_file
 
 from metatx.errors import TaskError
-from metatx.task_files import FILES, check_finite, content_of, damage, plain_file, read_json, read_shapes, signature_of
+from metatx.task_files import (
+    FILES,
+    check_finite,
+    content_of,
+    damage,
+    plain_file,
+    read_json,
+    read_shapes,
+    signature_of,
+    stored_bytes,
+)
 
 
 @pytest.fixture
@@ -159,3 +169,12 @@ def test_numbers_in_json_are_kept(folder):
     value = {"a": [1, -2.5, None, True, "ä"], "b": {"c": 2**62}}
     (folder / "config.json").write_text(json.dumps(value))
     assert read_json(folder, "config.json") == value
+
+
+def test_holes_of_a_file_are_not_counted(tmp_path):
+    with (tmp_path / "a").open("wb") as file:
+        file.write(b"x" * 5000)
+        file.truncate(1 << 30)
+    assert 5000 <= stored_bytes(tmp_path / "a") < 1 << 20
+    (tmp_path / "b").write_bytes(b"x" * 5000)
+    assert stored_bytes(tmp_path / "b") == 5000

@@ -144,7 +144,7 @@ class GraphTokenizer(Tokenizer):
     def _read(self, sample: Any) -> Graph:
         if isinstance(sample, str) != bool(self.molecules):
             expected = "SMILES" if self.molecules else "a dict with edge_index"
-            raise SampleError(f"graph is {short(sample)}; expected {expected}, as in the training split")
+            raise SampleError(f"graph is {short(sample)}; expected {expected}")
         most = self.max_tokens - self.summary
         return _molecule(sample, self.descriptors, most) if self.molecules else _arrays(sample, self.directed, most)
 

@@ -13,13 +13,20 @@ ELEMENTS = ("C", "N", "O", "S", "F", "Cl", "Br", "I", "P", "B", "Si", "Se")
 HYBRIDS = ("SP", "SP2", "SP3")
 BONDS = ("SINGLE", "DOUBLE", "TRIPLE", "AROMATIC")
 RINGS = (3, 4, 5, 6, 7)
+LARGE = 200  # atoms beyond which what takes a power of them is not computed
+# By characteristic polynomials, of N^4 steps (1,000 atoms: a minute), dense eigenvalues, and loops over pairs of atoms.
+BCUT = ("MWHI", "MWLOW", "CHGHI", "CHGLO", "LOGPHI", "LOGPLOW", "MRHI", "MRLOW")
+STEEP = {"Ipc", "AvgIpc", "BertzCT", "BalabanJ", *(f"BCUT2D_{name}" for name in BCUT)}
 TWISTS = {"STEREOZ": -1, "STEREOCIS": -1, "STEREOE": 1, "STEREOTRANS": 1}
 
 
 def check_size(nodes: int, edges: int, most: int) -> None:
     """Refuse a graph of more than ``most`` nodes and edges. Raises SampleError."""
     if nodes + edges > most:
-        raise SampleError(f"graph has {nodes} nodes and {edges} edges; expected at most {most} together (max_tokens)")
+        raise SampleError(
+            f"graph has {nodes} nodes and {edges} edges; expected at most {most} together (max_tokens; "
+            "--tokenizer.max_tokens raises it)"
+        )
 
 
 def parsed(smiles: str, descriptors: bool = False, most: int | None = None) -> Any:
@@ -82,14 +89,25 @@ def bond_numbers(molecule: Any) -> np.ndarray:
 
 
 def descriptor_numbers(molecule: Any) -> np.ndarray:
-    """RDKit's descriptors of the whole molecule (D,), their inverse hyperbolic sines; NaN where one is not defined."""
+    """RDKit's descriptors of the whole molecule (D,), their inverse hyperbolic sines.
+
+    NaN is one that is not defined, or is too steep for what is ``LARGE``.
+    """
     from rdkit.Chem import Descriptors
 
-    calculate: Any = Descriptors.CalcMolDescriptors  # has no types
+    large = molecule.GetNumAtoms() > LARGE
     with np.errstate(all="ignore"):
-        values = np.array(list(calculate(molecule).values()), dtype=np.float64)
+        found = [np.nan if large and name in STEEP else _descriptor(of, molecule) for name, of in Descriptors.descList]
+    values = np.array(found, dtype=np.float64)
     # Some grow with a power of the size: logarithms of what is large.
     return np.where(np.isfinite(values), np.arcsinh(values), np.nan)
+
+
+def _descriptor(calculate: Any, molecule: Any) -> Any:
+    try:
+        return calculate(molecule)
+    except Exception:  # as RDKit's own loop over them does
+        return None
 
 
 def _atom(atom: Any) -> list[float]:

@@ -4,9 +4,10 @@ import math
 import re
 import struct
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -69,15 +70,21 @@ def _holds_tensors(value: Any) -> bool:
     return isinstance(value, Tensor)
 
 
-def npz_arrays(path: Path, most: str = "data_set_mb") -> dict[str, np.ndarray]:
-    """The arrays of an npz file, whose headers are read before anything is unpacked.
+class _NoNumbersError(SampleError):
+    """An array of objects or records, which is whole, but not read."""
+
+
+def npz_arrays(path: Path, most: str = "data_set_mb", wanted: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
+    """The arrays of an npz file, whose headers are read before anything is unpacked. Others are left out, and told.
 
     Args:
         path: Of the file.
         most: The bound on what all of them take together: ``unpacked_mb`` where the file is one sample.
+        wanted: Names that are not left out, if they are there.
 
     Raises:
-        SampleError: If it is none, damaged, beyond a bound, or holds anything but numbers, texts and dates.
+        SampleError: If it is none, damaged, beyond a bound, or holds nothing, or under a wanted name something else,
+            than numbers, texts and dates.
     """
     _check_content(path)
     if not zipfile.is_zipfile(path):
@@ -85,15 +92,35 @@ def npz_arrays(path: Path, most: str = "data_set_mb") -> dict[str, np.ndarray]:
     check_bound("members", _members(path), "an npz file that")
     with _reading("npz", path), zipfile.ZipFile(path) as archive:
         members = [member for member in archive.infolist() if member.filename.endswith(".npy")]
-        taken = sum(_size_in(archive, member) for member in members)
-        check_bound(most, taken / 1e6, "an npz file that")
-        if len({member.filename for member in members}) < len(members):
-            raise SampleError(f"{_no('npz')} (it has two arrays of one name)")
+        sizes, left = {}, {}
+        for member in members:
+            name = member.filename.removesuffix(".npy")
+            if name in sizes or name in left:
+                raise SampleError(f"{_no('npz')} (it has two arrays of one name)")
+            try:
+                sizes[name] = _size_in(archive, member)
+            except _NoNumbersError as error:
+                left[name] = str(error)
+        check_bound(most, sum(sizes.values()) / 1e6, "an npz file that")
+        _tell_left(path, left, bool(sizes), wanted)
         held = {}
         for member in members:
+            if member.filename.removesuffix(".npy") in left:
+                continue
             with archive.open(member) as file:
                 held[member.filename.removesuffix(".npy")] = np.lib.format.read_array(file, allow_pickle=False)
     return held
+
+
+def _tell_left(path: Path, left: Mapping[str, str], others: bool, wanted: tuple[str, ...]) -> None:
+    """Tell which arrays are left out; SampleError where a wanted one is, or no other is there."""
+    lacking = [name for name in left if name in wanted] or ([] if others else list(left))
+    for name in lacking[:1]:
+        raise SampleError(f"an npz file whose {name:.63} is no array of numbers: {left[name]}")
+    if left:
+        said = ", ".join(f"{name:.63} ({why})" for name, why in islice(left.items(), 5))
+        rest = f" and {len(left) - 5} more" if len(left) > 5 else ""
+        tell(f"{path}: left out {said}{rest}.")
 
 
 def _members(path: Path) -> float:
@@ -134,6 +161,11 @@ def _size_of(file: IO[bytes], there: int, kind: str, subject: str = "") -> int:
         shape, _, dtype = read(BytesIO(length + header))
     except Exception:  # whatever the parser of Python says of an expression
         raise SampleError(f"{_no(kind)} ({subject}said in a header that is none of numpy's)") from None
+    if dtype.names:
+        columns = ", ".join(dtype.names)
+        raise _NoNumbersError(f"its values are records ({columns:.80}); save the columns as one array")
+    if dtype.kind == "O":
+        raise _NoNumbersError("its values are objects of Python; save them as numbers")
     if dtype.kind not in "biufcUSMm" or not dtype.itemsize:
         raise SampleError(f"{_no(kind)} ({subject}of type {str(dtype):.40}; expected numbers)")
     size = math.prod(shape) * dtype.itemsize
@@ -148,7 +180,11 @@ def _size_of(file: IO[bytes], there: int, kind: str, subject: str = "") -> int:
 def npy_array(path: Path) -> np.ndarray:
     """The array of an npy file. Raises SampleError if it is none, damaged, or larger than ``unpacked_mb``."""
     with _reading("npy", path), path.open("rb") as file:
-        check_bound("unpacked_mb", _size_of(file, path.stat().st_size, "npy") / 1e6, "an npy file that")
+        try:
+            size = _size_of(file, path.stat().st_size, "npy")
+        except _NoNumbersError as error:
+            raise SampleError(f"no array of numbers: {error}") from None
+        check_bound("unpacked_mb", size / 1e6, "an npy file that")
         file.seek(0)
         array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
     return array
@@ -183,6 +219,8 @@ def mat_arrays(path: Path, most: str = "data_set_mb") -> dict[str, np.ndarray]:
     if left:
         rest = f" and {len(left) - 5} more" if len(left) > 5 else ""
         said = f"{', '.join(left[:5])}{rest}; expected full arrays of real numbers"
+        if any(held.kind == "struct" for held in others):
+            said += ": save a struct's fields as variables (save -struct)"
         if not arrays:
             raise SampleError(f"a MATLAB file of {said}")
         tell(f"{path}: left out {said}.")

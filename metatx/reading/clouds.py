@@ -145,7 +145,7 @@ def _check_size(shape: tuple[int, ...]) -> None:
 
 def npz_cloud(path: Path) -> Cloud:
     """The one cloud of an npz file, unchecked. Raises SampleError if it holds none, or several arrays (N, C)."""
-    arrays = npz_arrays(path, "unpacked_mb")
+    arrays = npz_arrays(path, "unpacked_mb", ("points",))
     found = [name for name, array in arrays.items() if array.ndim == 2]
     name = "points" if "points" in arrays else found[0] if len(found) == 1 else None
     if name is None:

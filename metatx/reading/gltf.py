@@ -1,4 +1,4 @@
-"""glTF files, as text or binary: the triangles of their meshes. No other file is opened, whatever they name."""
+"""glTF files, as text or binary: triangles and points. No other file is opened, whatever they name."""
 
 import base64
 import binascii
@@ -18,11 +18,11 @@ __all__ = ["read_gltf"]
 
 NUMBERS = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 WIDTHS = {"SCALAR": 1, "VEC3": 3}
-LIST, STRIP, FAN = 4, 5, 6  # ways to draw triangles; others draw points and lines
+POINTS, LIST, STRIP, FAN = 0, 4, 5, 6  # ways to draw points and triangles; others draw lines
 
 
 def read_gltf(path: Path) -> Mesh:
-    """The triangles of all meshes, one behind the other; where nodes put them is not asked.
+    """The triangles and points of all meshes, one behind the other; where nodes put them is not asked.
 
     Raises:
         SampleError: If it is none, damaged, beyond the bounds of a mesh, or its values lie in another file.
@@ -32,7 +32,7 @@ def read_gltf(path: Path) -> Mesh:
         tree, rest = _chunks(content) if content.startswith(b"glTF") else (json.loads(content), None)
         parts = list(_parts(tree, rest))
     if not parts:
-        raise SampleError("it holds no triangles")
+        raise SampleError("it holds no triangles and no points")
     check_counts(sum(len(points) for points, _ in parts), sum(len(corners) for _, corners in parts))
     starts = np.cumsum([0, *(len(points) for points, _ in parts)])
     triangles = [corners + start for (_, corners), start in zip(parts, starts[:-1], strict=True)]
@@ -58,7 +58,8 @@ def _parts(tree: Any, rest: bytes | None) -> Iterator[tuple[np.ndarray, np.ndarr
     points = faces = 0
     for mesh in tree.get("meshes", []):
         for primitive in mesh["primitives"]:
-            if primitive.get("mode", LIST) not in (LIST, STRIP, FAN):
+            mode = primitive.get("mode", LIST)
+            if mode not in (POINTS, LIST, STRIP, FAN):
                 continue
             places = _values(tree, primitive["attributes"]["POSITION"], buffers, rest)
             if places.shape[1] != 3:
@@ -68,11 +69,15 @@ def _parts(tree: Any, rest: bytes | None) -> Iterator[tuple[np.ndarray, np.ndarr
             corners = np.arange(len(places))
             if "indices" in primitive:
                 corners = _values(tree, primitive["indices"], buffers, rest).ravel().astype(np.int64)
-            faces += len(corners) // 3 if primitive.get("mode", LIST) == LIST else max(0, len(corners) - 2)
+            faces += {POINTS: 0, LIST: len(corners) // 3}.get(mode, max(0, len(corners) - 2))
             check_bound("faces", faces, "it")
             if len(corners) and not 0 <= corners.min() <= corners.max() < len(places):
                 raise SampleError(f"a face names vertex {corners.max()}; there are {len(places)}, counted from 0")
-            yield places.astype(np.float64), _triangles(corners, primitive.get("mode", LIST))
+            if mode == POINTS:
+                check_bound("points", points - len(places) + len(corners), "it")
+                yield places[corners].astype(np.float64), np.empty((0, 3), np.int64)
+            else:
+                yield places.astype(np.float64), _triangles(corners, mode)
 
 
 def _triangles(corners: np.ndarray, mode: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Arrays of HDF5 files that are wholly in the file: no links, no other files, no plug-ins, no promises."""
+"""Arrays of HDF5 files that are wholly in the file: no links out of it, no other files, no plug-ins, no promises."""
 
 import math
 from itertools import islice
@@ -13,6 +13,7 @@ from metatx.reading.bounds import check_bound
 
 __all__ = ["h5_arrays"]
 
+MOST_LINKS = 16  # soft links and groups on the way to an array
 MISSING = "Reading .h5 files needs h5py: pip install 'metatx[pointcloud]'"
 FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32", 32000: "lzf"}  # by others, HDF5 loads libraries
 
@@ -38,17 +39,38 @@ def h5_arrays(path: Path, *names: str) -> list[np.ndarray]:
         raise SampleError(f"damaged, or no h5 file ({error})") from None
 
 
+def _followed(file: Any, name: str) -> Any:
+    """The object of a name, through links that stay in the file. Raises SampleError."""
+    import h5py
+
+    group, words, steps = file, [name], 0
+    while words:
+        word = words.pop(0)
+        link = group.get(word, getlink=True) if isinstance(group, h5py.Group) else None
+        if link is None and not steps:
+            held = ", ".join(f"{held:.40}" for held in islice(file, 10)) or "nothing"
+            raise SampleError(f"an h5 file that holds {held}; expected {name}")
+        steps += 1
+        if link is None:
+            raise SampleError(f"an h5 file whose {name} is a link to {word!r:.60}, which is not there")
+        if steps > MOST_LINKS:
+            raise SampleError(f"an h5 file whose {name} is a link to {word!r:.60}, and so on, without an end")
+        if isinstance(link, h5py.SoftLink):
+            path = link.path
+            group = file if path.startswith("/") else group
+            words = [part for part in path.split("/") if part not in ("", ".")] + words
+        elif isinstance(link, h5py.HardLink):
+            group = group[word]
+        else:
+            raise SampleError(f"an h5 file whose {name} is a link to {link.path!r:.60} of another file; copy it here")
+    return group
+
+
 def _checked(file: Any, name: str) -> Any:
     """An array of a file, before any of its values is read. Raises SampleError."""
     import h5py
 
-    link = file.get(name, getlink=True)
-    if link is None:
-        held = ", ".join(f"{held:.40}" for held in islice(file, 10)) or "nothing"
-        raise SampleError(f"an h5 file that holds {held}; expected {name}")
-    if not isinstance(link, h5py.HardLink):
-        raise SampleError(f"an h5 file whose {name} is a link to {link.path!r:.60}; expected the array itself")
-    part = file[name]
+    part = _followed(file, name)
     if not isinstance(part, h5py.Dataset):
         raise SampleError(f"an h5 file whose {name} is a group; expected an array")
     plist = part.id.get_create_plist()

@@ -41,6 +41,8 @@ def read_with_open3d(path: Path) -> Mesh:
     suffix = path.suffix.lower()
     damaged = f"damaged, or no {suffix[1:]} file"
     content = CHECKS[suffix](path.read_bytes(), damaged)
+    if suffix == ".obj" and not content.startswith(b"f ") and b"\nf " not in content:
+        return _vertices(content, damaged)
     quiet = open3d.utility.VerbosityContextManager(open3d.utility.VerbosityLevel.Error)
     with TemporaryDirectory(prefix="metatx-") as folder, quiet:
         alone = Path(folder, f"a{suffix}")
@@ -55,6 +57,16 @@ def _mesh(open3d: Any, path: Path, damaged: str) -> Mesh:
     if not len(vertices):
         raise SampleError(damaged)
     return vertices, triangles, ("x", "y", "z")
+
+
+def _vertices(content: bytes, damaged: str) -> Mesh:
+    """The points of an OBJ file without faces, which open3d does not read."""
+    rows = [line.split()[1:4] for line in content.split(b"\n") if line.startswith(b"v ")]
+    with decoding(damaged):
+        points = np.array(rows).astype(np.float64)
+    if points.ndim != 2 or points.shape[1] != 3:
+        raise SampleError(damaged)
+    return points, np.empty((0, 3), dtype=np.int64), ("x", "y", "z")
 
 
 def _cloud(open3d: Any, path: Path, damaged: str) -> Mesh:

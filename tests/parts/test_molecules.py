@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from metatx.errors import SampleError
-from metatx.parts.molecules import _paths, parsed
+from metatx.parts.molecules import STEEP, _paths, descriptor_numbers, parsed
 
 Chem = pytest.importorskip("rdkit.Chem")
 
@@ -53,7 +53,7 @@ def test_bounds_are_looked_at_before_anything_is_perceived(smiles, found, monkey
 
 def test_branches_and_rings_inside_each_other_end_no_process() -> None:
     code = """
-from metatx.parts.molecules import parsed
+from metatx.parts.molecules import STEEP, _paths, descriptor_numbers, parsed
 deep = "C(" * 5000
 for smiles in (deep, "C(" * 3300 + "C" + ")" * 3300, "(" * 9999, "[" * 9999, "C%(99999)" * 1000, "C" + "1" * 9999):
     try:
@@ -63,3 +63,20 @@ for smiles in (deep, "C(" * 3300 + "C" + ")" * 3300, "(" * 9999, "[" * 9999, "C%
 """
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.split() == ["refused"] * 6
+
+
+def test_what_is_large_has_no_steep_descriptors(monkeypatch):
+    from rdkit.Chem import Descriptors
+
+    called = []
+    monkeypatch.setattr(
+        Descriptors, "descList", [(name, lambda _: called.append(1) or 1.0) for name in ("Ipc", "MolWt")]
+    )
+    assert np.isfinite(descriptor_numbers(parsed("C" * 200))).all() and len(called) == 2
+    assert np.isnan(descriptor_numbers(parsed("C" * 201))).tolist() == [True, False] and len(called) == 3
+
+
+def test_names_of_steep_descriptors_are_rdkits():
+    from rdkit.Chem import Descriptors
+
+    assert {name for name, _ in Descriptors.descList} >= STEEP

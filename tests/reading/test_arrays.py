@@ -56,7 +56,7 @@ def test_other_files_under_the_name_are_refused(tmp_path, kind):
     np.save(tmp_path / "objects.npy", np.array([None, "a"]), allow_pickle=True)
     for content in [*contents, b"hello" * 99, (tmp_path / "objects.npy").read_bytes()]:
         path.write_bytes(content)
-        with pytest.raises(SampleError, match=f"damaged, or no {kind} file"):
+        with pytest.raises(SampleError, match=f"damaged, or no {kind} file|no array of numbers"):
             read(path)
 
 
@@ -86,8 +86,8 @@ def header(descr, shape, version=1):
     [
         (header("|V0", (10**9, 3)), "of type .*V0; expected numbers"),
         (header("<U0", (10**9, 3)), "of type <U0"),
-        (header("|O", (2,)) + bytes(16), "of type object"),
-        (header([("a", "<f8")], (2,)) + bytes(16), "expected numbers"),
+        (header("|O", (2,)) + bytes(16), "values are objects of Python"),
+        (header([("a", "<f8")], (2,)) + bytes(16), r"records \(a\); save the columns"),
         (header("<f8", (10**9, 3)), r"shape \(1000000000, 3\), and 0 bytes"),
         (header("<f8", (1 << 40, 1 << 40)), "of the shape"),
         (header("|u1", (30_000, 30_000, 0)), r"shape \(30000, 30000, 0\), without a value"),
@@ -108,7 +108,7 @@ def test_headers_are_checked_before_numpy_reads(tmp_path, monkeypatch, content, 
         file.writestr("good.npy", header("<f8", (0,)))
         file.writestr("a.npy", content)
     with pytest.raises(SampleError, match=message):
-        npz_arrays(tmp_path / "a.npz")
+        npz_arrays(tmp_path / "a.npz", wanted=("a",))
 
 
 def test_archives_are_checked_before_they_are_unpacked(tmp_path, monkeypatch):
@@ -131,3 +131,21 @@ def test_archives_are_checked_before_they_are_unpacked(tmp_path, monkeypatch):
     monkeypatch.setattr(zipfile.ZipFile, "__init__", lambda *args, **kwargs: pytest.fail("the list was read"))
     with pytest.raises(SampleError, match="expected at most 100"):
         npz_arrays(path)
+
+
+def test_objects_and_records_beside_numbers_are_left_out(tmp_path, caplog):
+    records, objects = np.zeros(2, [("x", "f4"), ("y", "f4")]), np.array([None, "a"])
+    np.savez(tmp_path / "a.npz", data=np.ones(3), meta=objects, rows=records)
+    with caplog.at_level("INFO", "metatx"):
+        assert list(npz_arrays(tmp_path / "a.npz")) == ["data"]
+    assert (
+        "left out meta (its values are objects" in caplog.text and "rows (its values are records (x, y)" in caplog.text
+    )
+    with pytest.raises(SampleError, match="whose meta is no array of numbers"):
+        npz_arrays(tmp_path / "a.npz", wanted=("meta",))
+    np.savez(tmp_path / "b.npz", meta=objects)
+    with pytest.raises(SampleError, match="whose meta is no array of numbers"):
+        npz_arrays(tmp_path / "b.npz")
+    np.save(tmp_path / "c.npy", records)
+    with pytest.raises(SampleError, match=r"no array of numbers: its values are records \(x, y\); save the columns"):
+        npy_array(tmp_path / "c.npy")

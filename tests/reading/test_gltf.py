@@ -80,3 +80,14 @@ def test_what_cannot_be_read_is_refused(tmp_path, content, message):
     (tmp_path / "a.gltf").write_bytes(content)
     with pytest.raises(SampleError, match=message):
         read_gltf(tmp_path / "a.gltf")
+
+
+def test_points_are_read(tmp_path):
+    def change(tree):
+        tree["meshes"][0]["primitives"][0]["mode"] = 0
+        del tree["meshes"][0]["primitives"][0]["indices"]
+
+    (tmp_path / "a.gltf").write_bytes(as_text(change))
+    vertices, triangles, _ = read_gltf(tmp_path / "a.gltf")
+    np.testing.assert_array_equal(vertices, CUBE)
+    assert not len(triangles)

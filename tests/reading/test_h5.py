@@ -45,7 +45,7 @@ def plugin(file, folder):
         (virtual, "data lies in other files"),
         (plugin, "packed by filter 32008"),
         (lambda file, _: file.update({"data": h5py.ExternalLink("other.h5", "/data")}), "data is a link to '/data'"),
-        (lambda file, _: file.update({"data": h5py.SoftLink("/data")}), "data is a link to '/data'"),
+        (lambda file, _: file.update({"data": h5py.SoftLink("/data")}), "data is a link to 'data', and so on"),
         (lambda file, _: file.create_group("data"), "data is a group"),
         (lambda file, _: file.create_group("other"), "holds other; expected data"),
         (lambda file, _: file.create_dataset("data", (10**6, 10**5, 3), "f8"), "2,400,000 megabytes|0 of 2,400,"),
@@ -73,3 +73,27 @@ def test_sizes_are_bounded_together(tmp_path, monkeypatch):
     monkeypatch.setenv("METATX_BOUNDS", "data_set_mb=4")
     with pytest.raises(SampleError, match="has 5 megabytes .*expected at most 4"):
         h5_arrays(tmp_path / "a.h5", "data", "label")
+
+
+@pytest.mark.parametrize(
+    ("links", "message"),
+    [
+        ({"data": "/g/points"}, None),
+        ({"data": "other", "other": "h/points", "h": "g"}, None),
+        ({"data": "other", "other": "data"}, "without an end"),
+        ({"data": "/data/data"}, "without an end"),
+        ({"data": "/g/none"}, "'none', which is not there"),
+        ({"data": "/g"}, "data is a group"),
+        ({"data": "/away/data"}, "of another file"),
+    ],
+)
+def test_links_within_the_file_are_followed(tmp_path, links, message):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["g/points"], file["away"] = ARRAY, h5py.ExternalLink("other.h5", "/")
+        for name, path in links.items():
+            file[name] = h5py.SoftLink(path)
+    if message is None:
+        np.testing.assert_array_equal(h5_arrays(tmp_path / "a.h5", "data")[0], ARRAY)
+    else:
+        with pytest.raises(SampleError, match=message):
+            h5_arrays(tmp_path / "a.h5", "data")

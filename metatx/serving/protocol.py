@@ -23,7 +23,7 @@ PIECE = 4096  # bytes of a head that are read before it is measured again
 LINGER = 2.0  # seconds in which a client may read why its request is not read on
 UNREAD = 30.0  # seconds, in each of which a client must take so many bytes of its answer, or all
 TAKEN = 250_000
-MOST, SHARE = 1024, 256  # connections in all, and of one client
+MOST, SHARE = 4096, 2048  # connections in all, and of one client
 RESERVE = 64  # descriptors of files and pipes of the server itself
 DESCRIPTORS = 16_384  # more are not asked for
 

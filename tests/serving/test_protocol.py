@@ -203,6 +203,6 @@ from metatx.serving.protocol import room_for_connections
 resource.setrlimit(resource.RLIMIT_NOFILE, (100, %d))
 print(room_for_connections(), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 """
-    for hard, found in ((300, "118 300"), (4096, "1024 4096"), (100, "18 100")):
+    for hard, found in ((300, "118 300"), (4096, "2016 4096"), (100, "18 100")):
         run = subprocess.run([sys.executable, "-c", code % hard], capture_output=True, text=True, env={**os.environ})
         assert run.stdout.split() == found.split(), run.stderr

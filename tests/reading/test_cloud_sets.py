@@ -128,7 +128,7 @@ def test_npz_of_one_cloud_is_one_sample(tmp_path):
         ({"points": np.zeros((0, 5, 3))}, "holds no samples"),
         ({"points": np.zeros((1, 2_000_001, 3), np.int8)}, r"at most 2,000,000 .METATX_BOUNDS=points"),
         ({"data": np.zeros(3)}, r"holds data \(3,\); expected one array"),
-        ({"points": np.array([None])}, "damaged, or no npz file"),
+        ({"points": np.array([None])}, "points is no array of numbers: its values are objects of Python"),
     ],
 )
 def test_bad_npz_is_named(tmp_path, arrays, message):

@@ -2,6 +2,7 @@
 
 import inspect
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -82,12 +83,18 @@ HOSTILE = [
 
 
 @pytest.fixture(scope="module", autouse=True)
-def watched() -> None:
+def watched() -> Iterator[None]:
+    watching = True  # a hook cannot be taken away
+
     def told(event: str, args: tuple[Any, ...]) -> None:
-        if event in STARTS or (event == "open" and not str(args[0]).endswith((".py", ".pyc", ".so", ".gz"))):
-            SEEN.append(f"{event} {args[0]}")
+        place = str(args[0]) if args else ""
+        opened = event == "open" and not place.endswith((".py", ".pyc", ".so", ".gz"))
+        if watching and (opened or event in STARTS):
+            SEEN.append(f"{event} {place}")
 
     sys.addaudithook(told)
+    yield
+    watching = False
 
 
 def fitted(name: str) -> list[Tokenizer]:

@@ -144,7 +144,8 @@ class Engine:
         return self.quick.waiting + self.slow.waiting
 
     def _passed(self, jobs: Sequence[Job[Request]], seconds: float) -> None:
-        more = self._unprepared() + self.scheduler.waiting[0] > 0
+        # Files that wait are read elsewhere: how long that takes says nothing of the model.
+        more = self.quick.waiting + self.scheduler.waiting[0] > 0
         self.admission.passed(sum(self._cost(job.request) for job in jobs), more)
         self.metrics.passed(jobs, seconds)
 

@@ -338,7 +338,9 @@ def test_what_cannot_be_prepared_in_time_is_refused_too(serve):
     with client.service.engine.admission.waiting(Asked(client="testclient", task="light", form=True, size=1)):
         found = client.post("/v1/tasks/light/predict", files=files)
     assert found.status_code == 429 and found.headers["retry-after"] == "3"
+    rate = client.service.engine.admission.rate
     assert client.post("/v1/tasks/light/predict", files=files).status_code == 200, "who has nothing there has a turn"
     assert client.post("/v1/tasks/kinds/predict", json={"inputs": [ROW]}).status_code == 200
+    assert client.service.engine.admission.rate == rate, "files that wait do not make the model slower"
     assert quick.waiting == 0 and quick.pace > 0
     gate.set()

@@ -39,7 +39,6 @@ BOUNDS = {
     "data_set_mb": Bound(64_000, 512, "megabytes that the arrays of a file with many samples take in memory"),
     "members": Bound(100_000, 1_000, "files or variables in it"),
     "names": Bound(1_000_000, 100_000, "names of classes or columns"),
-    "depth": Bound(32, 32, "containers inside each other: cells, groups, structs"),
     "samples": Bound(20_000_000, 1_000_000, "samples"),
     "points": Bound(2_000_000, 2_000_000, "points"),
     "faces": Bound(5_000_000, 2_000_000, "faces"),

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from metatx.parts import byte_pairs
 from metatx.parts.byte_pairs import clip_tokens
 
-pytest.importorskip("open_clip")
 ALPHABETS = (
     *("ab ", "aab😂😍", "Ã©â‚¬ ", " \n\r\t\x85\xa0a", "的一是在不了", "&amp;#x41;<>", "éñ 'sre"),
     *("\x1b[0m a", "\u0301a", "<start_of_text><end_of_text> ", "0123456789 a", " !?.,;-ab"),

@@ -6,11 +6,10 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from rdkit import Chem
 
 from metatx.errors import SampleError
 from metatx.parts.molecules import STEEP, _paths, descriptor_numbers, parsed
-
-Chem = pytest.importorskip("rdkit.Chem")
 
 
 def complete(count: int) -> str:

@@ -1,12 +1,12 @@
 """HDF5 files: arrays that are wholly in the file are read; what leads elsewhere, or was never written, is refused."""
 
+import h5py
 import numpy as np
 import pytest
 
 from metatx.errors import SampleError
 from metatx.reading.h5 import h5_arrays
 
-h5py = pytest.importorskip("h5py")
 ARRAY = np.arange(24.0).reshape(2, 4, 3)
 
 

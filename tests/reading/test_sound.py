@@ -4,13 +4,13 @@ import io
 
 import numpy as np
 import pytest
+import soundfile
 
 from metatx.errors import SampleError
 from metatx.reading import sound
 from metatx.reading.sound import FORMATS, read_sound
 from metatx.reading.sound_headers import MOST_CHUNKS, missing_bytes
 
-soundfile = pytest.importorskip("soundfile")
 RNG = np.random.default_rng(0)
 
 

@@ -60,7 +60,6 @@ def test_no_library_of_materials_is_left_in_an_obj(line):
 
 
 def test_open3d_reads_from_a_folder_without_anything_else(tmp_path, monkeypatch):
-    pytest.importorskip("open3d", exc_type=ImportError)
     seen = []
 
     def mesh(open3d, path, damaged):
@@ -93,6 +92,5 @@ def test_meshes_are_counted_before_open3d_reads(tmp_path, monkeypatch, no_open3d
 
 def test_an_obj_of_points_alone_is_read(tmp_path):
     (tmp_path / "a.obj").write_text("# scan\nv 1 2 3\nv 4 5 6 0.5 0.5 0.5\nvn 0 0 1\n")
-    pytest.importorskip("open3d", exc_type=ImportError)
     points, triangles, _ = with_open3d.read_with_open3d(tmp_path / "a.obj")
     assert points.tolist() == [[1, 2, 3], [4, 5, 6]] and not len(triangles)

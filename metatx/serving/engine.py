@@ -69,9 +69,7 @@ class Engine:
         self.slow = Lane("files", workers, self.scheduler.wait_for_room)
         metrics.watch("metatx_queue_requests", "Requests that wait for a thread.", self._unprepared)
         metrics.watch("metatx_queue_inputs", "Inputs that wait for a pass.", lambda: self.scheduler.waiting[0])
-        metrics.watch(
-            "metatx_queue_tokens", "Cost under way, in short tokens.", lambda: self.admission.cost
-        )
+        metrics.watch("metatx_queue_tokens", "Cost under way, in short tokens.", lambda: self.admission.cost)
         metrics.watch("metatx_tasks", "Tasks that are served.", lambda: len(pool.list()))
         metrics.watch("metatx_tasks_loaded", "Tasks in memory.", lambda: sum(t.loaded for t in pool.list()))
 

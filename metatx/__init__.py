@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from metatx.alignment import Alignment
-    from metatx.backbone import Backbone
+    from metatx.backbone.loading import load_backbone
+    from metatx.backbone.vit import Backbone
     from metatx.comparison import compare
     from metatx.errors import SampleError
     from metatx.experiment import run
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from metatx.settings import TrainingSettings
     from metatx.task import Task
     from metatx.tokenizer import Tokenizer
-    from metatx.weights import load_backbone
 
 __version__ = "0.1.0"
 
@@ -46,7 +46,7 @@ __all__ = [
 
 _HOME = {
     "Alignment": "alignment",
-    "Backbone": "backbone",
+    "Backbone": "backbone.vit",
     "Head": "head",
     "SampleError": "errors",
     "Task": "task",
@@ -56,7 +56,7 @@ _HOME = {
     "TrainingSettings": "settings",
     "compare": "comparison",
     "create": "registry",
-    "load_backbone": "weights",
+    "load_backbone": "backbone.loading",
     "names": "registry",
     "register_head": "registry",
     "register_tokenizer": "registry",

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from metatx.attention import Packing
-from metatx.backbone import Backbone
+from metatx.backbone.attention import Packing
+from metatx.backbone.vit import Backbone
 from metatx.sequence import TokenSequence
 
 __all__ = ["pass_with_action"]

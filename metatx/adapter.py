@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from metatx.attention import Call
+from metatx.backbone.attention import Call
 from metatx.registry import unknown
 
 __all__ = [

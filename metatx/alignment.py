@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metatx.backbone import Backbone
+from metatx.backbone.loading import backbone_folder, load_backbone, save_backbone
+from metatx.backbone.vit import Backbone
+from metatx.backbone.weight_files import apart, file_sha256, read_tensors
 from metatx.collate import collate, to_device
 from metatx.contrastive import Contrast
 from metatx.entry import entry_norm
@@ -19,9 +21,7 @@ from metatx.files import folder_written_whole
 from metatx.infer import takes_stem
 from metatx.registry import all_options, create, lookup, unknown
 from metatx.sequence import TokenSequence, as_sequence
-from metatx.tensors import apart, file_sha256, read_tensors
 from metatx.tokenizer import Tokenizer
-from metatx.weights import backbone_folder, load_backbone, save_backbone
 
 __all__ = ["Alignment"]
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from torch import Tensor
 
+from metatx.backbone.weight_files import apart, tensors_sha256
 from metatx.files import written_whole
 from metatx.progress import tell
-from metatx.tensors import apart, tensors_sha256
 
 __all__ = ["cache_folder", "read_cached", "write_cached"]
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from torch import Tensor, nn
 
+from metatx.backbone.weight_files import apart, tensors_sha256
 from metatx.errors import short
 from metatx.facts import Facts, differences
 from metatx.files import written_whole
 from metatx.progress import tell
-from metatx.tensors import apart, tensors_sha256
 
 if TYPE_CHECKING:
     from metatx.settings import TrainingSettings

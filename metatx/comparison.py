@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from metatx.backbone import Backbone
+from metatx.backbone.vit import Backbone
 from metatx.checkpoint import FREE
 from metatx.comparison_report import Comparison, Trial
 from metatx.content import source_content

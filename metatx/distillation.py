@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metatx.backbone import Backbone
+from metatx.backbone.vit import Backbone
 from metatx.parts.views import places_in_view
 from metatx.progress import bar
 from metatx.sequence import TokenSequence

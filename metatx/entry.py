@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 if TYPE_CHECKING:
-    from metatx.backbone import Backbone
+    from metatx.backbone.vit import Backbone
     from metatx.tokenizer import Tokenizer
 
 __all__ = ["entry_norm"]

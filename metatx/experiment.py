@@ -32,7 +32,7 @@ from metatx.task import Task
 from metatx.tuning import retuned
 
 if TYPE_CHECKING:
-    from metatx.backbone import Backbone
+    from metatx.backbone.vit import Backbone
     from metatx.tokenizer import Tokenizer
 
 __all__ = ["run"]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metatx.adapter import Adapter, LoraLayer
-from metatx.attention import Call, block_order
+from metatx.backbone.attention import Call, block_order
 
 __all__ = ["FixedAdapter", "MixedAdapter"]
 

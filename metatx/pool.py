@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from metatx.backbone import Backbone
+from metatx.backbone.vit import Backbone
 from metatx.errors import ChangedError, SampleError
 from metatx.hub import task_folder
 from metatx.memory import give_back, size_of

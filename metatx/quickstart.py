@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from metatx.backbone.loading import backbones, load_backbone
 from metatx.experiment import run
 from metatx.pool import TaskPool
 from metatx.settings import TrainingSettings
-from metatx.weights import backbones, load_backbone
 
 __all__ = ["tour"]
 

@@ -14,7 +14,7 @@ from metatx.processes import processes
 from metatx.report import Report
 
 if TYPE_CHECKING:
-    from metatx.backbone import Backbone
+    from metatx.backbone.vit import Backbone
 
 __all__ = ["command", "dataset", "over_seeds", "patch_size"]
 

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 
 import metatx
-from metatx.backbone import Backbone
+from metatx.backbone.loading import load_backbone, repository, save_backbone
+from metatx.backbone.vit import Backbone
+from metatx.backbone.weight_files import apart
 from metatx.building import Building, check_shapes
 from metatx.card import model_card
 from metatx.errors import TaskError, short
@@ -27,9 +29,7 @@ from metatx.task_files import (
     read_shapes,
     stored_bytes,
 )
-from metatx.tensors import apart
 from metatx.tuning import TIERS, own_copy
-from metatx.weights import load_backbone, repository, save_backbone
 
 if TYPE_CHECKING:
     from metatx.task import Task

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from metatx.adapter import Adapter
 from metatx.arguments import column_names, joined_target, plain_targets, target_name
 from metatx.asking import Piece, ask, decoded, embedded, joined, listed
-from metatx.backbone import Backbone
+from metatx.backbone.vit import Backbone
 from metatx.data import find_target
 from metatx.encoding import Encoded, screened
 from metatx.entry import entry_norm

@@ -16,9 +16,9 @@ from metatx.encoding import Encoded
 from metatx.errors import DivergedError
 
 if TYPE_CHECKING:
-    from metatx.backbone import Backbone
+    from metatx.backbone.stem import Stem
+    from metatx.backbone.vit import Backbone
     from metatx.settings import TrainingSettings
-    from metatx.stem import Stem
     from metatx.task import Task
 
 __all__ = ["TokenStatistics", "align_tokens", "alignable", "frechet_distance", "stem_of", "stem_statistics"]

@@ -13,7 +13,7 @@ from metatx.registry import unknown
 
 if TYPE_CHECKING:
     from metatx.adapter import Adapter
-    from metatx.backbone import Backbone
+    from metatx.backbone.vit import Backbone
     from metatx.settings import TrainingSettings
     from metatx.task import Task
 

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 
 import metatx
-from metatx.backbone import Backbone, BackboneConfig
-from metatx.stem import StemConfig
+from metatx.backbone.stem import StemConfig
+from metatx.backbone.vit import Backbone, BackboneConfig
 from tests.test_contract import TOKENIZERS
 
 EVERY_LAYER = ["attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"]

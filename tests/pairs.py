@@ -4,8 +4,8 @@ import numpy as np
 
 from metatx import Backbone
 from metatx.alignment import Alignment
-from metatx.backbone import BackboneConfig
-from metatx.stem import StemConfig
+from metatx.backbone.stem import StemConfig
+from metatx.backbone.vit import BackboneConfig
 
 COLOURS = {
     "red": (200, 30, 30),

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from metatx.action import pass_with_action
-from metatx.attention import Packing
+from metatx.backbone.attention import Packing
 from metatx.pairs import Pairs
 from metatx.pretraining import PretrainingSettings, pretrain
 from metatx.sequence import TokenSequence

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from metatx.adapter import Adapter, LoraLayer, LoraOptions, linear_layers, lora_adapter, norm_adapter
-from metatx.backbone import Backbone, BackboneConfig
+from metatx.backbone.vit import Backbone, BackboneConfig
 from metatx.sequence import TokenSequence
 from metatx.tuning import merged
 

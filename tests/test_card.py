@@ -8,8 +8,8 @@ import pytest
 from huggingface_hub import ModelCard, ModelCardData
 
 import metatx
+from metatx.backbone.loading import load_backbone, repository
 from metatx.card import front_matter, model_card
-from metatx.weights import load_backbone, repository
 
 QUICK = metatx.TrainingSettings(epochs=1, precision="fp32")
 

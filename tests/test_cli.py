@@ -233,7 +233,15 @@ def test_resume_goes_on_with_a_finished_run_without_training_again(run, capsys):
     assert json.loads((run / "out" / "metrics.json").read_text())["test"] == before
 
 
-NANO_DOES_WITHOUT = ("timm", "torchvision", "datasets", "pandas", "transformers", "torch._dynamo", "metatx.sources")
+NANO_DOES_WITHOUT = (
+    "timm",
+    "torchvision",
+    "datasets",
+    "pandas",
+    "transformers",
+    "torch._dynamo",
+    "metatx.backbone.zoo",
+)
 
 
 @pytest.mark.parametrize(

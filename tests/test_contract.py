@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from metatx import registry
-from metatx.stem import Stem, StemConfig
+from metatx.backbone.stem import Stem, StemConfig
 from metatx.testing import check_tokenizer
 
 RNG = np.random.default_rng(0)

@@ -14,12 +14,12 @@ from accelerate import Accelerator
 from torch import nn
 
 import metatx
-from metatx.backbone import BackboneConfig
+from metatx.backbone.loading import save_backbone
+from metatx.backbone.vit import BackboneConfig
 from metatx.checkpoint import Checkpoint
 from metatx.cli import main
 from metatx.keeper import Keeper
 from metatx.training import Training
-from metatx.weights import save_backbone
 from tests.killing import Life, forked, run_apart
 
 KILLS = 20

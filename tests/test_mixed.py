@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from metatx.adapter import LoraOptions, lora_adapter, norm_adapter
 from metatx.mixed import FixedAdapter, MixedAdapter
 from metatx.sequence import TokenSequence
-from tests.test_backbone import BARE, TINY, tiny
+from tests.backbone.test_vit import BARE, TINY, tiny
 
 OPTIONS = [
     LoraOptions(r=2, alpha=4),

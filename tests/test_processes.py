@@ -19,12 +19,12 @@ from pathlib import Path
 sys.path.insert(0, os.getcwd())
 import torch
 import metatx
-from metatx.backbone import BackboneConfig
+from metatx.backbone.vit import BackboneConfig
 from metatx.cli import main
 from metatx.processes import processes
 from metatx.training import Training
 from metatx.tuning import TIERS
-from metatx.weights import save_backbone
+from metatx.backbone.loading import save_backbone
 from tests.conftest import waves
 
 torch.set_num_threads(1)

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 import metatx
-from metatx.backbone import BackboneConfig
+from metatx.backbone.vit import BackboneConfig
 from tests.conftest import waves
 from tests.launching import launch
 
@@ -24,7 +24,7 @@ sys.path.insert(0, os.getcwd())
 import torch
 from accelerate.utils import gather_object
 import metatx
-from metatx.blocks import Block
+from metatx.backbone.block import Block
 from metatx.errors import Stopped
 from metatx.processes import processes
 from metatx.training import Training

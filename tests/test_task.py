@@ -10,9 +10,9 @@ import torch
 from sklearn.datasets import load_breast_cancer
 
 import metatx
-from metatx.backbone import Backbone, BackboneConfig
+from metatx.backbone.stem import StemConfig
+from metatx.backbone.vit import Backbone, BackboneConfig
 from metatx.errors import TaskError
-from metatx.stem import StemConfig
 from tests.conftest import waves
 
 FAST = {"epochs": 2, "lr": 3e-3}

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 import metatx
-from metatx.backbone import Backbone, BackboneConfig
+from metatx.backbone.stem import StemConfig
+from metatx.backbone.vit import Backbone, BackboneConfig
 from metatx.errors import TaskError
 from metatx.features import cacheable
 from metatx.peft_format import read_adapter, write_adapter
-from metatx.stem import StemConfig
 from metatx.training import Training
 from metatx.tuning import TIERS, parameter_groups, retuned
 from tests.conftest import waves

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
+from metatx.backbone.stem import Stem
 from metatx.errors import SampleError
 from metatx.parts.folding import folded_stem
 from metatx.parts.resampling import resample
 from metatx.parts.schemas import array_schema
 from metatx.reading.sound import RATES, SUFFIXES, read_sound
 from metatx.sequence import TokenSequence
-from metatx.stem import Stem
 from metatx.tokenizer import Batch, Tokenizer, orthogonal_linear, sinusoidal_positions
 
 __all__ = ["AudioTokenizer"]

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from metatx.backbone.stem import Stem
 from metatx.parts.folding import NO_STEM
 from metatx.parts.gradients import gradient_histograms
 from metatx.parts.schemas import picture_schema
@@ -16,7 +17,6 @@ from metatx.parts.views import coarser, random_view
 from metatx.reading.medmnist import read_medmnist
 from metatx.reading.pictures import SUFFIXES, fit_picture, is_picture, read_picture
 from metatx.sequence import TokenSequence
-from metatx.stem import Stem
 from metatx.tokenizer import Batch, Tokenizer
 
 __all__ = ["ImageTokenizer"]

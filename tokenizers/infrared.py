@@ -6,11 +6,11 @@ from typing import Any, Self
 import numpy as np
 from torch import Tensor
 
+from metatx.backbone.stem import Stem
 from metatx.parts.grey import Augment, Flips, GreyPictures, Normalize
 from metatx.parts.schemas import picture_schema
 from metatx.reading.pictures import SUFFIXES, is_picture
 from metatx.sequence import TokenSequence
-from metatx.stem import Stem
 from metatx.tokenizer import Batch, Tokenizer
 
 __all__ = ["InfraredTokenizer"]

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from metatx.backbone.stem import Stem
 from metatx.parts.folding import NO_STEM
 from metatx.parts.schemas import array_schema
 from metatx.parts.views import random_view
 from metatx.reading.films import SUFFIXES, evenly, read_film
 from metatx.sequence import TokenSequence
-from metatx.stem import Stem
 from metatx.tokenizer import Batch, Tokenizer
 
 __all__ = ["VideoTokenizer"]

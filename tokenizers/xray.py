@@ -6,13 +6,13 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 from torch import Tensor
 
+from metatx.backbone.stem import Stem
 from metatx.parts.grey import Augment, GreyPictures, Normalize
 from metatx.parts.schemas import picture_schema
 from metatx.reading import dicom
 from metatx.reading.medmnist import read_medmnist
 from metatx.reading.pictures import SUFFIXES, is_picture
 from metatx.sequence import TokenSequence
-from metatx.stem import Stem
 from metatx.tokenizer import Batch, Tokenizer
 
 __all__ = ["XRayTokenizer"]

@@ -105,9 +105,9 @@ def _names(keep: str | None) -> list[str]:
 def _load(
     task: str, backbone: str | None, checkpoint: str | None, csv: dict[str, Any] | None, batch_size: int | None = None
 ) -> Any:
+    from metatx.backbone.loading import load_backbone
     from metatx.reading.csv_tables import Reading
     from metatx.task import Task
-    from metatx.weights import load_backbone
 
     loaded = None if backbone is None else load_backbone(backbone, checkpoint=checkpoint)
     found = Task.from_pretrained(task, backbone=loaded)

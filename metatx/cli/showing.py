@@ -13,8 +13,8 @@ def list_(what: Literal["tokenizers", "heads", "backbones"] | None = None) -> No
     Args:
         what: One of the three; all where none is named.
     """
+    from metatx.backbone.loading import backbones
     from metatx.registry import lookup, names
-    from metatx.weights import backbones
 
     for kind in ("tokenizers", "heads"):
         if what in (kind, None):

@@ -64,10 +64,10 @@ def train(
         config: What was asked for, to be written beside the task.
         settings: Of the training, by name.
     """
+    from metatx.backbone.loading import load_backbone
     from metatx.experiment import run
     from metatx.processes import processes
     from metatx.settings import TrainingSettings
-    from metatx.weights import load_backbone
 
     if resume and out is None:
         raise ValueError("--resume goes on with a run in a folder; name it with --out.")
@@ -146,9 +146,9 @@ def compare(
         head_options: Options of the head, each by its name: --head.dropout 0.1.
         settings: Of the training, by name.
     """
+    from metatx.backbone.loading import load_backbone
     from metatx.comparison import compare as compare_variants
     from metatx.settings import TrainingSettings
-    from metatx.weights import load_backbone
 
     folder = out or _free_folder(data)
     comparison = compare_variants(

@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from metatx.stem import Stem, StemConfig
+from metatx.backbone.stem import Stem, StemConfig
 
 __all__ = ["NO_STEM", "folded_stem"]
 

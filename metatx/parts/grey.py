@@ -10,12 +10,12 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from metatx.backbone.stem import Stem
 from metatx.errors import SampleError
 from metatx.parts.folding import folded_stem
 from metatx.parts.gradients import gradient_histograms
 from metatx.reading.pictures import read_grey
 from metatx.sequence import TokenSequence
-from metatx.stem import Stem
 
 __all__ = ["Augment", "Flips", "GreyPictures", "Normalize"]
 

@@ -4,7 +4,7 @@ import time
 
 import torch
 
-from metatx.backbone import Backbone
+from metatx.backbone.vit import Backbone
 from metatx.sequence import TokenSequence
 
 __all__ = ["calibrate", "cost"]

@@ -152,6 +152,7 @@ def build_service(
         from metatx.serving.metrics import Metrics
     except ImportError as error:
         raise ImportError(f"{MISSING} ({error})") from error
+    from metatx.backbone.loading import load_backbone
     from metatx.pool import TaskPool
     from metatx.registry import load_plugin
     from metatx.serving.calibration import calibrate
@@ -159,7 +160,6 @@ def build_service(
     from metatx.serving.engine import Engine
     from metatx.serving.limits import Limits
     from metatx.serving.readers import Readers
-    from metatx.weights import load_backbone
 
     if plugin is not None:
         load_plugin(plugin)

@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 from safetensors.torch import save
 
+from metatx.backbone.weight_files import apart
 from metatx.errors import BoundError
 from metatx.pooled import read
 from metatx.serving.files import check_file
@@ -23,7 +24,6 @@ from metatx.serving.samples import received
 from metatx.serving.sandbox import Sandbox, grown
 from metatx.serving.skeleton import from_skeleton
 from metatx.task import Task
-from metatx.tensors import apart
 
 __all__ = ["Order", "work"]
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
+from metatx.backbone.stem import Stem
 from metatx.head import Head
-from metatx.stem import Stem
 from metatx.testing.heads import HEAD_CHECKS, HeadCase, SequenceFactory
 from metatx.testing.tokenizers import TOKENIZER_CHECKS, TokenizerCase
 from metatx.tokenizer import Tokenizer

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metatx.backbone.stem import Stem
 from metatx.collate import collate
 from metatx.errors import SampleError
 from metatx.infer import takes_stem
 from metatx.sequence import TokenSequence, as_sequence
-from metatx.stem import Stem
 from metatx.testing.tools import (
     PASSES,
     alike,

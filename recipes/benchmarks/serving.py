@@ -26,7 +26,7 @@ import pandas as pd
 from jsonargparse import auto_cli
 
 import metatx
-from metatx.weights import save_backbone
+from metatx.backbone.loading import save_backbone
 
 PORT = 8765
 END = b"\r\n\r\n"

@@ -12,13 +12,13 @@ import torch
 from torch import nn
 
 import metatx
+from metatx.backbone.weight_files import apart
 from metatx.budget import Plan
 from metatx.cli import main
 from metatx.errors import TaskError
 from metatx.examples import is_missing
 from metatx.serving.catalog import Catalog, common_backbone
 from metatx.settings import TrainingSettings
-from metatx.tensors import apart
 from metatx.training import Training
 from tests.conftest import waves
 

@@ -20,7 +20,7 @@ sys.path.insert(0, os.getcwd())
 import numpy as np
 import torch
 import metatx
-from metatx.backbone import BackboneConfig
+from metatx.backbone.vit import BackboneConfig
 from metatx.heads.regression import RegressionHead
 from metatx.processes import processes
 from tests.conftest import waves

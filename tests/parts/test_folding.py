@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from metatx import load_backbone
+from metatx.backbone.stem import Stem, StemConfig
 from metatx.parts.folding import folded_stem
-from metatx.stem import Stem, StemConfig
 
 
 def stem(bias: bool = True) -> Stem:

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from torchaudio.transforms import MelSpectrogram
 
 from metatx import SampleError, create
+from metatx.backbone.stem import Stem, StemConfig
 from metatx.cli import main
 from metatx.collate import collate
 from metatx.parts.resampling import resample
 from metatx.reading.sound import read_sound
-from metatx.stem import Stem, StemConfig
 
 DIM, RATE = 48, 16_000
 RNG = np.random.default_rng(0)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from metatx import cli, create
+from metatx.backbone.stem import Stem, StemConfig
 from metatx.collate import collate
-from metatx.stem import Stem, StemConfig
 from metatx.tokenizers.video import VideoTokenizer
 from tests.tokenizers.films import numbers, shades, write_film
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from metatx.backbone import BackboneConfig
+from metatx.backbone.vit import BackboneConfig
 
 __all__ = ["from_blocks", "from_open_clip", "from_timm"]
 

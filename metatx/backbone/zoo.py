@@ -15,11 +15,11 @@ from timm.models import VisionTransformer
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from metatx.backbone import BackboneConfig
-from metatx.layouts import Tensors, from_blocks, from_open_clip, from_timm
+from metatx.backbone.conversion import Tensors, from_blocks, from_open_clip, from_timm
+from metatx.backbone.stem import StemConfig
+from metatx.backbone.vit import BackboneConfig
+from metatx.backbone.weight_files import read_tensors
 from metatx.registry import unknown
-from metatx.stem import StemConfig
-from metatx.tensors import read_tensors
 
 __all__ = ["REPOSITORIES", "SOURCES", "Source"]
 

@@ -10,10 +10,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from metatx import Backbone, TokenSequence, load_backbone
-from metatx.attention import Packing
-from metatx.backbone import BackboneConfig
-from metatx.stem import StemConfig
-from tests.test_blocks import timm_block
+from metatx.backbone.attention import Packing
+from metatx.backbone.stem import StemConfig
+from metatx.backbone.vit import BackboneConfig
+from tests.backbone.test_block import timm_block
 
 TINY = BackboneConfig(
     dim=32,

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import Tensor, nn
 
-from metatx.attention import Packing, plain
-from metatx.blocks import Activation, Block
-from metatx.initial import random_weights
+from metatx.backbone.attention import Packing, plain
+from metatx.backbone.block import Activation, Block
+from metatx.backbone.random_init import random_weights
+from metatx.backbone.stem import Stem, StemConfig
 from metatx.sequence import TokenSequence
-from metatx.stem import Stem, StemConfig
 
 if TYPE_CHECKING:
     from metatx.adapter import Adapter

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from metatx.attention import Attention, Call, Packing, plain
+from metatx.backbone.attention import Attention, Call, Packing, plain
 
 __all__ = ["Activation", "Block"]
 

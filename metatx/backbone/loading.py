@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from metatx.backbone import Backbone, BackboneConfig
+from metatx.backbone.vit import Backbone, BackboneConfig
+from metatx.backbone.weight_files import apart, file_sha256, read_tensors
 from metatx.files import folder_written_whole
-from metatx.tensors import apart, file_sha256, read_tensors
 
 if TYPE_CHECKING:
-    from metatx.sources import Source
+    from metatx.backbone.zoo import Source
 
 __all__ = ["backbone_folder", "backbones", "load_backbone", "repository", "save_backbone"]
 
@@ -76,15 +76,15 @@ def repository(backbone: Backbone) -> str | None:
     kind, _, name = backbone.spec.partition(":")
     if not name or not backbone.pretrained:
         return None
-    from metatx.sources import REPOSITORIES
+    from metatx.backbone.zoo import REPOSITORIES
 
     return REPOSITORIES[kind](name) if kind in REPOSITORIES else None
 
 
 def _from_source(spec: str, checkpoint: str | Path | None, pretrained: bool) -> Backbone:
     # Imported here: timm takes seconds, and what is in a folder does without.
+    from metatx.backbone.zoo import SOURCES
     from metatx.registry import unknown
-    from metatx.sources import SOURCES
 
     kind, _, name = spec.partition(":")
     if kind not in SOURCES or not name:

@@ -18,9 +18,9 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from metatx import Backbone, TokenSequence, load_backbone
-from metatx.layouts import from_open_clip, from_timm
-from metatx.sources import SOURCES, timm_config
-from metatx.weights import save_backbone
+from metatx.backbone.conversion import from_open_clip, from_timm
+from metatx.backbone.loading import save_backbone
+from metatx.backbone.zoo import SOURCES, timm_config
 
 IMAGES = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
 

@@ -6,7 +6,7 @@ import torch
 from timm.layers.pos_embed import resample_abs_pos_embed
 
 from metatx import load_backbone
-from metatx.stem import Stem, StemConfig
+from metatx.backbone.stem import Stem, StemConfig
 
 CONFIG = StemConfig(patch_size=4, image_size=12, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
 

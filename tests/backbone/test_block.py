@@ -9,8 +9,8 @@ from timm.layers import LayerNorm, get_act_layer
 from torch import nn
 
 from metatx import Backbone
-from metatx.attention import Packing
-from metatx.backbone import BackboneConfig
+from metatx.backbone.attention import Packing
+from metatx.backbone.vit import BackboneConfig
 
 OPTIONS = [
     {},

@@ -1,0 +1,1 @@
+"""The frozen transformer that all tasks share: its parts, the weights it starts from, how they are found and read."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from metatx.adapters.tiers import retuned
 from metatx.arguments import joined_target, paired_table, target_name
 from metatx.baselines import baselines
 from metatx.budget import Plan, keep_plan, kept_plan, plan_for
@@ -29,7 +30,6 @@ from metatx.settings import TrainingSettings
 from metatx.splitting import with_each_class
 from metatx.tables import are_columns, as_dataset, text_columns
 from metatx.task import Task
-from metatx.tuning import retuned
 
 if TYPE_CHECKING:
     from metatx.backbone.vit import Backbone

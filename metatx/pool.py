@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from metatx.adapters.batched import FixedAdapter, MixedAdapter
 from metatx.backbone.vit import Backbone
 from metatx.errors import ChangedError, SampleError
 from metatx.hub import task_folder
 from metatx.memory import give_back, size_of
-from metatx.mixed import FixedAdapter, MixedAdapter
 from metatx.pooled import ANSWERS, Answer, Loaded, Request, grouped, tokenized
 from metatx.registry import unknown
 from metatx.sequence import TokenSequence, concatenate, divide, joined

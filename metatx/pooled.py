@@ -8,10 +8,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from metatx.adapters.batched import FixedAdapter
 from metatx.asking import read_one
 from metatx.collate import collate, to_device, widened
 from metatx.errors import SampleError
-from metatx.mixed import FixedAdapter
 from metatx.sequence import TokenSequence
 from metatx.task import Task
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 
 import metatx
+from metatx.adapters.peft_format import read_adapter, write_adapter
+from metatx.adapters.tiers import TIERS, own_copy
 from metatx.backbone.loading import load_backbone, repository, save_backbone
 from metatx.backbone.vit import Backbone
 from metatx.backbone.weight_files import apart
@@ -15,7 +17,6 @@ from metatx.card import model_card
 from metatx.errors import TaskError, short
 from metatx.files import folder_written_whole, json_text
 from metatx.infer import takes_stem
-from metatx.peft_format import read_adapter, write_adapter
 from metatx.registry import all_options, create, lookup
 from metatx.task_config import checked_config
 from metatx.task_files import (
@@ -29,7 +30,6 @@ from metatx.task_files import (
     read_shapes,
     stored_bytes,
 )
-from metatx.tuning import TIERS, own_copy
 
 if TYPE_CHECKING:
     from metatx.task import Task

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from metatx.adapter import Adapter
+from metatx.adapters.lora import Adapter
+from metatx.adapters.tiers import merged_task, tuned
 from metatx.arguments import column_names, joined_target, plain_targets, target_name
 from metatx.asking import Piece, ask, decoded, embedded, joined, listed
 from metatx.backbone.vit import Backbone
@@ -25,7 +26,6 @@ from metatx.registry import create, lookup
 from metatx.sequence import TokenSequence, as_sequence
 from metatx.settings import TrainingSettings
 from metatx.tokenizer import Tokenizer
-from metatx.tuning import merged_task, tuned
 
 __all__ = ["Task"]
 

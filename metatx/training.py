@@ -14,6 +14,7 @@ from accelerate.utils import DistributedDataParallelKwargs, DistributedType, par
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from metatx.adapters.tiers import parameter_groups
 from metatx.checkpoint import Checkpoint, Progress
 from metatx.collate import collate, to_device, widened
 from metatx.encoding import Encoded, Features
@@ -28,7 +29,6 @@ from metatx.progress import bar, tell
 from metatx.registry import unknown
 from metatx.sampling import balanced_order, class_numbers
 from metatx.token_alignment import align_tokens, alignable
-from metatx.tuning import parameter_groups
 
 if TYPE_CHECKING:
     from metatx.settings import TrainingSettings

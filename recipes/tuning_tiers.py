@@ -24,9 +24,9 @@ from jsonargparse import auto_cli
 from transfer_sets import SETS
 
 import metatx
+from metatx.adapters.tiers import TIERS
 from metatx.files import written_whole
 from metatx.registry import unknown
-from metatx.tuning import TIERS
 
 NAMES = "adult,cifar10_subset,spsw_har,speech_commands_v2_10"
 AGAIN = " again"

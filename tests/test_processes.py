@@ -23,7 +23,7 @@ from metatx.backbone.vit import BackboneConfig
 from metatx.cli import main
 from metatx.processes import processes
 from metatx.training import Training
-from metatx.tuning import TIERS
+from metatx.adapters.tiers import TIERS
 from metatx.backbone.loading import save_backbone
 from tests.conftest import waves
 

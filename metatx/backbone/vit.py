@@ -17,8 +17,8 @@ from metatx.backbone.stem import Stem, StemConfig
 from metatx.sequence import TokenSequence
 
 if TYPE_CHECKING:
-    from metatx.adapter import Adapter
-    from metatx.mixed import MixedAdapter
+    from metatx.adapters.batched import MixedAdapter
+    from metatx.adapters.lora import Adapter
 
 __all__ = ["Backbone", "BackboneConfig"]
 

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metatx.adapter import LoraOptions, lora_adapter, norm_adapter
-from metatx.mixed import FixedAdapter, MixedAdapter
+from metatx.adapters.batched import FixedAdapter, MixedAdapter
+from metatx.adapters.lora import LoraOptions, lora_adapter, norm_adapter
 from metatx.sequence import TokenSequence
 from tests.backbone.test_vit import BARE, TINY, tiny
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from metatx.adapter import Adapter, LoraLayer, LoraOptions, NormLayer, linear_layers, norm_layers, shortest
+from metatx.adapters.lora import Adapter, LoraLayer, LoraOptions, NormLayer, linear_layers, norm_layers, shortest
 from metatx.backbone.weight_files import apart
 from metatx.building import Building, check_shapes
 from metatx.errors import TaskError, short

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from metatx.adapter import Adapter, LoraLayer, LoraOptions, linear_layers, lora_adapter, norm_adapter
+from metatx.adapters.lora import Adapter, LoraLayer, LoraOptions, linear_layers, lora_adapter, norm_adapter
+from metatx.adapters.tiers import merged
 from metatx.backbone.vit import Backbone, BackboneConfig
 from metatx.sequence import TokenSequence
-from metatx.tuning import merged
 
 Module = TypeVar("Module", bound=nn.Module)
 CONFIG = BackboneConfig(dim=32, depth=3, num_heads=2, mlp_dim=64, norm_pre=True, qk_norm=True)

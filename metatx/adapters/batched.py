@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metatx.adapter import Adapter, LoraLayer
+from metatx.adapters.lora import Adapter, LoraLayer
 from metatx.backbone.attention import Call, block_order
 
 __all__ = ["FixedAdapter", "MixedAdapter"]

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import nn
 
-from metatx.adapter import LoraOptions, lora_adapter, norm_adapter
+from metatx.adapters.lora import LoraOptions, lora_adapter, norm_adapter
 from metatx.registry import unknown
 
 if TYPE_CHECKING:
-    from metatx.adapter import Adapter
+    from metatx.adapters.lora import Adapter
     from metatx.backbone.vit import Backbone
     from metatx.settings import TrainingSettings
     from metatx.task import Task

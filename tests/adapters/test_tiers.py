@@ -10,15 +10,15 @@ import pytest
 import torch
 
 import metatx
+from metatx.adapters.peft_format import read_adapter, write_adapter
+from metatx.adapters.tiers import TIERS, parameter_groups, retuned
 from metatx.backbone.stem import StemConfig
 from metatx.backbone.vit import Backbone, BackboneConfig
 from metatx.errors import TaskError
 from metatx.features import cacheable
-from metatx.peft_format import read_adapter, write_adapter
 from metatx.training import Training
-from metatx.tuning import TIERS, parameter_groups, retuned
+from tests.adapters.test_lora import scramble
 from tests.conftest import waves
-from tests.test_adapter import scramble
 
 CONFIG = BackboneConfig(
     dim=32, depth=3, num_heads=2, mlp_dim=64, norm_pre=True, stem=StemConfig(patch_size=4, image_size=8)

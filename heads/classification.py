@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from metatx.baselines import scaled, worded
 from metatx.errors import SampleError
 from metatx.head import Head
-from metatx.parts.norms import Norm, feature_norm
-from metatx.parts.pooling import Pooling, pool_tokens, pooled_width
+from metatx.layers.norms import Norm, feature_norm
+from metatx.layers.pooling import Pooling, pool_tokens, pooled_width
 from metatx.parts.spellings import Spellings, are_label_lists, plain_cell, whole_number
 from metatx.reading.pictures import is_picture
 from metatx.sequence import TokenSequence

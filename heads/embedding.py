@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from metatx.baselines import scaled, worded
 from metatx.errors import SampleError
 from metatx.head import Head
-from metatx.parts.pooling import Pooling, pool_tokens, pooled_width
+from metatx.layers.pooling import Pooling, pool_tokens, pooled_width
 from metatx.sequence import TokenSequence
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from metatx.errors import SampleError
 from metatx.examples import Examples
 from metatx.head import Head
+from metatx.layers.slots import slots, start_map, zero_map
 from metatx.parts.forecast_baselines import HoltWinters, Repeat, WindowRidge, first_map
 from metatx.parts.forecast_measures import forecast_loss, measures
 from metatx.parts.forecast_picture import draw_forecasts, need_matplotlib
@@ -30,7 +31,6 @@ from metatx.parts.forecast_tables import (
 )
 from metatx.parts.layouts import Layout, find_layout
 from metatx.parts.series import Fill, SeriesTable, read_series
-from metatx.parts.slots import slots, start_map, zero_map
 from metatx.parts.windows import Future, in_a_row
 from metatx.progress import tell
 from metatx.sequence import TokenSequence

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from metatx.baselines import scaled, worded
 from metatx.errors import SampleError
 from metatx.head import Head
-from metatx.parts.norms import Norm, feature_norm
-from metatx.parts.pooling import Pooling, pool_tokens, pooled_width
+from metatx.layers.norms import Norm, feature_norm
+from metatx.layers.pooling import Pooling, pool_tokens, pooled_width
 from metatx.parts.spellings import label_list, plain_cell
 from metatx.sequence import TokenSequence
 

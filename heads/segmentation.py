@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from metatx.errors import SampleError, usable
 from metatx.head import Head
-from metatx.parts.views import mask_in_view
+from metatx.layers.views import mask_in_view
 from metatx.progress import tell
 from metatx.reading.masks import (
     GREY,

@@ -15,10 +15,10 @@ from metatx.backbone.vit import Backbone
 from metatx.backbone.weight_files import apart, file_sha256, read_tensors
 from metatx.collate import collate, to_device
 from metatx.contrastive import Contrast
-from metatx.entry import entry_norm
 from metatx.errors import SampleError
 from metatx.files import folder_written_whole
 from metatx.infer import takes_stem
+from metatx.layers.input_norm import entry_norm
 from metatx.registry import all_options, create, lookup, unknown
 from metatx.sequence import TokenSequence, as_sequence
 from metatx.tokenizer import Tokenizer

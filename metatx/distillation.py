@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metatx.backbone.vit import Backbone
-from metatx.parts.views import places_in_view
+from metatx.layers.views import places_in_view
 from metatx.progress import bar
 from metatx.sequence import TokenSequence
 
@@ -86,7 +86,7 @@ class Distillation(nn.Module):
 
         Args:
             sequence: What left the student, with its grid; one sequence a picture.
-            views: Which part of each picture it saw (B, 4), see ``metatx.parts.views``; None: the whole.
+            views: Which part of each picture it saw (B, 4), see ``metatx.layers.views``; None: the whole.
             chosen: Which patches the student saw, int64 (B, n); None: all of them.
             positions: Numbers of the samples (B,), as ``see`` had them.
         """

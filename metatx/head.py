@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from metatx.data import candidates
 from metatx.errors import SampleError
-from metatx.exact import uncast
 from metatx.examples import Examples, Rows, is_missing
+from metatx.layers.exact import uncast
 from metatx.registry import record_options
 from metatx.sequence import TokenSequence
 from metatx.splitting import with_each_class

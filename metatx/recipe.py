@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from metatx.parts.folding import NO_STEM
+from metatx.layers.folding import NO_STEM
 from metatx.processes import processes
 from metatx.report import Report
 

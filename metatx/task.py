@@ -16,10 +16,10 @@ from metatx.asking import Piece, ask, decoded, embedded, joined, listed
 from metatx.backbone.vit import Backbone
 from metatx.data import find_target
 from metatx.encoding import Encoded, screened
-from metatx.entry import entry_norm
 from metatx.examples import Examples, known
 from metatx.head import Head
 from metatx.infer import build_head, check_inputs, claimed, takes_stem
+from metatx.layers.input_norm import entry_norm
 from metatx.queries import field_names, fit_tokenizer, labelled, raw_samples, training_data
 from metatx.reading.csv_tables import Reading
 from metatx.registry import create, lookup

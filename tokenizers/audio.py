@@ -11,8 +11,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from metatx.backbone.stem import Stem
 from metatx.errors import SampleError
-from metatx.parts.folding import folded_stem
-from metatx.parts.resampling import resample
+from metatx.layers.folding import folded_stem
+from metatx.layers.resampling import resample
 from metatx.parts.schemas import array_schema
 from metatx.reading.sound import RATES, SUFFIXES, read_sound
 from metatx.sequence import TokenSequence

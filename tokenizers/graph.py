@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from metatx.errors import SampleError, decoding, short
-from metatx.parts.molecules import atom_numbers, bond_numbers, check_size, descriptor_numbers, parsed
+from metatx.layers.molecules import atom_numbers, bond_numbers, check_size, descriptor_numbers, parsed
 from metatx.parts.schemas import array_schema
 from metatx.reading.arrays import as_array
 from metatx.sequence import TokenSequence

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metatx.errors import SampleError
-from metatx.parts.resampling import LARGEST_RATIO, resample
+from metatx.layers.resampling import LARGEST_RATIO, resample
 from metatx.parts.schemas import array_schema
 from metatx.progress import tell
 from metatx.reading.arrays import as_array

@@ -7,7 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from metatx.backbone.stem import Stem
-from metatx.parts.grey import Augment, Flips, GreyPictures, Normalize
+from metatx.layers.grey import Augment, Flips, GreyPictures, Normalize
 from metatx.parts.schemas import picture_schema
 from metatx.reading.pictures import SUFFIXES, is_picture
 from metatx.sequence import TokenSequence

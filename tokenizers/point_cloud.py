@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metatx.errors import SampleError
-from metatx.parts.distributions import distributions
-from metatx.parts.neighbours import farthest_points, nearest, sorted_order
+from metatx.layers.distributions import distributions
+from metatx.layers.neighbours import farthest_points, nearest, sorted_order
 from metatx.parts.schemas import array_schema
 from metatx.reading.cloud_sets import CONTAINERS
 from metatx.reading.clouds import SUFFIXES, Cloud, read_cloud

@@ -15,7 +15,7 @@ from metatx import SampleError, create
 from metatx.backbone.stem import Stem, StemConfig
 from metatx.cli import main
 from metatx.collate import collate
-from metatx.parts.resampling import resample
+from metatx.layers.resampling import resample
 from metatx.reading.sound import read_sound
 
 DIM, RATE = 48, 16_000

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from metatx.parts.pooling import pool_tokens, pooled_width
+from metatx.layers.pooling import pool_tokens, pooled_width
 from metatx.sequence import TokenSequence
 
 

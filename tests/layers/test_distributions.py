@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from metatx.parts.distributions import distributions
+from metatx.layers.distributions import distributions
 
 EDGES = torch.tensor([[-0.5, 0.0, 0.5], [-1.0, 0.1, 2.0]])
 

@@ -9,7 +9,7 @@ import pytest
 from rdkit import Chem
 
 from metatx.errors import SampleError
-from metatx.parts.molecules import STEEP, _paths, descriptor_numbers, parsed
+from metatx.layers.molecules import STEEP, _paths, descriptor_numbers, parsed
 
 
 def complete(count: int) -> str:
@@ -52,7 +52,7 @@ def test_bounds_are_looked_at_before_anything_is_perceived(smiles, found, monkey
 
 def test_branches_and_rings_inside_each_other_end_no_process() -> None:
     code = """
-from metatx.parts.molecules import STEEP, _paths, descriptor_numbers, parsed
+from metatx.layers.molecules import STEEP, _paths, descriptor_numbers, parsed
 deep = "C(" * 5000
 for smiles in (deep, "C(" * 3300 + "C" + ")" * 3300, "(" * 9999, "[" * 9999, "C%(99999)" * 1000, "C" + "1" * 9999):
     try:

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from metatx.parts.norms import BatchNorm, feature_norm
+from metatx.layers.norms import BatchNorm, feature_norm
 
 
 def both(width):

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metatx.parts.views import boxes_in_view, coarser, mask_in_view, random_view
+from metatx.layers.views import boxes_in_view, coarser, mask_in_view, random_view
 
 
 def scene(left, top, width, height):

@@ -6,7 +6,7 @@ from torch import nn
 
 from metatx import load_backbone
 from metatx.backbone.stem import Stem, StemConfig
-from metatx.parts.folding import folded_stem
+from metatx.layers.folding import folded_stem
 
 
 def stem(bias: bool = True) -> Stem:

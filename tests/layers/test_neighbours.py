@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metatx.parts.neighbours import farthest_points, nearest, sorted_order
+from metatx.layers.neighbours import farthest_points, nearest, sorted_order
 
 
 def test_rows_are_sorted_by_the_first_column_then_the_next():

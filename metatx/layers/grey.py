@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from metatx.backbone.stem import Stem
 from metatx.errors import SampleError
-from metatx.parts.folding import folded_stem
-from metatx.parts.gradients import gradient_histograms
+from metatx.layers.folding import folded_stem
+from metatx.layers.hog import gradient_histograms
 from metatx.reading.pictures import read_grey
 from metatx.sequence import TokenSequence
 

@@ -1,0 +1,1 @@
+"""Modules and tensor functions that several tokenizers or heads share."""

@@ -208,12 +208,12 @@ class ClassificationHead(Head):
     def metrics(self) -> "dict[str, Metric]":
         """Accuracy (also averaged over classes), macro F1, one-against-rest ROC area, expected calibration error.
 
-        Means are over the classes that a split has, see ``metatx.parts.measures``. The last is how far confidence and
+        Means are over the classes that a split has, see ``metatx.metrics.labels``. The last is how far confidence and
         accuracy lie apart, in 15 bins of confidence.
         """
         from torchmetrics.classification import MulticlassAccuracy
 
-        from metatx.parts.measures import CalibrationError, ClassScores, Pairs, roc_area
+        from metatx.metrics.labels import CalibrationError, ClassScores, Pairs, roc_area
 
         k = len(self.classes)
         return {

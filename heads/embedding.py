@@ -154,7 +154,7 @@ class EmbeddingHead(Head):
 
     def metrics(self) -> "dict[str, Metric]":
         """Each sample asks for the others of its identity in the same split: mean average precision, recall at 1, 5."""
-        from metatx.parts.retrieval import Retrieval
+        from metatx.metrics.retrieval import Retrieval
 
         return {"map": Retrieval("map"), "recall@1": Retrieval("recall", 1), "recall@5": Retrieval("recall", 5)}
 

@@ -232,7 +232,7 @@ class MultiLabelHead(Head):
         ``f1`` is the mean over the labels that a sample has or is given, ``micro_f1`` counts all pairs of sample and
         label alike.
         """
-        from metatx.parts.measures import LabelScores, Pairs, average_precision
+        from metatx.metrics.labels import LabelScores, Pairs, average_precision
 
         k = len(self.classes)
         return {

@@ -140,7 +140,7 @@ class RegressionHead(Head):
 
     def metrics(self) -> "dict[str, Metric]":
         """Root mean squared error and mean absolute error in the target's unit, and R squared."""
-        from metatx.parts.measures import Errors, Pairs, mean_absolute_error, r_squared, root_mean_squared_error
+        from metatx.metrics.labels import Errors, Pairs, mean_absolute_error, r_squared, root_mean_squared_error
 
         return {
             "rmse": Errors(root_mean_squared_error),

@@ -255,7 +255,7 @@ class SegmentationHead(Head):
 
         A class that is neither there nor found anywhere is not among them.
         """
-        from metatx.parts.measures import ClassScores
+        from metatx.metrics.labels import ClassScores
 
         k = len(self.classes)
         return {"miou": ClassScores(k, "overlap"), "accuracy": ClassScores(k, "recall", pooled=True)}

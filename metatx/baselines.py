@@ -8,7 +8,7 @@ import numpy as np
 
 from metatx.collate import collate
 from metatx.examples import Examples
-from metatx.measuring import Measures, rank
+from metatx.metrics.evaluator import Measures, rank
 from metatx.progress import bar, tell
 
 if TYPE_CHECKING:

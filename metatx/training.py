@@ -23,7 +23,7 @@ from metatx.facts import facts_of
 from metatx.features import cacheable, frozen_features
 from metatx.history import History
 from metatx.keeper import Keeper
-from metatx.measuring import Measures
+from metatx.metrics.evaluator import Measures
 from metatx.processes import processes
 from metatx.progress import bar, tell
 from metatx.registry import unknown

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from metatx.parts.retrieval import cross_recall
+from metatx.metrics.retrieval import cross_recall
 
 __all__ = ["recalls", "zero_shot_accuracy"]
 

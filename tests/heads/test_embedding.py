@@ -16,7 +16,7 @@ from torch.nn import functional as F
 import metatx
 from metatx.cli import main
 from metatx.errors import SampleError
-from metatx.parts.retrieval import Retrieval
+from metatx.metrics.retrieval import Retrieval
 from metatx.registry import create, lookup
 from metatx.sequence import TokenSequence
 from tests.conftest import waves
@@ -69,7 +69,7 @@ def test_measures_are_scikit_learn_s(seed, count, identities):
 def test_blocks_of_queries_do_not_matter(monkeypatch):
     vectors, numbers = _vectors(100, 12)
     whole = _measured(vectors, numbers)
-    monkeypatch.setattr("metatx.parts.retrieval.QUERIES", 7)
+    monkeypatch.setattr("metatx.metrics.retrieval.QUERIES", 7)
     assert _measured(vectors, numbers) == pytest.approx(whole)
 
 

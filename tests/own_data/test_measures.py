@@ -28,7 +28,7 @@ from metatx.card import metric_table
 from metatx.comparison_report import Comparison, Trial
 from metatx.examples import Examples
 from metatx.heads.classification import ClassificationHead
-from metatx.measuring import rank
+from metatx.metrics.evaluator import rank
 from metatx.registry import create
 
 SPLITS = settings(max_examples=250, deadline=None)  # of each of four kinds of answers: a thousand

@@ -1,0 +1,1 @@
+"""Measures of predictions: of labels, forecasts and embeddings, over batches and processes."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metatx.baselines import scaled, worded
+from metatx.baselines.described import scaled, worded
 from metatx.errors import SampleError
 from metatx.head import Head
 from metatx.layers.norms import Norm, feature_norm
@@ -239,7 +239,7 @@ class ClassificationHead(Head):
         from sklearn.ensemble import HistGradientBoostingClassifier
         from sklearn.linear_model import LogisticRegression
 
-        from metatx.parts.penalties import PenalisedLogistic
+        from metatx.baselines.logistic import PenalisedLogistic
 
         if kind == "words":
             # A looser tolerance: a tenth of the time, the same accuracy on 15,000 texts of 151 classes.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metatx.baselines import scaled, worded
+from metatx.baselines.described import scaled, worded
 from metatx.errors import SampleError
 from metatx.head import Head
 from metatx.layers.pooling import Pooling, pool_tokens, pooled_width

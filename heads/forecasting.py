@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from metatx.baselines.forecasting import HoltWinters, Repeat, WindowRidge, first_map
 from metatx.errors import SampleError
 from metatx.examples import Examples
 from metatx.head import Head
 from metatx.layers.slots import slots, start_map, zero_map
 from metatx.metrics.forecasts import forecast_loss, measures
-from metatx.parts.forecast_baselines import HoltWinters, Repeat, WindowRidge, first_map
 from metatx.parts.forecast_picture import draw_forecasts, need_matplotlib
 from metatx.parts.forecast_tables import (
     TableOptions,

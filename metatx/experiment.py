@@ -13,7 +13,7 @@ import numpy as np
 
 from metatx.adapters.tiers import retuned
 from metatx.arguments import joined_target, paired_table, target_name
-from metatx.baselines import baselines
+from metatx.baselines.described import baselines
 from metatx.budget import Plan, keep_plan, kept_plan, plan_for
 from metatx.checkpoint import CHECKPOINT, check_checkpoint, decisive
 from metatx.data import ALL, as_table, read_splits

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 import metatx
 from metatx import TokenSequence
-from metatx.baselines import baselines
+from metatx.baselines.described import baselines
 from metatx.errors import SampleError
 from metatx.examples import Examples
 from metatx.heads.segmentation import SegmentationHead

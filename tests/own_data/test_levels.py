@@ -13,7 +13,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
 import metatx
-from metatx.baselines import baselines
+from metatx.baselines.described import baselines
 from metatx.collate import to_device
 from metatx.errors import SampleError
 from metatx.examples import Examples

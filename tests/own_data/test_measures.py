@@ -23,7 +23,7 @@ from sklearn.metrics import (
 )
 
 import metatx
-from metatx.baselines import baselines
+from metatx.baselines.described import baselines
 from metatx.card import metric_table
 from metatx.comparison_report import Comparison, Trial
 from metatx.examples import Examples

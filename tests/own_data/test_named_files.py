@@ -13,8 +13,8 @@ from PIL import Image
 
 from metatx.data import as_table, read_splits
 from metatx.reading.names import Lookup
+from tests.baselines.test_detection import CONTENT
 from tests.own_data.layouts import held, lines_told, put, written
-from tests.reading.test_boxes import CONTENT
 
 PNG = (".png",)
 told = pytest.fixture(lines_told)

@@ -18,8 +18,8 @@ from metatx.reading.cloud_sets import CONTAINERS
 from metatx.reading.clouds import read_cloud
 from metatx.reading.coco import read_coco
 from metatx.reading.cubes import read_cube
+from tests.baselines.test_detection import CONTENT
 from tests.fuzz import EXAMPLES
-from tests.reading.test_boxes import CONTENT
 from tests.reading.test_clouds import CUBE, NAMES, POINTS, SQUARES, glb, off, ply, text
 
 ROOM = 3 << 30  # bytes of addresses that reading may take; a promise of more is to be refused before

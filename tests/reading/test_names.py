@@ -10,7 +10,7 @@ from PIL import Image
 from metatx.data import read_splits
 from metatx.reading.coco import read_coco
 from metatx.reading.folders import check_folder, inside
-from tests.reading.test_boxes import CONTENT
+from tests.baselines.test_detection import CONTENT
 
 PNG = (".png",)
 LEADING = ["../secret.png", "images/../../secret.png", "{}/secret.png", "link.png", "linked/secret.png"]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from open_clip.tokenizer import tokenize
 
 from metatx import SampleError, Task, create, load_backbone
-from metatx.baselines import baselines
+from metatx.baselines.described import baselines
 from metatx.cli import main
 from metatx.collate import collate
 from metatx.examples import Examples

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from metatx.baselines.detection import BlobForest, MedianBoxes
 from metatx.data import read_splits
-from metatx.reading.boxes import BlobForest, MedianBoxes
 from metatx.reading.coco import read_coco, write_coco
 
 CONTENT = {

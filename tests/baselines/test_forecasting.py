@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from metatx.parts.forecast_baselines import ALPHAS, HoltWinters, Repeat, WindowRidge
+from metatx.baselines.forecasting import ALPHAS, HoltWinters, Repeat, WindowRidge
 
 
 @pytest.mark.parametrize(("season", "wanted"), [(1, [6, 6, 6, 6, 6]), (3, [4, 5, 6, 4, 5])])

@@ -1,0 +1,1 @@
+"""Trivial and classical models, on the same split and by the same measures as the task."""

@@ -13,8 +13,8 @@ import torch
 from accelerate.utils import broadcast_object_list
 
 from metatx.checkpoint import Progress
-from metatx.collate import to_device
-from metatx.encoding import Encoded
+from metatx.data.collate import to_device
+from metatx.data.encoded import Encoded
 from metatx.examples import Examples
 from metatx.facts import differences
 from metatx.features import cacheable

@@ -10,7 +10,7 @@ from typing import Any
 from metatx.backbone.vit import Backbone
 from metatx.checkpoint import FREE
 from metatx.comparison_report import Comparison, Trial
-from metatx.content import source_content
+from metatx.data.content_hash import source_content
 from metatx.errors import DivergedError
 from metatx.experiment import run
 from metatx.history import can_draw

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from metatx.data import ALL, read_splits
+from metatx.data.columns import is_sample, table_samples
+from metatx.data.file_columns import table_of_files
+from metatx.data.table_files import is_table, not_empty
+from metatx.data.tables import ALL, read_splits
 from metatx.examples import Examples, Rows
-from metatx.file_columns import table_of_files
 from metatx.progress import tell
-from metatx.queries import is_sample, table_samples
 from metatx.reading.csv_tables import Reading
 from metatx.reading.folders import check_name
 from metatx.registry import unknown
-from metatx.tables import is_table, not_empty
 
 if TYPE_CHECKING:
     from datasets import Dataset

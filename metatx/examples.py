@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from metatx.arguments import plain_samples, plain_targets
+from metatx.data.arguments import plain_samples, plain_targets
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from metatx.adapters.tiers import retuned
-from metatx.arguments import joined_target, paired_table, target_name
 from metatx.baselines.described import baselines
 from metatx.budget import Plan, keep_plan, kept_plan, plan_for
 from metatx.checkpoint import CHECKPOINT, check_checkpoint, decisive
-from metatx.data import ALL, as_table, read_splits
+from metatx.data.arguments import joined_target, paired_table, target_name
+from metatx.data.holdout import with_each_class
+from metatx.data.table_files import are_columns, as_dataset, text_columns
+from metatx.data.tables import ALL, as_table, read_splits
 from metatx.examples import Examples, Picked
 from metatx.facts import facts_of
 from metatx.files import written_whole
@@ -27,8 +29,6 @@ from metatx.reading.csv_tables import Reading
 from metatx.registry import all_options, lookup
 from metatx.report import Report
 from metatx.settings import TrainingSettings
-from metatx.splitting import with_each_class
-from metatx.tables import are_columns, as_dataset, text_columns
 from metatx.task import Task
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def run(
     """Fit, evaluate, set beside the baselines, save. Of several processes, the first does the last two for all.
 
     Args:
-        data: As ``metatx.data.read_splits``; or a dict of split to such.
+        data: As ``metatx.data.tables.read_splits``; or a dict of split to such.
         modality: Name of the tokenizer.
         backbone: What ``load_backbone`` gave.
         settings: Of the training.

@@ -4,11 +4,11 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from metatx.content import Content
+from metatx.data.content_hash import Content
 from metatx.registry import all_options
 
 if TYPE_CHECKING:
-    from metatx.encoding import Encoded
+    from metatx.data.encoded import Encoded
     from metatx.task import Task
 
 __all__ = ["Facts", "data_fact", "differences", "facts_of"]

@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from metatx.data import candidates
+from metatx.data.holdout import with_each_class
+from metatx.data.table_files import of_files
+from metatx.data.tables import candidates
 from metatx.errors import SampleError
 from metatx.examples import Examples, Rows, is_missing
 from metatx.layers.exact import uncast
 from metatx.registry import record_options
 from metatx.sequence import TokenSequence
-from metatx.splitting import with_each_class
-from metatx.tables import of_files
 
 if TYPE_CHECKING:
     from datasets import Dataset

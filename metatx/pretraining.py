@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from metatx.action import pass_with_action
 from metatx.alignment import Alignment
 from metatx.checkpoint import Checkpoint, Progress
-from metatx.collate import to_device
 from metatx.contrastive import matches
+from metatx.data.collate import to_device
 from metatx.distillation import Distillation, is_picture
 from metatx.facts import data_fact
 from metatx.history import History

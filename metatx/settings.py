@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 import torch
 
-from metatx.arguments import plain_value
+from metatx.data.arguments import plain_value
 from metatx.registry import unknown
 
 __all__ = ["TrainingSettings"]

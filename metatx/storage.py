@@ -14,9 +14,9 @@ from metatx.backbone.vit import Backbone
 from metatx.backbone.weight_files import apart
 from metatx.building import Building, check_shapes
 from metatx.card import model_card
+from metatx.data.head_choice import takes_stem
 from metatx.errors import TaskError, short
 from metatx.files import folder_written_whole, json_text
-from metatx.infer import takes_stem
 from metatx.registry import all_options, create, lookup
 from metatx.task_config import checked_config
 from metatx.task_files import (

@@ -11,16 +11,16 @@ from torch import Tensor, nn
 
 from metatx.adapters.lora import Adapter
 from metatx.adapters.tiers import merged_task, tuned
-from metatx.arguments import column_names, joined_target, plain_targets, target_name
 from metatx.asking import Piece, ask, decoded, embedded, joined, listed
 from metatx.backbone.vit import Backbone
-from metatx.data import find_target
-from metatx.encoding import Encoded, screened
+from metatx.data.arguments import column_names, joined_target, plain_targets, target_name
+from metatx.data.columns import field_names, fit_tokenizer, labelled, raw_samples, training_data
+from metatx.data.encoded import Encoded, screened
+from metatx.data.head_choice import build_head, check_inputs, claimed, takes_stem
+from metatx.data.tables import find_target
 from metatx.examples import Examples, known
 from metatx.head import Head
-from metatx.infer import build_head, check_inputs, claimed, takes_stem
 from metatx.layers.input_norm import entry_norm
-from metatx.queries import field_names, fit_tokenizer, labelled, raw_samples, training_data
 from metatx.reading.csv_tables import Reading
 from metatx.registry import create, lookup
 from metatx.sequence import TokenSequence, as_sequence
@@ -123,7 +123,7 @@ class Task(nn.Module):
         Args:
             backbone: What ``load_backbone`` gave.
             modality: Name of the tokenizer.
-            train: A path, a table as ``metatx.tables.as_dataset`` takes it, a dict of splits, or a pair
+            train: A path, a table as ``metatx.data.table_files.as_dataset`` takes it, a dict of splits, or a pair
                 ``(samples, targets)``.
             target: Column to predict, or several of 0 and 1, with commas; found by itself where one has a usual name.
             inputs: Columns to read, a sequence or a text with commas; found by themselves where there is only one

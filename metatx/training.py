@@ -16,8 +16,9 @@ from torch.utils.data import DataLoader
 
 from metatx.adapters.tiers import parameter_groups
 from metatx.checkpoint import Checkpoint, Progress
-from metatx.collate import collate, to_device, widened
-from metatx.encoding import Encoded, Features
+from metatx.data.collate import collate, to_device, widened
+from metatx.data.encoded import Encoded, Features
+from metatx.data.sampling import balanced_order, class_numbers
 from metatx.errors import DivergedError
 from metatx.facts import facts_of
 from metatx.features import cacheable, frozen_features
@@ -27,7 +28,6 @@ from metatx.metrics.evaluator import Measures
 from metatx.processes import processes
 from metatx.progress import bar, tell
 from metatx.registry import unknown
-from metatx.sampling import balanced_order, class_numbers
 from metatx.token_alignment import align_tokens, alignable
 
 if TYPE_CHECKING:

@@ -19,9 +19,9 @@ import pyarrow.parquet as pq
 from jsonargparse import auto_cli
 
 import metatx
+from metatx.data.columns import check_columns
 from metatx.files import written_whole
 from metatx.hub import task_folder
-from metatx.queries import check_columns
 from metatx.reading.folders import visible
 from metatx.storage import describe
 

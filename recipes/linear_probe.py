@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import metatx
-from metatx.data import as_table
+from metatx.data.tables import as_table
 from metatx.features import frozen_features
 from metatx.progress import bar
 from metatx.recipe import command, dataset

@@ -17,7 +17,7 @@ import torch
 import metatx
 from metatx.alignment import Alignment
 from metatx.card import backbone_card
-from metatx.data import read_splits
+from metatx.data.tables import read_splits
 from metatx.distillation import Distillation
 from metatx.pairs import Pairs
 from metatx.pretraining import PretrainingSettings, pretrain

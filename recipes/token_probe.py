@@ -23,7 +23,7 @@ from sklearn.preprocessing import StandardScaler
 from transfer_sets import SETS, Entry
 
 import metatx
-from metatx.data import ALL, as_table, read_splits
+from metatx.data.tables import ALL, as_table, read_splits
 from metatx.features import frozen_features
 from metatx.progress import bar
 from metatx.registry import lookup, unknown

@@ -8,7 +8,7 @@ import torch
 
 from metatx import load_backbone
 from metatx.alignment import Alignment
-from metatx.data import read_splits
+from metatx.data.tables import read_splits
 from metatx.errors import SampleError
 from metatx.zero_shot import zero_shot_accuracy
 from tests.pairs import colour_alignment, coloured, small_backbone

@@ -46,5 +46,5 @@ def test_others_are_not(key, what):
 
 
 def test_what_has_no_content_is_not_kept(key, monkeypatch):
-    monkeypatch.setattr("metatx.content.inspect.getsourcefile", lambda _: "/nowhere.py")
+    monkeypatch.setattr("metatx.data.content_hash.inspect.getsourcefile", lambda _: "/nowhere.py")
     assert key() is None

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from torch import nn
 
 import metatx
-from metatx.encoding import Encoded
+from metatx.data.encoded import Encoded
 from metatx.examples import Examples
 from metatx.features import cacheable
 from metatx.training import Training

@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from metatx.errors import SampleError
-from metatx.parts.columns import (
+from metatx.data.cell_types import (
     CYCLES,
     LARGEST,
     READERS,
@@ -20,8 +19,9 @@ from metatx.parts.columns import (
     learn_columns,
     moment_of,
 )
+from metatx.data.spellings import Spellings
+from metatx.errors import SampleError
 from metatx.parts.schemas import row_schema
-from metatx.parts.spellings import Spellings
 from metatx.registry import unknown
 from metatx.tokenizer import Batch, Tokenizer
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from metatx.data.boxes import is_crowd
 from metatx.errors import short
 from metatx.files import written_whole
-from metatx.parts.boxes import is_crowd
 from metatx.progress import tell
 from metatx.reading.folders import escaped, inside
 from metatx.reading.pictures import upright_size

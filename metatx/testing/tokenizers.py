@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from metatx.backbone.stem import Stem
-from metatx.collate import collate
+from metatx.data.collate import collate
+from metatx.data.head_choice import takes_stem
 from metatx.errors import SampleError
-from metatx.infer import takes_stem
 from metatx.sequence import TokenSequence, as_sequence
 from metatx.testing.tools import (
     PASSES,

@@ -19,10 +19,10 @@ import torch
 from jsonargparse import auto_cli
 
 import metatx
-from metatx.collate import collate
-from metatx.data import read_splits
+from metatx.data.collate import collate
+from metatx.data.head_choice import takes_stem
+from metatx.data.tables import read_splits
 from metatx.examples import Examples
-from metatx.infer import takes_stem
 from metatx.recipe import dataset
 from metatx.registry import create, lookup
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from metatx.baselines.detection import BlobForest, MedianBoxes
-from metatx.data import read_splits
+from metatx.data.tables import read_splits
 from metatx.reading.coco import read_coco, write_coco
 
 CONTENT = {

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from metatx import SampleError, Task, create, load_backbone
-from metatx.data import read_splits
+from metatx.data.tables import read_splits
 from metatx.reading.cubes import scene_of
 
 RNG = np.random.default_rng(0)

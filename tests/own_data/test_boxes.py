@@ -11,11 +11,11 @@ from PIL import Image
 
 import metatx
 from metatx.cli import main
-from metatx.data import read_splits
+from metatx.data.boxes import learnable
+from metatx.data.table_files import read_table
+from metatx.data.tables import read_splits
 from metatx.heads.detection import DetectionHead
-from metatx.parts.boxes import learnable
 from metatx.reading.coco import read_coco
-from metatx.tables import read_table
 
 COUNT, WIDTH, HEIGHT = 12, 96, 64
 NUMBERS = [700, 0, 31, 5, 2**40, 12, 13, 44, 2, 9, 8, 100]

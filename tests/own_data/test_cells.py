@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 import metatx
 from metatx.answers import write_rows
-from metatx.data import candidates, read_splits
+from metatx.data.head_choice import build_head
+from metatx.data.table_files import as_dataset, read_table
+from metatx.data.tables import candidates, read_splits
 from metatx.errors import SampleError
-from metatx.infer import build_head
 from metatx.reading.csv_tables import Reading
 from metatx.registry import create, lookup
 from metatx.row_files import FORMULA
-from metatx.tables import as_dataset, read_table
 from tests.tokenizers.tabular_rows import column, token, types
 
 RNG = np.random.default_rng(0)

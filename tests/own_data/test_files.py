@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from metatx import SampleError, create
-from metatx.data import read_splits
+from metatx.data.tables import read_splits
 from metatx.reading.clouds import read_cloud
 from metatx.reading.dicom import read_radiograph
 from metatx.reading.films import read_film

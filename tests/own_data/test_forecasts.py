@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 import metatx
 from metatx.answers import write_answers
-from metatx.collate import collate
-from metatx.infer import claimed
+from metatx.data.collate import collate
+from metatx.data.head_choice import claimed
 from metatx.registry import create, lookup
 from tests.own_data.series import HORIZON, HOURS, LOOKBACK, coming, head_and_tokenizer, long_table, noise, table
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 import metatx
 from metatx.cli import main
-from metatx.data import read_splits
+from metatx.data.tables import read_splits
 from metatx.errors import SampleError
 from metatx.heads.segmentation import SegmentationHead
 from metatx.reading.cubes import read_cube, scene_of

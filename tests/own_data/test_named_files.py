@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from metatx.data import as_table, read_splits
+from metatx.data.tables import as_table, read_splits
 from metatx.reading.names import Lookup
 from tests.baselines.test_detection import CONTENT
 from tests.own_data.layouts import held, lines_told, put, written

@@ -19,9 +19,9 @@ from PIL import Image
 import metatx
 from metatx.answers import write_answers, write_vectors
 from metatx.cli import main
+from metatx.data.table_files import read_table
 from metatx.entries import open_entries
 from metatx.row_files import write_rows
-from metatx.tables import read_table
 from tests.mixed_tasks import small_backbone, unlike_any
 
 

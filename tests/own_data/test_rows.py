@@ -11,9 +11,9 @@ from jsonschema import Draft202012Validator, validate
 
 import metatx
 from metatx.cli import main
-from metatx.parts import byte_pairs
+from metatx.data import byte_pairs
+from metatx.data.columns import by_name
 from metatx.pool import TaskPool
-from metatx.queries import by_name
 from metatx.registry import lookup, names
 from metatx.serving.application import Service, create_application
 from metatx.serving.catalog import Catalog

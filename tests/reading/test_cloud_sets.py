@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from metatx.cli import main
-from metatx.data import read_splits
+from metatx.data.tables import read_splits
 from metatx.reading.cloud_sets import CONTAINERS
 from metatx.reading.clouds import SUFFIXES
 

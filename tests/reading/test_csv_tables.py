@@ -13,9 +13,9 @@ from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metatx.data import read_splits
+from metatx.data.table_files import as_dataset, read_table
+from metatx.data.tables import read_splits
 from metatx.reading.csv_tables import Reading
-from metatx.tables import as_dataset, read_table
 
 RNG = np.random.default_rng(0)
 FRAME = pd.DataFrame({"x": RNG.normal(size=40), "z": RNG.normal(size=40), "y": ["a", "b"] * 20})

@@ -18,9 +18,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from metatx.data.byte_pairs import clip_tokens
 from metatx.errors import SampleError
 from metatx.layers.molecules import parsed
-from metatx.parts.byte_pairs import clip_tokens
 from metatx.reading import picture_files, sound
 from metatx.reading.dicom import read_radiograph
 from metatx.reading.films import read_film

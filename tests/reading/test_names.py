@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from metatx.data import read_splits
+from metatx.data.tables import read_splits
 from metatx.reading.coco import read_coco
 from metatx.reading.folders import check_folder, inside
 from tests.baselines.test_detection import CONTENT

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metatx.collate import collate
+from metatx.data.collate import collate
 from metatx.errors import SampleError
 from metatx.registry import create
 from metatx.tokenizers.tabular import TabularTokenizer
@@ -120,7 +120,7 @@ def test_unknown_categories_share_a_token_of_their_column():
 
 
 def test_rare_categories_of_a_long_vocabulary_are_unknown(monkeypatch):
-    monkeypatch.setattr("metatx.parts.columns.MAX_CATEGORIES", 2)
+    monkeypatch.setattr("metatx.data.cell_types.MAX_CATEGORIES", 2)
     tokenizer = column(["a", "b", "c", "c", "a"] * 9)
     assert tokenizer.schema[0]["categories"] == ["a", "c"]
     assert torch.equal(token(tokenizer, "b"), token(tokenizer, "never seen"))

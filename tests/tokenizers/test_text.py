@@ -15,9 +15,9 @@ from open_clip.tokenizer import tokenize
 from metatx import SampleError, Task, create, load_backbone
 from metatx.baselines.described import baselines
 from metatx.cli import main
-from metatx.collate import collate
+from metatx.data import byte_pairs
+from metatx.data.collate import collate
 from metatx.examples import Examples
-from metatx.parts import byte_pairs
 from metatx.tokenizers import text as module
 
 WORDS = "a thriller without thrills and a comedy without jokes , but not without charm".split()

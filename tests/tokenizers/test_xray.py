@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from metatx import SampleError, cli, create
-from metatx.data import read_splits
+from metatx.data.tables import read_splits
 from metatx.tokenizers.xray import XRayTokenizer, read_medmnist
 
 RNG = np.random.default_rng(0)

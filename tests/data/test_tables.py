@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from datasets import Dataset
 
-from metatx.data import as_table, candidates, find_target, read_splits
+from metatx.data.table_files import as_dataset
+from metatx.data.tables import as_table, candidates, find_target, read_splits
 from metatx.examples import Examples
-from metatx.tables import as_dataset
 
 FRAME = pd.DataFrame({"x": [1.0, 2.0, 3.0], "label": ["a", "b", "a"]})
 

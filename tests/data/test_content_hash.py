@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import metatx
-from metatx import content
-from metatx.content import Content, options_of
+from metatx.data import content_hash as content
+from metatx.data.content_hash import Content, options_of
 
 plain = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary()
 values = st.recursive(

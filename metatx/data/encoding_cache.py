@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from metatx.cache import read_cached, write_cached
-from metatx.columns import Block, Column
-from metatx.content import Content, options_of
+from metatx.data.content_hash import Content, options_of
+from metatx.data.disk_cache import read_cached, write_cached
+from metatx.data.sample_store import Block, Column
 
 if TYPE_CHECKING:
     from metatx.tokenizer import Tokenizer

@@ -5,7 +5,7 @@ import resource
 import pytest
 import torch
 
-from metatx.collate import collate, to_device
+from metatx.data.collate import collate, to_device
 from metatx.training import loader
 
 

@@ -5,15 +5,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from metatx.data.file_columns import metadata_in, read_metadata, table_of_files, tell_unnamed
+from metatx.data.sample_files import ADVICE, read_files, split_folders, tell_left
+from metatx.data.splits import ALL, KNOWN, by_column, one_each, resembles, split_of, splits_of
+from metatx.data.table_files import is_table, mark_files, not_empty, read_table, table_stem, text_columns
 from metatx.examples import Examples, Reader
-from metatx.file_columns import metadata_in, read_metadata, table_of_files, tell_unnamed
 from metatx.progress import tell
 from metatx.reading.coco import coco_content, read_coco
 from metatx.reading.csv_tables import Reading
 from metatx.reading.folders import check_folder, files_below, visible
-from metatx.sample_files import ADVICE, read_files, split_folders, tell_left
-from metatx.splits import ALL, KNOWN, by_column, one_each, resembles, split_of, splits_of
-from metatx.tables import is_table, mark_files, not_empty, read_table, table_stem, text_columns
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -32,7 +32,7 @@ def read_folder(
     readers: Mapping[str, Reader],
     reading: Reading | None = None,
 ) -> "dict[str, Dataset | Examples]":
-    """What a folder holds, by split, or as ``all``. Arguments and errors as ``metatx.data.read_splits``."""
+    """What a folder holds, by split, or as ``all``. Arguments and errors as ``metatx.data.tables.read_splits``."""
     check_folder(path)
     path = _inner(path)
     held = visible(path)

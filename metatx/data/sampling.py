@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 if TYPE_CHECKING:
-    from metatx.encoding import Encoded
+    from metatx.data.encoded import Encoded
 
 __all__ = ["balanced_order", "class_numbers"]
 

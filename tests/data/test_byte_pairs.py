@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metatx.parts import byte_pairs
-from metatx.parts.byte_pairs import clip_tokens
+from metatx.data import byte_pairs
+from metatx.data.byte_pairs import clip_tokens
 
 ALPHABETS = (
     *("ab ", "aab😂😍", "Ã©â‚¬ ", " \n\r\t\x85\xa0a", "的一是在不了", "&amp;#x41;<>", "éñ 'sre"),

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from metatx.data.spellings import plain_cell, whole_number
 from metatx.errors import SampleError
-from metatx.parts.spellings import plain_cell, whole_number
 
 __all__ = [
     "column_names",
@@ -95,7 +95,7 @@ def paired_table(pair: tuple[Any, ...], row: bool, target: str | None, names: Se
     """
     import pandas as pd
 
-    from metatx.tables import as_dataset
+    from metatx.data.table_files import as_dataset
 
     samples, targets = pair
     if isinstance(targets, pd.DataFrame) and targets.shape[1] == 1:

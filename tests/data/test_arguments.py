@@ -10,9 +10,9 @@ import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
 import metatx
-from metatx.data import as_table
+from metatx.data.table_files import as_dataset
+from metatx.data.tables import as_table
 from metatx.settings import TrainingSettings
-from metatx.tables import as_dataset
 
 RNG = np.random.default_rng(0)
 FRAME = pd.DataFrame({"x": RNG.normal(size=40), "z": RNG.normal(size=40), "y": ["a", "b"] * 20})

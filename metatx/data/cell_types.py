@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from metatx.data.spellings import BOOLEANS, plain_cell
 from metatx.errors import PlacedError, SampleError
-from metatx.parts.spellings import BOOLEANS, plain_cell
 from metatx.progress import tell
 
 __all__ = [

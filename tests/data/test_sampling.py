@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import metatx
+from metatx.data.sampling import balanced_order, class_numbers
 from metatx.examples import Examples
-from metatx.sampling import balanced_order, class_numbers
 from metatx.training import Training
 from tests.conftest import waves
 

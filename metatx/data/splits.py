@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from metatx.data.table_files import not_empty
 from metatx.progress import tell
 from metatx.registry import unknown
-from metatx.tables import not_empty
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import train_test_split
 
-from metatx.splitting import by_class, with_each_class
+from metatx.data.holdout import by_class, with_each_class
 
 labels = st.lists(st.integers(0, 6), min_size=2, max_size=60).filter(lambda found: len(set(found)) < len(found))
 shares = st.sampled_from([0.05, 0.1, 0.2, 0.3, 0.5, 0.7])

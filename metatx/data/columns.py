@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from metatx.arguments import joined_target, named_row, paired_table, plain_samples
-from metatx.data import as_table, candidates
+from metatx.data.arguments import joined_target, named_row, paired_table, plain_samples
+from metatx.data.table_files import TABLES, is_table
+from metatx.data.tables import as_table, candidates
 from metatx.errors import PlacedError, SampleError
 from metatx.examples import Examples
 from metatx.progress import tell
 from metatx.reading.csv_tables import Reading
 from metatx.registry import unknown
-from metatx.tables import TABLES, is_table
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -1,0 +1,1 @@
+"""Tables, folders and arrays of a user as samples and targets, and these as tensors."""

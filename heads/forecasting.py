@@ -17,7 +17,9 @@ from metatx.head import Head
 from metatx.layers.slots import slots, start_map, zero_map
 from metatx.metrics.forecasts import forecast_loss, measures
 from metatx.parts.forecast_picture import draw_forecasts, need_matplotlib
-from metatx.parts.forecast_tables import (
+from metatx.progress import tell
+from metatx.sequence import TokenSequence
+from metatx.series.forecast_tables import (
     TableOptions,
     channels_of,
     held_rows,
@@ -29,11 +31,9 @@ from metatx.parts.forecast_tables import (
     windows_of,
     written_names,
 )
-from metatx.parts.layouts import Layout, find_layout
-from metatx.parts.series import Fill, SeriesTable, read_series
-from metatx.parts.windows import Future, in_a_row
-from metatx.progress import tell
-from metatx.sequence import TokenSequence
+from metatx.series.layouts import Layout, find_layout
+from metatx.series.table import Fill, SeriesTable, read_series
+from metatx.series.windows import Future, in_a_row
 
 if TYPE_CHECKING:
     from datasets import Dataset

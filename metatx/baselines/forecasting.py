@@ -5,7 +5,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from metatx.parts.windows import Future, Windows
+from metatx.series.windows import Future, Windows
 
 __all__ = ["HoltWinters", "Repeat", "WindowRidge", "first_map", "ridge"]
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from metatx.files import written_whole
-from metatx.parts.windows import Past
 from metatx.progress import tell
+from metatx.series.windows import Past
 
 __all__ = ["draw_forecasts", "need_matplotlib"]
 

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 from datasets import Dataset
 
-from metatx.parts.layouts import find_layout
-from metatx.parts.series import SeriesTable, read_series
 from metatx.registry import create
+from metatx.series.layouts import find_layout
+from metatx.series.table import SeriesTable, read_series
 
 LOOKBACK, HORIZON = 24, 6
 

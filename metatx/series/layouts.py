@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from metatx.parts.clocks import Clock, clocks, named_clock, usual
-from metatx.parts.steps import clock_changes, usual_step
 from metatx.registry import unknown
+from metatx.series.clocks import Clock, clocks, named_clock, usual
+from metatx.series.steps import clock_changes, usual_step
 
 if TYPE_CHECKING:
     import pandas as pd

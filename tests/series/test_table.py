@@ -2,8 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from metatx.parts.layouts import find_layout
-from metatx.parts.series import read_series
+from metatx.series.layouts import find_layout
+from metatx.series.table import read_series
 
 
 def frame(rows: int = 9) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from metatx.parts.windows import Windows, firsts
+from metatx.series.windows import Windows, firsts
 
 
 def test_windows_are_views_of_the_table():

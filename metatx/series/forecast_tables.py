@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from metatx.parts.clocks import clocks
-from metatx.parts.layouts import Layout, find_layout, is_identity, number_columns
-from metatx.parts.series import Fill, Series, SeriesTable, read_series
-from metatx.parts.windows import Future, Past, Windows, firsts
+from metatx.series.clocks import clocks
+from metatx.series.layouts import Layout, find_layout, is_identity, number_columns
+from metatx.series.table import Fill, Series, SeriesTable, read_series
+from metatx.series.windows import Future, Past, Windows, firsts
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from metatx.parts.clocks import Clock
-from metatx.parts.layouts import Layout, check_times, groups_of, shown
-from metatx.parts.steps import Step, clock_changes, usual_step
+from metatx.series.clocks import Clock
+from metatx.series.layouts import Layout, check_times, groups_of, shown
+from metatx.series.steps import Step, clock_changes, usual_step
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,0 +1,1 @@
+"""Tables in time order: their clocks, their series, windows of past and future."""

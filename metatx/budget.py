@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from accelerate.utils import broadcast_object_list
 
-from metatx.checkpoint import Progress
 from metatx.data.collate import to_device
 from metatx.data.encoded import Encoded
 from metatx.examples import Examples
-from metatx.facts import differences
-from metatx.features import cacheable
 from metatx.files import written_whole
-from metatx.training import Training
+from metatx.training.checkpoint import Progress
+from metatx.training.facts import differences
+from metatx.training.frozen_features import cacheable
+from metatx.training.loop import Training
 
 if TYPE_CHECKING:
     from metatx.settings import TrainingSettings

@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from metatx.backbone.vit import Backbone
-from metatx.checkpoint import FREE
 from metatx.comparison_report import Comparison, Trial
 from metatx.data.content_hash import source_content
 from metatx.errors import DivergedError
 from metatx.experiment import run
-from metatx.history import can_draw
 from metatx.reading.csv_tables import Reading
 from metatx.report import Report
 from metatx.settings import TrainingSettings
-from metatx.token_alignment import stem_of
+from metatx.training.checkpoint import FREE
+from metatx.training.history import can_draw
+from metatx.training.token_warmup import stem_of
 
 __all__ = ["ALIGNED", "VARIANTS", "Variant", "compare"]
 

@@ -172,7 +172,7 @@ class Comparison:
     def plot(self, path: Path) -> None:
         """Draw the variants as dots with their spread, the best classical and the trivial baseline as lines; a PNG.
 
-        Needs matplotlib, see ``metatx.history.can_draw``.
+        Needs matplotlib, see ``metatx.training.history.can_draw``.
         """
         from matplotlib.figure import Figure
 

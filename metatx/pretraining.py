@@ -15,19 +15,19 @@ from torch import Tensor, nn
 
 from metatx.action import pass_with_action
 from metatx.alignment import Alignment
-from metatx.checkpoint import Checkpoint, Progress
 from metatx.contrastive import matches
 from metatx.data.collate import to_device
 from metatx.distillation import Distillation, is_picture
-from metatx.facts import data_fact
-from metatx.history import History
-from metatx.keeper import Keeper
 from metatx.pairs import Pairs, drop_tokens, part_of
-from metatx.processes import processes
 from metatx.progress import bar
 from metatx.sequence import TokenSequence, concatenate, divide
 from metatx.settings import TrainingSettings
-from metatx.training import loader
+from metatx.training.checkpoint import Checkpoint, Progress
+from metatx.training.distributed import processes
+from metatx.training.facts import data_fact
+from metatx.training.history import History
+from metatx.training.interrupts import Keeper
+from metatx.training.loop import loader
 
 __all__ = ["PretrainingSettings", "pretrain"]
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from metatx.layers.folding import NO_STEM
-from metatx.processes import processes
 from metatx.report import Report
+from metatx.training.distributed import processes
 
 if TYPE_CHECKING:
     from metatx.backbone.vit import Backbone

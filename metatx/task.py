@@ -253,7 +253,7 @@ class Task(nn.Module):
         Raises:
             ValueError: If samples are bad, the loss is not finite, or the checkpoint is of other settings.
         """
-        from metatx.training import train as run_training
+        from metatx.training.loop import train as run_training
 
         self.settings = TrainingSettings.of(**settings)
         data = self.encode(train, "train", augment=True, skip_bad=skip_bad_samples)
@@ -275,7 +275,7 @@ class Task(nn.Module):
 
     def evaluate(self, data: Any, *, skip_bad_samples: bool = False) -> dict[str, float]:
         """The head's metrics, and ``loss``, on labelled data (its test split, where it is split)."""
-        from metatx.training import evaluate
+        from metatx.training.loop import evaluate
 
         return evaluate(self, self.encode(data, "test", skip_bad=skip_bad_samples), self.settings)
 

@@ -21,8 +21,8 @@ from metatx.data.tables import read_splits
 from metatx.distillation import Distillation
 from metatx.pairs import Pairs
 from metatx.pretraining import PretrainingSettings, pretrain
-from metatx.processes import processes
 from metatx.recipe import command, dataset
+from metatx.training.distributed import processes
 from metatx.zero_shot import recalls, zero_shot_accuracy
 
 if TYPE_CHECKING:

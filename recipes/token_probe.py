@@ -24,9 +24,9 @@ from transfer_sets import SETS, Entry
 
 import metatx
 from metatx.data.tables import ALL, as_table, read_splits
-from metatx.features import frozen_features
 from metatx.progress import bar
 from metatx.registry import lookup, unknown
+from metatx.training.frozen_features import frozen_features
 
 STRENGTHS = np.logspace(-2, 5, 15)
 

@@ -7,7 +7,7 @@ import sys
 import traceback
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["metatx.cli", "metatx.training", "metatx.task", "tests.conftest", "torch._dynamo"])
+FORKS.set_forkserver_preload(["metatx.cli", "metatx.training.loop", "metatx.task", "tests.conftest", "torch._dynamo"])
 
 
 def run_apart(target, *arguments):

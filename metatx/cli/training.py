@@ -66,8 +66,8 @@ def train(
     """
     from metatx.backbone.loading import load_backbone
     from metatx.experiment import run
-    from metatx.processes import processes
     from metatx.settings import TrainingSettings
+    from metatx.training.distributed import processes
 
     if resume and out is None:
         raise ValueError("--resume goes on with a run in a folder; name it with --out.")

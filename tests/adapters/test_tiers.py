@@ -15,8 +15,8 @@ from metatx.adapters.tiers import TIERS, parameter_groups, retuned
 from metatx.backbone.stem import StemConfig
 from metatx.backbone.vit import Backbone, BackboneConfig
 from metatx.errors import TaskError
-from metatx.features import cacheable
-from metatx.training import Training
+from metatx.training.frozen_features import cacheable
+from metatx.training.loop import Training
 from tests.adapters.test_lora import scramble
 from tests.conftest import waves
 

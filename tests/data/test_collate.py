@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from metatx.data.collate import collate, to_device
-from metatx.training import loader
+from metatx.training.loop import loader
 
 
 class Ragged(torch.utils.data.Dataset):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 import metatx
 from metatx.data.sampling import balanced_order, class_numbers
 from metatx.examples import Examples
-from metatx.training import Training
+from metatx.training.loop import Training
 from tests.conftest import waves
 
 

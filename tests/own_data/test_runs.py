@@ -19,7 +19,7 @@ from metatx.errors import TaskError
 from metatx.examples import is_missing
 from metatx.serving.catalog import Catalog, common_backbone
 from metatx.settings import TrainingSettings
-from metatx.training import Training
+from metatx.training.loop import Training
 from tests.conftest import waves
 
 SHORT = {"epochs": 2, "batch_size": 16}

@@ -22,7 +22,7 @@ import torch
 import metatx
 from metatx.backbone.vit import BackboneConfig
 from metatx.heads.regression import RegressionHead
-from metatx.processes import processes
+from metatx.training.distributed import processes
 from tests.conftest import waves
 
 torch.set_num_threads(1)

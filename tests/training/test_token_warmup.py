@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 
 import metatx
-from metatx import token_alignment, training
-from metatx.token_alignment import align_tokens, frechet_distance, stem_statistics
+from metatx.training import loop as training
+from metatx.training import token_warmup as token_alignment
+from metatx.training.token_warmup import align_tokens, frechet_distance, stem_statistics
 from tests.conftest import waves
 
 SETTINGS = metatx.TrainingSettings(epochs=2, batch_size=32, lr=3e-3, precision="fp32", align_steps=12)

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from metatx.backbone.weight_files import apart, tensors_sha256
 from metatx.errors import short
-from metatx.facts import Facts, differences
 from metatx.files import written_whole
 from metatx.progress import tell
+from metatx.training.facts import Facts, differences
 
 if TYPE_CHECKING:
     from metatx.settings import TrainingSettings
@@ -58,7 +58,7 @@ class Checkpoint:
         module: All that is trained.
         optimizer: Of it.
         settings: Of the run; a checkpoint of others is refused.
-        facts: What else a run must share with the one that it resumes, see ``metatx.facts``.
+        facts: What else a run must share with the one that it resumes, see ``metatx.training.facts``.
         most: Steps of an epoch.
     """
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from torch import nn
 
-from metatx.checkpoint import Checkpoint, Progress
 from metatx.settings import TrainingSettings
+from metatx.training.checkpoint import Checkpoint, Progress
 from tests.killing import die, run_apart
 
 

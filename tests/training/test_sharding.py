@@ -26,10 +26,10 @@ from accelerate.utils import gather_object
 import metatx
 from metatx.backbone.block import Block
 from metatx.errors import Stopped
-from metatx.processes import processes
-from metatx.training import Training
+from metatx.training.distributed import processes
+from metatx.training.loop import Training
 from tests.conftest import waves
-from tests.test_sharding import SETTINGS, SMALL, TIERS, built
+from tests.training.test_sharding import SETTINGS, SMALL, TIERS, built
 
 torch.set_num_threads(1)
 out, found, held, types = Path(sys.argv[1]), {}, [], set()

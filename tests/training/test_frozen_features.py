@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import metatx
-from metatx.features import _key
+from metatx.training.frozen_features import _key
 from tests.conftest import waves
 
 

@@ -21,8 +21,8 @@ import torch
 import metatx
 from metatx.backbone.vit import BackboneConfig
 from metatx.cli import main
-from metatx.processes import processes
-from metatx.training import Training
+from metatx.training.distributed import processes
+from metatx.training.loop import Training
 from metatx.adapters.tiers import TIERS
 from metatx.backbone.loading import save_backbone
 from tests.conftest import waves

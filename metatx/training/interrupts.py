@@ -10,8 +10,8 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
-from metatx.checkpoint import Checkpoint, Progress
 from metatx.errors import Stopped
+from metatx.training.checkpoint import Checkpoint, Progress
 
 __all__ = ["Keeper"]
 

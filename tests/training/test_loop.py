@@ -16,8 +16,8 @@ from torch import nn
 import metatx
 from metatx.data.encoded import Encoded
 from metatx.examples import Examples
-from metatx.features import cacheable
-from metatx.training import Training
+from metatx.training.frozen_features import cacheable
+from metatx.training.loop import Training
 from tests.conftest import waves
 from tests.killing import FORKS
 

@@ -15,25 +15,25 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from metatx.adapters.tiers import parameter_groups
-from metatx.checkpoint import Checkpoint, Progress
 from metatx.data.collate import collate, to_device, widened
 from metatx.data.encoded import Encoded, Features
 from metatx.data.sampling import balanced_order, class_numbers
 from metatx.errors import DivergedError
-from metatx.facts import facts_of
-from metatx.features import cacheable, frozen_features
-from metatx.history import History
-from metatx.keeper import Keeper
 from metatx.metrics.evaluator import Measures
-from metatx.processes import processes
 from metatx.progress import bar, tell
 from metatx.registry import unknown
-from metatx.token_alignment import align_tokens, alignable
+from metatx.training.checkpoint import Checkpoint, Progress
+from metatx.training.distributed import processes
+from metatx.training.facts import facts_of
+from metatx.training.frozen_features import cacheable, frozen_features
+from metatx.training.history import History
+from metatx.training.interrupts import Keeper
+from metatx.training.token_warmup import align_tokens, alignable
 
 if TYPE_CHECKING:
     from metatx.settings import TrainingSettings
-    from metatx.sharding import Shards
     from metatx.task import Task
+    from metatx.training.sharding import Shards
 
 __all__ = ["evaluate", "loader", "measure", "train"]
 
@@ -171,7 +171,7 @@ class Training:
                 f"shard divides a backbone that is frozen and shared; with tune {self.task.tune!r} the task has one of "
                 "its own. Leave shard at false (and FSDP out of the launch), or choose tune frozen, norm or lora."
             )
-        from metatx.sharding import Shards
+        from metatx.training.sharding import Shards
 
         with self.settings.autocast(self.task.device):
             half = torch.is_autocast_enabled(self.task.device.type)

@@ -16,10 +16,10 @@ from torch import nn
 import metatx
 from metatx.backbone.loading import save_backbone
 from metatx.backbone.vit import BackboneConfig
-from metatx.checkpoint import Checkpoint
 from metatx.cli import main
-from metatx.keeper import Keeper
-from metatx.training import Training
+from metatx.training.checkpoint import Checkpoint
+from metatx.training.interrupts import Keeper
+from metatx.training.loop import Training
 from tests.killing import Life, forked, run_apart
 
 KILLS = 20

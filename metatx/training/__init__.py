@@ -1,0 +1,1 @@
+"""The training of one task: loop, checkpoints, frozen features, processes."""

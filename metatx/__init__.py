@@ -9,7 +9,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from metatx.alignment import Alignment
     from metatx.backbone.loading import load_backbone
     from metatx.backbone.vit import Backbone
     from metatx.comparison import compare
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from metatx.experiment import run
     from metatx.head import Head
     from metatx.pool import TaskPool
+    from metatx.pretraining.alignment import Alignment
     from metatx.registry import create, names, register_head, register_tokenizer
     from metatx.sequence import TokenSequence
     from metatx.settings import TrainingSettings
@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 _HOME = {
-    "Alignment": "alignment",
+    "Alignment": "pretraining.alignment",
     "Backbone": "backbone.vit",
     "Head": "head",
     "SampleError": "errors",

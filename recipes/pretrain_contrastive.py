@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 import metatx
-from metatx.alignment import Alignment
 from metatx.card import backbone_card
 from metatx.data.tables import read_splits
-from metatx.distillation import Distillation
-from metatx.pairs import Pairs
-from metatx.pretraining import PretrainingSettings, pretrain
+from metatx.pretraining.alignment import Alignment
+from metatx.pretraining.distillation import Distillation
+from metatx.pretraining.loop import PretrainingSettings, pretrain
+from metatx.pretraining.paired_data import Pairs
 from metatx.recipe import command, dataset
 from metatx.training.distributed import processes
 from metatx.zero_shot import recalls, zero_shot_accuracy

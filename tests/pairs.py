@@ -3,9 +3,9 @@
 import numpy as np
 
 from metatx import Backbone
-from metatx.alignment import Alignment
 from metatx.backbone.stem import StemConfig
 from metatx.backbone.vit import BackboneConfig
+from metatx.pretraining.alignment import Alignment
 
 COLOURS = {
     "red": (200, 30, 30),

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 import metatx
-from metatx.alignment import Alignment
 from metatx.backbone.loading import save_backbone
-from metatx.pretraining import PretrainingSettings
+from metatx.pretraining.alignment import Alignment
+from metatx.pretraining.loop import PretrainingSettings
 from tests.pairs import colour_alignment, coloured, small_backbone
 from tests.recipes.coloured import coloured_pairs
 from tests.recipes.common import imported

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 import metatx
-from metatx.alignment import Alignment
 from metatx.backbone.loading import save_backbone
-from metatx.pretraining import PretrainingSettings
+from metatx.pretraining.alignment import Alignment
+from metatx.pretraining.loop import PretrainingSettings
 from recipes import pretrain_contrastive as recipe
 from tests.pairs import small_backbone
 from tests.recipes.coloured import coloured_pairs

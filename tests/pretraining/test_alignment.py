@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from metatx import load_backbone
-from metatx.alignment import Alignment
 from metatx.data.tables import read_splits
 from metatx.errors import SampleError
+from metatx.pretraining.alignment import Alignment
 from metatx.zero_shot import zero_shot_accuracy
 from tests.pairs import colour_alignment, coloured, small_backbone
 from tests.recipes.common import real

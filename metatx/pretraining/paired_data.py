@@ -14,7 +14,7 @@ from metatx.head import Head
 from metatx.sequence import TokenSequence
 
 if TYPE_CHECKING:
-    from metatx.alignment import Alignment
+    from metatx.pretraining.alignment import Alignment
 
 __all__ = ["Pairs", "drop_tokens", "part_of"]
 

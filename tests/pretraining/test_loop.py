@@ -11,11 +11,11 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from metatx.action import pass_with_action
-from metatx.contrastive import matches
-from metatx.distillation import Distillation
-from metatx.pairs import Pairs
-from metatx.pretraining import Pretraining, PretrainingSettings, pretrain
+from metatx.pretraining.contrastive import matches
+from metatx.pretraining.distillation import Distillation
+from metatx.pretraining.loop import Pretraining, PretrainingSettings, pretrain
+from metatx.pretraining.paired_data import Pairs
+from metatx.pretraining.transport import pass_with_action
 from metatx.sequence import as_sequence
 from metatx.zero_shot import recalls
 from tests.pairs import colour_alignment, coloured, small_backbone
@@ -103,7 +103,7 @@ sys.path.insert(0, os.getcwd())
 import torch
 from safetensors import safe_open
 from tests.pairs import coloured
-from tests.test_pretraining import run
+from tests.pretraining.test_loop import run
 torch.set_num_threads(1)
 alignment, history = run(coloured(48), taught=True, epochs=2, micro_batch=int(sys.argv[2]), action=0.3)
 if int(os.environ.get("RANK", 0)) == 0:

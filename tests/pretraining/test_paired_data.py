@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metatx.pairs import Pairs, drop_tokens, part_of
+from metatx.pretraining.paired_data import Pairs, drop_tokens, part_of
 from metatx.sequence import TokenSequence
 from tests.pairs import colour_alignment, coloured, small_backbone
 

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from metatx.action import pass_with_action
 from metatx.backbone.attention import Packing
-from metatx.pairs import Pairs
-from metatx.pretraining import PretrainingSettings, pretrain
+from metatx.pretraining.loop import PretrainingSettings, pretrain
+from metatx.pretraining.paired_data import Pairs
+from metatx.pretraining.transport import pass_with_action
 from metatx.sequence import TokenSequence
 from tests.pairs import colour_alignment, coloured, small_backbone
 

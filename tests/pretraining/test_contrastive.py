@@ -5,7 +5,7 @@ import torch
 from open_clip.loss import ClipLoss, SigLipLoss
 from torch.nn import functional as F
 
-from metatx.contrastive import Contrast, matches
+from metatx.pretraining.contrastive import Contrast, matches
 
 
 def sides(count=12, size=16):

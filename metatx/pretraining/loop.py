@@ -13,12 +13,12 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from metatx.action import pass_with_action
-from metatx.alignment import Alignment
-from metatx.contrastive import matches
 from metatx.data.collate import to_device
-from metatx.distillation import Distillation, is_picture
-from metatx.pairs import Pairs, drop_tokens, part_of
+from metatx.pretraining.alignment import Alignment
+from metatx.pretraining.contrastive import matches
+from metatx.pretraining.distillation import Distillation, is_picture
+from metatx.pretraining.paired_data import Pairs, drop_tokens, part_of
+from metatx.pretraining.transport import pass_with_action
 from metatx.progress import bar
 from metatx.sequence import TokenSequence, concatenate, divide
 from metatx.settings import TrainingSettings

@@ -13,12 +13,12 @@ from torch.nn import functional as F
 from metatx.backbone.loading import backbone_folder, load_backbone, save_backbone
 from metatx.backbone.vit import Backbone
 from metatx.backbone.weight_files import apart, file_sha256, read_tensors
-from metatx.contrastive import Contrast
 from metatx.data.collate import collate, to_device
 from metatx.data.head_choice import takes_stem
 from metatx.errors import SampleError
 from metatx.files import folder_written_whole
 from metatx.layers.input_norm import entry_norm
+from metatx.pretraining.contrastive import Contrast
 from metatx.registry import all_options, create, lookup, unknown
 from metatx.sequence import TokenSequence, as_sequence
 from metatx.tokenizer import Tokenizer

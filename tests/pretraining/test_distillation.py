@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from metatx.distillation import Distillation, KeptTargets, is_picture
-from metatx.pairs import drop_tokens
+from metatx.pretraining.distillation import Distillation, KeptTargets, is_picture
+from metatx.pretraining.paired_data import drop_tokens
 from metatx.sequence import TokenSequence
 from tests.pairs import small_backbone
 
@@ -79,7 +79,7 @@ def test_each_picture_is_seen_once_also_in_the_next_run(tmp_path, monkeypatch):
     monkeypatch.setattr(
         teacher.stem, "forward", lambda images, real=teacher.stem.forward: asked.append(len(images)) or real(images)
     )
-    monkeypatch.setattr("metatx.distillation.AT_ONCE", 2)
+    monkeypatch.setattr("metatx.pretraining.distillation.AT_ONCE", 2)
     distillation = Distillation(teacher, teacher)
     distillation.see(pictures(5).__getitem__, 5, tmp_path / "kept")
     whole, done = np.array(distillation.kept.targets), distillation.kept.done
@@ -92,7 +92,7 @@ def test_each_picture_is_seen_once_also_in_the_next_run(tmp_path, monkeypatch):
 
 
 def test_processes_share_the_work(tmp_path, monkeypatch):
-    monkeypatch.setattr("metatx.distillation.AT_ONCE", 2)
+    monkeypatch.setattr("metatx.pretraining.distillation.AT_ONCE", 2)
     teacher = small_backbone()
     distillation = Distillation(teacher, teacher)
     for rank, expected in ((0, [1, 1, 0, 0, 1]), (1, [1, 1, 1, 1, 1])):

@@ -1,0 +1,1 @@
+"""Pretraining of backbone and towers: contrastive objectives, teachers, paired data."""

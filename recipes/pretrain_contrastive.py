@@ -22,8 +22,8 @@ from metatx.pretraining.distillation import Distillation
 from metatx.pretraining.loop import PretrainingSettings, pretrain
 from metatx.pretraining.paired_data import Pairs
 from metatx.recipe import command, dataset
+from metatx.retrieval.zero_shot import recalls, zero_shot_accuracy
 from metatx.training.distributed import processes
-from metatx.zero_shot import recalls, zero_shot_accuracy
 
 if TYPE_CHECKING:
     from datasets import Dataset

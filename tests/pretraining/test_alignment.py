@@ -10,7 +10,7 @@ from metatx import load_backbone
 from metatx.data.tables import read_splits
 from metatx.errors import SampleError
 from metatx.pretraining.alignment import Alignment
-from metatx.zero_shot import zero_shot_accuracy
+from metatx.retrieval.zero_shot import zero_shot_accuracy
 from tests.pairs import colour_alignment, coloured, small_backbone
 from tests.recipes.common import real
 

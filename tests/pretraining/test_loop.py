@@ -16,8 +16,8 @@ from metatx.pretraining.distillation import Distillation
 from metatx.pretraining.loop import Pretraining, PretrainingSettings, pretrain
 from metatx.pretraining.paired_data import Pairs
 from metatx.pretraining.transport import pass_with_action
+from metatx.retrieval.zero_shot import recalls
 from metatx.sequence import as_sequence
-from metatx.zero_shot import recalls
 from tests.pairs import colour_alignment, coloured, small_backbone
 
 ROOT = Path(__file__).parents[1]

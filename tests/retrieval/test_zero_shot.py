@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from metatx.zero_shot import recalls, zero_shot_accuracy
+from metatx.retrieval.zero_shot import recalls, zero_shot_accuracy
 
 AXES = np.eye(4, dtype=np.float32)
 

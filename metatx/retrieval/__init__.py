@@ -1,0 +1,1 @@
+"""Search among aligned modalities, and its measures."""

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from metatx.backbone.loading import load_backbone
     from metatx.backbone.vit import Backbone
-    from metatx.comparison import compare
     from metatx.errors import SampleError
-    from metatx.experiment import run
+    from metatx.evaluation.compare import compare
+    from metatx.evaluation.run import run
     from metatx.head import Head
     from metatx.pool import TaskPool
     from metatx.pretraining.alignment import Alignment
@@ -54,13 +54,13 @@ _HOME = {
     "TokenSequence": "sequence",
     "Tokenizer": "tokenizer",
     "TrainingSettings": "settings",
-    "compare": "comparison",
+    "compare": "evaluation.compare",
     "create": "registry",
     "load_backbone": "backbone.loading",
     "names": "registry",
     "register_head": "registry",
     "register_tokenizer": "registry",
-    "run": "experiment",
+    "run": "evaluation.run",
 }
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from metatx.backbone.loading import backbones, load_backbone
-from metatx.experiment import run
+from metatx.evaluation.run import run
 from metatx.pool import TaskPool
 from metatx.settings import TrainingSettings
 

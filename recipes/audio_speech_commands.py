@@ -18,8 +18,8 @@ import numpy as np
 import pandas as pd
 
 import metatx
-from metatx.recipe import command, dataset, over_seeds
-from metatx.report import Report
+from metatx.evaluation.recipe import command, dataset, over_seeds
+from metatx.evaluation.report import Report
 
 PUBLISHED = {
     "2,000 random kernels + ridge": {"accuracy": 0.897},

@@ -15,8 +15,8 @@ import pandas as pd
 import torch
 
 import metatx
-from metatx.recipe import command, dataset, over_seeds
-from metatx.report import Report
+from metatx.evaluation.recipe import command, dataset, over_seeds
+from metatx.evaluation.report import Report
 
 PUBLISHED = {"TokenGT, trained in full (Kim et al. 2022, unverified)": {"mae": 0.0910}}
 # What a file of pickled numpy arrays names, by numpy 1 and 2; nothing else is let in.

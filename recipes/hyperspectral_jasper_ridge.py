@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Literal
 
 import metatx
+from metatx.evaluation.recipe import command, dataset, over_seeds
+from metatx.evaluation.report import Report
 from metatx.reading.cubes import read_arrays, scene_of
-from metatx.recipe import command, dataset, over_seeds
-from metatx.report import Report
 
 PUBLISHED = {
     "disjoint": {"RBF SVM, pixel": {"accuracy": 0.937, "balanced_accuracy": 0.930}},

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Literal
 
 import metatx
-from metatx.recipe import command, dataset, over_seeds, patch_size
-from metatx.report import Report
+from metatx.evaluation.recipe import command, dataset, over_seeds, patch_size
+from metatx.evaluation.report import Report
 
 PUBLISHED = {"random forest on pixels, a third of the test split": {"miou": 0.289, "accuracy": 0.730}}
 

@@ -11,8 +11,8 @@ of a core with ViT-Ti; then a run takes 20 seconds. ViT-Ti reached .834 ± .001 
 from pathlib import Path
 
 import metatx
-from metatx.recipe import command, dataset, over_seeds
-from metatx.report import Report
+from metatx.evaluation.recipe import command, dataset, over_seeds
+from metatx.evaluation.report import Report
 
 PUBLISHED = {"HOG + linear SVM": {"accuracy": 0.434}, "ViT-Ti, linear, 1,000 images": {"accuracy": 0.768}}
 

@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 
 import metatx
-from metatx.recipe import command, dataset, over_seeds, patch_size
-from metatx.report import Report
+from metatx.evaluation.recipe import command, dataset, over_seeds, patch_size
+from metatx.evaluation.report import Report
 
 KINDS = ("visible", "thermal")
 HELD = 20  # people of the training split, by whom settings are chosen

@@ -19,8 +19,8 @@ from typing import Any, Literal
 import pandas as pd
 
 import metatx
-from metatx.recipe import command, dataset, over_seeds, patch_size
-from metatx.report import Report
+from metatx.evaluation.recipe import command, dataset, over_seeds, patch_size
+from metatx.evaluation.report import Report
 
 SPLITS = ("train", "test", "train", "validation")  # dealt to the kinds, the most frequent first
 

@@ -18,8 +18,8 @@ from typing import Any, Literal
 import pandas as pd
 
 import metatx
-from metatx.recipe import command, dataset, over_seeds, patch_size
-from metatx.report import Report
+from metatx.evaluation.recipe import command, dataset, over_seeds, patch_size
+from metatx.evaluation.report import Report
 
 COLUMNS = ["gender", "articleType", "baseColour", "usage"]  # the season cannot be seen
 FEWEST = 50  # training photos of a tag

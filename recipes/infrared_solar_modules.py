@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Literal
 
 import metatx
-from metatx.recipe import command, dataset, over_seeds, patch_size
-from metatx.report import Report
+from metatx.evaluation.recipe import command, dataset, over_seeds, patch_size
+from metatx.evaluation.report import Report
 
 PUBLISHED = {
     "HOG + thumbnail, linear SVM": {"accuracy": 0.474, "balanced_accuracy": 0.393, "f1": 0.374},

@@ -14,8 +14,8 @@ from sklearn.preprocessing import StandardScaler
 
 import metatx
 from metatx.data.tables import as_table
+from metatx.evaluation.recipe import command, dataset
 from metatx.progress import bar
-from metatx.recipe import command, dataset
 from metatx.training.frozen_features import frozen_features
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # C of the logistic regression

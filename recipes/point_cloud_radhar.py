@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Literal
 
 import metatx
-from metatx.recipe import command, dataset, over_seeds
-from metatx.report import Report
+from metatx.evaluation.recipe import command, dataset, over_seeds
+from metatx.evaluation.report import Report
 
 COLUMNS = ["x", "y", "z", "velocity", "intensity", "t"]
 PUBLISHED = {

@@ -12,10 +12,10 @@ is claimed.
 from pathlib import Path
 
 import metatx
+from metatx.evaluation.recipe import command, dataset, over_seeds
+from metatx.evaluation.report import Report
 from metatx.examples import Examples
 from metatx.reading.cloud_sets import Parts, read_shapenet_part
-from metatx.recipe import command, dataset, over_seeds
-from metatx.report import Report
 
 LIST = "synsetoffset2category.txt"
 

@@ -17,11 +17,11 @@ import torch
 import metatx
 from metatx.card import backbone_card
 from metatx.data.tables import read_splits
+from metatx.evaluation.recipe import command, dataset
 from metatx.pretraining.alignment import Alignment
 from metatx.pretraining.distillation import Distillation
 from metatx.pretraining.loop import PretrainingSettings, pretrain
 from metatx.pretraining.paired_data import Pairs
-from metatx.recipe import command, dataset
 from metatx.retrieval.zero_shot import recalls, zero_shot_accuracy
 from metatx.training.distributed import processes
 

@@ -9,8 +9,8 @@
 from pathlib import Path
 
 import metatx
-from metatx.recipe import command, dataset, over_seeds
-from metatx.report import Report
+from metatx.evaluation.recipe import command, dataset, over_seeds
+from metatx.evaluation.report import Report
 
 PUBLISHED = {"Meta-Transformer-B16, frozen": {"accuracy": 0.859}, "NBTree (adult.names)": {"accuracy": 0.859}}
 

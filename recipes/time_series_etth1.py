@@ -13,8 +13,8 @@ from pathlib import Path
 import pandas as pd
 
 import metatx
-from metatx.recipe import command, dataset, over_seeds
-from metatx.report import Report
+from metatx.evaluation.recipe import command, dataset, over_seeds
+from metatx.evaluation.report import Report
 
 BORDERS = {"train": (0, 8640), "validation": (8640, 11520), "test": (11520, 14400)}
 PUBLISHED = {

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from transfer_sets import SETS
 
 import metatx
-from metatx.comparison_report import ROLES, Comparison, shown
+from metatx.evaluation.comparison_report import ROLES, Comparison, shown
 from metatx.files import written_whole
 from metatx.registry import unknown
 

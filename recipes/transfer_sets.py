@@ -16,8 +16,8 @@ from time_series_etth1 import BORDERS
 from video_pushup_speed import clips as films
 
 from metatx import Backbone
+from metatx.evaluation.recipe import patch_size
 from metatx.reading.cubes import read_arrays, scene_of
-from metatx.recipe import patch_size
 
 
 @dataclass(frozen=True, kw_only=True)

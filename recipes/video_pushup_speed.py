@@ -21,8 +21,8 @@ from typing import Any, Literal
 import pandas as pd
 
 import metatx
-from metatx.recipe import command, dataset, over_seeds
-from metatx.report import Report
+from metatx.evaluation.recipe import command, dataset, over_seeds
+from metatx.evaluation.report import Report
 
 PUBLISHED = {
     "first frame, linear SVM": {"accuracy": 0.329},

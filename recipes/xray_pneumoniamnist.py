@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Literal
 
 import metatx
-from metatx.recipe import command, dataset, over_seeds, patch_size
-from metatx.report import Report
+from metatx.evaluation.recipe import command, dataset, over_seeds, patch_size
+from metatx.evaluation.report import Report
 
 PUBLISHED = {
     "HOG + linear SVM": {"accuracy": 0.878, "balanced_accuracy": 0.842, "f1": 0.861, "auroc": 0.943},

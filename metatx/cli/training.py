@@ -65,7 +65,7 @@ def train(
         settings: Of the training, by name.
     """
     from metatx.backbone.loading import load_backbone
-    from metatx.experiment import run
+    from metatx.evaluation.run import run
     from metatx.settings import TrainingSettings
     from metatx.training.distributed import processes
 
@@ -147,7 +147,7 @@ def compare(
         settings: Of the training, by name.
     """
     from metatx.backbone.loading import load_backbone
-    from metatx.comparison import compare as compare_variants
+    from metatx.evaluation.compare import compare as compare_variants
     from metatx.settings import TrainingSettings
 
     folder = out or _free_folder(data)

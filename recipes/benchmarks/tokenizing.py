@@ -22,8 +22,8 @@ import metatx
 from metatx.data.collate import collate
 from metatx.data.head_choice import takes_stem
 from metatx.data.tables import read_splits
+from metatx.evaluation.recipe import dataset
 from metatx.examples import Examples
-from metatx.recipe import dataset
 from metatx.registry import create, lookup
 
 # Where samples are, and the columns that make one up, where it is a table.

@@ -25,7 +25,7 @@ from sklearn.metrics import (
 import metatx
 from metatx.baselines.described import baselines
 from metatx.card import metric_table
-from metatx.comparison_report import Comparison, Trial
+from metatx.evaluation.comparison_report import Comparison, Trial
 from metatx.examples import Examples
 from metatx.heads.classification import ClassificationHead
 from metatx.metrics.evaluator import rank

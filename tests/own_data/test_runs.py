@@ -13,9 +13,9 @@ from torch import nn
 
 import metatx
 from metatx.backbone.weight_files import apart
-from metatx.budget import Plan
 from metatx.cli import main
 from metatx.errors import TaskError
+from metatx.evaluation.budget import Plan
 from metatx.examples import is_missing
 from metatx.serving.catalog import Catalog, common_backbone
 from metatx.settings import TrainingSettings
@@ -388,7 +388,7 @@ def test_a_server_takes_the_backbone_that_all_its_tasks_name(control, nano, tmp_
 
 def test_a_run_with_a_budget_goes_on_with_its_plan_whatever_the_clock_says_now(nano, tmp_path, monkeypatch):
     plans = iter([Plan(2, 40, 43), Plan(3, 30, 43)])
-    monkeypatch.setattr("metatx.experiment.plan_for", lambda *args: next(plans))
+    monkeypatch.setattr("metatx.evaluation.run.plan_for", lambda *args: next(plans))
     whole = run(nano, rows(), tmp_path / "whole", budget=5.0).test
     again = run(nano, rows(), tmp_path / "whole", budget=5.0, resume=True)
     assert (again.test, again.plan) == (whole, Plan(2, 40, 43))

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 import metatx
-from metatx.report import Report
+from metatx.evaluation.report import Report
 from metatx.testing.tools import same
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from metatx.budget import Plan
-from metatx.comparison import VARIANTS
-from metatx.comparison_report import Comparison, Trial
+from metatx.evaluation.budget import Plan
+from metatx.evaluation.compare import VARIANTS
+from metatx.evaluation.comparison_report import Comparison, Trial
 from tests.recipes.common import imported
 
 
@@ -60,7 +60,9 @@ def test_one_table_and_one_figure_for_all_and_again_without_a_run(report, data, 
         assert line[end + 2] == "; ".join(f"{tune}: {comparison.plans[tune]}" for tune in ("frozen", "norm", "lora"))
     picture = np.asarray(Image.open(tmp_path / "transfer.png").convert("RGB")).astype(int)
     assert (picture[..., 2] - picture[..., 0] > 120).sum() > 50, "the markers of the first variant"
-    monkeypatch.setattr("metatx.comparison.run", lambda *parts, **options: pytest.fail("a finished run ran again"))
+    monkeypatch.setattr(
+        "metatx.evaluation.compare.run", lambda *parts, **options: pytest.fail("a finished run ran again")
+    )
     assert report.main(**options, out=str(tmp_path)).keys() == found.keys()
     with pytest.raises(ValueError, match="Did you mean 'esol'"):
         report.main(**options | {"only": "esool"}, out=str(tmp_path))

@@ -12,7 +12,7 @@ from metatx.card import cell
 from metatx.files import json_text, written_whole
 
 if TYPE_CHECKING:
-    from metatx.budget import Plan
+    from metatx.evaluation.budget import Plan
     from metatx.task import Task
 
 __all__ = ["Report", "peak_memory_mb", "versions"]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from metatx.evaluation.report import Report
 from metatx.layers.folding import NO_STEM
-from metatx.report import Report
 from metatx.training.distributed import processes
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import metatx
-from metatx import budget
-from metatx.budget import Plan, plan_for
+from metatx.evaluation import budget
+from metatx.evaluation.budget import Plan, plan_for
 from metatx.examples import Examples
 from tests.conftest import waves
 

@@ -9,10 +9,11 @@ from PIL import Image
 from sklearn.datasets import load_wine
 
 import metatx
-from metatx import comparison, experiment
-from metatx.budget import Plan
-from metatx.comparison import ALIGNED, VARIANTS, Variant, compare
-from metatx.comparison_report import Comparison
+from metatx.evaluation import compare as comparison
+from metatx.evaluation import run as experiment
+from metatx.evaluation.budget import Plan
+from metatx.evaluation.compare import ALIGNED, VARIANTS, Variant, compare
+from metatx.evaluation.comparison_report import Comparison
 from metatx.training import token_warmup as token_alignment
 
 SETTINGS = metatx.TrainingSettings(epochs=2, batch_size=32, lr=3e-3)

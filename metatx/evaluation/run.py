@@ -13,17 +13,17 @@ import numpy as np
 
 from metatx.adapters.tiers import retuned
 from metatx.baselines.described import baselines
-from metatx.budget import Plan, keep_plan, kept_plan, plan_for
 from metatx.data.arguments import joined_target, paired_table, target_name
 from metatx.data.holdout import with_each_class
 from metatx.data.table_files import are_columns, as_dataset, text_columns
 from metatx.data.tables import ALL, as_table, read_splits
+from metatx.evaluation.budget import Plan, keep_plan, kept_plan, plan_for
+from metatx.evaluation.report import Report
 from metatx.examples import Examples, Picked
 from metatx.files import written_whole
 from metatx.progress import tell
 from metatx.reading.csv_tables import Reading
 from metatx.registry import all_options, lookup
-from metatx.report import Report
 from metatx.settings import TrainingSettings
 from metatx.task import Task
 from metatx.training.checkpoint import CHECKPOINT, check_checkpoint, decisive

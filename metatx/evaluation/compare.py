@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from metatx.backbone.vit import Backbone
-from metatx.comparison_report import Comparison, Trial
 from metatx.data.content_hash import source_content
 from metatx.errors import DivergedError
-from metatx.experiment import run
+from metatx.evaluation.comparison_report import Comparison, Trial
+from metatx.evaluation.report import Report
+from metatx.evaluation.run import run
 from metatx.reading.csv_tables import Reading
-from metatx.report import Report
 from metatx.settings import TrainingSettings
 from metatx.training.checkpoint import FREE
 from metatx.training.history import can_draw

@@ -14,14 +14,14 @@ import torch
 from metatx.adapters.batched import FixedAdapter, MixedAdapter
 from metatx.backbone.vit import Backbone
 from metatx.errors import ChangedError, SampleError
-from metatx.hub import task_folder
 from metatx.memory import give_back, size_of
 from metatx.pooled import ANSWERS, Answer, Loaded, Request, grouped, tokenized
 from metatx.registry import unknown
 from metatx.sequence import TokenSequence, concatenate, divide, joined
-from metatx.storage import check, describe, read
+from metatx.storage.folder import check, describe, read
+from metatx.storage.hub import task_folder
+from metatx.storage.task_files import content_of
 from metatx.task import Task
-from metatx.task_files import content_of
 
 __all__ = ["Answer", "PooledTask", "Request", "TaskPool"]
 
@@ -104,7 +104,7 @@ class TaskPool:
             name: By which it is asked.
             task: Its weights are loaded when they are first needed; a pinned one's now.
             pinned: Never dropped to save memory.
-            content: Of its files, as ``metatx.task_files.content_of`` gives it, where they must not change: others are
+            content: Of its files, as ``metatx.storage.task_files.content_of`` gives it, where they must not change: others are
                 refused, also when they are loaded again after they were dropped.
 
         Raises:

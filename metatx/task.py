@@ -341,7 +341,7 @@ class Task(nn.Module):
             ValueError: If the folder holds something that is no task.
             OSError: If it cannot be written.
         """
-        from metatx.storage import save
+        from metatx.storage.folder import save
 
         return save(self, Path(folder))
 
@@ -354,8 +354,8 @@ class Task(nn.Module):
         revision: str | None = None,
         token: str | bool | None = None,
     ) -> str:
-        """Upload the task to the Hugging Face hub, as ``metatx.hub.push``; returns the commit's address."""
-        from metatx.hub import push
+        """Upload the task to the Hugging Face hub, as ``metatx.storage.hub.push``; returns the commit's address."""
+        from metatx.storage.hub import push
 
         return push(self, repo_id, private, commit_message, revision, token)
 
@@ -373,14 +373,14 @@ class Task(nn.Module):
         Args:
             name: A folder; or ``hf:user/task`` on the Hugging Face hub.
             backbone: The one that the task was trained on.
-            revision, token: Of the hub, as ``metatx.hub.task_folder``.
+            revision, token: Of the hub, as ``metatx.storage.hub.task_folder``.
 
         Raises:
             FileNotFoundError: If there is no such folder, and the hub cannot be reached or has none.
             TaskError: If it is damaged or foreign, or was trained on another backbone.
         """
-        from metatx.hub import task_folder
-        from metatx.storage import read
+        from metatx.storage.folder import read
+        from metatx.storage.hub import task_folder
 
         return read(cls, task_folder(name, revision, token), backbone)
 

@@ -12,8 +12,8 @@ import torch
 from jsonargparse import auto_cli
 from pretrain_contrastive import ABOUT, measured, read, sides
 
-from metatx.card import backbone_card
 from metatx.pretraining.alignment import Alignment
+from metatx.storage.card import backbone_card
 
 PAIR = ("image", "text")
 

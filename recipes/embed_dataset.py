@@ -21,9 +21,9 @@ from jsonargparse import auto_cli
 import metatx
 from metatx.data.columns import check_columns
 from metatx.files import written_whole
-from metatx.hub import task_folder
 from metatx.reading.folders import visible
-from metatx.storage import describe
+from metatx.storage.folder import describe
+from metatx.storage.hub import task_folder
 
 try:
     import ray.data

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 import metatx
-from metatx.card import backbone_card
 from metatx.data.tables import read_splits
 from metatx.evaluation.recipe import command, dataset
 from metatx.pretraining.alignment import Alignment
@@ -23,6 +22,7 @@ from metatx.pretraining.distillation import Distillation
 from metatx.pretraining.loop import PretrainingSettings, pretrain
 from metatx.pretraining.paired_data import Pairs
 from metatx.retrieval.zero_shot import recalls, zero_shot_accuracy
+from metatx.storage.card import backbone_card
 from metatx.training.distributed import processes
 
 if TYPE_CHECKING:

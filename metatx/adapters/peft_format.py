@@ -10,9 +10,9 @@ from torch import nn
 
 from metatx.adapters.lora import Adapter, LoraLayer, LoraOptions, NormLayer, linear_layers, norm_layers, shortest
 from metatx.backbone.weight_files import apart
-from metatx.building import Building, check_shapes
 from metatx.errors import TaskError, short
-from metatx.task_files import check_finite, damage, read_json, read_shapes, stored_bytes
+from metatx.storage.building import Building, check_shapes
+from metatx.storage.task_files import check_finite, damage, read_json, read_shapes, stored_bytes
 
 __all__ = ["read_adapter", "write_adapter"]
 

@@ -33,9 +33,9 @@ def info(task: str) -> None:
     Args:
         task: Folder of the task, or hf:user/task on the Hugging Face hub.
     """
-    from metatx.card import cell
-    from metatx.hub import task_folder
-    from metatx.storage import describe
+    from metatx.storage.card import cell
+    from metatx.storage.folder import describe
+    from metatx.storage.hub import task_folder
 
     backbone = (config := describe(task_folder(task)))["backbone"]
     print(f"{config['tokenizer']['name']} -> {config['head']['name']}, saved by metatx {config['metatx']}")

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from metatx.card import cell
 from metatx.evaluation.budget import Plan
 from metatx.evaluation.report import versions
 from metatx.files import json_text, written_whole
+from metatx.storage.card import cell
 
 __all__ = ["Comparison", "Row", "Trial", "shown"]
 

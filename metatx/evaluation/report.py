@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metatx import __version__
-from metatx.card import cell
 from metatx.files import json_text, written_whole
+from metatx.storage.card import cell
 
 if TYPE_CHECKING:
     from metatx.evaluation.budget import Plan

@@ -15,8 +15,8 @@ from metatx.reading.folders import visible
 from metatx.registry import unknown
 from metatx.serving.limits import Limits
 from metatx.serving.samples import Sample, tried
-from metatx.storage import OWN, describe
-from metatx.task_files import CARD, Signature, content_of, plain_file, signature_of
+from metatx.storage.folder import OWN, describe
+from metatx.storage.task_files import CARD, Signature, content_of, plain_file, signature_of
 
 __all__ = ["NAME", "Catalog", "Served", "UnknownTaskError", "common_backbone"]
 
@@ -38,7 +38,7 @@ class Served:
     Attributes:
         folder: Of its files.
         signature: By which a change of them is seen.
-        config: As ``metatx.storage.describe`` gives it.
+        config: As ``metatx.storage.folder.describe`` gives it.
         card: Its README.
         sample: JSON Schema of an input, an example, the answer to it.
         files: Endings of files that it takes.

@@ -24,12 +24,12 @@ from sklearn.metrics import (
 
 import metatx
 from metatx.baselines.described import baselines
-from metatx.card import metric_table
 from metatx.evaluation.comparison_report import Comparison, Trial
 from metatx.examples import Examples
 from metatx.heads.classification import ClassificationHead
 from metatx.metrics.evaluator import rank
 from metatx.registry import create
+from metatx.storage.card import metric_table
 
 SPLITS = settings(max_examples=250, deadline=None)  # of each of four kinds of answers: a thousand
 seeds = st.integers(0, 2**32 - 1)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 import metatx
 from metatx.errors import TaskError
-from metatx.storage import describe
-from metatx.task_config import DEFAULTS, FORMS, OPTIONAL, checked_config
+from metatx.storage.config import DEFAULTS, FORMS, OPTIONAL, checked_config
+from metatx.storage.folder import describe
 from tests.conftest import waves
 from tests.damaging import changed
 from tests.mixed_tasks import small_backbone

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from metatx.errors import TaskError
-from metatx.storage import describe, write
+from metatx.storage.folder import describe, write
 
 if TYPE_CHECKING:
     from metatx.task import Task

@@ -9,7 +9,7 @@ from huggingface_hub import ModelCard, ModelCardData
 
 import metatx
 from metatx.backbone.loading import load_backbone, repository
-from metatx.card import front_matter, model_card
+from metatx.storage.card import front_matter, model_card
 
 QUICK = metatx.TrainingSettings(epochs=1, precision="fp32")
 

@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import metatx
-from metatx import storage
 from metatx.errors import TaskError
+from metatx.storage import folder as storage
 from tests.conftest import waves
 
 

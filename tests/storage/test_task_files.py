@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from metatx.errors import TaskError
-from metatx.task_files import (
+from metatx.storage.task_files import (
     FILES,
     check_finite,
     content_of,

@@ -12,14 +12,14 @@ from metatx.adapters.tiers import TIERS, own_copy
 from metatx.backbone.loading import load_backbone, repository, save_backbone
 from metatx.backbone.vit import Backbone
 from metatx.backbone.weight_files import apart
-from metatx.building import Building, check_shapes
-from metatx.card import model_card
 from metatx.data.head_choice import takes_stem
 from metatx.errors import TaskError, short
 from metatx.files import folder_written_whole, json_text
 from metatx.registry import all_options, create, lookup
-from metatx.task_config import checked_config
-from metatx.task_files import (
+from metatx.storage.building import Building, check_shapes
+from metatx.storage.card import model_card
+from metatx.storage.config import checked_config
+from metatx.storage.task_files import (
     ADAPTER,
     BACKBONE,
     WEIGHTS,

@@ -1,0 +1,1 @@
+"""Tasks on disk and on the hub, with their cards."""

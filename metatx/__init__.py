@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from metatx.evaluation.compare import compare
     from metatx.evaluation.run import run
     from metatx.head import Head
-    from metatx.pool import TaskPool
+    from metatx.pool.pool import TaskPool
     from metatx.pretraining.alignment import Alignment
     from metatx.registry import create, names, register_head, register_tokenizer
     from metatx.sequence import TokenSequence
@@ -50,7 +50,7 @@ _HOME = {
     "Head": "head",
     "SampleError": "errors",
     "Task": "task",
-    "TaskPool": "pool",
+    "TaskPool": "pool.pool",
     "TokenSequence": "sequence",
     "Tokenizer": "tokenizer",
     "TrainingSettings": "settings",

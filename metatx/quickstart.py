@@ -12,7 +12,7 @@ import pandas as pd
 
 from metatx.backbone.loading import backbones, load_backbone
 from metatx.evaluation.run import run
-from metatx.pool import TaskPool
+from metatx.pool.pool import TaskPool
 from metatx.settings import TrainingSettings
 
 __all__ = ["tour"]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from metatx.errors import TaskError
-from metatx.pool import TaskPool
+from metatx.pool.pool import TaskPool
 from metatx.reading.folders import visible
 from metatx.registry import unknown
 from metatx.serving.limits import Limits

@@ -153,7 +153,7 @@ def build_service(
     except ImportError as error:
         raise ImportError(f"{MISSING} ({error})") from error
     from metatx.backbone.loading import load_backbone
-    from metatx.pool import TaskPool
+    from metatx.pool.pool import TaskPool
     from metatx.registry import load_plugin
     from metatx.serving.calibration import calibrate
     from metatx.serving.catalog import Catalog, common_backbone
@@ -190,7 +190,7 @@ def _run(service: "Service", application: Any, host: str, port: int, proxy: str 
     """Serve until told to stop; then refuse new requests, and leave when all others are answered."""
     import uvicorn
 
-    from metatx.memory import settle
+    from metatx.pool.memory import settle
     from metatx.serving.protocol import BoundedProtocol, Connections, room_for_connections
 
     class Server(uvicorn.Server):

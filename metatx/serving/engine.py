@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from metatx.errors import TaskError
-from metatx.pool import Request, TaskPool
+from metatx.pool.pool import Request, TaskPool
 from metatx.registry import lookup
 from metatx.serving.admission import Admission, Asked, FullError
 from metatx.serving.calibration import cost

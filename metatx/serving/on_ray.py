@@ -13,7 +13,7 @@ from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from metatx.memory import settle
+from metatx.pool.memory import settle
 
 if TYPE_CHECKING:
     from fastapi import FastAPI

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
-from metatx.pooled import Loaded
+from metatx.pool.requests import Loaded
 from metatx.progress import tell
 from metatx.serving.fork_server import Child, ForkServer, Spawner
 from metatx.serving.limits import GONE, Limits, RefusedError

@@ -9,7 +9,7 @@ import orjson
 
 from metatx.data.columns import by_name
 from metatx.errors import TaskError
-from metatx.pool import TaskPool
+from metatx.pool.pool import TaskPool
 from metatx.task import Task
 
 __all__ = ["Sample", "input_schema", "received", "tried"]

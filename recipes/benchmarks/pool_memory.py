@@ -19,7 +19,7 @@ from jsonargparse import auto_cli
 from pool import RNG, SIZES, cpu_seconds, filled, samples, saved, show
 
 import metatx
-from metatx.memory import give_back
+from metatx.pool.memory import give_back
 
 ALONE = """
 import sys, metatx

@@ -13,7 +13,7 @@ import metatx
 from metatx.cli import main
 from metatx.data import byte_pairs
 from metatx.data.columns import by_name
-from metatx.pool import TaskPool
+from metatx.pool.pool import TaskPool
 from metatx.registry import lookup, names
 from metatx.serving.application import Service, create_application
 from metatx.serving.catalog import Catalog

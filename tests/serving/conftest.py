@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 import metatx
-from metatx.pool import TaskPool
+from metatx.pool.pool import TaskPool
 from metatx.serving.application import Service, create_application
 from metatx.serving.catalog import Catalog
 from metatx.serving.engine import Engine

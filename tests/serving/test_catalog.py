@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from metatx.pool import TaskPool
+from metatx.pool.pool import TaskPool
 from metatx.serving.catalog import Catalog, UnknownTaskError
 
 ROW = {"a": 0.4, "b": "red", "c": -1.0}

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 import metatx
 from metatx.errors import ChangedError, SampleError
-from metatx.pool import TaskPool
+from metatx.pool.pool import TaskPool
 from metatx.serving.catalog import Catalog, common_backbone
 from metatx.serving.schemas import TaskList, detail_of, summary_of
 from tests.conftest import waves

@@ -10,7 +10,7 @@ from PIL import Image
 from scipy.io import savemat
 
 import metatx
-from metatx.pooled import read
+from metatx.pool.requests import read
 from metatx.serving.readers import CancelEvent, ReadRequest
 from metatx.serving.skeleton import from_skeleton, skeleton
 

@@ -14,8 +14,8 @@ import torch
 from metatx.adapters.batched import FixedAdapter, MixedAdapter
 from metatx.backbone.vit import Backbone
 from metatx.errors import ChangedError, SampleError
-from metatx.memory import give_back, size_of
-from metatx.pooled import ANSWERS, Answer, Loaded, Request, grouped, tokenized
+from metatx.pool.memory import give_back, size_of
+from metatx.pool.requests import ANSWERS, Answer, Loaded, Request, grouped, tokenized
 from metatx.registry import unknown
 from metatx.sequence import TokenSequence, concatenate, divide, joined
 from metatx.storage.folder import check, describe, read

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from metatx.memory import give_back, size_of
+from metatx.pool.memory import give_back, size_of
 
 
 def resident() -> int:
@@ -38,7 +38,7 @@ def test_what_shares_its_storage_is_counted_once():
 def test_what_is_there_is_settled():
     script = """
 import gc
-from metatx.memory import settle
+from metatx.pool.memory import settle
 gc.disable()  # the loop is there when it is collected for the last time
 loop = []; loop.append(loop); name = id(loop); del loop
 kept = [[] for _ in range(1000)]

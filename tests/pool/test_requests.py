@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import metatx
-from metatx.pooled import REMEMBERED, grouped, tokenized
+from metatx.pool.requests import REMEMBERED, grouped, tokenized
 from tests.conftest import waves
 from tests.mixed_tasks import MODALITIES, build, small_backbone
 

@@ -1,0 +1,1 @@
+"""One backbone in memory with many tasks on it."""

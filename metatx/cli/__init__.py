@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> None:
     debug = "--debug" in words
     from jsonargparse import ArgumentError
 
-    from metatx.parser import command_parser, spelled
+    from metatx.cli.parser import command_parser, spelled
     from metatx.registry import load_plugin
 
     parser = command_parser(COMMANDS)

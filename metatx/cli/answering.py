@@ -59,7 +59,7 @@ def predict(
         backbone: The backbone, where the task's own cannot be loaded by name.
         checkpoint: File with the backbone's weights.
     """
-    from metatx.answers import write_answers
+    from metatx.cli.predictions import write_answers
 
     loaded = _load(task, backbone, checkpoint, csv, batch_size)
     write_answers(loaded, inputs, out, sys.stdout, keep=_names(keep), skip_bad=skip_bad_samples)
@@ -90,7 +90,7 @@ def embed(
         backbone: The backbone, where the task's own cannot be loaded by name.
         checkpoint: File with the backbone's weights.
     """
-    from metatx.answers import check_ending, write_vectors
+    from metatx.cli.predictions import check_ending, write_vectors
     from metatx.row_files import ROWS
 
     check_ending(out, (*ROWS, ".npy"))

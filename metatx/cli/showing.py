@@ -62,7 +62,7 @@ def quickstart(*, out: str = "runs/quickstart", seed: int = 0) -> None:
         out: Folder for the three tasks; an older tour there is replaced.
         seed: Of weights, splits and order.
     """
-    from metatx.quickstart import tour
+    from metatx.cli.quickstart import tour
 
     tour(Path(out), seed)
 

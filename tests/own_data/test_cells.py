@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import metatx
-from metatx.answers import write_rows
+from metatx.cli.predictions import write_rows
 from metatx.data.head_choice import build_head
 from metatx.data.table_files import as_dataset, read_table
 from metatx.data.tables import candidates, read_splits

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import metatx
-from metatx.answers import write_answers
+from metatx.cli.predictions import write_answers
 from metatx.data.collate import collate
 from metatx.data.head_choice import claimed
 from metatx.registry import create, lookup

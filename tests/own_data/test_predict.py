@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import metatx
-from metatx.answers import write_answers, write_vectors
 from metatx.cli import main
+from metatx.cli.entries import open_entries
+from metatx.cli.predictions import write_answers, write_vectors
 from metatx.data.table_files import read_table
-from metatx.entries import open_entries
 from metatx.row_files import write_rows
 from tests.mixed_tasks import small_backbone, unlike_any
 
@@ -300,7 +300,7 @@ def test_memory_does_not_grow_with_the_rows(task, tmp_path, monkeypatch):
         return encode(self, sample)
 
     monkeypatch.setattr(type(task.tokenizer), "encode", counted)
-    monkeypatch.setattr("metatx.answers.open_entries", lambda *_: [entry])
+    monkeypatch.setattr("metatx.cli.predictions.open_entries", lambda *_: [entry])
     out = io.StringIO()
     lines = []
     out.write = lambda text: lines.append((len(alive), text))

@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 import metatx
-from metatx.answers import write_answers
 from metatx.cli import main
+from metatx.cli.predictions import write_answers
 from tests.mixed_tasks import small_backbone, unlike_any
 
 

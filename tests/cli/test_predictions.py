@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 import metatx
-from metatx.answers import check_ending, draw_map
 from metatx.cli import main
+from metatx.cli.predictions import check_ending, draw_map
 from metatx.row_files import write_rows
 from tests.heads.test_segmentation import halves
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from metatx.asking import Piece, ask, decoded, embedded, joined
-from metatx.entries import Entry, open_entries
+from metatx.cli.entries import Entry, open_entries
 from metatx.files import written_whole
 from metatx.progress import bar
 from metatx.reading.cubes import Pixels

@@ -16,7 +16,6 @@ from metatx.examples import Examples
 from metatx.head import Head
 from metatx.layers.slots import slots, start_map, zero_map
 from metatx.metrics.forecasts import forecast_loss, measures
-from metatx.parts.forecast_picture import draw_forecasts, need_matplotlib
 from metatx.progress import tell
 from metatx.sequence import TokenSequence
 from metatx.series.forecast_tables import (
@@ -34,6 +33,7 @@ from metatx.series.forecast_tables import (
 from metatx.series.layouts import Layout, find_layout
 from metatx.series.table import Fill, SeriesTable, read_series
 from metatx.series.windows import Future, in_a_row
+from metatx.writing.forecast_picture import draw_forecasts, need_matplotlib
 
 if TYPE_CHECKING:
     from datasets import Dataset

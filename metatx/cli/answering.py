@@ -91,7 +91,7 @@ def embed(
         checkpoint: File with the backbone's weights.
     """
     from metatx.cli.predictions import check_ending, write_vectors
-    from metatx.row_files import ROWS
+    from metatx.writing.rows import ROWS
 
     check_ending(out, (*ROWS, ".npy"))
     loaded = _load(task, backbone, checkpoint, csv, batch_size)

@@ -11,7 +11,7 @@ from metatx.cli.entries import Entry, open_entries
 from metatx.files import written_whole
 from metatx.progress import bar
 from metatx.reading.cubes import Pixels
-from metatx.row_files import ERROR, ROWS, write_rows
+from metatx.writing.rows import ERROR, ROWS, write_rows
 
 if TYPE_CHECKING:
     from metatx.task import Task

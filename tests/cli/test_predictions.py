@@ -10,7 +10,7 @@ from PIL import Image
 import metatx
 from metatx.cli import main
 from metatx.cli.predictions import check_ending, draw_map
-from metatx.row_files import write_rows
+from metatx.writing.rows import write_rows
 from tests.heads.test_segmentation import halves
 
 

@@ -18,7 +18,7 @@ from metatx.data.tables import candidates, read_splits
 from metatx.errors import SampleError
 from metatx.reading.csv_tables import Reading
 from metatx.registry import create, lookup
-from metatx.row_files import FORMULA
+from metatx.writing.rows import FORMULA
 from tests.tokenizers.tabular_rows import column, token, types
 
 RNG = np.random.default_rng(0)

@@ -21,7 +21,7 @@ from metatx.cli import main
 from metatx.cli.entries import open_entries
 from metatx.cli.predictions import write_answers, write_vectors
 from metatx.data.table_files import read_table
-from metatx.row_files import write_rows
+from metatx.writing.rows import write_rows
 from tests.mixed_tasks import small_backbone, unlike_any
 
 

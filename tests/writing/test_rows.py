@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from metatx.row_files import write_rows
+from metatx.writing.rows import write_rows
 
 FORMULAS = ["=1+1", "+x", "-x", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "=cmd|'/c calc'!A0", "＝1+1", "-1+2", "+1 2", "--1"]
 PLAIN = ["a\r=1", "a\n=1", "a\r\n=1", "-1", "+4.5e-3", "-.5", "-1.", "x=1", "'=1", " =1", "", "é", "a,b", 'say "=1"']

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from metatx.adapters.lora import Adapter
 from metatx.adapters.tiers import merged_task, tuned
-from metatx.asking import Piece, ask, decoded, embedded, joined, listed
 from metatx.backbone.vit import Backbone
 from metatx.data.arguments import column_names, joined_target, plain_targets, target_name
 from metatx.data.columns import field_names, fit_tokenizer, labelled, raw_samples, training_data
@@ -20,6 +19,7 @@ from metatx.data.head_choice import build_head, check_inputs, claimed, takes_ste
 from metatx.data.tables import find_target
 from metatx.examples import Examples, known
 from metatx.head import Head
+from metatx.inference import Piece, ask, decoded, embedded, joined, listed
 from metatx.layers.input_norm import entry_norm
 from metatx.reading.csv_tables import Reading
 from metatx.registry import create, lookup

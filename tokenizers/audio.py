@@ -11,9 +11,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from metatx.backbone.stem import Stem
 from metatx.errors import SampleError
+from metatx.json_schema import array_schema
 from metatx.layers.folding import folded_stem
 from metatx.layers.resampling import resample
-from metatx.parts.schemas import array_schema
 from metatx.reading.sound import RATES, SUFFIXES, read_sound
 from metatx.sequence import TokenSequence
 from metatx.tokenizer import Batch, Tokenizer, orthogonal_linear, sinusoidal_positions

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from metatx.errors import SampleError, decoding, short
+from metatx.json_schema import array_schema
 from metatx.layers.molecules import atom_numbers, bond_numbers, check_size, descriptor_numbers, parsed
-from metatx.parts.schemas import array_schema
 from metatx.reading.arrays import as_array
 from metatx.sequence import TokenSequence
 from metatx.tokenizer import Batch, Tokenizer, orthogonal_linear

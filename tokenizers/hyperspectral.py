@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from metatx.errors import SampleError
-from metatx.parts.schemas import array_schema
+from metatx.json_schema import array_schema
 from metatx.reading.arrays import as_array
 from metatx.reading.cubes import Pixel, read_cube
 from metatx.tokenizer import Batch, Tokenizer, orthogonal_linear, sinusoidal_positions

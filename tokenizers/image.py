@@ -10,10 +10,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from metatx.backbone.stem import Stem
+from metatx.json_schema import picture_schema
 from metatx.layers.folding import NO_STEM
 from metatx.layers.hog import gradient_histograms
 from metatx.layers.views import coarser, random_view
-from metatx.parts.schemas import picture_schema
 from metatx.reading.medmnist import read_medmnist
 from metatx.reading.pictures import SUFFIXES, fit_picture, is_picture, read_picture
 from metatx.sequence import TokenSequence

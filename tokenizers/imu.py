@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metatx.errors import SampleError
+from metatx.json_schema import array_schema
 from metatx.layers.resampling import LARGEST_RATIO, resample
-from metatx.parts.schemas import array_schema
 from metatx.progress import tell
 from metatx.reading.arrays import as_array
 from metatx.reading.windows import read_windows

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metatx.errors import SampleError
+from metatx.json_schema import array_schema
 from metatx.layers.distributions import distributions
 from metatx.layers.neighbours import farthest_points, nearest, sorted_order
-from metatx.parts.schemas import array_schema
 from metatx.reading.cloud_sets import CONTAINERS
 from metatx.reading.clouds import SUFFIXES, Cloud, read_cloud
 from metatx.sequence import TokenSequence

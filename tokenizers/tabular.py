@@ -21,7 +21,7 @@ from metatx.data.cell_types import (
 )
 from metatx.data.spellings import Spellings
 from metatx.errors import SampleError
-from metatx.parts.schemas import row_schema
+from metatx.json_schema import row_schema
 from metatx.registry import unknown
 from metatx.tokenizer import Batch, Tokenizer
 

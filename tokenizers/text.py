@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from metatx.data.byte_pairs import clip_tokens
 from metatx.data.spellings import plain_cell, whole_number
 from metatx.errors import SampleError, short
-from metatx.parts.schemas import array_schema
+from metatx.json_schema import array_schema
 from metatx.progress import tell
 from metatx.sequence import TokenSequence
 from metatx.tokenizer import Batch, LearnedPositions, Tokenizer

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metatx.errors import SampleError, short
-from metatx.parts.schemas import array_schema
+from metatx.json_schema import array_schema
 from metatx.progress import tell
 from metatx.reading.arrays import as_array
 from metatx.sequence import TokenSequence

@@ -7,8 +7,8 @@ import numpy as np
 from torch import Tensor
 
 from metatx.backbone.stem import Stem
+from metatx.json_schema import picture_schema
 from metatx.layers.grey import Augment, GreyPictures, Normalize
-from metatx.parts.schemas import picture_schema
 from metatx.reading import dicom
 from metatx.reading.medmnist import read_medmnist
 from metatx.reading.pictures import SUFFIXES, is_picture

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from metatx.asking import Piece, ask, decoded, embedded, joined
 from metatx.cli.entries import Entry, open_entries
 from metatx.files import written_whole
+from metatx.inference import Piece, ask, decoded, embedded, joined
 from metatx.progress import bar
 from metatx.reading.cubes import Pixels
 from metatx.writing.rows import ERROR, ROWS, write_rows

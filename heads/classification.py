@@ -17,7 +17,7 @@ from metatx.errors import SampleError
 from metatx.head import Head
 from metatx.layers.norms import Norm, feature_norm
 from metatx.layers.pooling import Pooling, pool_tokens, pooled_width
-from metatx.reading.pictures import is_picture
+from metatx.reading.image import is_picture
 from metatx.sequence import TokenSequence
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from metatx.errors import SampleError, usable
 from metatx.head import Head
 from metatx.layers.views import mask_in_view
 from metatx.progress import tell
-from metatx.reading.masks import (
+from metatx.reading.segmentation import (
     GREY,
     IGNORED,
     NO_LABEL,

@@ -20,7 +20,7 @@ import metatx
 from metatx.evaluation.recipe import command, dataset, over_seeds
 from metatx.evaluation.report import Report
 from metatx.examples import Examples
-from metatx.reading.cubes import read_arrays, read_cube, scene_of
+from metatx.reading.hyperspectral import read_arrays, read_cube, scene_of
 
 PUBLISHED = {"RBF SVM (on the 278 spectra)": {"accuracy": 0.777, "balanced_accuracy": 0.770}}
 PUBLISHED_SCENE = {

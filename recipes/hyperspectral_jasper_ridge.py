@@ -17,7 +17,7 @@ from typing import Literal
 import metatx
 from metatx.evaluation.recipe import command, dataset, over_seeds
 from metatx.evaluation.report import Report
-from metatx.reading.cubes import read_arrays, scene_of
+from metatx.reading.hyperspectral import read_arrays, scene_of
 
 PUBLISHED = {
     "disjoint": {"RBF SVM, pixel": {"accuracy": 0.937, "balanced_accuracy": 0.930}},

@@ -15,7 +15,7 @@ import metatx
 from metatx.evaluation.recipe import command, dataset, over_seeds
 from metatx.evaluation.report import Report
 from metatx.examples import Examples
-from metatx.reading.cloud_sets import Parts, read_shapenet_part
+from metatx.reading.point_cloud_sets import Parts, read_shapenet_part
 
 LIST = "synsetoffset2category.txt"
 

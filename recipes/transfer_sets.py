@@ -17,7 +17,7 @@ from video_pushup_speed import clips as films
 
 from metatx import Backbone
 from metatx.evaluation.recipe import patch_size
-from metatx.reading.cubes import read_arrays, scene_of
+from metatx.reading.hyperspectral import read_arrays, scene_of
 
 
 @dataclass(frozen=True, kw_only=True)

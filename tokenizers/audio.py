@@ -14,7 +14,7 @@ from metatx.errors import SampleError
 from metatx.json_schema import array_schema
 from metatx.layers.folding import folded_stem
 from metatx.layers.resampling import resample
-from metatx.reading.sound import RATES, SUFFIXES, read_sound
+from metatx.reading.audio import RATES, SUFFIXES, read_sound
 from metatx.sequence import TokenSequence
 from metatx.tokenizer import Batch, Tokenizer, orthogonal_linear, sinusoidal_positions
 

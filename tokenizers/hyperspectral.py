@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from metatx.errors import SampleError
 from metatx.json_schema import array_schema
 from metatx.reading.arrays import as_array
-from metatx.reading.cubes import Pixel, read_cube
+from metatx.reading.hyperspectral import Pixel, read_cube
 from metatx.tokenizer import Batch, Tokenizer, orthogonal_linear, sinusoidal_positions
 
 __all__ = ["HyperspectralTokenizer"]

@@ -14,8 +14,8 @@ from metatx.json_schema import picture_schema
 from metatx.layers.folding import NO_STEM
 from metatx.layers.hog import gradient_histograms
 from metatx.layers.views import coarser, random_view
+from metatx.reading.image import SUFFIXES, fit_picture, is_picture, read_picture
 from metatx.reading.medmnist import read_medmnist
-from metatx.reading.pictures import SUFFIXES, fit_picture, is_picture, read_picture
 from metatx.sequence import TokenSequence
 from metatx.tokenizer import Batch, Tokenizer
 

@@ -14,7 +14,7 @@ from metatx.json_schema import array_schema
 from metatx.layers.resampling import LARGEST_RATIO, resample
 from metatx.progress import tell
 from metatx.reading.arrays import as_array
-from metatx.reading.windows import read_windows
+from metatx.reading.imu import read_windows
 from metatx.sequence import TokenSequence
 from metatx.tokenizer import Batch, Tokenizer, orthogonal_linear, sinusoidal_positions
 

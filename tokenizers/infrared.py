@@ -9,7 +9,7 @@ from torch import Tensor
 from metatx.backbone.stem import Stem
 from metatx.json_schema import picture_schema
 from metatx.layers.grey import Augment, Flips, GreyPictures, Normalize
-from metatx.reading.pictures import SUFFIXES, is_picture
+from metatx.reading.image import SUFFIXES, is_picture
 from metatx.sequence import TokenSequence
 from metatx.tokenizer import Batch, Tokenizer
 

@@ -12,8 +12,8 @@ from metatx.errors import SampleError
 from metatx.json_schema import array_schema
 from metatx.layers.distributions import distributions
 from metatx.layers.neighbours import farthest_points, nearest, sorted_order
-from metatx.reading.cloud_sets import CONTAINERS
-from metatx.reading.clouds import SUFFIXES, Cloud, read_cloud
+from metatx.reading.point_cloud import SUFFIXES, Cloud, read_cloud
+from metatx.reading.point_cloud_sets import CONTAINERS
 from metatx.sequence import TokenSequence
 from metatx.tokenizer import Batch, Tokenizer, orthogonal_linear
 
@@ -38,7 +38,7 @@ class PointCloudTokenizer(Tokenizer):
     statistics of the training split, enter through a projection of their own that starts at zero. The order of the
     points changes nothing.
 
-    A sample is whatever ``metatx.reading.clouds.read_cloud`` knows: an array (N, C), a dict with ``points`` and
+    A sample is whatever ``metatx.reading.point_cloud.read_cloud`` knows: an array (N, C), a dict with ``points`` and
     ``columns``, a file. The third column is the vertical.
 
     ``context`` has ``centres`` (B, G, 3) and ``points``, all points of the samples in their order, (B, N, 3) or, where

@@ -13,7 +13,7 @@ from metatx.backbone.stem import Stem
 from metatx.json_schema import array_schema
 from metatx.layers.folding import NO_STEM
 from metatx.layers.views import random_view
-from metatx.reading.films import SUFFIXES, evenly, read_film
+from metatx.reading.video import SUFFIXES, evenly, read_film
 from metatx.sequence import TokenSequence
 from metatx.tokenizer import Batch, Tokenizer
 

@@ -10,8 +10,8 @@ from metatx.backbone.stem import Stem
 from metatx.json_schema import picture_schema
 from metatx.layers.grey import Augment, GreyPictures, Normalize
 from metatx.reading import dicom
+from metatx.reading.image import SUFFIXES, is_picture
 from metatx.reading.medmnist import read_medmnist
-from metatx.reading.pictures import SUFFIXES, is_picture
 from metatx.sequence import TokenSequence
 from metatx.tokenizer import Batch, Tokenizer
 

@@ -10,7 +10,7 @@ from metatx.cli.entries import Entry, open_entries
 from metatx.files import written_whole
 from metatx.inference import Piece, ask, decoded, embedded, joined
 from metatx.progress import bar
-from metatx.reading.cubes import Pixels
+from metatx.reading.hyperspectral import Pixels
 from metatx.writing.rows import ERROR, ROWS, write_rows
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from metatx.data.table_files import mark_files, read_table
 from metatx.progress import tell
 from metatx.reading.csv_tables import Reading
 from metatx.reading.folders import files_below, visible
+from metatx.reading.image import SUFFIXES as PICTURES
 from metatx.reading.names import Lookup, lookup_beside, path_of
-from metatx.reading.pictures import SUFFIXES as PICTURES
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -14,7 +14,7 @@ from metatx.backbone.stem import Stem
 from metatx.errors import SampleError
 from metatx.layers.folding import folded_stem
 from metatx.layers.hog import gradient_histograms
-from metatx.reading.pictures import read_grey
+from metatx.reading.image import read_grey
 from metatx.sequence import TokenSequence
 
 __all__ = ["Augment", "Flips", "GreyPictures", "Normalize"]

@@ -13,7 +13,7 @@ from metatx.errors import short
 from metatx.files import written_whole
 from metatx.progress import tell
 from metatx.reading.folders import escaped, inside
-from metatx.reading.pictures import upright_size
+from metatx.reading.image import upright_size
 
 if TYPE_CHECKING:
     from datasets import Dataset

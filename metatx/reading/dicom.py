@@ -17,8 +17,8 @@ from metatx.errors import SampleError, decoding
 from metatx.reading.arrays import as_array
 from metatx.reading.bounds import check_bound
 from metatx.reading.held_files import held_file
-from metatx.reading.picture_files import picture_header
-from metatx.reading.pictures import LUMA, read_grey
+from metatx.reading.image import LUMA, read_grey
+from metatx.reading.image_files import picture_header
 
 if TYPE_CHECKING:
     from pydicom import Dataset

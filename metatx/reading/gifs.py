@@ -9,8 +9,8 @@ from PIL import Image
 
 from metatx.errors import SampleError, decoding
 from metatx.reading.bounds import check_bound
-from metatx.reading.picture_files import opened_picture
-from metatx.reading.pictures import read_picture
+from metatx.reading.image import read_picture
+from metatx.reading.image_files import opened_picture
 
 __all__ = ["is_gif", "read_gif"]
 

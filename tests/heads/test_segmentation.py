@@ -13,7 +13,7 @@ from metatx.baselines.described import baselines
 from metatx.errors import SampleError
 from metatx.examples import Examples
 from metatx.heads.segmentation import SegmentationHead
-from metatx.reading.masks import IGNORED
+from metatx.reading.segmentation import IGNORED
 
 SIDE = 32
 

@@ -6,8 +6,8 @@ import torch
 
 from metatx import create
 from metatx.reading.arrays import as_array
-from metatx.reading.pictures import read_grey
-from metatx.reading.sound import read_sound
+from metatx.reading.audio import read_sound
+from metatx.reading.image import read_grey
 
 RNG = np.random.default_rng(0)
 

@@ -5,7 +5,7 @@ import pytest
 
 from metatx import SampleError, Task, create, load_backbone
 from metatx.data.tables import read_splits
-from metatx.reading.cubes import scene_of
+from metatx.reading.hyperspectral import scene_of
 
 RNG = np.random.default_rng(0)
 WINDOWS = RNG.normal(size=(8, 6, 64)).astype(np.float32)  # (N, channels, time)

@@ -18,11 +18,11 @@ from PIL import Image
 
 from metatx import SampleError, create
 from metatx.data.tables import read_splits
-from metatx.reading.clouds import read_cloud
+from metatx.reading.audio import read_sound
 from metatx.reading.dicom import read_radiograph
-from metatx.reading.films import read_film
-from metatx.reading.pictures import read_grey, read_picture
-from metatx.reading.sound import read_sound
+from metatx.reading.image import read_grey, read_picture
+from metatx.reading.point_cloud import read_cloud
+from metatx.reading.video import read_film
 from tests.tokenizers.films import numbers, shades
 
 RATE = 16_000
@@ -341,7 +341,7 @@ def test_whatever_a_library_raises_names_the_file(tmp_path, monkeypatch, problem
         raise problem
 
     monkeypatch.setattr(soundfile, "SoundFile", broken)
-    monkeypatch.setattr("metatx.reading.picture_files._opened", broken)
+    monkeypatch.setattr("metatx.reading.image_files._opened", broken)
     monkeypatch.setattr(av, "open", broken)
     reads = {"a.wav": lambda path: read_sound(path, 1), "a.mp4": lambda path: read_film(path, 1, (8, 8))}
     for name, read in {**reads, "a.png": read_picture}.items():
@@ -356,7 +356,7 @@ def test_what_is_no_fault_of_the_file_is_not_called_one(tmp_path, monkeypatch, p
     def broken(*args, **kwargs):
         raise passes
 
-    monkeypatch.setattr("metatx.reading.picture_files._opened", broken)
+    monkeypatch.setattr("metatx.reading.image_files._opened", broken)
     (tmp_path / "a.png").write_bytes(b"content")
     with pytest.raises(passes):
         read_picture(tmp_path / "a.png")

@@ -13,8 +13,8 @@ from metatx.cli import main
 from metatx.data.tables import read_splits
 from metatx.errors import SampleError
 from metatx.heads.segmentation import SegmentationHead
-from metatx.reading.cubes import read_cube, scene_of
-from metatx.reading.masks import IGNORED, packed, read_mask, unpacked
+from metatx.reading.hyperspectral import read_cube, scene_of
+from metatx.reading.segmentation import IGNORED, packed, read_mask, unpacked
 
 COLOURS = np.array([[0, 0, 0], [0, 0, 142], [128, 64, 128], [220, 20, 60]], dtype=np.uint8)
 

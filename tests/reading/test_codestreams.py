@@ -9,7 +9,7 @@ from PIL import Image, ImageFile
 
 from metatx.errors import SampleError
 from metatx.reading.codestreams import av1_pixels, jpeg2000_pixels
-from metatx.reading.pictures import read_picture
+from metatx.reading.image import read_picture
 
 SIZES = [(1, 1), (17, 33), (640, 480)]
 FILM = {"save_all": True, "append_images": [Image.new("RGB", (640, 480))]}

@@ -14,13 +14,13 @@ from scipy.io import savemat
 
 from metatx.reading.arrays import npy_array
 from metatx.reading.bounds import VARIABLE, stricter
-from metatx.reading.cloud_sets import CONTAINERS
-from metatx.reading.clouds import read_cloud
 from metatx.reading.coco import read_coco
-from metatx.reading.cubes import read_cube
+from metatx.reading.hyperspectral import read_cube
+from metatx.reading.point_cloud import read_cloud
+from metatx.reading.point_cloud_sets import CONTAINERS
 from tests.baselines.test_detection import CONTENT
 from tests.fuzz import EXAMPLES
-from tests.reading.test_clouds import CUBE, NAMES, POINTS, SQUARES, glb, off, ply, text
+from tests.reading.test_point_cloud import CUBE, NAMES, POINTS, SQUARES, glb, off, ply, text
 
 ROOM = 3 << 30  # bytes of addresses that reading may take; a promise of more is to be refused before
 ODD = [0, 1, 2, 3, 127, 255, 256, 32767, 65535, 2**31 - 1, 2**31, 2**32 - 1, 10**9]

@@ -9,7 +9,7 @@ from PIL import Image
 from PIL.GifImagePlugin import GifImageFile
 
 from metatx import SampleError
-from metatx.reading.films import read_film
+from metatx.reading.video import read_film
 
 
 def gif(count: int = 6, sides: tuple[int, int] = (100, 120), **options) -> tuple[list[Image.Image], bytes]:

@@ -21,11 +21,12 @@ from PIL import Image
 from metatx.data.byte_pairs import clip_tokens
 from metatx.errors import SampleError
 from metatx.layers.molecules import parsed
-from metatx.reading import picture_files, sound
+from metatx.reading import audio as sound
+from metatx.reading import image_files as picture_files
+from metatx.reading.audio import read_sound
 from metatx.reading.dicom import read_radiograph
-from metatx.reading.films import read_film
-from metatx.reading.pictures import read_grey, read_picture, upright_size
-from metatx.reading.sound import read_sound
+from metatx.reading.image import read_grey, read_picture, upright_size
+from metatx.reading.video import read_film
 from tests.fuzz import EXAMPLES
 from tests.reading.test_dicom import RAMP, dicom, jpeg, packed
 from tests.tokenizers.films import shades, write_film

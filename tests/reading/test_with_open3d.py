@@ -7,7 +7,7 @@ import pytest
 
 from metatx.errors import SampleError
 from metatx.reading import with_open3d
-from metatx.reading.clouds import read_cloud
+from metatx.reading.point_cloud import read_cloud
 
 HEAD = "VERSION .7\nFIELDS x y z\nSIZE 4 4 4\nTYPE F F F\nCOUNT 1 1 1\nWIDTH 2\nHEIGHT 1\nPOINTS 2\nDATA ascii\n"
 TRIANGLE = b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n"

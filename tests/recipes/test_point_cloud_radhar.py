@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from metatx.reading.clouds import Cloud
+from metatx.reading.point_cloud import Cloud
 from recipes import point_cloud_radhar
 from tests.recipes.common import check_run, real
 

@@ -16,7 +16,7 @@ from metatx.backbone.stem import Stem, StemConfig
 from metatx.cli import main
 from metatx.data.collate import collate
 from metatx.layers.resampling import resample
-from metatx.reading.sound import read_sound
+from metatx.reading.audio import read_sound
 
 DIM, RATE = 48, 16_000
 RNG = np.random.default_rng(0)

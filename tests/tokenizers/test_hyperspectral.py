@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.io import savemat
 
 from metatx import SampleError, cli, create
-from metatx.reading.cubes import Pixel, Pixels, read_cube, scene_of
+from metatx.reading.hyperspectral import Pixel, Pixels, read_cube, scene_of
 from metatx.tokenizers.hyperspectral import HyperspectralTokenizer
 
 RNG = np.random.default_rng(0)

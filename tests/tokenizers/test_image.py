@@ -12,7 +12,7 @@ from timm.data import create_transform, resolve_data_config
 from metatx import SampleError, create
 from metatx.backbone.stem import Stem
 from metatx.backbone.zoo import SOURCES
-from metatx.reading.pictures import fit_picture, read_picture
+from metatx.reading.image import fit_picture, read_picture
 from metatx.tokenizers.image import ImageTokenizer
 
 RNG = np.random.default_rng(0)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from metatx import SampleError, cli, create
-from metatx.reading.pictures import read_grey
+from metatx.reading.image import read_grey
 from metatx.tokenizers.infrared import InfraredTokenizer
 
 RNG = np.random.default_rng(0)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from metatx import SampleError, create
 from metatx.cli import main
 from metatx.data.collate import collate
-from metatx.reading.clouds import Cloud
+from metatx.reading.point_cloud import Cloud
 
 DIM = 48
 SMALL = {"groups": 8, "neighbours": 6, "width": 16, "points": 100}

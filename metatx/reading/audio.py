@@ -10,9 +10,9 @@ from torch import Tensor
 
 from metatx.errors import SampleError, decoded, decoding
 from metatx.reading.arrays import as_array
+from metatx.reading.audio_headers import begins_as_sound, missing_bytes, uncounted, with_count, with_size
 from metatx.reading.bounds import bound, check_bound
 from metatx.reading.held_files import held_file, holds_file
-from metatx.reading.sound_headers import begins_as_sound, missing_bytes, uncounted, with_count, with_size
 
 if TYPE_CHECKING:
     from soundfile import SoundFile

@@ -8,8 +8,8 @@ import pytest
 
 from metatx.cli import main
 from metatx.data.tables import read_splits
-from metatx.reading.cloud_sets import CONTAINERS
-from metatx.reading.clouds import SUFFIXES
+from metatx.reading.point_cloud import SUFFIXES
+from metatx.reading.point_cloud_sets import CONTAINERS
 
 RNG = np.random.default_rng(0)
 NAMES = ["ball", "rod"]

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from metatx import SampleError
-from metatx.reading.clouds import SUFFIXES, Cloud, read_cloud
 from metatx.reading.meshes import read_off, sample_surface
 from metatx.reading.ply import read_ply
+from metatx.reading.point_cloud import SUFFIXES, Cloud, read_cloud
 from metatx.reading.spelled import read_columns
 
 RNG = np.random.default_rng(0)

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image, ImageFile
 
 from metatx.errors import SampleError
-from metatx.reading.picture_files import FORMATS, SUFFIXES, opened_picture, picture_header
-from metatx.reading.pictures import open_picture, read_picture, upright_size
+from metatx.reading.image import open_picture, read_picture, upright_size
+from metatx.reading.image_files import FORMATS, SUFFIXES, opened_picture, picture_header
 
 OTHERS = {"TGA": "RGB", "ICO": "RGB", "PCX": "RGB", "SGI": "RGB", "DDS": "RGB", "MSP": "1", "XBM": "1"}
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
@@ -74,7 +74,7 @@ def test_no_program_is_started_for_postscript(tmp_path: Path) -> None:
     code = f"""
 import io
 from PIL import Image
-from metatx.reading.pictures import read_picture
+from metatx.reading.image import read_picture
 for sample in ({str(tmp_path / "a.png")!r}, {EPS!r}, Image.open(io.BytesIO({EPS!r}))):
     try:
         read_picture(sample)

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from metatx.errors import SampleError
-from metatx.reading.masks import IGNORED, SiteForest, is_mask, read_mask, write_masks
+from metatx.reading.segmentation import IGNORED, SiteForest, is_mask, read_mask, write_masks
 
 CODES = np.arange(12, dtype=np.uint8).reshape(3, 4)
 

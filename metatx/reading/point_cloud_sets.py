@@ -11,9 +11,9 @@ from metatx.errors import SampleError
 from metatx.examples import Examples, Reader
 from metatx.reading.arrays import npz_arrays
 from metatx.reading.bounds import check_bound
-from metatx.reading.clouds import Cloud, Clouds, npz_cloud, read_cloud
 from metatx.reading.folders import inside
 from metatx.reading.h5 import h5_arrays
+from metatx.reading.point_cloud import Cloud, Clouds, npz_cloud, read_cloud
 
 __all__ = ["CONTAINERS", "Parts", "read_h5", "read_npz", "read_shapenet_part"]
 

@@ -17,7 +17,7 @@ from metatx.reading.arrays import as_array
 from metatx.reading.bounds import bound, check_bound
 from metatx.reading.gifs import is_gif, read_gif
 from metatx.reading.held_files import held_file, holds_file
-from metatx.reading.pictures import CHANNELS, read_picture
+from metatx.reading.image import CHANNELS, read_picture
 
 if TYPE_CHECKING:
     from av.container import InputContainer

@@ -7,9 +7,9 @@ import pytest
 import soundfile
 
 from metatx.errors import SampleError
-from metatx.reading import sound
-from metatx.reading.sound import FORMATS, read_sound
-from metatx.reading.sound_headers import MOST_CHUNKS, missing_bytes
+from metatx.reading import audio as sound
+from metatx.reading.audio import FORMATS, read_sound
+from metatx.reading.audio_headers import MOST_CHUNKS, missing_bytes
 
 RNG = np.random.default_rng(0)
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from metatx.errors import SampleError
 from metatx.reading.arrays import npy_array
-from metatx.reading.pictures import is_picture, open_picture
+from metatx.reading.image import is_picture, open_picture
 
 __all__ = [
     "GREY", "IGNORED", "NO_LABEL", "Held", "SiteForest", "coloured", "is_mask", "packed", "read_colours", "read_mask",

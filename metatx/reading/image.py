@@ -12,7 +12,7 @@ from metatx.errors import SampleError, decoding
 from metatx.reading.arrays import as_array
 from metatx.reading.bounds import check_bound
 from metatx.reading.held_files import held_file, holds_file
-from metatx.reading.picture_files import SUFFIXES, opened_picture, refuse_format
+from metatx.reading.image_files import SUFFIXES, opened_picture, refuse_format
 
 __all__ = ["SUFFIXES", "fit_picture", "is_picture", "open_picture", "read_grey", "read_picture", "upright_size"]
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from metatx import SampleError
-from metatx.reading import films
-from metatx.reading.films import evenly, read_film
+from metatx.reading import video as films
+from metatx.reading.video import evenly, read_film
 from tests.tokenizers.films import numbers, shades, write_film, write_sound
 
 RNG = np.random.default_rng(0)

@@ -81,7 +81,7 @@ class Admission:
     behind them, from the end of one to the end of the next: all that the server does beside the model slows it.
 
     Args:
-        rate: Cost a second, until passes have shown it; see ``metatx.serving.calibration.cost``.
+        rate: Cost a second, until passes have shown it; see ``metatx.serving.throughput.cost``.
         seconds: Of work that may wait.
         largest: Cost that one input may have, and so the most that is guessed for a file.
     """

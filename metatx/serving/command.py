@@ -155,11 +155,11 @@ def build_service(
     from metatx.backbone.loading import load_backbone
     from metatx.pool.pool import TaskPool
     from metatx.registry import load_plugin
-    from metatx.serving.calibration import calibrate
     from metatx.serving.catalog import Catalog, common_backbone
     from metatx.serving.engine import Engine
     from metatx.serving.limits import Limits
     from metatx.serving.readers import Readers
+    from metatx.serving.throughput import calibrate
 
     if plugin is not None:
         load_plugin(plugin)

@@ -12,13 +12,13 @@ from metatx.errors import TaskError
 from metatx.pool.pool import Request, TaskPool
 from metatx.registry import lookup
 from metatx.serving.admission import Admission, Asked, FullError
-from metatx.serving.calibration import cost
 from metatx.serving.inputs import Input
-from metatx.serving.lane import Lane, Steps
 from metatx.serving.limits import GONE, SHORT, Limits, RefusedError
 from metatx.serving.metrics import Metrics
 from metatx.serving.readers import CancelEvent, Readers, ReadRequest
 from metatx.serving.scheduler import Job, Scheduler
+from metatx.serving.throughput import cost
+from metatx.serving.workers import Lane, Steps
 
 __all__ = ["Answer", "Engine"]
 

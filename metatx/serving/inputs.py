@@ -7,7 +7,7 @@ from typing import Any, BinaryIO, Protocol
 import orjson
 
 from metatx.pool.requests import read
-from metatx.serving.files import suffix_of
+from metatx.serving.file_checks import suffix_of
 from metatx.serving.limits import Limits, RefusedError
 from metatx.serving.readers import Encoded, Readers, ReadRequest
 from metatx.serving.samples import received

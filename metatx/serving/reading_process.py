@@ -18,7 +18,7 @@ from safetensors.torch import save
 from metatx.backbone.weight_files import apart
 from metatx.errors import BoundError
 from metatx.pool.requests import read
-from metatx.serving.files import check_file
+from metatx.serving.file_checks import check_file
 from metatx.serving.limits import RefusedError
 from metatx.serving.samples import received
 from metatx.serving.sandbox import Sandbox, grown

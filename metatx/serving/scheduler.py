@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from threading import Condition, Thread
 from typing import Any, Generic, Protocol, TypeVar
 
-from metatx.serving.fair import FairQueue
+from metatx.serving.fair_queue import FairQueue
 
 __all__ = ["ClosedError", "DeadlineError", "Group", "Job", "Prepared", "Scheduler"]
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metatx.serving.fair import FairQueue
+from metatx.serving.fair_queue import FairQueue
 from metatx.serving.scheduler import ClosedError, DeadlineError, Scheduler
 
 

@@ -6,7 +6,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from metatx.registry import lookup
-from metatx.serving.files import KINDS, check_file, suffix_of
+from metatx.serving.file_checks import KINDS, check_file, suffix_of
 from metatx.serving.limits import RefusedError
 
 

@@ -6,8 +6,8 @@ from concurrent.futures import CancelledError
 
 import pytest
 
-from metatx.serving.lane import Lane
 from metatx.serving.scheduler import ClosedError
+from metatx.serving.workers import Lane
 
 
 def steps(do):

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from metatx.serving import calibration
+from metatx.serving import throughput as calibration
 
 
 @pytest.mark.parametrize(

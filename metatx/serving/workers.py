@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from threading import Condition, Thread
 from typing import Any, TypeAlias
 
-from metatx.serving.fair import FairQueue
+from metatx.serving.fair_queue import FairQueue
 from metatx.serving.scheduler import ClosedError
 
 __all__ = ["Lane", "Steps"]

@@ -1,1 +1,0 @@
-"""What several tokenizers or heads are made of."""

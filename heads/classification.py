@@ -12,13 +12,14 @@ from torch.nn import functional as F
 
 from metatx.baselines.described import scaled, worded
 from metatx.data.holdout import by_class
-from metatx.data.spellings import Spellings, are_label_lists, plain_cell, whole_number
+from metatx.data.spellings import Spellings, are_label_lists
 from metatx.errors import SampleError
 from metatx.head import Head
 from metatx.layers.norms import Norm, feature_norm
 from metatx.layers.pooling import Pooling, pool_tokens, pooled_width
 from metatx.reading.image import is_picture
 from metatx.sequence import TokenSequence
+from metatx.values import plain_cell, whole_number
 
 if TYPE_CHECKING:
     from datasets import Dataset

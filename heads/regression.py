@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metatx.baselines.described import scaled, worded
-from metatx.data.spellings import plain_cell
 from metatx.errors import SampleError
 from metatx.head import Head
 from metatx.layers.norms import Norm, feature_norm
 from metatx.layers.pooling import Pooling, pool_tokens, pooled_width
 from metatx.sequence import TokenSequence
+from metatx.values import plain_cell
 
 if TYPE_CHECKING:
     from torchmetrics import Metric

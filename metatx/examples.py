@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import Tensor
 
-from metatx.data.arguments import plain_samples, plain_targets
+from metatx.values import plain_samples, plain_targets
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-__all__ = ["Examples", "Reader", "Rows", "is_missing", "known"]
+__all__ = ["Examples", "Reader", "Rows", "known"]
 
 BLOCK = 1024  # rows of a table that are made Python's at once
 
@@ -69,17 +68,6 @@ def _is_there(name: str) -> bool:
         return os.path.exists(name)
     except ValueError:  # no file can be called so
         return False
-
-
-def is_missing(value: Any) -> bool:
-    """Whether a raw value says nothing: None, NaN, NaT, pandas' NA, or blank text."""
-    import pandas as pd
-
-    if isinstance(value, str):
-        return not value.strip()
-    if isinstance(value, np.ndarray | Tensor) and value.ndim == 0:
-        value = value.item()
-    return bool(pd.api.types.is_scalar(value) and pd.isna(value))
 
 
 def known(targets: Sequence[Any] | None) -> Sequence[Any] | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any, Literal, TypeVar
 
-from metatx.data.arguments import plain_value
+from metatx.values import plain_value
 
 __all__ = ["create", "load_plugin", "lookup", "names", "register_head", "register_tokenizer", "unknown"]
 

@@ -6,8 +6,8 @@ from typing import Any, Literal, Self
 
 import torch
 
-from metatx.data.arguments import plain_value
 from metatx.registry import unknown
+from metatx.values import plain_value
 
 __all__ = ["TrainingSettings"]
 

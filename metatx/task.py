@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from metatx.adapters.lora import Adapter
 from metatx.adapters.tiers import merged_task, tuned
 from metatx.backbone.vit import Backbone
-from metatx.data.arguments import column_names, joined_target, plain_targets, target_name
+from metatx.data.arguments import column_names, joined_target, target_name
 from metatx.data.columns import field_names, fit_tokenizer, labelled, raw_samples, training_data
 from metatx.data.encoded import Encoded, screened
 from metatx.data.head_choice import build_head, check_inputs, claimed, takes_stem
@@ -26,6 +26,7 @@ from metatx.registry import create, lookup
 from metatx.sequence import TokenSequence, as_sequence
 from metatx.settings import TrainingSettings
 from metatx.tokenizer import Tokenizer
+from metatx.values import plain_targets
 
 __all__ = ["Task"]
 

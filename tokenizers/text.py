@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from metatx.data.byte_pairs import clip_tokens
-from metatx.data.spellings import plain_cell, whole_number
 from metatx.errors import SampleError, short
 from metatx.json_schema import array_schema
 from metatx.progress import tell
 from metatx.sequence import TokenSequence
 from metatx.tokenizer import Batch, LearnedPositions, Tokenizer
+from metatx.values import plain_cell, whole_number
 
 __all__ = ["TextTokenizer"]
 

@@ -1,1 +1,1 @@
-"""What a task may change of the shared backbone: LoRA and norms, alone and several tasks' in one pass, and peft's format."""
+"""What a task may change of the shared backbone: LoRA and norms, of one task or of several in one pass."""

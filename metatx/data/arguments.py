@@ -6,30 +6,16 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from metatx.data.spellings import plain_cell, whole_number
 from metatx.errors import SampleError
+from metatx.values import plain_cell, whole_number
 
 __all__ = [
     "column_names",
     "joined_target",
     "named_row",
     "paired_table",
-    "plain_samples",
-    "plain_targets",
-    "plain_value",
     "target_name",
 ]
-
-
-def plain_value(value: Any) -> Any:
-    """An option as JSON has it: numbers of numpy and torch as Python's, arrays as lists."""
-    if isinstance(value, np.generic | np.ndarray | Tensor):
-        return value.tolist()
-    if isinstance(value, dict):
-        return {plain_value(key): plain_value(part) for key, part in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(plain_value(part) for part in value)
-    return value
 
 
 def column_names(names: Any, columns: Sequence[str]) -> list[str]:
@@ -56,26 +42,6 @@ def target_name(target: Any) -> str | None:
     if target is None or isinstance(target, str):
         return None if target is None else str(target)
     return ",".join(map(str, target if isinstance(target, Iterable) else [target]))
-
-
-def plain_samples(samples: Any) -> Any:
-    """Raw samples as tokenizers take them: columns as lists, tensors on the CPU and without a gradient."""
-    samples = _listed(samples)
-    if isinstance(samples, Tensor):
-        return samples.detach().cpu()
-    if isinstance(samples, list | tuple) and any(map(_holds_tensor, samples)):
-        return [_plain_sample(sample) for sample in samples]
-    return samples
-
-
-def plain_targets(targets: Any) -> Any:
-    """Targets as heads take them: columns as lists, tensors as arrays."""
-    targets = _listed(targets)
-    if isinstance(targets, Tensor):
-        return targets.detach().cpu().numpy()
-    if isinstance(targets, list | tuple) and any(isinstance(target, Tensor) for target in targets):
-        return [target.detach().cpu().numpy() if isinstance(target, Tensor) else target for target in targets]
-    return targets
 
 
 def paired_table(pair: tuple[Any, ...], row: bool, target: str | None, names: Sequence[str] = ()) -> Any:
@@ -167,34 +133,3 @@ def named_row(sample: Any, names: Sequence[str]) -> Any:
 
 def _as_list(sample: Any) -> list[Any]:
     return sample.tolist() if isinstance(sample, np.ndarray | Tensor) else list(sample)
-
-
-def _listed(values: Any) -> Any:
-    """Columns of pandas, polars and Arrow as lists."""
-    import pandas as pd
-    import pyarrow as pa
-
-    if isinstance(values, pd.Series | pd.Index | pd.api.extensions.ExtensionArray):
-        return values.tolist()
-    if isinstance(values, pa.Array | pa.ChunkedArray):
-        return values.to_pylist()
-    if hasattr(values, "__arrow_c_stream__") and not isinstance(values, pd.DataFrame) and hasattr(values, "to_list"):
-        return values.to_list()  # a Series of polars
-    return values
-
-
-def _holds_tensor(sample: Any) -> bool:
-    parts: Iterable[Any] = sample.values() if isinstance(sample, dict) else [sample]
-    if isinstance(sample, list | tuple):
-        parts = sample[:1]
-    return any(isinstance(part, Tensor) for part in parts)
-
-
-def _plain_sample(sample: Any) -> Any:
-    if isinstance(sample, Tensor):
-        return sample.detach().cpu()
-    if isinstance(sample, dict):
-        return {name: _plain_sample(part) for name, part in sample.items()}
-    if type(sample) in (list, tuple) and _holds_tensor(sample):
-        return type(sample)(_plain_sample(part) for part in sample)
-    return sample

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from metatx.data.spellings import BOOLEANS, plain_cell
+from metatx.data.spellings import BOOLEANS
 from metatx.errors import PlacedError, SampleError
 from metatx.progress import tell
+from metatx.values import plain_cell
 
 __all__ = [
     *("CYCLES", "LARGEST", "READERS", "TYPES"),

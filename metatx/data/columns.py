@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from metatx.data.arguments import joined_target, named_row, paired_table, plain_samples
+from metatx.data.arguments import joined_target, named_row, paired_table
 from metatx.data.table_files import TABLES, is_table
 from metatx.data.tables import as_table, candidates
 from metatx.errors import PlacedError, SampleError
@@ -15,6 +15,7 @@ from metatx.examples import Examples
 from metatx.progress import tell
 from metatx.reading.csv_tables import Reading
 from metatx.registry import unknown
+from metatx.values import plain_samples
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -9,45 +9,19 @@ from decimal import Decimal
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from torch import Tensor
 
-__all__ = ["BOOLEANS", "Spellings", "are_label_lists", "label_list", "plain_cell", "whole_number"]
+__all__ = [
+    "BOOLEANS",
+    "Spellings",
+    "are_label_lists",
+    "label_list",
+]
 
 NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
 BOOLEANS = {"true": True, "false": False}
 QUOTED = r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\""
 WRITTEN_LIST = re.compile(rf"[\[(]\s*(?:(?:{QUOTED})\s*,?\s*)*[\])]", re.DOTALL)  # numpy writes no commas
-
-
-def plain_cell(value: Any) -> Any:
-    """A cell without the wrappings of numpy, pandas and torch; None if it is missing."""
-    if type(value) in (str, int, bool) or value is None:
-        return value
-    if isinstance(value, float):
-        return None if math.isnan(value) else float(value)
-    if value is pd.NA or value is pd.NaT:
-        return None
-    if isinstance(value, Decimal):
-        return None if value.is_nan() else value
-    if isinstance(value, np.datetime64):
-        return plain_cell(pd.Timestamp(value))
-    if isinstance(value, np.generic):
-        return plain_cell(value.item())
-    if isinstance(value, np.ndarray | Tensor) and not value.ndim:
-        return plain_cell(value.item())
-    return value
-
-
-def whole_number(value: Any) -> int | None:
-    """The whole number that a plain cell is, be it typed 3, 3.0, Decimal("3") or True; None for texts and others."""
-    if isinstance(value, int):
-        return int(value)
-    if isinstance(value, float):
-        return int(value) if value.is_integer() else None
-    if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value():
-        return int(value)
-    return None
 
 
 class Spellings:

@@ -16,10 +16,10 @@ from metatx.backbone.weight_files import apart
 from metatx.cli import main
 from metatx.errors import TaskError
 from metatx.evaluation.budget import Plan
-from metatx.examples import is_missing
 from metatx.serving.catalog import Catalog, common_backbone
 from metatx.settings import TrainingSettings
 from metatx.training.loop import Training
+from metatx.values import is_missing
 from tests.conftest import waves
 
 SHORT = {"epochs": 2, "batch_size": 16}

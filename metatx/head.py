@@ -12,8 +12,8 @@ from metatx.data.holdout import with_each_class
 from metatx.data.table_files import of_files
 from metatx.data.tables import candidates
 from metatx.errors import SampleError
+from metatx.exact import uncast
 from metatx.examples import Examples, Rows
-from metatx.layers.exact import uncast
 from metatx.registry import record_options
 from metatx.sequence import TokenSequence
 from metatx.values import is_missing

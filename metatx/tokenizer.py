@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from metatx.errors import SampleError, short
+from metatx.exact import uncast
 from metatx.examples import Reader
-from metatx.layers.exact import uncast
 from metatx.registry import record_options
 from metatx.sequence import TokenSequence
 

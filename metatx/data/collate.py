@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from metatx.errors import SampleError
-from metatx.layers.exact import NO_DOUBLE
+from metatx.exact import NO_DOUBLE
 
 if TYPE_CHECKING:
     from metatx.tokenizer import Tokenizer

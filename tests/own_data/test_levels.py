@@ -16,8 +16,8 @@ import metatx
 from metatx.baselines.described import baselines
 from metatx.data.collate import to_device
 from metatx.errors import SampleError
+from metatx.exact import uncast
 from metatx.examples import Examples
-from metatx.layers.exact import uncast
 from metatx.registry import create
 
 levels = st.floats(-1e12, 1e12)

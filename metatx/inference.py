@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metatx.data.collate import collate, encoded, to_device, widened
+from metatx.encoding.collate import collate, encoded, to_device, widened
 from metatx.errors import BoundError, SampleError, first_named
 from metatx.progress import tell
 

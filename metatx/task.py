@@ -13,10 +13,10 @@ from metatx.adapters.lora import Adapter
 from metatx.adapters.tiers import merged_task, tuned
 from metatx.backbone.vit import Backbone
 from metatx.data.arguments import column_names, joined_target, target_name
-from metatx.data.columns import field_names, fit_tokenizer, labelled, raw_samples, training_data
-from metatx.data.encoded import Encoded, screened
-from metatx.data.head_choice import build_head, check_inputs, claimed, takes_stem
 from metatx.data.tables import find_target
+from metatx.encoding.columns import field_names, fit_tokenizer, labelled, raw_samples, training_data
+from metatx.encoding.encoded import Encoded, screened
+from metatx.encoding.head_choice import build_head, check_inputs, claimed, takes_stem
 from metatx.examples import Examples, known
 from metatx.head import Head
 from metatx.inference import Piece, ask, decoded, embedded, joined, listed

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from jsonargparse import auto_cli
 
 import metatx
-from metatx.data.columns import check_columns
+from metatx.encoding.columns import check_columns
 from metatx.files import written_whole
 from metatx.reading.folders import visible
 from metatx.storage.folder import describe

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from metatx import TokenSequence, registry
-from metatx.data.collate import collate
+from metatx.encoding.collate import collate
 from metatx.testing import check_head
 
 RNG = np.random.default_rng(0)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from metatx import registry
-from metatx.data.collate import collate
+from metatx.encoding.collate import collate
 from metatx.errors import SampleError
 from metatx.tokenizer import Tokenizer
 from tests.test_contract import TOKENIZERS, _stem, graphs

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from metatx.data.collate import collate
+from metatx.encoding.collate import collate
 from metatx.examples import Examples
 from metatx.metrics.evaluator import Measures, rank
 from metatx.progress import bar, tell

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from metatx.data.columns import is_sample, table_samples
 from metatx.data.file_columns import table_of_files
 from metatx.data.table_files import is_table, not_empty
 from metatx.data.tables import ALL, read_splits
+from metatx.encoding.columns import is_sample, table_samples
 from metatx.examples import Examples, Rows
 from metatx.progress import tell
 from metatx.reading.csv_tables import Reading

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from accelerate.utils import broadcast_object_list
 
-from metatx.data.collate import to_device
-from metatx.data.encoded import Encoded
+from metatx.encoding.collate import to_device
+from metatx.encoding.encoded import Encoded
 from metatx.examples import Examples
 from metatx.files import written_whole
 from metatx.training.checkpoint import Progress

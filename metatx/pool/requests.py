@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from metatx.adapters.batched import FixedAdapter
-from metatx.data.collate import collate, to_device, widened
+from metatx.encoding.collate import collate, to_device, widened
 from metatx.errors import SampleError
 from metatx.inference import read_one
 from metatx.sequence import TokenSequence

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from metatx.backbone.loading import backbone_folder, load_backbone, save_backbone
 from metatx.backbone.vit import Backbone
 from metatx.backbone.weight_files import apart, file_sha256, read_tensors
-from metatx.data.collate import collate, to_device
-from metatx.data.head_choice import takes_stem
+from metatx.encoding.collate import collate, to_device
+from metatx.encoding.head_choice import takes_stem
 from metatx.errors import SampleError
 from metatx.files import folder_written_whole
 from metatx.layers.input_norm import entry_norm

@@ -13,7 +13,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from metatx.data.collate import to_device
+from metatx.encoding.collate import to_device
 from metatx.pretraining.alignment import Alignment
 from metatx.pretraining.contrastive import matches
 from metatx.pretraining.distillation import Distillation, is_picture

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from metatx.data.encoded import Encoded
+from metatx.encoding.encoded import Encoded
 from metatx.examples import Examples
 from metatx.head import Head
 from metatx.sequence import TokenSequence

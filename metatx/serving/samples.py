@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from metatx.data.columns import by_name
+from metatx.encoding.columns import by_name
 from metatx.errors import TaskError
 from metatx.pool.pool import TaskPool
 from metatx.task import Task

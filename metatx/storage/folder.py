@@ -12,7 +12,7 @@ from metatx.adapters.tiers import TIERS, own_copy
 from metatx.backbone.loading import load_backbone, repository, save_backbone
 from metatx.backbone.vit import Backbone
 from metatx.backbone.weight_files import apart
-from metatx.data.head_choice import takes_stem
+from metatx.encoding.head_choice import takes_stem
 from metatx.errors import TaskError, short
 from metatx.files import folder_written_whole, json_text
 from metatx.registry import all_options, create, lookup

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metatx.data.collate import collate
+from metatx.encoding.collate import collate
 from metatx.head import Head
 from metatx.sequence import TokenSequence
 from metatx.testing.tools import apart, close, idle_parameters, rebuilt, refuses, require, same, short

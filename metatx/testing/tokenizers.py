@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from metatx.backbone.stem import Stem
-from metatx.data.collate import collate
-from metatx.data.head_choice import takes_stem
+from metatx.encoding.collate import collate
+from metatx.encoding.head_choice import takes_stem
 from metatx.errors import SampleError
 from metatx.sequence import TokenSequence, as_sequence
 from metatx.testing.tools import (

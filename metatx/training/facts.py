@@ -8,7 +8,7 @@ from metatx.data.content_hash import Content
 from metatx.registry import all_options
 
 if TYPE_CHECKING:
-    from metatx.data.encoded import Encoded
+    from metatx.encoding.encoded import Encoded
     from metatx.task import Task
 
 __all__ = ["Facts", "data_fact", "differences", "facts_of"]

@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from metatx.data.collate import to_device
 from metatx.data.content_hash import Content, options_of
 from metatx.data.disk_cache import read_cached, write_cached
-from metatx.data.encoded import Encoded, Features
+from metatx.encoding.collate import to_device
+from metatx.encoding.encoded import Encoded, Features
 
 if TYPE_CHECKING:
     from metatx.settings import TrainingSettings

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from metatx.adapters.tiers import parameter_groups
-from metatx.data.collate import collate, to_device, widened
-from metatx.data.encoded import Encoded, Features
-from metatx.data.sampling import balanced_order, class_numbers
+from metatx.encoding.collate import collate, to_device, widened
+from metatx.encoding.encoded import Encoded, Features
+from metatx.encoding.sampling import balanced_order, class_numbers
 from metatx.errors import DivergedError
 from metatx.metrics.evaluator import Measures
 from metatx.progress import bar, tell

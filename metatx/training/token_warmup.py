@@ -11,8 +11,8 @@ from accelerate.utils import broadcast
 from PIL import Image
 from torch import Tensor, nn
 
-from metatx.data.collate import to_device
-from metatx.data.encoded import Encoded
+from metatx.encoding.collate import to_device
+from metatx.encoding.encoded import Encoded
 from metatx.errors import DivergedError
 
 if TYPE_CHECKING:

@@ -19,9 +19,9 @@ import torch
 from jsonargparse import auto_cli
 
 import metatx
-from metatx.data.collate import collate
-from metatx.data.head_choice import takes_stem
 from metatx.data.tables import read_splits
+from metatx.encoding.collate import collate
+from metatx.encoding.head_choice import takes_stem
 from metatx.evaluation.recipe import dataset
 from metatx.examples import Examples
 from metatx.registry import create, lookup

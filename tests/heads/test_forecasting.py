@@ -8,7 +8,7 @@ from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metatx.data.collate import collate
+from metatx.encoding.collate import collate
 from metatx.errors import SampleError
 from metatx.heads.forecasting import ForecastingHead
 from metatx.registry import create

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 import metatx
 from metatx.cli.predictions import write_rows
-from metatx.data.head_choice import build_head
 from metatx.data.table_files import as_dataset, read_table
 from metatx.data.tables import candidates, read_splits
+from metatx.encoding.head_choice import build_head
 from metatx.errors import SampleError
 from metatx.reading.csv_tables import Reading
 from metatx.registry import create, lookup

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 import metatx
 from metatx.cli.predictions import write_answers
-from metatx.data.collate import collate
-from metatx.data.head_choice import claimed
+from metatx.encoding.collate import collate
+from metatx.encoding.head_choice import claimed
 from metatx.registry import create, lookup
 from tests.own_data.series import HORIZON, HOURS, LOOKBACK, coming, head_and_tokenizer, long_table, noise, table
 

@@ -14,7 +14,7 @@ from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_err
 
 import metatx
 from metatx.baselines.described import baselines
-from metatx.data.collate import to_device
+from metatx.encoding.collate import to_device
 from metatx.errors import SampleError
 from metatx.exact import uncast
 from metatx.examples import Examples

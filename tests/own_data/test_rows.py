@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator, validate
 import metatx
 from metatx.cli import main
 from metatx.data import byte_pairs
-from metatx.data.columns import by_name
+from metatx.encoding.columns import by_name
 from metatx.pool.pool import TaskPool
 from metatx.registry import lookup, names
 from metatx.serving.application import Service, create_application

@@ -281,7 +281,7 @@ SHARED: dict[str, torch.Tensor] = {}
 
 def test_samples_that_are_one_tensor_are_kept_as_two(nano, tmp_path, monkeypatch):
     monkeypatch.setenv("METATX_CACHE", str(tmp_path))
-    monkeypatch.setattr("metatx.data.encoded.WORTH", 0.0)
+    monkeypatch.setattr("metatx.encoding.encoded.WORTH", 0.0)
     metatx.register_tokenizer("pair")(Pair)
     data = [s for s in ("CCO", "CCCC") for _ in range(12)], ["a", "b"] * 12
     task = metatx.Task.from_data(nano, "pair", data)
@@ -293,7 +293,7 @@ def test_samples_that_are_one_tensor_are_kept_as_two(nano, tmp_path, monkeypatch
 
 def test_the_same_molecule_twice_trains(nano, tmp_path, monkeypatch):
     monkeypatch.setenv("METATX_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("metatx.data.encoded.WORTH", 0.0)
+    monkeypatch.setattr("metatx.encoding.encoded.WORTH", 0.0)
     smiles = ["C" * (i // 2 % 12 + 1) + "O" for i in range(48)]
     table = pd.DataFrame({"smiles": smiles, "y": [len(s) + 0.5 * (i % 2) for i, s in enumerate(smiles)]})
     metatx.run(table, "graph", backbone=nano, target="y", settings=TrainingSettings(epochs=1), baseline=False)
@@ -321,7 +321,7 @@ def test_replaced_files_of_the_same_size_and_date_are_noticed(nano, tmp_path, mo
     import soundfile
 
     monkeypatch.setenv("METATX_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("metatx.data.encoded.WORTH", 0.0)
+    monkeypatch.setattr("metatx.encoding.encoded.WORTH", 0.0)
     places, labels = [str(tmp_path / f"{i}.wav") for i in range(12)], ["low", "high"] * 6
 
     def write(turned):

@@ -5,7 +5,7 @@ import pandas as pd
 import torch
 from datasets import Dataset
 
-from metatx.data.collate import collate
+from metatx.encoding.collate import collate
 from metatx.registry import create
 from metatx.tokenizers.tabular import TabularTokenizer
 

@@ -14,7 +14,7 @@ from torchaudio.transforms import MelSpectrogram
 from metatx import SampleError, create
 from metatx.backbone.stem import Stem, StemConfig
 from metatx.cli import main
-from metatx.data.collate import collate
+from metatx.encoding.collate import collate
 from metatx.layers.resampling import resample
 from metatx.reading.audio import read_sound
 

@@ -15,7 +15,7 @@ from rdkit.Chem import Descriptors
 
 from metatx import SampleError, create
 from metatx.cli import main
-from metatx.data.collate import collate
+from metatx.encoding.collate import collate
 from metatx.layers.molecules import _atom, _bond
 from metatx.tokenizers import graph as module
 from metatx.tokenizers.graph import _arrays, _eigenvectors, _molecule

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from metatx import SampleError, create
 from metatx.cli import main
-from metatx.data.collate import collate
+from metatx.encoding.collate import collate
 
 DIM = 48
 COLUMNS = [f"{sensor}_{axis}" for sensor in ("acc", "gyro") for axis in "xyz"]

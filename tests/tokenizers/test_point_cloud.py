@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from metatx import SampleError, create
 from metatx.cli import main
-from metatx.data.collate import collate
+from metatx.encoding.collate import collate
 from metatx.reading.point_cloud import Cloud
 
 DIM = 48

@@ -16,7 +16,7 @@ from metatx import SampleError, Task, create, load_backbone
 from metatx.baselines.described import baselines
 from metatx.cli import main
 from metatx.data import byte_pairs
-from metatx.data.collate import collate
+from metatx.encoding.collate import collate
 from metatx.examples import Examples
 from metatx.tokenizers import text as module
 

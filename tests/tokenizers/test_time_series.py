@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metatx.data.collate import collate
+from metatx.encoding.collate import collate
 from metatx.errors import SampleError
 from metatx.registry import create
 from metatx.sequence import TokenSequence

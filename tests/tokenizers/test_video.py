@@ -11,7 +11,7 @@ from PIL import Image
 
 from metatx import cli, create
 from metatx.backbone.stem import Stem, StemConfig
-from metatx.data.collate import collate
+from metatx.encoding.collate import collate
 from metatx.tokenizers.video import VideoTokenizer
 from tests.tokenizers.films import numbers, shades, write_film
 

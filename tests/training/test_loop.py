@@ -14,7 +14,7 @@ from safetensors import safe_open
 from torch import nn
 
 import metatx
-from metatx.data.encoded import Encoded
+from metatx.encoding.encoded import Encoded
 from metatx.examples import Examples
 from metatx.training.frozen_features import cacheable
 from metatx.training.loop import Training

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 if TYPE_CHECKING:
-    from metatx.data.encoded import Encoded
+    from metatx.encoding.encoded import Encoded
 
 __all__ = ["balanced_order", "class_numbers"]
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import metatx
-from metatx.data.sampling import balanced_order, class_numbers
+from metatx.encoding.sampling import balanced_order, class_numbers
 from metatx.examples import Examples
 from metatx.training.loop import Training
 from tests.conftest import waves

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from metatx.data.collate import collate, encoded
-from metatx.data.encoding_cache import EncodingCache
-from metatx.data.sample_store import Columns
+from metatx.encoding.collate import collate, encoded
+from metatx.encoding.encoding_cache import EncodingCache
+from metatx.encoding.sample_store import Columns
 from metatx.errors import SampleError, cannot_be_used
 from metatx.examples import Examples
 from metatx.progress import bar

@@ -2,7 +2,7 @@
 
 import pytest
 
-from metatx.data.head_choice import build_head, takes_stem
+from metatx.encoding.head_choice import build_head, takes_stem
 from metatx.registry import lookup
 
 

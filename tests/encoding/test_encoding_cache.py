@@ -124,7 +124,7 @@ def _counted(encoded):
 def test_quick_ones_and_unclear_ones_are_not_kept(slow, monkeypatch):
     handles = [Handle(float(i)) for i in range(20)]
     assert slow(handles) == slow(handles) == 20
-    monkeypatch.setattr("metatx.data.encoded.WORTH", 60.0)
+    monkeypatch.setattr("metatx.encoding.encoded.WORTH", 60.0)
     assert slow(arrays()) == slow(arrays()) == 40
     assert not (cache_folder() / "encoded").exists()
 

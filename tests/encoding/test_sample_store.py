@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metatx.data import sample_store as columns
-from metatx.data.sample_store import Columns
+from metatx.encoding import sample_store as columns
+from metatx.encoding.sample_store import Columns
 
 DTYPES = [torch.float32, torch.float64, torch.int64, torch.uint8, torch.bool, torch.bfloat16]
 shapes = st.lists(st.integers(0, 3), max_size=3).map(tuple)

@@ -5,7 +5,7 @@ import resource
 import pytest
 import torch
 
-from metatx.data.collate import collate, to_device
+from metatx.encoding.collate import collate, to_device
 from metatx.training.loop import loader
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from metatx.data.content_hash import Content, options_of
 from metatx.data.disk_cache import read_cached, write_cached
-from metatx.data.sample_store import Block, Column
+from metatx.encoding.sample_store import Block, Column
 
 if TYPE_CHECKING:
     from metatx.tokenizer import Tokenizer

@@ -9,10 +9,10 @@ from typing import Any
 from torch import nn
 
 from metatx.adapters.lora import Adapter, LoraLayer, LoraOptions, NormLayer, linear_layers, norm_layers, shortest
-from metatx.backbone.weight_files import apart
+from metatx.disk.building import Building, check_shapes
+from metatx.disk.task_files import check_finite, damage, read_json, read_shapes, stored_bytes
+from metatx.disk.weight_files import apart
 from metatx.errors import TaskError, short
-from metatx.storage.building import Building, check_shapes
-from metatx.storage.task_files import check_finite, damage, read_json, read_shapes, stored_bytes
 
 __all__ = ["read_adapter", "write_adapter"]
 

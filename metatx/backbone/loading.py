@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from metatx.backbone.vit import Backbone, BackboneConfig
-from metatx.backbone.weight_files import apart, file_sha256, read_tensors
+from metatx.disk.weight_files import apart, file_sha256, read_tensors
 from metatx.files import folder_written_whole
 
 if TYPE_CHECKING:

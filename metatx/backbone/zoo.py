@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from metatx.backbone.conversion import Tensors, from_blocks, from_open_clip, from_timm
 from metatx.backbone.stem import StemConfig
 from metatx.backbone.vit import BackboneConfig
-from metatx.backbone.weight_files import read_tensors
+from metatx.disk.weight_files import read_tensors
 from metatx.registry import unknown
 
 __all__ = ["REPOSITORIES", "SOURCES", "Source"]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from metatx.data.content_hash import Content, options_of
-from metatx.data.disk_cache import read_cached, write_cached
+from metatx.disk.cache import read_cached, write_cached
 from metatx.encoding.sample_store import Block, Column
 
 if TYPE_CHECKING:

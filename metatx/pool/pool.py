@@ -13,6 +13,7 @@ import torch
 
 from metatx.adapters.batched import FixedAdapter, MixedAdapter
 from metatx.backbone.vit import Backbone
+from metatx.disk.task_files import content_of
 from metatx.errors import ChangedError, SampleError
 from metatx.pool.memory import give_back, size_of
 from metatx.pool.requests import ANSWERS, Answer, Loaded, Request, grouped, tokenized
@@ -20,7 +21,6 @@ from metatx.registry import unknown
 from metatx.sequence import TokenSequence, concatenate, divide, joined
 from metatx.storage.folder import check, describe, read
 from metatx.storage.hub import task_folder
-from metatx.storage.task_files import content_of
 from metatx.task import Task
 
 __all__ = ["Answer", "PooledTask", "Request", "TaskPool"]
@@ -104,7 +104,7 @@ class TaskPool:
             name: By which it is asked.
             task: Its weights are loaded when they are first needed; a pinned one's now.
             pinned: Never dropped to save memory.
-            content: Of its files, as ``metatx.storage.task_files.content_of`` gives it, where they must not change: others are
+            content: Of its files, as ``metatx.disk.task_files.content_of`` gives it, where they must not change: others are
                 refused, also when they are loaded again after they were dropped.
 
         Raises:

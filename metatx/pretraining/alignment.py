@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from metatx.backbone.loading import backbone_folder, load_backbone, save_backbone
 from metatx.backbone.vit import Backbone
-from metatx.backbone.weight_files import apart, file_sha256, read_tensors
+from metatx.disk.weight_files import apart, file_sha256, read_tensors
 from metatx.encoding.collate import collate, to_device
 from metatx.encoding.head_choice import takes_stem
 from metatx.errors import SampleError

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from metatx.disk.task_files import CARD, Signature, content_of, plain_file, signature_of
 from metatx.errors import TaskError
 from metatx.pool.pool import TaskPool
 from metatx.reading.folders import visible
@@ -16,7 +17,6 @@ from metatx.registry import unknown
 from metatx.serving.limits import Limits
 from metatx.serving.samples import Sample, tried
 from metatx.storage.folder import OWN, describe
-from metatx.storage.task_files import CARD, Signature, content_of, plain_file, signature_of
 
 __all__ = ["NAME", "Catalog", "Served", "UnknownTaskError", "common_backbone"]
 

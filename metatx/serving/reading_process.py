@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 from safetensors.torch import save
 
-from metatx.backbone.weight_files import apart
+from metatx.disk.weight_files import apart
 from metatx.errors import BoundError
 from metatx.pool.requests import read
 from metatx.serving.file_checks import check_file

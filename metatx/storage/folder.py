@@ -11,15 +11,8 @@ from metatx.adapters.peft_format import read_adapter, write_adapter
 from metatx.adapters.tiers import TIERS, own_copy
 from metatx.backbone.loading import load_backbone, repository, save_backbone
 from metatx.backbone.vit import Backbone
-from metatx.backbone.weight_files import apart
-from metatx.encoding.head_choice import takes_stem
-from metatx.errors import TaskError, short
-from metatx.files import folder_written_whole, json_text
-from metatx.registry import all_options, create, lookup
-from metatx.storage.building import Building, check_shapes
-from metatx.storage.card import model_card
-from metatx.storage.config import checked_config
-from metatx.storage.task_files import (
+from metatx.disk.building import Building, check_shapes
+from metatx.disk.task_files import (
     ADAPTER,
     BACKBONE,
     WEIGHTS,
@@ -30,6 +23,13 @@ from metatx.storage.task_files import (
     read_shapes,
     stored_bytes,
 )
+from metatx.disk.weight_files import apart
+from metatx.encoding.head_choice import takes_stem
+from metatx.errors import TaskError, short
+from metatx.files import folder_written_whole, json_text
+from metatx.registry import all_options, create, lookup
+from metatx.storage.card import model_card
+from metatx.storage.config import checked_config
 
 if TYPE_CHECKING:
     from metatx.task import Task

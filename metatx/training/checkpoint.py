@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from torch import Tensor, nn
 
-from metatx.backbone.weight_files import apart, tensors_sha256
+from metatx.disk.weight_files import apart, tensors_sha256
 from metatx.errors import short
 from metatx.files import written_whole
 from metatx.progress import tell

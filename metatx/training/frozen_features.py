@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from metatx.data.content_hash import Content, options_of
-from metatx.data.disk_cache import read_cached, write_cached
+from metatx.disk.cache import read_cached, write_cached
 from metatx.encoding.collate import to_device
 from metatx.encoding.encoded import Encoded, Features
 

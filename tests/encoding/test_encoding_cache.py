@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import metatx
-from metatx.data.disk_cache import cache_folder
+from metatx.disk.cache import cache_folder
 
 
 class Handle:

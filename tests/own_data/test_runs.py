@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 import metatx
-from metatx.backbone.weight_files import apart
 from metatx.cli import main
+from metatx.disk.weight_files import apart
 from metatx.errors import TaskError
 from metatx.evaluation.budget import Plan
 from metatx.serving.catalog import Catalog, common_backbone

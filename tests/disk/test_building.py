@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from metatx.disk.building import SPARE, Building, check_shapes
 from metatx.errors import TaskError
-from metatx.storage.building import SPARE, Building, check_shapes
 
 
 def test_what_fits_is_built_as_without():

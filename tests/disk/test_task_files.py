@@ -7,8 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from metatx.errors import TaskError
-from metatx.storage.task_files import (
+from metatx.disk.task_files import (
     FILES,
     check_finite,
     content_of,
@@ -19,6 +18,7 @@ from metatx.storage.task_files import (
     signature_of,
     stored_bytes,
 )
+from metatx.errors import TaskError
 
 
 @pytest.fixture

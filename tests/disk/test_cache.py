@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import metatx
-from metatx.data import disk_cache as cache
-from metatx.data.disk_cache import cache_folder, read_cached, write_cached
+from metatx.disk import cache as cache
+from metatx.disk.cache import cache_folder, read_cached, write_cached
 from tests.conftest import waves
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from metatx.backbone.weight_files import apart, tensors_sha256
+from metatx.disk.weight_files import apart, tensors_sha256
 from metatx.files import written_whole
 from metatx.progress import tell
 

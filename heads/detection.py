@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metatx.baselines.detection import BlobForest, MedianBoxes
-from metatx.data.boxes import check_pixels, crowds_of, learnable, odd_boxes, read_boxes
 from metatx.errors import SampleError, usable
 from metatx.examples import Examples
 from metatx.head import Head
 from metatx.layers.views import boxes_in_view
 from metatx.progress import tell
+from metatx.reading.boxes import check_pixels, crowds_of, learnable, odd_boxes, read_boxes
 from metatx.reading.coco import listed, write_coco
 from metatx.sequence import TokenSequence
 

@@ -5,7 +5,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from metatx.data.boxes import learnable
+from metatx.reading.boxes import learnable
 
 __all__ = ["BlobForest", "MedianBoxes"]
 

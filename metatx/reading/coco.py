@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from metatx.data.boxes import is_crowd
 from metatx.errors import short
 from metatx.files import written_whole
 from metatx.progress import tell
+from metatx.reading.boxes import is_crowd
 from metatx.reading.folders import escaped, inside
 from metatx.reading.image import upright_size
 

@@ -11,10 +11,10 @@ from PIL import Image
 
 import metatx
 from metatx.cli import main
-from metatx.data.boxes import learnable
 from metatx.data.table_files import read_table
 from metatx.data.tables import read_splits
 from metatx.heads.detection import DetectionHead
+from metatx.reading.boxes import learnable
 from metatx.reading.coco import read_coco
 
 COUNT, WIDTH, HEIGHT = 12, 96, 64

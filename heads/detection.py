@@ -17,8 +17,9 @@ from metatx.head import Head
 from metatx.layers.views import boxes_in_view
 from metatx.progress import tell
 from metatx.reading.boxes import check_pixels, crowds_of, learnable, odd_boxes, read_boxes
-from metatx.reading.coco import listed, write_coco
+from metatx.reading.coco import listed
 from metatx.sequence import TokenSequence
+from metatx.writing.coco import write_coco
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from metatx.baselines.segmentation import SiteForest
 from metatx.errors import SampleError, usable
 from metatx.head import Head
 from metatx.layers.views import mask_in_view
@@ -19,7 +20,6 @@ from metatx.reading.segmentation import (
     IGNORED,
     NO_LABEL,
     Held,
-    SiteForest,
     coloured,
     is_mask,
     packed,
@@ -27,9 +27,9 @@ from metatx.reading.segmentation import (
     read_mask,
     survey,
     unpacked,
-    write_masks,
 )
 from metatx.sequence import TokenSequence
+from metatx.writing.masks import write_masks
 
 if TYPE_CHECKING:
     from torchmetrics import Metric

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from metatx.values import plain_samples, plain_targets
+from metatx.values import is_missing, plain_samples, plain_targets
 
 if TYPE_CHECKING:
     from datasets import Dataset

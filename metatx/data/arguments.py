@@ -7,7 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from metatx.errors import SampleError
-from metatx.values import plain_cell, whole_number
+from metatx.values import plain_cell, plain_samples, plain_targets, whole_number
 
 __all__ = [
     "column_names",

@@ -5,13 +5,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metatx.data.splits import letters, splits_of
 from metatx.data.table_files import mark_files, read_table
 from metatx.progress import tell
 from metatx.reading.csv_tables import Reading
 from metatx.reading.folders import files_below, visible
 from metatx.reading.image import SUFFIXES as PICTURES
 from metatx.reading.names import Lookup, lookup_beside, path_of
+from metatx.reading.split_names import letters, splits_of
 
 if TYPE_CHECKING:
     from datasets import Dataset

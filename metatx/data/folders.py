@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 from metatx.data.file_columns import metadata_in, read_metadata, table_of_files, tell_unnamed
 from metatx.data.sample_files import ADVICE, read_files, split_folders, tell_left
-from metatx.data.splits import ALL, KNOWN, by_column, one_each, resembles, split_of, splits_of
+from metatx.data.splits import by_column
 from metatx.data.table_files import is_table, mark_files, not_empty, read_table, table_stem, text_columns
 from metatx.examples import Examples, Reader
 from metatx.progress import tell
 from metatx.reading.coco import coco_content, read_coco
 from metatx.reading.csv_tables import Reading
 from metatx.reading.folders import check_folder, files_below, visible
+from metatx.reading.split_names import ALL, KNOWN, one_each, resembles, split_of, splits_of
 
 if TYPE_CHECKING:
     from datasets import Dataset

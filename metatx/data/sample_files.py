@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from metatx.data.file_columns import MASKS
-from metatx.data.splits import KNOWN, one_each, resembles, split_of, splits_of
 from metatx.data.table_files import TABLES, mark_files
 from metatx.examples import Reader
 from metatx.progress import tell
 from metatx.reading.folders import files_below, visible
+from metatx.reading.split_names import KNOWN, one_each, resembles, split_of, splits_of
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from metatx.values import whole_number
+
 __all__ = [
     "BOOLEANS",
     "Spellings",

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from metatx.data.file_columns import TARGETS, table_of_files
 from metatx.data.folders import read_folder
-from metatx.data.splits import ALL, by_column, splits_of
+from metatx.data.splits import by_column
 from metatx.data.table_files import are_columns, as_dataset, named_classes, not_empty
 from metatx.examples import Examples, Reader
 from metatx.progress import tell
 from metatx.reading.csv_tables import Reading
 from metatx.reading.folders import check_name
+from metatx.reading.split_names import ALL, splits_of
 from metatx.registry import unknown
 
 if TYPE_CHECKING:
@@ -33,11 +34,11 @@ def read_splits(
     """Read ``data`` into tables by split: ``train``, ``validation``, ``test``, or ``all`` where it is not split.
 
     Args:
-        data: A table as ``as_dataset`` takes it, or a dict of split to such; a file, see ``metatx.data.table_files.TABLES``,
-            files in it named from where it lies; a folder whose files or folders are named by split (as shards of the
-            hub are), of one folder a class (each perhaps of one a split), of ``images`` and ``masks``, or with a
-            ``metadata.csv`` (.jsonl, .parquet) or a COCO file; or ``hf:NAME`` of the Hugging Face hub. Names of splits
-            in any capitals and usual spelling; what is hidden, or left by a system, is no data.
+        data: A table as ``as_dataset`` takes it, or a dict of split to such; a file, see ``TABLES`` of
+            ``metatx.data.table_files``, files in it named from where it lies; a folder whose files or folders are named
+            by split (as shards of the hub are), of one folder a class (each perhaps of one a split), of ``images`` and
+            ``masks``, or with a ``metadata.csv`` (.jsonl, .parquet) or a COCO file; or ``hf:NAME`` of the Hugging Face
+            hub. Names of splits in any capitals and usual spelling; what is hidden, or left by a system, is no data.
         suffixes: Types of the files that are a sample each.
         split_column: Column that says the split of each row; found by itself where it is called ``split``, ``set``,
             ``fold`` or the like, and holds nothing but names of splits.

@@ -1,1 +1,1 @@
-"""Files below everything: tensors read without running what is in them, a task's files within bounds, what is kept between runs."""
+"""Files on disk: tensors, read without running what is in them; a task's, within bounds; a cache between runs."""

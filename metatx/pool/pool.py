@@ -104,8 +104,8 @@ class TaskPool:
             name: By which it is asked.
             task: Its weights are loaded when they are first needed; a pinned one's now.
             pinned: Never dropped to save memory.
-            content: Of its files, as ``metatx.disk.task_files.content_of`` gives it, where they must not change: others are
-                refused, also when they are loaded again after they were dropped.
+            content: Of its files, as ``content_of`` gives it, where they must not change: others are refused,
+                also when they are loaded again after they were dropped.
 
         Raises:
             ValueError: If the name is taken, or the task has a backbone of its own.

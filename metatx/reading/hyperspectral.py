@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from metatx.data.splits import KNOWN, splits_of
 from metatx.errors import SampleError
 from metatx.examples import Examples
 from metatx.progress import tell
 from metatx.reading.arrays import mat_arrays, npz_arrays
 from metatx.reading.bounds import check_bound
 from metatx.reading.folders import visible
+from metatx.reading.split_names import KNOWN, splits_of
 
 __all__ = ["Pixel", "Pixels", "read_arrays", "read_cube", "scene_of", "spectra_of"]
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from metatx.data.splits import splits_of
 from metatx.errors import SampleError
 from metatx.examples import Examples
 from metatx.progress import tell
 from metatx.reading.arrays import as_array, npz_arrays
 from metatx.reading.bounds import check_bound
+from metatx.reading.split_names import splits_of
 
 __all__ = ["read_windows"]
 

@@ -1,11 +1,10 @@
-"""Masks: a code or a colour for each pixel, how they are read, and the forest that labels them for comparison."""
+"""Masks: a code or a colour for each pixel, and how they are read."""
 
 from collections import Counter
 from collections.abc import Sequence
-from colorsys import hsv_to_rgb
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -15,8 +14,8 @@ from metatx.reading.arrays import npy_array
 from metatx.reading.image import is_picture, open_picture
 
 __all__ = [
-    "GREY", "IGNORED", "NO_LABEL", "Held", "SiteForest", "coloured", "is_mask", "packed", "read_colours", "read_mask",
-    "survey", "unpacked", "write_masks",
+    "GREY", "IGNORED", "NO_LABEL", "Held", "coloured", "is_mask", "packed", "read_colours", "read_mask",
+    "survey", "unpacked",
 ]  # fmt: skip
 
 IGNORED = 255  # the class number of places without a class; so there may be 255 classes
@@ -26,9 +25,6 @@ GREY = 0x010101  # times a grey level is its colour, packed
 BLURRED = 8  # codes that are on single pixels only, from which a mask is taken for one with smoothed edges
 LOSSY = (".jpg", ".jpeg")
 ADVICE = "in it; expected one a class. Save masks as PNG, resized to the nearest pixel, blurred ones with a threshold"
-LEARNED = 500  # samples, evenly spread, that the forest learns from
-DRAWN = 200  # places of each training sample that the forest learns from
-REACH = 5  # pixels that its surroundings are wide
 
 
 @dataclass(frozen=True)
@@ -219,95 +215,3 @@ def _codes(values: np.ndarray) -> np.ndarray:
         )
     small: np.ndarray = values.astype(np.int16)
     return small
-
-
-def write_masks(
-    folder: Path, samples: Sequence[Any], masks: Sequence[np.ndarray], colours: np.ndarray | None = None
-) -> None:
-    """Write the codes of each sample into a new folder: (H, W) as PNG with a palette, (N,) as npy.
-
-    Files are named as the sample's own, or numbered. With ``colours`` (K, 3), masks hold numbers of classes, and
-    pictures are written in RGB. Samples whose mask is None get no file.
-
-    Raises:
-        FileExistsError: If there is such a folder, and it is not empty.
-    """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FileExistsError(f"{folder} exists; nothing was written. Give another --out.")
-    folder.mkdir(parents=True, exist_ok=True)
-    # Neighbouring codes get colours far apart: steps of the golden section around the circle of hues.
-    hues = [(np.array(hsv_to_rgb(code * 0.618 % 1, 0.65, 0.95)) * 255).astype(np.uint8) for code in range(256)]
-    digits = len(str(len(masks)))
-    for number, (sample, mask) in enumerate(zip(samples, masks, strict=True), start=1):
-        if mask is None:
-            continue
-        name = Path(sample).stem if isinstance(sample, str) else f"{number:0{digits}}"
-        if (folder / f"{name}.png").exists() or (folder / f"{name}.npy").exists():
-            name = f"{name}-{number}"
-        if mask.ndim == 1:
-            np.save(folder / f"{name}.npy", mask)
-            continue
-        if colours is not None:
-            Image.fromarray(colours[mask]).save(folder / f"{name}.png")
-            continue
-        picture = Image.fromarray(mask)
-        picture.putpalette(np.concatenate(hues).tobytes())
-        picture.save(folder / f"{name}.png")
-
-
-class SiteForest:
-    """A random forest on single places: their values, where they are, mean and deviation around them.
-
-    Args:
-        trees: How many; with none, the most frequent class everywhere.
-    """
-
-    def __init__(self, trees: int) -> None:
-        self.trees = trees
-
-    def fit(self, features: Sequence[np.ndarray], answers: Sequence[np.ndarray]) -> Self:
-        """Learn from some places of each sample: values (H, W, C) or (N, C), class numbers (H, W) or (N,)."""
-        from sklearn.ensemble import RandomForestClassifier
-
-        rng = np.random.default_rng(0)
-        rows, labels = [], []
-        for i in range(0, len(features), -(-len(features) // LEARNED)):
-            values, numbers = features[i], answers[i]
-            known = np.flatnonzero(numbers.ravel() != IGNORED)
-            drawn = rng.choice(known, min(DRAWN, len(known)), replace=False)
-            rows.append(_surroundings(values)[drawn])
-            labels.append(numbers.ravel()[drawn])
-        counts = np.bincount(np.concatenate(labels))
-        self.shares = counts / counts.sum()
-        if self.trees:
-            forest = RandomForestClassifier(self.trees, min_samples_leaf=3, n_jobs=-1, random_state=0)
-            self.forest = forest.fit(np.concatenate(rows), np.concatenate(labels))
-        return self
-
-    def predict_log_proba(self, features: Sequence[np.ndarray], classes: int) -> list[np.ndarray]:
-        """Log-probabilities of each sample, float32 (K, H, W) or (K, N)."""
-        found = []
-        for values in features:
-            shares = np.zeros((int(np.prod(values.shape[:-1])), classes), dtype=np.float32)
-            if self.trees:
-                shares[:, self.forest.classes_] = self.forest.predict_proba(_surroundings(values))
-            else:
-                shares[:, : len(self.shares)] = self.shares
-            found.append(np.log(shares.T + 1e-6).reshape(classes, *values.shape[:-1]))
-        return found
-
-
-def _surroundings(values: np.ndarray) -> np.ndarray:
-    """Features (P, F) of each place."""
-    if values.ndim == 2:
-        centred = values - values.mean(0)
-        return np.concatenate([values, centred, np.linalg.norm(centred[:, :3], axis=1, keepdims=True)], 1)
-    from scipy.ndimage import uniform_filter
-
-    size = (REACH, REACH, 1)
-    mean = uniform_filter(values, size)
-    spread = np.sqrt(np.maximum(uniform_filter(values**2, size) - mean**2, 0))
-    height, width, channels = values.shape
-    down, across = np.meshgrid(np.linspace(0, 1, height), np.linspace(0, 1, width), indexing="ij")
-    layers = np.concatenate([values, mean, spread, down[..., None], across[..., None]], 2)
-    return layers.reshape(-1, 3 * channels + 2)

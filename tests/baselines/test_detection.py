@@ -8,7 +8,8 @@ from PIL import Image
 
 from metatx.baselines.detection import BlobForest, MedianBoxes
 from metatx.data.tables import read_splits
-from metatx.reading.coco import read_coco, write_coco
+from metatx.reading.coco import read_coco
+from metatx.writing.coco import write_coco
 
 CONTENT = {
     "images": [

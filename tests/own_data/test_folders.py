@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from metatx.cli import main
-from metatx.data.splits import split_of, splits_of
 from metatx.data.tables import read_splits
 from metatx.examples import Examples
 from metatx.reading.folders import files_below, is_hidden
 from metatx.reading.hyperspectral import spectra_of
+from metatx.reading.split_names import split_of, splits_of
 from tests.own_data.layouts import held, lines_told, put, written
 
 PNG = (".png",)

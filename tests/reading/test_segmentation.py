@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from metatx.baselines.segmentation import SiteForest
 from metatx.errors import SampleError
-from metatx.reading.segmentation import IGNORED, SiteForest, is_mask, read_mask, write_masks
+from metatx.reading.segmentation import IGNORED, is_mask, read_mask
+from metatx.writing.masks import write_masks
 
 CODES = np.arange(12, dtype=np.uint8).reshape(3, 4)
 

@@ -18,7 +18,7 @@ CHECKS = (
     f"{IMPORTS}; import tokenizers; tokenizers.Tokenizer; metatx.Tokenizer; "
     "print('tokenizers of Hugging Face:', 'site-packages' in tokenizers.__file__)"
 )
-INNER = ("cli", "parts", "reading", "serving", "testing")
+INNER = tuple(sorted(path.parent.name for path in (ROOT / "metatx").glob("*/__init__.py")))
 NANO = {
     f"metatx/nano/{name}"
     for name in ("config.json", "model.safetensors", "alignment.json", "alignment.safetensors", "README.md")
@@ -100,7 +100,7 @@ import importlib, importlib.metadata, importlib.resources, json, pkgutil
 import metatx
 
 found, places = [], [metatx.__file__]
-inner = ["cli", "parts", "reading", "serving", "testing", "tokenizers", "heads"]
+inner = [*INNER, "tokenizers", "heads"]
 for package in ["metatx", *(f"metatx.{name}" for name in inner)]:
     for module in pkgutil.iter_modules(importlib.import_module(package).__path__, f"{package}."):
         if not module.name.endswith("__main__"):
@@ -126,7 +126,7 @@ def test_wheel_imports_whole_in_a_clean_environment(wheels: dict[str, Path], tmp
     packages = next((tmp_path / "env" / "lib").glob("python*/site-packages"))
     (packages / "dependencies.pth").write_text("\n".join(site.getsitepackages()))
 
-    seen = json.loads(run(python, "-I", "-c", WALK, cwd=tmp_path).splitlines()[-1])
+    seen = json.loads(run(python, "-I", "-c", f"INNER = {INNER}\n{WALK}", cwd=tmp_path).splitlines()[-1])
     assert Path(seen["home"]) == packages
     assert all(Path(place).is_relative_to(packages / "metatx") for place in seen["places"])
     assert set(seen["found"]) == module_names() | {f"metatx.{package}" for package in INNER}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["backbone_folder", "backbones", "load_backbone", "repository", "save_backbone"]
 
 FORMAT = "metatx-backbone"
-NANO = Path(__file__).with_name("nano")
+NANO = Path(__file__).parents[1] / "nano"
 
 KNOWN = {
     "nano": "ships inside the package, pretrained on pictures with their names",

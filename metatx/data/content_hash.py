@@ -67,7 +67,7 @@ class Content:
         Raises:
             TypeError: If a class has no file, such as one of a notebook.
         """
-        package = Path(__file__).parent
+        package = Path(__file__).parents[1]
         # Not pathlib's: in a checkout tokenizers and heads are links.
         walked = (Path(place, name) for place, _, names in os.walk(package, followlinks=True) for name in names)
         shipped = [(str(file.relative_to(package)), file) for file in walked if file.suffix == ".py"]

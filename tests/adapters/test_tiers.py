@@ -296,6 +296,6 @@ task = metatx.Task.from_pretrained({str(tmp_path / "task")!r})
 assert task.tune == "lora" and len(task.predict(tests.conftest.waves(2)[0])) == 2
 print("peft" in sys.modules)
 """
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[2]
     found = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
     assert found.stdout.strip() == "False", found.stderr

@@ -20,7 +20,7 @@ from metatx.retrieval.zero_shot import recalls
 from metatx.sequence import as_sequence
 from tests.pairs import colour_alignment, coloured, small_backbone
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 QUICK = {"batch_size": 16, "epochs": 2, "lr": 3e-3, "precision": "fp32"}
 
 

@@ -351,7 +351,7 @@ class DetectionHead(Head):
 
     def describe(self, tokenizer: "Tokenizer", sample: Any) -> np.ndarray:
         """The pixels (H, W, C)."""
-        return tokenizer.sites(sample)
+        return tokenizer.dense_values(sample)
 
     def trivial(self) -> tuple[str, Any]:
         """The median box of each class in every picture."""

@@ -183,7 +183,7 @@ class SegmentationHead(Head):
 
     def check(self, target: Tensor, tokenizer: "Tokenizer", sample: Any) -> None:
         """Raise SampleError if a mask has not a code for each pixel or point."""
-        extent = tokenizer.sites(sample).shape[:-1]
+        extent = tokenizer.dense_values(sample).shape[:-1]
         if tuple(target.shape) != extent:
             raise SampleError(f"mask is {tuple(target.shape)}, but its sample {extent}; expected a code for each place")
 
@@ -271,7 +271,7 @@ class SegmentationHead(Head):
 
     def describe(self, tokenizer: "Tokenizer", sample: Any) -> np.ndarray:
         """The values at each place (H, W, C) or (N, C)."""
-        return tokenizer.sites(sample)
+        return tokenizer.dense_values(sample)
 
     def trivial(self) -> tuple[str, Any]:
         """The most frequent class everywhere."""

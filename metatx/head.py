@@ -104,7 +104,7 @@ class Head(nn.Module):
             ValueError: If there is not one sensible reading; lists the candidates.
         """
         found = candidates(table, tokenizer.accepts, without={target})
-        if tokenizer.row:
+        if tokenizer.takes_row:
             return found
         if len(found) != 1:
             choices = ", ".join(found or [name for name in table.column_names if name != target])
@@ -128,7 +128,7 @@ class Head(nn.Module):
 
     def queries(self, table: "Dataset", inputs: list[str], tokenizer: "Tokenizer") -> Sequence[Any]:
         """The raw samples of a table to predict: its rows."""
-        if tokenizer.row or len(inputs) > 1:
+        if tokenizer.takes_row or len(inputs) > 1:
             return Rows(table, inputs)
         column: Sequence[Any] = table[inputs[0]]
         if tokenizer.words and of_files(table):

@@ -58,10 +58,10 @@ class Task(nn.Module):
         super().__init__()
         if 0 < backbone.depth < head.layers:
             raise ValueError(f"The head reads {head.layers} layers; this backbone has {backbone.depth}.")
-        if head.dense and tokenizer.partial:
+        if head.dense and tokenizer.crop_warning:
             raise ValueError(
                 f"The {head.name} head answers for the whole of a sample, but the {tokenizer.name} tokenizer cuts its "
-                f"edges off: {tokenizer.partial}."
+                f"edges off: {tokenizer.crop_warning}."
             )
         self._shared = (backbone,)
         self.own_backbone = None if backbone.frozen else backbone
@@ -317,7 +317,7 @@ class Task(nn.Module):
 
     def extents(self, queries: Sequence[Any]) -> list[list[tuple[int, ...]]]:
         """The further argument, if any, that the head's ``decode`` and ``records`` take: the samples' extents."""
-        return [[self.tokenizer.sites(query).shape[:-1] for query in queries]] if self.head.dense else []
+        return [[self.tokenizer.dense_values(query).shape[:-1] for query in queries]] if self.head.dense else []
 
     def queries(self, samples: Any) -> Sequence[Any]:
         """What a user may ask about, as raw samples."""

@@ -29,38 +29,38 @@ class Tokenizer(nn.Module):
 
     Attributes:
         name: The name it is registered under.
-        row: Whether a sample is a dict of all input columns, not the value of one.
+        takes_row: Whether a sample is a dict of all input columns, not the value of one.
         dicts: Whether a dict may be a sample of its own (a file with its path, a signal with its rate), not only a row.
         suffixes: File types that a folder of classes is searched for.
         words: Whether a string is a sample itself, never the name of a file, which then comes as a ``Path``.
-        linking: Those of them whose files may name others, so that they are not taken from strangers.
-        containers: Readers of files that hold many samples in a format of the modality's own, by suffix.
+        external_refs: Those of them whose files may name others, so that they are not taken from strangers.
+        readers: Readers of files that hold many samples in a format of the modality's own, by suffix.
         isolated: Whether a sample that came as JSON is parsed by a library that may crash, or not end, on a bad one: a
             server does so in another process, as with files.
         default_head: The head for data without a target column, if there is one.
-        native: Whether its tokens come from the backbone's own stem, so that their scale is right as it is.
+        uses_stem_tokens: Whether its tokens come from the backbone's own stem, so that their scale is right as it is.
         amplitude: How many times as large as the stem's its tokens start, on a backbone that does not normalise them
             itself; the larger, the less the blocks change them.
         augments: Whether ``augment`` changes anything; set by options.
-        partial: Where its tokens leave out the edges of a sample: what to change so that they do not, which dense
+        crop_warning: Where its tokens leave out the edges of a sample: what to change so that they do not, which dense
             answers need; empty otherwise.
         classical: Which scikit-learn model stands beside it as baseline on what ``describe`` gives; ``"words"``: a
             linear one on weighted counts of words.
     """
 
     name: ClassVar[str] = ""
-    row: ClassVar[bool] = False
+    takes_row: ClassVar[bool] = False
     dicts: ClassVar[bool] = True
     suffixes: ClassVar[tuple[str, ...]] = ()
     words: ClassVar[bool] = False
-    linking: ClassVar[tuple[str, ...]] = ()
-    containers: ClassVar[Mapping[str, Reader]] = {}
+    external_refs: ClassVar[tuple[str, ...]] = ()
+    readers: ClassVar[Mapping[str, Reader]] = {}
     isolated: ClassVar[bool] = False
     default_head: ClassVar[str | None] = None
-    native: bool = False
+    uses_stem_tokens: bool = False
     amplitude: float = 1.0
     augments: bool = False
-    partial: str = ""
+    crop_warning: str = ""
     classical: ClassVar[Literal["linear", "boosting", "words"]] = "linear"
     options: dict[str, Any]
 
@@ -108,7 +108,7 @@ class Tokenizer(nn.Module):
         """JSON Schema of a sample that comes as JSON, with at least one in ``examples``; by default anything."""
         return {}
 
-    def receive(self, value: Any) -> Any:
+    def from_json(self, value: Any) -> Any:
         """A sample that came as JSON, as ``encode`` takes it, from someone who may not name files of this machine.
 
         By default only numbers pass, where the tokenizer reads files, and anything where it reads none.
@@ -142,7 +142,7 @@ class Tokenizer(nn.Module):
 
     def _sent(self) -> str:
         """Endings of the files that are taken from strangers."""
-        return ", ".join(suffix for suffix in self.suffixes if suffix not in self.linking)
+        return ", ".join(suffix for suffix in self.suffixes if suffix not in self.external_refs)
 
     def names_file(self, sample: Any) -> bool:
         """Whether a raw sample is the name of a file, by itself: nothing is looked up."""
@@ -165,7 +165,7 @@ class Tokenizer(nn.Module):
         """Collated tensors to tokens: (B, N, D), that and a mask (B, N), or a TokenSequence."""
         raise NotImplementedError(f"{type(self).__name__} has no forward(batch).")
 
-    def sites(self, sample: Any) -> np.ndarray:
+    def dense_values(self, sample: Any) -> np.ndarray:
         """The values at each place that a dense answer labels, float32: (H, W, C) of a picture, (N, C) of points.
 
         Raises:

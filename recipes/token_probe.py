@@ -68,8 +68,8 @@ def main(
 def training_split(entry: Entry, place: Path, count: int) -> Any:
     """So many rows of it."""
     kind, found = lookup("tokenizers", entry.modality), entry.read(place)
-    splits = found if isinstance(found, dict) else read_splits(found, kind.suffixes, None, kind.containers)
-    table = as_table(splits.get("train", splits.get(ALL)), kind.suffixes, "train", kind.containers)
+    splits = found if isinstance(found, dict) else read_splits(found, kind.suffixes, None, kind.readers)
+    table = as_table(splits.get("train", splits.get(ALL)), kind.suffixes, "train", kind.readers)
     return table.select(np.sort(np.random.default_rng(0).permutation(len(table))[:count]))
 
 

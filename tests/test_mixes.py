@@ -43,7 +43,7 @@ def targets(head, samples, tokenizer):
         return [LABELS[head][i % 2] for i in range(len(samples))]
     if head == "forecasting":
         return [RNG.normal(size=(2, 4)) for _ in samples]
-    extents = [tokenizer.sites(sample).shape[:-1] for sample in samples]
+    extents = [tokenizer.dense_values(sample).shape[:-1] for sample in samples]
     if head == "segmentation":
         return [RNG.integers(0, 3, extent).astype(np.uint8) for extent in extents]
     return [{"bbox": [[0, 0, w, h]], "category": ["cat"], "width": w, "height": h} for h, w in extents]

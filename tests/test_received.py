@@ -111,7 +111,7 @@ def fitted(name: str) -> list[Tokenizer]:
 def answer(tokenizer: Tokenizer, value: Any) -> Any:
     """The encoded sample, or the message that refuses it; tokens that are not finite are a fault."""
     try:
-        encoded = tokenizer.encode(tokenizer.receive(value))
+        encoded = tokenizer.encode(tokenizer.from_json(value))
     except SampleError as error:
         assert "\n" not in str(error) and len(str(error)) < 400
         return str(error)

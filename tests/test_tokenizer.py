@@ -145,11 +145,11 @@ class Reader(Tokenizer):
 
 def test_what_comes_as_json_names_no_file():
     reader = Reader(8)
-    assert reader.receive([[1, 2], [3, 4.5]]).tolist() == [[1, 2], [3, 4.5]]
-    assert reader.receive({"array": [True], "rate": 3}) == {"array": np.array([True]), "rate": 3}
+    assert reader.from_json([[1, 2], [3, 4.5]]).tolist() == [[1, 2], [3, 4.5]]
+    assert reader.from_json({"array": [True], "rate": 3}) == {"array": np.array([True]), "rate": 3}
     for value in ("/etc/a.npy", ["a.npy"], {"path": "a.npy"}, [[1, "a.npy"]], None, [None], [10**30]):
         with pytest.raises(SampleError, match="expected numbers, or a file: .npy"):
-            reader.receive(value)
+            reader.from_json(value)
     with pytest.raises(SampleError, match="unequal length"):
-        reader.receive([[1], [2, 3]])
-    assert Tokenizer(8).receive("CCO") == "CCO" and Tokenizer(8).json_schema() == {}
+        reader.from_json([[1], [2, 3]])
+    assert Tokenizer(8).from_json("CCO") == "CCO" and Tokenizer(8).json_schema() == {}

@@ -97,7 +97,7 @@ class AudioTokenizer(Tokenizer):
             self.views.append(_Frames(dim, num_mels, width))
         if tokens != "frames":
             self.views.append(_Patches(dim, stem, num_mels))
-        self.native = tokens == "patches" and stem is not None
+        self.uses_stem_tokens = tokens == "patches" and stem is not None
 
     @classmethod
     def accepts(cls, value: Any) -> bool:

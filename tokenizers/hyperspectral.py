@@ -47,7 +47,7 @@ class HyperspectralTokenizer(Tokenizer):
         ValueError: If an option is none of its choices.
     """
 
-    containers = {".mat": read_cube, ".npz": read_cube}
+    readers = {".mat": read_cube, ".npz": read_cube}
     default_head = "classification"
     # Deviation of gain, of tilt along the spectrum, and of noise, in deviations of the training pixels.
     LEVELS = {"none": (0.0, 0.0, 0.0), "light": (0.05, 0.05, 0.02), "strong": (0.15, 0.15, 0.05)}

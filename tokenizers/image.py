@@ -48,7 +48,7 @@ class ImageTokenizer(Tokenizer):
     """
 
     suffixes = SUFFIXES
-    containers = {".npz": read_medmnist}
+    readers = {".npz": read_medmnist}
     default_head = "classification"
     AUGMENTS: ClassVar[tuple[str, ...]] = ("none", "flip", "light", "strong")
 
@@ -70,7 +70,7 @@ class ImageTokenizer(Tokenizer):
             raise ValueError(f"crop_area is {list(crop_area)}; give two shares in ascending order, such as [0.5, 1].")
         if not 0 <= downscale <= 1:
             raise ValueError(f"downscale is {downscale:g}; a probability is between 0 and 1.")
-        self.native = stem is not None
+        self.uses_stem_tokens = stem is not None
         # A frozen stem belongs to the backbone: kept out of this module's parameters and state.
         self._shared = (stem,) if stem is not None and freeze_stem else ()
         if not self._shared:
@@ -80,7 +80,7 @@ class ImageTokenizer(Tokenizer):
         self.side = side if isinstance(side, int) else None
         self.size = (side, side) if isinstance(side, int) else (side[0], side[1])
         self.grid = self.stem.grid(*self.size)
-        self.partial = (
+        self.crop_warning = (
             "" if self.side is None else "give image_size as [height, width], such as --tokenizer.image_size [224,224]"
         )
         self.crop_pct = crop_pct or self.stem.config.crop_pct
@@ -128,7 +128,7 @@ class ImageTokenizer(Tokenizer):
         """Images uint8 (B, 3, H, W) to a token for each patch."""
         return TokenSequence.pack(self.stem(batch["image"].float() / 255), grid=self.grid)
 
-    def sites(self, sample: Any) -> np.ndarray:
+    def dense_values(self, sample: Any) -> np.ndarray:
         """The pixels of the picture (H, W, 3), in 0..1."""
         return np.asarray(read_picture(sample), dtype=np.float32) / 255
 

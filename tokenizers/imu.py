@@ -55,8 +55,8 @@ class IMUTokenizer(Tokenizer):
         num_channels: Learned by ``fit``.
     """
 
-    row = True
-    containers = {".npz": read_windows}
+    takes_row = True
+    readers = {".npz": read_windows}
     default_head = "classification"
 
     def __init__(

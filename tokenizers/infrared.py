@@ -54,7 +54,7 @@ class InfraredTokenizer(Tokenizer):
         freeze_stem: bool = False,
     ) -> None:
         super().__init__(dim)
-        self.native = stem is not None
+        self.uses_stem_tokens = stem is not None
         self.pictures = GreyPictures(dim, stem, image_size, percentiles, normalize, augment, flips, freeze_stem)
         self.augments = self.pictures.augments
 
@@ -85,7 +85,7 @@ class InfraredTokenizer(Tokenizer):
         sequence: TokenSequence = self.pictures(batch["image"])
         return sequence
 
-    def sites(self, sample: Any) -> np.ndarray:
+    def dense_values(self, sample: Any) -> np.ndarray:
         """The pixels of the picture (H, W, 1), in 0..1."""
         return self.pictures.windowed(sample)[..., None]
 

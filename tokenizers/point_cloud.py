@@ -64,8 +64,8 @@ class PointCloudTokenizer(Tokenizer):
     """
 
     suffixes = SUFFIXES
-    linking = (".h5", ".obj", ".gltf", ".glb")  # to storage, materials, buffers
-    containers = CONTAINERS
+    external_refs = (".h5", ".obj", ".gltf", ".glb")  # to storage, materials, buffers
+    readers = CONTAINERS
     default_head = "classification"
     amplitude = 8.0
     classical: ClassVar[Literal["linear", "boosting", "words"]] = "boosting"
@@ -262,14 +262,14 @@ class PointCloudTokenizer(Tokenizer):
             "examples": [example],
         }
 
-    def receive(self, value: Any) -> Any:
+    def from_json(self, value: Any) -> Any:
         """Numbers, and names of columns."""
         if not isinstance(value, dict):
-            return super().receive(value)
+            return super().from_json(value)
         names = value.get("columns")
         if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
             raise SampleError(f"columns are {names!r:.40}; expected a list of names")
-        numbers = super().receive({name: part for name, part in value.items() if name != "columns"})
+        numbers = super().from_json({name: part for name, part in value.items() if name != "columns"})
         return {**numbers, "columns": names} if "columns" in value else numbers
 
     def augment(self, encoded: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -343,7 +343,7 @@ class PointCloudTokenizer(Tokenizer):
         found: tuple[Tensor, Tensor] = distributions(points, self.edges, slicing)
         return found
 
-    def sites(self, sample: Any) -> np.ndarray:
+    def dense_values(self, sample: Any) -> np.ndarray:
         """The points (N, C), scaled."""
         return self.encode(sample)["points"].numpy()
 

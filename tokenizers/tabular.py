@@ -53,7 +53,7 @@ class TabularTokenizer(Tokenizer):
         schema: What ``fit`` learned of each column; not for users to write.
     """
 
-    row = True
+    takes_row = True
     classical: ClassVar[Literal["linear", "boosting"]] = "boosting"
     left: Tensor
     width: Tensor

@@ -142,7 +142,7 @@ class TextTokenizer(Tokenizer):
         pair = {**array_schema("texts", cells=text), "minItems": 2, "maxItems": 2}
         return {"anyOf": [text, pair], "examples": ["A few words to read."]}
 
-    def receive(self, value: Any) -> Any:
+    def from_json(self, value: Any) -> Any:
         """As it is: words are never the name of a file."""
         return value
 

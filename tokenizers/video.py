@@ -85,7 +85,7 @@ class VideoTokenizer(Tokenizer):
             raise ValueError(f"{frames} frames cannot be cut into tubelets of {tubelet_size}; give a multiple.")
         if slices < 1:
             raise ValueError(f"slices is {slices}; it must be at least 1.")
-        self.native = stem is not None
+        self.uses_stem_tokens = stem is not None
         self.frames, self.variations, self.time_axis = frames, tuple(augment), time_axis
         self.augments = bool(augment)
         own = _trainable(stem, dim)

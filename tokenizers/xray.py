@@ -41,7 +41,7 @@ class XRayTokenizer(Tokenizer):
     """
 
     suffixes = (*SUFFIXES, *dicom.SUFFIXES)
-    containers = {".npz": read_medmnist}
+    readers = {".npz": read_medmnist}
     default_head = "classification"
     PHOTOMETRIC: ClassVar[tuple[str, ...]] = ("MONOCHROME1", "MONOCHROME2")
 
@@ -59,7 +59,7 @@ class XRayTokenizer(Tokenizer):
         super().__init__(dim)
         if photometric not in self.PHOTOMETRIC:
             raise ValueError(f"photometric is {photometric!r}; choose one of {', '.join(self.PHOTOMETRIC)}.")
-        self.native = stem is not None
+        self.uses_stem_tokens = stem is not None
         self.photometric = photometric
         self.pictures = GreyPictures(
             dim, stem, image_size, percentiles, normalize, augment, "none", freeze_stem, dicom.read_radiograph
@@ -98,7 +98,7 @@ class XRayTokenizer(Tokenizer):
         sequence: TokenSequence = self.pictures(batch["image"])
         return sequence
 
-    def sites(self, sample: Any) -> np.ndarray:
+    def dense_values(self, sample: Any) -> np.ndarray:
         """The pixels of the picture (H, W, 1), in 0..1."""
         return self._windowed(sample)[..., None]
 

@@ -93,10 +93,10 @@ def _open(task: "Task", source: str) -> Entry:
     if is_sample(path, tokenizer):
         return Entry(source, [tokenizer.file_sample(source)], files=True)
     suffix = path.suffix.lower()
-    numbered = path.is_file() and is_table(path) and not {path.name, suffix} & set(tokenizer.containers)
+    numbered = path.is_file() and is_table(path) and not {path.name, suffix} & set(tokenizer.readers)
     reading = task.reading.also(tokenizer.text_columns(task.inputs))
     data = _numbered(path, tokenizer.suffixes, reading) if numbered else source
-    splits = read_splits(data, tokenizer.suffixes, containers=tokenizer.containers, reading=reading)
+    splits = read_splits(data, tokenizer.suffixes, containers=tokenizer.readers, reading=reading)
     table = _asked(splits, source)
     if isinstance(table, Examples):
         rows = np.arange(len(table)) if table.rows is None else np.asarray(table.rows)

@@ -34,7 +34,7 @@ class Content:
     """
 
     def __init__(self, suffixes: tuple[str, ...] = (), linking: tuple[str, ...] = ()) -> None:
-        self.suffixes, self.linking = suffixes, linking
+        self.suffixes, self.external_refs = suffixes, linking
         self._digest = hashlib.sha256()
         self._files: dict[str, bytes] = {}
         # The large array that neighbouring samples may share, and its hash.
@@ -115,7 +115,7 @@ class Content:
         yield self._last[1]
 
     def _file(self, path: str) -> Iterator[bytes]:
-        if path.lower().endswith(self.linking):
+        if path.lower().endswith(self.external_refs):
             raise TypeError(f"{path} may name other files, so it has no content to tell it by.")
         if path not in self._files:
             self._files[path] = _file_digest(Path(path))

@@ -56,7 +56,7 @@ def raw_samples(
         return ByName(list(samples), tokenizer, inputs)
     reading = (reading or Reading()).also(tokenizer.text_columns(inputs))
     try:
-        table = as_table(samples, tokenizer.suffixes, "test", tokenizer.containers, reading)
+        table = as_table(samples, tokenizer.suffixes, "test", tokenizer.readers, reading)
     except TypeError:
         kinds = "a list of samples (of one: [sample]), a path or a table"
         raise TypeError(f"What is asked about is {kinds}, not {type(samples).__name__}.") from None
@@ -71,9 +71,9 @@ def is_sample(path: Any, tokenizer: "Tokenizer") -> bool:
     """
     path = Path(path)
     suffix = path.suffix.lower()
-    if suffix in tokenizer.suffixes and suffix not in tokenizer.containers:
+    if suffix in tokenizer.suffixes and suffix not in tokenizer.readers:
         return True
-    if not path.is_dir() and not is_table(path) and suffix not in tokenizer.containers:
+    if not path.is_dir() and not is_table(path) and suffix not in tokenizer.readers:
         raise ValueError(f"{path} is neither a table ({', '.join(TABLES)}) nor a file the task reads.")
     return False
 
@@ -102,12 +102,12 @@ def _with_input(table: "Dataset", tokenizer: "Tokenizer", inputs: list[str], tar
 
 def training_data(data: Any, kind: "type[Tokenizer]", target: str | None) -> tuple[Any, str | None]:
     """What ``Task.from_data`` takes, as a table, or as samples and targets; and the target named, or come so."""
-    paired = paired_table(data, kind.row, target) if isinstance(data, tuple) else None
+    paired = paired_table(data, kind.takes_row, target) if isinstance(data, tuple) else None
     if paired is not None:
         table, name = paired
         return table, str(name)
     if not isinstance(data, tuple | Examples):
-        data = as_table(data, kind.suffixes, "train", kind.containers)
+        data = as_table(data, kind.suffixes, "train", kind.readers)
     return data if isinstance(data, tuple | Examples) else joined_target(data, target, strict=False), target
 
 
@@ -131,7 +131,7 @@ def labelled(
     """Samples and targets of a split, from what ``Task.from_data`` takes. Raises ValueError if a column is missing."""
     if isinstance(data, Examples):
         return data
-    paired = paired_table(data, tokenizer.row, target, inputs) if isinstance(data, tuple) and inputs else None
+    paired = paired_table(data, tokenizer.takes_row, target, inputs) if isinstance(data, tuple) and inputs else None
     if paired is not None:
         data = paired[0]
     elif isinstance(data, tuple):
@@ -139,7 +139,7 @@ def labelled(
         return Examples(_all_by_name(samples, tokenizer, inputs), targets)
     words = [target] if target is not None and head.text_target() else []
     reading = (reading or Reading()).also([*tokenizer.text_columns(inputs), *words])
-    table = as_table(data, tokenizer.suffixes, split, tokenizer.containers, reading)
+    table = as_table(data, tokenizer.suffixes, split, tokenizer.readers, reading)
     if isinstance(table, Examples):
         return table
     table = _with_input(joined_target(table, target), tokenizer, inputs, target)
@@ -161,7 +161,7 @@ def by_name(sample: Any, tokenizer: "Tokenizer", inputs: Sequence[str]) -> Any:
         SampleError: If an input is absent, or there are fewer or more texts than inputs.
     """
     row = _row(sample)
-    if row is None and not tokenizer.row:
+    if row is None and not tokenizer.takes_row:
         texts = [sample] if isinstance(sample, str) else sample
         words = isinstance(texts, list | tuple) and all(isinstance(text, str) for text in texts)
         if words and len(inputs) > 1 and len(texts) != len(inputs):
@@ -169,7 +169,7 @@ def by_name(sample: Any, tokenizer: "Tokenizer", inputs: Sequence[str]) -> Any:
         return sample
     if row is None:
         return named_row(sample, inputs)
-    if tokenizer.row or not inputs:
+    if tokenizer.takes_row or not inputs:
         return row
     absent = [name for name in inputs if name not in row]
     if absent and len(inputs) == 1 and tokenizer.dicts:
@@ -184,7 +184,7 @@ def by_name(sample: Any, tokenizer: "Tokenizer", inputs: Sequence[str]) -> Any:
 
 def field_names(samples: Any, tokenizer: "Tokenizer") -> list[str]:
     """Names of the inputs of samples that came without a table: of rows whose fields the tokenizer reads in order."""
-    if tokenizer.row or tokenizer.dicts or not isinstance(samples, Sequence) or not len(samples):
+    if tokenizer.takes_row or tokenizer.dicts or not isinstance(samples, Sequence) or not len(samples):
         return []
     return [str(name) for name in _row(samples[0]) or ()]
 

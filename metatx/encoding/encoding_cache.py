@@ -31,7 +31,7 @@ class EncodingCache:
 
     def __init__(self, tokenizer: "Tokenizer", samples: Sequence[Any], surroundings: str) -> None:
         self.samples = samples
-        content = Content(tokenizer.suffixes, tokenizer.linking)
+        content = Content(tokenizer.suffixes, tokenizer.external_refs)
         self.name: str | None = None
         try:
             content.add([tokenizer.name, options_of(tokenizer), surroundings])

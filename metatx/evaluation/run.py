@@ -231,15 +231,15 @@ def _splits(
 
     if isinstance(data, dict) and not are_columns(data):
         pairs = {name: part for name, part in data.items() if isinstance(part, tuple)}
-        tables = {name: paired_table(part, kind.row, target or "target") for name, part in pairs.items()}
+        tables = {name: paired_table(part, kind.takes_row, target or "target") for name, part in pairs.items()}
         splits = data | {name: table[0] for name, table in tables.items() if table is not None}
     else:
-        splits = read_splits(data, kind.suffixes, split_column, kind.containers, reading)
+        splits = read_splits(data, kind.suffixes, split_column, kind.readers, reading)
     known = splits.get("train", splits.get(ALL))
     reading = (reading or Reading()).also(text_columns(known) if isinstance(known, Dataset) else [])
     for split, extra in {"validation": validation, "test": test}.items():
         if extra is not None:
-            splits[split] = as_table(extra, kind.suffixes, split, kind.containers, reading)
+            splits[split] = as_table(extra, kind.suffixes, split, kind.readers, reading)
     if ALL in splits and ("validation" in splits or "test" in splits):
         splits["train"] = splits.pop(ALL)
     if "train" not in splits and ALL not in splits:

@@ -16,7 +16,7 @@ def entry_norm(backbone: "Backbone", tokenizer: "Tokenizer") -> nn.Module:
 
     Tokens of another scale than the stem's pass through the blocks almost unchanged, or drown them.
     """
-    if backbone.has_norm_pre or tokenizer.native:
+    if backbone.has_norm_pre or tokenizer.uses_stem_tokens:
         return nn.Identity()
     norm = nn.LayerNorm(backbone.dim)
     nn.init.constant_(norm.weight, backbone.token_scale * tokenizer.amplitude)

@@ -215,14 +215,14 @@ class Catalog:
         else:
             self.pool.add(name, place, content=content)
         tokenizer = self.pool.task(name).tokenizer  # loads it, so that a damaged one is known now
-        endings = dict.fromkeys((*tokenizer.suffixes, *tokenizer.containers))
+        endings = dict.fromkeys((*tokenizer.suffixes, *tokenizer.readers))
         served = Served(
             folder=place,
             signature=signature,
             config=config,
             card=_card(place),
             sample=tried(self.pool, name, self.tokens),
-            files=tuple(e for e in endings if e.startswith(".") and e not in tokenizer.linking),
+            files=tuple(e for e in endings if e.startswith(".") and e not in tokenizer.external_refs),
         )
         if content is not None:
             self._versions[name] = content

@@ -193,7 +193,7 @@ class Engine:
     def warm(self) -> None:
         """Make ready what reads in processes, where a task needs it."""
         kinds = [lookup("tokenizers", task.modality) for task in self.pool.list()]
-        if any(kind.suffixes or kind.containers or kind.isolated for kind in kinds):
+        if any(kind.suffixes or kind.readers or kind.isolated for kind in kinds):
             self.readers.start()
 
     def close(self) -> None:

@@ -13,11 +13,11 @@ __all__ = ["check_file", "suffix_of"]
 def suffix_of(name: str, tokenizer: Tokenizer) -> str:
     """The ending of a sent file's name. Raises RefusedError (415) for one that the task does not read."""
     suffix = Path(name).suffix.lower()
-    known = [s for s in dict.fromkeys((*tokenizer.suffixes, *tokenizer.containers)) if s.startswith(".")]
-    if suffix in tokenizer.linking:
+    known = [s for s in dict.fromkeys((*tokenizer.suffixes, *tokenizer.readers)) if s.startswith(".")]
+    if suffix in tokenizer.external_refs:
         raise RefusedError(415, f"A {suffix} file may name other files, which are not here; convert it.")
     if suffix not in known:
-        taken = ", ".join(s for s in known if s not in tokenizer.linking) or "no files: send JSON"
+        taken = ", ".join(s for s in known if s not in tokenizer.external_refs) or "no files: send JSON"
         raise RefusedError(415, f"The file is {suffix or 'without an ending'}; this task takes {taken}.")
     return suffix
 

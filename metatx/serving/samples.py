@@ -39,13 +39,13 @@ class Sample:
 
 def received(value: Any, task: Task) -> Any:
     """An input that came as JSON, as a raw sample: of a row, the task's inputs alone. Raises SampleError."""
-    return task.tokenizer.receive(by_name(value, task.tokenizer, task.inputs))
+    return task.tokenizer.from_json(by_name(value, task.tokenizer, task.inputs))
 
 
 def input_schema(task: Task) -> dict[str, Any]:
     """JSON Schema of one input: what the tokenizer says of a sample, bare, or as a row of the task's inputs."""
     schema, inputs = task.tokenizer.json_schema(), task.inputs
-    if not schema or task.tokenizer.row or not inputs:
+    if not schema or task.tokenizer.takes_row or not inputs:
         return schema
     bare = {name: value for name, value in schema.items() if name not in BESIDE}
     forms = schema.get("anyOf", [bare])

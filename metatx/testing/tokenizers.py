@@ -330,11 +330,11 @@ def check_json(case: TokenizerCase) -> None:
     """The schema's examples can be sent; a name that is sent is not read as a file."""
     schema = json.loads(json.dumps(case.tokenizer.json_schema(), allow_nan=False))
     for example in schema.get("examples", []):
-        case.tokens([case.tokenizer.encode(case.tokenizer.receive(example))])
+        case.tokens([case.tokenizer.encode(case.tokenizer.from_json(example))])
 
     def outcome(sent: Any) -> Any:
         try:
-            return case.tokenizer.encode(case.tokenizer.receive(sent))
+            return case.tokenizer.encode(case.tokenizer.from_json(sent))
         except SampleError as error:
             return str(error)
 

@@ -107,7 +107,7 @@ def directly(pool: metatx.TaskPool, inputs: dict[str, Any], count: int, seconds:
     names = (list(inputs) * -(-count // len(inputs)))[:count]
     done, started = 0, time.perf_counter()
     while time.perf_counter() - started < seconds:
-        pool.predict([(name, pool.task(name).tokenizer.receive(inputs[name])) for name in names])
+        pool.predict([(name, pool.task(name).tokenizer.from_json(inputs[name])) for name in names])
         done += count
     return done / (time.perf_counter() - started)
 

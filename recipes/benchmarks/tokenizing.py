@@ -82,7 +82,7 @@ def examples(modality: str, count: int) -> Sequence[Any]:
     """Raw samples of the training split."""
     place, columns = DATA[modality]
     kind = lookup("tokenizers", modality)
-    splits = read_splits(dataset(None, place, "the source that its card names"), kind.suffixes, None, kind.containers)
+    splits = read_splits(dataset(None, place, "the source that its card names"), kind.suffixes, None, kind.readers)
     table = splits.get("train", splits.get("all"))
     if isinstance(table, Examples):
         step = max(1, len(table) // count)
@@ -91,7 +91,7 @@ def examples(modality: str, count: int) -> Sequence[Any]:
     if columns:
         return [row[columns[0]] for row in table]
     numbers = [name for name in table.column_names if isinstance(table[0][name], list)]
-    if not numbers or kind.row:
+    if not numbers or kind.takes_row:
         return table.to_list() if not numbers else table.select_columns(numbers).to_list()
     return [row[numbers[0]] for row in table]
 

@@ -23,7 +23,7 @@ def test_windows_of_either_axis_are_the_same():
     rows = [{"acc": window[:, :3], "gyr": window[:, 3:]} for window in TURNED]
     assert imu(time_axis=0).fit(rows).num_channels == 6
     for example in second.json_schema()["examples"]:
-        assert second.encode(second.receive(example))["signal"].shape[0] == 6
+        assert second.encode(second.from_json(example))["signal"].shape[0] == 6
 
 
 def test_turned_windows_name_the_option():
@@ -53,12 +53,12 @@ def test_one_file_holds_all_windows(tmp_path, turned):
     windows, kind = (TURNED if turned else WINDOWS), imu(time_axis=0 if turned else 1)
     np.savez(tmp_path / "a.npz", X=windows.astype(">f8"), y=np.arange(8) % 2)
     np.savez(tmp_path / "b.npz", X_train=windows, y_train=np.arange(8), X_test=windows[:2], y_test=[0, 1])
-    whole = read_splits(tmp_path / "a.npz", kind.suffixes, None, kind.containers)["all"]
+    whole = read_splits(tmp_path / "a.npz", kind.suffixes, None, kind.readers)["all"]
     assert list(whole.targets) == [0, 1] * 4 and kind.fit(whole.inputs).num_channels == 6
-    assert set(read_splits(tmp_path / "b.npz", kind.suffixes, None, kind.containers)) == {"train", "test"}
+    assert set(read_splits(tmp_path / "b.npz", kind.suffixes, None, kind.readers)) == {"train", "test"}
     np.savez(tmp_path / "c.npz", pixels=windows)
     with pytest.raises(ValueError, match=r"c.npz holds pixels \(8, .*\); expected X \(N, channels, time\)"):
-        read_splits(tmp_path / "c.npz", kind.suffixes, None, kind.containers)
+        read_splits(tmp_path / "c.npz", kind.suffixes, None, kind.readers)
 
 
 def test_clips_of_either_axis_are_the_same():
@@ -126,7 +126,7 @@ def test_splits_of_windows_are_spelt_as_people_do(tmp_path, name):
     labels = name.replace("X", "y").replace("x", "y").replace("Windows", "labels")
     parts = {"X_train": WINDOWS, "y_train": np.arange(8), name: WINDOWS[:4], labels: np.arange(4)}
     np.savez(tmp_path / "a.npz", **parts)
-    found = read_splits(tmp_path / "a.npz", (), containers=imu().containers)
+    found = read_splits(tmp_path / "a.npz", (), containers=imu().readers)
     assert {split: (len(part), part.targets) for split, part in found.items()} == {
         "train": (8, list(range(8))),
         "test": (4, list(range(4))),
@@ -136,11 +136,11 @@ def test_splits_of_windows_are_spelt_as_people_do(tmp_path, name):
 def test_windows_of_no_known_split_are_told_and_of_one_twice_refused(tmp_path, caplog):
     np.savez(tmp_path / "a.npz", X_train=WINDOWS, X_later=WINDOWS)
     with caplog.at_level("INFO", "metatx"):
-        assert [*read_splits(tmp_path / "a.npz", (), containers=imu().containers)] == ["train"]
+        assert [*read_splits(tmp_path / "a.npz", (), containers=imu().readers)] == ["train"]
     assert "x_later is of no split that is known" in caplog.text
     np.savez(tmp_path / "a.npz", X_train=WINDOWS, X_test=WINDOWS, X_Testing=WINDOWS)
     with pytest.raises(ValueError, match="x_test and x_testing, both of the test split"):
-        read_splits(tmp_path / "a.npz", (), containers=imu().containers)
+        read_splits(tmp_path / "a.npz", (), containers=imu().readers)
 
 
 def test_graphs_whose_count_of_nodes_is_not_that_of_their_features_are_refused():

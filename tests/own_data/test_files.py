@@ -215,7 +215,7 @@ def test_medmnist_in_colour_and_in_grey_is_read_by_both(tmp_path, modality, shap
     parts |= {f"{split}_labels": np.array([[0], [1], [2], [1]]) for split in ("train", "val", "test")}
     np.savez(tmp_path / "path.npz", **parts)
     kind = create("tokenizers", modality, 192, stem=None)
-    splits = read_splits(tmp_path / "path.npz", kind.suffixes, None, kind.containers)
+    splits = read_splits(tmp_path / "path.npz", kind.suffixes, None, kind.readers)
     assert set(splits) == {"train", "validation", "test"} and splits["train"].targets == [0, 1, 2, 1]
     kind.fit(splits["train"].inputs)
     assert kind.encode(splits["test"].inputs[0])["image"].ndim == 3

@@ -64,7 +64,7 @@ def test_monochrome1_is_inverted_once_whatever_the_option(tmp_path):
     for photometric in ("MONOCHROME1", "MONOCHROME2"):
         tokenizer = create("tokenizers", "xray", 192, stem=None, photometric=photometric, percentiles=[0, 100])
         for sample in (dark, str(tmp_path / "a.DCM"), {"bytes": dark, "path": None}, str(tmp_path / "none")):
-            np.testing.assert_allclose(tokenizer.sites(sample)[..., 0], RAMP / 4095, atol=1e-6)
+            np.testing.assert_allclose(tokenizer.dense_values(sample)[..., 0], RAMP / 4095, atol=1e-6)
 
 
 def test_signed_values_and_negative_slopes_are_grey_values_in_order():

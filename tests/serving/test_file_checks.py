@@ -24,7 +24,7 @@ def refused(path, status, line):
 def test_every_ending_that_is_taken_is_known_by_its_content():
     names = ("audio", "image", "infrared", "xray", "video", "point_cloud", "hyperspectral", "text")
     for cls in (lookup("tokenizers", name) for name in names):
-        for ending in {*cls.suffixes, *cls.containers} - set(cls.linking):
+        for ending in {*cls.suffixes, *cls.readers} - set(cls.external_refs):
             assert ending in KINDS or not ending.startswith("."), ending
 
 

@@ -135,7 +135,7 @@ def test_patches_are_the_rgb_stem_on_the_grey_spectrogram():
         picture = (tokenizer._log_power(wave[None]) - tokenizer.centre) / tokenizer.spread
         expected = stem((0.5 + 0.25 * picture)[:, None].expand(1, 3, 64, 64))[0]
     torch.testing.assert_close(tokens(tokenizer, wave).embeddings, expected, atol=1e-4, rtol=1e-4)
-    assert tokenizer.native and not fitted(tokens="both").native
+    assert tokenizer.uses_stem_tokens and not fitted(tokens="both").uses_stem_tokens
 
 
 def test_frames_move_with_the_sound():

@@ -173,7 +173,7 @@ def test_frozen_stem_is_the_backbones_own(nano) -> None:
     reads = tokenizer(nano)
     batch = {"image": torch.stack([reads.encode(RGB)["image"], reads.encode(RGB[::-1])["image"]])}
     tokens = reads(batch)
-    assert (tokens.grid, tokens.lengths, reads.native) == ((8, 8), (64, 64), True)
+    assert (tokens.grid, tokens.lengths, reads.uses_stem_tokens) == ((8, 8), (64, 64), True)
     torch.testing.assert_close(tokens.unpack()[0], nano.stem(batch["image"] / 255))
     assert reads.stem is nano.stem and not tokens.embeddings.requires_grad
     assert not reads.state_dict() and not list(reads.parameters())
@@ -187,7 +187,7 @@ def test_trained_stem_is_a_copy_that_is_saved(nano) -> None:
         for parameter in reads.parameters():
             assert parameter.grad is not None and parameter.grad.abs().sum() > 0
             parameter.sub_(parameter.grad)
-    assert nano.fingerprint == before and reads.native
+    assert nano.fingerprint == before and reads.uses_stem_tokens
     again = tokenizer(nano, **reads.options)
     again.load_state_dict(reads.state_dict())
     torch.testing.assert_close(again(reads_batch(again)).embeddings, reads(reads_batch(reads)).embeddings)
@@ -199,7 +199,7 @@ def reads_batch(reads: ImageTokenizer) -> dict[str, torch.Tensor]:
 
 def test_without_a_stem_it_trains_its_own() -> None:
     reads = create("tokenizers", "image", 64, stem=None, image_size=32)
-    assert not reads.native and isinstance(reads.stem, Stem)
+    assert not reads.uses_stem_tokens and isinstance(reads.stem, Stem)
     assert all(parameter.requires_grad for parameter in reads.parameters())
     rows = reads.stem.proj.weight.flatten(1)
     torch.testing.assert_close(rows @ rows.T, torch.eye(64), atol=1e-5, rtol=0)

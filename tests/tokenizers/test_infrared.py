@@ -118,7 +118,7 @@ def test_stem_trains_unless_frozen(nano) -> None:
     assert not any(p.requires_grad for p in frozen.parameters())
     torch.testing.assert_close(frozen.pictures.stem.positions, nano.stem.positions)
     none = create("tokenizers", "infrared", 48, stem=None, image_size=32)
-    assert not none.native and none.pictures.grid == (2, 2)
+    assert not none.uses_stem_tokens and none.pictures.grid == (2, 2)
 
 
 def test_flips_are_exact_mirror_images(nano) -> None:

@@ -174,9 +174,9 @@ def test_the_backbones_stem_is_left_alone() -> None:
     assert all(torch.equal(value, stem.state_dict()[name]) for name, value in before.items())
     assert all(p.requires_grad for p in reads.parameters()) and not any(p.requires_grad for p in stem.parameters())
     assert not torch.equal(reads.views[0].stem.proj.weight, stem.proj.weight)
-    assert reads.native and not any(p.requires_grad for p in tokenizer(freeze_stem=True).parameters())
+    assert reads.uses_stem_tokens and not any(p.requires_grad for p in tokenizer(freeze_stem=True).parameters())
     alone = create("tokenizers", "video", 48, stem=None, image_size=32)
-    assert not alone.native and tokens(alone, MOVING).shape == (1, 32, 48)
+    assert not alone.uses_stem_tokens and tokens(alone, MOVING).shape == (1, 32, 48)
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def test_medmnist_is_read_as_it_is(tmp_path) -> None:
     with np.load(path) as arrays:
         np.testing.assert_array_equal(splits["test"].inputs[3], arrays["test_images"][3])
     assert splits["train"].targets == [0, 1] * 6
-    assert read_splits(path, (), None, XRayTokenizer.containers)["train"].source == str(path)
+    assert read_splits(path, (), None, XRayTokenizer.readers)["train"].source == str(path)
 
 
 def test_train_and_predict_a_medmnist_file(tmp_path, capsys) -> None:

@@ -57,10 +57,10 @@ class ClassificationHead(Head):
         classes: Labels, in the order of the outputs; learned by ``fit``.
     """
 
-    primary = "accuracy"
+    primary_metric = "accuracy"
     class_weights: Tensor | None
     temperature: Tensor | None
-    pooled_by = ("pooling", "layers")
+    pool_options = ("pooling", "layers")
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class ClassificationHead(Head):
             raise ValueError(f"class_weight is {class_weight!r}; choose 'balanced', or None.")
         self.class_weight = class_weight
         if class_weight == "balanced":
-            self.primary = "balanced_accuracy"
+            self.primary_metric = "balanced_accuracy"
         width = pooled_width(dim, pooling, layers)
         self.norm = feature_norm(norm, width)
         self.dropout = nn.Dropout(dropout)
@@ -181,7 +181,7 @@ class ClassificationHead(Head):
         return decoded
 
     def probabilities(self, output: Tensor) -> Tensor:
-        """Softmax (B, K), columns in the order of ``classes``; calibrated only where ``note`` says so."""
+        """Softmax (B, K), columns in the order of ``classes``; calibrated only where ``card_note`` says so."""
         logits = output.float()
         return (logits if self.temperature is None else logits / self.temperature).softmax(1)
 
@@ -190,7 +190,7 @@ class ClassificationHead(Head):
         if self.temperature is not None:
             self.temperature.fill_(best_temperature(output, target, self.class_weights))
 
-    def note(self) -> str:
+    def card_note(self) -> str:
         """Whether the probabilities are calibrated."""
         if self.temperature is None or self.temperature == 1:
             return "Probabilities are not calibrated."
@@ -225,7 +225,7 @@ class ClassificationHead(Head):
             "ece": CalibrationError(),
         }
 
-    def scored(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    def metric_inputs(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Probabilities and class numbers."""
         return self.probabilities(output), target
 
@@ -254,7 +254,7 @@ class ClassificationHead(Head):
         model = PenalisedLogistic(PENALTIES)
         return {"logistic regression": scaled(model)}
 
-    def estimate(self, estimator: Any, features: Any) -> Tensor:
+    def baseline_predict(self, estimator: Any, features: Any) -> Tensor:
         """Log-probabilities (B, K); classes that the estimator never saw get zero."""
         output = torch.full((len(features), len(self.classes)), -30.0)
         shares = estimator.predict_proba(features)

@@ -58,10 +58,10 @@ class DetectionHead(Head):
         classes: Names, in the order of the outputs; learned by ``fit``.
     """
 
-    primary = "ap50"
+    primary_metric = "ap50"
     dense = True
-    pooled_by = ("layers",)
-    writes: ClassVar[tuple[str, ...]] = (".json",)
+    pool_options = ("layers",)
+    output_suffixes: ClassVar[tuple[str, ...]] = (".json",)
     scale: Tensor
     threshold: Tensor
 
@@ -169,7 +169,7 @@ class DetectionHead(Head):
                 rows.append(np.array([[-1 - number if crowd else number, *box]]))
         return torch.from_numpy(np.concatenate(rows))
 
-    def follow(self, target: Tensor, view: Tensor) -> Tensor:
+    def transform_target(self, target: Tensor, view: Tensor) -> Tensor:
         """The boxes to learn from in a view of the picture."""
         target = learnable(target).float()
         boxes, kept = boxes_in_view(target[:, 1:], view)
@@ -265,7 +265,7 @@ class DetectionHead(Head):
         if right.any():
             self.threshold.copy_(ordered[f1.argmax()])
 
-    def note(self) -> str:
+    def card_note(self) -> str:
         """Where the least score comes from."""
         return f"Boxes of a score below {self.threshold.item():.3f} are left out; scores are not calibrated."
 
@@ -329,7 +329,7 @@ class DetectionHead(Head):
             "ap": AveragePrecision(iou_thresholds=OVERLAPS, rec_thresholds=RECALLS),
         }
 
-    def scored(self, output: Any, target: Any) -> tuple[list[dict[str, Tensor]], list[dict[str, Tensor]]]:
+    def metric_inputs(self, output: Any, target: Any) -> tuple[list[dict[str, Tensor]], list[dict[str, Tensor]]]:
         """Boxes found, without a least score, and true ones, as torchmetrics takes them; both in shares.
 
         As pycocotools measures: with the boxes that the file says, clipped or not, and crowds that hide what they hold.
@@ -349,7 +349,7 @@ class DetectionHead(Head):
             ],
         )
 
-    def describe(self, tokenizer: "Tokenizer", sample: Any) -> np.ndarray:
+    def baseline_features(self, tokenizer: "Tokenizer", sample: Any) -> np.ndarray:
         """The pixels (H, W, C)."""
         return tokenizer.dense_values(sample)
 
@@ -361,8 +361,8 @@ class DetectionHead(Head):
         """Connected areas of one colour, and a random forest on their shapes."""
         return {"random forest on colour areas": BlobForest()}
 
-    def estimate(self, estimator: Any, features: Any) -> list[Tensor]:
-        """Boxes (M, 6) of each picture, as ``scored`` takes them beside outputs."""
+    def baseline_predict(self, estimator: Any, features: Any) -> list[Tensor]:
+        """Boxes (M, 6) of each picture, as ``metric_inputs`` takes them beside outputs."""
         return [torch.from_numpy(found).float() for found in estimator.predict(features)]
 
 

@@ -48,8 +48,8 @@ class EmbeddingHead(Head):
         identities: Of the training split, in the order of the proxies; learned by ``fit``.
     """
 
-    primary = "map"
-    pooled_by = ("pooling", "layers")
+    primary_metric = "map"
+    pool_options = ("pooling", "layers")
 
     def __init__(
         self,
@@ -148,7 +148,7 @@ class EmbeddingHead(Head):
         vectors: np.ndarray = output.float().cpu().numpy()
         return vectors
 
-    def note(self) -> str:
+    def card_note(self) -> str:
         """What the vectors are for."""
         return f"Predictions are vectors of {self.size} numbers and length 1; compare them by cosine."
 
@@ -176,7 +176,7 @@ class EmbeddingHead(Head):
             "linear discriminants, cosine": scaled(discriminants),
         }
 
-    def estimate(self, estimator: Any, features: Any) -> Tensor:
+    def baseline_predict(self, estimator: Any, features: Any) -> Tensor:
         """An estimator's first components as vectors (B, size), zeros where it has fewer."""
         vectors = torch.as_tensor(np.asarray(estimator.transform(features)), dtype=torch.float32)[:, : self.size]
         return F.normalize(F.pad(vectors, (0, self.size - vectors.shape[1])), dim=1)

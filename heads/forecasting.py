@@ -89,9 +89,9 @@ class ForecastingHead(Head):
         ValueError: If a number is too small, 0.5 is not among the quantiles, or ``fill`` is none of its choices.
     """
 
-    primary = "mse"
+    primary_metric = "mse"
     needs_target = False
-    writes = (".png",)
+    output_suffixes = (".png",)
     centre: Tensor
     scale: Tensor
 
@@ -360,7 +360,7 @@ class ForecastingHead(Head):
         """In float64: squared and absolute error of standardised values, and absolute error in the series' unit."""
         return measures()
 
-    def scored(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    def metric_inputs(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """The n observed values, standardised and, less the centre, in the unit: (n, 2), forecasts and targets."""
         if self.quantiles:
             output = output[..., self.quantiles.index(0.5)]
@@ -370,7 +370,7 @@ class ForecastingHead(Head):
 
     # Baselines
 
-    def describe(self, tokenizer: "Tokenizer", sample: Any) -> np.ndarray:
+    def baseline_features(self, tokenizer: "Tokenizer", sample: Any) -> np.ndarray:
         """The standardised window (C, lookback) itself, NaN where missing."""
         values = np.asarray(sample, dtype=np.float64).reshape(-1, np.shape(sample)[-1])
         values = values.T if tokenizer.options.get("time_axis") == 0 else values
@@ -389,7 +389,7 @@ class ForecastingHead(Head):
             found["Holt-Winters"] = HoltWinters(self.season, self.horizon)
         return found
 
-    def estimate(self, estimator: Any, features: Any) -> Tensor:
+    def baseline_predict(self, estimator: Any, features: Any) -> Tensor:
         """An estimator's forecasts as ``forward``'s; each of its quantiles is the forecast itself."""
         forecast = torch.as_tensor(np.asarray(estimator.predict(features), dtype=np.float64))
         return forecast[..., None].expand(-1, -1, -1, len(self.quantiles)) if self.quantiles else forecast

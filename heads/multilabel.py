@@ -49,9 +49,9 @@ class MultiLabelHead(Head):
         classes: Labels, in the order of the outputs; learned by ``fit``.
     """
 
-    primary = "map"
+    primary_metric = "map"
     calibrates = True
-    pooled_by = ("pooling", "layers")
+    pool_options = ("pooling", "layers")
     thresholds: Tensor
 
     def __init__(
@@ -222,7 +222,7 @@ class MultiLabelHead(Head):
             for labels, row in zip(self.decode(output), self.probabilities(output).tolist(), strict=True)
         ]
 
-    def note(self) -> str:
+    def card_note(self) -> str:
         """Where the thresholds come from."""
         chosen = "are 0.5" if bool((self.thresholds == 0.5).all()) else "were chosen by F1 on the validation split"
         return f"Thresholds of the labels {chosen}; probabilities are not calibrated."
@@ -242,7 +242,7 @@ class MultiLabelHead(Head):
             "micro_f1": LabelScores(k, "f1", pooled=True),
         }
 
-    def scored(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    def metric_inputs(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Probabilities, moved so that each label's threshold is 0.5 (which keeps their order), and zeros and ones."""
         return self._shifted(output).sigmoid(), target.long()
 
@@ -267,7 +267,7 @@ class MultiLabelHead(Head):
         model = LogisticRegression(C=PENALTY, max_iter=300)
         return {"logistic regressions": scaled(OneVsRestClassifier(model))}
 
-    def estimate(self, estimator: Any, features: Any) -> Tensor:
+    def baseline_predict(self, estimator: Any, features: Any) -> Tensor:
         """An estimator's logits (B, K), moved so that its threshold is 0.5 for every label."""
         shares = torch.as_tensor(np.asarray(estimator.predict_proba(features)), dtype=torch.float32)
         return shares.clamp(CLOSEST, 1 - CLOSEST).logit() + self.thresholds.logit()

@@ -41,8 +41,8 @@ class RegressionHead(Head):
 
     centre: Tensor
     scale: Tensor
-    primary = "rmse"
-    pooled_by = ("pooling", "layers")
+    primary_metric = "rmse"
+    pool_options = ("pooling", "layers")
 
     def __init__(
         self,
@@ -148,7 +148,7 @@ class RegressionHead(Head):
             "r2": Pairs(r_squared),
         }
 
-    def scored(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    def metric_inputs(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Predictions and targets, both in the target's unit and float64."""
         return self._in_unit(output), target
 
@@ -170,7 +170,7 @@ class RegressionHead(Head):
             return {"gradient boosting": HistGradientBoostingRegressor(random_state=0)}
         return {"ridge regression": scaled(RidgeCV(np.logspace(-3, 3, 13)))}
 
-    def estimate(self, estimator: Any, features: Any) -> Tensor:
+    def baseline_predict(self, estimator: Any, features: Any) -> Tensor:
         """An estimator's predictions, standardised as ``forward``'s, but in float64."""
         values = torch.as_tensor(estimator.predict(features), dtype=torch.float64)
         return (values - self.centre.cpu()) / self.scale.cpu()

@@ -63,10 +63,10 @@ class SegmentationHead(Head):
         codes: Of each class the code, or the colour [red, green, blue]; found by ``fit``.
     """
 
-    primary = "miou"
+    primary_metric = "miou"
     dense = True
-    pooled_by = ("layers",)
-    writes: ClassVar[tuple[str, ...]] = ("",)
+    pool_options = ("layers",)
+    output_suffixes: ClassVar[tuple[str, ...]] = ("",)
 
     def __init__(
         self,
@@ -187,7 +187,7 @@ class SegmentationHead(Head):
         if tuple(target.shape) != extent:
             raise SampleError(f"mask is {tuple(target.shape)}, but its sample {extent}; expected a code for each place")
 
-    def follow(self, target: Tensor, view: Tensor) -> Tensor:
+    def transform_target(self, target: Tensor, view: Tensor) -> Tensor:
         """The mask in a view of the picture."""
         return mask_in_view(target, view)
 
@@ -260,7 +260,7 @@ class SegmentationHead(Head):
         k = len(self.classes)
         return {"miou": ClassScores(k, "overlap"), "accuracy": ClassScores(k, "recall", pooled=True)}
 
-    def scored(self, output: Any, target: Any) -> tuple[Tensor, Tensor]:
+    def metric_inputs(self, output: Any, target: Any) -> tuple[Tensor, Tensor]:
         """Class numbers of all labelled places, found and true (P,)."""
         found, truth = [], []
         for logits, numbers in zip(output, target, strict=True):
@@ -269,7 +269,7 @@ class SegmentationHead(Head):
             truth.append(numbers[known].long())
         return torch.cat(found), torch.cat(truth)
 
-    def describe(self, tokenizer: "Tokenizer", sample: Any) -> np.ndarray:
+    def baseline_features(self, tokenizer: "Tokenizer", sample: Any) -> np.ndarray:
         """The values at each place (H, W, C) or (N, C)."""
         return tokenizer.dense_values(sample)
 
@@ -281,7 +281,7 @@ class SegmentationHead(Head):
         """A random forest on the values, the place and the surroundings of each pixel or point."""
         return {"random forest on pixels": SiteForest(trees=50)}
 
-    def estimate(self, estimator: Any, features: Any) -> list[Tensor]:
+    def baseline_predict(self, estimator: Any, features: Any) -> list[Tensor]:
         """Log-probabilities (K, H, W) or (K, N) of each sample."""
         return [torch.from_numpy(shares) for shares in estimator.predict_log_proba(features, len(self.classes))]
 

@@ -36,23 +36,23 @@ class Head(nn.Module):
 
     Attributes:
         name: The name it is registered under.
-        primary: The metric that early stopping and comparisons look at; its direction is the torchmetrics
+        primary_metric: The metric that early stopping and comparisons look at; its direction is the torchmetrics
             metric's own ``higher_is_better``.
         dense: Whether an answer lies on the sample's own grid (a mask, boxes in pixels); ``decode`` and ``records``
             then take the samples' extents too: (H, W) of a picture, (N,) of points.
         needs_target: Whether a table must have a target column; if not, one with a usual name is not taken for it.
-        writes: Endings of the files that ``write`` makes; "" for a folder.
+        output_suffixes: Endings of the files that ``write`` makes; "" for a folder.
         layers: How many of the backbone's last blocks it reads; a sequence's embeddings are (T, layers * D).
         calibrates: Whether ``calibrate`` is to be called after training.
-        pooled_by: Options that ``pool`` depends on, for the cache of what it gives; None: all of them.
+        pool_options: Options that ``pool`` depends on, for the cache of what it gives; None: all of them.
     """
 
     name: ClassVar[str] = ""
-    primary: str = ""
+    primary_metric: str = ""
     dense: ClassVar[bool] = False
     needs_target: ClassVar[bool] = True
-    writes: ClassVar[tuple[str, ...]] = ()
-    pooled_by: ClassVar[tuple[str, ...] | None] = None
+    output_suffixes: ClassVar[tuple[str, ...]] = ()
+    pool_options: ClassVar[tuple[str, ...] | None] = None
     layers: int = 1
     calibrates: bool = False
     options: dict[str, Any]
@@ -183,7 +183,7 @@ class Head(nn.Module):
     def check(self, target: Tensor, tokenizer: "Tokenizer", sample: Any) -> None:
         """Raise SampleError if an encoded target cannot be that of a raw sample; by default any can."""
 
-    def follow(self, target: Tensor, view: Tensor) -> Tensor:
+    def transform_target(self, target: Tensor, view: Tensor) -> Tensor:
         """An encoded target as it is in a ``view`` (4,) of its sample, see ``Tokenizer.augment``."""
         return target
 
@@ -228,7 +228,7 @@ class Head(nn.Module):
         """Records of raw samples as rows of a file; by default one each."""
         return list(records)
 
-    def note(self) -> str:
+    def card_note(self) -> str:
         """What a user of the answers should know, in one line, for the model card; empty where there is nothing."""
         return ""
 
@@ -236,22 +236,22 @@ class Head(nn.Module):
         """Raise, before any work, what ``write`` would: ImportError if a package is missing."""
 
     def write(self, path: Path, queries: Sequence[Any], answers: Sequence[Any]) -> None:
-        """Write what ``decode`` gave for raw samples to ``path``, which ends as one of ``writes``."""
+        """Write what ``decode`` gave for raw samples to ``path``, which ends as one of ``output_suffixes``."""
         raise NotImplementedError(f"{type(self).__name__} has no write(path, queries, answers).")
 
     # Measures
 
     def metrics(self) -> "dict[str, Metric]":
-        """Fresh torchmetrics metrics by name; ``primary`` is one of the names."""
+        """Fresh torchmetrics metrics by name; ``primary_metric`` is one of the names."""
         raise NotImplementedError(f"{type(self).__name__} has no metrics().")
 
-    def scored(self, output: Any, target: Any) -> tuple[Any, Any]:
+    def metric_inputs(self, output: Any, target: Any) -> tuple[Any, Any]:
         """Predictions and targets as the metrics take them."""
         return output, target
 
-    def describe(self, tokenizer: "Tokenizer", sample: Any) -> Any:
+    def baseline_features(self, tokenizer: "Tokenizer", sample: Any) -> Any:
         """A raw sample as the baselines read it: numbers, a row of named values, words, or what ``trivial`` takes."""
-        return tokenizer.describe(sample)
+        return tokenizer.baseline_features(sample)
 
     def trivial(self) -> tuple[str, Any]:
         """Name and estimator (``fit(X, y)``, ``predict(X)``) of the trivial baseline."""
@@ -266,6 +266,6 @@ class Head(nn.Module):
         """
         return {}
 
-    def estimate(self, estimator: Any, features: Any) -> Any:
+    def baseline_predict(self, estimator: Any, features: Any) -> Any:
         """A fitted estimator's answers, in the form of ``forward``'s output."""
         return torch.as_tensor(np.asarray(estimator.predict(features)), dtype=torch.float32)

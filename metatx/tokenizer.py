@@ -44,7 +44,7 @@ class Tokenizer(nn.Module):
         augments: Whether ``augment`` changes anything; set by options.
         crop_warning: Where its tokens leave out the edges of a sample: what to change so that they do not, which dense
             answers need; empty otherwise.
-        classical: Which scikit-learn model stands beside it as baseline on what ``describe`` gives; ``"words"``: a
+        classical: Which scikit-learn model stands beside it as baseline on what ``baseline_features`` gives; ``"words"``: a
             linear one on weighted counts of words.
     """
 
@@ -173,7 +173,7 @@ class Tokenizer(nn.Module):
         """
         raise TypeError(f"The {self.name} tokenizer reads samples without pixels or points to label one by one.")
 
-    def describe(self, sample: Any) -> np.ndarray | dict[str, Any] | str:
+    def baseline_features(self, sample: Any) -> np.ndarray | dict[str, Any] | str:
         """Features of a raw sample for the classical baseline: numbers (F,), a row of named values, or words.
 
         By default nine statistics of each encoded tensor, each row of a two-dimensional one taken by itself.

@@ -34,9 +34,12 @@ def table(found: dict[str, Comparison]) -> str:
         best = [comparison.baselines.get(role) for role in ROLES]
         cells = [
             f"[{comparison.asked['data']}]({name}/comparison.md)",
-            f"{comparison.primary} {'↑' if comparison.higher_is_better else '↓'}",
+            f"{comparison.primary_metric} {'↑' if comparison.higher_is_better else '↓'}",
             *(rows.get(variant, "") for variant in variants),
-            *(shown(next(iter(some.values())).get(comparison.primary, float("nan"))) if some else "" for some in best),
+            *(
+                shown(next(iter(some.values())).get(comparison.primary_metric, float("nan"))) if some else ""
+                for some in best
+            ),
             "; ".join(f"{tune}: {plan}" for tune, plan in comparison.plans.items())
             or f"{comparison.asked['epochs']} epochs",
         ]

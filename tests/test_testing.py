@@ -288,12 +288,12 @@ class AugmentCrops(SignalTokenizer):
 
 
 class DescribesByLength(SignalTokenizer):
-    def describe(self, sample):
+    def baseline_features(self, sample):
         return np.asarray(sample)
 
 
 class DescribesInfinity(SignalTokenizer):
-    def describe(self, sample):
+    def baseline_features(self, sample):
         return np.array([np.inf, 1.0])
 
 

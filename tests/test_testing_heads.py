@@ -43,7 +43,7 @@ class EncodesUnknownAsFirst(ClassificationHead):
 
 
 class PoolsAtRandom(ClassificationHead):
-    pooled_by = ()
+    pool_options = ()
 
     def __init__(self, dim, classes=None):
         super().__init__(dim, dropout=0.5, classes=classes)
@@ -61,7 +61,7 @@ class PoolsWithWeights(ClassificationHead):
 
 
 class NamesNoOption(ClassificationHead):
-    pooled_by = ("pool",)
+    pool_options = ("pool",)
 
 
 class TransposesOutput(ClassificationHead):
@@ -80,7 +80,7 @@ class LossPerSample(ClassificationHead):
 
 
 class HasAnIdleLayer(ClassificationHead):
-    pooled_by = ()
+    pool_options = ()
 
     def __init__(self, dim, classes=None):
         super().__init__(dim, classes=classes)
@@ -161,12 +161,12 @@ class KeepsItsTemperatureForItself(ClassificationHead):
 
 
 class NamesNoMetric(ClassificationHead):
-    primary = "accurate"
+    primary_metric = "accurate"
 
 
 class TurnsTheMetricAround(RegressionHead):
-    def scored(self, output, target):
-        return -super().scored(output, target)[0], target
+    def metric_inputs(self, output, target):
+        return -super().metric_inputs(output, target)[0], target
 
 
 class KeepsItsMetrics(RegressionHead):
@@ -177,8 +177,8 @@ class KeepsItsMetrics(RegressionHead):
 
 
 class EstimatesInAnotherForm(ClassificationHead):
-    def estimate(self, estimator, features):
-        return super().estimate(estimator, features).argmax(1)
+    def baseline_predict(self, estimator, features):
+        return super().baseline_predict(estimator, features).argmax(1)
 
 
 @pytest.mark.parametrize(

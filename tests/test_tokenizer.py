@@ -102,7 +102,7 @@ def test_orthogonal_linear(inputs, dim):
 
 def test_default_description_is_nine_statistics_of_each_row():
     signal = np.random.default_rng(0).normal(size=(2, 30))
-    found = Patches(8, 4).describe(signal).reshape(9, 2).T
+    found = Patches(8, 4).baseline_features(signal).reshape(9, 2).T
     for row, expected in zip(found, signal, strict=True):
         steps = np.diff(expected)
         by_hand = [expected.mean(), expected.std(), steps.std(), np.abs(steps).mean()]
@@ -112,13 +112,13 @@ def test_default_description_is_nine_statistics_of_each_row():
 
 @pytest.mark.parametrize(("shape", "features"), [((3, 4, 5), 9), ((), 9), ((1,), 9), ((4, 6), 36)])
 def test_default_description_of_other_shapes(shape, features):
-    described = Patches(8, 4).describe(np.ones(shape))
+    described = Patches(8, 4).baseline_features(np.ones(shape))
     assert described.shape == (features,)
     np.testing.assert_allclose(described.reshape(9, -1).T, [[1, 0, 0, 0, 1, 1, 1, 1, 1]] * (features // 9))
 
 
 def test_default_description_does_not_depend_on_the_length():
-    assert {Patches(8, 4).describe(np.ones((3, length))).shape for length in (1, 20, 35)} == {(27,)}
+    assert {Patches(8, 4).baseline_features(np.ones((3, length))).shape for length in (1, 20, 35)} == {(27,)}
 
 
 def test_accepts_files_of_its_kind_or_anything():

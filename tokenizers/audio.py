@@ -188,7 +188,7 @@ class AudioTokenizer(Tokenizer):
         logarithm: Tensor = (power + FLOOR).log()
         return logarithm
 
-    def describe(self, sample: Any) -> np.ndarray:
+    def baseline_features(self, sample: Any) -> np.ndarray:
         """Cepstral coefficients: moments over time, and their course around the clip's centre of loudness."""
         from scipy.fft import dct
 

@@ -222,7 +222,7 @@ class GraphTokenizer(Tokenizer):
         mapped: Tensor = self.maps[part](numbers)
         return mapped
 
-    def describe(self, sample: Any) -> np.ndarray:
+    def baseline_features(self, sample: Any) -> np.ndarray:
         """Mean, deviation, least and largest of what is known of nodes and of edges, and the whole graph's numbers."""
         graph = self._fitting(sample)
         with_none = [part if len(part) else np.full((1, part.shape[1]), np.nan) for part in (graph.nodes, graph.edges)]

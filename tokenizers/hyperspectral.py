@@ -219,7 +219,7 @@ class HyperspectralTokenizer(Tokenizer):
         whole = self.spectrum(patch[:, patch.shape[1] // 2]) + self.last
         return torch.cat([tokens, whole[:, None]], dim=1)
 
-    def describe(self, sample: Any) -> np.ndarray:
+    def baseline_features(self, sample: Any) -> np.ndarray:
         """The standardised spectrum of the pixel, and the mean of the patch's where there is one."""
         patch = self.encode(sample)["patch"].double().numpy()
         middle = patch[len(patch) // 2]

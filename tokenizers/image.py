@@ -132,7 +132,7 @@ class ImageTokenizer(Tokenizer):
         """The pixels of the picture (H, W, 3), in 0..1."""
         return np.asarray(read_picture(sample), dtype=np.float32) / 255
 
-    def describe(self, sample: Any) -> np.ndarray:
+    def baseline_features(self, sample: Any) -> np.ndarray:
         """Histograms of oriented gradients and of colours, of the picture resized to 32 x 32."""
         small = read_picture(sample).resize((32, 32), Image.Resampling.BILINEAR)
         pixels = np.asarray(small, dtype=np.float32) / 255

@@ -298,7 +298,7 @@ class IMUTokenizer(Tokenizer):
             "spectrum": _spectrum(signals, self.frame),
         }
 
-    def describe(self, sample: Any) -> np.ndarray:
+    def baseline_features(self, sample: Any) -> np.ndarray:
         """Statistics and mean spectrum of each channel."""
         found = self._features(self.encode(sample)["signal"][None])
         return torch.cat([found["statistics"].flatten(), found["spectrum"].mean(2).flatten()]).numpy()

@@ -89,6 +89,6 @@ class InfraredTokenizer(Tokenizer):
         """The pixels of the picture (H, W, 1), in 0..1."""
         return self.pictures.windowed(sample)[..., None]
 
-    def describe(self, sample: Any) -> np.ndarray:
+    def baseline_features(self, sample: Any) -> np.ndarray:
         """Histograms of oriented gradients, a thumbnail, mean and deviation."""
         return self.pictures.describe(self.pictures.windowed(sample))

@@ -347,7 +347,7 @@ class PointCloudTokenizer(Tokenizer):
         """The points (N, C), scaled."""
         return self.encode(sample)["points"].numpy()
 
-    def describe(self, sample: Any) -> np.ndarray:
+    def baseline_features(self, sample: Any) -> np.ndarray:
         """The distances between random points (D2, Osada et al. 2002), and how each column is distributed."""
         points = self.encode(sample)["points"].numpy()
         points = points[sorted_order(points)]

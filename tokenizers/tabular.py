@@ -191,7 +191,7 @@ class TabularTokenizer(Tokenizer):
             return cells
         return torch.where(torch.rand(cells.shape, device=cells.device) < self.hide, instead, cells)
 
-    def describe(self, sample: Any) -> dict[str, Any]:
+    def baseline_features(self, sample: Any) -> dict[str, Any]:
         """A row as named values: numbers, NaN if missing; dates as four of them; categories, text or None."""
         row: dict[str, Any] = {}
         for entry in self.schema:

@@ -176,7 +176,7 @@ class TextTokenizer(Tokenizer):
         separators = (number == SEPARATOR).cumsum(0)  # none is the first token
         return separators - separators[first].repeat_interleave(torch.tensor(lengths, device=number.device))
 
-    def describe(self, sample: Any) -> str:
+    def baseline_features(self, sample: Any) -> str:
         """The text as it is; of a pair, both."""
         return " ".join(_texts(sample).values())
 

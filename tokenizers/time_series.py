@@ -284,7 +284,7 @@ class TimeSeriesTokenizer(Tokenizer):
         ages = torch.arange(n - 1, -1, -1, device=aligned.device)
         return aligned, ages, ages < counts[:, None].to(aligned.device)
 
-    def describe(self, sample: Any) -> np.ndarray:
+    def baseline_features(self, sample: Any) -> np.ndarray:
         """Statistics of each channel, (9 C,): level, spread, movement and quantiles, in the series' unit."""
         values = self._window(sample)
         return np.concatenate([_summary(channel[np.isfinite(channel)]) for channel in values])

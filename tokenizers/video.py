@@ -146,7 +146,7 @@ class VideoTokenizer(Tokenizer):
         tokens = [view(clips) for view in self.views]
         return TokenSequence.pack(torch.cat(tokens, dim=1), grid=self.grid)
 
-    def describe(self, sample: Any) -> np.ndarray:
+    def baseline_features(self, sample: Any) -> np.ndarray:
         """A thumbnail's mean and deviation over time, and how much, where and how evenly frames differ."""
         side = 4 * THUMBNAIL
         frames = (

@@ -102,6 +102,6 @@ class XRayTokenizer(Tokenizer):
         """The pixels of the picture (H, W, 1), in 0..1."""
         return self._windowed(sample)[..., None]
 
-    def describe(self, sample: Any) -> np.ndarray:
+    def baseline_features(self, sample: Any) -> np.ndarray:
         """Histograms of oriented gradients, a thumbnail, mean and deviation."""
         return self.pictures.describe(self._windowed(sample))

@@ -34,7 +34,7 @@ def baselines(
     try:
         chosen = {"trivial": dict([head.trivial()]), "classical": head.classical(tokenizer.classical, len(test))}
         bench = Bench(tokenizer, head, train, test)
-        higher = bool(head.metrics()[head.primary].higher_is_better)
+        higher = bool(head.metrics()[head.primary_metric].higher_is_better)
     except Exception as error:  # whatever a plug-in's parts raise
         tell(f"There are no baselines beside this run: {_reason(error)}.")
         return {}
@@ -42,7 +42,7 @@ def baselines(
     for role, estimators in chosen.items():
         found = {name: bench.measured(name, estimator) for name, estimator in estimators.items()}
         if found:
-            best_first = sorted(found.items(), key=lambda item: rank(item[1].get(head.primary), higher))
+            best_first = sorted(found.items(), key=lambda item: rank(item[1].get(head.primary_metric), higher))
             results[role] = dict(best_first)
     return results
 
@@ -80,7 +80,7 @@ class Bench:
             for start in range(0, count, size):
                 part = slice(start, start + size)
                 known = self.unseen[part] if self.head.dense else self.unseen
-                measures.add(self.head.estimate(estimator, known), self.truth[part])
+                measures.add(self.head.baseline_predict(estimator, known), self.truth[part])
             return measures.values()
         except Exception as error:  # whatever an estimator, or a plug-in's head, makes of its data
             tell(f"The baseline {name} failed, the run goes on without it: {_reason(error)}.")
@@ -112,7 +112,7 @@ class Described(Sequence[Any]):
     def __getitem__(self, at: Any) -> Any:
         if isinstance(at, slice):
             return [self[i] for i in range(*at.indices(len(self)))]
-        return self.head.describe(self.tokenizer, self.samples[at])
+        return self.head.baseline_features(self.tokenizer, self.samples[at])
 
 
 def scaled(estimator: Any) -> Any:

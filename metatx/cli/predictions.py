@@ -63,7 +63,7 @@ def write_answers(
     """
     ending = None if out is None else Path(out).suffix
     if out is not None and ending not in ROWS:
-        check_ending(out, [*ROWS, *MAPS, *task.head.writes])
+        check_ending(out, [*ROWS, *MAPS, *task.head.output_suffixes])
         if keep:
             raise ValueError(f"--keep copies columns into rows; --out is {out}, it would end in {', '.join(ROWS)}.")
     check_folder(out)
@@ -71,7 +71,7 @@ def write_answers(
     if out is None or ending in ROWS:
         rows = _rows(task, entries, decoded(task.head.records), task.head.rows, keep, skip_bad)
         write_rows(rows, out, file, errors=skip_bad)
-    elif ending in task.head.writes:
+    elif ending in task.head.output_suffixes:
         task.head.check_writing(Path(out))
         pieces = [piece for entry in entries for piece in _pieces(task, entry, decoded(task.head.decode), skip_bad)]
         queries = [query for piece in pieces for query in piece.queries]

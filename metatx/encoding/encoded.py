@@ -155,7 +155,7 @@ class Encoded(torch.utils.data.Dataset[Any]):
                 f"This augmentation of the {self.tokenizer.name} tokenizer does not say how it moves places, which "
                 f"the {self.head.name} head must follow; choose a weaker one."
             )
-        return varied, self.head.follow(target, view)
+        return varied, self.head.transform_target(target, view)
 
 
 def screened(examples: Examples, head: "Head", skip_bad: bool) -> Examples:

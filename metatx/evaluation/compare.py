@@ -212,10 +212,10 @@ def _is_finished(found: Comparison, variant: Variant, seed: int, steps: int) -> 
 
 def _add(found: Comparison, variant: Variant, report: Report, steps: int) -> None:
     head = report.task.head
-    found.primary, found.test_split = head.primary, report.test_split
+    found.primary_metric, found.test_split = head.primary_metric, report.test_split
     if report.plan is not None:
         found.plans[variant.tune] = report.plan
-    found.higher_is_better = bool(head.metrics()[head.primary].higher_is_better)
+    found.higher_is_better = bool(head.metrics()[head.primary_metric].higher_is_better)
     found.baselines = found.baselines or report.baselines
     found.trials.append(
         Trial(

@@ -86,7 +86,7 @@ class Report:
     def write(self, path: Path) -> None:
         """Write ``metrics.json``."""
         values: dict[str, Any] = {
-            "primary_metric": self.task.head.primary,
+            "primary_metric": self.task.head.primary_metric,
             "data": self.data,
             "test_split": self.test_split,
             "validation": self.validation,

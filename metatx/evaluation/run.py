@@ -178,7 +178,7 @@ def run(
         task.metrics, task.about = report.rows(), _about(name, data, where)
         task.save_pretrained(folder / "task")
         if drawn:
-            draw_curves(task.history, task.head.primary, folder / "curves.png")
+            draw_curves(task.history, task.head.primary_metric, folder / "curves.png")
         report.write(folder / "metrics.json")
     return report
 

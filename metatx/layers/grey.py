@@ -146,7 +146,7 @@ class GreyPictures(nn.Module):
         across, down = 2 in mirrored, 1 in mirrored
         return varied | {"view": torch.tensor([across, down, not across, not down]).float()}
 
-    def describe(self, values: np.ndarray) -> np.ndarray:
+    def baseline_features(self, values: np.ndarray) -> np.ndarray:
         """Of values (H, W) in 0..1, resized to about 1,024 pixels: gradient histograms and a thumbnail."""
         rows = round(32 * math.sqrt(self.height / self.width) / 4) * 4
         small = Image.fromarray(values).resize((1024 // rows // 4 * 4, rows), Image.Resampling.BILINEAR)

@@ -20,7 +20,7 @@ class Measures:
     """The metrics of a head, and the mean loss where there is one, over batches that are added one by one.
 
     Args:
-        head: Whose ``scored`` and ``metrics`` are used.
+        head: Whose ``metric_inputs`` and ``metrics`` are used.
         device: Of the batches.
         shared: Whether each process adds its share of the samples. ``values`` then counts those of all, in the order of
             the processes; all must call it, also one without a sample.
@@ -43,11 +43,11 @@ class Measures:
         return [part for metric in self.metrics.values() for part in metric.modules() if isinstance(part, Metric)]
 
     def add(self, output: Any, target: Any, loss: Tensor | None = None) -> None:
-        """A batch of outputs and encoded targets, as ``Head.scored`` takes them, and its mean loss."""
+        """A batch of outputs and encoded targets, as ``Head.metric_inputs`` takes them, and its mean loss."""
         if loss is not None:
             self.losses.append(loss.detach())
             self.counts.append(len(output))
-        scored = self.head.scored(output, target)
+        scored = self.head.metric_inputs(output, target)
         for metric in self.metrics.values():
             metric.update(*scored)
 

@@ -74,7 +74,7 @@ FORMS = {
     "head": RECORD,
     "head.name": TEXT,
     "head.options": OPTIONS,
-    "head.note": TEXT,
+    "head.card_note": TEXT,
     "inputs": TEXTS,
     "target": TEXT_OR_NULL,
     "precision": TEXT,
@@ -86,7 +86,7 @@ DEFAULTS: dict[str, Any] = {"tune": "frozen", "adapter": None, "about": {}, "met
 OPTIONAL = {
     *DEFAULTS,
     *("backbone.dim", "backbone.pretrained", "backbone.repository"),
-    *("head.note", "trainable_parameters"),
+    *("head.card_note", "trainable_parameters"),
 }
 MISSING = object()
 

@@ -73,7 +73,7 @@ def write(task: "Task", folder: Path, name: str) -> None:
         "tune": task.tune,
         "adapter": task.adapter and task.adapter.options,
         "trainable_parameters": task.trainable_parameters,
-        "head": {"name": task.head.name, "options": all_options(task.head), "note": task.head.note()},
+        "head": {"name": task.head.name, "options": all_options(task.head), "note": task.head.card_note()},
         "inputs": task.inputs,
         "target": task.target,
         "precision": task.settings.precision,

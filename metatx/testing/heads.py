@@ -135,7 +135,7 @@ def check_bad_targets_raise_sample_error(case: HeadCase) -> None:
 def check_pool_can_be_cached(case: HeadCase) -> None:
     """``pool`` has nothing random or trained in it, for the core keeps what it gives."""
     accepted = inspect.signature(case.cls.__init__).parameters
-    strange = [name for name in case.cls.pooled_by or () if name not in accepted]
+    strange = [name for name in case.cls.pool_options or () if name not in accepted]
     require(not strange, f"pooled_by names {', '.join(strange)}; name options of __init__.")
     training = copy.deepcopy(case.fresh).train()
     for sequence in case.sequences.values():
@@ -283,7 +283,7 @@ def check_calibrate_is_saved(case: HeadCase) -> None:
     again = rebuilt(head)
     require(
         same(again.records(output), head.records(output))
-        and same(again.scored(output, case.encoded), head.scored(output, case.encoded)),
+        and same(again.metric_inputs(output, case.encoded), head.metric_inputs(output, case.encoded)),
         "calibrated, then rebuilt from options and state, it gives other answers; keep what calibrate learns in "
         "buffers.",
     )
@@ -291,11 +291,11 @@ def check_calibrate_is_saved(case: HeadCase) -> None:
 
 @torch.no_grad()
 def check_metrics(case: HeadCase) -> None:
-    """``primary`` is among the metrics, says which way is better, and gets better as the head learns."""
+    """``primary_metric`` is among the metrics, says which way is better, and gets better as the head learns."""
     metrics = case.trained.metrics()
     require(
-        case.trained.primary in metrics,
-        f"primary is {case.trained.primary!r}, but the metrics are {', '.join(metrics)}; name one of them.",
+        case.trained.primary_metric in metrics,
+        f"primary is {case.trained.primary_metric!r}, but the metrics are {', '.join(metrics)}; name one of them.",
     )
     require(
         all(metric is not metrics[name] for name, metric in case.trained.metrics().items()),
@@ -304,14 +304,14 @@ def check_metrics(case: HeadCase) -> None:
     sequence = next(iter(case.sequences.values()))
     before = _measured(case.trained, case.output(sequence, case.fresh), case.encoded)
     after = _measured(case.trained, case.output(sequence), case.encoded)
-    higher = metrics[case.trained.primary].higher_is_better
+    higher = metrics[case.trained.primary_metric].higher_is_better
     require(
         higher is not None,
-        f"the metric {case.trained.primary!r} does not say higher_is_better; early stopping needs it.",
+        f"the metric {case.trained.primary_metric!r} does not say higher_is_better; early stopping needs it.",
     )
     require(
         after >= before if higher else after <= before,
-        f"training took {case.trained.primary} from {before:.4g} to {after:.4g}, but higher_is_better is "
+        f"training took {case.trained.primary_metric} from {before:.4g} to {after:.4g}, but higher_is_better is "
         f"{higher}; check scored, and the metric's direction.",
     )
 
@@ -323,13 +323,13 @@ def _picked(encoded: Any, order: Sequence[int]) -> Any:
 
 def _measured(head: Head, output: Any, encoded: Any) -> float:
     """The primary metric; all of them must be finite."""
-    scored = head.scored(output, encoded)
+    metric_inputs = head.metric_inputs(output, encoded)
     values = {}
     for name, metric in head.metrics().items():
         metric.update(*scored)
         values[name] = float(metric.compute())
         require(bool(np.isfinite(values[name])), f"the metric {name} is {values[name]}; see scored.")
-    return values[head.primary]
+    return values[head.primary_metric]
 
 
 @torch.no_grad()
@@ -346,7 +346,7 @@ def check_baselines(case: HeadCase) -> None:
     for name, estimator in entries.items():
         known = case.encoded
         estimator.fit(features, known.numpy() if isinstance(known, Tensor) else [target.numpy() for target in known])
-        answers = case.fresh.estimate(estimator, features)
+        answers = case.fresh.baseline_predict(estimator, features)
         expected = case.output(next(iter(case.sequences.values()))).shape
         fitting = answers.shape == expected if isinstance(answers, Tensor) else len(answers) == expected[0]
         found = tuple(answers.shape) if isinstance(answers, Tensor) else f"a list of {len(answers)}"

@@ -58,7 +58,7 @@ def _key(task: "Task", data: Encoded, settings: "TrainingSettings") -> str | Non
     tokenizer, head, content = task.tokenizer, task.head, Content()
     try:
         content.add([task.backbone.fingerprint, half, data.content[0], repr(task.norm)])
-        content.add([tokenizer.name, options_of(tokenizer), head.name, options_of(head, head.pooled_by)])
+        content.add([tokenizer.name, options_of(tokenizer), head.name, options_of(head, head.pool_options)])
         content.add_code(type(tokenizer), type(head))
     except (TypeError, OSError):
         return None

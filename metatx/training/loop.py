@@ -98,7 +98,7 @@ class Training:
         settings = self.settings
         assert settings.epochs is not None
         self.epochs = settings.epochs
-        self.metric = settings.metric or task.head.primary  # that chooses the epoch
+        self.metric = settings.metric or task.head.primary_metric  # that chooses the epoch
         _check_metric(task, self.metric)
         task.backbone.to(self.accelerator.device)
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes

@@ -28,7 +28,7 @@ def test_metrics_are_scikit_learn_s(classes):
     logits, truth = torch.randn(200, k, generator=generator), torch.randint(0, k, (200,), generator=generator)
     found = {}
     for name, metric in head.metrics().items():
-        metric.update(*head.scored(logits, truth))
+        metric.update(*head.metric_inputs(logits, truth))
         found[name] = metric.compute().item()
     guess = logits.argmax(1)
     assert found["accuracy"] == pytest.approx(accuracy_score(truth, guess))
@@ -141,7 +141,7 @@ def test_an_estimator_that_misses_a_class_gives_it_nothing():
             return np.array([[0.25, 0.75]] * len(features))
 
     head = _head().fit(CLASSES)
-    shares = head.probabilities(head.estimate(Estimator(), np.zeros((2, 1))))
+    shares = head.probabilities(head.baseline_predict(Estimator(), np.zeros((2, 1))))
     np.testing.assert_allclose(shares, [[0.25, 0, 0.75]] * 2, atol=1e-5)
 
 
@@ -150,7 +150,7 @@ def test_balanced_weights_are_scikit_learn_s():
     head = _head(class_weight="balanced").fit(labels)
     expected = compute_class_weight("balanced", classes=np.array(CLASSES), y=labels)
     np.testing.assert_allclose(head.class_weights, expected, rtol=1e-6)
-    assert head.primary == "balanced_accuracy" and _head().primary == "accuracy"
+    assert head.primary_metric == "balanced_accuracy" and _head().primary_metric == "accuracy"
     logits = torch.tensor([[1.0, 0.0, -1.0]])
     for code, weight in enumerate(expected):
         target = torch.tensor([code])
@@ -165,7 +165,7 @@ def test_balanced_weights_are_saved():
     head = _head(class_weight="balanced").fit(["a"] * 3 + ["b"])
     again = create("heads", "classification", 4, **head.options)
     again.load_state_dict(head.state_dict())
-    assert torch.equal(again.class_weights, head.class_weights) and again.primary == "balanced_accuracy"
+    assert torch.equal(again.class_weights, head.class_weights) and again.primary_metric == "balanced_accuracy"
     assert not any("class_weights" in name for name in _head().fit(["a", "b"]).state_dict())
 
 
@@ -201,13 +201,13 @@ def test_calibration_lowers_the_error_of_confidence_and_nothing_else():
     for name, model in {"plain": plain, "calibrated": head}.items():
         metrics = model.metrics()
         for metric in metrics.values():
-            metric.update(*model.scored(others, unseen))
+            metric.update(*model.metric_inputs(others, unseen))
         found[name] = {key: metric.compute().item() for key, metric in metrics.items()}
     assert found["plain"]["ece"] > 0.1 > 0.06 > found["calibrated"]["ece"]
     assert found["plain"]["accuracy"] == found["calibrated"]["accuracy"]
     torch.testing.assert_close(plain.probabilities(others), others.softmax(1))
-    assert "not calibrated" in plain.note() and "not calibrated" in _head(calibrated=True).fit(CLASSES).note()
-    assert f"calibrated on the validation split (temperature {head.temperature.item():.3f})" in head.note()
+    assert "not calibrated" in plain.card_note() and "not calibrated" in _head(calibrated=True).fit(CLASSES).card_note()
+    assert f"calibrated on the validation split (temperature {head.temperature.item():.3f})" in head.card_note()
 
 
 def test_calibration_error_is_the_mean_gap_of_the_bins():

@@ -52,7 +52,7 @@ def test_finds_what_it_was_shown(trained):
     found = trained.predict(pictures)
     assert all((answer["boxes"] <= [96, 64, 96, 64]).all() and (answer["boxes"] >= 0).all() for answer in found)
     assert all((answer["scores"] >= trained.head.threshold.item()).all() for answer in found)
-    assert 0.3 != trained.head.threshold.item() and f"{trained.head.threshold.item():.3f}" in trained.head.note()
+    assert 0.3 != trained.head.threshold.item() and f"{trained.head.threshold.item():.3f}" in trained.head.card_note()
 
 
 def test_boxes_follow_the_pictures_that_they_are_of(nano):
@@ -152,7 +152,7 @@ def test_metric_is_the_same_in_shares_and_in_pixels():
     found = torch.cat([truth + torch.randn(6, 5) * 0.02 * torch.tensor([0, 1, 1, 1, 1]), torch.rand(6, 1)], 1)
     head = DetectionHead(4)
     metric = head.metrics()["ap50"]
-    metric.update(*head.scored([found], [truth]))
+    metric.update(*head.metric_inputs([found], [truth]))
     pixels = MeanAveragePrecision(iou_thresholds=[0.5])
     size = torch.tensor([640, 480, 640, 480])
     pixels.update(

@@ -169,16 +169,16 @@ def test_baselines():
     head, (vectors, numbers) = _head(size=8), _vectors(300, 3)
     frame = pd.DataFrame(vectors.numpy(), columns=[*"abcdefgh"])
     _, chance = head.trivial()
-    found = _measured(head.estimate(chance.fit(frame, numbers), frame), numbers)
+    found = _measured(head.baseline_predict(chance.fit(frame, numbers), frame), numbers)
     assert found["map"] == pytest.approx(1 / 3, abs=0.05), "the share of an identity"
     for kind in ("linear", "boosting"):
         for name, model in head.classical(kind).items():
-            vectors = head.estimate(model.fit(frame, numbers), frame)
+            vectors = head.baseline_predict(model.fit(frame, numbers), frame)
             assert vectors.shape == (300, 8), name
             assert _measured(vectors, numbers)["map"] > 0.5, name
     texts = [f"{'red' if i % 2 else 'blue'} " + " ".join(f"word{i}x{j}" for j in range(40)) for i in range(30)]
     ((_, words),) = head.classical("words").items()
-    assert head.estimate(words.fit(texts, None), texts).shape == (30, 8)
+    assert head.baseline_predict(words.fit(texts, None), texts).shape == (30, 8)
 
 
 def test_it_is_never_guessed():
@@ -208,7 +208,7 @@ def test_from_the_command_line_with_people_that_training_never_saw(tmp_path, cap
     assert metrics["test"]["map"] > metrics["majority_or_naive"]["map"]
     task = metatx.Task.from_pretrained(out / "task")
     vectors = task.predict(str(tmp_path / "test.parquet"))
-    assert vectors.shape == (80, 6) and "compare them by cosine" in task.head.note()
+    assert vectors.shape == (80, 6) and "compare them by cosine" in task.head.card_note()
     np.testing.assert_allclose(vectors, pd.read_json(found, lines=True).prediction.tolist(), rtol=1e-5)
     assert task.embed(str(tmp_path / "test.parquet")).shape == (80, task.backbone.dim)
 

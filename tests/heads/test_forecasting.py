@@ -108,7 +108,7 @@ def test_windows_follow_the_time_axis_of_the_tokenizer():
     assert examples.inputs[0].shape == (LOOKBACK, 2)
     assert examples.targets[0].shape == (2, HORIZON)
     assert tokenizer.fit(examples.inputs).num_channels == 2
-    described = head.fit(examples.targets).describe(tokenizer, examples.inputs[3])
+    described = head.fit(examples.targets).baseline_features(tokenizer, examples.inputs[3])
     np.testing.assert_allclose(described[0], (examples.inputs[3][:, 0] - head.centre[0].item()) / head.scale[0].item())
 
 
@@ -251,7 +251,7 @@ def test_learns_the_wave(channels, quantiles):
     with torch.no_grad():
         output = model(*pasts[120:])
     mse = model.head.metrics()["mse"]
-    mse.update(*model.head.scored(output, truth[120:]))
+    mse.update(*model.head.metric_inputs(output, truth[120:]))
     assert mse.compute() < 0.05  # the noise is 0.003; the mean of the window has 1
     if quantiles:
         inside = (output[..., 0] <= truth[120:]) & (truth[120:] <= output[..., 2])
@@ -277,7 +277,7 @@ def test_missing_futures_are_neither_learned_nor_measured():
     assert known.sum() == 11
     assert model.head.loss(output, target).item() == pytest.approx((target[known] ** 2).mean().item())
     assert model.head.loss(output, target) != whole
-    assert len(model.head.scored(output, target)[0]) == 11
+    assert len(model.head.metric_inputs(output, target)[0]) == 11
     assert model.head.loss(output, torch.full_like(target, torch.nan)) == 0
 
 
@@ -288,7 +288,7 @@ def test_metrics_are_standardised_and_in_the_unit():
     output = target + torch.tensor([[0.5], [-1.0]])
     values = {}
     for name, metric in model.head.metrics().items():
-        metric.update(*model.head.scored(output, target))
+        metric.update(*model.head.metric_inputs(output, target))
         values[name] = metric.compute().item()
         assert metric.higher_is_better is False
     deviation = frame()[["load", "oil"]].std(ddof=0).to_numpy()
@@ -368,7 +368,7 @@ def test_options_are_checked(options):
 
 
 def windows(model: Model) -> tuple[np.ndarray, np.ndarray]:
-    features = np.stack([model.head.describe(model.tokenizer, sample) for sample in model.examples.inputs])
+    features = np.stack([model.head.baseline_features(model.tokenizer, sample) for sample in model.examples.inputs])
     return features, np.stack([model.head.encode(target).numpy() for target in model.examples.targets])
 
 
@@ -378,13 +378,13 @@ def test_baselines_are_in_the_unit_of_the_model(season):
     features, answers = windows(model)
     name, estimator = model.head.trivial()
     assert name == ("last value" if season is None else "last 4 steps")
-    output = model.head.estimate(estimator.fit(features, answers), features)
+    output = model.head.baseline_predict(estimator.fit(features, answers), features)
     at = [-1] * 6 if season is None else [-4, -3, -2, -1, -4, -3]
     np.testing.assert_allclose(model.head.decode(output[:1])[0], model.examples.inputs[0][:, at], rtol=1e-5)
     names = ["ridge on the window", "Holt-Winters"][: 1 if season is None else 2]
     assert [list(model.head.classical("linear", count)) for count in (2500, 2501)] == [names, names[:1]]  # slow
     ridge = model.head.classical("linear")["ridge on the window"].fit(features, answers)
-    found = model.head.decode(model.head.estimate(ridge, features))
+    found = model.head.decode(model.head.baseline_predict(ridge, features))
     errors = (found - np.stack(list(model.examples.targets))) / frame()[["load", "oil"]].std().to_numpy()[:, None]
     assert (errors**2).mean() < 0.05
 
@@ -392,8 +392,8 @@ def test_baselines_are_in_the_unit_of_the_model(season):
 def test_estimates_serve_every_quantile():
     model = Model(frame(), quantiles=[0.1, 0.5, 0.9])
     features, answers = windows(model)
-    output = model.head.estimate(model.head.trivial()[1].fit(features, answers), features)
+    output = model.head.baseline_predict(model.head.trivial()[1].fit(features, answers), features)
     assert output.shape == (len(answers), 2, HORIZON, 3)
     mse = model.head.metrics()["mse"]
-    mse.update(*model.head.scored(output, torch.as_tensor(answers)))
+    mse.update(*model.head.metric_inputs(output, torch.as_tensor(answers)))
     assert mse.compute().item() == pytest.approx(((features[..., -1:] - answers) ** 2).mean(), rel=1e-5)

@@ -32,7 +32,7 @@ def _random(count, seed=0, labels=3):
 def _measured(head, logits, truth):
     found = {}
     for name, metric in head.metrics().items():
-        metric.update(*head.scored(logits, truth))
+        metric.update(*head.metric_inputs(logits, truth))
         found[name] = metric.compute().item()
     return found
 
@@ -177,11 +177,11 @@ def test_baselines_are_measured_at_one_half_whatever_the_thresholds():
     features = pd.DataFrame(rng.normal(size=(40, 3)) + truth, columns=LABELS)
     head.calibrate(*_random(100))
     _, trivial = head.trivial()
-    scored, _ = head.scored(head.estimate(trivial.fit(features, truth), features), torch.tensor(truth))
+    scored, _ = head.metric_inputs(head.baseline_predict(trivial.fit(features, truth), features), torch.tensor(truth))
     np.testing.assert_allclose(scored, [[0.5, 0.25, 0.25]] * 40, atol=1e-5)
     for kind in ("linear", "boosting"):
         ((name, model),) = head.classical(kind).items()
-        scored, _ = head.scored(head.estimate(model.fit(features, truth), features), torch.tensor(truth))
+        scored, _ = head.metric_inputs(head.baseline_predict(model.fit(features, truth), features), torch.tensor(truth))
         np.testing.assert_allclose(scored, model.predict_proba(features), atol=1e-5, err_msg=name)
     ((_, words),) = head.classical("words").items()
     texts = [" ".join(3 * label for label in target) or "nothing" for target in TARGETS * 10]
@@ -215,6 +215,6 @@ def test_from_the_command_line_to_predictions(tmp_path, capsys):
     found = pd.read_json(tmp_path / "found.jsonl", lines=True)
     assert list(found.columns) == ["row", "prediction", "p(early)", "p(loud)", "p(quiet)"] and len(found) == 30
     task = metatx.Task.from_pretrained(out / "task")
-    assert task.head.name == "multilabel" and "chosen by F1 on the validation split" in task.head.note()
+    assert task.head.name == "multilabel" and "chosen by F1 on the validation split" in task.head.card_note()
     assert task.predict([row["signal"] for row in _noisy(30, 4)]).tolist() == found.prediction.tolist()
-    assert task.head.note() in (out / "task" / "README.md").read_text()
+    assert task.head.card_note() in (out / "task" / "README.md").read_text()

@@ -20,7 +20,7 @@ def test_metrics_are_scikit_learn_s_in_the_target_s_unit():
     np.testing.assert_allclose(predicted, output.numpy() * TARGETS.std() + TARGETS.mean(), rtol=1e-5)
     found = {}
     for name, metric in head.metrics().items():
-        metric.update(*head.scored(output, truth))
+        metric.update(*head.metric_inputs(output, truth))
         found[name] = metric.compute().item()
     assert found["rmse"] == pytest.approx(root_mean_squared_error(TARGETS, predicted), rel=1e-5)
     assert found["mae"] == pytest.approx(mean_absolute_error(TARGETS, predicted), rel=1e-5)
@@ -91,7 +91,7 @@ def test_baselines_answer_in_the_target_s_unit():
     head = create("heads", "regression", 4).fit(TARGETS.tolist())
     _, estimator = head.trivial()
     estimator.fit(np.zeros((50, 1)), TARGETS)
-    predicted, _ = head.scored(head.estimate(estimator, np.zeros((3, 1))), torch.zeros(3))
+    predicted, _ = head.metric_inputs(head.baseline_predict(estimator, np.zeros((3, 1))), torch.zeros(3))
     np.testing.assert_allclose(predicted, [TARGETS.mean()] * 3, rtol=1e-6)
 
 

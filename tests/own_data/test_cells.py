@@ -48,7 +48,7 @@ def test_a_category_is_found_by_the_number_that_it_spells(known, data):
     for number, category in zip(known, written, strict=True):
         spelled = data.draw(st.sampled_from(SPELLINGS))(number)
         assert torch.equal(token(tokenizer, spelled), token(tokenizer, category))
-        assert tokenizer.describe({"x": spelled}) == {"x": category}
+        assert tokenizer.baseline_features({"x": spelled}) == {"x": category}
 
 
 @pytest.mark.parametrize(

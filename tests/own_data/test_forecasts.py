@@ -111,7 +111,7 @@ def test_forecasts_and_measures_do_not_depend_on_the_level(level, spread):
         truth = torch.stack([head.encode(future) for future in found.targets])
         metrics = head.metrics()
         for metric in metrics.values():
-            metric.update(*head.scored(output, truth))
+            metric.update(*head.metric_inputs(output, truth))
         return head.decode(output), {name: metric.compute().item() for name, metric in metrics.items()}
 
     values = np.round(spread * (np.sin(np.arange(80) / 3) + 0.1 * noise(80)), 3)
@@ -134,7 +134,7 @@ def test_series_at_far_levels_are_each_right_in_their_own_unit():
     truth = np.stack(list(found.targets))
     assert np.abs(head.decode(output) - truth).max() < 2
     metric = head.metrics()["mae_unscaled"]
-    metric.update(*head.scored(output, torch.stack([head.encode(future) for future in found.targets])))
+    metric.update(*head.metric_inputs(output, torch.stack([head.encode(future) for future in found.targets])))
     assert metric.compute().item() == pytest.approx(np.abs(head.decode(output) - truth).mean(), abs=1e-3)
 
 

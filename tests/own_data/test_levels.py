@@ -26,7 +26,7 @@ NAMES = ("rmse", "mae", "r2")
 
 def of(head, output, targets):
     """Measures of outputs by a head."""
-    scored = head.scored(output, torch.stack([head.encode(target) for target in targets]))
+    metric_inputs = head.metric_inputs(output, torch.stack([head.encode(target) for target in targets]))
     metrics = head.metrics()
     for metric in metrics.values():
         metric.update(*scored)
@@ -158,7 +158,7 @@ def test_baselines_at_a_high_level_are_scikit_learn_s():
     )
     assert found["trivial"]["mean"]["r2"] <= 0
     estimator = head.classical("linear")["ridge regression"].fit(pd.DataFrame(x[:40]), targets[:40])
-    answers = head.decode(head.estimate(estimator, pd.DataFrame(x[40:])))
+    answers = head.decode(head.baseline_predict(estimator, pd.DataFrame(x[40:])))
     exact = LinearRegression().fit(x[:40], targets[:40] - 1e12).predict(x[40:]) + 1e12
     np.testing.assert_allclose(answers, exact, rtol=0, atol=0.05)
 

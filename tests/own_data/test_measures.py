@@ -42,7 +42,7 @@ def measured(head, *batches):
         warnings.simplefilter("error")
         for output, target in batches:
             for metric in metrics.values():
-                metric.update(*head.scored(output, target))
+                metric.update(*head.metric_inputs(output, target))
         return {name: metric.compute().item() for name, metric in metrics.items()}
 
 
@@ -276,10 +276,10 @@ def test_tables_show_small_and_large_numbers():
 
 
 class OddScores(ClassificationHead):
-    """A plug-in whose ``scored`` fits its own outputs only."""
+    """A plug-in whose ``metric_inputs`` fits its own outputs only."""
 
-    def estimate(self, estimator, features):
-        return super().estimate(estimator, features)[:, :1]
+    def baseline_predict(self, estimator, features):
+        return super().baseline_predict(estimator, features)[:, :1]
 
 
 def split(count, labels):
@@ -303,7 +303,7 @@ def test_baselines_of_few_rows_answer(kind, labels):
     features = [f"word{i}" for i in range(len(labels))] if kind == "words" else pd.DataFrame({"x": range(len(labels))})
     for estimator in head.classical(kind).values():
         estimator.fit(features, np.array([head.encode(label) for label in labels]))
-        assert head.estimate(estimator, features).shape == (len(labels), len(head.classes))
+        assert head.baseline_predict(estimator, features).shape == (len(labels), len(head.classes))
 
 
 def test_a_failed_baseline_is_a_line_of_the_report(run):

@@ -53,5 +53,5 @@ def test_solar_modules(folder, tmp_path, freeze_stem: bool) -> None:
         out=str(out),
     )
     check_run(report, out / "seed0", [str(path) for path in sorted(folder.glob("test/*/*"))[::10]])
-    assert report.task.head.primary == "balanced_accuracy" and report.test["balanced_accuracy"] > 0.4
+    assert report.task.head.primary_metric == "balanced_accuracy" and report.test["balanced_accuracy"] > 0.4
     assert any(p.requires_grad for p in report.task.tokenizer.parameters()) != freeze_stem

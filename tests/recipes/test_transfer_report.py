@@ -55,7 +55,7 @@ def test_one_table_and_one_figure_for_all_and_again_without_a_run(report, data, 
         assert line[0] == f"[{comparison.asked['data']}]({name}/comparison.md)"
         assert (tmp_path / name / "comparison.md").exists()
         assert line[2:end] == [str(row) for row in comparison.rows()]
-        trivial = next(iter(comparison.baselines["trivial"].values()))[comparison.primary]
+        trivial = next(iter(comparison.baselines["trivial"].values()))[comparison.primary_metric]
         assert float(line[end + 1]) == pytest.approx(trivial, abs=5e-5)
         assert line[end + 2] == "; ".join(f"{tune}: {comparison.plans[tune]}" for tune in ("frozen", "norm", "lora"))
     picture = np.asarray(Image.open(tmp_path / "transfer.png").convert("RGB")).astype(int)

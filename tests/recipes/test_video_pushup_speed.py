@@ -45,7 +45,7 @@ def test_pushups(folder, tmp_path) -> None:
         data=str(folder), seeds=(0,), epochs=20, batch_size=16, lr=3e-3, out=str(out), **small
     )
     check_run(report, out / "seed0", [str(path) for path in sorted(folder.glob("test/*/*"))[::8]])
-    assert report.task.head.primary == "accuracy" and report.test["accuracy"] > 0.6
+    assert report.task.head.primary_metric == "accuracy" and report.test["accuracy"] > 0.6
     assert not any(p.requires_grad for p in report.task.tokenizer.parameters())
 
 

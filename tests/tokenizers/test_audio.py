@@ -172,7 +172,7 @@ def test_silence_is_a_sound_like_any_other():
     assert found.embeddings.isfinite().all()
     silent = create("tokenizers", "audio", DIM, stem=None).fit([np.zeros(8_000, np.float32)] * 2)
     assert tokens(silent, chirp()).embeddings.isfinite().all()
-    assert np.isfinite(silent.describe(np.zeros(8_000, np.float32))).all()
+    assert np.isfinite(silent.baseline_features(np.zeros(8_000, np.float32))).all()
 
 
 def test_masks_hide_in_training_only_and_little():

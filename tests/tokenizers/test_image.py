@@ -258,13 +258,13 @@ def test_describe_sees_edges_and_colours(nano) -> None:
     reads = tokenizer(nano)
     stripes = np.zeros((32, 32, 3), np.uint8)
     stripes[:, ::8] = stripes[:, 1::8] = 255
-    upright, lying = reads.describe(stripes), reads.describe(stripes.transpose(1, 0, 2))
+    upright, lying = reads.baseline_features(stripes), reads.baseline_features(stripes.transpose(1, 0, 2))
     gradients, colours = slice(0, 7 * 7 * 4 * 9), slice(7 * 7 * 4 * 9, None)
     assert upright.shape == (1764 + 64,)
     by_angle = upright[gradients].reshape(-1, 9).sum(0), lying[gradients].reshape(-1, 9).sum(0)
     assert by_angle[0].argmax() == 0 and by_angle[1].argmax() in (4, 5)
     np.testing.assert_allclose(upright[colours], lying[colours])
-    red = reads.describe(np.broadcast_to(np.array([255, 0, 0], np.uint8), (40, 40, 3)))
+    red = reads.baseline_features(np.broadcast_to(np.array([255, 0, 0], np.uint8), (40, 40, 3)))
     assert red[1764 + 3 * 16] == 1 and not red[gradients].any()
 
 

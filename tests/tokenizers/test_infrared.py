@@ -215,14 +215,14 @@ def test_a_constant_picture_and_one_pixel_are_pictures(nano) -> None:
         reads = tokenizer(nano, normalize=how).fit([EIGHT])
         for sample in (np.full((5, 5), 9, np.uint8), np.full((1, 1), 200, np.uint8)):
             assert reads.encode(sample)["image"].isfinite().all()
-            assert np.isfinite(reads.describe(sample)).all()
+            assert np.isfinite(reads.baseline_features(sample)).all()
 
 
 def test_describe_tells_a_spot_from_a_stripe(nano) -> None:
     reads = tokenizer(nano).fit([EIGHT])
     stripe = np.zeros((40, 24), np.uint8)
     stripe[:, 8:12] = 255
-    upright, lying = reads.describe(stripe), reads.describe(np.rot90(stripe, 1)[:40, :24].copy())
+    upright, lying = reads.baseline_features(stripe), reads.baseline_features(np.rot90(stripe, 1)[:40, :24].copy())
     assert upright.shape == lying.shape
     assert np.abs(upright - lying).max() > 0.5
 

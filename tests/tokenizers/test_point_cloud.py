@@ -199,7 +199,7 @@ def test_few_and_equal_points_give_tokens(points, options):
     for tokenizer in (fitted(**options), create("tokenizers", "point_cloud", DIM, **SMALL, **options).fit([points])):
         found = tokens(tokenizer, points)
         assert found.shape == (8 + tokenizer.parts, DIM) and found.isfinite().all()
-        described = tokenizer.describe(points)
+        described = tokenizer.baseline_features(points)
         assert np.isfinite(described).all()
 
 

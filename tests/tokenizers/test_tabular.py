@@ -279,7 +279,7 @@ def test_bad_cells(change, message):
     with pytest.raises(SampleError, match=message):
         tokenizer.encode(rows(1)[0] | change)
     with pytest.raises(SampleError, match=message):
-        tokenizer.describe(rows(1)[0] | change)
+        tokenizer.baseline_features(rows(1)[0] | change)
 
 
 @pytest.mark.parametrize("name", ["age", "member", "since", "city"])
@@ -317,7 +317,7 @@ def test_description_for_the_classical_baseline():
         "since": datetime(2020, 5, 4, 18),
         "shift": "?",
     }
-    found = fitted().describe(row)
+    found = fitted().baseline_features(row)
     assert math.isnan(found.pop("gain"))
     assert found == {
         "age": 40.0,

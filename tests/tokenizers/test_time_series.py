@@ -279,6 +279,6 @@ def test_options_are_checked(options):
 
 
 def test_description_is_nine_statistics_a_channel():
-    found = fitted().describe([[1, 2, 3, None], [5, 5, 5, 5], [0, 0, 0, 8]]).reshape(3, 9)
+    found = fitted().baseline_features([[1, 2, 3, None], [5, 5, 5, 5], [0, 0, 0, 8]]).reshape(3, 9)
     np.testing.assert_allclose(found[0], [2, np.sqrt(2 / 3), 0, 1, 1, 1.5, 2, 2.5, 3])
     np.testing.assert_allclose(found[1], [5, 0, 0, 0, 5, 5, 5, 5, 5])

@@ -198,11 +198,13 @@ def test_bad_options_are_refused(options: dict, message: str) -> None:
 
 def test_describe_tells_how_fast_it_goes() -> None:
     reads = tokenizer(frames=16)
-    still, slow, fast = (reads.describe(square(speed)) for speed in (0, 0.5, 1.0))
+    still, slow, fast = (reads.baseline_features(square(speed)) for speed in (0, 0.5, 1.0))
     amounts = slice(128, 128 + 16)  # behind the thumbnails: mean, deviation, most and least, at four lags
     assert not still[amounts].any() and 0 < slow[amounts][0] < 0.7 * fast[amounts][0]
     np.testing.assert_allclose(still[:64], slow[:64], atol=0.9)
-    assert reads.describe(MOVING[:1]).shape == still.shape == tokenizer(frames=2).describe(MOVING).shape
+    assert (
+        reads.baseline_features(MOVING[:1]).shape == still.shape == tokenizer(frames=2).baseline_features(MOVING).shape
+    )
 
 
 # From the user's files

@@ -357,7 +357,7 @@ def _molecule(smiles: str, descriptors: bool, most: int) -> Graph:
     return read(smiles, descriptors, most)
 
 
-@lru_cache(maxsize=4096)  # fit, encode and describe each ask for it, and descriptors take 10 ms
+@lru_cache(maxsize=4096)  # fit, encode and baseline_features each ask for it, and descriptors take 10 ms
 def _remembered(smiles: str, descriptors: bool, most: int) -> Graph:
     molecule = parsed(smiles, descriptors, most)
     with decoding(f"graph is {short(smiles)}, which RDKit cannot read"):

@@ -91,4 +91,4 @@ class InfraredTokenizer(Tokenizer):
 
     def baseline_features(self, sample: Any) -> np.ndarray:
         """Histograms of oriented gradients, a thumbnail, mean and deviation."""
-        return self.pictures.describe(self.pictures.windowed(sample))
+        return self.pictures.baseline_features(self.pictures.windowed(sample))

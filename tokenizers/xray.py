@@ -104,4 +104,4 @@ class XRayTokenizer(Tokenizer):
 
     def baseline_features(self, sample: Any) -> np.ndarray:
         """Histograms of oriented gradients, a thumbnail, mean and deviation."""
-        return self.pictures.describe(self._windowed(sample))
+        return self.pictures.baseline_features(self._windowed(sample))

@@ -212,7 +212,7 @@ def _is_finished(found: Comparison, variant: Variant, seed: int, steps: int) -> 
 
 def _add(found: Comparison, variant: Variant, report: Report, steps: int) -> None:
     head = report.task.head
-    found.primary_metric, found.test_split = head.primary_metric, report.test_split
+    found.primary, found.test_split = head.primary_metric, report.test_split
     if report.plan is not None:
         found.plans[variant.tune] = report.plan
     found.higher_is_better = bool(head.metrics()[head.primary_metric].higher_is_better)

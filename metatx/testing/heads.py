@@ -326,9 +326,9 @@ def _measured(head: Head, output: Any, encoded: Any) -> float:
     metric_inputs = head.metric_inputs(output, encoded)
     values = {}
     for name, metric in head.metrics().items():
-        metric.update(*scored)
+        metric.update(*metric_inputs)
         values[name] = float(metric.compute())
-        require(bool(np.isfinite(values[name])), f"the metric {name} is {values[name]}; see scored.")
+        require(bool(np.isfinite(values[name])), f"the metric {name} is {values[name]}; see metric_inputs.")
     return values[head.primary_metric]
 
 

@@ -310,19 +310,19 @@ def check_describe(case: TokenizerCase) -> None:
     for i, (row, form) in enumerate(zip(rows, forms, strict=True)):
         require(
             form == forms[0],
-            f"describe gives sample {i} the form {form}, sample 0 {forms[0]}; give all samples the same.",
+            f"baseline_features gives sample {i} the form {form}, sample 0 {forms[0]}; give all samples the same.",
         )
         if isinstance(row, dict):
             numbers = np.array([value for value in row.values() if isinstance(value, float)])
         elif isinstance(row, str):
             continue
         else:
-            require(len(form) == 1, f"describe gives an array {form}; give numbers (F,), a dict, or words.")
+            require(len(form) == 1, f"baseline_features gives an array {form}; give numbers (F,), a dict, or words.")
             numbers = np.asarray(row, dtype=np.float64)
-            require(not np.isnan(numbers).all(), f"describe gives nothing but NaN for sample {i}; give numbers.")
+            require(not np.isnan(numbers).all(), f"baseline_features gives nothing but NaN for sample {i}; give numbers.")
         require(
             not np.isinf(numbers).any(),
-            f"describe gives infinite values for sample {i}; give finite ones, NaN where missing.",
+            f"baseline_features gives infinite values for sample {i}; give finite ones, NaN where missing.",
         )
 
 

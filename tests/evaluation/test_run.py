@@ -59,8 +59,8 @@ def test_baselines_are_scikit_learn_s_own_numbers():
     head = create("heads", "classification", 8).fit(train.targets)
     found = baselines(tokenizer, head, train, test)
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    describe = np.stack([tokenizer.describe(sample) for sample in train.inputs])
-    unseen = np.stack([tokenizer.describe(sample) for sample in test.inputs])
+    describe = np.stack([tokenizer.baseline_features(sample) for sample in train.inputs])
+    unseen = np.stack([tokenizer.baseline_features(sample) for sample in test.inputs])
     model.fit(describe, train.targets)
     classical = found["classical"]["logistic regression"]
     assert classical["accuracy"] == pytest.approx(model.score(unseen, test.targets))

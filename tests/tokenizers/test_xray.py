@@ -36,7 +36,7 @@ def test_monochrome1_is_the_inverse(nano) -> None:
     for sample in samples:
         one, two = bright.encode(sample)["image"].float(), dark.encode(255 - sample)["image"].float()
         torch.testing.assert_close(one, two, atol=1e-3, rtol=0)
-        np.testing.assert_allclose(bright.describe(sample), dark.describe(255 - sample), atol=1e-3)
+        np.testing.assert_allclose(bright.baseline_features(sample), dark.baseline_features(255 - sample), atol=1e-3)
     assert not torch.equal(bright.encode(EIGHT)["image"], dark.encode(EIGHT)["image"])
     with pytest.raises(ValueError, match="choose one of MONOCHROME1, MONOCHROME2"):
         tokenizer(nano, photometric="RGB")

@@ -38,7 +38,7 @@ class Task(nn.Module):
     ``load_state_dict``, optimizers, checkpoints) does not reach the backbone, unless it is the task's own.
 
     Args:
-        backbone: The frozen transformer; shared, never copied. A ``thawed`` one becomes the task's own.
+        backbone: The frozen transformer; shared, never copied. A ``trainable_copy`` one becomes the task's own.
         tokenizer: Of the backbone's width.
         head: Of the backbone's width.
         inputs: Columns of a table that make up a sample.

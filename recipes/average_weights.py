@@ -49,7 +49,7 @@ def main(
         raise ValueError(f"A mean needs two folders or more; found {len(folders)}.")
     about = about or (f"of {', '.join(data)}" if data else ABOUT)
     alignments = [Alignment.from_pretrained(folder) for folder in folders]
-    backbone = alignments[0].backbone.thawed()
+    backbone = alignments[0].backbone.trainable_copy()
     backbone.load_state_dict(mean([alignment.backbone for alignment in alignments]))
     alignment = Alignment.from_pretrained(folders[0], backbone)
     alignment.load_state_dict(mean(list(alignments)))

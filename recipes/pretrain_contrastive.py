@@ -101,7 +101,7 @@ def main(
         backbone: What both pass through. Towers that its folder holds are used.
         checkpoint: File with its weights.
         pretrained: False to start from seeded random weights.
-        branches: Scale of what its blocks add to tokens, before the first step; see ``Backbone.with_branches``.
+        branches: Scale of what its blocks add to tokens, before the first step; see ``Backbone.scale_residuals``.
         train_backbone: Whether it is trained; otherwise it stays frozen, and only towers are.
         teacher: A backbone for pictures whose features it should match too.
         teacher_checkpoint: File with the teacher's weights.
@@ -118,8 +118,8 @@ def main(
         tables = {split: [table.select(range(min(pairs, len(table)))) for table in t] for split, t in tables.items()}
     train, held = (sides(tables[split], modalities, columns) for split in ("train", "validation"))
     start = metatx.load_backbone(backbone, checkpoint=checkpoint, pretrained=pretrained)
-    start = start if branches == 1 else start.with_branches(branches)
-    start = start.thawed() if train_backbone else start
+    start = start if branches == 1 else start.scale_residuals(branches)
+    start = start.trainable_copy() if train_backbone else start
     alignment = Alignment.on(start, size, loss).requires_grad_(train_backbone)
     for modality in modalities:
         if modality in alignment.towers:

@@ -47,11 +47,11 @@ def main(
         data: Folder of the data sets; by default the one that METATX_DATA names.
         backbone: A pretrained one.
         checkpoint: File with its weights.
-        branches: Scale of what its blocks add to tokens; see ``Backbone.with_branches``.
+        branches: Scale of what its blocks add to tokens; see ``Backbone.scale_residuals``.
         samples: Of the training split, drawn with a seed.
     """
     root, found = Path(data or os.environ.get("METATX_DATA", "data")), {}
-    own = metatx.load_backbone(backbone, checkpoint=checkpoint).with_branches(branches)
+    own = metatx.load_backbone(backbone, checkpoint=checkpoint).scale_residuals(branches)
     random = metatx.load_backbone(backbone, pretrained=False)
     for name in only.split(","):
         if name not in SETS:

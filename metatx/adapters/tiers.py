@@ -54,7 +54,7 @@ def tuned(
 
 def own_copy(backbone: "Backbone") -> "Backbone":
     """A copy of all weights that a task may train; but for the stem, of which tokenizers train copies themselves."""
-    own = backbone.thawed()
+    own = backbone.trainable_copy()
     if own.stem is not None:
         own.stem.requires_grad_(False)
     return own

@@ -80,7 +80,7 @@ class Backbone(nn.Module):
     """CLS token, ``norm_pre``, blocks, ``norm``: frozen for good, whatever happens to the module around it.
 
     No parameter takes a gradient, ``train`` and ``apply`` leave it as it is, and ``load_state_dict`` refuses
-    to write into it; only a copy can be trained, see ``thawed``. Its blocks have timm's names and plain linear layers,
+    to write into it; only a copy can be trained, see ``trainable_copy``. Its blocks have timm's names and plain linear layers,
     so that adapters fit around them.
 
     Args:
@@ -255,7 +255,7 @@ class Backbone(nn.Module):
 
     # Frozen for good
 
-    def thawed(self) -> "Backbone":
+    def trainable_copy(self) -> "Backbone":
         """A copy, on the same device, whose weights take gradients and can be loaded: to pretrain, or to tune in full.
 
         It belongs to whoever trains it; what is shared stays as it is.
@@ -269,7 +269,7 @@ class Backbone(nn.Module):
         weights = {name: weight for name, weight in self.named_weights() if not name.startswith("blocks.")}
         return Backbone(replace(self.config, depth=0), weights, spec=f"{self.spec} without blocks").to(self.device)
 
-    def with_branches(self, scale: float) -> "Backbone":
+    def scale_residuals(self, scale: float) -> "Backbone":
         """The same with blocks that each add ``scale`` times what they add here: tokens pass less changed below 1.
 
         Between this backbone and one without blocks, as weights are interpolated after fine-tuning (Wortsman et al.
@@ -290,7 +290,7 @@ class Backbone(nn.Module):
         return self
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
-        """Raise ValueError for True, unless the backbone is ``thawed``."""
+        """Raise ValueError for True, unless the backbone is ``trainable_copy``."""
         if requires_grad and self.frozen:
             raise ValueError(
                 "A backbone is shared and stays frozen; to train parts, choose tune='norm', 'lora' or 'full'."

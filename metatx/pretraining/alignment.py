@@ -18,7 +18,7 @@ from metatx.encoding.head_choice import takes_stem
 from metatx.errors import SampleError
 from metatx.files import folder_written_whole
 from metatx.layers.input_norm import entry_norm
-from metatx.pretraining.contrastive import Contrast
+from metatx.pretraining.contrastive import ContrastiveLoss
 from metatx.registry import all_options, create, lookup, unknown
 from metatx.sequence import TokenSequence, as_sequence
 from metatx.tokenizer import Tokenizer
@@ -52,12 +52,12 @@ class Tower(nn.Module):
 class Alignment(nn.Module):
     """Modalities whose samples are compared by the cosine of their vectors (CLIP, Radford et al. 2021).
 
-    The backbone is no submodule: it is shared, or, where it is a ``thawed`` copy, trained beside.
+    The backbone is no submodule: it is shared, or, where it is a ``trainable_copy`` copy, trained beside.
 
     Args:
         backbone: What all modalities pass through.
         size: Width of the vectors, E.
-        loss: By which pairs are compared, see ``Contrast``.
+        loss: By which pairs are compared, see ``ContrastiveLoss``.
     """
 
     towers: nn.ModuleDict
@@ -68,7 +68,7 @@ class Alignment(nn.Module):
             raise ValueError(f"size is {size}; vectors need at least one number.")
         self._shared = (backbone,)
         self.size = size
-        self.contrast = Contrast(loss)
+        self.contrast = ContrastiveLoss(loss)
         self.towers = nn.ModuleDict()
 
     @property

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["Contrast", "matches"]
+__all__ = ["ContrastiveLoss", "matches"]
 
 MOST = 100.0  # of the factor on cosines, as in CLIP
 START = {"softmax": (1 / 0.07, 0.0), "sigmoid": (10.0, -10.0)}  # factor and shift, as published
@@ -24,7 +24,7 @@ def matches(keys: Tensor) -> Tensor:
     return (keys[:, :, None] == keys[:, None, :]).any(0)
 
 
-class Contrast(nn.Module):
+class ContrastiveLoss(nn.Module):
     """How well pairs find each other among all others.
 
     ``"softmax"``: cross-entropy of each sample against all of the other side, both ways, averaged (CLIP, Radford et

@@ -16,7 +16,7 @@ from metatx.layers.views import places_in_view
 from metatx.progress import bar
 from metatx.sequence import TokenSequence
 
-__all__ = ["Distillation", "KeptTargets", "is_picture"]
+__all__ = ["Distillation", "TeacherTargetCache", "is_picture"]
 
 AT_ONCE = 64  # pictures that the teacher sees in one pass
 
@@ -46,7 +46,7 @@ class Distillation(nn.Module):
         self.size = teacher.stem.config.image_size
         self.grid = teacher.stem.grid(self.size, self.size)
         self.proj = nn.Linear(student.dim, teacher.dim)
-        self.kept: KeptTargets | None = None
+        self.kept: TeacherTargetCache | None = None
 
     @property
     def teacher(self) -> Backbone:
@@ -54,7 +54,7 @@ class Distillation(nn.Module):
         return self._shared[0]
 
     @torch.no_grad()
-    def see(
+    def cache_targets(
         self,
         picture: Callable[[int], Tensor],
         count: int,
@@ -69,7 +69,7 @@ class Distillation(nn.Module):
             path: Of the file where what it saw is kept; by default in memory.
             share: This process's number and that of all of them, which share the work through the file.
         """
-        self.kept = kept = KeptTargets(path, (count, 1 + math.prod(self.grid), self.teacher.dim))
+        self.kept = kept = TeacherTargetCache(path, (count, 1 + math.prod(self.grid), self.teacher.dim))
         rank, world = share if path else (0, 1)
         starts = range(rank * AT_ONCE, count, world * AT_ONCE)
         for start in bar(starts, "teacher") if rank == 0 else starts:
@@ -88,7 +88,7 @@ class Distillation(nn.Module):
             sequence: What left the student, with its grid; one sequence a picture.
             views: Which part of each picture it saw (B, 4), see ``metatx.layers.views``; None: the whole.
             chosen: Which patches the student saw, int64 (B, n); None: all of them.
-            positions: Numbers of the samples (B,), as ``see`` had them.
+            positions: Numbers of the samples (B,), as ``cache_targets`` had them.
         """
         assert sequence.grid is not None and self.kept is not None
         target = torch.from_numpy(self.kept.targets[positions.cpu().numpy()]).to(positions.device).float()
@@ -113,7 +113,7 @@ class Distillation(nn.Module):
         return F.layer_norm(tokens, tokens.shape[2:]).half()
 
 
-class KeptTargets:
+class TeacherTargetCache:
     """A teacher's targets, so that it sees each sample once, in resumed runs too.
 
     Args:

@@ -95,7 +95,7 @@ def pretrain(
     out: Path | None = None,
     resume: bool = False,
 ) -> list[dict[str, float]]:
-    """Train the towers of an alignment on pairs, and its backbone where that is ``thawed``.
+    """Train the towers of an alignment on pairs, and its backbone where that is ``trainable_copy``.
 
     Args:
         alignment: Changed in place. Parts that take no gradient stay as they are.
@@ -183,7 +183,7 @@ class Pretraining:
             digest = hashlib.sha256(self.distillation.teacher.fingerprint.encode() + self.pairs.keys.numpy().tobytes())
             path = self.out / "teacher" / digest.hexdigest()[:16]
         with self.settings.autocast(self.accelerator.device):
-            self.distillation.see(
+            self.distillation.cache_targets(
                 lambda position: self.pairs.encoded(modality, position)["image"],
                 len(self.pairs),
                 path,

@@ -319,7 +319,9 @@ def check_describe(case: TokenizerCase) -> None:
         else:
             require(len(form) == 1, f"baseline_features gives an array {form}; give numbers (F,), a dict, or words.")
             numbers = np.asarray(row, dtype=np.float64)
-            require(not np.isnan(numbers).all(), f"baseline_features gives nothing but NaN for sample {i}; give numbers.")
+            require(
+                not np.isnan(numbers).all(), f"baseline_features gives nothing but NaN for sample {i}; give numbers."
+            )
         require(
             not np.isinf(numbers).any(),
             f"baseline_features gives infinite values for sample {i}; give finite ones, NaN where missing.",

@@ -256,7 +256,7 @@ def test_random_weights_mix_tokens_and_leave_the_generator() -> None:
 
 def test_a_thawed_copy_trains_and_the_shared_one_stays() -> None:
     shared = tiny()
-    before, copied = shared.fingerprint, shared.thawed()
+    before, copied = shared.fingerprint, shared.trainable_copy()
     assert copied.fingerprint == before
     assert all(parameter.requires_grad for parameter in copied.parameters())
     copied(sequences(3, 5)).embeddings.square().sum().backward()
@@ -272,15 +272,15 @@ def test_a_thawed_copy_trains_and_the_shared_one_stays() -> None:
 
 def test_branches_are_scaled_between_none_and_as_they_are() -> None:
     backbone, batch = tiny(TINY), sequences(5, 2, 9)
-    x = backbone.norm_pre(backbone.with_branches(0).cls_token)
-    for block, half in zip(backbone.blocks, backbone.with_branches(0.5).blocks, strict=True):
+    x = backbone.norm_pre(backbone.scale_residuals(0).cls_token)
+    for block, half in zip(backbone.blocks, backbone.scale_residuals(0.5).blocks, strict=True):
         for branch in ("attn", "mlp"):
             args = (x, Packing((len(x),), 0, x.device)) if branch == "attn" else (x,)
             full, scaled = (getattr(owner, branch)(*args) for owner in (block, half))
             torch.testing.assert_close(scaled, full / 2)
-    none, bare = backbone.with_branches(0.0)(batch), backbone.without_blocks()(batch)
+    none, bare = backbone.scale_residuals(0.0)(batch), backbone.without_blocks()(batch)
     torch.testing.assert_close(none.embeddings, bare.embeddings)
-    same = backbone.with_branches(1.0)
+    same = backbone.scale_residuals(1.0)
     assert same.fingerprint == backbone.fingerprint and same.spec == "tiny" and same.frozen
 
 

@@ -29,7 +29,7 @@ def test_vectors_are_of_unit_length_and_depend_on_the_sample_alone():
 @pytest.mark.parametrize("shape", [{}, {"norm_pre": False}, {"prefix": 0}], ids=["clip", "no norm_pre", "no CLS"])
 def test_saved_and_read_it_gives_the_same_vectors(tmp_path, shape):
     samples = coloured(5)
-    alignment = colour_alignment(small_backbone(**shape).thawed(), samples)
+    alignment = colour_alignment(small_backbone(**shape).trainable_copy(), samples)
     alignment.save_pretrained(tmp_path / "a", about="tests", card="# made of colours\n")
     assert (tmp_path / "a" / "README.md").read_text() == "# made of colours\n"
     again = Alignment.from_pretrained(tmp_path / "a")

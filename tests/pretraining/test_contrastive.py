@@ -5,7 +5,7 @@ import torch
 from open_clip.loss import ClipLoss, SigLipLoss
 from torch.nn import functional as F
 
-from metatx.pretraining.contrastive import Contrast, matches
+from metatx.pretraining.contrastive import ContrastiveLoss, matches
 
 
 def sides(count=12, size=16):
@@ -16,7 +16,7 @@ def sides(count=12, size=16):
 @pytest.mark.parametrize("loss", ["softmax", "sigmoid"])
 def test_loss_and_gradients_are_open_clips(loss):
     left, right = sides()
-    contrast = Contrast(loss)
+    contrast = ContrastiveLoss(loss)
     with torch.no_grad():
         contrast.log_scale += 0.3
         contrast.shift += 0.2
@@ -40,7 +40,7 @@ def test_pairs_that_share_a_side_are_no_negatives():
     ]
     # Captions of the first and third pair are one text: pictures that are equally near to both are at the optimum.
     text = F.normalize(torch.tensor([[1.0, 0, 0], [0, 1.0, 0], [1.0, 0, 0], [0, 0, 1.0]]), dim=1)
-    contrast = Contrast()
+    contrast = ContrastiveLoss()
     alone = torch.eye(4, dtype=torch.bool)
     pictures = text.clone().requires_grad_()
     (pull,) = torch.autograd.grad(contrast(pictures, text, same), pictures)
@@ -53,7 +53,7 @@ def test_pairs_that_share_a_side_are_no_negatives():
 
 
 def test_the_scale_stays_within_bounds():
-    contrast = Contrast()
+    contrast = ContrastiveLoss()
     assert contrast.log_scale.exp().item() == pytest.approx(1 / 0.07)
     with torch.no_grad():
         contrast.log_scale += 5
@@ -63,4 +63,4 @@ def test_the_scale_stays_within_bounds():
 
 def test_an_unknown_loss_is_named():
     with pytest.raises(ValueError, match="loss is 'triplet'; choose one of softmax, sigmoid"):
-        Contrast("triplet")
+        ContrastiveLoss("triplet")

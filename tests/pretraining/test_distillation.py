@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from metatx.pretraining.distillation import Distillation, KeptTargets, is_picture
+from metatx.pretraining.distillation import Distillation, TeacherTargetCache, is_picture
 from metatx.pretraining.paired_data import drop_tokens
 from metatx.sequence import TokenSequence
 from tests.pairs import small_backbone
@@ -27,7 +27,7 @@ def taught(teacher):
     with torch.no_grad():
         distillation.proj.weight.copy_(torch.eye(48))
         distillation.proj.bias.zero_()
-    distillation.see(pictures().__getitem__, 3)
+    distillation.cache_targets(pictures().__getitem__, 3)
     return distillation
 
 
@@ -81,11 +81,11 @@ def test_each_picture_is_seen_once_also_in_the_next_run(tmp_path, monkeypatch):
     )
     monkeypatch.setattr("metatx.pretraining.distillation.AT_ONCE", 2)
     distillation = Distillation(teacher, teacher)
-    distillation.see(pictures(5).__getitem__, 5, tmp_path / "kept")
+    distillation.cache_targets(pictures(5).__getitem__, 5, tmp_path / "kept")
     whole, done = np.array(distillation.kept.targets), distillation.kept.done
     assert asked == [2, 2, 1] and done.all() and whole.any(2).all()
     done[3] = False  # killed before the second pass was there
-    distillation.see(pictures(5).__getitem__, 5, tmp_path / "kept")
+    distillation.cache_targets(pictures(5).__getitem__, 5, tmp_path / "kept")
     assert asked == [2, 2, 1, 2] and np.array_equal(distillation.kept.targets, whole)
     distillation.kept.remove()
     assert not list(tmp_path.iterdir())
@@ -96,15 +96,15 @@ def test_processes_share_the_work(tmp_path, monkeypatch):
     teacher = small_backbone()
     distillation = Distillation(teacher, teacher)
     for rank, expected in ((0, [1, 1, 0, 0, 1]), (1, [1, 1, 1, 1, 1])):
-        distillation.see(pictures(5).__getitem__, 5, tmp_path / "kept", (rank, 2))
+        distillation.cache_targets(pictures(5).__getitem__, 5, tmp_path / "kept", (rank, 2))
         assert distillation.kept.done.tolist() == expected
     shared = np.array(distillation.kept.targets)
-    distillation.see(pictures(5).__getitem__, 5, None, (1, 2))
+    distillation.cache_targets(pictures(5).__getitem__, 5, None, (1, 2))
     assert np.array_equal(distillation.kept.targets, shared), "without a file each process sees all"
 
 
 def test_kept_targets_of_other_processes_stay(tmp_path):
-    one, two = (KeptTargets(tmp_path / "kept", (4, 2, 3)) for _ in range(2))
+    one, two = (TeacherTargetCache(tmp_path / "kept", (4, 2, 3)) for _ in range(2))
     values = np.arange(24, dtype=np.float16).reshape(4, 2, 3)
     one.targets[[0, 2]], one.done[[0, 2]] = values[[0, 2]], True
     two.targets[[1, 3]], two.done[[1, 3]] = values[[1, 3]], True

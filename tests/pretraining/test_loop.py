@@ -25,7 +25,7 @@ QUICK = {"batch_size": 16, "epochs": 2, "lr": 3e-3, "precision": "fp32"}
 
 
 def run(samples, *, taught=False, out=None, resume=False, frozen=False, **settings):
-    backbone = small_backbone() if frozen else small_backbone().thawed()
+    backbone = small_backbone() if frozen else small_backbone().trainable_copy()
     alignment = colour_alignment(backbone, samples)
     torch.manual_seed(0)
     distillation = Distillation(backbone, small_backbone(dim=32, num_heads=2)) if taught else None
@@ -53,7 +53,7 @@ def same(first, second, tolerance=0.0):
 @pytest.mark.parametrize("micro_batch", [0, 5])
 def test_gradients_are_those_of_the_loss_of_the_whole_batch(kind, weight, micro_batch):
     samples = coloured(16)
-    backbone = small_backbone().thawed()
+    backbone = small_backbone().trainable_copy()
     alignment = colour_alignment(backbone, samples)
     alignment.contrast.__init__(kind)
     distillation = Distillation(backbone, small_backbone(dim=32, num_heads=2))
@@ -202,7 +202,7 @@ def test_what_cannot_run_is_said_first():
 
 def test_a_teacher_needs_pictures_and_their_views():
     samples = coloured(16)
-    backbone = small_backbone().thawed()
+    backbone = small_backbone().trainable_copy()
     alignment = colour_alignment(backbone, samples)
     alignment.add("tabular", [{"red": float(i)} for i in range(16)])
     distillation = Distillation(backbone, small_backbone(dim=32, num_heads=2))

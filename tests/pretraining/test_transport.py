@@ -46,9 +46,9 @@ def test_a_pass_that_fails_leaves_nothing_behind():
 
 
 def test_it_goes_with_the_square_of_branches():
-    still = small_backbone().with_branches(0.0)
+    still = small_backbone().scale_residuals(0.0)
     assert pass_with_action(still, sequences(4, 6))[1].item() == 0
-    near, nearer = (small_backbone().with_branches(scale) for scale in (0.02, 0.01))
+    near, nearer = (small_backbone().scale_residuals(scale) for scale in (0.02, 0.01))
     ratio = pass_with_action(near, sequences(4, 6))[1] / pass_with_action(nearer, sequences(4, 6))[1]
     assert ratio.item() == pytest.approx(4, rel=0.05)
 
@@ -56,7 +56,7 @@ def test_it_goes_with_the_square_of_branches():
 def test_pretraining_with_it_moves_pictures_and_other_tokens_less():
     samples, found = coloured(96), {}
     for weight in (0.0, 4.0):
-        alignment = colour_alignment(small_backbone().thawed(), samples)
+        alignment = colour_alignment(small_backbone().trainable_copy(), samples)
         settings = PretrainingSettings(batch_size=16, epochs=4, lr=3e-3, precision="fp32", action=weight)
         history = pretrain(alignment, Pairs(alignment, samples), settings)
         assert history[-1]["train_loss"] < history[0]["train_loss"]

@@ -54,6 +54,6 @@ def test_a_run_goes_on_from_blocks_that_add_less(tmp_path, folder) -> None:
         out=str(tmp_path / "a"), data=(folder,), backbone=str(tmp_path / "small"), branches=0.5, settings=settings
     )
     made = metatx.load_backbone(str(tmp_path / "a" / "backbone"))
-    expected = dict(small_backbone().with_branches(0.5).named_weights())
+    expected = dict(small_backbone().scale_residuals(0.5).named_weights())
     assert all(torch.allclose(weight, expected[name], atol=1e-3) for name, weight in made.named_weights())
     assert "branches times 0.5" in (tmp_path / "a" / "backbone" / "README.md").read_text()

@@ -20,7 +20,7 @@ from metatx.evaluation.recipe import command, dataset
 from metatx.pretraining.alignment import Alignment
 from metatx.pretraining.distillation import Distillation
 from metatx.pretraining.loop import PretrainingSettings, pretrain
-from metatx.pretraining.paired_data import Pairs
+from metatx.pretraining.paired_data import PairedDataset
 from metatx.retrieval.zero_shot import recalls, zero_shot_accuracy
 from metatx.storage.card import backbone_card
 from metatx.training.distributed import processes
@@ -130,7 +130,7 @@ def main(
     if teacher is not None:
         torch.manual_seed(settings.seed)
         distillation = Distillation(start, metatx.load_backbone(teacher, checkpoint=teacher_checkpoint))
-    seen = Pairs(alignment, train, augment=True, skip_bad=skip_bad_samples)
+    seen = PairedDataset(alignment, train, augment=True, skip_bad=skip_bad_samples)
     measure = partial(measured, tables=tables["validation"], pairs=held)
     history = pretrain(
         alignment, seen, settings, distillation=distillation, measure=measure, out=Path(out), resume=resume

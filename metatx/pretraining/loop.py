@@ -17,8 +17,8 @@ from metatx.encoding.collate import to_device
 from metatx.pretraining.alignment import Alignment
 from metatx.pretraining.contrastive import matches
 from metatx.pretraining.distillation import Distillation, is_picture
-from metatx.pretraining.paired_data import Pairs, drop_tokens, part_of
-from metatx.pretraining.transport import pass_with_action
+from metatx.pretraining.paired_data import PairedDataset, drop_tokens, part_of
+from metatx.pretraining.transport import pass_with_transport_cost
 from metatx.progress import bar
 from metatx.sequence import TokenSequence, concatenate, divide
 from metatx.settings import TrainingSettings
@@ -39,14 +39,14 @@ class PretrainingSettings(TrainingSettings):
     """How modalities are aligned; beside what ``TrainingSettings`` has. The last, incomplete batch is left out.
 
     Args:
-        micro_batch: Pairs that pass through the model at once, in each process; 0: the whole share of a batch.
+        micro_batch: PairedDataset that pass through the model at once, in each process; 0: the whole share of a batch.
         negatives: Of a pair that is one of several micro-batches: ``"batch"``: all of the batch, by a second pass
             through the model for the gradients (GradCache, Gao et al. 2021, arXiv 2101.06983); ``"micro_batch"``: only
             those that pass with it (plain accumulation).
         patch_dropout: Share of a picture's patches that are left out (FLIP, Li et al. 2023, arXiv 2212.00794).
         whole_epochs: Of the last epochs, in which none is.
         distillation: Weight of the teacher's loss, where there is a teacher.
-        action: Weight of how far blocks move tokens, see ``pass_with_action``.
+        transport_weight: Weight of how far blocks move tokens, see ``pass_with_transport_cost``.
     """
 
     epochs: int = 20
@@ -55,7 +55,7 @@ class PretrainingSettings(TrainingSettings):
     patch_dropout: float = 0.0
     whole_epochs: int = 0
     distillation: float = 5.0
-    action: float = 0.0
+    transport_weight: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -87,7 +87,7 @@ class Batch:
 
 def pretrain(
     alignment: Alignment,
-    pairs: Pairs,
+    pairs: PairedDataset,
     settings: PretrainingSettings,
     *,
     distillation: Distillation | None = None,
@@ -123,7 +123,7 @@ class Pretraining:
     def __init__(
         self,
         alignment: Alignment,
-        pairs: Pairs,
+        pairs: PairedDataset,
         settings: PretrainingSettings,
         distillation: Distillation | None,
         measure: Callable[[Alignment], dict[str, float]] | None,
@@ -136,8 +136,10 @@ class Pretraining:
         self.pictures = [modality for modality in pairs.sides if is_picture(pairs.encoded(modality, 0))][:1]
         if distillation and not self.pictures:
             raise ValueError(f"A teacher needs pictures of three channels; {' and '.join(pairs.sides)} are none.")
-        if settings.action and alignment.backbone.frozen:
-            raise ValueError("action changes the backbone, which is frozen here; leave it at 0, or have it trained.")
+        if settings.transport_weight and alignment.backbone.frozen:
+            raise ValueError(
+                "transport_weight changes the backbone, which is frozen here; leave it at 0, or have it trained."
+            )
         self.steps = len(pairs) // settings.batch_size  # of an epoch
         if not self.steps:
             raise ValueError(f"A batch of {settings.batch_size} needs as many pairs; there are {len(pairs)}.")
@@ -285,9 +287,9 @@ class Pretraining:
             ]
             sequences = [sequence for sequence, _ in entering]
             entered = concatenate(sequences)
-            if self.settings.action and graph:
-                left, action = pass_with_action(self.alignment.backbone, entered)
-                aside = aside + self.settings.action * action
+            if self.settings.transport_weight and graph:
+                left, action = pass_with_transport_cost(self.alignment.backbone, entered)
+                aside = aside + self.settings.transport_weight * action
             else:
                 left = self.alignment.backbone(entered)
             leaving = divide(left, sequences)

@@ -1,4 +1,4 @@
-"""Pairs: samples that belong together, each of two modalities, as batches of tensors."""
+"""PairedDataset: samples that belong together, each of two modalities, as batches of tensors."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -16,10 +16,10 @@ from metatx.sequence import TokenSequence
 if TYPE_CHECKING:
     from metatx.pretraining.alignment import Alignment
 
-__all__ = ["Pairs", "drop_tokens", "part_of"]
+__all__ = ["PairedDataset", "drop_tokens", "part_of"]
 
 
-class Pairs(torch.utils.data.Dataset[Any]):
+class PairedDataset(torch.utils.data.Dataset[Any]):
     """B pairs: ``pairs.__getitems__(positions)`` gives ``(batches by modality, keys (2, b), positions (b,))``.
 
     Keys are equal where the raw samples of a side are, see ``contrastive.matches``.
@@ -45,7 +45,9 @@ class Pairs(torch.utils.data.Dataset[Any]):
         sizes = {modality: len(side) for modality, side in samples.items()}
         if len(sizes) != 2 or len(set(sizes.values())) != 1 or not max(sizes.values()):
             found = " and ".join(f"{size} of {modality}" for modality, size in sizes.items())
-            raise ValueError(f"Pairs are samples of two modalities, equally many of each; found {found or 'none'}.")
+            raise ValueError(
+                f"PairedDataset are samples of two modalities, equally many of each; found {found or 'none'}."
+            )
         self.sides = {
             modality: Encoded(
                 Examples(side, None),

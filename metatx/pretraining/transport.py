@@ -7,10 +7,10 @@ from metatx.backbone.attention import Packing
 from metatx.backbone.vit import Backbone
 from metatx.sequence import TokenSequence
 
-__all__ = ["pass_with_action"]
+__all__ = ["pass_with_transport_cost"]
 
 
-def pass_with_action(backbone: Backbone, sequence: TokenSequence) -> tuple[TokenSequence, Tensor]:
+def pass_with_transport_cost(backbone: Backbone, sequence: TokenSequence) -> tuple[TokenSequence, Tensor]:
     """What leaves the backbone, and the action of its blocks, a scalar.
 
     That is the squared length of what a block adds to the tokens of a sequence, as a share of that of the tokens before

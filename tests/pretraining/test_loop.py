@@ -14,8 +14,8 @@ from safetensors import safe_open
 from metatx.pretraining.contrastive import matches
 from metatx.pretraining.distillation import Distillation
 from metatx.pretraining.loop import Pretraining, PretrainingSettings, pretrain
-from metatx.pretraining.paired_data import Pairs
-from metatx.pretraining.transport import pass_with_action
+from metatx.pretraining.paired_data import PairedDataset
+from metatx.pretraining.transport import pass_with_transport_cost
 from metatx.retrieval.zero_shot import recalls
 from metatx.sequence import as_sequence
 from tests.pairs import colour_alignment, coloured, small_backbone
@@ -31,7 +31,7 @@ def run(samples, *, taught=False, out=None, resume=False, frozen=False, **settin
     distillation = Distillation(backbone, small_backbone(dim=32, num_heads=2)) if taught else None
     history = pretrain(
         alignment,
-        Pairs(alignment, samples, augment=True),
+        PairedDataset(alignment, samples, augment=True),
         PretrainingSettings(**{**QUICK, **settings}),
         distillation=distillation,
         out=out,
@@ -57,8 +57,10 @@ def test_gradients_are_those_of_the_loss_of_the_whole_batch(kind, weight, micro_
     alignment = colour_alignment(backbone, samples)
     alignment.contrast.__init__(kind)
     distillation = Distillation(backbone, small_backbone(dim=32, num_heads=2))
-    settings = PretrainingSettings(**QUICK, micro_batch=micro_batch, clip=1e9, distillation=0.5, action=weight)
-    pairs = Pairs(alignment, samples)
+    settings = PretrainingSettings(
+        **QUICK, micro_batch=micro_batch, clip=1e9, distillation=0.5, transport_weight=weight
+    )
+    pairs = PairedDataset(alignment, samples)
     training = Pretraining(alignment, pairs, settings, distillation, None, None)
     training.optimizer.step = training.optimizer.zero_grad = lambda: None
     training._teach()
@@ -66,8 +68,10 @@ def test_gradients_are_those_of_the_loss_of_the_whole_batch(kind, weight, micro_
     found = [parameter.grad.clone() for parameter in training.trained]
 
     batches, keys, positions = pairs.__getitems__(range(16))
-    sequence, action = pass_with_action(backbone, as_sequence(alignment.tower("image").tokenizer(batches["image"])))
-    _, other = pass_with_action(backbone, as_sequence(alignment.tower("text").tokenizer(batches["text"])))
+    sequence, action = pass_with_transport_cost(
+        backbone, as_sequence(alignment.tower("image").tokenizer(batches["image"]))
+    )
+    _, other = pass_with_transport_cost(backbone, as_sequence(alignment.tower("text").tokenizer(batches["text"])))
     vectors = alignment.tower("image").vectors(sequence), alignment("text", batches["text"])
     taught = distillation(sequence, None, None, positions)
     loss = alignment.contrast(*vectors, matches(keys)) + 0.5 * taught + weight * (action + other) / 2
@@ -105,7 +109,7 @@ from safetensors import safe_open
 from tests.pairs import coloured
 from tests.pretraining.test_loop import run
 torch.set_num_threads(1)
-alignment, history = run(coloured(48), taught=True, epochs=2, micro_batch=int(sys.argv[2]), action=0.3)
+alignment, history = run(coloured(48), taught=True, epochs=2, micro_batch=int(sys.argv[2]), transport_weight=0.3)
 if int(os.environ.get("RANK", 0)) == 0:
     found = [[row["train_loss"] for row in history], alignment.contrast.log_scale.item(),
              alignment.backbone.norm.weight.tolist(), int(os.environ.get("WORLD_SIZE", 1))]
@@ -140,7 +144,7 @@ def _killed(folder):
     run(coloured(48), out=folder, taught=True, **INTERRUPTED)
 
 
-INTERRUPTED = {"epochs": 3, "patch_dropout": 0.5, "whole_epochs": 1, "checkpoint_seconds": 0.0, "action": 1.0}
+INTERRUPTED = {"epochs": 3, "patch_dropout": 0.5, "whole_epochs": 1, "checkpoint_seconds": 0.0, "transport_weight": 1.0}
 
 
 def test_killed_and_resumed_is_as_not_killed(tmp_path):
@@ -176,7 +180,7 @@ def test_on_a_frozen_backbone_only_new_towers_change():
     alignment = colour_alignment(backbone, samples)
     alignment.towers["text"].requires_grad_(False)
     before = {name: value.clone() for name, value in weights(alignment).items()}
-    pretrain(alignment, Pairs(alignment, samples), PretrainingSettings(**QUICK))
+    pretrain(alignment, PairedDataset(alignment, samples), PretrainingSettings(**QUICK))
     changed = {name for name, value in weights(alignment).items() if not torch.equal(value, before[name])}
     assert changed == {"towers.image.proj.weight", "contrast.log_scale"}
 
@@ -185,7 +189,7 @@ def test_what_cannot_run_is_said_first():
     samples = coloured(8)
     alignment = colour_alignment(small_backbone(), samples)
     with pytest.raises(ValueError, match="batch of 16 needs as many pairs; there are 8"):
-        pretrain(alignment, Pairs(alignment, samples), PretrainingSettings(**QUICK))
+        pretrain(alignment, PairedDataset(alignment, samples), PretrainingSettings(**QUICK))
     for wrong, message in (
         ({"patch_dropout": 1.0}, "patch_dropout is 1"),
         ({"whole_epochs": -1}, "whole_epochs is -1"),
@@ -194,8 +198,8 @@ def test_what_cannot_run_is_said_first():
     ):
         with pytest.raises(ValueError, match=message):
             PretrainingSettings(**wrong)
-    with pytest.raises(ValueError, match="action changes the backbone, which is frozen here"):
-        run(coloured(16), frozen=True, action=1.0)
+    with pytest.raises(ValueError, match="transport_weight changes the backbone, which is frozen here"):
+        run(coloured(16), frozen=True, transport_weight=1.0)
     with pytest.raises(ValueError, match="The loss became nan"):
         run(coloured(32), lr=1e30)
 
@@ -208,10 +212,13 @@ def test_a_teacher_needs_pictures_and_their_views():
     distillation = Distillation(backbone, small_backbone(dim=32, num_heads=2))
     sides = {"tabular": [{"red": float(i)} for i in range(16)], "text": samples["text"]}
     with pytest.raises(ValueError, match="tabular and text are none"):
-        pretrain(alignment, Pairs(alignment, sides), PretrainingSettings(**QUICK), distillation=distillation)
+        pretrain(alignment, PairedDataset(alignment, sides), PretrainingSettings(**QUICK), distillation=distillation)
     alignment.tower("image").tokenizer.level = 3  # RandAugment turns pictures
     alignment.tower("image").tokenizer.augments = True
     with pytest.raises(ValueError, match="choose a weaker one"):
         pretrain(
-            alignment, Pairs(alignment, samples, augment=True), PretrainingSettings(**QUICK), distillation=distillation
+            alignment,
+            PairedDataset(alignment, samples, augment=True),
+            PretrainingSettings(**QUICK),
+            distillation=distillation,
         )

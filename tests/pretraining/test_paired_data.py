@@ -1,18 +1,18 @@
-"""Pairs as batches, and patches that are left out."""
+"""PairedDataset as batches, and patches that are left out."""
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metatx.pretraining.paired_data import Pairs, drop_tokens, part_of
+from metatx.pretraining.paired_data import PairedDataset, drop_tokens, part_of
 from metatx.sequence import TokenSequence
 from tests.pairs import colour_alignment, coloured, small_backbone
 
 
 def test_both_sides_of_a_batch_belong_together():
     samples = coloured(20)
-    pairs = Pairs(colour_alignment(small_backbone(), samples), samples)
+    pairs = PairedDataset(colour_alignment(small_backbone(), samples), samples)
     batches, keys, positions = pairs.__getitems__([3, 17, 3])
     assert positions.tolist() == [3, 17, 3]
     assert torch.equal(batches["image"]["image"][0], torch.from_numpy(samples["image"][3]).permute(2, 0, 1))
@@ -28,20 +28,20 @@ def test_bad_samples_are_named_or_left_out_with_their_partner():
     alignment = colour_alignment(small_backbone(), samples)
     bad = {"image": [*samples["image"][:5], "gone.png"], "text": ["", *samples["text"][1:]]}
     with pytest.raises(ValueError, match=r"1 of 6 samples cannot be used: the data, row 6: image file gone.png"):
-        Pairs(alignment, bad)
-    pairs = Pairs(alignment, bad, skip_bad=True)
+        PairedDataset(alignment, bad)
+    pairs = PairedDataset(alignment, bad, skip_bad=True)
     assert len(pairs) == 4
     batches, _, _ = pairs.__getitems__([0])
     assert torch.equal(batches["image"]["image"][0], torch.from_numpy(samples["image"][1]).permute(2, 0, 1))
     with pytest.raises(ValueError, match="No pair is left"):
-        Pairs(alignment, {"image": [samples["image"][0], "gone.png"], "text": ["", "red"]}, skip_bad=True)
+        PairedDataset(alignment, {"image": [samples["image"][0], "gone.png"], "text": ["", "red"]}, skip_bad=True)
 
 
 @pytest.mark.parametrize("sides", [{"image": [1]}, {"image": [1, 2], "text": ["a"]}, {"image": [], "text": []}])
 def test_sides_must_be_two_and_equally_long(sides):
     alignment = colour_alignment(small_backbone(), coloured(4))
     with pytest.raises(ValueError, match="equally many of each"):
-        Pairs(alignment, sides)
+        PairedDataset(alignment, sides)
 
 
 @settings(deadline=None, max_examples=20)

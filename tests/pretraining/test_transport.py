@@ -7,8 +7,8 @@ import torch
 
 from metatx.backbone.attention import Packing
 from metatx.pretraining.loop import PretrainingSettings, pretrain
-from metatx.pretraining.paired_data import Pairs
-from metatx.pretraining.transport import pass_with_action
+from metatx.pretraining.paired_data import PairedDataset
+from metatx.pretraining.transport import pass_with_transport_cost
 from metatx.sequence import TokenSequence
 from tests.pairs import colour_alignment, coloured, small_backbone
 
@@ -31,7 +31,7 @@ def moved(backbone, tokens):
 
 def test_it_is_the_mean_over_sequences_of_any_length():
     backbone, batch = small_backbone(), sequences(7, 2, 9, 2)
-    left, action = pass_with_action(backbone, batch)
+    left, action = pass_with_transport_cost(backbone, batch)
     assert torch.equal(left.embeddings, backbone(batch).embeddings) and left.lengths == (8, 3, 10, 3)
     alone = [moved(backbone, tokens) for tokens in batch.embeddings.split(batch.lengths)]
     torch.testing.assert_close(action, torch.stack(alone).mean())
@@ -41,15 +41,15 @@ def test_it_is_the_mean_over_sequences_of_any_length():
 def test_a_pass_that_fails_leaves_nothing_behind():
     backbone = small_backbone()
     with pytest.raises(ValueError, match="wide"):
-        pass_with_action(backbone, replace(sequences(3), embeddings=torch.zeros(3, 5)))
+        pass_with_transport_cost(backbone, replace(sequences(3), embeddings=torch.zeros(3, 5)))
     assert not any(block._forward_hooks for block in backbone.blocks)
 
 
 def test_it_goes_with_the_square_of_branches():
     still = small_backbone().scale_residuals(0.0)
-    assert pass_with_action(still, sequences(4, 6))[1].item() == 0
+    assert pass_with_transport_cost(still, sequences(4, 6))[1].item() == 0
     near, nearer = (small_backbone().scale_residuals(scale) for scale in (0.02, 0.01))
-    ratio = pass_with_action(near, sequences(4, 6))[1] / pass_with_action(nearer, sequences(4, 6))[1]
+    ratio = pass_with_transport_cost(near, sequences(4, 6))[1] / pass_with_transport_cost(nearer, sequences(4, 6))[1]
     assert ratio.item() == pytest.approx(4, rel=0.05)
 
 
@@ -57,9 +57,11 @@ def test_pretraining_with_it_moves_pictures_and_other_tokens_less():
     samples, found = coloured(96), {}
     for weight in (0.0, 4.0):
         alignment = colour_alignment(small_backbone().trainable_copy(), samples)
-        settings = PretrainingSettings(batch_size=16, epochs=4, lr=3e-3, precision="fp32", action=weight)
-        history = pretrain(alignment, Pairs(alignment, samples), settings)
+        settings = PretrainingSettings(batch_size=16, epochs=4, lr=3e-3, precision="fp32", transport_weight=weight)
+        history = pretrain(alignment, PairedDataset(alignment, samples), settings)
         assert history[-1]["train_loss"] < history[0]["train_loss"]
-        pictures = alignment.tower("image").tokens(Pairs(alignment, samples).__getitems__(range(8))[0]["image"])
-        found[weight] = [pass_with_action(alignment.backbone, x)[1].item() for x in (pictures, sequences(5, 12))]
+        pictures = alignment.tower("image").tokens(PairedDataset(alignment, samples).__getitems__(range(8))[0]["image"])
+        found[weight] = [
+            pass_with_transport_cost(alignment.backbone, x)[1].item() for x in (pictures, sequences(5, 12))
+        ]
     assert all(kept < 0.5 * free for kept, free in zip(found[4.0], found[0.0], strict=True)), found

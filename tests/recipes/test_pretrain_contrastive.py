@@ -49,7 +49,7 @@ def test_pretrain_contrastive(tmp_path, folder, capsys) -> None:
 
 def test_a_run_goes_on_from_blocks_that_add_less(tmp_path, folder) -> None:
     save_backbone(small_backbone(), tmp_path / "small", about="random")
-    settings = PretrainingSettings(epochs=1, batch_size=32, lr=1e-9, precision="fp32", action=1.0)
+    settings = PretrainingSettings(epochs=1, batch_size=32, lr=1e-9, precision="fp32", transport_weight=1.0)
     recipe.main(
         out=str(tmp_path / "a"), data=(folder,), backbone=str(tmp_path / "small"), branches=0.5, settings=settings
     )

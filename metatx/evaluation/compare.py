@@ -15,7 +15,7 @@ from metatx.evaluation.report import Report
 from metatx.evaluation.run import run
 from metatx.reading.csv_tables import Reading
 from metatx.settings import TrainingSettings
-from metatx.training.checkpoint import FREE
+from metatx.training.checkpoint import RESUMABLE_CHANGES
 from metatx.training.history import can_draw
 from metatx.training.token_warmup import stem_of
 
@@ -134,7 +134,11 @@ def compare(
         "budget": budget,
         "reading": asdict(reading) if reading else None,
         "content of the data": [source_content(part)[:12] for part in (data, validation, test)],
-        **{key: value for key, value in vars(settings).items() if key not in (*FREE, "seed", "align_steps")},
+        **{
+            key: value
+            for key, value in vars(settings).items()
+            if key not in (*RESUMABLE_CHANGES, "seed", "align_steps")
+        },
     }
     found = _started(json.loads(json.dumps(asked)), folder)
     one = partial(run, data, modality, reading=reading, **options)

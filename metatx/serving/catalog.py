@@ -16,7 +16,7 @@ from metatx.reading.folders import visible
 from metatx.registry import unknown
 from metatx.serving.limits import Limits
 from metatx.serving.samples import Sample, tried
-from metatx.storage.folder import OWN, describe
+from metatx.storage.folder import OWN_BACKBONE_TIERS, describe
 
 __all__ = ["NAME", "Catalog", "Served", "UnknownTaskError", "common_backbone"]
 
@@ -248,7 +248,7 @@ def common_backbone(folder: Path) -> tuple[str, bool]:
             config = None if place is None else describe(place)
         except (ValueError, OSError, RuntimeError):
             continue  # the catalog says why it is refused
-        if config is not None and config["tune"] not in OWN:
+        if config is not None and config["tune"] not in OWN_BACKBONE_TIERS:
             found.add((config["backbone"]["spec"], config["backbone"].get("pretrained", True)))
     return found.pop() if len(found) == 1 else ("nano", True)
 

@@ -38,11 +38,11 @@ __all__ = ["check", "describe", "read", "save", "write"]
 
 FORMAT = "metatx-task"
 VERSION = 2  # 1 knew no tuning
-KINDS = ("tokenizer", "head")
-HELD = (*KINDS, "norm")  # parts whose tensors are in the file of weights
-OWN = ("full", "merged")  # tunes that leave a task with a backbone of its own
+COMPONENTS = ("tokenizer", "head")
+HELD = (*COMPONENTS, "norm")  # parts whose tensors are in the file of weights
+OWN_BACKBONE_TIERS = ("full", "merged")  # tunes that leave a task with a backbone of its own
 Read = TypeVar("Read", bound="Task")
-APART = ("adapter.", "own_backbone.")  # the beginnings of what has a folder of its own
+EXTERNAL_PREFIXES = ("adapter.", "own_backbone.")  # the beginnings of what has a folder of its own
 
 
 def save(task: "Task", folder: Path) -> Path:
@@ -81,7 +81,7 @@ def write(task: "Task", folder: Path, name: str) -> None:
         "about": task.about,
     }
     (folder / "config.json").write_text(json_text(config))
-    own = {name: tensor for name, tensor in task.state_dict().items() if not name.startswith(APART)}
+    own = {name: tensor for name, tensor in task.state_dict().items() if not name.startswith(EXTERNAL_PREFIXES)}
     save_file(apart(own), folder / "model.safetensors")
     if task.adapter is not None:
         write_adapter(task.adapter, folder / "adapter")
@@ -130,10 +130,10 @@ def check(config: dict[str, Any], folder: Path, backbone: Backbone, fingerprint:
         TaskError: If the task has a backbone of its own, was trained on another one, or is damaged.
     """
     with damage(folder):
-        if config["tune"] in OWN:
+        if config["tune"] in OWN_BACKBONE_TIERS:
             raise _own_backbone_error(config, folder)
         _check_fingerprint(config, folder, backbone, fingerprint)
-        for kind in KINDS:
+        for kind in COMPONENTS:
             _check_known(kind, config[kind]["name"], folder)
         files = (WEIGHTS, *(ADAPTER if config["tune"] != "frozen" else ()))
         _check_there(folder, files)
@@ -149,7 +149,7 @@ def read(cls: "type[Read]", folder: Path, backbone: Backbone | None, fingerprint
         saved = config["backbone"]
         if config["tune"] not in (*TIERS, "merged"):
             raise TaskError(f"{folder} has tune {config['tune']!r:.40}, which is not known here.")
-        if config["tune"] in OWN:
+        if config["tune"] in OWN_BACKBONE_TIERS:
             backbone = _own_backbone(config, folder, backbone)
         elif backbone is None:
             backbone = _load_backbone(saved["spec"], saved.get("pretrained", True), folder)
@@ -173,7 +173,7 @@ def _parts(config: dict[str, Any], folder: Path, backbone: Backbone) -> dict[str
     """Tokenizer and head, built from their options."""
     parts = {}
     size = stored_bytes(folder / WEIGHTS)
-    for kind in KINDS:
+    for kind in COMPONENTS:
         name, options = config[kind]["name"], dict(config[kind]["options"])
         _check_known(kind, name, folder)
         if kind == "tokenizer" and takes_stem(lookup("tokenizers", name)):
@@ -206,7 +206,7 @@ def _fill(task: "Task", shapes: dict[str, tuple[int, ...]], folder: Path) -> Non
     from safetensors.torch import load_file
 
     state = task.state_dict()
-    apart = {name: tensor for name, tensor in state.items() if name.startswith(APART)}
+    apart = {name: tensor for name, tensor in state.items() if name.startswith(EXTERNAL_PREFIXES)}
     check_shapes(shapes, {name: tensor for name, tensor in state.items() if name not in apart}, folder / WEIGHTS)
     tensors = load_file(folder / WEIGHTS)
     check_finite(tensors, {name for name, _ in task.named_parameters()}, folder / WEIGHTS)

@@ -29,7 +29,7 @@ WRITTEN = (CHECKPOINT, "history.csv")  # again and again while it trains
 SUM, STATE_SUM = "sha256", "state_sha256"  # names in its header of the checksums of its tensors and of the rest
 MOMENTS = {"step", "exp_avg", "exp_avg_sq"}  # of a parameter, as AdamW keeps them
 # What may differ between a run and the one that resumes it, without a change of its numbers.
-FREE = ("workers", "checkpoint_seconds", "checkpoint_steps", "cache", "tensorboard", "shard")
+RESUMABLE_CHANGES = ("workers", "checkpoint_seconds", "checkpoint_steps", "cache", "tensorboard", "shard")
 
 
 @dataclass
@@ -189,7 +189,7 @@ def check_checkpoint(path: Path, settings: Mapping[str, Any], facts: Facts) -> N
 
 def decisive(settings: "TrainingSettings") -> dict[str, Any]:
     """The settings that decide a run's numbers, by name."""
-    return {name: value for name, value in asdict(settings).items() if name not in FREE}
+    return {name: value for name, value in asdict(settings).items() if name not in RESUMABLE_CHANGES}
 
 
 def _read(path: Path, *, weights: bool = True) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -20,7 +20,7 @@ from metatx.encoding.head_choice import build_head, check_inputs, claimed, takes
 from metatx.examples import Examples, known
 from metatx.head import Head
 from metatx.inference import Piece, ask, decoded, embedded, joined, listed
-from metatx.layers.input_norm import entry_norm
+from metatx.layers.input_norm import input_norm
 from metatx.reading.csv_tables import Reading
 from metatx.registry import create, lookup
 from metatx.sequence import TokenSequence, as_sequence
@@ -66,7 +66,7 @@ class Task(nn.Module):
         self._shared = (backbone,)
         self.own_backbone = None if backbone.frozen else backbone
         self.tokenizer, self.head, self.adapter = tokenizer, head, adapter
-        self.norm = entry_norm(backbone, tokenizer)
+        self.norm = input_norm(backbone, tokenizer)
         self.inputs, self.target = list(inputs), target
         self.metrics: dict[str, Any] = {}
         self.about: dict[str, str] = {}  # for the card, where known: data, dataset (on the hub), split, license

@@ -8,10 +8,10 @@ if TYPE_CHECKING:
     from metatx.backbone.vit import Backbone
     from metatx.tokenizer import Tokenizer
 
-__all__ = ["entry_norm"]
+__all__ = ["input_norm"]
 
 
-def entry_norm(backbone: "Backbone", tokenizer: "Tokenizer") -> nn.Module:
+def input_norm(backbone: "Backbone", tokenizer: "Tokenizer") -> nn.Module:
     """A LayerNorm that gives tokens the stem's scale, times ``tokenizer.amplitude``; nothing where none is needed.
 
     Tokens of another scale than the stem's pass through the blocks almost unchanged, or drown them.

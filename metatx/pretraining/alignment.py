@@ -17,7 +17,7 @@ from metatx.encoding.collate import collate, to_device
 from metatx.encoding.head_choice import takes_stem
 from metatx.errors import SampleError
 from metatx.files import folder_written_whole
-from metatx.layers.input_norm import entry_norm
+from metatx.layers.input_norm import input_norm
 from metatx.pretraining.contrastive import ContrastiveLoss
 from metatx.registry import all_options, create, lookup, unknown
 from metatx.sequence import TokenSequence, as_sequence
@@ -34,7 +34,7 @@ class Tower(nn.Module):
     def __init__(self, backbone: Backbone, tokenizer: Tokenizer, size: int) -> None:
         super().__init__()
         self.tokenizer = tokenizer
-        self.norm = entry_norm(backbone, tokenizer)
+        self.norm = input_norm(backbone, tokenizer)
         self.proj = nn.Linear(backbone.dim, size, bias=False)
         nn.init.normal_(self.proj.weight, std=backbone.dim**-0.5)
 

@@ -60,8 +60,8 @@ class OwnNorm:
         output.copy_(self.norm(x))
 
 
-Part = LowRank | OwnNorm
-Piece = tuple[slice, Part]  # the rows of a task's tokens, and what it changes there
+LayerUpdate = LowRank | OwnNorm
+Piece = tuple[slice, LayerUpdate]  # the rows of a task's tokens, and what it changes there
 
 
 class FixedAdapter:
@@ -77,15 +77,15 @@ class FixedAdapter:
 
     @torch.no_grad()
     def __init__(self, adapter: Adapter, backbone: nn.Module) -> None:
-        self.parts: dict[nn.Module, Part] = {}
+        self.updates: dict[nn.Module, LayerUpdate] = {}
         for name in adapter.names:
             layer: Any = backbone.get_submodule(name)
             part: Any = adapter.get_submodule(name)
             if isinstance(part, LoraLayer):
                 weights = part.lora_A.weight.detach(), part.lora_B.weight.detach()
-                self.parts[layer] = LowRank(*weights, part.scaling, part.scale(layer), layer.bias)
+                self.updates[layer] = LowRank(*weights, part.scaling, part.scale(layer), layer.bias)
             else:
-                self.parts[layer] = OwnNorm(part.ln_tuning_layers)
+                self.updates[layer] = OwnNorm(part.ln_tuning_layers)
 
 
 class MixedAdapter:
@@ -109,7 +109,7 @@ class MixedAdapter:
         """How the layers of ``backbone`` are applied."""
         pieces: dict[nn.Module, list[Piece]] = {}
         for adapter, rows in self.rows:
-            for layer, part in adapter.parts.items():
+            for layer, part in adapter.updates.items():
                 pieces.setdefault(layer, []).append((rows, part))
         runs = {layer: _runs(found) for layer, found in pieces.items()}
 
@@ -147,7 +147,7 @@ def _change(run: Sequence[Piece], x: Tensor, output: Tensor) -> None:
         part.change(x[rows], output[rows])
         return
     count, rows = len(run), slice(rows.start, run[-1][0].stop)
-    parts = [part for _, part in run if isinstance(part, LowRank)]
+    updates = [part for _, part in run if isinstance(part, LowRank)]
     down, up = torch.stack([part.down for part in parts]), torch.stack([part.up for part in parts])
     low = torch.bmm(x[rows].view(count, -1, x.shape[1]), down.mT)
     output[rows].view(count, -1, output.shape[1]).baddbmm_(low, up.mT, alpha=parts[0].scaling)

@@ -16,7 +16,7 @@ from metatx.backbone.vit import Backbone
 from metatx.disk.task_files import content_of
 from metatx.errors import ChangedError, SampleError
 from metatx.pool.memory import give_back, size_of
-from metatx.pool.requests import ANSWERS, Answer, Loaded, Request, grouped, tokenized
+from metatx.pool.requests import ANSWERS, Answer, Request, ResidentTask, grouped, tokenized
 from metatx.registry import unknown
 from metatx.sequence import TokenSequence, concatenate, divide, joined
 from metatx.storage.folder import check, describe, read
@@ -60,7 +60,7 @@ PooledTasks = list[PooledTask]
 
 
 @dataclass(eq=False)
-class _Entry:
+class _Slot:
     """A task's place in the pool; ``loaded`` comes and goes."""
 
     folder: Path | None
@@ -69,7 +69,7 @@ class _Entry:
     tune: str
     pinned: bool
     content: str | None
-    loaded: Loaded | None = None
+    loaded: ResidentTask | None = None
 
 
 class TaskPool:
@@ -90,7 +90,7 @@ class TaskPool:
         self.backbone = backbone
         self.memory_mb = memory_mb
         self._fingerprint = backbone.fingerprint  # once: to hash a large backbone takes longer than to load a task
-        self._entries: OrderedDict[str, _Entry] = OrderedDict()  # least recently used first
+        self._entries: OrderedDict[str, _Slot] = OrderedDict()  # least recently used first
         self._answered: Counter[str] = Counter()
         self._lock = threading.Lock()  # held for moments, to look things up and to change them
         self._loading = threading.Lock()  # held while a task is read from disk, so that none is read twice
@@ -155,7 +155,7 @@ class TaskPool:
         """The task of this name, loaded if it was not. Raises ValueError if there is none, TaskError if damaged."""
         return self.loaded(name).task
 
-    def loaded(self, name: str) -> Loaded:
+    def loaded(self, name: str) -> ResidentTask:
         """The task as requests hold it, most recently used from now on; raises as ``task``."""
         with self._lock:
             entry = self._get(name)
@@ -278,7 +278,7 @@ class TaskPool:
         for output, depth in zip(outputs, layers, strict=True):
             yield output.with_embeddings(output.embeddings[:, -depth * self.backbone.dim :])
 
-    def _get(self, name: str) -> _Entry:
+    def _get(self, name: str) -> _Slot:
         if name not in self._entries:
             raise ValueError(unknown("task", name, sorted(self._entries)))
         return self._entries[name]
@@ -287,7 +287,7 @@ class TaskPool:
         if name in self._entries:
             raise ValueError(f"The pool has a task {name!r} already.")
 
-    def _entry(self, name: str, task: Task | str | Path, pinned: bool, content: str | None) -> _Entry:
+    def _entry(self, name: str, task: Task | str | Path, pinned: bool, content: str | None) -> _Slot:
         if isinstance(task, Task):
             if not task.backbone.frozen:
                 raise ValueError(f"Task {name!r} has a backbone of its own (tune {task.tune}), which cannot be shared.")
@@ -296,17 +296,17 @@ class TaskPool:
                     f"Task {name!r} stands on another backbone object; load it with backbone=pool.backbone."
                 )
             ready = self._ready(task.eval())
-            return _Entry(None, task.tokenizer.name, task.head.name, task.tune, pinned, None, ready)
+            return _Slot(None, task.tokenizer.name, task.head.name, task.tune, pinned, None, ready)
         folder = task_folder(task)
         config = describe(folder)
         check(config, folder, self.backbone, self._fingerprint)
-        return _Entry(folder, config["tokenizer"]["name"], config["head"]["name"], config["tune"], pinned, content)
+        return _Slot(folder, config["tokenizer"]["name"], config["head"]["name"], config["tune"], pinned, content)
 
-    def _ready(self, task: Task) -> Loaded:
+    def _ready(self, task: Task) -> ResidentTask:
         adapter = None if task.adapter is None else FixedAdapter(task.adapter, self.backbone)
-        return Loaded(task, adapter, size_of(task.state_dict().values()), len(self.backbone.cls_token))
+        return ResidentTask(task, adapter, size_of(task.state_dict().values()), len(self.backbone.cls_token))
 
-    def _read_task(self, name: str, entry: _Entry) -> Loaded:
+    def _read_task(self, name: str, entry: _Slot) -> ResidentTask:
         assert entry.folder is not None
         if not entry.folder.exists():
             raise ChangedError(f"The folder of task {name!r} is gone, so it cannot be loaded again.")

@@ -15,7 +15,7 @@ from metatx.inference import read_one
 from metatx.sequence import TokenSequence
 from metatx.task import Task
 
-__all__ = ["ANSWERS", "Answer", "Loaded", "Part", "Request", "grouped", "read", "tokenized"]
+__all__ = ["ANSWERS", "Answer", "ResidentTask", "TokenBatch", "Request", "grouped", "read", "tokenized"]
 
 Answer = Literal["predict", "records", "embed"]
 ANSWERS = ("predict", "records", "embed")
@@ -25,7 +25,7 @@ REMEMBERED = 4096  # shapes of a task whose number of tokens is known
 
 
 @dataclass(frozen=True, eq=False)
-class Loaded:
+class ResidentTask:
     """A task in memory, as a request holds it: it stays whole while the pool drops or replaces it.
 
     Attributes:
@@ -97,7 +97,7 @@ class Request:
     answer: Answer
     samples: int
     tokens: int
-    loaded: Loaded
+    loaded: ResidentTask
     encoded: dict[str, Tensor]
     sequence: TokenSequence | None
     extents: Sequence[Any]
@@ -123,7 +123,7 @@ class Request:
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class TokenBatch:
     """Tokens of one or more requests of a batch for the same answer of the same task.
 
     Attributes:
@@ -157,20 +157,20 @@ def shapes_of(encoded: dict[str, Tensor]) -> Shapes:
     return tuple((name, tensor.shape) for name, tensor in encoded.items())
 
 
-def tokenized(requests: Sequence[Request]) -> list[Part]:
+def tokenized(requests: Sequence[Request]) -> list[TokenBatch]:
     """The tokens of all requests, made for alike samples of a task together: for short ones a fraction of the time."""
-    parts: list[Part] = []
+    parts: list[TokenBatch] = []
     waiting: dict[Any, list[int]] = {}
     for index, request in enumerate(requests):
         if request.sequence is not None:
-            parts.append(Part(request, [index], request.sequence))
+            parts.append(TokenBatch(request, [index], request.sequence))
         else:
             alike = id(request.loaded), request.answer, shapes_of(request.encoded)
             waiting.setdefault(alike, []).append(index)
     for indices in waiting.values():
         first = requests[indices[0]]
         sequence = first.loaded.tokens([requests[index].encoded for index in indices])
-        parts.append(Part(first, indices, sequence))
+        parts.append(TokenBatch(first, indices, sequence))
     return parts
 
 
@@ -185,10 +185,10 @@ def context_kind(sequence: TokenSequence) -> list[str]:
     ]
 
 
-def grouped(parts: Sequence[Part]) -> list[list[Part]]:
+def grouped(parts: Sequence[TokenBatch]) -> list[list[TokenBatch]]:
     """Parts whose sequences can be joined and answered together, those of tasks with adapters side by side."""
 
-    def kind(part: Part) -> tuple[Any, ...]:
+    def kind(part: TokenBatch) -> tuple[Any, ...]:
         loaded, sequence = part.request.loaded, part.sequence
         owner = loaded.adapter is None, id(loaded)
         return *owner, part.request.answer, sequence.grid or (), context_kind(sequence)

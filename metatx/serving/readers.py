@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
-from metatx.pool.requests import Loaded
+from metatx.pool.requests import ResidentTask
 from metatx.progress import tell
 from metatx.serving.fork_server import Child, ForkServer, Spawner
 from metatx.serving.limits import GONE, Limits, RefusedError
@@ -80,7 +80,7 @@ class ReadRequest:
     """
 
     task: str
-    loaded: Loaded
+    loaded: ResidentTask
     cancel: CancelEvent
     extents: bool
     most: int
@@ -113,7 +113,7 @@ class Readers:
         self._root: tempfile.TemporaryDirectory[str] | None = None
         self._lock = threading.Lock()
         self._idle: list[_Worker] = []
-        self._numbers: WeakKeyDictionary[Loaded, int] = WeakKeyDictionary()
+        self._numbers: WeakKeyDictionary[ResidentTask, int] = WeakKeyDictionary()
         self._count = count()
         self._lacking = lacking()
 
@@ -188,7 +188,7 @@ class Readers:
         shutil.rmtree(worker.folder, ignore_errors=True)
         return self._fork_server.end(worker.child)
 
-    def _number(self, loaded: Loaded) -> int:
+    def _number(self, loaded: ResidentTask) -> int:
         """Of a task as it is loaded now: its folder, loaded again, is another."""
         with self._lock:
             return self._numbers.setdefault(loaded, next(self._count))

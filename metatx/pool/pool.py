@@ -16,14 +16,14 @@ from metatx.backbone.vit import Backbone
 from metatx.disk.task_files import content_of
 from metatx.errors import ChangedError, SampleError
 from metatx.pool.memory import give_back, size_of
-from metatx.pool.requests import ANSWERS, Answer, Request, ResidentTask, grouped, tokenized
+from metatx.pool.requests import ANSWERS, OutputKind, Request, ResidentTask, grouped, tokenized
 from metatx.registry import unknown
 from metatx.sequence import TokenSequence, concatenate, divide, joined
 from metatx.storage.folder import check, describe, read
 from metatx.storage.hub import task_folder
 from metatx.task import Task
 
-__all__ = ["Answer", "PooledTask", "Request", "TaskPool"]
+__all__ = ["OutputKind", "PooledTask", "Request", "TaskPool"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +173,7 @@ class TaskPool:
     # Answers
 
     def predict(self, requests: Sequence[tuple[str, Any]]) -> Answers:
-        """Answer ``(task name, raw sample)`` pairs in one pass through the backbone; answers in their order.
+        """OutputKind ``(task name, raw sample)`` pairs in one pass through the backbone; answers in their order.
 
         Raises:
             ValueError: If a task is unknown, or there is no request.
@@ -186,7 +186,7 @@ class TaskPool:
         """The mean of each sample's tokens behind the backbone (D,), float32; raises as ``predict``."""
         return self._answer_all(requests, "embed")
 
-    def prepare(self, name: str, sample: Any, answer: Answer = "predict") -> Request:
+    def prepare(self, name: str, sample: Any, answer: OutputKind = "predict") -> Request:
         """The first half of ``predict``, ``embed`` and, for JSON-able rows, ``records``: from a raw sample to tokens.
 
         Raises:
@@ -227,7 +227,7 @@ class TaskPool:
 
     # Inside
 
-    def _answer_all(self, asked: Sequence[tuple[str, Any]], answer: Answer) -> Answers:
+    def _answer_all(self, asked: Sequence[tuple[str, Any]], answer: OutputKind) -> Answers:
         if not asked:
             raise ValueError("There is nothing to predict.")
         positions: dict[str, Answers] = {}
@@ -241,7 +241,7 @@ class TaskPool:
                 answers[position] = value
         return _all_good(answers)
 
-    def _prepare(self, name: str, samples: Answers, positions: Sequence[int], answer: Answer) -> Request:
+    def _prepare(self, name: str, samples: Answers, positions: Sequence[int], answer: OutputKind) -> Request:
         if answer not in ANSWERS:
             raise ValueError(unknown("kind of answer", answer, list(ANSWERS)))
         return self.loaded(name).prepare(name, samples, positions, answer)

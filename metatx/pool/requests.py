@@ -15,9 +15,9 @@ from metatx.inference import read_one
 from metatx.sequence import TokenSequence
 from metatx.task import Task
 
-__all__ = ["ANSWERS", "Answer", "ResidentTask", "TokenBatch", "Request", "grouped", "read", "tokenized"]
+__all__ = ["ANSWERS", "OutputKind", "ResidentTask", "TokenBatch", "Request", "grouped", "read", "tokenized"]
 
-Answer = Literal["predict", "records", "embed"]
+OutputKind = Literal["predict", "records", "embed"]
 ANSWERS = ("predict", "records", "embed")
 Shapes = tuple[tuple[str, torch.Size], ...]  # of an encoded sample, field by field
 OVERFLOW = "gives no finite number: its values, or the task's weights, are too large or damaged"
@@ -47,7 +47,7 @@ class ResidentTask:
         """Encoded samples as tokens."""
         return self.task.tokens(to_device(collate(encoded), self.task.device))
 
-    def prepare(self, name: str, samples: Sequence[Any], positions: Sequence[int], answer: Answer) -> "Request":
+    def prepare(self, name: str, samples: Sequence[Any], positions: Sequence[int], answer: OutputKind) -> "Request":
         """Raw samples to a request. Of one sample whose number of tokens is known, they are made later, among others.
 
         Raises:
@@ -56,7 +56,7 @@ class ResidentTask:
         return self.request(name, *read(self.task, samples, positions, answer != "embed"), answer)
 
     def request(
-        self, name: str, encoded: Sequence[dict[str, Tensor]], extents: Sequence[Any], answer: Answer
+        self, name: str, encoded: Sequence[dict[str, Tensor]], extents: Sequence[Any], answer: OutputKind
     ) -> "Request":
         """The second half of ``prepare``: what ``read`` gave, here or in another process, to a request."""
         shapes = shapes_of(encoded[0]) if len(encoded) == 1 else None
@@ -94,7 +94,7 @@ class Request:
     """
 
     name: str
-    answer: Answer
+    answer: OutputKind
     samples: int
     tokens: int
     loaded: ResidentTask

@@ -21,7 +21,7 @@ from metatx.serving.body import FORM, content_kind, inputs_of, read_body
 from metatx.serving.body_limits import BodyLimits
 from metatx.serving.catalog import Catalog
 from metatx.serving.clients import sender
-from metatx.serving.engine import Answer, Engine
+from metatx.serving.engine import Engine, OutputKind
 from metatx.serving.gate import Gate
 from metatx.serving.inputs import Input
 from metatx.serving.limits import GONE, RefusedError
@@ -96,8 +96,8 @@ class Service:
                 return
             await asyncio.sleep(self.watch or 1.0)
 
-    async def ask(self, request: Request, task: str | None, answer: Answer) -> Response:
-        """Answer a request for one task, or, where that is None, for those that it names."""
+    async def ask(self, request: Request, task: str | None, answer: OutputKind) -> Response:
+        """OutputKind a request for one task, or, where that is None, for those that it names."""
         started, status = time.perf_counter(), 500
         tasks: list[str | None] = [task]
         self.active += 1
@@ -279,7 +279,7 @@ async def _unless_gone(request: Request, work: "asyncio.Task[Result]") -> Result
         leaving.cancel()
 
 
-def _rows(names: Sequence[str], answers: Sequence[Any], answer: Answer, mixed: bool) -> dict[str, Any]:
+def _rows(names: Sequence[str], answers: Sequence[Any], answer: OutputKind, mixed: bool) -> dict[str, Any]:
     if answer == "embed":
         return {"embeddings": answers}
     if mixed:

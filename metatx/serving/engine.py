@@ -20,13 +20,13 @@ from metatx.serving.scheduler import Job, Scheduler
 from metatx.serving.throughput import cost
 from metatx.serving.workers import Lane, Steps
 
-__all__ = ["Answer", "Engine"]
+__all__ = ["OutputKind", "Engine"]
 
 LOG = logging.getLogger("metatx.serving")
 REASON = 500  # characters of an error's message
 QUIET = 60.0  # seconds in which one log line tells of a task's passes that were repeated
 
-Answer = Literal["records", "embed"]
+OutputKind = Literal["records", "embed"]
 
 
 class Engine:
@@ -81,7 +81,7 @@ class Engine:
         self.admission.check(asked)
 
     async def answer(
-        self, asked: Asked, lane: Lane, inputs: Callable[[], Sequence[Input]], answer: Answer
+        self, asked: Asked, lane: Lane, inputs: Callable[[], Sequence[Input]], answer: OutputKind
     ) -> tuple[list[str], list[Any]]:
         """What ``inputs`` gives to answers: the name of each one's task, and the answers; a file's one after the other.
 
@@ -157,7 +157,7 @@ class Engine:
             self._told |= dict.fromkeys(tasks, now)
             LOG.error("a pass of %s failed; its %d inputs run one by one", sorted(tasks), len(jobs), exc_info=error)
 
-    def _prepare(self, inputs: Sequence[Input], answer: Answer, cancel: CancelEvent) -> Steps:
+    def _prepare(self, inputs: Sequence[Input], answer: OutputKind, cancel: CancelEvent) -> Steps:
         """Prepared requests, an input a step; what is too much is refused before the rest is read."""
         requests: list[tuple[str, Request]] = []
         for number, one in enumerate(inputs):
@@ -177,7 +177,7 @@ class Engine:
             yield
         return requests
 
-    def _requests_of(self, one: Input, answer: Answer, most: int, cancel: CancelEvent) -> list[tuple[str, Request]]:
+    def _requests_of(self, one: Input, answer: OutputKind, most: int, cancel: CancelEvent) -> list[tuple[str, Request]]:
         """The requests that one input makes."""
         loaded = self.pool.loaded(one.task)
         wanted = ReadRequest(task=one.task, loaded=loaded, cancel=cancel, extents=answer != "embed", most=most)
@@ -197,7 +197,7 @@ class Engine:
             self.readers.start()
 
     def close(self) -> None:
-        """Answer what waits, then end all threads and processes; one that is stuck ends with the server."""
+        """OutputKind what waits, then end all threads and processes; one that is stuck ends with the server."""
         for lane in (self.quick, self.slow):
             lane.close(self.limits.wait)
         self.readers.close()

@@ -196,7 +196,7 @@ class BoundedProtocol(HttpToolsProtocol):
     # What is added
 
     async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answer, and say so where the connection ends with the answer, for the body is not read on."""
+        """OutputKind, and say so where the connection ends with the answer, for the body is not read on."""
 
         async def sending(message: Any) -> None:
             if message["type"] == "http.response.start" and self._unread:
@@ -244,7 +244,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._end_answers()
 
     def _refuse(self, status: int, detail: str) -> None:
-        """Answer what cannot be read on, behind the answers that are owed; then close."""
+        """OutputKind what cannot be read on, behind the answers that are owed; then close."""
         self._deaf = True
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete:

@@ -54,7 +54,7 @@ def test_a_person_picks_a_task_gives_an_input_and_sees_the_answer(trained, brows
         pick(browser, "kinds")
         browser.run("document.querySelector('[name=a]').value = '-2'")
         text = answered(browser)
-        assert "Answer in" in text and "%" in text and ("yes" in text or "no" in text)
+        assert "OutputKind in" in text and "%" in text and ("yes" in text or "no" in text)
         shot(browser, "table")
         assert '"a":-2' in browser.run("$('curl').textContent") or browser.run("read().a") == -2
 

@@ -108,7 +108,7 @@ class Service:
                 tasks[:] = [task := self.catalog.resolve(task)]
             engine, limits = self.engine, self.engine.limits
             asked = Asked(client=sender(request.scope), task=task, form=content_kind(request.headers) == FORM)
-            lane = engine.slow if asked.form else engine.quick
+            lane = engine.file_workers if asked.form else engine.json_workers
             async with asyncio.timeout(limits.wait):
                 engine.check(asked, lane)
                 body = await read_body(request, limits)

@@ -159,7 +159,7 @@ def build_service(
     from metatx.serving.engine import Engine
     from metatx.serving.limits import Limits
     from metatx.serving.readers import Readers
-    from metatx.serving.throughput import calibrate
+    from metatx.serving.throughput import find_batch_tokens
 
     if plugin is not None:
         load_plugin(plugin)
@@ -167,7 +167,7 @@ def build_service(
     spec, pretrained = (backbone, True) if backbone else common_backbone(tasks)
     pool = TaskPool(load_backbone(spec, checkpoint=checkpoint, pretrained=pretrained), memory_mb=memory_mb)
     catalog = Catalog(tasks, pool)
-    measured, rate = calibrate(pool.backbone)
+    measured, rate = find_batch_tokens(pool.backbone)
     budget = batch_tokens or measured
     limits = Limits(body_mb=body_mb, wait=timeout, pass_seconds=pass_seconds)
     metrics = Metrics()

@@ -18,7 +18,7 @@ from metatx.serving.metrics import Metrics
 from metatx.serving.readers import CancelEvent, Readers, ReadRequest
 from metatx.serving.scheduler import Job, Scheduler
 from metatx.serving.throughput import cost
-from metatx.serving.workers import Lane, Steps
+from metatx.serving.workers import Steps, Workers
 
 __all__ = ["OutputKind", "Engine"]
 
@@ -65,15 +65,15 @@ class Engine:
             pool.outcomes, batch_tokens=batch_tokens, cost=self._cost, passed=self._passed, failed=self._failed
         )
         self._told: dict[str, float] = {}  # when a task's repeated passes were last in the log
-        self.quick = Lane("json", workers, self.scheduler.wait_for_room)
-        self.slow = Lane("files", workers, self.scheduler.wait_for_room)
+        self.json_workers = Workers("json", workers, self.scheduler.wait_for_room)
+        self.file_workers = Workers("files", workers, self.scheduler.wait_for_room)
         metrics.watch("metatx_queue_requests", "Requests that wait for a thread.", self._unprepared)
         metrics.watch("metatx_queue_inputs", "Inputs that wait for a pass.", lambda: self.scheduler.waiting[0])
         metrics.watch("metatx_queue_tokens", "Cost under way, in short tokens.", lambda: self.admission.cost)
         metrics.watch("metatx_tasks", "Tasks that are served.", lambda: len(pool.list()))
         metrics.watch("metatx_tasks_loaded", "Tasks in memory.", lambda: sum(t.loaded for t in pool.list()))
 
-    def check(self, asked: Asked, lane: Lane) -> None:
+    def check(self, asked: Asked, lane: Workers) -> None:
         """Refuse a request, before its body is read, that would not be answered in time. Raises FullError."""
         excess = lane.seconds - self.admission.seconds
         if excess > 0 and self.admission.clients.holds(asked.client):  # who has nothing there waits for his turn alone
@@ -81,7 +81,7 @@ class Engine:
         self.admission.check(asked)
 
     async def answer(
-        self, asked: Asked, lane: Lane, inputs: Callable[[], Sequence[Input]], answer: OutputKind
+        self, asked: Asked, lane: Workers, inputs: Callable[[], Sequence[Input]], answer: OutputKind
     ) -> tuple[list[str], list[Any]]:
         """What ``inputs`` gives to answers: the name of each one's task, and the answers; a file's one after the other.
 
@@ -141,11 +141,11 @@ class Engine:
         return costs
 
     def _unprepared(self) -> int:
-        return self.quick.waiting + self.slow.waiting
+        return self.json_workers.waiting + self.file_workers.waiting
 
     def _passed(self, jobs: Sequence[Job[Request]], seconds: float) -> None:
         # Files that wait are read elsewhere: how long that takes says nothing of the model.
-        more = self.quick.waiting + self.scheduler.waiting[0] > 0
+        more = self.json_workers.waiting + self.scheduler.waiting[0] > 0
         self.admission.passed(sum(self._cost(job.request) for job in jobs), more)
         self.metrics.passed(jobs, seconds)
 
@@ -198,7 +198,7 @@ class Engine:
 
     def close(self) -> None:
         """OutputKind what waits, then end all threads and processes; one that is stuck ends with the server."""
-        for lane in (self.quick, self.slow):
+        for lane in (self.json_workers, self.file_workers):
             lane.close(self.limits.wait)
         self.readers.close()
         self.scheduler.close()

@@ -7,7 +7,7 @@ import torch
 from metatx.backbone.vit import Backbone
 from metatx.sequence import TokenSequence
 
-__all__ = ["calibrate", "cost"]
+__all__ = ["find_batch_tokens", "cost"]
 
 LENGTH = 64  # tokens of a sequence
 LEAST, MOST = 256, 65_536  # tokens of a pass
@@ -26,7 +26,7 @@ def cost(tokens: int, dim: int) -> int:
 
 
 @torch.no_grad()
-def calibrate(backbone: Backbone) -> tuple[int, float]:
+def find_batch_tokens(backbone: Backbone) -> tuple[int, float]:
     """Tokens of a pass, as many as a pass may take time for, and cost a second.
 
     On a CPU the backbone alone is as fast a token with a few hundred tokens as with many; but tokenizers and heads cost

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from metatx.serving.fair_queue import FairQueue
 from metatx.serving.scheduler import ClosedError
 
-__all__ = ["Lane", "Steps"]
+__all__ = ["Workers", "Steps"]
 
 SMOOTHING = 0.1  # weight of the last request in the pace
 QUANTUM = 256  # tokens, about, that a task may send each time its turn comes
@@ -32,7 +32,7 @@ class _Work:
         return self.future.running() or self.future.set_running_or_notify_cancel()
 
 
-class Lane:
+class Workers:
     """Threads, and what waits for them, fairly among tasks and clients.
 
     They work only as far ahead as the model can follow: what is not prepared yet can still be dropped at no cost, and

@@ -326,7 +326,7 @@ def test_a_client_that_goes_while_it_sends_is_no_failure(serve, caplog):
 
 def test_what_cannot_be_prepared_in_time_is_refused_too(serve):
     client = serve(queue_seconds=1.0)
-    quick, slow = client.service.engine.quick, client.service.engine.slow
+    quick, slow = client.service.engine.json_workers, client.service.engine.file_workers
     gate, begun = threading.Event(), threading.Barrier(3)
     slow.pace = 0.07
     for _ in range(2):

@@ -18,7 +18,7 @@ from metatx.serving import throughput as calibration
 )
 def test_the_longest_pass_that_is_short_and_efficient(monkeypatch, seconds, expected):
     monkeypatch.setattr(calibration, "_seconds", lambda backbone, tokens: seconds(tokens))
-    budget, rate = calibration.calibrate(SimpleNamespace(dim=10**6))  # so wide that attention costs nothing
+    budget, rate = calibration.find_batch_tokens(SimpleNamespace(dim=10**6))  # so wide that attention costs nothing
     assert (budget, rate) == pytest.approx(expected, rel=1e-3)
 
 
@@ -27,5 +27,5 @@ def test_attention_costs_as_much_as_all_else_at_six_times_the_width():
 
 
 def test_on_a_true_backbone(nano):
-    tokens, rate = calibration.calibrate(nano)
+    tokens, rate = calibration.find_batch_tokens(nano)
     assert 256 <= tokens <= 65_536 and rate > 0

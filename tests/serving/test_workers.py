@@ -7,7 +7,7 @@ from concurrent.futures import CancelledError
 import pytest
 
 from metatx.serving.scheduler import ClosedError
-from metatx.serving.workers import Lane
+from metatx.serving.workers import Workers
 
 
 def steps(do):
@@ -20,7 +20,7 @@ def steps(do):
 def held():
     """A lane of one thread that waits until its gate opens, and the gate."""
     gate = threading.Event()
-    lane = Lane("test", 1, gate.wait)
+    lane = Workers("test", 1, gate.wait)
     yield lane, gate
     gate.set()
     lane.close(10)
@@ -60,7 +60,7 @@ def test_a_failure_is_its_own_only_and_the_pace_is_known(held):
 
 def test_closing_drops_what_was_not_begun():
     gate = threading.Event()
-    lane = Lane("test", 1, gate.wait)
+    lane = Workers("test", 1, gate.wait)
     futures = [lane.submit("a", 1, steps(lambda: 0)) for _ in range(3)]
     closing = threading.Thread(target=lane.close, args=(10,))
     closing.start()
@@ -101,7 +101,7 @@ def test_one_thread_is_left_for_other_clients(held):
 
 
 def test_what_is_half_done_at_the_end_is_told_so():
-    lane = Lane("test", 1, lambda: None)
+    lane = Workers("test", 1, lambda: None)
     begun = threading.Event()
 
     def endless():

@@ -58,9 +58,9 @@ class Examples:
 
     def select(self, indices: Sequence[int] | np.ndarray) -> "Examples":
         """The examples at ``indices``, in that order."""
-        targets = None if self.targets is None else Picked(self.targets, indices)
+        targets = None if self.targets is None else Subset(self.targets, indices)
         rows = np.arange(len(self)) if self.rows is None else np.asarray(self.rows)
-        return Examples(Picked(self.inputs, indices), targets, self.source, rows[np.asarray(indices, dtype=np.int64)])
+        return Examples(Subset(self.inputs, indices), targets, self.source, rows[np.asarray(indices, dtype=np.int64)])
 
 
 def _is_there(name: str) -> bool:
@@ -80,7 +80,7 @@ def known(targets: Sequence[Any] | None) -> Sequence[Any] | None:
     return targets if len(present) in (0, len(targets)) else present
 
 
-class Picked(Sequence[Any]):
+class Subset(Sequence[Any]):
     """Some items of a sequence, read when they are asked for."""
 
     def __init__(self, items: Sequence[Any], indices: Sequence[int] | np.ndarray) -> None:
@@ -91,7 +91,7 @@ class Picked(Sequence[Any]):
 
     def __getitem__(self, at: Any) -> Any:
         if isinstance(at, slice):
-            return Picked(self.items, self.indices[at])
+            return Subset(self.items, self.indices[at])
         return self.items[int(self.indices[at])]
 
     def __iter__(self) -> Iterator[Any]:

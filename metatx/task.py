@@ -15,7 +15,7 @@ from metatx.backbone.vit import Backbone
 from metatx.data.arguments import column_names, joined_target, target_name
 from metatx.data.tables import find_target
 from metatx.encoding.columns import field_names, fit_tokenizer, labelled, raw_samples, training_data
-from metatx.encoding.encoded import Encoded, screened
+from metatx.encoding.encoded import EncodedDataset, screened
 from metatx.encoding.head_choice import build_head, check_inputs, claimed, takes_stem
 from metatx.examples import Examples, known
 from metatx.head import Head
@@ -263,12 +263,12 @@ class Task(nn.Module):
         self.trained = True
         return self
 
-    def encode(self, data: Any, split: str, *, augment: bool = False, skip_bad: bool = False) -> Encoded:
-        """Labelled data as tensors; what is encoded already stays as it is. Raises ValueError as ``Encoded``."""
-        if isinstance(data, Encoded):
+    def encode(self, data: Any, split: str, *, augment: bool = False, skip_bad: bool = False) -> EncodedDataset:
+        """Labelled data as tensors; what is encoded already stays as it is. Raises ValueError as ``EncodedDataset``."""
+        if isinstance(data, EncodedDataset):
             return data
         examples, kept = self.examples(data, split), repr(self.backbone.config) if self.settings.cache else None
-        return Encoded(examples, self.tokenizer, self.head, augment=augment, skip_bad=skip_bad, surroundings=kept)
+        return EncodedDataset(examples, self.tokenizer, self.head, augment=augment, skip_bad=skip_bad, cache_key=kept)
 
     def examples(self, data: Any, split: str) -> Examples:
         """Labelled data, as in ``from_data``, as examples."""

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from metatx.examples import Examples, Picked
+from metatx.examples import Examples, Subset
 
 
 def test_numbers_must_agree_and_not_be_none():
@@ -46,7 +46,7 @@ def test_picked_items_are_read_when_asked_for():
             read.append(at)
             return super().__getitem__(at)
 
-    picked = Picked(Items("abcd"), [3, 1, 0])
+    picked = Subset(Items("abcd"), [3, 1, 0])
     assert read == []
     assert picked[1] == "b" and picked[-1] == "a"
     assert read == [1, 0]

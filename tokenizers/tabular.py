@@ -162,7 +162,7 @@ class TabularTokenizer(Tokenizer):
         return encoded
 
     def forward(self, batch: Batch) -> Tensor:
-        """Encoded rows to one token per column (B, N, D)."""
+        """EncodedDataset rows to one token per column (B, N, D)."""
         tokens = []
         if self.numbers:
             numbers = self._hidden(batch["numbers"], math.nan)

@@ -235,7 +235,7 @@ class TimeSeriesTokenizer(Tokenizer):
         return {"anyOf": forms, "examples": [series.tolist()]}
 
     def forward(self, batch: dict[str, Any]) -> TokenSequence:
-        """Encoded samples, of any lengths, to S = B C sequences (separate) or S = B (mixed)."""
+        """EncodedDataset samples, of any lengths, to S = B C sequences (separate) or S = B (mixed)."""
         loc, scale = batch["loc"], batch["scale"]  # (B, C)
         series, ages, whole = self._align(batch["series"])
         observed = ~series.isnan()

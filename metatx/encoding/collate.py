@@ -1,4 +1,4 @@
-"""Encoded samples to a batch."""
+"""EncodedDataset samples to a batch."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from metatx.head import Head
     from metatx.tokenizer import Tokenizer
 
-__all__ = ["Encoded", "Features", "screened"]
+__all__ = ["EncodedDataset", "FeatureDataset", "screened"]
 
 TRIED = 8  # samples that show how long encoding takes
 WORTH = 1e-3  # seconds for one, beyond which they are kept on disk; reading one back takes a twentieth of that
 KEPT_BYTES = 4 << 30  # encoded samples beyond this are encoded again each time
 
 
-class Encoded(torch.utils.data.Dataset[Any]):
+class EncodedDataset(torch.utils.data.Dataset[Any]):
     """Examples as batches of tensors: ``dataset.__getitems__(indices)`` gives ``(batch, targets)``.
 
     Every sample is encoded at once, so that a bad one is known before any training. They are kept as columns, so that a
@@ -38,7 +38,7 @@ class Encoded(torch.utils.data.Dataset[Any]):
         head: Encodes the targets.
         augment: Whether the tokenizer augments (training only).
         skip_bad: Leave out samples that raise SampleError, not stop.
-        surroundings: What decides the encoded samples beside the tokenizer, see ``EncodingCache``, which then keeps
+        cache_key: What decides the encoded samples beside the tokenizer, see ``EncodingCache``, which then keeps
             those that take long; None keeps none on disk.
         views: Whether batches say which part of a sample an augmentation shows, where it does, as ``view`` (B, 4).
 
@@ -54,7 +54,7 @@ class Encoded(torch.utils.data.Dataset[Any]):
         *,
         augment: bool = False,
         skip_bad: bool = False,
-        surroundings: str | None = None,
+        cache_key: str | None = None,
         views: bool = False,
     ) -> None:
         self.views = views
@@ -63,13 +63,13 @@ class Encoded(torch.utils.data.Dataset[Any]):
         self.kept = Columns(KEPT_BYTES)
         self.seed = self.epoch = 0
         found: list[int] = []
-        self.bad = self._read(found, surroundings)
+        self.bad = self._read(found, cache_key)
         # Without bad ones nothing to look up, and no list of a million numbers.
         self.indices: Sequence[int] = found if self.bad else range(len(examples))
         if self.bad and not (skip_bad and found):
             raise cannot_be_used(self.bad, len(examples))
 
-    def _read(self, found: list[int], surroundings: str | None) -> list[str]:
+    def _read(self, found: list[int], cache_key: str | None) -> list[str]:
         """Encode every sample once; note those that can be used, and say what is wrong with the others."""
         bad: dict[int, str] = {}
         inputs, targets = self.examples.inputs, self.examples.targets
@@ -77,8 +77,8 @@ class Encoded(torch.utils.data.Dataset[Any]):
         stored: Iterator[dict[str, Tensor]] | None = None
         started = time.perf_counter()
         for index in bar(range(len(self.examples)), "reading"):
-            if index == TRIED and surroundings is not None and time.perf_counter() - started > TRIED * WORTH:
-                disk = EncodingCache(self.tokenizer, inputs, surroundings)
+            if index == TRIED and cache_key is not None and time.perf_counter() - started > TRIED * WORTH:
+                disk = EncodingCache(self.tokenizer, inputs, cache_key)
                 stored = disk.load()
                 stored = stored and islice(stored, index, None)
             try:
@@ -183,8 +183,8 @@ def named(bad: dict[int, str], examples: Examples) -> list[str]:
     return [f"{examples.place(index)}: {bad[index]}" for index in sorted(bad, key=examples.row)]
 
 
-class Features(torch.utils.data.Dataset[Any]):
-    """Features that a frozen path gave, with their targets; batches as ``Encoded`` gives them."""
+class FeatureDataset(torch.utils.data.Dataset[Any]):
+    """FeatureDataset that a frozen path gave, with their targets; batches as ``EncodedDataset`` gives them."""
 
     def __init__(self, features: Tensor, targets: Any) -> None:
         self.features, self.targets = features, targets

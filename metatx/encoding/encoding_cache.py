@@ -1,4 +1,4 @@
-"""Encoded samples on disk: kept where encoding costs more than reading them again."""
+"""EncodedDataset samples on disk: kept where encoding costs more than reading them again."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -26,15 +26,15 @@ class EncodingCache:
         tokenizer: What encodes the samples.
         samples: Raw samples; of other than files, numbers, texts, arrays, and dicts, lists or dataclasses of these,
             nothing is kept, nor of files that may name further files.
-        surroundings: What else decides them: the shape of the backbone whose stem the tokenizer starts from.
+        cache_key: What else decides them: the shape of the backbone whose stem the tokenizer starts from.
     """
 
-    def __init__(self, tokenizer: "Tokenizer", samples: Sequence[Any], surroundings: str) -> None:
+    def __init__(self, tokenizer: "Tokenizer", samples: Sequence[Any], cache_key: str) -> None:
         self.samples = samples
         content = Content(tokenizer.suffixes, tokenizer.external_refs)
         self.name: str | None = None
         try:
-            content.add([tokenizer.name, options_of(tokenizer), surroundings])
+            content.add([tokenizer.name, options_of(tokenizer), cache_key])
             content.add_code(type(tokenizer))
             content.add_tensors(dict(tokenizer.named_buffers()))
             for sample in samples:

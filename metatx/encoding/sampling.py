@@ -6,12 +6,12 @@ import numpy as np
 import torch
 
 if TYPE_CHECKING:
-    from metatx.encoding.encoded import Encoded
+    from metatx.encoding.encoded import EncodedDataset
 
 __all__ = ["balanced_order", "class_numbers"]
 
 
-def class_numbers(data: "Encoded") -> np.ndarray:
+def class_numbers(data: "EncodedDataset") -> np.ndarray:
     """The class number of each sample (N,), int64.
 
     Raises:

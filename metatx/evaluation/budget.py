@@ -13,7 +13,7 @@ import torch
 from accelerate.utils import broadcast_object_list
 
 from metatx.encoding.collate import to_device
-from metatx.encoding.encoded import Encoded
+from metatx.encoding.encoded import EncodedDataset
 from metatx.examples import Examples
 from metatx.files import written_whole
 from metatx.training.checkpoint import Progress
@@ -143,7 +143,7 @@ def drawn(available: int, count: int, seed: int) -> np.ndarray:
 
 
 @torch.no_grad()
-def _features_seconds(task: "Task", data: Encoded, settings: "TrainingSettings") -> float:
+def _features_seconds(task: "Task", data: EncodedDataset, settings: "TrainingSettings") -> float:
     """Of what lies below the head, for ``data``, timed on its second run."""
     size, seconds = settings.batch_size, 0.0
     for _ in range(2):

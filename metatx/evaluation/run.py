@@ -19,7 +19,7 @@ from metatx.data.table_files import are_columns, as_dataset, text_columns
 from metatx.data.tables import ALL, as_table, read_splits
 from metatx.evaluation.budget import Plan, keep_plan, kept_plan, plan_for
 from metatx.evaluation.report import Report
-from metatx.examples import Examples, Picked
+from metatx.examples import Examples, Subset
 from metatx.files import written_whole
 from metatx.progress import tell
 from metatx.reading.csv_tables import Reading
@@ -301,7 +301,7 @@ def _hold_out(whole: Any, rows: np.ndarray, task: Task, share: float, seed: int)
         return task.head.split(whole.select(rows), task.target, task.tokenizer, share, seed)
     order = np.random.default_rng(seed).permutation(len(rows))
     held = max(1, round(share * len(rows)))
-    targets = [] if whole.targets is None else Picked(whole.targets, rows)
+    targets = [] if whole.targets is None else Subset(whole.targets, rows)
     return with_each_class(order[held:], order[:held], targets, task.head.labels)
 
 

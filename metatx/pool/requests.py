@@ -44,7 +44,7 @@ class ResidentTask:
 
     @torch.no_grad()
     def tokens(self, encoded: Sequence[dict[str, Tensor]]) -> TokenSequence:
-        """Encoded samples as tokens."""
+        """EncodedDataset samples as tokens."""
         return self.task.tokens(to_device(collate(encoded), self.task.device))
 
     def prepare(self, name: str, samples: Sequence[Any], positions: Sequence[int], answer: OutputKind) -> "Request":

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from metatx.encoding.encoded import Encoded
+from metatx.encoding.encoded import EncodedDataset
 from metatx.examples import Examples
 from metatx.head import Head
 from metatx.sequence import TokenSequence
@@ -49,7 +49,7 @@ class PairedDataset(torch.utils.data.Dataset[Any]):
                 f"PairedDataset are samples of two modalities, equally many of each; found {found or 'none'}."
             )
         self.sides = {
-            modality: Encoded(
+            modality: EncodedDataset(
                 Examples(side, None),
                 alignment.tower(modality).tokenizer,
                 Head(alignment.backbone.dim),
@@ -89,7 +89,7 @@ class PairedDataset(torch.utils.data.Dataset[Any]):
         return batches, self.keys[:, index], index
 
 
-def _keys(side: Encoded, places: Sequence[int]) -> Tensor:
+def _keys(side: EncodedDataset, places: Sequence[int]) -> Tensor:
     """A number for each sample (n,), int64, from a hash of all its tensors."""
     keys = []
     for place in places:

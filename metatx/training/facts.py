@@ -8,7 +8,7 @@ from metatx.data.content_hash import Content
 from metatx.registry import all_options
 
 if TYPE_CHECKING:
-    from metatx.encoding.encoded import Encoded
+    from metatx.encoding.encoded import EncodedDataset
     from metatx.task import Task
 
 __all__ = ["Facts", "data_fact", "differences", "facts_of"]
@@ -20,7 +20,7 @@ LONGEST = 60  # letters of a value in a message
 NAMED = 5  # items of a list, likewise
 
 
-def facts_of(task: "Task", data: "Encoded", validation: "Encoded | None") -> Facts:
+def facts_of(task: "Task", data: "EncodedDataset", validation: "EncodedDataset | None") -> Facts:
     """All that a run must share with the one that it resumes, but for the settings."""
     backbone = task.backbone
     fingerprint = backbone.fingerprint
@@ -45,7 +45,7 @@ def facts_of(task: "Task", data: "Encoded", validation: "Encoded | None") -> Fac
     return found
 
 
-def data_fact(data: "Encoded") -> Any:
+def data_fact(data: "EncodedDataset") -> Any:
     """Samples and targets, by what they hold."""
     content = "-".join(data.content)
     inputs, targets = (part[:6] for part in data.content)

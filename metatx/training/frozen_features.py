@@ -1,4 +1,4 @@
-"""Features of a frozen path, computed once and cached on disk."""
+"""FeatureDataset of a frozen path, computed once and cached on disk."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -7,7 +7,7 @@ import torch
 from metatx.data.content_hash import Content, options_of
 from metatx.disk.cache import read_cached, write_cached
 from metatx.encoding.collate import to_device
-from metatx.encoding.encoded import Encoded, Features
+from metatx.encoding.encoded import EncodedDataset, FeatureDataset
 
 if TYPE_CHECKING:
     from metatx.settings import TrainingSettings
@@ -25,7 +25,7 @@ def cacheable(task: "Task") -> bool:
 
 
 @torch.no_grad()
-def frozen_features(task: "Task", data: Encoded, settings: "TrainingSettings", progress: Any) -> Features:
+def frozen_features(task: "Task", data: EncodedDataset, settings: "TrainingSettings", progress: Any) -> FeatureDataset:
     """What ``head.pool`` gives for every sample, from the cache where it is there.
 
     The file's name is a hash of all that decides the features: backbone, norm, tokenizer and pooling with all options
@@ -36,7 +36,7 @@ def frozen_features(task: "Task", data: Encoded, settings: "TrainingSettings", p
     name = f"features/{key}"
     kept = None if key is None else read_cached(name)
     if kept is not None:
-        return Features(kept["features"], targets)
+        return FeatureDataset(kept["features"], targets)
     features, done = torch.empty(0), 0
     batches = [range(i, min(i + settings.batch_size, len(data))) for i in range(0, len(data), settings.batch_size)]
     for batch in progress(batches, "features"):
@@ -49,10 +49,10 @@ def frozen_features(task: "Task", data: Encoded, settings: "TrainingSettings", p
         done += len(batch)
     if key is not None:
         write_cached(name, {"features": features})
-    return Features(features, targets)
+    return FeatureDataset(features, targets)
 
 
-def _key(task: "Task", data: Encoded, settings: "TrainingSettings") -> str | None:
+def _key(task: "Task", data: EncodedDataset, settings: "TrainingSettings") -> str | None:
     with settings.autocast(task.device) as autocast:
         half = autocast._enabled
     tokenizer, head, content = task.tokenizer, task.head, Content()

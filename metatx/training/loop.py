@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from metatx.adapters.tiers import parameter_groups
 from metatx.encoding.collate import collate, to_device, widened
-from metatx.encoding.encoded import Encoded, Features
+from metatx.encoding.encoded import EncodedDataset, FeatureDataset
 from metatx.encoding.sampling import balanced_order, class_numbers
 from metatx.errors import DivergedError
 from metatx.metrics.evaluator import Measures
@@ -44,8 +44,8 @@ SHARDING = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEG
 
 def train(
     task: "Task",
-    data: Encoded,
-    validation: Encoded | None,
+    data: EncodedDataset,
+    validation: EncodedDataset | None,
     settings: "TrainingSettings",
     *,
     out: Path | None = None,
@@ -76,8 +76,8 @@ class Training:
     def __init__(
         self,
         task: "Task",
-        data: Encoded,
-        validation: Encoded | None,
+        data: EncodedDataset,
+        validation: EncodedDataset | None,
         settings: "TrainingSettings",
         out: Path | None,
         *,
@@ -106,8 +106,8 @@ class Training:
         if settings.align_steps:
             alignable(task)
         self.encoded = data
-        self.data: Encoded | Features = data
-        self.validation: Encoded | Features | None = validation
+        self.data: EncodedDataset | FeatureDataset = data
+        self.validation: EncodedDataset | FeatureDataset | None = validation
         data.seed = settings.seed
         self.classes = class_numbers(data) if settings.sampling == "balanced" else None
         if settings.cache and cacheable(task):
@@ -291,15 +291,15 @@ class Training:
         batches = [order[i : i + size] for i in range(0, len(order), size)]
         return [batch[self.rank :: self.world] or batch[:1] for batch in batches]
 
-    def _loader(self, data: Encoded | Features, batches: list[list[int]]) -> DataLoader[Any]:
+    def _loader(self, data: EncodedDataset | FeatureDataset, batches: list[list[int]]) -> DataLoader[Any]:
         return loader(data, batches, self.settings.workers)
 
-    def measure(self, data: Encoded | Features, progress: Progress) -> dict[str, float]:
+    def measure(self, data: EncodedDataset | FeatureDataset, progress: Progress) -> dict[str, float]:
         """Metrics on ``data``, each process taking its share."""
         batches = self.keeper.watched(self._bar(self._joined(data), "validation"), progress)
         return measure(self.task, self.module, batches, self.settings).values()
 
-    def _joined(self, data: Encoded | Features) -> Iterator[Any]:
+    def _joined(self, data: EncodedDataset | FeatureDataset) -> Iterator[Any]:
         """This process's batches; behind them, where blocks are divided, its part in the passes of one with more."""
         first, own = (shares(len(data), self.settings.batch_size, rank, self.world) for rank in (0, self.rank))
         yield from self._loader(data, own)
@@ -324,14 +324,14 @@ def measure(task: "Task", module: nn.Module, batches: Any, settings: "TrainingSe
     return measures
 
 
-def evaluate(task: "Task", data: Encoded, settings: "TrainingSettings") -> dict[str, float]:
+def evaluate(task: "Task", data: EncodedDataset, settings: "TrainingSettings") -> dict[str, float]:
     """The head's metrics, and ``loss``, on ``data``; on cached features where all below the head is frozen.
 
     A metric that is not defined on ``data`` is nan, and told. Where there are several processes, all of them must take
     part; each takes its share.
     """
     module: nn.Module = task
-    items: Encoded | Features = data
+    items: EncodedDataset | FeatureDataset = data
     if settings.cache and cacheable(task):
         module, items = task.head, frozen_features(task, data, settings, bar)
     state = processes()

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from metatx.encoding.collate import to_device
-from metatx.encoding.encoded import Encoded
+from metatx.encoding.encoded import EncodedDataset
 from metatx.errors import DivergedError
 
 if TYPE_CHECKING:
@@ -41,7 +41,10 @@ class TokenStatistics:
 
 
 def align_tokens(
-    task: "Task", data: Encoded, settings: "TrainingSettings", progress: Callable[[Iterable[int], str], Iterable[int]]
+    task: "Task",
+    data: EncodedDataset,
+    settings: "TrainingSettings",
+    progress: Callable[[Iterable[int], str], Iterable[int]],
 ) -> dict[str, float]:
     """Train what makes tokens, alone, until they are distributed like the stem's, as far as two moments show it.
 
@@ -166,7 +169,7 @@ def _entering(task: "Task", inputs: Any, settings: "TrainingSettings") -> Tensor
     return entering
 
 
-def _batch(data: Encoded, settings: "TrainingSettings", step: int) -> Any:
+def _batch(data: EncodedDataset, settings: "TrainingSettings", step: int) -> Any:
     """The inputs of a step, by its number alone; never the rest of a pass, which is too few for a covariance."""
     size = min(settings.batch_size, len(data))
     data.epoch, place = divmod(step, len(data) // size)
@@ -175,7 +178,7 @@ def _batch(data: Encoded, settings: "TrainingSettings", step: int) -> Any:
 
 
 @torch.no_grad()
-def _measured(task: "Task", data: Encoded, settings: "TrainingSettings", reference: TokenStatistics) -> float:
+def _measured(task: "Task", data: EncodedDataset, settings: "TrainingSettings", reference: TokenStatistics) -> float:
     """The distance of the tokens of as many samples as statistics need, the same each time."""
     task.eval()
     parts: list[Tensor] = []

@@ -1,4 +1,4 @@
-"""Encoded samples to batches."""
+"""EncodedDataset samples to batches."""
 
 import resource
 
@@ -10,7 +10,7 @@ from metatx.training.loop import loader
 
 
 class Ragged(torch.utils.data.Dataset):
-    """Kept samples of different lengths, as ``Encoded`` has them."""
+    """Kept samples of different lengths, as ``EncodedDataset`` has them."""
 
     kept = tuple({"signal": torch.full((1 + n % 3,), n)} for n in range(600))
 

@@ -1,4 +1,4 @@
-"""Encoded samples on disk: used again, never stale, only where it is worth it."""
+"""EncodedDataset samples on disk: used again, never stale, only where it is worth it."""
 
 import time
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Encoded samples as columns: bit for bit what was put in, whatever the shapes."""
+"""EncodedDataset samples as columns: bit for bit what was put in, whatever the shapes."""
 
 import pickle
 

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from torch import nn
 
 import metatx
-from metatx.encoding.encoded import Encoded
+from metatx.encoding.encoded import EncodedDataset
 from metatx.examples import Examples
 from metatx.training.frozen_features import cacheable
 from metatx.training.loop import Training
@@ -72,9 +72,9 @@ def test_the_best_epoch_is_kept(nano):
 def _chosen(nano, rows, validation=True, **changes):
     """A task after a run whose epochs give these validation metrics."""
     task = _task(nano)
-    held = Encoded(Examples(*waves(8)), task.tokenizer, task.head) if validation else None
+    held = EncodedDataset(Examples(*waves(8)), task.tokenizer, task.head) if validation else None
     settings = metatx.TrainingSettings(epochs=len(rows), batch_size=64, **changes)
-    training = Training(task, Encoded(Examples(*waves(16)), task.tokenizer, task.head), held, settings, None)
+    training = Training(task, EncodedDataset(Examples(*waves(16)), task.tokenizer, task.head), held, settings, None)
     training.measure = lambda data, progress: {"f1": 0.0, **rows[progress.epoch]}
     task.history = training.run(resume=False)
     return task
@@ -247,7 +247,7 @@ def test_features_of_a_frozen_path_are_cached_and_change_nothing(nano, tmp_path,
 
 def test_augmentation_depends_on_seed_epoch_and_sample_alone(nano):
     task = _task(nano, tokenizer_options={"noise": 1.0})
-    data = Encoded(Examples(*waves(6)), task.tokenizer, task.head, augment=True)
+    data = EncodedDataset(Examples(*waves(6)), task.tokenizer, task.head, augment=True)
     first = data.__getitems__([0, 1, 2])[0]["signal"]
     torch.randn(10)
     again = data.__getitems__([2, 1])[0]["signal"]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metatx.baselines.detection import BlobForest, MedianBoxes
-from metatx.errors import SampleError, usable
+from metatx.errors import SampleError, read_all
 from metatx.examples import Examples
 from metatx.head import Head
 from metatx.layers.views import boxes_in_view
@@ -138,7 +138,7 @@ class DetectionHead(Head):
         if not names:
             raise ValueError(f"None of the {len(targets)} pictures has a box; there is nothing to learn.")
         self._build(sorted(names, key=lambda name: (isinstance(name, str), name)))
-        boxes = torch.cat(usable(self._learned, [target for target in targets if len(target["category"])]))
+        boxes = torch.cat(read_all(self._learned, [target for target in targets if len(target["category"])]))
         if not len(boxes):
             raise ValueError(f"None of the {len(targets)} pictures has a box of some size; there is nothing to learn.")
         check_pixels(targets)

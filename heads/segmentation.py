@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metatx.baselines.segmentation import SiteForest
-from metatx.errors import SampleError, usable
+from metatx.errors import SampleError, read_all
 from metatx.head import Head
 from metatx.layers.views import mask_in_view
 from metatx.progress import tell
@@ -109,7 +109,7 @@ class SegmentationHead(Head):
         """Collect the codes or colours; tell what is ignored. Raises ValueError for fewer than two classes."""
         if not len(targets):
             raise ValueError("There are no masks to learn from; name their column with --target.")
-        held = usable(survey, targets)
+        held = read_all(survey, targets)
         by_colour = coloured(held)
         ignored = self.ignore_index if isinstance(self.ignore_index, int) and not by_colour else None
         if by_colour and isinstance(self.ignore_index, list):

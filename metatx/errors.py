@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 __all__ = [
     *("BoundError", "ChangedError", "DivergedError", "PlacedError", "SampleError", "Stopped", "TaskError"),
-    *("cannot_be_used", "decoded", "decoding", "first_named", "short", "usable"),
+    *("cannot_be_used", "decoded", "decoding", "first_named", "short", "read_all"),
 ]
 
 NAMED = 3  # bad samples that a message names; the rest is counted
@@ -98,7 +98,7 @@ def decoded(items: Iterable[Item], trouble: str) -> Iterator[Item]:
         yield item
 
 
-def usable(read: Callable[[Any], Read], samples: Iterable[Any]) -> list[Read]:
+def read_all(read: Callable[[Any], Read], samples: Iterable[Any]) -> list[Read]:
     """What ``read`` makes of the samples that can be used, for statistics: the core names the others later.
 
     Raises:

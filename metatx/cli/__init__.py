@@ -34,12 +34,12 @@ def main(arguments: list[str] | None = None) -> None:
     debug = "--debug" in words
     from jsonargparse import ArgumentError
 
-    from metatx.cli.parser import command_parser, spelled
+    from metatx.cli.parser import command_parser, normalise_argv
     from metatx.registry import load_plugin
 
     parser = command_parser(COMMANDS)
     try:
-        values = parser.parse_args(spelled([word for word in words if word != "--debug"])).as_dict()
+        values = parser.parse_args(normalise_argv([word for word in words if word != "--debug"])).as_dict()
         command = values["subcommand"]
         if command is None:
             parser.print_help()

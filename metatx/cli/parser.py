@@ -5,7 +5,7 @@ from typing import Any
 
 from metatx import __version__
 
-__all__ = ["command_parser", "spelled"]
+__all__ = ["command_parser", "normalise_argv"]
 
 FLAGS = (
     "--resume", "--random-backbone", "--no-baseline", "--skip-bad-samples", "--tensorboard", "--shard", "--admin",
@@ -13,9 +13,9 @@ FLAGS = (
 )  # fmt: skip
 
 
-def spelled(words: list[str]) -> list[str]:
+def normalise_argv(words: list[str]) -> list[str]:
     """Words as the parser takes them: dashes in names, flags without a value, ``--head.x`` beside ``--head``."""
-    spelled = []
+    normalise_argv = []
     for word, following in zip(words, [*words[1:], ""], strict=True):
         if word.startswith("--"):
             name, equals, value = word.partition("=")
@@ -23,8 +23,8 @@ def spelled(words: list[str]) -> list[str]:
                 equals, value = "=", "true"
             name = name.replace("--head.", "--head-options.", 1)
             word = "--" + name[2:].replace("-", "_") + equals + value
-        spelled.append(word)
-    return spelled
+        normalise_argv.append(word)
+    return normalise_argv
 
 
 def _show_dashes(parser: Any) -> None:

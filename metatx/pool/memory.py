@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from torch import Tensor
 
-__all__ = ["give_back", "settle", "size_of"]
+__all__ = ["trim_heap", "freeze_gc", "size_of"]
 
 RARE = 100_000  # objects more than there were, until garbage is looked for; Python's own 700 are one small picture
 
@@ -18,7 +18,7 @@ def size_of(tensors: Iterable[Tensor]) -> int:
     return sum(storages.values())
 
 
-def give_back() -> None:
+def trim_heap() -> None:
     """Return freed memory to the system where the C library is glibc, which else keeps it for later.
 
     Other C libraries return it by themselves.
@@ -27,7 +27,7 @@ def give_back() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def settle() -> None:
+def freeze_gc() -> None:
     """Exempt all that is in memory now from garbage collection; for a server that has loaded what it serves.
 
     A collection looks at every object there is: some hundred thousand of the libraries' own, time and again while

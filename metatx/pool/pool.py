@@ -15,7 +15,7 @@ from metatx.adapters.batched import FixedAdapter, MixedAdapter
 from metatx.backbone.vit import Backbone
 from metatx.disk.task_files import content_of
 from metatx.errors import ChangedError, SampleError
-from metatx.pool.memory import give_back, size_of
+from metatx.pool.memory import size_of, trim_heap
 from metatx.pool.requests import ANSWERS, OutputKind, Request, ResidentTask, grouped, tokenized
 from metatx.registry import unknown
 from metatx.sequence import TokenSequence, concatenate, divide, joined
@@ -126,7 +126,7 @@ class TaskPool:
         with self._lock:
             self._get(name)
             del self._entries[name], self._answered[name]
-        give_back()
+        trim_heap()
 
     def reload(self, name: str, task: Task | str | Path | None = None) -> None:
         """Put a task in the place of one, at once and wholly loaded; requests prepared before finish on the old one.
@@ -149,7 +149,7 @@ class TaskPool:
             self._get(name)
             self._entries[name] = entry
         self._make_room()
-        give_back()
+        trim_heap()
 
     def task(self, name: str) -> Task:
         """The task of this name, loaded if it was not. Raises ValueError if there is none, TaskError if damaged."""
@@ -328,7 +328,7 @@ class TaskPool:
                     entry.loaded, dropped = None, True
                     excess -= held[name]
         if dropped:
-            give_back()
+            trim_heap()
 
 
 def _all_good(outcomes: Answers) -> Answers:

@@ -190,7 +190,7 @@ def _run(service: "Service", application: Any, host: str, port: int, proxy: str 
     """Serve until told to stop; then refuse new requests, and leave when all others are answered."""
     import uvicorn
 
-    from metatx.pool.memory import settle
+    from metatx.pool.memory import freeze_gc
     from metatx.serving.protocol import BoundedProtocol, Connections, room_for_connections
 
     class Server(uvicorn.Server):
@@ -207,7 +207,7 @@ def _run(service: "Service", application: Any, host: str, port: int, proxy: str 
         async def on_tick(self, counter: int) -> bool:
             if service.loaded and not self.settled:
                 self.settled = True
-                settle()
+                freeze_gc()
             done = self.stopping is not None and time.monotonic() - self.stopping > GRACE and not service.active
             return await super().on_tick(counter) or done
 

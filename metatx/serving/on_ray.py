@@ -13,7 +13,7 @@ from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from metatx.pool.memory import settle
+from metatx.pool.memory import freeze_gc
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -45,7 +45,7 @@ class Replica:
         self.service = build()
         self.service.catalog.refresh()  # now, for Ray sends requests as soon as the replica is there
         self.service.loaded = True
-        settle()
+        freeze_gc()
 
     def __serve_build_asgi_app__(self) -> "FastAPI":
         """The application, as ``serve.ingress`` asks for it."""

@@ -19,7 +19,7 @@ from jsonargparse import auto_cli
 from pool import RNG, SIZES, cpu_seconds, filled, samples, saved, show
 
 import metatx
-from metatx.pool.memory import give_back
+from metatx.pool.memory import trim_heap
 
 ALONE = """
 import sys, metatx
@@ -31,7 +31,7 @@ print(next(line for line in Path("/proc/self/status").read_text().splitlines() i
 
 def resident() -> float:
     """10^6 bytes that this process holds (Linux)."""
-    give_back()
+    trim_heap()
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) * 1024 / 1e6
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from metatx.pool.memory import give_back, size_of
+from metatx.pool.memory import size_of, trim_heap
 
 
 def resident() -> int:
@@ -24,8 +24,8 @@ def test_freed_memory_goes_back():
     held = resident()
     many.clear()
     kept = resident()
-    give_back()
-    assert kept > held - 50, "the C library gives memory back by itself: give_back is not needed any more"
+    trim_heap()
+    assert kept > held - 50, "the C library gives memory back by itself: trim_heap is not needed any more"
     assert resident() < held - 100
     assert last.sum() == 2000
 
@@ -38,11 +38,11 @@ def test_what_shares_its_storage_is_counted_once():
 def test_what_is_there_is_settled():
     script = """
 import gc
-from metatx.pool.memory import settle
+from metatx.pool.memory import freeze_gc
 gc.disable()  # the loop is there when it is collected for the last time
 loop = []; loop.append(loop); name = id(loop); del loop
 kept = [[] for _ in range(1000)]
-settle()
+freeze_gc()
 assert all(id(one) != name for one in gc.get_objects()), "garbage is not kept"
 assert gc.get_freeze_count() > 1000 and gc.get_threshold()[0] == 100_000
 """

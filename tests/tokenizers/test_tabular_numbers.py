@@ -80,13 +80,13 @@ def test_tokens_rise_with_numbers(values, asked, bins):
 @given(values=st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=30))
 @settings(max_examples=50, deadline=None)
 def test_any_numbers_give_finite_tokens(values):
-    usable = [value for value in values if abs(value) <= 1e150]
-    if not usable:
+    read_all = [value for value in values if abs(value) <= 1e150]
+    if not read_all:
         with pytest.raises(ValueError, match="none of its values can be read"):
             column(values)
         return
     tokenizer = column(values)
-    for value in [*usable, 1e150, -1e150, 0, None]:
+    for value in [*read_all, 1e150, -1e150, 0, None]:
         assert token(tokenizer, value).isfinite().all()
 
 

@@ -26,7 +26,7 @@ from metatx.training.checkpoint import Checkpoint, Progress
 from metatx.training.distributed import processes
 from metatx.training.facts import data_fact
 from metatx.training.history import History
-from metatx.training.interrupts import Keeper
+from metatx.training.interrupts import CheckpointSchedule
 from metatx.training.loop import loader
 
 __all__ = ["PretrainingSettings", "pretrain"]
@@ -158,7 +158,7 @@ class Pretraining:
         self.trained = [*decay, *plain]
         folder = out if self.accelerator.is_main_process else None
         facts = {f"the {modality} samples": data_fact(side) for modality, side in pairs.sides.items()}
-        self.keeper = Keeper(
+        self.keeper = CheckpointSchedule(
             self.accelerator, Checkpoint(out, self.module, self.optimizer, settings, facts, self.steps)
         )
         self.history = History(folder, settings.tensorboard)

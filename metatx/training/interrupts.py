@@ -13,13 +13,13 @@ from accelerate.utils import gather_object
 from metatx.errors import Stopped
 from metatx.training.checkpoint import Checkpoint, Progress
 
-__all__ = ["Keeper"]
+__all__ = ["CheckpointSchedule"]
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 Item = TypeVar("Item")
 
 
-class Keeper:
+class CheckpointSchedule:
     """Keeps a run's checkpoint up to date, and stops the run behind one when SIGTERM or SIGINT asks for it.
 
     It is a context; in it a signal waits for the end of the step at hand. What the main process's clock says, and a
@@ -69,7 +69,7 @@ class Keeper:
         if any(self._anywhere(self.asked is not None)):
             self._stop(progress)
 
-    def watched(self, batches: Iterable[Item], progress: Progress) -> Iterator[Item]:
+    def interruptible(self, batches: Iterable[Item], progress: Progress) -> Iterator[Item]:
         """The batches of a validation. Raises Stopped, saved, where a signal asked for it and no process waits."""
         for batch in batches:
             if self.asked and self.accelerator.num_processes == 1:

@@ -27,7 +27,7 @@ from metatx.training.distributed import processes
 from metatx.training.facts import facts_of
 from metatx.training.frozen_features import cacheable, frozen_features
 from metatx.training.history import History
-from metatx.training.interrupts import Keeper
+from metatx.training.interrupts import CheckpointSchedule
 from metatx.training.token_warmup import align_tokens, alignable
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ class Training:
         folder = out if self.accelerator.is_main_process else None
         facts = facts_of(task, data, validation) if out else {}
         checkpoint = Checkpoint(out, task, self.optimizer, settings, facts, self.steps)
-        self.keeper = Keeper(self.accelerator, checkpoint)
+        self.keeper = CheckpointSchedule(self.accelerator, checkpoint)
         self.history = History(folder, settings.tensorboard)
 
     def run(self, resume: bool) -> list[dict[str, float]]:
@@ -296,7 +296,7 @@ class Training:
 
     def measure(self, data: EncodedDataset | FeatureDataset, progress: Progress) -> dict[str, float]:
         """Metrics on ``data``, each process taking its share."""
-        batches = self.keeper.watched(self._bar(self._joined(data), "validation"), progress)
+        batches = self.keeper.interruptible(self._bar(self._joined(data), "validation"), progress)
         return measure(self.task, self.module, batches, self.settings).values()
 
     def _joined(self, data: EncodedDataset | FeatureDataset) -> Iterator[Any]:
@@ -336,8 +336,8 @@ def evaluate(task: "Task", data: EncodedDataset, settings: "TrainingSettings") -
         module, items = task.head, frozen_features(task, data, settings, bar)
     state = processes()
     positions = shares(len(items), settings.batch_size, state.process_index, state.num_processes)
-    watched = bar(positions, "measuring") if state.is_main_process else positions
-    measures = measure(task, module, (items.__getitems__(batch) for batch in watched), settings)
+    interruptible = bar(positions, "measuring") if state.is_main_process else positions
+    measures = measure(task, module, (items.__getitems__(batch) for batch in interruptible), settings)
     values = measures.values()
     if measures.undefined and state.is_main_process:
         samples = "1 sample" if len(items) == 1 else f"{len(items)} samples"

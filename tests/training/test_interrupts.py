@@ -18,7 +18,7 @@ from metatx.backbone.loading import save_backbone
 from metatx.backbone.vit import BackboneConfig
 from metatx.cli import main
 from metatx.training.checkpoint import Checkpoint
-from metatx.training.interrupts import Keeper
+from metatx.training.interrupts import CheckpointSchedule
 from metatx.training.loop import Training
 from tests.killing import Life, forked, run_apart
 
@@ -136,7 +136,9 @@ def test_resume_without_a_folder_is_refused(capsys):
 def _keeper(folder):
     module = nn.Linear(1, 1)
     settings = metatx.TrainingSettings()
-    return Keeper(Accelerator(), Checkpoint(folder, module, torch.optim.AdamW(module.parameters()), settings))
+    return CheckpointSchedule(
+        Accelerator(), Checkpoint(folder, module, torch.optim.AdamW(module.parameters()), settings)
+    )
 
 
 def test_signals_are_left_alone_without_a_checkpoint_and_outside_a_run(tmp_path):

@@ -385,7 +385,7 @@ class Task(nn.Module):
 
         return read(cls, task_folder(name, revision, token), backbone)
 
-    def with_settings(self, **changes: Any) -> Self:
+    def set_inference(self, **changes: Any) -> Self:
         """The task with other settings for prediction (``batch_size``, ``precision``)."""
         self.settings = replace(self.settings, **changes)
         return self

@@ -42,7 +42,7 @@ def build(backbone: Backbone, modality: str, number: int) -> tuple[metatx.Task, 
         adapter_options=options,
         seed=number,
     )
-    return unlike_any(task, number).with_settings(precision="fp32"), samples
+    return unlike_any(task, number).set_inference(precision="fp32"), samples
 
 
 def unlike_any(task: metatx.Task, seed: int) -> metatx.Task:

@@ -69,7 +69,7 @@ def made(modality, number, head, tune):
             head_options=OPTIONS.get(head),
             tune=tune,
         )
-        task.with_settings(precision="fp32").predict(samples[:1])
+        task.set_inference(precision="fp32").predict(samples[:1])
     except (TypeError, ValueError):  # a head for samples of another kind
         return None
     pool = metatx.TaskPool(BACKBONE)

@@ -112,4 +112,4 @@ def _load(
     loaded = None if backbone is None else load_backbone(backbone, checkpoint=checkpoint)
     found = Task.from_pretrained(task, backbone=loaded)
     found.reading = Reading.of(csv)
-    return found if batch_size is None else found.with_settings(batch_size=batch_size)
+    return found if batch_size is None else found.set_inference(batch_size=batch_size)

@@ -53,7 +53,7 @@ class PooledTask:
     answered: int
 
 
-# By these names, for inside the pool ``list`` is its method.
+# By these names, for inside the pool ``tasks`` is its method.
 Answers = list[Any]
 Vectors = list[np.ndarray]
 PooledTasks = list[PooledTask]
@@ -206,7 +206,7 @@ class TaskPool:
         """As ``answer``, but for one that is no finite number its SampleError: it spoils no other of the pass."""
         return [answer for answers in self._run(requests) for answer in answers]
 
-    def list(self) -> PooledTasks:
+    def tasks(self) -> PooledTasks:
         """The tasks, by name."""
         with self._lock:
             entries, answered = dict(self._entries), dict(self._answered)

@@ -186,7 +186,7 @@ class Catalog:
         try:
             served = self._loaded(name, place, signature)
         except Exception as error:  # one bad folder is one bad folder, whatever it makes the code raise
-            if name not in self.served and name in [task.name for task in self.pool.list()]:
+            if name not in self.served and name in [task.name for task in self.pool.tasks()]:
                 self.pool.remove(name)
             expected = isinstance(error, ValueError | OSError | ImportError)
             reason = str(error) if expected else f"It could not be loaded ({type(error).__name__}); the log says why."

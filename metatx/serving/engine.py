@@ -70,8 +70,8 @@ class Engine:
         metrics.watch("metatx_queue_requests", "Requests that wait for a thread.", self._unprepared)
         metrics.watch("metatx_queue_inputs", "Inputs that wait for a pass.", lambda: self.scheduler.waiting[0])
         metrics.watch("metatx_queue_tokens", "Cost under way, in short tokens.", lambda: self.admission.cost)
-        metrics.watch("metatx_tasks", "Tasks that are served.", lambda: len(pool.list()))
-        metrics.watch("metatx_tasks_loaded", "Tasks in memory.", lambda: sum(t.loaded for t in pool.list()))
+        metrics.watch("metatx_tasks", "Tasks that are served.", lambda: len(pool.tasks()))
+        metrics.watch("metatx_tasks_loaded", "Tasks in memory.", lambda: sum(t.loaded for t in pool.tasks()))
 
     def check(self, asked: Asked, lane: Workers) -> None:
         """Refuse a request, before its body is read, that would not be answered in time. Raises FullError."""
@@ -192,7 +192,7 @@ class Engine:
 
     def warm(self) -> None:
         """Make ready what reads in processes, where a task needs it."""
-        kinds = [lookup("tokenizers", task.modality) for task in self.pool.list()]
+        kinds = [lookup("tokenizers", task.modality) for task in self.pool.tasks()]
         if any(kind.suffixes or kind.readers or kind.isolated for kind in kinds):
             self.readers.start()
 

@@ -165,7 +165,7 @@ def read(cls: "type[Read]", folder: Path, backbone: Backbone | None, fingerprint
         task = cls(backbone, parts["tokenizer"], parts["head"], config["inputs"], config["target"], adapter)
         _fill(task, shapes, folder)
         task.metrics, task.about, task.trained = config["metrics"], config["about"], True
-        task.with_settings(precision=config["precision"])
+        task.set_inference(precision=config["precision"])
         return task.to(backbone.device).eval()
 
 

@@ -55,7 +55,7 @@ def main(*, minutes: float = 5.0, bad: int = 10_000, warm: float = 10.0) -> None
         folder = Path(temporary)
         saved(backbone, "image", folder)
         row = saved(backbone, "table", folder)
-        task = metatx.Task.from_pretrained(folder / "table", backbone).with_settings(precision="fp32")
+        task = metatx.Task.from_pretrained(folder / "table", backbone).set_inference(precision="fp32")
         rng = np.random.default_rng(0)
         rows = [dict(zip(row, rng.normal(size=len(row)).tolist(), strict=True)) for _ in range(500)]
         expected = [record["p(yes)"] for record in task.records(pd.DataFrame(rows))]

@@ -131,7 +131,7 @@ def test_a_task_with_a_backbone_of_its_own_cannot_be_shared(backbone, tune, tmp_
         ) as caught:
             pool.add("own", given)
         assert "\n" not in str(caught.value)
-    assert not pool.list()
+    assert not pool.tasks()
 
 
 @pytest.mark.parametrize("modality", ["waves", "image"])
@@ -249,7 +249,7 @@ def test_a_pool_answers_as_each_task_alone(backbone):
         if task.adapter is not None:
             scramble(task.adapter)
         pool.add(name, task)
-    names = [task.name for task in pool.list()]
+    names = [task.name for task in pool.tasks()]
     requests = [(name, signal) for signal in SIGNALS for name in names]
     expected = [pool.task(name).predict([signal])[0] for name, signal in requests]
     np.testing.assert_allclose(pool.predict(requests), expected, atol=1e-5)

@@ -97,7 +97,7 @@ def test_saved_and_pooled_it_answers_the_same(trained, tmp_path):
     again = metatx.Task.from_pretrained(trained.save_pretrained(tmp_path / "task"), backbone=trained.backbone)
     pool = metatx.TaskPool(trained.backbone)
     pool.add("halves", again)
-    trained.with_settings(precision="fp32")  # the pool's
+    trained.set_inference(precision="fp32")  # the pool's
     for alone, pooled in zip(trained.predict(pictures), pool.predict([("halves", p) for p in pictures]), strict=True):
         np.testing.assert_array_equal(alone, pooled)
 

@@ -39,7 +39,7 @@ def task(backbone):
     """Of one number and one word."""
     frame = rows(40).assign(word=["red", "blue"] * 20, y=["a", "b"] * 20)
     made = metatx.Task.from_data(backbone, "tabular", frame, target="y", inputs=["x", "word"])
-    return unlike_any(made, 0).with_settings(batch_size=8)
+    return unlike_any(made, 0).set_inference(batch_size=8)
 
 
 @pytest.fixture(scope="module")
@@ -304,8 +304,8 @@ def test_memory_does_not_grow_with_the_rows(task, tmp_path, monkeypatch):
     out = io.StringIO()
     lines = []
     out.write = lambda text: lines.append((len(alive), text))
-    write_answers(task.with_settings(batch_size=100), ["t.parquet"], None, out)
-    task.with_settings(batch_size=8)
+    write_answers(task.set_inference(batch_size=100), ["t.parquet"], None, out)
+    task.set_inference(batch_size=8)
     assert max(alive) <= 1024 and len(lines) == 5001
     assert lines[1][0] == 100 and lines[2500][0] <= 2600  # read when they are written, not before
 

@@ -72,7 +72,7 @@ for name, kind in kinds.items():
     with torch.no_grad():
         for parameter in task.head.parameters():
             parameter += 0.1 * torch.randn_like(parameter)
-    task.with_settings(batch_size=3, precision="fp32")
+    task.set_inference(batch_size=3, precision="fp32")
     found[name] = [task.evaluate((samples[12 : 12 + n], targets[12 : 12 + n])) for n in range(1, 10)]
     # Five samples to train on leave one process an empty share of the last batch, one to validate on an empty split.
     task.fit((samples[:5], targets[:5]), (samples[12:13], targets[12:13]), epochs=1, batch_size=4, precision="fp32")

@@ -39,7 +39,7 @@ def test_mixed_answers_are_those_of_each_task(pool, table):
     requests += [("rows", row) for row in rows[1:9]] + [("image", picture) for picture in pictures[1:]]
     answers = pool.predict(requests)
     for (name, sample), answer in zip(requests, answers, strict=True):
-        assert answer == pool.task(name).with_settings(precision="fp32").predict([sample])[0]
+        assert answer == pool.task(name).set_inference(precision="fp32").predict([sample])[0]
 
 
 def test_one_pass_through_the_backbone(pool, table):
@@ -66,7 +66,7 @@ def test_what_cannot_be_answered_is_named(pool, tmp_path):
     other.save_pretrained(tmp_path / "other")
     with pytest.raises(TaskError, match="trained on backbone"):
         pool.add("other", tmp_path / "other")
-    assert [task.name for task in pool.list()] == ["image", "rows", "waves"]
+    assert [task.name for task in pool.tasks()] == ["image", "rows", "waves"]
 
 
 # Twelve tasks, with and without adapters
@@ -92,11 +92,11 @@ def build_sample(key):
 def test_the_dozen_differ(dozen):
     pool, samples, expected = dozen
     assert (
-        len(pool.list()) == 12
+        len(pool.tasks()) == 12
         and len(samples) >= 40
         and len({round(answer, 5) for _, answer in expected.values()}) > 40
     )
-    assert {task.tune for task in pool.list()} == {"frozen", "norm", "lora"}
+    assert {task.tune for task in pool.tasks()} == {"frozen", "norm", "lora"}
 
 
 @settings(deadline=None, max_examples=25)
@@ -143,7 +143,7 @@ def filled(saved, **options):
 
 
 def facts(pool, field):
-    return {task.name: getattr(task, field) for task in pool.list()}
+    return {task.name: getattr(task, field) for task in pool.tasks()}
 
 
 def test_folders_are_loaded_when_they_are_first_asked(saved):
@@ -166,7 +166,7 @@ def test_beyond_the_bound_the_least_recently_used_goes(saved):
     kept = ("a", "ab", "ab", "ac", "bc" if size["b"] + size["c"] < pool.memory_mb else "b")
     for name, names in zip(order, kept, strict=False):
         assert pool.predict([(name, SIGNALS[0])]) == expected[NAMES.index(name)]
-        assert [task.name for task in pool.list() if task.loaded] == list(names)
+        assert [task.name for task in pool.tasks() if task.loaded] == list(names)
     held = pool.prepare("b", SIGNALS[0])
     for name in ("a", "c", "a"):
         pool.predict([(name, SIGNALS[0])])
@@ -254,7 +254,7 @@ def test_a_damaged_folder_is_refused_at_once_and_the_others_go_on(saved, tmp_pat
     with pytest.raises(TaskError) as caught:
         pool.add("bad", folder)
     assert "\n" not in str(caught.value)
-    assert [task.name for task in pool.list()] == list(NAMES) and len(pool.predict([("a", SIGNALS[0])])) == 1
+    assert [task.name for task in pool.tasks()] == list(NAMES) and len(pool.predict([("a", SIGNALS[0])])) == 1
 
 
 def test_damage_that_shows_later_is_the_one_task_s(saved, tmp_path):

@@ -38,7 +38,7 @@ def same(found, expected):
 def alone(nano, trained):
     """Each task by itself, in the pool's precision."""
     tasks = {name: metatx.Task.from_pretrained(trained / name, nano) for name in ("kinds", "light", "ahead")}
-    return {name: task.with_settings(precision="fp32") for name, task in tasks.items()}
+    return {name: task.set_inference(precision="fp32") for name, task in tasks.items()}
 
 
 def test_answers_are_those_of_each_task_alone(serve, alone):

@@ -18,7 +18,7 @@ def catalog(nano, tasks):
 
 
 def names(catalog):
-    return sorted(catalog.served), sorted(task.name for task in catalog.pool.list())
+    return sorted(catalog.served), sorted(task.name for task in catalog.pool.tasks())
 
 
 def test_a_damaged_task_is_refused_and_the_others_go_on(nano, tasks):

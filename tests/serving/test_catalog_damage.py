@@ -122,7 +122,7 @@ def test_whatever_a_plug_in_raises_is_one_task_s(catalog, monkeypatch, caplog):
     _task(catalog.folder)
     catalog.refresh()
     assert catalog.refused["bad"] == "It could not be loaded (RuntimeError); the log says why."
-    assert "Traceback" in caplog.text and "bad" not in [task.name for task in catalog.pool.list()]
+    assert "Traceback" in caplog.text and "bad" not in [task.name for task in catalog.pool.tasks()]
     caplog.clear()
     catalog.refresh()
     assert not caplog.text, "said once for each change"

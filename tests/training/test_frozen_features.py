@@ -35,7 +35,7 @@ OTHERS = {
     "the head": {"head": "embedding"},
     "tokenizer weights": {"change": lambda task: torch.nn.init.zeros_(task.tokenizer.proj.bias).add_(1.0)},
     "the norm at the entry": {"change": lambda task: setattr(task, "norm", torch.nn.LayerNorm(192))},
-    "precision": {"change": lambda task: task.with_settings(precision="bf16")},
+    "precision": {"change": lambda task: task.set_inference(precision="bf16")},
 }
 
 

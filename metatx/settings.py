@@ -29,7 +29,7 @@ class TrainingSettings:
         layer_decay: In a backbone tuned in full, the rate of a block as a share of the next one's (Clark et al. 2020).
         weight_decay: Of matrices; biases, norms and other vectors have none.
         warmup: Share of all steps in which the learning rate rises.
-        align_steps: Steps before the training in which what makes tokens learns, alone and without labels, to
+        token_warmup_steps: Steps before the training in which what makes tokens learns, alone and without labels, to
             distribute them like those of the backbone's stem (ORCA, Shen et al. 2023); 0: none. ``metatx compare``
             gives it a row of its own and changes no other.
         clip: Largest norm of the gradient.
@@ -56,7 +56,7 @@ class TrainingSettings:
     layer_decay: float = 0.75
     weight_decay: float = 0.01
     warmup: float = 0.05
-    align_steps: int = 0
+    token_warmup_steps: int = 0
     clip: float = 1.0
     metric: str | None = None
     patience: int = 0
@@ -78,8 +78,8 @@ class TrainingSettings:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
         if self.checkpoint_steps < 0:
             raise ValueError(f"checkpoint_steps is {self.checkpoint_steps}; it must be at least 0.")
-        if self.align_steps < 0:
-            raise ValueError(f"align_steps is {self.align_steps}; it must be at least 0.")
+        if self.token_warmup_steps < 0:
+            raise ValueError(f"token_warmup_steps is {self.token_warmup_steps}; it must be at least 0.")
         if not 0 < self.layer_decay <= 1:
             raise ValueError(f"layer_decay is {self.layer_decay}; it must be above 0 and at most 1.")
         if self.precision not in ("auto", "fp32", "bf16"):

@@ -70,7 +70,7 @@ class Task(nn.Module):
         self.inputs, self.target = list(inputs), target
         self.metrics: dict[str, Any] = {}
         self.about: dict[str, str] = {}  # for the card, where known: data, dataset (on the hub), split, license
-        self.token_alignment: dict[str, float] = {}  # as ``align_tokens`` gives it
+        self.token_warmup: dict[str, float] = {}  # as ``warm_up_tokens`` gives it
         self.settings = TrainingSettings()
         self.reading = Reading()  # how the csv files are written that it is given
         self.kept = ""  # which weights training kept, and why

@@ -83,7 +83,7 @@ def plan_for(
     few = task.encode(train.select(picked), "train", augment=True, skip_bad=skip_bad)
     before = {name: tensor.clone() for name, tensor in task.state_dict().items()}
     once = _features_seconds(task, few, settings) if settings.cache and cacheable(task) else 0.0
-    trial = replace(settings, epochs=2, patience=0, align_steps=0, tensorboard=False)
+    trial = replace(settings, epochs=2, patience=0, token_warmup_steps=0, tensorboard=False)
     training = Training(task, few, None, trial, None, quiet=True)
     trained = training.run(resume=False)[-1]["seconds"]
     started = time.perf_counter()

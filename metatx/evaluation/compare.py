@@ -30,7 +30,7 @@ class Variant:
         name: In the table.
         backbone: What is made of the backbone that is compared.
         tune: What of it is trained, as ``Task.from_data``.
-        aligned: Whether tokens are aligned first, by ``align_steps`` of the settings.
+        aligned: Whether tokens are aligned first, by ``token_warmup_steps`` of the settings.
     """
 
     name: str
@@ -92,8 +92,8 @@ def compare(
         head, tokenizer_options, head_options, skip_bad_samples, reading: Likewise.
         backbone: A pretrained one.
         seeds: One run each, of each variant.
-        settings: Of the training; the seed among them is not used, ``align_steps`` only where a variant is aligned.
-        variants: What is compared; where ``align_steps`` is not 0, ``ALIGNED`` too.
+        settings: Of the training; the seed among them is not used, ``token_warmup_steps`` only where a variant is aligned.
+        variants: What is compared; where ``token_warmup_steps`` is not 0, ``ALIGNED`` too.
         budget: Seconds of training. The first run of each kind of tuning measures a few steps and chooses how many
             epochs, at most those of ``settings``, of how many samples fit; all that tune alike then train on so many,
             those that tune more, whose steps are slower, on fewer. See ``plan_for``.
@@ -107,7 +107,7 @@ def compare(
     if not backbone.pretrained:
         raise ValueError("This backbone has random weights; give a pretrained one, the control is made of it.")
     settings = settings or TrainingSettings()
-    variants = _with_alignment(variants, settings.align_steps, backbone)
+    variants = _with_alignment(variants, settings.token_warmup_steps, backbone)
     folder = None if out is None else Path(out)
     drawn = folder is not None and can_draw("comparison.png")
     options: dict[str, Any] = {
@@ -137,7 +137,7 @@ def compare(
         **{
             key: value
             for key, value in vars(settings).items()
-            if key not in (*RESUMABLE_CHANGES, "seed", "align_steps")
+            if key not in (*RESUMABLE_CHANGES, "seed", "token_warmup_steps")
         },
     }
     found = _started(json.loads(json.dumps(asked)), folder)
@@ -145,20 +145,26 @@ def compare(
     backbones = {variant.name: variant.backbone(backbone) for variant in variants}
     for seed in seeds:
         for variant in variants:
-            steps = settings.align_steps if variant.aligned else 0
+            steps = settings.token_warmup_steps if variant.aligned else 0
             if _is_finished(found, variant, seed, steps):
                 continue
             try:
                 report = one(
                     backbone=backbones[variant.name],
-                    settings=replace(settings, seed=seed, align_steps=steps),
+                    settings=replace(settings, seed=seed, token_warmup_steps=steps),
                     tune=variant.tune,
                     budget=found.plans.get(variant.tune, budget),
                     baseline=baseline and not found.baselines,
                 )
             except DivergedError as error:
                 found.trials.append(
-                    Trial(variant=variant.name, seed=seed, tune=variant.tune, align_steps=steps, diverged=str(error))
+                    Trial(
+                        variant=variant.name,
+                        seed=seed,
+                        tune=variant.tune,
+                        token_warmup_steps=steps,
+                        diverged=str(error),
+                    )
                 )
             else:
                 _add(found, variant, report, steps)
@@ -171,7 +177,7 @@ def _with_alignment(variants: Sequence[Variant], steps: int, backbone: Backbone)
     """The variants, with ``ALIGNED`` where there are steps to align in and none is aligned."""
     aligned = [variant.name for variant in variants if variant.aligned]
     if aligned and not steps:
-        raise ValueError(f"{aligned[0]!r} needs steps to align in; set align_steps, such as 200.")
+        raise ValueError(f"{aligned[0]!r} needs steps to align in; set token_warmup_steps, such as 200.")
     if not steps:
         return variants
     stem_of(backbone)
@@ -206,9 +212,9 @@ def _is_finished(found: Comparison, variant: Variant, seed: int, steps: int) -> 
                 raise ValueError(
                     f"{variant.name!r} was run with tune {trial.tune}, not {variant.tune}; give another --out."
                 )
-            if trial.align_steps != steps:
+            if trial.token_warmup_steps != steps:
                 raise ValueError(
-                    f"{variant.name!r} was run with align_steps {trial.align_steps}, not {steps}; give another --out."
+                    f"{variant.name!r} was run with token_warmup_steps {trial.token_warmup_steps}, not {steps}; give another --out."
                 )
             return True
     return False
@@ -226,7 +232,7 @@ def _add(found: Comparison, variant: Variant, report: Report, steps: int) -> Non
             variant=variant.name,
             seed=report.seed,
             tune=variant.tune,
-            align_steps=steps,
+            token_warmup_steps=steps,
             validation=report.validation,
             test=report.test,
             parameters=report.task.trainable_parameters,

@@ -27,7 +27,7 @@ class Trial:
         variant: Its name.
         seed: Of initial weights, splits, order and samples.
         tune: What of the backbone it trains.
-        align_steps: By which its tokens were aligned before.
+        token_warmup_steps: By which its tokens were aligned before.
         validation: Metric to value.
         test: Metric to value; empty where the loss diverged.
         parameters: Trained ones.
@@ -38,7 +38,7 @@ class Trial:
     variant: str
     seed: int
     tune: str = "frozen"
-    align_steps: int = 0
+    token_warmup_steps: int = 0
     validation: dict[str, float] = field(default_factory=dict)
     test: dict[str, float] = field(default_factory=dict)
     parameters: int = 0
@@ -158,7 +158,7 @@ class Comparison:
         )
 
     def _aligned(self) -> str:
-        aligned = {trial.variant: trial.align_steps for trial in self.trials if trial.align_steps}
+        aligned = {trial.variant: trial.token_warmup_steps for trial in self.trials if trial.token_warmup_steps}
         return "".join(f" {name}: {steps} steps on the tokenizer alone came before." for name, steps in aligned.items())
 
     def _trained(self) -> str:

@@ -64,7 +64,7 @@ class Report:
         trained = self.task.trainable_parameters
         frozen = sum(p.numel() for p in self.task.backbone.parameters() if not p.requires_grad)
         lines += ["", f"{trained:,} parameters trained on {frozen:,} frozen ones in {self.seconds:.0f} s"]
-        if aligned := self.task.token_alignment:
+        if aligned := self.task.token_warmup:
             distances = f"{aligned['before']:.1f} before, {aligned['after']:.1f} after"
             lines.append(f"{aligned['steps']} steps of alignment; distance to the stem's tokens {distances}")
         lines += [self.task.kept] if self.task.kept else []
@@ -95,7 +95,7 @@ class Report:
             "baseline": _one(self.baselines.get("classical")),
             "tune": self.task.tune,
             "adapter": self.task.adapter and self.task.adapter.options,
-            "token_alignment": self.task.token_alignment or None,
+            "token_warmup": self.task.token_warmup or None,
             "trainable_parameters": self.task.trainable_parameters,
             "backbone_parameters": self.task.backbone.num_parameters,
             "backbone": self.task.backbone.spec,

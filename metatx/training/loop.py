@@ -28,7 +28,7 @@ from metatx.training.facts import facts_of
 from metatx.training.frozen_features import cacheable, frozen_features
 from metatx.training.history import History
 from metatx.training.interrupts import CheckpointSchedule
-from metatx.training.token_warmup import align_tokens, alignable
+from metatx.training.token_warmup import warm_up_tokens, warmup_parameters
 
 if TYPE_CHECKING:
     from metatx.settings import TrainingSettings
@@ -60,7 +60,7 @@ def train(
         DivergedError: If the loss is not finite.
         Stopped: If SIGTERM or SIGINT came; the checkpoint in ``out`` is up to date then.
         ValueError: If ``resume`` finds the checkpoint of other settings, the blocks of a backbone of the task's own are
-            to be divided among processes, or as ``alignable``.
+            to be divided among processes, or as ``warmup_parameters``.
     """
     return Training(task, data, validation, settings, out).run(resume)
 
@@ -103,8 +103,8 @@ class Training:
         task.backbone.to(self.accelerator.device)
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         self.module: nn.Module = task
-        if settings.align_steps:
-            alignable(task)
+        if settings.token_warmup_steps:
+            warmup_parameters(task)
         self.encoded = data
         self.data: EncodedDataset | FeatureDataset = data
         self.validation: EncodedDataset | FeatureDataset | None = validation
@@ -130,8 +130,8 @@ class Training:
         progress = self.keeper.load() if resume else Progress()
         self.history.rows = progress.history
         with self.shards or nullcontext(), self.keeper, torch.random.fork_rng(devices=[]):
-            if self.settings.align_steps and not progress.alignment:
-                progress.alignment = align_tokens(self.task, self.encoded, self.settings, self._bar)
+            if self.settings.token_warmup_steps and not progress.alignment:
+                progress.alignment = warm_up_tokens(self.task, self.encoded, self.settings, self._bar)
                 self.keeper.save(progress)
             if self.task.trained and self.validation is not None and progress.best is None:
                 self._keep_best(self.measure(self.validation, progress), progress, epoch=0)
@@ -141,7 +141,7 @@ class Training:
         if progress.best_state:
             self.task.load_state_dict(progress.best_state)
         self.task.kept = self._kept(progress)
-        self.task.token_alignment = progress.alignment
+        self.task.token_warmup = progress.alignment
         self.task.eval()
         self._calibrate()
         return progress.history

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from metatx.settings import TrainingSettings
     from metatx.task import Task
 
-__all__ = ["TokenStatistics", "align_tokens", "alignable", "frechet_distance", "stem_of", "stem_statistics"]
+__all__ = ["TokenStatistics", "warm_up_tokens", "warmup_parameters", "frechet_distance", "stem_of", "stem_statistics"]
 
 TOKENS = 16_384  # that statistics are taken of: a hundred times a small backbone's width
 CROP = (0.2, 1.0)  # shares of a photograph's largest square; smaller crops are less like whole pictures
@@ -40,7 +40,7 @@ class TokenStatistics:
     root: Tensor
 
 
-def align_tokens(
+def warm_up_tokens(
     task: "Task",
     data: EncodedDataset,
     settings: "TrainingSettings",
@@ -61,17 +61,17 @@ def align_tokens(
         ``steps``, and the distance ``before`` and ``after``, see ``frechet_distance``.
 
     Raises:
-        ValueError: As ``alignable``.
+        ValueError: As ``warmup_parameters``.
         DivergedError: If the tokens are not finite.
     """
-    parameters, reference = alignable(task), stem_statistics(task.backbone)
+    parameters, reference = warmup_parameters(task), stem_statistics(task.backbone)
     optimizer = torch.optim.Adam(parameters)
     before = _measured(task, data, settings, reference)
     task.train()
-    for step in progress(range(settings.align_steps), "alignment"):
+    for step in progress(range(settings.token_warmup_steps), "alignment"):
         torch.manual_seed(hash((settings.seed, step)) & 0x7FFFFFFF)
         for group in optimizer.param_groups:
-            group["lr"] = settings.rate(step, settings.align_steps)
+            group["lr"] = settings.rate(step, settings.token_warmup_steps)
         distance = frechet_distance(_entering(task, _batch(data, settings, step), settings), reference)
         # Not backward, which would leave gradients in a backbone that is tuned in full.
         gradients = torch.autograd.grad(distance, parameters, allow_unused=True)
@@ -81,10 +81,10 @@ def align_tokens(
     optimizer.zero_grad()
     for parameter in parameters:  # processes may differ in the last digit
         parameter.data.copy_(broadcast(parameter.data))
-    return {"steps": settings.align_steps, "before": before, "after": _measured(task, data, settings, reference)}
+    return {"steps": settings.token_warmup_steps, "before": before, "after": _measured(task, data, settings, reference)}
 
 
-def alignable(task: "Task") -> list[nn.Parameter]:
+def warmup_parameters(task: "Task") -> list[nn.Parameter]:
     """The weights that a warm-up trains: the tokenizer's, and those of a LayerNorm behind it.
 
     Raises:
@@ -96,7 +96,7 @@ def alignable(task: "Task") -> list[nn.Parameter]:
     if not trained:
         raise ValueError(
             f"There is nothing to align: the {task.tokenizer.name} tokenizer trains no weights here; "
-            "leave align_steps at 0."
+            "leave token_warmup_steps at 0."
         )
     return trained
 
@@ -105,7 +105,7 @@ def stem_of(backbone: "Backbone") -> "Stem":
     """The backbone's stem. Raises ValueError if it has none."""
     if backbone.stem is None:
         raise ValueError(
-            f"{backbone.spec} has no stem, whose tokens others could be aligned with; leave align_steps at 0."
+            f"{backbone.spec} has no stem, whose tokens others could be aligned with; leave token_warmup_steps at 0."
         )
     return backbone.stem
 

@@ -14,7 +14,7 @@ from metatx.evaluation import run as experiment
 from metatx.evaluation.budget import Plan
 from metatx.evaluation.compare import ALIGNED, VARIANTS, Variant, compare
 from metatx.evaluation.comparison_report import Comparison
-from metatx.training import token_warmup as token_alignment
+from metatx.training import token_warmup as token_warmup
 
 SETTINGS = metatx.TrainingSettings(epochs=2, batch_size=32, lr=3e-3)
 
@@ -110,19 +110,19 @@ def test_a_comparison_goes_on_where_it_stopped(done, wine, nano, runs):
 
 
 def test_alignment_adds_a_row_and_changes_no_other(wine, nano, tmp_path, runs, monkeypatch):
-    monkeypatch.setattr(token_alignment, "TOKENS", 1024)
+    monkeypatch.setattr(token_warmup, "TOKENS", 1024)
     options = {"seeds": (0,), "variants": VARIANTS[:1]}
     (plain,) = wines(wine, nano, tmp_path, **options).rows()
-    aligned = replace(SETTINGS, align_steps=8)
+    aligned = replace(SETTINGS, token_warmup_steps=8)
     found = wines(wine, nano, tmp_path, settings=aligned, **options)
     assert len(runs) == 2, "what is finished is not run again"
     assert found.rows()[0] == plain and [row.name for row in found.rows()] == ["pretrained, frozen", "aligned first"]
     alone = metatx.run(wine, "tabular", backbone=nano, target="cultivar", settings=aligned)
-    assert found.trials[1].test == alone.test and alone.task.token_alignment["steps"] == 8
+    assert found.trials[1].test == alone.test and alone.task.token_warmup["steps"] == 8
     assert found.trials[1].test != found.trials[0].test
     assert "aligned first: 8 steps on the tokenizer alone came before" in str(found)
-    with pytest.raises(ValueError, match="was run with align_steps 8, not 9; give another --out"):
-        wines(wine, nano, tmp_path, settings=replace(SETTINGS, align_steps=9), **options)
+    with pytest.raises(ValueError, match="was run with token_warmup_steps 8, not 9; give another --out"):
+        wines(wine, nano, tmp_path, settings=replace(SETTINGS, token_warmup_steps=9), **options)
     with pytest.raises(ValueError, match="'aligned first' needs steps to align in"):
         wines(wine, nano, variants=[ALIGNED])
     weights = {name: value for name, value in nano.named_weights() if not name.startswith("stem.")}

@@ -38,7 +38,7 @@ for tune in TIERS:
     found[tune] = [*task.history, task.evaluate(waves(33, seed=2))]
     found["temperature"] = task.head.temperature.item() if tune == "frozen" else found["temperature"]
 task = metatx.Task.from_data(metatx.load_backbone("nano"), "waves", waves(41))  # which has a stem to align with
-task.fit(waves(41), waves(21, seed=1), **settings, align_steps=5)
+task.fit(waves(41), waves(21, seed=1), **settings, token_warmup_steps=5)
 found["aligned"] = [*task.history, task.evaluate(waves(13, seed=2))]
 
 state = processes()

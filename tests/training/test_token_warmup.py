@@ -13,16 +13,16 @@ from PIL import Image
 
 import metatx
 from metatx.training import loop as training
-from metatx.training import token_warmup as token_alignment
-from metatx.training.token_warmup import align_tokens, frechet_distance, stem_statistics
+from metatx.training import token_warmup as token_warmup
+from metatx.training.token_warmup import frechet_distance, stem_statistics, warm_up_tokens
 from tests.conftest import waves
 
-SETTINGS = metatx.TrainingSettings(epochs=2, batch_size=32, lr=3e-3, precision="fp32", align_steps=12)
+SETTINGS = metatx.TrainingSettings(epochs=2, batch_size=32, lr=3e-3, precision="fp32", token_warmup_steps=12)
 
 
 @pytest.fixture(autouse=True)
 def _few_tokens(monkeypatch):
-    monkeypatch.setattr(token_alignment, "TOKENS", 1024)
+    monkeypatch.setattr(token_warmup, "TOKENS", 1024)
 
 
 def _task(nano, **options):
@@ -31,7 +31,7 @@ def _task(nano, **options):
 
 def _aligned(task, **changes):
     data = task.encode(waves(100), "train")
-    return align_tokens(task, data, replace(SETTINGS, **changes), lambda items, what: items)
+    return warm_up_tokens(task, data, replace(SETTINGS, **changes), lambda items, what: items)
 
 
 def _weights(module):
@@ -44,7 +44,7 @@ def _same(first, second):
 
 def _statistics(tokens):
     root = scipy.linalg.sqrtm(np.cov(tokens.double().numpy(), rowvar=False)).real
-    return token_alignment.TokenStatistics(tokens.mean(0), torch.tensor(root, dtype=torch.float32))
+    return token_warmup.TokenStatistics(tokens.mean(0), torch.tensor(root, dtype=torch.float32))
 
 
 @pytest.mark.parametrize("count", [200, 5])  # 5: fewer tokens than dimensions
@@ -67,7 +67,7 @@ def test_statistics_are_of_tokens_as_they_enter_the_blocks(nano):
     found, again = stem_statistics(nano), stem_statistics(nano)
     assert torch.equal(state, torch.get_rng_state()) and torch.equal(found.root, again.root)
     with torch.no_grad():
-        pictures = token_alignment._crops(16, 64)
+        pictures = token_warmup._crops(16, 64)
         entering = nano.norm_pre(nano.stem(pictures / 255).flatten(0, 1))
     assert pictures.shape == (16, 3, 64, 64) and pictures.std() > 30 and pictures.max() <= 255
     torch.testing.assert_close(found.mean, entering.mean(0))
@@ -82,13 +82,16 @@ def test_two_photographs_stand_for_pictures(nano):
     pictures = np.stack([np.asarray(Image.open(file).convert("RGB").resize((64, 64))) for file in files])
     with torch.no_grad():
         tokens = nano.norm_pre(nano.stem(torch.tensor(pictures).permute(0, 3, 1, 2) / 255).flatten(0, 1))
-    assert 5 * frechet_distance(tokens, stem_statistics(nano)).item() < _aligned(_task(nano), align_steps=1)["before"]
+    assert (
+        5 * frechet_distance(tokens, stem_statistics(nano)).item()
+        < _aligned(_task(nano), token_warmup_steps=1)["before"]
+    )
 
 
 def test_only_what_makes_tokens_learns(nano):
     task, fingerprint = _task(nano, tune="full"), nano.fingerprint
     before = _weights(task)
-    found = _aligned(task, align_steps=60)
+    found = _aligned(task, token_warmup_steps=60)
     assert found["steps"] == 60 and found["after"] < 0.5 * found["before"]
     changed = {
         name.partition(".")[0] for name, value in task.state_dict().items() if not torch.equal(value, before[name])
@@ -115,10 +118,10 @@ def _run(nano, folder):
     return task.fit(waves(100), waves(50, seed=1), out=folder, resume=True, **vars(SETTINGS))
 
 
-@pytest.mark.parametrize(("place", "call"), [("frechet_distance", 7), ("align_tokens", 1), ("Training._step", 3)])
+@pytest.mark.parametrize(("place", "call"), [("frechet_distance", 7), ("warm_up_tokens", 1), ("Training._step", 3)])
 def test_a_killed_run_ends_as_the_one_that_was_not(nano, tmp_path, monkeypatch, place, call):
     whole = _run(nano, tmp_path / "whole")
-    calls, owner = [], training.Training if "." in place else (training if place == "align_tokens" else token_alignment)
+    calls, owner = [], training.Training if "." in place else (training if place == "warm_up_tokens" else token_warmup)
     name = place.rpartition(".")[2]
     original = getattr(owner, name)
 
@@ -132,31 +135,31 @@ def test_a_killed_run_ends_as_the_one_that_was_not(nano, tmp_path, monkeypatch, 
         patched.setattr(owner, name, killing)
         with pytest.raises(Killed):
             _run(nano, tmp_path / "killed")
-    aligned, align = [], training.align_tokens
-    monkeypatch.setattr(training, "align_tokens", lambda *parts: aligned.append(1) or align(*parts))
+    aligned, align = [], training.warm_up_tokens
+    monkeypatch.setattr(training, "warm_up_tokens", lambda *parts: aligned.append(1) or align(*parts))
     resumed = _run(nano, tmp_path / "killed")
     assert len(aligned) == (0 if place == "Training._step" else 1), "what is done is not done again"
-    assert _same(_weights(whole), _weights(resumed)) and resumed.token_alignment == whole.token_alignment
+    assert _same(_weights(whole), _weights(resumed)) and resumed.token_warmup == whole.token_warmup
     assert [row["train_loss"] for row in resumed.history] == [row["train_loss"] for row in whole.history]
 
 
 def test_the_record_of_a_run_has_steps_and_distances(nano, table, tmp_path):
     for steps in (12, 0):
-        out, settings = tmp_path / f"{steps}", replace(SETTINGS, epochs=1, align_steps=steps)
+        out, settings = tmp_path / f"{steps}", replace(SETTINGS, epochs=1, token_warmup_steps=steps)
         options = {"backbone": nano, "target": "kind", "settings": settings, "baseline": False}
         report = metatx.run(table, "tabular", **options, out=out)
-        written = json.loads((out / "metrics.json").read_text())["token_alignment"]
-        assert written == (report.task.token_alignment or None)
+        written = json.loads((out / "metrics.json").read_text())["token_warmup"]
+        assert written == (report.task.token_warmup or None)
         assert ("12 steps of alignment; distance to the stem's tokens" in str(report)) == bool(steps)
         assert written is None or (written["steps"] == 12 and 0 < written["after"] < written["before"])
 
 
 def test_what_cannot_be_aligned_is_refused(nano):
-    with pytest.raises(ValueError, match="align_steps is -1; it must be at least 0"):
-        metatx.TrainingSettings(align_steps=-1)
+    with pytest.raises(ValueError, match="token_warmup_steps is -1; it must be at least 0"):
+        metatx.TrainingSettings(token_warmup_steps=-1)
     weights = {name: value for name, value in nano.named_weights() if not name.startswith("stem.")}
     stemless = metatx.Backbone(replace(nano.config, stem=None), weights, spec="stemless")
-    with pytest.raises(ValueError, match=r"^stemless has no stem.*leave align_steps at 0.$"):
+    with pytest.raises(ValueError, match=r"^stemless has no stem.*leave token_warmup_steps at 0.$"):
         _task(stemless).fit(waves(40), **vars(SETTINGS))
     images = ([np.full((64, 64, 3), value, np.uint8) for value in range(40)], ["dark", "bright"] * 20)
     with pytest.raises(ValueError, match=r"^There is nothing to align: the image tokenizer trains no weights here"):

@@ -43,7 +43,7 @@ def test_tokens_start_as_large_as_the_stem_s_times_the_tokenizer_s_amplitude(nan
         tokenizer.amplitude = factor
         task = metatx.Task(bare, tokenizer, head)
         tokens = task.tokens({"signal": torch.randn(4, 3, 50)}).embeddings
-        assert tokens.square().mean().sqrt().item() == pytest.approx(factor * bare.token_scale, rel=1e-3)
+        assert tokens.square().mean().sqrt().item() == pytest.approx(factor * bare.token_rms, rel=1e-3)
     assert isinstance(metatx.Task(nano, tokenizer, head).norm, torch.nn.Identity), "nano normalises by itself"
 
 

@@ -182,7 +182,7 @@ class Backbone(nn.Module):
         return self.config.norm_pre
 
     @property
-    def token_scale(self) -> float:
+    def token_rms(self) -> float:
         """Root mean square of the tokens that the stem makes of a grey picture; 1 without a stem."""
         if self.stem is None:
             return 1.0

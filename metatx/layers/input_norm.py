@@ -19,5 +19,5 @@ def input_norm(backbone: "Backbone", tokenizer: "Tokenizer") -> nn.Module:
     if backbone.has_norm_pre or tokenizer.uses_stem_tokens:
         return nn.Identity()
     norm = nn.LayerNorm(backbone.dim)
-    nn.init.constant_(norm.weight, backbone.token_scale * tokenizer.amplitude)
+    nn.init.constant_(norm.weight, backbone.token_rms * tokenizer.amplitude)
     return norm

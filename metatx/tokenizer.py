@@ -44,8 +44,8 @@ class Tokenizer(nn.Module):
         augments: Whether ``augment`` changes anything; set by options.
         crop_warning: Where its tokens leave out the edges of a sample: what to change so that they do not, which dense
             answers need; empty otherwise.
-        classical: Which scikit-learn model stands beside it as baseline on what ``baseline_features`` gives; ``"words"``: a
-            linear one on weighted counts of words.
+        classical: Which scikit-learn model stands beside it as baseline on what ``baseline_features`` gives;
+            ``"words"``: a linear one on weighted counts of words.
     """
 
     name: ClassVar[str] = ""

@@ -147,7 +147,7 @@ def _change(run: Sequence[Piece], x: Tensor, output: Tensor) -> None:
         part.change(x[rows], output[rows])
         return
     count, rows = len(run), slice(rows.start, run[-1][0].stop)
-    updates = [part for _, part in run if isinstance(part, LowRank)]
+    parts = [part for _, part in run if isinstance(part, LowRank)]
     down, up = torch.stack([part.down for part in parts]), torch.stack([part.up for part in parts])
     low = torch.bmm(x[rows].view(count, -1, x.shape[1]), down.mT)
     output[rows].view(count, -1, output.shape[1]).baddbmm_(low, up.mT, alpha=parts[0].scaling)

@@ -80,8 +80,8 @@ class Backbone(nn.Module):
     """CLS token, ``norm_pre``, blocks, ``norm``: frozen for good, whatever happens to the module around it.
 
     No parameter takes a gradient, ``train`` and ``apply`` leave it as it is, and ``load_state_dict`` refuses
-    to write into it; only a copy can be trained, see ``trainable_copy``. Its blocks have timm's names and plain linear layers,
-    so that adapters fit around them.
+    to write into it; only a copy can be trained, see ``trainable_copy``. Its blocks have timm's names and plain
+    linear layers, so that adapters fit around them.
 
     Args:
         config: Its shape.

@@ -184,7 +184,7 @@ def named(bad: dict[int, str], examples: Examples) -> list[str]:
 
 
 class FeatureDataset(torch.utils.data.Dataset[Any]):
-    """FeatureDataset that a frozen path gave, with their targets; batches as ``EncodedDataset`` gives them."""
+    """Features that a frozen path gave, with their targets; batches as ``EncodedDataset`` gives them."""
 
     def __init__(self, features: Tensor, targets: Any) -> None:
         self.features, self.targets = features, targets

@@ -1,4 +1,4 @@
-"""EncodedDataset samples in memory, field by field: a tensor for each field of each sample costs more than it holds."""
+"""Encoded samples in memory, field by field: a tensor for each field of each sample costs more than it holds."""
 
 import hashlib
 from bisect import bisect_right
@@ -80,7 +80,7 @@ class Block:
 
 
 class Columns:
-    """EncodedDataset samples and targets in the order in which they come, the first of them kept as far as there is room.
+    """Encoded samples and targets in the order in which they come, the first of them kept as far as there is room.
 
     Args:
         room: Bytes; the blocks beyond are counted and hashed, and not kept.

@@ -92,7 +92,8 @@ def compare(
         head, tokenizer_options, head_options, skip_bad_samples, reading: Likewise.
         backbone: A pretrained one.
         seeds: One run each, of each variant.
-        settings: Of the training; the seed among them is not used, ``token_warmup_steps`` only where a variant is aligned.
+        settings: Of the training; the seed among them is not used, ``token_warmup_steps`` only where a variant is
+            aligned.
         variants: What is compared; where ``token_warmup_steps`` is not 0, ``ALIGNED`` too.
         budget: Seconds of training. The first run of each kind of tuning measures a few steps and chooses how many
             epochs, at most those of ``settings``, of how many samples fit; all that tune alike then train on so many,
@@ -214,7 +215,8 @@ def _is_finished(found: Comparison, variant: Variant, seed: int, steps: int) -> 
                 )
             if trial.token_warmup_steps != steps:
                 raise ValueError(
-                    f"{variant.name!r} was run with token_warmup_steps {trial.token_warmup_steps}, not {steps}; give another --out."
+                    f"{variant.name!r} was run with token_warmup_steps {trial.token_warmup_steps}, not {steps}; "
+                    "give another --out."
                 )
             return True
     return False

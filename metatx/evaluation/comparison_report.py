@@ -15,7 +15,7 @@ from metatx.storage.card import cell
 
 __all__ = ["Comparison", "Row", "Trial", "shown"]
 
-FORMAT, VERSION = "metatx-comparison", 2
+FORMAT, VERSION = "metatx-comparison", 3
 ROLES = ("classical", "trivial")
 
 
@@ -239,11 +239,14 @@ class Comparison:
         """What ``write`` left in ``comparison.json``. Raises ValueError if it is damaged or something else."""
         try:
             content = json.loads(path.read_text())
-            if content.pop("format") != FORMAT or content.pop("version") != VERSION:
+            if content.pop("format") != FORMAT or (version := content.pop("version")) not in (2, VERSION):
                 raise KeyError
             content.pop("versions")
             for measured in _measured(content):
                 measured.update({name: float("nan") for name, value in measured.items() if value is None})
+            if version == 2:
+                for trial in content["trials"]:
+                    trial["token_warmup_steps"] = trial.pop("align_steps")
             content["trials"] = [Trial(**trial) for trial in content["trials"]]
             content["plans"] = {tune: Plan(**plan) for tune, plan in content["plans"].items()}
             return cls(**content)

@@ -1,4 +1,4 @@
-"""PairedDataset: samples that belong together, each of two modalities, as batches of tensors."""
+"""Samples that belong together, each of two modalities, as batches of tensors."""
 
 import hashlib
 from collections.abc import Mapping, Sequence

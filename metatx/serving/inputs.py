@@ -9,7 +9,7 @@ import orjson
 from metatx.pool.requests import read
 from metatx.serving.file_checks import suffix_of
 from metatx.serving.limits import Limits, RefusedError
-from metatx.serving.readers import EncodedDataset, Readers, ReadRequest
+from metatx.serving.readers import EncodedSample, Readers, ReadRequest
 from metatx.serving.samples import received
 
 __all__ = ["FileInput", "Input", "JsonInput", "mixed_inputs", "parse_json", "task_inputs"]
@@ -27,7 +27,7 @@ class Input(Protocol):
         """The same for a task of another name."""
         ...
 
-    def samples(self, wanted: ReadRequest, readers: Readers) -> Sequence[EncodedDataset]:
+    def samples(self, wanted: ReadRequest, readers: Readers) -> Sequence[EncodedSample]:
         """The samples, encoded.
 
         Args:
@@ -52,7 +52,7 @@ class JsonInput:
         """The same for a task of another name."""
         return replace(self, task=task)
 
-    def samples(self, wanted: ReadRequest, readers: Readers) -> Sequence[EncodedDataset]:
+    def samples(self, wanted: ReadRequest, readers: Readers) -> Sequence[EncodedSample]:
         """The one sample; of a row, the task's inputs alone."""
         task = wanted.loaded.task
         if task.tokenizer.isolated:
@@ -73,7 +73,7 @@ class FileInput:
         """The same for a task of another name."""
         return replace(self, task=task)
 
-    def samples(self, wanted: ReadRequest, readers: Readers) -> Sequence[EncodedDataset]:
+    def samples(self, wanted: ReadRequest, readers: Readers) -> Sequence[EncodedSample]:
         """The samples that the file holds."""
         suffix = suffix_of(self.name, wanted.loaded.task.tokenizer)
         self.content.seek(0)

@@ -29,13 +29,13 @@ from metatx.serving.reading_process import Order
 from metatx.serving.sandbox import lacking
 from metatx.serving.skeleton import skeleton
 
-__all__ = ["EncodedDataset", "CancelEvent", "Readers", "ReadRequest"]
+__all__ = ["EncodedSample", "CancelEvent", "Readers", "ReadRequest"]
 
 LOG = logging.getLogger("metatx.serving")
 HEAD = 1 << 24  # bytes of an answer beside its tensors
 CRASH = "It ended the process that read it: it is damaged, or made to do so."
 
-EncodedDataset: TypeAlias = tuple[dict[str, Tensor], list[Any]]  # a sample, and further arguments of the head
+EncodedSample: TypeAlias = tuple[dict[str, Tensor], list[Any]]  # a sample, and further arguments of the head
 
 
 class CancelEvent:
@@ -124,7 +124,7 @@ class Readers:
             self._lacking = []
         self._fork_server.start()
 
-    def file(self, content: BinaryIO, suffix: str, wanted: ReadRequest) -> list[EncodedDataset]:
+    def file(self, content: BinaryIO, suffix: str, wanted: ReadRequest) -> list[EncodedSample]:
         """The samples of a file whose name ends so, encoded.
 
         Raises:
@@ -142,7 +142,7 @@ class Readers:
             finally:
                 path.unlink(missing_ok=True)
 
-    def value(self, value: Any, wanted: ReadRequest) -> list[EncodedDataset]:
+    def value(self, value: Any, wanted: ReadRequest) -> list[EncodedSample]:
         """The sample that a value, which came as JSON, is; raises as ``file``."""
         try:
             text = orjson.dumps(value)
@@ -193,7 +193,7 @@ class Readers:
         with self._lock:
             return self._numbers.setdefault(loaded, next(self._count))
 
-    def _read(self, worker: _Worker, what: str, wanted: ReadRequest, **source: Any) -> list[EncodedDataset]:
+    def _read(self, worker: _Worker, what: str, wanted: ReadRequest, **source: Any) -> list[EncodedSample]:
         task = self._number(wanted.loaded)
         order = Order(task=task, skeleton=None, extents=wanted.extents, most=wanted.most, **source)
         head, samples = self._asked(worker, what, wanted, order)
@@ -206,7 +206,7 @@ class Readers:
 
     def _asked(
         self, worker: _Worker, what: str, wanted: ReadRequest, order: Order
-    ) -> tuple[dict[str, Any], list[EncodedDataset]]:
+    ) -> tuple[dict[str, Any], list[EncodedSample]]:
         """What the process answers, and samples if there are. Raises RefusedError if it ended, or was ended."""
         head, last = dict[str, Any](), True
         try:
@@ -251,7 +251,7 @@ def _refusal(task: str, what: str, head: dict[str, Any]) -> Exception:
     return RefusedError(status if status in (413, 415) else 422, str(head.get("reason")))
 
 
-def _samples(head: dict[str, Any], content: bytes) -> list[EncodedDataset]:
+def _samples(head: dict[str, Any], content: bytes) -> list[EncodedSample]:
     """The samples of an answer; raises all kinds of errors if it is none."""
     tensors = load(content)
     found = zip(head["fields"], head["extents"], strict=True)

@@ -323,10 +323,10 @@ def _picked(encoded: Any, order: Sequence[int]) -> Any:
 
 def _measured(head: Head, output: Any, encoded: Any) -> float:
     """The primary metric; all of them must be finite."""
-    metric_inputs = head.metric_inputs(output, encoded)
+    scored = head.metric_inputs(output, encoded)
     values = {}
     for name, metric in head.metrics().items():
-        metric.update(*metric_inputs)
+        metric.update(*scored)
         values[name] = float(metric.compute())
         require(bool(np.isfinite(values[name])), f"the metric {name} is {values[name]}; see metric_inputs.")
     return values[head.primary_metric]

@@ -32,7 +32,7 @@ from metatx.tokenizer import Tokenizer
 
 __all__ = ["TOKENIZER_CHECKS", "TokenizerCase"]
 
-EncodedDataset = dict[str, Tensor]
+EncodedSample = dict[str, Tensor]
 
 
 class TokenizerCase:
@@ -69,7 +69,7 @@ class TokenizerCase:
         return tokenizer.eval(), result
 
     @torch.no_grad()
-    def tokens(self, encoded: Sequence[EncodedDataset], tokenizer: Tokenizer | None = None) -> TokenSequence:
+    def tokens(self, encoded: Sequence[EncodedSample], tokenizer: Tokenizer | None = None) -> TokenSequence:
         """Copies of encoded samples, as one batch, to sequences."""
         return as_sequence((tokenizer or self.tokenizer)(collate(copy.deepcopy(encoded))))
 
@@ -227,7 +227,7 @@ def check_tokens_depend_on_the_input(case: TokenizerCase) -> None:
         )
 
 
-def _changes(case: TokenizerCase, one: EncodedDataset, other: EncodedDataset) -> bool:
+def _changes(case: TokenizerCase, one: EncodedSample, other: EncodedSample) -> bool:
     try:
         return not alike(case.tokens([one]), case.tokens([other]))
     except (ValueError, RuntimeError, IndexError):

@@ -1,4 +1,4 @@
-"""FeatureDataset of a frozen path, computed once and cached on disk."""
+"""Features of a frozen path, computed once and cached on disk."""
 
 from typing import TYPE_CHECKING, Any
 

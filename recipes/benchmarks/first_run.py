@@ -52,14 +52,11 @@ def main(*, seeds: tuple[int, ...] = (0, 1, 2), sets: tuple[str, ...] = SETS, st
             )
             seconds = time.perf_counter() - started
             found = report.test
-            rows.append(
-                (found[report.task.head.primary_metric], found.get("ece", np.nan), classical(table, seed), seconds)
-            )
+            metric = report.task.head.primary_metric
+            rows.append((found[metric], found.get("ece", np.nan), classical(table, seed), seconds))
         value, ece, best, seconds = np.mean(rows, axis=0)
         said = "" if np.isnan(ece) else f", calibration error {ece:.3f}"
-        print(
-            f"{name:<14} {report.task.head.primary_metric} {value:.4f}, scikit-learn {best:.4f}{said}, {seconds:.0f} s a run"
-        )
+        print(f"{name:<14} {metric} {value:.4f}, scikit-learn {best:.4f}{said}, {seconds:.0f} s a run")
 
 
 def classical(table: pd.DataFrame, seed: int) -> float:

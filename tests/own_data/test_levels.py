@@ -26,7 +26,7 @@ NAMES = ("rmse", "mae", "r2")
 
 def of(head, output, targets):
     """Measures of outputs by a head."""
-    metric_inputs = head.metric_inputs(output, torch.stack([head.encode(target) for target in targets]))
+    scored = head.metric_inputs(output, torch.stack([head.encode(target) for target in targets]))
     metrics = head.metrics()
     for metric in metrics.values():
         metric.update(*scored)

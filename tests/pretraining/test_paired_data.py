@@ -1,4 +1,4 @@
-"""PairedDataset as batches, and patches that are left out."""
+"""Pairs as batches, and patches that are left out."""
 
 import pytest
 import torch

@@ -40,7 +40,7 @@ def real(place: str) -> Path | None:
 
 def check_run(report: Report, out: Path, samples: Sequence[Any]) -> None:
     """Better than the trivial baseline, written as it was printed, and the saved task answers as the trained one."""
-    primary_metric = report.task.head.primary_metric
+    primary = report.task.head.primary_metric
     ((_, trivial),) = report.baselines["trivial"].items()
     classical = next(iter(report.baselines["classical"].values()))
     assert all(np.isfinite(value) for value in [*report.test.values(), *classical.values()])

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from metatx.registry import create, names, register_head, register_tokenizer
     from metatx.sequence import TokenSequence
     from metatx.settings import TrainingSettings
+    from metatx.spec import TaskSpec
     from metatx.task import Task
     from metatx.tokenizer import Tokenizer
 
@@ -32,6 +33,7 @@ __all__ = [
     "SampleError",
     "Task",
     "TaskPool",
+    "TaskSpec",
     "TokenSequence",
     "Tokenizer",
     "TrainingSettings",
@@ -51,6 +53,7 @@ _HOME = {
     "SampleError": "errors",
     "Task": "task",
     "TaskPool": "pool.pool",
+    "TaskSpec": "spec",
     "TokenSequence": "sequence",
     "Tokenizer": "tokenizer",
     "TrainingSettings": "settings",

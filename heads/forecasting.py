@@ -33,7 +33,7 @@ from metatx.series.forecast_tables import (
 from metatx.series.layouts import Layout, find_layout
 from metatx.series.table import Fill, SeriesTable, read_series
 from metatx.series.windows import Future, in_a_row
-from metatx.writing.forecast_picture import draw_forecasts, need_matplotlib
+from metatx.writing.forecast_plot import draw_forecasts, need_matplotlib
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -26,7 +26,7 @@ class Bound:
 
 
 BOUNDS = {
-    "pixels": Bound(89_000_000, 40_000_000, "pixels of a picture"),
+    "pixels": Bound(89_000_000, 40_000_000, "pixels of an image"),
     "scans": Bound(1_000, 100, "scans, each over all its pixels"),
     "parts": Bound(1_000_000, 200_000, "values in an entry of its header"),
     "frame_pixels": Bound(67_000_000, 40_000_000, "pixels in a frame"),

@@ -20,7 +20,7 @@ from metatx import SampleError, create
 from metatx.data.tables import read_splits
 from metatx.reading.audio import read_sound
 from metatx.reading.dicom import read_radiograph
-from metatx.reading.image import read_grey, read_picture
+from metatx.reading.image import read_grey, read_image
 from metatx.reading.point_cloud import read_cloud
 from metatx.reading.video import read_film
 from tests.tokenizers.films import numbers, shades
@@ -188,13 +188,13 @@ GREY = RNG.integers(0, 4096, (6, 8)).astype(np.uint16)
 def test_sixteen_bits_of_either_byte_order_are_the_same(tmp_path, order):
     Image.fromarray(GREY.astype(order)).save(tmp_path / "a.tif")
     np.testing.assert_allclose(read_grey(tmp_path / "a.tif") * 65_535, GREY, atol=1e-2)
-    np.testing.assert_array_equal(np.asarray(read_picture(tmp_path / "a.tif"))[..., 0], GREY // 257)
+    np.testing.assert_array_equal(np.asarray(read_image(tmp_path / "a.tif"))[..., 0], GREY // 257)
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".jp2", ".avif", ".ppm", ".jfif"])
 def test_pictures_of_further_kinds_are_read(tmp_path, suffix):
     Image.new("RGB", (16, 12), (200, 100, 50)).save(tmp_path / f"a{suffix}")
-    found = np.asarray(read_picture(tmp_path / f"a{suffix}"), dtype=int)
+    found = np.asarray(read_image(tmp_path / f"a{suffix}"), dtype=int)
     assert np.abs(found - [200, 100, 50]).max() < 12
     assert suffix in create("tokenizers", "image", 192, stem=None).suffixes
 
@@ -205,7 +205,7 @@ def test_floats_in_a_unit_say_what_to_do_with_them(tmp_path):
     with pytest.raises(
         SampleError, match="floats from 300 to 300; expected 0..1, or uint8: scale them; the tokenizers of"
     ):
-        read_picture(tmp_path / "a.tif")
+        read_image(tmp_path / "a.tif")
 
 
 @pytest.mark.parametrize("modality", ["image", "xray"])
@@ -279,7 +279,7 @@ def small_files(folder):
     found = []
     for suffix in (".png", ".jpg", ".webp", ".tif", ".bmp", ".gif", ".jp2", ".avif", ".ppm"):
         picture.save(folder / f"p{suffix}")
-        found.append((read_picture, folder / f"p{suffix}"))
+        found.append((read_image, folder / f"p{suffix}"))
     sounds = {
         "wav": "PCM_16",
         "flac": "PCM_16",
@@ -344,7 +344,7 @@ def test_whatever_a_library_raises_names_the_file(tmp_path, monkeypatch, problem
     monkeypatch.setattr("metatx.reading.image_files._opened", broken)
     monkeypatch.setattr(av, "open", broken)
     reads = {"a.wav": lambda path: read_sound(path, 1), "a.mp4": lambda path: read_film(path, 1, (8, 8))}
-    for name, read in {**reads, "a.png": read_picture}.items():
+    for name, read in {**reads, "a.png": read_image}.items():
         (tmp_path / name).write_bytes(b"content")
         with pytest.raises(SampleError, match=f"{name} is") as caught:
             read(tmp_path / name)
@@ -359,7 +359,7 @@ def test_what_is_no_fault_of_the_file_is_not_called_one(tmp_path, monkeypatch, p
     monkeypatch.setattr("metatx.reading.image_files._opened", broken)
     (tmp_path / "a.png").write_bytes(b"content")
     with pytest.raises(passes):
-        read_picture(tmp_path / "a.png")
+        read_image(tmp_path / "a.png")
 
 
 def test_film_of_an_unknown_codec_is_a_bad_sample(tmp_path):
@@ -397,4 +397,4 @@ def test_commas_between_numbers_of_clouds_part_them(tmp_path, line):
 def test_pictures_in_lab_are_those_in_rgb():
     picture = Image.linear_gradient("L").resize((8, 8)).convert("RGB")
     np.testing.assert_allclose(read_grey(picture.convert("LAB")), read_grey(picture), atol=0.02)
-    np.testing.assert_allclose(read_picture(picture.convert("LAB")), read_picture(picture), atol=5)
+    np.testing.assert_allclose(read_image(picture.convert("LAB")), read_image(picture), atol=5)

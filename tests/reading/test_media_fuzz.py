@@ -25,7 +25,7 @@ from metatx.reading import audio as sound
 from metatx.reading import image_files as picture_files
 from metatx.reading.audio import read_sound
 from metatx.reading.dicom import read_radiograph
-from metatx.reading.image import read_grey, read_picture, upright_size
+from metatx.reading.image import read_grey, read_image, upright_size
 from metatx.reading.video import read_film
 from tests.fuzz import EXAMPLES
 from tests.reading.test_dicom import RAMP, dicom, jpeg, packed
@@ -131,7 +131,7 @@ def test_pictures(name: str, tmp_path: Path) -> None:
     @QUICK
     @given(damaged({name: pictures()[name]}))
     def run(content: bytes) -> None:
-        tried(read_picture, content, tmp_path / "a.png")
+        tried(read_image, content, tmp_path / "a.png")
         tried(read_grey, content, tmp_path / "a.png")
         with confined(tmp_path / "a.png"):
             upright_size(tmp_path / "a.png")

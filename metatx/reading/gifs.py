@@ -44,7 +44,7 @@ def read_gif(
     subject = f"video file {name}"
     count, pixels = _frames(content, subject)
     chosen = choose(count)
-    check_bound("film_pixels", pixels * (max(chosen) + 1), subject)
+    check_bound("video_pixels", pixels * (max(chosen) + 1), subject)
     frames: dict[int, np.ndarray] = {}
     with opened_image(content, name) as picture:
         for index in sorted(set(chosen)):

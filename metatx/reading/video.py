@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-__all__ = ["SUFFIXES", "evenly", "read_film"]
+__all__ = ["SUFFIXES", "evenly", "read_video"]
 
 SUFFIXES = (
     *(".mp4", ".avi", ".webm", ".mkv", ".mov", ".gif", ".m4v", ".3gp", ".mpg", ".mpeg", ".ts", ".mts", ".flv"),
@@ -55,7 +55,7 @@ def evenly(total: int, count: int) -> np.ndarray:
     return middles
 
 
-def read_film(
+def read_video(
     sample: Any, count: int, size: tuple[int, int], interpolation: str = "bicubic", time_axis: int = 0
 ) -> np.ndarray:
     """Frames of a film, evenly spread over it, as uint8 (count, H, W, 3).
@@ -142,7 +142,7 @@ def _from_file(source: Path | bytes, name: str, count: int, framed: Framed) -> n
         pixels = stream.codec_context.width * stream.codec_context.height
         if not pixels:  # FFmpeg, which was told the bound, stopped at it
             raise SampleError(f"{trouble}, or has frames of more than {bound('frame_pixels'):,.0f} pixels")
-        check_bound("film_pixels", pixels * _decoded_frames(times, keys, wanted), f"video file {name}")
+        check_bound("video_pixels", pixels * _decoded_frames(times, keys, wanted), f"video file {name}")
         return _decode(film, stream, times[0], keys, wanted, framed, trouble)
 
 
@@ -154,7 +154,7 @@ def _video_stream(film: "InputContainer", name: str) -> "VideoStream":
         raise SampleError(f"video file {name} is written by a codec that is not known here; write it as H.264")
     check_bound("frame_pixels", stream.codec_context.width * stream.codec_context.height, f"video file {name}")
     lengths = (film.duration or 0) / 1e6, float((stream.duration or 0) * (stream.time_base or 0))
-    check_bound("film_seconds", max(lengths), f"video file {name}")
+    check_bound("video_seconds", max(lengths), f"video file {name}")
     return stream
 
 

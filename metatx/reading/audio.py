@@ -12,7 +12,7 @@ from metatx.errors import SampleError, decoded, decoding
 from metatx.reading.arrays import as_array
 from metatx.reading.audio_headers import begins_as_audio, missing_bytes, uncounted, with_count, with_size
 from metatx.reading.bounds import bound, check_bound
-from metatx.reading.held_files import held_file, holds_file
+from metatx.reading.file_samples import file_of_sample, is_file_sample
 
 if TYPE_CHECKING:
     from soundfile import SoundFile
@@ -48,8 +48,8 @@ def read_audio(sample: Any, rate: int) -> tuple[np.ndarray, int]:
     if isinstance(sample, dict) and {"array", "sampling_rate"} <= set(sample):
         name = "the clip"
         values, rate = _from_array(sample["array"]), _whole_rate(sample["sampling_rate"], name)
-    elif holds_file(sample):
-        source, name = held_file(sample, "audio", "the clip")
+    elif is_file_sample(sample):
+        source, name = file_of_sample(sample, "audio", "the clip")
         return _decode(source if isinstance(source, bytes) else source.read_bytes(), name)
     elif isinstance(sample, np.ndarray | Tensor | list):
         values, name = _from_array(sample), "the clip"

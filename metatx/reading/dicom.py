@@ -16,7 +16,7 @@ import numpy as np
 from metatx.errors import SampleError, decoding
 from metatx.reading.arrays import as_array
 from metatx.reading.bounds import check_bound
-from metatx.reading.held_files import held_file
+from metatx.reading.file_samples import file_of_sample
 from metatx.reading.image import LUMA, read_grey
 from metatx.reading.image_files import image_header
 
@@ -63,7 +63,7 @@ def read_radiograph(sample: Any) -> np.ndarray:
     """A DICOM file as ``read_dicom``, anything else as ``read_grey``: float32 (H, W). Raises SampleError as they do."""
     if not is_dicom(sample):
         return read_grey(sample)
-    source, name = held_file(sample, "DICOM", "the picture")
+    source, name = file_of_sample(sample, "DICOM", "the picture")
     return read_dicom(source if isinstance(source, bytes) else source.read_bytes(), name)
 
 

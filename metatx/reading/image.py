@@ -11,7 +11,7 @@ from torch import Tensor
 from metatx.errors import SampleError, decoding
 from metatx.reading.arrays import as_array
 from metatx.reading.bounds import check_bound
-from metatx.reading.held_files import held_file, holds_file
+from metatx.reading.file_samples import file_of_sample, is_file_sample
 from metatx.reading.image_files import SUFFIXES, opened_image, refuse_format
 
 __all__ = ["SUFFIXES", "fit_image", "is_image", "open_image", "read_grey", "read_image", "upright_size"]
@@ -70,8 +70,8 @@ def read_grey(sample: Any) -> np.ndarray:
 
 def open_image(sample: Any) -> Image.Image | np.ndarray:
     """A picture decoded and upright, in its own mode; or an array (H, W) or (H, W, C). Raises SampleError."""
-    if holds_file(sample):
-        source, name = held_file(sample, "image", "the image")
+    if is_file_sample(sample):
+        source, name = file_of_sample(sample, "image", "the image")
         with opened_image(source, name) as image:
             return _upright(image, name)
     if isinstance(sample, Image.Image):

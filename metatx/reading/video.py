@@ -15,8 +15,8 @@ from torch import Tensor
 from metatx.errors import SampleError, decoded, decoding
 from metatx.reading.arrays import as_array
 from metatx.reading.bounds import bound, check_bound
+from metatx.reading.file_samples import file_of_sample, is_file_sample
 from metatx.reading.gifs import is_gif, read_gif
-from metatx.reading.held_files import held_file, holds_file
 from metatx.reading.image import CHANNELS, read_image
 
 if TYPE_CHECKING:
@@ -81,8 +81,8 @@ def read_video(
     def framed(picture: Image.Image) -> np.ndarray:
         return np.asarray(ImageOps.fit(picture, (size[1], size[0]), resample))
 
-    if holds_file(sample):
-        source, name = held_file(sample, "video", "the film")
+    if is_file_sample(sample):
+        source, name = file_of_sample(sample, "video", "the film")
         if is_gif(source):  # whose frames FFmpeg tells apart by guessing
             return read_gif(source, name, lambda total: evenly(total, count).tolist(), framed)
         return _from_file(source, name, count, framed)

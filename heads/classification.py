@@ -17,7 +17,7 @@ from metatx.errors import SampleError
 from metatx.head import Head
 from metatx.layers.norms import Norm, feature_norm
 from metatx.layers.pooling import Pooling, pool_tokens, pooled_width
-from metatx.reading.image import is_picture
+from metatx.reading.image import is_image
 from metatx.sequence import TokenSequence
 from metatx.values import plain_cell, whole_number
 
@@ -108,7 +108,7 @@ class ClassificationHead(Head):
         known = [label for target in targets if (label := plain_cell(target)) is not None]
         if all(whole_number(label) is not None for label in known):
             return len({whole_number(label) for label in known}) <= min(MAX_CODES, max(2, len(known) // 5))
-        words = all(isinstance(label, str | bool) and not is_picture(label) for label in known)
+        words = all(isinstance(label, str | bool) and not is_image(label) for label in known)
         return words and not are_label_lists(known)
 
     def split(

@@ -15,7 +15,7 @@ from metatx.errors import SampleError
 from metatx.examples import Examples
 from metatx.head import Head
 from metatx.layers.slots import slots, start_map, zero_map
-from metatx.metrics.forecasts import forecast_loss, measures
+from metatx.metrics.forecasts import forecast_loss, forecast_metrics
 from metatx.progress import tell
 from metatx.sequence import TokenSequence
 from metatx.series.forecast_tables import (
@@ -33,7 +33,7 @@ from metatx.series.forecast_tables import (
 from metatx.series.layouts import Layout, find_layout
 from metatx.series.table import Fill, SeriesTable, read_series
 from metatx.series.windows import Future, in_a_row
-from metatx.writing.forecast_picture import draw_forecasts, need_matplotlib
+from metatx.writing.forecast_plot import draw_forecasts, need_matplotlib
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -358,7 +358,7 @@ class ForecastingHead(Head):
 
     def metrics(self) -> "dict[str, Metric]":
         """In float64: squared and absolute error of standardised values, and absolute error in the series' unit."""
-        return measures()
+        return forecast_metrics()
 
     def metric_inputs(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """The n observed values, standardised and, less the centre, in the unit: (n, 2), forecasts and targets."""

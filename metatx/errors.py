@@ -37,9 +37,9 @@ class PlacedError(ValueError):
 
     def __init__(self, *parts: str | int) -> None:
         self.parts = parts
-        super().__init__(self.told(lambda index: f"training row {index + 1}"))
+        super().__init__(self.with_places(lambda index: f"training row {index + 1}"))
 
-    def told(self, place: Callable[[int], str]) -> str:
+    def with_places(self, place: Callable[[int], str]) -> str:
         """The message, each sample named by its place."""
         return "".join(place(part) if isinstance(part, int) else part for part in self.parts)
 

@@ -5,12 +5,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-__all__ = ["NO_DOUBLE", "uncast"]
+__all__ = ["NO_DOUBLE", "keep_float64"]
 
 NO_DOUBLE = ("mps",)  # types of devices without float64: what needs it stays where it is
 
 
-def uncast(module: nn.Module, move: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+def keep_float64(module: nn.Module, move: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     """What ``nn.Module._apply`` does to tensors, but the module's buffers of float64 keep their digits.
 
     A statistic of level 1e9 and spread 1 is a constant in float32. ``module.half()`` and ``module.to("mps")`` would

@@ -13,7 +13,7 @@ from metatx.values import is_missing, plain_samples, plain_targets
 if TYPE_CHECKING:
     from datasets import Dataset
 
-__all__ = ["Examples", "Reader", "Rows", "known"]
+__all__ = ["Examples", "Reader", "Rows", "without_missing"]
 
 BLOCK = 1024  # rows of a table that are made Python's at once
 
@@ -70,7 +70,7 @@ def _is_there(name: str) -> bool:
         return False
 
 
-def known(targets: Sequence[Any] | None) -> Sequence[Any] | None:
+def without_missing(targets: Sequence[Any] | None) -> Sequence[Any] | None:
     """The targets without those that are missing; as they are where all are, or where they are no list."""
     import pandas as pd
 

@@ -12,7 +12,7 @@ from metatx.data.holdout import with_each_class
 from metatx.data.table_files import of_files
 from metatx.data.tables import candidates
 from metatx.errors import SampleError
-from metatx.exact import uncast
+from metatx.exact import keep_float64
 from metatx.examples import Examples, Rows
 from metatx.registry import record_options
 from metatx.sequence import TokenSequence
@@ -69,7 +69,7 @@ class Head(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Move or cast the module as any other; buffers of float64 are moved only."""
-        super()._apply(uncast(self, fn), recurse)  # type: ignore[no-untyped-call]
+        super()._apply(keep_float64(self, fn), recurse)  # type: ignore[no-untyped-call]
         return self
 
     # From a table to examples

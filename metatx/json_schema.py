@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-__all__ = ["array_schema", "picture_schema", "row_schema"]
+__all__ = ["array_schema", "image_schema", "row_schema"]
 
 SHOWN = 100  # categories of a column that a schema suggests
 FARTHEST = datetime.max.toordinal()
@@ -18,7 +18,7 @@ def array_schema(*axes: str, cells: Mapping[str, Any] | None = None) -> dict[str
     return {**schema, "title": " x ".join(axes)}
 
 
-def picture_schema() -> dict[str, Any]:
+def image_schema() -> dict[str, Any]:
     """Pixels of 8 bits, grey or in colours."""
     pixel = {"type": "integer", "minimum": 0, "maximum": 255}
     colours = array_schema("height", "width", cells={**array_schema("red, green, blue", cells=pixel), "maxItems": 3})

@@ -17,7 +17,7 @@ from metatx.data.tables import find_target
 from metatx.encoding.columns import field_names, fit_tokenizer, labelled, raw_samples, training_data
 from metatx.encoding.encoded import EncodedDataset, screened
 from metatx.encoding.head_choice import build_head, check_inputs, claimed, takes_stem
-from metatx.examples import Examples, known
+from metatx.examples import Examples, without_missing
 from metatx.head import Head
 from metatx.inference import Piece, ask, decoded, embedded, joined, listed
 from metatx.layers.input_norm import input_norm
@@ -183,7 +183,7 @@ class Task(nn.Module):
             tokenizer = create("tokenizers", modality, backbone.dim, **options)
             table, target = training_data(data, kind, target)
             if isinstance(table, tuple | Examples):
-                targets = known(plain_targets(table.targets if isinstance(table, Examples) else table[1]))
+                targets = without_missing(plain_targets(table.targets if isinstance(table, Examples) else table[1]))
                 built = build_head(head, kind, targets, backbone.dim, head_options or {})
                 names = field_names(table[0], tokenizer) if isinstance(table, tuple) else []
                 return cls(backbone, tokenizer, built, names, adapter=adapter)
@@ -193,7 +193,7 @@ class Task(nn.Module):
                 table = joined_target(table, target)
                 target = find_target(table, target)
             # Several to forecast are no column together.
-            targets = known(table[target][:]) if target in table.column_names else None
+            targets = without_missing(table[target][:]) if target in table.column_names else None
             built = build_head(head, kind, targets, backbone.dim, head_options or {}, table.column_names)
         named = None if inputs is None else column_names(inputs, table.column_names)
         target, columns = built.columns(table, target, named, tokenizer)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from metatx.errors import SampleError, short
-from metatx.exact import uncast
+from metatx.exact import keep_float64
 from metatx.examples import Reader
 from metatx.registry import record_options
 from metatx.sequence import TokenSequence
@@ -76,7 +76,7 @@ class Tokenizer(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Move or cast the module as any other; buffers of float64 are moved only."""
-        super()._apply(uncast(self, fn), recurse)  # type: ignore[no-untyped-call]
+        super()._apply(keep_float64(self, fn), recurse)  # type: ignore[no-untyped-call]
         return self
 
     @classmethod

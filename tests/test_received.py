@@ -17,7 +17,7 @@ from metatx.errors import SampleError
 from metatx.tokenizer import Tokenizer
 from tests.test_contract import TOKENIZERS, _stem, graphs
 
-ENDINGS = (".png", ".txt", ".wav", ".mp4", ".npz", ".ply", ".dcm", ".csv", ".mat", "")
+SUFFIXES = (".png", ".txt", ".wav", ".mp4", ".npz", ".ply", ".dcm", ".csv", ".mat", "")
 GRAPH = {"edge_index": [[0, 1], [1, 2]]}
 STARTS = ("subprocess.Popen", "os.exec", "os.posix_spawn", "os.system", "socket.connect")
 SEEN: list[str] = []
@@ -123,7 +123,7 @@ def answer(tokenizer: Tokenizer, value: Any) -> Any:
 
 @pytest.mark.parametrize("name", sorted(TOKENIZERS))
 def test_hostile_json_is_answered_the_same_whatever_is_on_the_disk(name: str, tmp_path: Path) -> None:
-    files = [tmp_path / f"a{ending}" for ending in ENDINGS]
+    files = [tmp_path / f"a{ending}" for ending in SUFFIXES]
     for tokenizer in fitted(name):
         with np.errstate(all="ignore"), torch.no_grad():
             answer(tokenizer, "words")  # what is loaded once is loaded now

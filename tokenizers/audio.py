@@ -14,7 +14,7 @@ from metatx.errors import SampleError
 from metatx.json_schema import array_schema
 from metatx.layers.folding import folded_stem
 from metatx.layers.resampling import resample
-from metatx.reading.audio import RATES, SUFFIXES, read_sound
+from metatx.reading.audio import RATES, SUFFIXES, read_audio
 from metatx.sequence import TokenSequence
 from metatx.tokenizer import Batch, Tokenizer, orthogonal_linear, sinusoidal_positions
 
@@ -133,8 +133,8 @@ class AudioTokenizer(Tokenizer):
         return self
 
     def encode(self, sample: Any) -> dict[str, Tensor]:
-        """A clip, in any form ``read_sound`` knows, to ``waveform`` (L,) at ``sample_rate``."""
-        values, rate = read_sound(sample, self.sample_rate)
+        """A clip, in any form ``read_audio`` knows, to ``waveform`` (L,) at ``sample_rate``."""
+        values, rate = read_audio(sample, self.sample_rate)
         return {"waveform": torch.from_numpy(resample(values, rate, self.sample_rate))}
 
     def json_schema(self) -> dict[str, Any]:

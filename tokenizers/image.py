@@ -10,11 +10,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from metatx.backbone.stem import Stem
-from metatx.json_schema import picture_schema
+from metatx.json_schema import image_schema
 from metatx.layers.folding import NO_STEM
 from metatx.layers.hog import gradient_histograms
 from metatx.layers.views import coarser, random_view
-from metatx.reading.image import SUFFIXES, fit_picture, is_picture, read_picture
+from metatx.reading.image import SUFFIXES, fit_image, is_image, read_image
 from metatx.reading.medmnist import read_medmnist
 from metatx.sequence import TokenSequence
 from metatx.tokenizer import Batch, Tokenizer
@@ -96,20 +96,20 @@ class ImageTokenizer(Tokenizer):
     @classmethod
     def accepts(cls, value: Any) -> bool:
         """Pictures, names of picture files, and the dicts of Hugging Face's image columns."""
-        return is_picture(value)
+        return is_image(value)
 
     def encode(self, sample: Any) -> dict[str, Tensor]:
-        """A picture, in any form ``read_picture`` knows, to ``image`` uint8 (3, H, W)."""
-        config, picture = self.stem.config, read_picture(sample)
+        """A picture, in any form ``read_image`` knows, to ``image`` uint8 (3, H, W)."""
+        config, picture = self.stem.config, read_image(sample)
         if self.side is None:
             picture = picture.resize(self.size[::-1], Image.Resampling[config.interpolation.upper()])
         else:
-            picture = fit_picture(picture, self.side, config.interpolation, self.crop_pct, config.crop_mode)
+            picture = fit_image(picture, self.side, config.interpolation, self.crop_pct, config.crop_mode)
         return {"image": torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()}
 
     def json_schema(self) -> dict[str, Any]:
         """Pixels."""
-        return picture_schema()
+        return image_schema()
 
     def augment(self, encoded: dict[str, Tensor]) -> dict[str, Tensor]:
         """A random variation of the image, as large as before; ``view`` as long as no RandAugment turned it."""
@@ -130,11 +130,11 @@ class ImageTokenizer(Tokenizer):
 
     def dense_values(self, sample: Any) -> np.ndarray:
         """The pixels of the picture (H, W, 3), in 0..1."""
-        return np.asarray(read_picture(sample), dtype=np.float32) / 255
+        return np.asarray(read_image(sample), dtype=np.float32) / 255
 
     def baseline_features(self, sample: Any) -> np.ndarray:
         """Histograms of oriented gradients and of colours, of the picture resized to 32 x 32."""
-        small = read_picture(sample).resize((32, 32), Image.Resampling.BILINEAR)
+        small = read_image(sample).resize((32, 32), Image.Resampling.BILINEAR)
         pixels = np.asarray(small, dtype=np.float32) / 255
         return np.concatenate([gradient_histograms(pixels), _colour_histogram(pixels)])
 

@@ -7,9 +7,9 @@ import numpy as np
 from torch import Tensor
 
 from metatx.backbone.stem import Stem
-from metatx.json_schema import picture_schema
-from metatx.layers.grey import Augment, Flips, GreyPictures, Normalize
-from metatx.reading.image import SUFFIXES, is_picture
+from metatx.json_schema import image_schema
+from metatx.layers.grey import Augment, Flips, GreyImages, Normalize
+from metatx.reading.image import SUFFIXES, is_image
 from metatx.sequence import TokenSequence
 from metatx.tokenizer import Batch, Tokenizer
 
@@ -55,13 +55,13 @@ class InfraredTokenizer(Tokenizer):
     ) -> None:
         super().__init__(dim)
         self.uses_stem_tokens = stem is not None
-        self.pictures = GreyPictures(dim, stem, image_size, percentiles, normalize, augment, flips, freeze_stem)
+        self.pictures = GreyImages(dim, stem, image_size, percentiles, normalize, augment, flips, freeze_stem)
         self.augments = self.pictures.augments
 
     @classmethod
     def accepts(cls, value: Any) -> bool:
         """Pictures, names of picture files, and the dicts of Hugging Face's image columns."""
-        return is_picture(value)
+        return is_image(value)
 
     def fit(self, samples: Sequence[Any]) -> Self:
         """Learn the window. Raises ValueError if no picture can be read, or all pixels have the same value."""
@@ -74,7 +74,7 @@ class InfraredTokenizer(Tokenizer):
 
     def json_schema(self) -> dict[str, Any]:
         """Pixels."""
-        return picture_schema()
+        return image_schema()
 
     def augment(self, encoded: dict[str, Tensor]) -> dict[str, Tensor]:
         """A random variation of the picture."""

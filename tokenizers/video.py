@@ -13,7 +13,7 @@ from metatx.backbone.stem import Stem
 from metatx.json_schema import array_schema
 from metatx.layers.folding import NO_STEM
 from metatx.layers.views import random_view
-from metatx.reading.video import SUFFIXES, evenly, read_film
+from metatx.reading.video import SUFFIXES, evenly, read_video
 from metatx.sequence import TokenSequence
 from metatx.tokenizer import Batch, Tokenizer
 
@@ -109,9 +109,9 @@ class VideoTokenizer(Tokenizer):
         return super().accepts(value)
 
     def encode(self, sample: Any) -> dict[str, Tensor]:
-        """A film, in any form ``read_film`` knows, to ``clip`` uint8 (T, 3, H, W)."""
+        """A film, in any form ``read_video`` knows, to ``clip`` uint8 (T, 3, H, W)."""
         count = self.frames * (DENSE if "cut" in self.variations else 1)
-        frames = read_film(sample, count, (self.height, self.width), self.interpolation, self.time_axis)
+        frames = read_video(sample, count, (self.height, self.width), self.interpolation, self.time_axis)
         return {"clip": torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous()}
 
     def json_schema(self) -> dict[str, Any]:
@@ -150,7 +150,7 @@ class VideoTokenizer(Tokenizer):
         """A thumbnail's mean and deviation over time, and how much, where and how evenly frames differ."""
         side = 4 * THUMBNAIL
         frames = (
-            read_film(sample, self.frames, (side, side), "bilinear", self.time_axis)
+            read_video(sample, self.frames, (side, side), "bilinear", self.time_axis)
             @ np.array((0.299, 0.587, 0.114))
             / 255
         )

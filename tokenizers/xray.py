@@ -7,10 +7,10 @@ import numpy as np
 from torch import Tensor
 
 from metatx.backbone.stem import Stem
-from metatx.json_schema import picture_schema
-from metatx.layers.grey import Augment, GreyPictures, Normalize
+from metatx.json_schema import image_schema
+from metatx.layers.grey import Augment, GreyImages, Normalize
 from metatx.reading import dicom
-from metatx.reading.image import SUFFIXES, is_picture
+from metatx.reading.image import SUFFIXES, is_image
 from metatx.reading.medmnist import read_medmnist
 from metatx.sequence import TokenSequence
 from metatx.tokenizer import Batch, Tokenizer
@@ -61,7 +61,7 @@ class XRayTokenizer(Tokenizer):
             raise ValueError(f"photometric is {photometric!r}; choose one of {', '.join(self.PHOTOMETRIC)}.")
         self.uses_stem_tokens = stem is not None
         self.photometric = photometric
-        self.pictures = GreyPictures(
+        self.pictures = GreyImages(
             dim, stem, image_size, percentiles, normalize, augment, "none", freeze_stem, dicom.read_radiograph
         )
         self.augments = self.pictures.augments
@@ -69,7 +69,7 @@ class XRayTokenizer(Tokenizer):
     @classmethod
     def accepts(cls, value: Any) -> bool:
         """Pictures, names of picture files, and the dicts of Hugging Face's image columns."""
-        return is_picture(value, cls.suffixes)
+        return is_image(value, cls.suffixes)
 
     def fit(self, samples: Sequence[Any]) -> Self:
         """Learn the window. Raises ValueError if no picture can be read, or all pixels have the same value."""
@@ -87,7 +87,7 @@ class XRayTokenizer(Tokenizer):
 
     def json_schema(self) -> dict[str, Any]:
         """Pixels."""
-        return picture_schema()
+        return image_schema()
 
     def augment(self, encoded: dict[str, Tensor]) -> dict[str, Tensor]:
         """A random variation of the picture."""

@@ -11,7 +11,7 @@ from torch import nn
 from metatx.adapters.lora import Adapter, LoraLayer, LoraOptions, NormLayer, linear_layers, norm_layers, shortest
 from metatx.disk.building import Building, check_shapes
 from metatx.disk.task_files import check_finite, damage, read_json, read_shapes, stored_bytes
-from metatx.disk.weight_files import apart
+from metatx.disk.weight_files import unshared
 from metatx.errors import TaskError, short
 
 __all__ = ["read_adapter", "write_adapter"]
@@ -66,7 +66,7 @@ def write_adapter(adapter: Adapter, folder: Path) -> None:
     values = {name: sorted(v) if isinstance(v, set) else v for name, v in config.to_dict().items()}
     (folder / CONFIG).write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
     tensors = {PREFIX + name: tensor for name, tensor in adapter.state_dict().items()}
-    save_file(apart(tensors), folder / WEIGHTS, metadata={"format": "pt"})
+    save_file(unshared(tensors), folder / WEIGHTS, metadata={"format": "pt"})
 
 
 def read_adapter(folder: str | Path, backbone: nn.Module) -> Adapter:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from metatx.backbone.vit import Backbone, BackboneConfig
-from metatx.disk.weight_files import apart, file_sha256, read_tensors
+from metatx.disk.weight_files import file_sha256, read_tensors, unshared
 from metatx.files import folder_written_whole
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def save_backbone(backbone: Backbone, folder: str | Path, *, about: str, dtype: 
     with folder_written_whole(path) as temporary:
         file = temporary / "model.safetensors"
         weights = {name: weight.detach().to("cpu", dtype) for name, weight in backbone.named_weights()}
-        save_file(apart(weights), file)
+        save_file(unshared(weights), file)
         file.chmod(0o644)  # safetensors makes it the owner's alone
         config |= {"sha256": file_sha256(file), "backbone": asdict(backbone.config)}
         (temporary / "config.json").write_text(json.dumps(config, indent=2) + "\n")

@@ -16,13 +16,13 @@ from metatx.writing.rows import ERROR, ROWS, write_rows
 if TYPE_CHECKING:
     from metatx.task import Task
 
-__all__ = ["check_ending", "draw_map", "write_answers", "write_vectors"]
+__all__ = ["check_suffix", "draw_map", "write_answers", "write_vectors"]
 
 MAPS = (".png", ".npy")
 COLOURS = "tab20"  # of matplotlib's, for the classes of a map
 
 
-def check_ending(out: str | None, known: Sequence[str]) -> None:
+def check_suffix(out: str | None, known: Sequence[str]) -> None:
     """Refuse the name of a file to write whose ending says another form. Raises ValueError."""
     if out is not None and Path(out).suffix not in known:
         endings = [ending or "nothing (a folder)" for ending in known]
@@ -63,7 +63,7 @@ def write_answers(
     """
     ending = None if out is None else Path(out).suffix
     if out is not None and ending not in ROWS:
-        check_ending(out, [*ROWS, *MAPS, *task.head.output_suffixes])
+        check_suffix(out, [*ROWS, *MAPS, *task.head.output_suffixes])
         if keep:
             raise ValueError(f"--keep copies columns into rows; --out is {out}, it would end in {', '.join(ROWS)}.")
     check_folder(out)
@@ -90,7 +90,7 @@ def write_vectors(
     skip_bad: bool = False,
 ) -> None:
     """Embed all inputs, as ``write_answers``: rows with a column for each of D numbers, or an array for ``.npy``."""
-    check_ending(out, (*ROWS, ".npy"))
+    check_suffix(out, (*ROWS, ".npy"))
     check_folder(out)
     entries = open_entries(task, inputs, keep)
     if out is not None and out.endswith(".npy"):

@@ -9,7 +9,7 @@ from metatx.data.table_files import mark_files, read_table
 from metatx.progress import tell
 from metatx.reading.csv_tables import Reading
 from metatx.reading.folders import files_below, visible
-from metatx.reading.image import SUFFIXES as PICTURES
+from metatx.reading.image import SUFFIXES as IMAGES
 from metatx.reading.names import Lookup, lookup_beside, path_of
 from metatx.reading.split_names import letters, splits_of
 
@@ -20,7 +20,7 @@ __all__ = ["TARGETS", "metadata_in", "read_metadata", "table_of_files", "tell_un
 
 METADATA = (".csv", ".jsonl", ".parquet")  # as Hugging Face has them; metadata.json says something else
 TRIED = 100  # cells that show whether a column names files
-MASKS = (*PICTURES, ".npy")  # files of masks, and columns of them
+MASKS = (*IMAGES, ".npy")  # files of masks, and columns of them
 TARGETS = ("target", "label", "labels", "class", "y")  # names of files only where those are there
 # Columns, in letters only, in which a name may lack its suffix.
 NAMES = (

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from metatx.disk.weight_files import apart, tensors_sha256
+from metatx.disk.weight_files import tensors_sha256, unshared
 from metatx.files import written_whole
 from metatx.progress import tell
 
@@ -61,7 +61,7 @@ def write_cached(name: str, tensors: Mapping[str, Tensor]) -> None:
     """
     from safetensors.torch import save_file
 
-    whole = apart(tensors)
+    whole = unshared(tensors)
     try:
         path = cache_folder() / f"{name}.safetensors"
         path.parent.mkdir(parents=True, exist_ok=True)

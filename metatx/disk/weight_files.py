@@ -10,12 +10,12 @@ from zipfile import is_zipfile
 import torch
 from torch import Tensor
 
-__all__ = ["apart", "file_sha256", "read_tensors", "tensors_sha256"]
+__all__ = ["unshared", "file_sha256", "read_tensors", "tensors_sha256"]
 
 WRAPPERS = ("state_dict", "model", "module")  # where training scripts put the weights
 
 
-def apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The same tensors as safetensors takes them: contiguous, and none in the memory of another."""
     found: dict[str, Tensor] = {}
     taken = set()

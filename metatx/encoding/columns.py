@@ -116,7 +116,7 @@ def fit_tokenizer(tokenizer: "Tokenizer", train: Examples) -> None:
     try:
         tokenizer.fit(train.inputs)
     except PlacedError as error:
-        raise ValueError(error.told(train.place)) from None
+        raise ValueError(error.with_places(train.place)) from None
 
 
 def labelled(

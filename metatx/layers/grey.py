@@ -17,7 +17,7 @@ from metatx.layers.hog import gradient_histograms
 from metatx.reading.image import read_grey
 from metatx.sequence import TokenSequence
 
-__all__ = ["Augment", "Flips", "GreyPictures", "Normalize"]
+__all__ = ["Augment", "Flips", "GreyImages", "Normalize"]
 
 Normalize = Literal["training", "instance"]
 Augment = Literal["none", "light", "strong"]
@@ -26,7 +26,7 @@ Flips = Literal["none", "horizontal", "both"]
 PIXELS = 4096  # of a picture, at most so many take part in the percentiles
 
 
-class GreyPictures(nn.Module):
+class GreyImages(nn.Module):
     """Windowed between two percentiles, stretched to one size, cut into patches by a folded, trainable stem.
 
     Args:

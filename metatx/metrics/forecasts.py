@@ -9,10 +9,10 @@ from torch import Tensor
 if TYPE_CHECKING:
     from torchmetrics import Metric
 
-__all__ = ["forecast_loss", "measures"]
+__all__ = ["forecast_loss", "forecast_metrics"]
 
 
-def measures() -> "dict[str, Metric]":
+def forecast_metrics() -> "dict[str, Metric]":
     """Of pairs (n, 2): ``mse`` and ``mae`` of the first column, standardised; ``mae_unscaled`` of the second."""
     from torchmetrics import MeanAbsoluteError, MeanSquaredError
     from torchmetrics.wrappers import LambdaInputTransformer

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from metatx.backbone.loading import backbone_folder, load_backbone, save_backbone
 from metatx.backbone.vit import Backbone
-from metatx.disk.weight_files import apart, file_sha256, read_tensors
+from metatx.disk.weight_files import file_sha256, read_tensors, unshared
 from metatx.encoding.collate import collate, to_device
 from metatx.encoding.head_choice import takes_stem
 from metatx.errors import SampleError
@@ -174,7 +174,7 @@ class Alignment(nn.Module):
         }
         with folder_written_whole(Path(folder)) as temporary:
             save_backbone(self.backbone, temporary, about=about, dtype=dtype)
-            save_file(apart(weights), temporary / WEIGHTS)
+            save_file(unshared(weights), temporary / WEIGHTS)
             (temporary / WEIGHTS).chmod(0o644)
             config["sha256"] = file_sha256(temporary / WEIGHTS)
             (temporary / CONFIG).write_text(json.dumps(config, indent=2) + "\n")

@@ -16,7 +16,7 @@ from metatx.layers.views import places_in_view
 from metatx.progress import bar
 from metatx.sequence import TokenSequence
 
-__all__ = ["Distillation", "TeacherTargetCache", "is_picture"]
+__all__ = ["Distillation", "TeacherTargetCache", "is_image"]
 
 AT_ONCE = 64  # pictures that the teacher sees in one pass
 
@@ -150,7 +150,7 @@ def _cls_and_patches(embeddings: Tensor, count: int, prefix: int) -> Tensor:
     return torch.cat([tokens[:, :1], tokens[:, prefix:]], 1)
 
 
-def is_picture(sample: dict[str, Any]) -> bool:
+def is_image(sample: dict[str, Any]) -> bool:
     """Whether an encoded sample is a picture that a teacher can see."""
     picture = sample.get("image")
     return isinstance(picture, Tensor) and picture.ndim == 3 and picture.shape[0] == 3 and picture.dtype == torch.uint8

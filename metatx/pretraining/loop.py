@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from metatx.encoding.collate import to_device
 from metatx.pretraining.alignment import Alignment
 from metatx.pretraining.contrastive import matches
-from metatx.pretraining.distillation import Distillation, is_picture
+from metatx.pretraining.distillation import Distillation, is_image
 from metatx.pretraining.paired_data import PairedDataset, drop_tokens, part_of
 from metatx.pretraining.transport import pass_with_transport_cost
 from metatx.progress import bar
@@ -133,7 +133,7 @@ class Pretraining:
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         self.alignment, self.pairs, self.settings = alignment, pairs, settings
         self.distillation, self.measure, self.out = distillation, measure, out
-        self.pictures = [modality for modality in pairs.sides if is_picture(pairs.encoded(modality, 0))][:1]
+        self.pictures = [modality for modality in pairs.sides if is_image(pairs.encoded(modality, 0))][:1]
         if distillation and not self.pictures:
             raise ValueError(f"A teacher needs pictures of three channels; {' and '.join(pairs.sides)} are none.")
         if settings.transport_weight and alignment.backbone.frozen:

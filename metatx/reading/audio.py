@@ -10,14 +10,14 @@ from torch import Tensor
 
 from metatx.errors import SampleError, decoded, decoding
 from metatx.reading.arrays import as_array
-from metatx.reading.audio_headers import begins_as_sound, missing_bytes, uncounted, with_count, with_size
+from metatx.reading.audio_headers import begins_as_audio, missing_bytes, uncounted, with_count, with_size
 from metatx.reading.bounds import bound, check_bound
-from metatx.reading.held_files import held_file, holds_file
+from metatx.reading.file_samples import file_of_sample, is_file_sample
 
 if TYPE_CHECKING:
     from soundfile import SoundFile
 
-__all__ = ["RATES", "SUFFIXES", "read_sound"]
+__all__ = ["RATES", "SUFFIXES", "read_audio"]
 
 SUFFIXES = (
     *(".wav", ".flac", ".ogg", ".mp3", ".opus", ".oga", ".aiff", ".aif", ".aifc"),
@@ -33,7 +33,7 @@ ACCEPTED = "expected a path, bytes, an array (time) or (channels, time), or a di
 MISSING = "Reading audio files needs soundfile: pip install 'metatx[audio]'"
 
 
-def read_sound(sample: Any, rate: int) -> tuple[np.ndarray, int]:
+def read_audio(sample: Any, rate: int) -> tuple[np.ndarray, int]:
     """Sound as float32 (L,), channels averaged, full scale 1; and its sampling rate in Hz.
 
     Args:
@@ -48,8 +48,8 @@ def read_sound(sample: Any, rate: int) -> tuple[np.ndarray, int]:
     if isinstance(sample, dict) and {"array", "sampling_rate"} <= set(sample):
         name = "the clip"
         values, rate = _from_array(sample["array"]), _whole_rate(sample["sampling_rate"], name)
-    elif holds_file(sample):
-        source, name = held_file(sample, "audio", "the clip")
+    elif is_file_sample(sample):
+        source, name = file_of_sample(sample, "audio", "the clip")
         return _decode(source if isinstance(source, bytes) else source.read_bytes(), name)
     elif isinstance(sample, np.ndarray | Tensor | list):
         values, name = _from_array(sample), "the clip"
@@ -89,8 +89,8 @@ def _check_size(channels: int, length: int, rate: int, name: str) -> None:
         raise SampleError(f"{name} has a sampling rate of {rate!r}; expected {RATES[0]} to {RATES[1]} Hz")
     if not length:
         raise SampleError(f"{name} holds no sound; expected at least one sample")
-    check_bound("sound_seconds", length / rate, name)
-    check_bound("sound_values", channels * length, name)
+    check_bound("audio_seconds", length / rate, name)
+    check_bound("audio_values", channels * length, name)
 
 
 def _from_array(sample: Any) -> np.ndarray:
@@ -122,7 +122,7 @@ def _decode(content: bytes, name: str) -> tuple[np.ndarray, int]:
     if not content:
         raise SampleError(f"audio file {name} is empty")
     trouble = f"audio file {name} is damaged, or none of {', '.join(SUFFIXES)}"
-    if not begins_as_sound(content):
+    if not begins_as_audio(content):
         raise SampleError(trouble)
     missing = missing_bytes(content)
     if missing:
@@ -138,7 +138,7 @@ def _decode(content: bytes, name: str) -> tuple[np.ndarray, int]:
         if file.format not in FORMATS:
             raise SampleError(trouble)
         _check_size(channels, file.frames if promised else 1, rate, name)
-        most = min(bound("sound_seconds") * rate, bound("sound_values") // channels) + 1
+        most = min(bound("audio_seconds") * rate, bound("audio_values") // channels) + 1
         expected = min(file.frames, int(most))
         mono = _mixed(decoded(_blocks(file, expected), trouble), rate, name)
     _check_size(channels, len(mono), rate, name)

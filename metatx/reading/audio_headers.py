@@ -3,7 +3,7 @@
 import struct
 from typing import Literal
 
-__all__ = ["begins_as_sound", "missing_bytes", "uncounted", "with_count", "with_size"]
+__all__ = ["begins_as_audio", "missing_bytes", "uncounted", "with_count", "with_size"]
 
 STREAMED = 0x7F000000  # from here on sizes are what programs write that cannot come back to the header: sox, arecord
 SLACK = 64  # bytes that a size may be too large: some programs count their header
@@ -15,7 +15,7 @@ BEGIN = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"riff", b".snd", b"dns.", b"fLaC",
 TRAILING = (b"LIST", b"fact", b"bext", b"cue ", b"id3 ", b"ID3 ", b"smpl", b"PEAK", b"JUNK", b"iXML")
 
 
-def begins_as_sound(content: bytes) -> bool:
+def begins_as_audio(content: bytes) -> bool:
     """Whether a file begins as those do that are read: libsndfile reads others too, by their content alone."""
     mpeg = content[:1] == b"\xff" and content[1:2] >= b"\xe0"
     return mpeg or content.startswith(BEGIN) or (content[:4] == b"FORM" and content[8:12] in (b"AIFF", b"AIFC"))

@@ -26,15 +26,15 @@ class Bound:
 
 
 BOUNDS = {
-    "pixels": Bound(89_000_000, 40_000_000, "pixels of a picture"),
+    "pixels": Bound(89_000_000, 40_000_000, "pixels of an image"),
     "scans": Bound(1_000, 100, "scans, each over all its pixels"),
     "parts": Bound(1_000_000, 200_000, "values in an entry of its header"),
     "frame_pixels": Bound(67_000_000, 40_000_000, "pixels in a frame"),
-    "film_pixels": Bound(500_000_000_000, 6_000_000_000, "pixels in the frames that must be decoded"),
+    "video_pixels": Bound(500_000_000_000, 6_000_000_000, "pixels in the frames that must be decoded"),
     "frames": Bound(1_000_000, 100_000, "frames"),
-    "film_seconds": Bound(36_000, 600, "seconds of film"),
-    "sound_seconds": Bound(600, 600, "seconds of sound"),
-    "sound_values": Bound(200_000_000, 60_000_000, "values of sound (channels x rate x seconds)"),
+    "video_seconds": Bound(36_000, 600, "seconds of video"),
+    "audio_seconds": Bound(600, 600, "seconds of audio"),
+    "audio_values": Bound(200_000_000, 60_000_000, "values of audio (channels x rate x seconds)"),
     "unpacked_mb": Bound(4_000, 512, "megabytes (10^6 bytes) that the arrays of one sample's file take in memory"),
     "data_set_mb": Bound(64_000, 512, "megabytes that the arrays of a file with many samples take in memory"),
     "members": Bound(100_000, 1_000, "files or variables in it"),

@@ -16,9 +16,9 @@ import numpy as np
 from metatx.errors import SampleError, decoding
 from metatx.reading.arrays import as_array
 from metatx.reading.bounds import check_bound
-from metatx.reading.held_files import held_file
+from metatx.reading.file_samples import file_of_sample
 from metatx.reading.image import LUMA, read_grey
-from metatx.reading.image_files import picture_header
+from metatx.reading.image_files import image_header
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -63,7 +63,7 @@ def read_radiograph(sample: Any) -> np.ndarray:
     """A DICOM file as ``read_dicom``, anything else as ``read_grey``: float32 (H, W). Raises SampleError as they do."""
     if not is_dicom(sample):
         return read_grey(sample)
-    source, name = held_file(sample, "DICOM", "the picture")
+    source, name = file_of_sample(sample, "DICOM", "the picture")
     return read_dicom(source if isinstance(source, bytes) else source.read_bytes(), name)
 
 
@@ -167,7 +167,7 @@ def _check_packed(file: "Dataset", syntax: str, name: str) -> None:
     frame = get_frame(file.PixelData, 0, number_of_frames=1)
     size = int(file.Columns), int(file.Rows)
     if syntax in (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEG2000, uid.JPEG2000Lossless):
-        found = picture_header(frame, name)
+        found = image_header(frame, name)
         if (found.width, found.height) != size:
             raise SampleError(
                 f"DICOM file {name} holds a picture of {found.width} x {found.height}; expected {size[0]} x {size[1]}, "

@@ -9,13 +9,13 @@ from PIL import Image
 
 from metatx.errors import SampleError, decoding
 from metatx.reading.bounds import check_bound
-from metatx.reading.image import read_picture
-from metatx.reading.image_files import opened_picture
+from metatx.reading.image import read_image
+from metatx.reading.image_files import opened_image
 
 __all__ = ["is_gif", "read_gif"]
 
 MAGIC = (b"GIF87a", b"GIF89a")
-PICTURE, EXTENSION, END_OF_BLOCKS = 0x2C, 0x21, 0
+IMAGE, EXTENSION, END_OF_BLOCKS = 0x2C, 0x21, 0
 
 
 def is_gif(source: Path | bytes) -> bool:
@@ -44,14 +44,14 @@ def read_gif(
     subject = f"video file {name}"
     count, pixels = _frames(content, subject)
     chosen = choose(count)
-    check_bound("film_pixels", pixels * (max(chosen) + 1), subject)
+    check_bound("video_pixels", pixels * (max(chosen) + 1), subject)
     frames: dict[int, np.ndarray] = {}
-    with opened_picture(content, name) as picture:
+    with opened_image(content, name) as picture:
         for index in sorted(set(chosen)):
             with decoding(f"{subject} is truncated or damaged"):
                 picture.seek(index)
                 whole = picture.copy()
-            frames[index] = framed(read_picture(whole))
+            frames[index] = framed(read_image(whole))
     return np.stack([frames[index] for index in chosen])
 
 
@@ -60,12 +60,12 @@ def _frames(content: bytes, subject: str) -> tuple[int, int]:
     count, at = 0, 13 + _colours(content[10:11])
     screen = struct.unpack("<2H", content[6:10].ljust(4, b"\0"))
     check_bound("frame_pixels", screen[0] * screen[1], subject)
-    while at < len(content) and content[at] in (PICTURE, EXTENSION, END_OF_BLOCKS):
+    while at < len(content) and content[at] in (IMAGE, EXTENSION, END_OF_BLOCKS):
         if content[at] == END_OF_BLOCKS:  # one too many, which PIL passes over too
             at += 1
             continue
-        is_picture = content[at] == PICTURE
-        if is_picture:
+        is_image = content[at] == IMAGE
+        if is_image:
             left, top, width, height = struct.unpack("<4H", content[at + 1 : at + 9].ljust(8, b"\0"))
             # PIL enlarges the picture to what lies beyond it.
             screen = max(screen[0], left + width), max(screen[1], top + height)
@@ -78,7 +78,7 @@ def _frames(content: bytes, subject: str) -> tuple[int, int]:
         if at >= len(content):
             break
         at += 1
-        count += is_picture
+        count += is_image
         check_bound("frames", count, subject)
     if not count:
         raise SampleError(f"{subject} is damaged: it holds no whole frame")

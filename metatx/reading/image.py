@@ -11,10 +11,10 @@ from torch import Tensor
 from metatx.errors import SampleError, decoding
 from metatx.reading.arrays import as_array
 from metatx.reading.bounds import check_bound
-from metatx.reading.held_files import held_file, holds_file
-from metatx.reading.image_files import SUFFIXES, opened_picture, refuse_format
+from metatx.reading.file_samples import file_of_sample, is_file_sample
+from metatx.reading.image_files import SUFFIXES, opened_image, refuse_format
 
-__all__ = ["SUFFIXES", "fit_picture", "is_picture", "open_picture", "read_grey", "read_picture", "upright_size"]
+__all__ = ["SUFFIXES", "fit_image", "is_image", "open_image", "read_grey", "read_image", "upright_size"]
 
 CHANNELS = (1, 3, 4)
 LUMA = (0.299, 0.587, 0.114)  # of red, green, blue (ITU-R BT.601), as PIL's
@@ -22,14 +22,14 @@ ACCEPTED = "expected a path, bytes, a PIL image, or an array (H, W), (H, W, C) o
 RANGES = "expected 0..1, or uint8: scale them; the tokenizers of one channel take any unit"
 
 
-def is_picture(value: Any, suffixes: tuple[str, ...] = SUFFIXES) -> bool:
+def is_image(value: Any, suffixes: tuple[str, ...] = SUFFIXES) -> bool:
     """Whether a table's cell looks like a picture: one of PIL's, a file's name, or a dict of Hugging Face datasets."""
     if isinstance(value, dict) and set(value) == {"bytes", "path"}:
-        return value["path"] is None or is_picture(value["path"], suffixes)
+        return value["path"] is None or is_image(value["path"], suffixes)
     return isinstance(value, Image.Image) or (isinstance(value, str) and value.lower().endswith(suffixes))
 
 
-def read_picture(sample: Any) -> Image.Image:
+def read_image(sample: Any) -> Image.Image:
     """A picture as an RGB PIL image, turned upright where its EXIF data say so, transparency over white.
 
     Args:
@@ -39,7 +39,7 @@ def read_picture(sample: Any) -> Image.Image:
     Raises:
         SampleError: If it cannot be read; names the file where there is one.
     """
-    return _rgb(open_picture(sample))
+    return _rgb(open_image(sample))
 
 
 def read_grey(sample: Any) -> np.ndarray:
@@ -49,12 +49,12 @@ def read_grey(sample: Any) -> np.ndarray:
     floats (temperatures, say) keep their unit. Of colours the luma counts, without the transparency.
 
     Args:
-        sample: As ``read_picture``; floats may be any finite numbers.
+        sample: As ``read_image``; floats may be any finite numbers.
 
     Raises:
         SampleError: If it cannot be read; names the file where there is one.
     """
-    found = open_picture(sample)
+    found = open_image(sample)
     if isinstance(found, Image.Image):
         deep = found.mode == "F" or found.mode.startswith("I")
         found = as_array(np.asarray(found if deep else _converted(found, "L")))
@@ -68,11 +68,11 @@ def read_grey(sample: Any) -> np.ndarray:
     return values
 
 
-def open_picture(sample: Any) -> Image.Image | np.ndarray:
+def open_image(sample: Any) -> Image.Image | np.ndarray:
     """A picture decoded and upright, in its own mode; or an array (H, W) or (H, W, C). Raises SampleError."""
-    if holds_file(sample):
-        source, name = held_file(sample, "image", "the image")
-        with opened_picture(source, name) as image:
+    if is_file_sample(sample):
+        source, name = file_of_sample(sample, "image", "the image")
+        with opened_image(source, name) as image:
             return _upright(image, name)
     if isinstance(sample, Image.Image):
         refuse_format(sample)
@@ -90,7 +90,7 @@ def open_picture(sample: Any) -> Image.Image | np.ndarray:
 def upright_size(path: Path) -> tuple[int, int] | None:
     """Width and height of a picture, upright, from its header alone; None where that cannot be read."""
     try:
-        with opened_picture(path, path.name) as image:
+        with opened_image(path, path.name) as image:
             turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
             return image.size[::-1] if turned else image.size
     except Exception:  # libraries raise what they like on damaged files, and it is said when the picture is read
@@ -170,7 +170,7 @@ def _eight_bits(array: np.ndarray) -> np.ndarray:
     return (array // 257 if sixteen else array).astype(np.uint8)
 
 
-def fit_picture(picture: Image.Image, size: int, interpolation: str, crop_pct: float, crop_mode: str) -> Image.Image:
+def fit_image(picture: Image.Image, size: int, interpolation: str, crop_pct: float, crop_mode: str) -> Image.Image:
     """Resize and crop to ``size`` x ``size``, as timm and open_clip evaluate their models.
 
     Args:

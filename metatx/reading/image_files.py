@@ -18,7 +18,7 @@ from metatx.errors import SampleError, decoding
 from metatx.reading.bounds import check_bound
 from metatx.reading.codestreams import av1_pixels, jpeg2000_pixels
 
-__all__ = ["SUFFIXES", "PictureHeader", "opened_picture", "picture_header", "refuse_format"]
+__all__ = ["SUFFIXES", "ImageHeader", "opened_image", "image_header", "refuse_format"]
 
 SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".jfif", ".jpe", ".jp2", ".j2k", ".avif"),
@@ -47,7 +47,7 @@ COMMENTS = 1_000  # in such, each of which PIL cuts out by copying a megabyte
 
 
 @dataclass(frozen=True)
-class PictureHeader:
+class ImageHeader:
     """What the header of a picture file says.
 
     Attributes:
@@ -74,14 +74,14 @@ class Tiff(TiffImageFile):
             ImageFile.ImageFile.load_prepare(self)
 
 
-def picture_header(source: Path | bytes, name: str) -> PictureHeader:
-    """What a picture file is and how large, by its header alone. Raises SampleError as ``opened_picture``."""
-    with opened_picture(source, name) as picture:
-        return PictureHeader(str(picture.format), *picture.size)
+def image_header(source: Path | bytes, name: str) -> ImageHeader:
+    """What a picture file is and how large, by its header alone. Raises SampleError as ``opened_image``."""
+    with opened_image(source, name) as picture:
+        return ImageHeader(str(picture.format), *picture.size)
 
 
 @contextmanager
-def opened_picture(source: Path | bytes, name: str) -> Iterator[Image.Image]:
+def opened_image(source: Path | bytes, name: str) -> Iterator[Image.Image]:
     """A picture file, opened and checked against the bounds, not yet decoded; of an animation, its first frame.
 
     Args:

@@ -8,7 +8,7 @@ import numpy as np
 
 from metatx.errors import SampleError
 from metatx.reading.bounds import check_bound
-from metatx.reading.spelled import PIECE, add_numbers, as_numbers, batches
+from metatx.reading.number_text import PIECE, add_numbers, as_numbers, batches
 
 __all__ = ["Mesh", "check_counts", "parted", "read_off", "sample_surface", "triangulated"]
 

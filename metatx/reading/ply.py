@@ -10,7 +10,7 @@ import numpy as np
 from metatx.errors import SampleError
 from metatx.reading.bounds import check_bound
 from metatx.reading.meshes import Mesh, check_counts, parted, triangulated
-from metatx.reading.spelled import numbers_in
+from metatx.reading.number_text import numbers_in
 
 __all__ = ["read_ply"]
 

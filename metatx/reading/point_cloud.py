@@ -14,8 +14,8 @@ from metatx.reading.arrays import as_array, npy_array, npz_arrays
 from metatx.reading.bounds import check_bound
 from metatx.reading.gltf import read_gltf
 from metatx.reading.meshes import Mesh, read_off, sample_surface
+from metatx.reading.number_text import read_columns
 from metatx.reading.ply import read_ply
-from metatx.reading.spelled import read_columns
 from metatx.reading.with_open3d import read_with_open3d
 
 __all__ = ["SUFFIXES", "Cloud", "Clouds", "npz_cloud", "read_cloud"]

@@ -11,7 +11,7 @@ from PIL import Image
 
 from metatx.errors import SampleError
 from metatx.reading.arrays import npy_array
-from metatx.reading.image import is_picture, open_picture
+from metatx.reading.image import is_image, open_image
 
 __all__ = [
     "GREY", "IGNORED", "NO_LABEL", "Held", "coloured", "is_mask", "packed", "read_colours", "read_mask",
@@ -54,7 +54,7 @@ def is_mask(value: Any) -> bool:
     if isinstance(value, np.ndarray):
         whole = value.dtype == np.bool_ or np.issubdtype(value.dtype, np.integer)
         return value.ndim > 0 and (whole or (value.ndim == 2 and np.issubdtype(value.dtype, np.floating)))
-    return is_picture(value)
+    return is_image(value)
 
 
 def read_mask(target: Any) -> np.ndarray:
@@ -159,8 +159,8 @@ def _opened(target: Any) -> tuple[np.ndarray | None, np.ndarray | None]:
             values = npy_array(Path(target))
         except SampleError as error:
             raise SampleError(f"mask {Path(target).name} is {error}") from None
-    elif is_picture(target) or isinstance(target, str | Path | bytes):
-        picture = open_picture(target)
+    elif is_image(target) or isinstance(target, str | Path | bytes):
+        picture = open_image(target)
         if isinstance(picture, Image.Image) and picture.mode == "P":
             return _codes(np.asarray(picture)), np.asarray(picture.convert("RGB"))
         values = _channels(picture) if isinstance(picture, Image.Image) else np.asarray(picture)

@@ -15,9 +15,9 @@ from torch import Tensor
 from metatx.errors import SampleError, decoded, decoding
 from metatx.reading.arrays import as_array
 from metatx.reading.bounds import bound, check_bound
+from metatx.reading.file_samples import file_of_sample, is_file_sample
 from metatx.reading.gifs import is_gif, read_gif
-from metatx.reading.held_files import held_file, holds_file
-from metatx.reading.image import CHANNELS, read_picture
+from metatx.reading.image import CHANNELS, read_image
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-__all__ = ["SUFFIXES", "evenly", "read_film"]
+__all__ = ["SUFFIXES", "evenly", "read_video"]
 
 SUFFIXES = (
     *(".mp4", ".avi", ".webm", ".mkv", ".mov", ".gif", ".m4v", ".3gp", ".mpg", ".mpeg", ".ts", ".mts", ".flv"),
@@ -55,7 +55,7 @@ def evenly(total: int, count: int) -> np.ndarray:
     return middles
 
 
-def read_film(
+def read_video(
     sample: Any, count: int, size: tuple[int, int], interpolation: str = "bicubic", time_axis: int = 0
 ) -> np.ndarray:
     """Frames of a film, evenly spread over it, as uint8 (count, H, W, 3).
@@ -64,7 +64,7 @@ def read_film(
     around its middle to the proportions of ``size``, and turned upright where the file says so.
 
     Args:
-        sample: Path, bytes of a file, array or tensor (T, H, W, 3) or (T, 3, H, W) as ``read_picture`` takes each
+        sample: Path, bytes of a file, array or tensor (T, H, W, 3) or (T, 3, H, W) as ``read_image`` takes each
             frame, list of pictures in any form it takes, or, as Hugging Face's columns hold it, ``{"bytes", "path"}``.
         count: Frames to take; they repeat where the film has fewer.
         size: Height and width of the result.
@@ -81,8 +81,8 @@ def read_film(
     def framed(picture: Image.Image) -> np.ndarray:
         return np.asarray(ImageOps.fit(picture, (size[1], size[0]), resample))
 
-    if holds_file(sample):
-        source, name = held_file(sample, "video", "the film")
+    if is_file_sample(sample):
+        source, name = file_of_sample(sample, "video", "the film")
         if is_gif(source):  # whose frames FFmpeg tells apart by guessing
             return read_gif(source, name, lambda total: evenly(total, count).tolist(), framed)
         return _from_file(source, name, count, framed)
@@ -97,16 +97,16 @@ def read_film(
         sample = np.moveaxis(sample, time_axis, 0)
     elif not isinstance(sample, list | tuple):
         raise SampleError(f"video is a {type(sample).__name__}; {ACCEPTED}")
-    return _from_pictures(sample, count, framed)
+    return _from_images(sample, count, framed)
 
 
-def _from_pictures(pictures: Sequence[Any] | np.ndarray, count: int, framed: Framed) -> np.ndarray:
+def _from_images(pictures: Sequence[Any] | np.ndarray, count: int, framed: Framed) -> np.ndarray:
     if not len(pictures):
         raise SampleError("the film has no frame; expected at least one")
     chosen, frames = evenly(len(pictures), count), {}
     for index in sorted(set(chosen.tolist())):
         try:
-            frames[index] = framed(read_picture(pictures[index]))
+            frames[index] = framed(read_image(pictures[index]))
         except SampleError as error:
             raise SampleError(f"frame {index + 1} of {len(pictures)}: {error}") from None
     return np.stack([frames[index] for index in chosen.tolist()])
@@ -135,18 +135,18 @@ def _from_file(source: Path | bytes, name: str, count: int, framed: Framed) -> n
     times, keys = _times(opened, name, trouble)
     # Opened anew, for not every format can be wound back.
     with opened() as film:
-        stream = _pictures_of(film, name)
+        stream = _video_stream(film, name)
         stream.codec_context.options = most
         stream.codec_context.thread_count = THREADS
         wanted = [times[index] for index in evenly(len(times), count).tolist()]
         pixels = stream.codec_context.width * stream.codec_context.height
         if not pixels:  # FFmpeg, which was told the bound, stopped at it
             raise SampleError(f"{trouble}, or has frames of more than {bound('frame_pixels'):,.0f} pixels")
-        check_bound("film_pixels", pixels * _decoded_frames(times, keys, wanted), f"video file {name}")
+        check_bound("video_pixels", pixels * _decoded_frames(times, keys, wanted), f"video file {name}")
         return _decode(film, stream, times[0], keys, wanted, framed, trouble)
 
 
-def _pictures_of(film: "InputContainer", name: str) -> "VideoStream":
+def _video_stream(film: "InputContainer", name: str) -> "VideoStream":
     if not film.streams.video:
         raise SampleError(f"video file {name} holds no pictures, only {_kinds(film)}")
     stream = film.streams.video[0]
@@ -154,7 +154,7 @@ def _pictures_of(film: "InputContainer", name: str) -> "VideoStream":
         raise SampleError(f"video file {name} is written by a codec that is not known here; write it as H.264")
     check_bound("frame_pixels", stream.codec_context.width * stream.codec_context.height, f"video file {name}")
     lengths = (film.duration or 0) / 1e6, float((stream.duration or 0) * (stream.time_base or 0))
-    check_bound("film_seconds", max(lengths), f"video file {name}")
+    check_bound("video_seconds", max(lengths), f"video file {name}")
     return stream
 
 
@@ -171,7 +171,7 @@ def _times(opened: Opened, name: str, trouble: str) -> tuple[list[int], list[int
     keys: list[int] = []
     found = ends = 0
     with opened() as film:
-        stream = _pictures_of(film, name)
+        stream = _video_stream(film, name)
         known = film.format.name in INDEXED
         for packet in _packets(film, stream, name, trouble):
             found += 1
@@ -190,7 +190,7 @@ def _times(opened: Opened, name: str, trouble: str) -> tuple[list[int], list[int
     if max(found, slots) < WHOLE * promised:
         # An edit list shows a part of the frames that are there.
         with opened(ignore_editlist="1") as film:
-            there = sum(1 for _ in _packets(film, _pictures_of(film, name), name, trouble))
+            there = sum(1 for _ in _packets(film, _video_stream(film, name), name, trouble))
         if there < WHOLE * promised:
             raise SampleError(f"video file {name} is truncated: {there} of {promised} frames")
     if not (known and shown):

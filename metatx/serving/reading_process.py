@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 from safetensors.torch import save
 
-from metatx.disk.weight_files import apart
+from metatx.disk.weight_files import unshared
 from metatx.errors import BoundError
 from metatx.pool.requests import read
 from metatx.serving.file_checks import check_file
@@ -126,4 +126,4 @@ def _encoded(order: Order, task: Task) -> tuple[dict[str, Any], bytes]:
     found = [read(task, [sample], [0], order.extents) for sample in samples]
     tensors = {f"{at}.{name}": one for at, ([fields], _) in enumerate(found) for name, one in fields.items()}
     head = {"fields": [list(fields) for [fields], _ in found], "extents": [extents for _, extents in found]}
-    return head, save(apart(tensors))
+    return head, save(unshared(tensors))

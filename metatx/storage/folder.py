@@ -23,7 +23,7 @@ from metatx.disk.task_files import (
     read_shapes,
     stored_bytes,
 )
-from metatx.disk.weight_files import apart
+from metatx.disk.weight_files import unshared
 from metatx.encoding.head_choice import takes_stem
 from metatx.errors import TaskError, short
 from metatx.files import folder_written_whole, json_text
@@ -82,7 +82,7 @@ def write(task: "Task", folder: Path, name: str) -> None:
     }
     (folder / "config.json").write_text(json_text(config))
     own = {name: tensor for name, tensor in task.state_dict().items() if not name.startswith(EXTERNAL_PREFIXES)}
-    save_file(apart(own), folder / "model.safetensors")
+    save_file(unshared(own), folder / "model.safetensors")
     if task.adapter is not None:
         write_adapter(task.adapter, folder / "adapter")
     if not task.backbone.frozen:

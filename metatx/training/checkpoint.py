@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from torch import Tensor, nn
 
-from metatx.disk.weight_files import apart, tensors_sha256
+from metatx.disk.weight_files import tensors_sha256, unshared
 from metatx.errors import short
 from metatx.files import written_whole
 from metatx.progress import tell
@@ -97,7 +97,7 @@ class Checkpoint:
         state = {name: value for name, value in vars(progress).items() if name != "best_state"}
         text = json.dumps({"settings": self.settings, "facts": self.facts, **state}, default=str)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        whole = apart(tensors)
+        whole = unshared(tensors)
         with written_whole(self.path) as temporary:
             save_file(whole, temporary, metadata={"state": text, SUM: tensors_sha256(whole), STATE_SUM: _sha256(text)})
             with temporary.open("rb+") as file:

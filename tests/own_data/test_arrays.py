@@ -6,7 +6,7 @@ import torch
 
 from metatx import create
 from metatx.reading.arrays import as_array
-from metatx.reading.audio import read_sound
+from metatx.reading.audio import read_audio
 from metatx.reading.image import read_grey
 
 RNG = np.random.default_rng(0)
@@ -86,7 +86,7 @@ def test_unsigned_shorts_of_either_order_are_sixteen_bits():
     for dtype in (">i2", ">i4"):
         factor = 65_536 if dtype == ">i4" else 1
         scaled = wave.astype(np.int32) * factor
-        np.testing.assert_allclose(read_sound(scaled.astype(dtype), 8_000)[0], tone, atol=1e-4)
+        np.testing.assert_allclose(read_audio(scaled.astype(dtype), 8_000)[0], tone, atol=1e-4)
 
 
 def test_what_is_masked_is_missing():

@@ -247,12 +247,12 @@ def test_an_empty_cell_does_not_hide_a_column_of_texts():
 def test_pictures_in_rows_are_pictures():
     from PIL import Image
 
-    from metatx.reading.image import read_picture
+    from metatx.reading.image import read_image
 
     pictures = [Image.fromarray(np.full((4, 6, 3), value, np.uint8)) for value in (10, 200)]
     table = as_dataset([{"photo": picture, "label": "a"} for picture in pictures])
     for row, picture in zip(table, pictures, strict=True):
-        np.testing.assert_array_equal(np.asarray(read_picture(row["photo"])), np.asarray(picture))
+        np.testing.assert_array_equal(np.asarray(read_image(row["photo"])), np.asarray(picture))
 
 
 @pytest.mark.parametrize("sign", [", ", ",", ";", "; ", "/"])

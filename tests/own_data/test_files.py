@@ -18,11 +18,11 @@ from PIL import Image
 
 from metatx import SampleError, create
 from metatx.data.tables import read_splits
-from metatx.reading.audio import read_sound
+from metatx.reading.audio import read_audio
 from metatx.reading.dicom import read_radiograph
-from metatx.reading.image import read_grey, read_picture
+from metatx.reading.image import read_grey, read_image
 from metatx.reading.point_cloud import read_cloud
-from metatx.reading.video import read_film
+from metatx.reading.video import read_video
 from tests.tokenizers.films import numbers, shades
 
 RATE = 16_000
@@ -57,7 +57,7 @@ def encoded(kind, subtype, rate=RATE):
     ],
 )
 def test_sound_of_every_codec_is_read_whole(kind, subtype, rate):
-    values, found = read_sound(encoded(kind, subtype, rate), 1_000)
+    values, found = read_audio(encoded(kind, subtype, rate), 1_000)
     assert found == rate and abs(len(values) - RATE) <= 320
     assert np.corrcoef(values[:RATE], TONE[: len(values)])[0, 1] > 0.95
 
@@ -71,14 +71,14 @@ def test_sizes_that_a_pipe_left_promise_nothing(riff, data):
     content = bytearray(encoded("WAV", "PCM_16"))
     at = content.index(b"data")
     content[4:8], content[at + 4 : at + 8] = struct.pack("<I", riff), struct.pack("<I", data)
-    np.testing.assert_allclose(read_sound(bytes(content), 1)[0], TONE, atol=1e-4)
+    np.testing.assert_allclose(read_audio(bytes(content), 1)[0], TONE, atol=1e-4)
 
 
 def test_an_empty_recording_with_notes_behind_it_holds_no_sound():
     buffer = io.BytesIO()
     soundfile.write(buffer, TONE[:0], RATE, format="WAV")
     with pytest.raises(SampleError, match="holds no sound"):
-        read_sound(buffer.getvalue()[:44] + b"LIST\4\0\0\0INFO", 1)
+        read_audio(buffer.getvalue()[:44] + b"LIST\4\0\0\0INFO", 1)
 
 
 @pytest.mark.parametrize(
@@ -87,9 +87,9 @@ def test_an_empty_recording_with_notes_behind_it_holds_no_sound():
 def test_half_a_file_is_truncated_and_a_missing_tail_is_none(kind, subtype):
     whole = encoded(kind, subtype)
     with pytest.raises(SampleError, match=f"is truncated: {len(whole) // 2} of"):
-        read_sound(whole[: len(whole) // 2], 1)
-    assert len(read_sound(whole[:-2], 1)[0]) >= RATE - 2
-    assert len(read_sound(encoded("WAV", "PCM_16") + b"LIST\x40\0\0\0INFO", 1)[0]) == RATE
+        read_audio(whole[: len(whole) // 2], 1)
+    assert len(read_audio(whole[:-2], 1)[0]) >= RATE - 2
+    assert len(read_audio(encoded("WAV", "PCM_16") + b"LIST\x40\0\0\0INFO", 1)[0]) == RATE
 
 
 @pytest.mark.parametrize("loud", ["first", "last"])
@@ -101,18 +101,18 @@ def test_a_mp3_that_does_not_say_its_length_is_read_whole(loud):
     content = buffer.getvalue()
     rest = content[content.index(content[:2], 4) :]  # without the frame that counts the others
     assert b"Xing" not in rest and b"Info" not in rest
-    assert abs(len(read_sound(rest, 1)[0]) - 4 * RATE) < 2_500
+    assert abs(len(read_audio(rest, 1)[0]) - 4 * RATE) < 2_500
 
 
 @pytest.mark.parametrize("rate", [16_000, 16_000.0, np.float64(16_000), np.int32(16_000), np.float32(16_000)])
 def test_whole_sampling_rates_of_any_type(rate):
-    assert read_sound({"array": TONE, "sampling_rate": rate}, 1)[1] == RATE
+    assert read_audio({"array": TONE, "sampling_rate": rate}, 1)[1] == RATE
 
 
 @pytest.mark.parametrize("rate", [16_000.5, "16000", None, True, np.nan])
 def test_other_sampling_rates_are_refused_in_words(rate):
     with pytest.raises(SampleError, match="sampling rate of .*; expected"):
-        read_sound({"array": TONE, "sampling_rate": rate}, 1)
+        read_audio({"array": TONE, "sampling_rate": rate}, 1)
 
 
 # Films
@@ -141,15 +141,15 @@ def film(path, shown, last=None, options=None):
 @pytest.mark.parametrize("live", [False, True])
 def test_matroska_may_begin_at_any_time(tmp_path, start, live):
     path = film(tmp_path / "a.mkv", range(start, start + 2_000, 50), options={"live": "1"} if live else None)
-    assert numbers(read_film(path, 4, (24, 32))) == [5, 15, 25, 35]
+    assert numbers(read_video(path, 4, (24, 32))) == [5, 15, 25, 35]
     if not live:
         with pytest.raises(SampleError, match=r"a.mkv is truncated: [\d.]+ of 2.0 s"):
-            read_film({"bytes": path.read_bytes()[: path.stat().st_size // 2], "path": "a.mkv"}, 4, (24, 32))
+            read_video({"bytes": path.read_bytes()[: path.stat().st_size // 2], "path": "a.mkv"}, 4, (24, 32))
 
 
 def test_frames_that_last_long_and_films_of_one_frame_are_whole(tmp_path):
-    assert numbers(read_film(film(tmp_path / "a.mkv", [0, 1_000], last=9_000), 4, (24, 32))) == [0, 0, 1, 1]
-    assert numbers(read_film(film(tmp_path / "b.mkv", [700], last=9_000), 2, (24, 32))) == [0, 0]
+    assert numbers(read_video(film(tmp_path / "a.mkv", [0, 1_000], last=9_000), 4, (24, 32))) == [0, 0, 1, 1]
+    assert numbers(read_video(film(tmp_path / "b.mkv", [700], last=9_000), 2, (24, 32))) == [0, 0]
 
 
 def test_an_edit_list_shows_a_part_of_a_film(tmp_path):
@@ -157,9 +157,9 @@ def test_an_edit_list_shows_a_part_of_a_film(tmp_path):
     content = bytearray(path.read_bytes())
     entry = content.index(b"elst") + 24  # behind the one that delays the start
     content[entry : entry + 8] = struct.pack(">Ii", 200, 16_000)
-    assert numbers(read_film(bytes(content), 4, (24, 32))) == [20, 21, 22, 23]
+    assert numbers(read_video(bytes(content), 4, (24, 32))) == [20, 21, 22, 23]
     with pytest.raises(SampleError, match="truncated"):
-        read_film(bytes(content[: len(content) * 3 // 4]), 4, (24, 32))
+        read_video(bytes(content[: len(content) * 3 // 4]), 4, (24, 32))
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_frames_of_other_containers_are_those_that_were_asked_for(tmp_path, suff
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
             written.mux(stream.encode(frame.reformat(format="yuv420p")))
         written.mux(stream.encode())
-    assert numbers(read_film(path, 4, (24, 32))) == [5, 15, 25, 35]
+    assert numbers(read_video(path, 4, (24, 32))) == [5, 15, 25, 35]
 
 
 # Pictures
@@ -188,13 +188,13 @@ GREY = RNG.integers(0, 4096, (6, 8)).astype(np.uint16)
 def test_sixteen_bits_of_either_byte_order_are_the_same(tmp_path, order):
     Image.fromarray(GREY.astype(order)).save(tmp_path / "a.tif")
     np.testing.assert_allclose(read_grey(tmp_path / "a.tif") * 65_535, GREY, atol=1e-2)
-    np.testing.assert_array_equal(np.asarray(read_picture(tmp_path / "a.tif"))[..., 0], GREY // 257)
+    np.testing.assert_array_equal(np.asarray(read_image(tmp_path / "a.tif"))[..., 0], GREY // 257)
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".jp2", ".avif", ".ppm", ".jfif"])
 def test_pictures_of_further_kinds_are_read(tmp_path, suffix):
     Image.new("RGB", (16, 12), (200, 100, 50)).save(tmp_path / f"a{suffix}")
-    found = np.asarray(read_picture(tmp_path / f"a{suffix}"), dtype=int)
+    found = np.asarray(read_image(tmp_path / f"a{suffix}"), dtype=int)
     assert np.abs(found - [200, 100, 50]).max() < 12
     assert suffix in create("tokenizers", "image", 192, stem=None).suffixes
 
@@ -205,7 +205,7 @@ def test_floats_in_a_unit_say_what_to_do_with_them(tmp_path):
     with pytest.raises(
         SampleError, match="floats from 300 to 300; expected 0..1, or uint8: scale them; the tokenizers of"
     ):
-        read_picture(tmp_path / "a.tif")
+        read_image(tmp_path / "a.tif")
 
 
 @pytest.mark.parametrize("modality", ["image", "xray"])
@@ -279,7 +279,7 @@ def small_files(folder):
     found = []
     for suffix in (".png", ".jpg", ".webp", ".tif", ".bmp", ".gif", ".jp2", ".avif", ".ppm"):
         picture.save(folder / f"p{suffix}")
-        found.append((read_picture, folder / f"p{suffix}"))
+        found.append((read_image, folder / f"p{suffix}"))
     sounds = {
         "wav": "PCM_16",
         "flac": "PCM_16",
@@ -290,10 +290,10 @@ def small_files(folder):
     }
     for kind, subtype in sounds.items():
         soundfile.write(folder / f"s.{kind}", TONE[:900], RATE, format=kind.upper(), subtype=subtype)
-        found.append((lambda path: read_sound(path, RATE), folder / f"s.{kind}"))
+        found.append((lambda path: read_audio(path, RATE), folder / f"s.{kind}"))
     for suffix in (".mp4", ".mkv", ".avi"):
         film(folder / f"f{suffix}", range(0, 120, 40))
-        found.append((lambda path: read_film(path, 2, (24, 32)), folder / f"f{suffix}"))
+        found.append((lambda path: read_video(path, 2, (24, 32)), folder / f"f{suffix}"))
     mr = Path(pydicom.__file__).with_name("data") / "test_files" / "MR_small.dcm"
     (folder / "d.dcm").write_bytes(mr.read_bytes())
     np.save(folder / "c.npy", POINTS)
@@ -343,8 +343,8 @@ def test_whatever_a_library_raises_names_the_file(tmp_path, monkeypatch, problem
     monkeypatch.setattr(soundfile, "SoundFile", broken)
     monkeypatch.setattr("metatx.reading.image_files._opened", broken)
     monkeypatch.setattr(av, "open", broken)
-    reads = {"a.wav": lambda path: read_sound(path, 1), "a.mp4": lambda path: read_film(path, 1, (8, 8))}
-    for name, read in {**reads, "a.png": read_picture}.items():
+    reads = {"a.wav": lambda path: read_audio(path, 1), "a.mp4": lambda path: read_video(path, 1, (8, 8))}
+    for name, read in {**reads, "a.png": read_image}.items():
         (tmp_path / name).write_bytes(b"content")
         with pytest.raises(SampleError, match=f"{name} is") as caught:
             read(tmp_path / name)
@@ -359,13 +359,13 @@ def test_what_is_no_fault_of_the_file_is_not_called_one(tmp_path, monkeypatch, p
     monkeypatch.setattr("metatx.reading.image_files._opened", broken)
     (tmp_path / "a.png").write_bytes(b"content")
     with pytest.raises(passes):
-        read_picture(tmp_path / "a.png")
+        read_image(tmp_path / "a.png")
 
 
 def test_film_of_an_unknown_codec_is_a_bad_sample(tmp_path):
     content = film(tmp_path / "a.mkv", range(0, 500, 50)).read_bytes()
     with pytest.raises(SampleError, match="codec that is not known here"):
-        read_film(re.sub(rb"(V_).{5}", rb"\1XXXXX", content, count=1, flags=re.S), 2, (24, 32))
+        read_video(re.sub(rb"(V_).{5}", rb"\1XXXXX", content, count=1, flags=re.S), 2, (24, 32))
 
 
 def test_frames_that_were_dropped_do_not_cut_a_film_short(tmp_path):
@@ -376,7 +376,7 @@ def test_frames_that_were_dropped_do_not_cut_a_film_short(tmp_path):
             frame.pts, frame.time_base = 2 * number, Fraction(1, 20)  # every second one
             file.mux(stream.encode(frame))
         file.mux(stream.encode())
-    assert read_film(tmp_path / "a.avi", 4, (32, 32)).mean((1, 2, 3)) == pytest.approx([20, 70, 120, 170], abs=4)
+    assert read_video(tmp_path / "a.avi", 4, (32, 32)).mean((1, 2, 3)) == pytest.approx([20, 70, 120, 170], abs=4)
 
 
 @pytest.mark.parametrize("between", ["; ", ";", " ", "\t"])
@@ -397,4 +397,4 @@ def test_commas_between_numbers_of_clouds_part_them(tmp_path, line):
 def test_pictures_in_lab_are_those_in_rgb():
     picture = Image.linear_gradient("L").resize((8, 8)).convert("RGB")
     np.testing.assert_allclose(read_grey(picture.convert("LAB")), read_grey(picture), atol=0.02)
-    np.testing.assert_allclose(read_picture(picture.convert("LAB")), read_picture(picture), atol=5)
+    np.testing.assert_allclose(read_image(picture.convert("LAB")), read_image(picture), atol=5)

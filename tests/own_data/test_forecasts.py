@@ -206,7 +206,7 @@ def test_history_and_forecast_are_drawn(many, tmp_path, monkeypatch):
     out = tmp_path / "f.png"
     write_answers(task, [str(path)], str(out), None)
     assert out.read_bytes()[:4] == b"\x89PNG"
-    monkeypatch.setattr("metatx.writing.forecast_picture.find_spec", lambda name: None)
+    monkeypatch.setattr("metatx.writing.forecast_plot.find_spec", lambda name: None)
     monkeypatch.setattr(task, "predict", lambda *_: pytest.fail("worked before it looked for matplotlib"))
     with pytest.raises(ImportError, match=r"metatx\[viz\]"):
         write_answers(task, [str(path)], str(out), None)

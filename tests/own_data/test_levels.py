@@ -16,7 +16,7 @@ import metatx
 from metatx.baselines.described import baselines
 from metatx.encoding.collate import to_device
 from metatx.errors import SampleError
-from metatx.exact import uncast
+from metatx.exact import keep_float64
 from metatx.examples import Examples
 from metatx.registry import create
 
@@ -95,7 +95,7 @@ def test_statistics_and_targets_stay_where_a_device_knows_no_float64():
         device = torch.device("mps")
 
     head = create("heads", "regression", 4)
-    move = uncast(head, lambda tensor: tensor.as_subclass(Elsewhere))
+    move = keep_float64(head, lambda tensor: tensor.as_subclass(Elsewhere))
     assert move(head.centre) is head.centre and isinstance(move(head.output.weight), Elsewhere)
     target = head.encode(1e12)
     assert to_device({"target": [target]}, torch.device("mps")) == {"target": [target]}

@@ -13,7 +13,7 @@ from torch import nn
 
 import metatx
 from metatx.cli import main
-from metatx.disk.weight_files import apart
+from metatx.disk.weight_files import unshared
 from metatx.errors import TaskError
 from metatx.evaluation.budget import Plan
 from metatx.serving.catalog import Catalog, common_backbone
@@ -312,7 +312,7 @@ def test_tensors_in_one_memory_are_written_apart(tmp_path):
         "wide": block[:1].expand(5, 4),
         "none": block[:0],
     }
-    save_file(apart(views), tmp_path / "x")
+    save_file(unshared(views), tmp_path / "x")
     for name, tensor in load_file(tmp_path / "x").items():
         assert torch.equal(tensor, views[name])
 

@@ -9,7 +9,7 @@ from PIL import Image, ImageFile
 
 from metatx.errors import SampleError
 from metatx.reading.codestreams import av1_pixels, jpeg2000_pixels
-from metatx.reading.image import read_picture
+from metatx.reading.image import read_image
 
 SIZES = [(1, 1), (17, 33), (640, 480)]
 FILM = {"save_all": True, "append_images": [Image.new("RGB", (640, 480))]}
@@ -39,10 +39,10 @@ def test_usual_files_say_what_they_hold(size: tuple[int, int], mode: str) -> Non
     for options in ({}, {"subsampling": "4:4:4"}, {"save_all": True, "append_images": others}):
         content = saved("AVIF", size, mode, **options)
         assert av1_pixels(content) == size[0] * size[1]
-        assert read_picture(content).size == size
+        assert read_image(content).size == size
     content = saved("JPEG2000", size, mode)
     assert jpeg2000_pixels(saved("JPEG2000", size, mode)) == size[0] * size[1]
-    assert read_picture(content).size == size
+    assert read_image(content).size == size
 
 
 @pytest.mark.parametrize(
@@ -59,8 +59,8 @@ def test_usual_files_say_what_they_hold(size: tuple[int, int], mode: str) -> Non
 def test_what_is_coded_counts_before_anything_is_decoded(content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("METATX_BOUNDS", "pixels=307199")
     monkeypatch.setattr(ImageFile.ImageFile, "__init__", lambda *_: pytest.fail("was opened"))
-    with pytest.raises(SampleError, match=r"stream, has 307,200 pixels of a picture; expected at most 307,199"):
-        read_picture(content)
+    with pytest.raises(SampleError, match=r"stream, has 307,200 pixels of an image; expected at most 307,199"):
+        read_image(content)
 
 
 def item(places: list[tuple[int, int]], kind: bytes = b"av01") -> bytes:
@@ -109,7 +109,7 @@ def test_files_that_say_no_size_are_refused(content: bytes, message: str) -> Non
     with pytest.raises(ValueError, match=message):
         av1_pixels(content)
     with pytest.raises(SampleError, match=f"truncated or damaged .*{message}"):
-        read_picture(content)
+        read_image(content)
 
 
 @pytest.mark.parametrize("stream", [b"", b"\xff\x4f\xff\x52" + bytes(40), b"\xff\x4f\xff\x51" + bytes(40)])

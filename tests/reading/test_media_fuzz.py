@@ -23,15 +23,15 @@ from metatx.errors import SampleError
 from metatx.layers.molecules import parsed
 from metatx.reading import audio as sound
 from metatx.reading import image_files as picture_files
-from metatx.reading.audio import read_sound
+from metatx.reading.audio import read_audio
 from metatx.reading.dicom import read_radiograph
-from metatx.reading.image import read_grey, read_picture, upright_size
-from metatx.reading.video import read_film
+from metatx.reading.image import read_grey, read_image, upright_size
+from metatx.reading.video import read_video
 from tests.fuzz import EXAMPLES
 from tests.reading.test_dicom import RAMP, dicom, jpeg, packed
 from tests.tokenizers.films import shades, write_film
 
-BOUNDS = "pixels=1000000,frame_pixels=1000000,film_pixels=50000000,sound_values=3000000,unpacked_mb=10"
+BOUNDS = "pixels=1000000,frame_pixels=1000000,video_pixels=50000000,audio_values=3000000,unpacked_mb=10"
 STARTS = ("subprocess.Popen", "os.exec", "os.posix_spawn", "os.spawn", "os.system", "os.fork", "socket.connect")
 QUICK = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 NOISE = np.random.default_rng(0).integers(0, 255, (24, 32, 3), dtype=np.uint8)
@@ -131,7 +131,7 @@ def test_pictures(name: str, tmp_path: Path) -> None:
     @QUICK
     @given(damaged({name: pictures()[name]}))
     def run(content: bytes) -> None:
-        tried(read_picture, content, tmp_path / "a.png")
+        tried(read_image, content, tmp_path / "a.png")
         tried(read_grey, content, tmp_path / "a.png")
         with confined(tmp_path / "a.png"):
             upright_size(tmp_path / "a.png")
@@ -144,7 +144,7 @@ def test_sounds(name: str, tmp_path: Path) -> None:
     @QUICK
     @given(damaged({name: sounds()[name]}))
     def run(content: bytes) -> None:
-        tried(lambda sample: read_sound(sample, 16_000), content, tmp_path / "a.wav")
+        tried(lambda sample: read_audio(sample, 16_000), content, tmp_path / "a.wav")
 
     run()
 
@@ -156,7 +156,7 @@ def test_films(ending: str, films: dict[str, bytes], tmp_path: Path) -> None:
     @QUICK
     @given(damaged({ending: films[ending]}))
     def run(content: bytes) -> None:
-        tried(lambda sample: read_film(sample, 3, (8, 8)), content, tmp_path / "a.mp4")
+        tried(lambda sample: read_video(sample, 3, (8, 8)), content, tmp_path / "a.mp4")
 
     run()
 

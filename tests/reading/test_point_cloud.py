@@ -11,9 +11,9 @@ import torch
 
 from metatx import SampleError
 from metatx.reading.meshes import read_off, sample_surface
+from metatx.reading.number_text import read_columns
 from metatx.reading.ply import read_ply
 from metatx.reading.point_cloud import SUFFIXES, Cloud, read_cloud
-from metatx.reading.spelled import read_columns
 
 RNG = np.random.default_rng(0)
 POINTS = RNG.normal(size=(9, 6)).astype(np.float32)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from metatx import SampleError
 from metatx.reading import video as films
-from metatx.reading.video import evenly, read_film
+from metatx.reading.video import evenly, read_video
 from tests.tokenizers.films import numbers, shades, write_film, write_sound
 
 RNG = np.random.default_rng(0)
@@ -55,30 +55,30 @@ def test_even_samples_are_spread_over_the_film(total, count):
 @pytest.mark.parametrize("count", [1, 4, 16, 40, 50])
 def test_every_format_gives_the_frames_that_were_asked_for(made, kind, count):
     path = made[kind]
-    found = read_film(path, count, SIZE)
+    found = read_video(path, count, SIZE)
     assert found.shape == (count, *SIZE, 3) and found.dtype == np.uint8
     assert numbers(found) == evenly(40, count).tolist()
     if count == 4:
         for sample in (str(path), path.read_bytes(), {"bytes": path.read_bytes(), "path": None}, {"path": str(path)}):
-            np.testing.assert_array_equal(read_film(sample, count, SIZE), found)
+            np.testing.assert_array_equal(read_video(sample, count, SIZE), found)
 
 
 def test_arrays_and_lists_are_the_same_film():
     film = RNG.integers(0, 256, (9, 40, 50, 3), dtype=np.uint8)
-    expected = read_film(film, 4, SIZE)
+    expected = read_video(film, 4, SIZE)
     pictures = [Image.fromarray(frame) for frame in film]
     forms = [pictures, tuple(pictures), list(film), torch.tensor(film), film.transpose(0, 3, 1, 2), film / 255]
     for sample in forms:
-        np.testing.assert_array_equal(read_film(sample, 4, SIZE), expected)
-    np.testing.assert_array_equal(read_film(film, 9, (40, 50)), film)
+        np.testing.assert_array_equal(read_video(sample, 4, SIZE), expected)
+    np.testing.assert_array_equal(read_video(film, 9, (40, 50)), film)
 
 
 def test_frames_are_cut_around_their_middle(made):
     wide = np.zeros((1, 20, 60, 3), np.uint8)
     wide[:, :, 20:40] = 200
-    assert (read_film(wide, 1, (20, 20)) == 200).all()
-    assert (read_film(wide, 1, (20, 60)) == wide).all()
-    assert read_film(wide.transpose(0, 2, 1, 3), 1, (10, 10)).min() > 180  # bicubic, near the edge
+    assert (read_video(wide, 1, (20, 20)) == 200).all()
+    assert (read_video(wide, 1, (20, 60)) == wide).all()
+    assert read_video(wide.transpose(0, 2, 1, 3), 1, (10, 10)).min() > 180  # bicubic, near the edge
 
 
 @pytest.mark.parametrize("turn", [90, 180, -90])
@@ -91,8 +91,8 @@ def test_films_of_phones_are_turned_upright(tmp_path, turn):
     cos, sin = round(np.cos(np.radians(turn))), round(np.sin(np.radians(turn)))
     for at, value in ((0, cos), (4, -sin), (12, sin), (16, cos)):
         content[matrix + at : matrix + at + 4] = (value << 16).to_bytes(4, "big", signed=True)
-    side = read_film(bytes(content), 1, (32, 32))[0, ..., 0].astype(int)
-    upright = np.rot90(read_film(film, 1, (48, 64))[0, ..., 0], turn // 90)
+    side = read_video(bytes(content), 1, (32, 32))[0, ..., 0].astype(int)
+    upright = np.rot90(read_video(film, 1, (48, 64))[0, ..., 0], turn // 90)
     rows, columns = upright.shape
     corners = upright[[0, 0, -1, -1], [0, -1, 0, -1]]
     assert (rows > columns) == (turn != 180)
@@ -112,16 +112,16 @@ def test_no_more_is_decoded_than_needed(made, monkeypatch):
 
     monkeypatch.setattr(films, "_upright", lambda frame: turned.append(frame) or upright(frame))
     monkeypatch.setattr(films, "_numbered", counted)
-    assert numbers(read_film(made[KINDS[0]], 2, SIZE)) == [10, 30]
+    assert numbers(read_video(made[KINDS[0]], 2, SIZE)) == [10, 30]
     assert len(turned) == 2 and len(decoded) < 20
 
 
 def test_a_film_of_one_frame_and_of_fewer_than_asked_for(tmp_path):
     one = write_film(tmp_path / "one.mp4", shades(1) + 100)
-    found = read_film(one, 5, SIZE)
+    found = read_video(one, 5, SIZE)
     assert len(np.unique(found.round(-1))) == 1 and (found == found[0]).all()
     three = write_film(tmp_path / "three.avi", shades(3))
-    assert numbers(read_film(three, 6, SIZE)) == [0, 0, 1, 1, 2, 2]
+    assert numbers(read_video(three, 6, SIZE)) == [0, 0, 1, 1, 2, 2]
 
 
 # What is wrong
@@ -137,11 +137,11 @@ def beginning(path, share):
 def test_files_that_end_early_are_refused(made, kind, share):
     message = r"a\.film is (truncated: [\d.]+ of 4.*|damaged, or none of .mp4.*)|a\.film holds no frame"
     with pytest.raises(SampleError, match=message):
-        read_film({"bytes": beginning(made[kind], share), "path": "a.film"}, 8, SIZE)
+        read_video({"bytes": beginning(made[kind], share), "path": "a.film"}, 8, SIZE)
 
 
 def test_of_a_file_that_does_not_say_its_length_what_is_there_is_read(made):
-    found = numbers(read_film(beginning(made[KINDS[-1]], 0.6), 8, SIZE))
+    found = numbers(read_video(beginning(made[KINDS[-1]], 0.6), 8, SIZE))
     assert found == sorted(found) and 20 < found[-1] < 26
 
 
@@ -162,7 +162,7 @@ def test_of_a_file_that_does_not_say_its_length_what_is_there_is_read(made):
 def test_bad_files_are_named(name, content, message, tmp_path):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(SampleError, match=message) as caught:
-        read_film(str(tmp_path / name), 4, SIZE)
+        read_video(str(tmp_path / name), 4, SIZE)
     assert "\n" not in str(caught.value)
 
 
@@ -171,12 +171,12 @@ def test_a_picture_behind_the_name_of_a_film_is_refused(tmp_path):
     Image.fromarray(shades(1)[0]).save(buffer, "PNG")
     (tmp_path / "a.mp4").write_bytes(buffer.getvalue())
     with pytest.raises(SampleError, match="a.mp4 is damaged, or none of"):
-        read_film(tmp_path / "a.mp4", 4, SIZE)
+        read_video(tmp_path / "a.mp4", 4, SIZE)
 
 
 def test_a_file_of_sound_alone_is_refused(tmp_path):
     with pytest.raises(SampleError, match="a.mp4 holds no pictures, only audio"):
-        read_film(write_sound(tmp_path / "a.mp4"), 4, SIZE)
+        read_video(write_sound(tmp_path / "a.mp4"), 4, SIZE)
 
 
 def test_what_is_decoded_is_counted():
@@ -191,11 +191,11 @@ def test_a_stream_whose_frames_grow_stays_within_the_bound(tmp_path, monkeypatch
     sides = {side: np.zeros((9, side, side, 3), np.uint8) for side in (64, 512)}
     small, large = (write_film(tmp_path / f"{side}.mpegts", sides[side], "h264") for side in sides)
     content = small.read_bytes() + large.read_bytes()
-    assert read_film(content, 4, SIZE).shape == (4, *SIZE, 3)
+    assert read_video(content, 4, SIZE).shape == (4, *SIZE, 3)
     monkeypatch.setenv("METATX_BOUNDS", "frame_pixels=10000")
-    assert read_film(small.read_bytes(), 4, SIZE).shape == (4, *SIZE, 3)
+    assert read_video(small.read_bytes(), 4, SIZE).shape == (4, *SIZE, 3)
     with pytest.raises(SampleError, match="damaged"):
-        read_film(content, 4, SIZE)
+        read_video(content, 4, SIZE)
 
 
 def test_no_other_file_and_no_protocol_is_opened(made, tmp_path, monkeypatch):
@@ -203,7 +203,7 @@ def test_no_other_file_and_no_protocol_is_opened(made, tmp_path, monkeypatch):
     monkeypatch.setattr(av, "open", lambda file, *_, **rest: opened.append((file, rest)) or pytest.fail("enough"))
     for sample in (str(made[KINDS[0]]), made[KINDS[0]].read_bytes()):
         with pytest.raises(pytest.fail.Exception, match="enough"):
-            read_film(sample, 4, SIZE)
+            read_video(sample, 4, SIZE)
     for file, rest in opened:
         assert not isinstance(file, str | Path) and rest["options"]["protocol_whitelist"] == "none"
 
@@ -212,19 +212,19 @@ def test_no_other_file_and_no_protocol_is_opened(made, tmp_path, monkeypatch):
 def test_what_is_no_bytes_is_refused_in_words(held):
     for sample in ({"bytes": held}, {"bytes": held, "path": [1]}):
         with pytest.raises(SampleError, match=r"video file has (bytes|a path) that (are|is) "):
-            read_film(sample, 4, SIZE)
+            read_video(sample, 4, SIZE)
 
 
 def test_limits_are_named(made, monkeypatch):
     for bounds, found in (
         ("frames=39", "40 frames"),
         ("frame_pixels=3000", "3,072 pixels in a frame"),
-        ("film_seconds=3", "4 seconds of film"),
-        ("film_pixels=10000", r"[\d,]+ pixels in the frames that must be decoded"),
+        ("video_seconds=3", "4 seconds of video"),
+        ("video_pixels=10000", r"[\d,]+ pixels in the frames that must be decoded"),
     ):
         monkeypatch.setenv("METATX_BOUNDS", bounds)
         with pytest.raises(SampleError, match=f"video file .* has {found}.*; expected at most"):
-            read_film(made[KINDS[0]], 4, SIZE)
+            read_video(made[KINDS[0]], 4, SIZE)
 
 
 @pytest.mark.parametrize(
@@ -244,12 +244,12 @@ def test_limits_are_named(made, monkeypatch):
 )
 def test_bad_samples_are_named(sample, message):
     with pytest.raises(SampleError, match=message):
-        read_film(sample, 2, SIZE)
+        read_video(sample, 2, SIZE)
 
 
 def test_the_missing_package_is_told(monkeypatch, made):
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(ImportError, match=r"video files needs av: pip install 'metatx\[video\]'"):
-        read_film(made[KINDS[0]], 4, SIZE)
-    assert read_film(shades(4), 4, SIZE).shape == (4, *SIZE, 3)
+        read_video(made[KINDS[0]], 4, SIZE)
+    assert read_video(shades(4), 4, SIZE).shape == (4, *SIZE, 3)
     assert av.__version__

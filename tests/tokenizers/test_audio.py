@@ -16,7 +16,7 @@ from metatx.backbone.stem import Stem, StemConfig
 from metatx.cli import main
 from metatx.encoding.collate import collate
 from metatx.layers.resampling import resample
-from metatx.reading.audio import read_sound
+from metatx.reading.audio import read_audio
 
 DIM, RATE = 48, 16_000
 RNG = np.random.default_rng(0)
@@ -61,7 +61,7 @@ def test_every_file_type_from_path_bytes_and_dict(form, tolerance, tmp_path):
     path = tmp_path / f"clip.{form.lower()}"
     path.write_bytes(content)
     for sample in (path, str(path), content, {"bytes": content, "path": None}, {"bytes": None, "path": str(path)}):
-        values, rate = read_sound(sample, 8_000)
+        values, rate = read_audio(sample, 8_000)
         assert rate == RATE and values.shape == (8_000,)
         assert np.abs(values - chirp())[400:-400].max() < tolerance
 
@@ -73,7 +73,7 @@ def test_arrays_of_every_layout_and_type_are_the_same_sound():
     forms = [mono, mono.tolist(), torch.tensor(mono), mono[None], mono[:, None], stereo, stereo.T, whole]
     forms += [whole.astype(np.int32) * 65_536, {"array": mono.astype(np.float64), "sampling_rate": RATE}]
     for sample in forms:
-        values, rate = read_sound(sample, RATE)
+        values, rate = read_audio(sample, RATE)
         assert rate == RATE and values.dtype == np.float32
         np.testing.assert_allclose(values, mono, atol=2e-5)
 
@@ -220,7 +220,7 @@ def test_shifts_and_gains_stay_in_their_range():
         (
             "a.wav",
             encoded_file("WAV", np.zeros(600_001), 1_000),
-            "a.wav has 600 seconds of sound; .* at most 600",
+            "a.wav has 600 seconds of audio; .* at most 600",
         ),
         ("a.wav", encoded_file("WAV", np.zeros(9), 500), "a.wav has a sampling rate of 500; expected 1000 to"),
     ],

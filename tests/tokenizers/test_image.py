@@ -12,7 +12,7 @@ from timm.data import create_transform, resolve_data_config
 from metatx import SampleError, create
 from metatx.backbone.stem import Stem
 from metatx.backbone.zoo import SOURCES
-from metatx.reading.image import fit_picture, read_picture
+from metatx.reading.image import fit_image, read_image
 from metatx.tokenizers.image import ImageTokenizer
 
 RNG = np.random.default_rng(0)
@@ -51,7 +51,7 @@ def test_every_file_type_from_path_bytes_and_dict(form: str, options: dict, tole
     expected = Image.fromarray(RGB)
     forms = [path, str(path), content, {"bytes": content, "path": None}, {"bytes": None, "path": str(path)}]
     for sample in forms:
-        picture = read_picture(sample)
+        picture = read_image(sample)
         assert picture.mode == "RGB"
         assert mean_difference(picture, expected) <= tolerance
 
@@ -72,32 +72,32 @@ def test_arrays_of_every_layout_and_type_give_the_same_picture() -> None:
         (np.dstack([grey > 100] * 3) * np.uint8(255), grey > 100),
     ]
     for expected, sample in same:
-        np.testing.assert_array_equal(np.asarray(read_picture(sample)), expected)
+        np.testing.assert_array_equal(np.asarray(read_image(sample)), expected)
 
 
 def test_sixteen_bit_greyscale_files(tmp_path) -> None:
     values = (RGB[..., 0].astype(np.uint16) * 257)[:, :30]
     for name in ("grey.png", "grey.tiff"):
         Image.fromarray(values).save(tmp_path / name)
-        picture = np.asarray(read_picture(tmp_path / name))
+        picture = np.asarray(read_image(tmp_path / name))
         np.testing.assert_array_equal(picture, np.dstack([RGB[:, :30, 0]] * 3))
 
 
 def test_palette_alpha_and_other_modes(tmp_path) -> None:
     picture = Image.fromarray(RGB)
-    assert mean_difference(read_picture(encoded_file(picture.convert("P"), "PNG")), picture) < 30
-    assert mean_difference(read_picture(encoded_file(picture.convert("CMYK"), "TIFF")), picture) < 2
+    assert mean_difference(read_image(encoded_file(picture.convert("P"), "PNG")), picture) < 30
+    assert mean_difference(read_image(encoded_file(picture.convert("CMYK"), "TIFF")), picture) < 2
     clear = picture.copy()
     clear.putalpha(0)
-    assert np.asarray(read_picture(encoded_file(clear, "PNG"))).min() == 255
+    assert np.asarray(read_image(encoded_file(clear, "PNG"))).min() == 255
     grey = Image.merge("LA", [picture.convert("L"), Image.new("L", picture.size, 255)])
-    assert mean_difference(read_picture(encoded_file(grey, "PNG")), picture.convert("L").convert("RGB")) == 0
+    assert mean_difference(read_image(encoded_file(grey, "PNG")), picture.convert("L").convert("RGB")) == 0
 
 
 def test_exif_turns_the_picture_upright() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees clockwise to view
-    turned = read_picture(encoded_file(Image.fromarray(RGB), "PNG", exif=exif))
+    turned = read_image(encoded_file(Image.fromarray(RGB), "PNG", exif=exif))
     np.testing.assert_array_equal(np.asarray(turned), np.rot90(RGB, -1))
 
 
@@ -116,12 +116,12 @@ def test_preprocessing_is_timms_own(name: str, size: tuple[int, int]) -> None:
 
 def test_squash_keeps_the_corners() -> None:
     picture = Image.fromarray(RGB).resize((400, 100))
-    squashed = fit_picture(picture, 50, "bilinear", 1.0, "squash")
+    squashed = fit_image(picture, 50, "bilinear", 1.0, "squash")
     np.testing.assert_allclose(np.asarray(squashed)[0, -1], RGB[0, -1], atol=8)
 
 
 def test_a_sliver_costs_no_memory() -> None:
-    assert fit_picture(Image.new("RGB", (60_000, 1)), 64, "bicubic", 0.9, "center").size == (64, 64)
+    assert fit_image(Image.new("RGB", (60_000, 1)), 64, "bicubic", 0.9, "center").size == (64, 64)
 
 
 def broken(tmp_path) -> dict[str, object]:

@@ -5,23 +5,23 @@ from typing import Any
 
 from metatx.errors import SampleError, short
 
-__all__ = ["held_bytes", "held_file", "holds_file"]
+__all__ = ["bytes_of_file", "file_of_sample", "is_file_sample"]
 
 FORMS = "expected the bytes of a file, or the name of one"
 
 
-def holds_file(sample: Any) -> bool:
+def is_file_sample(sample: Any) -> bool:
     """Whether a sample is a file: its path, its bytes, or a dict ``{"bytes", "path"}`` of Hugging Face datasets."""
     if isinstance(sample, dict):
         return "bytes" in sample or "path" in sample
     return isinstance(sample, str | Path | bytes | bytearray | memoryview)
 
 
-def held_file(sample: Any, kind: str, otherwise: str) -> tuple[Path | bytes, str]:
+def file_of_sample(sample: Any, kind: str, otherwise: str) -> tuple[Path | bytes, str]:
     """The file that a sample holds, and its name for messages.
 
     Args:
-        sample: For which ``holds_file`` is true.
+        sample: For which ``is_file_sample`` is true.
         kind: Of the file in messages, such as ``"image"``.
         otherwise: Its name where it has none, such as ``"the image"``.
 
@@ -35,7 +35,7 @@ def held_file(sample: Any, kind: str, otherwise: str) -> tuple[Path | bytes, str
         raise SampleError(f"{kind} file has a path that is {short(path)}; {FORMS}")
     name = Path(path).name if path else otherwise
     if content is not None:
-        return held_bytes(content, kind), name
+        return bytes_of_file(content, kind), name
     if path is None:
         raise SampleError(f"{kind} is a NoneType, neither bytes nor a path; {FORMS}")
     found = Path(path)
@@ -48,7 +48,7 @@ def held_file(sample: Any, kind: str, otherwise: str) -> tuple[Path | bytes, str
     raise SampleError(f"{kind} file {name:.100} {reason}")
 
 
-def held_bytes(content: Any, kind: str) -> bytes:
+def bytes_of_file(content: Any, kind: str) -> bytes:
     """Bytes of a file, of any type that holds bytes. Raises SampleError for anything else, numbers among them."""
     if isinstance(content, memoryview):
         content = bytes(content) if content.itemsize == 1 else content

@@ -14,12 +14,12 @@ from metatx.backbone.loading import backbone_folder, load_backbone, save_backbon
 from metatx.backbone.vit import Backbone
 from metatx.disk.weight_files import apart, file_sha256, read_tensors
 from metatx.encoding.collate import collate, to_device
-from metatx.encoding.head_choice import takes_stem
+from metatx.encoding.head_choice import build_tokenizer
 from metatx.errors import SampleError
 from metatx.files import folder_written_whole
 from metatx.layers.input_norm import input_norm
 from metatx.pretraining.contrastive import ContrastiveLoss
-from metatx.registry import all_options, create, lookup, unknown
+from metatx.registry import all_options, unknown
 from metatx.sequence import TokenSequence, as_sequence
 from metatx.tokenizer import Tokenizer
 
@@ -88,8 +88,8 @@ class Alignment(nn.Module):
             raise ValueError(f"{modality} is aligned already; align another modality with it.")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            tokenizer = self._tokenizer(modality, options or {})
-            tokenizer.fit(samples)
+            tokenizer = build_tokenizer(modality, self.backbone, options or {})
+            tokenizer.learn(samples)
             self.towers[modality] = Tower(self.backbone, tokenizer, self.size).to(self.backbone.device)
         return self
 
@@ -100,18 +100,13 @@ class Alignment(nn.Module):
             ValueError: If one is unknown, or the weights do not fit it.
         """
         tower = self.tower(modality)
-        tokenizer = self._tokenizer(modality, {**all_options(tower.tokenizer), **options})
+        tokenizer = build_tokenizer(modality, self.backbone, {**all_options(tower.tokenizer), **options})
         try:
             tokenizer.load_state_dict(tower.tokenizer.state_dict())
         except RuntimeError as error:
             raise ValueError(f"The weights of {modality} do not fit {options}: {error}") from None
         tower.tokenizer = tokenizer.requires_grad_(next(tower.parameters()).requires_grad).to(self.backbone.device)
         return self
-
-    def _tokenizer(self, modality: str, options: dict[str, Any]) -> Tokenizer:
-        stem = {"stem": self.backbone.stem} if takes_stem(lookup("tokenizers", modality)) else {}
-        tokenizer: Tokenizer = create("tokenizers", modality, self.backbone.dim, **options, **stem)
-        return tokenizer
 
     def tower(self, modality: str) -> Tower:
         """The tower of a modality. Raises ValueError if it has none; lists those that have."""
@@ -209,7 +204,7 @@ class Alignment(nn.Module):
             content = json.loads((folder / CONFIG).read_text())
             alignment = cls(frozen, content["size"], content["loss"])
             for modality, tower in content["towers"].items():
-                tokenizer = alignment._tokenizer(modality, tower["options"])
+                tokenizer = build_tokenizer(modality, frozen, tower["options"])
                 alignment.towers[modality] = Tower(frozen, tokenizer, alignment.size)
             alignment.load_state_dict(read_tensors(folder / WEIGHTS, sha256=content["sha256"]))
         except (KeyError, TypeError, ValueError, RuntimeError, OSError) as error:

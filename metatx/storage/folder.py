@@ -24,7 +24,7 @@ from metatx.disk.task_files import (
     stored_bytes,
 )
 from metatx.disk.weight_files import apart
-from metatx.encoding.head_choice import takes_stem
+from metatx.encoding.head_choice import build_tokenizer
 from metatx.errors import TaskError, short
 from metatx.files import folder_written_whole, json_text
 from metatx.registry import all_options, create, lookup
@@ -176,12 +176,13 @@ def _parts(config: dict[str, Any], folder: Path, backbone: Backbone) -> dict[str
     for kind in COMPONENTS:
         name, options = config[kind]["name"], dict(config[kind]["options"])
         _check_known(kind, name, folder)
-        if kind == "tokenizer" and takes_stem(lookup("tokenizers", name)):
-            options["stem"] = backbone.stem
-        said = ", ".join(f"{option} {short(value)}" for option, value in options.items() if option != "stem")
+        said = ", ".join(f"{option} {short(value)}" for option, value in options.items())
         what = f"the {kind} {name} cannot be built with its options ({said or 'none'}): "
         with damage(folder, what), torch.random.fork_rng(devices=[]), Building(size, folder):
-            parts[kind] = create(f"{kind}s", name, backbone.dim, **options)  # type: ignore[arg-type]
+            if kind == "tokenizer":
+                parts[kind] = build_tokenizer(name, backbone, options)
+            else:
+                parts[kind] = create("heads", name, backbone.dim, **options)
     return parts
 
 

@@ -16,7 +16,7 @@ from metatx.errors import short
 from metatx.values import plain_value
 
 __all__ = [
-    *("all_options", "checked_options", "create", "load_plugin", "lookup", "names"),
+    *("all_options", "checked_options", "create", "load_plugin", "lookup", "names", "option_names"),
     *("register_head", "register_tokenizer", "unknown"),
 ]
 
@@ -121,11 +121,17 @@ def create(kind: Kind, name: str, dim: int, **options: Any) -> Any:
         ValueError: If the name, or one of the options, is unknown.
     """
     cls = lookup(kind, name)
-    accepted = [p for p in inspect.signature(cls.__init__).parameters if p not in ("self", "dim")]
+    accepted = option_names(cls)
     for option in options:
-        if option not in accepted:
+        if option not in accepted and option != "stem":
             raise ValueError(unknown(f"option of the {name} {kind[:-1]}", option, accepted))
     return cls(dim, **{option: plain_value(value) for option, value in options.items()})
+
+
+def option_names(cls: type) -> list[str]:
+    """Names of the options that a tokenizer or head takes."""
+    parameters = inspect.signature(cls.__init__).parameters  # type: ignore[misc]
+    return [name for name in parameters if name not in ("self", "dim", "stem")]
 
 
 def unknown(what: str, name: str, choices: list[str]) -> str:

@@ -19,8 +19,9 @@ from metatx.errors import SampleError
 from metatx.files import folder_written_whole
 from metatx.layers.input_norm import input_norm
 from metatx.pretraining.contrastive import ContrastiveLoss
-from metatx.registry import all_options, unknown
+from metatx.registry import all_options, lookup, option_names, unknown
 from metatx.sequence import TokenSequence, as_sequence
+from metatx.storage.config import upgraded
 from metatx.tokenizer import Tokenizer
 
 __all__ = ["Alignment"]
@@ -100,7 +101,8 @@ class Alignment(nn.Module):
             ValueError: If one is unknown, or the weights do not fit it.
         """
         tower = self.tower(modality)
-        tokenizer = build_tokenizer(modality, self.backbone, {**all_options(tower.tokenizer), **options})
+        known = all_options(tower.tokenizer)
+        tokenizer = build_tokenizer(modality, self.backbone, {**known, **options}).restore(tower.tokenizer.fitted)
         try:
             tokenizer.load_state_dict(tower.tokenizer.state_dict())
         except RuntimeError as error:
@@ -161,7 +163,11 @@ class Alignment(nn.Module):
         """
         from safetensors.torch import save_file
 
-        towers = {modality: {"options": all_options(self.tower(modality).tokenizer)} for modality in self.towers}
+        tokenizers = {modality: self.tower(modality).tokenizer for modality in self.towers}
+        towers = {
+            modality: {"options": all_options(tokenizer), "fitted": dict(tokenizer.fitted)}
+            for modality, tokenizer in tokenizers.items()
+        }
         config: dict[str, Any] = {"size": self.size, "loss": self.contrast.loss, "towers": towers}
         weights = {
             name: (tensor.to(dtype) if tensor.is_floating_point() else tensor).cpu()
@@ -204,7 +210,8 @@ class Alignment(nn.Module):
             content = json.loads((folder / CONFIG).read_text())
             alignment = cls(frozen, content["size"], content["loss"])
             for modality, tower in content["towers"].items():
-                tokenizer = build_tokenizer(modality, frozen, tower["options"])
+                part = upgraded(tower, option_names(lookup("tokenizers", modality)))
+                tokenizer = build_tokenizer(modality, frozen, part["options"]).restore(part["fitted"])
                 alignment.towers[modality] = Tower(frozen, tokenizer, alignment.size)
             alignment.load_state_dict(read_tensors(folder / WEIGHTS, sha256=content["sha256"]))
         except (KeyError, TypeError, ValueError, RuntimeError, OSError) as error:

@@ -1,17 +1,16 @@
 """Base class of all tokenizers, and the position helpers they share."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from metatx.component import Component
 from metatx.errors import SampleError, short
-from metatx.exact import keep_float64
 from metatx.examples import Reader
-from metatx.registry import record_options
 from metatx.sequence import TokenSequence
 
 __all__ = ["LearnedPositions", "Tokenizer", "orthogonal_linear", "sinusoidal_positions"]
@@ -19,16 +18,13 @@ __all__ = ["LearnedPositions", "Tokenizer", "orthogonal_linear", "sinusoidal_pos
 Batch = dict[str, Any]  # field -> stacked Tensor (B, ...), or a list of B tensors where shapes differ
 
 
-class Tokenizer(nn.Module):
+class Tokenizer(Component):
     """All that is specific to a modality: reading a raw sample, fitted statistics, the trained map to tokens.
 
-    A subclass writes ``encode`` and ``forward``; the rest has defaults. Options of ``__init__`` are JSON values;
-    the core records them in ``self.options`` and rebuilds the tokenizer from them. What ``fit`` learns is kept in
-    buffers, or in ``self.options`` where it decides the shape of the module (column types, vocabularies). Buffers of
-    float64 stay so when the module is cast.
+    A subclass writes ``encode`` and ``forward``; the rest has defaults. ``Component`` says how options, ``fit``
+    and ``build`` go together.
 
     Attributes:
-        name: The name it is registered under.
         takes_row: Whether a sample is a dict of all input columns, not the value of one.
         dicts: Whether a dict may be a sample of its own (a file with its path, a signal with its rate), not only a row.
         suffixes: File types that a folder of classes is searched for.
@@ -48,7 +44,6 @@ class Tokenizer(nn.Module):
             ``"words"``: a linear one on weighted counts of words.
     """
 
-    name: ClassVar[str] = ""
     takes_row: ClassVar[bool] = False
     dicts: ClassVar[bool] = True
     suffixes: ClassVar[tuple[str, ...]] = ()
@@ -62,22 +57,6 @@ class Tokenizer(nn.Module):
     augments: bool = False
     crop_warning: str = ""
     classical: ClassVar[Literal["linear", "boosting", "words"]] = "linear"
-    options: dict[str, Any]
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Record the options, so that a subclass need not."""
-        self = super().__new__(cls)
-        record_options(self, args, kwargs)
-        return self
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.dim = dim
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Move or cast the module as any other; buffers of float64 are moved only."""
-        super()._apply(keep_float64(self, fn), recurse)  # type: ignore[no-untyped-call]
-        return self
 
     @classmethod
     def accepts(cls, value: Any) -> bool:
@@ -91,10 +70,6 @@ class Tokenizer(nn.Module):
     def read_last(self, steps: int) -> None:
         """Read only the last so many steps of a sample. Raises TypeError where a sample has none."""
         raise TypeError(f"The {self.name} tokenizer reads no steps in time.")
-
-    def fit(self, samples: Sequence[Any]) -> Self:
-        """Learn statistics from the raw samples of the training split; called once, before training."""
-        return self
 
     def encode(self, sample: Any) -> dict[str, Tensor]:
         """One raw sample to tensors, deterministically.

@@ -56,6 +56,7 @@ class AudioTokenizer(Tokenizer):
     """
 
     suffixes = SUFFIXES
+    stem = "image"
     default_head = "classification"
     CHOICES: ClassVar[dict[str, tuple[str, ...]]] = {
         "tokens": ("frames", "patches", "both"),

@@ -49,6 +49,7 @@ class ImageTokenizer(Tokenizer):
 
     suffixes = SUFFIXES
     readers = {".npz": read_medmnist}
+    stem = "image"
     default_head = "classification"
     AUGMENTS: ClassVar[tuple[str, ...]] = ("none", "flip", "light", "strong")
 
@@ -76,20 +77,20 @@ class ImageTokenizer(Tokenizer):
         if not self._shared:
             self.own_stem = _new_stem(dim) if stem is None else copy.deepcopy(stem)
             self.own_stem.requires_grad_(True)
-        side = image_size or self.stem.config.image_size
+        side = image_size or self.patch_stem.config.image_size
         self.side = side if isinstance(side, int) else None
         self.size = (side, side) if isinstance(side, int) else (side[0], side[1])
-        self.grid = self.stem.grid(*self.size)
+        self.grid = self.patch_stem.grid(*self.size)
         self.crop_warning = (
             "" if self.side is None else "give image_size as [height, width], such as --tokenizer.image_size [224,224]"
         )
-        self.crop_pct = crop_pct or self.stem.config.crop_pct
+        self.crop_pct = crop_pct or self.patch_stem.config.crop_pct
         self.augments = augment != "none"
         self.level = self.AUGMENTS.index(augment)
         self.crop_area, self.downscale = (crop_area[0], crop_area[1]), downscale
 
     @property
-    def stem(self) -> Stem:
+    def patch_stem(self) -> Stem:
         """The backbone's, or this tokenizer's own."""
         return self._shared[0] if self._shared else self.own_stem
 
@@ -100,7 +101,7 @@ class ImageTokenizer(Tokenizer):
 
     def encode(self, sample: Any) -> dict[str, Tensor]:
         """A picture, in any form ``read_image`` knows, to ``image`` uint8 (3, H, W)."""
-        config, picture = self.stem.config, read_image(sample)
+        config, picture = self.patch_stem.config, read_image(sample)
         if self.side is None:
             picture = picture.resize(self.size[::-1], Image.Resampling[config.interpolation.upper()])
         else:
@@ -126,7 +127,7 @@ class ImageTokenizer(Tokenizer):
 
     def forward(self, batch: Batch) -> TokenSequence:
         """Images uint8 (B, 3, H, W) to a token for each patch."""
-        return TokenSequence.pack(self.stem(batch["image"].float() / 255), grid=self.grid)
+        return TokenSequence.pack(self.patch_stem(batch["image"].float() / 255), grid=self.grid)
 
     def dense_values(self, sample: Any) -> np.ndarray:
         """The pixels of the picture (H, W, 3), in 0..1."""

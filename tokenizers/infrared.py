@@ -40,6 +40,7 @@ class InfraredTokenizer(Tokenizer):
     """
 
     suffixes = SUFFIXES
+    stem = "image"
     default_head = "classification"
 
     def __init__(

@@ -56,6 +56,7 @@ class VideoTokenizer(Tokenizer):
     """
 
     suffixes = SUFFIXES
+    stem = "image"
     default_head = "classification"
     TOKENS: ClassVar[tuple[str, ...]] = ("tubelets", "slices", "both")
     AUGMENTS: ClassVar[tuple[str, ...]] = ("flip", "crop", "reverse", "cut")

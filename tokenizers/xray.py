@@ -42,6 +42,7 @@ class XRayTokenizer(Tokenizer):
 
     suffixes = (*SUFFIXES, *dicom.SUFFIXES)
     readers = {".npz": read_medmnist}
+    stem = "image"
     default_head = "classification"
     PHOTOMETRIC: ClassVar[tuple[str, ...]] = ("MONOCHROME1", "MONOCHROME2")
 

@@ -164,9 +164,9 @@ class ForecastingHead(Head):
             ValueError: If columns of time or ids are not clear, or out of order, or none can be forecast.
         """
         named = TableOptions(self.time, self.series, self.fill, self.season, self.options.get("horizon"))
-        plan = plan_table(table.to_pandas(), inputs, target, named, tokenizer.options.get("lookback"), self.horizon)
+        plan = plan_table(table.to_pandas(), inputs, target, named, tokenizer.lookback, self.horizon)
         self.layout = self.options["layout"] = plan.layout
-        if tokenizer.options.get("lookback") is None:
+        if tokenizer.lookback is None:
             self.horizon = self.options["horizon"] = plan.horizon
             tokenizer.read_last(plan.lookback)
         for note in plan.notes:
@@ -201,8 +201,8 @@ class ForecastingHead(Head):
         if self.season is not None and self.season > lookback:
             raise ValueError(f"A season of {self.season} steps does not fit a lookback of {lookback}.")
         past, future = windows_of(read, inputs, lookback, self.horizon, self.stride, source)
-        past.time_axis = tokenizer.options.get("time_axis", 1)
-        future.per_sequence = len(inputs) if tokenizer.options.get("channels") == "mixed" else 1
+        past.time_axis = tokenizer.time_axis
+        future.per_sequence = len(inputs) if tokenizer.mixes_channels else 1
         return Examples(past, future, source)
 
     def queries(self, table: "Dataset", inputs: list[str], tokenizer: "Tokenizer") -> Sequence[Any]:
@@ -213,7 +213,7 @@ class ForecastingHead(Head):
         """
         lookback = lookback_of(tokenizer)
         read = self._read(table, inputs, lookback)
-        found = pasts_of(read, lookback, self.horizon, tokenizer.options.get("time_axis", 1))
+        found = pasts_of(read, lookback, self.horizon, tokenizer.time_axis)
         short = len(read.series) - len(found)
         for note in [*([f"Left out, of fewer than {lookback} steps: {short} series."] if short else []), *read.notes]:
             tell(note)
@@ -373,7 +373,7 @@ class ForecastingHead(Head):
     def baseline_features(self, tokenizer: "Tokenizer", sample: Any) -> np.ndarray:
         """The standardised window (C, lookback) itself, NaN where missing."""
         values = np.asarray(sample, dtype=np.float64).reshape(-1, np.shape(sample)[-1])
-        values = values.T if tokenizer.options.get("time_axis") == 0 else values
+        values = values.T if tokenizer.time_axis == 0 else values
         return self._standardised(values[:, -lookback_of(tokenizer) :])
 
     def trivial(self) -> tuple[str, Any]:

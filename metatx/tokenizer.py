@@ -37,6 +37,9 @@ class Tokenizer(Component):
         uses_stem_tokens: Whether its tokens come from the backbone's own stem, so that their scale is right as it is.
         amplitude: How many times as large as the stem's its tokens start, on a backbone that does not normalise them
             itself; the larger, the less the blocks change them.
+        lookback: Number of last steps that it reads of a series; None: all.
+        time_axis: Axis of a two-dimensional series that is time: 1 for (C, L), 0 for (L, C).
+        mixes_channels: True where one sequence holds all channels of a series, not one each.
         augments: Whether ``augment`` changes anything; set by options.
         crop_warning: Where its tokens leave out the edges of a sample: what to change so that they do not, which dense
             answers need; empty otherwise.
@@ -54,6 +57,9 @@ class Tokenizer(Component):
     default_head: ClassVar[str | None] = None
     uses_stem_tokens: bool = False
     amplitude: float = 1.0
+    lookback: int | None = None
+    time_axis: int = 1
+    mixes_channels: bool = False
     augments: bool = False
     crop_warning: str = ""
     classical: ClassVar[Literal["linear", "boosting", "words"]] = "linear"

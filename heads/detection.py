@@ -179,7 +179,7 @@ class DetectionHead(Head):
         """Features on the grid (B, h, w, layers * D)."""
         if sequence.grid is None or len(sequence.grid) != 2:
             raise ValueError("The detection head finds boxes in pictures; these tokens lie on no grid of rows.")
-        tokens = sequence.unpack()[0][:, sequence.prefix :]
+        tokens = sequence.unpack()[0][:, sequence.num_prefix_tokens :]
         return tokens.reshape(len(sequence), *sequence.grid, -1)
 
     def forward(self, pooled: Tensor) -> Tensor:

@@ -197,7 +197,7 @@ class SegmentationHead(Head):
             return sequence
         if len(sequence.grid) != 2:
             raise ValueError(f"The segmentation head labels pictures and points; these tokens lie on {sequence.grid}.")
-        tokens = sequence.unpack()[0][:, sequence.prefix :]
+        tokens = sequence.unpack()[0][:, sequence.num_prefix_tokens :]
         return tokens.reshape(len(sequence), *sequence.grid, -1)
 
     def forward(self, pooled: Any) -> Tensor:
@@ -344,7 +344,7 @@ class PointDecoder(nn.Module):
     def forward(self, sequence: Any) -> Tensor:
         if not isinstance(sequence, TokenSequence) or "points" not in sequence.context:
             raise ValueError("The masks are of points, but these tokens come with none.")
-        tokens = F.gelu(self.narrow(self.norm(sequence.unpack()[0][:, sequence.prefix :])))
+        tokens = F.gelu(self.narrow(self.norm(sequence.unpack()[0][:, sequence.num_prefix_tokens :])))
         centres, points = sequence.context["centres"], sequence.context["points"]
         logits = [self._logits(*sample) for sample in zip(tokens, centres, points, strict=True)]
         longest = max(len(sample) for sample in logits)

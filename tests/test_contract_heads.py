@@ -36,21 +36,23 @@ def behind_a_backbone(channels: str) -> Callable[[int, int, int], TokenSequence]
         tokens = tokenizer(collate([tokenizer.encode(sample) for sample in samples]))
         longer = [torch.cat([torch.randn(prefix, dim), one]) for one in tokens.embeddings.split(tokens.lengths)]
         embeddings, lengths = torch.cat(longer).detach(), tuple(map(len, longer))
-        return replace(tokens, embeddings=embeddings, lengths=lengths, prefix=prefix)
+        return replace(tokens, embeddings=embeddings, lengths=lengths, num_prefix_tokens=prefix)
 
     return sequence
 
 
 def on_a_grid(count: int, dim: int, prefix: int) -> TokenSequence:
     """Tokens of pictures, 4 rows of 6."""
-    return TokenSequence(torch.randn(count * (24 + prefix), dim), (24 + prefix,) * count, grid=(4, 6), prefix=prefix)
+    return TokenSequence(
+        torch.randn(count * (24 + prefix), dim), (24 + prefix,) * count, grids={"": (4, 6)}, num_prefix_tokens=prefix
+    )
 
 
 def at_points(count: int, dim: int, prefix: int) -> TokenSequence:
     """Tokens at five centres of clouds of ten points each."""
     context = {"centres": torch.rand(count, 5, 3), "points": torch.rand(count, 10, 3)}
     lengths = (5 + prefix,) * count
-    return TokenSequence(torch.randn(sum(lengths), dim), lengths, prefix=prefix, context=context)
+    return TokenSequence(torch.randn(sum(lengths), dim), lengths, num_prefix_tokens=prefix, context=context)
 
 
 def masks(*shape: int) -> list[np.ndarray]:

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metatx import TokenSequence
-from metatx.sequence import as_sequence, concatenate, divide, joined
+from metatx.sequence import LATE, as_sequence, concatenate, divide, joined
 
 D = 5
+FACTS = ("lengths", "sequences_per_sample", "sources", "fuse_at", "grids", "num_prefix_tokens")
 EXAMPLES = settings(max_examples=40, deadline=None)
 
 
@@ -26,7 +27,16 @@ def batches(draw):
     sizes = [prefix + (4 if equal else draw(st.integers(1, 6))) for _ in range(sum(counts))]
     sequences = [torch.randn(size, D, generator=generator) for size in sizes]
     packed = tuple(counts) if max(counts) > 1 or draw(st.booleans()) else None
-    batch = TokenSequence(torch.cat(sequences), tuple(sizes), parts=packed, prefix=prefix)
+    sources = draw(st.none() | st.tuples(*[st.sampled_from(["a", "b"])] * len(sizes)))
+    batch = TokenSequence(
+        torch.cat(sequences),
+        tuple(sizes),
+        sequences_per_sample=packed,
+        sources=sources,
+        fuse_at=draw(st.none() | st.tuples(*[st.integers(0, 4)] * len(counts))),
+        grids={source: (4,) for source in set(sources or [""])} if equal else {},
+        num_prefix_tokens=prefix,
+    )
     samples, start = [], 0
     for count in counts:
         samples.append(sequences[start : start + count])
@@ -38,7 +48,7 @@ def batches(draw):
 @given(batches())
 def test_mean_is_that_of_each_sample_s_tokens(case):
     batch, samples = case
-    expected = [torch.cat([sequence[batch.prefix :] for sequence in sample]).mean(0) for sample in samples]
+    expected = [torch.cat([sequence[batch.num_prefix_tokens :] for sequence in sample]).mean(0) for sample in samples]
     assert len(batch) == len(samples)
     torch.testing.assert_close(batch.mean(), torch.stack(expected), atol=1e-6, rtol=1e-5)
 
@@ -47,7 +57,7 @@ def test_mean_is_that_of_each_sample_s_tokens(case):
 @given(batches())
 def test_cls_is_the_first_token_averaged_over_parts(case):
     batch, samples = case
-    if not batch.prefix:
+    if not batch.num_prefix_tokens:
         with pytest.raises(ValueError, match="no CLS token; pool by the mean"):
             batch.cls()
         return
@@ -80,17 +90,18 @@ def test_batches_put_together_come_apart(case, copies):
     assert len(together.embeddings) == copies * len(batch.embeddings)
     for part, other in zip(divide(together, others), others, strict=True):
         assert torch.equal(part.embeddings, other.embeddings)
-        assert (part.lengths, part.parts, part.prefix) == (other.lengths, other.parts, other.prefix)
+        for name in FACTS:
+            assert getattr(part, name) == getattr(other, name)
 
 
 def test_coming_apart_behind_a_backbone_that_put_a_token_in_front():
     first = TokenSequence.pack(torch.randn(2, 4, D), grid=(2, 2))
-    second = TokenSequence(torch.randn(5, D), (2, 3), parts=(2,), context={"loc": torch.ones(1)})
+    second = TokenSequence(torch.randn(5, D), (2, 3), sequences_per_sample=(2,), context={"loc": torch.ones(1)})
     together = concatenate([first, second])
-    behind = TokenSequence(torch.randn(17, D), tuple(n + 1 for n in together.lengths), prefix=1)
+    behind = TokenSequence(torch.randn(17, D), tuple(n + 1 for n in together.lengths), num_prefix_tokens=1)
     one, other = divide(behind, [first, second])
-    assert (one.lengths, one.grid, one.prefix, len(one)) == ((5, 5), (2, 2), 1, 2)
-    assert (other.lengths, other.parts, other.prefix, len(other)) == ((3, 4), (2,), 1, 1)
+    assert (one.lengths, one.grid, one.num_prefix_tokens, len(one)) == ((5, 5), (2, 2), 1, 2)
+    assert (other.lengths, other.sequences_per_sample, other.num_prefix_tokens, len(other)) == ((3, 4), (2,), 1, 1)
     assert "loc" in other.context
     assert torch.equal(torch.cat([one.embeddings, other.embeddings]), behind.embeddings)
 
@@ -119,6 +130,10 @@ def test_other_embeddings_keep_everything_else():
     assert wider.embeddings.shape == (8, 7)
 
 
+def pair(**facts):
+    return TokenSequence(torch.zeros(6, D), (3, 3), **facts)
+
+
 MASK = torch.ones(2, 3, dtype=torch.bool)
 
 
@@ -127,7 +142,14 @@ MASK = torch.ones(2, 3, dtype=torch.bool)
     [
         (lambda: TokenSequence(torch.zeros(2, 3, D), (3, 3)), r"must be \(T, D\), not \(2, 3, 5\)"),
         (lambda: TokenSequence(torch.zeros(6, D), (3, 2)), "lengths sum to 5, but there are 6 tokens"),
-        (lambda: TokenSequence(torch.zeros(6, D), (3, 3), parts=(1,)), "parts sum to 1, but there are 2 sequences"),
+        (lambda: TokenSequence(torch.zeros(6, D), (6, 0)), "Sequence 1 has no token"),
+        (lambda: pair(sequences_per_sample=(1,)), "sequences_per_sample sum to 1, but there are 2 sequences"),
+        (lambda: pair(sequences_per_sample=(3, -1)), r"sequences_per_sample are \(3, -1\); each must be 0 or more"),
+        (lambda: pair(sources=("a",)), "sources names 1 inputs for 2 sequences"),
+        (lambda: pair(fuse_at=(0,)), "give each of the 2 samples a block"),
+        (lambda: pair(fuse_at=(0, -1)), r"fuse_at is \(0, -1\)"),
+        (lambda: pair(grids={"a": (3,)}), "There is a grid of 'a', but no sequence comes from it"),
+        (lambda: pair(sources=("a", "b"), grids={"": (3,)}), "There is a grid of ''"),
         (lambda: TokenSequence.pack(torch.zeros(6, D)), r"gives \(B, N, D\) embeddings, not \(6, 5\)"),
         (lambda: TokenSequence.pack(torch.zeros(2, 3, D), MASK.float()), "must be torch.bool"),
         (lambda: TokenSequence.pack(torch.zeros(2, 3, D), MASK[:1]), r"\(1, 3\); it must be torch.bool \(2, 3\)"),
@@ -155,6 +177,29 @@ def test_batches_of_one_tokenizer_are_joined_with_all_their_facts(case, copies):
 
 def test_lists_of_context_and_parts_are_joined():
     ragged = [TokenSequence(torch.zeros(1, D), (1,), context={"at": [torch.ones(n)]}) for n in (2, 3)]
-    parts = [TokenSequence(torch.zeros(3, D), (1, 2), parts=(2,)), TokenSequence(torch.zeros(1, D), (1,))]
     assert [tuple(at.shape) for at in joined(ragged).context["at"]] == [(2,), (3,)]
-    assert joined(parts).parts == (2, 1)
+
+
+@pytest.mark.parametrize("put_together", [joined, concatenate])
+def test_facts_that_one_batch_states_and_another_does_not(put_together):
+    fused = pair(sequences_per_sample=(2,), sources=("a", "b"), fuse_at=(1,), grids={"b": (3,)})
+    plain = pair()
+    both = put_together([fused, plain])
+    assert (both.sequences_per_sample, both.fuse_at) == ((2, 1, 1), (1, LATE, LATE))
+    front = "0." if put_together is concatenate else ""
+    assert both.sources == (f"{front}a", f"{front}b", "", "")
+    assert both.grids == {f"{front}b": (3,)}
+    bare = put_together([plain, plain])
+    assert (bare.sequences_per_sample, bare.sources, bare.fuse_at, bare.grids) == (None, None, None, {})
+
+
+def test_each_batch_keeps_its_grid_in_one_batch_of_all():
+    small = TokenSequence.pack(torch.zeros(1, 4, D), grid=(2, 2))
+    large = TokenSequence.pack(torch.zeros(2, 6, D), grid=(2, 3))
+    together = concatenate([small, large])
+    assert [together.grids[source] for source in together.sources] == [(2, 2), (2, 3), (2, 3)]
+
+
+def test_a_sample_without_a_sequence_is_zero():
+    batch = TokenSequence(torch.ones(4, D), (2, 2), sequences_per_sample=(2, 0), num_prefix_tokens=1)
+    assert batch.mean().tolist() == batch.cls().tolist() == [[1] * D, [0] * D]

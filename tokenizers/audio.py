@@ -172,8 +172,8 @@ class AudioTokenizer(Tokenizer):
         if self.training and self.masked:
             spectrogram = _masked(spectrogram, frames)
         tokens, masks = zip(*(view(spectrogram, frames) for view in self.views), strict=True)
-        parts = tuple(map(len, cut)) if len(pieces) > len(cut) else None
-        return TokenSequence.pack(torch.cat(tokens, dim=1), torch.cat(masks, dim=1), parts=parts)
+        counts = tuple(map(len, cut)) if len(pieces) > len(cut) else None
+        return TokenSequence.pack(torch.cat(tokens, dim=1), torch.cat(masks, dim=1), sequences_per_sample=counts)
 
     def _span(self, length: int) -> int:
         """How long the sequences are that a clip is cut into: alike, and whole frames."""

@@ -152,16 +152,18 @@ class TextTokenizer(Tokenizer):
         number = torch.cat(list(batch["tokens"])).long()  # all texts, back to back
         first = torch.tensor([0, *lengths[:-1]], device=number.device).cumsum(0)  # where each begins
         x = self.embedding[self._rows(number)] + self.segments[self._segment(number, first, lengths)]
-        parts, cuts = [], []
+        counts, cuts = [], []
         for begin, length in zip(first.tolist(), lengths, strict=True):
             starts = range(0, max(1, length - self.overlap), self.context - self.overlap)
-            parts.append(len(starts))
+            counts.append(len(starts))
             cuts += [torch.arange(begin + start, begin + min(start + self.context, length)) for start in starts]
         sizes = tuple(len(cut) for cut in cuts)
-        if max(parts) > 1:
+        several = max(counts) > 1
+        if several:
             x = x[torch.cat(cuts).to(x.device)]
         places = torch.cat([torch.arange(size) for size in sizes]).to(x.device)
-        return TokenSequence(x + self.positions.weight[places], sizes, parts=tuple(parts) if max(parts) > 1 else None)
+        x = x + self.positions.weight[places]
+        return TokenSequence(x, sizes, sequences_per_sample=tuple(counts) if several else None)
 
     def _rows(self, number: Tensor) -> Tensor:
         """CLIP's numbers to rows of the embedding; in training some of them to the unknown one's."""

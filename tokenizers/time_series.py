@@ -264,8 +264,10 @@ class TimeSeriesTokenizer(Tokenizer):
         tokens = torch.cat([tokens, last[:, :, None]], dim=2)  # (B, S / B, N + 1, D)
         mask = F.pad(seen & whole[:, None], (0, 1), value=True)
         context = {"loc": loc, "scale": scale, "series": series, "mask": mask}
-        parts = (tokens.shape[1],) * len(tokens) if self.channels == "separate" else None
-        return TokenSequence.pack(tokens.flatten(0, 1), mask.flatten(0, 1), parts=parts, context=context)
+        counts = (tokens.shape[1],) * len(tokens) if self.channels == "separate" else None
+        return TokenSequence.pack(
+            tokens.flatten(0, 1), mask.flatten(0, 1), sequences_per_sample=counts, context=context
+        )
 
     def _align(self, series: Tensor | list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Series with their last steps side by side, missing values in front.

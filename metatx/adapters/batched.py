@@ -7,7 +7,6 @@ rows where each task's tokens lie, in one batched product where neighbours are a
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metatx.adapters.lora import Adapter, LoraLayer
-from metatx.backbone.attention import Call, block_order
+from metatx.backbone.attention import Call, Packing
 
 __all__ = ["FixedAdapter", "MixedAdapter"]
 
@@ -93,23 +92,16 @@ class MixedAdapter:
 
     Args:
         adapters: Of each sequence; None where it has none.
-        lengths: Tokens of each sequence, without the prefix.
-        prefix: Tokens that the backbone puts in front of each.
     """
 
-    def __init__(self, adapters: Sequence[FixedAdapter | None], lengths: Sequence[int], prefix: int) -> None:
-        self.rows: list[tuple[FixedAdapter, slice]] = []
-        stop = 0
-        for adapter, sequences in groupby(block_order(lengths), key=adapters.__getitem__):
-            start, stop = stop, stop + sum(lengths[i] + prefix for i in sequences)
-            if adapter is not None:
-                self.rows.append((adapter, slice(start, stop)))
+    def __init__(self, adapters: Sequence[FixedAdapter | None]) -> None:
+        self.adapters = adapters
 
-    def on(self, backbone: nn.Module) -> Call:
-        """How the layers of ``backbone`` are applied."""
+    def on(self, backbone: nn.Module, packing: Packing) -> Call:
+        """How the layers of ``backbone`` are applied to tokens that lie as ``packing`` says."""
         pieces: dict[nn.Module, list[Piece]] = {}
-        for adapter, rows in self.rows:
-            for layer, part in adapter.updates.items():
+        for adapter, rows in packing.rows(self.adapters):
+            for layer, part in adapter.updates.items() if adapter else ():
                 pieces.setdefault(layer, []).append((rows, part))
         runs = {layer: _runs(found) for layer, found in pieces.items()}
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from metatx.backbone.attention import Call
+from metatx.backbone.attention import Call, Packing
 from metatx.registry import unknown
 
 __all__ = [
@@ -156,8 +156,8 @@ class Adapter(nn.Module):
                 branch = branch.get_submodule(step)
             branch.add_module(leaf, part)
 
-    def on(self, backbone: nn.Module) -> Call:
-        """How the layers of ``backbone`` are applied with this adapter."""
+    def on(self, backbone: nn.Module, packing: Packing) -> Call:
+        """How the layers of ``backbone`` are applied with this adapter, wherever tokens lie."""
         parts = {backbone.get_submodule(name): self.get_submodule(name) for name in self.names}
 
         def call(layer: nn.Module, x: Tensor) -> Tensor:

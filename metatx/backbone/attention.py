@@ -1,66 +1,127 @@
 """Attention over packed sequences: linear maps over all tokens at once, attention among sequences of equal length."""
 
 from collections.abc import Callable, Sequence
-from itertools import groupby
-from typing import Any
+from itertools import accumulate, groupby, islice, pairwise
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["Attention", "Call", "Packing", "block_order", "plain"]
+from metatx.sequence import TokenSequence
 
+__all__ = ["Attention", "Call", "Packing", "plain", "stretches"]
+
+Owner = TypeVar("Owner")
 Call = Callable[[nn.Module, Tensor], Tensor]  # how a layer is applied to tokens: by itself, or with an adapter
 
 
 class Packing:
-    """Where the tokens of one batch lie inside the blocks: prefix in front, equal lengths side by side.
+    """The order of a batch's tokens inside a stretch of blocks: prefix in front, units of equal length side by side.
+
+    A unit is what attends to itself: a sequence, or several neighbours that are fused.
 
     Args:
         lengths: Tokens of each sequence, without the prefix.
-        prefix: Tokens that the backbone puts in front of each.
-        device: Of the embeddings.
+        prefix: Number of tokens that the backbone puts in front of each.
+        device: Device of the embeddings.
+        units: Number of sequences of each unit; they sum to the number of sequences. None: one each.
 
     Attributes:
-        groups: (sequences, tokens of each with the prefix), in the order in which they lie.
+        groups: (units, tokens of each), in the order in which they lie.
+        sizes: Tokens of each group.
     """
 
-    def __init__(self, lengths: tuple[int, ...], prefix: int, device: torch.device) -> None:
-        self.groups = [(len(list(same)), length + prefix) for length, same in groupby(sorted(lengths))]
+    def __init__(
+        self, lengths: Sequence[int], prefix: int, device: torch.device, units: Sequence[int] | None = None
+    ) -> None:
+        self._lengths = lengths
+        self._prefix = prefix
+        outer = [length + prefix for length in lengths]
+        self._units = units or (1,) * len(lengths)
+        remaining = iter(outer)
+        sizes = outer if units is None else [sum(islice(remaining, count)) for count in units]
+        self._order = sorted(range(len(sizes)), key=sizes.__getitem__)
+        self.groups = [(len(list(same)), length) for length, same in groupby(sorted(sizes))]
         self.sizes = [count * length for count, length in self.groups]
-        self.entry: Tensor | None = None
-        self.exit: Tensor | None = None
+        self._rows: Tensor | None = None  # place in the batch of each row inside the blocks; None: the same
+        self._places: Tensor | None = None  # and the other way round
         if len(self.groups) > 1:
-            inner = torch.tensor(lengths)
-            outer = inner + prefix
-            order = torch.tensor(block_order(lengths))
-            place = _ranges(torch.zeros_like(outer), outer[order])
-            # Entry reads from the prefix with all embeddings behind it. Counting its prefix, token p of a
-            # sequence that starts at s among the embeddings lies at s + p there.
-            source = _ranges((inner.cumsum(0) - inner)[order], outer[order])
-            self.entry = torch.where(place < prefix, place, source).to(device)
-            starts = torch.empty_like(outer)
-            starts[order] = outer[order].cumsum(0) - outer[order]
-            self.exit = _ranges(starts, outer).to(device)
+            tokens = torch.tensor(sizes)
+            order = torch.tensor(self._order)
+            rows = _ranges((tokens.cumsum(0) - tokens)[order], tokens[order])
+            places = torch.empty_like(rows)
+            places[rows] = torch.arange(len(rows))
+            self._rows = rows.to(device)
+            self._places = places.to(device)
 
     def enter(self, embeddings: Tensor, prefix: Tensor) -> Tensor:
         """Embeddings (T, D) and prefix (P, D) to tokens in block order (T + S P, D)."""
-        if self.entry is None:
-            if not len(prefix):
-                return embeddings
-            ((count, length),) = self.groups
+        if not len(prefix):
+            return self.arrange(embeddings)
+        if self._rows is None and len(set(self._lengths)) == 1:
+            count = len(self._lengths)
             fronts = prefix.expand(count, -1, -1)
             return torch.cat([fronts, embeddings.reshape(count, -1, embeddings.shape[1])], dim=1).flatten(0, 1)
-        return torch.cat([prefix, embeddings]).index_select(0, self.entry)
+        # It is read from the prefix with all embeddings behind it. Counting its prefix, token p of a sequence that
+        # starts at s among the embeddings lies at s + p there.
+        inner = torch.tensor(self._lengths)
+        outer = inner + self._prefix
+        place = _ranges(torch.zeros_like(outer), outer)
+        source = _ranges(inner.cumsum(0) - inner, outer)
+        entry = torch.where(place < self._prefix, place, source).to(embeddings.device)
+        entry = entry if self._rows is None else entry[self._rows]
+        return torch.cat([prefix, embeddings]).index_select(0, entry)
+
+    def arrange(self, tokens: Tensor) -> Tensor:
+        """Tokens in the order of the batch, prefixes included, to block order; both (T + S P, D)."""
+        return tokens if self._rows is None else tokens.index_select(0, self._rows)
 
     def leave(self, tokens: Tensor) -> Tensor:
         """Tokens in block order back to the order of the batch, both (T + S P, D)."""
-        return tokens if self.exit is None else tokens.index_select(0, self.exit)
+        return tokens if self._places is None else tokens.index_select(0, self._places)
+
+    def units(self) -> list[range]:
+        """The sequences of each unit, in block order."""
+        starts = [0, *accumulate(self._units)]
+        return [range(starts[unit], starts[unit + 1]) for unit in self._order]
+
+    def rows(self, owners: Sequence[Owner]) -> list[tuple[Owner, slice]]:
+        """Rows inside the blocks that belong to one owner each, in turn; all sequences of a unit have the same.
+
+        Args:
+            owners: Owner of each sequence.
+        """
+        found: list[tuple[Owner, slice]] = []
+        stop = 0
+        for owner, units in groupby(self.units(), key=lambda unit: owners[unit.start]):
+            start = stop
+            stop += sum(self._lengths[i] + self._prefix for unit in units for i in unit)
+            found.append((owner, slice(start, stop)))
+        return found
 
 
-def block_order(lengths: Sequence[int]) -> list[int]:
-    """The order in which sequences of these lengths lie inside the blocks: by length, equal ones as they come."""
-    return sorted(range(len(lengths)), key=lengths.__getitem__)
+def stretches(sequence: TokenSequence, prefix: int, depth: int) -> list[tuple[range, Packing]]:
+    """The blocks in turn, those that share a packing together; at least one stretch, even without blocks.
+
+    Args:
+        sequence: Tokens without a prefix.
+        prefix: Number of tokens that the backbone puts in front of each sequence.
+        depth: Number of blocks.
+    """
+    device = sequence.embeddings.device
+    counts = sequence.sequences_per_sample
+    if counts is None or sequence.fuse_at is None:
+        return [(range(depth), Packing(sequence.lengths, prefix, device))]
+    samples = list(zip(counts, sequence.fuse_at, strict=True))
+    starts = sorted({0, *(at for count, at in samples if count > 1 and at < depth)})
+    found = []
+    for start, stop in pairwise([*starts, depth]):
+        units: list[int] = []
+        for count, at in samples:
+            units += [count] if at <= start and count else [1] * count
+        found.append((range(start, stop), Packing(sequence.lengths, prefix, device, units)))
+    return found
 
 
 def _ranges(starts: Tensor, lengths: Tensor) -> Tensor:

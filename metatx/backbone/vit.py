@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import Tensor, nn
 
-from metatx.backbone.attention import Packing, plain
+from metatx.backbone.attention import Call, Packing, plain, stretches
 from metatx.backbone.block import Activation, Block
+from metatx.backbone.exchange import Exchange
 from metatx.backbone.random_init import random_weights
 from metatx.backbone.stem import Stem, StemConfig
 from metatx.sequence import TokenSequence
@@ -217,7 +218,11 @@ class Backbone(nn.Module):
                 yield own, weight
 
     def forward(
-        self, sequence: TokenSequence, layers: int = 1, adapter: "Adapter | MixedAdapter | None" = None
+        self,
+        sequence: TokenSequence,
+        layers: int = 1,
+        adapter: "Adapter | MixedAdapter | None" = None,
+        exchange: Exchange | None = None,
     ) -> TokenSequence:
         """Read every sequence; the prefix comes in front of each, the rest of the sequence's facts stay.
 
@@ -227,6 +232,7 @@ class Backbone(nn.Module):
                 are then (T, layers * D), the last block's at the end. Where there are no blocks, the tokens stand in
                 for each, so that every head fits.
             adapter: What a task, or each of several, changes of this backbone, for this pass alone.
+            exchange: What acts between the blocks, for this pass alone.
 
         Raises:
             ValueError: If the tokens are of another width, or already have a prefix; or there are fewer blocks.
@@ -234,24 +240,37 @@ class Backbone(nn.Module):
         width = sequence.embeddings.shape[1]
         if width != self.dim:
             raise ValueError(f"The tokens are {width} wide; this backbone's are {self.dim}.")
-        if sequence.prefix:
+        if sequence.num_prefix_tokens:
             raise ValueError("These sequences have a prefix already; give the backbone a tokenizer's output.")
         if layers < 1 or 0 < self.depth < layers:
             raise ValueError(f"{layers} layers are asked for; this backbone has {self.depth}.")
         prefix = len(self.cls_token)
-        packing = Packing(sequence.lengths, prefix, sequence.embeddings.device)
+        lengths = tuple(length + prefix for length in sequence.lengths)
+        outputs: list[Tensor] = []
+        parts = stretches(sequence, prefix, self.depth)
+        packing = parts[0][1]
         # In the type of the weights: under autocast the residual stream then stays in full precision.
         x = packing.enter(sequence.embeddings.to(self.cls_token.dtype), self.cls_token)
-        call = plain if adapter is None else adapter.on(self)
-        x = call(self.norm_pre, x)
-        outputs = [] if self.depth else [call(self.norm, x)] * layers
-        for number, block in enumerate(self.blocks):
-            x = block(x, packing, call)
-            if number >= self.depth - layers:
-                outputs.append(call(self.norm, x))
+        x = self._call(adapter, packing)(self.norm_pre, x)
+        for blocks, following in parts:
+            if following is not packing:
+                x, *outputs = (following.arrange(packing.leave(tokens)) for tokens in (x, *outputs))
+                packing = following
+            call = self._call(adapter, packing)
+            for number in blocks:
+                x = self.blocks[number](x, packing, call)
+                if exchange is not None and number in exchange.blocks:
+                    between = replace(sequence, embeddings=packing.leave(x), lengths=lengths, num_prefix_tokens=prefix)
+                    x = packing.arrange(exchange(number, between))
+                if number >= self.depth - layers:
+                    outputs.append(call(self.norm, x))
+        if not self.depth:
+            outputs = [call(self.norm, x)] * layers
         embeddings = torch.cat(outputs, dim=1) if layers > 1 else outputs[0]
-        lengths = tuple(length + prefix for length in sequence.lengths)
-        return replace(sequence, embeddings=packing.leave(embeddings), lengths=lengths, prefix=prefix)
+        return replace(sequence, embeddings=packing.leave(embeddings), lengths=lengths, num_prefix_tokens=prefix)
+
+    def _call(self, adapter: "Adapter | MixedAdapter | None", packing: Packing) -> Call:
+        return plain if adapter is None else adapter.on(self, packing)
 
     # Frozen for good
 

@@ -12,7 +12,7 @@ __all__ = ["slots", "start_map", "zero_map"]
 def slots(sequence: TokenSequence) -> Tensor:
     """Tokens (S, N, D) where the tokenizer's mask says they lay, the prefix left out; 0 where none was."""
     padded, mask = sequence.unpack()
-    padded, mask = padded[:, sequence.prefix :], mask[:, sequence.prefix :]
+    padded, mask = padded[:, sequence.num_prefix_tokens :], mask[:, sequence.num_prefix_tokens :]
     taken = sequence.context["mask"].flatten(0, 1)
     if taken.all():
         return padded

@@ -273,7 +273,7 @@ class TaskPool:
         batch = concatenate(sequences)
         layers = [1 if first.answer == "embed" else first.loaded.task.head.layers for first in firsts]
         owners = [first.loaded.adapter for first, own in zip(firsts, sequences, strict=True) for _ in own.lengths]
-        mixed = MixedAdapter(owners, batch.lengths, len(self.backbone.cls_token)) if any(owners) else None
+        mixed = MixedAdapter(owners) if any(owners) else None
         outputs = divide(self.backbone(batch, layers=max(layers), adapter=mixed), sequences)
         for output, depth in zip(outputs, layers, strict=True):
             yield output.with_embeddings(output.embeddings[:, -depth * self.backbone.dim :])

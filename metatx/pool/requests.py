@@ -191,6 +191,6 @@ def grouped(parts: Sequence[TokenBatch]) -> list[list[TokenBatch]]:
     def kind(part: TokenBatch) -> tuple[Any, ...]:
         loaded, sequence = part.request.loaded, part.sequence
         owner = loaded.adapter is None, id(loaded)
-        return *owner, part.request.answer, sequence.grid or (), context_kind(sequence)
+        return *owner, part.request.answer, sorted(sequence.grids.items()), context_kind(sequence)
 
     return [list(group) for _, group in groupby(sorted(parts, key=kind), key=kind)]

@@ -46,7 +46,7 @@ class Tower(nn.Module):
 
     def vectors(self, sequence: TokenSequence) -> Tensor:
         """Sequences that left the backbone to unit vectors (B, E), float32: of CLS, or of the mean without one."""
-        pooled = sequence.cls() if sequence.prefix else sequence.mean()
+        pooled = sequence.cls() if sequence.num_prefix_tokens else sequence.mean()
         return F.normalize(self.proj(pooled).float(), dim=1)
 
 

@@ -99,7 +99,7 @@ class Distillation(nn.Module):
         read = F.grid_sample(maps, places, padding_mode="border", align_corners=False).flatten(2).transpose(1, 2)
         if chosen is not None:
             read = read.gather(1, chosen[..., None].expand(-1, -1, read.shape[2]))
-        found = _cls_and_patches(self.proj(sequence.embeddings).float(), len(target), sequence.prefix)
+        found = _cls_and_patches(self.proj(sequence.embeddings).float(), len(target), sequence.num_prefix_tokens)
         return (F.mse_loss(found[:, 0], target[:, 0]) + F.mse_loss(found[:, 1:], read)) / 2
 
     def _taught(self, picture: Tensor) -> Tensor:
@@ -109,7 +109,7 @@ class Distillation(nn.Module):
         size = [self.size, self.size]
         resized = F.interpolate(picture.float() / 255, size, mode="bicubic", antialias=True).clamp(0, 1)
         seen = self.teacher(TokenSequence.pack(stem(resized)))
-        tokens = _cls_and_patches(seen.embeddings.float(), len(picture), seen.prefix)
+        tokens = _cls_and_patches(seen.embeddings.float(), len(picture), seen.num_prefix_tokens)
         return F.layer_norm(tokens, tokens.shape[2:]).half()
 
 

@@ -73,7 +73,7 @@ def check_head(
         bad_targets: What ``encode`` must refuse with SampleError, besides None and a bare ``object()``.
         prefixes: Numbers of tokens that the backbone may put in front. Leave out 0 for options that need CLS.
         sequence: ``sequence(count, dim, prefix)`` gives random sequences of that many samples as a backbone
-            would; for heads that need a grid, parts or context. By default sequences of mixed lengths.
+            would; for heads that need a grid, several sequences a sample, or context. By default of mixed lengths.
         features: What the baselines are fitted to, one row a target; by default a table of random numbers.
 
     Raises:

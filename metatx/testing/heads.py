@@ -109,7 +109,7 @@ class HeadCase:
 
 def _sequences(count: int, dim: int, prefix: int) -> TokenSequence:
     lengths = tuple(prefix + 1 + 5 * i % 7 for i in range(count))
-    return TokenSequence(torch.randn(sum(lengths), dim), lengths, prefix=prefix)
+    return TokenSequence(torch.randn(sum(lengths), dim), lengths, num_prefix_tokens=prefix)
 
 
 def check_fit(case: HeadCase) -> None:

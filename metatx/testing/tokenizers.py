@@ -154,17 +154,23 @@ def check_tokens_have_the_right_form(case: TokenizerCase) -> None:
         )
         require(
             len(sequence) == count,
-            f"{count} samples gave sequences for {len(sequence)}; give each one, or say which with parts.",
+            f"{count} samples gave sequences for {len(sequence)}; give each one, or set sequences_per_sample.",
         )
         require(
             bool(tokens.isfinite().all()),
             "tokens hold NaN or infinite values; replace missing values by a learned token, or mask them.",
         )
-        require(sequence.prefix == 0, f"prefix is {sequence.prefix}; leave that to the backbone, which puts CLS.")
         require(
-            sequence.grid is None or set(sequence.lengths) == {int(np.prod(sequence.grid))},
-            f"grid {sequence.grid} does not fit lengths {set(sequence.lengths)}; it is that of every sequence.",
+            sequence.num_prefix_tokens == 0,
+            f"num_prefix_tokens is {sequence.num_prefix_tokens}; leave that to the backbone, which puts CLS.",
         )
+        sources = sequence.sources or ("",) * len(sequence.lengths)
+        for source, grid in sequence.grids.items():
+            lengths = {length for name, length in zip(sources, sequence.lengths, strict=True) if name == source}
+            require(
+                lengths == {int(np.prod(grid))},
+                f"grid {grid} does not fit lengths {lengths}; it is that of every sequence of its source.",
+            )
         for name, tensor in sequence.context.items():
             require(
                 len(tensor) == count,

@@ -46,17 +46,20 @@ def short(value: Any) -> str:
 
 def apart(batch: TokenSequence) -> list[TokenSequence]:
     """A batch as batches of one sample each."""
-    parts = batch.parts or (1,) * len(batch.lengths)
+    counts = batch.sequences_per_sample or (1,) * len(batch.lengths)
     samples, sequence, token = [], 0, 0
-    for i, count in enumerate(parts):
+    for i, count in enumerate(counts):
         lengths = batch.lengths[sequence : sequence + count]
+        sources = batch.sources and batch.sources[sequence : sequence + count]
         samples.append(
             TokenSequence(
                 batch.embeddings[token : token + sum(lengths)],
                 lengths,
-                grid=batch.grid,
-                parts=None if batch.parts is None else (count,),
-                prefix=batch.prefix,
+                sequences_per_sample=None if batch.sequences_per_sample is None else (count,),
+                sources=sources,
+                fuse_at=batch.fuse_at and batch.fuse_at[i : i + 1],
+                grids={source: grid for source, grid in batch.grids.items() if source in (sources or ("",))},
+                num_prefix_tokens=batch.num_prefix_tokens,
                 context={name: tensor[i : i + 1] for name, tensor in batch.context.items()},
             )
         )

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from metatx.adapters.batched import FixedAdapter, MixedAdapter
 from metatx.adapters.lora import LoraOptions, lora_adapter, norm_adapter
+from metatx.backbone.attention import Packing
 from metatx.sequence import TokenSequence
 from tests.backbone.test_vit import BARE, TINY, tiny
 
@@ -39,7 +40,7 @@ def test_each_sequence_is_read_with_its_own_adapter(config, case):
     fixed = [adapter and FixedAdapter(adapter, backbone) for adapter in known]
     owners, lengths = [owner for owner, _ in case], tuple(length for _, length in case)
     batch = TokenSequence(torch.randn(sum(lengths), backbone.dim), lengths)
-    mixed = MixedAdapter([fixed[owner] for owner in owners], lengths, config.prefix)
+    mixed = MixedAdapter([fixed[owner] for owner in owners])
     found = backbone(batch, layers=2, adapter=mixed)
     parts = zip(owners, batch.embeddings.split(lengths), found.embeddings.split(found.lengths), strict=True)
     for owner, tokens, together in parts:
@@ -54,13 +55,14 @@ def test_a_backbone_product_is_computed_once_and_left_as_it_is():
     fixed = [FixedAdapter(adapter, backbone) for adapter in adapters(backbone)[:4]]
     backbone.blocks[0].mlp.fc1.register_forward_hook(lambda *_: calls.append(1))
     lengths = (4, 2, 4, 3)
-    backbone(TokenSequence(torch.randn(13, 32), lengths), adapter=MixedAdapter(fixed, lengths, 3))
+    backbone(TokenSequence(torch.randn(13, 32), lengths), adapter=MixedAdapter(fixed))
     assert len(calls) == 1
     assert backbone.fingerprint == before
 
 
 def test_neighbours_of_one_task_are_taken_together():
-    backbone = tiny()
-    first, second, *_ = (FixedAdapter(adapter, backbone) for adapter in adapters(backbone)[:2])
-    mixed = MixedAdapter([first, second, first, None, first], (5, 2, 5, 2, 3), prefix=1)
-    assert mixed.rows == [(second, slice(0, 3)), (first, slice(6, 22))]
+    owners = ["a", "b", "a", None, "a"]
+    packing = Packing((5, 2, 5, 2, 3), 1, torch.device("cpu"))
+    assert packing.rows(owners) == [("b", slice(0, 3)), (None, slice(3, 6)), ("a", slice(6, 22))]
+    fused = Packing((5, 2, 5, 2, 3), 1, torch.device("cpu"), units=(1, 1, 1, 2))
+    assert fused.rows(["a", "b", "a", "c", "c"]) == [("b", slice(0, 3)), ("a", slice(3, 15)), ("c", slice(15, 22))]

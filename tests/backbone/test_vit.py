@@ -54,7 +54,7 @@ def test_a_sequence_does_not_depend_on_its_neighbours(config: BackboneConfig, le
     with torch.no_grad():
         out = backbone(batch)
         assert out.lengths == tuple(length + config.prefix for length in lengths)
-        assert out.prefix == config.prefix
+        assert out.num_prefix_tokens == config.prefix
         pairs = zip(out.embeddings.split(out.lengths), batch.embeddings.split(lengths), strict=True)
         for together, tokens in pairs:
             torch.testing.assert_close(together, dense(backbone, tokens), atol=1e-5, rtol=0)
@@ -86,11 +86,6 @@ def test_permuting_the_batch_permutes_the_result(order: list[int]) -> None:
     torch.testing.assert_close(again.embeddings, expected, atol=1e-5, rtol=0)
 
 
-def test_equal_lengths_are_not_gathered() -> None:
-    assert Packing((4, 4, 4), 1, torch.device("cpu")).entry is None
-    assert Packing((4, 5), 1, torch.device("cpu")).groups == [(1, 5), (1, 6)]
-
-
 def test_gradients_match_the_plain_way() -> None:
     backbone, batch = tiny(), sequences(3, 40, 3, 9)
     packed, plain = (batch.embeddings.clone().requires_grad_() for _ in range(2))
@@ -100,10 +95,19 @@ def test_gradients_match_the_plain_way() -> None:
 
 
 def test_facts_of_the_sequence_stay() -> None:
-    batch = TokenSequence(torch.randn(12, 32), (4, 4, 4), grid=(2, 2), parts=(1, 2), context={"scale": torch.ones(2)})
+    batch = TokenSequence(
+        torch.randn(12, 32),
+        (4, 4, 4),
+        sequences_per_sample=(1, 2),
+        sources=("photo", "photo", "words"),
+        fuse_at=(0, 1),
+        grids={"photo": (2, 2)},
+        context={"scale": torch.ones(2)},
+    )
     out = tiny()(batch)
-    assert (out.grid, out.parts, out.prefix) == ((2, 2), (1, 2), 3)
-    assert out.context is batch.context
+    for name in ("sequences_per_sample", "sources", "fuse_at", "grids", "context"):
+        assert getattr(out, name) is getattr(batch, name)
+    assert (out.lengths, out.num_prefix_tokens) == ((7, 7, 7), 3)
     assert out.cls().shape == out.mean().shape == (2, 32)
 
 

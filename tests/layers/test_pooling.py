@@ -9,7 +9,7 @@ from metatx.sequence import TokenSequence
 
 @pytest.mark.parametrize("pooling", ["cls", "mean", "both"])
 def test_pooling_is_what_it_is_called(pooling):
-    sequence = TokenSequence(torch.arange(20.0).view(5, 4), (2, 3), prefix=1)
+    sequence = TokenSequence(torch.arange(20.0).view(5, 4), (2, 3), num_prefix_tokens=1)
     first, mean = torch.tensor([[0.0, 1, 2, 3], [8, 9, 10, 11]]), torch.tensor([[4.0, 5, 6, 7], [14, 15, 16, 17]])
     expected = {"cls": first, "mean": mean, "both": torch.cat([first, mean], dim=1)}[pooling]
     assert torch.equal(pool_tokens(sequence, pooling), expected)

@@ -38,7 +38,9 @@ def normalised(teacher):
 
 
 def sequence(tokens):
-    return TokenSequence(tokens.flatten(0, 1), (tokens.shape[1],) * len(tokens), grid=(4, 4), prefix=1)
+    return TokenSequence(
+        tokens.flatten(0, 1), (tokens.shape[1],) * len(tokens), grids={"": (4, 4)}, num_prefix_tokens=1
+    )
 
 
 def test_a_student_that_is_its_teacher_is_at_the_optimum():
@@ -68,7 +70,7 @@ def test_targets_follow_crops_and_mirror_images():
     assert distillation(sequence(mirrored), views, None, torch.arange(3)) < 1e-5
     # The lower left quarter, on a grid of two patches: exactly its four.
     quarter = torch.cat([cls, rows[:, 2:, :2].flatten(1, 2)], 1)
-    small = TokenSequence(quarter.flatten(0, 1), (5,) * 3, grid=(2, 2), prefix=1)
+    small = TokenSequence(quarter.flatten(0, 1), (5,) * 3, grids={"": (2, 2)}, num_prefix_tokens=1)
     views = torch.tensor([0, 0.5, 0.5, 1]).expand(3, 4)
     assert distillation(small, views, None, torch.arange(3)) < 1e-5
 

@@ -48,7 +48,7 @@ def test_sides_must_be_two_and_equally_long(sides):
 @given(st.integers(1, 6), st.integers(1, 20), st.floats(0, 0.99))
 def test_dropped_tokens_are_a_part_of_each_sequence_in_order(count, length, share):
     x = torch.arange(count * length, dtype=torch.float32)[:, None]
-    kept, chosen = drop_tokens(TokenSequence(x, (length,) * count, grid=(length,)), share)
+    kept, chosen = drop_tokens(TokenSequence(x, (length,) * count, grids={"": (length,)}), share)
     assert len(set(kept.lengths)) == 1 and 1 <= kept.lengths[0] <= length
     rows = kept.embeddings.view(count, -1)
     if chosen is None:

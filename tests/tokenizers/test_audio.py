@@ -162,7 +162,7 @@ def test_what_is_longer_than_the_window_becomes_parts():
     tokenizer = fitted(window=1.0)
     long, short = chirp(2.5, noise=0.1), chirp(0.5)
     both = tokens(tokenizer, short, long)
-    assert both.parts == (1, 3) and both.lengths == (13, 21, 21, 21)
+    assert both.sequences_per_sample == (1, 3) and both.lengths == (13, 21, 21, 21)
     pieces = tokens(tokenizer, long[:13_440], long[13_440:26_880], long[26_880:])
     torch.testing.assert_close(both.embeddings[13:], pieces.embeddings, atol=1e-5, rtol=0)
 

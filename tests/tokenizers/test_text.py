@@ -46,7 +46,7 @@ def test_a_long_text_becomes_overlapping_sequences_each_as_if_it_stood_alone():
     words = (WORDS * 4)[:50]
     tokenizer = fitted([" ".join(words)], context=20, overlap=5)
     found = tokens_of(tokenizer, " ".join(words), "a comedy")
-    assert found.parts == (3, 1) and found.lengths == (20, 20, 20, 2) and len(found) == 2
+    assert found.sequences_per_sample == (3, 1) and found.lengths == (20, 20, 20, 2) and len(found) == 2
     for start, sequence in zip((0, 15, 30), found.embeddings.split(20), strict=False):
         alone = tokens_of(tokenizer, " ".join(words[start : start + 20]))
         torch.testing.assert_close(sequence, alone.embeddings)

@@ -37,7 +37,7 @@ def tokens(tokenizer: TimeSeriesTokenizer, *samples: object) -> TokenSequence:
 
 def per_sample(sequence: TokenSequence) -> list[torch.Tensor]:
     """The tokens of each sample, all its parts together."""
-    parts = sequence.parts or (1,) * len(sequence.lengths)
+    parts = sequence.sequences_per_sample or (1,) * len(sequence.lengths)
     ends = np.cumsum(parts)
     sizes = [sum(sequence.lengths[end - n : end]) for end, n in zip(ends, parts, strict=True)]
     return list(sequence.embeddings.split(sizes))
@@ -49,7 +49,7 @@ def test_number_of_tokens(channels):
     # Statistics, and 1 + ceil((L - 8) / 4) patches.
     each = [10, 11, 2]
     assert sequence.lengths == tuple(np.repeat(each, 3) if channels == "separate" else each)
-    assert sequence.parts == ((3, 3, 3) if channels == "separate" else None)
+    assert sequence.sequences_per_sample == ((3, 3, 3) if channels == "separate" else None)
     assert sequence.context["mask"].sum(2).flatten().tolist() == list(sequence.lengths)
 
 

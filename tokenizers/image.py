@@ -16,6 +16,7 @@ from metatx.layers.hog import gradient_histograms
 from metatx.layers.views import coarser, random_view
 from metatx.reading.image import SUFFIXES, fit_picture, is_picture, read_picture
 from metatx.reading.medmnist import read_medmnist
+from metatx.reading.signatures import signatures_of
 from metatx.sequence import TokenSequence
 from metatx.tokenizer import Batch, Tokenizer
 
@@ -49,6 +50,7 @@ class ImageTokenizer(Tokenizer):
 
     suffixes = SUFFIXES
     readers = {".npz": read_medmnist}
+    signatures = signatures_of((*suffixes, *readers))
     default_head = "classification"
     AUGMENTS: ClassVar[tuple[str, ...]] = ("none", "flip", "light", "strong")
 

@@ -10,6 +10,7 @@ from metatx.backbone.stem import Stem
 from metatx.json_schema import picture_schema
 from metatx.layers.grey import Augment, Flips, GreyPictures, Normalize
 from metatx.reading.image import SUFFIXES, is_picture
+from metatx.reading.signatures import signatures_of
 from metatx.sequence import TokenSequence
 from metatx.tokenizer import Batch, Tokenizer
 
@@ -40,6 +41,7 @@ class InfraredTokenizer(Tokenizer):
     """
 
     suffixes = SUFFIXES
+    signatures = signatures_of(suffixes)
     default_head = "classification"
 
     def __init__(

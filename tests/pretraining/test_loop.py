@@ -111,7 +111,7 @@ from tests.pretraining.test_loop import run
 torch.set_num_threads(1)
 alignment, history = run(coloured(48), taught=True, epochs=2, micro_batch=int(sys.argv[2]), transport_weight=0.3)
 if int(os.environ.get("RANK", 0)) == 0:
-    found = [[row["train_loss"] for row in history], alignment.contrast.log_scale.item(),
+    found = [[row["train_loss"] for row in history], alignment.contrast.logit_scale.item(),
              alignment.backbone.norm.weight.tolist(), int(os.environ.get("WORLD_SIZE", 1))]
     json.dump(found, open(sys.argv[1], "w"))
 """
@@ -182,7 +182,7 @@ def test_on_a_frozen_backbone_only_new_towers_change():
     before = {name: value.clone() for name, value in weights(alignment).items()}
     pretrain(alignment, PairedDataset(alignment, samples), PretrainingSettings(**QUICK))
     changed = {name for name, value in weights(alignment).items() if not torch.equal(value, before[name])}
-    assert changed == {"towers.image.proj.weight", "contrast.log_scale"}
+    assert changed == {"towers.image.proj.weight", "contrast.logit_scale"}
 
 
 def test_what_cannot_run_is_said_first():

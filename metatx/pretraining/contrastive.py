@@ -52,7 +52,7 @@ class ContrastiveLoss(nn.Module):
         self.loss = loss
         self.logit_scale = nn.Parameter(torch.tensor(scale).log())
         self.logit_bias = nn.Parameter(torch.tensor(bias), requires_grad=loss == "sigmoid")
-        self.register_load_state_dict_pre_hook(_rename_old_parameters)
+        self.register_load_state_dict_pre_hook(_rename_old_parameters)  # type: ignore[no-untyped-call]
 
     def forward(self, left: Tensor, right: Tensor, same: Tensor) -> Tensor:
         """Return the loss, a scalar.

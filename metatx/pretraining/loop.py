@@ -21,7 +21,7 @@ from metatx.pretraining.paired_data import PairedDataset, drop_tokens, part_of
 from metatx.pretraining.transport import pass_with_transport_cost
 from metatx.progress import bar
 from metatx.sequence import TokenSequence, concatenate, divide
-from metatx.settings import TrainingSettings
+from metatx.settings import RunSettings
 from metatx.training.checkpoint import Checkpoint, Progress
 from metatx.training.distributed import processes
 from metatx.training.facts import data_fact
@@ -35,18 +35,20 @@ BETAS = (0.9, 0.98)  # of AdamW, as CLIP has them
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainingSettings(TrainingSettings):
-    """How modalities are aligned; beside what ``TrainingSettings`` has. The last, incomplete batch is left out.
+class PretrainingSettings(RunSettings):
+    """Settings of contrastive pretraining. The last, incomplete batch of an epoch is left out.
 
     Args:
-        micro_batch: PairedDataset that pass through the model at once, in each process; 0: the whole share of a batch.
-        negatives: Of a pair that is one of several micro-batches: ``"batch"``: all of the batch, by a second pass
-            through the model for the gradients (GradCache, Gao et al. 2021, arXiv 2101.06983); ``"micro_batch"``: only
-            those that pass with it (plain accumulation).
-        patch_dropout: Share of a picture's patches that are left out (FLIP, Li et al. 2023, arXiv 2212.00794).
-        whole_epochs: Of the last epochs, in which none is.
+        epochs: Passes over the pairs.
+        batch_size: Pairs of one step, over all processes.
+        micro_batch: Pairs that pass through the model at once, in each process; 0: the process's whole share of a batch.
+        negatives: Negatives of a pair where a batch is cut into micro-batches. ``"batch"``: all other pairs of the
+            batch, at the cost of a second pass through the model for the gradients (GradCache, Gao et al. 2021, arXiv
+            2101.06983); ``"micro_batch"``: only those that pass together with it (plain accumulation).
+        patch_dropout: Share of an image's patches that are left out (FLIP, Li et al. 2023, arXiv 2212.00794).
+        whole_epochs: Number of final epochs without patch dropout.
         distillation: Weight of the teacher's loss, where there is a teacher.
-        transport_weight: Weight of how far blocks move tokens, see ``pass_with_transport_cost``.
+        transport_weight: Weight of the transport cost of the blocks, see ``pass_with_transport_cost``; 0: none.
     """
 
     epochs: int = 20
@@ -222,7 +224,7 @@ class Pretraining:
             self.module.eval()
             row |= self.measure(self.alignment)
         rate = settings.rate(progress.epoch * self.steps + progress.step - 1, self.steps * settings.epochs)
-        row |= {"scale": self.alignment.contrast.log_scale.exp().item(), "lr": rate}
+        row |= {"scale": self.alignment.contrast.logit_scale.exp().item(), "lr": rate}
         progress.history.append(row | {"seconds": time.perf_counter() - started})
         progress.epoch, progress.step, progress.loss_sum = progress.epoch + 1, 0, 0.0
         self.history.write()

@@ -195,9 +195,13 @@ def test_what_cannot_run_is_said_first():
         ({"whole_epochs": -1}, "whole_epochs is -1"),
         ({"negatives": "all"}, "negatives is 'all'"),
         ({"batch_size": 0}, "batch_size is 0"),
+        ({"epochs": 0}, "epochs is 0"),
     ):
         with pytest.raises(ValueError, match=message):
             PretrainingSettings(**wrong)
+    for option in ("layer_decay", "token_warmup_steps", "patience", "sampling", "cache", "shard", "steps", "metric"):
+        with pytest.raises(TypeError, match=option):  # options of a task's training, which would do nothing here
+            PretrainingSettings(**{option: 1})
     with pytest.raises(ValueError, match="transport_weight changes the backbone, which is frozen here"):
         run(coloured(16), frozen=True, transport_weight=1.0)
     with pytest.raises(ValueError, match="The loss became nan"):

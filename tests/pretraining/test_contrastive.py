@@ -22,7 +22,9 @@ def test_loss_and_gradients_are_open_clips(loss):
         contrast.logit_bias += 0.2
     ours = contrast(left, right, matches(torch.arange(12).repeat(2, 1)))
     scale = contrast.logit_scale.exp()
-    theirs = ClipLoss()(left, right, scale) if loss == "softmax" else SigLipLoss()(left, right, scale, contrast.logit_bias)
+    theirs = (
+        ClipLoss()(left, right, scale) if loss == "softmax" else SigLipLoss()(left, right, scale, contrast.logit_bias)
+    )
     torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-6)
     trained = [left, right, contrast.logit_scale]
     for a, b in zip(torch.autograd.grad(ours, trained), torch.autograd.grad(theirs, trained), strict=True):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from metatx.pretraining.distillation import Distillation, TeacherTargetCache, is_picture
+from metatx.pretraining.distillation import Distillation, TeacherTargetCache, is_image
 from metatx.pretraining.paired_data import drop_tokens
 from metatx.sequence import TokenSequence
 from tests.pairs import small_backbone
@@ -114,6 +114,6 @@ def test_kept_targets_of_other_processes_stay(tmp_path):
 def test_who_cannot_teach_or_be_taught_is_named():
     with pytest.raises(ValueError, match="small cannot teach"):
         Distillation(small_backbone(), small_backbone(prefix=0))
-    assert is_picture({"image": pictures()[0]})
+    assert is_image({"image": pictures()[0]})
     for other in ({"tokens": torch.zeros(3)}, {"image": pictures()[0][:1]}, {"image": pictures()[0].float()}):
-        assert not is_picture(other)
+        assert not is_image(other)

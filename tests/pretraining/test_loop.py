@@ -63,8 +63,8 @@ def test_gradients_are_those_of_the_loss_of_the_whole_batch(kind, weight, micro_
     pairs = PairedDataset(alignment, samples)
     training = Pretraining(alignment, pairs, settings, distillation, None, None)
     training.optimizer.step = training.optimizer.zero_grad = lambda: None
-    training._teach()
-    training._epoch(training.keeper.load())
+    training._cache_targets()
+    training._epoch(training.schedule.load())
     found = [parameter.grad.clone() for parameter in training.trained]
 
     batches, keys, positions = pairs.__getitems__(range(16))

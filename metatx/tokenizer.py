@@ -1,6 +1,6 @@
 """Base class of all tokenizers, and the position helpers they share."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -31,6 +31,9 @@ class Tokenizer(Component):
         words: Whether a string is a sample itself, never the name of a file, which then comes as a ``Path``.
         external_refs: Those of them whose files may name others, so that they are not taken from strangers.
         readers: Readers of files that hold many samples in a format of the modality's own, by suffix.
+        signatures: Tests of a file's first 512 bytes, by suffix: False where they are not of that format. A server runs
+            them on files of strangers, and takes none whose suffix has no test; ``metatx.reading.signatures`` has those
+            of common formats.
         isolated: Whether a sample that came as JSON is parsed by a library that may crash, or not end, on a bad one: a
             server does so in another process, as with files.
         default_head: The head for data without a target column, if there is one.
@@ -53,6 +56,7 @@ class Tokenizer(Component):
     words: ClassVar[bool] = False
     external_refs: ClassVar[tuple[str, ...]] = ()
     readers: ClassVar[Mapping[str, Reader]] = {}
+    signatures: ClassVar[Mapping[str, Callable[[bytes], bool]]] = {}
     isolated: ClassVar[bool] = False
     default_head: ClassVar[str | None] = None
     uses_stem_tokens: bool = False

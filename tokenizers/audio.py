@@ -15,6 +15,7 @@ from metatx.json_schema import array_schema
 from metatx.layers.folding import folded_stem
 from metatx.layers.resampling import resample
 from metatx.reading.audio import RATES, SUFFIXES, read_audio
+from metatx.reading.signatures import signatures_of
 from metatx.sequence import TokenSequence
 from metatx.tokenizer import Batch, Tokenizer, orthogonal_linear, sinusoidal_positions
 
@@ -57,6 +58,7 @@ class AudioTokenizer(Tokenizer):
 
     suffixes = SUFFIXES
     stem = "image"
+    signatures = signatures_of(suffixes)
     default_head = "classification"
     CHOICES: ClassVar[dict[str, tuple[str, ...]]] = {
         "tokens": ("frames", "patches", "both"),

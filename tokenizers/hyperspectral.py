@@ -11,6 +11,7 @@ from metatx.errors import SampleError
 from metatx.json_schema import array_schema
 from metatx.reading.arrays import as_array
 from metatx.reading.hyperspectral import Pixel, read_cube
+from metatx.reading.signatures import signatures_of
 from metatx.tokenizer import Batch, Tokenizer, orthogonal_linear, sinusoidal_positions
 
 __all__ = ["HyperspectralTokenizer"]
@@ -48,6 +49,7 @@ class HyperspectralTokenizer(Tokenizer):
     """
 
     readers = {".mat": read_cube, ".npz": read_cube}
+    signatures = signatures_of(readers)
     default_head = "classification"
     # Deviation of gain, of tilt along the spectrum, and of noise, in deviations of the training pixels.
     LEVELS = {"none": (0.0, 0.0, 0.0), "light": (0.05, 0.05, 0.02), "strong": (0.15, 0.15, 0.05)}

@@ -16,6 +16,7 @@ from metatx.layers.hog import gradient_histograms
 from metatx.layers.views import coarser, random_view
 from metatx.reading.image import SUFFIXES, fit_image, is_image, read_image
 from metatx.reading.medmnist import read_medmnist
+from metatx.reading.signatures import signatures_of
 from metatx.sequence import TokenSequence
 from metatx.tokenizer import Batch, Tokenizer
 
@@ -50,6 +51,7 @@ class ImageTokenizer(Tokenizer):
     suffixes = SUFFIXES
     readers = {".npz": read_medmnist}
     stem = "image"
+    signatures = signatures_of((*suffixes, *readers))
     default_head = "classification"
     AUGMENTS: ClassVar[tuple[str, ...]] = ("none", "flip", "light", "strong")
 

@@ -15,6 +15,7 @@ from metatx.layers.resampling import LARGEST_RATIO, resample
 from metatx.progress import tell
 from metatx.reading.arrays import as_array
 from metatx.reading.imu import read_windows
+from metatx.reading.signatures import signatures_of
 from metatx.sequence import TokenSequence
 from metatx.tokenizer import Batch, Tokenizer, orthogonal_linear, sinusoidal_positions
 
@@ -57,6 +58,7 @@ class IMUTokenizer(Tokenizer):
 
     takes_row = True
     readers = {".npz": read_windows}
+    signatures = signatures_of(readers)
     default_head = "classification"
 
     def __init__(

@@ -10,6 +10,7 @@ from metatx.backbone.stem import Stem
 from metatx.json_schema import image_schema
 from metatx.layers.grey import Augment, Flips, GreyImages, Normalize
 from metatx.reading.image import SUFFIXES, is_image
+from metatx.reading.signatures import signatures_of
 from metatx.sequence import TokenSequence
 from metatx.tokenizer import Batch, Tokenizer
 
@@ -41,6 +42,7 @@ class InfraredTokenizer(Tokenizer):
 
     suffixes = SUFFIXES
     stem = "image"
+    signatures = signatures_of(suffixes)
     default_head = "classification"
 
     def __init__(

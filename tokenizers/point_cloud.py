@@ -14,6 +14,7 @@ from metatx.layers.distributions import distributions
 from metatx.layers.neighbours import farthest_points, nearest, sorted_order
 from metatx.reading.point_cloud import SUFFIXES, Cloud, read_cloud
 from metatx.reading.point_cloud_sets import CONTAINERS
+from metatx.reading.signatures import signatures_of
 from metatx.sequence import TokenSequence
 from metatx.tokenizer import Batch, Tokenizer, orthogonal_linear
 
@@ -66,6 +67,7 @@ class PointCloudTokenizer(Tokenizer):
     suffixes = SUFFIXES
     external_refs = (".h5", ".obj", ".gltf", ".glb")  # to storage, materials, buffers
     readers = CONTAINERS
+    signatures = signatures_of((*suffixes, *readers))
     default_head = "classification"
     amplitude = 8.0
     classical: ClassVar[Literal["linear", "boosting", "words"]] = "boosting"

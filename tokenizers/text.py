@@ -13,6 +13,7 @@ from metatx.data.byte_pairs import clip_tokens
 from metatx.errors import SampleError, short
 from metatx.json_schema import array_schema
 from metatx.progress import tell
+from metatx.reading.signatures import signatures_of
 from metatx.sequence import TokenSequence
 from metatx.tokenizer import Batch, LearnedPositions, Tokenizer
 from metatx.values import plain_cell, whole_number
@@ -50,6 +51,7 @@ class TextTokenizer(Tokenizer):
 
     dicts = False
     suffixes = (".txt",)
+    signatures = signatures_of(suffixes)
     words = True
     default_head = "classification"
     classical = "words"

@@ -13,6 +13,7 @@ from metatx.backbone.stem import Stem
 from metatx.json_schema import array_schema
 from metatx.layers.folding import NO_STEM
 from metatx.layers.views import random_view
+from metatx.reading.signatures import signatures_of
 from metatx.reading.video import SUFFIXES, evenly, read_video
 from metatx.sequence import TokenSequence
 from metatx.tokenizer import Batch, Tokenizer
@@ -57,6 +58,7 @@ class VideoTokenizer(Tokenizer):
 
     suffixes = SUFFIXES
     stem = "image"
+    signatures = signatures_of(suffixes)
     default_head = "classification"
     TOKENS: ClassVar[tuple[str, ...]] = ("tubelets", "slices", "both")
     AUGMENTS: ClassVar[tuple[str, ...]] = ("flip", "crop", "reverse", "cut")

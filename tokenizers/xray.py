@@ -12,6 +12,7 @@ from metatx.layers.grey import Augment, GreyImages, Normalize
 from metatx.reading import dicom
 from metatx.reading.image import SUFFIXES, is_image
 from metatx.reading.medmnist import read_medmnist
+from metatx.reading.signatures import signatures_of
 from metatx.sequence import TokenSequence
 from metatx.tokenizer import Batch, Tokenizer
 
@@ -43,6 +44,7 @@ class XRayTokenizer(Tokenizer):
     suffixes = (*SUFFIXES, *dicom.SUFFIXES)
     readers = {".npz": read_medmnist}
     stem = "image"
+    signatures = signatures_of((*suffixes, *readers))
     default_head = "classification"
     PHOTOMETRIC: ClassVar[tuple[str, ...]] = ("MONOCHROME1", "MONOCHROME2")
 

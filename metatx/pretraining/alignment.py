@@ -26,11 +26,12 @@ from metatx.tokenizer import Tokenizer
 
 __all__ = ["Alignment"]
 
-CONFIG, WEIGHTS = "alignment.json", "alignment.safetensors"  # beside the backbone's own
+CONFIG = "alignment.json"  # both files lie beside those of the backbone
+WEIGHTS = "alignment.safetensors"
 
 
 class Tower(nn.Module):
-    """One modality's way into the space: its tokenizer, and a linear map behind the backbone."""
+    """Tokenizer of one modality, the norm behind it, and the linear map from the backbone's output to the space."""
 
     def __init__(self, backbone: Backbone, tokenizer: Tokenizer, size: int) -> None:
         super().__init__()
@@ -40,12 +41,12 @@ class Tower(nn.Module):
         nn.init.normal_(self.proj.weight, std=backbone.dim**-0.5)
 
     def tokens(self, batch: dict[str, Any]) -> TokenSequence:
-        """Collated tensors to the sequences that enter the backbone."""
+        """Map collated tensors to the sequences that enter the backbone."""
         sequence = as_sequence(self.tokenizer(batch))
         return sequence.with_embeddings(self.norm(sequence.embeddings))
 
     def vectors(self, sequence: TokenSequence) -> Tensor:
-        """Sequences that left the backbone to unit vectors (B, E), float32: of CLS, or of the mean without one."""
+        """Map the backbone's output to unit vectors (B, E), float32: of CLS, or of the mean where there is no CLS."""
         pooled = sequence.cls() if sequence.num_prefix_tokens else sequence.mean()
         return F.normalize(self.proj(pooled).float(), dim=1)
 
@@ -53,12 +54,16 @@ class Tower(nn.Module):
 class Alignment(nn.Module):
     """Modalities whose samples are compared by the cosine of their vectors (CLIP, Radford et al. 2021).
 
-    The backbone is no submodule: it is shared, or, where it is a ``trainable_copy`` copy, trained beside.
+    The backbone is no submodule, so it is neither among ``parameters()`` nor in ``state_dict()``: it is shared, or, if
+    it is a ``trainable_copy``, trained as a module of its own.
 
     Args:
-        backbone: What all modalities pass through.
+        backbone: Backbone that all modalities pass through.
         size: Width of the vectors, E.
-        loss: By which pairs are compared, see ``ContrastiveLoss``.
+        loss: Loss of pairs, ``"softmax"`` or ``"sigmoid"``, see ``ContrastiveLoss``.
+
+    Raises:
+        ValueError: If ``size`` is less than 1.
     """
 
     towers: nn.ModuleDict
@@ -74,16 +79,22 @@ class Alignment(nn.Module):
 
     @property
     def backbone(self) -> Backbone:
-        """What all modalities pass through."""
+        """Backbone that all modalities pass through."""
         return self._shared[0]
 
     def add(
         self, modality: str, samples: Sequence[Any], options: dict[str, Any] | None = None, *, seed: int = 0
     ) -> Self:
-        """Give a modality its tower; its tokenizer learns its statistics from ``samples`` of the training split.
+        """Add a tower for a modality.
+
+        Args:
+            modality: Name of the tokenizer.
+            samples: Raw samples of the training split, from which the tokenizer learns its statistics.
+            options: Options of the tokenizer; by default none.
+            seed: Seed of the initial weights.
 
         Raises:
-            ValueError: If it is unknown, or has a tower already.
+            ValueError: If the modality is unknown, or has a tower already.
         """
         if modality in self.towers:
             raise ValueError(f"{modality} is aligned already; align another modality with it.")
@@ -95,10 +106,10 @@ class Alignment(nn.Module):
         return self
 
     def set_options(self, modality: str, options: dict[str, Any]) -> Self:
-        """Change options of an aligned modality's tokenizer, such as its augmentation; its weights stay.
+        """Change options of the tokenizer of an aligned modality, such as its augmentation; its weights stay.
 
         Raises:
-            ValueError: If one is unknown, or the weights do not fit it.
+            ValueError: If an option is unknown, or the weights do not fit the new options.
         """
         tower = self.tower(modality)
         known = all_options(tower.tokenizer)
@@ -111,7 +122,7 @@ class Alignment(nn.Module):
         return self
 
     def tower(self, modality: str) -> Tower:
-        """The tower of a modality. Raises ValueError if it has none; lists those that have."""
+        """Return the tower of a modality. Raises ValueError, which lists the aligned modalities, if it has none."""
         if modality not in self.towers:
             raise ValueError(unknown("aligned modality", modality, list(self.towers)))
         tower = self.towers[modality]
@@ -119,22 +130,23 @@ class Alignment(nn.Module):
         return tower
 
     def forward(self, modality: str, batch: dict[str, Any]) -> Tensor:
-        """Collated tensors of one modality to unit vectors (B, E)."""
+        """Map collated tensors of one modality to unit vectors (B, E)."""
         tower = self.tower(modality)
         return tower.vectors(self.backbone(tower.tokens(batch)))
 
     @torch.no_grad()
     def embed(self, modality: str, samples: Sequence[Any], batch_size: int = 128) -> np.ndarray:
-        """Raw samples to unit vectors (B, E), float32: the product of two is their cosine.
+        """Map raw samples to unit vectors (B, E), float32; the product of two vectors is their cosine.
 
         Raises:
-            SampleError: If one cannot be used; names which.
-            ValueError: If there is none, or the modality is not aligned.
+            SampleError: If a sample cannot be used; gives its number, counted from 1.
+            ValueError: If there are no samples, or the modality is not aligned.
         """
         tower = self.tower(modality).eval()
         if not len(samples):
             raise ValueError("There are no samples to embed.")
-        encoded, parts = [], []
+        encoded = []
+        parts = []
         for index, sample in enumerate(samples):
             try:
                 encoded.append(tower.tokenizer.encode(sample))
@@ -150,16 +162,16 @@ class Alignment(nn.Module):
     def save_pretrained(
         self, folder: str | Path, *, about: str, card: str = "", dtype: torch.dtype = torch.float32
     ) -> Path:
-        """Write backbone and towers to a folder that ``load_backbone`` and ``from_pretrained`` read; whole or not.
+        """Write backbone and towers to a folder that ``load_backbone`` and ``from_pretrained`` read.
 
         Args:
-            folder: Replaced if it is there.
-            about: Where the weights come from, in a line.
-            card: The folder's README.md.
-            dtype: Of the stored weights; they are read as float32.
+            folder: Folder to write; one that is there is replaced, as a whole or not at all.
+            about: One line on the origin of the weights.
+            card: Text of the folder's README.md; by default none is written.
+            dtype: Type of the stored weights; they are read as float32.
 
         Raises:
-            OSError: If it cannot be written; nothing is changed then.
+            OSError: If the folder cannot be written; nothing is changed then.
         """
         from safetensors.torch import save_file
 
@@ -185,7 +197,13 @@ class Alignment(nn.Module):
 
     @classmethod
     def on(cls, backbone: Backbone, size: int = 192, loss: Literal["softmax", "sigmoid"] = "softmax") -> Self:
-        """The towers that came with a backbone's weights; none, of this size, where it has none."""
+        """Return the alignment that came with a backbone's weights, or else a new one without towers.
+
+        Args:
+            backbone: Backbone of the alignment.
+            size: Width of the vectors of a new alignment.
+            loss: Loss of a new alignment.
+        """
         folder = backbone_folder(backbone.spec)
         if backbone.pretrained and folder is not None and (folder / CONFIG).is_file():
             return cls.from_pretrained(folder, backbone)
@@ -193,14 +211,14 @@ class Alignment(nn.Module):
 
     @classmethod
     def from_pretrained(cls, spec: str | Path, backbone: Backbone | None = None) -> Self:
-        """Read what ``save_pretrained`` wrote.
+        """Read an alignment that ``save_pretrained`` wrote.
 
         Args:
-            spec: A folder, or ``nano``.
-            backbone: The same one, already in memory; loaded where it is not given.
+            spec: Folder, or ``nano``.
+            backbone: The backbone of that folder, if it is in memory already; by default it is loaded.
 
         Raises:
-            ValueError: If there are no towers, they are damaged, or they do not fit the backbone.
+            ValueError: If the folder holds no towers, they are damaged, or they do not fit the backbone.
         """
         folder = backbone_folder(str(spec))
         if folder is None or not (folder / CONFIG).is_file():

@@ -21,7 +21,7 @@ from metatx.pretraining.paired_data import PairedDataset, drop_tokens, part_of
 from metatx.pretraining.transport import pass_with_transport_cost
 from metatx.progress import bar
 from metatx.sequence import TokenSequence, concatenate, divide
-from metatx.settings import TrainingSettings
+from metatx.settings import RunSettings
 from metatx.training.checkpoint import Checkpoint, Progress
 from metatx.training.distributed import processes
 from metatx.training.facts import data_fact
@@ -31,22 +31,24 @@ from metatx.training.loop import loader
 
 __all__ = ["PretrainingSettings", "pretrain"]
 
-BETAS = (0.9, 0.98)  # of AdamW, as CLIP has them
+BETAS = (0.9, 0.98)  # AdamW's, as for CLIP
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainingSettings(TrainingSettings):
-    """How modalities are aligned; beside what ``TrainingSettings`` has. The last, incomplete batch is left out.
+class PretrainingSettings(RunSettings):
+    """Settings of contrastive pretraining. The last, incomplete batch of an epoch is left out.
 
     Args:
-        micro_batch: PairedDataset that pass through the model at once, in each process; 0: the whole share of a batch.
-        negatives: Of a pair that is one of several micro-batches: ``"batch"``: all of the batch, by a second pass
-            through the model for the gradients (GradCache, Gao et al. 2021, arXiv 2101.06983); ``"micro_batch"``: only
-            those that pass with it (plain accumulation).
-        patch_dropout: Share of a picture's patches that are left out (FLIP, Li et al. 2023, arXiv 2212.00794).
-        whole_epochs: Of the last epochs, in which none is.
+        epochs: Passes over the pairs.
+        batch_size: Pairs of one step, over all processes.
+        micro_batch: Pairs that pass through the model at once, in each process; 0: its whole share of a batch.
+        negatives: Negatives of a pair where a batch is cut into micro-batches. ``"batch"``: all other pairs of the
+            batch, at the cost of a second pass through the model for the gradients (GradCache, Gao et al. 2021, arXiv
+            2101.06983); ``"micro_batch"``: only those that pass together with it (plain accumulation).
+        patch_dropout: Share of an image's patches that are left out (FLIP, Li et al. 2023, arXiv 2212.00794).
+        whole_epochs: Number of final epochs without patch dropout.
         distillation: Weight of the teacher's loss, where there is a teacher.
-        transport_weight: Weight of how far blocks move tokens, see ``pass_with_transport_cost``.
+        transport_weight: Weight of the transport cost of the blocks, see ``pass_with_transport_cost``; 0: none.
     """
 
     epochs: int = 20
@@ -70,12 +72,12 @@ class PretrainingSettings(TrainingSettings):
 
 @dataclass(frozen=True)
 class Batch:
-    """This process's share of one step: n pairs, and what varies from step to step."""
+    """The share of one process in one step: n pairs, the number of the step, its patch dropout."""
 
     sides: dict[str, Any]
     keys: Tensor  # int64 (2, n)
     positions: Tensor  # int64 (n,)
-    number: int  # of the step
+    number: int  # of the step, from 0
     dropout: float
 
     def part(self, rows: slice) -> "Batch":
@@ -95,30 +97,30 @@ def pretrain(
     out: Path | None = None,
     resume: bool = False,
 ) -> list[dict[str, float]]:
-    """Train the towers of an alignment on pairs, and its backbone where that is ``trainable_copy``.
+    """Train the towers of an alignment on pairs, and its backbone too where that is a ``trainable_copy``.
 
     Args:
-        alignment: Changed in place. Parts that take no gradient stay as they are.
-        pairs: Of the training split.
-        settings: Of the run.
-        distillation: A teacher, where there is one.
-        measure: What to measure after each epoch.
-        out: Folder for ``history.csv`` and the checkpoint.
-        resume: Go on from the checkpoint in ``out``.
+        alignment: Alignment to train, in place. Parameters that take no gradient stay as they are.
+        pairs: Pairs of the training split.
+        settings: Settings of the run.
+        distillation: Teacher whose loss is added; by default none.
+        measure: Function that is called after each epoch; its numbers stand in the row of the epoch.
+        out: Folder for ``history.csv`` and the checkpoint; by default nothing is written.
+        resume: True goes on from the checkpoint in ``out``.
 
     Returns:
-        One row an epoch: losses, what was measured, learning rate, seconds.
+        One row an epoch: training loss, the numbers of ``measure``, scale of the logits, learning rate, seconds.
 
     Raises:
         Stopped: If SIGTERM or SIGINT came; the checkpoint in ``out`` is up to date then.
-        ValueError: If there are fewer pairs than a batch has, nothing to train, the loss is not finite, or ``resume``
-            finds the checkpoint of other settings.
+        ValueError: If there are fewer pairs than a batch needs, the loss is not finite, a teacher has no images to see,
+            or the checkpoint in ``out`` is that of other settings.
     """
     return Pretraining(alignment, pairs, settings, distillation, measure, out).run(resume)
 
 
 class Pretraining:
-    """One run. Every process holds the whole model, sees its share of each batch, and sums the gradients."""
+    """One run of pretraining. Every process holds the whole model, gets its share of each batch, sums the gradients."""
 
     def __init__(
         self,
@@ -130,15 +132,20 @@ class Pretraining:
         out: Path | None,
     ) -> None:
         self.accelerator = Accelerator(cpu=processes().device.type == "cpu")
-        self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
-        self.alignment, self.pairs, self.settings = alignment, pairs, settings
-        self.distillation, self.measure, self.out = distillation, measure, out
-        self.pictures = [modality for modality in pairs.sides if is_image(pairs.encoded(modality, 0))][:1]
-        if distillation and not self.pictures:
-            raise ValueError(f"A teacher needs pictures of three channels; {' and '.join(pairs.sides)} are none.")
+        self.rank = self.accelerator.process_index
+        self.world = self.accelerator.num_processes
+        self.alignment = alignment
+        self.pairs = pairs
+        self.settings = settings
+        self.distillation = distillation
+        self.measure = measure
+        self.out = out
+        self.images = [modality for modality in pairs.sides if is_image(pairs.encoded(modality, 0))][:1]
+        if distillation and not self.images:
+            raise ValueError(f"A teacher needs images of three channels; {' and '.join(pairs.sides)} are none.")
         if settings.transport_weight and alignment.backbone.frozen:
             raise ValueError(
-                "transport_weight changes the backbone, which is frozen here; leave it at 0, or have it trained."
+                "transport_weight changes the backbone, which is frozen here; set it to 0, or train the backbone."
             )
         self.steps = len(pairs) // settings.batch_size  # of an epoch
         if not self.steps:
@@ -158,29 +165,30 @@ class Pretraining:
         self.trained = [*decay, *plain]
         folder = out if self.accelerator.is_main_process else None
         facts = {f"the {modality} samples": data_fact(side) for modality, side in pairs.sides.items()}
-        self.keeper = CheckpointSchedule(
+        self.schedule = CheckpointSchedule(
             self.accelerator, Checkpoint(out, self.module, self.optimizer, settings, facts, self.steps)
         )
         self.history = History(folder, settings.tensorboard)
 
     def run(self, resume: bool) -> list[dict[str, float]]:
-        progress = self.keeper.load() if resume else Progress()
+        progress = self.schedule.load() if resume else Progress()
         self.history.rows = progress.history
-        self._teach()
-        with self.keeper, torch.random.fork_rng(devices=[]):
+        self._cache_targets()
+        with self.schedule, torch.random.fork_rng(devices=[]):
             while progress.epoch < self.settings.epochs:
                 self._epoch(progress)
-            self.keeper.finish(progress)
+            self.schedule.finish(progress)
         if self.distillation and self.distillation.kept:
             self.distillation.kept.remove()
         self.module.eval()
         return progress.history
 
-    def _teach(self) -> None:
-        """Have the teacher see all pictures, before the first step that needs it."""
+    def _cache_targets(self) -> None:
+        """Run the teacher over all images, before the first step."""
         if self.distillation is None:
             return
-        path, (modality,) = None, self.pictures
+        (modality,) = self.images
+        path = None
         if self.out:
             digest = hashlib.sha256(self.distillation.teacher.fingerprint.encode() + self.pairs.keys.numpy().tobytes())
             path = self.out / "teacher" / digest.hexdigest()[:16]
@@ -200,7 +208,8 @@ class Pretraining:
         whole = progress.epoch >= settings.epochs - settings.whole_epochs
         self.pairs.start(settings.seed, progress.epoch)
         rng = np.random.default_rng((settings.seed, progress.epoch))
-        order, size = rng.permutation(len(self.pairs)).tolist(), settings.batch_size
+        order = rng.permutation(len(self.pairs)).tolist()
+        size = settings.batch_size
         batches = [order[step * size : (step + 1) * size][self.rank :: self.world] for step in range(self.steps)]
         steps = loader(self.pairs, batches[progress.step :], settings.workers)
         name = f"epoch {progress.epoch + 1}/{settings.epochs}"
@@ -216,19 +225,21 @@ class Pretraining:
                 )
             progress.loss_sum += loss
             progress.step += 1
-            self.keeper.after_step(progress)
+            self.schedule.after_step(progress)
         row = {"epoch": progress.epoch + 1, "train_loss": progress.loss_sum / self.steps}
         if self.measure is not None:
             self.module.eval()
             row |= self.measure(self.alignment)
         rate = settings.rate(progress.epoch * self.steps + progress.step - 1, self.steps * settings.epochs)
-        row |= {"scale": self.alignment.contrast.log_scale.exp().item(), "lr": rate}
+        row |= {"scale": self.alignment.contrast.logit_scale.exp().item(), "lr": rate}
         progress.history.append(row | {"seconds": time.perf_counter() - started})
-        progress.epoch, progress.step, progress.loss_sum = progress.epoch + 1, 0, 0.0
+        progress.epoch += 1
+        progress.step = 0
+        progress.loss_sum = 0.0
         self.history.write()
 
     def _step(self, batch: Batch) -> float:
-        """One step; the loss of all processes."""
+        """Take one step of the optimizer; return the loss over all processes."""
         settings = self.settings
         for group in self.optimizer.param_groups:
             group["lr"] = settings.rate(batch.number, self.steps * settings.epochs)
@@ -243,43 +254,48 @@ class Pretraining:
         return loss
 
     def _contrast(self, parts: list[Batch], size: int) -> float:
-        """The loss of pairs that are each other's negatives, ``size`` a step and process; adds to the gradients.
+        """Add the gradients of the loss of some pairs, the only negatives of each other; return the loss.
 
-        The gradient of the loss with respect to the vectors of all processes comes first; then each process takes its
-        own vectors' part back through the model. So no graph crosses processes, and a micro-batch needs its own alone:
-        where there are several, the model is passed twice.
+        First the gradient of the loss with respect to the vectors of all processes is computed; then each process takes
+        the part of its own vectors back through the model. So no graph crosses processes, and none holds more than one
+        micro-batch; where there are several, each passes through the model twice.
+
+        Args:
+            parts: Micro-batches whose pairs are compared.
+            size: Pairs of this process in the whole step.
         """
         once = len(parts) == 1
         passes = [self._pass(part, graph=once) for part in parts]
-        own = [torch.cat(side) for side in zip(*(vectors for vectors, _ in passes), strict=True)]
-        leaves = [self.accelerator.gather(side.detach()).requires_grad_() for side in own]
+        local = [torch.cat(side) for side in zip(*(vectors for vectors, _ in passes), strict=True)]
+        leaves = [self.accelerator.gather(side.detach()).requires_grad_() for side in local]
         keys = self.accelerator.gather(torch.cat([part.keys for part in parts], 1).T.contiguous()).T
         contrast = self.alignment.contrast
-        loss = contrast(*leaves, matches(keys)) * len(own[0]) / size
+        loss = contrast(*leaves, matches(keys)) * len(local[0]) / size
         learned = [parameter for parameter in contrast.parameters() if parameter.requires_grad]
         left, right, *others = torch.autograd.grad(loss, [*leaves, *learned])
         for parameter, gradient in zip(learned, others, strict=True):
-            # The same in each process, so that their sum would count it so often.
+            # Every process computes the same gradient here, and they are summed later: each adds its share.
             torch.autograd.backward(parameter, gradient / self.world)
         total: float = loss.item()
-        at = self.rank * len(own[0])
-        for part, found in zip(parts, passes, strict=True):
-            vectors, aside = found if once else self._pass(part, graph=True)
+        at = self.rank * len(local[0])
+        for part, first in zip(parts, passes, strict=True):
+            vectors, extra = first if once else self._pass(part, graph=True)
             rows = slice(at, at := at + len(part.positions))
             share = len(part.positions) / (size * self.world)
-            ways = zip([*vectors, share * aside], [left[rows], right[rows], None], strict=True)
+            ways = zip([*vectors, share * extra], [left[rows], right[rows], None], strict=True)
             tensors, gradients = zip(*(way for way in ways if way[0].requires_grad), strict=True)
             torch.autograd.backward(tensors, gradients)
-            total += self.accelerator.reduce(share * aside.detach(), reduction="sum").item()
+            total += self.accelerator.reduce(share * extra.detach(), reduction="sum").item()
         return total
 
     def _pass(self, batch: Batch, graph: bool) -> tuple[list[Tensor], Tensor]:
-        """Unit vectors (b, E) of both sides, and, with a graph, the losses beside that between them."""
-        # Dropout depends on this alone: the same in both passes, and in a run that was resumed.
+        """Return unit vectors (b, E) of both sides, and the other losses (teacher, transport), 0 without ``graph``."""
+        # Dropout depends on this seed alone, so it is the same in both passes and in a run that was resumed.
         start = int(batch.positions[0])
         torch.manual_seed(hash((self.settings.seed, batch.number, start)) & 0x7FFFFFFF)
         towers = [self.alignment.tower(modality) for modality in batch.sides]
-        device, aside = batch.positions.device, torch.zeros((), device=batch.positions.device, requires_grad=graph)
+        device = batch.positions.device
+        extra = torch.zeros((), device=device, requires_grad=graph)
         with torch.set_grad_enabled(graph), self.settings.autocast(device):
             entering = [
                 drop_tokens(tower.tokens(side), batch.dropout)
@@ -288,31 +304,34 @@ class Pretraining:
             sequences = [sequence for sequence, _ in entering]
             entered = concatenate(sequences)
             if self.settings.transport_weight and graph:
-                left, action = pass_with_transport_cost(self.alignment.backbone, entered)
-                aside = aside + self.settings.transport_weight * action
+                left, transport_cost = pass_with_transport_cost(self.alignment.backbone, entered)
+                extra = extra + self.settings.transport_weight * transport_cost
             else:
                 left = self.alignment.backbone(entered)
             leaving = divide(left, sequences)
             vectors = [tower.vectors(sequence) for tower, sequence in zip(towers, leaving, strict=True)]
             if self.distillation and graph:
-                at = list(batch.sides).index(self.pictures[0])
-                taught = self._taught(leaving[at], entering[at][1], batch)
-                aside = aside + self.settings.distillation * taught
-        return vectors, aside
+                at = list(batch.sides).index(self.images[0])
+                distance = self._distance(leaving[at], entering[at][1], batch)
+                extra = extra + self.settings.distillation * distance
+        return vectors, extra
 
-    def _taught(self, picture: TokenSequence, chosen: Tensor | None, batch: Batch) -> Tensor:
-        """What the teacher says of the pictures among them."""
+    def _distance(self, images: TokenSequence, chosen: Tensor | None, batch: Batch) -> Tensor:
+        """Return the teacher's loss for the images of a batch, a scalar."""
         assert self.distillation is not None
-        views = batch.sides[self.pictures[0]].get("view")
-        if views is None and self.pairs.sides[self.pictures[0]].augmented:
-            raise ValueError("A teacher must know what part of a picture an augmentation shows; choose a weaker one.")
-        taught: Tensor = self.distillation(picture, views, chosen, batch.positions)
-        return taught
+        views = batch.sides[self.images[0]].get("view")
+        if views is None and self.pairs.sides[self.images[0]].augmented:
+            raise ValueError(
+                "A teacher must know which part of an image an augmentation shows, and this one does not say; "
+                "choose a weaker one."
+            )
+        distance: Tensor = self.distillation(images, views, chosen, batch.positions)
+        return distance
 
     def _sum_gradients(self) -> None:
-        """Over all processes, as one vector."""
+        """Sum the gradients over all processes, as one vector."""
         for parameter in self.trained:
-            if parameter.grad is None:  # in this step, in this process
+            if parameter.grad is None:  # it took no part in this step, in this process
                 parameter.grad = torch.zeros_like(parameter)
         if self.world == 1:
             return

@@ -1,4 +1,4 @@
-"""Samples that belong together, each of two modalities, as batches of tensors."""
+"""Pairs of samples of two modalities, as batches of tensors."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -22,16 +22,16 @@ __all__ = ["PairedDataset", "drop_tokens", "part_of"]
 class PairedDataset(torch.utils.data.Dataset[Any]):
     """B pairs: ``pairs.__getitems__(positions)`` gives ``(batches by modality, keys (2, b), positions (b,))``.
 
-    Keys are equal where the raw samples of a side are, see ``contrastive.matches``.
+    Two samples of a side have equal keys if their encoded tensors are equal, see ``contrastive.matches``.
 
     Args:
-        alignment: Its tokenizers encode.
-        samples: By modality, two of them; the same number of raw samples each.
-        augment: Whether tokenizers vary the samples (training only).
-        skip_bad: Leave out pairs with a sample that cannot be used, not stop.
+        alignment: Alignment whose tokenizers encode the samples.
+        samples: Raw samples of the two modalities, by modality, equally many of each.
+        augment: True lets the tokenizers vary the samples (training only).
+        skip_bad: True leaves out pairs with a sample that cannot be used; False raises ValueError.
 
     Raises:
-        ValueError: If these are not two sides of equal length, or samples are bad; names the first, counts the rest.
+        ValueError: If there are not two sides of equal length, or samples are bad; names the first, counts the rest.
     """
 
     def __init__(
@@ -44,10 +44,8 @@ class PairedDataset(torch.utils.data.Dataset[Any]):
     ) -> None:
         sizes = {modality: len(side) for modality, side in samples.items()}
         if len(sizes) != 2 or len(set(sizes.values())) != 1 or not max(sizes.values()):
-            found = " and ".join(f"{size} of {modality}" for modality, size in sizes.items())
-            raise ValueError(
-                f"PairedDataset are samples of two modalities, equally many of each; found {found or 'none'}."
-            )
+            given = " and ".join(f"{size} of {modality}" for modality, size in sizes.items())
+            raise ValueError(f"Pairs need samples of two modalities, equally many of each; found {given or 'none'}.")
         self.sides = {
             modality: EncodedDataset(
                 Examples(side, None),
@@ -63,7 +61,7 @@ class PairedDataset(torch.utils.data.Dataset[Any]):
         places = [{index: at for at, index in enumerate(side.indices)} for side in self.sides.values()]
         self.rows = [tuple(place[index] for place in places) for index in sorted(good[0] & good[1])]
         if not self.rows:
-            raise ValueError("No pair is left: in each, one of the samples cannot be used.")
+            raise ValueError("No pair is left: in each pair, one of the samples cannot be used.")
         self.keys = torch.stack(
             [_keys(side, [row[i] for row in self.rows]) for i, side in enumerate(self.sides.values())]
         )
@@ -72,13 +70,14 @@ class PairedDataset(torch.utils.data.Dataset[Any]):
         return len(self.rows)
 
     def encoded(self, modality: str, position: int) -> dict[str, Tensor]:
-        """One side of the pair at ``position``, not augmented."""
+        """Return one side of the pair at ``position``, not augmented."""
         return self.sides[modality].encoded(self.rows[position][list(self.sides).index(modality)])
 
     def start(self, seed: int, epoch: int) -> None:
-        """From here on, vary samples as it is done in this epoch of a run with this seed."""
+        """Set the seed and the epoch (from 0) that decide how samples are augmented from now on."""
         for side in self.sides.values():
-            side.seed, side.epoch = seed, epoch
+            side.seed = seed
+            side.epoch = epoch
 
     def __getitems__(self, positions: Sequence[int]) -> tuple[dict[str, dict[str, Any]], Tensor, Tensor]:
         rows = zip(*(self.rows[position] for position in positions), strict=True)
@@ -90,7 +89,7 @@ class PairedDataset(torch.utils.data.Dataset[Any]):
 
 
 def _keys(side: EncodedDataset, places: Sequence[int]) -> Tensor:
-    """A number for each sample (n,), int64, from a hash of all its tensors."""
+    """Hash all tensors of each sample to a number: int64 (n,)."""
     keys = []
     for place in places:
         digest = hashlib.blake2b(digest_size=8)
@@ -102,21 +101,24 @@ def _keys(side: EncodedDataset, places: Sequence[int]) -> Tensor:
 
 
 def part_of(batch: Any, rows: slice) -> Any:
-    """The samples ``rows`` of a collated batch: of its tensors (B, ...), lists of B, and dicts of these."""
+    """Slice a collated batch to the samples ``rows``: its tensors (B, ...), lists of B, and dicts of these."""
     if isinstance(batch, dict):
         return {name: part_of(value, rows) for name, value in batch.items()}
     return batch[rows]
 
 
 def drop_tokens(sequence: TokenSequence, share: float) -> tuple[TokenSequence, Tensor | None]:
-    """Leave out so large a share of each sequence's tokens, by chance (FLIP, Li et al. 2023, arXiv 2212.00794).
+    """Drop a random ``share`` of each sequence's tokens (FLIP, Li et al. 2023, arXiv 2212.00794).
 
-    Only where they come from a grid, so that all sequences have as many and each has its place in its position.
+    Sequences without a grid are returned as they are: their tokens do not carry their position, or their lengths
+    differ.
 
     Returns:
-        The rest, and which tokens they are, int64 (S, n), in order; None where nothing was left out.
+        The sequences with the tokens that stay, and the numbers of those tokens, int64 (S, n), ascending; None in place
+        of the numbers where nothing was dropped.
     """
-    count, length = len(sequence.lengths), max(sequence.lengths)
+    count = len(sequence.lengths)
+    length = max(sequence.lengths)
     kept = max(1, round((1 - share) * length))
     if sequence.grid is None or kept == length:
         return sequence, None

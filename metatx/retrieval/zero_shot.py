@@ -1,4 +1,4 @@
-"""How well aligned modalities find each other: retrieval both ways, and classes known by name alone."""
+"""Measures of aligned modalities: retrieval in both directions, and classification by the names of classes."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,12 +11,15 @@ __all__ = ["recalls", "zero_shot_accuracy"]
 
 
 def recalls(vectors: Mapping[str, np.ndarray], partners: Sequence[str], at: Sequence[int] = (1, 5)) -> dict[str, float]:
-    """Share of samples whose partner is among the ``k`` nearest of the other modality, both ways.
+    """Share of samples whose partner is among the ``k`` nearest samples of the other modality, in both directions.
 
     Args:
-        vectors: By modality, two of them: unit vectors (B, E) of the pairs.
-        partners: B texts, equal where pairs share a partner, as two pictures with one caption do: each is right then.
-        at: The ``k``.
+        vectors: Unit vectors (B, E) of the pairs, by modality; two modalities.
+        partners: B texts, equal where pairs share a partner (two images with one caption): each counts as right then.
+        at: Values of ``k``.
+
+    Returns:
+        Shares by name, such as ``image_to_text_recall@1``.
     """
     (left, a), (right, b) = ((name, torch.from_numpy(side)) for name, side in vectors.items())
     codes = torch.from_numpy(np.unique(np.asarray(partners), return_inverse=True)[1])
@@ -26,13 +29,13 @@ def recalls(vectors: Mapping[str, np.ndarray], partners: Sequence[str], at: Sequ
 
 
 def zero_shot_accuracy(vectors: np.ndarray, texts: np.ndarray, names: Sequence[str], labels: Sequence[str]) -> float:
-    """Share of samples to which the text about their class is nearest.
+    """Share of samples whose nearest text is that of their own class.
 
     Args:
-        vectors: Of the samples (B, E).
-        texts: Of what is said about each class (K, E).
-        names: Of the classes, K.
-        labels: The name of each sample's class, B.
+        vectors: Unit vectors of the samples (B, E).
+        texts: Unit vectors of one text a class (K, E).
+        names: Names of the classes, K.
+        labels: Name of each sample's class, B.
     """
     nearest = (vectors @ texts.T).argmax(1)
     return float(np.mean([names[i] == label for i, label in zip(nearest, labels, strict=True)]))

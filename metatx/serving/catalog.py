@@ -14,6 +14,7 @@ from metatx.errors import TaskError
 from metatx.pool.pool import TaskPool
 from metatx.reading.folders import visible
 from metatx.registry import unknown
+from metatx.serving.file_checks import accepted_suffixes
 from metatx.serving.limits import Limits
 from metatx.serving.samples import Sample, tried
 from metatx.storage.folder import OWN_BACKBONE_TIERS, describe
@@ -41,7 +42,7 @@ class Served:
         config: As ``metatx.storage.folder.describe`` gives it.
         card: Its README.
         sample: JSON Schema of an input, an example, the answer to it.
-        files: Endings of files that it takes.
+        files: Suffixes of the files that it takes.
     """
 
     folder: Path
@@ -215,14 +216,13 @@ class Catalog:
         else:
             self.pool.add(name, place, content=content)
         tokenizer = self.pool.task(name).tokenizer  # loads it, so that a damaged one is known now
-        endings = dict.fromkeys((*tokenizer.suffixes, *tokenizer.readers))
         served = Served(
             folder=place,
             signature=signature,
             config=config,
             card=_card(place),
             sample=tried(self.pool, name, self.tokens),
-            files=tuple(e for e in endings if e.startswith(".") and e not in tokenizer.external_refs),
+            files=tuple(accepted_suffixes(tokenizer)),
         )
         if content is not None:
             self._versions[name] = content

@@ -119,7 +119,7 @@ def _encoded(order: Order, task: Task) -> tuple[dict[str, Any], bytes]:
     if order.path is None:
         samples: Sequence[Any] = [received(orjson.loads(order.value), task)]
     else:
-        check_file(Path(order.path))
+        check_file(Path(order.path), task.tokenizer)
         samples = task.queries(order.path)
     if len(samples) > order.most:
         raise RefusedError(413, f"The file holds {len(samples):,} samples; {order.most:,} are left of the request.")

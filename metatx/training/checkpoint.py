@@ -20,7 +20,7 @@ from metatx.progress import tell
 from metatx.training.facts import Facts, differences
 
 if TYPE_CHECKING:
-    from metatx.settings import TrainingSettings
+    from metatx.settings import RunSettings
 
 __all__ = ["CHECKPOINT", "Checkpoint", "Progress", "check_checkpoint", "decisive"]
 
@@ -67,7 +67,7 @@ class Checkpoint:
         folder: Path | None,
         module: nn.Module,
         optimizer: Any,
-        settings: "TrainingSettings",
+        settings: "RunSettings",
         facts: Facts | None = None,
         most: float = math.inf,
     ) -> None:
@@ -187,7 +187,7 @@ def check_checkpoint(path: Path, settings: Mapping[str, Any], facts: Facts) -> N
         )
 
 
-def decisive(settings: "TrainingSettings") -> dict[str, Any]:
+def decisive(settings: "RunSettings") -> dict[str, Any]:
     """The settings that decide a run's numbers, by name."""
     return {name: value for name, value in asdict(settings).items() if name not in RESUMABLE_CHANGES}
 

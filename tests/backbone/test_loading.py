@@ -18,7 +18,6 @@ from timm.models import VisionTransformer
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-import metatx
 from metatx import Backbone, TokenSequence, load_backbone
 from metatx.backbone.conversion import from_open_clip, from_timm
 from metatx.backbone.loading import save_backbone

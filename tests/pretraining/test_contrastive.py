@@ -18,13 +18,15 @@ def test_loss_and_gradients_are_open_clips(loss):
     left, right = sides()
     contrast = ContrastiveLoss(loss)
     with torch.no_grad():
-        contrast.log_scale += 0.3
-        contrast.shift += 0.2
+        contrast.logit_scale += 0.3
+        contrast.logit_bias += 0.2
     ours = contrast(left, right, matches(torch.arange(12).repeat(2, 1)))
-    scale = contrast.log_scale.exp()
-    theirs = ClipLoss()(left, right, scale) if loss == "softmax" else SigLipLoss()(left, right, scale, contrast.shift)
+    scale = contrast.logit_scale.exp()
+    theirs = (
+        ClipLoss()(left, right, scale) if loss == "softmax" else SigLipLoss()(left, right, scale, contrast.logit_bias)
+    )
     torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-6)
-    trained = [left, right, contrast.log_scale]
+    trained = [left, right, contrast.logit_scale]
     for a, b in zip(torch.autograd.grad(ours, trained), torch.autograd.grad(theirs, trained), strict=True):
         torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
 
@@ -54,11 +56,21 @@ def test_pairs_that_share_a_side_are_no_negatives():
 
 def test_the_scale_stays_within_bounds():
     contrast = ContrastiveLoss()
-    assert contrast.log_scale.exp().item() == pytest.approx(1 / 0.07)
+    assert contrast.logit_scale.exp().item() == pytest.approx(1 / 0.07)
     with torch.no_grad():
-        contrast.log_scale += 5
+        contrast.logit_scale += 5
     contrast.clamp()
-    assert contrast.log_scale.exp().item() == pytest.approx(100)
+    assert contrast.logit_scale.exp().item() == pytest.approx(100)
+
+
+def test_weights_of_older_code_are_read_by_their_old_names():
+    old = {"log_scale": torch.tensor(1.5), "shift": torch.tensor(-2.5)}
+    contrast = ContrastiveLoss("sigmoid")
+    contrast.load_state_dict(old)
+    assert (contrast.logit_scale.item(), contrast.logit_bias.item()) == (1.5, -2.5)
+    assert set(old) == {"log_scale", "shift"}, "the caller's dict stays as it is"
+    with pytest.raises(RuntimeError, match="logit_bias"):
+        contrast.load_state_dict({"log_scale": torch.tensor(1.5)})
 
 
 def test_an_unknown_loss_is_named():

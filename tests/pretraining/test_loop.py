@@ -63,8 +63,8 @@ def test_gradients_are_those_of_the_loss_of_the_whole_batch(kind, weight, micro_
     pairs = PairedDataset(alignment, samples)
     training = Pretraining(alignment, pairs, settings, distillation, None, None)
     training.optimizer.step = training.optimizer.zero_grad = lambda: None
-    training._teach()
-    training._epoch(training.keeper.load())
+    training._cache_targets()
+    training._epoch(training.schedule.load())
     found = [parameter.grad.clone() for parameter in training.trained]
 
     batches, keys, positions = pairs.__getitems__(range(16))
@@ -111,7 +111,7 @@ from tests.pretraining.test_loop import run
 torch.set_num_threads(1)
 alignment, history = run(coloured(48), taught=True, epochs=2, micro_batch=int(sys.argv[2]), transport_weight=0.3)
 if int(os.environ.get("RANK", 0)) == 0:
-    found = [[row["train_loss"] for row in history], alignment.contrast.log_scale.item(),
+    found = [[row["train_loss"] for row in history], alignment.contrast.logit_scale.item(),
              alignment.backbone.norm.weight.tolist(), int(os.environ.get("WORLD_SIZE", 1))]
     json.dump(found, open(sys.argv[1], "w"))
 """
@@ -182,7 +182,7 @@ def test_on_a_frozen_backbone_only_new_towers_change():
     before = {name: value.clone() for name, value in weights(alignment).items()}
     pretrain(alignment, PairedDataset(alignment, samples), PretrainingSettings(**QUICK))
     changed = {name for name, value in weights(alignment).items() if not torch.equal(value, before[name])}
-    assert changed == {"towers.image.proj.weight", "contrast.log_scale"}
+    assert changed == {"towers.image.proj.weight", "contrast.logit_scale"}
 
 
 def test_what_cannot_run_is_said_first():
@@ -195,9 +195,13 @@ def test_what_cannot_run_is_said_first():
         ({"whole_epochs": -1}, "whole_epochs is -1"),
         ({"negatives": "all"}, "negatives is 'all'"),
         ({"batch_size": 0}, "batch_size is 0"),
+        ({"epochs": 0}, "epochs is 0"),
     ):
         with pytest.raises(ValueError, match=message):
             PretrainingSettings(**wrong)
+    for option in ("layer_decay", "token_warmup_steps", "patience", "sampling", "cache", "shard", "steps", "metric"):
+        with pytest.raises(TypeError, match=option):  # options of a task's training, which would do nothing here
+            PretrainingSettings(**{option: 1})
     with pytest.raises(ValueError, match="transport_weight changes the backbone, which is frozen here"):
         run(coloured(16), frozen=True, transport_weight=1.0)
     with pytest.raises(ValueError, match="The loss became nan"):

@@ -216,7 +216,8 @@ def test_no_process_and_no_file_is_left(wild):
 
 def test_a_task_that_cannot_be_handed_over_says_so(nano, wild):
     class Own(metatx.Tokenizer):
-        name, suffixes = "own", (".wild",)
+        name = "own"
+        suffixes = (".wild",)
 
         def forward(self, batch):
             return torch.zeros(1, 1, self.dim)

@@ -11,6 +11,7 @@ class Wild(metatx.Tokenizer):
     """Two numbers; a .wild file is run, and may set them as ``values``."""
 
     suffixes = (".wild",)
+    signatures = {".wild": lambda head: b"\0" not in head}
 
     def __init__(self, dim):
         super().__init__(dim)

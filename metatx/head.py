@@ -1,20 +1,19 @@
 """Base class of all heads."""
 
-from collections.abc import Callable, Collection, Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from metatx.component import Component
 from metatx.data.holdout import with_each_class
 from metatx.data.table_files import of_files
 from metatx.data.tables import candidates
 from metatx.errors import SampleError
-from metatx.exact import uncast
 from metatx.examples import Examples, Rows
-from metatx.registry import record_options
 from metatx.sequence import TokenSequence
 from metatx.values import is_missing
 
@@ -27,15 +26,14 @@ if TYPE_CHECKING:
 __all__ = ["Head"]
 
 
-class Head(nn.Module):
+class Head(Component):
     """All that is specific to an answer: pooling, output layer, loss, metrics, and what the user gets to see.
 
     A subclass writes ``fit``, ``encode``, ``forward``, ``loss``, ``decode``, ``metrics`` and ``trivial``; the rest
-    has defaults. What ``fit`` learns is kept in buffers, or in ``self.options`` where it decides the shape of the
-    module (class names). Options of ``__init__`` are JSON values. Buffers of float64 stay so when the module is cast.
+    has defaults. ``Component`` says how options, ``fit`` and ``build`` go together. ``fit`` gets the targets, and
+    raises ValueError if no task can be made of them (one class only, missing values).
 
     Attributes:
-        name: The name it is registered under.
         primary_metric: The metric that early stopping and comparisons look at; its direction is the torchmetrics
             metric's own ``higher_is_better``.
         dense: Whether an answer lies on the sample's own grid (a mask, boxes in pixels); ``decode`` and ``records``
@@ -47,7 +45,6 @@ class Head(nn.Module):
         pool_options: Options that ``pool`` depends on, for the cache of what it gives; None: all of them.
     """
 
-    name: ClassVar[str] = ""
     primary_metric: str = ""
     dense: ClassVar[bool] = False
     needs_target: ClassVar[bool] = True
@@ -55,22 +52,6 @@ class Head(nn.Module):
     pool_options: ClassVar[tuple[str, ...] | None] = None
     layers: int = 1
     calibrates: bool = False
-    options: dict[str, Any]
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Record the options, so that a subclass need not."""
-        self = super().__new__(cls)
-        record_options(self, args, kwargs)
-        return self
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.dim = dim
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Move or cast the module as any other; buffers of float64 are moved only."""
-        super()._apply(uncast(self, fn), recurse)  # type: ignore[no-untyped-call]
-        return self
 
     # From a table to examples
 
@@ -163,14 +144,6 @@ class Head(nn.Module):
         """
         if is_missing(target):
             raise SampleError("has no label")
-
-    def fit(self, targets: Sequence[Any]) -> Self:
-        """Learn class names or scales from the targets of the training split; called once, before training.
-
-        Raises:
-            ValueError: If no task can be made of them (one class only, missing values).
-        """
-        return self
 
     def text_target(self) -> bool:
         """Whether targets are words, also where a file holds digits only; called after ``fit``, by default no."""

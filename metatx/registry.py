@@ -3,20 +3,27 @@
 import difflib
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import Any, Literal, TypeVar
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from metatx.errors import short
 from metatx.values import plain_value
 
-__all__ = ["create", "load_plugin", "lookup", "names", "register_head", "register_tokenizer", "unknown"]
+__all__ = [
+    *("all_options", "checked_options", "create", "load_plugin", "lookup", "names", "option_names"),
+    *("register_head", "register_tokenizer", "unknown"),
+]
 
 Kind = Literal["tokenizers", "heads"]
 Class = TypeVar("Class", bound=type)
+
+WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", NoneType: "null"}
 
 _REGISTERED: dict[tuple[str, str], Any] = {}
 
@@ -114,11 +121,17 @@ def create(kind: Kind, name: str, dim: int, **options: Any) -> Any:
         ValueError: If the name, or one of the options, is unknown.
     """
     cls = lookup(kind, name)
-    accepted = [p for p in inspect.signature(cls.__init__).parameters if p not in ("self", "dim")]
+    accepted = option_names(cls)
     for option in options:
-        if option not in accepted:
+        if option not in accepted and option != "stem":
             raise ValueError(unknown(f"option of the {name} {kind[:-1]}", option, accepted))
     return cls(dim, **{option: plain_value(value) for option, value in options.items()})
+
+
+def option_names(cls: type) -> list[str]:
+    """Names of the options that a tokenizer or head takes."""
+    parameters = inspect.signature(cls.__init__).parameters  # type: ignore[misc]
+    return [name for name in parameters if name not in ("self", "dim", "stem")]
 
 
 def unknown(what: str, name: str, choices: list[str]) -> str:
@@ -136,8 +149,55 @@ def all_options(component: Any) -> dict[str, Any]:
     return {**defaults, **component.options}
 
 
-def record_options(component: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Keep what a component was built with, so that the core can save and rebuild it (called from ``__new__``)."""
-    bound = inspect.signature(type(component).__init__).bind_partial(component, *args, **kwargs)
-    options = {k: plain_value(v) for k, v in list(bound.arguments.items())[1:] if k not in ("dim", "stem")}
-    object.__setattr__(component, "options", options)
+def checked_options(cls: type, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The options among the arguments of a component, as JSON values; checked against the annotations of ``__init__``.
+
+    Raises:
+        ValueError: If an option is of another type, or none of the values of a ``Literal``.
+    """
+    bound = inspect.signature(cls.__init__).bind_partial(None, *args, **kwargs)  # type: ignore[misc]
+    given = list(bound.arguments.items())[1:]
+    options = {name: plain_value(value) for name, value in given if name not in ("dim", "stem")}
+    types = _annotations(cls) if options else {}
+    for name, value in options.items():
+        if name in types and not _fits(value, types[name]):
+            raise ValueError(f"{name} is {short(value)}; expected {_said(types[name])}.")
+    return options
+
+
+def _annotations(cls: type) -> dict[str, Any]:
+    """Types of the options; none where one has a name that only type checkers import."""
+    try:
+        return get_type_hints(cls.__init__)  # type: ignore[misc]
+    except NameError:
+        return {}
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a JSON value is of an annotated type; what is no simple type fits everything."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return any(type(value) is type(choice) and value == choice for choice in inner)
+    if origin in (Union, UnionType):
+        return any(_fits(value, part) for part in inner)
+    if origin in (list, Sequence):
+        return isinstance(value, list | tuple) and all(_fits(item, inner[0]) for item in value)
+    if origin in (dict, Mapping):
+        return isinstance(value, dict) and all(_fits(key, inner[0]) and _fits(value[key], inner[1]) for key in value)
+    if kind in (int, float):
+        return isinstance(value, int | kind) and not isinstance(value, bool)
+    return kind not in WORDS or isinstance(value, kind)
+
+
+def _said(kind: Any) -> str:
+    """An annotated type in words."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return "one of " + ", ".join(map(repr, inner))
+    if origin in (Union, UnionType):
+        return " or ".join(map(_said, inner))
+    if origin in (list, Sequence):
+        return f"a list of {_said(inner[0])}"
+    if origin in (dict, Mapping):
+        return f"a record of {_said(inner[1])} by {_said(inner[0])}"
+    return WORDS.get(kind, getattr(kind, "__name__", str(kind)))

@@ -16,13 +16,13 @@ from metatx.data.arguments import column_names, joined_target, target_name
 from metatx.data.tables import find_target
 from metatx.encoding.columns import field_names, fit_tokenizer, labelled, raw_samples, training_data
 from metatx.encoding.encoded import EncodedDataset, screened
-from metatx.encoding.head_choice import build_head, check_inputs, claimed, takes_stem
+from metatx.encoding.head_choice import build_head, build_tokenizer, check_inputs, claimed
 from metatx.examples import Examples, known
 from metatx.head import Head
 from metatx.inference import Piece, ask, decoded, embedded, joined, listed
 from metatx.layers.input_norm import input_norm
 from metatx.reading.csv_tables import Reading
-from metatx.registry import create, lookup
+from metatx.registry import lookup
 from metatx.sequence import TokenSequence, as_sequence
 from metatx.settings import TrainingSettings
 from metatx.tokenizer import Tokenizer
@@ -175,12 +175,9 @@ class Task(nn.Module):
         """The first half of ``from_data``: columns, tokenizer and head are chosen, nothing is learned yet."""
         kind, target = lookup("tokenizers", modality), target_name(target)
         backbone, adapter = tuned(backbone, tune, adapter_options, seed)
-        options = dict(tokenizer_options or {})
-        if takes_stem(kind):
-            options["stem"] = backbone.stem
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            tokenizer = create("tokenizers", modality, backbone.dim, **options)
+            tokenizer = build_tokenizer(modality, backbone, tokenizer_options or {})
             table, target = training_data(data, kind, target)
             if isinstance(table, tuple | Examples):
                 targets = known(plain_targets(table.targets if isinstance(table, Examples) else table[1]))
@@ -206,7 +203,7 @@ class Task(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             fit_tokenizer(self.tokenizer, train)
-            self.head.fit(train.targets if train.targets is not None else [])
+            self.head.learn(train.targets if train.targets is not None else [])
         return self.to(self.backbone.device).eval()
 
     # The model

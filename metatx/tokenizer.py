@@ -1,17 +1,16 @@
 """Base class of all tokenizers, and the position helpers they share."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from metatx.component import Component
 from metatx.errors import SampleError, short
-from metatx.exact import uncast
 from metatx.examples import Reader
-from metatx.registry import record_options
 from metatx.sequence import TokenSequence
 
 __all__ = ["LearnedPositions", "Tokenizer", "orthogonal_linear", "sinusoidal_positions"]
@@ -19,16 +18,13 @@ __all__ = ["LearnedPositions", "Tokenizer", "orthogonal_linear", "sinusoidal_pos
 Batch = dict[str, Any]  # field -> stacked Tensor (B, ...), or a list of B tensors where shapes differ
 
 
-class Tokenizer(nn.Module):
+class Tokenizer(Component):
     """All that is specific to a modality: reading a raw sample, fitted statistics, the trained map to tokens.
 
-    A subclass writes ``encode`` and ``forward``; the rest has defaults. Options of ``__init__`` are JSON values;
-    the core records them in ``self.options`` and rebuilds the tokenizer from them. What ``fit`` learns is kept in
-    buffers, or in ``self.options`` where it decides the shape of the module (column types, vocabularies). Buffers of
-    float64 stay so when the module is cast.
+    A subclass writes ``encode`` and ``forward``; the rest has defaults. ``Component`` says how options, ``fit``
+    and ``build`` go together.
 
     Attributes:
-        name: The name it is registered under.
         takes_row: Whether a sample is a dict of all input columns, not the value of one.
         dicts: Whether a dict may be a sample of its own (a file with its path, a signal with its rate), not only a row.
         suffixes: File types that a folder of classes is searched for.
@@ -39,10 +35,10 @@ class Tokenizer(nn.Module):
             server does so in another process, as with files.
         default_head: The head for data without a target column, if there is one.
         uses_stem_tokens: Whether its tokens come from the backbone's own stem, so that their scale is right as it is.
-        amplitude: How many times as large as the stem's its tokens start, on a backbone that does not normalise them
-            itself; the larger, the less the blocks change them.
-        lookback: Number of last steps that it reads of a series; None: all.
-        time_axis: Axis of a two-dimensional series that is time: 1 for (C, L), 0 for (L, C).
+        token_rms_factor: RMS of the tokens at the start of training, in units of that of the stem's tokens, on a
+            backbone that does not normalise its input; the larger, the less the blocks change the tokens.
+        lookback: Number of last steps that are read of a sample in time; None for all.
+        time_axis: Axis of a two-dimensional sample that is time: 1 for (C, L), 0 for (L, C).
         mixes_channels: True where one sequence holds all channels of a series, not one each.
         augments: Whether ``augment`` changes anything; set by options.
         crop_warning: Where its tokens leave out the edges of a sample: what to change so that they do not, which dense
@@ -51,7 +47,6 @@ class Tokenizer(nn.Module):
             ``"words"``: a linear one on weighted counts of words.
     """
 
-    name: ClassVar[str] = ""
     takes_row: ClassVar[bool] = False
     dicts: ClassVar[bool] = True
     suffixes: ClassVar[tuple[str, ...]] = ()
@@ -61,29 +56,13 @@ class Tokenizer(nn.Module):
     isolated: ClassVar[bool] = False
     default_head: ClassVar[str | None] = None
     uses_stem_tokens: bool = False
-    amplitude: float = 1.0
+    token_rms_factor: float = 1.0
     lookback: int | None = None
     time_axis: int = 1
     mixes_channels: bool = False
     augments: bool = False
     crop_warning: str = ""
     classical: ClassVar[Literal["linear", "boosting", "words"]] = "linear"
-    options: dict[str, Any]
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Record the options, so that a subclass need not."""
-        self = super().__new__(cls)
-        record_options(self, args, kwargs)
-        return self
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.dim = dim
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Move or cast the module as any other; buffers of float64 are moved only."""
-        super()._apply(uncast(self, fn), recurse)  # type: ignore[no-untyped-call]
-        return self
 
     @classmethod
     def accepts(cls, value: Any) -> bool:
@@ -97,10 +76,6 @@ class Tokenizer(nn.Module):
     def read_last(self, steps: int) -> None:
         """Read only the last so many steps of a sample. Raises TypeError where a sample has none."""
         raise TypeError(f"The {self.name} tokenizer reads no steps in time.")
-
-    def fit(self, samples: Sequence[Any]) -> Self:
-        """Learn statistics from the raw samples of the training split; called once, before training."""
-        return self
 
     def encode(self, sample: Any) -> dict[str, Tensor]:
         """One raw sample to tensors, deterministically.

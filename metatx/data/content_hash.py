@@ -169,10 +169,10 @@ def source_content(data: Any) -> str:
 
 
 def options_of(component: Any, names: tuple[str, ...] | None = None) -> str:
-    """A component's options, those at their defaults included, or the ones of these names, as JSON.
+    """A component's options, defaults and what it learned included, or the ones of these names, as JSON.
 
     Raises:
         TypeError: If one is no JSON value.
     """
-    options = all_options(component)
+    options = {**all_options(component), **component.fitted}
     return json.dumps({name: options.get(name) for name in names or sorted(options)})

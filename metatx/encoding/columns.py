@@ -114,7 +114,7 @@ def training_data(data: Any, kind: "type[Tokenizer]", target: str | None) -> tup
 def fit_tokenizer(tokenizer: "Tokenizer", train: Examples) -> None:
     """Learn a tokenizer's statistics. Raises ValueError, naming samples by their place, where there are none."""
     try:
-        tokenizer.fit(train.inputs)
+        tokenizer.learn(train.inputs)
     except PlacedError as error:
         raise ValueError(error.told(train.place)) from None
 

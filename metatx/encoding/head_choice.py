@@ -1,7 +1,6 @@
 """What a user left unsaid: which head a target means, and whether the inputs can be right."""
 
-import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from metatx.registry import create, lookup, names
@@ -9,17 +8,20 @@ from metatx.registry import create, lookup, names
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from metatx.backbone.vit import Backbone
     from metatx.head import Head
     from metatx.tokenizer import Tokenizer
 
-__all__ = ["build_head", "check_inputs", "claimed", "takes_stem"]
+__all__ = ["build_head", "build_tokenizer", "check_inputs", "claimed"]
 
 SHOWN = 20  # columns that a message names
 
 
-def takes_stem(tokenizer: "type[Tokenizer]") -> bool:
-    """Whether a tokenizer starts from the backbone's stem."""
-    return "stem" in inspect.signature(tokenizer.__init__).parameters
+def build_tokenizer(name: str, backbone: "Backbone", options: Mapping[str, Any]) -> "Tokenizer":
+    """The tokenizer called ``name``, of the backbone's width, with the backbone's stem where it asks for one."""
+    stem = {} if lookup("tokenizers", name).stem is None else {"stem": backbone.stem}
+    tokenizer: Tokenizer = create("tokenizers", name, backbone.dim, **options, **stem)
+    return tokenizer
 
 
 def claimed(tokenizer: "type[Tokenizer]", table: "Dataset", target: str | None) -> bool:

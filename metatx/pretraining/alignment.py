@@ -14,13 +14,14 @@ from metatx.backbone.loading import backbone_folder, load_backbone, save_backbon
 from metatx.backbone.vit import Backbone
 from metatx.disk.weight_files import apart, file_sha256, read_tensors
 from metatx.encoding.collate import collate, to_device
-from metatx.encoding.head_choice import takes_stem
+from metatx.encoding.head_choice import build_tokenizer
 from metatx.errors import SampleError
 from metatx.files import folder_written_whole
 from metatx.layers.input_norm import input_norm
 from metatx.pretraining.contrastive import ContrastiveLoss
-from metatx.registry import all_options, create, lookup, unknown
+from metatx.registry import all_options, lookup, option_names, unknown
 from metatx.sequence import TokenSequence, as_sequence
+from metatx.storage.config import upgraded
 from metatx.tokenizer import Tokenizer
 
 __all__ = ["Alignment"]
@@ -88,8 +89,8 @@ class Alignment(nn.Module):
             raise ValueError(f"{modality} is aligned already; align another modality with it.")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            tokenizer = self._tokenizer(modality, options or {})
-            tokenizer.fit(samples)
+            tokenizer = build_tokenizer(modality, self.backbone, options or {})
+            tokenizer.learn(samples)
             self.towers[modality] = Tower(self.backbone, tokenizer, self.size).to(self.backbone.device)
         return self
 
@@ -100,18 +101,14 @@ class Alignment(nn.Module):
             ValueError: If one is unknown, or the weights do not fit it.
         """
         tower = self.tower(modality)
-        tokenizer = self._tokenizer(modality, {**all_options(tower.tokenizer), **options})
+        known = all_options(tower.tokenizer)
+        tokenizer = build_tokenizer(modality, self.backbone, {**known, **options}).restore(tower.tokenizer.fitted)
         try:
             tokenizer.load_state_dict(tower.tokenizer.state_dict())
         except RuntimeError as error:
             raise ValueError(f"The weights of {modality} do not fit {options}: {error}") from None
         tower.tokenizer = tokenizer.requires_grad_(next(tower.parameters()).requires_grad).to(self.backbone.device)
         return self
-
-    def _tokenizer(self, modality: str, options: dict[str, Any]) -> Tokenizer:
-        stem = {"stem": self.backbone.stem} if takes_stem(lookup("tokenizers", modality)) else {}
-        tokenizer: Tokenizer = create("tokenizers", modality, self.backbone.dim, **options, **stem)
-        return tokenizer
 
     def tower(self, modality: str) -> Tower:
         """The tower of a modality. Raises ValueError if it has none; lists those that have."""
@@ -166,7 +163,11 @@ class Alignment(nn.Module):
         """
         from safetensors.torch import save_file
 
-        towers = {modality: {"options": all_options(self.tower(modality).tokenizer)} for modality in self.towers}
+        tokenizers = {modality: self.tower(modality).tokenizer for modality in self.towers}
+        towers = {
+            modality: {"options": all_options(tokenizer), "fitted": dict(tokenizer.fitted)}
+            for modality, tokenizer in tokenizers.items()
+        }
         config: dict[str, Any] = {"size": self.size, "loss": self.contrast.loss, "towers": towers}
         weights = {
             name: (tensor.to(dtype) if tensor.is_floating_point() else tensor).cpu()
@@ -209,7 +210,8 @@ class Alignment(nn.Module):
             content = json.loads((folder / CONFIG).read_text())
             alignment = cls(frozen, content["size"], content["loss"])
             for modality, tower in content["towers"].items():
-                tokenizer = alignment._tokenizer(modality, tower["options"])
+                part = upgraded(tower, option_names(lookup("tokenizers", modality)))
+                tokenizer = build_tokenizer(modality, frozen, part["options"]).restore(part["fitted"])
                 alignment.towers[modality] = Tower(frozen, tokenizer, alignment.size)
             alignment.load_state_dict(read_tensors(folder / WEIGHTS, sha256=content["sha256"]))
         except (KeyError, TypeError, ValueError, RuntimeError, OSError) as error:

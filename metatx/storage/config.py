@@ -1,12 +1,12 @@
 """The form of a task's ``config.json``: which keys there are, and what each may hold."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from metatx.errors import TaskError, short
 
-__all__ = ["checked_config"]
+__all__ = ["checked_config", "upgraded"]
 
 LARGEST_WHOLE, LARGEST = 10_000_000, 1e9  # an option is a size, a count, a rate
 
@@ -68,13 +68,15 @@ FORMS = {
     "tokenizer": RECORD,
     "tokenizer.name": TEXT,
     "tokenizer.options": OPTIONS,
+    "tokenizer.fitted": OPTIONS,
     "tune": TEXT,
     "adapter": RECORD_OR_NULL,
     "trainable_parameters": WHOLE,
     "head": RECORD,
     "head.name": TEXT,
     "head.options": OPTIONS,
-    "head.card_note": TEXT,
+    "head.fitted": OPTIONS,
+    "head.note": TEXT,
     "inputs": TEXTS,
     "target": TEXT_OR_NULL,
     "precision": TEXT,
@@ -86,8 +88,10 @@ DEFAULTS: dict[str, Any] = {"tune": "frozen", "adapter": None, "about": {}, "met
 OPTIONAL = {
     *DEFAULTS,
     *("backbone.dim", "backbone.pretrained", "backbone.repository"),
-    *("head.card_note", "trainable_parameters"),
+    *("head.note", "trainable_parameters"),
+    *("tokenizer.fitted", "head.fitted"),
 }
+RENAMED = {"amplitude": "token_rms_factor"}  # options of older versions
 MISSING = object()
 
 
@@ -114,3 +118,25 @@ def checked_config(config: Mapping[str, Any], place: str) -> dict[str, Any]:
         elif not form.fits(value):
             raise TaskError(f"{place} is damaged: {key!r} is {short(value)}; expected {form.what}.")
     return {**DEFAULTS, **config}
+
+
+def upgraded(part: Mapping[str, Any], accepted: Collection[str]) -> dict[str, Any]:
+    """A tokenizer or head of a config in the form of format 3, which holds what ``fit`` learned apart from the options.
+
+    Formats 1 and 2 hold it among the options.
+
+    Args:
+        part: Its entry in the config: ``options``, and ``fitted`` from format 3 on.
+        accepted: Names of the options that its class takes today.
+    """
+    if "fitted" in part:
+        return dict(part)
+    options: dict[str, Any] = {}
+    fitted: dict[str, Any] = {}
+    for name, value in part["options"].items():
+        today = RENAMED.get(name, name)
+        if name not in accepted and today in accepted:
+            options[today] = value
+        else:
+            (options if name in accepted else fitted)[name] = value
+    return {**part, "options": options, "fitted": fitted}

@@ -11,6 +11,7 @@ from metatx.adapters.peft_format import read_adapter, write_adapter
 from metatx.adapters.tiers import TIERS, own_copy
 from metatx.backbone.loading import load_backbone, repository, save_backbone
 from metatx.backbone.vit import Backbone
+from metatx.component import Component
 from metatx.disk.building import Building, check_shapes
 from metatx.disk.task_files import (
     ADAPTER,
@@ -24,12 +25,12 @@ from metatx.disk.task_files import (
     stored_bytes,
 )
 from metatx.disk.weight_files import apart
-from metatx.encoding.head_choice import takes_stem
+from metatx.encoding.head_choice import build_tokenizer
 from metatx.errors import TaskError, short
 from metatx.files import folder_written_whole, json_text
-from metatx.registry import all_options, create, lookup
+from metatx.registry import all_options, create, lookup, option_names
 from metatx.storage.card import model_card
-from metatx.storage.config import checked_config
+from metatx.storage.config import checked_config, upgraded
 
 if TYPE_CHECKING:
     from metatx.task import Task
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["check", "describe", "read", "save", "write"]
 
 FORMAT = "metatx-task"
-VERSION = 2  # 1 knew no tuning
+VERSION = 3  # 1 knew no tuning, 2 held what was fitted among the options
 COMPONENTS = ("tokenizer", "head")
 HELD = (*COMPONENTS, "norm")  # parts whose tensors are in the file of weights
 OWN_BACKBONE_TIERS = ("full", "merged")  # tunes that leave a task with a backbone of its own
@@ -69,11 +70,11 @@ def write(task: "Task", folder: Path, name: str) -> None:
             "pretrained": task.backbone.pretrained,
             "repository": repository(task.backbone),
         },
-        "tokenizer": {"name": task.tokenizer.name, "options": all_options(task.tokenizer)},
+        "tokenizer": _saved(task.tokenizer),
         "tune": task.tune,
         "adapter": task.adapter and task.adapter.options,
         "trainable_parameters": task.trainable_parameters,
-        "head": {"name": task.head.name, "options": all_options(task.head), "note": task.head.card_note()},
+        "head": {**_saved(task.head), "note": task.head.card_note()},
         "inputs": task.inputs,
         "target": task.target,
         "precision": task.settings.precision,
@@ -88,6 +89,10 @@ def write(task: "Task", folder: Path, name: str) -> None:
     if not task.backbone.frozen:
         save_backbone(task.backbone, folder / "backbone", about=f"of a task, {task.tune} from {task.backbone.spec}")
     (folder / "README.md").write_text(model_card(config, name))
+
+
+def _saved(component: Component) -> dict[str, Any]:
+    return {"name": component.name, "options": all_options(component), "fitted": dict(component.fitted)}
 
 
 def describe(folder: Path) -> dict[str, Any]:
@@ -174,14 +179,18 @@ def _parts(config: dict[str, Any], folder: Path, backbone: Backbone) -> dict[str
     parts = {}
     size = stored_bytes(folder / WEIGHTS)
     for kind in COMPONENTS:
-        name, options = config[kind]["name"], dict(config[kind]["options"])
+        name = config[kind]["name"]
         _check_known(kind, name, folder)
-        if kind == "tokenizer" and takes_stem(lookup("tokenizers", name)):
-            options["stem"] = backbone.stem
-        said = ", ".join(f"{option} {short(value)}" for option, value in options.items() if option != "stem")
+        part = upgraded(config[kind], option_names(lookup(f"{kind}s", name)))  # type: ignore[arg-type]
+        options = part["options"]
+        said = ", ".join(f"{option} {short(value)}" for option, value in options.items())
         what = f"the {kind} {name} cannot be built with its options ({said or 'none'}): "
         with damage(folder, what), torch.random.fork_rng(devices=[]), Building(size, folder):
-            parts[kind] = create(f"{kind}s", name, backbone.dim, **options)  # type: ignore[arg-type]
+            if kind == "tokenizer":
+                component: Component = build_tokenizer(name, backbone, options)
+            else:
+                component = create("heads", name, backbone.dim, **options)
+            parts[kind] = component.restore(part["fitted"])
     return parts
 
 

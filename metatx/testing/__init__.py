@@ -94,7 +94,10 @@ def _run(checks: Sequence[Callable[[Any], None]], cls: type, case: Callable[[], 
     """All checks in order; what one raises says which it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        subject = case()
+        try:
+            subject = case()
+        except AssertionError as error:
+            raise AssertionError(f"{cls.__name__} fails check_fit: {error}") from error.__cause__
         for check in checks:
             try:
                 check(subject)

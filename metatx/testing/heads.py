@@ -14,7 +14,7 @@ from torch import Tensor
 from metatx.encoding.collate import collate
 from metatx.head import Head
 from metatx.sequence import TokenSequence
-from metatx.testing.tools import apart, close, idle_parameters, rebuilt, refuses, require, same, short
+from metatx.testing.tools import apart, close, idle_parameters, learned, rebuilt, refuses, require, same, short
 
 __all__ = ["HEAD_CHECKS", "HeadCase", "SequenceFactory"]
 
@@ -46,16 +46,16 @@ class HeadCase:
     ) -> None:
         self.cls, self.targets, self.dim, self.options = cls, targets, dim, options
         self.bad_targets, self.features = bad_targets, features
-        self.fresh, self.fit_result = self.fitted()
+        self.fresh = self.fitted()
         self.encoded = collate([{"target": self.fresh.encode(target)} for target in targets])["target"]
         self.sequences = {prefix: self._separable(sequence or _sequences, prefix) for prefix in prefixes}
 
-    def fitted(self) -> tuple[Head, Any]:
-        """A head drawn with seed 0 and fitted, in evaluation mode; and what ``fit`` returned."""
+    def fitted(self) -> Head:
+        """A head drawn with seed 0 and fitted, in evaluation mode."""
         torch.manual_seed(0)
         head = self.cls(self.dim, **copy.deepcopy(self.options))
-        result = head.fit(self.targets)
-        return head.eval(), result
+        fitted: Head = learned(head, self.targets)
+        return fitted
 
     def output(self, sequence: TokenSequence, head: Head | None = None) -> Tensor:
         """The output (B, ...) of a head, by default the trained one."""
@@ -113,15 +113,13 @@ def _sequences(count: int, dim: int, prefix: int) -> TokenSequence:
 
 
 def check_fit(case: HeadCase) -> None:
-    """``fit`` returns the head, and learns the same from the same targets."""
+    """``fit`` learns the same from the same targets."""
+    again = case.fitted()
     require(
-        case.fit_result is case.fresh,
-        f"fit returned {short(case.fit_result)}; end it with `return self`.",
-    )
-    again, _ = case.fitted()
-    require(
-        same(dict(again.state_dict()), dict(case.fresh.state_dict())) and again.options == case.fresh.options,
-        "built and fitted twice with the same seed, to the same targets, its state or options differ; sort "
+        same(dict(again.state_dict()), dict(case.fresh.state_dict()))
+        and again.fitted == case.fresh.fitted
+        and again.options == case.fresh.options,
+        "built and fitted twice with the same seed, to the same targets, its state or facts differ; sort "
         "what comes from a set.",
     )
 
@@ -224,7 +222,7 @@ def check_batches_do_not_matter(case: HeadCase) -> None:
 @torch.no_grad()
 def check_rebuilt_is_the_same(case: HeadCase) -> None:
     """Options and state are all that is saved."""
-    advice = "keep what fit learns in buffers or in self.options, not in plain attributes."
+    advice = "fit must return what it learns, as facts for build and tensors for buffers."
     again = rebuilt(case.trained)
     sequence = next(iter(case.sequences.values()))
     expected = case.output(sequence)

@@ -18,6 +18,7 @@ __all__ = [
     "close",
     "equal",
     "idle_parameters",
+    "learned",
     "rebuilt",
     "refuses",
     "require",
@@ -115,25 +116,35 @@ def same(first: Any, second: Any) -> bool:
 # Using
 
 
+def learned(component: Any, samples: Any) -> Any:
+    """A component fitted and built, in evaluation mode."""
+    try:
+        component.learn(samples)
+    except TypeError as error:
+        raise AssertionError(str(error)) from error
+    return component.eval()
+
+
 def rebuilt(component: Any, **stem: Any) -> Any:
     """A component as a saved task brings it back: from its options as JSON and its state as safetensors."""
     from safetensors.torch import load, save
 
     try:
-        options = json.loads(json.dumps(component.options))
+        options = json.loads(json.dumps(dict(component.options)))
+        fitted = json.loads(json.dumps(dict(component.fitted)))
     except (TypeError, ValueError) as error:
         raise AssertionError(
-            f"its options cannot be written as JSON ({error}); keep options, and what fit adds to them, to "
-            "numbers, strings, booleans, None, and lists and dicts of them; other statistics go to buffers."
+            f"its options, or what fit returned, cannot be written as JSON ({error}); keep both to numbers, strings, "
+            "booleans, None, and lists and dicts of them; statistics are tensors, for buffers."
         ) from error
     try:
         state = {name: tensor.contiguous() for name, tensor in component.state_dict().items()}
-        again = type(component)(component.dim, **options, **stem)
+        again = type(component)(component.dim, **options, **stem).restore(fitted)
         again.load_state_dict(load(save(state)))
     except Exception as error:
         raise AssertionError(
-            f"it cannot be rebuilt from its options and state ({type(error).__name__}: {error}); what "
-            "decides the shape of its parameters must be in self.options, and __init__ must build them from that."
+            f"it cannot be rebuilt from its options, facts and state ({type(error).__name__}: {error}); fit must "
+            "return what decides the shape of its parameters, and build must make them from that."
         ) from error
     return again.eval()
 

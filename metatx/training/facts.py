@@ -38,7 +38,8 @@ def facts_of(task: "Task", data: "EncodedDataset", validation: "EncodedDataset |
     found["the training data"] = data_fact(data)
     found["the validation data"] = None if validation is None else data_fact(validation)
     for part, component in {"tokenizer": task.tokenizer, "head": task.head}.items():
-        found |= {f"the {part}'s {name}": value for name, value in all_options(component).items()}
+        values = {**all_options(component), **component.fitted}
+        found |= {f"the {part}'s {name}": value for name, value in values.items()}
     learned = Content()
     learned.add_tensors(dict(task.tokenizer.named_buffers()))
     found["the tokenizer's statistics"] = {"is": learned.hexdigest(), "said": f"({learned.hexdigest()[:6]})"}

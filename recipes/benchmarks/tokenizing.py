@@ -21,7 +21,7 @@ from jsonargparse import auto_cli
 import metatx
 from metatx.data.tables import read_splits
 from metatx.encoding.collate import collate
-from metatx.encoding.head_choice import takes_stem
+from metatx.encoding.head_choice import build_tokenizer
 from metatx.evaluation.recipe import dataset
 from metatx.examples import Examples
 from metatx.registry import create, lookup
@@ -64,11 +64,8 @@ def main(
     print(f"{'':<15}{'tokens':>8}{'encode':>10}{'tokenizer':>11}{'both':>8}{'backbone':>10}{'both / backbone':>17}")
     for modality in modalities.split(",") if modalities else DATA:
         samples = examples(modality, count)
-        options = OPTIONS.get(modality, {})
-        if takes_stem(lookup("tokenizers", modality)):
-            options = {**options, "stem": frozen.stem}
         torch.manual_seed(0)
-        tokenizer = create("tokenizers", modality, frozen.dim, **options).fit(samples).eval()
+        tokenizer = build_tokenizer(modality, frozen, OPTIONS.get(modality, {})).learn(samples).eval()
         task = metatx.Task(frozen, tokenizer, create("heads", "regression", frozen.dim)).eval()
         encode, forward, backbone_pass = measure(task, samples, rounds)
         tokens = len(task.tokens(collate([tokenizer.encode(s) for s in samples])).embeddings) / len(samples)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from metatx.encoding.head_choice import build_head, takes_stem
+from metatx.encoding.head_choice import build_head, build_tokenizer
 from metatx.registry import lookup
 
 
@@ -32,5 +32,6 @@ def test_targets_of_no_known_kind_ask_for_the_head():
         build_head(None, lookup("tokenizers", "tabular"), [[1, 2], [3]], 8, {})
 
 
-def test_who_takes_the_stem():
-    assert takes_stem(lookup("tokenizers", "image")) and not takes_stem(lookup("tokenizers", "tabular"))
+def test_tokenizers_get_the_stem_that_they_ask_for(nano):
+    assert build_tokenizer("image", nano, {}).patch_stem is nano.stem
+    assert build_tokenizer("tabular", nano, {"bins": 4}).options == {"bins": 4}

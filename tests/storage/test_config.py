@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import metatx
 from metatx.errors import TaskError
-from metatx.storage.config import DEFAULTS, FORMS, OPTIONAL, checked_config
+from metatx.storage.config import DEFAULTS, FORMS, OPTIONAL, checked_config, upgraded
 from metatx.storage.folder import describe
 from tests.conftest import waves
 from tests.damaging import changed
@@ -56,6 +56,12 @@ def test_what_is_saved_has_the_form(config):
         ("metrics", {"metatx": {"accuracy": "x"}}, "'metrics' is .*; expected numbers by name"),
         ("backbone", [], r"'backbone' is \[\]; expected an object"),
         ("tokenizer", {"name": "waves", "options": {"size": 10**8}}, "'tokenizer.options' is .* at most 10,000,000"),
+        (
+            "head",
+            {"name": "a", "options": {}, "fitted": {"linear": 10**8}},
+            "'head.fitted' is .* at most 10,000,000",
+        ),
+        ("head", {"name": "a", "options": {}, "note": []}, "'head.note' is .*; expected a text"),
         ("head", {"name": 3, "options": {}}, "'head.name' is 3; expected a text"),
         ("about", {"license": []}, "'about' is .*; expected an object of texts"),
     ],
@@ -75,6 +81,15 @@ def test_what_is_missing_is_named(config):
         else:
             with pytest.raises(TaskError, match=f"it lacks '{key}'; expected {form.what.partition(',')[0]}"):
                 checked_config(less, "p")
+
+
+def test_older_formats_held_what_was_fitted_among_the_options():
+    old = {"name": "waves", "options": {"frame": 8, "channels": 2, "amplitude": 4.0}}
+    today = {"name": "waves", "options": {"frame": 8, "token_rms_factor": 4.0}, "fitted": {"channels": 2}}
+    assert upgraded(old, ["frame", "token_rms_factor"]) == today
+    assert upgraded(today, ["frame"]) == today, "format 3 stays as it is"
+    own = upgraded(old, ["frame", "channels", "amplitude"])
+    assert own == {**old, "fitted": {}}, "an option of a plug-in keeps its name"
 
 
 @settings(deadline=None, max_examples=300, suppress_health_check=list(HealthCheck))

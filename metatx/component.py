@@ -1,0 +1,132 @@
+"""Base class of tokenizers and heads: options of the user, facts of the data, buffers of float64."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from metatx.exact import uncast
+from metatx.registry import checked_options
+from metatx.values import plain_value
+
+__all__ = ["Component"]
+
+
+class Component(nn.Module):
+    """A part of a task that is built from options, and learns facts from data.
+
+    A component is made in two steps. ``__init__`` takes options: JSON values that the user chooses, each with a
+    default. ``build`` takes facts: JSON values that the training split determines (classes, columns, a vocabulary),
+    and makes the layers and buffers whose shape depends on them. The core calls ``fit`` and then ``build`` before
+    training, and ``build`` alone when a task is loaded. A component that learns nothing needs neither.
+
+    Statistics are tensors: ``fit`` returns them beside the facts, by the names of the buffers (or weights) that hold
+    them. It changes nothing by itself.
+
+    Attributes:
+        name: Name in the registry.
+        stem: Name of the backbone's stem that ``__init__`` takes as ``stem``: "image", or None for no stem.
+        options: Options that the user gave, read-only; defaults are not among them.
+        fitted: Facts that ``build`` took, read-only; empty before.
+    """
+
+    name: ClassVar[str] = ""
+    stem: ClassVar[str | None] = None
+    options: Any
+    fitted: Mapping[str, Any]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Record the options, so that a subclass need not. Raises ValueError for one of a wrong type or value."""
+        self = super().__new__(cls)
+        options = checked_options(cls, args, kwargs)
+        # Components whose ``fit`` returns themselves add to their options what they learned.
+        object.__setattr__(self, "options", _ReadOnly("options", options) if _builds(cls) else options)
+        object.__setattr__(self, "fitted", _ReadOnly("fitted", {}))
+        return self
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def fit(self, samples: Any) -> Any:
+        """Learn from the training split: raw samples for a tokenizer, raw targets for a head. The core calls ``learn``.
+
+        Returns:
+            A dict: JSON values are what ``build`` takes; tensors are copied into the buffers or weights of their names.
+        """
+        return {}
+
+    def build(self, *args: Any, **fitted: Any) -> None:
+        """Make the layers and buffers whose shape depends on what ``fit`` learned; by default there are none.
+
+        A subclass names the facts that it takes: ``def build(self, classes: list[str]) -> None``.
+        """
+        if fitted:
+            raise TypeError(f"The {self.name or type(self).__name__} has no build, but was given {', '.join(fitted)}.")
+
+    def learn(self, samples: Any) -> Self:
+        """Fit to the training split, build, and fill the buffers. It is called once, before training.
+
+        Raises:
+            ValueError: As ``fit`` does.
+            TypeError: If ``fit`` does not return a dict, or one of its tensors has no buffer.
+        """
+        learned = self.fit(samples)
+        if learned is self and not _builds(type(self)):
+            return self
+        if not isinstance(learned, dict):
+            raise TypeError(
+                f"{type(self).__name__}.fit returned a {type(learned).__name__}; it must return a dict: JSON values "
+                "for build, and tensors for the buffers of their names; {} where there is nothing of either."
+            )
+        statistics = {name: value for name, value in learned.items() if isinstance(value, Tensor)}
+        self.restore({name: value for name, value in learned.items() if name not in statistics})
+        holders = {**dict(self.named_buffers()), **dict(self.named_parameters())}
+        for name, value in statistics.items():
+            if name not in holders:
+                raise TypeError(f"{type(self).__name__}.fit returned the tensor {name!r}, which is no buffer.")
+            with torch.no_grad():
+                holders[name].copy_(value)
+        return self
+
+    def restore(self, fitted: Mapping[str, Any]) -> Self:
+        """Build from facts that were learned before, as a saved task holds them."""
+        facts = {name: plain_value(value) for name, value in fitted.items()}
+        self.build(**facts)
+        object.__setattr__(self, "fitted", _ReadOnly("fitted", facts))
+        return self
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move or cast the module as any other; buffers of float64 are moved only."""
+        super()._apply(uncast(self, fn), recurse)  # type: ignore[no-untyped-call]
+        return self
+
+
+def _builds(cls: type[Component]) -> bool:
+    return cls.build is not Component.build
+
+
+class _ReadOnly(Mapping[str, Any]):
+    """A mapping that says, where somebody writes to it, what to do instead."""
+
+    def __init__(self, name: str, values: dict[str, Any]) -> None:
+        self._name = name
+        self._values = values
+
+    def __getitem__(self, key: str) -> Any:
+        return self._values[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return repr(self._values)
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        raise TypeError(
+            f"{self._name} is read-only, so {key!r} cannot be set; what fit learns is what it returns, and build takes."
+        )

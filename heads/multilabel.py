@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metatx.baselines.described import scaled, worded
+from metatx.baselines.pipelines import scaled, worded
 from metatx.data.spellings import label_list
-from metatx.errors import SampleError
+from metatx.errors import SampleError, short
 from metatx.head import Head
+from metatx.layers.linear import zero_linear
 from metatx.layers.norms import Norm, feature_norm
 from metatx.layers.pooling import Pooling, pool_tokens, pooled_width
 from metatx.sequence import TokenSequence
@@ -24,9 +25,10 @@ __all__ = ["MultiLabelHead"]
 
 SEPARATOR = "|"  # between labels in one text; a comma may be part of a label
 OTHER_SIGNS = (";", ",", "/", "\t")
-FOCUS, MARGIN = 4, 0.05  # of the asymmetric loss, its authors' choice
-CLOSEST = 1e-6  # of a threshold to 0 and to 1
-PENALTY = 0.01  # of the classical baseline, as inverse strength
+FOCUS = 4  # of the asymmetric loss on absent labels, its authors' choice
+MARGIN = 0.05  # probability below which an absent label costs nothing, likewise
+CLOSEST = 1e-6  # least distance of a threshold from 0 and from 1
+PENALTY = 0.01  # inverse strength of the classical baseline's penalty
 
 
 class MultiLabelHead(Head):
@@ -39,10 +41,10 @@ class MultiLabelHead(Head):
     Args:
         dim: Width of the backbone.
         pooling: ``"cls"``, ``"mean"`` of the tokens, or ``"both"`` side by side.
-        layers: Of the backbone, the last so many, side by side.
-        dropout: On the pooled features.
-        norm: Of the pooled features: ``"layer"``, each sample by itself; or ``"batch"``, each feature over the batch,
-            with which frozen features are often learnt faster.
+        layers: Number of the backbone's last blocks that are read, side by side.
+        dropout: Dropout of the pooled features, 0 to 1.
+        norm: Norm of the pooled features: ``"layer"``, each sample by itself; or ``"batch"``, each feature over the
+            batch, with which frozen features are often learnt faster.
         hidden: Width of a GELU layer between; 0 for a linear head.
         objective: ``"bce"``, binary cross-entropy; or ``"asymmetric"`` (Ridnik et al. 2021, arXiv 2009.14119), which
             counts easy absent labels less; its probabilities are too high.
@@ -68,7 +70,9 @@ class MultiLabelHead(Head):
         super().__init__(dim)
         if objective not in ("bce", "asymmetric"):
             raise ValueError(f"objective is {objective!r}; choose bce or asymmetric.")
-        self.pooling, self.layers, self.objective = pooling, layers, objective
+        self.pooling = pooling
+        self.layers = layers
+        self.objective = objective
         width = pooled_width(dim, pooling, layers)
         self.norm = feature_norm(norm, width)
         self.dropout = nn.Dropout(dropout)
@@ -88,9 +92,7 @@ class MultiLabelHead(Head):
         self.classes = self.options["classes"] = classes
         self.index = {label: i for i, label in enumerate(classes)}
         self.register_buffer("thresholds", torch.full((len(classes),), 0.5))
-        self.output = nn.Linear(self.width, len(classes))
-        nn.init.zeros_(self.output.weight)
-        nn.init.zeros_(self.output.bias)
+        self.output = zero_linear(self.width, len(classes))
 
     @classmethod
     def accepts(cls, targets: Sequence[Any]) -> bool:
@@ -101,7 +103,7 @@ class MultiLabelHead(Head):
         return len(lists) == len(known) and any(lists) and texts
 
     def labels(self, target: Any) -> Collection[Hashable]:
-        """Those of a list or text; of zeros and ones none, for their classes are known."""
+        """Labels of a list or text; none of zeros and ones, for their classes are known."""
         try:
             return self._labels(target)
         except SampleError:
@@ -147,7 +149,7 @@ class MultiLabelHead(Head):
         return self
 
     def text_target(self) -> bool:
-        """Always, for a list is written as words."""
+        """True: a list of labels is written as words."""
         return True
 
     def encode(self, target: Any) -> Tensor:
@@ -169,13 +171,13 @@ class MultiLabelHead(Head):
             return [label.strip() for label in target.split(SEPARATOR) if label.strip()]
         if plain is None or not all(isinstance(label, str) for label in plain):
             raise SampleError(
-                f"target is {' '.join(repr(target).split())[:60]}; expected a list of labels (texts), a text such as "
+                f"target is {short(target)}; expected a list of labels (texts), a text such as "
                 f"'dog{SEPARATOR}cat', or a zero or one for each of the classes that the head was given"
             )
         return plain
 
     def pool(self, sequence: TokenSequence) -> Tensor:
-        """(B, width)."""
+        """Features (B, width), as ``pooling`` says."""
         return pool_tokens(sequence, self.pooling)
 
     def forward(self, pooled: Tensor) -> Tensor:
@@ -199,7 +201,7 @@ class MultiLabelHead(Head):
         self.thresholds.copy_(torch.tensor([best_threshold(*pair) for pair in zip(output.T, target.T, strict=True)]))
 
     def decode(self, output: Tensor) -> np.ndarray:
-        """Of each sample (B,) the list of labels whose probability is above their threshold; may be empty."""
+        """Lists (B,) of the labels whose probability is above their threshold; a list may be empty."""
         above = (self._shifted(output) > 0).cpu().numpy()
         decoded = np.empty(len(above), dtype=object)
         for i, row in enumerate(above):
@@ -211,7 +213,7 @@ class MultiLabelHead(Head):
         return output.float() - self.thresholds.logit()
 
     def probabilities(self, output: Tensor) -> Tensor:
-        """Of each label by itself (B, K), columns in the order of ``classes``; rows do not sum to 1; not calibrated."""
+        """Probabilities (B, K), each label by itself, columns in the order of ``classes``; not calibrated."""
         return output.float().sigmoid()
 
     def records(self, output: Tensor) -> list[dict[str, Any]]:
@@ -223,15 +225,15 @@ class MultiLabelHead(Head):
         ]
 
     def card_note(self) -> str:
-        """Where the thresholds come from."""
+        """One sentence that says where the thresholds come from."""
         chosen = "are 0.5" if bool((self.thresholds == 0.5).all()) else "were chosen by F1 on the validation split"
         return f"Thresholds of the labels {chosen}; probabilities are not calibrated."
 
     def metrics(self) -> "dict[str, Metric]":
-        """Average precision, mean over the labels that a sample has; F1 at the thresholds, mean of labels and of all.
+        """Mean average precision, and F1 at the thresholds.
 
-        ``f1`` is the mean over the labels that a sample has or is given, ``micro_f1`` counts all pairs of sample and
-        label alike.
+        ``map`` is the mean over the labels that some sample has, ``f1`` over those that some sample has or is given;
+        ``micro_f1`` counts all pairs of sample and label alike.
         """
         from metatx.metrics.labels import LabelScores, Pairs, average_precision
 
@@ -247,14 +249,14 @@ class MultiLabelHead(Head):
         return self._shifted(output).sigmoid(), target.long()
 
     def trivial(self) -> tuple[str, Any]:
-        """The frequency of each label, always."""
+        """Estimator that always answers with the frequency of each label."""
         from sklearn.dummy import DummyClassifier
         from sklearn.multiclass import OneVsRestClassifier
 
         return "label frequencies", OneVsRestClassifier(DummyClassifier(strategy="prior"))
 
     def classical(self, kind: str, count: int = 1) -> dict[str, Any]:
-        """For each label by itself gradient boosting, or logistic regression on scaled features or words."""
+        """Gradient boosting or logistic regression (on scaled features or words), a model for each label."""
         from sklearn.ensemble import HistGradientBoostingClassifier
         from sklearn.linear_model import LogisticRegression
         from sklearn.multiclass import OneVsRestClassifier
@@ -268,13 +270,18 @@ class MultiLabelHead(Head):
         return {"logistic regressions": scaled(OneVsRestClassifier(model))}
 
     def baseline_predict(self, estimator: Any, features: Any) -> Tensor:
-        """An estimator's logits (B, K), moved so that its threshold is 0.5 for every label."""
+        """Logits (B, K) of an estimator, moved so that its threshold is 0.5 for every label."""
         shares = torch.as_tensor(np.asarray(estimator.predict_proba(features)), dtype=torch.float32)
         return shares.clamp(CLOSEST, 1 - CLOSEST).logit() + self.thresholds.logit()
 
 
 def best_threshold(logits: Tensor, target: Tensor) -> float:
-    """The probability above which one label (N,) has the best F1, halfway between two samples; of equals the lowest."""
+    """Probability above which one label has the best F1, halfway between two samples; the lowest of several.
+
+    Args:
+        logits: Logits of the label (N,).
+        target: Zeros and ones (N,).
+    """
     wanted = target.double().cpu()
     if not wanted.any():
         return 0.5

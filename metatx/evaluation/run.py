@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from metatx.adapters.tiers import retuned
-from metatx.baselines.described import baselines
 from metatx.data.arguments import joined_target, paired_table, target_name
 from metatx.data.holdout import with_each_class
 from metatx.data.table_files import are_columns, as_dataset, text_columns
 from metatx.data.tables import ALL, as_table, read_splits
+from metatx.evaluation.baselines import baselines
 from metatx.evaluation.budget import Plan, keep_plan, kept_plan, plan_for
 from metatx.evaluation.report import Report
 from metatx.examples import Examples, Subset
@@ -195,7 +195,7 @@ def _begun(
         has, asked = getattr(known, part), getattr(built, part)
         if has.name != asked.name:
             raise ValueError(f"The task to start from has the {part} {has.name}, not {asked.name}.")
-        options = all_options(has)
+        options = {**all_options(has), **has.fitted}
         other = [name for name, value in asked.options.items() if json.dumps(options[name]) != json.dumps(value)]
         if other:
             found = ", ".join(f"{name} {json.dumps(options[name]):.40}" for name in other)

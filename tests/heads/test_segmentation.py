@@ -9,8 +9,8 @@ from torch.nn import functional as F
 
 import metatx
 from metatx import TokenSequence
-from metatx.baselines.described import baselines
 from metatx.errors import SampleError
+from metatx.evaluation.baselines import baselines
 from metatx.examples import Examples
 from metatx.heads.segmentation import SegmentationHead
 from metatx.reading.segmentation import IGNORED

@@ -28,7 +28,7 @@ make = partial(create, "tokenizers", "graph", 32)
 
 def fitted(samples, **options):
     torch.manual_seed(0)
-    return make(**options).fit(samples).eval()
+    return make(**options).learn(samples).eval()
 
 
 def tokens_of(tokenizer, *samples):
@@ -269,7 +269,7 @@ def test_what_is_no_graph_is_told_in_one_line(sample, message):
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["identifiers", "summary", "max_tokens", "amplitude"])
+@pytest.mark.parametrize("name", ["identifiers", "summary", "max_tokens", "token_rms_factor"])
 def test_options_out_of_range(name):
     with pytest.raises(ValueError, match=f"{name} is 0; it must be "):
         make(**{name: 0})
@@ -277,7 +277,7 @@ def test_options_out_of_range(name):
 
 def test_nothing_to_learn_from():
     with pytest.raises(ValueError, match="None of 2 graphs can be used: graph is 'C1', which RDKit cannot read"):
-        make().fit(["C1", "C("])
+        make().learn(["C1", "C("])
 
 
 def test_rdkit_is_named_where_it_is_missing(monkeypatch):

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from metatx.backbone.base import Backbone
 from metatx.backbone.loading import backbone_folder, load_backbone, save_backbone
-from metatx.backbone.vit import Backbone
 from metatx.disk.weight_files import apart, file_sha256, read_tensors
 from metatx.encoding.collate import collate, to_device
 from metatx.encoding.head_choice import takes_stem
@@ -45,7 +45,7 @@ class Tower(nn.Module):
 
     def vectors(self, sequence: TokenSequence) -> Tensor:
         """Sequences that left the backbone to unit vectors (B, E), float32: of CLS, or of the mean without one."""
-        pooled = sequence.cls() if sequence.num_prefix_tokens else sequence.mean()
+        pooled = sequence.cls() if sequence.has_cls else sequence.mean()
         return F.normalize(self.proj(pooled).float(), dim=1)
 
 

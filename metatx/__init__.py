@@ -9,8 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from metatx.backbone.base import Backbone
     from metatx.backbone.loading import load_backbone
-    from metatx.backbone.vit import Backbone
     from metatx.errors import SampleError
     from metatx.evaluation.compare import compare
     from metatx.evaluation.run import run
@@ -48,7 +48,7 @@ __all__ = [
 
 _HOME = {
     "Alignment": "pretraining.alignment",
-    "Backbone": "backbone.vit",
+    "Backbone": "backbone.base",
     "Head": "head",
     "SampleError": "errors",
     "Task": "task",

@@ -31,6 +31,7 @@ class TokenSequence:
         grids: Shape that the tokens of a source's sequences came from, row-major and without the prefix, by source:
             (H, W) of an image, (T, H, W) of a video. A source without one has none.
         num_prefix_tokens: Number of leading tokens of each sequence that the backbone put there (CLS, registers).
+        class_token: Whether the first of these is a class token (CLS).
         context: Side information from tokenizer to head that bypasses the backbone; each is a tensor (B, ...), or a
             list of B tensors whose shapes differ.
 
@@ -45,6 +46,7 @@ class TokenSequence:
     fuse_at: tuple[int, ...] | None = None
     grids: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     num_prefix_tokens: int = 0
+    class_token: bool = True
     context: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -75,6 +77,11 @@ class TokenSequence:
     def __len__(self) -> int:
         """Number of samples, B."""
         return len(self.lengths if self.sequences_per_sample is None else self.sequences_per_sample)
+
+    @property
+    def has_cls(self) -> bool:
+        """Whether each sequence begins with a class token."""
+        return self.class_token and self.num_prefix_tokens > 0
 
     @property
     def grid(self) -> tuple[int, ...] | None:
@@ -148,12 +155,12 @@ class TokenSequence:
         return sums / counts[:, None].to(sums.dtype)
 
     def cls(self) -> Tensor:
-        """The first prefix token of each sample (B, D), averaged over its sequences; zeros where it has none.
+        """The class token of each sample (B, D), averaged over its sequences; zeros where it has none.
 
         Raises:
-            ValueError: If the backbone puts no token in front.
+            ValueError: If the backbone puts no class token in front.
         """
-        if not self.num_prefix_tokens:
+        if not self.has_cls:
             raise ValueError("This backbone has no CLS token; pool by the mean of the tokens.")
         lengths = torch.tensor(self.lengths, device=self.embeddings.device)
         first = self.embeddings[lengths.cumsum(0) - lengths]
@@ -207,8 +214,15 @@ def divide(batch: TokenSequence, originals: Sequence[TokenSequence]) -> list[Tok
     for original in originals:
         lengths = batch.lengths[sequence : sequence + len(original.lengths)]
         embeddings = batch.embeddings[token : token + sum(lengths)]
-        prefix = batch.num_prefix_tokens
-        divided.append(replace(original, embeddings=embeddings, lengths=lengths, num_prefix_tokens=prefix))
+        divided.append(
+            replace(
+                original,
+                embeddings=embeddings,
+                lengths=lengths,
+                num_prefix_tokens=batch.num_prefix_tokens,
+                class_token=batch.class_token,
+            )
+        )
         sequence += len(lengths)
         token += len(embeddings)
     return divided

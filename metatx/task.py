@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from metatx.adapters.lora import Adapter
 from metatx.adapters.tiers import merged_task, tuned
-from metatx.backbone.vit import Backbone
+from metatx.backbone.base import Backbone
 from metatx.data.arguments import column_names, joined_target, target_name
 from metatx.data.tables import find_target
 from metatx.encoding.columns import field_names, fit_tokenizer, labelled, raw_samples, training_data

@@ -5,7 +5,7 @@ import torch
 
 import metatx
 from metatx.backbone.stem import StemConfig
-from metatx.backbone.vit import Backbone, BackboneConfig
+from metatx.backbone.vit import BackboneConfig, VisionTransformer
 from tests.test_contract import TOKENIZERS
 
 EVERY_LAYER = ["attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"]
@@ -20,12 +20,12 @@ TUNES = [
 MODALITIES = sorted(TOKENIZERS)
 
 
-def small_backbone() -> Backbone:
+def small_backbone() -> metatx.Backbone:
     stem = StemConfig(patch_size=4, image_size=16)
-    return Backbone(BackboneConfig(dim=32, depth=3, num_heads=2, mlp_dim=64, stem=stem), None, spec="small")
+    return VisionTransformer(BackboneConfig(dim=32, depth=3, num_heads=2, mlp_dim=64, stem=stem), None, spec="small")
 
 
-def build(backbone: Backbone, modality: str, number: int) -> tuple[metatx.Task, list]:
+def build(backbone: metatx.Backbone, modality: str, number: int) -> tuple[metatx.Task, list]:
     """A task that was never trained but whose every part says something, and its samples."""
     tune, options = TUNES[number % len(TUNES)]
     row = TOKENIZERS[modality]

@@ -4,7 +4,7 @@ import numpy as np
 
 from metatx import Backbone
 from metatx.backbone.stem import StemConfig
-from metatx.backbone.vit import BackboneConfig
+from metatx.backbone.vit import BackboneConfig, VisionTransformer
 from metatx.pretraining.alignment import Alignment
 
 COLOURS = {
@@ -20,7 +20,7 @@ COLOURS = {
 def small_backbone(**changes) -> Backbone:
     """Two blocks of width 48; images of 32 pixels in 16 patches."""
     shape = {"dim": 48, "depth": 2, "num_heads": 3, "mlp_dim": 96, "norm_pre": True}
-    return Backbone(
+    return VisionTransformer(
         BackboneConfig(**{**shape, **changes}, stem=StemConfig(patch_size=8, image_size=32, crop_pct=1.0)),
         None,
         spec="small",

@@ -11,7 +11,7 @@ from sklearn.datasets import load_breast_cancer
 
 import metatx
 from metatx.backbone.stem import StemConfig
-from metatx.backbone.vit import Backbone, BackboneConfig
+from metatx.backbone.vit import BackboneConfig, VisionTransformer
 from metatx.errors import TaskError
 from tests.conftest import waves
 
@@ -37,7 +37,7 @@ def test_head_is_inferred_from_the_target(nano, tumours):
 
 def test_tokens_start_as_large_as_the_stem_s_times_the_tokenizer_s_token_rms_factor(nano):
     config = BackboneConfig(dim=16, depth=1, num_heads=2, mlp_dim=16, stem=StemConfig(patch_size=4, image_size=8))
-    bare, head = Backbone(config, None, spec="bare"), metatx.create("heads", "classification", 16)
+    bare, head = VisionTransformer(config, None, spec="bare"), metatx.create("heads", "classification", 16)
     for factor in (1.0, 3.0):
         tokenizer = metatx.create("tokenizers", "waves", 16)
         tokenizer.token_rms_factor = factor

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from metatx.backbone.attention import Call, Packing
+from metatx.backbone.base import Backbone
 from metatx.registry import unknown
 
 __all__ = [
@@ -180,20 +181,17 @@ class Adapter(nn.Module):
         return weights
 
 
-def linear_layers(backbone: nn.Module) -> dict[str, nn.Linear]:
-    """The linear layers of the blocks, by name."""
-    blocks = backbone.get_submodule("blocks").named_modules()
-    return {f"blocks.{name}": layer for name, layer in blocks if isinstance(layer, nn.Linear)}
+def linear_layers(backbone: Backbone) -> dict[str, nn.Linear]:
+    """The linear layers that can be adapted, by name."""
+    return {name: layer for name, layer in backbone.adaptable_layers().items() if isinstance(layer, nn.Linear)}
 
 
-def norm_layers(backbone: nn.Module) -> dict[str, nn.LayerNorm]:
-    """The norms of the residual stream, by name: before, in and behind the blocks."""
-    wanted = re.compile(r"norm_pre|norm|blocks\.\d+\.norm[12]")
-    named = backbone.named_modules()
-    return {name: layer for name, layer in named if wanted.fullmatch(name) and isinstance(layer, nn.LayerNorm)}
+def norm_layers(backbone: Backbone) -> dict[str, nn.LayerNorm]:
+    """The norms that can be adapted, by name."""
+    return {name: layer for name, layer in backbone.adaptable_layers().items() if isinstance(layer, nn.LayerNorm)}
 
 
-def lora_adapter(backbone: nn.Module, options: LoraOptions) -> Adapter:
+def lora_adapter(backbone: Backbone, options: LoraOptions) -> Adapter:
     """A new LoRA adapter.
 
     Raises:
@@ -205,7 +203,7 @@ def lora_adapter(backbone: nn.Module, options: LoraOptions) -> Adapter:
     return Adapter("lora", {name: LoraLayer(layers[name], options) for name in found}, asdict(options))
 
 
-def norm_adapter(backbone: nn.Module) -> Adapter:
+def norm_adapter(backbone: Backbone) -> Adapter:
     """A new adapter of all norms, which starts as no change."""
     return Adapter("norm", {name: NormLayer(layer) for name, layer in norm_layers(backbone).items()}, {})
 

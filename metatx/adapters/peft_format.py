@@ -6,9 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from metatx.adapters.lora import Adapter, LoraLayer, LoraOptions, NormLayer, linear_layers, norm_layers, shortest
+from metatx.backbone.base import Backbone
 from metatx.disk.building import Building, check_shapes
 from metatx.disk.task_files import check_finite, damage, read_json, read_shapes, stored_bytes
 from metatx.disk.weight_files import unshared
@@ -69,7 +68,7 @@ def write_adapter(adapter: Adapter, folder: Path) -> None:
     save_file(unshared(tensors), folder / WEIGHTS, metadata={"format": "pt"})
 
 
-def read_adapter(folder: str | Path, backbone: nn.Module) -> Adapter:
+def read_adapter(folder: str | Path, backbone: Backbone) -> Adapter:
     """An adapter for ``backbone``, from what metatx or peft wrote; ``task.adapter = ...`` gives it to a task.
 
     Raises:
@@ -86,7 +85,7 @@ def read_adapter(folder: str | Path, backbone: nn.Module) -> Adapter:
 
 
 def _read(
-    config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], folder: Path, backbone: nn.Module
+    config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], folder: Path, backbone: Backbone
 ) -> Adapter:
     from safetensors.torch import load_file
 

@@ -13,7 +13,7 @@ from metatx.registry import unknown
 
 if TYPE_CHECKING:
     from metatx.adapters.lora import Adapter
-    from metatx.backbone.vit import Backbone
+    from metatx.backbone.base import Backbone
     from metatx.settings import TrainingSettings
     from metatx.task import Task
 

@@ -3,14 +3,14 @@
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from metatx.backbone.vit import Backbone, BackboneConfig
+from metatx.backbone.base import Backbone
+from metatx.backbone.vit import BackboneConfig, VisionTransformer
 from metatx.disk.weight_files import file_sha256, read_tensors, unshared
 from metatx.files import folder_written_whole
 
@@ -91,15 +91,15 @@ def _from_source(spec: str, checkpoint: str | Path | None, pretrained: bool) -> 
         raise ValueError(unknown("backbone", spec, list(KNOWN)))
     source = SOURCES[kind](name)
     if not pretrained:
-        return Backbone(source.config, None, spec=spec)
+        return VisionTransformer(source.config, None, spec=spec)
     if source.mismatch:
         raise ValueError(source.mismatch)
     if checkpoint is None:
-        return Backbone(source.config, source.convert(_download(spec, source), source.config), spec=spec)
+        return VisionTransformer(source.config, source.convert(_download(spec, source), source.config), spec=spec)
     tensors = read_tensors(checkpoint)
     _check_activation(Path(checkpoint), source.config)
     try:
-        return Backbone(source.config, source.convert(tensors, source.config), spec=spec)
+        return VisionTransformer(source.config, source.convert(tensors, source.config), spec=spec)
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"{checkpoint} does not fit {spec}: {error}") from None
 
@@ -152,7 +152,7 @@ def save_backbone(backbone: Backbone, folder: str | Path, *, about: str, dtype: 
         weights = {name: weight.detach().to("cpu", dtype) for name, weight in backbone.named_weights()}
         save_file(unshared(weights), file)
         file.chmod(0o644)  # safetensors makes it the owner's alone
-        config |= {"sha256": file_sha256(file), "backbone": asdict(backbone.config)}
+        config |= {"sha256": file_sha256(file), "backbone": backbone.config.to_dict()}
         (temporary / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     return path
 
@@ -170,10 +170,10 @@ def _read_folder(folder: Path, spec: str, pretrained: bool) -> Backbone:
     except (ValueError, KeyError, TypeError):
         raise ValueError(f"{place} is damaged, or not a backbone's of a version known here.") from None
     if not pretrained:
-        return Backbone(config, None, spec=spec)
+        return VisionTransformer(config, None, spec=spec)
     weights = read_tensors(folder / "model.safetensors", sha256=sha256)
     try:
         # Mapped: such a folder is only ever replaced as a whole, and the old file then stays for who has it open.
-        return Backbone(config, weights, spec=spec, mapped=True)
+        return VisionTransformer(config, weights, spec=spec, mapped=True)
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"{folder} is damaged: {error}") from None

@@ -1,27 +1,23 @@
-"""Backbone: the one frozen transformer that all tasks share."""
+"""Vision Transformer: the kind of backbone whose blocks are our own."""
 
-import hashlib
-import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from metatx.backbone.attention import Call, Packing, plain, stretches
+from metatx.backbone.attention import Call, Packing
+from metatx.backbone.base import Backbone, LayerChanges
 from metatx.backbone.block import Activation, Block
-from metatx.backbone.exchange import Exchange
-from metatx.backbone.random_init import random_weights
 from metatx.backbone.stem import Stem, StemConfig
 from metatx.sequence import TokenSequence
 
-if TYPE_CHECKING:
-    from metatx.adapters.batched import MixedAdapter
-    from metatx.adapters.lora import Adapter
+__all__ = ["BackboneConfig", "VisionTransformer"]
 
-__all__ = ["Backbone", "BackboneConfig"]
+ADAPTABLE_NORMS = re.compile(r"norm_pre|norm|blocks\.\d+\.norm[12]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +37,7 @@ class BackboneConfig:
         qkv_bias: Whether the query, key and value maps have one.
         qk_norm: Whether queries and keys are normalised.
         layer_scale: Whether each residual branch has a learned scale per channel.
+        class_token: Whether the first token of the prefix is a class token; else all are registers.
         stem: The way from images to tokens, where the weights came with one.
     """
 
@@ -57,6 +54,7 @@ class BackboneConfig:
     qk_norm: bool = False
     layer_scale: bool = False
     stem: StemConfig | None = None
+    class_token: bool = True
 
     def __post_init__(self) -> None:
         if self.dim % self.num_heads:
@@ -76,42 +74,20 @@ class BackboneConfig:
             stem = StemConfig(**{**stem, "mean": tuple(stem["mean"]), "std": tuple(stem["std"])})
         return cls(**{**values, "stem": stem})
 
+    def to_dict(self) -> dict[str, Any]:
+        """Fields as JSON; ``class_token``, which folders and fingerprints of before do not have, only where False."""
+        values = asdict(self)
+        if self.class_token:
+            del values["class_token"]
+        return values
 
-class Backbone(nn.Module):
-    """CLS token, ``norm_pre``, blocks, ``norm``: frozen for good, whatever happens to the module around it.
 
-    No parameter takes a gradient, ``train`` and ``apply`` leave it as it is, and ``load_state_dict`` refuses
-    to write into it; only a copy can be trained, see ``trainable_copy``. Its blocks have timm's names and plain
-    linear layers, so that adapters fit around them.
+class VisionTransformer(Backbone):
+    """Pre-norm blocks (ViT, https://arxiv.org/abs/2010.11929), applied to all tokens of a batch at once.
 
-    Args:
-        config: Its shape.
-        weights: Every weight by name, as ``named_weights`` gives them; kept as float32. None: random numbers,
-            the same each time.
-        spec: What ``load_backbone`` was asked for.
-        mapped: Whether the weights lie in a file that nobody changes. Those that are float32 then stay there, so that
-            processes share them; else they are copied.
-
-    Raises:
-        ValueError: If weights are missing, have no place, or have another shape; names the first of them.
+    Its blocks have timm's names and plain linear layers, so that adapters fit around them. Arguments and errors are
+    those of ``Backbone``.
     """
-
-    cls_token: nn.Parameter
-    stem: Stem | None
-
-    def __init__(
-        self, config: BackboneConfig, weights: Mapping[str, Tensor] | None, *, spec: str, mapped: bool = False
-    ) -> None:
-        super().__init__()
-        self.config, self.spec, self.pretrained = config, spec, weights is not None
-        self.frozen = True
-        # Built without memory or initial values: the weights given are the only ones this module ever has.
-        with torch.device("meta"):
-            self._build(config)
-        self._names = tuple(name for name, _ in self.named_parameters())
-        self._fill(random_weights(self) if weights is None else weights, copy=not mapped)
-        self.eval()
-        self.register_load_state_dict_pre_hook(_refuse_state)  # type: ignore[no-untyped-call]
 
     def _build(self, config: BackboneConfig) -> None:
         layer_norm = partial(nn.LayerNorm, config.dim, eps=config.norm_eps)
@@ -133,162 +109,39 @@ class Backbone(nn.Module):
         self.norm = layer_norm() if config.norm else nn.Identity()
         self.stem = Stem(config.dim, config.stem) if config.stem else None
 
-    def _fill(self, weights: Mapping[str, Tensor], *, copy: bool) -> None:
-        shapes = {name: tuple(self.get_parameter(name).shape) for name in self._names}
-        missing = [name for name in shapes if name not in weights]
-        if missing:
-            raise ValueError(f"{len(missing)} of {len(shapes)} weights are missing: {_first(missing)}.")
-        # Left unread, a layer scale or a further block would change what the weights compute.
-        foreign = [name for name in weights if name not in shapes]
-        if foreign:
-            raise ValueError(f"{len(foreign)} weights have no place in this backbone: {_first(foreign)}.")
-        wrong = [name for name, shape in shapes.items() if tuple(weights[name].shape) != shape]
-        if wrong:
-            sizes = [f"{name} is {tuple(weights[name].shape)}, not {shapes[name]}" for name in wrong]
-            raise ValueError(f"{len(wrong)} of {len(shapes)} weights have the wrong shape: {_first(sizes)}.")
-        for name in self._names:
-            module, _, leaf = name.rpartition(".")
-            # A copy as a rule: the given tensor may be changed later, or lie in a mapped file that is.
-            value = weights[name].detach().to(torch.float32, copy=copy, memory_format=torch.contiguous_format)
-            setattr(self.get_submodule(module), leaf, nn.Parameter(value, requires_grad=False))
-
-    @property
-    def dim(self) -> int:
-        """Width, D."""
-        return self.config.dim
-
-    @property
-    def depth(self) -> int:
-        """Number of blocks."""
-        return self.config.depth
-
     @property
     def num_heads(self) -> int:
         """Attention heads of each block."""
-        return self.config.num_heads
+        heads: int = self.config.num_heads
+        return heads
 
     @property
     def activation(self) -> str:
         """``"gelu"`` or ``"quick_gelu"``."""
-        return self.config.activation
+        name: str = self.config.activation
+        return name
 
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.cls_token.device
+    def reader(
+        self, sequence: TokenSequence, packing: Packing, call: Call, adapter: LayerChanges | None
+    ) -> Callable[[int, Tensor], Tensor]:
+        """Blocks take all tokens at once, however they are grouped."""
 
-    @property
-    def has_norm_pre(self) -> bool:
-        """Whether tokens are normalised before the blocks; if not, the tokenizer must do it."""
-        return self.config.norm_pre
+        def read(number: int, x: Tensor) -> Tensor:
+            out: Tensor = self.blocks[number](x, packing, call)
+            return out
 
-    @property
-    def token_rms(self) -> float:
-        """Root mean square of the tokens that the stem makes of a grey picture; 1 without a stem."""
-        if self.stem is None:
-            return 1.0
-        size = self.stem.config.image_size
-        grey = torch.full((1, 3, size, size), 0.5, device=self.device)
-        with torch.no_grad():
-            tokens: Tensor = self.stem(grey)
-        return tokens.square().mean().sqrt().item()
+        return read
 
-    @property
-    def num_parameters(self) -> int:
-        """Number of weights, the stem included and adapters left out."""
-        return sum(weight.numel() for _, weight in self.named_weights())
+    def adaptable_layers(self) -> dict[str, nn.Linear | nn.LayerNorm]:
+        """Linear layers of the blocks; norms of the residual stream before, in and behind them."""
+        return {
+            name: layer
+            for name, layer in self.named_modules()
+            if (isinstance(layer, nn.Linear) and name.startswith("blocks."))
+            or (isinstance(layer, nn.LayerNorm) and ADAPTABLE_NORMS.fullmatch(name))
+        }
 
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 (hex) of the config and of every weight as float32: equal for equal weights on any device.
-
-        Computed from the weights as they are now. Adapters are left out; a cast to a shorter type changes it.
-        """
-        digest = hashlib.sha256(json.dumps(asdict(self.config), sort_keys=True).encode())
-        for name, weight in sorted(self.named_weights()):
-            digest.update(f"{name} {tuple(weight.shape)}".encode())
-            digest.update(weight.detach().float().cpu().contiguous().numpy().data)
-        return digest.hexdigest()
-
-    def named_weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Name and value of each of the backbone's own weights, by the names it was built with."""
-        for name, weight in self.named_parameters():
-            own = name.replace(".base_layer.", ".")  # where peft has wrapped a layer
-            if own in self._names:
-                yield own, weight
-
-    def forward(
-        self,
-        sequence: TokenSequence,
-        layers: int = 1,
-        adapter: "Adapter | MixedAdapter | None" = None,
-        exchange: Exchange | None = None,
-    ) -> TokenSequence:
-        """Read every sequence; the prefix comes in front of each, the rest of the sequence's facts stay.
-
-        Args:
-            sequence: A tokenizer's tokens.
-            layers: How many of the last blocks to give, each through the final norm, side by side: the embeddings
-                are then (T, layers * D), the last block's at the end. Where there are no blocks, the tokens stand in
-                for each, so that every head fits.
-            adapter: What a task, or each of several, changes of this backbone, for this pass alone.
-            exchange: What acts between the blocks, for this pass alone.
-
-        Raises:
-            ValueError: If the tokens are of another width, or already have a prefix; or there are fewer blocks.
-        """
-        width = sequence.embeddings.shape[1]
-        if width != self.dim:
-            raise ValueError(f"The tokens are {width} wide; this backbone's are {self.dim}.")
-        if sequence.num_prefix_tokens:
-            raise ValueError("These sequences have a prefix already; give the backbone a tokenizer's output.")
-        if layers < 1 or 0 < self.depth < layers:
-            raise ValueError(f"{layers} layers are asked for; this backbone has {self.depth}.")
-        prefix = len(self.cls_token)
-        lengths = tuple(length + prefix for length in sequence.lengths)
-        outputs: list[Tensor] = []
-        parts = stretches(sequence, prefix, self.depth)
-        packing = parts[0][1]
-        # In the type of the weights: under autocast the residual stream then stays in full precision.
-        x = packing.enter(sequence.embeddings.to(self.cls_token.dtype), self.cls_token)
-        x = self._call(adapter, packing)(self.norm_pre, x)
-        for blocks, following in parts:
-            if following is not packing:
-                x, *outputs = (following.arrange(packing.leave(tokens)) for tokens in (x, *outputs))
-                packing = following
-            call = self._call(adapter, packing)
-            for number in blocks:
-                x = self.blocks[number](x, packing, call)
-                if exchange is not None and number in exchange.blocks:
-                    between = replace(sequence, embeddings=packing.leave(x), lengths=lengths, num_prefix_tokens=prefix)
-                    x = packing.arrange(exchange(number, between))
-                if number >= self.depth - layers:
-                    outputs.append(call(self.norm, x))
-        if not self.depth:
-            outputs = [call(self.norm, x)] * layers
-        embeddings = torch.cat(outputs, dim=1) if layers > 1 else outputs[0]
-        return replace(sequence, embeddings=packing.leave(embeddings), lengths=lengths, num_prefix_tokens=prefix)
-
-    def _call(self, adapter: "Adapter | MixedAdapter | None", packing: Packing) -> Call:
-        return plain if adapter is None else adapter.on(self, packing)
-
-    # Frozen for good
-
-    def trainable_copy(self) -> "Backbone":
-        """A copy, on the same device, whose weights take gradients and can be loaded: to pretrain, or to tune in full.
-
-        It belongs to whoever trains it; what is shared stays as it is.
-        """
-        copy = Backbone(self.config, dict(self.named_weights()), spec=self.spec).to(self.device)
-        copy.frozen, copy.pretrained = False, self.pretrained
-        return copy.requires_grad_()
-
-    def without_blocks(self) -> "Backbone":
-        """The same prefix, norms and stem with no block between them: the control that shows what the blocks bring."""
-        weights = {name: weight for name, weight in self.named_weights() if not name.startswith("blocks.")}
-        return Backbone(replace(self.config, depth=0), weights, spec=f"{self.spec} without blocks").to(self.device)
-
-    def scale_residuals(self, scale: float) -> "Backbone":
+    def scale_residuals(self, scale: float) -> Self:
         """The same with blocks that each add ``scale`` times what they add here: tokens pass less changed below 1.
 
         Between this backbone and one without blocks, as weights are interpolated after fine-tuning (Wortsman et al.
@@ -296,35 +149,4 @@ class Backbone(nn.Module):
         """
         ends = tuple(f"{layer}.{leaf}" for layer in ("attn.proj", "mlp.fc2") for leaf in ("weight", "bias"))
         weights = {name: weight * scale if name.endswith(ends) else weight for name, weight in self.named_weights()}
-        copy = Backbone(self.config, weights, spec=self.spec).to(self.device)
-        copy.pretrained = self.pretrained
-        return copy
-
-    def train(self, mode: bool = True) -> Self:
-        """Stay in evaluation mode, whatever ``mode`` is."""
-        return super().train(False)
-
-    def apply(self, fn: Callable[[nn.Module], None]) -> Self:
-        """Leave the weights alone: what initialises a model must not reach its backbone."""
-        return self
-
-    def requires_grad_(self, requires_grad: bool = True) -> Self:
-        """Raise ValueError for True, unless the backbone is ``trainable_copy``."""
-        if requires_grad and self.frozen:
-            raise ValueError(
-                "A backbone is shared and stays frozen; to train parts, choose tune='norm', 'lora' or 'full'."
-            )
-        return self if self.frozen else super().requires_grad_(requires_grad)
-
-
-def _refuse_state(module: nn.Module, state: Mapping[str, Tensor], prefix: str, *_: Any) -> None:
-    keys = [key for key in state if key.startswith(prefix)]
-    if keys and module.frozen:
-        raise ValueError(
-            f"The state dict holds {len(keys)} weights of the backbone ({_first(keys)}), which is frozen; "
-            "leave them out, or load another backbone with load_backbone."
-        )
-
-
-def _first(items: list[str]) -> str:
-    return ", ".join(items[:3]) + (", ..." if len(items) > 3 else "")
+        return self.rebuilt(self.config, weights)

@@ -8,7 +8,7 @@ from metatx.registry import create, lookup, names
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from metatx.backbone.vit import Backbone
+    from metatx.backbone.base import Backbone
     from metatx.head import Head
     from metatx.tokenizer import Tokenizer
 

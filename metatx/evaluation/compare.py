@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from metatx.backbone.vit import Backbone
+from metatx.backbone.base import Backbone
 from metatx.data.content_hash import source_content
 from metatx.errors import DivergedError
 from metatx.evaluation.comparison_report import Comparison, Trial
@@ -44,7 +44,7 @@ def _as_it_is(backbone: Backbone) -> Backbone:
 
 
 def _random(backbone: Backbone) -> Backbone:
-    return Backbone(backbone.config, None, spec=backbone.spec).to(backbone.device)
+    return backbone.randomised()
 
 
 VARIANTS = (

@@ -14,7 +14,7 @@ from metatx.layers.folding import NO_STEM
 from metatx.training.distributed import processes
 
 if TYPE_CHECKING:
-    from metatx.backbone.vit import Backbone
+    from metatx.backbone.base import Backbone
 
 __all__ = ["command", "dataset", "over_seeds", "patch_size"]
 

@@ -32,7 +32,7 @@ from metatx.training.facts import facts_of
 from metatx.training.history import can_draw, draw_curves
 
 if TYPE_CHECKING:
-    from metatx.backbone.vit import Backbone
+    from metatx.backbone.base import Backbone
     from metatx.tokenizer import Tokenizer
 
 __all__ = ["run"]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 if TYPE_CHECKING:
-    from metatx.backbone.vit import Backbone
+    from metatx.backbone.base import Backbone
     from metatx.tokenizer import Tokenizer
 
 __all__ = ["input_norm"]
@@ -16,7 +16,7 @@ def input_norm(backbone: "Backbone", tokenizer: "Tokenizer") -> nn.Module:
 
     Tokens of another scale than the stem's pass through the blocks almost unchanged, or drown them.
     """
-    if backbone.has_norm_pre or tokenizer.uses_stem_tokens:
+    if backbone.normalises_input or tokenizer.uses_stem_tokens:
         return nn.Identity()
     norm = nn.LayerNorm(backbone.dim)
     nn.init.constant_(norm.weight, backbone.token_rms * tokenizer.token_rms_factor)

@@ -32,6 +32,6 @@ def pool_tokens(sequence: TokenSequence, pooling: str) -> Tensor:
     Without CLS, both are the mean; ``"cls"`` alone raises ValueError.
     """
     if pooling == "both":
-        first = sequence.cls() if sequence.num_prefix_tokens else sequence.mean()
+        first = sequence.cls() if sequence.has_cls else sequence.mean()
         return torch.cat([first, sequence.mean()], dim=1)
     return sequence.cls() if pooling == "cls" else sequence.mean()

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from metatx.adapters.batched import FixedAdapter, MixedAdapter
-from metatx.backbone.vit import Backbone
+from metatx.backbone.base import Backbone
 from metatx.disk.task_files import content_of
 from metatx.errors import ChangedError, SampleError
 from metatx.pool.memory import size_of, trim_heap
@@ -276,7 +276,7 @@ class TaskPool:
         mixed = MixedAdapter(owners) if any(owners) else None
         outputs = divide(self.backbone(batch, layers=max(layers), adapter=mixed), sequences)
         for output, depth in zip(outputs, layers, strict=True):
-            yield output.with_embeddings(output.embeddings[:, -depth * self.backbone.dim :])
+            yield output.with_embeddings(output.embeddings[:, -self.backbone.width(depth) :])
 
     def _get(self, name: str) -> _Slot:
         if name not in self._entries:
@@ -304,7 +304,7 @@ class TaskPool:
 
     def _ready(self, task: Task) -> ResidentTask:
         adapter = None if task.adapter is None else FixedAdapter(task.adapter, self.backbone)
-        return ResidentTask(task, adapter, size_of(task.state_dict().values()), len(self.backbone.cls_token))
+        return ResidentTask(task, adapter, size_of(task.state_dict().values()), self.backbone.num_prefix_tokens)
 
     def _read_task(self, name: str, entry: _Slot) -> ResidentTask:
         assert entry.folder is not None

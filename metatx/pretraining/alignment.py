@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from metatx.backbone.base import Backbone
 from metatx.backbone.loading import backbone_folder, load_backbone, save_backbone
-from metatx.backbone.vit import Backbone
 from metatx.disk.weight_files import file_sha256, read_tensors, unshared
 from metatx.encoding.collate import collate, to_device
 from metatx.encoding.head_choice import build_tokenizer
@@ -46,8 +46,8 @@ class Tower(nn.Module):
         return sequence.with_embeddings(self.norm(sequence.embeddings))
 
     def vectors(self, sequence: TokenSequence) -> Tensor:
-        """Map the backbone's output to unit vectors (B, E), float32: of CLS, or of the mean where there is no CLS."""
-        pooled = sequence.cls() if sequence.num_prefix_tokens else sequence.mean()
+        """Map the output of the backbone to unit vectors (B, E), float32: of CLS, or of the mean without CLS."""
+        pooled = sequence.cls() if sequence.has_cls else sequence.mean()
         return F.normalize(self.proj(pooled).float(), dim=1)
 
 

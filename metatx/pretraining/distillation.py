@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metatx.backbone.vit import Backbone
+from metatx.backbone.base import Backbone
 from metatx.layers.views import places_in_view
 from metatx.progress import bar
 from metatx.sequence import TokenSequence
@@ -40,7 +40,7 @@ class Distillation(nn.Module):
 
     def __init__(self, student: Backbone, teacher: Backbone) -> None:
         super().__init__()
-        if teacher.stem is None or not teacher.config.prefix or not student.config.prefix:
+        if teacher.stem is None or not teacher.has_cls or not student.has_cls:
             raise ValueError(f"{teacher.spec} cannot teach: student and teacher need CLS, and the teacher its stem.")
         self._shared = (teacher,)
         self.size = teacher.stem.config.image_size

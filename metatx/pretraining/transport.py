@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from metatx.backbone.attention import Packing
-from metatx.backbone.vit import Backbone
+from metatx.backbone.base import Backbone
 from metatx.sequence import TokenSequence
 
 __all__ = ["pass_with_transport_cost"]

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from metatx.backbone.vit import Backbone
+from metatx.backbone.base import Backbone
 from metatx.errors import TaskError
 from metatx.task import Task
 

@@ -4,7 +4,7 @@ import time
 
 import torch
 
-from metatx.backbone.vit import Backbone
+from metatx.backbone.base import Backbone
 from metatx.sequence import TokenSequence
 
 __all__ = ["find_batch_tokens", "cost"]

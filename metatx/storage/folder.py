@@ -9,8 +9,8 @@ import torch
 import metatx
 from metatx.adapters.peft_format import read_adapter, write_adapter
 from metatx.adapters.tiers import TIERS, own_copy
+from metatx.backbone.base import Backbone
 from metatx.backbone.loading import load_backbone, repository, save_backbone
-from metatx.backbone.vit import Backbone
 from metatx.component import Component
 from metatx.disk.building import Building, check_shapes
 from metatx.disk.task_files import (

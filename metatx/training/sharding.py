@@ -13,7 +13,7 @@ from torch.distributed.tensor import DTensor
 from metatx.errors import DivergedError, Stopped
 
 if TYPE_CHECKING:
-    from metatx.backbone.vit import Backbone
+    from metatx.backbone.base import Backbone
 
 __all__ = ["Shards"]
 

@@ -16,8 +16,8 @@ from metatx.encoding.encoded import EncodedDataset
 from metatx.errors import DivergedError
 
 if TYPE_CHECKING:
+    from metatx.backbone.base import Backbone
     from metatx.backbone.stem import Stem
-    from metatx.backbone.vit import Backbone
     from metatx.settings import TrainingSettings
     from metatx.task import Task
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from metatx.adapters.lora import Adapter, LoraLayer, LoraOptions, linear_layers, lora_adapter, norm_adapter
 from metatx.adapters.tiers import merged
-from metatx.backbone.vit import Backbone, BackboneConfig
+from metatx.backbone.vit import BackboneConfig, VisionTransformer
 from metatx.sequence import TokenSequence
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -24,11 +24,11 @@ KINDS = {
 
 
 @pytest.fixture(scope="module")
-def backbone() -> Backbone:
-    return Backbone(CONFIG, None, spec="tiny")
+def backbone() -> VisionTransformer:
+    return VisionTransformer(CONFIG, None, spec="tiny")
 
 
-def adapter(backbone: Backbone, kind: str) -> Adapter:
+def adapter(backbone: VisionTransformer, kind: str) -> Adapter:
     options = KINDS[kind]
     return norm_adapter(backbone) if options is None else lora_adapter(backbone, LoraOptions(**options))
 
@@ -48,7 +48,9 @@ def tokens(*lengths: int) -> TokenSequence:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_new_adapter_changes_nothing_and_every_part_of_a_trained_one_counts(backbone: Backbone, kind: str) -> None:
+def test_a_new_adapter_changes_nothing_and_every_part_of_a_trained_one_counts(
+    backbone: VisionTransformer, kind: str
+) -> None:
     new, before = adapter(backbone, kind).eval(), backbone.fingerprint
     plain = backbone(tokens(3, 7), layers=3).embeddings
     torch.testing.assert_close(backbone(tokens(3, 7), layers=3, adapter=new).embeddings, plain, atol=1e-5, rtol=0)
@@ -62,7 +64,7 @@ def test_a_new_adapter_changes_nothing_and_every_part_of_a_trained_one_counts(ba
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_merged_weights_give_the_same(backbone: Backbone, kind: str) -> None:
+def test_merged_weights_give_the_same(backbone: VisionTransformer, kind: str) -> None:
     trained, before = scramble(adapter(backbone, kind)), backbone.fingerprint
     own = merged(backbone, trained)
     expected = backbone(tokens(3, 7), layers=2, adapter=trained).embeddings
@@ -71,7 +73,7 @@ def test_merged_weights_give_the_same(backbone: Backbone, kind: str) -> None:
     assert not any(parameter.requires_grad for parameter in own.parameters())
 
 
-def test_dropout_acts_in_training_on_the_update_alone(backbone: Backbone) -> None:
+def test_dropout_acts_in_training_on_the_update_alone(backbone: VisionTransformer) -> None:
     layer = backbone.blocks[0].attn.qkv
     part, x = LoraLayer(layer, LoraOptions(dropout=0.5)), torch.randn(4, 32)
     assert torch.equal(part(layer, x), layer(x)), "B is zero"
@@ -81,7 +83,7 @@ def test_dropout_acts_in_training_on_the_update_alone(backbone: Backbone) -> Non
     assert torch.equal(part(layer, x), part(layer, x))
 
 
-def test_under_autocast_the_update_runs_in_bf16_and_the_residual_in_fp32(backbone: Backbone) -> None:
+def test_under_autocast_the_update_runs_in_bf16_and_the_residual_in_fp32(backbone: VisionTransformer) -> None:
     trained = scramble(adapter(backbone, "dora"))
     exact = backbone(tokens(3, 7), adapter=trained).embeddings
     with torch.autocast("cpu", torch.bfloat16):
@@ -129,7 +131,7 @@ def test_options_that_cannot_be_used_are_refused_in_one_line(backbone, options, 
     assert "\n" not in str(caught.value)
 
 
-def test_an_adapter_is_no_part_of_the_backbone(backbone: Backbone) -> None:
+def test_an_adapter_is_no_part_of_the_backbone(backbone: VisionTransformer) -> None:
     made = adapter(backbone, "lora")
     assert backbone.num_parameters == sum(p.numel() for p in backbone.parameters())
     assert sum(p.numel() for p in made.parameters()) == 3 * 8 * ((32 + 96) + (32 + 32))

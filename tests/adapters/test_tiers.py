@@ -13,7 +13,7 @@ import metatx
 from metatx.adapters.peft_format import read_adapter, write_adapter
 from metatx.adapters.tiers import TIERS, parameter_groups, retuned
 from metatx.backbone.stem import StemConfig
-from metatx.backbone.vit import Backbone, BackboneConfig
+from metatx.backbone.vit import BackboneConfig, VisionTransformer
 from metatx.errors import TaskError
 from metatx.training.frozen_features import cacheable
 from metatx.training.loop import Training
@@ -30,8 +30,8 @@ SIGNALS = waves(8, seed=3)[0]
 
 
 @pytest.fixture(scope="module")
-def backbone() -> Backbone:
-    return Backbone(CONFIG, None, spec="tiny")
+def backbone() -> VisionTransformer:
+    return VisionTransformer(CONFIG, None, spec="tiny")
 
 
 def build(backbone, tune, seed=0, **options):

@@ -12,7 +12,7 @@ from torch import Tensor
 from metatx import TokenSequence
 from metatx.adapters.batched import FixedAdapter, MixedAdapter
 from metatx.backbone.attention import Packing, stretches
-from metatx.backbone.vit import Backbone
+from metatx.backbone.base import Backbone
 from metatx.sequence import LATE, concatenate, divide
 from tests.adapters.test_batched import adapters
 from tests.backbone.test_vit import BARE, TINY, tiny

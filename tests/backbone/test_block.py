@@ -8,9 +8,8 @@ import torch
 from timm.layers import LayerNorm, get_act_layer
 from torch import nn
 
-from metatx import Backbone
 from metatx.backbone.attention import Packing
-from metatx.backbone.vit import BackboneConfig
+from metatx.backbone.vit import BackboneConfig, VisionTransformer
 
 OPTIONS = [
     {},
@@ -43,7 +42,7 @@ def timm_block(config: BackboneConfig, block: nn.Module) -> timm.Block:
 def test_equals_timm_s_block(options: dict, mlp_dim: int) -> None:
     """Values, and the gradients of the input and of every weight."""
     config = BackboneConfig(dim=32, depth=1, num_heads=4, mlp_dim=mlp_dim, **options)
-    (ours,) = Backbone(config, None, spec="test").trainable_copy().blocks
+    (ours,) = VisionTransformer(config, None, spec="test").trainable_copy().blocks
     torch.manual_seed(0)
     with torch.no_grad():
         for weight in ours.parameters():

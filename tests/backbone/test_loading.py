@@ -19,6 +19,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from metatx import Backbone, TokenSequence, load_backbone
+from metatx.backbone import vit
 from metatx.backbone.conversion import from_open_clip, from_timm
 from metatx.backbone.loading import save_backbone
 from metatx.backbone.zoo import SOURCES, timm_config
@@ -134,7 +135,7 @@ def test_the_last_layers_are_timm_s(layers: int) -> None:
     model = scramble(VisionTransformer(**{**PLAIN, "depth": 3}))
     model.pretrained_cfg = timm.get_pretrained_cfg("vit_base_patch16_224").to_dict()
     config = timm_config("test", model)
-    backbone = Backbone(config, from_timm(model.state_dict(), config), spec="test")
+    backbone = vit.VisionTransformer(config, from_timm(model.state_dict(), config), spec="test")
     images = IMAGES[..., :64, :64]
     with torch.no_grad():
         found = backbone(TokenSequence.pack(backbone.stem(images)), layers=layers)
@@ -162,7 +163,7 @@ def test_timm_parity_of_every_part(options: dict) -> None:
     model = scramble(VisionTransformer(**PLAIN, **options))
     model.pretrained_cfg = timm.get_pretrained_cfg("vit_base_patch16_224").to_dict()
     config = timm_config("test", model)
-    backbone = Backbone(config, from_timm(model.state_dict(), config), spec="test")
+    backbone = vit.VisionTransformer(config, from_timm(model.state_dict(), config), spec="test")
     with torch.no_grad():
         expected = model.forward_features(normalised(backbone)[..., :64, :64])
     torch.testing.assert_close(features(backbone, IMAGES[..., :64, :64]), expected, atol=1e-4, rtol=0)
@@ -289,7 +290,7 @@ def test_meta_transformer_parity(tmp_path) -> None:
     path = tmp_path / "Meta-Transformer_base_patch16_encoder.pth"
     backbone = load_backbone("meta-transformer:base", checkpoint=path)
     assert backbone.num_parameters == 85_054_464
-    assert (backbone.stem, backbone.has_norm_pre, len(backbone.cls_token)) == (None, False, 0)
+    assert (backbone.stem, backbone.normalises_input, len(backbone.cls_token)) == (None, False, 0)
     tokens = torch.randn(3, 11, 768)
     with torch.no_grad():
         out, expected = backbone(TokenSequence.pack(tokens)).unpack()[0], blocks(tokens)
@@ -304,7 +305,7 @@ def test_nano_is_small_and_says_what_it_is(nano) -> None:
     config, card = json.loads((folder / "config.json").read_text()), (folder / "README.md").read_text()
     assert "sha256" in config
     assert "non-commercial research only" in config["weights"] and config["weights"] in card
-    assert (nano.spec, nano.dim, nano.has_norm_pre, nano.pretrained) == ("nano", 192, True, True)
+    assert (nano.spec, nano.dim, nano.normalises_input, nano.pretrained) == ("nano", 192, True, True)
     random = dict(load_backbone("nano", pretrained=False).named_weights())
     assert not any(torch.allclose(weight, random[name]) for name, weight in nano.named_weights() if weight.ndim > 1)
 

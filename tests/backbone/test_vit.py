@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from metatx import Backbone, TokenSequence, load_backbone
 from metatx.backbone.attention import Packing
 from metatx.backbone.stem import StemConfig
-from metatx.backbone.vit import BackboneConfig
+from metatx.backbone.vit import BackboneConfig, VisionTransformer
 from tests.backbone.test_block import timm_block
 
 TINY = BackboneConfig(
@@ -30,7 +30,7 @@ BARE = BackboneConfig(dim=32, depth=2, num_heads=2, mlp_dim=64, prefix=0, norm=F
 
 
 def tiny(config: BackboneConfig = TINY) -> Backbone:
-    return Backbone(config, None, spec="tiny")
+    return VisionTransformer(config, None, spec="tiny")
 
 
 def sequences(*lengths: int, dim: int = 32) -> TokenSequence:
@@ -232,11 +232,11 @@ def test_fingerprint_is_of_the_content() -> None:
 def test_weights_must_fit() -> None:
     weights = dict(tiny().named_weights())
     with pytest.raises(ValueError, match=r"1 of \d+ weights are missing: blocks.0.mlp.fc1.bias"):
-        Backbone(TINY, {k: v for k, v in weights.items() if k != "blocks.0.mlp.fc1.bias"}, spec="x")
+        VisionTransformer(TINY, {k: v for k, v in weights.items() if k != "blocks.0.mlp.fc1.bias"}, spec="x")
     with pytest.raises(ValueError, match=r"norm.weight is \(31,\), not \(32,\)"):
-        Backbone(TINY, weights | {"norm.weight": torch.ones(31)}, spec="x")
+        VisionTransformer(TINY, weights | {"norm.weight": torch.ones(31)}, spec="x")
     with pytest.raises(ValueError, match="no place in this backbone: blocks.2.norm1.weight"):
-        Backbone(TINY, weights | {"blocks.2.norm1.weight": torch.ones(32)}, spec="x")
+        VisionTransformer(TINY, weights | {"blocks.2.norm1.weight": torch.ones(32)}, spec="x")
 
 
 def test_tokens_must_fit() -> None:

@@ -9,6 +9,7 @@ from PIL import Image
 from sklearn.datasets import load_wine
 
 import metatx
+from metatx.backbone.vit import VisionTransformer
 from metatx.evaluation import compare as comparison
 from metatx.evaluation import run as experiment
 from metatx.evaluation.budget import Plan
@@ -71,7 +72,7 @@ def test_rows_are_the_numbers_of_single_runs(done, wine, nano):
 
 def test_each_variant_is_what_its_name_says(nano):
     weights = {name: weight + 0.1 for name, weight in nano.named_weights()}
-    trained = metatx.Backbone(nano.config, weights, spec="trained")
+    trained = VisionTransformer(nano.config, weights, spec="trained")
     made = {variant.name: variant.backbone(trained) for variant in VARIANTS}
     assert made["pretrained, frozen"] is trained
     random = metatx.load_backbone("nano", pretrained=False)
@@ -126,7 +127,7 @@ def test_alignment_adds_a_row_and_changes_no_other(wine, nano, tmp_path, runs, m
     with pytest.raises(ValueError, match="'aligned first' needs steps to align in"):
         wines(wine, nano, variants=[ALIGNED])
     weights = {name: value for name, value in nano.named_weights() if not name.startswith("stem.")}
-    stemless = metatx.Backbone(replace(nano.config, stem=None), weights, spec="stemless")
+    stemless = VisionTransformer(replace(nano.config, stem=None), weights, spec="stemless")
     with pytest.raises(ValueError, match="stemless has no stem"):
         wines(wine, stemless, settings=aligned)
     assert len(runs) == 2, "refused before any run"
@@ -155,7 +156,7 @@ def test_another_comparison_is_refused_and_nothing_changes(done, wine, nano, tmp
 
 
 def boundless(backbone):
-    return metatx.Backbone(backbone.config, {n: w * 1e38 for n, w in backbone.named_weights()}, spec="boundless")
+    return VisionTransformer(backbone.config, {n: w * 1e38 for n, w in backbone.named_weights()}, spec="boundless")
 
 
 def test_a_run_that_diverges_loses_no_other(wine, nano, tmp_path):

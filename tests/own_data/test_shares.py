@@ -20,7 +20,7 @@ sys.path.insert(0, os.getcwd())
 import numpy as np
 import torch
 import metatx
-from metatx.backbone.vit import BackboneConfig
+from metatx.backbone.vit import BackboneConfig, VisionTransformer
 from metatx.heads.regression import RegressionHead
 from metatx.training.distributed import processes
 from tests.conftest import waves
@@ -63,7 +63,7 @@ kinds = {
     "segmentation": {"samples": pictures, "targets": masks, "head": "segmentation", "modality": "image"},
     "detection": {"samples": pictures, "targets": boxes, "head": "detection", "modality": "image"},
 }
-small = metatx.Backbone(BackboneConfig(dim=32, depth=4, num_heads=2, mlp_dim=64), None, spec="small")
+small = VisionTransformer(BackboneConfig(dim=32, depth=4, num_heads=2, mlp_dim=64), None, spec="small")
 for name, kind in kinds.items():
     samples, targets, modality = kind.pop("samples"), kind.pop("targets"), kind.pop("modality")
     more = {"tokenizer_options": {"image_size": [32, 32]}} if modality == "image" else {}

@@ -13,6 +13,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 
 import metatx
+from metatx.backbone.vit import VisionTransformer
 from metatx.cli import main
 from metatx.errors import TaskError
 from tests.conftest import waves
@@ -105,7 +106,7 @@ def hub(tmp_path, monkeypatch):
 def backbone():
     """Small, with random weights."""
     config = metatx.load_backbone("nano", pretrained=False).config
-    return metatx.Backbone(type(config)(dim=16, depth=2, num_heads=2, mlp_dim=32), None, spec="tiny")
+    return VisionTransformer(type(config)(dim=16, depth=2, num_heads=2, mlp_dim=32), None, spec="tiny")
 
 
 def _task(backbone, **options):

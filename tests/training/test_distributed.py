@@ -19,7 +19,7 @@ from pathlib import Path
 sys.path.insert(0, os.getcwd())
 import torch
 import metatx
-from metatx.backbone.vit import BackboneConfig
+from metatx.backbone.vit import BackboneConfig, VisionTransformer
 from metatx.cli import main
 from metatx.training.distributed import processes
 from metatx.training.loop import Training
@@ -30,7 +30,7 @@ from tests.conftest import waves
 torch.set_num_threads(1)
 out, found = Path(sys.argv[1]), {}
 settings = {"epochs": 2, "batch_size": 20, "precision": "fp32", "sampling": "balanced"}
-small = metatx.Backbone(BackboneConfig(dim=32, depth=2, num_heads=2, mlp_dim=64), None, spec="small")
+small = VisionTransformer(BackboneConfig(dim=32, depth=2, num_heads=2, mlp_dim=64), None, spec="small")
 for tune in TIERS:
     options = {"calibrated": tune == "frozen", "norm": "layer" if tune == "norm" else "batch"}
     task = metatx.Task.from_data(small, "waves", waves(101), head_options=options, tune=tune)

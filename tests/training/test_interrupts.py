@@ -15,7 +15,7 @@ from torch import nn
 
 import metatx
 from metatx.backbone.loading import save_backbone
-from metatx.backbone.vit import BackboneConfig
+from metatx.backbone.vit import BackboneConfig, VisionTransformer
 from metatx.cli import main
 from metatx.training.checkpoint import Checkpoint
 from metatx.training.interrupts import CheckpointSchedule
@@ -91,7 +91,7 @@ def runs(tmp_path_factory):
     frame = pd.DataFrame({"a": rng.normal(size=160), "b": rng.choice(["red", "blue"], 160)})
     frame.assign(label=np.where((frame.a > 0) ^ (frame.b == "red"), "yes", "no")).to_csv(folder / "rows.csv")
     config = BackboneConfig(dim=32, depth=2, num_heads=2, mlp_dim=64)
-    save_backbone(metatx.Backbone(config, None, spec="small"), folder / "small", about="tests")
+    save_backbone(VisionTransformer(config, None, spec="small"), folder / "small", about="tests")
     assert run_apart(_all_runs, folder) == 0
     return folder, json.loads((folder / "found.json").read_text())
 

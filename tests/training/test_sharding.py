@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 import metatx
-from metatx.backbone.vit import BackboneConfig
+from metatx.backbone.vit import BackboneConfig, VisionTransformer
 from tests.conftest import waves
 from tests.launching import launch
 
@@ -25,6 +25,7 @@ import torch
 from accelerate.utils import gather_object
 import metatx
 from metatx.backbone.block import Block
+from metatx.backbone.vit import VisionTransformer
 from metatx.errors import Stopped
 from metatx.training.distributed import processes
 from metatx.training.loop import Training
@@ -34,7 +35,7 @@ from tests.training.test_sharding import SETTINGS, SMALL, TIERS, built
 torch.set_num_threads(1)
 out, found, held, types = Path(sys.argv[1]), {}, [], set()
 real, forward = Training._step, Block.forward
-backbone = metatx.Backbone(SMALL, None, spec="small")
+backbone = VisionTransformer(SMALL, None, spec="small")
 before, parameters = backbone.fingerprint, [*map(id, backbone.parameters())]
 
 def seen(training, *arguments):
@@ -112,7 +113,7 @@ def same(first, second):
 
 @pytest.mark.parametrize("tune", TIERS)
 def test_each_tier_has_the_numbers_of_one_process(launched, tune):
-    task = built(metatx.Backbone(SMALL, None, spec="small"), tune)
+    task = built(VisionTransformer(SMALL, None, spec="small"), tune)
     task.fit(waves(101), waves(41, seed=1), **SETTINGS, shard=True)  # which is nothing to one process
     rows, found = [*task.history, task.evaluate(waves(33, seed=2))], launched[1][tune]
     for first, second in zip(rows, found["rows"], strict=True):
@@ -130,7 +131,7 @@ def test_the_saved_task_is_that_of_whole_backbones(launched, name):
 
 
 def test_each_process_holds_half_of_the_matrices(launched):
-    every = sum(4 * p.numel() for p in metatx.Backbone(SMALL, None, spec="small").blocks.parameters() if p.ndim > 1)
+    every = sum(4 * p.numel() for p in VisionTransformer(SMALL, None, spec="small").blocks.parameters() if p.ndim > 1)
     for name in (*TIERS, "norm bf16", "asked"):
         assert launched[1][name]["held"] == [every // 2], name
     for name in ("lora whole", "cached"):  # features that are cached do not pass through the blocks

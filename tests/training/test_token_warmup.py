@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 import metatx
+from metatx.backbone.vit import VisionTransformer
 from metatx.training import loop as training
 from metatx.training import token_warmup as token_warmup
 from metatx.training.token_warmup import frechet_distance, stem_statistics, warm_up_tokens
@@ -103,7 +104,7 @@ def test_only_what_makes_tokens_learns(nano):
 def test_a_norm_behind_the_tokenizer_learns_too():
     weights = {name: value for name, value in metatx.load_backbone("nano").named_weights() if "norm_pre" not in name}
     config = replace(metatx.load_backbone("nano").config, norm_pre=False)
-    task = _task(metatx.Backbone(config, weights, spec="without norm_pre"))
+    task = _task(VisionTransformer(config, weights, spec="without norm_pre"))
     before = _weights(task.norm)
     found = _aligned(task)
     assert found["after"] < found["before"] and not _same(before, _weights(task.norm))
@@ -158,7 +159,7 @@ def test_what_cannot_be_aligned_is_refused(nano):
     with pytest.raises(ValueError, match="token_warmup_steps is -1; it must be at least 0"):
         metatx.TrainingSettings(token_warmup_steps=-1)
     weights = {name: value for name, value in nano.named_weights() if not name.startswith("stem.")}
-    stemless = metatx.Backbone(replace(nano.config, stem=None), weights, spec="stemless")
+    stemless = VisionTransformer(replace(nano.config, stem=None), weights, spec="stemless")
     with pytest.raises(ValueError, match=r"^stemless has no stem.*leave token_warmup_steps at 0.$"):
         _task(stemless).fit(waves(40), **vars(SETTINGS))
     images = ([np.full((64, 64, 3), value, np.uint8) for value in range(40)], ["dark", "bright"] * 20)

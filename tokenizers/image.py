@@ -13,6 +13,7 @@ from metatx.backbone.stem import Stem
 from metatx.json_schema import picture_schema
 from metatx.layers.folding import NO_STEM
 from metatx.layers.hog import gradient_histograms
+from metatx.layers.unregistered import Unregistered
 from metatx.layers.views import coarser, random_view
 from metatx.reading.image import SUFFIXES, fit_picture, is_picture, read_picture
 from metatx.reading.medmnist import read_medmnist
@@ -72,8 +73,8 @@ class ImageTokenizer(Tokenizer):
             raise ValueError(f"downscale is {downscale:g}; a probability is between 0 and 1.")
         self.uses_stem_tokens = stem is not None
         # A frozen stem belongs to the backbone: kept out of this module's parameters and state.
-        self._shared = (stem,) if stem is not None and freeze_stem else ()
-        if not self._shared:
+        self._shared = Unregistered(stem) if stem is not None and freeze_stem else None
+        if self._shared is None:
             self.own_stem = _new_stem(dim) if stem is None else copy.deepcopy(stem)
             self.own_stem.requires_grad_(True)
         side = image_size or self.stem.config.image_size
@@ -91,7 +92,7 @@ class ImageTokenizer(Tokenizer):
     @property
     def stem(self) -> Stem:
         """The backbone's, or this tokenizer's own."""
-        return self._shared[0] if self._shared else self.own_stem
+        return self.own_stem if self._shared is None else self._shared.module
 
     @classmethod
     def accepts(cls, value: Any) -> bool:

@@ -20,14 +20,15 @@ from metatx.pretraining.distillation import Distillation, is_picture
 from metatx.pretraining.paired_data import PairedDataset, drop_tokens, part_of
 from metatx.pretraining.transport import pass_with_transport_cost
 from metatx.progress import bar
+from metatx.seeding import seeded
 from metatx.sequence import TokenSequence, concatenate, divide
 from metatx.settings import TrainingSettings
+from metatx.training.batches import loader
 from metatx.training.checkpoint import Checkpoint, Progress
 from metatx.training.distributed import processes
 from metatx.training.facts import data_fact
 from metatx.training.history import History
 from metatx.training.interrupts import CheckpointSchedule
-from metatx.training.loop import loader
 
 __all__ = ["PretrainingSettings", "pretrain"]
 
@@ -277,7 +278,10 @@ class Pretraining:
         """Unit vectors (b, E) of both sides, and, with a graph, the losses beside that between them."""
         # Dropout depends on this alone: the same in both passes, and in a run that was resumed.
         start = int(batch.positions[0])
-        torch.manual_seed(hash((self.settings.seed, batch.number, start)) & 0x7FFFFFFF)
+        with seeded(self.settings.seed, batch.number, start):
+            return self._passed(batch, graph)
+
+    def _passed(self, batch: Batch, graph: bool) -> tuple[list[Tensor], Tensor]:
         towers = [self.alignment.tower(modality) for modality in batch.sides]
         device, aside = batch.positions.device, torch.zeros((), device=batch.positions.device, requires_grad=graph)
         with torch.set_grad_enabled(graph), self.settings.autocast(device):

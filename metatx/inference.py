@@ -1,8 +1,8 @@
-"""Asking a task: raw samples in batches, answers in their order, bad samples named or left out."""
+"""Asking a model: raw samples in batches, answers in their order, bad samples named or left out."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,26 +10,26 @@ from torch import Tensor
 
 from metatx.encoding.collate import collate, encoded, to_device, widened
 from metatx.errors import BoundError, SampleError, first_named
+from metatx.model import Model
 from metatx.progress import tell
-
-if TYPE_CHECKING:
-    from metatx.task import Task
+from metatx.settings import TrainingSettings
+from metatx.tokenizer import Tokenizer
 
 __all__ = ["Piece", "ask", "decoded", "embedded", "joined", "listed", "read_one"]
 
-Answer = Callable[["Task", dict[str, Any], Sequence[Any]], Sequence[Any]]
+Answer = Callable[[Model, TrainingSettings, dict[str, Any], Sequence[Any]], Sequence[Any]]
 Place = Callable[[int], str]
 
 
 @dataclass(frozen=True)
 class Piece:
-    """The answers to some samples that follow each other.
+    """Answers to some samples that follow each other.
 
     Attributes:
-        places: Of all of them, among all that are asked about, counted from 0.
-        queries: Those that can be used, as raw samples.
-        answers: To each of those.
-        bad: Why each of the others cannot be used, by its place.
+        places: Numbers of the samples among all that are asked about, counted from 0.
+        queries: Raw samples that can be used.
+        answers: Answers to each of those.
+        bad: Reasons why each of the others cannot be used, by its place.
     """
 
     places: range
@@ -39,7 +39,8 @@ class Piece:
 
 
 def ask(
-    task: "Task",
+    model: Model,
+    settings: TrainingSettings,
     queries: Sequence[Any],
     answer: Answer,
     *,
@@ -47,32 +48,34 @@ def ask(
     place: Place | None = None,
     watch: Callable[[Sequence[int]], Iterable[int]] = iter,
 ) -> Iterator[Piece]:
-    """Answers, a batch of the task's ``batch_size`` at a time; only that batch is in memory.
+    """Answers, ``settings.batch_size`` samples at a time; only that batch is in memory.
 
     Args:
-        task: That answers.
+        model: Model that answers.
+        settings: Batch size and precision.
         queries: Raw samples, read when it is their turn.
-        answer: Makes the answers from the task, a collated batch and its raw samples.
+        answer: Function that makes the answers from model, settings, a collated batch and its raw samples.
         skip_bad: Leave out samples that cannot be used, and say at the end how many, not stop.
-        place: Where a sample is, as a person looks for it, from its number counted from 0.
-        watch: Put around the batches, as a bar.
+        place: Function that names a sample as a person looks for it, from its number counted from 0.
+        watch: Function put around the batches, such as a bar.
 
     Raises:
         SampleError: If a sample cannot be used and ``skip_bad`` is off, or none can; names the first of its batch.
     """
-    task.eval()
-    size, bad = task.settings.batch_size, list[str]()
-    where = place or (lambda at: _place(task, queries, at, at + 1))
+    model.eval()
+    size = settings.batch_size
+    bad: list[str] = []
+    where = place or (lambda at: _place(model.tokenizer, queries, at, at + 1))
     for start in watch(range(0, len(queries), size)):
         places = range(start, min(start + size, len(queries)))
-        raw, tensors, refused = _read(task, queries, places)
+        raw, tensors, refused = _read(model.tokenizer, queries, places)
         bad += [f"{where(at)}: {reason}" for at, reason in refused.items()]
         if refused and not skip_bad:
             after = f"{start + len(raw):,} samples before it were good. " if start else ""
             raise SampleError(
                 f"{first_named(bad)}. {after}Bad samples are left out with skip_bad_samples (--skip-bad-samples)."
             )
-        answers = answer(task, to_device(collate(tensors), task.device), raw) if raw else []
+        answers = answer(model, settings, to_device(collate(tensors), model.device), raw) if raw else []
         yield Piece(places, raw, answers, refused)
     if len(bad) == len(queries):
         raise SampleError(f"None of {len(queries):,} samples can be used: {first_named(bad)}.")
@@ -80,60 +83,64 @@ def ask(
         tell(f"{len(bad):,} of {len(queries):,} samples cannot be used and have no answer: {first_named(bad)}.")
 
 
-def _read(task: "Task", queries: Sequence[Any], places: range) -> tuple[list[Any], list[Any], dict[int, str]]:
-    """Samples that can be used, raw and encoded; and why the others cannot."""
-    raw, tensors, refused = [], [], {}
+def _read(tokenizer: Tokenizer, queries: Sequence[Any], places: range) -> tuple[list[Any], list[Any], dict[int, str]]:
+    """Samples that can be used, raw and encoded; and the reasons why the others cannot."""
+    raw = []
+    tensors = []
+    refused = {}
     for at in places:
         try:
             query = queries[at]
-            tensors.append(encoded(task.tokenizer, query))
+            tensors.append(encoded(tokenizer, query))
             raw.append(query)
         except SampleError as error:
             refused[at] = str(error)
     return raw, tensors, refused
 
 
-def read_one(task: "Task", queries: Sequence[Any], at: int, number: int) -> tuple[Any, dict[str, Tensor]]:
+def read_one(tokenizer: Tokenizer, queries: Sequence[Any], at: int, number: int) -> tuple[Any, dict[str, Tensor]]:
     """One raw sample, and it encoded. Raises SampleError that names its file, or its number."""
     try:
         query = queries[at]
-        return query, encoded(task.tokenizer, query)
+        return query, encoded(tokenizer, query)
     except SampleError as error:
         kind = BoundError if isinstance(error, BoundError) else SampleError
-        raise kind(f"{_place(task, queries, at, number)}: {error}") from None
+        raise kind(f"{_place(tokenizer, queries, at, number)}: {error}") from None
 
 
-def _place(task: "Task", queries: Sequence[Any], at: int, number: int) -> str:
-    """Where a sample is, as a person looks for it: its file, where it is the name of one; nothing is looked up."""
+def _place(tokenizer: Tokenizer, queries: Sequence[Any], at: int, number: int) -> str:
+    """Name of a sample as a person looks for it: its file, where it is the name of one; nothing is looked up."""
     try:
         query = queries[at]
     except SampleError:  # a row that lacks an input
         return f"sample {number}"
-    return str(query) if task.tokenizer.names_file(query) else f"sample {number}"
+    return str(query) if tokenizer.names_file(query) else f"sample {number}"
 
 
 def decoded(method: Callable[..., Any]) -> Answer:
     """Answers that a method of the head makes of its outputs (b, ...)."""
 
     @torch.no_grad()
-    def answer(task: "Task", batch: dict[str, Any], queries: Sequence[Any]) -> Any:
-        with task.settings.autocast(task.device):
-            output = task(batch)
-        return method(widened(output), *task.extents(queries))
+    def answer(model: Model, settings: TrainingSettings, batch: dict[str, Any], queries: Sequence[Any]) -> Any:
+        with settings.autocast(model.device):
+            output = model(batch)
+        return method(widened(output), *model.extents(queries))
 
     return answer
 
 
 @torch.no_grad()
-def embedded(task: "Task", batch: dict[str, Any], queries: Sequence[Any]) -> Any:
-    """The mean of each sample's tokens behind the backbone (b, D), float32."""
-    with task.settings.autocast(task.device):
-        return task.features(batch, layers=1).mean().float().cpu().numpy()
+def embedded(model: Model, settings: TrainingSettings, batch: dict[str, Any], queries: Sequence[Any]) -> Any:
+    """Mean of each sample's tokens behind the backbone (b, D), float32."""
+    with settings.autocast(model.device):
+        return model.features(batch, layers=1).mean().float().cpu().numpy()
 
 
 def joined(pieces: Iterable[Piece]) -> np.ndarray:
     """Answers as one array; where a sample has none NaN in one of floats, else None in one of objects."""
-    kept, good, total = [], list[int](), 0
+    kept = []
+    good: list[int] = []
+    total = 0
     for piece in pieces:
         total += len(piece.places)
         good += [at for at in piece.places if at not in piece.bad]

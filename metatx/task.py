@@ -1,6 +1,6 @@
 """Task: a tokenizer and a head on a backbone; the unit that is trained, saved, shared and deployed."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from metatx.adapters.lora import Adapter
-from metatx.adapters.tiers import merged_task, tuned
+from metatx.adapters.tiers import tuned
 from metatx.backbone.base import Backbone
 from metatx.data.arguments import column_names, joined_target, target_name
 from metatx.data.tables import find_target
@@ -20,30 +20,45 @@ from metatx.encoding.head_choice import build_head, build_tokenizer, check_input
 from metatx.examples import Examples, without_missing
 from metatx.head import Head
 from metatx.inference import Piece, ask, decoded, embedded, joined, listed
-from metatx.layers.input_norm import input_norm
+from metatx.model import Model
 from metatx.reading.csv_tables import Reading
 from metatx.registry import lookup
-from metatx.sequence import TokenSequence, as_sequence
+from metatx.seeding import seeded
+from metatx.sequence import TokenSequence
 from metatx.settings import TrainingSettings
+from metatx.storage.folder import Record, read, save
+from metatx.storage.hub import push, task_folder
 from metatx.tokenizer import Tokenizer
+from metatx.training.loop import train as run_training
+from metatx.training.measuring import evaluate
 from metatx.values import plain_targets
 
 __all__ = ["Task"]
 
 
-class Task(nn.Module):
-    """A tokenizer and a head on a shared, frozen backbone, with an adapter where the task changes it for itself.
+class Task:
+    """A model with the columns, settings and numbers of one task; the unit that is trained, saved and deployed.
 
-    Only tokenizer, head and adapter are submodules: what acts on a whole module (``train``, ``apply``,
-    ``load_state_dict``, optimizers, checkpoints) does not reach the backbone, unless it is the task's own.
+    What computes is ``model``, an ``nn.Module``. Its parts and the methods of it that are needed to train it in a loop
+    of one's own are the task's too, under the same names; others, such as ``apply``, are asked of ``model``.
 
     Args:
-        backbone: The frozen transformer; shared, never copied. A ``trainable_copy`` one becomes the task's own.
-        tokenizer: Of the backbone's width.
-        head: Of the backbone's width.
+        backbone: The frozen transformer; shared, never copied. A ``trainable_copy`` becomes the task's own.
+        tokenizer: Tokenizer of the backbone's width.
+        head: Head of the backbone's width.
         inputs: Columns of a table that make up a sample.
         target: Column of a table that is predicted.
-        adapter: What the task changes of the backbone.
+        adapter: Change of the backbone that belongs to this task alone.
+
+    Attributes:
+        model: What computes.
+        settings: Settings of the last training; batch size and precision also of evaluation and prediction.
+        history: Rows of the last training, one an epoch; empty before ``fit``.
+        kept: Sentence that says which weights training kept, and why.
+        token_warmup: Steps and distances of the token warm-up, see ``warm_up_tokens``; empty where there was none.
+        metrics: Measured numbers by name, by the name of a model, for the card.
+        about: Facts for the card, where known: data, dataset (on the hub), split, license.
+        reading: How the csv files are written that the task is given.
     """
 
     def __init__(
@@ -55,50 +70,124 @@ class Task(nn.Module):
         target: str | None = None,
         adapter: Adapter | None = None,
     ) -> None:
-        super().__init__()
-        if 0 < backbone.depth < head.layers:
-            raise ValueError(f"The head reads {head.layers} layers; this backbone has {backbone.depth}.")
-        if head.dense and tokenizer.crop_warning:
-            raise ValueError(
-                f"The {head.name} head answers for the whole of a sample, but the {tokenizer.name} tokenizer cuts its "
-                f"edges off: {tokenizer.crop_warning}."
-            )
-        self._shared = (backbone,)
-        self.own_backbone = None if backbone.frozen else backbone
-        self.tokenizer, self.head, self.adapter = tokenizer, head, adapter
-        self.norm = input_norm(backbone, tokenizer)
-        self.inputs, self.target = list(inputs), target
-        self.metrics: dict[str, Any] = {}
-        self.about: dict[str, str] = {}  # for the card, where known: data, dataset (on the hub), split, license
-        self.token_warmup: dict[str, float] = {}  # as ``warm_up_tokens`` gives it
+        self._hold(Model(backbone, tokenizer, head, adapter), inputs, target)
+
+    @classmethod
+    def of_model(cls, model: Model, inputs: Sequence[str] = (), target: str | None = None) -> Self:
+        """Task around a model that is there already."""
+        task = cls.__new__(cls)
+        task._hold(model, inputs, target)
+        return task
+
+    def _hold(self, model: Model, inputs: Sequence[str], target: str | None) -> None:
+        self.model = model
+        self.inputs = list(inputs)
+        self.target = target
         self.settings = TrainingSettings()
-        self.reading = Reading()  # how the csv files are written that it is given
-        self.kept = ""  # which weights training kept, and why
-        self.trained = False  # further training then keeps these weights where no epoch is better
+        self.history: list[dict[str, float]] = []
+        self.kept = ""
+        self.token_warmup: dict[str, float] = {}
+        self.metrics: dict[str, Any] = {}
+        self.about: dict[str, str] = {}
+        self.reading = Reading()
+
+    # The model's parts and methods
 
     @property
     def backbone(self) -> Backbone:
         """The shared backbone, or the task's own."""
-        return self._shared[0]
+        return self.model.backbone
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer."""
+        return self.model.tokenizer
+
+    @property
+    def norm(self) -> nn.Module:
+        """LayerNorm between tokenizer and backbone; an identity where none is needed."""
+        return self.model.norm
+
+    @property
+    def head(self) -> Head:
+        """The model's head."""
+        return self.model.head
+
+    @property
+    def adapter(self) -> Adapter | None:
+        """Change of the backbone that belongs to this task alone; assign one to put it in its place."""
+        return self.model.adapter
+
+    @adapter.setter
+    def adapter(self, adapter: Adapter | None) -> None:
+        self.model.attach(adapter)
 
     @property
     def tune(self) -> str:
-        """What of the backbone is the task's own: one of ``tuning.TIERS``, or ``merged``, as ``merge`` made it."""
-        if self.adapter is not None:
-            return self.adapter.tune
-        if self.own_backbone is None:
-            return "frozen"
-        return "full" if any(parameter.requires_grad for parameter in self.own_backbone.parameters()) else "merged"
+        """Part of the backbone that is the task's own: one of ``TIERS``, or ``merged``, as ``merge`` made it."""
+        return self.model.tune
+
+    @property
+    def device(self) -> torch.device:
+        """Device that the task computes on: that of its backbone."""
+        return self.model.device
 
     @property
     def trainable_parameters(self) -> int:
         """Number of weights that training changes, counted over task and backbone."""
-        return sum(p.numel() for p in {*self.parameters(), *self.backbone.parameters()} if p.requires_grad)
+        return self.model.trainable_parameters
 
-    @property
-    def device(self) -> torch.device:
-        """Where the task computes: where its backbone is."""
-        return self.backbone.device
+    def __call__(self, batch: dict[str, Any]) -> Tensor:
+        """Collated tensors to the head's output (B, ...)."""
+        output: Tensor = self.model(batch)
+        return output
+
+    def tokens(self, batch: dict[str, Any]) -> TokenSequence:
+        """Collated tensors to the sequences that enter the backbone."""
+        return self.model.tokens(batch)
+
+    def features(self, batch: dict[str, Any], layers: int | None = None) -> TokenSequence:
+        """Collated tensors to the sequences that leave the backbone, as many layers of them as the head reads."""
+        return self.model.features(batch, layers)
+
+    def extents(self, queries: Sequence[Any]) -> list[list[tuple[int, ...]]]:
+        """Further argument of a dense head's ``decode`` and ``records``: the raw samples' extents; none of others."""
+        return self.model.extents(queries)
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """Move or cast the model, as ``nn.Module.to``; a shared backbone stays as it is."""
+        self.model.to(*args, **kwargs)
+        return self
+
+    def train(self, mode: bool = True) -> Self:
+        """Put the model in training mode, or out of it."""
+        self.model.train(mode)
+        return self
+
+    def eval(self) -> Self:
+        """Put the model in evaluation mode."""
+        return self.train(False)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """Say whether the model's parameters take gradients; those of a shared backbone never do."""
+        self.model.requires_grad_(requires_grad)
+        return self
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Parameters of the model; a shared backbone's are none of them."""
+        return self.model.parameters()
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Names and parameters of the model."""
+        return self.model.named_parameters()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Parameters and buffers of the model, by name."""
+        return self.model.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Set the model's parameters and buffers. Raises RuntimeError if names or shapes differ."""
+        self.model.load_state_dict(state)
 
     # Building
 
@@ -175,8 +264,7 @@ class Task(nn.Module):
         """The first half of ``from_data``: columns, tokenizer and head are chosen, nothing is learned yet."""
         kind, target = lookup("tokenizers", modality), target_name(target)
         backbone, adapter = tuned(backbone, tune, adapter_options, seed)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             tokenizer = build_tokenizer(modality, backbone, tokenizer_options or {})
             table, target = training_data(data, kind, target)
             if isinstance(table, tuple | Examples):
@@ -200,29 +288,10 @@ class Task(nn.Module):
     def learn(self, train: Examples, seed: int = 0, skip_bad: bool = False) -> Self:
         """The second half of ``from_data``: statistics and classes of the training split, and initial weights."""
         train = screened(train, self.head, skip_bad)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             fit_tokenizer(self.tokenizer, train)
             self.head.learn(train.targets if train.targets is not None else [])
         return self.to(self.backbone.device).eval()
-
-    # The model
-
-    def tokens(self, batch: dict[str, Any]) -> TokenSequence:
-        """Collated tensors to the sequences that enter the backbone."""
-        sequence = as_sequence(self.tokenizer(batch))
-        return sequence.with_embeddings(self.norm(sequence.embeddings))
-
-    def features(self, batch: dict[str, Any], layers: int | None = None) -> TokenSequence:
-        """Collated tensors to the sequences that leave the backbone, as many layers of them as the head reads."""
-        tokens, layers = self.tokens(batch), layers or self.head.layers
-        sequence: TokenSequence = self.backbone(tokens, layers=layers, adapter=self.adapter)
-        return sequence
-
-    def forward(self, batch: dict[str, Any]) -> Tensor:
-        """Collated tensors to the head's output (B, ...)."""
-        output: Tensor = self.head(self.head.pool(self.features(batch)))
-        return output
 
     # Training
 
@@ -251,13 +320,15 @@ class Task(nn.Module):
         Raises:
             ValueError: If samples are bad, the loss is not finite, or the checkpoint is of other settings.
         """
-        from metatx.training.loop import train as run_training
-
         self.settings = TrainingSettings.of(**settings)
         data = self.encode(train, "train", augment=True, skip_bad=skip_bad_samples)
         held = None if validation is None else self.encode(validation, "validation", skip_bad=skip_bad_samples)
-        self.history = run_training(self, data, held, self.settings, out=Path(out) if out else None, resume=resume)
-        self.trained = True
+        folder = Path(out) if out else None
+        columns: dict[str, Any] = {"inputs": self.inputs, "target": self.target}
+        outcome = run_training(self.model, data, held, self.settings, out=folder, resume=resume, **columns)
+        self.history = outcome.history
+        self.kept = outcome.kept
+        self.token_warmup = outcome.token_warmup
         return self
 
     def encode(self, data: Any, split: str, *, augment: bool = False, skip_bad: bool = False) -> EncodedDataset:
@@ -273,9 +344,7 @@ class Task(nn.Module):
 
     def evaluate(self, data: Any, *, skip_bad_samples: bool = False) -> dict[str, float]:
         """The head's metrics, and ``loss``, on labelled data (its test split, where it is split)."""
-        from metatx.training.loop import evaluate
-
-        return evaluate(self, self.encode(data, "test", skip_bad=skip_bad_samples), self.settings)
+        return evaluate(self.model, self.encode(data, "test", skip_bad=skip_bad_samples), self.settings)
 
     # Use
 
@@ -307,14 +376,11 @@ class Task(nn.Module):
 
     def embed(self, samples: Any, *, skip_bad_samples: bool = False) -> np.ndarray:
         """The mean of each sample's tokens behind the backbone (B, D), float32; as ``predict``."""
-        return joined(ask(self, self.queries(samples), embedded, skip_bad=skip_bad_samples))
+        pieces = ask(self.model, self.settings, self.queries(samples), embedded, skip_bad=skip_bad_samples)
+        return joined(pieces)
 
     def _pieces(self, samples: Any, answer: Callable[..., Any], skip_bad: bool) -> Iterator[Piece]:
-        return ask(self, self.queries(samples), decoded(answer), skip_bad=skip_bad)
-
-    def extents(self, queries: Sequence[Any]) -> list[list[tuple[int, ...]]]:
-        """The further argument, if any, that the head's ``decode`` and ``records`` take: the samples' extents."""
-        return [[self.tokenizer.dense_values(query).shape[:-1] for query in queries]] if self.head.dense else []
+        return ask(self.model, self.settings, self.queries(samples), decoded(answer), skip_bad=skip_bad)
 
     def queries(self, samples: Any) -> Sequence[Any]:
         """What a user may ask about, as raw samples."""
@@ -323,14 +389,35 @@ class Task(nn.Module):
     # On disk
 
     def merge(self) -> Self:
-        """A copy of the task on a backbone of its own, into which the adapter is folded; this one stays as it is.
+        """Copy of the task on a backbone of its own, into which the adapter is folded; this one stays as it is.
 
         It gives the same answers, without the adapter's cost, and cannot be shared.
 
         Raises:
             ValueError: If the task has no adapter.
         """
-        return merged_task(self)
+        alone = self._on(self.model.merged())
+        alone.metrics = dict(self.metrics)
+        alone.about = dict(self.about)
+        return alone
+
+    def retune(self, tune: str, adapter_options: Mapping[str, Any] | None = None, seed: int = 0) -> Self:
+        """Copy of a frozen task that trains more of the backbone, with the same answers until it does.
+
+        Args:
+            tune, adapter_options, seed: As of ``from_data``.
+
+        Raises:
+            ValueError: If the task is tuned already, or as ``from_data``.
+        """
+        return self._on(self.model.retuned(tune, adapter_options, seed))
+
+    def _on(self, model: Model) -> Self:
+        """Task around another model, with the columns and settings of this one."""
+        made = self.of_model(model, self.inputs, self.target)
+        made.settings = self.settings
+        made.reading = self.reading
+        return made
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Write the task to ``folder``: config, weights, adapter, model card; whole, or not at all.
@@ -339,9 +426,12 @@ class Task(nn.Module):
             ValueError: If the folder holds something that is no task.
             OSError: If it cannot be written.
         """
-        from metatx.storage.folder import save
+        return save(self.model, self._record(), Path(folder))
 
-        return save(self, Path(folder))
+    def _record(self) -> Record:
+        return Record(
+            inputs=self.inputs, target=self.target, settings=self.settings, metrics=self.metrics, about=self.about
+        )
 
     def push_to_hub(
         self,
@@ -353,9 +443,7 @@ class Task(nn.Module):
         token: str | bool | None = None,
     ) -> str:
         """Upload the task to the Hugging Face hub, as ``metatx.storage.hub.push``; returns the commit's address."""
-        from metatx.storage.hub import push
-
-        return push(self, repo_id, private, commit_message, revision, token)
+        return push(self.model, self._record(), repo_id, private, commit_message, revision, token)
 
     @classmethod
     def from_pretrained(
@@ -377,10 +465,17 @@ class Task(nn.Module):
             FileNotFoundError: If there is no such folder, and the hub cannot be reached or has none.
             TaskError: If it is damaged or foreign, or was trained on another backbone.
         """
-        from metatx.storage.folder import read
-        from metatx.storage.hub import task_folder
+        return cls.from_folder(task_folder(name, revision, token), backbone)
 
-        return read(cls, task_folder(name, revision, token), backbone)
+    @classmethod
+    def from_folder(cls, folder: Path, backbone: Backbone | None = None, fingerprint: str | None = None) -> Self:
+        """Read a task from its folder, as ``metatx.storage.folder.read``."""
+        model, record = read(folder, backbone, fingerprint)
+        task = cls.of_model(model, record.inputs, record.target)
+        task.settings = record.settings
+        task.metrics = dict(record.metrics)
+        task.about = dict(record.about)
+        return task
 
     def set_inference(self, **changes: Any) -> Self:
         """The task with other settings for prediction (``batch_size``, ``precision``)."""

@@ -53,7 +53,7 @@ def main(
         )
         suffixes = task.tokenizer.suffixes
         encoded = {split: task.encode(as_table(folder, suffixes, split), split) for split in SPLITS}
-        features = {split: frozen_features(task, part, EXACT, bar) for split, part in encoded.items()}
+        features = {split: frozen_features(task.model, part, EXACT, bar) for split, part in encoded.items()}
         x = {split: part.features.numpy() for split, part in features.items()}
         y = {split: [int(target) for target in part.targets] for split, part in features.items()}
         probes = [make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=3000)) for c in STRENGTHS]

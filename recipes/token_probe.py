@@ -86,7 +86,7 @@ def score(entry: Entry, table: Any, frozen: metatx.Backbone) -> float:
         tokenizer_options=options["tokenizer_options"],
         head_options={"pooling": "both"},
     )
-    features = frozen_features(task, task.encode(table, "train"), task.settings, bar)
+    features = frozen_features(task.model, task.encode(table, "train"), task.settings, bar)
     targets = np.array([target.item() for target in features.targets])
     ridge = RidgeCV if task.head.name == "regression" else RidgeClassifierCV
     probe = make_pipeline(StandardScaler(), ridge(alphas=STRENGTHS))

@@ -13,6 +13,7 @@ from metatx.backbone.stem import Stem
 from metatx.json_schema import image_schema
 from metatx.layers.folding import random_stem
 from metatx.layers.hog import gradient_histograms
+from metatx.layers.unregistered import Unregistered
 from metatx.layers.views import coarser, random_view
 from metatx.reading.image import SUFFIXES, fit_image, is_image, read_image
 from metatx.reading.medmnist import read_medmnist
@@ -73,8 +74,8 @@ class ImageTokenizer(Tokenizer):
             raise ValueError(f"downscale is {downscale:g}; a probability is between 0 and 1.")
         self.uses_stem_tokens = stem is not None
         # A frozen stem belongs to the backbone: kept out of this module's parameters and state.
-        self._shared = (stem,) if stem is not None and freeze_stem else ()
-        if not self._shared:
+        self._shared = Unregistered(stem) if stem is not None and freeze_stem else None
+        if self._shared is None:
             self.own_stem = random_stem(dim) if stem is None else copy.deepcopy(stem)
             self.own_stem.requires_grad_(True)
         side = image_size or self.patch_stem.config.image_size
@@ -92,7 +93,7 @@ class ImageTokenizer(Tokenizer):
     @property
     def patch_stem(self) -> Stem:
         """The backbone's, or this tokenizer's own."""
-        return self._shared[0] if self._shared else self.own_stem
+        return self.own_stem if self._shared is None else self._shared.module
 
     @classmethod
     def accepts(cls, value: Any) -> bool:

@@ -152,7 +152,7 @@ def _pieces(task: "Task", entry: Entry, answer: Any, skip_bad: bool) -> Iterator
     def watch(starts: Sequence[int]) -> Any:
         return bar(starts, Path(entry.source).name)
 
-    return ask(task, entry.queries, answer, skip_bad=skip_bad, place=entry.place, watch=watch)
+    return ask(task.model, task.settings, entry.queries, answer, skip_bad=skip_bad, place=entry.place, watch=watch)
 
 
 def _write_map(task: "Task", entries: Sequence[Entry], out: Path, skip_bad: bool) -> None:

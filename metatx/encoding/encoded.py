@@ -14,6 +14,7 @@ from metatx.encoding.sample_store import Columns
 from metatx.errors import SampleError, cannot_be_used
 from metatx.examples import Examples
 from metatx.progress import bar
+from metatx.seeding import seeded
 
 if TYPE_CHECKING:
     from metatx.head import Head
@@ -27,7 +28,7 @@ KEPT_BYTES = 4 << 30  # encoded samples beyond this are encoded again each time
 
 
 class EncodedDataset(torch.utils.data.Dataset[Any]):
-    """Examples as batches of tensors: ``dataset.__getitems__(indices)`` gives ``(batch, targets)``.
+    """Examples as batches of tensors: ``dataset.batch(positions)`` gives ``(batch, targets)``.
 
     Every sample is encoded at once, so that a bad one is known before any training. They are kept as columns, so that a
     million rows of a table take what is in them, and not ten times as much.
@@ -136,16 +137,18 @@ class EncodedDataset(torch.utils.data.Dataset[Any]):
                 return torch.cat([part.values for part in parts])
         return collate([{"target": self._pair(position)[1]} for position in range(len(self))])["target"]
 
-    def __getitems__(self, positions: Sequence[int]) -> tuple[dict[str, Any], Any]:
+    def batch(self, positions: Sequence[int]) -> tuple[dict[str, Any], Any]:
+        """Collated samples and targets at ``positions`` among the good ones, augmented where that is asked for."""
         pairs = [self._pair(position) for position in positions]
         if self.augmented:
             pairs = [self._augment(*pair, position) for pair, position in zip(pairs, positions, strict=True)]
         return collate([sample for sample, _ in pairs]), collate([{"target": target} for _, target in pairs])["target"]
 
+    __getitems__ = batch  # the hook of torch's loaders
+
     def _augment(self, sample: dict[str, Tensor], target: Tensor, position: int) -> tuple[dict[str, Tensor], Tensor]:
         # The variation depends on (seed, epoch, sample) alone: not on workers, nor on where a run was resumed.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(hash((self.seed, self.epoch, position)) & 0x7FFFFFFF)
+        with seeded(self.seed, self.epoch, position):
             varied = dict(self.tokenizer.augment(sample))
         view = varied.pop("view", None)
         if not self.head.dense:
@@ -193,6 +196,9 @@ class FeatureDataset(torch.utils.data.Dataset[Any]):
     def __len__(self) -> int:
         return len(self.features)
 
-    def __getitems__(self, positions: Sequence[int]) -> tuple[Tensor, Any]:
+    def batch(self, positions: Sequence[int]) -> tuple[Tensor, Any]:
+        """Features and targets at ``positions``."""
         index = torch.as_tensor(positions)
         return self.features[index], collate([{"target": self.targets[position]} for position in positions])["target"]
+
+    __getitems__ = batch  # the hook of torch's loaders

@@ -82,10 +82,10 @@ def plan_for(
     picked = drawn(len(train), min(len(train), PROBED * settings.batch_size), settings.seed)
     few = task.encode(train.select(picked), "train", augment=True, skip_bad=skip_bad)
     before = {name: tensor.clone() for name, tensor in task.state_dict().items()}
-    once = _features_seconds(task, few, settings) if settings.cache and cacheable(task) else 0.0
+    once = _features_seconds(task, few, settings) if settings.cache and cacheable(task.model) else 0.0
     trial = replace(settings, epochs=2, patience=0, token_warmup_steps=0, tensorboard=False)
-    training = Training(task, few, None, trial, None, quiet=True)
-    trained = training.run(resume=False)[-1]["seconds"]
+    training = Training(task.model, few, None, trial, quiet=True)
+    trained = training.run(resume=False).history[-1]["seconds"]
     started = time.perf_counter()
     training.measure(training.data, Progress())
     measured = time.perf_counter() - started
@@ -149,7 +149,7 @@ def _features_seconds(task: "Task", data: EncodedDataset, settings: "TrainingSet
     for _ in range(2):
         started = time.perf_counter()
         for start in range(0, len(data), size):
-            inputs = to_device(data.__getitems__(range(start, min(start + size, len(data))))[0], task.device)
+            inputs = to_device(data.batch(range(start, min(start + size, len(data))))[0], task.device)
             with settings.autocast(task.device):
                 task.head.pool(task.features(inputs))
         seconds = time.perf_counter() - started

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from metatx.adapters.tiers import retuned
 from metatx.data.arguments import joined_target, paired_table, target_name
 from metatx.data.holdout import with_each_class
 from metatx.data.table_files import are_columns, as_dataset, text_columns
@@ -148,7 +147,7 @@ def run(
         for split, part in examples.items()
     }
     if folder is not None and resume:
-        facts = facts_of(task, encoded["train"], encoded.get("validation"))
+        facts = facts_of(task.model, encoded["train"], encoded.get("validation"), task.inputs, task.target)
         check_checkpoint(folder / CHECKPOINT, decisive(settings.for_samples(len(encoded["train"]))), facts)
         state.wait_for_everyone()  # all have looked before one writes
     with _gone_if_empty(folder, first):
@@ -205,7 +204,7 @@ def _begun(
             f"The task to start from reads {', '.join(known.inputs)} and predicts {known.target}, not "
             f"{', '.join(built.inputs)} and {built.target}."
         )
-    return retuned(known, built.tune, adapter_options, seed)
+    return known.retune(built.tune, adapter_options, seed)
 
 
 def _about(name: str, data: Any, where: str) -> dict[str, str]:

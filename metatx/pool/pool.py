@@ -19,7 +19,7 @@ from metatx.pool.memory import size_of, trim_heap
 from metatx.pool.requests import ANSWERS, OutputKind, Request, ResidentTask, grouped, tokenized
 from metatx.registry import unknown
 from metatx.sequence import TokenSequence, concatenate, divide, joined
-from metatx.storage.folder import check, describe, read
+from metatx.storage.folder import check, describe
 from metatx.storage.hub import task_folder
 from metatx.task import Task
 
@@ -312,7 +312,7 @@ class TaskPool:
             raise ChangedError(f"The folder of task {name!r} is gone, so it cannot be loaded again.")
         if entry.content is not None and entry.content != content_of(entry.folder):
             raise ChangedError(f"{name} changed on disk, but versions never change; save another version.")
-        return self._ready(read(Task, entry.folder, self.backbone, self._fingerprint))
+        return self._ready(Task.from_folder(entry.folder, self.backbone, self._fingerprint))
 
     def _make_room(self) -> None:
         """Drop what was least recently used, until the rest fits; the latest stays in any case."""

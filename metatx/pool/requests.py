@@ -148,7 +148,7 @@ def read(
         SampleError: If a sample cannot be used; names its position.
     """
     asked = task.queries(samples)
-    found = [read_one(task, asked, at, position + 1) for at, position in enumerate(positions)]
+    found = [read_one(task.tokenizer, asked, at, position + 1) for at, position in enumerate(positions)]
     return [tensors for _, tensors in found], task.extents([query for query, _ in found]) if extents else []
 
 

@@ -18,6 +18,7 @@ from metatx.encoding.head_choice import build_tokenizer
 from metatx.errors import SampleError
 from metatx.files import folder_written_whole
 from metatx.layers.input_norm import input_norm
+from metatx.layers.unregistered import Unregistered
 from metatx.pretraining.contrastive import ContrastiveLoss
 from metatx.registry import all_options, lookup, option_names, unknown
 from metatx.sequence import TokenSequence, as_sequence
@@ -72,7 +73,7 @@ class Alignment(nn.Module):
         super().__init__()
         if size < 1:
             raise ValueError(f"size is {size}; vectors need at least one number.")
-        self._shared = (backbone,)
+        self._backbone = Unregistered(backbone)
         self.size = size
         self.contrast = ContrastiveLoss(loss)
         self.towers = nn.ModuleDict()
@@ -80,7 +81,7 @@ class Alignment(nn.Module):
     @property
     def backbone(self) -> Backbone:
         """Backbone that all modalities pass through."""
-        return self._shared[0]
+        return self._backbone.module
 
     def add(
         self, modality: str, samples: Sequence[Any], options: dict[str, Any] | None = None, *, seed: int = 0

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metatx.backbone.base import Backbone
+from metatx.layers.unregistered import Unregistered
 from metatx.layers.views import places_in_view
 from metatx.progress import bar
 from metatx.sequence import TokenSequence
@@ -42,7 +43,7 @@ class Distillation(nn.Module):
         super().__init__()
         if teacher.stem is None or not teacher.has_cls or not student.has_cls:
             raise ValueError(f"{teacher.spec} cannot teach: student and teacher need CLS, and the teacher its stem.")
-        self._shared = (teacher,)
+        self._teacher = Unregistered(teacher)
         self.size = teacher.stem.config.image_size
         self.grid = teacher.stem.grid(self.size, self.size)
         self.proj = nn.Linear(student.dim, teacher.dim)
@@ -51,7 +52,7 @@ class Distillation(nn.Module):
     @property
     def teacher(self) -> Backbone:
         """Frozen backbone whose tokens are the targets."""
-        return self._shared[0]
+        return self._teacher.module
 
     @torch.no_grad()
     def cache_targets(

@@ -20,14 +20,15 @@ from metatx.pretraining.distillation import Distillation, is_image
 from metatx.pretraining.paired_data import PairedDataset, drop_tokens, part_of
 from metatx.pretraining.transport import pass_with_transport_cost
 from metatx.progress import bar
+from metatx.seeding import seeded
 from metatx.sequence import TokenSequence, concatenate, divide
 from metatx.settings import RunSettings
+from metatx.training.batches import loader
 from metatx.training.checkpoint import Checkpoint, Progress
 from metatx.training.distributed import processes
 from metatx.training.facts import data_fact
 from metatx.training.history import History
 from metatx.training.interrupts import CheckpointSchedule
-from metatx.training.loop import loader
 
 __all__ = ["PretrainingSettings", "pretrain"]
 
@@ -292,7 +293,10 @@ class Pretraining:
         """Return unit vectors (b, E) of both sides, and the other losses (teacher, transport), 0 without ``graph``."""
         # Dropout depends on this seed alone, so it is the same in both passes and in a run that was resumed.
         start = int(batch.positions[0])
-        torch.manual_seed(hash((self.settings.seed, batch.number, start)) & 0x7FFFFFFF)
+        with seeded(self.settings.seed, batch.number, start):
+            return self._passed(batch, graph)
+
+    def _passed(self, batch: Batch, graph: bool) -> tuple[list[Tensor], Tensor]:
         towers = [self.alignment.tower(modality) for modality in batch.sides]
         device = batch.positions.device
         extra = torch.zeros((), device=device, requires_grad=graph)

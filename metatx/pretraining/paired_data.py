@@ -20,7 +20,7 @@ __all__ = ["PairedDataset", "drop_tokens", "part_of"]
 
 
 class PairedDataset(torch.utils.data.Dataset[Any]):
-    """B pairs: ``pairs.__getitems__(positions)`` gives ``(batches by modality, keys (2, b), positions (b,))``.
+    """B pairs: ``pairs.batch(positions)`` gives ``(batches by modality, keys (2, b), positions (b,))``.
 
     Two samples of a side have equal keys if their encoded tensors are equal, see ``contrastive.matches``.
 
@@ -79,13 +79,14 @@ class PairedDataset(torch.utils.data.Dataset[Any]):
             side.seed = seed
             side.epoch = epoch
 
-    def __getitems__(self, positions: Sequence[int]) -> tuple[dict[str, dict[str, Any]], Tensor, Tensor]:
+    def batch(self, positions: Sequence[int]) -> tuple[dict[str, dict[str, Any]], Tensor, Tensor]:
+        """Batches by modality, keys (2, b) and positions (b,) of the pairs at ``positions``."""
         rows = zip(*(self.rows[position] for position in positions), strict=True)
-        batches = {
-            modality: side.__getitems__(at)[0] for (modality, side), at in zip(self.sides.items(), rows, strict=True)
-        }
+        batches = {modality: side.batch(at)[0] for (modality, side), at in zip(self.sides.items(), rows, strict=True)}
         index = torch.as_tensor(positions)
         return batches, self.keys[:, index], index
+
+    __getitems__ = batch  # the hook of torch's loaders
 
 
 def _keys(side: EncodedDataset, places: Sequence[int]) -> Tensor:

@@ -1,8 +1,9 @@
 """A task on disk: ``config.json``, ``model.safetensors``, ``adapter/`` or ``backbone/``, a card. Never pickle."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 import torch
 
@@ -28,34 +29,51 @@ from metatx.disk.weight_files import unshared
 from metatx.encoding.head_choice import build_tokenizer
 from metatx.errors import TaskError, short
 from metatx.files import folder_written_whole, json_text
+from metatx.model import Model
 from metatx.registry import all_options, create, lookup, option_names
+from metatx.settings import TrainingSettings
 from metatx.storage.card import model_card
 from metatx.storage.config import checked_config, upgraded
 
-if TYPE_CHECKING:
-    from metatx.task import Task
-
-__all__ = ["check", "describe", "read", "save", "write"]
+__all__ = ["Record", "check", "describe", "read", "save", "write"]
 
 FORMAT = "metatx-task"
 VERSION = 3  # 1 knew no tuning, 2 held what was fitted among the options
 COMPONENTS = ("tokenizer", "head")
 HELD = (*COMPONENTS, "norm")  # parts whose tensors are in the file of weights
 OWN_BACKBONE_TIERS = ("full", "merged")  # tunes that leave a task with a backbone of its own
-Read = TypeVar("Read", bound="Task")
-EXTERNAL_PREFIXES = ("adapter.", "own_backbone.")  # the beginnings of what has a folder of its own
+EXTERNAL_PREFIXES = ("adapter.", "own_backbone.")  # of state-dict names whose tensors have a folder of their own
 
 
-def save(task: "Task", folder: Path) -> Path:
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """Part of a task that its folder keeps beside the model.
+
+    Attributes:
+        inputs: Columns of a table that make up a sample.
+        target: Column of a table that is predicted.
+        settings: Settings of the task, of which the folder keeps the precision.
+        metrics: Measured numbers by name, by the name of a model.
+        about: Facts for the card, where known: data, dataset (on the hub), split, license.
+    """
+
+    inputs: Sequence[str]
+    target: str | None
+    settings: TrainingSettings
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    about: Mapping[str, str] = field(default_factory=dict)
+
+
+def save(model: Model, record: Record, folder: Path) -> Path:
     """Write a task to ``folder``; see ``Task.save_pretrained``."""
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / "config.json").exists()):
         raise ValueError(f"{folder} exists and is no task; nothing was written. Choose another folder.")
     with folder_written_whole(folder) as temporary:
-        write(task, temporary, "FOLDER")
+        write(model, record, temporary, "FOLDER")
     return folder
 
 
-def write(task: "Task", folder: Path, name: str) -> None:
+def write(model: Model, record: Record, folder: Path, name: str) -> None:
     """Write all files of a task into an empty folder; the card calls it ``name``."""
     from safetensors.torch import save_file
 
@@ -64,30 +82,30 @@ def write(task: "Task", folder: Path, name: str) -> None:
         "version": VERSION,
         "metatx": metatx.__version__,
         "backbone": {
-            "spec": task.backbone.spec,
-            "fingerprint": task.backbone.fingerprint,
-            "dim": task.backbone.dim,
-            "pretrained": task.backbone.pretrained,
-            "repository": repository(task.backbone),
+            "spec": model.backbone.spec,
+            "fingerprint": model.backbone.fingerprint,
+            "dim": model.backbone.dim,
+            "pretrained": model.backbone.pretrained,
+            "repository": repository(model.backbone),
         },
-        "tokenizer": _saved(task.tokenizer),
-        "tune": task.tune,
-        "adapter": task.adapter and task.adapter.options,
-        "trainable_parameters": task.trainable_parameters,
-        "head": {**_saved(task.head), "note": task.head.card_note()},
-        "inputs": task.inputs,
-        "target": task.target,
-        "precision": task.settings.precision,
-        "metrics": task.metrics,
-        "about": task.about,
+        "tokenizer": _saved(model.tokenizer),
+        "tune": model.tune,
+        "adapter": model.adapter and model.adapter.options,
+        "trainable_parameters": model.trainable_parameters,
+        "head": {**_saved(model.head), "note": model.head.card_note()},
+        "inputs": list(record.inputs),
+        "target": record.target,
+        "precision": record.settings.precision,
+        "metrics": dict(record.metrics),
+        "about": dict(record.about),
     }
     (folder / "config.json").write_text(json_text(config))
-    own = {name: tensor for name, tensor in task.state_dict().items() if not name.startswith(EXTERNAL_PREFIXES)}
+    own = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(EXTERNAL_PREFIXES)}
     save_file(unshared(own), folder / "model.safetensors")
-    if task.adapter is not None:
-        write_adapter(task.adapter, folder / "adapter")
-    if not task.backbone.frozen:
-        save_backbone(task.backbone, folder / "backbone", about=f"of a task, {task.tune} from {task.backbone.spec}")
+    if model.adapter is not None:
+        write_adapter(model.adapter, folder / "adapter")
+    if not model.backbone.frozen:
+        save_backbone(model.backbone, folder / "backbone", about=f"of a task, {model.tune} from {model.backbone.spec}")
     (folder / "README.md").write_text(model_card(config, name))
 
 
@@ -147,8 +165,14 @@ def check(config: dict[str, Any], folder: Path, backbone: Backbone, fingerprint:
                 read_shapes(folder, file)
 
 
-def read(cls: "type[Read]", folder: Path, backbone: Backbone | None, fingerprint: str | None = None) -> "Read":
-    """A task from its folder; see ``Task.from_pretrained``. ``fingerprint`` is the backbone's, where it is known."""
+def read(folder: Path, backbone: Backbone | None, fingerprint: str | None = None) -> tuple[Model, Record]:
+    """Read a task from its folder; see ``Task.from_pretrained``.
+
+    Args:
+        folder: The task's folder.
+        backbone: Backbone that the task was trained on; None loads the one that it names, or its own.
+        fingerprint: Fingerprint of ``backbone``, where it is known.
+    """
     config = describe(folder)
     with damage(folder):
         saved = config["backbone"]
@@ -167,11 +191,13 @@ def read(cls: "type[Read]", folder: Path, backbone: Backbone | None, fingerprint
         if config["tune"] in ("norm", "lora"):
             _check_there(folder, ADAPTER)
             adapter = read_adapter(folder / "adapter", backbone)
-        task = cls(backbone, parts["tokenizer"], parts["head"], config["inputs"], config["target"], adapter)
-        _fill(task, shapes, folder)
-        task.metrics, task.about, task.trained = config["metrics"], config["about"], True
-        task.set_inference(precision=config["precision"])
-        return task.to(backbone.device).eval()
+        own = config["tune"] if config["tune"] in OWN_BACKBONE_TIERS else None
+        model = Model(backbone, parts["tokenizer"], parts["head"], adapter, own)
+        _fill(model, shapes, folder)
+        model.trained = True
+        settings = TrainingSettings(precision=config["precision"])
+        kept = {name: config[name] for name in ("inputs", "target", "metrics", "about")}
+        return model.to(backbone.device).eval(), Record(settings=settings, **kept)
 
 
 def _parts(config: dict[str, Any], folder: Path, backbone: Backbone) -> dict[str, Any]:
@@ -210,16 +236,16 @@ def _check_names(shapes: Mapping[str, Any], folder: Path) -> None:
             raise TaskError(f"{folder / WEIGHTS} is damaged: {name:.60} is of no part of a task.")
 
 
-def _fill(task: "Task", shapes: dict[str, tuple[int, ...]], folder: Path) -> None:
+def _fill(model: Model, shapes: dict[str, tuple[int, ...]], folder: Path) -> None:
     """Give tokenizer and head their weights."""
     from safetensors.torch import load_file
 
-    state = task.state_dict()
+    state = model.state_dict()
     apart = {name: tensor for name, tensor in state.items() if name.startswith(EXTERNAL_PREFIXES)}
     check_shapes(shapes, {name: tensor for name, tensor in state.items() if name not in apart}, folder / WEIGHTS)
     tensors = load_file(folder / WEIGHTS)
-    check_finite(tensors, {name for name, _ in task.named_parameters()}, folder / WEIGHTS)
-    task.load_state_dict({**apart, **tensors})
+    check_finite(tensors, {name for name, _ in model.named_parameters()}, folder / WEIGHTS)
+    model.load_state_dict({**apart, **tensors})
 
 
 def _own_backbone(config: dict[str, Any], folder: Path, shared: Backbone | None) -> Backbone:

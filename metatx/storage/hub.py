@@ -4,13 +4,10 @@ import os
 import re
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from metatx.errors import TaskError
-from metatx.storage.folder import describe, write
-
-if TYPE_CHECKING:
-    from metatx.task import Task
+from metatx.model import Model
+from metatx.storage.folder import Record, describe, write
 
 __all__ = ["push", "task_folder"]
 
@@ -82,7 +79,8 @@ def _fetched(name: str, revision: str | None, token: str | bool | None) -> Path:
 
 
 def push(
-    task: "Task",
+    model: Model,
+    record: Record,
     repo_id: str,
     private: bool | None = None,
     commit_message: str = "Upload metatx task",
@@ -91,11 +89,12 @@ def push(
 ) -> str:
     """Upload a task as one commit to a repository on the hub, which is made where there is none.
 
-    The model card says what is in ``task.about``: set ``task.about["license"]`` before. A card, adapter or backbone of
+    The model card says what is in ``record.about``, such as the license. A card, adapter or backbone of
     an older task in the repository is replaced; other files stay.
 
     Args:
-        task: Any.
+        model: Model of the task.
+        record: Rest of the task.
         repo_id: ``user/task``, with ``hf:`` in front or not.
         private: Whether a new repository is; the account's default where None.
         commit_message: Of the commit.
@@ -115,7 +114,7 @@ def push(
 
     api = HfApi(token=token)
     with tempfile.TemporaryDirectory() as folder:
-        write(task, Path(folder), f"{MARK}{repo_id}")
+        write(model, record, Path(folder), f"{MARK}{repo_id}")
         try:
             name = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
             if revision is not None:

@@ -1,5 +1,6 @@
 """The training of one task: loop, checkpoints, frozen features, processes."""
 
-from metatx.training.loop import evaluate, loader, measure, train
+from metatx.training.loop import train
+from metatx.training.measuring import evaluate, measure
 
-__all__ = ["evaluate", "loader", "measure", "train"]
+__all__ = ["evaluate", "measure", "train"]

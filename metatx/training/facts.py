@@ -1,15 +1,13 @@
-"""What decides the numbers of a run, and how that of two runs differs, in words."""
+"""Facts that decide the numbers of a run, and how those of two runs differ, in words."""
 
 import json
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from metatx.data.content_hash import Content
+from metatx.encoding.encoded import EncodedDataset
+from metatx.model import Model
 from metatx.registry import all_options
-
-if TYPE_CHECKING:
-    from metatx.encoding.encoded import EncodedDataset
-    from metatx.task import Task
 
 __all__ = ["Facts", "data_fact", "differences", "facts_of"]
 
@@ -20,41 +18,55 @@ LONGEST = 60  # letters of a value in a message
 NAMED = 5  # items of a list, likewise
 
 
-def facts_of(task: "Task", data: "EncodedDataset", validation: "EncodedDataset | None") -> Facts:
-    """All that a run must share with the one that it resumes, but for the settings."""
-    backbone = task.backbone
+def facts_of(
+    model: Model,
+    data: EncodedDataset,
+    validation: EncodedDataset | None,
+    inputs: Sequence[str] = (),
+    target: str | None = None,
+) -> Facts:
+    """Facts that a run must share with the one that it resumes, beside the settings.
+
+    Args:
+        model: Model before it is trained.
+        data: Training split.
+        validation: Validation split, where there is one.
+        inputs: Columns of a table that make up a sample.
+        target: Column of a table that is predicted.
+    """
+    backbone = model.backbone
     fingerprint = backbone.fingerprint
     spec = backbone.spec if backbone.pretrained else f"{backbone.spec} with random weights"
     found: Facts = {
         "backbone": {"is": fingerprint, "said": f"{spec} ({fingerprint[:12]})"},
-        "tune": task.tune,
-        **(task.adapter.options if task.adapter else {}),
-        "tokenizer": task.tokenizer.name,
-        "head": task.head.name,
-        "inputs": task.inputs,
-        "target": task.target,
+        "tune": model.tune,
+        **(model.adapter.options if model.adapter else {}),
+        "tokenizer": model.tokenizer.name,
+        "head": model.head.name,
+        "inputs": list(inputs),
+        "target": target,
     }
     # Before what is learned from them.
     found["the training data"] = data_fact(data)
     found["the validation data"] = None if validation is None else data_fact(validation)
-    for part, component in {"tokenizer": task.tokenizer, "head": task.head}.items():
+    for part, component in {"tokenizer": model.tokenizer, "head": model.head}.items():
         values = {**all_options(component), **component.fitted}
         found |= {f"the {part}'s {name}": value for name, value in values.items()}
     learned = Content()
-    learned.add_tensors(dict(task.tokenizer.named_buffers()))
+    learned.add_tensors(dict(model.tokenizer.named_buffers()))
     found["the tokenizer's statistics"] = {"is": learned.hexdigest(), "said": f"({learned.hexdigest()[:6]})"}
     return found
 
 
-def data_fact(data: "EncodedDataset") -> Any:
-    """Samples and targets, by what they hold."""
+def data_fact(data: EncodedDataset) -> Any:
+    """Fact of a split: its samples and targets, by what they hold."""
     content = "-".join(data.content)
     inputs, targets = (part[:6] for part in data.content)
     return {"is": content, "said": f"{len(data):,} samples (content {inputs}, targets {targets})"}
 
 
 def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Each fact that is another now, as ``NAME OLD -> NEW``."""
+    """Facts that changed, each as ``NAME OLD -> NEW``."""
     names = [*now, *(name for name in saved if name not in now)]
     return [
         f"{name} {_change(saved.get(name), now.get(name))}"

@@ -1,6 +1,6 @@
 """Features of a frozen path, computed once and cached on disk."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -8,31 +8,29 @@ from metatx.data.content_hash import Content, options_of
 from metatx.disk.cache import read_cached, write_cached
 from metatx.encoding.collate import to_device
 from metatx.encoding.encoded import EncodedDataset, FeatureDataset
-
-if TYPE_CHECKING:
-    from metatx.settings import TrainingSettings
-    from metatx.task import Task
+from metatx.model import Model
+from metatx.settings import TrainingSettings
 
 __all__ = ["cacheable", "frozen_features"]
 
 
-def cacheable(task: "Task") -> bool:
+def cacheable(model: Model) -> bool:
     """Whether nothing below the head trains or varies, so that a sample's features never change."""
-    if task.adapter is not None or task.tokenizer.augments:
+    if model.adapter is not None or model.tokenizer.augments:
         return False
-    below = [*task.tokenizer.parameters(), *task.norm.parameters(), *task.backbone.parameters()]
+    below = [*model.tokenizer.parameters(), *model.norm.parameters(), *model.backbone.parameters()]
     return not any(parameter.requires_grad for parameter in below)
 
 
 @torch.no_grad()
-def frozen_features(task: "Task", data: EncodedDataset, settings: "TrainingSettings", progress: Any) -> FeatureDataset:
+def frozen_features(model: Model, data: EncodedDataset, settings: TrainingSettings, progress: Any) -> FeatureDataset:
     """What ``head.pool`` gives for every sample, from the cache where it is there.
 
     The file's name is a hash of all that decides the features: backbone, norm, tokenizer and pooling with all options
     and their state, source code, precision, and the encoded samples themselves. Where one of these has no content to
     tell it by, nothing is kept.
     """
-    key, targets = _key(task, data, settings), data.targets()
+    key, targets = _key(model, data, settings), data.targets()
     name = f"features/{key}"
     kept = None if key is None else read_cached(name)
     if kept is not None:
@@ -40,9 +38,9 @@ def frozen_features(task: "Task", data: EncodedDataset, settings: "TrainingSetti
     features, done = torch.empty(0), 0
     batches = [range(i, min(i + settings.batch_size, len(data))) for i in range(0, len(data), settings.batch_size)]
     for batch in progress(batches, "features"):
-        inputs = to_device(data.__getitems__(batch)[0], task.device)
-        with settings.autocast(task.device):
-            pooled = task.head.pool(task.features(inputs))
+        inputs = to_device(data.batch(batch)[0], model.device)
+        with settings.autocast(model.device):
+            pooled = model.head.pool(model.features(inputs))
         if not done:
             features = torch.empty(len(data), *pooled.shape[1:])
         features[done : done + len(batch)] = pooled
@@ -52,16 +50,16 @@ def frozen_features(task: "Task", data: EncodedDataset, settings: "TrainingSetti
     return FeatureDataset(features, targets)
 
 
-def _key(task: "Task", data: EncodedDataset, settings: "TrainingSettings") -> str | None:
-    with settings.autocast(task.device) as autocast:
+def _key(model: Model, data: EncodedDataset, settings: TrainingSettings) -> str | None:
+    with settings.autocast(model.device) as autocast:
         half = autocast._enabled
-    tokenizer, head, content = task.tokenizer, task.head, Content()
+    tokenizer, head, content = model.tokenizer, model.head, Content()
     try:
-        content.add([task.backbone.fingerprint, half, data.content[0], repr(task.norm)])
+        content.add([model.backbone.fingerprint, half, data.content[0], repr(model.norm)])
         content.add([tokenizer.name, options_of(tokenizer), head.name, options_of(head, head.pool_options)])
         content.add_code(type(tokenizer), type(head))
     except (TypeError, OSError):
         return None
     content.add_tensors(tokenizer.state_dict())
-    content.add_tensors(task.norm.state_dict())
+    content.add_tensors(model.norm.state_dict())
     return content.hexdigest()

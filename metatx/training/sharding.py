@@ -6,20 +6,18 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import distributed, nn
-from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor
 
+from metatx.backbone.base import Backbone
 from metatx.errors import DivergedError, Stopped
 
 if TYPE_CHECKING:
-    from metatx.backbone.base import Backbone
+    from torch.distributed.device_mesh import DeviceMesh
 
 __all__ = ["Shards"]
 
 
 class Shards:
-    """A context in which each process holds its share of the blocks' matrices, and gathers a block while it runs.
+    """Context in which each process holds its share of the blocks' matrices, and gathers a block while it runs.
 
     This is PyTorch's FSDP (Zhao et al. 2023, arXiv 2304.11277) with each block a unit, for weights that take no
     gradient: nothing is reduced, and a block is gathered again in the backward pass. Vectors (norms, biases), less
@@ -31,13 +29,14 @@ class Shards:
     any more: then it must be loaded anew.
 
     Args:
-        backbone: Frozen.
+        backbone: Frozen backbone, shared by all processes.
         half: Whether matrices are gathered in bfloat16: as autocast would cast them, but without the copies that it
             keeps of all of them until the backward pass.
     """
 
-    def __init__(self, backbone: "Backbone", half: bool) -> None:
-        self.backbone, self.half = backbone, half
+    def __init__(self, backbone: Backbone, half: bool) -> None:
+        self.backbone = backbone
+        self.half = half
         self.whole: list[tuple[nn.Module, dict[str, nn.Parameter]]] = []  # blocks, and their matrices
 
     def __enter__(self) -> "Shards":
@@ -54,6 +53,8 @@ class Shards:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None and not issubclass(kind, DivergedError | Stopped):
             return
+        from torch.distributed.tensor import DTensor
+
         for number, (block, matrices) in enumerate(self.whole):
             divided = self.backbone.blocks[number]
             for name, matrix in matrices.items():
@@ -65,12 +66,17 @@ class Shards:
 
     def join(self) -> None:
         """Take part in a pass of the other processes through the blocks, without one of its own."""
+        from torch.distributed.fsdp import FSDPModule
+
         for block in self.backbone.blocks:
             if isinstance(block, FSDPModule):
                 block.unshard()
                 block.reshard()
 
-    def _divided(self, block: nn.Module, mesh: DeviceMesh) -> nn.Module:
+    def _divided(self, block: nn.Module, mesh: "DeviceMesh") -> nn.Module:
+        # Two thirds of a second to import, which few runs need.
+        from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
         vectors = {parameter for parameter in block.parameters() if parameter.ndim < 2}
         policy = MixedPrecisionPolicy(torch.bfloat16 if self.half else None, cast_forward_inputs=False)
         fully_shard(block, mesh=mesh, reshard_after_forward=True, mp_policy=policy, ignored_params=vectors)
@@ -78,8 +84,10 @@ class Shards:
 
 
 @cache  # torch remembers the group of the first mesh for all that are equal
-def _mesh(device: str) -> DeviceMesh:
+def _mesh(device: str) -> "DeviceMesh":
     """All processes, in a group of their own: gradients are summed in the other, in an order that may differ."""
+    from torch.distributed.device_mesh import DeviceMesh
+
     group = distributed.new_group()
     assert group is not None
     return DeviceMesh.from_group(group, device)

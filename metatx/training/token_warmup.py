@@ -1,9 +1,9 @@
-"""Alignment before tuning: tokens of any modality get the statistics of those that the stem makes of pictures."""
+"""Token warm-up: before training, tokens of any modality get the statistics of those that the stem makes of images."""
 
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,15 +11,14 @@ from accelerate.utils import broadcast
 from PIL import Image
 from torch import Tensor, nn
 
+from metatx.backbone.base import Backbone
+from metatx.backbone.stem import Stem
 from metatx.encoding.collate import to_device
 from metatx.encoding.encoded import EncodedDataset
 from metatx.errors import DivergedError
-
-if TYPE_CHECKING:
-    from metatx.backbone.base import Backbone
-    from metatx.backbone.stem import Stem
-    from metatx.settings import TrainingSettings
-    from metatx.task import Task
+from metatx.model import Model
+from metatx.seeding import seeded
+from metatx.settings import TrainingSettings
 
 __all__ = ["TokenStatistics", "warm_up_tokens", "warmup_parameters", "frechet_distance", "stem_of", "stem_statistics"]
 
@@ -41,9 +40,9 @@ class TokenStatistics:
 
 
 def warm_up_tokens(
-    task: "Task",
+    model: Model,
     data: EncodedDataset,
-    settings: "TrainingSettings",
+    settings: TrainingSettings,
     progress: Callable[[Iterable[int], str], Iterable[int]],
 ) -> dict[str, float]:
     """Train what makes tokens, alone, until they are distributed like the stem's, as far as two moments show it.
@@ -64,44 +63,46 @@ def warm_up_tokens(
         ValueError: As ``warmup_parameters``.
         DivergedError: If the tokens are not finite.
     """
-    parameters, reference = warmup_parameters(task), stem_statistics(task.backbone)
+    parameters = warmup_parameters(model)
+    reference = stem_statistics(model.backbone)
     optimizer = torch.optim.Adam(parameters)
-    before = _measured(task, data, settings, reference)
-    task.train()
+    before = _measured(model, data, settings, reference)
+    model.train()
     for step in progress(range(settings.token_warmup_steps), "alignment"):
-        torch.manual_seed(hash((settings.seed, step)) & 0x7FFFFFFF)
         for group in optimizer.param_groups:
             group["lr"] = settings.rate(step, settings.token_warmup_steps)
-        distance = frechet_distance(_entering(task, _batch(data, settings, step), settings), reference)
-        # Not backward, which would leave gradients in a backbone that is tuned in full.
-        gradients = torch.autograd.grad(distance, parameters, allow_unused=True)
+        with seeded(settings.seed, step):
+            distance = frechet_distance(_entering(model, _batch(data, settings, step), settings), reference)
+            # Not backward, which would leave gradients in a backbone that is tuned in full.
+            gradients = torch.autograd.grad(distance, parameters, allow_unused=True)
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
         optimizer.step()
     optimizer.zero_grad()
     for parameter in parameters:  # processes may differ in the last digit
         parameter.data.copy_(broadcast(parameter.data))
-    return {"steps": settings.token_warmup_steps, "before": before, "after": _measured(task, data, settings, reference)}
+    after = _measured(model, data, settings, reference)
+    return {"steps": settings.token_warmup_steps, "before": before, "after": after}
 
 
-def warmup_parameters(task: "Task") -> list[nn.Parameter]:
+def warmup_parameters(model: Model) -> list[nn.Parameter]:
     """The weights that a warm-up trains: the tokenizer's, and those of a LayerNorm behind it.
 
     Raises:
         ValueError: If there are none, or the backbone has no stem.
     """
-    stem_of(task.backbone)
-    parameters = [*task.tokenizer.parameters(), *task.norm.parameters()]
+    stem_of(model.backbone)
+    parameters = [*model.tokenizer.parameters(), *model.norm.parameters()]
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     if not trained:
         raise ValueError(
-            f"There is nothing to align: the {task.tokenizer.name} tokenizer trains no weights here; "
+            f"There is nothing to align: the {model.tokenizer.name} tokenizer trains no weights here; "
             "leave token_warmup_steps at 0."
         )
     return trained
 
 
-def stem_of(backbone: "Backbone") -> "Stem":
+def stem_of(backbone: Backbone) -> Stem:
     """The backbone's stem. Raises ValueError if it has none."""
     if backbone.stem is None:
         raise ValueError(
@@ -111,7 +112,7 @@ def stem_of(backbone: "Backbone") -> "Stem":
 
 
 @torch.no_grad()
-def stem_statistics(backbone: "Backbone") -> TokenStatistics:
+def stem_statistics(backbone: Backbone) -> TokenStatistics:
     """Statistics of the tokens that enter the blocks where the stem reads pictures; on the backbone's device.
 
     The pictures are random crops of the two photographs that come with scikit-learn, the same each time. On nano their
@@ -159,31 +160,31 @@ def frechet_distance(tokens: Tensor, reference: TokenStatistics) -> Tensor:
     return (mean - reference.mean).square().sum() + spread
 
 
-def _entering(task: "Task", inputs: Any, settings: "TrainingSettings") -> Tensor:
+def _entering(model: Model, inputs: Any, settings: TrainingSettings) -> Tensor:
     """The tokens of a batch as they enter the blocks (T, D), float32. Raises DivergedError if one is not finite."""
-    with settings.autocast(task.device):
-        tokens = task.tokens(to_device(inputs, task.device)).embeddings
-    entering: Tensor = task.backbone.norm_pre(tokens.to(task.backbone.cls_token.dtype)).float()
+    with settings.autocast(model.device):
+        tokens = model.tokens(to_device(inputs, model.device)).embeddings
+    entering: Tensor = model.backbone.norm_pre(tokens.to(model.backbone.cls_token.dtype)).float()
     if not entering.isfinite().all():
         raise DivergedError(f"Tokens in the alignment are not finite; try a lower learning rate than {settings.lr:g}.")
     return entering
 
 
-def _batch(data: EncodedDataset, settings: "TrainingSettings", step: int) -> Any:
+def _batch(data: EncodedDataset, settings: TrainingSettings, step: int) -> Any:
     """The inputs of a step, by its number alone; never the rest of a pass, which is too few for a covariance."""
     size = min(settings.batch_size, len(data))
     data.epoch, place = divmod(step, len(data) // size)
     order = np.random.default_rng((settings.seed, data.epoch)).permutation(len(data))
-    return data.__getitems__(order[place * size : (place + 1) * size].tolist())[0]
+    return data.batch(order[place * size : (place + 1) * size].tolist())[0]
 
 
 @torch.no_grad()
-def _measured(task: "Task", data: EncodedDataset, settings: "TrainingSettings", reference: TokenStatistics) -> float:
+def _measured(model: Model, data: EncodedDataset, settings: TrainingSettings, reference: TokenStatistics) -> float:
     """The distance of the tokens of as many samples as statistics need, the same each time."""
-    task.eval()
+    model.eval()
     parts: list[Tensor] = []
     for step in range(len(data) // min(settings.batch_size, len(data))):
-        parts.append(_entering(task, _batch(data, settings, step), settings))
+        parts.append(_entering(model, _batch(data, settings, step), settings))
         if sum(map(len, parts)) >= TOKENS:
             break
     return frechet_distance(torch.cat(parts), reference).item()

@@ -11,12 +11,13 @@ import torch
 
 import metatx
 from metatx.adapters.peft_format import read_adapter, write_adapter
-from metatx.adapters.tiers import TIERS, parameter_groups, retuned
+from metatx.adapters.tiers import TIERS
 from metatx.backbone.stem import StemConfig
 from metatx.backbone.vit import BackboneConfig, VisionTransformer
 from metatx.errors import TaskError
 from metatx.training.frozen_features import cacheable
 from metatx.training.loop import Training
+from metatx.training.optimizer import parameter_groups
 from tests.adapters.test_lora import scramble
 from tests.conftest import waves
 
@@ -158,7 +159,7 @@ def test_a_retuned_task_starts_from_the_answers_it_had(backbone, tune, modality)
     pictures = list(np.random.default_rng(0).integers(0, 255, (8, 8, 8, 3), dtype=np.uint8))
     samples, data = (SIGNALS, waves(40)) if modality == "waves" else (pictures, (pictures, list("abababab")))
     frozen = metatx.Task.from_data(backbone, modality, data).fit(data, **QUICK)
-    answers, deeper = frozen.predict_proba(samples), retuned(frozen, tune, {"r": 2} if tune == "lora" else None)
+    answers, deeper = frozen.predict_proba(samples), frozen.retune(tune, {"r": 2} if tune == "lora" else None)
     np.testing.assert_allclose(deeper.predict_proba(samples), answers, atol=1e-6)
     assert deeper.tune == tune and (deeper.backbone is backbone) == (tune != "full")
     deeper.fit(data, **QUICK)
@@ -166,13 +167,13 @@ def test_a_retuned_task_starts_from_the_answers_it_had(backbone, tune, modality)
     np.testing.assert_array_equal(frozen.predict_proba(samples), answers)
     if tune != "frozen":
         with pytest.raises(ValueError, match=f"tuned already .{tune}.; start from a frozen one"):
-            retuned(deeper, "norm")
+            deeper.retune("norm")
 
 
 def test_further_training_that_does_not_help_changes_nothing(backbone):
     held = waves(20, seed=1)
     task = build(backbone, "frozen").fit(waves(40), held, **{**QUICK, "epochs": 8})
-    deeper, before = retuned(task, "lora"), task.evaluate(held)
+    deeper, before = task.retune("lora"), task.evaluate(held)
     learned = weights(deeper)
     signals, labels = waves(40)
     deeper.fit((signals, labels[::-1]), held, **{**QUICK, "lr": 0.1})  # labels that are wrong
@@ -216,7 +217,7 @@ def test_another_tier_or_adapter_does_not_resume(backbone, tmp_path):
 def test_a_block_learns_slower_than_the_next(backbone):
     task = build(backbone, "full")
     scales = {}
-    for group in parameter_groups(task, metatx.TrainingSettings(layer_decay=0.5), 3):
+    for group in parameter_groups(task.model, metatx.TrainingSettings(layer_decay=0.5), 3):
         assert all((parameter.ndim > 1) == (group["weight_decay"] > 0) for parameter in group["params"])
         scales |= {id(parameter): group["scale"] for parameter in group["params"]}
     found = {name: scales[id(parameter)] for name, parameter in task.named_parameters() if id(parameter) in scales}
@@ -236,8 +237,8 @@ def test_a_block_learns_slower_than_the_next(backbone):
 def test_features_are_kept_only_where_the_backbone_stays(backbone):
     data = ([np.zeros((8, 8), np.uint8), np.ones((8, 8), np.uint8)], ["a", "b"])
     tasks = {tune: metatx.Task.from_data(backbone, "image", data, tune=tune) for tune in TIERS}
-    assert {tune: cacheable(task) for tune, task in tasks.items()} == {tune: tune == "frozen" for tune in TIERS}
-    assert cacheable(tasks["lora"].merge())
+    assert {tune: cacheable(task.model) for tune, task in tasks.items()} == {tune: tune == "frozen" for tune in TIERS}
+    assert cacheable(tasks["lora"].merge().model)
 
 
 def test_a_pool_answers_as_each_task_alone(backbone):

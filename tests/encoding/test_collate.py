@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from metatx.encoding.collate import collate, to_device
-from metatx.training.loop import loader
+from metatx.training.batches import loader
 
 
 class Ragged(torch.utils.data.Dataset):

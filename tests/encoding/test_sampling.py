@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 import metatx
 from metatx.encoding.sampling import balanced_order, class_numbers
 from metatx.examples import Examples
-from metatx.training.loop import Training
+from metatx.training.batches import epoch_batches
 from tests.conftest import waves
 
 
@@ -33,22 +33,22 @@ def _lopsided(count):
     return [signals[i] for i in kept], [labels[i] for i in kept]
 
 
-def _labels_drawn(nano, epoch, **options):
+def _labels_drawn(nano, epoch, balanced=True, seed=0):
     data = _lopsided(80)
     task = metatx.Task.from_data(nano, "waves", data)
-    settings = metatx.TrainingSettings(epochs=2, batch_size=16, **options)
-    batches = Training(task, task.encode(data, "train"), None, settings, None)._batches(epoch)
+    classes = class_numbers(task.encode(data, "train")) if balanced else None
+    batches = epoch_batches(80, 16, seed, epoch, classes=classes)
     assert [len(batch) for batch in batches] == [16] * 5
     return [[data[1][i] for i in batch] for batch in batches], batches
 
 
 def test_batches_are_balanced_and_depend_on_seed_and_epoch_alone(nano):
-    labels, batches = _labels_drawn(nano, 0, sampling="balanced")
+    labels, batches = _labels_drawn(nano, 0)
     assert sum(batch.count("loud") for batch in labels) == 40
-    assert sum(batch.count("loud") for batch in _labels_drawn(nano, 0)[0]) == 10
-    assert _labels_drawn(nano, 0, sampling="balanced")[1] == batches
-    assert _labels_drawn(nano, 1, sampling="balanced")[1] != batches
-    assert _labels_drawn(nano, 0, sampling="balanced", seed=1)[1] != batches
+    assert sum(batch.count("loud") for batch in _labels_drawn(nano, 0, balanced=False)[0]) == 10
+    assert _labels_drawn(nano, 0)[1] == batches
+    assert _labels_drawn(nano, 1)[1] != batches
+    assert _labels_drawn(nano, 0, seed=1)[1] != batches
 
 
 def test_targets_that_are_no_classes_are_refused(nano, table):

@@ -18,12 +18,12 @@ def clock(monkeypatch):
     now = SimpleNamespace(seconds=0.0)
 
     class Timed:
-        def __init__(self, task, data, validation, settings, out, quiet):
+        def __init__(self, model, data, validation, settings, quiet):
             assert len(data) == 10
             self.data = data
 
         def run(self, resume):
-            return [{"seconds": 9.0}, {"seconds": 1.0}]
+            return SimpleNamespace(history=[{"seconds": 9.0}, {"seconds": 1.0}])
 
         def measure(self, data, progress):
             now.seconds += 0.5

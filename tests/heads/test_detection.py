@@ -59,7 +59,7 @@ def test_boxes_follow_the_pictures_that_they_are_of(nano):
     data = discs(30, 5)
     options = {"image_size": [64, 96], "augment": "light"}
     task = metatx.Task.from_data(nano, "image", data, tokenizer_options=options)
-    batch, targets = task.encode(data, "train", augment=True).__getitems__(range(30))
+    batch, targets = task.encode(data, "train", augment=True).batch(range(30))
     for image, boxes in zip(batch["image"].float(), targets, strict=True):
         for number, *shares in boxes.tolist():
             left, top, right, bottom = (round(share * side) for share, side in zip(shares, [96, 64] * 2, strict=True))

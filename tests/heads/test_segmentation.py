@@ -58,7 +58,7 @@ def test_learns_where_a_class_ends(trained):
 
 
 def test_masks_follow_the_pictures_that_they_are_of(trained):
-    batch, targets = trained.encode(halves(30, 5), "train", augment=True).__getitems__(range(30))
+    batch, targets = trained.encode(halves(30, 5), "train", augment=True).batch(range(30))
     for image, target in zip(batch["image"], targets, strict=True):
         large = F.interpolate(target[None, None].float(), image.shape[1:], mode="nearest")[0, 0]
         bright = image.float().mean(0) > 120

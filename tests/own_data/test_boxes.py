@@ -162,7 +162,7 @@ def test_broken_boxes_cost_no_picture_and_are_told_once(nano, tmp_path, said):
     task = metatx.Task.from_data(nano, "image", str(file), **options)
     encoded = task.encode(str(file), "train")
     assert len(encoded) == COUNT and not encoded.bad
-    learned = [learnable(boxes) for boxes in encoded.__getitems__(range(COUNT))[1]]
+    learned = [learnable(boxes) for boxes in encoded.batch(range(COUNT))[1]]
     assert sum(map(len, learned)) == 2 * COUNT + 2
     assert all((boxes[:, 1:] >= 0).all() and (boxes[:, 1:] <= 1).all() for boxes in learned)
     assert said().count("boxes left out, of no size or outside their picture: 3; cut at its edge: 2") == 1

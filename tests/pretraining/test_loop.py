@@ -67,7 +67,7 @@ def test_gradients_are_those_of_the_loss_of_the_whole_batch(kind, weight, micro_
     training._epoch(training.schedule.load())
     found = [parameter.grad.clone() for parameter in training.trained]
 
-    batches, keys, positions = pairs.__getitems__(range(16))
+    batches, keys, positions = pairs.batch(range(16))
     sequence, action = pass_with_transport_cost(
         backbone, as_sequence(alignment.tower("image").tokenizer(batches["image"]))
     )

@@ -13,7 +13,7 @@ from tests.pairs import colour_alignment, coloured, small_backbone
 def test_both_sides_of_a_batch_belong_together():
     samples = coloured(20)
     pairs = PairedDataset(colour_alignment(small_backbone(), samples), samples)
-    batches, keys, positions = pairs.__getitems__([3, 17, 3])
+    batches, keys, positions = pairs.batch([3, 17, 3])
     assert positions.tolist() == [3, 17, 3]
     assert torch.equal(batches["image"]["image"][0], torch.from_numpy(samples["image"][3]).permute(2, 0, 1))
     assert torch.equal(batches["text"]["tokens"][1], pairs.sides["text"].encoded(17)["tokens"])
@@ -31,7 +31,7 @@ def test_bad_samples_are_named_or_left_out_with_their_partner():
         PairedDataset(alignment, bad)
     pairs = PairedDataset(alignment, bad, skip_bad=True)
     assert len(pairs) == 4
-    batches, _, _ = pairs.__getitems__([0])
+    batches, _, _ = pairs.batch([0])
     assert torch.equal(batches["image"]["image"][0], torch.from_numpy(samples["image"][1]).permute(2, 0, 1))
     with pytest.raises(ValueError, match="No pair is left"):
         PairedDataset(alignment, {"image": [samples["image"][0], "gone.png"], "text": ["", "red"]}, skip_bad=True)

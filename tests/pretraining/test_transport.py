@@ -60,7 +60,7 @@ def test_pretraining_with_it_moves_pictures_and_other_tokens_less():
         settings = PretrainingSettings(batch_size=16, epochs=4, lr=3e-3, precision="fp32", transport_weight=weight)
         history = pretrain(alignment, PairedDataset(alignment, samples), settings)
         assert history[-1]["train_loss"] < history[0]["train_loss"]
-        pictures = alignment.tower("image").tokens(PairedDataset(alignment, samples).__getitems__(range(8))[0]["image"])
+        pictures = alignment.tower("image").tokens(PairedDataset(alignment, samples).batch(range(8))[0]["image"])
         found[weight] = [
             pass_with_transport_cost(alignment.backbone, x)[1].item() for x in (pictures, sequences(5, 12))
         ]

@@ -15,7 +15,7 @@ def key(nano):
         task = metatx.Task.from_data(nano, "waves", data, **options)
         if change:
             change(task)
-        return _key(task, task.encode(data, "train"), task.settings)
+        return _key(task.model, task.encode(data, "train"), task.settings)
 
     return made
 
@@ -34,7 +34,7 @@ OTHERS = {
     "pooling": {"head_options": {"pooling": "cls"}},
     "the head": {"head": "embedding"},
     "tokenizer weights": {"change": lambda task: torch.nn.init.zeros_(task.tokenizer.proj.bias).add_(1.0)},
-    "the norm at the entry": {"change": lambda task: setattr(task, "norm", torch.nn.LayerNorm(192))},
+    "the norm at the entry": {"change": lambda task: setattr(task.model, "norm", torch.nn.LayerNorm(192))},
     "precision": {"change": lambda task: task.set_inference(precision="bf16")},
 }
 

@@ -16,6 +16,7 @@ from torch import nn
 import metatx
 from metatx.encoding.encoded import EncodedDataset
 from metatx.examples import Examples
+from metatx.inference import ask, decoded
 from metatx.training.frozen_features import cacheable
 from metatx.training.loop import Training
 from tests.conftest import waves
@@ -48,7 +49,7 @@ def test_nothing_done_to_a_task_reaches_the_backbone(nano):
     fingerprint = nano.fingerprint
     task = _task(nano)
     task.train()
-    task.apply(lambda module: [nn.init.zeros_(weight) for weight in module.parameters(recurse=False)])
+    task.model.apply(lambda module: [nn.init.zeros_(weight) for weight in module.parameters(recurse=False)])
     task.load_state_dict({name: torch.ones_like(tensor) for name, tensor in task.state_dict().items()})
     task.requires_grad_(True)
     assert not nano.training and nano.fingerprint == fingerprint
@@ -70,14 +71,14 @@ def test_the_best_epoch_is_kept(nano):
 
 
 def _chosen(nano, rows, validation=True, **changes):
-    """A task after a run whose epochs give these validation metrics."""
+    """The record of a run whose epochs give these validation metrics."""
     task = _task(nano)
     held = EncodedDataset(Examples(*waves(8)), task.tokenizer, task.head) if validation else None
     settings = metatx.TrainingSettings(epochs=len(rows), batch_size=64, **changes)
-    training = Training(task, EncodedDataset(Examples(*waves(16)), task.tokenizer, task.head), held, settings, None)
+    data = EncodedDataset(Examples(*waves(16)), task.tokenizer, task.head)
+    training = Training(task.model, data, held, settings)
     training.measure = lambda data, progress: {"f1": 0.0, **rows[progress.epoch]}
-    task.history = training.run(resume=False)
-    return task
+    return training.run(resume=False)
 
 
 @pytest.mark.parametrize(
@@ -124,11 +125,12 @@ def test_calibration_sees_the_whole_validation_split_once_on_the_best_weights(na
     held, seen = waves(50, seed=1), []
     task = _task(nano, seed=1)
     task.head.calibrates = True
-    task.head.calibrate = lambda output, target: seen.append((output, target, _weights(task), task.training))
+    task.head.calibrate = lambda output, target: seen.append((output, target, _weights(task), task.model.training))
     task.fit(waves(100), held, **QUICK)
     ((output, target, weights, training),) = seen
     assert not training and _same(weights, _weights(task))
-    answered = [piece.answers for piece in task._pieces(held[0], torch.clone, False)]
+    pieces = ask(task.model, task.settings, task.queries(held[0]), decoded(torch.clone))
+    answered = [piece.answers for piece in pieces]
     torch.testing.assert_close(output, torch.cat(answered))
     assert [task.head.classes[code] for code in target] == held[1]
     task.fit(waves(100), **QUICK)
@@ -146,14 +148,14 @@ def test_a_finished_run_resumed_is_calibrated_alike(nano, tmp_path):
     assert first.head.temperature != 1 and _same(_weights(first), _weights(again))
     assert len(again.history) == 3
     first.save_pretrained(tmp_path / "task")
-    assert first.head.note() in (tmp_path / "task" / "README.md").read_text()
+    assert first.head.card_note() in (tmp_path / "task" / "README.md").read_text()
     loaded = metatx.Task.from_pretrained(tmp_path / "task", backbone=nano)
     np.testing.assert_array_equal(loaded.predict_proba(waves(5)[0]), first.predict_proba(waves(5)[0]))
 
 
 def test_patience_stops(nano):
-    task = _chosen(nano, [{"accuracy": 0.5, "loss": 0.7}] * 50, patience=2)
-    assert len(task.history) == 4  # the first is best; two more without a better one, and the one that says so
+    outcome = _chosen(nano, [{"accuracy": 0.5, "loss": 0.7}] * 50, patience=2)
+    assert len(outcome.history) == 4  # the first is best; two more without a better one, and the one that says so
 
 
 def test_rate_rises_and_falls(nano):
@@ -232,7 +234,7 @@ def test_features_of_a_frozen_path_are_cached_and_change_nothing(nano, tmp_path,
     plain = metatx.Task.from_data(nano, "image", data).fit(data, **settings, cache=False)
     assert not list(tmp_path.rglob("*.safetensors"))
     first = metatx.Task.from_data(nano, "image", data)
-    assert cacheable(first)
+    assert cacheable(first.model)
     first.fit(data, **settings)
     (cached,) = tmp_path.rglob("features/*.safetensors")
     written = cached.stat().st_ino
@@ -248,12 +250,12 @@ def test_features_of_a_frozen_path_are_cached_and_change_nothing(nano, tmp_path,
 def test_augmentation_depends_on_seed_epoch_and_sample_alone(nano):
     task = _task(nano, tokenizer_options={"noise": 1.0})
     data = EncodedDataset(Examples(*waves(6)), task.tokenizer, task.head, augment=True)
-    first = data.__getitems__([0, 1, 2])[0]["signal"]
+    first = data.batch([0, 1, 2])[0]["signal"]
     torch.randn(10)
-    again = data.__getitems__([2, 1])[0]["signal"]
+    again = data.batch([2, 1])[0]["signal"]
     assert torch.equal(again, first[[2, 1]])
     data.epoch = 1
-    assert not torch.equal(data.__getitems__([2, 1])[0]["signal"], again)
+    assert not torch.equal(data.batch([2, 1])[0]["signal"], again)
 
 
 def test_workers_give_the_same_weights(nano):

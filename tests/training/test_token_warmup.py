@@ -32,7 +32,7 @@ def _task(nano, **options):
 
 def _aligned(task, **changes):
     data = task.encode(waves(100), "train")
-    return warm_up_tokens(task, data, replace(SETTINGS, **changes), lambda items, what: items)
+    return warm_up_tokens(task.model, data, replace(SETTINGS, **changes), lambda items, what: items)
 
 
 def _weights(module):

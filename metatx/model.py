@@ -1,0 +1,148 @@
+"""Model: tokenizer, input norm, backbone, adapter and head. What computes, apart from data, settings and files."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from metatx.adapters.lora import Adapter
+from metatx.adapters.tiers import merged, tuned
+from metatx.backbone.base import Backbone
+from metatx.head import Head
+from metatx.layers.input_norm import input_norm
+from metatx.layers.unregistered import Unregistered
+from metatx.sequence import TokenSequence, as_sequence
+from metatx.tokenizer import Tokenizer
+
+__all__ = ["Model"]
+
+
+class Model(nn.Module):
+    """A tokenizer and a head on a shared, frozen backbone, with an adapter where the model changes it for itself.
+
+    Only tokenizer, norm, head and adapter are submodules: what acts on a whole module (``train``, ``apply``,
+    ``load_state_dict``, optimizers, checkpoints) does not reach the backbone, unless it is the model's own.
+
+    Args:
+        backbone: The frozen transformer; shared, never copied. A ``trainable_copy`` becomes the model's own.
+        tokenizer: Tokenizer of the backbone's width.
+        head: Head of the backbone's width.
+        adapter: Change of the backbone that belongs to this model alone.
+        tune: Part of the backbone that is the model's own: one of ``metatx.adapters.tiers.TIERS``, or ``"merged"``. By
+            default it follows from adapter and backbone.
+
+    Attributes:
+        trained: Whether the weights come from training; further training then keeps them where no epoch is better.
+
+    Raises:
+        ValueError: If the head reads more layers than there are, or labels places that the tokenizer cuts off.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        tokenizer: Tokenizer,
+        head: Head,
+        adapter: Adapter | None = None,
+        tune: str | None = None,
+    ) -> None:
+        super().__init__()
+        if 0 < backbone.depth < head.layers:
+            raise ValueError(f"The head reads {head.layers} layers; this backbone has {backbone.depth}.")
+        if head.dense and tokenizer.crop_warning:
+            raise ValueError(
+                f"The {head.name} head answers for the whole of a sample, but the {tokenizer.name} tokenizer cuts its "
+                f"edges off: {tokenizer.crop_warning}."
+            )
+        self._backbone = Unregistered(backbone)
+        # The order of registration is that of the optimizer's states in a checkpoint.
+        self.own_backbone = None if backbone.frozen else backbone
+        self.tokenizer = tokenizer
+        self.head = head
+        self.adapter = adapter
+        self.norm = input_norm(backbone, tokenizer)
+        self.tune = tune or _tier(backbone, adapter)
+        self.trained = False
+
+    @property
+    def backbone(self) -> Backbone:
+        """The shared backbone, or the model's own."""
+        return self._backbone.module
+
+    @property
+    def trainable_parameters(self) -> int:
+        """Number of weights that training changes, counted over model and backbone."""
+        return sum(p.numel() for p in {*self.parameters(), *self.backbone.parameters()} if p.requires_grad)
+
+    @property
+    def device(self) -> torch.device:
+        """Device that the model computes on: that of its backbone."""
+        return self.backbone.device
+
+    def tokens(self, batch: dict[str, Any]) -> TokenSequence:
+        """Collated tensors to the sequences that enter the backbone."""
+        sequence = as_sequence(self.tokenizer(batch))
+        return sequence.with_embeddings(self.norm(sequence.embeddings))
+
+    def features(self, batch: dict[str, Any], layers: int | None = None) -> TokenSequence:
+        """Collated tensors to the sequences that leave the backbone, as many layers of them as the head reads."""
+        depth = layers or self.head.layers
+        sequence: TokenSequence = self.backbone(self.tokens(batch), layers=depth, adapter=self.adapter)
+        return sequence
+
+    def forward(self, batch: dict[str, Any]) -> Tensor:
+        """Collated tensors to the head's output (B, ...)."""
+        output: Tensor = self.head(self.head.pool(self.features(batch)))
+        return output
+
+    def extents(self, queries: Sequence[Any]) -> list[list[tuple[int, ...]]]:
+        """Further argument of a dense head's ``decode`` and ``records``: the raw samples' extents; none of others."""
+        return [[self.tokenizer.dense_values(query).shape[:-1] for query in queries]] if self.head.dense else []
+
+    def attach(self, adapter: Adapter | None) -> None:
+        """Put an adapter in the place of the model's; None takes it away."""
+        self.adapter = adapter
+        self.tune = _tier(self.backbone, adapter)
+
+    def merged(self) -> Self:
+        """Copy of the model on a backbone of its own, into which the adapter is folded; it answers alike.
+
+        Raises:
+            ValueError: If there is no adapter.
+        """
+        if self.adapter is None:
+            raise ValueError(f"There is no adapter to merge: the task's tune is {self.tune!r}, not 'norm' or 'lora'.")
+        return self._copied(merged(self.backbone, self.adapter), None, "merged")
+
+    def retuned(self, tune: str, options: Mapping[str, Any] | None = None, seed: int = 0) -> Self:
+        """Copy of a frozen model that trains more of the backbone, with the same answers until it does.
+
+        Head first, then what lies below it: so the random head of the first steps does not harm features that are good
+        already (LP-FT, Kumar et al. 2022, arXiv 2202.10054).
+
+        Args:
+            tune, options, seed: As of ``metatx.adapters.tiers.tuned``.
+
+        Raises:
+            ValueError: If the model is tuned already, or as ``tuned``.
+        """
+        if self.tune != "frozen":
+            raise ValueError(f"The task to start from is tuned already ({self.tune}); start from a frozen one.")
+        return self._copied(*tuned(self.backbone, tune, options, seed), tune)
+
+    def _copied(self, backbone: Backbone, adapter: Adapter | None, tune: str) -> Self:
+        """Model with copies of this one's tokenizer and head, on another backbone with another adapter."""
+        kept = {id(self.backbone.stem): backbone.stem}  # a tokenizer may hold the stem that it shares
+        made = type(self)(backbone, copy.deepcopy(self.tokenizer, kept), copy.deepcopy(self.head), adapter, tune)
+        made.norm.load_state_dict(self.norm.state_dict())
+        made.trained = self.trained
+        return made.eval()
+
+
+def _tier(backbone: Backbone, adapter: Adapter | None) -> str:
+    """The ``tune`` of a model that was put together from these."""
+    if adapter is not None:
+        return adapter.tune
+    return "frozen" if backbone.frozen else "full"

@@ -1,0 +1,61 @@
+"""Measures of a model on labelled data, on one process or many."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from metatx.encoding.collate import to_device, widened
+from metatx.encoding.encoded import EncodedDataset, FeatureDataset
+from metatx.metrics.evaluator import Measures
+from metatx.model import Model
+from metatx.progress import bar, tell
+from metatx.settings import TrainingSettings
+from metatx.training.batches import shares
+from metatx.training.distributed import processes
+from metatx.training.frozen_features import cacheable, frozen_features
+
+__all__ = ["evaluate", "measure"]
+
+
+@torch.no_grad()
+def measure(model: Model, module: nn.Module, batches: Iterable[Any], settings: TrainingSettings) -> Measures:
+    """The head's metrics, and ``loss``, over batches of all processes together.
+
+    Args:
+        model: Model whose head measures.
+        module: Module that gives the head's output: the model, or its head where batches hold cached features.
+        batches: Inputs and targets of this process.
+        settings: Precision.
+    """
+    model.eval()
+    measures = Measures(model.head, model.device, shared=processes().num_processes > 1)
+    for inputs, targets in batches:
+        targets = to_device(targets, model.device)
+        with settings.autocast(model.device):
+            output = widened(module(to_device(inputs, model.device)))
+        measures.add(output, targets, model.head.loss(output, targets))
+    return measures
+
+
+def evaluate(model: Model, data: EncodedDataset, settings: TrainingSettings) -> dict[str, float]:
+    """The head's metrics, and ``loss``, on ``data``; on cached features where all below the head is frozen.
+
+    A metric that is not defined on ``data`` is nan, and told. Where there are several processes, all of them must take
+    part; each takes its share.
+    """
+    module: nn.Module = model
+    items: EncodedDataset | FeatureDataset = data
+    if settings.cache and cacheable(model):
+        module = model.head
+        items = frozen_features(model, data, settings, bar)
+    state = processes()
+    positions = shares(len(items), settings.batch_size, state.process_index, state.num_processes)
+    shown = bar(positions, "measuring") if state.is_main_process else positions
+    measures = measure(model, module, (items.batch(batch) for batch in shown), settings)
+    values = measures.values()
+    if measures.undefined and state.is_main_process:
+        samples = "1 sample" if len(items) == 1 else f"{len(items)} samples"
+        tell(f"Not defined on the split of {samples}: {measures.undefined}.")
+    return values

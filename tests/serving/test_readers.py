@@ -100,7 +100,7 @@ def test_no_program_runs_and_no_machine_is_reached(wild, code, caplog):
     assert "a .wild file was not read" in caplog.text
 
 
-@pytest.mark.skipif("files of the server's user" in lacking(), reason="this kernel keeps no files away")
+@pytest.mark.skipif("reading files of the server's user" in lacking(), reason="this kernel keeps no files away")
 @pytest.mark.parametrize(
     "call",
     [

@@ -90,10 +90,10 @@ def embed(
         backbone: The backbone, where the task's own cannot be loaded by name.
         checkpoint: File with the backbone's weights.
     """
-    from metatx.cli.predictions import check_ending, write_vectors
+    from metatx.cli.predictions import check_suffix, write_vectors
     from metatx.writing.rows import ROWS
 
-    check_ending(out, (*ROWS, ".npy"))
+    check_suffix(out, (*ROWS, ".npy"))
     loaded = _load(task, backbone, checkpoint, csv, batch_size)
     write_vectors(loaded, inputs, out, sys.stdout, keep=_names(keep), skip_bad=skip_bad_samples)
 

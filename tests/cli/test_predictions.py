@@ -9,7 +9,7 @@ from PIL import Image
 
 import metatx
 from metatx.cli import main
-from metatx.cli.predictions import check_ending, draw_map
+from metatx.cli.predictions import check_suffix, draw_map
 from metatx.writing.rows import write_rows
 from tests.heads.test_segmentation import halves
 
@@ -81,6 +81,6 @@ def test_lists_in_a_csv_are_json(tmp_path):
 
 
 def test_endings_are_checked():
-    check_ending(None, (".csv",))
-    with pytest.raises(ValueError, match=r"it ends in \.csv, nothing \(a folder\) or \.npy"):
-        check_ending("x.txt", (".csv", "", ".npy"))
+    check_suffix(None, (".csv",))
+    with pytest.raises(ValueError, match=r"expected a name with \.csv, no suffix \(a folder\) or \.npy"):
+        check_suffix("x.txt", (".csv", "", ".npy"))

@@ -1,4 +1,4 @@
-"""The ``metatx`` command: every option comes from the signature of a function in this folder."""
+"""``metatx`` command; every option comes from the signature of a function in this folder."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ from metatx.serving.command import serve
 
 __all__ = ["main"]
 
-PIPE_CLOSED = 141  # 128 and the signal's number, as a shell has it; not every system knows the signal
+PIPE_CLOSED = 141  # exit code after SIGPIPE in a shell (128 + 13); not every system has the signal
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "train": train,
@@ -29,7 +29,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; errors of the user's are one line on stderr and exit code 2."""
+    """Run the command line; a user's error is one line on stderr and exit code 2."""
     words = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in words
     from jsonargparse import ArgumentError
@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
         chosen = values[command]
         plugin = chosen.pop("plugin")
         chosen.pop("config", None)
-        if command == "serve":  # every replica imports it
+        if command == "serve":  # every replica imports the plug-in itself
             chosen["plugin"] = plugin
         elif plugin is not None:
             load_plugin(plugin)
@@ -55,10 +55,10 @@ def main(arguments: list[str] | None = None) -> None:
             chosen["config"] = {"plugin": plugin, **{k: v for k, v in chosen.items() if k not in ("out", "resume")}}
         COMMANDS[command](**chosen)
         sys.stdout.flush()
-    except BrokenPipeError:  # whoever read the output has seen enough: | head
+    except BrokenPipeError:  # the reader of the output has closed it, as ``| head`` does
         if debug:
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still to be written
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # swallows the rest of the output
         sys.exit(PIPE_CLOSED)
     except (ArgumentError, ValueError, TypeError, OSError, ImportError) as error:
         if debug:
@@ -71,4 +71,4 @@ def main(arguments: list[str] | None = None) -> None:
         stopped = error if isinstance(error, Stopped) else Stopped("Interrupted.", signal.SIGINT, True)
         if stopped.first:
             print(f"metatx: {stopped}", file=sys.stderr)
-        sys.exit(128 + stopped.signal)  # as a shell has it
+        sys.exit(128 + stopped.signal)  # the exit code of a shell

@@ -1,4 +1,4 @@
-"""What a command is asked about: tables, files and folders of samples, each sample with its place."""
+"""Inputs of a command: tables, files and folders of samples, each sample with its place."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 
 __all__ = ["Entry", "open_entries"]
 
-NUMBER = "metatx: row of the file"  # a column of row numbers, while a table is divided into its splits
+NUMBER = "metatx: row of the file"  # column of row numbers that a table has while it is divided into its splits
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One of the inputs of a command.
+    """One input of a command.
 
     Attributes:
-        source: As it was given.
+        source: Path, as the user gave it.
         queries: Raw samples.
-        files: Whether each is the name of a file.
-        numbers: Of each its row in the source, counted from 1; None where a sample is no row.
-        table: Of a row a sample, where there is such.
+        files: True if each sample is the name of a file.
+        numbers: Row of each sample in the source, counted from 1; None if samples are no rows.
+        table: Table with one row a sample; None if there is none.
     """
 
     source: str
@@ -46,41 +46,41 @@ class Entry:
     table: "Dataset | None" = None
 
     def place(self, at: int) -> str:
-        """Where a sample is, in words."""
+        """Return the place of a sample, in words."""
         if self.files:
             return str(self.queries[at])
         return f"{self.source}, {f'sample {at + 1}' if self.numbers is None else f'row {self.numbers[at]}'}"
 
     def columns(self, at: int) -> dict[str, Any]:
-        """Where a sample is: its ``file``, as it is called within the folder that was given, and its ``row``."""
+        """Return the place of a sample: its ``file``, relative to the folder that was given, and its ``row``."""
         file = str(self.queries[at]) if self.files else self.source
         if file != self.source and Path(file).is_relative_to(self.source):
             file = str(Path(file).relative_to(self.source))
         return {"file": file, "row": None if self.numbers is None else int(self.numbers[at])}
 
     def kept(self, names: Sequence[str]) -> Sequence[dict[str, Any]] | None:
-        """Columns of the table, a row a sample; None where there are none."""
+        """Return columns of the table, one row a sample; None if no column is asked for, or there is no table."""
         return Rows(self.table, names) if names and self.table is not None else None
 
 
 def open_entries(task: "Task", sources: Sequence[str], keep: Sequence[str] = ()) -> list[Entry]:
-    """Inputs, opened: all of them are found, and their columns known, before any is answered.
+    """Open all inputs, and check their columns, before any is answered.
 
-    A folder's files come in the order of their sorted names.
+    The files of a folder are sorted by name.
 
     Args:
-        task: That will answer.
-        sources: Paths.
-        keep: Columns that each of them must have.
+        task: Task that will answer.
+        sources: Paths of the inputs.
+        keep: Columns that each input must have.
 
     Raises:
-        FileNotFoundError: If there is nothing of a name.
-        ValueError: If it cannot be read, holds no samples, or lacks a column.
+        FileNotFoundError: If a path does not exist.
+        ValueError: If an input cannot be read, holds no samples, or lacks a column.
     """
     entries = [_open(task, source) for source in sources]
     for entry in entries:
         if keep and entry.table is None:
-            raise ValueError(f"{entry.source} is no table of a row a sample; it has no columns to keep.")
+            raise ValueError(f"{entry.source} is no table with one row a sample, so it has no columns to keep.")
         for name in keep:
             if entry.table is not None and name not in entry.table.column_names:
                 raise ValueError(unknown("column to keep", name, entry.table.column_names))
@@ -88,7 +88,8 @@ def open_entries(task: "Task", sources: Sequence[str], keep: Sequence[str] = ())
 
 
 def _open(task: "Task", source: str) -> Entry:
-    path, tokenizer = Path(source), task.tokenizer
+    path = Path(source)
+    tokenizer = task.tokenizer
     check_name(path)
     if is_sample(path, tokenizer):
         return Entry(source, [tokenizer.file_sample(source)], files=True)
@@ -106,26 +107,26 @@ def _open(task: "Task", source: str) -> Entry:
         numbers = np.asarray(table[NUMBER][:])
         table = table.remove_columns(NUMBER)
     queries = table_samples(table, tokenizer, task.head, task.inputs)
-    if len(queries) != len(table):  # windows of it
+    if len(queries) != len(table):  # samples are windows of the table
         return Entry(source, queries)
-    # A list of pictures in json (COCO) is one of files; csv, parquet and jsonl have rows.
+    # A json file (COCO) lists image files; csv, parquet and jsonl have rows.
     first = queries[0] if not numbered or suffix == ".json" else None
     files = tokenizer.names_file(first)
     return Entry(source, queries, files, None if files else numbers, table)
 
 
 def _asked(splits: "dict[str, Dataset | Examples]", source: str) -> "Dataset | Examples":
-    """What of a source is answered: all of it, or its test split."""
+    """Choose the samples of a source that are answered: all of them, or its test split."""
     if ALL in splits:
         return splits[ALL]
     if "test" not in splits:
         raise ValueError(f"{source} has no test split; it has {', '.join(splits)}.")
     if len(splits) > 1:
-        tell(f"{source} is split: the {len(splits['test']):,} samples of its test split are answered.")
+        tell(f"{source} has splits: only the {len(splits['test']):,} samples of its test split are answered.")
     return splits["test"]
 
 
 def _numbered(path: Path, suffixes: tuple[str, ...], reading: Reading) -> "Dataset":
-    """A table with the number of each row."""
+    """Read a table and add a column with the number of each row, from 1."""
     table = not_empty(table_of_files(path, suffixes, reading)[0], str(path))
     return table.add_column(NUMBER, list(range(1, len(table) + 1)))

@@ -1,4 +1,4 @@
-"""Predictions as files: rows with their places, maps of scenes, and what a head writes in a form of its own."""
+"""Predictions as files: rows with their places, maps of scenes, and formats that a head writes itself."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 __all__ = ["check_suffix", "draw_map", "write_answers", "write_vectors"]
 
 MAPS = (".png", ".npy")
-COLOURS = "tab20"  # of matplotlib's, for the classes of a map
+COLOURS = "tab20"  # matplotlib's colour map for the classes of a map
 
 
-def check_suffix(out: str | None, known: Sequence[str]) -> None:
-    """Refuse the name of a file to write whose ending says another form. Raises ValueError."""
-    if out is not None and Path(out).suffix not in known:
-        endings = [ending or "nothing (a folder)" for ending in known]
-        raise ValueError(f"--out is {out}; it ends in {', '.join(endings[:-1])} or {endings[-1]}.")
+def check_suffix(out: str | None, accepted: Sequence[str]) -> None:
+    """Refuse a file to write whose suffix is not accepted. Raises ValueError."""
+    if out is not None and Path(out).suffix not in accepted:
+        suffixes = [suffix or "no suffix (a folder)" for suffix in accepted]
+        raise ValueError(f"--out is {out}; expected a name with {', '.join(suffixes[:-1])} or {suffixes[-1]}.")
 
 
 def check_folder(out: str | None) -> None:
-    """Refuse a file to write whose folder is not there, before any work. Raises FileNotFoundError."""
+    """Refuse a file to write whose folder does not exist. Raises FileNotFoundError."""
     if out is not None and not Path(out).absolute().parent.is_dir():
-        raise FileNotFoundError(f"--out is {out}; the folder {Path(out).parent} does not exist, make it first.")
+        raise FileNotFoundError(f"--out is {out}, but the folder {Path(out).parent} does not exist; make it first.")
 
 
 def write_answers(
@@ -46,32 +46,35 @@ def write_answers(
 ) -> None:
     """Predict all inputs and write the answers to ``out``, or as csv to an open ``file``.
 
-    Rows with their places for ``.csv``, ``.jsonl`` and ``.parquet``; a map of one scene for ``.png`` and ``.npy``; the
-    head's own forms.
+    The suffix of ``out`` chooses the format: ``.csv``, ``.jsonl`` and ``.parquet`` hold rows with their places,
+    ``.png`` and ``.npy`` a map of one scene; a head may write further formats.
 
     Args:
-        task: That answers.
+        task: Task that answers.
         inputs: Tables, files or folders of samples.
-        out: Path; None for ``file``.
-        file: Open for text.
+        out: Path of the file to write; None writes to ``file``.
+        file: File that is open for text.
         keep: Columns of the tables to copy into the rows.
-        skip_bad: Leave out samples that cannot be used; rows keep their places and say why.
+        skip_bad: True goes on where a sample cannot be used; its row says why.
 
     Raises:
-        ValueError: If ``out`` ends otherwise or asks for a map of what is no scene, or a column to keep is missing.
-        SampleError: If a sample cannot be used and ``skip_bad`` is off; nothing is written.
+        ValueError: If the suffix is not accepted, a map is asked of anything but one scene, or a column to keep is
+            missing.
+        SampleError: If a sample cannot be used and ``skip_bad`` is False; nothing is written.
     """
-    ending = None if out is None else Path(out).suffix
-    if out is not None and ending not in ROWS:
+    suffix = None if out is None else Path(out).suffix
+    if out is not None and suffix not in ROWS:
         check_suffix(out, [*ROWS, *MAPS, *task.head.output_suffixes])
         if keep:
-            raise ValueError(f"--keep copies columns into rows; --out is {out}, it would end in {', '.join(ROWS)}.")
+            raise ValueError(
+                f"--keep copies columns into rows, but --out is {out}; expected a name with {', '.join(ROWS)}."
+            )
     check_folder(out)
     entries = open_entries(task, inputs, keep)
-    if out is None or ending in ROWS:
+    if out is None or suffix in ROWS:
         rows = _rows(task, entries, decoded(task.head.records), task.head.rows, keep, skip_bad)
         write_rows(rows, out, file, errors=skip_bad)
-    elif ending in task.head.output_suffixes:
+    elif suffix in task.head.output_suffixes:
         task.head.check_writing(Path(out))
         pieces = [piece for entry in entries for piece in _pieces(task, entry, decoded(task.head.decode), skip_bad)]
         queries = [query for piece in pieces for query in piece.queries]
@@ -89,13 +92,19 @@ def write_vectors(
     keep: Sequence[str] = (),
     skip_bad: bool = False,
 ) -> None:
-    """Embed all inputs, as ``write_answers``: rows with a column for each of D numbers, or an array for ``.npy``."""
+    """Embed all inputs and write the vectors: rows with D columns, or one array (B, D) for ``.npy``.
+
+    Arguments and errors are those of ``write_answers``.
+    """
     check_suffix(out, (*ROWS, ".npy"))
     check_folder(out)
     entries = open_entries(task, inputs, keep)
     if out is not None and out.endswith(".npy"):
         if keep:
-            raise ValueError(f"--keep copies columns into rows; --out is {out}, an array.")
+            raise ValueError(
+                f"--keep copies columns into rows, but --out is {out}, an array; expected a name with "
+                f"{', '.join(ROWS)}."
+            )
         vectors = np.concatenate([joined(_pieces(task, entry, embedded, skip_bad)) for entry in entries])
         _save(vectors, Path(out))
         return
@@ -114,7 +123,7 @@ def _rows(
     keep: Sequence[str],
     skip_bad: bool,
 ) -> Iterator[dict[str, Any]]:
-    """Rows of all samples: where each is, what of its table is kept, what is answered or why nothing is."""
+    """Yield the rows of all samples: the place, the columns that are kept, and the answer or the error."""
     parts = []
     if len(entries) > 1 or any(entry.files for entry in entries):
         parts.append("file")
@@ -136,10 +145,14 @@ def _rows(
 
 
 def _free(parts: Sequence[str], keep: Sequence[str], row: dict[str, Any]) -> list[str]:
-    """Names for the columns that say the place, which no other column has. Raises ValueError if two others collide."""
+    """Choose names for the columns of the place that no other column has.
+
+    Raises:
+        ValueError: If a column to keep has the name of a column of the answers.
+    """
     taken = [name for name in keep if name in row or name == ERROR]
     if taken:
-        raise ValueError(f"--keep {taken[0]}: the answers have a column of that name; rename that of the table.")
+        raise ValueError(f"--keep {taken[0]}: the answers have a column of that name; rename the column of the table.")
     names = []
     for name in parts:
         while name in row or name in keep:
@@ -156,10 +169,10 @@ def _pieces(task: "Task", entry: Entry, answer: Any, skip_bad: bool) -> Iterator
 
 
 def _write_map(task: "Task", entries: Sequence[Entry], out: Path, skip_bad: bool) -> None:
-    """The labels of one scene as a picture or an array."""
+    """Write the labels of one scene as an image or an array."""
     scene = entries[0].queries
     if len(entries) > 1 or not isinstance(scene, Pixels):
-        raise ValueError(f"--out is {out}, a map; that can be drawn of one scene, a cube of bands, only.")
+        raise ValueError(f"--out is {out}, a map, which can be drawn of one scene (a cube of bands) only.")
     pixels = scene.everywhere()
     labels = _plain(task.predict(pixels, skip_bad_samples=skip_bad)).reshape(pixels.cube.shape[:2])
     if out.suffix == ".npy":
@@ -170,14 +183,14 @@ def _write_map(task: "Task", entries: Sequence[Entry], out: Path, skip_bad: bool
 
 
 def _plain(labels: np.ndarray) -> np.ndarray:
-    """Labels of one type, that files of arrays can hold: where there is None, NaN among numbers and else no letter."""
+    """Convert labels to one type that files can hold; None becomes NaN among numbers, and else an empty text."""
     if labels.dtype != object:
         return labels
     there = np.array([label is not None for label in labels])
-    known = np.array(labels[there].tolist())
-    numbers = known.dtype.kind in "iuf"
-    whole = np.full(len(labels), np.nan if numbers else "", dtype=float if numbers else known.dtype)
-    whole[there] = known
+    present = np.array(labels[there].tolist())
+    numbers = present.dtype.kind in "iuf"
+    whole = np.full(len(labels), np.nan if numbers else "", dtype=float if numbers else present.dtype)
+    whole[there] = present
     return whole
 
 
@@ -187,7 +200,7 @@ def _save(array: np.ndarray, out: Path) -> None:
 
 
 def draw_map(labels: np.ndarray, path: Path) -> None:
-    """Labels (H, W) as a picture in PNG, a colour for each, with a legend; none where there is NaN or no letter.
+    """Draw labels (H, W) as a PNG image, one colour a label, with a legend; NaN and empty texts stay transparent.
 
     Raises:
         ImportError: If matplotlib is missing.

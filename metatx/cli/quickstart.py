@@ -1,4 +1,4 @@
-"""The tour: three tasks of three modalities on one backbone, on real data that ships with the dependencies."""
+"""Tour: three tasks of three modalities on one backbone, on real data that ships with the dependencies."""
 
 import shutil
 import sys
@@ -19,14 +19,18 @@ __all__ = ["tour"]
 
 
 def tour(out: Path, seed: int) -> None:
-    """Train and save the three tasks in ``out``, answer one mixed batch, print all of it.
+    """Train and save the three tasks in ``out``, answer one mixed batch, and print the results.
+
+    Args:
+        out: Folder of the tour; an older tour there is replaced.
+        seed: Seed of weights, splits and order.
 
     Raises:
         ValueError: If ``out`` holds something that is not an older tour.
         ImportError: If statsmodels, which brings one of the data sets, is missing.
     """
     if find_spec("statsmodels") is None:
-        raise ImportError("The tour forecasts a series that statsmodels brings: pip install 'metatx[forecast,viz]'")
+        raise ImportError("The tour forecasts a series that comes with statsmodels: pip install 'metatx[forecast,viz]'")
     _clear(out)
     started = time.perf_counter()
     backbone = load_backbone("nano")
@@ -45,20 +49,20 @@ def tour(out: Path, seed: int) -> None:
 
 
 def tasks() -> dict[str, tuple[Any, str, dict[str, Any]]]:
-    """Name to data, modality and options of ``run``."""
+    """Return data, modality and options of ``run`` for each of the three tasks, by name."""
     from sklearn.datasets import load_breast_cancer, load_digits
     from statsmodels.datasets import co2
 
     tumours = load_breast_cancer(as_frame=True)
     table = tumours.data.assign(diagnosis=tumours.target.map(dict(enumerate(map(str, tumours.target_names)))))
     digits = load_digits()
-    pictures = (digits.images * (255 / 16)).astype(np.uint8)
+    images = (digits.images * (255 / 16)).astype(np.uint8)
     air = co2.load_pandas().data
     weekly = pd.DataFrame({"week": air.index, "co2": air["co2"].to_numpy()})
     return {
         "tumours": (table, "tabular", {"target": "diagnosis", "settings": {"epochs": 20}}),
         "digits": (
-            _thirds(list(pictures), digits.target.tolist()),
+            _split(list(images), digits.target.tolist()),
             "image",
             {"head_options": {"layers": 6}, "settings": {"epochs": 60, "lr": 3e-3}},
         ),
@@ -74,8 +78,8 @@ def tasks() -> dict[str, tuple[Any, str, dict[str, Any]]]:
     }
 
 
-def _thirds(samples: list[Any], labels: list[int]) -> dict[str, Any]:
-    """Samples and labels as train, validation and test (70, 10 and 20 in 100), by chance with a fixed seed."""
+def _split(samples: list[Any], labels: list[int]) -> dict[str, Any]:
+    """Divide samples and labels at random, with a fixed seed, into train (70 %), validation (10 %) and test (20 %)."""
     order = np.random.default_rng(0).permutation(len(samples))
     cuts = np.split(order, [int(0.7 * len(order)), int(0.8 * len(order))])
     return {
@@ -85,11 +89,13 @@ def _thirds(samples: list[Any], labels: list[int]) -> dict[str, Any]:
 
 
 def _answer(pool: TaskPool) -> None:
-    """Two samples of each task in one batch."""
+    """Answer one batch with samples of all three tasks, and print the answers."""
     from sklearn.datasets import load_breast_cancer, load_digits
     from statsmodels.datasets import co2
 
-    tumours, digits, air = load_breast_cancer(as_frame=True), load_digits(), co2.load_pandas().data["co2"]
+    tumours = load_breast_cancer(as_frame=True)
+    digits = load_digits()
+    air = co2.load_pandas().data["co2"]
     requests = [
         ("tumours", tumours.data.iloc[0].to_dict()),
         ("digits", (digits.images[-1] * (255 / 16)).astype(np.uint8)),
@@ -118,6 +124,6 @@ def _clear(out: Path) -> None:
         return
     strange = [path.name for path in out.iterdir() if path.name not in ("tumours", "digits", "co2")]
     if strange:
-        raise ValueError(f"{out} holds {strange[0]}, which is not of an older tour; give another --out.")
+        raise ValueError(f"{out} holds {strange[0]}, which no older tour left there; give another --out.")
     shutil.rmtree(out)
     sys.stdout.flush()

@@ -8,10 +8,10 @@ __all__ = ["info", "list_", "quickstart"]
 
 
 def list_(what: Literal["tokenizers", "heads", "backbones"] | None = None) -> None:
-    """Say which tokenizers (modalities), heads and backbones there are.
+    """List the tokenizers (modalities), heads and backbones.
 
     Args:
-        what: One of the three; all where none is named.
+        what: Kind to list; by default all three.
     """
     from metatx.backbone.loading import backbones
     from metatx.registry import lookup, names
@@ -28,7 +28,7 @@ def list_(what: Literal["tokenizers", "heads", "backbones"] | None = None) -> No
 
 
 def info(task: str) -> None:
-    """Say what a saved task is: its parts, columns, backbone and numbers.
+    """Describe a saved task: its parts, columns, backbone and numbers.
 
     Args:
         task: Folder of the task, or hf:user/task on the Hugging Face hub.
@@ -37,7 +37,8 @@ def info(task: str) -> None:
     from metatx.storage.folder import describe
     from metatx.storage.hub import task_folder
 
-    backbone = (config := describe(task_folder(task)))["backbone"]
+    config = describe(task_folder(task))
+    backbone = config["backbone"]
     print(f"{config['tokenizer']['name']} -> {config['head']['name']}, saved by metatx {config['metatx']}")
     control = "" if backbone.get("pretrained", True) else " with random weights (the control)"
     print(f"backbone   {backbone['spec']}{control}, fingerprint {backbone['fingerprint'][:16]}")
@@ -56,11 +57,11 @@ def info(task: str) -> None:
 
 
 def quickstart(*, out: str = "runs/quickstart", seed: int = 0) -> None:
-    """The tour: train three tasks of three modalities on one frozen backbone, then answer one mixed batch.
+    """Take the tour: train three tasks of three modalities on one frozen backbone, then answer one mixed batch.
 
     Args:
         out: Folder for the three tasks; an older tour there is replaced.
-        seed: Of weights, splits and order.
+        seed: Seed of weights, splits and order.
     """
     from metatx.cli.quickstart import tour
 

@@ -1,1 +1,1 @@
-"""The server: many tasks of any modality behind HTTP, on one backbone, in batches that mix them."""
+"""HTTP server: many tasks of any modality on one backbone, in batches that mix them."""

@@ -1,4 +1,4 @@
-"""How much may wait: no more than what is answered in time, at the rate at which answers are really given."""
+"""Admission control: bounds the work that waits by what the server answers in time, at its measured rate."""
 
 import math
 import time
@@ -11,17 +11,17 @@ from metatx.serving.shares import Shares
 
 __all__ = ["Admission", "Asked", "FullError", "Ticket"]
 
-SMOOTHING = 0.2  # weight of the last pass, or of a task's last request
-GUESS = 1 / 1000  # cost of a byte, until a task has had a request: few, so that nothing is refused for it
-TASK = 8  # times what is free, that a task may have: more than one client, which else would be all that it has
-GUESSED = 1 / 8  # of what may wait: no guess counts for more, for it may be wrong
+SMOOTHING = 0.2  # weight of the last pass in the rate, and of a task's last request in its usual cost
+BYTE_COST = 1 / 1000  # guess for a byte of JSON, until a task has had a request: low, so that it refuses nothing
+TASK_TIMES = 8  # a task may have so many times the free budget: more than a client, of which it may have only one
+LARGEST_GUESS = 1 / 8  # share of the budget that a guess may count for at most, for it may be wrong
 
 
 class FullError(RuntimeError):
-    """As much waits as may.
+    """Error of a request that finds no room, because too much waits already.
 
     Attributes:
-        seconds: After which there should be room.
+        seconds: Seconds after which there should be room; a whole number from 1 to 3600.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -31,13 +31,13 @@ class FullError(RuntimeError):
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What is known of a request before it is prepared.
+    """Facts about a request that are known before it is prepared.
 
     Attributes:
-        client: Who asks.
-        task: None: it names several.
-        form: Whether it brings files, not JSON.
-        size: Parts of the form, or bytes of the JSON; None: not known yet.
+        client: Address of the client, see ``metatx.serving.clients``.
+        task: Name of the task; None if the request names several.
+        form: True for a form with files, False for JSON.
+        size: Number of parts of the form, or of bytes of the JSON; None if it is not known yet.
     """
 
     client: str
@@ -48,84 +48,88 @@ class Asked:
 
 @dataclass
 class _Usual:
-    """What a task's requests are like."""
+    """Smoothed cost and size of a task's requests."""
 
     cost: float
     size: float
 
 
 class Ticket:
-    """A request that is under way: what it counts for, to its client and to its tasks."""
+    """A request under way, with the cost that is counted for its client and its tasks."""
 
     def __init__(self, admission: "Admission", asked: Asked, guess: int) -> None:
-        self._admission, self.asked = admission, asked
+        self._admission = admission
+        self.asked = asked
         self.costs: dict[str, int] = {asked.task or "": guess}
         self.over = False
 
     @property
     def cost(self) -> int:
-        """Of all its tasks."""
+        """Cost over all tasks of the request."""
         return sum(self.costs.values())
 
     def settle(self, costs: Mapping[str, int]) -> None:
-        """Put what the request costs, task by task, in the place of the guess. Raises FullError."""
+        """Replace the guess by the cost of the prepared request, by task. Raises FullError as ``Admission.settle``."""
         self._admission.settle(self, dict(costs))
 
 
 class Admission:
-    """Counts what is under way, and lets more in while it can be answered in time.
+    """Counts the work under way, and admits a request while it can be answered in time.
 
-    A request counts from when it is read until it is answered: with a guess from its size, for which each task's
-    requests show the measure, and, as soon as it is prepared, with what it costs. What may wait is shared among clients
-    and among tasks, so that neither one client nor one task fills it. The rate is that of passes with more waiting
-    behind them, from the end of one to the end of the next: all that the server does beside the model slows it.
+    A request counts from when its body was read until it is answered: first with a guess from its size, by the usual
+    cost of the task's requests; as soon as it is prepared, with its cost. The budget is shared among clients and among
+    tasks, so that neither one client nor one task fills it. The rate is measured from the end of one pass to the end of
+    the next, while more waits: so it includes all that the server does beside the model.
 
     Args:
-        rate: Cost a second, until passes have shown it; see ``metatx.serving.throughput.cost``.
-        seconds: Of work that may wait.
-        largest: Cost that one input may have, and so the most that is guessed for a file.
+        rate: Cost a second, until passes have been measured; see ``metatx.serving.throughput.cost``.
+        seconds: Seconds of work that may wait.
+        largest: Largest cost of one input, and so the largest guess for a file.
     """
 
     def __init__(self, rate: float, seconds: float, largest: int) -> None:
-        self.rate, self.seconds, self.largest = rate, seconds, largest
+        self.rate = rate
+        self.seconds = seconds
+        self.largest = largest
         self.clients = Shares(lambda: self.most)
-        self.tasks = Shares(lambda: self.most, TASK)
+        self.tasks = Shares(lambda: self.most, TASK_TIMES)
         self._usual: dict[tuple[str | None, bool], _Usual] = {}
         self._last: float | None = None  # end of the last pass, if more waited behind it
         self._lock = Lock()
 
     @property
     def most(self) -> int:
-        """Cost that may be under way."""
+        """Largest cost that may be under way: the budget."""
         return max(1, round(self.rate * self.seconds))
 
     @property
     def cost(self) -> int:
-        """That is under way."""
+        """Cost that is under way."""
         return self.clients.total
 
     def guess(self, asked: Asked) -> int:
-        """The cost of a request that is not prepared."""
-        usual, size = self._usual.get((asked.task, asked.form)), asked.size
+        """Estimate the cost of a request that is not prepared yet."""
+        usual = self._usual.get((asked.task, asked.form))
+        size = asked.size
         if usual is None:
-            found = size or 1 if asked.form else (size or 1) * GUESS
+            cost = size or 1 if asked.form else (size or 1) * BYTE_COST
         else:
-            found = usual.cost if size is None else size * usual.cost / usual.size
+            cost = usual.cost if size is None else size * usual.cost / usual.size
         if asked.form:
-            found = min(found, (size or 1) * self.largest)
-        return max(1, round(min(found, GUESSED * self.most)))
+            cost = min(cost, (size or 1) * self.largest)
+        return max(1, round(min(cost, LARGEST_GUESS * self.most)))
 
     def check(self, asked: Asked) -> None:
         """Refuse a request for which there is no room. Raises FullError.
 
-        Nothing is counted yet: a client that sends slowly, or nothing, holds up no other.
+        Nothing is counted yet, so a client that sends its body slowly, or never, takes no room from others.
         """
         with self._lock:
             self._check(asked)
 
     @contextmanager
     def waiting(self, asked: Asked) -> Iterator[Ticket]:
-        """Room for a request that was read. Raises FullError."""
+        """Count a request whose body was read, until the context ends. Raises FullError if there is no room."""
         with self._lock:
             self._check(asked)
             ticket = Ticket(self, asked, self.guess(asked))
@@ -138,7 +142,11 @@ class Admission:
                 ticket.over = True
 
     def settle(self, ticket: Ticket, costs: dict[str, int]) -> None:
-        """As ``Ticket.settle``: one who has more under way may be refused what was taken for less than it is."""
+        """Replace the guess for a request by its cost.
+
+        Raises:
+            FullError: If its client has other requests under way, and all work together exceeds twice the budget.
+        """
         client = ticket.asked.client
         with self._lock:
             if ticket.over:  # nobody waits for it any more
@@ -167,7 +175,7 @@ class Admission:
             raise FullError(excess / self.rate)
 
     def learn(self, asked: Asked, cost: int) -> None:
-        """Note what a request turned out to be."""
+        """Update the usual cost and size of a task's requests by a prepared one."""
         size = max(1, asked.size or 1)
         with self._lock:
             usual = self._usual.setdefault((asked.task, asked.form), _Usual(cost, size))
@@ -175,7 +183,12 @@ class Admission:
             usual.size += SMOOTHING * (size - usual.size)
 
     def passed(self, cost: int, more: bool) -> None:
-        """Note the end of a pass of so much cost, and whether more waits."""
+        """Update the rate at the end of a pass.
+
+        Args:
+            cost: Cost of the pass.
+            more: True if more work waits; only then does the time until the next pass ends count.
+        """
         now = time.perf_counter()
         if self._last is not None:
             self.rate += SMOOTHING * (cost / (now - self._last) - self.rate)

@@ -1,4 +1,4 @@
-"""The HTTP application: tasks asked, listed, loaded; health, metrics, a page."""
+"""HTTP application: endpoints that answer, list and load tasks; health, metrics, a page."""
 
 import asyncio
 import logging
@@ -34,7 +34,7 @@ __all__ = ["Service", "create_application"]
 Result = TypeVar("Result")
 
 LOG = logging.getLogger("metatx.serving")
-PAGES = "page.html", "docs.html"  # at / and at /docs
+PAGES = "page.html", "docs.html"  # served at / and at /docs
 PAGE_POLICY = (
     "default-src 'none'; connect-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
     "img-src blob: data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
@@ -42,14 +42,17 @@ PAGE_POLICY = (
 
 
 class Service:
-    """One server: what its endpoints share.
+    """State of one server, which its endpoints share.
 
     Args:
-        engine: That answers.
-        catalog: Of the tasks; it is filled when the application starts.
-        token: That requests must bear; None: none.
-        admin: Whether tasks may be loaded and removed over HTTP; only with a token.
-        watch: Seconds from one look at the folder to the next; None: it is read once.
+        engine: Engine that computes the answers.
+        catalog: Catalog of the tasks; it is filled when the application starts.
+        token: Token that requests must bear; None lets all requests pass.
+        admin: True lets tasks be loaded and removed over HTTP; only with a token.
+        watch: Seconds between two looks at the folder of tasks; None: it is read once.
+
+    Raises:
+        ValueError: If ``admin`` is True without a token.
     """
 
     def __init__(
@@ -63,7 +66,10 @@ class Service:
     ) -> None:
         if admin and not token:
             raise ValueError("Loading and removing tasks over HTTP (--admin) needs a token; give one.")
-        self.engine, self.catalog, self.admin, self.watch = engine, catalog, admin, watch
+        self.engine = engine
+        self.catalog = catalog
+        self.admin = admin
+        self.watch = watch
         self.token = token
         self.hidden = places(catalog.folder)
         self.loaded = self.draining = False
@@ -71,12 +77,12 @@ class Service:
 
     @property
     def ready(self) -> bool:
-        """Whether requests are answered."""
+        """True while requests are answered."""
         return self.loaded and not self.draining and self.engine.scheduler.alive
 
     @asynccontextmanager
     async def running(self, app: FastAPI) -> AsyncIterator[None]:
-        """Load the tasks beside the running server, and look for others; at the end answer what waits."""
+        """Load the tasks in the background, and watch their folder; at the end answer the requests that wait."""
         keeping = asyncio.create_task(self._keep_up())
         try:
             yield
@@ -90,15 +96,22 @@ class Service:
                 await run_in_threadpool(self.catalog.refresh)
                 self.engine.warm()
                 self.loaded = True
-            except Exception as error:  # the folder is away for a while
+            except Exception as error:  # such as a folder on a disk that is away for a while
                 LOG.warning("the folder of tasks cannot be read: %s", error, exc_info=not isinstance(error, OSError))
             if self.watch is None and self.loaded:
                 return
             await asyncio.sleep(self.watch or 1.0)
 
     async def ask(self, request: Request, task: str | None, answer: OutputKind) -> Response:
-        """OutputKind a request for one task, or, where that is None, for those that it names."""
-        started, status = time.perf_counter(), 500
+        """Answer a request.
+
+        Args:
+            request: HTTP request; its body is not read yet.
+            task: Name of the task; None if the body names a task for each input.
+            answer: Kind of answer.
+        """
+        started = time.perf_counter()
+        status = 500
         tasks: list[str | None] = [task]
         self.active += 1
         try:
@@ -106,19 +119,19 @@ class Service:
                 raise ClosedError("The server is stopping." if self.draining else "The server is starting.")
             if task is not None:
                 tasks[:] = [task := self.catalog.resolve(task)]
-            engine, limits = self.engine, self.engine.limits
+            engine = self.engine
             asked = Asked(client=sender(request.scope), task=task, form=content_kind(request.headers) == FORM)
-            lane = engine.file_workers if asked.form else engine.json_workers
-            async with asyncio.timeout(limits.wait):
-                engine.check(asked, lane)
-                body = await read_body(request, limits)
+            workers = engine.file_workers if asked.form else engine.json_workers
+            async with asyncio.timeout(engine.limits.wait):
+                engine.check(asked, workers)
+                body = await read_body(request, engine.limits)
 
                 def inputs() -> list[Input]:
-                    found = inputs_of(body, task, self.catalog, limits)
-                    tasks[:] = [one.task for one in found]
-                    return found
+                    parsed = inputs_of(body, task, self.catalog, engine.limits)
+                    tasks[:] = [item.task for item in parsed]
+                    return parsed
 
-                work = asyncio.create_task(engine.answer(replace(asked, size=len(body)), lane, inputs, answer))
+                work = asyncio.create_task(engine.answer(replace(asked, size=len(body)), workers, inputs, answer))
                 names, answers = await _unless_gone(request, work)
             status = 200
             return _json({"task": task, **_rows(names, answers, answer, task is None)})
@@ -131,25 +144,25 @@ class Service:
             return response
         finally:
             self.active -= 1
-            known = [name for name in tasks if name in self.catalog.served]
-            self.engine.metrics.answered(known, answer, status, time.perf_counter() - started)
+            served = [name for name in tasks if name in self.catalog.served]
+            self.engine.metrics.answered(served, answer, status, time.perf_counter() - started)
 
 
 def create_application(service: Service) -> FastAPI:
-    """The endpoints of a server."""
+    """Build the application with all endpoints of a server."""
     app = FastAPI(
         title="metatx",
         lifespan=service.running,
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
-        redirect_slashes=False,  # to an address that the client named
+        redirect_slashes=False,  # a redirect would go to an address that the client chose
     )
 
     async def handle(request: Request, error: Exception) -> Response:
         return refusal(error, service.hidden)
 
-    for error in (HTTPException, RequestValidationError):  # for which there are handlers already
+    for error in (HTTPException, RequestValidationError):  # in place of FastAPI's own handlers
         app.add_exception_handler(error, handle)
     app.add_middleware(BodyLimits, limits=service.engine.limits)
     app.add_middleware(Gate, token=service.token, hidden=service.hidden)
@@ -162,7 +175,7 @@ def create_application(service: Service) -> FastAPI:
 
 
 def _public(service: Service) -> APIRouter:
-    """What is open without the token: it says nothing of the tasks."""
+    """Make the endpoints that need no token, for they say nothing about the tasks."""
     router = APIRouter(include_in_schema=False)
     headers = {"Content-Security-Policy": PAGE_POLICY, "X-Content-Type-Options": "nosniff"}
     page, docs = (files("metatx.serving").joinpath(name).read_text(encoding="utf-8") for name in PAGES)
@@ -192,17 +205,17 @@ def _asking(service: Service) -> APIRouter:
 
     @router.post("/predict")
     async def predict_mixed(request: Request) -> dict[str, Any]:
-        """Answers of several tasks, in the order of the inputs. A form has a part for each, named by its task."""
+        """Answer inputs of several tasks, in their order. A form has one part an input, named by its task."""
         return await service.ask(request, None, "records")  # type: ignore[return-value]
 
     @router.post("/tasks/{task}/predict")
     async def predict(task: str, request: Request) -> dict[str, Any]:
-        """Answers, in the order of the inputs."""
+        """Answer the inputs, in their order."""
         return await service.ask(request, task, "records")  # type: ignore[return-value]
 
     @router.post("/tasks/{task}/embed")
     async def embed(task: str, request: Request) -> dict[str, Any]:
-        """Vectors of the backbone's width, in the order of the inputs."""
+        """Embed the inputs, in their order: vectors of the backbone's width."""
         return await service.ask(request, task, "embed")  # type: ignore[return-value]
 
     return router
@@ -214,20 +227,20 @@ def _describing(service: Service, app: FastAPI) -> APIRouter:
 
     @router.get("/v1/tasks")
     async def tasks() -> TaskList:
-        """The tasks that are served."""
+        """List the tasks that are served."""
         served = [summary_of(name, task) for name, task in sorted(catalog.served.items())]
         refused = {name: discreet(why, service.hidden) for name, why in catalog.refused.items()}
         return TaskList(tasks=served, aliases=catalog.aliases, refused=refused)
 
     @router.get("/v1/tasks/{task}", responses=problems((404, 422)))
     async def detail(task: str) -> TaskDetail:
-        """A task: its card, the schema of its inputs, an example."""
+        """Describe a task: its card, the schema of its inputs, an example."""
         name = catalog.resolve(task)
         return detail_of(name, catalog.served[name])
 
     @router.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> PlainTextResponse:
-        """For Prometheus."""
+        """Return the metrics of the server for Prometheus."""
         return PlainTextResponse(service.engine.metrics.text())
 
     @router.get("/openapi.json", include_in_schema=False)
@@ -244,25 +257,25 @@ def _managing(service: Service) -> APIRouter:
 
     @router.put("/tasks/{task}")
     async def load(task: str) -> TaskDetail:
-        """Load a task from the server's folder, or load it again; one that fails leaves what was served."""
+        """Load a task from the server's folder, or load it again; if that fails, the one that was served stays."""
         await run_in_threadpool(catalog.load, task)
         return detail_of(task, catalog.served[task])
 
     @router.delete("/tasks/{task}", status_code=204)
     async def drop(task: str) -> None:
-        """Serve a task no more; its folder stays."""
+        """Stop serving a task; its folder stays."""
         await run_in_threadpool(catalog.drop, task)
 
     @router.put("/aliases/{alias}", status_code=204)
     async def point(alias: str, to: Alias) -> None:
-        """Make a name mean another version, at once."""
+        """Point an alias to another version, at once."""
         await run_in_threadpool(catalog.point, alias, to.version)
 
     return router
 
 
 async def _unless_gone(request: Request, work: "asyncio.Task[Result]") -> Result:
-    """The result of ``work``, which is cancelled when the client goes or time is up. Raises RefusedError (499)."""
+    """Return the result of ``work``; cancel it when the client disconnects (RefusedError, 499) or time is up."""
 
     async def gone() -> None:
         while (await request.receive())["type"] != "http.disconnect":
@@ -288,6 +301,6 @@ def _rows(names: Sequence[str], answers: Sequence[Any], answer: OutputKind, mixe
 
 
 def _json(content: dict[str, Any]) -> Response:
-    """As JSON, which has neither NaN nor infinity: null."""
+    """Make a response of JSON, with null for NaN and infinity, which JSON does not have."""
     text = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
     return Response(text, media_type="application/json")

@@ -1,4 +1,4 @@
-"""Reading the body of a request within the limits, as JSON or as a form with files."""
+"""Bodies of requests, JSON or forms with files, read within the limits."""
 
 from starlette.datastructures import Headers, UploadFile
 from starlette.requests import Request
@@ -13,16 +13,17 @@ Parts = list[tuple[str, UploadFile | str]]
 Body = bytes | Parts
 
 FORM = "multipart/form-data"
-ONE, FILE = "input", "file"  # parts of a form for one task: a sample as JSON, a file
+INPUT = "input"  # name of a part with a sample as JSON, in a form for one task
+FILE = "file"  # name of a part with a file
 
 
 def content_kind(headers: Headers) -> str:
-    """What the body is said to be."""
+    """Return the media type of the body, in lower case and without parameters; empty if there is none."""
     return headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 async def read_body(request: Request, limits: Limits) -> Body:
-    """The body, or its parts, as they came. Raises RefusedError (415) if it is of another kind."""
+    """Read JSON as bytes, a form as its parts. Raises RefusedError (415) for another media type."""
     kind = content_kind(request.headers)
     if kind == FORM:
         most = limits.samples
@@ -30,40 +31,50 @@ async def read_body(request: Request, limits: Limits) -> Body:
         return form.multi_items()
     if kind == "application/json":
         return await request.body()
-    raise RefusedError(415, f"The body is {kind[:100] or 'of no kind'}; send application/json, or a form with files.")
+    given = f"The body is {kind[:100]}" if kind else "The request has no content-type"
+    raise RefusedError(415, f"{given}; send application/json, or a form with files.")
 
 
 def inputs_of(body: Body, task: str | None, catalog: Catalog, limits: Limits) -> list[Input]:
-    """The inputs for one task, or, where that is None, for those that the request names.
+    """Parse a body to its inputs, each with the name of its task, aliases resolved.
+
+    Args:
+        body: Body as ``read_body`` gives it.
+        task: Name of the task of all inputs; None if the request names a task for each.
+        catalog: Tasks that are served.
+        limits: Limits of a request.
 
     Raises:
-        RefusedError: If they are too many, or the body does not have the expected form.
+        RefusedError: If there are too many inputs, or the body does not have the expected form.
         UnknownTaskError: If there is no such task.
     """
     if isinstance(body, bytes):
-        found = parse_json(body, limits)
-        inputs = mixed_inputs(found) if task is None else task_inputs(found, task)
+        content = parse_json(body, limits)
+        inputs = mixed_inputs(content) if task is None else task_inputs(content, task)
     else:
         inputs = _from_form(body, task, limits)
     if len(inputs) > limits.samples:
         raise RefusedError(413, f"{len(inputs):,} inputs; expected at most {limits.samples:,}.")
-    return [one.of(catalog.resolve(one.task)) for one in inputs]
+    return [item.of(catalog.resolve(item.task)) for item in inputs]
 
 
 def _from_form(parts: Parts, task: str | None, limits: Limits) -> list[Input]:
-    """Parts ``file`` and ``input`` for one task; for several, parts of their names: files, or samples as JSON."""
+    """Parse the parts of a form: files, or samples as JSON.
+
+    For one task the parts are named ``file`` and ``input``; for several each is named by its task.
+    """
     inputs: list[Input] = []
     if sum(len(part) for _, part in parts if isinstance(part, str)) > limits.json_mb * 1e6:
         raise RefusedError(413, f"The JSON parts have more than {limits.json_mb:g} megabytes; send files, or fewer.")
     for name, part in parts:
-        known = name == (FILE if isinstance(part, UploadFile) else ONE)
-        if task is not None and not known:
-            raise RefusedError(422, f"The form has a part {name[:100]!r}; expected {FILE} (files), {ONE} (JSON).")
-        own = name if task is None else task
+        expected = FILE if isinstance(part, UploadFile) else INPUT
+        if task is not None and name != expected:
+            raise RefusedError(422, f"The form has a part {name[:100]!r}; expected {FILE} (files), {INPUT} (JSON).")
+        task_name = name if task is None else task
         if isinstance(part, UploadFile):
-            inputs.append(FileInput(own, part.filename or "", part.file))
+            inputs.append(FileInput(task_name, part.filename or "", part.file))
         else:
-            inputs.append(JsonInput(own, parse_json(part.encode(), limits)))
+            inputs.append(JsonInput(task_name, parse_json(part.encode(), limits)))
     if not inputs:
         raise RefusedError(422, "The form is empty; expected one part or more.")
     return inputs

@@ -1,4 +1,4 @@
-"""Bodies as they arrive: bounded each by itself, by client and all together, and not for ever on the way."""
+"""Limits on bodies while they arrive: size of each, bytes of a client and of all, time on the way."""
 
 import asyncio
 from contextlib import suppress
@@ -14,27 +14,28 @@ from metatx.serving.shares import Shares
 
 __all__ = ["BodyLimits"]
 
-BODIES = 16  # largest bodies that may be held at once; long files among them lie on disk
-ASKING = "/predict", "/embed"  # ends of paths that take samples
-OTHER = 65_536  # bytes of a body that says what to do
-WINDOW = 5.0  # seconds of waiting, in each of which a body must go on by so many bytes
+BODIES = 16  # bodies of the largest size that fit into memory together; long files among them lie on disk
+ASKING = "/predict", "/embed"  # ends of the paths that take samples
+OTHER = 65_536  # bytes of a body on any other path
+WINDOW = 5.0  # seconds of waiting, in each of which LEAST bytes of a body must arrive
 LEAST = 40_000
-LATE = 1.0  # seconds more: then it was the server that was slow
+LATE = 1.0  # seconds beyond the window after which the delay is taken for the server's own
 
 
 class BodyLimits:
-    """Counts the bytes of bodies from when they come until the request is answered.
+    """Middleware that counts the bytes of a body from when they arrive until the request is answered.
 
-    What is announced counts for nothing, so that who announces and sends nothing takes no room; neither can he wait for
-    long. A client's bodies share the room with those of others, as ``Shares`` says.
+    Only bytes that arrived count, so a client that announces a body and does not send it takes no room; it is also cut
+    off after a while. Clients share the room as ``Shares`` says.
 
     Args:
-        app: Behind it.
-        limits: Of a request.
+        app: Application behind it.
+        limits: Limits of a request.
     """
 
     def __init__(self, app: ASGIApp, limits: Limits) -> None:
-        self.app, self._limits = app, limits
+        self.app = app
+        self._limits = limits
         self.held = Shares(lambda: BODIES * limits.body_mb * 1e6)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -48,26 +49,28 @@ class BodyLimits:
 
 
 class _Body:
-    """One on its way."""
+    """A body that arrives."""
 
     def __init__(self, scope: Scope, receive: Receive, limits: Limits, held: Shares) -> None:
-        self.client, self.bytes = sender(scope), 0
-        self._receive, self._held = receive, held
+        self.client = sender(scope)
+        self.bytes = 0
+        self._receive = receive
+        self._held = held
         self._most, self._refused = _bound(scope, limits)
         self._headers = Headers(scope=scope)
         length = self._headers.get("content-length", "")
         self._announced = int(length) if length.isdecimal() and len(length) < 20 else 0
         self._begun = self._over = False
-        self._waited = self._got = 0.0  # seconds of the window that are over, bytes in it
+        self._waited = self._got = 0.0  # seconds of the window that are over, bytes that arrived in it
 
     async def receive(self) -> Message:
-        """The next piece.
+        """Return the next message of the client.
 
         Raises:
-            RefusedError: 413 where it is too large, 408 where it comes too slowly, 415 where it is packed.
-            FullError: If too much is held.
+            RefusedError: 413 if the body is too large, 408 if it arrives too slowly, 415 if it is compressed.
+            FullError: If bodies take too much room already.
         """
-        if self._over:  # what comes now is that the client goes
+        if self._over:  # the only message that can come now: the client disconnects
             return await self._receive()
         if not self._begun:
             self._begun = True
@@ -83,11 +86,11 @@ class _Body:
         return message
 
     def _check_codings(self) -> None:
-        """Refuse a body that is packed, for it would be taken for what it is not."""
+        """Refuse a compressed body, which nothing here unpacks."""
         for name, plain in (("content-encoding", "identity"), ("transfer-encoding", "chunked")):
-            found = self._headers.get(name, plain)
-            if found.strip().lower() != plain:
-                raise RefusedError(415, f"The body has {name} {found[:100]}; send it as it is.")
+            coding = self._headers.get(name, plain)
+            if coding.strip().lower() != plain:
+                raise RefusedError(415, f"The body has {name} {coding[:100]}; send it uncompressed.")
 
     def _check(self, more: int) -> None:
         if self.bytes + more > self._most:
@@ -96,10 +99,11 @@ class _Body:
             raise FullError(0)
 
     async def _next(self) -> Message:
-        """The next message; what counts is the time that is spent waiting for the client."""
+        """Wait for the next message; only the time spent waiting for the client counts."""
         clock = asyncio.get_running_loop().time
         while True:
-            message, started = None, clock()
+            message = None
+            started = clock()
             with suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, WINDOW - self._waited)):
                     message = await self._receive()
@@ -114,7 +118,7 @@ class _Body:
 
 
 def _bound(scope: Scope, limits: Limits) -> tuple[float, str]:
-    """Bytes that a body may have, and what is said of one with more."""
+    """Return the largest size of a body, in bytes, and the message for a larger one."""
     if scope["method"] != "POST" or not scope["path"].endswith(ASKING):
         return OTHER, f"The request has more than {OTHER:,} bytes."
     if content_kind(Headers(scope=scope)) == FORM:

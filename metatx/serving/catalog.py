@@ -1,4 +1,4 @@
-"""The folder of tasks that is served: what is in it, its versions and aliases, and what of it the pool holds."""
+"""Catalog of the tasks in the served folder, with versions and aliases, and of those that the pool holds."""
 
 import logging
 import os
@@ -23,13 +23,13 @@ __all__ = ["NAME", "Catalog", "Served", "UnknownTaskError", "common_backbone"]
 
 LOG = logging.getLogger("metatx.serving")
 PART = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
-NAME = re.compile(rf"{PART}(@{PART})?")  # no separator, no dot in front: it cannot leave the folder
-SHOWN = 100_000  # bytes of a card
-CHANGED = "It changed on disk, but versions never change: save another version."
+NAME = re.compile(rf"{PART}(@{PART})?")  # no separator and no dot in front, so that it cannot leave the folder
+SHOWN = 100_000  # bytes of a card that are published
+CHANGED = "Its files changed, but a version never changes: save another version."
 
 
 class UnknownTaskError(ValueError):
-    """There is no task of that name."""
+    """Error of a request for a task that is not served."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +37,11 @@ class Served:
     """A task that is served.
 
     Attributes:
-        folder: Of its files.
-        signature: By which a change of them is seen.
-        config: As ``metatx.storage.folder.describe`` gives it.
-        card: Its README.
-        sample: JSON Schema of an input, an example, the answer to it.
+        folder: Folder of its files.
+        signature: Signature of those files; another one means that they changed.
+        config: Description of the task, from ``metatx.storage.folder.describe``.
+        card: Text of its README.md, its beginning where it is long.
+        sample: JSON Schema of an input, an example, the answer to the example.
         files: Suffixes of the files that it takes.
     """
 
@@ -54,15 +54,20 @@ class Served:
 
 
 class Catalog:
-    """Tasks in a folder, one subfolder each, or the ``task`` inside it, as ``metatx train`` writes it.
+    """Tasks of a folder, one a subfolder: the subfolder itself, or ``task`` inside it, as ``metatx train`` writes it.
 
     ``NAME@VERSION`` is a version, which never changes once it is served; a symbolic link ``NAME`` to it is an alias,
-    which can move. What cannot be loaded is left out, and said in ``refused``; it keeps nothing else from being served.
+    which can move. A task that cannot be loaded is left out; all others are served.
 
     Args:
-        folder: Of the tasks.
-        pool: That they are loaded into.
-        tokens: The most that the example of a task may have.
+        folder: Folder of the tasks.
+        pool: Pool that the tasks are loaded into.
+        tokens: Largest number of tokens in the example of a task.
+
+    Attributes:
+        served: Tasks that are served, by name.
+        aliases: Names of versions, by alias.
+        refused: Reasons why tasks were left out, by name.
 
     Raises:
         FileNotFoundError: If there is no such folder.
@@ -70,26 +75,28 @@ class Catalog:
 
     def __init__(self, folder: Path, pool: TaskPool, tokens: int = Limits.tokens) -> None:
         if not folder.is_dir():
-            raise FileNotFoundError(f"{folder} is no folder; expected one of tasks, a folder each.")
-        self.folder, self.pool, self.tokens = folder.resolve(), pool, tokens
+            raise FileNotFoundError(f"{folder} is no folder; expected a folder with one subfolder a task.")
+        self.folder = folder.resolve()
+        self.pool = pool
+        self.tokens = tokens
         self.served: dict[str, Served] = {}
         self.aliases: dict[str, str] = {}
         self.refused: dict[str, str] = {}
-        self._tried: dict[str, Signature] = {}  # of what was refused: tried again when it changes
-        self._versions: dict[str, str] = {}  # what the files of versions held when they were served first
+        self._tried: dict[str, Signature] = {}  # signatures of refused tasks, which are tried again when they change
+        self._versions: dict[str, str] = {}  # content of the files of each version when it was first served
         self._missing: set[str] = set()
-        self._dropped: set[str] = set()  # by ``drop``: they come back by ``load`` only
+        self._dropped: set[str] = set()  # names that ``drop`` removed: only ``load`` brings them back
         self._lock = threading.Lock()
 
     def resolve(self, name: str) -> str:
-        """The task that a name means, an alias followed. Raises UnknownTaskError."""
-        found = self.aliases.get(name, name)
-        if found not in self.served:
+        """Return the name of a served task, an alias followed. Raises UnknownTaskError."""
+        target = self.aliases.get(name, name)
+        if target not in self.served:
             raise UnknownTaskError(unknown("task", name[:100], sorted([*self.served, *self.aliases])))
-        return found
+        return target
 
     def refresh(self) -> None:
-        """Make the pool hold what the folder holds: load what appeared, reload what changed, drop what went.
+        """Bring the pool up to date with the folder: load new tasks, reload changed ones, drop missing ones.
 
         Raises:
             OSError: If the folder cannot be read.
@@ -99,11 +106,12 @@ class Catalog:
             for name, place in places.items():
                 if name in self._dropped:
                     continue
-                signature, known = signature_of(place), self.served.get(name)
-                if self._tried.get(name) != signature and (known is None or known.signature != signature):
+                signature = signature_of(place)
+                served = self.served.get(name)
+                if self._tried.get(name) != signature and (served is None or served.signature != signature):
                     self._take(name, place, signature)
             self.aliases = aliases
-            # A folder that is replaced is away for a moment: it goes when it is missing twice.
+            # A folder that is being replaced is away for a moment, so a task goes when it is missing twice.
             missing = set(self.served) - set(places)
             for name in missing & self._missing:
                 self._remove(name)
@@ -115,8 +123,8 @@ class Catalog:
         """Load a task of the folder, or load it again.
 
         Raises:
-            UnknownTaskError: If the folder has none of that name.
-            ValueError: If it cannot be loaded, or is a version that is served; what was served stays.
+            UnknownTaskError: If the folder has no task of that name.
+            ValueError: If the task cannot be loaded, or is a version that is served; then nothing changes.
         """
         with self._lock:
             places, _, _ = self._found()
@@ -129,7 +137,7 @@ class Catalog:
                 raise ValueError(self.refused[name])
 
     def drop(self, name: str) -> None:
-        """Serve a task no more; its folder stays. Raises UnknownTaskError."""
+        """Stop serving a task; its folder stays. Raises UnknownTaskError."""
         with self._lock:
             if name not in self.served:
                 raise UnknownTaskError(unknown("task", name[:100], sorted(self.served)))
@@ -137,11 +145,15 @@ class Catalog:
             self._remove(name)
 
     def point(self, alias: str, name: str) -> None:
-        """Make an alias mean another version, at once and on disk.
+        """Point an alias to another version, at once and on disk.
+
+        Args:
+            alias: Name of the alias; it is made if it is new.
+            name: Name of the version, ``NAME@VERSION``.
 
         Raises:
             UnknownTaskError: If that version is not served.
-            ValueError: If the alias is no name for one.
+            ValueError: If the alias is no valid name, or the name of a task.
             OSError: If the link cannot be written.
         """
         with self._lock:
@@ -149,8 +161,10 @@ class Catalog:
                 raise UnknownTaskError(unknown("version", name[:100], sorted(n for n in self.served if "@" in n)))
             link = self.folder / alias
             if not NAME.fullmatch(alias) or "@" in alias or (link.exists() and not link.is_symlink()):
-                raise ValueError(f"{alias[:100]!r} cannot be an alias: letters, digits, . _ and - make one, no task.")
-            temporary = self.folder / f".{alias}.{secrets.token_hex(8)}"  # as no process that was killed left one
+                raise ValueError(
+                    f"{alias[:100]!r} cannot be an alias; choose a name of letters, digits, . _ and - that no task has."
+                )
+            temporary = self.folder / f".{alias}.{secrets.token_hex(8)}"  # a killed process may have left another
             temporary.symlink_to(name)
             try:
                 os.replace(temporary, link)
@@ -160,7 +174,7 @@ class Catalog:
             self.aliases = {**self.aliases, alias: name}
 
     def _found(self) -> tuple[dict[str, Path], dict[str, str], dict[str, str]]:
-        """Places of tasks, and aliases, by name; and why what has the name of a task is neither."""
+        """Look through the folder: places of tasks, targets of aliases, reasons why others are neither; all by name."""
         places: dict[str, Path] = {}
         aliases: dict[str, str] = {}
         strange: dict[str, str] = {}
@@ -175,7 +189,7 @@ class Catalog:
                     if not place.resolve().is_relative_to(self.folder):
                         raise ValueError("It is a link that leads out of the folder of tasks.")
                     places[path.name] = place
-            except (OSError, RuntimeError, ValueError) as error:  # loops of links, what may not be looked at
+            except (OSError, RuntimeError, ValueError) as error:  # links in a circle, folders without permission
                 reason = "It cannot be read"
                 strange[path.name] = str(error) if isinstance(error, ValueError) else f"{reason}: {_why(error)}."
                 if self.refused.get(path.name) != strange[path.name]:
@@ -183,16 +197,16 @@ class Catalog:
         return places, aliases, strange
 
     def _take(self, name: str, place: Path, signature: Signature) -> bool:
-        """Load a task, in place of the one that is served, if any; whether it could be."""
+        """Load a task, in place of the one that is served, if any; return True if it could be loaded."""
         try:
             served = self._loaded(name, place, signature)
-        except Exception as error:  # one bad folder is one bad folder, whatever it makes the code raise
+        except Exception as error:  # a bad folder may make the code raise anything, and must not stop the others
             if name not in self.served and name in [task.name for task in self.pool.tasks()]:
                 self.pool.remove(name)
             expected = isinstance(error, ValueError | OSError | ImportError)
             reason = str(error) if expected else f"It could not be loaded ({type(error).__name__}); the log says why."
-            for own in (place, place.resolve(), self.folder):
-                reason = reason.replace(str(own), name)
+            for folder in (place, place.resolve(), self.folder):
+                reason = reason.replace(str(folder), name)
             self.refused = {**self.refused, name: reason}
             self._tried[name] = signature
             LOG.warning("%s is refused: %s", name, error, exc_info=None if expected else error)
@@ -204,12 +218,12 @@ class Catalog:
         return True
 
     def _loaded(self, name: str, place: Path, signature: Signature) -> Served:
-        """A task that the pool now holds. Raises whatever its files make the code raise."""
+        """Load a task into the pool. Raises whatever its files make the code raise."""
         config = describe(place)
         content = content_of(place) if "@" in name else None
         if content is not None and self._versions.get(name, content) != content:
             raise TaskError(CHANGED)
-        if name in self.served and content is not None:  # the same in other files
+        if name in self.served and content is not None:  # the same content, written anew
             return replace(self.served[name], signature=signature)
         if name in self.served:
             self.pool.reload(name, place)
@@ -232,16 +246,16 @@ class Catalog:
         self.served = {other: task for other, task in self.served.items() if other != name}
         self._tried.pop(name, None)
         self.pool.remove(name)
-        LOG.info("%s is served no more", name)
+        LOG.info("%s is no longer served", name)
 
 
 def common_backbone(folder: Path) -> tuple[str, bool]:
-    """What all tasks of a folder that can share a backbone stand on, as ``load_backbone`` takes it.
+    """Find the backbone of all tasks of a folder that can share one.
 
     Returns:
-        Its spec, and whether it is pretrained; ``nano``, pretrained, where the tasks differ or there is none.
+        Spec and ``pretrained``, as ``load_backbone`` takes them; ``nano`` and True where tasks differ or there is none.
     """
-    found = set()
+    backbones = set()
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         try:
             place = _place(path) if NAME.fullmatch(path.name) else None
@@ -249,15 +263,15 @@ def common_backbone(folder: Path) -> tuple[str, bool]:
         except (ValueError, OSError, RuntimeError):
             continue  # the catalog says why it is refused
         if config is not None and config["tune"] not in OWN_BACKBONE_TIERS:
-            found.add((config["backbone"]["spec"], config["backbone"].get("pretrained", True)))
-    return found.pop() if len(found) == 1 else ("nano", True)
+            backbones.add((config["backbone"]["spec"], config["backbone"].get("pretrained", True)))
+    return backbones.pop() if len(backbones) == 1 else ("nano", True)
 
 
 def _place(path: Path) -> Path | None:
-    """Where the task of a subfolder lies, if it has one. Raises OSError if it cannot be looked at."""
+    """Return the folder of the task in a subfolder, if it has one. Raises OSError if it cannot be looked at."""
     for place in (path, path / "task"):
         try:
-            os.lstat(place / "config.json")  # whatever it is: ``describe`` refuses what is no file
+            os.lstat(place / "config.json")  # ``describe`` refuses what is no plain file
         except (FileNotFoundError, NotADirectoryError):
             continue
         return place
@@ -265,7 +279,7 @@ def _place(path: Path) -> Path | None:
 
 
 def _card(place: Path) -> str:
-    """The beginning of a task's card; empty where it has none. Raises TaskError if that is no plain file."""
+    """Read the beginning of a task's card; empty if it has none. Raises TaskError if it is no plain file."""
     try:
         with plain_file(place, CARD).open("rb") as file:
             return file.read(SHOWN).decode(errors="replace")

@@ -1,4 +1,4 @@
-"""Who asks: requests and connections are counted by the address that they come from."""
+"""Clients: requests and connections are counted by the address that they come from."""
 
 from collections.abc import Mapping
 from ipaddress import IPv6Address, IPv6Network, ip_address
@@ -6,11 +6,11 @@ from typing import Any
 
 __all__ = ["client_of", "sender"]
 
-NETWORK = 64  # bits of an IPv6 address that name a network; who has one has all addresses in it
+NETWORK = 64  # bits of an IPv6 address that name a network; a client may use all addresses of its network
 
 
 def client_of(host: str | None) -> str:
-    """Whom an address stands for: itself, or, in IPv6, its network."""
+    """Return the client behind an address: the address itself, or, for IPv6, its network."""
     name = (host or "").partition("%")[0][:100]
     try:
         address = ip_address(name)
@@ -24,6 +24,6 @@ def client_of(host: str | None) -> str:
 
 
 def sender(scope: Mapping[str, Any]) -> str:
-    """Who sent a request, by its ASGI scope."""
+    """Return the client that sent a request, from its ASGI scope."""
     client = scope.get("client")
     return client_of(client[0] if client else None)

@@ -1,4 +1,4 @@
-"""``metatx serve``: the server as a process."""
+"""``metatx serve``: the command that runs the server."""
 
 import logging
 import os
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["serve"]
 
 GRACE = 0.5  # seconds between a signal and the end, in which new requests are told that the server stops
-BACKLOG = 128  # connections that are made and not yet taken
+BACKLOG = 128  # connections that wait to be accepted
 TOKEN = "METATX_TOKEN"  # environment variable
 MISSING = (
     "metatx serve needs fastapi, uvicorn, httptools, orjson, prometheus-client and python-multipart: "
@@ -52,27 +52,28 @@ def serve(
     """Serve every task of a folder over HTTP, on one backbone; a page at / shows them.
 
     Args:
-        tasks: Folder of tasks, a folder each. NAME@VERSION is a version; a symbolic link NAME to it is its alias.
-        backbone: See "metatx list backbones"; by default the one that all the tasks name, nano where they differ.
+        tasks: Folder with one subfolder a task. NAME@VERSION is a version; a symbolic link NAME to it is its alias.
+        backbone: Name of the backbone, see "metatx list backbones"; by default the one that all the tasks name, nano
+            where they differ.
         checkpoint: File with the backbone's weights.
         host: Address to listen on; 0.0.0.0 for all.
-        port: To listen on.
-        memory_mb: Megabytes for the weights of tasks, beyond which those least recently used are dropped.
+        port: Port to listen on.
+        memory_mb: Megabytes for the weights of tasks, beyond which the least recently used tasks are dropped.
         token: Token that requests must bear; better given in the environment variable METATX_TOKEN.
         admin: Let tasks be loaded and removed over HTTP; only with a token.
-        watch: Load tasks that appear in the folder, reload those that change, drop those that go.
-        workers: Threads that read files, and as many that read JSON.
-        batch_tokens: Tokens of a pass through the backbone; measured at the start by default.
-        queue_seconds: Seconds of work that may wait; beyond it requests are refused for now.
+        watch: Load tasks that appear in the folder, reload those that change, drop those that are removed.
+        workers: Number of threads that read files, and of as many that read JSON.
+        batch_tokens: Tokens of a pass through the backbone; by default measured at the start.
+        queue_seconds: Seconds of work that may wait; beyond it, requests are told to come back later.
         body_mb: Largest request, in megabytes.
-        timeout: Seconds in which a request is answered, or not at all.
-        pass_seconds: Seconds that one sample may take the model, for others wait meanwhile; longer ones are refused.
-        proxy: Addresses of reverse proxies, with commas: what they say of a client's address (X-Forwarded-For) is
-            believed. Without it all that comes through a proxy counts as one client.
+        timeout: Seconds after which a request that is not answered fails.
+        pass_seconds: Seconds that one sample may occupy the model, for others wait meanwhile; longer ones are refused.
+        proxy: Addresses of trusted reverse proxies, separated by commas: their X-Forwarded-For header tells the
+            client's address. Without it, all requests through a proxy count as those of one client.
         ray: Serve on Ray: on the cluster that RAY_ADDRESS names, or on one that is started on this machine.
-        replicas: Servers among which Ray divides the requests, each with a backbone of its own.
+        replicas: Number of servers among which Ray divides the requests, each with a backbone of its own.
         replica_cpus: Cores of a replica, on Ray.
-        plugin: A Python file with tokenizers and heads of your own.
+        plugin: Python file with tokenizers and heads of your own.
     """
     token = _token(token, host)
     build = partial(
@@ -94,14 +95,16 @@ def serve(
     )
     if ray:
         if admin:
-            raise ValueError("--admin reaches one replica only, not all; change the folder of tasks, with --watch.")
+            raise ValueError(
+                "--admin would change one replica only; use --watch on Ray, and change the folder of tasks."
+            )
         try:
             from metatx.serving.on_ray import run
         except ImportError as error:
             raise ImportError(f"{NO_RAY} ({error})") from error
         run(build, replicas, replica_cpus, host, port)
     elif replicas != 1:
-        raise ValueError(f"{replicas} replicas need Ray: --ray.")
+        raise ValueError(f"--replicas {replicas} needs Ray; add --ray.")
     else:
         try:
             import httptools  # noqa: F401  (Ray has a server of its own)
@@ -114,16 +117,18 @@ def serve(
 
 
 def _token(given: str | None, host: str) -> str | None:
-    """The token that requests must bear, by option or environment. Raises ValueError if it is none."""
+    """Return the token that requests must bear, from the option or the environment. Raises ValueError for a bad one."""
     token = os.environ.get(TOKEN) if given is None else given
     if token is None:
         with suppress(ValueError):
             if host == "localhost" or ip_address(host).is_loopback:
                 return None
-        tell(f"Whoever reaches {host} may ask every task: set {TOKEN} to a secret that requests must bear.")
+        tell(f"Whoever reaches {host} can use every task: set {TOKEN} to a secret that requests must bear.")
     elif not token or any(sign.isspace() or not sign.isprintable() for sign in token):
-        found = "has white space or control characters in it" if token.strip() else "is empty"
-        raise ValueError(f"The token {found}; set one without, or unset {TOKEN} and leave out --token for none.")
+        fault = "has white space or control characters in it" if token.strip() else "is empty"
+        raise ValueError(
+            f"The token {fault}; choose one of printable characters, or, for none, unset {TOKEN} and leave out --token."
+        )
     return token
 
 
@@ -144,7 +149,7 @@ def build_service(
     pass_seconds: float,
     plugin: str | None,
 ) -> "Service":
-    """A server with a backbone of its own, from the options of ``serve``; its tasks are not loaded yet."""
+    """Build a server, with a backbone of its own, from the options of ``serve``; its tasks are not loaded yet."""
     try:
         import python_multipart  # noqa: F401  (fastapi asks for it when the first form comes)
 
@@ -187,7 +192,7 @@ def build_service(
 
 
 def _run(service: "Service", application: Any, host: str, port: int, proxy: str | None) -> None:
-    """Serve until told to stop; then refuse new requests, and leave when all others are answered."""
+    """Serve until a signal comes; then refuse new requests, and return when all others are answered."""
     import uvicorn
 
     from metatx.pool.memory import freeze_gc
@@ -198,7 +203,7 @@ def _run(service: "Service", application: Any, host: str, port: int, proxy: str 
         settled = False
 
         def handle_exit(self, sig: int, frame: Any) -> None:
-            """The first signal drains, the second stops at once."""
+            """Drain at the first signal, stop at once at the second."""
             if service.draining:
                 super().handle_exit(sig, frame)
             service.draining = True
@@ -212,15 +217,15 @@ def _run(service: "Service", application: Any, host: str, port: int, proxy: str 
             return await super().on_tick(counter) or done
 
     most = room_for_connections()
-    room = Connections(most, share=most) if proxy else Connections(most)  # a proxy's are those of all clients
+    room = Connections(most, share=most) if proxy else Connections(most)  # a proxy holds those of all its clients
     config = uvicorn.Config(
         application,
         host=host,
         port=port,
-        http=partial(BoundedProtocol, room=room),  # type: ignore[arg-type]  # it is called, no more
+        http=partial(BoundedProtocol, room=room),  # type: ignore[arg-type]  # uvicorn only calls it
         ws="none",
         backlog=min(BACKLOG, most),
-        proxy_headers=proxy is not None,  # else who is on this machine could call himself what he likes
+        proxy_headers=proxy is not None,  # otherwise a client on this machine could claim any address
         forwarded_allow_ips=proxy,
         server_header=False,
         timeout_graceful_shutdown=round(service.engine.limits.wait) + 1,

@@ -1,4 +1,4 @@
-"""Inputs to answers: prepared in worker threads, batched across tasks, computed in one thread."""
+"""Engine: inputs are prepared in worker threads, batched across tasks, and computed in one thread."""
 
 import asyncio
 import logging
@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from metatx.errors import TaskError
-from metatx.pool.pool import Request, TaskPool
+from metatx.pool.pool import Request as PreparedRequest
+from metatx.pool.pool import TaskPool
 from metatx.registry import lookup
 from metatx.serving.admission import Admission, Asked, FullError
 from metatx.serving.inputs import Input
@@ -24,25 +25,25 @@ __all__ = ["OutputKind", "Engine"]
 
 LOG = logging.getLogger("metatx.serving")
 REASON = 500  # characters of an error's message
-QUIET = 60.0  # seconds in which one log line tells of a task's passes that were repeated
+QUIET = 60.0  # seconds between two log lines about a task's failed passes
 
 OutputKind = Literal["records", "embed"]
 
 
 class Engine:
-    """The pool behind a batch former, with worker threads that read and encode.
+    """Pool of tasks behind a scheduler that forms batches, with worker threads that read and encode.
 
-    Files are read by workers of their own, so that a long film does not keep table rows waiting.
+    Files have worker threads of their own, so that a long video does not keep rows of a table waiting.
 
     Args:
-        pool: Of the tasks.
-        limits: Of a request.
-        metrics: Told of all passes.
-        batch_tokens: Of a pass.
-        rate: Cost a second, until passes have shown it; a token of a short sequence costs 1.
-        queue_seconds: Of work that may wait, before preparation and behind it.
-        workers: Threads for files, and as many for JSON.
-        readers: Read files; None: of its own.
+        pool: Pool that holds the tasks.
+        limits: Limits of a request.
+        metrics: Metrics, updated after each pass.
+        batch_tokens: Largest number of tokens in a pass.
+        rate: Cost a second, until passes have been measured; a token of a short sequence costs 1.
+        queue_seconds: Seconds of work that may wait, whether it is prepared or not.
+        workers: Threads that prepare files, and as many that prepare JSON.
+        readers: Processes that read files; by default the engine starts its own.
     """
 
     def __init__(
@@ -57,14 +58,21 @@ class Engine:
         workers: int = 2,
         readers: Readers | None = None,
     ) -> None:
-        self.pool, self.limits, self.metrics = pool, limits, metrics
-        self._dim, self._rate = pool.backbone.dim, rate
+        self.pool = pool
+        self.limits = limits
+        self.metrics = metrics
+        self._dim = pool.backbone.dim
+        self._rate = rate
         self.readers = readers or Readers(limits, metrics)
         self.admission = Admission(rate, queue_seconds, cost(limits.tokens, self._dim))
-        self.scheduler: Scheduler[Request] = Scheduler(
-            pool.outcomes, batch_tokens=batch_tokens, cost=self._cost, passed=self._passed, failed=self._failed
+        self.scheduler: Scheduler[PreparedRequest] = Scheduler(
+            lambda requests: pool.outcomes(requests),
+            batch_tokens=batch_tokens,
+            cost=self._cost,
+            passed=self._passed,
+            failed=self._failed,
         )
-        self._told: dict[str, float] = {}  # when a task's repeated passes were last in the log
+        self._logged: dict[str, float] = {}  # time of the last log line about a task's failed passes
         self.json_workers = Workers("json", workers, self.scheduler.wait_for_room)
         self.file_workers = Workers("files", workers, self.scheduler.wait_for_room)
         metrics.watch("metatx_queue_requests", "Requests that wait for a thread.", self._unprepared)
@@ -73,32 +81,36 @@ class Engine:
         metrics.watch("metatx_tasks", "Tasks that are served.", lambda: len(pool.tasks()))
         metrics.watch("metatx_tasks_loaded", "Tasks in memory.", lambda: sum(t.loaded for t in pool.tasks()))
 
-    def check(self, asked: Asked, lane: Workers) -> None:
-        """Refuse a request, before its body is read, that would not be answered in time. Raises FullError."""
-        excess = lane.seconds - self.admission.seconds
-        if excess > 0 and self.admission.clients.holds(asked.client):  # who has nothing there waits for his turn alone
+    def check(self, asked: Asked, workers: Workers) -> None:
+        """Refuse a request that would not be answered in time, before its body is read. Raises FullError."""
+        excess = workers.seconds - self.admission.seconds
+        if excess > 0 and self.admission.clients.holds(asked.client):  # a client with nothing under way may wait
             raise FullError(excess)
         self.admission.check(asked)
 
     async def answer(
-        self, asked: Asked, lane: Workers, inputs: Callable[[], Sequence[Input]], answer: OutputKind
+        self, asked: Asked, workers: Workers, inputs: Callable[[], Sequence[Input]], answer: OutputKind
     ) -> tuple[list[str], list[Any]]:
-        """What ``inputs`` gives to answers: the name of each one's task, and the answers; a file's one after the other.
+        """Answer the inputs of a request; the samples of a file are answered one after the other.
 
-        Inputs are read and prepared in a thread of the lane, so that a long body holds up no other request. Cancelled,
-        what was not begun is dropped, and the process that reads a file is ended.
+        Inputs are parsed and prepared in a worker thread, so that a long body holds up no other request. If the caller
+        cancels, inputs that are not begun are dropped, and the process that reads a file is ended.
 
         Args:
-            asked: Who asks for what, its size known.
-            lane: That prepares the inputs.
-            inputs: Reads them from the body.
+            asked: Facts about the request, its size included.
+            workers: Threads that prepare the inputs.
+            inputs: Function that parses them from the body; called in a worker thread.
             answer: Kind of answer.
 
+        Returns:
+            Name of the task of each sample, and the answers, in order.
+
         Raises:
-            FullError: If they would not be answered in time.
-            RefusedError: If they are too many, too long, or of a kind that the task does not take.
-            ValueError: If one cannot be used; names which.
-            ClosedError, DeadlineError: As ``Scheduler.submit``.
+            FullError: If the request would not be answered in time.
+            RefusedError: If the inputs are too many, too long, or of a kind that the task does not take.
+            ValueError: If an input cannot be used; gives its number.
+            ClosedError: If the server is stopping.
+            DeadlineError: If the request waited too long.
         """
         cancel = CancelEvent()
 
@@ -111,30 +123,33 @@ class Engine:
 
         with self.admission.waiting(asked) as ticket:
             try:
-                prepared = lane.submit(asked.task or "", ticket.cost, prepare(), asked.client)
+                prepared = workers.submit(asked.task or "", ticket.cost, prepare(), asked.client)
                 requests = await asyncio.wrap_future(prepared)
             finally:
                 cancel.set()
             answers = await asyncio.wrap_future(self.scheduler.submit(requests, self.limits.wait, asked.client))
         return [name for name, _ in requests], answers
 
-    def _cost(self, request: Request) -> int:
+    def _cost(self, request: PreparedRequest) -> int:
         sequences = [request.tokens] if request.sequence is None else request.sequence.lengths
         return sum(cost(tokens, self._dim) for tokens in sequences)
 
-    def _costs(self, requests: Sequence[tuple[str, Request]]) -> Counter[str]:
-        """The cost of prepared requests, task by task. Raises RefusedError (413) if it is too much."""
+    def _costs(self, requests: Sequence[tuple[str, PreparedRequest]]) -> Counter[str]:
+        """Sum the cost of prepared requests by task. Raises RefusedError (413) if it is too much."""
         costs: Counter[str] = Counter()
         for position, (name, request) in enumerate(requests):
-            costs[name] += (own := self._cost(request))
-            if request.tokens > SHORT and own > self.limits.pass_seconds * self._rate:
+            sample_cost = self._cost(request)
+            costs[name] += sample_cost
+            if request.tokens > SHORT and sample_cost > self.limits.pass_seconds * self._rate:
                 place = f"Sample {position + 1}" if len(requests) > 1 else "The input"
-                takes = f"{place} has {request.tokens:,} tokens, which take this server {own / self._rate:.1f} s"
+                seconds = f"{sample_cost / self._rate:.1f} s"
+                takes = f"{place} has {request.tokens:,} tokens, which take this server {seconds}"
                 raise RefusedError(413, f"{takes}; expected at most {self.limits.pass_seconds:g} s: shorten it.")
-        # By the rate at the start, so that what is once taken is taken again.
-        if costs.total() > (most := max(round(self._rate * self.admission.seconds), self.limits.tokens)):
+        # The rate at the start counts here, so that a request that was taken once is taken again.
+        most = max(round(self._rate * self.admission.seconds), self.limits.tokens)
+        if costs.total() > most:
             tokens = sum(request.tokens for _, request in requests)
-            heavy = f", which count for {costs.total():,}" if costs.total() > tokens else ""
+            heavy = f", which count as {costs.total():,}" if costs.total() > tokens else ""
             raise RefusedError(
                 413, f"The request has {tokens:,} tokens or more{heavy}; expected at most {most:,}: divide it."
             )
@@ -143,62 +158,65 @@ class Engine:
     def _unprepared(self) -> int:
         return self.json_workers.waiting + self.file_workers.waiting
 
-    def _passed(self, jobs: Sequence[Job[Request]], seconds: float) -> None:
-        # Files that wait are read elsewhere: how long that takes says nothing of the model.
+    def _passed(self, jobs: Sequence[Job[PreparedRequest]], seconds: float) -> None:
+        # Files that wait do not count: they are read in other processes, whose time says nothing about the model.
         more = self.json_workers.waiting + self.scheduler.waiting[0] > 0
         self.admission.passed(sum(self._cost(job.request) for job in jobs), more)
         self.metrics.passed(jobs, seconds)
 
-    def _failed(self, jobs: Sequence[Job[Request]], error: Exception) -> None:
-        """Count a pass that is repeated; the log tells of each task once in a while."""
+    def _failed(self, jobs: Sequence[Job[PreparedRequest]], error: Exception) -> None:
+        """Count a failed pass, and log it, at most once in ``QUIET`` seconds a task."""
         self.metrics.repeated.inc()
-        now, tasks = time.monotonic(), {job.task for job in jobs}
-        if any(now - self._told.get(task, -math.inf) > QUIET for task in tasks):
-            self._told |= dict.fromkeys(tasks, now)
+        now = time.monotonic()
+        tasks = {job.task for job in jobs}
+        if any(now - self._logged.get(task, -math.inf) > QUIET for task in tasks):
+            self._logged |= dict.fromkeys(tasks, now)
             LOG.error("a pass of %s failed; its %d inputs run one by one", sorted(tasks), len(jobs), exc_info=error)
 
     def _prepare(self, inputs: Sequence[Input], answer: OutputKind, cancel: CancelEvent) -> Steps:
-        """Prepared requests, an input a step; what is too much is refused before the rest is read."""
-        requests: list[tuple[str, Request]] = []
-        for number, one in enumerate(inputs):
+        """Prepare the inputs, one a step; a request that is too large is refused before the rest is read."""
+        requests: list[tuple[str, PreparedRequest]] = []
+        for number, item in enumerate(inputs):
             if cancel.was_set:
                 raise RefusedError(GONE, "The client is gone.")
             try:
-                requests += self._requests_of(one, answer, self.limits.samples - len(requests), cancel)
+                requests += self._requests_of(item, answer, self.limits.samples - len(requests), cancel)
             except TaskError:  # the server's fault, not the input's
                 raise
             except ValueError as error:
                 status = error.status if isinstance(error, RefusedError) else 422
                 place = f"inputs[{number}]: " if len(inputs) > 1 else ""
-                reason = str(error).removeprefix("sample 1: ")  # a number that the request does not know
+                reason = str(error).removeprefix("sample 1: ")  # the number means nothing to the client
                 raise RefusedError(status, f"{place}{reason[:REASON]}") from error
-            if number & (number - 1) == 0:  # at 0, 1, 2, 4, ..., for what is looked at is all there is so far
+            if number & (number - 1) == 0:  # at 0, 1, 2, 4, ...: each check goes over all requests so far
                 self._costs(requests)
             yield
         return requests
 
-    def _requests_of(self, one: Input, answer: OutputKind, most: int, cancel: CancelEvent) -> list[tuple[str, Request]]:
-        """The requests that one input makes."""
-        loaded = self.pool.loaded(one.task)
-        wanted = ReadRequest(task=one.task, loaded=loaded, cancel=cancel, extents=answer != "embed", most=most)
+    def _requests_of(
+        self, item: Input, answer: OutputKind, most: int, cancel: CancelEvent
+    ) -> list[tuple[str, PreparedRequest]]:
+        """Prepare one input: a request for each of its samples, at most ``most``."""
+        loaded = self.pool.loaded(item.task)
+        wanted = ReadRequest(task=item.task, loaded=loaded, cancel=cancel, extents=answer != "embed", most=most)
         requests = []
-        for encoded, extents in one.samples(wanted, self.readers):
-            request = loaded.request(one.task, [encoded], extents, answer)
+        for encoded, extents in item.samples(wanted, self.readers):
+            request = loaded.request(item.task, [encoded], extents, answer)
             if request.tokens > self.limits.tokens:
-                found = f"The input has {request.tokens:,} tokens"
-                raise RefusedError(413, f"{found}; expected at most {self.limits.tokens:,}: shorten it.")
-            requests.append((one.task, request))
+                length = f"The input has {request.tokens:,} tokens"
+                raise RefusedError(413, f"{length}; expected at most {self.limits.tokens:,}: shorten it.")
+            requests.append((item.task, request))
         return requests
 
     def warm(self) -> None:
-        """Make ready what reads in processes, where a task needs it."""
+        """Start the processes that read files, if a task of the pool needs them."""
         kinds = [lookup("tokenizers", task.modality) for task in self.pool.tasks()]
         if any(kind.suffixes or kind.readers or kind.isolated for kind in kinds):
             self.readers.start()
 
     def close(self) -> None:
-        """OutputKind what waits, then end all threads and processes; one that is stuck ends with the server."""
-        for lane in (self.json_workers, self.file_workers):
-            lane.close(self.limits.wait)
+        """Answer the requests that wait, then end all threads and processes; one that is stuck ends with the server."""
+        for workers in (self.json_workers, self.file_workers):
+            workers.close(self.limits.wait)
         self.readers.close()
         self.scheduler.close()

@@ -1,4 +1,4 @@
-"""A queue that shares what is taken from it fairly among tasks, and among the clients of a task."""
+"""Queue that gives tasks, and the clients of a task, fair shares of what is taken from it."""
 
 import heapq
 from collections import OrderedDict
@@ -9,15 +9,15 @@ __all__ = ["FairQueue"]
 
 Item = TypeVar("Item")
 
-CLIENTS = 4096  # of a task that are remembered; those that have nothing to wait for are forgotten beyond it
+CLIENTS = 4096  # clients of a task that are remembered; beyond it, those with nothing in the queue are forgotten
 
 
 class FairQueue(Generic[Item]):
     """Deficit round-robin between tasks, by tokens (Shreedhar and Varghese 1995).
 
-    A task with many or long requests gets no more of a pass than one with few, while both have some waiting. What does
-    not fit into a pass any more goes first in the next one, so a long request waits no longer than others. Inside a
-    task its clients share alike, by start-time fair queueing (Goyal, Vin and Cheng 1996).
+    While two tasks have requests that wait, the one with many or long requests gets no more of a pass than the other. A
+    request that does not fit into a pass goes first in the next, so a long request waits no longer than others. The
+    clients of a task share its turns equally, by start-time fair queueing (Goyal, Vin and Cheng 1996).
 
     Args:
         quantum: Tokens that a task may send each time its turn comes.
@@ -34,7 +34,7 @@ class FairQueue(Generic[Item]):
         return sum(map(len, self._waiting.values()))
 
     def push(self, task: str, tokens: int, item: Item, client: str = "") -> None:
-        """Put an item of so many tokens behind the others of its task and client."""
+        """Put an item, with its number of tokens, behind the others of its task and client."""
         self._waiting.setdefault(task, _Flow()).push(client, tokens, item)
         self._deficit.setdefault(task, 0)
         self.tokens += tokens
@@ -42,15 +42,16 @@ class FairQueue(Generic[Item]):
     def take(
         self, budget: int, wanted: Callable[[Item], bool], passed_over: Callable[[str], bool] = lambda task: False
     ) -> list[Item]:
-        """The items of the next pass: at most ``budget`` tokens, or a single longer one.
+        """Take the items of the next pass: at most ``budget`` tokens, or a single longer item.
 
         Args:
-            budget: Tokens.
-            wanted: Asked once for each item as it is taken; one that is not wanted is dropped, and takes no room.
-            passed_over: Whether a task is to have no turn now.
+            budget: Number of tokens.
+            wanted: Function that is called once for each item as it is taken; an item for which it returns False is
+                dropped, and takes no room.
+            passed_over: Function that returns True for a task that is to have no turn now.
         """
         taken: list[Item] = []
-        left_out = 0  # tasks in a row
+        left_out = 0  # tasks that were passed over one after the other
         while left_out < len(self._waiting):
             task, queue = next(iter(self._waiting.items()))
             if passed_over(task):
@@ -78,16 +79,16 @@ class FairQueue(Generic[Item]):
         return taken
 
     def _forget(self, task: str) -> None:
-        # Turns are not saved up while nothing waits.
+        # A task saves up no turns while none of its requests waits.
         del self._waiting[task], self._deficit[task]
 
 
 class _Flow(Generic[Item]):
-    """What waits of one task, the next of that client first which has had least."""
+    """Items of one task that wait; the client that has had least is next."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[int, int, int, Item]] = []  # start, number, tokens, item
-        self._ends: dict[str, int] = {}  # of each client's last item, on the clock of the starts
+        self._ends: dict[str, int] = {}  # end of each client's last item, on the clock of the starts
         self._now = self._number = 0
 
     def __len__(self) -> int:
@@ -101,7 +102,7 @@ class _Flow(Generic[Item]):
     def push(self, client: str, tokens: int, item: Item) -> None:
         start = max(self._now, self._ends.get(client, 0))
         self._ends[client] = start + tokens
-        self._number += 1  # what starts alike goes in order; items themselves cannot be compared
+        self._number += 1  # decides between equal starts, for items themselves cannot be compared
         heapq.heappush(self._heap, (start, self._number, tokens, item))
 
     def pop(self) -> Item:

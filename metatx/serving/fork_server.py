@@ -1,7 +1,7 @@
-"""A process that imports what reading needs, and forks the processes that read: each is there within milliseconds.
+"""Fork server: a process that imports what reading needs, and forks each process that reads within milliseconds.
 
-Python's own fork server does not do: it hands on the command line, which may hold the token, imports the main module
-again, and leaves a process that is stuck alone when the server is gone.
+Python's own fork server is not enough: it hands on the command line, which may hold the token, imports the main module
+again, and does not end a stuck process when the server is gone.
 """
 
 import gc
@@ -27,43 +27,46 @@ __all__ = ["Child", "ForkServer", "Spawner", "main"]
 
 CODE = "import json, sys; setup = json.load(sys.stdin); sys.path[:] = setup['path']; from {0} import main; main(setup)"
 MODULES = ("metatx.heads", "metatx.tokenizers", "metatx.serving.reading_process")
-# Of the environment, what may reach a process that a stranger's file may take over; never the token.
+# Environment variables that reach a process that a stranger's file may take over; never the token.
 HANDED = (
     *("HOME", "LANG", "LC_ALL", "LC_CTYPE", "PATH", "SYSTEMROOT", "TMPDIR", "TZ"),
     *("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME", "PYTHONUTF8", "HF_HOME", "METATX_WEIGHTS"),
 )
 CALM = {"CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1", "MALLOC_ARENA_MAX": "2", "PYTHONDONTWRITEBYTECODE": "1"}
-NAMED = {"LOGNAME": "metatx"}  # torch asks for it, and /etc/passwd is out of reach
+NAMED = {"LOGNAME": "metatx"}  # torch asks for the user's name, and /etc/passwd is out of reach
 THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 NUMBER = struct.Struct("=q")
-START, END = b"s", b"e"
-KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # on Windows either is the end
-PATIENCE = 10.0  # seconds
+START = b"s"  # first byte of the order to fork a process
+END = b"e"  # first byte of the order to end one
+KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # on Windows SIGTERM ends a process too
+PATIENCE = 10.0  # seconds that the fork server has to end by itself
 
 
 class Child:
     """A process that reads.
 
     Attributes:
-        channel: Orders go in, answers come out; its end is the end of the process.
-        pid: Of the process, its own until ``ForkServer.end`` was called.
+        channel: Connection for orders and answers; when it is closed, the process ends.
+        pid: Number of the process; no other process has it until ``ForkServer.end`` is called.
     """
 
     def __init__(self, channel: Connection, pid: int) -> None:
-        self.channel, self.pid = channel, pid
+        self.channel = channel
+        self.pid = pid
 
     def kill(self) -> None:
-        """End it at once, whatever it does."""
+        """Kill the process at once."""
         with suppress(OSError):
             os.kill(self.pid, KILL)
 
 
 class ForkServer:
-    """The handle of the server on that process.
+    """The server's handle on the process that forks.
 
     Args:
-        plugin: File to import, as ``--plugin``.
-        megabytes, seconds: Of a file, as in ``Sandbox``.
+        plugin: Python file to import, as ``--plugin``; None: none.
+        megabytes: Memory for reading a file, see ``Sandbox``.
+        seconds: CPU time for reading a file, see ``Sandbox``.
     """
 
     def __init__(self, plugin: str | None, megabytes: float, seconds: float) -> None:
@@ -73,22 +76,22 @@ class ForkServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it, if it does not run; returns at once."""
+        """Start the process, if it does not run; returns at once."""
         with self._lock:
             self._start()
 
     def child(self, folder: str) -> Child:
-        """A fresh process that may write to ``folder``. Raises RuntimeError if there is none."""
+        """Fork a process that may write to ``folder``. Raises RuntimeError if that fails."""
         ours, theirs = Pipe()
         with self._lock, theirs:
-            for _ in range(2):  # again where it was ended, of which we know by asking only
+            for _ in range(2):  # twice: only an order shows that the fork server was killed meanwhile
                 with suppress(OSError, struct.error):
                     return Child(ours, self._asked(START + folder.encode(), theirs.fileno()))
                 self._stop()
         raise RuntimeError("The process that reads files does not start; its own message says why.")
 
     def end(self, child: Child) -> int:
-        """Kill a process, if it lives, and forget it: its exit code, or minus the signal that ended it."""
+        """Kill a process, if it lives, and forget it; return its exit code, or minus the signal that ended it."""
         child.channel.close()
         with self._lock:
             try:
@@ -97,7 +100,7 @@ class ForkServer:
                 return -signal.SIGKILL
 
     def close(self) -> None:
-        """End it, and all processes that read."""
+        """End the fork server, and all processes that read."""
         with self._lock:
             self._stop()
 
@@ -114,16 +117,16 @@ class ForkServer:
                 pass_fds=[theirs.fileno()],
                 env=_environment(),
                 cwd="/",
-                start_new_session=True,  # signals from the terminal are the server's alone
+                start_new_session=True,  # signals from the terminal reach the server alone
             )
-            setup = {**self.setup, "control": theirs.fileno(), "path": [os.path.abspath(one) for one in sys.path]}
+            setup = {**self.setup, "control": theirs.fileno(), "path": [os.path.abspath(place) for place in sys.path]}
             assert self._process.stdin is not None
             with self._process.stdin as stdin:
                 stdin.write(json.dumps(setup).encode())
 
     def _stop(self) -> None:
         if self._control is not None:
-            self._control.close()  # at which it ends its children, and itself
+            self._control.close()  # the process then ends its children, and itself
         if self._process is not None:
             try:
                 self._process.wait(PATIENCE)
@@ -141,17 +144,17 @@ class ForkServer:
 
 
 class Spawner:
-    """The same where processes cannot fork, as on Windows: each is started afresh, which takes seconds."""
+    """Stand-in for ``ForkServer`` where processes cannot fork (Windows): each is started anew, which takes seconds."""
 
     def __init__(self, plugin: str | None, megabytes: float, seconds: float) -> None:
         self._arguments = plugin, megabytes, seconds
         self._processes: dict[int, BaseProcess] = {}
 
     def start(self) -> None:
-        """Nothing can be made ready."""
+        """Do nothing: there is no process to start in advance."""
 
     def child(self, folder: str) -> Child:
-        """A fresh process."""
+        """Start a process that may write to ``folder``."""
         context = get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=_spawned, args=(theirs, folder, *self._arguments), daemon=True)
@@ -162,7 +165,7 @@ class Spawner:
         return child
 
     def end(self, child: Child) -> int:
-        """As ``ForkServer.end``."""
+        """Kill a process and forget it; return its exit code."""
         child.channel.close()
         process = self._processes.pop(child.pid)
         process.kill()
@@ -170,7 +173,7 @@ class Spawner:
         return process.exitcode or 0
 
     def close(self) -> None:
-        """End all of them."""
+        """End all processes."""
         for process in self._processes.values():
             process.kill()
 
@@ -187,9 +190,9 @@ def _spawned(channel: Connection, folder: str, plugin: str | None, megabytes: fl
 
 
 def _environment() -> dict[str, str]:
-    """Of a process that reads what strangers send."""
-    own = {name: os.environ[name] for name in HANDED if name in os.environ}
-    return {**own, **CALM, **NAMED, **THREADS, VARIABLE: stricter()}
+    """Make the environment of a process that reads what strangers send."""
+    handed = {name: os.environ[name] for name in HANDED if name in os.environ}
+    return {**handed, **CALM, **NAMED, **THREADS, VARIABLE: stricter()}
 
 
 def _import(plugin: str | None) -> None:
@@ -202,15 +205,19 @@ def _import(plugin: str | None) -> None:
 
 
 def main(setup: dict[str, Any]) -> None:
-    """Import, then fork when asked to, until the server is gone; then end all that was forked."""
+    """Import, then fork on order, until the server is gone; then end all forked processes.
+
+    Args:
+        setup: Plug-in, limits of a file, handle of the control socket, and ``sys.path`` of the server.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # the server, which gets them too, ends this process when it is done
+        signal.signal(number, signal.SIG_IGN)  # the server gets these signals too, and ends this process when it stops
     _import(setup["plugin"])
     from metatx.serving.sandbox import loaded_from
 
     setup["readable"] = loaded_from()
     gc.collect()
-    gc.freeze()  # what is shared with the children is not written to
+    gc.freeze()  # so that memory shared with the children is not written to
     children: set[int] = set()
     with socket.socket(fileno=setup["control"]) as control:
         while True:
@@ -218,13 +225,13 @@ def main(setup: dict[str, Any]) -> None:
             if not order:
                 break
             if order[:1] == START:
-                found = _fork(control, handles[0], order[1:].decode(), setup)
-                children.add(found)
+                answer = _fork(control, handles[0], order[1:].decode(), setup)
+                children.add(answer)
             else:
                 (pid,) = NUMBER.unpack(order[1:])
-                found = _ended(pid) if pid in children else -signal.SIGKILL
+                answer = _ended(pid) if pid in children else -signal.SIGKILL
                 children.discard(pid)
-            control.sendall(NUMBER.pack(found))
+            control.sendall(NUMBER.pack(answer))
     for pid in children:
         _ended(pid)
 
@@ -248,6 +255,6 @@ def _fork(control: socket.socket, handle: int, folder: str, setup: dict[str, Any
 
 
 def _ended(pid: int) -> int:
-    """Kill a child; nobody else waits for it, so that its number is still its own."""
+    """Kill a child and return its exit code; only this process waits for it, so its number is still its own."""
     os.kill(pid, signal.SIGKILL)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

@@ -1,4 +1,4 @@
-"""Before all endpoints: nothing without the token, and no error without an answer."""
+"""Middleware before all endpoints: checks the token, and answers every error."""
 
 import hmac
 import logging
@@ -13,22 +13,23 @@ from metatx.serving.refusals import refusal
 __all__ = ["OPEN", "Gate"]
 
 LOG = logging.getLogger("metatx.serving")
-OPEN = "/", "/docs", "/healthz", "/readyz"  # say nothing of the tasks
+OPEN = "/", "/docs", "/healthz", "/readyz"  # need no token, for they say nothing about the tasks
 
 
 class Gate:
-    """Lets requests with the token through, to any path; what an endpoint raises becomes a response.
+    """Middleware that refuses requests without the token, and turns every error of an endpoint into a response.
 
-    It reads headers alone: the body of a request without the token stays where it is.
+    It reads headers only: the body of a request without the token is never read.
 
     Args:
-        app: Behind it.
-        token: None: all pass.
-        hidden: Places that no message names, see ``metatx.serving.refusals``.
+        app: Application behind it.
+        token: Token that requests must bear; None lets all requests pass.
+        hidden: Folders that no message names, see ``metatx.serving.refusals``.
     """
 
     def __init__(self, app: ASGIApp, token: str | None, hidden: Sequence[str]) -> None:
-        self.app, self._hidden = app, hidden
+        self.app = app
+        self._hidden = hidden
         # Headers have no encoding: curl sends UTF-8, browsers and Python's clients Latin-1.
         self._tokens = [token.encode()] if token else []
         if token and max(token) <= "\xff":
@@ -50,7 +51,7 @@ class Gate:
             await self.app(scope, receive, sending)
         except Exception as error:
             if begun:
-                LOG.error("an answer broke off", exc_info=error)
+                LOG.error("an answer was cut off", exc_info=error)
             else:
                 await refusal(error, self._hidden)(scope, receive, send)
 
@@ -59,5 +60,5 @@ class Gate:
             return True
         given = [value for name, value in Headers(scope=scope).raw if name == b"authorization"]
         scheme, _, token = given[0].partition(b" ") if len(given) == 1 else (b"", b"", b"")
-        matches = [hmac.compare_digest(token.strip(), one) for one in self._tokens]
+        matches = [hmac.compare_digest(token.strip(), accepted) for accepted in self._tokens]
         return scheme.lower() == b"bearer" and any(matches)

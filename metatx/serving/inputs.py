@@ -1,4 +1,4 @@
-"""What a request holds: inputs as JSON, or as files of a form, each for one task."""
+"""Inputs of a request, as JSON or as files of a form, each for one task."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,44 +16,44 @@ __all__ = ["FileInput", "Input", "JsonInput", "mixed_inputs", "parse_json", "tas
 
 
 class Input(Protocol):
-    """One input of a request: as a rule one sample; a file may hold many."""
+    """One input of a request: one sample, or a file that may hold many."""
 
     @property
     def task(self) -> str:
-        """Name of the task that it is for."""
+        """Name of the task that is to answer the input."""
         ...
 
     def of(self, task: str) -> "Input":
-        """The same for a task of another name."""
+        """Copy the input for a task of another name."""
         ...
 
     def samples(self, wanted: ReadRequest, readers: Readers) -> Sequence[EncodedSample]:
-        """The samples, encoded.
+        """Read and encode the samples of the input.
 
         Args:
-            wanted: How they are read.
-            readers: Read what a stranger's bytes may crash.
+            wanted: Task, and limits of the reading.
+            readers: Processes for bytes of strangers that may crash a parser.
 
         Raises:
-            RefusedError: If it is beyond the limits, or a file of a kind that the task does not take.
-            ValueError: If it cannot be read.
+            RefusedError: If the input is beyond the limits, or a file of a kind that the task does not take.
+            ValueError: If the input cannot be read.
         """
         ...
 
 
 @dataclass(frozen=True)
 class JsonInput:
-    """A sample that came as JSON."""
+    """A sample as JSON."""
 
     task: str
     value: Any
 
     def of(self, task: str) -> "JsonInput":
-        """The same for a task of another name."""
+        """Copy the input for a task of another name."""
         return replace(self, task=task)
 
     def samples(self, wanted: ReadRequest, readers: Readers) -> Sequence[EncodedSample]:
-        """The one sample; of a row, the task's inputs alone."""
+        """Encode the one sample; only the task's input columns of a row are read."""
         task = wanted.loaded.task
         if task.tokenizer.isolated:
             return readers.value(self.value, wanted)
@@ -63,46 +63,50 @@ class JsonInput:
 
 @dataclass(frozen=True)
 class FileInput:
-    """A file that was sent; its own name tells no more than its kind."""
+    """A file that was sent; only the suffix of its name is used."""
 
     task: str
     name: str
     content: BinaryIO
 
     def of(self, task: str) -> "FileInput":
-        """The same for a task of another name."""
+        """Copy the input for a task of another name."""
         return replace(self, task=task)
 
     def samples(self, wanted: ReadRequest, readers: Readers) -> Sequence[EncodedSample]:
-        """The samples that the file holds."""
+        """Encode the samples that the file holds."""
         suffix = suffix_of(self.name, wanted.loaded.task.tokenizer)
         self.content.seek(0)
         return readers.file(self.content, suffix, wanted)
 
 
 def parse_json(content: bytes, limits: Limits) -> Any:
-    """Strict JSON. Raises RefusedError (400, or 413 for too much)."""
+    """Parse strict JSON. Raises RefusedError: 400 if it is none, 413 if there is too much."""
     if len(content) > limits.json_mb * 1e6:
         raise RefusedError(413, f"The JSON has more than {limits.json_mb:g} megabytes; send files, or fewer inputs.")
     try:
         return orjson.loads(content)
     except orjson.JSONDecodeError as error:
-        raise RefusedError(400, f"The JSON cannot be read: {error}; a missing value is null, not NaN.") from None
+        raise RefusedError(400, f"The JSON cannot be read: {error}; write a missing value as null, not NaN.") from None
 
 
 def task_inputs(body: Any, task: str) -> list[Input]:
-    """Inputs for one task, from ``{"inputs": [...]}``. Raises RefusedError (422)."""
+    """Read inputs for one task from ``{"inputs": [...]}``. Raises RefusedError (422)."""
     return [JsonInput(task, value) for value in _inputs(body, "...")]
 
 
 def mixed_inputs(body: Any) -> list[Input]:
-    """Inputs for several tasks, from ``{"inputs": [{"task": ..., "input": ...}, ...]}``. Raises RefusedError (422)."""
+    """Read inputs for several tasks from ``{"inputs": [{"task": ..., "input": ...}, ...]}``.
+
+    Raises:
+        RefusedError: 422 if the body has another form.
+    """
     form = '{"task": NAME, "input": ...}'
     inputs = _inputs(body, form)
-    for number, one in enumerate(inputs):
-        if not isinstance(one, dict) or set(one) != {"task", "input"} or not isinstance(one["task"], str):
-            raise RefusedError(422, f"inputs[{number}] is {one!r:.100}; expected {form}.")
-    return [JsonInput(one["task"], one["input"]) for one in inputs]
+    for number, item in enumerate(inputs):
+        if not isinstance(item, dict) or set(item) != {"task", "input"} or not isinstance(item["task"], str):
+            raise RefusedError(422, f"inputs[{number}] is {item!r:.100}; expected {form}.")
+    return [JsonInput(item["task"], item["input"]) for item in inputs]
 
 
 def _inputs(body: Any, form: str) -> list[Any]:

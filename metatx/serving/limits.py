@@ -1,18 +1,18 @@
-"""What one request may hold, so that none can stall or fill the server."""
+"""Limits of one request, so that none can stall or fill the server."""
 
 from dataclasses import dataclass
 
 __all__ = ["GONE", "SHORT", "Limits", "RefusedError"]
 
-GONE = 499  # the client is gone; nobody reads it, the metrics count it
+GONE = 499  # status of a request whose client closed the connection (nginx's number); only the metrics see it
 SHORT = 2048  # tokens of a sample that is taken however slow the machine is
 
 
 class RefusedError(ValueError):
-    """A request is beyond a limit, or of a kind that is not taken.
+    """Error of a request that is beyond a limit, or of a kind that is not taken.
 
     Attributes:
-        status: Of the HTTP response.
+        status: Status of the HTTP response.
     """
 
     def __init__(self, status: int, message: str) -> None:
@@ -22,18 +22,18 @@ class RefusedError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Bounds of a request.
+    """Limits of a request.
 
     Attributes:
-        body_mb: Megabytes (10^6 bytes) of its body.
-        json_mb: Megabytes of JSON in it, which is slower to read than files.
-        samples: Number of samples in it; a file may hold many.
+        body_mb: Megabytes (10^6 bytes) of the body.
+        json_mb: Megabytes of JSON in the body, which is slower to read than files.
+        samples: Number of samples; a file may hold many.
         tokens: Number of tokens of one sample.
-        pass_seconds: Seconds that one sample may take the model, for nobody else is answered meanwhile; samples of
-            fewer than ``SHORT`` tokens are always taken.
-        reader_mb: Megabytes of memory that reading a file may take; what it may hold is in ``metatx.reading.bounds``.
-        reader_seconds: Seconds of a processor for reading a file.
-        wait: Seconds until a request must be answered, its body read included.
+        pass_seconds: Seconds that one sample may occupy the model, for nobody else is answered meanwhile; samples of at
+            most ``SHORT`` tokens are always taken.
+        reader_mb: Megabytes of memory for reading one file; limits on its content are in ``metatx.reading.bounds``.
+        reader_seconds: Seconds of CPU time for reading one file.
+        wait: Seconds until a request must be answered, reading its body included.
     """
 
     body_mb: float = 64.0

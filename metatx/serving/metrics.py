@@ -1,4 +1,4 @@
-"""What Prometheus reads: requests, latencies, passes, the queue, tasks."""
+"""Metrics for Prometheus: requests, latencies, passes, the queue, tasks."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,26 +13,26 @@ TOKENS = (16, 64, 256, 1024, 4096, 16_384, 65_536)
 
 
 class Metrics:
-    """Counters of one server; labels name tasks that are served, so that strangers cannot add any."""
+    """Counters of one server. Labels name only tasks that are served, so that clients cannot add any."""
 
     def __init__(self) -> None:
         from prometheus_client import CollectorRegistry, Counter, Histogram
 
         self.registry = CollectorRegistry()
-        own: dict[str, Any] = {"registry": self.registry}
-        self.requests = Counter("metatx_requests", "Requests by answer.", ["task", "answer", "status"], **own)
-        self.latency = Histogram("metatx_seconds", "Until the answer.", ["task"], buckets=SECONDS, **own)
-        self.inputs = Counter("metatx_inputs", "Inputs that went through the backbone.", ["task"], **own)
-        self.tokens = Counter("metatx_tokens", "Tokens that went through the backbone.", ["task"], **own)
-        self.repeated = Counter("metatx_passes_repeated", "Passes that failed, and were repeated one by one.", **own)
-        self.pass_seconds = Histogram("metatx_pass_seconds", "Of a pass.", buckets=SECONDS, **own)
-        self.pass_inputs = Histogram("metatx_pass_inputs", "In a pass.", buckets=COUNTS, **own)
-        self.pass_tasks = Histogram("metatx_pass_tasks", "Tasks in a pass.", buckets=COUNTS, **own)
-        self.pass_tokens = Histogram("metatx_pass_tokens", "In a pass.", buckets=TOKENS, **own)
-        self.killed = Counter("metatx_readers_killed", "Processes that read a file and were ended.", ["reason"], **own)
+        into: dict[str, Any] = {"registry": self.registry}
+        self.requests = Counter("metatx_requests", "Requests, by status.", ["task", "answer", "status"], **into)
+        self.latency = Histogram("metatx_seconds", "Seconds of a request.", ["task"], buckets=SECONDS, **into)
+        self.inputs = Counter("metatx_inputs", "Inputs that went through the backbone.", ["task"], **into)
+        self.tokens = Counter("metatx_tokens", "Tokens that went through the backbone.", ["task"], **into)
+        self.repeated = Counter("metatx_passes_repeated", "Failed passes, repeated one input at a time.", **into)
+        self.pass_seconds = Histogram("metatx_pass_seconds", "Seconds of a pass.", buckets=SECONDS, **into)
+        self.pass_inputs = Histogram("metatx_pass_inputs", "Inputs of a pass.", buckets=COUNTS, **into)
+        self.pass_tasks = Histogram("metatx_pass_tasks", "Tasks of a pass.", buckets=COUNTS, **into)
+        self.pass_tokens = Histogram("metatx_pass_tokens", "Tokens of a pass.", buckets=TOKENS, **into)
+        self.killed = Counter("metatx_readers_killed", "Processes that ended while they read.", ["reason"], **into)
 
     def watch(self, name: str, about: str, value: Callable[[], float]) -> None:
-        """A gauge that is read when Prometheus asks."""
+        """Add a gauge whose value is read when Prometheus asks."""
         from prometheus_client import Gauge
 
         Gauge(name, about, registry=self.registry).set_function(value)
@@ -55,7 +55,7 @@ class Metrics:
                 self.latency.labels(task).observe(seconds)
 
     def text(self) -> bytes:
-        """All of it, as Prometheus reads it."""
+        """Return all metrics in the text format of Prometheus."""
         from prometheus_client import generate_latest
 
         return generate_latest(self.registry)

@@ -1,4 +1,4 @@
-"""The server on Ray Serve: replicas of engine and application, on one machine or on many."""
+"""Server on Ray Serve: replicas of engine and application, on one machine or on many."""
 
 import logging
 import os
@@ -23,46 +23,46 @@ if TYPE_CHECKING:
 __all__ = ["Replica", "deployment", "middlewares", "run"]
 
 NAME = "metatx"
-ONGOING = 256  # requests in a replica at once; by default 5, and no pass would hold more
-QUEUED = 256  # requests that wait at a proxy while every replica has that many; beyond it 429
-RETRY = 1  # seconds
-QUIET = {"log_level": "WARNING", "enable_access_log": False}  # of Ray's own parts
-MIDDLEWARES = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"  # Ray's proxy calls what it names
+ONGOING = 256  # requests in a replica at once; with Ray's default of 5 no pass would hold more than 5
+QUEUED = 256  # requests that wait at a proxy while all replicas are full; beyond it the answer is 429
+RETRY = 1  # seconds after which a client may try again
+QUIET = {"log_level": "WARNING", "enable_access_log": False}  # logging of Ray's own parts
+MIDDLEWARES = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"  # names the function that gives Ray's proxy its middleware
 LOST = "The replica that had the request stopped before it answered; send it again."
 
 
 class Replica:
-    """A whole server in a process of Ray: backbone, pool, batch former, application.
+    """A whole server in a process of Ray: backbone, pool, scheduler, application.
 
-    Ray's own batching and multiplexing are left alone: they batch the requests of one model only, where our batch
-    former mixes tasks in a pass.
+    Ray's own batching and multiplexing are not used: they batch only requests of one model, where our scheduler mixes
+    tasks in a pass.
 
     Args:
-        build: Gives the server; called in the replica's process.
+        build: Function that builds the server; called in the process of the replica.
     """
 
     def __init__(self, build: "Callable[[], Service]") -> None:
         self.service = build()
-        self.service.catalog.refresh()  # now, for Ray sends requests as soon as the replica is there
+        self.service.catalog.refresh()  # at once, for Ray sends requests as soon as the replica is there
         self.service.loaded = True
         freeze_gc()
 
     def __serve_build_asgi_app__(self) -> "FastAPI":
-        """The application, as ``serve.ingress`` asks for it."""
+        """Build the application; ``serve.ingress`` calls this."""
         from metatx.serving.application import create_application
 
         return create_application(self.service)
 
     def check_health(self) -> None:
-        """Asked by Ray, which replaces a replica that raises RuntimeError."""
+        """Raise RuntimeError if the replica cannot answer any more; Ray then replaces it."""
         if not self.service.ready:
             raise RuntimeError("The thread that owns the model has ended.")
 
 
 class Answered:
-    """In Ray's proxy: what a replica left unanswered when it died gets a 503 that says so, not an empty 500.
+    """Middleware of Ray's proxy: answers 503 with a reason where a replica died, in place of Ray's empty 500.
 
-    Requests that had not reached the replica yet are not concerned: Ray gives them to another one.
+    It concerns requests that the replica had and did not answer; Ray gives all others to another replica.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -82,17 +82,17 @@ class Answered:
 
 
 def middlewares() -> list[Middleware]:
-    """What Ray's proxies put before every request."""
+    """Return the middleware of Ray's proxies."""
     return [Middleware(Answered)]
 
 
 def deployment(replicas: int, cpus: int, timeout: float) -> Any:
-    """The server as a deployment of Ray Serve, to be bound to the function that builds it.
+    """Make the deployment of Ray Serve, to be bound to the function that builds the server.
 
     Args:
-        replicas: Processes with a server each.
-        cpus: Cores of each.
-        timeout: Seconds that a replica has to answer what it accepted when it is to stop.
+        replicas: Number of processes, each with a server.
+        cpus: Cores of each process.
+        timeout: Seconds that a replica has to answer the requests it accepted, when it is to stop.
     """
     return serve.deployment(
         serve.ingress()(Replica),
@@ -108,17 +108,24 @@ def deployment(replicas: int, cpus: int, timeout: float) -> Any:
 
 
 def run(build: "Callable[[], Service]", replicas: int, cpus: int, host: str, port: int) -> None:
-    """Serve until told to stop; then answer what was accepted, and leave.
+    """Serve until a signal comes; then answer the accepted requests, and return.
+
+    Args:
+        build: Function that builds a server; called in each replica.
+        replicas: Number of replicas.
+        cpus: Cores of each replica.
+        host: Address to listen on.
+        port: Port to listen on.
 
     Raises:
         ValueError: If the options of ``build`` are wrong, or the replicas do not start.
     """
-    trial = build()  # here first, so that a wrong option is one line before anything starts
+    trial = build()  # built here first, so that a wrong option is reported in one line before anything starts
     trial.engine.close()
     timeout = trial.engine.limits.wait
     del trial
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere unless somebody asks for it
-    environment = {"env_vars": {MIDDLEWARES: f"{__name__}.{middlewares.__name__}"}}  # of the proxies too
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray sends no usage data unless the user asks for it
+    environment = {"env_vars": {MIDDLEWARES: f"{__name__}.{middlewares.__name__}"}}  # for the proxies
     try:
         ray.init(include_dashboard=False, logging_level=logging.WARNING)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -133,7 +140,7 @@ def run(build: "Callable[[], Service]", replicas: int, cpus: int, host: str, por
             serve.delete(NAME)  # waits until the replicas have answered
     except KeyboardInterrupt:
         pass
-    except Exception as error:  # a bare one is what Ray raises when a node is late
+    except Exception as error:  # Ray raises a bare Exception when a node is late
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
         raise ValueError(f"Ray could not start the server: {reason}") from error
     finally:

@@ -1,4 +1,4 @@
-"""Connections: how long the head of a request may be and take, how many there may be, and which goes when one comes."""
+"""HTTP connections within bounds: size and time of a request's head, number of connections, unread answers."""
 
 import asyncio
 import sys
@@ -16,22 +16,23 @@ from metatx.serving.clients import client_of
 
 __all__ = ["BoundedProtocol", "Connections", "room_for_connections"]
 
-HEAD_BYTES = 65_536  # of a request: its line and headers; also of what stands between pieces of its body, or behind it
-HEADERS = 100
-HEAD_SECONDS = 10.0
-PIECE = 4096  # bytes of a head that are read before it is measured again
-LINGER = 2.0  # seconds in which a client may read why its request is not read on
-UNREAD = 30.0  # seconds, in each of which a client must take so many bytes of its answer, or all
+HEAD_BYTES = 65_536  # of the line and headers of a request; also of anything between or behind the pieces of its body
+HEADERS = 100  # number of headers
+HEAD_SECONDS = 10.0  # in which the head of a request must arrive
+PIECE = 4096  # bytes of a head that are read before its size is checked again
+LINGER = 2.0  # seconds in which a client may read why its request was refused
+UNREAD = 30.0  # seconds, in each of which a client must take TAKEN bytes of its answer, or all of it
 TAKEN = 250_000
-MOST, SHARE = 4096, 2048  # connections in all, and of one client
-RESERVE = 64  # descriptors of files and pipes of the server itself
-DESCRIPTORS = 16_384  # more are not asked for
+MOST = 4096  # connections in all
+SHARE = 2048  # connections of one client
+RESERVE = 64  # file descriptors that the server itself needs
+DESCRIPTORS = 16_384  # file descriptors that the server asks for at most
 
 
 def room_for_connections() -> int:
-    """Connections that the limit on open files has room for, which is raised as far as it may be.
+    """Raise the limit on open files as far as allowed; return the number of connections that it has room for.
 
-    As many are left for files that requests bring.
+    Half of the descriptors are left for files that requests bring.
     """
     if sys.platform == "win32":
         return MOST
@@ -46,26 +47,27 @@ def room_for_connections() -> int:
 
 
 class Connections:
-    """All that are open, by client.
+    """Open connections, by client.
 
-    Where there is no room, one goes that nobody waits for, of the client with most: so one client's idle connections
-    shut out neither others nor its own next.
+    Where there is no room for a new connection, an idle one of the client with most connections is closed. So idle
+    connections of one client shut out neither other clients nor its own next connection.
 
     Args:
-        most: In all.
-        share: Of one client.
+        most: Largest number of connections.
+        share: Largest number of connections of one client.
     """
 
     def __init__(self, most: int = MOST, share: int = SHARE) -> None:
-        self.most, self.share = most, min(share, most)
+        self.most = most
+        self.share = min(share, most)
         self._of: dict[str, dict[BoundedProtocol, None]] = {}
         self.count = 0
         self._watch: asyncio.TimerHandle | None = None
 
     def enter(self, connection: "BoundedProtocol") -> bool:
-        """Count a connection; False if there is no room for it."""
-        own = self._of.get(connection.client_name, {})
-        holders = [own] if len(own) >= self.share else []
+        """Count a connection; return False if there is no room for it."""
+        same_client = self._of.get(connection.client_name, {})
+        holders = [same_client] if len(same_client) >= self.share else []
         if not holders and self.count >= self.most:
             holders = sorted(self._of.values(), key=len, reverse=True)
         if holders:
@@ -81,27 +83,28 @@ class Connections:
         return True
 
     def leave(self, connection: "BoundedProtocol") -> None:
-        """Count it no more."""
-        own = self._of.get(connection.client_name, {})
-        if connection in own:
-            del own[connection]
+        """Stop counting a connection."""
+        same_client = self._of.get(connection.client_name, {})
+        if connection in same_client:
+            del same_client[connection]
             self.count -= 1
-            if not own:
+            if not same_client:
                 del self._of[connection.client_name]
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        for connection in [one for own in self._of.values() for one in own]:
+        for connection in [connection for connections in self._of.values() for connection in connections]:
             connection.look(loop.time())
         self._watch = loop.call_later(1.0, self._look, loop) if self.count else None
 
 
 def _least_missed(connections: "dict[BoundedProtocol, None]") -> "BoundedProtocol | None":
-    """Of those that wait for their client the one that brought no request for longest; None if all wait for us."""
-    return min((one for one in connections if one.idle), key=lambda one: one.asked_at, default=None)
+    """Return the idle connection whose last request is the oldest; None if the server owes an answer on each."""
+    idle = (connection for connection in connections if connection.idle)
+    return min(idle, key=lambda connection: connection.asked_at, default=None)
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Uvicorn's protocol within the bounds above."""
+    """Uvicorn's protocol within the bounds of this module."""
 
     def __init__(
         self,
@@ -113,19 +116,20 @@ class BoundedProtocol(HttpToolsProtocol):
         room: Connections,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self._room, self._application = room, self.app
+        self._room = room
+        self._application = self.app
         self.app = self._answer
         self.client_name = ""
-        self.asked_at = 0.0  # when the head of a request was complete, or the connection made
-        self._head_since: float | None = None  # a head, or its first byte, is awaited
+        self.asked_at = 0.0  # time when the head of the last request was complete, or the connection was made
+        self._head_since: float | None = None  # time since when the server waits for a head; None: it does not
         self._in_body = False
-        self._quiet = self._fields = 0  # bytes without progress, headers
-        self._deaf = False  # what comes is dropped
-        self._leaving: float | None = None  # since then the client may read its answer
-        self._unsent = 0, 0.0  # bytes of answers, and when they were counted
-        self._fault: tuple[int, str] | None = None
+        self._quiet = self._fields = 0  # bytes without progress, number of headers
+        self._deaf = False  # True: data of the client are dropped
+        self._leaving: float | None = None  # time since when the client may read its last answer
+        self._unsent = 0, 0.0  # bytes of answers that wait, and the time when they were counted
+        self._fault: tuple[int, str] | None = None  # status and message of an error that the parser hides
 
-    # What uvicorn and the event loop call
+    # Called by uvicorn and the event loop
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -155,7 +159,7 @@ class BoundedProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(piece)
         except httptools.HttpParserUpgrade:
-            self._deaf = True  # nothing else is spoken here; what was asked is answered, and that is the end
+            self._deaf = True  # no other protocol is spoken: the request is answered, and the connection ends
             self.cycle.keep_alive = False
         except httptools.HttpParserError:
             self._refuse(*(self._fault or (400, "This is no HTTP request.")))
@@ -164,7 +168,8 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._refuse(431, f"The head of the request has more than {HEAD_BYTES:,} bytes.")
 
     def on_message_begin(self) -> None:
-        self._fields, self._quiet = 0, self._quiet + 1
+        self._fields = 0
+        self._quiet += 1
         if self._head_since is None:
             self._head_since = self.loop.time()
         super().on_message_begin()
@@ -173,30 +178,33 @@ class BoundedProtocol(HttpToolsProtocol):
         self._fields += 1
         if self._fields > HEADERS:
             self._fault = 431, f"The request has more than {HEADERS} headers."
-            raise ValueError(self._fault[1])  # ends the parser's work
+            raise ValueError(self._fault[1])  # stops the parser
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        self._in_body, self._head_since, self._quiet = True, None, 0
+        self._in_body = True
+        self._head_since = None
+        self._quiet = 0
         self.asked_at = self.loop.time()
         super().on_headers_complete()
-        self.cycle.transport = _Lingering(self)  # type: ignore[assignment]  # it has all that is asked of it
+        self.cycle.transport = _Lingering(self)  # type: ignore[assignment]  # it has all methods that uvicorn calls
 
     def on_body(self, body: bytes) -> None:
         self._quiet = 0
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self._in_body, self._quiet = False, 0
+        self._in_body = False
+        self._quiet = 0
         super().on_message_complete()
         if self._leaving is not None:
             self._deaf = True
             self.transport.close()
 
-    # What is added
+    # Added here
 
     async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
-        """OutputKind, and say so where the connection ends with the answer, for the body is not read on."""
+        """Run the application; say in the answer that the connection closes, where the body was not read to its end."""
 
         async def sending(message: Any) -> None:
             if message["type"] == "http.response.start" and self._unread:
@@ -207,16 +215,16 @@ class BoundedProtocol(HttpToolsProtocol):
 
     @property
     def _unread(self) -> bool:
-        """Whether the request that is answered has not come as a whole; one before another has."""
+        """True while the body of the current request has not arrived as a whole."""
         return not self.pipeline and self.cycle is not None and self.cycle.more_body
 
     @property
     def idle(self) -> bool:
-        """Whether it waits for its client: for a request, or for more of one."""
+        """True while the connection waits for its client: for a request, or for the rest of one."""
         return self._leaving is not None or self.cycle is None or self.cycle.response_complete or self._unread
 
     def look(self, now: float) -> None:
-        """End what takes too long; called each second."""
+        """Close the connection if its client takes too long; called each second."""
         late = self._head_since is not None and now - self._head_since > HEAD_SECONDS
         if self._stuck(now) or (self._leaving is not None and now - self._leaving > LINGER):
             self.transport.abort()
@@ -227,15 +235,16 @@ class BoundedProtocol(HttpToolsProtocol):
                 self.transport.close()
 
     def _stuck(self, now: float) -> bool:
-        """Whether the client takes too little of an answer."""
-        unsent, (before, since) = self.transport.get_write_buffer_size(), self._unsent
+        """Return True if the client takes too little of an answer."""
+        unsent = self.transport.get_write_buffer_size()
+        before, since = self._unsent
         if unsent and before and now - since <= UNREAD:
             return False
         self._unsent = unsent, now
         return bool(unsent and before - unsent < TAKEN and before)
 
     def leave(self) -> None:
-        """Close, when the client has had the time to read its answer: with data unread, it may never see it."""
+        """Close the connection, after the client had time to read its answer: unread data would make it lose that."""
         if not self._unread:
             self.transport.close()
         elif self._leaving is None:
@@ -244,14 +253,14 @@ class BoundedProtocol(HttpToolsProtocol):
             self._end_answers()
 
     def _refuse(self, status: int, detail: str) -> None:
-        """OutputKind what cannot be read on, behind the answers that are owed; then close."""
+        """Answer a request that cannot be read to its end, after the answers that are owed; then close."""
         self._deaf = True
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete:
             if not cycle.more_body:
-                cycle.keep_alive = False  # the last answer that is owed
+                cycle.keep_alive = False  # its answer is the last one that is owed
                 return
-            cycle.disconnected = True  # its body is broken: nobody answers it any more
+            cycle.disconnected = True  # its body is broken, so the application does not answer it
             cycle.message_event.set()
             if cycle.response_started:
                 return self.transport.abort()
@@ -260,7 +269,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._end_answers()
 
     def _end_answers(self) -> None:
-        with suppress(OSError):  # the client has gone in this moment
+        with suppress(OSError):  # the client has just disconnected
             self.transport.write_eof()
 
     def _write(self, status: int, detail: str) -> None:
@@ -270,7 +279,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 class _Lingering:
-    """A transport for an answer, which closes as the protocol does."""
+    """Transport of an answer, whose ``close`` is that of the protocol."""
 
     def __init__(self, protocol: BoundedProtocol) -> None:
         self._protocol = protocol

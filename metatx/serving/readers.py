@@ -1,4 +1,4 @@
-"""The processes that read sent files: kept between files, replaced when one of them ends or is ended."""
+"""Processes that read sent files: kept between files, replaced when they end or are killed."""
 
 import json
 import logging
@@ -32,14 +32,14 @@ from metatx.serving.skeleton import skeleton
 __all__ = ["EncodedSample", "CancelEvent", "Readers", "ReadRequest"]
 
 LOG = logging.getLogger("metatx.serving")
-HEAD = 1 << 24  # bytes of an answer beside its tensors
-CRASH = "It ended the process that read it: it is damaged, or made to do so."
+HEAD = 1 << 24  # largest number of bytes of an answer without its tensors
+CRASH = "The file ended the process that read it: it is damaged, or made to do so."
 
-EncodedSample: TypeAlias = tuple[dict[str, Tensor], list[Any]]  # a sample, and further arguments of the head
+EncodedSample: TypeAlias = tuple[dict[str, Tensor], list[Any]]  # an encoded sample, and its extents for the head
 
 
 class CancelEvent:
-    """An event that, once set, ends the process that reads for one request."""
+    """Event that, once set, ends the process that reads for one request."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -47,7 +47,7 @@ class CancelEvent:
         self.was_set = False
 
     def set(self) -> None:
-        """End that process, for nobody waits any more. May be called from any thread, and again."""
+        """End the process, for nobody waits any more. May be called from any thread, and more than once."""
         with self._lock:
             self.was_set = True
             if self._child is not None:
@@ -55,7 +55,7 @@ class CancelEvent:
 
     @contextmanager
     def using(self, child: Child) -> Iterator[None]:
-        """Let the event end ``child`` while it reads. Raises EOFError if it is set already."""
+        """Let the event end ``child`` inside the context. Raises EOFError if the event is set already."""
         with self._lock:
             if self.was_set:
                 raise EOFError
@@ -69,14 +69,14 @@ class CancelEvent:
 
 @dataclass(frozen=True, kw_only=True)
 class ReadRequest:
-    """How an input is to be read.
+    """Request to read an input.
 
     Attributes:
-        task: Name of the task that it is for.
-        loaded: That task.
-        cancel: Of the request.
-        extents: Whether the head's further arguments are wanted.
-        most: Samples that it may hold.
+        task: Name of the task that is to answer the input.
+        loaded: The task, as the pool holds it.
+        cancel: Event of the client's request.
+        extents: True if the head needs the extents of samples.
+        most: Largest number of samples in the input.
     """
 
     task: str
@@ -88,7 +88,7 @@ class ReadRequest:
 
 @dataclass(eq=False)
 class _Worker:
-    """A process and its folder."""
+    """A process that reads, with its folder."""
 
     folder: Path
     child: Child
@@ -96,18 +96,19 @@ class _Worker:
 
 
 class Readers:
-    """Processes that read files, as many as there are threads that ask.
+    """Processes that read files, as many as there are threads that ask for one.
 
     Each has a folder of its own, with the file that it reads and nothing else.
 
     Args:
-        limits: Memory and time of a file.
-        metrics: Told of processes that were ended.
-        plugin: File to import there too, as ``--plugin``.
+        limits: Limits of a request, among them memory and time for a file.
+        metrics: Metrics, which count killed processes.
+        plugin: Python file that the processes import too, as ``--plugin``; None: none.
     """
 
     def __init__(self, limits: Limits, metrics: Metrics, plugin: str | None = None) -> None:
-        self.limits, self.metrics = limits, metrics
+        self.limits = limits
+        self.metrics = metrics
         kind = ForkServer if hasattr(os, "fork") else Spawner
         self._fork_server = kind(plugin, limits.reader_mb, limits.reader_seconds)
         self._root: tempfile.TemporaryDirectory[str] | None = None
@@ -118,18 +119,23 @@ class Readers:
         self._lacking = lacking()
 
     def start(self) -> None:
-        """Make ready, beside what else happens, so that the first file need not wait; say once what is not bounded."""
+        """Start the fork server in the background, so that no file has to wait for it; warn once of missing bounds."""
         if self._lacking:
-            tell(f"This system does not keep a process that reads a sent file from {', '.join(self._lacking)}.")
+            tell(f"On this system a process that reads a sent file is not kept from {', '.join(self._lacking)}.")
             self._lacking = []
         self._fork_server.start()
 
     def file(self, content: BinaryIO, suffix: str, wanted: ReadRequest) -> list[EncodedSample]:
-        """The samples of a file whose name ends so, encoded.
+        """Read and encode the samples of a file.
+
+        Args:
+            content: Bytes of the file.
+            suffix: Suffix of its name.
+            wanted: Task, and limits of the reading.
 
         Raises:
-            RefusedError: If it cannot be read, is another than its ending says, or beyond a limit; says which.
-            RuntimeError: If there is no process, or what reads such files is not installed.
+            RefusedError: If the file cannot be read, its content is not that of the suffix, or it is beyond a limit.
+            RuntimeError: If no process can be started, or a package that reads such files is not installed.
         """
         with self._worker() as worker:
             path = worker.folder / f"file{suffix}"
@@ -143,20 +149,22 @@ class Readers:
                 path.unlink(missing_ok=True)
 
     def value(self, value: Any, wanted: ReadRequest) -> list[EncodedSample]:
-        """The sample that a value, which came as JSON, is; raises as ``file``."""
+        """Read and encode a sample that came as JSON; raises as ``file``."""
         try:
             text = orjson.dumps(value)
         except TypeError:
-            raise RefusedError(422, "The input is nested too deep.") from None
+            raise RefusedError(422, "The input is nested too deeply.") from None
         with self._worker() as worker:
             return self._read(worker, "a value", wanted, value=text)
 
     def close(self) -> None:
-        """End all of them, and remove their folders."""
+        """End all processes, and remove their folders."""
         self._fork_server.close()
         with self._lock:
-            idle, self._idle = self._idle, []
-            root, self._root = self._root, None
+            idle = self._idle
+            root = self._root
+            self._idle = []
+            self._root = None
         for worker in idle:
             worker.child.channel.close()
         if root is not None:
@@ -178,18 +186,18 @@ class Readers:
                 worker = self._idle.pop()
                 if not worker.child.channel.poll(0):
                     return worker
-                self._leave(worker)  # it ended since, or says something unasked
+                self._leave(worker)  # it ended meanwhile, or sent something unasked
             self._root = self._root or tempfile.TemporaryDirectory(prefix="metatx-", ignore_cleanup_errors=True)
             folder = Path(tempfile.mkdtemp(dir=self._root.name))
         return _Worker(folder, self._fork_server.child(str(folder)))
 
     def _leave(self, worker: _Worker) -> int:
-        """End a process for good; as ``ForkServer.end``."""
+        """End a process and remove its folder; return its exit code, see ``ForkServer.end``."""
         shutil.rmtree(worker.folder, ignore_errors=True)
         return self._fork_server.end(worker.child)
 
     def _number(self, loaded: ResidentTask) -> int:
-        """Of a task as it is loaded now: its folder, loaded again, is another."""
+        """Return the number of a task in orders; a task that is loaded again gets another number."""
         with self._lock:
             return self._numbers.setdefault(loaded, next(self._count))
 
@@ -207,17 +215,23 @@ class Readers:
     def _asked(
         self, worker: _Worker, what: str, wanted: ReadRequest, order: Order
     ) -> tuple[dict[str, Any], list[EncodedSample]]:
-        """What the process answers, and samples if there are. Raises RefusedError if it ended, or was ended."""
-        head, last = dict[str, Any](), True
+        """Send an order; return the head of the answer, and its samples if there are any.
+
+        Raises:
+            RefusedError: If the process ended or was killed.
+        """
+        head: dict[str, Any] = {}
+        last = True
         try:
             with wanted.cancel.using(worker.child):
                 worker.child.channel.send(order)
-                said = json.loads(worker.child.channel.recv_bytes(HEAD))
+                answer = json.loads(worker.child.channel.recv_bytes(HEAD))
                 tensors = worker.child.channel.recv_bytes(round(self.limits.reader_mb * 1e6))
-            samples = _samples(said, tensors) if "fields" in said else []
-            head, last = said, bool(said["last"])
+            samples = _samples(answer, tensors) if "fields" in answer else []
+            last = bool(answer["last"])
+            head = answer
         except (EOFError, OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError):
-            pass  # it ended, or is not itself any more
+            last = True  # the process ended, or a file took it over
         finally:
             worker.alive = not last
             status = self._leave(worker) if last else 0
@@ -226,7 +240,7 @@ class Readers:
         raise self._lost(what, wanted, "memory" in head, status)
 
     def _lost(self, what: str, wanted: ReadRequest, memory: bool, status: int) -> RefusedError:
-        """The process ended without an answer: count why, and say it."""
+        """Count a process that ended without an answer, by its reason; return the error that tells it."""
         timed = status == -getattr(signal, "SIGXCPU", 0)
         reason = "gone" if wanted.cancel.was_set else "memory" if memory else "time" if timed else "crash"
         self.metrics.killed.labels(reason).inc()
@@ -241,7 +255,7 @@ class Readers:
 
 
 def _refusal(task: str, what: str, head: dict[str, Any]) -> Exception:
-    """What the process said of something that it could not encode."""
+    """Turn the answer of a process that could not encode an input into an error."""
     trace = str(head.get("trace") or head.get("failed") or "")
     if trace:
         LOG.error("%s: %s was not read:\n%s", task, what, trace)
@@ -252,15 +266,15 @@ def _refusal(task: str, what: str, head: dict[str, Any]) -> Exception:
 
 
 def _samples(head: dict[str, Any], content: bytes) -> list[EncodedSample]:
-    """The samples of an answer; raises all kinds of errors if it is none."""
+    """Unpack the samples of an answer; a malformed one raises errors of many kinds."""
     tensors = load(content)
-    found = zip(head["fields"], head["extents"], strict=True)
+    samples = zip(head["fields"], head["extents"], strict=True)
     return [
         ({str(name): tensors[f"{at}.{name}"] for name in fields}, _extents(extents))
-        for at, (fields, extents) in enumerate(found)
+        for at, (fields, extents) in enumerate(samples)
     ]
 
 
-def _extents(found: Any) -> list[Any]:
-    """Shapes, as ``Task.extents`` gives them."""
-    return [[tuple(int(size) for size in shape) for shape in column] for column in found]
+def _extents(columns: Any) -> list[Any]:
+    """Turn shapes from JSON into tuples, as ``Task.extents`` gives them."""
+    return [[tuple(int(size) for size in shape) for shape in column] for column in columns]

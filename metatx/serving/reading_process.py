@@ -1,4 +1,4 @@
-"""What runs in the process that reads a stranger's files: a file and a task come in, encoded samples go out."""
+"""Process that reads files of strangers: a file and a task come in, encoded samples go out."""
 
 import json
 import os
@@ -27,23 +27,23 @@ from metatx.task import Task
 
 __all__ = ["Order", "work"]
 
-TASKS = 32  # that a process remembers
-FILES = 500  # after which a process gives way to a fresh one, for libraries leak
-START = 60.0  # seconds of a processor that a task may take to be ready
+TASKS = 32  # tasks that a process remembers
+FILES = 500  # files after which a process is replaced, for libraries leak
+START = 60.0  # seconds of CPU time that a task may take to be ready
 TRACE = 1500  # characters of a traceback
 
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """A file to read, or a value that came as JSON.
+    """Order to read a file, or a value that came as JSON.
 
     Attributes:
-        task: A number that stands for the task.
-        skeleton: Of the task, where it is not known yet.
-        path: Of the file; None: it is a value.
-        value: As JSON.
-        extents: Whether the head's further arguments are wanted.
-        most: Samples that it may hold.
+        task: Number of the task, see ``Readers``.
+        skeleton: Task as bytes, if the process does not know its number yet; None otherwise.
+        path: Path of the file; None for a value.
+        value: JSON of the value.
+        extents: True if the head needs the extents of samples.
+        most: Largest number of samples in the file.
     """
 
     task: int
@@ -55,18 +55,26 @@ class Order:
 
 
 def work(channel: Connection, folder: str, readable: Sequence[str], megabytes: float, seconds: float) -> None:
-    """Read the files that are ordered, one after the other, until the channel is closed.
+    """Carry out orders to read, one after the other, until the channel is closed.
 
-    To each order go back a head as JSON and tensors as safetensors, never pickle: a file that takes this process over
-    must not have the server as well.
+    The answer to an order is a head as JSON and tensors as safetensors, never pickle: a file that takes this process
+    over must not take over the server as well.
+
+    Args:
+        channel: Connection to the server.
+        folder: The one folder that the process may write to.
+        readable: Files and folders that it may read.
+        megabytes: Memory for reading a file, see ``Sandbox``.
+        seconds: CPU time for reading a file, see ``Sandbox``.
     """
     tempfile.tempdir = folder
-    sandbox, start = Sandbox(folder, readable, megabytes, seconds), grown()
+    sandbox = Sandbox(folder, readable, megabytes, seconds)
+    start = grown()
     tasks: OrderedDict[int, Task] = OrderedDict()
     files = 0
     while True:
         try:
-            order: Order = channel.recv()  # from the server, which is trusted
+            order: Order = channel.recv()  # unpickled: the server is trusted
         except EOFError:
             return
         if order.skeleton is not None:
@@ -75,7 +83,7 @@ def work(channel: Connection, folder: str, readable: Sequence[str], megabytes: f
         sandbox.renew()
         head, tensors = _answer(order, tasks)
         files += "unknown" not in head
-        # Files leave something behind; it must not be missing when the next one is read.
+        # Files leave memory behind, which would be missing when the next one is read.
         head["last"] = "memory" in head or files == FILES or grown() - start > megabytes / 2
         channel.send_bytes(json.dumps(head).encode())
         channel.send_bytes(tensors)
@@ -84,7 +92,7 @@ def work(channel: Connection, folder: str, readable: Sequence[str], megabytes: f
 
 
 def _made_ready(content: bytes) -> Task:
-    """A task that has read the example of its schema: what it imports and loads is not counted on the first file."""
+    """Load a task, and read the example of its schema: so the first file does not pay for what the task imports."""
     task = from_skeleton(content)
     with suppress(Exception):  # whatever a plug-in's code raises
         for example in task.tokenizer.json_schema().get("examples", [])[:1]:
@@ -105,14 +113,14 @@ def _answer(order: Order, tasks: "OrderedDict[int, Task]") -> tuple[dict[str, An
     except ImportError:  # the server's fault, not the file's
         return {"failed": traceback.format_exc()[-TRACE:]}, b""
     except Exception as error:
-        own = isinstance(error, ValueError)
+        expected = isinstance(error, ValueError)
         status = error.status if isinstance(error, RefusedError) else 413 if isinstance(error, BoundError) else 422
-        # Where the file lies here is nobody's business.
-        reason = str(error) if own else "It cannot be read; it is damaged."
+        # The path of the file is left out: it tells about the server.
+        reason = str(error) if expected else "It cannot be read; it is damaged."
         if order.path:
             folder, name = os.path.split(order.path)
             reason = reason.replace(f"{folder}/", "").removeprefix(f"{name}: ")
-        return {"status": status, "reason": reason, "trace": "" if own else traceback.format_exc()[-TRACE:]}, b""
+        return {"status": status, "reason": reason, "trace": "" if expected else traceback.format_exc()[-TRACE:]}, b""
 
 
 def _encoded(order: Order, task: Task) -> tuple[dict[str, Any], bytes]:
@@ -122,8 +130,10 @@ def _encoded(order: Order, task: Task) -> tuple[dict[str, Any], bytes]:
         check_file(Path(order.path), task.tokenizer)
         samples = task.queries(order.path)
     if len(samples) > order.most:
-        raise RefusedError(413, f"The file holds {len(samples):,} samples; {order.most:,} are left of the request.")
-    found = [read(task, [sample], [0], order.extents) for sample in samples]
-    tensors = {f"{at}.{name}": one for at, ([fields], _) in enumerate(found) for name, one in fields.items()}
-    head = {"fields": [list(fields) for [fields], _ in found], "extents": [extents for _, extents in found]}
+        raise RefusedError(
+            413, f"The file holds {len(samples):,} samples; the request may hold {order.most:,} more at most."
+        )
+    encoded = [read(task, [sample], [0], order.extents) for sample in samples]
+    tensors = {f"{at}.{name}": tensor for at, ([fields], _) in enumerate(encoded) for name, tensor in fields.items()}
+    head = {"fields": [list(fields) for [fields], _ in encoded], "extents": [extents for _, extents in encoded]}
     return head, save(unshared(tensors))

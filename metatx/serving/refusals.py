@@ -1,4 +1,4 @@
-"""Errors to responses: a status, and one line that tells nothing of the server itself."""
+"""Responses to errors: a status, and one line that says nothing about the server itself."""
 
 import errno
 import logging
@@ -23,32 +23,36 @@ from metatx.serving.scheduler import ClosedError
 __all__ = ["discreet", "places", "refusal"]
 
 LOG = logging.getLogger("metatx.serving")
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # what passes
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # full for now, so try again
 FAILED = "The server failed to answer this; its log says why."
 
 
 def places(tasks: Path) -> list[str]:
-    """Folders of this machine that no message names, the longest first."""
+    """List the folders of this machine that no message may name, the longest first.
+
+    Args:
+        tasks: Folder of the tasks.
+    """
     code = Path(metatx.__file__).parent
-    found = [tasks, tasks.absolute(), code, code.parent, Path(tempfile.gettempdir()), Path.home(), Path.cwd()]
-    found += [Path(path) for path in (sys.prefix, sys.base_prefix, *sys.path) if path]
-    named = {f"{form}/" for path in found for form in (path, path.resolve()) if form.is_absolute() and form.name}
+    folders = [tasks, tasks.absolute(), code, code.parent, Path(tempfile.gettempdir()), Path.home(), Path.cwd()]
+    folders += [Path(path) for path in (sys.prefix, sys.base_prefix, *sys.path) if path]
+    named = {f"{form}/" for path in folders for form in (path, path.resolve()) if form.is_absolute() and form.name}
     return sorted(named, key=len, reverse=True)
 
 
 def discreet(message: str, hidden: Sequence[str]) -> str:
-    """A message without the places, so that a file is named as it is there."""
+    """Remove the folders ``hidden`` from a message, so that a file keeps only its name inside them."""
     for place in hidden:
         message = message.replace(place, "")
     return message
 
 
 def refusal(error: BaseException, hidden: Sequence[str]) -> JSONResponse:
-    """The response to an error.
+    """Make the response to an error; log it if it is the server's fault.
 
     Args:
-        error: Any.
-        hidden: As ``places`` gives them.
+        error: Error of any kind.
+        hidden: Folders that the message may not name, from ``places``.
     """
     if isinstance(error, HTTPException) and isinstance(error.__cause__, RefusedError | FullError | ClientDisconnect):
         error = error.__cause__  # raised while FastAPI read a body
@@ -63,7 +67,7 @@ DAMAGED = "The task is damaged on disk; the server's log says how."
 
 
 def _known(error: BaseException) -> tuple[int, str, dict[str, str]]:
-    """Status, message and headers."""
+    """Return status, message and headers of the response to an error."""
     match error:
         case RefusedError():
             headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
@@ -79,14 +83,14 @@ def _known(error: BaseException) -> tuple[int, str, dict[str, str]]:
         case ClientDisconnect():
             return GONE, "The client is gone.", {}
         case RequestValidationError():
-            return 422, "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()), {}
+            return 422, "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()), {}
         case HTTPException():
             return error.status_code, str(error.detail), dict(error.headers or {})
         case ChangedError():
             return 503, str(error), {}
         case TaskError():
             return 503, DAMAGED, {}
-        case ValidationError():  # of what the server says, not of what it was sent
+        case ValidationError():  # raised for the server's answer, not for the request
             return 500, FAILED, {}
         case ValueError():
             return 422, str(error), {}

@@ -1,4 +1,4 @@
-"""How a task's inputs look as JSON, with an example that it has answered."""
+"""Schema of a task's inputs as JSON, with an example that the task has answered."""
 
 import logging
 from collections.abc import Sequence
@@ -15,17 +15,17 @@ from metatx.task import Task
 __all__ = ["Sample", "input_schema", "received", "tried"]
 
 LOG = logging.getLogger("metatx.serving")
-BESIDE = ("description", "examples")  # what a schema says beside the form of a sample
+BESIDE = ("description", "examples")  # fields of a schema that are not about the form of a sample
 NUMPY = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What is published of a task's inputs.
+    """Published description of a task's inputs.
 
     Attributes:
-        schema: JSON Schema of one, with an example where there is one that the task answers.
-        answer: To the example; None where there is none.
+        schema: JSON Schema of one input, with an example if the task answers it.
+        answer: Answer to the example; None if there is no example.
     """
 
     schema: dict[str, Any]
@@ -33,33 +33,34 @@ class Sample:
 
     @property
     def example(self) -> Any:
-        """One input, or None."""
+        """Example of an input; None if there is none."""
         return next(iter(self.schema.get("examples", [])), None)
 
 
 def received(value: Any, task: Task) -> Any:
-    """An input that came as JSON, as a raw sample: of a row, the task's inputs alone. Raises SampleError."""
+    """Turn an input that came as JSON into a raw sample; of a row, only the task's inputs. Raises SampleError."""
     return task.tokenizer.from_json(by_name(value, task.tokenizer, task.inputs))
 
 
 def input_schema(task: Task) -> dict[str, Any]:
-    """JSON Schema of one input: what the tokenizer says of a sample, bare, or as a row of the task's inputs."""
-    schema, inputs = task.tokenizer.json_schema(), task.inputs
+    """Return the JSON Schema of one input: a bare sample, as the tokenizer describes it, or a row of the inputs."""
+    schema = task.tokenizer.json_schema()
+    inputs = task.inputs
     if not schema or task.tokenizer.takes_row or not inputs:
         return schema
     bare = {name: value for name, value in schema.items() if name not in BESIDE}
     forms = schema.get("anyOf", [bare])
     if len(inputs) == 1:
         return {**_beside(schema), "anyOf": [*forms, _row(inputs, bare)]}
-    if task.tokenizer.dicts:  # its own schema says what of
+    if task.tokenizer.dicts:  # its own schema describes the dict
         return schema
-    # A row holds several of what is a sample by itself.
-    example = [dict.fromkeys(inputs, one) for one in schema.get("examples", [])]
-    return {**_beside(schema), "anyOf": [_row(inputs, forms[0]), *forms[1:]], "examples": example}
+    # Each cell of a row has the form of a sample.
+    examples = [dict.fromkeys(inputs, example) for example in schema.get("examples", [])]
+    return {**_beside(schema), "anyOf": [_row(inputs, forms[0]), *forms[1:]], "examples": examples}
 
 
 def _beside(schema: dict[str, Any]) -> dict[str, Any]:
-    """What a schema says of all its forms."""
+    """Return the fields of a schema that hold for all its forms."""
     return {name: schema[name] for name in BESIDE if name in schema}
 
 
@@ -68,17 +69,17 @@ def _row(names: Sequence[str], cell: dict[str, Any]) -> dict[str, Any]:
 
 
 def tried(pool: TaskPool, name: str, most: int) -> Sample:
-    """What is published of a task in the pool; its example is asked, so that the first request finds all loaded.
+    """Describe the inputs of a task in the pool; its example is answered, so that the first request finds all loaded.
 
-    An example that is not answered, of a plug-in say, is not published.
+    An example that the task does not answer (that of a plug-in, say) is not published.
 
     Args:
-        pool: That holds it.
-        name: Of the task.
-        most: Tokens that it may have.
+        pool: Pool that holds the task.
+        name: Name of the task.
+        most: Largest number of tokens of the example.
 
     Raises:
-        TaskError: If it has more: no request would be answered.
+        TaskError: If the example has more tokens: then the server could answer no request.
     """
     task = pool.task(name)
     sample = Sample(input_schema(task))

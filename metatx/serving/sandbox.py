@@ -1,4 +1,4 @@
-"""Sandbox around a process that reads strangers' files: memory, time, programs, the network, other files."""
+"""Sandbox of a process that reads files of strangers: bounds on memory, time, programs, the network, other files."""
 
 import ctypes
 import math
@@ -18,73 +18,81 @@ REFUSED = (
     *("pty.", "subprocess."),
     *("ftplib.", "http.", "imaplib.", "nntplib.", "poplib.", "smtplib.", "socket.", "telnetlib.", "urllib."),
 )
-# What libraries look at while they are imported.
+# Files that libraries look at while they are imported.
 SYSTEM = (
     *("/dev/urandom", "/lib", "/lib64", "/proc/cpuinfo", "/proc/meminfo", "/proc/self", "/sys/devices/system", "/usr"),
     *(f"/etc/{name}" for name in ("fonts", "ld.so.cache", "localtime", "mime.types", "os-release", "ssl/openssl.cnf")),
 )
-FILES = 256  # open at once
-# Linux's Landlock: numbers of its calls, which are the same on all machines, and rights over files and folders.
-CREATE, ADD, RESTRICT = 444, 445, 446
-BENEATH, NO_NEW_PRIVILEGES = 1, 38
-WRITE_FILE, READ_FILE, READ_DIR, TRUNCATE = 1 << 1, 1 << 2, 1 << 3, 1 << 14
+FILES = 256  # files open at once
+# Linux's Landlock: numbers of its system calls, the same on all machines, and rights over files and folders.
+CREATE = 444
+ADD = 445
+RESTRICT = 446
+BENEATH = 1
+NO_NEW_PRIVILEGES = 38
+WRITE_FILE = 1 << 1
+READ_FILE = 1 << 2
+READ_DIR = 1 << 3
+TRUNCATE = 1 << 14
 FILES_BY_VERSION = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1}
-TCP, SCOPES = 0b11, 0b11  # from versions 4 and 6: bind and connect; abstract sockets and signals
+TCP = 0b11  # bind and connect, from version 4
+SCOPES = 0b11  # abstract sockets and signals, from version 6
 
 
 class Sandbox:
-    """Put around this process for good, but for memory and time, which are given anew for each file.
+    """Bounds of this process. They hold until it ends; memory and time are granted anew for each file.
 
-    What the system lacks is left out, see ``lacking``.
+    Bounds that the system does not know are left out, see ``lacking``.
 
     Args:
-        folder: The one folder it may write to.
-        readable: Files and folders that it may read beside.
-        megabytes: Of memory (10^6 bytes) beyond what the process has when a file comes.
-        seconds: Of a processor, for a file.
+        folder: The one folder that the process may write to.
+        readable: Files and folders that it may read.
+        megabytes: Megabytes (10^6 bytes) of memory for a file, beyond those that the process has before.
+        seconds: Seconds of CPU time for a file.
     """
 
     def __init__(self, folder: str, readable: Iterable[str], megabytes: float, seconds: float) -> None:
-        self.megabytes, self.seconds = megabytes, seconds
+        self.megabytes = megabytes
+        self.seconds = seconds
         for name, most in (("CORE", 0), ("NOFILE", FILES), ("FSIZE", round(megabytes * 1e6))):
             _limit(name, most)
         _keep_to([folder], [*readable, *SYSTEM])
         sys.addaudithook(_refuse)
 
     def renew(self, spare: float = 0.0) -> None:
-        """Give memory and time for the next file, and some seconds to spare."""
+        """Grant memory and time for the next file, and ``spare`` seconds of CPU time more."""
         if address := _statm(0):
             _limit("AS", round(address + self.megabytes * 1e6))
         _limit("CPU", math.ceil(sum(os.times()[:2]) + self.seconds + spare))
 
 
 def lacking() -> list[str]:
-    """What this system cannot keep from such a process."""
-    found = [] if _statm(0) else ["more memory than it may have"]
-    found += [] if find_spec("resource") else ["more time than it may have, but by the server's timeout"]
-    return found + ([] if _landlock_version() > 0 else ["files of the server's user"])
+    """List what this system cannot keep such a process from, in words."""
+    missing = [] if _statm(0) else ["taking more memory than it may"]
+    missing += [] if find_spec("resource") else ["taking more time than it may, until the server's timeout"]
+    return missing + ([] if _landlock_version() > 0 else ["reading files of the server's user"])
 
 
 def grown() -> float:
-    """Memory that the process has, in megabytes (10^6 bytes); 0 where the system does not say."""
+    """Return the memory of this process in megabytes (10^6 bytes); 0 if the system does not tell."""
     return _statm(1) / 1e6
 
 
 def loaded_from() -> list[str]:
-    """The folders of installed packages, and those from which this process has imported; none inside of another."""
+    """List the folders of installed packages and of imported modules; none lies inside another."""
     places = [*filter(_installed, sys.path)]
     for module in list(sys.modules.values()):
-        own = getattr(module, "__dict__", {})  # for some answer to any name
-        places += [os.path.dirname(own.get("__file__") or ""), *own.get("__path__", ())]
+        attributes = getattr(module, "__dict__", {})  # not getattr: some modules have every attribute
+        places += [os.path.dirname(attributes.get("__file__") or ""), *attributes.get("__path__", ())]
     folders = {os.path.realpath(path) for path in places if os.path.isabs(path)}
     folders.discard("/")
-    return [one for one in folders if not any(str(above) in folders for above in Path(one).parents)]
+    return [folder for folder in folders if not any(str(above) in folders for above in Path(folder).parents)]
 
 
 def _installed(path: str) -> bool:
-    """Whether a folder of ``sys.path`` holds packages; the working folder, which holds anything, may be in it too."""
-    own = os.path.realpath(path).startswith((os.path.realpath(sys.prefix), os.path.realpath(sys.base_prefix)))
-    return own or any(Path(path).glob("*.dist-info"))
+    """Return True if a folder of ``sys.path`` holds packages; the working folder may be there too, and holds none."""
+    prefixes = (os.path.realpath(sys.prefix), os.path.realpath(sys.base_prefix))
+    return os.path.realpath(path).startswith(prefixes) or any(Path(path).glob("*.dist-info"))
 
 
 def _refuse(event: str, args: tuple[Any, ...]) -> None:
@@ -100,7 +108,7 @@ def _statm(column: int) -> int:
 
 
 def _limit(name: str, most: int) -> None:
-    """Set a soft limit; Windows has none."""
+    """Set a soft limit of the system; Windows has none."""
     try:
         import resource
     except ImportError:
@@ -111,9 +119,9 @@ def _limit(name: str, most: int) -> None:
 
 
 def _keep_to(writable: Iterable[str], readable: Iterable[str]) -> None:
-    """Refuse this process, libraries in C too, all other files, every program, TCP, signals to others.
+    """Refuse all other files, every program, TCP, and signals to other processes, to libraries in C too.
 
-    By Landlock, https://docs.kernel.org/userspace-api/landlock.html, as far as this kernel has it.
+    This uses Landlock (https://docs.kernel.org/userspace-api/landlock.html), as far as the kernel has it.
     """
     version = _landlock_version()
     if version < 1:
@@ -122,7 +130,7 @@ def _keep_to(writable: Iterable[str], readable: Iterable[str]) -> None:
     files = FILES_BY_VERSION[min(version, 3)]
     asked = struct.pack("QQQ", files, TCP if version >= 4 else 0, SCOPES if version >= 6 else 0)
     rules = call(CREATE, asked, 8 if version < 4 else 16 if version < 6 else 24, 0)
-    # Nothing may be executed: a library is mapped, not executed.
+    # No right to execute is given: libraries are mapped, not executed.
     _allow(call, rules, readable, READ_FILE | READ_DIR)
     _allow(call, rules, writable, files & ~1)
     _allow(call, rules, ["/dev/null"], READ_FILE | WRITE_FILE)
@@ -145,8 +153,8 @@ def _allow(call: Callable[..., int], rules: int, paths: Iterable[str], rights: i
     for path in paths:
         try:
             place = os.open(path, os.O_PATH | os.O_CLOEXEC)
-        except OSError:  # not on this machine
+        except OSError:  # this machine does not have it
             continue
-        own = rights if os.path.isdir(path) else rights & (READ_FILE | WRITE_FILE | TRUNCATE)
-        call(ADD, rules, BENEATH, struct.pack("=Qi", own, place), 0)
+        allowed = rights if os.path.isdir(path) else rights & (READ_FILE | WRITE_FILE | TRUNCATE)
+        call(ADD, rules, BENEATH, struct.pack("=Qi", allowed, place), 0)
         os.close(place)

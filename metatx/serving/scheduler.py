@@ -1,4 +1,4 @@
-"""The batch former: requests of all tasks, as they come, to passes through the backbone."""
+"""Scheduler: forms passes through the backbone from the requests of all tasks, as they arrive."""
 
 import math
 import time
@@ -13,101 +13,105 @@ from metatx.serving.fair_queue import FairQueue
 
 __all__ = ["ClosedError", "DeadlineError", "Group", "Job", "Prepared", "Scheduler"]
 
-TURNS = 16  # turns of a task that fill a pass: the finer, the fairer
+TURNS = 16  # turns of a task that fill a pass; more turns are fairer
 
 
 class Prepared(Protocol):
-    """An encoded request, as ``TaskPool.prepare`` gives it."""
+    """Encoded request, as ``TaskPool.prepare`` returns it."""
 
     @property
     def tokens(self) -> int:
-        """Tokens that enter the backbone, about."""
+        """Approximate number of tokens that enter the backbone."""
         ...
 
 
-Request = TypeVar("Request", bound=Prepared)
+PreparedT = TypeVar("PreparedT", bound=Prepared)
 
 
 class DeadlineError(TimeoutError):
-    """A request was not answered in time."""
+    """Error of a request that was not answered in time."""
 
 
 class ClosedError(RuntimeError):
-    """The scheduler takes no more requests."""
+    """Error of a request to a scheduler that takes no more."""
 
 
 class Group:
-    """Requests that came together, and one future for all their answers.
+    """Requests that arrived together, with one future for all their answers.
 
     Args:
-        count: Of the requests.
-        deadline: On the clock of ``time.monotonic``.
+        count: Number of requests.
+        deadline: Time of ``time.monotonic`` after which nobody waits for the answers.
     """
 
     def __init__(self, count: int, deadline: float) -> None:
         self.future: Future[list[Any]] = Future()
         self._answers: list[Any] = [None] * count
-        self._missing, self._deadline = count, deadline
+        self._missing = count
+        self._deadline = deadline
 
     def wanted(self) -> bool:
-        """Whether answers are still waited for; too late, the future fails."""
+        """Return True while somebody waits for the answers; after the deadline the future fails."""
         if not self.future.done() and time.monotonic() > self._deadline:
             self.fail(DeadlineError("The request waited longer than its deadline allows."))
         return not self.future.done()
 
     def answer(self, position: int, answer: Any) -> None:
-        """One of the answers; the last completes the future."""
+        """Set the answer of one request; the last answer completes the future."""
         self._answers[position] = answer
         self._missing -= 1
         if not self._missing:
-            with suppress(InvalidStateError):  # cancelled just now
+            with suppress(InvalidStateError):  # it was cancelled meanwhile
                 self.future.set_result(self._answers)
 
     def fail(self, error: Exception) -> None:
-        """Let the future fail; what of the group still waits is not wanted any more."""
+        """Let the future fail; the requests of the group that still wait are then dropped."""
         with suppress(InvalidStateError):
             self.future.set_exception(error)
 
 
 @dataclass(frozen=True, eq=False)
-class Job(Generic[Request]):
+class Job(Generic[PreparedT]):
     """A request that waits for its answer."""
 
     task: str
-    request: Request
+    request: PreparedT
     group: Group
     position: int  # in the group
 
 
-class Scheduler(Generic[Request]):
-    """One thread that owns the model, and the queue before it.
+class Scheduler(Generic[PreparedT]):
+    """Thread that owns the model, and the queue before it.
 
-    What waits goes: a pass takes whatever is there, up to a number of tokens, fairly among tasks, and none is delayed
-    to wait for more. Cancelled and late requests are dropped before they cost anything. When a pass fails, its requests
-    run one by one, so that only the culprit fails; if there is none, the samples did not go together, which is a fault
-    of ours.
+    A pass takes the requests that wait, up to a number of tokens, fairly among tasks; it is never delayed to wait for
+    more. Cancelled and late requests are dropped before they cost anything. When a pass fails, its requests run one by
+    one, so that only the one at fault fails; if none does, samples could not be computed together, which is a bug.
 
     Args:
-        answer: Prepared requests to their answers, in order, an error in the place of one that failed alone, as
-            ``TaskPool.outcomes``; called in one thread only.
-        batch_tokens: Tokens of a pass; a longer request has one of its own.
-        cost: Tokens that a request counts for; all that it has by default.
-        passed: Told of each pass: its jobs and how many seconds it took.
-        failed: Told of each pass of several that failed, before it is repeated one by one: its jobs and the error.
+        answer: Function from prepared requests to their answers, in order, with an error in place of the answer where
+            one request failed alone, such as ``TaskPool.outcomes``; called in one thread only.
+        batch_tokens: Largest number of tokens in a pass; a longer request has a pass of its own.
+        cost: Function from a request to the tokens that it counts as; by default its own number.
+        passed: Function that is called after each pass, with its jobs and its seconds.
+        failed: Function that is called after each failed pass of several jobs, before they are repeated one by one,
+            with the jobs and the error.
     """
 
     def __init__(
         self,
-        answer: Callable[[Sequence[Request]], Sequence[Any]],
+        answer: Callable[[Sequence[PreparedT]], Sequence[Any]],
         *,
         batch_tokens: int,
-        cost: Callable[[Request], int] = lambda request: request.tokens,
-        passed: Callable[[Sequence[Job[Request]], float], None] = lambda jobs, seconds: None,
-        failed: Callable[[Sequence[Job[Request]], Exception], None] = lambda jobs, error: None,
+        cost: Callable[[PreparedT], int] = lambda request: request.tokens,
+        passed: Callable[[Sequence[Job[PreparedT]], float], None] = lambda jobs, seconds: None,
+        failed: Callable[[Sequence[Job[PreparedT]], Exception], None] = lambda jobs, error: None,
     ) -> None:
         self.batch_tokens = batch_tokens
-        self._answer, self._cost, self._passed, self._failed = answer, cost, passed, failed
-        self._queue: FairQueue[Job[Request]] = FairQueue(max(1, batch_tokens // TURNS))
+        self._answer = answer
+        self._cost = cost
+        self._passed = passed
+        self._failed = failed
+        self._queue: FairQueue[Job[PreparedT]] = FairQueue(max(1, batch_tokens // TURNS))
         self._changed = Condition()
         self._closing = False
         self._thread = Thread(target=self._run, name="metatx-model", daemon=True)
@@ -115,31 +119,32 @@ class Scheduler(Generic[Request]):
 
     @property
     def waiting(self) -> tuple[int, int]:
-        """Requests and tokens in the queue."""
+        """Number of requests and number of tokens in the queue."""
         with self._changed:
             return len(self._queue), self._queue.tokens
 
     @property
     def alive(self) -> bool:
-        """Whether the thread that owns the model runs."""
+        """True while the thread that owns the model runs."""
         return self._thread.is_alive()
 
     def wait_for_room(self) -> None:
-        """Return when fewer tokens wait than a pass holds."""
+        """Block until fewer tokens wait than a pass holds."""
         with self._changed:
             self._changed.wait_for(lambda: self._closing or self._queue.tokens < self.batch_tokens)
 
     def submit(
-        self, requests: Sequence[tuple[str, Request]], seconds: float = math.inf, client: str = ""
+        self, requests: Sequence[tuple[str, PreparedT]], seconds: float = math.inf, client: str = ""
     ) -> "Future[list[Any]]":
-        """Queue requests that came together, each with the name of its task; their answers, in order.
+        """Queue requests that arrived together; return the future of their answers, in order.
 
-        Cancelled, what of them is in no pass yet is dropped; when one of them fails, so do all.
+        If the future is cancelled, requests that are in no pass yet are dropped; if one request fails, the future
+        fails.
 
         Args:
-            requests: Of any tasks.
-            seconds: After which they need not be answered any more.
-            client: That shares its tasks' turns with others.
+            requests: Name of the task, and request; of any tasks.
+            seconds: Seconds after which nobody waits for the answers.
+            client: Client that sent them; the clients of a task share its turns.
 
         Raises:
             ClosedError: After ``close``.
@@ -168,8 +173,8 @@ class Scheduler(Generic[Request]):
             self._pass(jobs)
             self._passed(jobs, time.perf_counter() - started)
 
-    def _next(self) -> list[Job[Request]]:
-        """The jobs of the next pass; none at the end."""
+    def _next(self) -> list[Job[PreparedT]]:
+        """Wait for the jobs of the next pass; none when the thread is to end."""
         with self._changed:
             while True:
                 jobs = self._queue.take(self.batch_tokens, lambda job: job.group.wanted())
@@ -178,10 +183,10 @@ class Scheduler(Generic[Request]):
                     return jobs
                 self._changed.wait()
 
-    def _pass(self, jobs: Sequence[Job[Request]]) -> None:
+    def _pass(self, jobs: Sequence[Job[PreparedT]]) -> None:
         try:
             answers = self._answer([job.request for job in jobs])
-        except Exception as error:  # whatever it is, it must not end the thread
+        except Exception as error:  # any error: it must not end the thread
             if len(jobs) == 1:
                 jobs[0].group.fail(error)
             else:

@@ -1,4 +1,4 @@
-"""What the endpoints give and take, as the OpenAPI document shows it."""
+"""Schemas of requests and responses, and the OpenAPI document."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -16,21 +16,21 @@ ABOUT = "Many tasks of any modality on one frozen backbone. Inputs of different 
 
 
 class Problem(BaseModel):
-    """What was wrong, in one line."""
+    """Reason of an error, in one line."""
 
     detail: str
 
 
 class TaskSummary(BaseModel):
-    """A task in short."""
+    """Summary of a task."""
 
     name: str
     modality: str
     head: str
-    tune: str = Field(description="What of the backbone is the task's own: frozen (nothing), norm or lora.")
-    reads: list[str] = Field(description="Columns of a table that it was trained with.")
+    tune: str = Field(description="Part of the backbone that was trained for the task: frozen (none), norm or lora.")
+    reads: list[str] = Field(description="Columns of a table that the task was trained with.")
     predicts: str | None
-    files: list[str] = Field(description="Endings of files that it takes.")
+    files: list[str] = Field(description="Suffixes of the files that the task takes.")
 
 
 class TaskList(BaseModel):
@@ -42,10 +42,10 @@ class TaskList(BaseModel):
 
 
 class TaskDetail(TaskSummary):
-    """A task, with all that is needed to ask it."""
+    """All that a client needs to use a task."""
 
     model_config = ConfigDict(populate_by_name=True)
-    card: str = Field(description="In Markdown.")
+    card: str = Field(description="Model card, in Markdown.")
     metrics: dict[str, dict[str, float | None]]
     input_schema: dict[str, Any] = Field(description="JSON Schema of one input.")
     example: Any = Field(description="One input, or null where the task gives none.")
@@ -53,18 +53,18 @@ class TaskDetail(TaskSummary):
 
 
 class Alias(BaseModel):
-    """What an alias is to mean."""
+    """Target of an alias."""
 
     version: str = Field(description="NAME@VERSION")
 
 
 def summary_of(name: str, task: Served) -> TaskSummary:
-    """A task in short."""
+    """Summarise a task."""
     return TaskSummary(**_summary(name, task))
 
 
 def detail_of(name: str, task: Served) -> TaskDetail:
-    """All there is to say of a task."""
+    """Describe a task."""
     return TaskDetail(
         **_summary(name, task),
         card=task.card,
@@ -89,9 +89,10 @@ def _summary(name: str, task: Served) -> dict[str, Any]:
 
 
 def document(app: FastAPI, catalog: Catalog) -> dict[str, Any]:
-    """The OpenAPI document, with a path for each task and the schema of its inputs."""
-    found = get_openapi(title="metatx", version=metatx.__version__, description=ABOUT, routes=app.routes)
-    paths, schemas = found["paths"], found["components"]["schemas"]
+    """Build the OpenAPI document, with a path for each task and the schema of its inputs."""
+    openapi = get_openapi(title="metatx", version=metatx.__version__, description=ABOUT, routes=app.routes)
+    paths = openapi["paths"]
+    schemas = openapi["components"]["schemas"]
     served = {**catalog.served, **{a: catalog.served[n] for a, n in catalog.aliases.items() if n in catalog.served}}
     asked = []
     for name, task in sorted(served.items()):
@@ -101,17 +102,17 @@ def document(app: FastAPI, catalog: Catalog) -> dict[str, Any]:
         asked.append(_record({"task": {"const": name}, "input": reference}))
         for action in ("predict", "embed"):
             general = paths[f"/v1/tasks/{{task}}/{action}"]["post"]
-            own = {key: value for key, value in general.items() if key != "parameters"}
-            own |= {"operationId": f"{action} {name}", "summary": f"{action.capitalize()} with {name}"}
-            own |= {"requestBody": _body(reference, bool(task.files), task.sample.example)}
-            own |= {"responses": {**general["responses"], "200": _answered(action, name, task.sample.answer)}}
-            paths[f"/v1/tasks/{name}/{action}"] = {"post": own}
+            operation = {key: value for key, value in general.items() if key != "parameters"}
+            operation |= {"operationId": f"{action} {name}", "summary": f"{action.capitalize()} with {name}"}
+            operation |= {"requestBody": _body(reference, bool(task.files), task.sample.example)}
+            operation |= {"responses": {**general["responses"], "200": _answered(action, name, task.sample.answer)}}
+            paths[f"/v1/tasks/{name}/{action}"] = {"post": operation}
     for action in ("predict", "embed"):
         general = paths[f"/v1/tasks/{{task}}/{action}"]["post"]
         general |= {"requestBody": _body({}, True)}
         general["responses"]["200"] = _answered(action)
     paths["/v1/predict"]["post"]["requestBody"] = _body({"anyOf": asked} if asked else {}, False)
-    return found
+    return openapi
 
 
 def _record(properties: dict[str, Any]) -> dict[str, Any]:
@@ -124,7 +125,7 @@ def _record(properties: dict[str, Any]) -> dict[str, Any]:
 
 
 def _answered(action: str, name: str = "", answer: Any = None) -> dict[str, Any]:
-    """The response to a task's inputs; its rows have the columns of an answer that is known."""
+    """Describe the response to a task's inputs; an answer that is known gives the names of its columns."""
     if action == "embed":
         vector = {"type": "array", "items": {"type": ["number", "null"]}}
         schema = _record({"task": {"type": "string"}, "embeddings": {"type": "array", "items": vector}})
@@ -149,5 +150,5 @@ def _body(item: dict[str, Any], with_files: bool, example: Any = None) -> dict[s
 
 
 def problems(statuses: Iterable[int]) -> dict[int | str, dict[str, Any]]:
-    """Responses of these statuses, for FastAPI."""
+    """Describe the responses of these statuses, for FastAPI."""
     return {status: {"model": Problem} for status in statuses}

@@ -1,4 +1,4 @@
-"""Worker threads that prepare one kind of request, a little of each in turn."""
+"""Worker threads that prepare one kind of request, taking turns."""
 
 import time
 from collections import Counter
@@ -14,10 +14,10 @@ from metatx.serving.scheduler import ClosedError
 __all__ = ["Workers", "Steps"]
 
 SMOOTHING = 0.1  # weight of the last request in the pace
-QUANTUM = 256  # tokens, about, that a task may send each time its turn comes
-SLICE = 0.02  # seconds after which a request gives way, between two steps, to others that wait
+QUANTUM = 256  # approximate number of tokens that a task may send each time its turn comes
+SLICE = 0.02  # seconds after which a request gives way to others that wait, between two steps
 
-Steps: TypeAlias = Generator[None, None, Any]  # yields between two inputs, and returns what the request becomes
+Steps: TypeAlias = Generator[None, None, Any]  # yields between two inputs, and returns the prepared request
 
 
 @dataclass(eq=False)
@@ -33,16 +33,16 @@ class _Work:
 
 
 class Workers:
-    """Threads, and what waits for them, fairly among tasks and clients.
+    """Threads and the queue before them, which is fair among tasks and clients.
 
-    They work only as far ahead as the model can follow: what is not prepared yet can still be dropped at no cost, and
-    preparing it would take the interpreter from the passes that it has to wait for. A request of many inputs goes back
-    into the queue between two of them, and one thread is always left for another client.
+    The threads work only as far ahead as the model can follow: a request that is not prepared yet can still be dropped
+    at no cost, and preparing it would slow the passes for which it has to wait. A request of many inputs goes back into
+    the queue between two inputs, and one thread is always free for another client.
 
     Args:
-        name: Of the threads.
+        name: Name of the threads, for logs and debuggers.
         workers: Threads that one client may keep busy; there is one more.
-        ready: Called before each turn; returns when the model wants more.
+        ready: Function that is called before each turn, and returns when the model wants more.
     """
 
     def __init__(self, name: str, workers: int, ready: Callable[[], None]) -> None:
@@ -61,23 +61,23 @@ class Workers:
 
     @property
     def waiting(self) -> int:
-        """Requests that wait for a thread, to be begun or to go on."""
+        """Number of requests that wait for a thread, to be begun or to go on."""
         with self._changed:
             return len(self._queue)
 
     @property
     def seconds(self) -> float:
-        """Seconds until a further request is prepared, at least."""
+        """Estimated seconds until a further request would be prepared, at least."""
         return self.waiting * self.pace / self.workers
 
     def submit(self, task: str, tokens: int, steps: Steps, client: str = "") -> "Future[Any]":
-        """The future of what ``steps`` returns, which the threads drive; cancelled before, it is not begun.
+        """Queue a request; return the future of what ``steps`` returns. If it is cancelled in time, it is not begun.
 
         Args:
-            task: Name of the task whose turn it takes.
-            tokens: Cost of the request, about.
-            steps: Prepares it.
-            client: Whose turn it takes, among those of the task.
+            task: Name of the task whose turn the request takes.
+            tokens: Estimated cost of the request.
+            steps: Generator that prepares the request, driven by the threads.
+            client: Client whose turn it takes, among the clients of the task.
         """
         work = _Work(task, client, steps)
         with self._changed:
@@ -85,7 +85,11 @@ class Workers:
         return work.future
 
     def close(self, seconds: float) -> None:
-        """Drop what no thread has begun, and end them; one that is stuck is left behind after so many seconds."""
+        """Drop requests that are not begun, and end the threads.
+
+        Args:
+            seconds: Seconds to wait for the threads; one that is stuck is left behind.
+        """
         ends = time.monotonic() + seconds
         with self._changed:
             self._closing = True
@@ -112,7 +116,7 @@ class Workers:
                     self._push(work, QUANTUM)
 
     def _next(self) -> _Work | None:
-        """The request whose turn it is; None at the end."""
+        """Wait for the request whose turn it is; None when the threads are to end."""
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._closing or len(self._queue))
@@ -130,7 +134,7 @@ class Workers:
         return self._busy[turn.rpartition(" ")[2]] >= self.workers
 
     def _advance(self, work: _Work) -> bool:
-        """Drive a request for a while; whether that was its end."""
+        """Drive a request for a while; return True if it ended."""
         started = time.perf_counter()
         try:
             while time.perf_counter() - started < SLICE:

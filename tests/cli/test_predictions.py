@@ -82,5 +82,5 @@ def test_lists_in_a_csv_are_json(tmp_path):
 
 def test_endings_are_checked():
     check_suffix(None, (".csv",))
-    with pytest.raises(ValueError, match=r"it ends in \.csv, nothing \(a folder\) or \.npy"):
+    with pytest.raises(ValueError, match=r"expected a name with \.csv, no suffix \(a folder\) or \.npy"):
         check_suffix("x.txt", (".csv", "", ".npy"))

@@ -279,7 +279,7 @@ def test_a_file_can_be_read_by_those_whom_the_umask_lets(task, table, tmp_path):
 
 
 def test_a_folder_that_is_not_there_is_told_before_any_work(task, table, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"none does not exist, make it first"):
+    with pytest.raises(FileNotFoundError, match=r"none does not exist; make it first"):
         written(task, [table], tmp_path / "none" / "o.csv")
 
 

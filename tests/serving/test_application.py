@@ -160,8 +160,8 @@ def test_a_full_server_is_429_before_the_body_is_read_and_says_when_to_come_back
     client = serve(queue_seconds=0.01)  # 50 tokens
     gate, busy = threading.Event(), threading.Event()
     engine = client.service.engine
-    answer = engine.scheduler._answer
-    engine.scheduler._answer = lambda requests: (busy.set(), gate.wait(10), answer(requests))[2]
+    answer = engine.pool.outcomes
+    engine.pool.outcomes = lambda requests: (busy.set(), gate.wait(10), answer(requests))[2]
     statuses = []
 
     def ask(count):
@@ -174,7 +174,7 @@ def test_a_full_server_is_429_before_the_body_is_read_and_says_when_to_come_back
     threads[1].start()
     while engine.scheduler.waiting[1] < 32:
         time.sleep(0.01)
-    engine._prepare = None  # nothing that is refused comes so far
+    engine.pool.loaded = None  # nothing that is refused comes so far
     ask(10)
     gate.set()
     for thread in threads:
@@ -192,9 +192,9 @@ def test_a_request_that_no_server_could_answer_in_time_is_413(serve):
 def test_a_request_that_waits_too_long_is_504_and_costs_nothing(serve):
     client = serve(limits=Limits(wait=0.5))
     gate, seen = threading.Event(), []
-    scheduler = client.service.engine.scheduler
-    answer = scheduler._answer
-    scheduler._answer = lambda requests: (seen.append(len(requests)), gate.wait(10), answer(requests))[2]
+    pool = client.service.engine.pool
+    answer = pool.outcomes
+    pool.outcomes = lambda requests: (seen.append(len(requests)), gate.wait(10), answer(requests))[2]
     found = [client.post("/v1/tasks/kinds/predict", json={"inputs": [ROW]}) for _ in range(2)]
     assert [one.status_code for one in found] == [504, 504]
     gate.set()
@@ -204,14 +204,14 @@ def test_a_request_that_waits_too_long_is_504_and_costs_nothing(serve):
 
 def test_a_failure_inside_is_500_of_one_line_and_the_next_request_is_answered(serve):
     client = serve()
-    scheduler = client.service.engine.scheduler
-    answer = scheduler._answer
-    scheduler._answer = lambda requests: 1 / 0
+    pool = client.service.engine.pool
+    answer = pool.outcomes
+    pool.outcomes = lambda requests: 1 / 0
     found = client.post("/v1/tasks/kinds/predict", json={"inputs": [ROW]})
     assert found.status_code == 500 and "log" in found.json()["detail"] and "zero" not in found.text
-    scheduler._answer = lambda requests: [{"value": float("nan")} for _ in requests]
+    pool.outcomes = lambda requests: [{"value": float("nan")} for _ in requests]
     assert client.post("/v1/tasks/kinds/predict", json={"inputs": [ROW]}).json()["answers"] == [{"value": None}]
-    scheduler._answer = answer
+    pool.outcomes = answer
     assert client.post("/v1/tasks/kinds/predict", json={"inputs": [ROW]}).status_code == 200
 
 
@@ -269,9 +269,9 @@ def test_tasks_come_and_go_over_http_only_when_switched_on(serve, tasks):
 def test_a_client_that_goes_costs_nothing(serve):
     client = serve()
     gate, busy, seen = threading.Event(), threading.Event(), []
-    scheduler = client.service.engine.scheduler
-    answer = scheduler._answer
-    scheduler._answer = lambda requests: (busy.set(), seen.append(len(requests)), gate.wait(10), answer(requests))[3]
+    pool, scheduler = client.service.engine.pool, client.service.engine.scheduler
+    answer = pool.outcomes
+    pool.outcomes = lambda requests: (busy.set(), seen.append(len(requests)), gate.wait(10), answer(requests))[3]
     other = threading.Thread(target=client.post, args=("/v1/tasks/kinds/predict",), kwargs={"json": {"inputs": [ROW]}})
     other.start()
     assert busy.wait(10)

@@ -29,15 +29,15 @@ def test_a_sample_that_takes_the_model_long_is_refused_but_a_short_one_never(ser
 
 def test_a_pass_that_is_repeated_is_counted_and_logged_once_a_minute(serve, caplog):
     client = serve()
-    scheduler, metrics = client.service.engine.scheduler, client.service.engine.metrics
-    answer = scheduler._answer
+    pool, metrics = client.service.engine.pool, client.service.engine.metrics
+    answer = pool.outcomes
 
     def apart(requests):
         if len(requests) > 1:
             raise RuntimeError("they do not go together")
         return answer(requests)
 
-    scheduler._answer = apart
+    pool.outcomes = apart
     for _ in range(3):
         found = client.post("/v1/tasks/kinds/predict", json={"inputs": [ROW] * 20})
         assert found.status_code == 200 and len(found.json()["answers"]) == 20
@@ -50,9 +50,9 @@ def test_a_pass_that_is_repeated_is_counted_and_logged_once_a_minute(serve, capl
 
 def test_what_a_request_costs_replaces_the_guess_while_it_is_under_way(serve):
     client = serve()
-    admission, scheduler, seen = client.service.engine.admission, client.service.engine.scheduler, []
-    answer = scheduler._answer
-    scheduler._answer = lambda requests: (seen.append(admission.cost), answer(requests))[1]
+    admission, pool, seen = client.service.engine.admission, client.service.engine.pool, []
+    answer = pool.outcomes
+    pool.outcomes = lambda requests: (seen.append(admission.cost), answer(requests))[1]
     for _ in range(2):
         client.post("/v1/tasks/kinds/predict", json={"inputs": [ROW] * 10})
     inputs = [{"task": "kinds", "input": ROW}] * 10

@@ -171,9 +171,9 @@ def test_what_no_replica_answers_is_answered():
 
 def test_wrong_starts_are_one_line(trained, monkeypatch):
     """Without Ray Serve as well: an import that fails says what is missing."""
-    with pytest.raises(ValueError, match="2 replicas need Ray: --ray"):
+    with pytest.raises(ValueError, match="--replicas 2 needs Ray"):
         serve(str(trained), replicas=2)
-    with pytest.raises(ValueError, match="--admin reaches one replica only"):
+    with pytest.raises(ValueError, match="--admin would change one replica only"):
         serve(str(trained), ray=True, admin=True, token="secret")
     monkeypatch.delitem(sys.modules, "metatx.serving.on_ray")
     monkeypatch.setitem(sys.modules, "ray", None)

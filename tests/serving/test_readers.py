@@ -100,7 +100,7 @@ def test_no_program_runs_and_no_machine_is_reached(wild, code, caplog):
     assert "a .wild file was not read" in caplog.text
 
 
-@pytest.mark.skipif("files of the server's user" in lacking(), reason="this kernel keeps no files away")
+@pytest.mark.skipif("reading files of the server's user" in lacking(), reason="this kernel keeps no files away")
 @pytest.mark.parametrize(
     "call",
     [
@@ -130,7 +130,7 @@ def test_neither_the_token_nor_the_folder_is_told(wild, monkeypatch):
 def test_a_bound_is_413(wild):
     code = "from metatx.reading.bounds import check_bound; check_bound('smiles', 5000, 'it')"
     fails(wild, code, "it has 5,000 characters of a SMILES; expected at most 2,000", 413)
-    with pytest.raises(RefusedError, match="1 samples; 0 are left") as caught:
+    with pytest.raises(RefusedError, match="1 samples; the request may hold 0 more") as caught:
         run(wild, "pass", most=0)
     assert caught.value.status == 413
 

@@ -1,4 +1,4 @@
-"""Folders of files that are a sample each: of splits, of classes, of pictures and their masks."""
+"""Folders of files that are a sample each: of splits, of classes, of images and their masks."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ADVICE", "read_files", "split_folders", "tell_left"]
 
-IMAGES, MASKED = ("images", "image", "imgs"), ("masks", "mask")  # folders of pictures, and of their masks
+IMAGES, MASKED = ("images", "image", "imgs"), ("masks", "mask")  # folders of images, and of their masks
 FOREIGN = {"labels": (".txt", "YOLO"), "annotations": (".xml", "Pascal VOC")}  # folders of boxes that are not read
 ADVICE = "Name them by split, move what is no data elsewhere, or give the data of each split by itself: DATA, --test."
 
@@ -121,33 +121,33 @@ def _read_classes(
 
 
 def _pair(path: Path) -> tuple[Path, Path] | None:
-    """The folders of pictures and of masks, where there are both."""
+    """The folders of images and of masks, where there are both."""
     folders = {held.name.lower(): held for held in visible(path) if held.is_dir()}
     images = [folders[name] for name in IMAGES if name in folders]
     masks = [folders[name] for name in MASKED if name in folders]
     return (images[0], masks[0]) if images and masks else None
 
 
-def _read_pairs(path: Path, images: Path, masks: Path, suffixes: tuple[str, ...]) -> "Dataset":
+def _read_pairs(path: Path, image_folder: Path, masks: Path, suffixes: tuple[str, ...]) -> "Dataset":
     """A table of the files in ``images`` and those of the same name in ``masks``, of splits where both hold such."""
     from datasets import Dataset
 
-    pictures = _by_name(images, suffixes)
+    images = _by_name(image_folder, suffixes)
     masked = _by_name(masks, MASKS)
-    alone = sorted(pictures.keys() ^ masked.keys())
-    if alone or not pictures:
+    alone = sorted(images.keys() ^ masked.keys())
+    if alone or not images:
         named = ", as " + "/".join(alone[0]) if alone else ""
         raise ValueError(
-            f"{path}: {len(alone)} files in {images.name} or {masks.name} have no partner of the same name{named}; "
-            f"pictures end in {', '.join(suffixes)}, masks in {', '.join(MASKS)}."
+            f"{path}: {len(alone)} files in {image_folder.name} or {masks.name} have no partner of the same name"
+            f"{named}; images end in {', '.join(suffixes)}, masks in {', '.join(MASKS)}."
         )
-    columns = {"file": [str(pictures[name]) for name in pictures], "mask": [str(masked[name]) for name in pictures]}
-    known = splits_of({name[0] for name in pictures if len(name) > 1})
+    columns = {"file": [str(images[name]) for name in images], "mask": [str(masked[name]) for name in images]}
+    known = splits_of({name[0] for name in images if len(name) > 1})
     if known:
-        strange = [name for name in pictures if len(name) == 1 or name[0] not in known]
+        strange = [name for name in images if len(name) == 1 or name[0] not in known]
         if strange:
             raise ValueError(f"{path}: {'/'.join(strange[0])} lies in no folder of a split, and others do. {ADVICE}")
-        columns["split"] = [known[name[0]] for name in pictures]
+        columns["split"] = [known[name[0]] for name in images]
     return Dataset.from_dict(columns)
 
 
@@ -165,7 +165,7 @@ def _by_name(folder: Path, suffixes: tuple[str, ...]) -> dict[tuple[str, ...], P
 
 
 def _refuse_foreign(path: Path) -> None:
-    """Raise ValueError for pictures beside boxes as YOLO or Pascal VOC writes them, or masks in a folder ``labels``."""
+    """Raise ValueError for images beside boxes as YOLO or Pascal VOC writes them, or masks in a folder ``labels``."""
     folders = {held.name.lower(): held for held in visible(path) if held.is_dir()}
     if not folders.keys() & {*IMAGES, "jpegimages"}:
         return
@@ -174,10 +174,10 @@ def _refuse_foreign(path: Path) -> None:
         if FOREIGN[name][0] in found and not found & set(MASKS):
             raise ValueError(
                 f"{path}: {folders[name].name}/ holds boxes as {FOREIGN[name][1]} writes them; metatx reads boxes from "
-                "COCO json. Export them so, as annotations.json beside the folder of pictures."
+                "COCO json. Export them so, as annotations.json beside the folder of images."
             )
         if found and found <= set(MASKS):
-            raise ValueError(f"{path}: {folders[name].name}/ holds pictures; if those are masks, call it masks/.")
+            raise ValueError(f"{path}: {folders[name].name}/ holds images; if those are masks, call it masks/.")
 
 
 # What is said

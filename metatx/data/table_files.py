@@ -214,7 +214,7 @@ def _from_frame(frame: "pd.DataFrame") -> "Dataset":
 
 
 def _storable(cell: Any) -> Any:
-    """A cell as Arrow takes it: arrays as lists, a picture of PIL's as the bytes of a file."""
+    """A cell as Arrow takes it: arrays as lists, an image of PIL's as the bytes of a file."""
     from datasets import Image as Encoder
     from PIL.Image import Image
 

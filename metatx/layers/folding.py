@@ -1,4 +1,4 @@
-"""A backbone's stem for pictures of one channel: X-ray, infrared, spectrograms."""
+"""A backbone's stem for images of one channel: X-ray, infrared, spectrograms."""
 
 from dataclasses import replace
 
@@ -13,10 +13,10 @@ NO_STEM = StemConfig(patch_size=16, image_size=224)  # what a random one is made
 
 
 def folded_stem(stem: Stem | None, dim: int) -> Stem:
-    """A trainable stem of one channel, values in 0..1, that sees in a grey picture what ``stem`` sees in it as RGB.
+    """A trainable stem of one channel, values in 0..1, that sees in a grey image what ``stem`` sees in it as RGB.
 
     The RGB filters are summed, each divided by its channel's standard deviation, and the bias takes over the means;
-    positions are copied, so that other sizes of picture resample them as ``stem`` does.
+    positions are copied, so that other sizes of image resample them as ``stem`` does.
 
     Args:
         stem: ``backbone.stem``; never changed. None for a backbone without one: patches of 16 pixels, with filters

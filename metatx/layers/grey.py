@@ -1,4 +1,4 @@
-"""Pictures of one channel to tokens: what the tokenizers of such pictures share."""
+"""Images of one channel to tokens: what the tokenizers of such images share."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ Normalize = Literal["training", "instance"]
 Augment = Literal["none", "light", "strong"]
 Flips = Literal["none", "horizontal", "both"]
 
-PIXELS = 4096  # of a picture, at most so many take part in the percentiles
+PIXELS = 4096  # of an image, at most so many take part in the percentiles
 
 
 class GreyImages(nn.Module):
@@ -33,12 +33,12 @@ class GreyImages(nn.Module):
         dim: Width of the backbone.
         stem: ``backbone.stem``, which is folded to one channel; None for a random one.
         image_size: Side in pixels, or (height, width), multiples of the patch; by default the stem's own. Nothing is
-            cut away, so choose the pictures' proportions.
+            cut away, so choose the images' proportions.
         percentiles: Of the grey values: what lies at or below the first becomes 0, at or above the second 1.
         normalize: Whether they are those of the training split (``"training"``, which keeps levels) or of each
-            picture (``"instance"``, for sensors that scale each picture by itself).
-        augment: How far training pictures are shifted, scaled, turned and changed in brightness and contrast.
-        flips: Mirror images of the training split that are as good as the picture itself.
+            image (``"instance"``, for sensors that scale each image by itself).
+        augment: How far training images are shifted, scaled, turned and changed in brightness and contrast.
+        flips: Mirror images of the training split that are as good as the image itself.
         freeze_stem: Leave the folded stem as it is, so that features are computed once.
         read: A sample to float32 (H, W).
 
@@ -85,7 +85,7 @@ class GreyImages(nn.Module):
         """Learn the window from the training split.
 
         Raises:
-            ValueError: If no picture can be read, or all pixels have the same value.
+            ValueError: If no image can be read, or all pixels have the same value.
         """
         if self.normalize == "instance":
             return
@@ -98,14 +98,14 @@ class GreyImages(nn.Module):
             else:
                 pixels.append(values[:: -(-len(values) // PIXELS)])
         if not pixels:
-            raise ValueError(f"None of {len(samples)} pictures can be used: {bad}.")
+            raise ValueError(f"None of {len(samples)} images can be used: {bad}.")
         low, high = np.percentile(np.concatenate(pixels).astype(np.float64), self.percentiles)
         if low == high:
             raise ValueError(f"Percentiles {self.percentiles} of all pixels are {low:g}; there is nothing to see.")
         self.window.copy_(torch.tensor([low, high]))
 
     def windowed(self, sample: Any) -> np.ndarray:
-        """A picture in any form ``read`` knows, as float32 (H, W) in 0..1. Raises SampleError as it does."""
+        """An image in any form ``read`` knows, as float32 (H, W) in 0..1. Raises SampleError as it does."""
         values = self.read(sample)
         if self.normalize == "training":
             low, high = self.window.tolist()
@@ -121,15 +121,15 @@ class GreyImages(nn.Module):
             values = np.array(Image.fromarray(values).resize((self.width, self.height), resample))
         return torch.from_numpy(values.clip(0, 1))[None].half()
 
-    def forward(self, pictures: Tensor) -> TokenSequence:
-        """Pictures (B, 1, H, W) in 0..1 to a token per patch."""
-        return TokenSequence.pack(self.stem(pictures.float()), grid=self.grid)
+    def forward(self, images: Tensor) -> TokenSequence:
+        """Images (B, 1, H, W) in 0..1 to a token per patch."""
+        return TokenSequence.pack(self.stem(images.float()), grid=self.grid)
 
-    def vary(self, picture: Tensor) -> dict[str, Tensor]:
-        """A random variation of a picture (1, H, W), from torch's global generator; ``view`` of a mirror image only."""
+    def vary(self, image: Tensor) -> dict[str, Tensor]:
+        """A random variation of an image (1, H, W), from torch's global generator; ``view`` of a mirror image only."""
         shift, zoom, turn, light = self.level
         random = (2 * torch.rand(6) - 1).tolist()
-        values = picture.float()
+        values = image.float()
         if any(self.level):
             scale, angle = 1 + zoom * random[2], math.radians(turn * random[3])
             cos, sin, ratio = scale * math.cos(angle), scale * math.sin(angle), self.height / self.width
@@ -140,7 +140,7 @@ class GreyImages(nn.Module):
         flipped = torch.rand(2) < 0.5
         axes = {"none": [], "horizontal": [2], "both": [1, 2]}[self.flips]
         mirrored = [axis for axis in axes if flipped[axis - 1]]
-        varied = {"image": values.flip(mirrored).to(picture.dtype)}
+        varied = {"image": values.flip(mirrored).to(image.dtype)}
         if any(self.level):
             return varied
         across, down = 2 in mirrored, 1 in mirrored

@@ -1,4 +1,4 @@
-"""What the classical baselines of pictures read: histograms of oriented gradients."""
+"""What the classical baselines of images read: histograms of oriented gradients."""
 
 import numpy as np
 

@@ -1,7 +1,7 @@
-"""Views: which part of a picture a random crop or mirror image shows, and targets that follow it.
+"""Views: which part of an image a random crop or mirror image shows, and targets that follow it.
 
-A view (4,) is left, top, right and bottom as shares of the picture's width and height; left and right are exchanged
-where it is mirrored. The whole picture is (0, 0, 1, 1).
+A view (4,) is left, top, right and bottom as shares of the image's width and height; left and right are exchanged
+where it is mirrored. The whole image is (0, 0, 1, 1).
 """
 
 import math
@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 __all__ = ["boxes_in_view", "coarser", "mask_in_view", "places_in_view", "random_view"]
 
-ASPECT = (3 / 4, 4 / 3)  # of a crop, beside the picture's own (Szegedy et al. 2014)
-COARSE = (0.3, 0.9)  # share of the sides to which a picture is reduced
+ASPECT = (3 / 4, 4 / 3)  # of a crop, beside the image's own (Szegedy et al. 2014)
+COARSE = (0.3, 0.9)  # share of the sides to which an image is reduced
 
 
 def random_view(image: Tensor, flip: float, area: tuple[float, float] | None = None) -> tuple[Tensor, Tensor]:
@@ -56,7 +56,7 @@ def coarser(image: Tensor) -> Tensor:
 
 
 def places_in_view(views: Tensor, size: tuple[int, int]) -> Tensor:
-    """Where in the whole picture the cells of a view lie, as ``grid_sample`` reads them.
+    """Where in the whole image the cells of a view lie, as ``grid_sample`` reads them.
 
     Args:
         views: (B, 4).
@@ -73,7 +73,7 @@ def places_in_view(views: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def mask_in_view(mask: Tensor, view: Tensor) -> Tensor:
-    """Codes (H, W) of a picture as they are in a view of it, as large as before, to the nearest pixel."""
+    """Codes (H, W) of an image as they are in a view of it, as large as before, to the nearest pixel."""
     if view.tolist() == [0, 0, 1, 1]:
         return mask
     places = places_in_view(view[None], (mask.shape[0], mask.shape[1]))
@@ -84,8 +84,8 @@ def boxes_in_view(boxes: Tensor, view: Tensor, least: float = 0.25) -> tuple[Ten
     """Boxes (M, 4), left, top, right, bottom in shares, as they are in a view, cut off at its edges.
 
     Args:
-        boxes: In shares of the picture's width and height.
-        view: Of that picture.
+        boxes: In shares of the image's width and height.
+        view: Of that image.
         least: Share of a box's area that the view must show for it to stay.
 
     Returns:

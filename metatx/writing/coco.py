@@ -21,14 +21,14 @@ def write_coco(
 ) -> None:
     """Write boxes as a COCO file, with ``score`` in each annotation; ``annotations`` alone is what ``loadRes`` takes.
 
-    Pictures that ``listed`` gave keep the ids that their file has for them and for its categories.
+    Images that ``listed`` gave keep the ids that their file has for them and for its categories.
 
     Args:
         path: Of the file.
-        files: Names of the pictures, in their order.
-        found: Of each picture ``boxes`` (M, 4), left, top, right, bottom in pixels, ``labels``, ``scores``, and
+        files: Names of the images, in their order.
+        found: Of each image ``boxes`` (M, 4), left, top, right, bottom in pixels, ``labels``, ``scores``, and
             ``extent`` (height, width); ``all`` boxes, in the same form, where more are known than answered. None of a
-            picture that could not be read.
+            image that could not be read.
         classes: Names; their ids count from 1, where files do not say otherwise.
         threshold: Least score of an answer, noted in ``info``.
     """
@@ -54,11 +54,11 @@ def write_coco(
 
 
 def _ids(files: Sequence[Any], classes: Sequence[Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Entries of the pictures and of the categories: those of the COCO file that lists them, or counted from 1."""
+    """Entries of the images and of the categories: those of the COCO file that lists them, or counted from 1."""
     named = [file for file in files if isinstance(file, Listed)]
     one = len({file.categories for file in named}) == 1 and len({file.entry["id"] for file in named}) == len(files)
     if named and not one:
-        tell("The pictures are of several COCO files whose ids differ or meet; they are numbered anew, from 1.")
+        tell("The images are of several COCO files whose ids differ or meet; they are numbered anew, from 1.")
     if not named or not one:
         entries = [{"id": number, "file_name": Path(str(file)).name} for number, file in enumerate(files, start=1)]
         return entries, [{"id": number, "name": str(name)} for number, name in enumerate(classes, start=1)]

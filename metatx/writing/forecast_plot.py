@@ -1,4 +1,4 @@
-"""History and forecast as a picture: a panel a channel, with the band of the quantiles."""
+"""History and forecast as an image: a panel a channel, with the band of the quantiles."""
 
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -20,7 +20,7 @@ SHOWN = 5  # horizons of history, at most
 def need_matplotlib() -> None:
     """Raise ImportError if matplotlib is missing."""
     if not find_spec("matplotlib"):
-        raise ImportError("A picture of forecasts needs matplotlib: pip install 'metatx[viz]'")
+        raise ImportError("An image of forecasts needs matplotlib: pip install 'metatx[viz]'")
 
 
 def draw_forecasts(
@@ -34,7 +34,7 @@ def draw_forecasts(
     """Draw forecasts to a png; of many series the first, and says so.
 
     Args:
-        path: Of the picture.
+        path: Of the image.
         queries: What was asked about; a ``Past`` says whose it is, and its times.
         answers: (K, H) of each, or (K, H, Q) with quantiles.
         names: Of the channels that are read.

@@ -1,4 +1,4 @@
-"""Predicted masks as picture files, or as arrays where a sample is no picture."""
+"""Predicted masks as image files, or as arrays where a sample is no image."""
 
 from collections.abc import Sequence
 from colorsys import hsv_to_rgb
@@ -17,7 +17,7 @@ def write_masks(
     """Write the codes of each sample into a new folder: (H, W) as PNG with a palette, (N,) as npy.
 
     Files are named as the sample's own, or numbered. With ``colours`` (K, 3), masks hold numbers of classes, and
-    pictures are written in RGB. Samples whose mask is None get no file.
+    images are written in RGB. Samples whose mask is None get no file.
 
     Raises:
         FileExistsError: If there is such a folder, and it is not empty.
@@ -40,6 +40,6 @@ def write_masks(
         if colours is not None:
             Image.fromarray(colours[mask]).save(folder / f"{name}.png")
             continue
-        picture = Image.fromarray(mask)
-        picture.putpalette(np.concatenate(hues).tobytes())
-        picture.save(folder / f"{name}.png")
+        image = Image.fromarray(mask)
+        image.putpalette(np.concatenate(hues).tobytes())
+        image.save(folder / f"{name}.png")

@@ -296,11 +296,11 @@ def test_names_that_lie_in_two_folders_are_refused(tmp_path):
     file.write_text(json.dumps(content))
     (file.parent / "old").mkdir()
     (file.parent / "old" / "0.png").write_bytes((file.parent / "0.png").read_bytes())
-    with pytest.raises(ValueError, match=r"pictures as 0.png are in .*data and in .*old; which are meant"):
+    with pytest.raises(ValueError, match=r"images as 0.png are in .*data and in .*old; which are meant"):
         read_coco(file)
     (file.parent / "old" / "0.png").unlink()
     (file.parent / "0.png").unlink()
-    with pytest.raises(ValueError, match=r"no picture D:.*0.png; looked in .*data.*old"):
+    with pytest.raises(ValueError, match=r"no image D:.*0.png; looked in .*data.*old"):
         read_coco(file)
 
 

@@ -77,7 +77,7 @@ def test_sizes_that_a_pipe_left_promise_nothing(riff, data):
 def test_an_empty_recording_with_notes_behind_it_holds_no_sound():
     buffer = io.BytesIO()
     soundfile.write(buffer, TONE[:0], RATE, format="WAV")
-    with pytest.raises(SampleError, match="holds no sound"):
+    with pytest.raises(SampleError, match="holds no audio"):
         read_audio(buffer.getvalue()[:44] + b"LIST\4\0\0\0INFO", 1)
 
 

@@ -1,4 +1,4 @@
-"""A backbone's stem for images of one channel: X-ray, infrared, spectrograms."""
+"""Stem of a backbone folded to one channel, for X-ray, infrared and spectrograms."""
 
 from dataclasses import replace
 
@@ -9,18 +9,18 @@ from metatx.backbone.stem import Stem, StemConfig
 
 __all__ = ["NO_STEM", "folded_stem"]
 
-NO_STEM = StemConfig(patch_size=16, image_size=224)  # what a random one is made with
+NO_STEM = StemConfig(patch_size=16, image_size=224)  # configuration of a random stem
 
 
 def folded_stem(stem: Stem | None, dim: int) -> Stem:
-    """A trainable stem of one channel, values in 0..1, that sees in a grey image what ``stem`` sees in it as RGB.
+    """Trainable stem of one channel, values 0..1, whose tokens equal those of ``stem`` for the grey image as RGB.
 
-    The RGB filters are summed, each divided by its channel's standard deviation, and the bias takes over the means;
-    positions are copied, so that other sizes of image resample them as ``stem`` does.
+    The RGB filters are divided by their channels' standard deviations and summed, and the bias takes over the means;
+    positions are copied, so that other image sizes resample them as ``stem`` does.
 
     Args:
-        stem: ``backbone.stem``; never changed. None for a backbone without one: patches of 16 pixels, with filters
-            that start orthogonal and small random positions of 14 x 14 patches.
+        stem: Stem of the backbone, which is not changed. None for a backbone without one: then patches of 16 pixels,
+            orthogonal filters, and small random positions of 14 x 14 patches.
         dim: Width of the backbone.
     """
     config = NO_STEM if stem is None else stem.config

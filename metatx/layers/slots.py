@@ -1,4 +1,4 @@
-"""Tokens back in the slots that a tokenizer made them for, and linear maps of them with a start of their own."""
+"""Tokens arranged in the slots of the tokenizer's mask, and initial values of linear maps of them."""
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ def slots(sequence: TokenSequence) -> Tensor:
 
 
 def zero_map(inputs: int, outputs: int) -> nn.Linear:
-    """A linear layer of zeros."""
+    """Create a linear layer of zeros."""
     linear = nn.Linear(inputs, outputs)
     nn.init.zeros_(linear.weight)
     nn.init.zeros_(linear.bias)
@@ -30,7 +30,7 @@ def zero_map(inputs: int, outputs: int) -> nn.Linear:
 
 @torch.no_grad()
 def start_map(linear: nn.Linear, weights: np.ndarray) -> None:
-    """Give a linear layer its start: weights (inputs + 1, H), the last the bias, for each of its outputs / H levels."""
+    """Initialise a linear layer with weights (inputs + 1, H), the bias last, repeated for its outputs / H levels."""
     repeated = torch.as_tensor(weights).repeat_interleave(linear.out_features // weights.shape[1], dim=1).float()
     linear.weight.copy_(repeated[:-1].T)
     linear.bias.copy_(repeated[-1])

@@ -13,18 +13,18 @@ __all__ = ["forecast_loss", "forecast_metrics"]
 
 
 def forecast_metrics() -> "dict[str, Metric]":
-    """Of pairs (n, 2): ``mse`` and ``mae`` of the first column, standardised; ``mae_unscaled`` of the second."""
+    """Metrics of pairs (n, 2): ``mse`` and ``mae`` of standardised values, the first column; ``mae_unscaled``."""
     from torchmetrics import MeanAbsoluteError, MeanSquaredError
     from torchmetrics.wrappers import LambdaInputTransformer
 
-    class Unscaled(LambdaInputTransformer):
+    class OneColumn(LambdaInputTransformer):
         higher_is_better = False
 
-    def one(column: int) -> Callable[[Tensor], Tensor]:
+    def picked(column: int) -> Callable[[Tensor], Tensor]:
         return lambda values: values[:, column]
 
     def measure(metric: "Metric", column: int) -> "Metric":
-        return Unscaled(metric.set_dtype(torch.float64), one(column), one(column))
+        return OneColumn(metric.set_dtype(torch.float64), picked(column), picked(column))
 
     return {
         "mse": measure(MeanSquaredError(), 0),
@@ -34,8 +34,8 @@ def forecast_metrics() -> "dict[str, Metric]":
 
 
 def forecast_loss(output: Tensor, target: Tensor, quantiles: list[float] | None) -> Tensor:
-    """Mean squared error, or with quantiles the mean pinball loss of outputs (..., Q), over targets that are no NaN."""
-    known = target.isfinite()
+    """Mean squared error, or with quantiles the mean pinball loss of outputs (..., Q), over targets that are finite."""
+    finite = target.isfinite()
     wanted = target.nan_to_num(0.0)
     if quantiles is None:
         errors = (output - wanted) ** 2
@@ -43,4 +43,4 @@ def forecast_loss(output: Tensor, target: Tensor, quantiles: list[float] | None)
         levels = torch.tensor(quantiles, device=output.device, dtype=output.dtype)
         missed = wanted[..., None] - output
         errors = torch.maximum(levels * missed, (levels - 1) * missed).mean(-1)
-    return (errors * known).sum() / known.sum().clamp(min=1)
+    return (errors * finite).sum() / finite.sum().clamp(min=1)

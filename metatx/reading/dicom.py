@@ -211,7 +211,8 @@ def _shares(file: "Dataset", pixels: np.ndarray) -> np.ndarray:
     modality, voi = (_table(file, name) for name in ("ModalityLUTSequence", "VOILUTSequence"))
     if modality:
         values = modality.apply(pixels)
-        low, high = 0.0, modality.most
+        low = 0.0
+        high = modality.most
     else:
         values = as_array(apply_modality_lut(pixels, file), np.float64)
         bits = int(file.BitsStored)
@@ -221,7 +222,8 @@ def _shares(file: "Dataset", pixels: np.ndarray) -> np.ndarray:
             low, high = (value * float(file.RescaleSlope) + float(file.RescaleIntercept) for value in (low, high))
     if voi:
         values = voi.apply(values)
-        low, high = 0.0, voi.most
+        low = 0.0
+        high = voi.most
     elif file.get("WindowCenter") is not None and file.get("WindowWidth") is not None:
         values = apply_windowing(values, file)
     else:

@@ -157,7 +157,8 @@ def _eight_bits(array: np.ndarray) -> np.ndarray:
         return array.astype(np.uint8) * np.uint8(255)
     if not np.issubdtype(array.dtype, np.integer) and not np.issubdtype(array.dtype, np.floating):
         raise SampleError(f"image is an array of {array.dtype}; expected uint8, uint16 or floats")
-    low, high = array.min(), array.max()
+    low = array.min()
+    high = array.max()
     if np.issubdtype(array.dtype, np.floating):
         if not np.isfinite([low, high]).all():
             raise SampleError("image holds NaN or infinite values; expected floats in 0..1")

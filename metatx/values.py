@@ -27,7 +27,7 @@ def plain_cell(value: Any) -> Any:
     """Convert a cell of numpy, pandas or torch to Python's type; None if it is missing (None, NaN, NaT, NA)."""
     if type(value) in (str, int, bool) or value is None:
         return value
-    if isinstance(value, float):
+    if isinstance(value, float | np.floating):
         return None if math.isnan(value) else float(value)
     if value is pd.NA or value is pd.NaT:
         return None

@@ -93,16 +93,16 @@ def read_csv(path: Path, reading: Reading) -> "pd.DataFrame":
     """
     encoding = reading.encoding or encoding_of(path)
     with opened_text(path, encoding) as file:
-        said = SEP_LINE.match(file.read(len("\ufeff'sep=;'\r\n")))
-    sep = reading.sep or (said[1] if said else separator_of(path, encoding))
+        sep_line = SEP_LINE.match(file.read(len("\ufeff'sep=;'\r\n")))
+    sep = reading.sep or (sep_line[1] if sep_line else separator_of(path, encoding))
     try:
-        frame = _parsed(path, encoding, sep, reading.texts, skip=int(said is not None))
+        frame = _parsed(path, encoding, sep, reading.texts, skip=int(sep_line is not None))
     except UnicodeDecodeError:
         if encoding != "utf-8" or reading.encoding:
             raise ValueError(f"it is not written in {encoding}") from None
         # The first bytes were valid UTF-8, but later ones are not.
         encoding = WESTERN
-        frame = _parsed(path, encoding, sep, reading.texts, skip=int(said is not None))
+        frame = _parsed(path, encoding, sep, reading.texts, skip=int(sep_line is not None))
     if encoding not in ("utf-8", "utf-8-sig"):
         tell(f"{path} is read as {encoding}.")
     if sep != _usual(path):

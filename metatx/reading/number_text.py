@@ -80,7 +80,7 @@ def read_columns(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
     numbers = array("d")
     rows = 0
     width = 0
-    count = ""  # the line that says how many rows follow
+    count = ""  # line that holds the number of rows
     for number, lines in enumerate(batches(path)):
         long = max(map(len, lines))
         if long > LINE:

@@ -133,7 +133,7 @@ def cannot_be_used(bad: Sequence[str], count: int) -> ValueError:
     """
     hint = "No other is left."
     if len(bad) < count:
-        hint = "Mend them, or leave them out with --skip-bad-samples (in Python: skip_bad_samples=True)."
+        hint = "Correct them, or leave them out with --skip-bad-samples (in Python: skip_bad_samples=True)."
     return ValueError(f"{len(bad):,} of {count:,} samples cannot be used: {first_named(bad)}. {hint}")
 
 

@@ -92,8 +92,8 @@ def _learn(name: str, kind: str | None, values: list[Any], bins: int, rows: list
     cells = [cell for value in present if (cell := _read(kind, name, value)) is not None]
     if not cells:
         raise PlacedError(
-            f"Column {name} is to be {kind}, but none of its values can be read so, such as {present[0]!r:.60}; give "
-            "it another type"
+            f"Column {name} is declared {kind}, but none of its values is that, such as {present[0]!r:.60}; give it "
+            "another type"
         )
     entry: dict[str, Any] = {"name": name, "type": kind}
     if kind == "categorical":

@@ -105,12 +105,12 @@ class Content:
         elif value is None or isinstance(value, str | int | float | np.generic):
             yield f"{type(value).__name__} {value!r}".encode()
         else:
-            raise TypeError(f"A {type(value).__name__} has no content to tell it by.")
+            raise TypeError(f"A {type(value).__name__} has no content that can be hashed.")
 
     def _array(self, value: Any) -> Iterator[bytes]:
         array = value.detach().cpu().numpy() if isinstance(value, Tensor) else value
         if array.dtype == object:
-            raise TypeError("An array of objects has no content to tell it by.")
+            raise TypeError("An array of objects has no content that can be hashed.")
         if value is not self._last[0]:
             self._last = (value, hashlib.sha256(array.tobytes()).digest())
         yield f"{array.dtype.descr}{array.shape}".encode()
@@ -118,7 +118,7 @@ class Content:
 
     def _file(self, path: str) -> Iterator[bytes]:
         if path.lower().endswith(self.external_refs):
-            raise TypeError(f"{path} may name other files, so it has no content to tell it by.")
+            raise TypeError(f"{path} may name other files, so it has no content that can be hashed.")
         if path not in self._files:
             self._files[path] = _file_digest(Path(path))
         yield self._files[path]
@@ -144,7 +144,7 @@ def _source(cls: type) -> bytes:
     try:
         return Path(inspect.getsourcefile(cls) or "").read_bytes()
     except OSError:
-        raise TypeError(f"{cls.__name__} has no source file to tell it by.") from None
+        raise TypeError(f"{cls.__name__} has no source file that can be hashed.") from None
 
 
 def source_content(data: Any) -> str:

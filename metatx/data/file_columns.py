@@ -65,7 +65,7 @@ def table_of_files(
             lookups = {name: lookup}
             break
         if letters(name) in KEYS and cells and not Path(str(cells[0])).suffix:
-            tell(f"{file}: column {name} names no files, as {str(cells[0])!r}; looked in {lookup.where}.")
+            tell(f"{file}: column {name} names no files, such as {str(cells[0])!r}; looked in {lookup.where}.")
     for name, lookup in lookups.items():
         table = _with_column(table, name, _looked_up(table[name][:], lookup, file, name))
     return table, list(lookups)
@@ -123,7 +123,7 @@ def _looked_up(cells: list[Any], lookup: Lookup, file: Path, column: str) -> lis
     if missing:
         row, cell = missing[0]
         tell(
-            f"{file}: {len(missing)} of {len(cells)} files that column {column} names are not there, or there twice, "
+            f"{file}: {len(missing)} of {len(cells)} files that column {column} names are missing, or exist twice, "
             f"the first {str(cell)!r} in row {row}; looked in {lookup.where}."
         )
     return paths
@@ -223,7 +223,7 @@ def _splits(file: Path, table: "Dataset", places: list[tuple[str, ...]]) -> tupl
         if strange is not None:
             raise ValueError(
                 f"{file}, row {strange + 1}: {'/'.join(places[strange]) or 'its file'} lies in no folder of a split, "
-                f"and others do ({', '.join(sorted(split_by_name))}); say the split of each row in a column split."
+                f"and others do ({', '.join(sorted(split_by_name))}); write the split of each row into a column split."
             )
         return [split_by_name[name] for name in names], depth + 1
     return [], 0
@@ -233,4 +233,4 @@ def tell_unnamed(table: Path, named: set[str], suffixes: tuple[str, ...]) -> Non
     """Report how many files below a table's folder the table does not name."""
     unnamed = [f for f in files_below(table.parent) if f.suffix.lower() in suffixes and str(f) not in named]
     if unnamed:
-        tell(f"{table} does not name {len(unnamed)} of the files below it, as {unnamed[0]}; they are left out.")
+        tell(f"{table} does not name {len(unnamed)} of the files below it, such as {unnamed[0]}; they are left out.")

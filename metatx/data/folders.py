@@ -163,7 +163,7 @@ def _read_shards(files: Iterable[Path]) -> "dict[str, Dataset]":
         raise ValueError(f"{file.parent}: {', '.join(splits)} are names of one split; rename one of them.")
     left = sorted(shards.keys() - splits.keys())
     if left:
-        tell(f"{file.parent}: shards of {', '.join(left)} are of no split that is known, and left out.")
+        tell(f"{file.parent}: shards of {', '.join(left)} are of no known split, and left out.")
     for name, parts in shards.items():
         if name in splits and len(parts) != parts[0][1]:
             raise ValueError(f"{parts[0][0]} is one of {parts[0][1]} shards, of which {len(parts)} are there.")
@@ -193,7 +193,7 @@ def _read_coco_files(path: Path) -> "dict[str, Dataset]":
     strange = [file for file in files if file not in by_split.values()]
     if strange:
         raise ValueError(
-            f"{strange[0]} is of no split that is known; they are called {KNOWN}. Rename it, or give the file itself."
+            f"{strange[0]} is of no known split; splits are called {KNOWN}. Rename it, or give the file itself."
         )
     return {split: read_coco(file) for split, file in by_split.items()}
 

@@ -41,7 +41,8 @@ def split_folders(path: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
         if "train" in seen and len(seen) > 1 and 2 * len(alike) >= len(others) and not _pair(path):
             names = ", ".join(folder.name for folder in others)
             raise ValueError(
-                f"{path} holds {names}: of no split that is known. They are called {KNOWN}; rename those that are some."
+                f"{path} holds {names}: folders of no known split. Splits are called {KNOWN}; rename the folders that "
+                "are splits."
             )
         return {}
     if not others:
@@ -116,7 +117,7 @@ def _read_classes(
         columns["label"] = labels
         loose = [file.name for file, label in zip(samples, labels, strict=True) if label is None]
         if loose:
-            tell(f"{path}: {_count(loose)} without a label, beside the folders that name one, as {loose[0]}.")
+            tell(f"{path}: {_count(loose)} without a label, outside the folders of classes, such as {loose[0]}.")
     names = [place[1] if len(place) > 2 else "" for place in places]
     splits = splits_of(dict.fromkeys(names)) if whole else {}
     strange = [file for file, name in zip(samples, names, strict=True) if name not in splits]
@@ -146,7 +147,7 @@ def _read_pairs(path: Path, image_folder: Path, masks: Path, suffixes: tuple[str
     masked = _by_name(masks, MASKS)
     alone = sorted(images.keys() ^ masked.keys())
     if alone or not images:
-        named = ", as " + "/".join(alone[0]) if alone else ""
+        named = ", such as " + "/".join(alone[0]) if alone else ""
         raise ValueError(
             f"{path}: {len(alone)} files in {image_folder.name} or {masks.name} have no partner of the same name"
             f"{named}; images end in {', '.join(suffixes)}, masks in {', '.join(MASKS)}."
@@ -230,7 +231,7 @@ def tell_left(path: Path, suffixes: tuple[str, ...], left: Sequence[Path]) -> No
         tell(f"{path}: {_count(others)} of other kinds left out: {_kinds(others)}.")
     beside = [file for file in left if file.suffix.lower() in suffixes]
     if beside:
-        tell(f"{path}: {_count(beside)} beside the data left out, as {beside[0].relative_to(path)}.")
+        tell(f"{path}: {_count(beside)} outside the data left out, such as {beside[0].relative_to(path)}.")
 
 
 def _count(files: Sequence[object]) -> str:

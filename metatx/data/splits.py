@@ -41,11 +41,11 @@ def by_column(table: "Dataset", source: str, split_column: str | None = None) ->
     if strange:
         words = sorted(strange)[:3]
         raise ValueError(
-            f"{source}: column {column} says {', '.join(words)} (row {strange[words[0]]}); it may say {KNOWN}. "
-            "Mend those rows, or leave them out."
+            f"{source}: column {column} holds {', '.join(words)} (row {strange[words[0]]}); accepted are {KNOWN}. "
+            "Correct those rows, or leave them out."
         )
     if not named and letters(column) != "split":
-        tell(f"{source}: column {column} says the split of each row.")
+        tell(f"{source}: column {column} is taken for the split of each row.")
     rows: dict[str, list[int]] = {}
     for row, value in enumerate(values):
         rows.setdefault(splits[value], []).append(row)
@@ -66,8 +66,8 @@ def _split_column(table: "Dataset", source: str) -> str | None:
         strange = [str(value) for value in values if split_of(value) is None]
         if len(strange) < len(values):
             raise ValueError(
-                f"{source}: column {name} says {', '.join(sorted(strange)[:3])} beside names of splits; it may say "
-                f"{KNOWN}. Mend those rows, leave them out, or give the column another name if it is no split."
+                f"{source}: column {name} holds {', '.join(sorted(strange)[:3])} beside names of splits; accepted are "
+                f"{KNOWN}. Correct those rows, leave them out, or rename the column if it holds no splits."
             )
     return None
 

@@ -129,7 +129,7 @@ def _read_hub(name: str) -> "dict[str, Dataset]":
             raise ValueError(f"hf:{name} has {' and '.join(same)}, both the {split} split; load the one you mean.")
     left = sorted(loaded.keys() - splits.keys())
     if left:
-        tell(f"hf:{name}: {', '.join(left)} are of no split that is known, and left out.")
+        tell(f"hf:{name}: {', '.join(left)} are of no known split, and left out.")
     return {ours: _undecoded(loaded[theirs], f"hf:{name} ({theirs})") for theirs, ours in splits.items()}
 
 

@@ -181,12 +181,12 @@ def _size_of(file: IO[bytes], there: int, kind: str, subject: str = "") -> int:
     length = file.read(2 * version[0])
     header = file.read(min(MAX_HEADER, int.from_bytes(length, "little")))
     if len(header) < int.from_bytes(length, "little"):
-        raise SampleError(f"{_no(kind)} ({subject}said in a header of {int.from_bytes(length, 'little'):,} bytes)")
+        raise SampleError(f"{_no(kind)} ({subject}described by a header of {int.from_bytes(length, 'little'):,} bytes)")
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     try:
         shape, _, dtype = read(BytesIO(length + header))
     except Exception:  # numpy parses the header as a Python expression, which can raise anything
-        raise SampleError(f"{_no(kind)} ({subject}said in a header that is none of numpy's)") from None
+        raise SampleError(f"{_no(kind)} ({subject}described by a header that numpy cannot read)") from None
     if dtype.names:
         columns = ", ".join(dtype.names)
         raise _NoNumbersError(f"its values are records ({columns:.80}); save the columns as one array")

@@ -157,8 +157,8 @@ def _checked(path: Path, content: dict[str, Any]) -> tuple[dict[Any, Any], dict[
             if entry[field] not in by_id:
                 ids = ", ".join(map(repr, list(by_id)[:3])) or "nothing"
                 raise ValueError(
-                    f"{path}: {name} is of {field} {entry[field]!r}, which is none of the {len(by_id)} listed ({ids}, "
-                    "...); take it out, or list what it is of."
+                    f"{path}: {name} has {field} {entry[field]!r}, which is none of the {len(by_id)} listed ({ids}, "
+                    "...); remove the annotation, or list what it refers to."
                 )
         if len(bbox) != 4 or not all(isinstance(value, int | float) for value in bbox):
             raise ValueError(f"{path}: bbox of {name} is {bbox}; expected four numbers.")
@@ -228,7 +228,10 @@ def _files(path: Path, images: Sequence[dict[str, Any]]) -> list[Path]:
             looked = ", ".join(str(folder) for folder in near)
             raise ValueError(f"{path}: no image {images[0]['file_name']}; looked in {looked}.")
         if len(holding) > 1:
-            raise ValueError(f"{path}: images as {names[0]} are in {holding[0]} and in {holding[1]}; which are meant?")
+            raise ValueError(
+                f"{path}: images such as {names[0]} are in {holding[0]} and in {holding[1]}; rename the folder that is "
+                "not meant."
+            )
         folder = holding[0]
     root = beside if folder.is_relative_to(beside) else beside.parent
     files: dict[Path, Any] = {}

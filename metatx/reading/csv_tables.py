@@ -110,7 +110,7 @@ def read_csv(path: Path, reading: Reading) -> "pd.DataFrame":
     names = [str(name).strip() for name in frame.columns]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise ValueError(f"several columns are called {', '.join(twice)}, but for spaces; rename them")
+        raise ValueError(f"several columns are called {', '.join(twice)}, spaces around names left out; rename them")
     nameless = [not name or name.startswith("Unnamed: ") for name in names]
     kept = [not (unnamed and frame.iloc[:, at].isna().all()) for at, unnamed in enumerate(nameless)]
     return _typed(frame.set_axis(names, axis=1).loc[:, kept], path, reading, sep)
@@ -155,7 +155,8 @@ def _check_row_names(frame: "pd.DataFrame") -> None:
         columns = f"{named} column{'s' * (named > 1)}"
         cells = named + index.nlevels
         raise ValueError(f"the header names {columns}, and row 1 has {cells} cells; write a name for each column")
-    tell(f"The rows have a cell more than the header, their name, such as {str(index[0])!r:.40}; it is left out.")
+    name = f"{str(index[0])!r:.40}"
+    tell(f"Each row has a cell more than the header, such as {name}; it is taken for the row's name, and left out.")
 
 
 def _may_hold_codes(path: Path, encoding: str, sep: str) -> bool:

@@ -100,7 +100,7 @@ def _values(tree: Any, number: int, buffers: dict[int, bytes], rest: bytes | Non
     """Values (N, width) of an accessor."""
     accessor = tree["accessors"][number]
     if "bufferView" not in accessor or "sparse" in accessor:
-        raise SampleError("its values are packed by an extension, or not there; save it without compression")
+        raise SampleError("its values are packed by an extension, or missing; save it without compression")
     view = tree["bufferViews"][accessor["bufferView"]]
     which = view["buffer"]
     if which not in buffers:
@@ -125,7 +125,7 @@ def _buffer(buffer: dict[str, Any], rest: bytes | None) -> bytes:
     uri = buffer.get("uri")
     if uri is None:
         if rest is None:
-            raise SampleError("its values are not there")
+            raise SampleError("its values are missing")
         return rest
     begin, comma, packed = uri.partition(",")
     if not begin.startswith("data:") or not begin.endswith(";base64") or not comma:

@@ -101,7 +101,7 @@ def scene_of(
     _check_unlabelled(masks, source)
     none = min(0, *(int(mask.min(initial=0)) for mask in masks.values()))
     if none < 0:
-        tell(f"{source}: -1 is taken for no label, and so 0 is a label of its own.")
+        tell(f"{source}: -1 is taken for no label, so 0 is taken for a label.")
     sizes = {mask.shape for mask in masks.values()}
     if sizes == {cube.shape[1:]} and sizes != {cube.shape[:2]}:
         cube = np.moveaxis(cube, 0, 2)  # the masks show that the bands come first
@@ -109,12 +109,12 @@ def scene_of(
     splits = {}
     for split, mask in masks.items():
         if mask.shape != cube.shape[:2]:
-            raise ValueError(f"{source}: the {split} mask is {mask.shape}, the scene {cube.shape[:2]} pixels.")
+            raise ValueError(f"{source}: the {split} mask has {mask.shape} pixels, the scene {cube.shape[:2]}.")
         labelled = mask > none
         if not labelled.any():
             raise ValueError(f"{source}: the {split} mask labels no pixel; labels count from {none + 1}.")
         if (seen & labelled).any():
-            raise ValueError(f"{source}: the {split} mask labels pixels that another split has too.")
+            raise ValueError(f"{source}: the {split} mask labels pixels that another split labels too.")
         seen |= labelled
         splits[split] = Examples(Pixels(cube, np.argwhere(labelled), wavelengths), mask[labelled].tolist(), source)
     return splits
@@ -140,8 +140,8 @@ def _check_unlabelled(masks: dict[str, np.ndarray], source: str) -> None:
     codes = np.unique(np.concatenate([mask.ravel() for mask in masks.values()]))
     if len(codes) > 1 and codes[-1] in UNSIGNED and codes[-2] < FAR * codes[-1]:
         raise ValueError(
-            f"{source}: the mask holds {codes[-1]} beside labels to {codes[-2]}; where it says no label, write -1 if 0 "
-            "is a label, or else 0."
+            f"{source}: the mask holds {codes[-1]} beside labels to {codes[-2]}; if it means no label, write -1 where "
+            "0 is a label, else 0."
         )
 
 
@@ -159,7 +159,7 @@ def spectra_of(arrays: dict[str, np.ndarray], source: str) -> dict[str, Examples
     split_by_word = splits_of(str(word) for word in words)
     strange = sorted(set(map(str, words)) - {*split_by_word, "all"})
     if strange:
-        raise ValueError(f"{source}: split says {', '.join(strange[:3])}; it may say {KNOWN}.")
+        raise ValueError(f"{source}: split holds {', '.join(strange[:3])}; accepted are {KNOWN}.")
     splits = np.array([split_by_word.get(str(word), "all") for word in words])
     return {
         split: Examples(spectra[splits == split], labels[splits == split].tolist(), source)

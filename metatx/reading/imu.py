@@ -60,7 +60,7 @@ def _by_split(path: Path, names: Iterable[str], stems: tuple[str, ...]) -> dict[
     by_split: dict[str, str] = {}
     for name, word in split_words.items():
         if word not in splits:
-            tell(f"{path}: {name} is of no split that is known, and left out.")
+            tell(f"{path}: {name} is of no known split, and left out.")
         elif split_words[other := by_split.setdefault(splits[word], name)] != word:
             raise ValueError(f"{path} has {other} and {name}, both of the {splits[word]} split; leave one of them.")
     return by_split

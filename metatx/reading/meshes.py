@@ -70,7 +70,7 @@ def parted(values: np.ndarray, faces: int) -> tuple[np.ndarray, np.ndarray]:
         SampleError: If the list ends early, or holds something else than whole numbers.
     """
     if (values % 1 != 0).any():  # true for NaN too
-        raise SampleError("its faces name vertices by something else than whole numbers")
+        raise SampleError("its faces name vertices by numbers that are not whole")
     if len(values) == 4 * faces and (values[::4] == 3).all():
         return np.full(faces, 3), values.reshape(-1, 4)[:, 1:].ravel()
     starts = np.empty(faces, dtype=np.int64)

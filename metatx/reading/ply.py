@@ -155,5 +155,5 @@ def _lists(content: bytes, at: int, count: int, length: np.dtype, item: np.dtype
         at = end
     corners = np.frombuffer(items, item)
     if item.kind == "f" and (corners % 1 != 0).any():
-        raise SampleError("its faces name vertices by something else than whole numbers")
+        raise SampleError("its faces name vertices by numbers that are not whole")
     return np.array(sizes), corners

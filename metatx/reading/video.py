@@ -157,7 +157,7 @@ def _video_stream(video: "InputContainer", name: str) -> "VideoStream":
         raise SampleError(f"video file {name} holds no images, only {_kinds(video)}")
     stream = video.streams.video[0]
     if stream.codec_context is None:  # FFmpeg has no decoder; PyAV's types ignore that case
-        raise SampleError(f"video file {name} is written by a codec that is not known here; write it as H.264")
+        raise SampleError(f"video file {name} is written by a codec that cannot be decoded here; write it as H.264")
     check_bound("frame_pixels", stream.codec_context.width * stream.codec_context.height, f"video file {name}")
     lengths = (video.duration or 0) / 1e6, float((stream.duration or 0) * (stream.time_base or 0))
     check_bound("video_seconds", max(lengths), f"video file {name}")

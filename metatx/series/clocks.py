@@ -105,7 +105,9 @@ def named_clock(frame: "pd.DataFrame", names: Sequence[str]) -> list[Clock]:
     if len(names) > 1:
         together = [clock for clock in clocks(frame, names) if set(clock.columns) == set(names)]
         if not together:
-            raise ValueError(f"Columns {', '.join(names)} are no time together, as year, month or date, hour would be.")
+            raise ValueError(
+                f"Columns {', '.join(names)} form no time together, as year and month, or date and hour, would."
+            )
         return together
     column = frame[names[0]]
     number = _number_form(column)

@@ -173,7 +173,7 @@ def lookback_of(tokenizer: "Tokenizer") -> int:
     lookback = tokenizer.options.get("lookback")
     if lookback is None:
         raise ValueError(
-            "How many steps may a forecast read? Say so with the option lookback of the tokenizer: "
+            "How many steps may a forecast read? Set the tokenizer's option lookback: "
             "--tokenizer.lookback 96 (and --head.horizon 24 for how many it forecasts)."
         )
     return int(lookback)

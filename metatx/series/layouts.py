@@ -294,5 +294,5 @@ def _ask_for_ids(frame: "pd.DataFrame", free: list[str]) -> None:
             first = frame[name].iloc[0]
             raise ValueError(
                 f"Column {name} is {first} for {lengths[0]} rows, then {frame[name].iloc[runs[1]]}: does it tell "
-                f"series apart? Say --head.series {name}, or --head.series none."
+                f"series apart? Give --head.series {name}, or --head.series none."
             )

@@ -59,7 +59,7 @@ def _ids(files: Sequence[Any], classes: Sequence[Any]) -> tuple[list[dict[str, A
     same_file = len({file.categories for file in named}) == 1
     unique = same_file and len({file.entry["id"] for file in named}) == len(files)
     if named and not unique:
-        tell("The images are of several COCO files whose ids differ or meet; they are numbered anew, from 1.")
+        tell("The images come from several COCO files with other categories or the same ids; they get new ids, from 1.")
     if not unique:
         entries = [{"id": number, "file_name": Path(str(file)).name} for number, file in enumerate(files, start=1)]
         return entries, [{"id": number, "name": str(name)} for number, name in enumerate(classes, start=1)]

@@ -108,9 +108,7 @@ def _write_csv(names: Sequence[str], rows: Iterable[Row], file: Any) -> None:
         line.seek(0)
         line.truncate()
     if marked:
-        tell(
-            "Texts that begin as a formula (= + - @) have a ' in front in the csv; .jsonl and .parquet keep them as is."
-        )
+        tell("Texts that begin like a formula (= + - @) have a ' in front in the csv; .jsonl and .parquet keep them.")
 
 
 def _cell(value: Any) -> Any:
@@ -142,7 +140,9 @@ def _write_parquet(names: Sequence[str], buffer: IO[bytes], path: Path) -> None:
         schemas = [table.schema for table in blocks()]
         schema = pa.unify_schemas(schemas, promote_options="permissive")
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise ValueError(f"A column of parquet holds one kind of values ({error}); write .csv or .jsonl.") from None
+        raise ValueError(
+            f"A column of parquet holds values of one type only ({error}); write .csv or .jsonl."
+        ) from None
     with ParquetWriter(path, schema) as writer:
         for table in blocks():
             writer.write_table(table.cast(schema))

@@ -364,7 +364,7 @@ def test_what_is_no_fault_of_the_file_is_not_called_one(tmp_path, monkeypatch, p
 
 def test_film_of_an_unknown_codec_is_a_bad_sample(tmp_path):
     content = film(tmp_path / "a.mkv", range(0, 500, 50)).read_bytes()
-    with pytest.raises(SampleError, match="codec that is not known here"):
+    with pytest.raises(SampleError, match="codec that cannot be decoded here"):
         read_video(re.sub(rb"(V_).{5}", rb"\1XXXXX", content, count=1, flags=re.S), 2, (24, 32))
 
 

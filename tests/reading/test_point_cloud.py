@@ -297,7 +297,7 @@ GOOD = {
         ("a.off", off(CUBE, SQUARES)[:-12], "truncated: 4 of 6 faces"),
         ("a.off", off(CUBE, [[0, 1, 99]]), "a face names vertex 99; there are 8"),
         ("a.off", b"OFF\n99999999999 1 0\n0 0 0", "has 99,999,999,999 points"),
-        ("a.off", off(CUBE, [[0, 1, 0.5]]), "by something else than whole numbers"),
+        ("a.off", off(CUBE, [[0, 1, 0.5]]), "by numbers that are not whole"),
         ("a.off", off(CUBE * 1e300, SQUARES), "values reach 1e\\+300"),
         ("a.off", b"PLY\n", "begins with 'PLY'; expected OFF"),
         ("a.ply", b"ply\nformat ascii 1.0\nelement vertex 99999999999\nend_header\n", "has 99,999,999,999 points"),

@@ -21,7 +21,7 @@ from metatx.reading.segmentation import (
     GREY,
     IGNORED,
     NO_LABEL,
-    Held,
+    MaskSurvey,
     coloured,
     is_mask,
     packed,
@@ -299,7 +299,7 @@ def _numbers(classes: Sequence[Any]) -> list[int]:
     return [name if isinstance(name, int) else number for number, name in enumerate(classes)]
 
 
-def _counts(held: Sequence[Held], by_colour: bool) -> Counter[int]:
+def _counts(held: Sequence[MaskSurvey], by_colour: bool) -> Counter[int]:
     """Places of each code, or of each packed colour, in all masks."""
     counts: Counter[int] = Counter()
     for mask in held:

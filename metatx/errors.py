@@ -1,4 +1,4 @@
-"""The few errors of our own; everything else is a ValueError, TypeError or OSError."""
+"""Errors of metatx; all other faults raise ValueError, TypeError or OSError."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,14 +25,14 @@ class SampleError(ValueError):
 
 
 class BoundError(SampleError):
-    """A sample holds more than may be read, see ``metatx.reading.bounds``."""
+    """A sample is larger than a bound of ``metatx.reading.bounds``."""
 
 
 class PlacedError(ValueError):
-    """Statistics cannot be learned; the message names samples, whose place (file or row) the core knows.
+    """Statistics cannot be learned; the message names training samples, whose place (file or row) only the core knows.
 
     Args:
-        parts: Of the message, in order: texts, and numbers of training samples, counted from 0.
+        parts: Parts of the message in order: texts, and numbers of training samples, counted from 0.
     """
 
     def __init__(self, *parts: str | int) -> None:
@@ -40,7 +40,7 @@ class PlacedError(ValueError):
         super().__init__(self.with_places(lambda index: f"training row {index + 1}"))
 
     def with_places(self, place: Callable[[int], str]) -> str:
-        """The message, each sample named by its place."""
+        """Return the message with each sample's number replaced by its place."""
         return "".join(place(part) if isinstance(part, int) else part for part in self.parts)
 
 
@@ -49,16 +49,17 @@ class DivergedError(ValueError):
 
 
 class Stopped(KeyboardInterrupt):  # noqa: N818  # no error
-    """A signal stopped a run; all that was done is in its checkpoint.
+    """A signal stopped a run; all work done is in its checkpoint.
 
     Attributes:
-        signal: Which.
-        first: Whether this is the first of the run's processes, all of which stop.
+        signal: Signal that was received.
+        first: True in the first of the run's processes, all of which stop.
     """
 
     def __init__(self, message: str, signal: Signals, first: bool) -> None:
         super().__init__(message)
-        self.signal, self.first = signal, first
+        self.signal = signal
+        self.first = first
 
 
 class TaskError(ValueError):
@@ -66,30 +67,31 @@ class TaskError(ValueError):
 
 
 class ChangedError(TaskError):
-    """The files of a task that never change, a version, are gone or others; the message names the task, no place."""
+    """A version of a task, whose files must not change, was changed or removed; the message names no path."""
 
 
 @contextmanager
 def decoding(trouble: str) -> Iterator[None]:
-    """Turn whatever a library raises on a file into SampleError: ``trouble``, then the library's words in brackets.
+    """Turn an exception of a library into SampleError: ``trouble``, then the library's message in brackets.
 
-    For the calls of a library alone, not for what is done with its answer: there an error is our own. Libraries raise
-    what they like on damaged files (KeyError, struct.error, RuntimeError), so that no list of classes is complete.
-    A missing package, a lack of memory and a SampleError pass as they are.
+    Wrap only the calls of the library, so that faults of the code around them stay visible. Libraries raise many kinds
+    of exceptions on damaged files (KeyError, struct.error, RuntimeError), so that no list of classes is complete.
+    ImportError, MemoryError and SampleError pass unchanged.
     """
     try:
         yield
     except (SampleError, ImportError, MemoryError):
         raise
     except Exception as error:
-        # Some put the repr of the object that they were given, or a page of advice, into the message.
+        # Some messages hold the repr of the object that was given, or many lines of advice.
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise SampleError(f"{trouble} ({lines[0].rpartition('>: ')[2].rstrip('.'):.200})") from error
 
 
 def decoded(items: Iterable[Item], trouble: str) -> Iterator[Item]:
-    """``items`` of a library that reads while it is asked for the next one, as ``decoding``."""
-    iterator, end = iter(items), object()
+    """Iterate over items that a library decodes on demand, with its exceptions turned as in ``decoding``."""
+    iterator = iter(items)
+    end = object()
     while True:
         with decoding(trouble):
             item: Any = next(iterator, end)
@@ -99,44 +101,45 @@ def decoded(items: Iterable[Item], trouble: str) -> Iterator[Item]:
 
 
 def read_all(read: Callable[[Any], Read], samples: Iterable[Any]) -> list[Read]:
-    """What ``read`` makes of the samples that can be used, for statistics: the core names the others later.
+    """Results of ``read`` for the samples that can be used; the core reports the others when it encodes them.
 
     Raises:
-        ValueError: If none can be used; says why the first cannot.
+        ValueError: If no sample can be used; the message says why the first cannot.
     """
-    found, bad = [], None
+    results = []
+    bad = None
     for sample in samples:
         try:
-            found.append(read(sample))
+            results.append(read(sample))
         except SampleError as error:
             bad = bad or error
-    if not found:
+    if not results:
         raise ValueError(f"No sample can be used; the first: {bad}.")
-    return found
+    return results
 
 
 def first_named(bad: Sequence[str]) -> str:
-    """The first of some bad samples, the others counted."""
+    """List the first bad samples, and count the others."""
     rest = f"; and {len(bad) - NAMED:,} more" if len(bad) > NAMED else ""
     return "; ".join(bad[:NAMED]) + rest
 
 
 def cannot_be_used(bad: Sequence[str], count: int) -> ValueError:
-    """The error that names the first bad ones of so many samples, and counts the rest.
+    """Error that lists the first bad samples, and counts the others.
 
     Args:
-        bad: Of each, its place and what is wrong with it.
-        count: Of all samples, good and bad.
+        bad: Place and fault of each bad sample.
+        count: Number of all samples, good and bad.
     """
     hint = "No other is left."
     if len(bad) < count:
-        hint = "Mend them, or leave them out with --skip-bad-samples (in Python: skip_bad_samples=True)."
+        hint = "Correct them, or leave them out with --skip-bad-samples (in Python: skip_bad_samples=True)."
     return ValueError(f"{len(bad):,} of {count:,} samples cannot be used: {first_named(bad)}. {hint}")
 
 
 def short(value: Any) -> str:
-    """A value as a message shows it, in one line of at most 40 signs."""
-    cut = value[:200] if isinstance(value, str | bytes | list) else value  # of which no more than 40 signs are shown
+    """Text of a value for messages, one line of at most 40 characters."""
+    cut = value[:200] if isinstance(value, str | bytes | list) else value  # the repr of a long value takes long
     try:
         text = " ".join(repr(cut).split())
     except RecursionError:

@@ -1,4 +1,4 @@
-"""float64 where digits count: statistics that move with their module, but are never cast."""
+"""Buffers of float64 that move with their module but are never cast to another type."""
 
 from collections.abc import Callable
 
@@ -7,14 +7,18 @@ from torch import Tensor, nn
 
 __all__ = ["NO_DOUBLE", "keep_float64"]
 
-NO_DOUBLE = ("mps",)  # types of devices without float64: what needs it stays where it is
+NO_DOUBLE = ("mps",)  # types of devices without float64, to which such buffers do not move
 
 
 def keep_float64(module: nn.Module, move: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """What ``nn.Module._apply`` does to tensors, but the module's buffers of float64 keep their digits.
+    """Wrap the function of ``nn.Module._apply`` so that it moves, but never casts, the module's buffers of float64.
 
-    A statistic of level 1e9 and spread 1 is a constant in float32. ``module.half()`` and ``module.to("mps")`` would
-    make it one, or fail.
+    A statistic with mean 1e9 and standard deviation 1 becomes a constant in float32: ``module.half()`` would do that,
+    and ``module.to("mps")`` would fail.
+
+    Args:
+        module: Module whose buffers are kept.
+        move: Function that ``_apply`` would call for each tensor.
     """
     exact = {id(buffer) for buffer in module.buffers() if buffer.dtype == torch.float64}
 

@@ -1,4 +1,4 @@
-"""Examples: raw samples with their targets, however they were stored."""
+"""Examples: raw samples with their targets, from any source."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Examples", "Reader", "Rows", "without_missing"]
 
-BLOCK = 1024  # rows of a table that are made Python's at once
+BLOCK = 1024  # rows of a table that are converted to Python's types at once
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Raw samples of one split, and what is to be predicted of each.
+    """Raw samples of one split, with their targets.
 
     Attributes:
-        inputs: Raw samples, as ``Tokenizer.encode`` takes them.
-        targets: As ``Head.encode`` takes them; None where only predictions are wanted.
-        source: Where they came from, for messages.
-        rows: Which of the source's rows each is, counted from 0; None: they are all its rows, in order.
+        inputs: Raw samples in the form of ``Tokenizer.encode``.
+        targets: Targets in the form of ``Head.encode``; None if samples are only predicted.
+        source: Name of their file or table, for messages.
+        rows: Row of each sample in the source, counted from 0; None for all rows in order.
     """
 
     inputs: Sequence[Any]
@@ -46,18 +46,18 @@ class Examples:
         return len(self.inputs)
 
     def place(self, index: int) -> str:
-        """Where sample ``index`` is, as a person looks for it: its file, or its row counted from 1."""
+        """Place of sample ``index`` for messages: its file, or its source and row, counted from 1."""
         sample = self.inputs[index]
-        # Words may be a text of any length, or none: not to be repeated.
+        # A sample of text is not repeated in the message, however short.
         named = isinstance(sample, Path) or (isinstance(sample, str) and _is_there(sample))
         return str(sample) if named else f"{self.source}, row {self.row(index) + 1}"
 
     def row(self, index: int) -> int:
-        """Which row of the source sample ``index`` is, counted from 0."""
+        """Row of sample ``index`` in the source, counted from 0."""
         return index if self.rows is None else int(self.rows[index])
 
     def select(self, indices: Sequence[int] | np.ndarray) -> "Examples":
-        """The examples at ``indices``, in that order."""
+        """Select the examples at ``indices``, in that order."""
         targets = None if self.targets is None else Subset(self.targets, indices)
         rows = np.arange(len(self)) if self.rows is None else np.asarray(self.rows)
         return Examples(Subset(self.inputs, indices), targets, self.source, rows[np.asarray(indices, dtype=np.int64)])
@@ -66,12 +66,12 @@ class Examples:
 def _is_there(name: str) -> bool:
     try:
         return os.path.exists(name)
-    except ValueError:  # no file can be called so
+    except ValueError:  # no file can have this name
         return False
 
 
 def without_missing(targets: Sequence[Any] | None) -> Sequence[Any] | None:
-    """The targets without those that are missing; as they are where all are, or where they are no list."""
+    """Targets without missing values; unchanged if none or all are missing, or if they are no list."""
     import pandas as pd
 
     if not isinstance(targets, list | tuple | np.ndarray | pd.Series):
@@ -81,10 +81,11 @@ def without_missing(targets: Sequence[Any] | None) -> Sequence[Any] | None:
 
 
 class Subset(Sequence[Any]):
-    """Some items of a sequence, read when they are asked for."""
+    """Some items of a sequence, read on access."""
 
     def __init__(self, items: Sequence[Any], indices: Sequence[int] | np.ndarray) -> None:
-        self.items, self.indices = items, np.asarray(indices, dtype=np.int64)
+        self.items = items
+        self.indices = np.asarray(indices, dtype=np.int64)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -99,7 +100,7 @@ class Subset(Sequence[Any]):
 
 
 class Rows(Sequence[dict[str, Any]]):
-    """Rows of a table as dicts of some columns, read from it in blocks when they are asked for."""
+    """Rows of a table as dicts of some columns, read in blocks on access."""
 
     def __init__(self, table: "Dataset", names: Sequence[str]) -> None:
         self.table = table.select_columns(list(names)).with_format("arrow")
@@ -119,6 +120,6 @@ class Rows(Sequence[dict[str, Any]]):
         return self._block[row - self._start]
 
 
-# A file to its samples by split: "train", "validation", "test", or "all" where it is not split. Raises ValueError if
-# the file is damaged or holds something else; says what is expected in it.
+# Function from a file to its samples by split: "train", "validation", "test", or "all" if it is not split. Raises
+# ValueError if the file is damaged or holds something else; the message says what is expected.
 Reader = Callable[[Path], dict[str, Examples]]

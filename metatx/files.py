@@ -1,4 +1,4 @@
-"""Writing files and folders whole or not at all."""
+"""Writing of files and folders, whole or not at all."""
 
 import json
 import math
@@ -16,10 +16,10 @@ __all__ = ["folder_written_whole", "json_text", "written_whole"]
 
 
 def json_text(value: Any) -> str:
-    """JSON for a person, null where a number is nan or infinite, for which JSON has no word.
+    """Indented JSON, with null for nan and infinite numbers, for which JSON has no form.
 
     Raises:
-        TypeError: If something in it has no form in JSON.
+        TypeError: If the value holds something else that has no form in JSON.
     """
     return json.dumps(_finite(value), indent=2, allow_nan=False) + "\n"
 
@@ -34,12 +34,12 @@ def _finite(value: Any) -> Any:
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its place at the end; after an error nothing is left of it.
+    """Temporary path beside ``path`` that replaces it at the end of the block; it is removed after an error.
 
     Raises:
-        OSError: If it cannot be written (the disk is full, say), with the place in the message.
+        OSError: If it cannot be written, such as on a full disk; the message names the path.
     """
-    # Not by the process alone: in containers that share a folder each is number 1.
+    # The process number alone is not unique: in containers that share a folder each is number 1.
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
         yield temporary
@@ -55,10 +55,14 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def folder_written_whole(folder: Path) -> Iterator[Path]:
-    """As ``written_whole``, for a folder; the old one stays until the new one is complete.
+    """Temporary folder beside ``folder`` that replaces it at the end of the block; the old one stays until then.
 
-    A process that is killed leaves hidden folders beside it, whose names begin with ``.NAME.partial-``; between the two
-    renames of the swap these are the old one (``.old``) and the new one, both whole. The next writing removes them.
+    A process that is killed leaves hidden folders, whose names begin with ``.NAME.partial-``. If it is killed between
+    the two renames of the swap, these are the old folder (``.old``) and the new one, both whole. The next call removes
+    them.
+
+    Raises:
+        OSError: If it cannot be written, such as on a full disk; the message names the path.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{folder.name}.partial-"
@@ -80,8 +84,8 @@ def folder_written_whole(folder: Path) -> Iterator[Path]:
 
 
 def _made_readable(path: Path) -> None:
-    """Modes of a file, or a folder and all in it, as the umask has them: safetensors and mkdtemp say owner only."""
-    # By a file that is made for it: to ask for the umask is to change it, for all threads.
+    """Set the modes of a file, or of all in a folder, by the umask: safetensors and mkdtemp allow the owner only."""
+    # The mode is that of a new file: asking for the umask would change it for all threads.
     probe = path.with_name(f"{path.name}.mode")
     probe.touch()
     mode = stat.S_IMODE(probe.stat().st_mode)
@@ -92,5 +96,5 @@ def _made_readable(path: Path) -> None:
 
 
 def _is_of_the_disk(error: BaseException) -> bool:
-    """Errors of the system, and those of writers that wrap them."""
+    """Return whether an exception comes from the file system, directly or through a writer that wraps it."""
     return isinstance(error, OSError) or type(error).__name__ == "SafetensorError" or "No space" in str(error)

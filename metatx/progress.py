@@ -1,4 +1,4 @@
-"""What a run says while it works: a bar on a terminal and in a notebook, a line now and then elsewhere."""
+"""Messages and progress of a run: a bar on a terminal and in a notebook, elsewhere a line every 30 seconds."""
 
 import logging
 import sys
@@ -12,10 +12,10 @@ SILENT = 30.0  # seconds without a line
 
 
 def tell(message: str) -> None:
-    """One line to the user, through the logger ``metatx``: on stderr, if the program has not set up logging itself.
+    """Report one line through the logger ``metatx``; it appears on stderr unless the program configures logging.
 
-    For what is not wrong, but should be known: boxes that were clipped, files of other kinds that were left out, the
-    numbers of an epoch. ``logging.getLogger("metatx").setLevel("ERROR")`` silences it.
+    Use it for what is no error but should be known: boxes that were clipped, files that were left out, the numbers of
+    an epoch. ``logging.getLogger("metatx").setLevel("ERROR")`` silences it.
     """
     logger = logging.getLogger("metatx")
     if not logger.hasHandlers():
@@ -27,7 +27,12 @@ def tell(message: str) -> None:
 
 
 def bar(items: Iterable[Any], what: str) -> Any:
-    """``items`` behind a progress bar, on a terminal and in a notebook; elsewhere with a line every 30 seconds."""
+    """Iterate over ``items`` with a progress bar on a terminal or in a notebook, elsewhere a line every 30 seconds.
+
+    Args:
+        items: Items to iterate over.
+        what: Name of the work, shown before the numbers.
+    """
     from tqdm.auto import tqdm
 
     if _in_notebook() or sys.stderr.isatty():
@@ -36,18 +41,19 @@ def bar(items: Iterable[Any], what: str) -> Any:
 
 
 def _with_lines(items: Iterable[Any], what: str) -> Iterator[Any]:
-    started = told = time.perf_counter()
+    """Iterate over items, with a line every 30 seconds."""
+    started = last_line = time.perf_counter()
     total = f" of {len(items):,}" if isinstance(items, Sized) else ""
     for number, item in enumerate(items):
         now = time.perf_counter()
-        if now - told > SILENT:
-            told = now
+        if now - last_line > SILENT:
+            last_line = now
             tell(f"{what}: {number:,}{total}, {now - started:.0f} s")
         yield item
 
 
 class _Lines(logging.Handler):
-    """Lines on stderr, above a bar that is drawn there."""
+    """Handler that writes lines to stderr, above a progress bar if there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
         from tqdm import tqdm
@@ -56,6 +62,6 @@ class _Lines(logging.Handler):
 
 
 def _in_notebook() -> bool:
-    """Whether a Jupyter kernel runs this."""
+    """Return whether a Jupyter kernel runs this process."""
     shell = sys.modules.get("IPython")
     return shell is not None and type(shell.get_ipython()).__name__ == "ZMQInteractiveShell"

@@ -15,7 +15,7 @@ MAX_CODES = 50  # whole numbers with at most so many values, each seen often, ar
 
 
 def plain_value(value: Any) -> Any:
-    """An option as JSON has it: numbers of numpy and torch as Python's, arrays as lists."""
+    """Convert an option, also within lists and dicts, to JSON's types: numbers of numpy and torch, arrays to lists."""
     if isinstance(value, np.generic | np.ndarray | Tensor):
         return value.tolist()
     if isinstance(value, dict):
@@ -26,10 +26,10 @@ def plain_value(value: Any) -> Any:
 
 
 def plain_cell(value: Any) -> Any:
-    """A cell without the wrappings of numpy, pandas and torch; None if it is missing."""
+    """Convert a cell of numpy, pandas or torch to Python's type; None if it is missing (None, NaN, NaT, NA)."""
     if type(value) in (str, int, bool) or value is None:
         return value
-    if isinstance(value, float):
+    if isinstance(value, float | np.floating):
         return None if math.isnan(value) else float(value)
     if value is pd.NA or value is pd.NaT:
         return None
@@ -45,18 +45,13 @@ def plain_cell(value: Any) -> Any:
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a raw value says nothing: None, NaN, NaT, pandas' NA, or blank text."""
-    import pandas as pd
-
-    if isinstance(value, str):
-        return not value.strip()
-    if isinstance(value, np.ndarray | Tensor) and value.ndim == 0:
-        value = value.item()
-    return bool(pd.api.types.is_scalar(value) and pd.isna(value))
+    """Return whether a raw value is missing: None, NaN, NaT, pandas' NA, or blank text."""
+    cell = plain_cell(value)
+    return cell is None or (isinstance(cell, str) and not cell.strip())
 
 
 def whole_number(value: Any) -> int | None:
-    """The whole number that a plain cell is, be it typed 3, 3.0, Decimal("3") or True; None for texts and others."""
+    """Convert a plain cell that is a whole number (3, 3.0, Decimal("3"), True) to int; None for other cells."""
     if isinstance(value, int):
         return int(value)
     if isinstance(value, float):
@@ -73,7 +68,7 @@ def are_codes(cells: Sequence[Any]) -> bool:
 
 
 def plain_samples(samples: Any) -> Any:
-    """Raw samples as tokenizers take them: columns as lists, tensors on the CPU and without a gradient."""
+    """Convert raw samples for tokenizers: columns become lists; tensors move to the CPU and lose their gradient."""
     samples = _listed(samples)
     if isinstance(samples, Tensor):
         return samples.detach().cpu()
@@ -83,7 +78,7 @@ def plain_samples(samples: Any) -> Any:
 
 
 def plain_targets(targets: Any) -> Any:
-    """Targets as heads take them: columns as lists, tensors as arrays."""
+    """Convert targets for heads: columns become lists, tensors arrays."""
     targets = _listed(targets)
     if isinstance(targets, Tensor):
         return targets.detach().cpu().numpy()
@@ -93,8 +88,7 @@ def plain_targets(targets: Any) -> Any:
 
 
 def _listed(values: Any) -> Any:
-    """Columns of pandas, polars and Arrow as lists."""
-    import pandas as pd
+    """Convert columns of pandas, polars and Arrow to lists."""
     import pyarrow as pa
 
     if isinstance(values, pd.Series | pd.Index | pd.api.extensions.ExtensionArray):

@@ -1,4 +1,4 @@
-"""What callers pass, as plain Python: options, names of columns, samples and targets from numpy, pandas and torch."""
+"""Arguments of callers in many forms (numpy, pandas, torch), converted to names of columns, tables and rows."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -19,7 +19,7 @@ __all__ = [
 
 
 def column_names(names: Any, columns: Sequence[str]) -> list[str]:
-    """Names of columns from any sequence of them, or from one text, in which commas part them.
+    """Names of columns, from a sequence of names or a text with commas between them.
 
     >>> column_names("x,z", ["x", "z"]), column_names("alcohol, in %,z", ["alcohol, in %", "z"])
     (['x', 'z'], ['alcohol, in %', 'z'])
@@ -27,37 +27,37 @@ def column_names(names: Any, columns: Sequence[str]) -> list[str]:
     if not isinstance(names, str):
         return [str(name) for name in names]
     parts = names.split(",")
-    found = []
+    chosen = []
     while parts:
-        # A comma may be part of a name: the longest that there is.
+        # A name may contain commas: take the longest one that is a column.
         ends = [end for end in range(len(parts), 0, -1) if ",".join(parts[:end]).strip() in columns]
         end = ends[0] if ends else 1
-        found.append(",".join(parts[:end]).strip())
+        chosen.append(",".join(parts[:end]).strip())
         parts = parts[end:]
-    return found
+    return chosen
 
 
 def target_name(target: Any) -> str | None:
-    """The target's name, or those of several with commas, from a name or any sequence of them."""
+    """Name of the target as one text; the names of several targets are joined with commas."""
     if target is None or isinstance(target, str):
         return None if target is None else str(target)
     return ",".join(map(str, target if isinstance(target, Iterable) else [target]))
 
 
 def paired_table(pair: tuple[Any, ...], row: bool, target: str | None, names: Sequence[str] = ()) -> Any:
-    """A pair (samples, targets) as a table whose last column is the target; None where samples are no table.
+    """Join a pair (samples, targets) to a table whose last column is the target.
 
     Args:
-        pair: Samples are a table, or for a tokenizer of rows numbers (N, columns), a column each.
-        row: Whether the tokenizer takes rows.
-        target: Name of the target's column; otherwise that of the targets, or ``target``.
-        names: Of the columns of an array, which are otherwise called 0, 1, 2, ...
+        pair: Samples and targets. Samples are a table, or an array (N, columns) if the tokenizer takes rows.
+        row: True if the tokenizer takes rows.
+        target: Name of the target's column; by default the name of the targets' series, or ``target``.
+        names: Names of an array's columns; by default 0, 1, 2, ...
 
     Returns:
-        The table and the target's name, or None.
+        Table and name of the target; None if samples are no table.
 
     Raises:
-        ValueError: If there are not as many samples as targets, or a column is called as the target is.
+        ValueError: If the numbers of samples and targets differ, or a column has the target's name.
     """
     import pandas as pd
 
@@ -67,7 +67,7 @@ def paired_table(pair: tuple[Any, ...], row: bool, target: str | None, names: Se
     if isinstance(targets, pd.DataFrame) and targets.shape[1] == 1:
         targets = targets.iloc[:, 0]
     if row and isinstance(targets, np.ndarray | Tensor) and targets.ndim == 2 and targets.shape[1] == 1:
-        targets = targets[:, 0]  # a column, as scikit-learn's users have it
+        targets = targets[:, 0]  # targets (N, 1), which scikit-learn accepts too
     if row and isinstance(samples, pd.Series):
         samples = samples.to_frame()
     if isinstance(samples, pd.DataFrame) or (hasattr(samples, "__arrow_c_stream__") and hasattr(samples, "columns")):
@@ -79,8 +79,8 @@ def paired_table(pair: tuple[Any, ...], row: bool, target: str | None, names: Se
             return None
         rows = [_as_list(sample) for sample in samples]
         table = pd.DataFrame(rows, columns=list(names) if len(names) == len(first) else None)
-    called = targets.name if isinstance(targets, pd.Series) else None
-    name = target or (called if isinstance(called, str) else "target")
+    series_name = targets.name if isinstance(targets, pd.Series) else None
+    name = target or (series_name if isinstance(series_name, str) else "target")
     table = table.rename(columns=str)
     if name in table.columns:
         raise ValueError(f"A column of the samples is called {name}, as the target is; name the target otherwise.")
@@ -91,12 +91,17 @@ def paired_table(pair: tuple[Any, ...], row: bool, target: str | None, names: Se
 
 
 def joined_target(table: Any, target: str | None, *, strict: bool = True) -> Any:
-    """A table in which several columns of 0 and 1, named in one text with commas, are one column of that name.
+    """Replace several columns of 0 and 1, named in one text with commas, by one column of lists of labels.
 
-    In it stand lists of those that are 1, or None where one of them is missing.
+    A list holds the names of the columns that are 1 in its row; it is None if a cell of them is missing.
+
+    Args:
+        table: Dataset.
+        target: Names of the columns, with commas.
+        strict: True refuses other cells; False returns the table unchanged, for its columns may be forecast.
 
     Raises:
-        ValueError: If one of them holds something else; unless not ``strict``, where they may be numbers to forecast.
+        ValueError: If ``strict`` and a column holds something else than 0 and 1.
     """
     if target is None or target in table.column_names or "," not in target:
         return table
@@ -114,15 +119,15 @@ def joined_target(table: Any, target: str | None, *, strict: bool = True) -> Any
                     "one for each label. For others train one task a column."
                 )
     rows = zip(*columns, strict=True)
-    lists = [None if None in row else [n for n, one in zip(names, row, strict=True) if one] for row in rows]
+    lists = [None if None in row else [name for name, flag in zip(names, row, strict=True) if flag] for row in rows]
     return table.remove_columns(names).add_column(target, lists)
 
 
 def named_row(sample: Any, names: Sequence[str]) -> Any:
-    """A row that came as numbers, by the names of the columns; anything else as it is.
+    """Convert a row of numbers to a dict by the names of its columns; other samples are returned unchanged.
 
     Raises:
-        SampleError: If it has not one for each.
+        SampleError: If the row has not one value for each column.
     """
     if not names or not isinstance(sample, np.ndarray | Tensor | list | tuple) or np.ndim(sample) != 1:
         return sample

@@ -1,4 +1,4 @@
-"""CLIP's byte pairs, as open_clip merges them, in time that does not explode with a long word or a long text."""
+"""CLIP's byte-pair encoding, equal to open_clip's, but fast for long words and long texts too."""
 
 import heapq
 import re
@@ -9,24 +9,26 @@ from typing import Any
 
 __all__ = ["clip_tokens"]
 
-LONGEST_RUN = 100  # characters without a space; what is longer is cut as if it had one there
-LONGEST_PIECE = 32  # bytes that the longest entry of the vocabulary stands for
-MARKUP = 2  # times as many characters as its tokens could hold, that a text may have: some markup becomes none
-KEPT = 1 << 16  # words whose tokens are remembered
-REMEMBERED = 24  # characters of a word that is
+LONGEST_RUN = 100  # most characters without a space; longer runs are cut as if there were a space
+LONGEST_PIECE = 32  # bytes of the longest entry of the vocabulary
+MARKUP = 2  # factor on the most characters that the tokens could hold, for markup that yields no token
+KEPT = 1 << 16  # words whose tokens are kept in memory
+REMEMBERED = 24  # most characters of such a word
 WORD = re.compile(r"\S+")
 CUT = re.compile(rf"(\S{{{LONGEST_RUN}}})(?=\S)")
-# A line without a word, which takes open_clip as long as one with some; \x85 stands for a sign where it is no space.
+# A line without a word, which costs open_clip as much time as others; \x85 is a character of some encodings, no space.
 EMPTY = re.compile(r"\n[^\S\x85]*\n")
 
 
 def clip_tokens(text: str, most: int) -> list[int] | None:
-    """CLIP's numbers of a text's tokens; None where there are more than ``most``, which shows before all are made.
+    """Numbers of a text's tokens in CLIP's vocabulary; None if there are more than ``most``.
+
+    A long text is refused before all of its tokens are made.
 
     Raises:
         ImportError: If open_clip is missing.
     """
-    if len(list(islice(WORD.finditer(text), most + 1))) > most:  # there are as many tokens at least
+    if len(list(islice(WORD.finditer(text), most + 1))) > most:  # each word gives a token at least
         return None
     text = EMPTY.sub("\n", text)
     written = sum(len(word[0]) for word in WORD.finditer(text))
@@ -34,8 +36,8 @@ def clip_tokens(text: str, most: int) -> list[int] | None:
         return None
     vocabulary = _vocabulary()
     words = vocabulary.pat.finditer(vocabulary.clean_fn(CUT.sub(r"\1 ", text)))
-    found = list(islice(_numbers(word[0] for word in words), most + 1))
-    return found if len(found) <= most else None
+    numbers = list(islice(_numbers(word[0] for word in words), most + 1))
+    return numbers if len(numbers) <= most else None
 
 
 def _numbers(words: Iterator[str]) -> Iterator[int]:
@@ -58,16 +60,17 @@ def _vocabulary() -> Any:
 
 
 def _merged(word: str) -> tuple[int, ...]:
-    """The tokens of a word: of neighbouring pieces the pair of the lowest rank is merged, from the left, until none is.
+    """Numbers of a word's tokens: the neighbouring pieces of the lowest rank are merged until no pair has a rank.
 
-    open_clip's own walks over all pieces for each merge; here a heap holds the pairs, so that n pieces take n log n.
+    open_clip walks over all pieces for each merge; here a heap holds the pairs, so that n pieces take n log n steps.
     """
     vocabulary = _vocabulary()
     whole = "".join(vocabulary.byte_encoder[byte] for byte in word.encode("utf-8"))
-    if whole in vocabulary.cache:  # the marks of start and end; nothing is ever added
+    if whole in vocabulary.cache:  # the marks of start and end; open_clip's cache is not filled here
         return (vocabulary.encoder[vocabulary.cache[whole]],)
     pieces: list[str] = [*whole[:-1], f"{whole[-1]}</w>"]
-    after, before = list(range(1, len(pieces) + 1)), list(range(-1, len(pieces) - 1))
+    after = list(range(1, len(pieces) + 1))  # place of the next piece
+    before = list(range(-1, len(pieces) - 1))
     ranks = vocabulary.bpe_ranks
     heap = [(ranks[pair], at, *pair) for at, pair in enumerate(zip(pieces, pieces[1:])) if pair in ranks]  # noqa: B905
     heapq.heapify(heap)
@@ -75,8 +78,9 @@ def _merged(word: str) -> tuple[int, ...]:
         _, at, first, second = heapq.heappop(heap)
         following = after[at]
         if pieces[at] != first or following == len(pieces) or pieces[following] != second:
-            continue  # one of the two has become part of another
-        pieces[at], pieces[following] = first + second, ""
+            continue  # one of the two was merged with another piece
+        pieces[at] = first + second
+        pieces[following] = ""
         after[at] = after[following]
         if after[at] < len(pieces):
             before[after[at]] = at

@@ -1,4 +1,4 @@
-"""What a column of a table holds: its type, its bins or its categories, and how each type reads a cell."""
+"""Types of a table's columns: inference of the type, its bins or categories, and reading of cells by type."""
 
 import json
 import math
@@ -22,13 +22,13 @@ __all__ = [
 ]
 
 TYPES = ("numeric", "boolean", "date", "categorical")  # the order of the tokens
-MAX_CATEGORIES = 10_000  # of a column; rarer ones count as unknown
-NEARLY = 0.9  # this share of different texts is no category, of readable dates a date column
-FEW = 20  # rows; in fewer, texts that all differ may still be categories
-LARGEST = 1e150  # beyond it, differences of two numbers may overflow
+MAX_CATEGORIES = 10_000  # most categories of a column; rarer ones count as unknown
+NEARLY = 0.9  # share of distinct texts above which they are no categories; share of dates that makes a date column
+FEW = 20  # rows below which texts that all differ may still be categories
+LARGEST = 1e150  # largest number: differences of larger ones may overflow
 CYCLES = 6  # sine and cosine of the time of year, of week and of day
-NAMED = 8  # columns that advice lists
-# "1,234.56", "12,5 %", "$ 3", "5 kg": a person reads a number, float() does not.
+NAMED = 8  # most columns that advice lists
+# "1,234.56", "12,5 %", "$ 3", "5 kg": numbers to a person, but not to float().
 LIKE_NUMBER = re.compile(
     r"[^\w\s]{0,2}\s*[+-]?(\d+([.,]\d+)?|\d{1,3}([.,' ]\d{3})+([.,]\d+)?)([eE][+-]?\d+)?\s*([^\W\d]{0,3}|[%°$€£¥])"
 )
@@ -36,24 +36,30 @@ LIKE_NUMBER = re.compile(
 PADDED = re.compile(r"\s*0\d")
 LIKE_DATE = re.compile(r"\d{1,4}([-/. ])(\d{1,2}|\w{3,9})\1\d{1,4}([ T,].*)?")
 
-Learned = tuple[dict[str, Any], np.ndarray]  # what the schema says of a column, and its bin edges
+Learned = tuple[dict[str, Any], np.ndarray]  # entry of a column in the schema, and its bin edges
 
-# Learning a column
+# Learning columns
 
 
 def learn_columns(
     rows: Sequence[Mapping[str, Any]], names: Sequence[str], kinds: Mapping[str, str], bins: int
 ) -> list[Learned]:
-    """Learn columns of rows; the type of each, where ``kinds`` does not say it, from its values.
+    """Learn columns from training rows; the type of a column that ``kinds`` does not name is inferred.
+
+    Args:
+        rows: Rows, column to cell.
+        names: Columns to learn.
+        kinds: Types by column.
+        bins: Most bins of a number.
 
     Raises:
-        PlacedError: Naming every column that has only missing values, values that are no single number, text or date,
-            or texts that are nearly all different; says how to leave them out.
+        PlacedError: If a column has only missing values, a value that is no single number, text or date, or texts that
+            nearly all differ; the message names all such columns, and how to leave them out.
     """
     learned: list[Learned] = []
     bad: dict[str, PlacedError] = {}
     for name in names:
-        # Where a row lacks the column, it is told when rows are encoded.
+        # A row that lacks the column is reported when rows are encoded.
         cells = {i: plain_cell(row[name]) for i, row in enumerate(rows) if name in row}
         try:
             learned.append(_learn(name, kinds.get(name), list(cells.values()), bins, list(cells)))
@@ -68,7 +74,7 @@ def learn_columns(
 
 
 def _advice(bad: list[str], good: list[str]) -> str:
-    """How to leave columns out."""
+    """Sentence on how to leave columns out."""
     ignored = json.dumps(dict.fromkeys(bad, "ignore"), ensure_ascii=False)
     other = f"or ignore {'it' if len(bad) == 1 else 'them'}: --tokenizer.columns '{ignored}'"
     if not 0 < len(good) <= NAMED:
@@ -77,26 +83,26 @@ def _advice(bad: list[str], good: list[str]) -> str:
 
 
 def _learn(name: str, kind: str | None, values: list[Any], bins: int, rows: list[int]) -> Learned:
-    """A column's values, which stand in these rows, to its entry in the schema and its bin edges."""
-    known = [value for value in values if value is not None]
-    if not known:
+    """Entry in the schema and bin edges of a column, from its values in these rows."""
+    present = [value for value in values if value is not None]
+    if not present:
         raise PlacedError(f"Column {name} has only missing values in the {len(values)} training rows")
-    kind = kind or _infer(name, known)
-    # What cannot be read is a bad sample, which encode refuses by its row; nothing is learned of it.
-    cells = [cell for value in known if (cell := _read(kind, name, value)) is not None]
+    kind = kind or _infer(name, present)
+    # A value that cannot be read teaches nothing; its row is a bad sample, which encode refuses.
+    cells = [cell for value in present if (cell := _read(kind, name, value)) is not None]
     if not cells:
         raise PlacedError(
-            f"Column {name} is to be {kind}, but none of its values can be read so, such as {known[0]!r:.60}; give it "
+            f"Column {name} is declared {kind}, but none of its values is that, such as {present[0]!r:.60}; give it "
             "another type"
         )
     entry: dict[str, Any] = {"name": name, "type": kind}
     if kind == "categorical":
-        # Missing is a category like others where training shows it, else it is unknown.
-        missing = [None] if len(known) < len(values) else []
+        # A missing value is a category if the training rows have one, else it is unknown.
+        missing = [None] if len(present) < len(values) else []
         return entry | {"categories": [*missing, *_categories(name, values, rows)]}, np.empty(0)
     if kind == "boolean":
         return entry | {"centre": 0.0, "scale": 1.0, "bins": 1}, np.array([0, 1], dtype=np.float32)
-    # Scaled before they become float32, so that a column of large, close numbers keeps its digits.
+    # Scaled in float64: float32 would lose the digits of large numbers that lie close together.
     numbers = np.array(cells)
     centre = float(np.median(numbers))
     scale = float(np.abs(numbers - centre).max()) or 1.0
@@ -104,34 +110,34 @@ def _learn(name: str, kind: str | None, values: list[Any], bins: int, rows: list
     return entry | {"centre": centre, "scale": scale, "bins": len(edges) - 1}, edges
 
 
-def _infer(name: str, known: list[Any]) -> str:
-    """The type of a column from what is not missing in it.
+def _infer(name: str, present: list[Any]) -> str:
+    """Type of a column, from its values that are not missing.
 
-    Text is numeric where all of it is numbers, and a date where nearly all of it is ISO 8601 dates. Numbers with zeros
-    in front that come again are codes: categories.
+    Texts are numeric if all are numbers, and dates if nearly all are ISO 8601 dates. Numbers with leading zeros that
+    repeat are codes: categories.
     """
-    if all(isinstance(value, bool) for value in known):
+    if all(isinstance(value, bool) for value in present):
         return "boolean"
-    if all(isinstance(value, int | float | Decimal) for value in known):
+    if all(isinstance(value, int | float | Decimal) for value in present):
         return "numeric"
-    if all(isinstance(value, date) for value in known):
+    if all(isinstance(value, date) for value in present):
         return "date"
-    strange = [value for value in known if not isinstance(value, str | int | float | Decimal)]
+    strange = [value for value in present if not isinstance(value, str | int | float | Decimal)]
     if strange:
         raise PlacedError(
             f"Column {name} holds a {type(strange[0]).__name__}, {strange[0]!r:.60}; expected one number, "
             "text or boolean a cell, or dates throughout"
         )
-    counts = Counter(known)
+    counts = Counter(present)
     if all(_read("numeric", name, value) is not None for value in counts):
         padded = any(isinstance(value, str) and PADDED.match(value) for value in counts)
-        return "categorical" if padded and len(counts) <= NEARLY * len(known) else "numeric"
+        return "categorical" if padded and len(counts) <= NEARLY * len(present) else "numeric"
     dates = sum(count for value, count in counts.items() if _read("date", name, value) is not None)
-    return "date" if dates >= NEARLY * len(known) else "categorical"
+    return "date" if dates >= NEARLY * len(present) else "categorical"
 
 
 def _categories(name: str, values: list[Any], rows: list[int]) -> list[str]:
-    """The different texts of a column, frequent ones first. Raises PlacedError if nearly all of them differ."""
+    """Distinct texts of a column, frequent ones first. Raises PlacedError if nearly all of them differ."""
     counts = Counter(cell for value in values if (cell := _read("categorical", name, value)) is not None)
     different = len(counts) > NEARLY * counts.total() and counts.total() >= FEW
     unread = [text for text in counts if _read("numeric", name, text) is None]
@@ -158,10 +164,10 @@ def _categories(name: str, values: list[Any], rows: list[int]) -> list[str]:
 
 
 def _edges(numbers: np.ndarray, bins: int) -> np.ndarray:
-    """Bin edges, ascending, float32: every different number if they are few, otherwise quantiles.
+    """Bin edges, ascending, float32: all distinct numbers if they are few, otherwise quantiles.
 
-    For the quantiles no number counts more than one bin's share: one that fills most of a column (no
-    capital gain) would otherwise leave a handful of bins for all the others.
+    In the quantiles no number counts more than one bin's share: a number that fills most of a column (no capital gain)
+    would otherwise leave a handful of bins for all others.
     """
     different, counts = np.unique(numbers.astype(np.float32), return_counts=True)
     if len(different) <= bins + 1:
@@ -171,10 +177,11 @@ def _edges(numbers: np.ndarray, bins: int) -> np.ndarray:
     return np.unique(edges.astype(np.float32))
 
 
-# Reading a cell: each type's reader gives None or NaN for a missing value, and raises SampleError
+# Readers of cells, one for each type; each returns None or NaN for a missing value, and raises SampleError
 
 
 def _read(kind: str, name: str, value: Any) -> Any:
+    """Read a cell by type; None if it cannot be read."""
     try:
         return READERS[kind](name, value)
     except SampleError:
@@ -182,7 +189,7 @@ def _read(kind: str, name: str, value: Any) -> Any:
 
 
 def cell_of(sample: dict[str, Any], name: str) -> Any:
-    """The plain cell of a row. Raises SampleError if the column is absent."""
+    """Plain cell of a row. Raises SampleError if the row lacks the column."""
     try:
         return plain_cell(sample[name])
     except KeyError:
@@ -219,7 +226,7 @@ def _boolean(name: str, value: Any) -> float:
 
 
 def moment_of(name: str, value: Any) -> datetime | None:
-    """A date and time from a cell, None if missing. Raises SampleError if it says none."""
+    """Read a date and time from a cell; None if missing. Raises SampleError if the cell holds none."""
     if value is None or isinstance(value, datetime):
         return value
     if isinstance(value, date):
@@ -231,7 +238,7 @@ def moment_of(name: str, value: Any) -> datetime | None:
 
 
 def _days(name: str, value: Any) -> float:
-    """Days since the year 1, by the clock that the date itself names."""
+    """Days since the year 1, by the clock of the date's own time zone."""
     moment = moment_of(name, value)
     return math.nan if moment is None else moment.toordinal() + _time_of_day(moment)
 
@@ -241,7 +248,7 @@ def _time_of_day(moment: datetime) -> float:
 
 
 def cycles_of(moment: datetime | None) -> list[float]:
-    """Time of year, of week and of day, each as a point on a circle; zeros if missing."""
+    """Time of year, of week and of day, each as sine and cosine, ``CYCLES`` numbers; zeros if missing."""
     if moment is None:
         return [0.0] * CYCLES
     day = _time_of_day(moment)
@@ -251,7 +258,7 @@ def cycles_of(moment: datetime | None) -> list[float]:
 
 
 def category_of(name: str, value: Any) -> str | None:
-    """Text; that of 3.0 is "3", for whole numbers turn into floats where one of them is missing."""
+    """Text of a cell; 3.0 gives "3", for pandas converts whole numbers to floats if one of a column is missing."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, float) and value.is_integer():

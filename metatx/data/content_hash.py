@@ -1,4 +1,4 @@
-"""What decides a result that is kept on disk, as a hash: values, files, code."""
+"""Hash of everything that a result kept on disk depends on: values, files, code."""
 
 import hashlib
 import inspect
@@ -17,58 +17,60 @@ from metatx.registry import all_options
 
 __all__ = ["Content", "options_of", "source_content"]
 
-WHOLE = 256 << 10  # bytes; files up to this size are told by all that is in them
-PART = 64 << 10  # bytes read at the beginning, in the middle and at the end of others
+WHOLE = 256 << 10  # bytes of the largest file that is hashed whole
+PART = 64 << 10  # bytes that are hashed at the beginning, the centre and the end of larger files
 
 
 class Content:
-    """A hash of values, files and code, taken in one after the other.
+    """Running hash of values, files and code.
 
-    A text that names a file stands for what is in it. A file up to 256 KiB is told by its ending and its bytes; a
-    larger one by three parts of it, and by its size, inode and times of change: of a copy, results are made anew.
+    A text that names a file stands for the content of the file. A file up to 256 KiB is identified by its suffix and
+    its bytes; a larger file by three parts of it, its size, its inode and its times of change, so that a copy of it
+    counts as another file.
 
     Args:
-        suffixes: Of files that are told by what is in them alone, wherever they lie; others by their name too, for a
-            text may have the name of a file by chance.
-        linking: Of files that name others, which may change behind them: these have no content to tell them by.
+        suffixes: Suffixes of files that are identified by content alone, wherever they lie; for other files the name
+            counts too, for a text may be the name of a file by chance.
+        external_refs: Suffixes of files that name other files, which may change unnoticed; these are refused.
     """
 
-    def __init__(self, suffixes: tuple[str, ...] = (), linking: tuple[str, ...] = ()) -> None:
-        self.suffixes, self.external_refs = suffixes, linking
+    def __init__(self, suffixes: tuple[str, ...] = (), external_refs: tuple[str, ...] = ()) -> None:
+        self.suffixes = suffixes
+        self.external_refs = external_refs
         self._digest = hashlib.sha256()
         self._files: dict[str, bytes] = {}
-        # The large array that neighbouring samples may share, and its hash.
+        # Last array and its hash: consecutive samples may share one large array.
         self._last: tuple[Any, bytes] = (None, b"")
 
     def hexdigest(self) -> str:
-        """SHA-256 (hex) of all so far."""
+        """SHA-256 (hex) of everything added so far."""
         return self._digest.hexdigest()
 
     def add(self, value: Any) -> None:
-        """Take in None, numbers, texts, bytes, arrays, tensors, files' paths, and dicts, lists, dataclasses of these.
+        """Add None, numbers, texts, bytes, arrays, tensors, paths of files, and dicts, lists, dataclasses of these.
 
         Raises:
-            TypeError: If there is something else, which has no content to tell it by.
+            TypeError: If the value holds anything else, which has no content to hash.
         """
         for part in self._parts(value):
-            # With its length, so that no two values run together to the same bytes.
+            # The length comes first, so that the parts of different values never join to the same bytes.
             self._digest.update(len(part).to_bytes(8, "little"))
             self._digest.update(part)
 
     def add_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take in tensors of any type, by name."""
+        """Add tensors of any type, by name."""
         for name, tensor in tensors.items():
             self.add([name, str(tensor.dtype), list(tensor.shape)])
             self._digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
 
     def add_code(self, *classes: type) -> None:
-        """Take in the sources of this package, and the files of these classes and of all they inherit from.
+        """Add the sources of this package, and the source files of these classes and their base classes.
 
         Raises:
-            TypeError: If a class has no file, such as one of a notebook.
+            TypeError: If a class has no source file, such as one of a notebook.
         """
         package = Path(__file__).parents[1]
-        # Not pathlib's: in a checkout tokenizers and heads are links.
+        # os.walk follows links, which tokenizers and heads are in a checkout; pathlib does not.
         walked = (Path(place, name) for place, _, names in os.walk(package, followlinks=True) for name in names)
         shipped = [(str(file.relative_to(package)), file) for file in walked if file.suffix == ".py"]
         for name, file in sorted(shipped):
@@ -95,7 +97,7 @@ class Content:
             yield f"{type(value).__qualname__} of {len(fields(value))}".encode()
             for field in fields(value):
                 yield from self._parts(getattr(value, field.name))
-        elif isinstance(value, str | Path) and os.path.isfile(value):  # pathlib's raises for a long text
+        elif isinstance(value, str | Path) and os.path.isfile(value):  # Path.is_file raises for a long text
             yield from self._file(str(value))
         elif isinstance(value, bytes):
             yield b"bytes"
@@ -103,12 +105,12 @@ class Content:
         elif value is None or isinstance(value, str | int | float | np.generic):
             yield f"{type(value).__name__} {value!r}".encode()
         else:
-            raise TypeError(f"A {type(value).__name__} has no content to tell it by.")
+            raise TypeError(f"A {type(value).__name__} has no content that can be hashed.")
 
     def _array(self, value: Any) -> Iterator[bytes]:
         array = value.detach().cpu().numpy() if isinstance(value, Tensor) else value
         if array.dtype == object:
-            raise TypeError("An array of objects has no content to tell it by.")
+            raise TypeError("An array of objects has no content that can be hashed.")
         if value is not self._last[0]:
             self._last = (value, hashlib.sha256(array.tobytes()).digest())
         yield f"{array.dtype.descr}{array.shape}".encode()
@@ -116,7 +118,7 @@ class Content:
 
     def _file(self, path: str) -> Iterator[bytes]:
         if path.lower().endswith(self.external_refs):
-            raise TypeError(f"{path} may name other files, so it has no content to tell it by.")
+            raise TypeError(f"{path} may name other files, so it has no content that can be hashed.")
         if path not in self._files:
             self._files[path] = _file_digest(Path(path))
         yield self._files[path]
@@ -142,13 +144,13 @@ def _source(cls: type) -> bytes:
     try:
         return Path(inspect.getsourcefile(cls) or "").read_bytes()
     except OSError:
-        raise TypeError(f"{cls.__name__} has no source file to tell it by.") from None
+        raise TypeError(f"{cls.__name__} has no source file that can be hashed.") from None
 
 
 def source_content(data: Any) -> str:
-    """SHA-256 (hex) of data as people name them: a file, all files of a folder, a table or samples in memory.
+    """SHA-256 (hex) of a file, of all files of a folder, or of a table or samples in memory.
 
-    Empty where they have no content to tell them by, such as a name on the hub.
+    Empty if the data have no content to hash, such as a name on the hub.
     """
     import pandas as pd
 
@@ -169,10 +171,10 @@ def source_content(data: Any) -> str:
 
 
 def options_of(component: Any, names: tuple[str, ...] | None = None) -> str:
-    """A component's options, defaults and what it learned included, or the ones of these names, as JSON.
+    """Options with their defaults and fitted facts of a component, or those of these names, as JSON.
 
     Raises:
-        TypeError: If one is no JSON value.
+        TypeError: If an option is no JSON value.
     """
     options = {**all_options(component), **component.fitted}
     return json.dumps({name: options.get(name) for name in names or sorted(options)})

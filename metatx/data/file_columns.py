@@ -1,4 +1,4 @@
-"""Columns of a table that name files: found where the table lies, whatever folder a command is run in."""
+"""Columns of a table that name files, which are looked up beside the table, not in the working directory alone."""
 
 import re
 from collections.abc import Iterable
@@ -18,68 +18,73 @@ if TYPE_CHECKING:
 
 __all__ = ["TARGETS", "metadata_in", "read_metadata", "table_of_files", "tell_unnamed"]
 
-METADATA = (".csv", ".jsonl", ".parquet")  # as Hugging Face has them; metadata.json says something else
-TRIED = 100  # cells that show whether a column names files
-MASKS = (*IMAGES, ".npy")  # files of masks, and columns of them
-TARGETS = ("target", "label", "labels", "class", "y")  # names of files only where those are there
-# Columns, in letters only, in which a name may lack its suffix.
+METADATA = (".csv", ".jsonl", ".parquet")  # Hugging Face's forms; metadata.json usually holds something else
+TRIED = 100  # cells by which a column is recognised as names of files
+MASKS = (*IMAGES, ".npy")  # suffixes of masks
+TARGETS = ("target", "label", "labels", "class", "y")  # columns that name files only if the files exist
+# Columns, letters only, in which names of files may lack the suffix.
 NAMES = (
     *("file", "filename", "filepath", "path", "image", "imagefile", "imagename", "imagepath", "img", "picture"),
     *("photo", "audio", "video", "clip", "id", "imageid"),
 )
-NEW = "looked up by metatx"  # the name of a column while it is made
-ENDINGS = ("id", "file", "name", "image", "path")
-KEYS = ("filename", "file", "path", "filepath", "image")  # the column of a metadata file, in letters only
+NEW = "looked up by metatx"  # temporary name of a column
+ENDINGS = ("id", "file", "name", "image", "path")  # endings of further such columns
+KEYS = ("filename", "file", "path", "filepath", "image")  # columns of a metadata file that name files, letters only
 
 
 def table_of_files(
     file: Path, suffixes: tuple[str, ...], reading: Reading | None = None
 ) -> "tuple[Dataset, list[str]]":
-    """The table in a file, and its columns of names of files, which are looked up beside it first.
+    """Read a table, and look up the files that its columns name; return it and the names of those columns.
 
-    A column names files where most of its cells end in one of ``suffixes``, or are masks that are there; or where it
-    is called like one and most of its cells are the names of files but for the suffix. What is not there keeps its
-    place beside the table as its name, and is told.
+    A column names files if most of its cells end in one of ``suffixes``, or are masks that exist; or if its own name
+    says so and most of its cells are names of files without the suffix. A cell whose file is not found becomes its
+    path beside the table, and is reported.
+
+    Args:
+        file: File of the table.
+        suffixes: Suffixes of files that are a sample each.
+        reading: Options of reading the table.
 
     Raises:
-        ValueError: As ``read_table``.
+        ValueError: If the table cannot be read, see ``read_table``.
     """
     table = read_table(file, reading)
     names: list[str] = table.column_names
-    if not suffixes or (file.suffix.lower() == ".json" and {"file", "objects"} <= set(names)):  # COCO's are found
+    if not suffixes or (file.suffix.lower() == ".json" and {"file", "objects"} <= set(names)):  # COCO: found already
         return table, ["file"] if suffixes else []
     if reading is not None:
-        names = [name for name in names if name not in reading.texts]  # words are no names
-    found = {name: lookup for name in names if (lookup := _whole_names(table, name, file, suffixes))}
-    # Only where no column has whole names may one lack the suffix: the likeliest, by its own name.
-    likely = [] if found else sorted(filter(_likely, names), key=lambda name: letters(name) not in NAMES)
+        names = [name for name in names if name not in reading.texts]  # declared as texts, so no names of files
+    lookups = {name: lookup for name in names if (lookup := _whole_names(table, name, file, suffixes))}
+    # Names without suffix are searched only if no column has whole names, in the column with the likeliest name.
+    likely = [] if lookups else sorted(filter(_likely, names), key=lambda name: letters(name) not in NAMES)
     for name in likely:
         cells = _cells(table, name)
         lookup = lookup_beside(file, suffixes, cells)
         if letters(name) not in TARGETS and _most(map(lookup.find, cells)):
-            found = {name: lookup}
+            lookups = {name: lookup}
             break
         if letters(name) in KEYS and cells and not Path(str(cells[0])).suffix:
-            tell(f"{file}: column {name} names no files, as {str(cells[0])!r}; looked in {lookup.where}.")
-    for name, lookup in found.items():
+            tell(f"{file}: column {name} names no files, such as {str(cells[0])!r}; looked in {lookup.where}.")
+    for name, lookup in lookups.items():
         table = _with_column(table, name, _looked_up(table[name][:], lookup, file, name))
-    return table, list(found)
+    return table, list(lookups)
 
 
 def _whole_names(table: "Dataset", name: str, file: Path, suffixes: tuple[str, ...]) -> Lookup | None:
-    """Where the files are that a column names with their suffix; None if it names none."""
+    """Look-up of the files that a column names with their suffix; None if it names none."""
     cells = _cells(table, name)
     words = [str(cell).strip().lower() for cell in cells]
-    for known in (suffixes, MASKS):
-        if _most(word.endswith(known) for word in words):
-            lookup = lookup_beside(file, known, cells)
-            sure = known is suffixes and letters(name) not in TARGETS
+    for accepted in (suffixes, MASKS):
+        if _most(word.endswith(accepted) for word in words):
+            lookup = lookup_beside(file, accepted, cells)
+            sure = accepted is suffixes and letters(name) not in TARGETS
             return lookup if sure or any(map(lookup.find, cells)) else None
     return None
 
 
 def _cells(table: "Dataset", name: str) -> list[Any]:
-    """The first cells of a column that could name files."""
+    """First cells of a column that could name files; none if one of them is a URL."""
     dtype = getattr(table.features[name], "dtype", None)
     if not isinstance(dtype, str) or not dtype.startswith(("string", "large_string", "int", "uint", "float")):
         return []
@@ -87,71 +92,83 @@ def _cells(table: "Dataset", name: str) -> list[Any]:
     return [] if any("://" in str(cell) for cell in cells) else cells
 
 
-def _most(found: Iterable[Any]) -> bool:
-    """Whether more than half of some values are true."""
-    values = [bool(value) for value in found]
-    return sum(values) > len(values) / 2
+def _most(values: Iterable[Any]) -> bool:
+    """Return whether more than half of some values are true."""
+    flags = [bool(value) for value in values]
+    return sum(flags) > len(flags) / 2
 
 
 def _likely(name: str) -> bool:
-    """Whether a column is called as those are in which a file's name may lack its suffix."""
+    """Return whether a column's name suggests names of files, which may lack the suffix."""
     return letters(name) in NAMES or letters(name).endswith(ENDINGS)
 
 
 def _looked_up(cells: list[Any], lookup: Lookup, file: Path, column: str) -> list[Any]:
-    """Cells as paths from the working directory. What is missing is told, and named where it should be."""
+    """Paths of the files that cells name; a file that is not found is reported, and its path is that beside the table.
+
+    Args:
+        cells: Cells of a column.
+        lookup: Look-up of the files.
+        file: File of the table.
+        column: Name of the column, for messages.
+    """
     paths: list[Any] = []
     missing = []
     for row, cell in enumerate(cells, start=1):
-        found = lookup.find(cell)
-        if found is None and path_of(cell) is not None:
+        path = lookup.find(cell)
+        if path is None and path_of(cell) is not None:
             missing.append((row, cell))
-            found = file.parent / str(path_of(cell))
-        paths.append(None if found is None else str(found))
+            path = file.parent / str(path_of(cell))
+        paths.append(None if path is None else str(path))
     if missing:
         row, cell = missing[0]
         tell(
-            f"{file}: {len(missing)} of {len(cells)} files that column {column} names are not there, or there twice, "
+            f"{file}: {len(missing)} of {len(cells)} files that column {column} names are missing, or exist twice, "
             f"the first {str(cell)!r} in row {row}; looked in {lookup.where}."
         )
     return paths
 
 
 def _with_column(table: "Dataset", name: str, cells: list[Any]) -> "Dataset":
-    """The table with other cells in a column, at its place."""
-    # Added before the old one goes: a table without columns has no rows.
+    """Replace the cells of a column."""
+    # Add the new column before removing the old one: a table without columns would have no rows.
     changed = table.add_column(NEW, cells).remove_columns(name).rename_column(NEW, name)
     return changed.select_columns(table.column_names)
 
 
 def metadata_in(folder: Path) -> "tuple[Path, Dataset] | None":
-    """The file ``metadata.csv`` of a folder, or ``.jsonl``, ``.parquet``, and its table; None where none names files.
+    """Metadata file of a folder (``metadata.csv``, ``.jsonl``, ``.parquet``) and its table; None if it names no files.
 
     Raises:
         ValueError: If there are several.
     """
-    held = [file for file in visible(folder) if file.stem.lower() == "metadata" and file.is_file()]
-    found = [file for file in held if file.suffix.lower() in METADATA]
-    if len(found) > 1:
-        raise ValueError(f"{folder} has {' and '.join(f.name for f in found)}; leave one of them.")
-    if not found:
+    named = [file for file in visible(folder) if file.stem.lower() == "metadata" and file.is_file()]
+    files = [file for file in named if file.suffix.lower() in METADATA]
+    if len(files) > 1:
+        raise ValueError(f"{folder} has {' and '.join(f.name for f in files)}; leave one of them.")
+    if not files:
         return None
-    table = read_table(found[0])
+    table = read_table(files[0])
     if _keys_of(table.column_names):
-        return found[0], table
-    tell(f"{found[0]} has no column file_name and is not read; columns: {', '.join(table.column_names):.200}.")
+        return files[0], table
+    tell(f"{files[0]} has no column file_name and is not read; columns: {', '.join(table.column_names):.200}.")
     return None
 
 
 def read_metadata(file: Path, table: "Dataset", suffixes: tuple[str, ...]) -> "Dataset":
-    """The table of a metadata file, its names of files as ``file``; ``split`` and ``label`` as the folders say them.
+    """Look up the files of a metadata table; add columns ``file``, ``split`` and ``label``.
 
-    ``split`` where the names begin with folders called so, and no column says it; ``label`` where no column is a
-    target, and the files lie in folders.
+    ``split`` is added if the files lie in folders named by split and no column has that name; ``label``, the name of a
+    file's folder, if all files lie in folders and no column is a target.
+
+    Args:
+        file: Metadata file.
+        table: Content of the file.
+        suffixes: Suffixes of files that are a sample each.
 
     Raises:
-        ValueError: If it names no files, a name is empty or leads out of the folder, none of the files is there, or
-            some are of no split.
+        ValueError: If a name is empty or leads out of the folder, no file exists, or some files lie in no folder of a
+            split while others do.
     """
     folder = file.parent
     key, *further = _keys_of(table.column_names)
@@ -188,32 +205,32 @@ def read_metadata(file: Path, table: "Dataset", suffixes: tuple[str, ...]) -> "D
 
 
 def _keys_of(columns: list[str]) -> list[str]:
-    """The columns that name files, that of each row's own first."""
-    ending = [name for name in columns if letters(name).endswith("filename")]
-    return list(dict.fromkeys([name for key in KEYS for name in columns if letters(name) == key] + ending))
+    """Columns that name files, that of the samples first."""
+    further = [name for name in columns if letters(name).endswith("filename")]
+    return list(dict.fromkeys([name for key in KEYS for name in columns if letters(name) == key] + further))
 
 
 def _splits(file: Path, table: "Dataset", places: list[tuple[str, ...]]) -> tuple[list[str], int]:
-    """The split of each file by its folder, and how many folders that takes; none where no folder is called so."""
+    """Split of each file by the name of a folder, and how deep that folder lies; no splits if no folder is named so."""
     for depth in (0, 1):
         names = [place[depth] if len(place) > depth + 1 else "" for place in places]
-        known = splits_of(dict.fromkeys(names))
-        if not known:
+        split_by_name = splits_of(dict.fromkeys(names))
+        if not split_by_name:
             continue
         if "split" in map(letters, table.column_names):
             return [], depth + 1
-        strange = next((row for row, name in enumerate(names) if name not in known), None)
+        strange = next((row for row, name in enumerate(names) if name not in split_by_name), None)
         if strange is not None:
             raise ValueError(
                 f"{file}, row {strange + 1}: {'/'.join(places[strange]) or 'its file'} lies in no folder of a split, "
-                f"and others do ({', '.join(sorted(known))}); say the split of each row in a column split."
+                f"and others do ({', '.join(sorted(split_by_name))}); write the split of each row into a column split."
             )
-        return [known[name] for name in names], depth + 1
+        return [split_by_name[name] for name in names], depth + 1
     return [], 0
 
 
 def tell_unnamed(table: Path, named: set[str], suffixes: tuple[str, ...]) -> None:
-    """Say how many files there are below a table that it does not name."""
+    """Report how many files below a table's folder the table does not name."""
     unnamed = [f for f in files_below(table.parent) if f.suffix.lower() in suffixes and str(f) not in named]
     if unnamed:
-        tell(f"{table} does not name {len(unnamed)} of the files below it, as {unnamed[0]}; they are left out.")
+        tell(f"{table} does not name {len(unnamed)} of the files below it, such as {unnamed[0]}; they are left out.")

@@ -1,4 +1,4 @@
-"""Rows held out for test and validation, so that of each class one stays to train on."""
+"""Division of rows into those to train on and those held out; one row of each class stays to train on."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Sequence
@@ -8,22 +8,22 @@ import numpy as np
 
 __all__ = ["by_class", "with_each_class"]
 
-Parts = tuple[np.ndarray, np.ndarray]
+Parts = tuple[np.ndarray, np.ndarray]  # numbers of the rows to train on, and of those held out
 
 
 def by_class(labels: np.ndarray, fraction: float, seed: int) -> Parts:
-    """Row numbers in two parts with equal class shares, the second ``fraction`` of them.
+    """Divide rows so that both parts have the same shares of classes.
 
-    Classes too small for scikit-learn's stratified split have their share all the same, rounded by largest remainder,
-    but for the last row of each, which stays in the first part.
+    Classes too small for scikit-learn's stratified split are divided too, by largest remainder, but one row of each
+    stays in the first part.
 
     Args:
-        labels: Of each row (N,).
-        fraction: Held out.
-        seed: Of the choice.
+        labels: Label of each row (N,).
+        fraction: Share of rows held out, 0 to 1.
+        seed: Seed of the random choice.
 
     Raises:
-        ValueError: If no class has a second row.
+        ValueError: If no class has two rows.
     """
     from sklearn.model_selection import train_test_split
 
@@ -31,9 +31,9 @@ def by_class(labels: np.ndarray, fraction: float, seed: int) -> Parts:
     classes, members, counts = np.unique(labels, return_inverse=True, return_counts=True)
     wanted = int(np.ceil(fraction * len(labels)))
     if counts.min() > 1 and fraction * len(labels) >= len(classes) <= len(labels) - wanted:
-        kept, held = train_test_split(rows, test_size=fraction, random_state=seed, stratify=labels)
+        kept, held_out_rows = train_test_split(rows, test_size=fraction, random_state=seed, stratify=labels)
         if len(np.unique(members[kept])) == len(classes):
-            return kept, held
+            return kept, held_out_rows
     if counts.max() == 1:
         raise ValueError(
             f"Each of the {len(labels)} samples has a label of its own, so none can be held out for a test; give more "
@@ -44,14 +44,14 @@ def by_class(labels: np.ndarray, fraction: float, seed: int) -> Parts:
     order = rng.permutation(rows)
     ranks = np.empty_like(rows)
     for code in range(len(classes)):
-        own = order[members[order] == code]
-        ranks[own] = np.arange(len(own))
+        of_class = order[members[order] == code]
+        ranks[of_class] = np.arange(len(of_class))
     held_out: np.ndarray = ranks[order] < sizes[members[order]]
     return order[~held_out], order[held_out]
 
 
 def _shares(counts: np.ndarray, fraction: float, wanted: int, rng: np.random.Generator) -> np.ndarray:
-    """How many of each class are held out: ``wanted`` in all where classes have so many beside their last one."""
+    """Number of rows held out of each class: ``wanted`` in total, or fewer, for each class keeps one row."""
     exact = counts * fraction
     sizes: np.ndarray = np.floor(exact).astype(int)
     ties = rng.permutation(len(counts))
@@ -62,22 +62,22 @@ def _shares(counts: np.ndarray, fraction: float, wanted: int, rng: np.random.Gen
 
 
 def with_each_class(
-    kept: np.ndarray, held: np.ndarray, targets: Sequence[Any], labels: Callable[[Any], Collection[Hashable]]
+    kept: np.ndarray, held_out: np.ndarray, targets: Sequence[Any], labels: Callable[[Any], Collection[Hashable]]
 ) -> Parts:
-    """The same two parts where the first has every class; else with as few rows exchanged as that needs.
+    """Exchange as few rows as needed so that every class has a row to train on.
 
     Args:
-        kept: Rows to train on.
-        held: Rows held out.
-        targets: Raw targets, which rows are positions in; none: nothing is exchanged.
-        labels: The classes that a target names.
+        kept: Numbers of the rows to train on.
+        held_out: Numbers of the rows held out.
+        targets: Raw targets by row number; if empty, nothing is exchanged.
+        labels: Function from a target to its classes.
     """
     if not len(targets):
-        return kept, held
-    named = {row: set(labels(targets[row])) for row in (*kept.tolist(), *held.tolist())}
+        return kept, held_out
+    named = {row: set(labels(targets[row])) for row in (*kept.tolist(), *held_out.tolist())}
     counts = Counter(label for row in kept.tolist() for label in named[row])
     needed = []
-    for row in held.tolist():
+    for row in held_out.tolist():
         if any(not counts[label] for label in named[row]):
             needed.append(row)
             counts.update(named[row])
@@ -86,7 +86,7 @@ def with_each_class(
         if len(given) < len(needed) and all(counts[label] > 1 for label in named[row]):
             given.append(row)
             counts.subtract(named[row])
-    if not needed or len(needed) == len(held) + len(given):
-        return kept, held
+    if not needed or len(needed) == len(held_out) + len(given):
+        return kept, held_out
     stay = np.concatenate([kept[~np.isin(kept, given)], needed]).astype(kept.dtype)
-    return stay, np.concatenate([held[~np.isin(held, needed)], given]).astype(kept.dtype)
+    return stay, np.concatenate([held_out[~np.isin(held_out, needed)], given]).astype(kept.dtype)

@@ -1,4 +1,4 @@
-"""What a cell spells: the same number, label or list however it was typed on its way here."""
+"""Spellings of the same number, label or list: ``1``, ``1.0`` and ``True``; lists in JSON, Python and numpy."""
 
 import ast
 import json
@@ -23,22 +23,22 @@ __all__ = [
 NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
 BOOLEANS = {"true": True, "false": False}
 QUOTED = r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\""
-WRITTEN_LIST = re.compile(rf"[\[(]\s*(?:(?:{QUOTED})\s*,?\s*)*[\])]", re.DOTALL)  # numpy writes no commas
+WRITTEN_LIST = re.compile(rf"[\[(]\s*(?:(?:{QUOTED})\s*,?\s*)*[\])]", re.DOTALL)  # commas are optional, as in numpy's
 
 
 class Spellings:
-    """Finds which of some known words and numbers a cell means.
+    """Search for the word or number that a cell means, in any of its spellings.
 
-    The cell itself comes first, then its text, then the number that it spells, where only one of the known spells that
-    number: 0.5 is "0.50", 1 and "1.0" are 1, True and "TRUE" are "true", as they are 1. So are words with other spaces
-    around them.
+    A word equal to the cell is preferred, then one equal to its text, then one that differs only in the spaces around
+    it, then one of the same number: 0.5 matches "0.50", 1 matches "1.0", True and "TRUE" match "true" and 1. The last
+    two must be unique.
 
     Args:
-        known: Texts, numbers, booleans or None, all different.
+        words: Texts, numbers, booleans or None, all different.
     """
 
-    def __init__(self, known: Iterable[Any]) -> None:
-        self.words = list(known)
+    def __init__(self, words: Iterable[Any]) -> None:
+        self.words = list(words)
         self.exact = {value: i for i, value in enumerate(self.words)}
         bare: dict[str, set[int]] = {}
         spelled: dict[int | float, set[int]] = {}
@@ -51,12 +51,12 @@ class Spellings:
                 spelled.setdefault(number, set()).add(i)
                 rounded.setdefault(_as_float32(number), set()).add(i)
         self.bare = {word: min(places) for word, places in bare.items() if len(places) == 1}
-        # A column of float32 gives 0.1 as 0.10000000149.
+        # 0.1 in a column of float32 reads as 0.10000000149.
         spelled = {**rounded, **spelled}
         self.numbers = {number: min(places) for number, places in spelled.items() if len(places) == 1}
 
     def find(self, value: Any) -> int | None:
-        """The place of a plain cell among the known, None where it is none of them."""
+        """Index of the word that a plain cell means; None if there is none."""
         place = self.exact.get(value)
         if place is None:
             place = self.exact.get(str(value)) if value is not None else None
@@ -68,7 +68,7 @@ class Spellings:
 
 
 def _number(value: Any) -> Any:
-    """What a cell spells as int, where it is whole, or as float; None where it spells no number."""
+    """Number that a cell spells, as int if it is whole, else as float; None if it spells none."""
     if isinstance(value, str):
         if not NUMBER.fullmatch(value):
             return _number(BOOLEANS.get(value.strip().lower()))
@@ -85,7 +85,7 @@ def _as_float32(number: int | float) -> float:
 
 
 def label_list(value: Any) -> list[Any] | None:
-    """The list that a target is, or that a text writes in JSON, as Python or as numpy does; None where it is none.
+    """List of labels from a list, an array, or a text in the form of JSON, Python or numpy; None for other targets.
 
     >>> label_list("['a', 'b']"), label_list('["a"]'), label_list("[]"), label_list("a|b")
     (['a', 'b'], ['a'], [], None)
@@ -97,15 +97,15 @@ def label_list(value: Any) -> list[Any] | None:
     if not isinstance(value, str) or value.strip()[:1] not in ("[", "("):
         return None
     try:
-        found = json.loads(value)
+        labels = json.loads(value)
     except json.JSONDecodeError:
-        # Label by label, for to Python 'a' 'b' without a comma between is one text.
+        # Each label by itself: without a comma, Python would join 'a' 'b' to one text.
         if not WRITTEN_LIST.fullmatch(value.strip()):
             return None
         return [ast.literal_eval(label) for label in re.findall(QUOTED, value)]
-    return found if isinstance(found, list) else None
+    return labels if isinstance(labels, list) else None
 
 
 def are_label_lists(targets: Sequence[Any]) -> bool:
-    """Whether all of some targets that are not missing are lists, or texts that write one."""
+    """Return whether all targets are lists of labels, or texts of such lists."""
     return all(label_list(target) is not None for target in targets)

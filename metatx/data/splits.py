@@ -1,4 +1,4 @@
-"""A table cut by the column that says the split of each row."""
+"""Tables divided by a column that names the split of each row."""
 
 from typing import TYPE_CHECKING
 
@@ -12,62 +12,62 @@ if TYPE_CHECKING:
 
 __all__ = ["by_column"]
 
-# Columns that say the split, where all they hold are names of splits; letters only.
+# Usual names, letters only, of a column that names splits.
 COLUMNS = ("split", "datasplit", "splitname", "set", "subset", "partition", "fold", "phase", "usage")
 
 
 def by_column(table: "Dataset", source: str, split_column: str | None = None) -> "dict[str, Dataset]":
-    """Split a table by the column that says the split of each row, where it has one.
+    """Divide a table by the column that names the split of each row; without one, all rows are ``all``.
 
     Args:
-        table: Whole.
-        source: What it was read from, for messages.
-        split_column: The column; by default one with a usual name that holds nothing but names of splits.
+        table: Table to divide.
+        source: Name of its file, for messages.
+        split_column: Column of the splits; by default one with a usual name that holds nothing but names of splits.
 
     Raises:
-        ValueError: If the column is missing, or says the split of some rows only.
+        ValueError: If the column is missing, or names the split of some rows only.
     """
     not_empty(table, source)
     named = split_column is not None
-    column = split_column or _found(table, source)
+    column = split_column or _split_column(table, source)
     if column is None:
         return {ALL: table}
     if column not in table.column_names:
         raise ValueError(unknown("split column", column, table.column_names))
     values = table[column][:]
-    known = splits_of({value for value in values if isinstance(value, str)})
-    unknown_rows = [row for row, value in enumerate(values, 1) if not isinstance(value, str) or value not in known]
+    splits = splits_of({value for value in values if isinstance(value, str)})
+    unknown_rows = [row for row, value in enumerate(values, 1) if not isinstance(value, str) or value not in splits]
     strange = {str(values[row - 1]): row for row in reversed(unknown_rows)}
     if strange:
         words = sorted(strange)[:3]
         raise ValueError(
-            f"{source}: column {column} says {', '.join(words)} (row {strange[words[0]]}); it may say {KNOWN}. "
-            "Mend those rows, or leave them out."
+            f"{source}: column {column} holds {', '.join(words)} (row {strange[words[0]]}); accepted are {KNOWN}. "
+            "Correct those rows, or leave them out."
         )
     if not named and letters(column) != "split":
-        tell(f"{source}: column {column} says the split of each row.")
+        tell(f"{source}: column {column} is taken for the split of each row.")
     rows: dict[str, list[int]] = {}
     for row, value in enumerate(values):
-        rows.setdefault(known[value], []).append(row)
-    # A column of another split must neither be an input nor split the parts again.
+        rows.setdefault(splits[value], []).append(row)
+    # Other columns of splits are removed too: they must not become inputs, nor divide the parts again.
     spent = [name for name in table.column_names if name == column or (_usual(name) and _all_known(table, name))]
     return {split: table.select(indices).remove_columns(spent) for split, indices in rows.items()}
 
 
-def _found(table: "Dataset", source: str) -> str | None:
-    """The column that says the split. Raises ValueError where one called ``split`` is half of such names."""
+def _split_column(table: "Dataset", source: str) -> str | None:
+    """Find the column of splits. Raises ValueError if one called ``split`` holds names of splits and other words."""
     names: list[str] = table.column_names
     usual = sorted(filter(_usual, names), key=lambda name: COLUMNS.index(letters(name)))
     for name in usual:
-        # Of another name, phases of development and testing may be a feature.
+        # In a column of another name, words such as test may be values of a feature, unless there is train too.
         if _all_known(table, name) and (letters(name) == "split" or "train" in map(split_of, table.unique(name))):
             return name
         values = table.unique(name) if letters(name) == "split" else []
         strange = [str(value) for value in values if split_of(value) is None]
         if len(strange) < len(values):
             raise ValueError(
-                f"{source}: column {name} says {', '.join(sorted(strange)[:3])} beside names of splits; it may say "
-                f"{KNOWN}. Mend those rows, leave them out, or give the column another name if it is no split."
+                f"{source}: column {name} holds {', '.join(sorted(strange)[:3])} beside names of splits; accepted are "
+                f"{KNOWN}. Correct those rows, leave them out, or rename the column if it holds no splits."
             )
     return None
 
@@ -77,7 +77,7 @@ def _usual(name: str) -> bool:
 
 
 def _all_known(table: "Dataset", name: str) -> bool:
-    """Whether a column of words holds nothing but names of splits."""
+    """Return whether a column of words holds nothing but names of splits."""
     if getattr(table.features[name], "dtype", None) not in ("string", "large_string"):
         return False
     return all(split_of(value) is not None for value in table.unique(name))

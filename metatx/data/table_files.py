@@ -1,4 +1,4 @@
-"""Tables, from files and from what other libraries hold, as ``datasets.Dataset``."""
+"""Tables as ``datasets.Dataset``, from files and from the tables of other libraries."""
 
 import json
 import re
@@ -26,30 +26,31 @@ __all__ = [
 
 STRINGS = ("string", "large_string")
 
-TEXTS = (".csv", ".tsv", ".jsonl", ".json")  # also gzipped
+TEXTS = (".csv", ".tsv", ".jsonl", ".json")  # accepted gzipped too
 TABLES = (*TEXTS, *(f"{suffix}.gz" for suffix in TEXTS), ".parquet", ".feather")
-FILES = "metatx: a row a file"  # the description of tables that were made of the files in a folder
-UNNAMED = re.compile(r"(Unnamed: \d+)?")  # what pandas calls a column without a name
+FILES = "metatx: a row a file"  # description of a table that was made from the files in a folder
+UNNAMED = re.compile(r"(Unnamed: \d+)?")  # pandas' name of a column without a name
 
 
 def mark_files(table: "Dataset") -> None:
-    """Note that a table was made of the files in a folder, so that its names of files are such, and no words."""
+    """Mark a table as made from the files in a folder, so that its cells are known to be paths, not words."""
     table.info.description = FILES
 
 
 def of_files(table: "Dataset") -> bool:
-    """Whether a table, or the one that it is a part of, was made of the files in a folder."""
+    """Return whether a table, or the one it was selected from, was made from the files in a folder."""
     return FILES in (table.info.description or "")
 
 
 def as_dataset(data: Any) -> "Dataset":
-    """What libraries hold as a table, as Dataset: classes by name, cells plain.
+    """Convert a table of any library to a Dataset with names for codes of classes.
 
     Args:
-        data: A DataFrame, Dataset, list of dicts, dict of lists, or what gives itself to Arrow (polars, pyarrow).
+        data: DataFrame, Dataset, list of dicts, dict of lists, or any table that exports to Arrow (polars, pyarrow).
 
     Raises:
-        TypeError: If it is none of them.
+        TypeError: If ``data`` is none of these.
+        ValueError: If columns have different lengths.
     """
     import pandas as pd
     from datasets import Dataset
@@ -65,7 +66,7 @@ def as_dataset(data: Any) -> "Dataset":
         if len(set(lengths.values())) > 1:
             raise ValueError(f"The columns of the table have different lengths: {lengths}.")
         return _from_frame(pd.DataFrame({name: list(column) for name, column in data.items()}))
-    if hasattr(data, "__arrow_c_stream__") and hasattr(data, "columns"):  # a column alone is no table
+    if hasattr(data, "__arrow_c_stream__") and hasattr(data, "columns"):  # a single column has no columns
         import pyarrow as pa
 
         return _from_frame(pa.table(data).to_pandas(integer_object_nulls=True))
@@ -76,7 +77,7 @@ def as_dataset(data: Any) -> "Dataset":
 
 
 def are_columns(data: Mapping[Any, Any]) -> bool:
-    """Whether a dict is a table, its values lists or arrays of cells, not of rows."""
+    """Return whether a dict is a table by columns: its values are lists or arrays of cells, not lists of rows."""
     import pandas as pd
 
     columns = [value for value in data.values() if isinstance(value, list | np.ndarray | pd.Series | Tensor)]
@@ -84,18 +85,18 @@ def are_columns(data: Mapping[Any, Any]) -> bool:
 
 
 def is_table(path: Path) -> bool:
-    """Whether a file is called as tables are."""
+    """Return whether a file has the suffix of a table."""
     return path.name.lower().endswith(TABLES)
 
 
 def table_stem(path: Path) -> str:
-    """The name of a table's file without what says its form."""
-    ending = next(ending for ending in sorted(TABLES, key=len, reverse=True) if path.name.lower().endswith(ending))
-    return path.name[: -len(ending)]
+    """Name of a table's file without its suffix, such as ``.csv.gz``."""
+    suffix = next(suffix for suffix in sorted(TABLES, key=len, reverse=True) if path.name.lower().endswith(suffix))
+    return path.name[: -len(suffix)]
 
 
 def text_columns(table: "Dataset") -> list[str]:
-    """Columns of a table whose cells are words."""
+    """Names of the columns of text."""
     from datasets import Value
 
     features = table.features.items()
@@ -103,14 +104,14 @@ def text_columns(table: "Dataset") -> list[str]:
 
 
 def read_table(path: Path, reading: Reading | None = None) -> "Dataset":
-    """The table in a file.
+    """Read the table in a file.
 
     Args:
-        path: Ends as one of ``TABLES``, in any case.
-        reading: What is known of it, see ``Reading``; the rest shows.
+        path: File with a suffix of ``TABLES``, in any case.
+        reading: Options of reading; what they leave open is inferred.
 
     Raises:
-        ValueError: If it is none of ``TABLES``, damaged, or empty.
+        ValueError: If the file has another suffix, is damaged or empty.
     """
     import pandas as pd
 
@@ -142,40 +143,40 @@ def read_table(path: Path, reading: Reading | None = None) -> "Dataset":
 
 
 def _no_text(path: Path, error: UnicodeEncodeError) -> ValueError:
-    """The error of half of a pair of UTF-16, as json may hold."""
+    """Error for a text that has no form in UTF-8: half of a surrogate pair, which json can write."""
     return ValueError(f"{path} holds a word that is no text, {short(error.object)}; write it in UTF-8.")
 
 
 def _read_json(path: Path, lines: bool, reading: Reading) -> "pd.DataFrame":
-    """Rows of json as they are typed there: no text is taken for a number or a date."""
+    """Read json with its own types: no text becomes a number or a date."""
     import pandas as pd
 
     with opened_text(path, reading.encoding or encoding_of(path)) as file:
         text = "" if lines else file.read()
         rows_of = file if lines else text.splitlines()
-        if not lines and re.match(r"\s*\{.*\}\s*\n\s*\{", text):  # a row a line, as many call .json too
+        if not lines and re.match(r"\s*\{.*\}\s*\n\s*\{", text):  # json lines are often called .json too
             lines = True
-        held = (
+        content = (
             [_parsed(line, number) for number, line in enumerate(rows_of, 1) if line.strip()]
             if lines
             else json.loads(text)
         )
-    rows = isinstance(held, list) and all(isinstance(row, dict) for row in held)
-    columns = isinstance(held, dict) and all(isinstance(column, list | dict) for column in held.values())
+    rows = isinstance(content, list) and all(isinstance(row, dict) for row in content)
+    columns = isinstance(content, dict) and all(isinstance(column, list | dict) for column in content.values())
     if not rows and not columns:
         raise ValueError("expected rows, objects of column to value, or one object of column to list of values")
-    return pd.DataFrame(held)
+    return pd.DataFrame(content)
 
 
 def _parsed(line: str, number: int) -> Any:
     try:
         return json.loads(line)
     except json.JSONDecodeError as error:
-        raise ValueError(f"line {number}: {error.msg} at sign {error.pos + 1}") from None
+        raise ValueError(f"line {number}: {error.msg} at character {error.pos + 1}") from None
 
 
 def named_classes(table: "Dataset") -> "Dataset":
-    """A table whose class labels are words, not numbers of them."""
+    """Replace codes of classes by the names of the classes."""
     from datasets import ClassLabel
 
     for column, feature in table.features.items():
@@ -198,7 +199,7 @@ def _from_frame(frame: "pd.DataFrame") -> "Dataset":
             frame[name] = column = column.astype(object)
         if isinstance(column.dtype, pd.SparseDtype):
             frame[name] = column = column.astype(column.dtype.subtype)
-        if isinstance(column.dtype, np.dtype) and not column.dtype.isnative:  # Arrow knows one order of bytes
+        if isinstance(column.dtype, np.dtype) and not column.dtype.isnative:  # Arrow accepts native byte order only
             frame[name] = column = column.astype(column.dtype.newbyteorder("="))
         if column.dtype != object:
             continue
@@ -206,7 +207,7 @@ def _from_frame(frame: "pd.DataFrame") -> "Dataset":
         try:
             pa.array(column, from_pandas=True)
         except (pa.ArrowInvalid, pa.ArrowTypeError):
-            # Numbers and words in one column: words carry both, and the tokenizer says which cell is wrong.
+            # Numbers and words in one column: as texts both survive, and the tokenizer names the wrong cell.
             column = column.map(lambda value: value if value is None or value != value else str(value))
         frame[name] = column
     frame.columns = [str(name) for name in frame.columns]
@@ -214,7 +215,7 @@ def _from_frame(frame: "pd.DataFrame") -> "Dataset":
 
 
 def _storable(cell: Any) -> Any:
-    """A cell as Arrow takes it: arrays as lists, a picture of PIL's as the bytes of a file."""
+    """Convert a cell for Arrow: arrays to lists, a PIL image to the bytes of a file."""
     from datasets import Image as Encoder
     from PIL.Image import Image
 
@@ -224,7 +225,7 @@ def _storable(cell: Any) -> Any:
 
 
 def _without_index(table: "Dataset") -> "Dataset":
-    """A table without the column of row numbers that pandas and R write in front, which has no name."""
+    """Remove a first column without a name that numbers the rows, which pandas and R write; report it."""
     from datasets import Value
 
     name = table.column_names[0] if len(table.column_names) > 1 else "named"
@@ -238,7 +239,7 @@ def _without_index(table: "Dataset") -> "Dataset":
 
 
 def not_empty(table: "Dataset", source: str) -> "Dataset":
-    """The table itself. Raises ValueError, naming its source, if it has no rows."""
+    """Return the table. Raises ValueError if it has no rows."""
     if not len(table):
         raise ValueError(f"{source} holds no samples.")
     return table

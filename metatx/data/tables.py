@@ -1,4 +1,4 @@
-"""What users have on disk, as tables: files, folders of splits, folders of classes, the hub."""
+"""Users' data as tables by split: files, folders of splits or classes, data sets of the hub."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ALL", "as_table", "candidates", "find_target", "read_splits"]
 
-LOOKED_AT = 1000  # rows, for a cell that is not missing
-DENSE_TARGETS = ("mask", "objects")  # where there is none of those
+LOOKED_AT = 1000  # rows in which a value that is not missing is searched
+DENSE_TARGETS = ("mask", "objects")  # targets if there is no column with a name of TARGETS
 
 
 def read_splits(
@@ -31,28 +31,33 @@ def read_splits(
     containers: Mapping[str, Reader] | None = None,
     reading: Reading | None = None,
 ) -> "dict[str, Dataset | Examples]":
-    """Read ``data`` into tables by split: ``train``, ``validation``, ``test``, or ``all`` where it is not split.
+    """Read ``data`` into tables by split: ``train``, ``validation``, ``test``, or ``all`` if it is not split.
 
     Args:
-        data: A table as ``as_dataset`` takes it, or a dict of split to such; a file, see ``TABLES`` of
-            ``metatx.data.table_files``, files in it named from where it lies; a folder whose files or folders are named
-            by split (as shards of the hub are), of one folder a class (each perhaps of one a split), of ``images`` and
-            ``masks``, or with a ``metadata.csv`` (.jsonl, .parquet) or a COCO file; or ``hf:NAME`` of the Hugging Face
-            hub. Names of splits in any capitals and usual spelling; what is hidden, or left by a system, is no data.
-        suffixes: Types of the files that are a sample each.
-        split_column: Column that says the split of each row; found by itself where it is called ``split``, ``set``,
-            ``fold`` or the like, and holds nothing but names of splits.
+        data: One of
+
+            - a table, see ``as_dataset``, or a dict of split to table;
+            - a file with a suffix of ``metatx.data.table_files.TABLES``, which names files relative to its own folder;
+            - a folder: files or folders named by split (shards of the hub too), one folder a class (which may hold one
+              folder a split), ``images`` and ``masks``, or a ``metadata.csv`` (.jsonl, .parquet) or a COCO file;
+            - ``hf:NAME``, a data set of the Hugging Face hub.
+
+            Names of splits may have any capitals and usual spelling; hidden files and files of operating systems are
+            ignored.
+        suffixes: Suffixes of files that are a sample each.
+        split_column: Column that names the split of each row; by default one called ``split``, ``set``, ``fold`` or
+            the like that holds nothing but names of splits.
         containers: Readers of the modality's own formats, by suffix, or by the name of a file that marks a folder.
-        reading: What is known of tables before they are read.
+        reading: Options of reading tables; what they leave open is inferred.
 
     Raises:
-        FileNotFoundError: If there is nothing of that name.
-        ValueError: If it cannot be read, holds no samples, or only part of it would be read.
+        FileNotFoundError: If the file or folder does not exist.
+        ValueError: If the data cannot be read, hold no samples, or would be read only in part.
     """
     if isinstance(data, str) and data.startswith("hf:"):
         return _read_hub(data[3:])
-    if isinstance(data, Mapping) and not are_columns(data) and len(known := splits_of(data)) == len(data):
-        return {known[split]: not_empty(as_dataset(table), f"the {split} split") for split, table in data.items()}
+    if isinstance(data, Mapping) and not are_columns(data) and len(splits := splits_of(data)) == len(data):
+        return {splits[name]: not_empty(as_dataset(table), f"the {name} split") for name, table in data.items()}
     if not isinstance(data, str | Path):
         return by_column(as_dataset(data), "the table", split_column)
     path = Path(data)
@@ -75,7 +80,7 @@ def as_table(
     containers: Mapping[str, Reader] | None = None,
     reading: Reading | None = None,
 ) -> "Dataset | Examples":
-    """The one table that ``data`` holds, or its ``split``. Raises ValueError if it is split without that one."""
+    """Read the only table of ``data``, or its ``split``. Raises ValueError if it is split and lacks that split."""
     tables = read_splits(data, suffixes, containers=containers, reading=reading)
     if ALL in tables:
         return tables[ALL]
@@ -86,7 +91,7 @@ def as_table(
 
 
 def candidates(table: "Dataset", accepts: Any, without: set[str | None]) -> list[str]:
-    """Columns whose first value that is there an input could be, by ``accepts(value)``."""
+    """Columns that can be inputs: ``accepts(value)`` is true for their first value that is not missing."""
     first = table[0]
     for name in [name for name, value in first.items() if value is None]:
         first[name] = next((value for value in table.select_columns(name)[:LOOKED_AT][name] if value is not None), None)
@@ -94,10 +99,10 @@ def candidates(table: "Dataset", accepts: Any, without: set[str | None]) -> list
 
 
 def find_target(table: "Dataset", target: str | None) -> str | None:
-    """The target column: the one named, or the one with a usual name; None where there is none.
+    """Return the target's column: ``target``, or else the only column with a usual name; None if there is none.
 
     Raises:
-        ValueError: If the named one is missing, or several have a usual name.
+        ValueError: If ``target`` is no column, or several columns have a usual name.
     """
     if target is not None:
         if target not in table.column_names:
@@ -111,25 +116,25 @@ def find_target(table: "Dataset", target: str | None) -> str | None:
 
 
 def _read_hub(name: str) -> "dict[str, Dataset]":
-    """A data set of the hub by split. Raises ValueError if two of its splits are of one kind."""
+    """Load a data set of the hub by split. Raises ValueError if the names of two of its splits mean the same."""
     from datasets import load_dataset
 
     loaded = dict(load_dataset(name))
-    known = splits_of(loaded)
-    if len(loaded) == 1 and not known:
-        known = dict.fromkeys(loaded, ALL)
-    for split in known.values():
-        same = [theirs for theirs, ours in known.items() if ours == split]
+    splits = splits_of(loaded)
+    if len(loaded) == 1 and not splits:
+        splits = dict.fromkeys(loaded, ALL)
+    for split in splits.values():
+        same = [theirs for theirs, ours in splits.items() if ours == split]
         if len(same) > 1:
             raise ValueError(f"hf:{name} has {' and '.join(same)}, both the {split} split; load the one you mean.")
-    left = sorted(loaded.keys() - known.keys())
+    left = sorted(loaded.keys() - splits.keys())
     if left:
-        tell(f"hf:{name}: {', '.join(left)} are of no split that is known, and left out.")
-    return {ours: _undecoded(loaded[theirs], f"hf:{name} ({theirs})") for theirs, ours in known.items()}
+        tell(f"hf:{name}: {', '.join(left)} are of no known split, and left out.")
+    return {ours: _undecoded(loaded[theirs], f"hf:{name} ({theirs})") for theirs, ours in splits.items()}
 
 
 def _undecoded(table: "Dataset", source: str) -> "Dataset":
-    """A table of the hub with its files as bytes and paths, and words for its codes of classes."""
+    """Keep images and audio of the hub's table as bytes and paths, and replace codes of classes by names."""
     from datasets import Audio, Image
 
     for column, feature in table.features.items():

@@ -1,1 +1,1 @@
-"""Files on disk: tensors, read without running what is in them; a task's, within bounds; a cache between runs."""
+"""Files on disk: weights, read without executing code in them; files of a task, within bounds; a cache of tensors."""

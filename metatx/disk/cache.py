@@ -1,7 +1,7 @@
-"""Tensors kept on disk between runs, the least recently used of which go when there are too many.
+"""Cache of tensors on disk between runs; the least recently used are removed beyond a limit of size.
 
-Several runs may share the folder. Whatever happens to it, no run ends: what cannot be read is made anew, what cannot be
-written is not kept.
+Several runs may share the folder. A fault of the cache ends no run: what cannot be read is computed again, what cannot
+be written is not kept.
 """
 
 import os
@@ -18,12 +18,12 @@ from metatx.progress import tell
 
 __all__ = ["cache_folder", "read_cached", "write_cached"]
 
-LIMIT_GB = 20.0  # unless METATX_CACHE_GB says otherwise
-SUM = "sha256"  # by this name the checksum stands beside the tensors
+LIMIT_GB = 20.0  # default of METATX_CACHE_GB
+SUM = "sha256"  # key of the checksum in a file's metadata
 
 
 def cache_folder() -> Path:
-    """Where they are: the folder METATX_CACHE names, or ``~/.cache/metatx``. Raises RuntimeError without a home."""
+    """Folder of the cache: METATX_CACHE, or ``~/.cache/metatx``. Raises RuntimeError if there is no home."""
     return Path(_named()).expanduser()
 
 
@@ -32,7 +32,7 @@ def _named() -> str:
 
 
 def read_cached(name: str) -> dict[str, Tensor] | None:
-    """The tensors kept under ``name``, if there are any; a file that is damaged, or not to be read, is none."""
+    """Read the tensors kept under ``name``; None if there are none. A damaged file is removed."""
     from safetensors import safe_open
 
     path = Path()
@@ -47,7 +47,7 @@ def read_cached(name: str) -> dict[str, Tensor] | None:
             os.utime(path)
     except FileNotFoundError:
         return None
-    except Exception:  # whatever is in the file; it is of no use to anybody
+    except Exception:  # a damaged file raises anything, and is of no use
         with suppress(OSError):
             path.unlink()
         return None
@@ -55,9 +55,9 @@ def read_cached(name: str) -> dict[str, Tensor] | None:
 
 
 def write_cached(name: str, tensors: Mapping[str, Tensor]) -> None:
-    """Keep tensors under ``name``, and drop what was not used for longest beyond the limit.
+    """Keep tensors under ``name``, and remove the least recently used files beyond the limit.
 
-    Where they cannot be kept, that is told, once, and all goes on.
+    A failure is reported once, and does not stop the run.
     """
     from safetensors.torch import save_file
 
@@ -75,15 +75,15 @@ def write_cached(name: str, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _make_room(latest: Path) -> None:
-    """Remove the least recently used files beyond the limit; others may do the same."""
-    found: list[tuple[float, int, Path]] = []
+    """Remove the least recently used files beyond the limit; other runs may do the same at the same time."""
+    files: list[tuple[float, int, Path]] = []
     for folder, _, names in os.walk(cache_folder()):
-        for file in (Path(folder, name) for name in names if ".safetensors" in name):  # what killed runs left, too
-            with suppress(OSError):  # another run dropped it
+        for file in (Path(folder, name) for name in names if ".safetensors" in name):  # temporary files too
+            with suppress(OSError):  # another run removed it
                 stat = file.stat()
-                found.append((stat.st_mtime, stat.st_size, file))
+                files.append((stat.st_mtime, stat.st_size, file))
     room = _limit()
-    for _, size, file in sorted(found, reverse=True):
+    for _, size, file in sorted(files, reverse=True):
         room -= size
         if room < 0 and file != latest:
             with suppress(OSError):
@@ -91,11 +91,12 @@ def _make_room(latest: Path) -> None:
 
 
 def _limit() -> float:
-    """Bytes that may be kept."""
+    """Limit of the cache in bytes."""
     text = os.environ.get("METATX_CACHE_GB", "")
     with suppress(ValueError):
-        if not text or (found := float(text)) >= 0:  # NaN is not
-            return (found if text else LIMIT_GB) * 1e9
+        gigabytes = float(text) if text else LIMIT_GB
+        if gigabytes >= 0:  # false for NaN
+            return gigabytes * 1e9
     _tell_once(f"METATX_CACHE_GB is {text!r}; expected a number of at least 0. {LIMIT_GB:.0f} are taken.")
     return LIMIT_GB * 1e9
 

@@ -1,4 +1,4 @@
-"""Reading the files of a task's folder, which may come from anybody: plain files only, bounded, one class of error."""
+"""Files of a task, which may come from strangers, read as plain files only, within bounds, with one class of error."""
 
 import errno
 import hashlib
@@ -20,45 +20,47 @@ __all__ = [
     *("check_finite", "content_of", "damage", "plain_file", "read_json", "read_shapes", "signature_of", "stored_bytes"),
 ]
 
-CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+CARD = "README.md"
 ADAPTER = ("adapter/adapter_config.json", "adapter/adapter_model.safetensors")
 BACKBONE = ("backbone/config.json", "backbone/model.safetensors")
-FILES = (CONFIG, WEIGHTS, CARD, *ADAPTER, *BACKBONE)  # all that a task can have
-MOST_JSON = 8 << 20  # bytes; a hundred thousand names of classes take 2 MB
-MOST_HEADER = 10 << 20  # bytes of a safetensors header; a thousand tensors take 0.1 MB
-DEEPEST = 32  # lists and objects inside each other
-BLOCK = 1 << 20
+FILES = (CONFIG, WEIGHTS, CARD, *ADAPTER, *BACKBONE)  # all files that a task can have
+MOST_JSON = 8 << 20  # most bytes of a JSON file; a hundred thousand names of classes take 2 MB
+MOST_HEADER = 10 << 20  # most bytes of a safetensors header; a thousand tensors take 0.1 MB
+DEEPEST = 32  # most levels of nested lists and objects
+BLOCK = 1 << 20  # bytes that are hashed at once
 
 Signature = tuple[tuple[str, int, int, int, int], ...]
 
 
 @contextmanager
 def damage(folder: Path, what: str = "") -> Iterator[None]:
-    """Turn whatever is raised because a folder is damaged into TaskError; a missing package stays ImportError.
+    """Turn every exception of the block into TaskError, but for a missing package, which stays ImportError.
 
     Args:
-        folder: Of the task.
-        what: What cannot be done, in words, with a colon.
+        folder: Folder of the task, for the message.
+        what: Beginning of the reason, such as ``"its head cannot be built: "``.
     """
     try:
         yield
     except (TaskError, ImportError):
         raise
-    except Exception as error:  # options of any type reach the code of tokenizers and heads
+    except Exception as error:  # damaged options can make tokenizers and heads raise anything
         lines = str(error).strip().splitlines() or [type(error).__name__]
         reason = f"it lacks {lines[0]}" if isinstance(error, KeyError) else lines[0]
         raise TaskError(f"{folder} is damaged: {what}{reason}") from error
 
 
 def plain_file(folder: Path, name: str) -> Path:
-    """The path of a file, if it is a regular one of that folder: no link that leads out of it, no pipe, no device.
+    """Path of a file, if it is a regular file of the folder: no link that leads out of it, no pipe, no device.
 
     The folder itself may be a link. In the cache of the Hugging Face hub, files are links to blobs of the same
-    repository, which may be.
+    repository, which are accepted.
 
     Raises:
-        FileNotFoundError, NotADirectoryError: If there is none.
-        TaskError: If it is something else, or cannot be looked at.
+        FileNotFoundError, NotADirectoryError: If the file does not exist.
+        TaskError: If it is something else, or cannot be accessed.
     """
     path = folder / name
     try:
@@ -71,14 +73,15 @@ def plain_file(folder: Path, name: str) -> Path:
         raise TaskError(f"{path} cannot be read: {getattr(error, 'strerror', error)}.") from None
     if not stat.S_ISREG(mode):
         raise TaskError(f"{path} is no plain file; expected one.")
-    real, root = Path(os.path.realpath(path)), Path(os.path.realpath(folder))
+    real = Path(os.path.realpath(path))
+    root = Path(os.path.realpath(folder))
     if not real.is_relative_to(root) and not real.is_relative_to(_repository(root)):
         raise TaskError(f"{path} is a link that leads out of its folder; put the file itself there.")
     return path
 
 
 def _repository(folder: Path) -> Path:
-    """The folder of a repository in the hub's cache that a folder lies in; else the folder itself."""
+    """Repository in the hub's cache that holds a folder; the folder itself if it lies elsewhere."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
     cache = Path(os.path.realpath(HF_HUB_CACHE))
@@ -87,11 +90,12 @@ def _repository(folder: Path) -> Path:
 
 
 def read_json(folder: Path, name: str) -> Any:
-    """What a JSON file says, every text, number and depth in it such that all that reads it can.
+    """Read a JSON file whose texts, numbers and depth are safe for all code that uses them.
 
     Raises:
-        FileNotFoundError, NotADirectoryError: If there is none.
-        TaskError: If it is no plain file, too large, no JSON, too deep, or holds what is no number or text.
+        FileNotFoundError, NotADirectoryError: If the file does not exist.
+        TaskError: If it is no plain file, too large, no JSON, nested too deep, or holds a number or a text without a
+            proper form: not finite, of more than 64 bits, or not valid Unicode.
     """
     path = plain_file(folder, name)
     try:
@@ -113,10 +117,11 @@ def _refuse(word: str) -> NoReturn:
 
 
 def _check(value: Any, levels: int) -> None:
+    """Check a value of at most ``levels`` nested levels. Raises ValueError, or RecursionError if it is deeper."""
     if levels < 0:
         raise RecursionError
     if isinstance(value, str):
-        value.encode()  # half of a surrogate pair has no form in UTF-8
+        value.encode()  # raises for half of a surrogate pair, which has no form in UTF-8
     elif isinstance(value, float) and not math.isfinite(value):
         raise ValueError("a number is too large")
     elif isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
@@ -129,10 +134,10 @@ def _check(value: Any, levels: int) -> None:
 
 
 def read_shapes(folder: Path, name: str) -> dict[str, tuple[int, ...]]:
-    """Shapes of the tensors in a safetensors file, from its header; opening it compares that with the file's length.
+    """Shapes of the tensors in a safetensors file, from its header, which is checked against the file's length.
 
     Raises:
-        FileNotFoundError, NotADirectoryError: If there is none.
+        FileNotFoundError, NotADirectoryError: If the file does not exist.
         TaskError: If it is no plain file, or damaged.
     """
     from safetensors import SafetensorError, safe_open
@@ -150,7 +155,7 @@ def read_shapes(folder: Path, name: str) -> dict[str, tuple[int, ...]]:
 
 
 def stored_bytes(path: Path) -> int:
-    """Bytes of a file that were written: not the holes of a sparse one, which may claim any size."""
+    """Count the bytes of a file that occupy the disk: a sparse file may claim any size."""
     if not hasattr(os, "SEEK_DATA"):
         return path.stat().st_size
     total = at = 0
@@ -160,24 +165,24 @@ def stored_bytes(path: Path) -> int:
             try:
                 begin = os.lseek(file.fileno(), at, os.SEEK_DATA)
             except OSError as error:
-                if error.errno == errno.ENXIO:  # nothing but a hole until its end
+                if error.errno == errno.ENXIO:  # only a hole follows
                     break
-                return size  # a file system that knows no holes
+                return size  # the file system does not support holes
             at = os.lseek(file.fileno(), begin, os.SEEK_HOLE)
             total += at - begin
     return total
 
 
 def check_finite(tensors: Mapping[str, Tensor], weights: set[str], place: Path) -> None:
-    """Refuse weights that are not finite, and statistics that are no number (a scale may be infinite: of nothing).
+    """Refuse weights that are not finite, and statistics that are NaN; a scale may be infinite.
 
     Args:
-        tensors: All, by name.
-        weights: Names of those that are trained.
-        place: Of the file.
+        tensors: All tensors by name.
+        weights: Names of the tensors that are trained.
+        place: Path of the file, for the message.
 
     Raises:
-        TaskError: Names the first.
+        TaskError: If a tensor holds such values; the message names the first.
     """
     for name, tensor in tensors.items():
         bad = ~tensor.isfinite() if name in weights else tensor.isnan()
@@ -188,24 +193,24 @@ def check_finite(tensors: Mapping[str, Tensor], weights: set[str], place: Path) 
 
 
 def signature_of(folder: Path) -> Signature:
-    """Sizes, times and numbers of a task's files, by which a change of them is seen without reading them."""
-    found = []
+    """Sizes, times and inodes of a task's files, by which changes are noticed without reading them."""
+    signature = []
     for name in FILES:
         try:
             status = (folder / name).stat()
-        except (OSError, ValueError) as error:  # missing, replaced in this moment, a loop
-            found.append((name, -1, getattr(error, "errno", 0) or 0, 0, 0))
+        except (OSError, ValueError) as error:  # missing, being replaced, or a loop of links
+            signature.append((name, -1, getattr(error, "errno", 0) or 0, 0, 0))
         else:
-            found.append((name, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino))
-    return tuple(found)
+            signature.append((name, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino))
+    return tuple(signature)
 
 
 def content_of(folder: Path) -> str:
-    """A hash (hex) of what a task's files hold, the card left out.
+    """Hash (hex) of the contents of a task's files, without the card.
 
     Raises:
-        TaskError: If one of them is no plain file.
-        OSError: If one cannot be read.
+        TaskError: If a file is no plain file.
+        OSError: If a file cannot be read.
     """
     digest = hashlib.blake2b(digest_size=16)
     for name in FILES:

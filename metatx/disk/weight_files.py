@@ -1,4 +1,4 @@
-"""Reading files of weights, without ever running what is in them."""
+"""Files of weights, read without executing any code in them."""
 
 import hashlib
 from collections.abc import Mapping
@@ -12,39 +12,40 @@ from torch import Tensor
 
 __all__ = ["unshared", "file_sha256", "read_tensors", "tensors_sha256"]
 
-WRAPPERS = ("state_dict", "model", "module")  # where training scripts put the weights
+WRAPPERS = ("state_dict", "model", "module")  # keys under which training scripts save the weights
 
 
 def unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors as safetensors takes them: contiguous, and none in the memory of another."""
-    found: dict[str, Tensor] = {}
+    """Make tensors contiguous, and copy those that share memory with another, as safetensors requires."""
+    unshared_tensors: dict[str, Tensor] = {}
     taken = set()
     for name, tensor in tensors.items():
         place = (tensor.device, tensor.untyped_storage().data_ptr())
-        found[name] = tensor.clone(memory_format=torch.contiguous_format) if place in taken else tensor.contiguous()
+        shares = place in taken
+        unshared_tensors[name] = tensor.clone(memory_format=torch.contiguous_format) if shares else tensor.contiguous()
         taken.add(place)
-    return found
+    return unshared_tensors
 
 
 def read_tensors(path: str | Path, *, sha256: str | None = None) -> dict[str, Tensor]:
-    """Tensors by name from a .safetensors file, or from a torch file that holds nothing but data.
+    """Read tensors by name from a .safetensors file, or from a torch file that holds nothing but tensors.
 
     Args:
-        path: The file.
-        sha256: Of its bytes (hex), where that is known.
+        path: File to read.
+        sha256: Expected SHA-256 (hex) of the file; None if unknown.
 
     Raises:
-        FileNotFoundError: If there is no such file.
+        FileNotFoundError: If the file does not exist.
         ValueError: If it is damaged, of another kind, or holds objects that would have to be unpickled; if its
-            SHA-256 is another.
+            SHA-256 differs.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} {'is a folder, not a file' if path.is_dir() else 'does not exist'}.")
-    found = None if sha256 is None else file_sha256(path)
-    if found != sha256:
+    actual = None if sha256 is None else file_sha256(path)
+    if actual != sha256:
         raise ValueError(
-            f"{path} is damaged: its SHA-256 is {found}, not {sha256}; fetch it again, or reinstall metatx if it came "
+            f"{path} is damaged: its SHA-256 is {actual}, not {sha256}; fetch it again, or reinstall metatx if it came "
             "with the package."
         )
     tensors = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
@@ -54,13 +55,13 @@ def read_tensors(path: str | Path, *, sha256: str | None = None) -> dict[str, Te
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 (hex) of a file's bytes; about a second for each gigabyte."""
+    """SHA-256 (hex) of a file's bytes; takes about a second for each gigabyte."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 (hex) of tensors, their names, types and shapes; some 600 MB a second."""
+    """SHA-256 (hex) of tensors with their names, types and shapes; hashes some 600 MB a second."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
@@ -80,7 +81,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def _read_torch(path: Path) -> dict[str, Tensor]:
     try:
-        # Mapped where the format allows it: of a whole CLIP only the visual tower is then read.
+        # Memory-mapped if the format allows it, so that only the visual tower of a CLIP is read from the disk.
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
     except UnpicklingError as error:
         reason = "holds more than weights" if "global" in str(error).lower() else "is damaged"
@@ -91,6 +92,7 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
 
 
 def _unwrapped(content: Any, path: Path) -> dict[str, Tensor]:
+    """Tensors of a training script's file, out of the dicts and prefixes that it may have put around them."""
     for wrapper in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]

@@ -1,4 +1,4 @@
-"""A backbone's stem for pictures of one channel: X-ray, infrared, spectrograms."""
+"""Stem of a backbone folded to one channel, for X-ray, infrared and spectrograms."""
 
 from dataclasses import replace
 
@@ -13,11 +13,11 @@ NO_STEM = StemConfig(patch_size=16, image_size=224)  # of ``random_stem``
 
 
 def random_stem(dim: int, config: StemConfig = NO_STEM) -> Stem:
-    """A stem for a backbone without one: its filters start orthogonal, its positions small and random.
+    """Stem for a backbone that has none: orthogonal filters, small random positions.
 
     Args:
         dim: Width of the backbone.
-        config: Patch, picture and channels; by default patches of 16 pixels in a picture of 224, in colour.
+        config: Sizes of patch and image, and channels; by default patches of 16 pixels of an RGB image of 224.
     """
     stem = Stem(dim, config)
     nn.init.orthogonal_(stem.proj.weight.view(dim, -1))
@@ -27,13 +27,13 @@ def random_stem(dim: int, config: StemConfig = NO_STEM) -> Stem:
 
 
 def folded_stem(stem: Stem | None, dim: int) -> Stem:
-    """A trainable stem of one channel, values in 0..1, that sees in a grey picture what ``stem`` sees in it as RGB.
+    """Trainable stem of one channel, values 0..1, whose tokens equal those of ``stem`` for the grey image as RGB.
 
-    The RGB filters are summed, each divided by its channel's standard deviation, and the bias takes over the means;
-    positions are copied, so that other sizes of picture resample them as ``stem`` does.
+    The RGB filters are divided by their channels' standard deviations and summed, and the bias takes over the means;
+    positions are copied, so that other image sizes resample them as ``stem`` does.
 
     Args:
-        stem: ``backbone.stem``; never changed. None for a backbone without one: as ``random_stem``.
+        stem: Stem of the backbone, which is not changed. None for a backbone without one: ``random_stem``.
         dim: Width of the backbone.
     """
     config = replace(NO_STEM if stem is None else stem.config, bias=True, mean=(0.0,), std=(1.0,))

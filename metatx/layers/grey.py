@@ -1,4 +1,4 @@
-"""Pictures of one channel to tokens: what the tokenizers of such pictures share."""
+"""Module from images of one channel to tokens, shared by the tokenizers of such images."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -23,31 +23,32 @@ Normalize = Literal["training", "instance"]
 Augment = Literal["none", "light", "strong"]
 Flips = Literal["none", "horizontal", "both"]
 
-PIXELS = 4096  # of a picture, at most so many take part in the percentiles
+PIXELS = 4096  # most pixels of an image that are used for the percentiles
 
 
 class GreyImages(nn.Module):
-    """Windowed between two percentiles, stretched to one size, cut into patches by a folded, trainable stem.
+    """Window of grey values between two percentiles, resizing to one size, and patches by a folded, trainable stem.
 
     Args:
         dim: Width of the backbone.
-        stem: ``backbone.stem``, which is folded to one channel; None for a random one.
-        image_size: Side in pixels, or (height, width), multiples of the patch; by default the stem's own. Nothing is
-            cut away, so choose the pictures' proportions.
-        percentiles: Of the grey values: what lies at or below the first becomes 0, at or above the second 1.
-        normalize: Whether they are those of the training split (``"training"``, which keeps levels) or of each
-            picture (``"instance"``, for sensors that scale each picture by itself).
-        augment: How far training pictures are shifted, scaled, turned and changed in brightness and contrast.
-        flips: Mirror images of the training split that are as good as the picture itself.
-        freeze_stem: Leave the folded stem as it is, so that features are computed once.
-        read: A sample to float32 (H, W).
+        stem: Stem of the backbone, which is folded to one channel; None for a random one.
+        image_size: Side in pixels, or (height, width), multiples of the patch; by default the stem's own size. Images
+            are resized, not cropped, so choose their proportions.
+        percentiles: Two percentiles of the grey values, 0 to 100; values at or below the first become 0, at or above
+            the second 1.
+        normalize: ``"training"`` takes the percentiles of the training split, which keeps levels; ``"instance"`` those
+            of each image, for sensors that scale each image by itself.
+        augment: Strength of random shift, scale, rotation, brightness and contrast in training.
+        flips: Mirror images that are used in training.
+        freeze_stem: True keeps the folded stem fixed, so that features are computed once.
+        read: Function from a sample to float32 (H, W).
 
     Raises:
-        ValueError: If an option is none of its choices.
+        ValueError: If an option has another value than its choices.
     """
 
     window: Tensor
-    # Largest shift (share of the side), change of scale, turn (degrees), change of contrast and brightness.
+    # Largest shift (share of the side), change of scale, rotation (degrees), change of contrast and brightness.
     LEVELS = {"none": (0.0, 0.0, 0.0, 0.0), "light": (0.05, 0.1, 3.0, 0.1), "strong": (0.1, 0.2, 10.0, 0.25)}
 
     def __init__(
@@ -69,8 +70,11 @@ class GreyImages(nn.Module):
         size = image_size or self.stem.config.image_size
         self.height, self.width = (size, size) if isinstance(size, int) else (int(side) for side in size)
         self.grid = self.stem.grid(self.height, self.width)
-        self.percentiles, self.normalize, self.read = list(percentiles), normalize, read
-        self.level, self.flips = self.LEVELS[augment], flips
+        self.percentiles = list(percentiles)
+        self.normalize = normalize
+        self.read = read
+        self.level = self.LEVELS[augment]
+        self.flips = flips
         self.augments = augment != "none" or flips != "none"
         self.register_buffer("window", torch.tensor([0.0, 1.0], dtype=torch.float64))
 
@@ -78,7 +82,7 @@ class GreyImages(nn.Module):
         """Learn the ``window`` from the training split; nothing where each picture has its own.
 
         Raises:
-            ValueError: If no picture can be read, or all pixels have the same value.
+            ValueError: If no image can be read, or all pixels have the same value.
         """
         if self.normalize == "instance":
             return {}
@@ -89,11 +93,12 @@ class GreyImages(nn.Module):
         return {"window": torch.tensor([low, high])}
 
     def _some_pixels(self, sample: Any) -> np.ndarray:
-        values: np.ndarray = self.read(sample).ravel()
+        """Grey values of at most about ``PIXELS`` pixels, evenly spread (N,)."""
+        values = self.read(sample).ravel()
         return values[:: -(-len(values) // PIXELS)]
 
     def windowed(self, sample: Any) -> np.ndarray:
-        """A picture in any form ``read`` knows, as float32 (H, W) in 0..1. Raises SampleError as it does."""
+        """Grey values of a sample within the window, float32 (H, W) in 0..1. Raises SampleError."""
         values = self.read(sample)
         if self.normalize == "training":
             low, high = self.window.tolist()
@@ -103,24 +108,27 @@ class GreyImages(nn.Module):
         return scaled
 
     def sized(self, values: np.ndarray) -> Tensor:
-        """Values (H, W) in 0..1, stretched to the size of the tokens' grid (1, S, S'), float16: finer than 11 bits."""
+        """Resize values (H, W) in 0..1 to the size of the tokens' grid (1, S, S'); float16 keeps about 11 bits."""
         resample = Image.Resampling[self.stem.config.interpolation.upper()]
         if values.shape != (self.height, self.width):
             values = np.array(Image.fromarray(values).resize((self.width, self.height), resample))
         return torch.from_numpy(values.clip(0, 1))[None].half()
 
-    def forward(self, pictures: Tensor) -> TokenSequence:
-        """Pictures (B, 1, H, W) in 0..1 to a token per patch."""
-        return TokenSequence.pack(self.stem(pictures.float()), grid=self.grid)
+    def forward(self, images: Tensor) -> TokenSequence:
+        """Map images (B, 1, H, W) in 0..1 to a token for each patch."""
+        return TokenSequence.pack(self.stem(images.float()), grid=self.grid)
 
-    def vary(self, picture: Tensor) -> dict[str, Tensor]:
-        """A random variation of a picture (1, H, W), from torch's global generator; ``view`` of a mirror image only."""
+    def vary(self, image: Tensor) -> dict[str, Tensor]:
+        """Vary an image (1, H, W) by torch's global generator; adds its ``view`` if only mirroring is on."""
         shift, zoom, turn, light = self.level
         random = (2 * torch.rand(6) - 1).tolist()
-        values = picture.float()
+        values = image.float()
         if any(self.level):
-            scale, angle = 1 + zoom * random[2], math.radians(turn * random[3])
-            cos, sin, ratio = scale * math.cos(angle), scale * math.sin(angle), self.height / self.width
+            scale = 1 + zoom * random[2]
+            angle = math.radians(turn * random[3])
+            cos = scale * math.cos(angle)
+            sin = scale * math.sin(angle)
+            ratio = self.height / self.width
             theta = [[cos, -sin * ratio, 2 * shift * random[0]], [sin / ratio, cos, 2 * shift * random[1]]]
             where = F.affine_grid(torch.tensor([theta]), [1, 1, self.height, self.width], align_corners=False)
             values = F.grid_sample(values[None], where, padding_mode="border", align_corners=False)[0]
@@ -128,14 +136,15 @@ class GreyImages(nn.Module):
         flipped = torch.rand(2) < 0.5
         axes = {"none": [], "horizontal": [2], "both": [1, 2]}[self.flips]
         mirrored = [axis for axis in axes if flipped[axis - 1]]
-        varied = {"image": values.flip(mirrored).to(picture.dtype)}
+        varied = {"image": values.flip(mirrored).to(image.dtype)}
         if any(self.level):
             return varied
-        across, down = 2 in mirrored, 1 in mirrored
+        across = 2 in mirrored
+        down = 1 in mirrored
         return varied | {"view": torch.tensor([across, down, not across, not down]).float()}
 
     def baseline_features(self, values: np.ndarray) -> np.ndarray:
-        """Of values (H, W) in 0..1, resized to about 1,024 pixels: gradient histograms and a thumbnail."""
+        """Gradient histograms and a thumbnail of values (H, W) in 0..1, resized to about 1,024 pixels."""
         rows = round(32 * math.sqrt(self.height / self.width) / 4) * 4
         small = Image.fromarray(values).resize((1024 // rows // 4 * 4, rows), Image.Resampling.BILINEAR)
         thumbnail = np.asarray(small.reduce(2), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""What the classical baselines of pictures read: histograms of oriented gradients."""
+"""Histograms of oriented gradients, the features of classical baselines for images."""
 
 import numpy as np
 
@@ -6,10 +6,15 @@ __all__ = ["gradient_histograms"]
 
 
 def gradient_histograms(pixels: np.ndarray, cell: int = 4, orientations: int = 9) -> np.ndarray:
-    """Histograms of oriented gradients (Dalal and Triggs 2005) of (H, W, C), in blocks of 2 x 2 cells.
+    """Histograms of oriented gradients (Dalal and Triggs 2005) of an image (H, W, C), in blocks of 2 x 2 cells.
 
-    At each pixel the channel with the steepest gradient counts, with its magnitude, shared out between the
-    two nearest orientations.
+    At each pixel, the channel with the steepest gradient counts; its magnitude is divided between the two nearest
+    orientations.
+
+    Args:
+        pixels: Image (H, W, C).
+        cell: Side of a cell in pixels.
+        orientations: Number of orientations.
     """
     down, right = np.gradient(pixels, axis=(0, 1))
     steepness = np.hypot(down, right)

@@ -1,4 +1,4 @@
-"""The way into a backbone, for tokens that its own stem did not make."""
+"""LayerNorm that rescales tokens to the stem's RMS before the first block."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""What is known of an RDKit molecule, its atoms and its bonds, as numbers."""
+"""Numeric features of RDKit molecules, their atoms and their bonds."""
 
 from typing import Any
 
@@ -13,8 +13,9 @@ ELEMENTS = ("C", "N", "O", "S", "F", "Cl", "Br", "I", "P", "B", "Si", "Se")
 HYBRIDS = ("SP", "SP2", "SP3")
 BONDS = ("SINGLE", "DOUBLE", "TRIPLE", "AROMATIC")
 RINGS = (3, 4, 5, 6, 7)
-LARGE = 200  # atoms beyond which what takes a power of them is not computed
-# By characteristic polynomials, of N^4 steps (1,000 atoms: a minute), dense eigenvalues, and loops over pairs of atoms.
+LARGE = 200  # most atoms for which steep descriptors are computed
+# Steep descriptors: characteristic polynomials take N^4 steps (a minute for 1,000 atoms); others take dense
+# eigenvalues, or loops over pairs of atoms.
 BCUT = ("MWHI", "MWLOW", "CHGHI", "CHGLO", "LOGPHI", "LOGPLOW", "MRHI", "MRLOW")
 STEEP = {"Ipc", "AvgIpc", "BertzCT", "BalabanJ", *(f"BCUT2D_{name}" for name in BCUT)}
 TWISTS = {"STEREOZ": -1, "STEREOCIS": -1, "STEREOE": 1, "STEREOTRANS": 1}
@@ -30,12 +31,12 @@ def check_size(nodes: int, edges: int, most: int) -> None:
 
 
 def parsed(smiles: str, descriptors: bool = False, most: int | None = None) -> Any:
-    """A molecule, its atoms in the order of the text; one beyond the bounds is refused before anything is perceived.
+    """Parse a molecule, its atoms in the order of the text; bounds are checked before RDKit analyses it.
 
     Args:
-        smiles: Of it.
-        descriptors: Whether they will be asked for: some take very long on what is large, or dense.
-        most: Atoms and bonds together.
+        smiles: SMILES of the molecule.
+        descriptors: True if descriptors will be computed, which take very long for large or dense molecules.
+        most: Most atoms and bonds together; None for no limit.
 
     Raises:
         SampleError: If RDKit cannot read it, or it is beyond the bounds.
@@ -51,7 +52,7 @@ def parsed(smiles: str, descriptors: bool = False, most: int | None = None) -> A
         molecule = Chem.MolFromSmiles(smiles, sanitize=False)
         if molecule is not None:
             if most is not None:
-                # The canonical order of 100,000 atoms takes minutes.
+                # RDKit takes minutes to find the canonical order of 100,000 atoms.
                 check_size(molecule.GetNumAtoms(), molecule.GetNumBonds(), most)
             if descriptors:
                 check_bound("atoms", molecule.GetNumAtoms(), f"graph {short(smiles)}")
@@ -63,50 +64,54 @@ def parsed(smiles: str, descriptors: bool = False, most: int | None = None) -> A
 
 
 def _paths(adjacency: np.ndarray) -> float:
-    """Walks of four bonds, none of them back at once: descriptors look at each, and a dense graph has any number."""
+    """Count the walks of four bonds without a step back: descriptors visit each, and dense graphs have very many."""
     bonds = adjacency.astype(np.float64)
     degrees = bonds.sum(1)
-    last, walks = bonds, bonds @ bonds - np.diag(degrees)
+    last = bonds
+    walks = bonds @ bonds - np.diag(degrees)
     for _ in range(2):
         last, walks = walks, walks @ bonds - last * np.maximum(degrees - 1, 0)
     return float(walks.sum())
 
 
 def atom_numbers(molecule: Any) -> np.ndarray:
-    """Element, bonding, ring, charge and mass of each atom, and its share of logP, refractivity and surface (N, F)."""
+    """Element, bonding, rings, charge, mass, and share of logP, refractivity and surface of each atom (N, F)."""
     from rdkit.Chem import rdMolDescriptors
 
-    crippen = np.array(rdMolDescriptors._CalcCrippenContribs(molecule))  # of logP and molar refractivity
+    crippen = np.array(rdMolDescriptors._CalcCrippenContribs(molecule))  # shares of logP and molar refractivity
     polar = np.array(rdMolDescriptors._CalcTPSAContribs(molecule))
     area = np.array(rdMolDescriptors._CalcLabuteASAContribs(molecule)[0])
     return np.column_stack([np.array([_atom(a) for a in molecule.GetAtoms()], float), crippen, polar, area])
 
 
 def bond_numbers(molecule: Any) -> np.ndarray:
-    """Kind, conjugation, ring and twist of each bond (E, G)."""
+    """Kind, conjugation, rings and stereo configuration of each bond (E, G)."""
     rows = np.array([_bond(bond) for bond in molecule.GetBonds()], dtype=np.float64)
     return rows.reshape(molecule.GetNumBonds(), len(BONDS) + 3)
 
 
 def descriptor_numbers(molecule: Any) -> np.ndarray:
-    """RDKit's descriptors of the whole molecule (D,), their inverse hyperbolic sines.
+    """Inverse hyperbolic sines of RDKit's descriptors of the molecule (D,).
 
-    NaN is one that is not defined, or is too steep for what is ``LARGE``.
+    A descriptor is NaN if it is not defined, or if it is steep and the molecule has more than ``LARGE`` atoms.
     """
     from rdkit.Chem import Descriptors
 
     large = molecule.GetNumAtoms() > LARGE
     with np.errstate(all="ignore"):
-        found = [np.nan if large and name in STEEP else _descriptor(of, molecule) for name, of in Descriptors.descList]
-    values = np.array(found, dtype=np.float64)
-    # Some grow with a power of the size: logarithms of what is large.
+        numbers = [
+            np.nan if large and name in STEEP else _descriptor(calculate, molecule)
+            for name, calculate in Descriptors.descList
+        ]
+    values = np.array(numbers, dtype=np.float64)
+    # Some descriptors grow with a power of the size; arcsinh is a logarithm of large values.
     return np.where(np.isfinite(values), np.arcsinh(values), np.nan)
 
 
 def _descriptor(calculate: Any, molecule: Any) -> Any:
     try:
         return calculate(molecule)
-    except Exception:  # as RDKit's own loop over them does
+    except Exception:  # RDKit's own loop over the descriptors does the same
         return None
 
 

@@ -1,4 +1,4 @@
-"""What pooled features pass through before a head's own layers."""
+"""Normalisation of pooled features before a head's own layers."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -10,18 +10,18 @@ from torch.distributed.nn.functional import all_reduce
 __all__ = ["BatchNorm", "Norm", "feature_norm"]
 
 Norm = Literal["layer", "batch"]
-MOMENTUM = 0.1  # weight of the last batch in what prediction uses
+MOMENTUM = 0.1  # weight of the last batch in the running averages
 
 
 class BatchNorm(nn.Module):
-    """Each feature by its mean and deviation over the batch (Ioffe & Szegedy 2015, arXiv 1502.03167), with no weights.
+    """Batch normalisation (Ioffe & Szegedy 2015, arXiv 1502.03167) without learned weights.
 
-    The batch is that of all processes together, on CPUs too, where torch's SyncBatchNorm does not run. Prediction
-    uses running averages, so there a sample's result depends on no other.
+    In training, mean and standard deviation are those of the batches of all processes together, on CPUs too, where
+    torch's SyncBatchNorm does not run. Prediction uses running averages, so that a sample's result depends on no other.
 
     Args:
-        width: Features.
-        eps: Added to the variance.
+        width: Number of features.
+        eps: Constant added to the variance.
     """
 
     mean: Tensor
@@ -36,11 +36,12 @@ class BatchNorm(nn.Module):
         self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, width) to the same, float32."""
+        """Normalise features (B, width); returns float32."""
         features = features.float()
-        mean, variance = self.mean, self.variance
+        mean = self.mean
+        variance = self.variance
         count = _over_processes(features.new_tensor(len(features))) if self.training else 0
-        if count > 1:  # one sample has no deviation
+        if count > 1:  # one sample has no standard deviation
             mean = _over_processes(features.sum(0)) / count
             variance = _over_processes((features - mean).square().sum(0)) / count
             self._average(mean.detach(), variance.detach() * count / (count - 1))
@@ -48,24 +49,24 @@ class BatchNorm(nn.Module):
 
     def _average(self, mean: Tensor, variance: Tensor) -> None:
         self.batches += 1
-        weight = max(MOMENTUM, 1 / self.batches.item())  # the first few count alike
+        weight = max(MOMENTUM, 1 / self.batches.item())  # a plain mean over the first batches
         self.mean.lerp_(mean, weight)
         self.variance.lerp_(variance, weight)
 
 
 def _over_processes(value: Tensor) -> Tensor:
-    """Its sum over the processes of a run, through which gradients go back to each."""
+    """Sum of a value over the processes of a run, differentiable in each."""
     several = torch.distributed.is_available() and torch.distributed.is_initialized()
     return all_reduce(value) if several else value  # type: ignore[no-untyped-call]
 
 
 def feature_norm(norm: str, width: int) -> nn.Module:
-    """A norm for pooled features (B, width), by its name.
+    """Create the norm of this name for pooled features (B, width).
 
     Raises:
         ValueError: If there is no such norm.
     """
-    known: dict[str, Callable[[int], nn.Module]] = {"layer": nn.LayerNorm, "batch": BatchNorm}
-    if norm not in known:
-        raise ValueError(f"norm is {norm!r}; choose one of {', '.join(known)}.")
-    return known[norm](width)
+    norms: dict[str, Callable[[int], nn.Module]] = {"layer": nn.LayerNorm, "batch": BatchNorm}
+    if norm not in norms:
+        raise ValueError(f"norm is {norm!r}; choose one of {', '.join(norms)}.")
+    return norms[norm](width)

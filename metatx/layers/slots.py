@@ -1,4 +1,4 @@
-"""Tokens back in the slots that a tokenizer made them for."""
+"""Tokens arranged in the slots of the mask of a tokenizer."""
 
 from torch import Tensor
 

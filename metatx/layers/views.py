@@ -1,7 +1,7 @@
-"""Views: which part of a picture a random crop or mirror image shows, and targets that follow it.
+"""Views, the parts of images that random crops and mirror images show, and targets that follow them.
 
-A view (4,) is left, top, right and bottom as shares of the picture's width and height; left and right are exchanged
-where it is mirrored. The whole picture is (0, 0, 1, 1).
+A view (4,) is left, top, right and bottom as shares of the image's width and height; left and right are exchanged
+if it is mirrored. The whole image is (0, 0, 1, 1).
 """
 
 import math
@@ -12,28 +12,30 @@ from torch.nn import functional as F
 
 __all__ = ["boxes_in_view", "coarser", "mask_in_view", "places_in_view", "random_view"]
 
-ASPECT = (3 / 4, 4 / 3)  # of a crop, beside the picture's own (Szegedy et al. 2014)
-COARSE = (0.3, 0.9)  # share of the sides to which a picture is reduced
+ASPECT = (3 / 4, 4 / 3)  # aspect ratio of a crop relative to the image's (Szegedy et al. 2014)
+COARSE = (0.3, 0.9)  # range of the share of the sides to which an image is reduced
 
 
 def random_view(image: Tensor, flip: float, area: tuple[float, float] | None = None) -> tuple[Tensor, Tensor]:
-    """A random view of an image, as large as it was.
+    """Take a random view of an image, resized to the image's size.
 
     Args:
-        image: uint8 (C, H, W).
+        image: Image, uint8 (C, H, W).
         flip: Probability of a mirror image, left and right exchanged.
-        area: Least and largest share of the area that a crop keeps; None crops nothing.
+        area: Least and largest share of the area that a crop keeps; None for no crop.
 
     Returns:
-        The view uint8 (C, H, W), and where it lies (4,).
+        Image of the view, uint8 (C, H, W), and the view (4,).
     """
     from torchvision.transforms.v2 import InterpolationMode
     from torchvision.transforms.v2.functional import resized_crop
 
     height, width = image.shape[-2:]
-    top, left, rows, columns = 0, 0, height, width
+    top = left = 0
+    rows, columns = height, width
     if area is not None:
-        share, stretch = torch.empty(()).uniform_(*area), torch.empty(()).uniform_(*map(math.log, ASPECT)).exp()
+        share = torch.empty(()).uniform_(*area)
+        stretch = torch.empty(()).uniform_(*map(math.log, ASPECT)).exp()
         rows = max(1, min(height, round(float(height * (share / stretch).sqrt()))))
         columns = max(1, min(width, round(float(width * (share * stretch).sqrt()))))
         top, left = (int(torch.randint(room + 1, ())) for room in (height - rows, width - columns))
@@ -45,35 +47,36 @@ def random_view(image: Tensor, flip: float, area: tuple[float, float] | None = N
 
 
 def coarser(image: Tensor) -> Tensor:
-    """An image uint8 (C, H, W) as it is after it was reduced to a random smaller size and enlarged again."""
+    """Reduce an image uint8 (C, H, W) to a random smaller size, and enlarge it again."""
     from torchvision.transforms.v2 import InterpolationMode
     from torchvision.transforms.v2.functional import resize
 
-    share, size = float(torch.empty(()).uniform_(*COARSE)), list(image.shape[-2:])
+    share = float(torch.empty(()).uniform_(*COARSE))
+    size = list(image.shape[-2:])
     small = resize(image, [max(1, round(share * side)) for side in size], InterpolationMode.BICUBIC)
     enlarged: Tensor = resize(small, size, InterpolationMode.BICUBIC)
     return enlarged
 
 
 def places_in_view(views: Tensor, size: tuple[int, int]) -> Tensor:
-    """Where in the whole picture the cells of a view lie, as ``grid_sample`` reads them.
+    """Places in the whole image of the cells of a view, in the form of ``grid_sample``.
 
     Args:
-        views: (B, 4).
+        views: Views (B, 4).
         size: Rows and columns of cells.
 
     Returns:
-        The cells' middles (B, rows, columns, 2): across and down, from -1 to 1.
+        Centres of the cells (B, rows, columns, 2): across and down, from -1 to 1.
     """
-    middles = [(torch.arange(count, device=views.device) + 0.5) / count for count in size]
-    sides = zip((1, 0), middles, strict=True)
-    down, across = (views[:, at, None] + middle * (views[:, at + 2] - views[:, at])[:, None] for at, middle in sides)
+    centres = [(torch.arange(count, device=views.device) + 0.5) / count for count in size]
+    sides = zip((1, 0), centres, strict=True)
+    down, across = (views[:, at, None] + centre * (views[:, at + 2] - views[:, at])[:, None] for at, centre in sides)
     shape = len(views), *size
     return torch.stack([across[:, None].expand(shape), down[:, :, None].expand(shape)], -1) * 2 - 1
 
 
 def mask_in_view(mask: Tensor, view: Tensor) -> Tensor:
-    """Codes (H, W) of a picture as they are in a view of it, as large as before, to the nearest pixel."""
+    """Codes (H, W) of an image in a view of it, resized to (H, W) by the nearest pixel."""
     if view.tolist() == [0, 0, 1, 1]:
         return mask
     places = places_in_view(view[None], (mask.shape[0], mask.shape[1]))
@@ -81,17 +84,18 @@ def mask_in_view(mask: Tensor, view: Tensor) -> Tensor:
 
 
 def boxes_in_view(boxes: Tensor, view: Tensor, least: float = 0.25) -> tuple[Tensor, Tensor]:
-    """Boxes (M, 4), left, top, right, bottom in shares, as they are in a view, cut off at its edges.
+    """Boxes of an image in a view of it, cut at the view's edges.
 
     Args:
-        boxes: In shares of the picture's width and height.
-        view: Of that picture.
-        least: Share of a box's area that the view must show for it to stay.
+        boxes: Left, top, right, bottom as shares of the image's width and height (M, 4).
+        view: View of the image (4,).
+        least: Share of a box's area that the view must show for the box to stay, 0 to 1.
 
     Returns:
-        The boxes that stay (M', 4), in shares of the view, and which they are, bool (M,).
+        Boxes that stay, as shares of the view's sides (M', 4); flags of those boxes, bool (M,).
     """
-    start, size = view[:2].repeat(2), (view[2:] - view[:2]).repeat(2)
+    start = view[:2].repeat(2)
+    size = (view[2:] - view[:2]).repeat(2)
     moved = (boxes - start) / size
     corners = torch.cat([torch.minimum(moved[:, :2], moved[:, 2:]), torch.maximum(moved[:, :2], moved[:, 2:])], 1)
     cut = corners.clamp(0, 1)

@@ -1,1 +1,1 @@
-"""Measures of predictions: of labels, forecasts and embeddings, over batches and processes."""
+"""Measures of predictions (labels, forecasts, embeddings) over batches and processes."""

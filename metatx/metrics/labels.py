@@ -1,4 +1,4 @@
-"""Measures that hold on any split: equal to scikit-learn's, over the classes that are there, nan where undefined."""
+"""Measures equal to scikit-learn's, defined on any split: over the classes that occur, nan where undefined."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -23,15 +23,16 @@ __all__ = [
     "root_mean_squared_error",
 ]
 
-BINS = 15  # of confidence
+BINS = 15  # bins of confidence in the calibration error
 Score = Literal["recall", "f1", "overlap"]
 
 
 class Pairs(Metric):
-    """A measure of all predictions and targets together, which are kept as they came, on the CPU; higher is better.
+    """Measure of all predictions and targets together, which are collected on the CPU; higher is better.
 
     Args:
-        measure: Predictions and targets (numpy, N first) to a number; not called where a prediction is not finite.
+        measure: Function from predictions and targets (numpy, N first) to a number; not called if a prediction is not
+            finite.
     """
 
     higher_is_better = True
@@ -52,26 +53,26 @@ class Pairs(Metric):
         self.targets.append(targets.detach().cpu())
 
     def compute(self) -> Tensor:
-        """The measure, float64, a scalar; nan where there is nothing, or a prediction is not finite."""
+        """Compute the measure, a float64 scalar; nan without samples, or if a prediction is not finite."""
         if not sum(map(len, self.predictions)):
             return torch.tensor(torch.nan, dtype=torch.float64)
         predictions = dim_zero_cat(self.predictions).cpu().numpy()
         targets = dim_zero_cat(self.targets).cpu().numpy()
-        known = np.isfinite(predictions).all()
-        return torch.tensor(self.measure(predictions, targets) if known else np.nan, dtype=torch.float64)
+        finite = np.isfinite(predictions).all()
+        return torch.tensor(self.measure(predictions, targets) if finite else np.nan, dtype=torch.float64)
 
 
 class Errors(Pairs):
-    """``Pairs`` of a measure of which lower is better."""
+    """Measure of all predictions and targets together; lower is better."""
 
     higher_is_better = False
 
 
 class CalibrationError(Errors):
-    """How far confidence and accuracy lie apart: over 15 bins of confidence, mean weighted by their samples.
+    """Expected calibration error: distance of confidence and accuracy, mean over 15 bins weighted by their samples.
 
-    Confidence is the largest probability of a sample; a bin holds those above its lower bound, up to its upper one
-    (Guo et al. 2017, arXiv 1706.04599).
+    Confidence is the largest probability of a sample; a bin includes its upper bound, not its lower one (Guo et al.
+    2017, arXiv 1706.04599).
     """
 
     def __init__(self, **options: Any) -> None:
@@ -84,21 +85,22 @@ class CalibrationError(Errors):
 
 
 class ClassScores(MulticlassStatScores):
-    """A score of each class, from counts of right and wrong answers; the mean of the classes that have one.
+    """Mean of a score over the classes for which it is defined, from counts of right and wrong predictions.
 
-    A class has a recall where a sample is of it, and F1 and overlap also where one is said to be.
+    Recall is defined for a class with samples; F1 and overlap also for a class that is predicted.
 
     Args:
-        num_classes: K.
-        score: ``"recall"``; ``"f1"``; ``"overlap"``, intersection over union.
-        pooled: Count all classes together, not each by itself: recall is the accuracy then.
+        num_classes: Number of classes, K.
+        score: ``"recall"``, ``"f1"``, or ``"overlap"`` (intersection over union).
+        pooled: True adds the counts of all classes first; recall then is the accuracy.
     """
 
     higher_is_better = True
 
     def __init__(self, num_classes: int, score: Score, pooled: bool = False) -> None:
         super().__init__(num_classes, average=None)
-        self.score, self.pooled = score, pooled
+        self.score = score
+        self.pooled = pooled
 
     def update(self, predictions: Tensor, targets: Tensor) -> None:
         """Add class numbers (B,), or probabilities (B, K), and the true numbers (B,); B may be 0."""
@@ -106,31 +108,33 @@ class ClassScores(MulticlassStatScores):
             super().update(predictions, targets)
 
     def compute(self) -> Tensor:
-        """The mean, float64, a scalar."""
+        """Compute the mean, a float64 scalar."""
         return _mean_score(super().compute(), self.score, self.pooled)
 
 
 class LabelScores(MultilabelStatScores):
-    """As ``ClassScores``, of labels of which a sample may have several.
+    """Mean of a score over labels, of which a sample may have several; else like ``ClassScores``.
 
     Args:
-        num_labels: K.
-        score, pooled: As of ``ClassScores``.
+        num_labels: Number of labels, K.
+        score: ``"recall"``, ``"f1"``, or ``"overlap"`` (intersection over union).
+        pooled: True adds the counts of all labels first.
     """
 
     higher_is_better = True
 
     def __init__(self, num_labels: int, score: Score, pooled: bool = False) -> None:
         super().__init__(num_labels, average=None)
-        self.score, self.pooled = score, pooled
+        self.score = score
+        self.pooled = pooled
 
     def compute(self) -> Tensor:
-        """The mean, float64, a scalar."""
+        """Compute the mean, a float64 scalar."""
         return _mean_score(super().compute(), self.score, self.pooled)
 
 
 def _mean_score(counts: Tensor, score: Score, pooled: bool) -> Tensor:
-    """Of counts (K, 5): true and false positives, true and false negatives, and samples of the class."""
+    """Mean score from counts (K, 5): true and false positives, true and false negatives, samples of the class."""
     counts = counts.cpu().double()
     right, added, _, missed, _ = (counts.sum(0, keepdim=True) if pooled else counts).T
     scores = {
@@ -143,9 +147,9 @@ def _mean_score(counts: Tensor, score: Score, pooled: bool) -> Tensor:
 
 
 def roc_area(shares: np.ndarray, classes: np.ndarray) -> float:
-    """Area under the ROC curve, mean of the classes, each against the rest.
+    """Area under the ROC curve, mean over the classes, each against the rest.
 
-    A class counts where some samples are of it and some are not; of two classes, the second alone is asked about.
+    A class counts if some samples belong to it and some do not; of two classes, only the second counts.
 
     Args:
         shares: Probabilities (N, K).
@@ -153,15 +157,15 @@ def roc_area(shares: np.ndarray, classes: np.ndarray) -> float:
     """
     from sklearn.metrics import roc_auc_score
 
-    found = np.unique(classes)
-    if len(found) < 2:
+    present = np.unique(classes)
+    if len(present) < 2:
         return np.nan
-    asked = [1] if shares.shape[1] == 2 else found
-    return float(np.mean([roc_auc_score(classes == number, shares[:, number]) for number in asked]))
+    counted = [1] if shares.shape[1] == 2 else present
+    return float(np.mean([roc_auc_score(classes == number, shares[:, number]) for number in counted]))
 
 
 def average_precision(shares: np.ndarray, labels: np.ndarray) -> float:
-    """Average precision, mean of the labels (N, K) that a sample has."""
+    """Average precision, mean over the labels (N, K) that some sample has."""
     from sklearn.metrics import average_precision_score
 
     there = labels.any(0)
@@ -169,27 +173,28 @@ def average_precision(shares: np.ndarray, labels: np.ndarray) -> float:
 
 
 def root_mean_squared_error(predictions: np.ndarray, targets: np.ndarray) -> float:
-    """In the targets' unit."""
+    """Root mean squared error, in the targets' unit."""
     from sklearn.metrics import root_mean_squared_error
 
     return float(root_mean_squared_error(targets, predictions))
 
 
 def mean_absolute_error(predictions: np.ndarray, targets: np.ndarray) -> float:
-    """In the targets' unit."""
+    """Mean absolute error, in the targets' unit."""
     from sklearn.metrics import mean_absolute_error
 
     return float(mean_absolute_error(targets, predictions))
 
 
 def r_squared(predictions: np.ndarray, targets: np.ndarray) -> float:
-    """Share of the targets' variance that is predicted; of targets that are all equal, 1 if they are met, else 0."""
+    """Share of the targets' variance that is predicted; for equal targets, 1 if all are predicted exactly, else 0."""
     from sklearn.metrics import r2_score
 
     return float(r2_score(targets, predictions)) if len(targets) > 1 else np.nan
 
 
 def _gaps(confidence: np.ndarray, right: np.ndarray) -> float:
+    """Calibration error from the confidence (N,) of samples and flags of right predictions (N,)."""
     bins = np.digitize(confidence, np.linspace(0, 1, BINS + 1)[1:-1], right=True)
     gaps = np.bincount(bins, right - confidence.astype(np.float64))
     return float(np.abs(gaps).sum() / len(right))

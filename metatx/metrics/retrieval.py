@@ -1,4 +1,4 @@
-"""Retrieval measures of embeddings: is what lies nearest of the same identity?"""
+"""Retrieval measures of embeddings: whether the nearest samples have the same identity."""
 
 from typing import Any, Literal
 
@@ -10,16 +10,18 @@ from torchmetrics.utilities import dim_zero_cat
 
 __all__ = ["Retrieval", "cross_recall"]
 
-QUERIES = 512  # compared with all others at once
+QUERIES = 512  # samples that are compared with all others at once
 
 
 class Retrieval(Metric):
-    """Each sample asks, by cosine, for the others of its identity; those that have no other do not ask.
+    """Retrieval of the other samples of the same identity by cosine similarity, each sample a query.
+
+    A sample that is the only one of its identity is no query.
 
     Args:
-        measure: ``"recall"``: share of queries with one of their identity among the nearest ``k``; ``"map"``: mean
-            average precision over all others, ranked.
-        k: Of the recall.
+        measure: ``"recall"``, the share of queries with one of their identity among the nearest ``k``; or ``"map"``,
+            the mean average precision over all others, ranked.
+        k: Number of nearest samples for the recall.
     """
 
     higher_is_better = True
@@ -30,7 +32,8 @@ class Retrieval(Metric):
 
     def __init__(self, measure: Literal["recall", "map"], k: int = 1, **options: Any) -> None:
         super().__init__(**options)
-        self.measure, self.k = measure, k
+        self.measure = measure
+        self.k = k
         self.add_state("embeddings", default=[], dist_reduce_fx="cat")
         self.add_state("identities", default=[], dist_reduce_fx="cat")
 
@@ -40,15 +43,16 @@ class Retrieval(Metric):
         self.identities.append(identities)
 
     def compute(self) -> Tensor:
-        """Mean over all queries, a scalar; nan if there is none."""
-        vectors, identities = dim_zero_cat(self.embeddings), dim_zero_cat(self.identities)
+        """Compute the mean over all queries, a scalar; nan if there is none."""
+        vectors = dim_zero_cat(self.embeddings)
+        identities = dim_zero_cat(self.identities)
         starts = range(0, len(vectors), QUERIES)
         return torch.cat([self._of_queries(vectors, identities, slice(at, at + QUERIES)) for at in starts]).mean()
 
     def _of_queries(self, vectors: Tensor, identities: Tensor, at: slice) -> Tensor:
-        """The measure of the queries at ``at`` that have an answer, (q,)."""
+        """Measure of each query at ``at`` that has another sample of its identity, (q,)."""
         likeness = vectors[at] @ vectors.T
-        likeness[:, at].fill_diagonal_(-torch.inf)  # itself comes last, and is cut off
+        likeness[:, at].fill_diagonal_(-torch.inf)  # the query itself comes last, and is cut off
         same = identities[at, None] == identities
         asks = same.sum(1) > 1
         if self.measure == "recall":
@@ -57,7 +61,7 @@ class Retrieval(Metric):
         ranked, order = (part[asks, :-1] for part in likeness.sort(dim=1, descending=True, stable=True))
         hits = same[asks].gather(1, order).float()
         places = torch.arange(hits.shape[1], device=hits.device)
-        # What lies equally near comes at once, as in scikit-learn: it counts with the precision behind its last.
+        # Samples equally near form one step, as in scikit-learn: each has the precision after the last of them.
         ends = torch.where(F.pad(ranked[:, 1:] < ranked[:, :-1], (0, 1), value=True), places, hits.shape[1])
         last = ends.flip(1).cummin(1).values.flip(1)
         precision = (hits.cumsum(1) / (places + 1)).gather(1, last)
@@ -69,9 +73,9 @@ def cross_recall(queries: Tensor, answers: Tensor, same: Tensor, k: int) -> floa
 
     Args:
         queries: Unit vectors (B, E).
-        answers: Unit vectors (M, E) of another kind.
-        same: Which answers are right, bool (B, M).
-        k: At most M are looked at.
+        answers: Unit vectors (M, E) of the other modality.
+        same: Flags of the right answers, bool (B, M).
+        k: Number of nearest answers; at most M.
     """
     nearest = (queries @ answers.T).topk(min(k, len(answers)), dim=1).indices
     return same.gather(1, nearest).any(1).float().mean().item()

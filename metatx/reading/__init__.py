@@ -1,1 +1,1 @@
-"""Raw samples from files, and answers to them: pictures, sound, films, point clouds, scenes, masks, boxes."""
+"""Raw samples from files, and answers to them: images, sound, videos, point clouds, scenes, masks, boxes."""

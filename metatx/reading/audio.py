@@ -1,4 +1,4 @@
-"""Reading sound from whatever holds it, as one channel of floats."""
+"""Audio from files, bytes and arrays, as one channel of floats."""
 
 import io
 from collections.abc import Iterable, Iterator
@@ -23,36 +23,38 @@ SUFFIXES = (
     *(".wav", ".flac", ".ogg", ".mp3", ".opus", ".oga", ".aiff", ".aif", ".aifc"),
     *(".au", ".snd", ".caf", ".w64", ".rf64", ".wave"),
 )
-# libsndfile's names of the formats that end so; no others, whatever a file is called.
+# libsndfile's names of the formats with these suffixes; other formats are refused, whatever the name of the file.
 FORMATS = ("WAV", "WAVEX", "RF64", "W64", "FLAC", "OGG", "MP3", "AIFF", "AU", "CAF")
-RATES = 1_000, 768_000  # Hz that sound may have
-BLOCK = 1 << 16  # frames that are read, and mixed to one channel, at once
-LOUDEST = 16.0  # floats beyond it are in another unit than -1..1
-WHOLE = 0.9  # share of the frames that a header promises, that must be there: compressed files only estimate them
+RATES = 1_000, 768_000  # lowest and highest sampling rate, in Hz
+BLOCK = 1 << 16  # frames that are read and mixed to one channel at once
+LOUDEST = 16.0  # larger floats are not in the range -1..1, but in another unit
+WHOLE = 0.9  # least share of the promised frames that must be there: headers of compressed files only estimate them
 ACCEPTED = "expected a path, bytes, an array (time) or (channels, time), or a dict with array and sampling_rate"
 MISSING = "Reading audio files needs soundfile: pip install 'metatx[audio]'"
 
 
 def read_audio(sample: Any, rate: int) -> tuple[np.ndarray, int]:
-    """Sound as float32 (L,), channels averaged, full scale 1; and its sampling rate in Hz.
+    """Read audio as float32 (L,), channels averaged, full scale 1; return it and its sampling rate in Hz.
 
     Args:
-        sample: Path, bytes of a file, array or tensor (time), (channels, time) or (time, channels); or, as Hugging
-            Face's audio columns hold it, a dict ``{"bytes", "path"}`` or ``{"array", "sampling_rate"}``.
-        rate: Of bare arrays.
+        sample: Path, bytes of a file, array or tensor (time), (channels, time) or (time, channels); or a dict
+            ``{"bytes", "path"}`` or ``{"array", "sampling_rate"}``, the forms of Hugging Face's audio columns.
+        rate: Sampling rate of an array that comes without one, in Hz.
 
     Raises:
-        SampleError: If it cannot be read; names the file where there is one.
-        ImportError: If a file is to be read, and soundfile is missing.
+        SampleError: If the sample cannot be read; the message names the file, if there is one.
+        ImportError: If the sample is a file and soundfile is missing.
     """
     if isinstance(sample, dict) and {"array", "sampling_rate"} <= set(sample):
         name = "the clip"
-        values, rate = _from_array(sample["array"]), _whole_rate(sample["sampling_rate"], name)
+        values = _from_array(sample["array"])
+        rate = _whole_rate(sample["sampling_rate"], name)
     elif is_file_sample(sample):
         source, name = file_of_sample(sample, "audio", "the clip")
         return _decode(source if isinstance(source, bytes) else source.read_bytes(), name)
     elif isinstance(sample, np.ndarray | Tensor | list):
-        values, name = _from_array(sample), "the clip"
+        name = "the clip"
+        values = _from_array(sample)
     else:
         raise SampleError(f"audio is a {type(sample).__name__}; {ACCEPTED}")
     _check_size(values.shape[0], values.shape[1], rate, name)
@@ -60,21 +62,24 @@ def read_audio(sample: Any, rate: int) -> tuple[np.ndarray, int]:
 
 
 def _mixed(blocks: Iterable[np.ndarray], rate: int, name: str) -> np.ndarray:
-    """Blocks (channels, L) that follow each other, as one channel (L,)."""
-    kept, length, loudest = [np.zeros(0, np.float32)], 0, 0.0
+    """Mix consecutive blocks (channels, L) to one channel (L,)."""
+    mono = [np.zeros(0, np.float32)]
+    length = 0
+    loudest = 0.0
     for block in blocks:
         if not np.isfinite(block).all():
             at = (length + np.argwhere(~np.isfinite(block))[0][1]) / rate
             raise SampleError(f"{name} is NaN or infinite at {at:.3f} s; expected finite numbers")
-        length, loudest = length + block.shape[1], max(loudest, float(np.abs(block).max()))
-        kept.append(block.mean(0, dtype=np.float32))
+        length += block.shape[1]
+        loudest = max(loudest, float(np.abs(block).max()))
+        mono.append(block.mean(0, dtype=np.float32))
     if loudest > LOUDEST:
         raise SampleError(f"{name} reaches {loudest:g}; expected floats in -1..1, or int16")
-    return np.concatenate(kept)
+    return np.concatenate(mono)
 
 
 def _whole_rate(rate: Any, name: str) -> int:
-    """A sampling rate of any type of numbers, 16000.0 among them."""
+    """Sampling rate as int, from any type of number, such as 16000.0."""
     if isinstance(rate, Tensor | np.ndarray) and rate.ndim == 0:
         rate = rate.item()
     if isinstance(rate, bool) or not isinstance(rate, Real):
@@ -88,13 +93,13 @@ def _check_size(channels: int, length: int, rate: int, name: str) -> None:
     if not RATES[0] <= rate <= RATES[1]:
         raise SampleError(f"{name} has a sampling rate of {rate!r}; expected {RATES[0]} to {RATES[1]} Hz")
     if not length:
-        raise SampleError(f"{name} holds no sound; expected at least one sample")
+        raise SampleError(f"{name} holds no audio; expected at least one sample")
     check_bound("audio_seconds", length / rate, name)
     check_bound("audio_values", channels * length, name)
 
 
 def _from_array(sample: Any) -> np.ndarray:
-    """An array of either orientation as float32 (channels, L)."""
+    """Convert an array (L,), (channels, L) or (L, channels) to float32 (channels, L)."""
     try:
         values = as_array(sample)
     except (ValueError, TypeError):
@@ -108,13 +113,13 @@ def _from_array(sample: Any) -> np.ndarray:
         return values.astype(np.float32) / -np.iinfo(values.dtype).min
     if not np.issubdtype(values.dtype, np.floating):
         if not values.size:
-            raise SampleError("the clip holds no sound; expected at least one sample")
+            raise SampleError("the clip holds no audio; expected at least one sample")
         raise SampleError(f"audio is an array of {values.dtype}; expected floats in -1..1, int16 or int32")
     return values.astype(np.float32)
 
 
 def _decode(content: bytes, name: str) -> tuple[np.ndarray, int]:
-    """The bytes of a file as float32 (L,), channels averaged, and its rate."""
+    """Decode the bytes of a file to float32 (L,), channels averaged; return it and its sampling rate in Hz."""
     try:
         import soundfile
     except ImportError as error:
@@ -134,7 +139,8 @@ def _decode(content: bytes, name: str) -> tuple[np.ndarray, int]:
     with decoding(trouble):
         file = soundfile.SoundFile(io.BytesIO(content))
     with file:
-        rate, channels = file.samplerate, file.channels
+        rate = file.samplerate
+        channels = file.channels
         if file.format not in FORMATS:
             raise SampleError(trouble)
         _check_size(channels, file.frames if promised else 1, rate, name)
@@ -148,11 +154,11 @@ def _decode(content: bytes, name: str) -> tuple[np.ndarray, int]:
 
 
 def _blocks(file: "SoundFile", count: int) -> Iterator[np.ndarray]:
-    """So many frames of a file, at most, as blocks (channels, L)."""
-    # Where it can, it seeks to where it is after each block, and MP3 is decoded otherwise from there.
+    """Blocks (channels, L) of the first ``count`` frames of a file; fewer if the file ends before."""
+    # soundfile seeks to its position after each block if it can, and MP3 decodes differently after a seek.
     file.seekable = lambda: False
     for start in range(0, count, BLOCK):
-        # How many must be said of codecs that cannot be wound back (GSM 6.10).
+        # Codecs that cannot be wound back (GSM 6.10) need the number of frames.
         values = file.read(min(BLOCK, count - start), dtype="float32", always_2d=True)
         if not len(values):
             return

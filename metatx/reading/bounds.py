@@ -1,4 +1,4 @@
-"""How much one file may hold, checked against what its header declares before memory or time goes into it."""
+"""Bounds on what one file may hold, checked against its header before memory or time is spent on it."""
 
 import os
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ VARIABLE = "METATX_BOUNDS"
 
 @dataclass(frozen=True)
 class Bound:
-    """The most of one thing.
+    """Largest accepted amount of one quantity.
 
     Attributes:
-        own: In files that a user reads for himself: far beyond what is usual, below what ends a machine.
-        sent: In files that the server is sent.
-        what: Is counted.
+        own: Bound for a user's own files: far beyond usual files, below what exhausts a machine.
+        sent: Bound for files that a server receives.
+        what: Quantity and its unit, for messages.
     """
 
     own: float
@@ -52,46 +52,47 @@ BOUNDS = {
 
 
 def bound(name: str) -> float:
-    """The most of ``name`` that one file may hold: what METATX_BOUNDS says (``pixels=2e8,points=5e6``), or ``own``.
+    """Return the bound called ``name``: the value in METATX_BOUNDS (``pixels=2e8,points=5e6``), else ``own``.
 
     Raises:
-        ValueError: If the variable is not of that form, or names something else.
+        ValueError: If the variable has another form, or names no bound.
     """
     return _changed().get(name, BOUNDS[name].own)
 
 
-def check_bound(name: str, found: float, subject: str) -> None:
-    """Refuse what is beyond a bound.
+def check_bound(name: str, amount: float, subject: str) -> None:
+    """Refuse an amount beyond a bound.
 
     Args:
-        name: Of the bound.
-        found: What the header declares.
-        subject: Of the sentence, such as "image file a.png".
+        name: Name of the bound.
+        amount: Amount that the header declares.
+        subject: Subject of the message, such as "image file a.png".
 
     Raises:
-        BoundError: Says what was found, what is accepted, and how that is changed.
+        BoundError: If the amount is larger; the message says how to change the bound.
     """
     most = bound(name)
-    if not found <= most:  # NaN is beyond any
+    if not amount <= most:  # NaN is beyond every bound
         what = BOUNDS[name].what
-        raise BoundError(f"{subject} has {found:,.0f} {what}; expected at most {most:,.0f} ({VARIABLE}={name}=...)")
+        raise BoundError(f"{subject} has {amount:,.0f} {what}; expected at most {most:,.0f} ({VARIABLE}={name}=...)")
 
 
 def stricter() -> str:
-    """METATX_BOUNDS for a process that reads what strangers send: ``sent``, where the variable says nothing else."""
-    found = {name: one.sent for name, one in BOUNDS.items()} | _changed()
-    return ",".join(f"{name}={value:.0f}" for name, value in found.items())
+    """Value of METATX_BOUNDS for a process that reads strangers' files: ``sent``, where the user set nothing else."""
+    values = {name: known_bound.sent for name, known_bound in BOUNDS.items()} | _changed()
+    return ",".join(f"{name}={value:.0f}" for name, value in values.items())
 
 
 def _changed() -> dict[str, float]:
+    """Bounds that the variable sets."""
     text = os.environ.get(VARIABLE, "")
-    found = {}
+    values = {}
     for part in filter(None, map(str.strip, text.split(","))):
         name, _, value = part.partition("=")
         try:
-            found[name.strip()] = float(value)
+            values[name.strip()] = float(value)
         except ValueError:
             raise ValueError(f"{VARIABLE} has {part!r}; expected NAME=NUMBER, such as pixels=2e8.") from None
-        if name.strip() not in BOUNDS or not found[name.strip()] > 0:
+        if name.strip() not in BOUNDS or not values[name.strip()] > 0:
             raise ValueError(f"{VARIABLE} has {part!r}; expected a number above 0 for one of {', '.join(BOUNDS)}.")
-    return found
+    return values

@@ -1,4 +1,4 @@
-"""COCO files: pictures and the boxes in them."""
+"""COCO files: images, their boxes and the categories of the boxes."""
 
 import json
 import os
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 
 __all__ = ["Listed", "coco_content", "listed", "read_coco"]
 
-# What each entry of a COCO file must have, and of what type.
+# Fields that each entry of a COCO file must have, with their types.
 ENTRIES: dict[str, dict[str, type | tuple[type, ...]]] = {
     "images": {"id": (int, float, str), "file_name": str},
     "categories": {"id": (int, float, str), "name": (int, str)},
     "annotations": {"image_id": (int, float, str), "category_id": (int, float, str), "bbox": list},
 }
-TRIED = 20  # pictures that are looked for in a folder, to know whether it is the one
+TRIED = 20  # images that are looked for in a folder before it is taken for the folder of all
 
 
 class Listed(str):
-    """The file of a picture that a COCO file lists, and what that calls it.
+    """Path of an image that a COCO file lists, with its entry there.
 
     Attributes:
-        entry: ``id`` and ``file_name``.
-        categories: Those of the file, ``id`` and ``name`` of each, as json.
+        entry: ``id`` and ``file_name`` of the image.
+        categories: ``id`` and ``name`` of all categories of the COCO file, as json.
     """
 
     entry: dict[str, Any]
@@ -40,9 +40,9 @@ class Listed(str):
 
 
 def coco_content(path: Path) -> dict[str, Any] | None:
-    """What a json file in COCO's form holds, in any encoding that json may have; None if it is none.
+    """Parse a json file, in any encoding of json, if it is a COCO file; else return None.
 
-    A list of rows is not parsed for that.
+    A file that holds a list is not parsed.
     """
     with path.open("rb") as file:
         start = file.read(100)
@@ -56,27 +56,27 @@ def coco_content(path: Path) -> dict[str, Any] | None:
 
 
 def _is_coco(content: Any) -> bool:
-    """Whether it lists images, and annotations or categories, as files of pictures to predict have no annotations."""
+    """Return whether content lists images, and annotations or categories: images to predict have no annotations."""
     return (
         isinstance(content, dict) and "images" in content and not content.keys().isdisjoint(ENTRIES.keys() - {"images"})
     )
 
 
 def read_coco(path: Path, content: dict[str, Any] | None = None) -> "Dataset":
-    """A table of a COCO file: ``file``, and ``objects`` as Hugging Face's object detection data have them.
+    """Read a COCO file into a table with the columns ``file``, ``objects`` and ``coco``, sorted by the images' ids.
 
-    Of each box ``bbox`` (left, top, width, height in pixels, as the file says), ``category`` (its name) and, where the
-    file has crowds, ``iscrowd``; ``width`` and ``height`` of the picture, upright. ``coco`` is what the file calls the
-    picture, as json, for ``listed``. Rows are in the order of the images' ids, in which pycocotools measures. Of boxes
-    that ``write_coco`` wrote, those below its threshold are left out.
+    ``objects`` has the form of Hugging Face's object detection data sets: for each box its ``bbox`` (left, top, width,
+    height in pixels), its ``category`` (a name) and, in files with crowds, ``iscrowd``; and the ``width`` and
+    ``height`` of the upright image. ``coco`` is the image's entry as json, for ``listed``. pycocotools measures in the
+    same order. In files of ``write_coco``, boxes below the threshold are left out.
 
     Args:
-        path: Of the file.
-        content: What it holds, where that is known.
+        path: File to read.
+        content: Content of the file, if it is parsed already.
 
     Raises:
-        ValueError: If it is no such file, ids are not unique, or its pictures are not beside it, or are of another
-            size than it says.
+        ValueError: If it is no COCO file, ids are not unique, images are not found beside it, or an image has another
+            size than the file says.
     """
     from datasets import Dataset
 
@@ -90,15 +90,15 @@ def read_coco(path: Path, content: dict[str, Any] | None = None) -> "Dataset":
     images, names, boxes = _checked(path, content)
     if not images:
         raise ValueError(f"{path} holds no samples.")
-    crowds = any(crowd for found in boxes.values() for _, _, crowd in found)
+    crowds = any(crowd for of_image in boxes.values() for _, _, crowd in of_image)
     rows = []
     for (number, image), file in zip(images.items(), _files(path, list(images.values())), strict=True):
-        said = _side(image.get("width")), _side(image.get("height"))
-        width, height = upright_size(file) or said
-        if None not in said and said != (width, height):
+        declared = _side(image.get("width")), _side(image.get("height"))
+        width, height = upright_size(file) or declared
+        if None not in declared and declared != (width, height):
             raise ValueError(
-                f"{path} says that {file.name} is {said[0]:g} x {said[1]:g} pixels; it is {width} x {height}, and so "
-                "its boxes may be elsewhere."
+                f"{path} says that {file.name} is {declared[0]:g} x {declared[1]:g} pixels; it is {width} x {height}, "
+                "and so its boxes may be elsewhere."
             )
         objects = {
             "bbox": [box for box, _, _ in boxes[number]],
@@ -115,29 +115,34 @@ def read_coco(path: Path, content: dict[str, Any] | None = None) -> "Dataset":
 
 
 def listed(files: Sequence[Any], table: "Dataset") -> list[Any]:
-    """The files that a table of ``read_coco`` names, as ``Listed``."""
-    found = []
+    """Convert the files of a table of ``read_coco`` to ``Listed``."""
+    images = []
     for file, entry in zip(files, table["coco"], strict=True):
-        picture = Listed(file)
-        picture.entry, picture.categories = json.loads(entry), table.info.description
-        found.append(picture)
-    return found
+        image = Listed(file)
+        image.entry = json.loads(entry)
+        image.categories = table.info.description
+        images.append(image)
+    return images
 
 
 def _checked(path: Path, content: dict[str, Any]) -> tuple[dict[Any, Any], dict[Any, str], dict[Any, list[Any]]]:
-    """By id, ascending: the images, names of the categories, and each image's boxes (bbox, category's id, crowd).
+    """Check the content of a COCO file.
+
+    Returns:
+        Images by id, ascending; names of categories by id; boxes by the image's id, each as (bbox, id of its category,
+        crowd).
 
     Raises:
-        ValueError: As ``read_coco``.
+        ValueError: Cases of ``read_coco``.
     """
     for part, fields in ENTRIES.items():
         if not isinstance(content[part], list):
             raise ValueError(f"{path}: {part} is a {type(content[part]).__name__}; expected a list.")
         for number, entry in enumerate(content[part], start=1):
             for field, kind in fields.items():
-                found = entry.get(field) if isinstance(entry, dict) else None
-                if not isinstance(found, kind) or (isinstance(found, str) and escaped(Path(found)) != str(Path(found))):
-                    raise ValueError(f"{path}: {field} of entry {number} of {part} is {short(found)}; is it damaged?")
+                value = entry.get(field) if isinstance(entry, dict) else None
+                if not isinstance(value, kind) or (isinstance(value, str) and escaped(Path(value)) != str(Path(value))):
+                    raise ValueError(f"{path}: {field} of entry {number} of {part} is {short(value)}; is it damaged?")
     images = _by_id(path, content["images"], "image", "file_name")
     boxes: dict[Any, list[Any]] = {number: [] for number in images}
     categories = {
@@ -146,13 +151,14 @@ def _checked(path: Path, content: dict[str, Any]) -> tuple[dict[Any, Any], dict[
     info = content.get("info")
     least = info.get("threshold", -np.inf) if isinstance(info, dict) else -np.inf
     for entry in content["annotations"]:
-        name, bbox = f"annotation {entry.get('id')}", entry["bbox"]
-        for field, known in (("image_id", images), ("category_id", categories)):
-            if entry[field] not in known:
-                ids = ", ".join(map(repr, list(known)[:3])) or "nothing"
+        name = f"annotation {entry.get('id')}"
+        bbox = entry["bbox"]
+        for field, by_id in (("image_id", images), ("category_id", categories)):
+            if entry[field] not in by_id:
+                ids = ", ".join(map(repr, list(by_id)[:3])) or "nothing"
                 raise ValueError(
-                    f"{path}: {name} is of {field} {entry[field]!r}, which is none of the {len(known)} listed ({ids}, "
-                    "...); take it out, or list what it is of."
+                    f"{path}: {name} has {field} {entry[field]!r}, which is none of the {len(by_id)} listed ({ids}, "
+                    "...); remove the annotation, or list what it refers to."
                 )
         if len(bbox) != 4 or not all(isinstance(value, int | float) for value in bbox):
             raise ValueError(f"{path}: bbox of {name} is {bbox}; expected four numbers.")
@@ -163,12 +169,12 @@ def _checked(path: Path, content: dict[str, Any]) -> tuple[dict[Any, Any], dict[
             except ValueError as error:
                 raise ValueError(f"{path}: {name}: {error}") from None
             boxes[entry["image_id"]].append(([float(value) for value in bbox], entry["category_id"], crowd))
-    _check_names(path, categories, {category for found in boxes.values() for _, category, _ in found})
+    _check_names(path, categories, {category for of_image in boxes.values() for _, category, _ in of_image})
     return images, categories, boxes
 
 
 def _side(value: Any) -> float | None:
-    """A side of a picture, where an entry says it as a number or in digits; 0 is what is written for not known."""
+    """Side of an image in pixels, from a number or digits; None where it is missing or 0, which means unknown."""
     try:
         return float(value) or None
     except (TypeError, ValueError):
@@ -176,38 +182,41 @@ def _side(value: Any) -> float | None:
 
 
 def _by_id(path: Path, entries: Sequence[dict[str, Any]], what: str, name: str) -> dict[Any, dict[str, Any]]:
-    """Entries by their id, ascending. Raises ValueError, naming both, if two share it that are not equal."""
-    found: dict[Any, dict[str, Any]] = {}
+    """Entries by id, ascending. Raises ValueError if two entries that differ share an id."""
+    by_id: dict[Any, dict[str, Any]] = {}
     for entry in entries:
-        first = found.setdefault(entry["id"], entry)
+        first = by_id.setdefault(entry["id"], entry)
         if first != entry:
-            said = "listed twice, unlike" if first[name] == entry[name] else f"both {first[name]} and {entry[name]}"
+            both = "listed twice, unlike" if first[name] == entry[name] else f"both {first[name]} and {entry[name]}"
             raise ValueError(
-                f"{path}: {what} id {entry['id']!r} is {said}, so its annotations may be of either; give each an id of "
+                f"{path}: {what} id {entry['id']!r} is {both}, so its annotations may be of either; give each an id of "
                 "its own (were two files joined?)."
             )
-    return dict(sorted(found.items(), key=lambda item: (isinstance(item[0], str), item[0])))
+    return dict(sorted(by_id.items(), key=lambda item: (isinstance(item[0], str), item[0])))
 
 
 def _check_names(path: Path, categories: dict[Any, str], used: set[Any]) -> None:
-    """Refuse two ids of one name that both have boxes; drop those without, so that the name says the id."""
+    """Refuse two categories of one name that both have boxes; drop those without boxes, so that names are unique."""
     for name in {name for name in categories.values() if list(categories.values()).count(name) > 1}:
         same = [number for number, other in categories.items() if other == name]
-        busy = [number for number in same if number in used]
-        if len(busy) > 1:
-            raise ValueError(f"{path}: categories {busy[0]!r} and {busy[1]!r} are both called {name}; rename one.")
-        for number in set(same) - {(busy or same)[-1]}:
+        with_boxes = [number for number in same if number in used]
+        if len(with_boxes) > 1:
+            both = f"{with_boxes[0]!r} and {with_boxes[1]!r}"
+            raise ValueError(f"{path}: categories {both} are both called {name}; rename one.")
+        for number in set(same) - {(with_boxes or same)[-1]}:
             del categories[number]
 
 
 def _files(path: Path, images: Sequence[dict[str, Any]]) -> list[Path]:
-    """The file of each picture: by its name in one of the usual folders, or by the last part of a foreign path.
+    """Find the file of each image: by its name in one of the usual folders, or by the last part of a foreign path.
 
     Raises:
-        ValueError: If none of the first is there, one lies outside of the data, or two pictures are one file.
+        ValueError: If no folder holds one of the first images, a file lies outside the data, or two images are one
+            file.
     """
     names = [image["file_name"].replace("\\", "/") for image in images]
-    beside, split = path.parent, path.stem.removeprefix("instances_")
+    beside = path.parent
+    split = path.stem.removeprefix("instances_")
     usual = [beside / split, beside, beside / "images", beside.parent / split, beside.parent / "images" / split]
     usual.append(beside.parent / "images")
     folder = next((folder for folder in usual if _holds(folder, names)), None)
@@ -217,10 +226,11 @@ def _files(path: Path, images: Sequence[dict[str, Any]]) -> list[Path]:
         holding = [folder for folder in near if _holds(folder, names)]
         if not holding:
             looked = ", ".join(str(folder) for folder in near)
-            raise ValueError(f"{path}: no picture {images[0]['file_name']}; looked in {looked}.")
+            raise ValueError(f"{path}: no image {images[0]['file_name']}; looked in {looked}.")
         if len(holding) > 1:
             raise ValueError(
-                f"{path}: pictures as {names[0]} are in {holding[0]} and in {holding[1]}; which are meant?"
+                f"{path}: images such as {names[0]} are in {holding[0]} and in {holding[1]}; rename the folder that is "
+                "not meant."
             )
         folder = holding[0]
     root = beside if folder.is_relative_to(beside) else beside.parent
@@ -234,10 +244,10 @@ def _files(path: Path, images: Sequence[dict[str, Any]]) -> list[Path]:
 
 
 def _holds(folder: Path, names: Sequence[str]) -> bool:
-    """Whether one of the first pictures is in a folder, by a name that stays in it."""
+    """Return whether a folder holds one of the first images, by a name that does not lead out of it."""
     return any((folder / name).is_file() for name in names[:TRIED] if not _leaves(name))
 
 
 def _leaves(name: str) -> bool:
-    """Whether a name begins at a root, or goes up further than it went down."""
+    """Return whether a path is absolute, or leads out of the folder it starts in."""
     return Path(name).is_absolute() or os.path.normpath(name).startswith("..")

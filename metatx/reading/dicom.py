@@ -1,4 +1,4 @@
-"""Radiographs as DICOM files hold them, as grey values 0..1 in which dense tissue is bright."""
+"""Radiographs from DICOM files, as grey values 0..1 in which dense tissue is bright."""
 
 import io
 import math
@@ -27,9 +27,9 @@ __all__ = ["SUFFIXES", "is_dicom", "read_dicom", "read_radiograph"]
 
 SUFFIXES = (".dcm", ".dicom")
 GREY = ("MONOCHROME1", "MONOCHROME2")
-BLOCK = 1 << 20
-LONGEST_RUN = 128
-# All that is read of a file: one of a million others keeps nothing else.
+BLOCK = 1 << 20  # bytes that are unpacked at once
+LONGEST_RUN = 128  # most bytes of a run in RLE
+# The elements that are read; all others are skipped, so that they take no memory.
 READ = (
     *("SpecificCharacterSet", "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "NumberOfFrames"),
     *("PlanarConfiguration", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelData"),
@@ -41,9 +41,10 @@ DECODERS = "save it uncompressed, or install its decoder: pip install pylibjpeg 
 
 
 def is_dicom(sample: Any) -> bool:
-    """Whether a sample, in any form that ``read_grey`` takes, is a DICOM file: by its suffix, or by its mark."""
+    """Return whether a sample, in any form that ``read_grey`` takes, is a DICOM file, by its suffix or its mark."""
     if isinstance(sample, dict):
-        content, path = sample.get("bytes"), sample.get("path")
+        content = sample.get("bytes")
+        path = sample.get("path")
         return is_dicom(path) if content is None else is_dicom(content) or str(path or "").lower().endswith(SUFFIXES)
     if isinstance(sample, bytes | bytearray | memoryview):
         return bytes(sample[128:132]) == b"DICM"
@@ -55,27 +56,35 @@ def is_dicom(sample: Any) -> bool:
     try:
         with path.open("rb") as file:
             return file.read(132)[128:] == b"DICM"
-    except (OSError, ValueError):  # which is said where it is read
+    except (OSError, ValueError):  # reading the file reports the reason
         return False
 
 
 def read_radiograph(sample: Any) -> np.ndarray:
-    """A DICOM file as ``read_dicom``, anything else as ``read_grey``: float32 (H, W). Raises SampleError as they do."""
+    """Read a DICOM file with ``read_dicom``, any other sample with ``read_grey``: float32 (H, W).
+
+    Raises:
+        SampleError: If the sample cannot be read.
+    """
     if not is_dicom(sample):
         return read_grey(sample)
-    source, name = file_of_sample(sample, "DICOM", "the picture")
+    source, name = file_of_sample(sample, "DICOM", "the image")
     return read_dicom(source if isinstance(source, bytes) else source.read_bytes(), name)
 
 
 def read_dicom(content: bytes, name: str) -> np.ndarray:
-    """One picture (H, W) of float32 in 0..1, as a viewer shows it: its own window applied, MONOCHROME1 inverted.
+    """Read one image as float32 (H, W) in 0..1, as a viewer shows it: its own window applied, MONOCHROME1 inverted.
 
-    Stored values pass the modality's rescaling or table, then the first window or the VOI table; without these, all
-    values that the stored bits can hold are the range. Of colours the luma counts.
+    Stored values pass the modality's rescaling or table, then the VOI table or the first window. Without a table or
+    window, the range is that of the stored bits. Colours are converted to luma.
+
+    Args:
+        content: Bytes of the file.
+        name: Name of the file, for messages.
 
     Raises:
-        SampleError: If it cannot be read, holds no picture or several, or is compressed in a way that nothing here
-            decodes; names the file.
+        SampleError: If the file cannot be read, holds no image or several, or has a compression that no installed
+            decoder reads.
         ImportError: If pydicom is missing.
     """
     try:
@@ -88,14 +97,16 @@ def read_dicom(content: bytes, name: str) -> np.ndarray:
         _check_deflated(content, name)
         # Files without the mark are common; what is none has no pixels.
         file = dcmread(io.BytesIO(content), force=True, specific_tags=list(READ))
-        frames, photometric = int(file.get("NumberOfFrames") or 1), str(file.get("PhotometricInterpretation"))
+        frames = int(file.get("NumberOfFrames") or 1)
+        photometric = str(file.get("PhotometricInterpretation"))
         empty = "PixelData" not in file
     if empty:
-        raise SampleError(f"{name} holds no picture, or is no DICOM file")
+        raise SampleError(f"{name} holds no image, or is no DICOM file")
     if frames > 1:
-        raise SampleError(f"DICOM file {name} holds {frames} frames; expected one picture: save each as a file")
+        raise SampleError(f"DICOM file {name} holds {frames} frames; expected one image: save each as a file")
     with decoding(f"{name} is damaged, or no DICOM file"):
-        size, samples = int(file.Rows) * int(file.Columns), int(file.get("SamplesPerPixel") or 1)
+        size = int(file.Rows) * int(file.Columns)
+        samples = int(file.get("SamplesPerPixel") or 1)
     check_bound("pixels", size, f"DICOM file {name}")
     if samples not in (1, 3):
         raise SampleError(f"DICOM file {name} has {samples} samples a pixel; expected {', '.join(GREY)} or RGB")
@@ -137,22 +148,24 @@ def _pixels(file: "Dataset", name: str) -> np.ndarray:
 
 
 def _check_deflated(content: bytes, name: str) -> None:
-    """Refuse a file that is packed as a whole and would be too large: pydicom unpacks it at once, however large."""
+    """Refuse a deflated file that unpacks to more than the bound: pydicom unpacks such a file whole, of any size."""
     from pydicom.filereader import read_dataset, read_preamble
     from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-    for implicit in (False, True):  # as pydicom tries
+    for implicit in (False, True):  # the order in which pydicom tries
         file = io.BytesIO(content)
         read_preamble(file, True)
         meta = read_dataset(file, implicit, True, stop_when=lambda tag, *_: tag >> 16 != 2)
-        with suppress(NotImplementedError):  # of the first element's type: then the other way
+        with suppress(NotImplementedError):  # the first element has no known type: try the other way
             for element in islice(meta.elements(), 1):
                 meta[element.tag]
             break
     else:
         return
     deflated = meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian
-    length, unpacker, packed = 0, zlib.decompressobj(-zlib.MAX_WBITS), file.read() if deflated else b""
+    length = 0
+    unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
+    packed = file.read() if deflated else b""
     while packed:
         length += len(unpacker.decompress(packed, BLOCK))
         packed = unpacker.unconsumed_tail
@@ -160,18 +173,18 @@ def _check_deflated(content: bytes, name: str) -> None:
 
 
 def _check_packed(file: "Dataset", syntax: str, name: str) -> None:
-    """Refuse a compressed picture that is larger than the file says around it."""
+    """Refuse a compressed image that is larger than the file declares."""
     from pydicom import uid
     from pydicom.encaps import get_frame
 
     frame = get_frame(file.PixelData, 0, number_of_frames=1)
     size = int(file.Columns), int(file.Rows)
     if syntax in (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEG2000, uid.JPEG2000Lossless):
-        found = image_header(frame, name)
-        if (found.width, found.height) != size:
+        header = image_header(frame, name)
+        if (header.width, header.height) != size:
             raise SampleError(
-                f"DICOM file {name} holds a picture of {found.width} x {found.height}; expected {size[0]} x {size[1]}, "
-                "as it says itself"
+                f"DICOM file {name} holds an image of {header.width} x {header.height}; expected {size[0]} x "
+                f"{size[1]}, as it says itself"
             )
     elif syntax == uid.RLELossless:
         count, *starts = struct.unpack("<16L", frame[:64])
@@ -182,34 +195,39 @@ def _check_packed(file: "Dataset", syntax: str, name: str) -> None:
 
 
 def _fits(packed: bytes, most: int) -> bool:
-    """Whether run lengths, as DICOM packs them, give no more bytes than ``most`` and a last run that is too long."""
+    """Return whether DICOM's run lengths unpack to at most ``most`` bytes, plus one run that is too long."""
     at = length = 0
     while at < len(packed) and length <= most + LONGEST_RUN:
-        count = packed[at]  # 128 says nothing
+        count = packed[at]  # 128 means nothing
         length += count + 1 if count < 128 else (257 - count) * (count > 128)
         at += count + 2 if count < 128 else 1 + (count > 128)
     return length <= most + LONGEST_RUN
 
 
 def _shares(file: "Dataset", pixels: np.ndarray) -> np.ndarray:
-    """Stored values behind rescaling, window and tables, as shares of the range that they can have."""
+    """Stored values after rescaling, tables and window, as shares (0..1) of their possible range."""
     from pydicom.pixels.processing import apply_modality_lut, apply_windowing
 
     modality, voi = (_table(file, name) for name in ("ModalityLUTSequence", "VOILUTSequence"))
     if modality:
-        values, low, high = modality.apply(pixels), 0.0, modality.most
+        values = modality.apply(pixels)
+        low = 0.0
+        high = modality.most
     else:
         values = as_array(apply_modality_lut(pixels, file), np.float64)
-        bits, signed = int(file.BitsStored), bool(file.get("PixelRepresentation"))
+        bits = int(file.BitsStored)
+        signed = bool(file.get("PixelRepresentation"))
         low, high = (-(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1) if signed else (0.0, 2.0**bits - 1)
         if "RescaleSlope" in file and "RescaleIntercept" in file:
             low, high = (value * float(file.RescaleSlope) + float(file.RescaleIntercept) for value in (low, high))
     if voi:
-        values, low, high = voi.apply(values), 0.0, voi.most
+        values = voi.apply(values)
+        low = 0.0
+        high = voi.most
     elif file.get("WindowCenter") is not None and file.get("WindowWidth") is not None:
         values = apply_windowing(values, file)
     else:
-        low, high = sorted((low, high))  # a negative slope turns them; a window has turned its answer too
+        low, high = sorted((low, high))  # a negative slope reverses them
     if not high > low:
         raise ValueError(f"its values are rescaled to {low:g} to {high:g}")
     shares: np.ndarray = ((values - low) / (high - low)).clip(0, 1)
@@ -218,21 +236,28 @@ def _shares(file: "Dataset", pixels: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Table:
-    """A table from values, ``first`` and following, to ``entries``, of which ``most`` is the largest possible."""
+    """Look-up table of pixel values.
+
+    Attributes:
+        first: Value of the first entry; the next entries stand for the next whole numbers.
+        entries: Results, float64 (N,).
+        most: Largest possible result.
+    """
 
     first: int
     entries: np.ndarray
     most: float
 
     def apply(self, values: np.ndarray) -> np.ndarray:
-        # pydicom's own indexes tables of 8 bits by numbers of 8 bits, which wrap.
+        """Look values up; those outside the table take its first or last entry."""
+        # pydicom's own function overflows: it indexes tables of 8 bits by numbers of 8 bits.
         places = np.clip(values.astype(np.int64) - self.first, 0, len(self.entries) - 1)
-        found: np.ndarray = self.entries[places]
-        return found
+        results: np.ndarray = self.entries[places]
+        return results
 
 
 def _table(file: "Dataset", name: str) -> _Table | None:
-    """The first table of a sequence, if there is one with entries."""
+    """First table of a sequence of the file; None without one that has entries."""
     item = (file.get(name) or [None])[0]
     if item is None or item.get("LUTDescriptor") is None or item.get("LUTData") is None:
         return None

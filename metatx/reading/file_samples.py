@@ -1,4 +1,4 @@
-"""Files as samples hold them: a path, bytes, or Hugging Face's dict of both."""
+"""Samples that are files: a path, bytes, or Hugging Face's dict of both."""
 
 from pathlib import Path
 from typing import Any
@@ -11,26 +11,32 @@ FORMS = "expected the bytes of a file, or the name of one"
 
 
 def is_file_sample(sample: Any) -> bool:
-    """Whether a sample is a file: its path, its bytes, or a dict ``{"bytes", "path"}`` of Hugging Face datasets."""
+    """Return whether a sample is a file: a path, bytes, or a dict ``{"bytes", "path"}`` of Hugging Face datasets."""
     if isinstance(sample, dict):
         return "bytes" in sample or "path" in sample
     return isinstance(sample, str | Path | bytes | bytearray | memoryview)
 
 
 def file_of_sample(sample: Any, kind: str, otherwise: str) -> tuple[Path | bytes, str]:
-    """The file that a sample holds, and its name for messages.
+    """Path or bytes of a sample that is a file, and the file's name for messages.
 
     Args:
-        sample: For which ``is_file_sample`` is true.
-        kind: Of the file in messages, such as ``"image"``.
-        otherwise: Its name where it has none, such as ``"the image"``.
+        sample: Sample for which ``is_file_sample`` is true.
+        kind: Kind of the file in messages, such as ``"image"``.
+        otherwise: Name in messages of a file without one, such as ``"the image"``.
 
     Raises:
-        SampleError: If there is no file of that name, or what should be bytes, or a name, is something else.
+        SampleError: If no such file exists, or the bytes or the path have a wrong type.
     """
-    content, path = (sample.get("bytes"), sample.get("path")) if isinstance(sample, dict) else (None, sample)
-    if isinstance(path, bytes | bytearray | memoryview) and not isinstance(sample, dict):
-        content, path = path, None
+    content = None
+    path = None
+    if isinstance(sample, dict):
+        content = sample.get("bytes")
+        path = sample.get("path")
+    elif isinstance(sample, bytes | bytearray | memoryview):
+        content = sample
+    else:
+        path = sample
     if path is not None and not isinstance(path, str | Path):
         raise SampleError(f"{kind} file has a path that is {short(path)}; {FORMS}")
     name = Path(path).name if path else otherwise
@@ -38,18 +44,18 @@ def file_of_sample(sample: Any, kind: str, otherwise: str) -> tuple[Path | bytes
         return bytes_of_file(content, kind), name
     if path is None:
         raise SampleError(f"{kind} is a NoneType, neither bytes nor a path; {FORMS}")
-    found = Path(path)
+    file = Path(path)
     try:
-        if found.is_file():
-            return found, name
-        reason = "is a folder" if found.is_dir() else "does not exist"
+        if file.is_file():
+            return file, name
+        reason = "is a folder" if file.is_dir() else "does not exist"
     except OSError as error:  # such as a name that is too long
         reason = f"cannot be opened: {error.strerror}"
     raise SampleError(f"{kind} file {name:.100} {reason}")
 
 
 def bytes_of_file(content: Any, kind: str) -> bytes:
-    """Bytes of a file, of any type that holds bytes. Raises SampleError for anything else, numbers among them."""
+    """Convert the bytes of a file, in any type for bytes, to ``bytes``. Raises SampleError for other types."""
     if isinstance(content, memoryview):
         content = bytes(content) if content.itemsize == 1 else content
     if not isinstance(content, bytes | bytearray):

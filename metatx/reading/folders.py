@@ -1,4 +1,4 @@
-"""What lies in a folder, without what systems and editors leave there."""
+"""Files of a folder, without those that operating systems and editors leave there; paths that stay inside it."""
 
 import os
 from collections.abc import Iterator
@@ -8,31 +8,32 @@ __all__ = ["FOLLOW", "check_folder", "check_name", "escaped", "files_below", "in
 
 FOLLOW = "METATX_FOLLOW_LINKS"
 
+# Names of what Windows, macOS and file servers leave in folders.
 LEFT = {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information", "@eadir"}
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder of this name is no data: hidden, or left by Windows, macOS or a file server."""
+    """Return whether a name is that of no data: hidden, or left by Windows, macOS or a file server."""
     return name.startswith(".") or name.lower() in LEFT
 
 
 def visible(folder: Path) -> list[Path]:
-    """Files and folders in a folder, sorted, without those that are no data."""
+    """Files and folders in a folder, sorted; hidden ones are left out."""
     return sorted(folder / name for name in os.listdir(folder) if not is_hidden(name))
 
 
 def files_below(folder: Path) -> list[Path]:
-    """All files in a folder and its folders, links followed, sorted, without those that are no data."""
+    """All files in a folder and its subfolders, sorted; links are followed, hidden files and folders left out."""
     return list(_files(folder, ()))
 
 
 def _files(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
     real = os.path.realpath(folder)
-    if real in above:  # a link to a folder that it lies in
+    if real in above:  # a link to one of its own parents
         return
     with os.scandir(folder) as entries:
         kept = sorted((entry for entry in entries if not is_hidden(entry.name)), key=lambda entry: entry.name)
-    # Sorted here, and not as paths: that takes ten times as long, for the same order.
+    # Sorting paths would take ten times as long, for the same order.
     for entry in kept:
         if entry.is_dir():
             yield from _files(folder / entry.name, (*above, real))
@@ -41,17 +42,17 @@ def _files(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
 
 
 def inside(root: Path, file: Path, named: str) -> Path:
-    """A file that data name, if it lies in their folder.
+    """Return a file that a data set names, if it lies in the data set's folder.
 
     Args:
-        root: The folder; may be a link itself.
-        file: May not be there.
-        named: Subject of the sentence, such as "a.csv, row 3: file".
+        root: Folder of the data set; may be a link itself.
+        file: File that is named; may not exist.
+        named: Subject of the message, such as "a.csv, row 3: file".
 
     Raises:
-        ValueError: If its name leads out of the folder, or a link does and METATX_FOLLOW_LINKS is not 1.
+        ValueError: If the path leads out of the folder, or a link in it does and METATX_FOLLOW_LINKS is not 1.
     """
-    if Path(os.path.realpath(file)).is_relative_to(_held_in(root)):
+    if Path(os.path.realpath(file)).is_relative_to(_holding_folder(root)):
         return file
     if not Path(os.path.abspath(file)).is_relative_to(os.path.abspath(root)):
         raise ValueError(
@@ -65,8 +66,8 @@ def inside(root: Path, file: Path, named: str) -> Path:
     )
 
 
-def _held_in(root: Path) -> Path:
-    """The folder that may hold what a data set's folder links to: itself, or its repository in Hugging Face's cache."""
+def _holding_folder(root: Path) -> Path:
+    """Folder in which the links of a data set may end: its own, or its repository in Hugging Face's cache."""
     real = Path(os.path.realpath(root))
     for folder in (real, *real.parents):
         if folder.parent.name == "snapshots" and (folder.parents[1] / "blobs").is_dir():
@@ -75,7 +76,7 @@ def _held_in(root: Path) -> Path:
 
 
 def check_folder(root: Path) -> None:
-    """Refuse what is in a folder of data and leads out of it, or has a name that is no text. Raises ValueError."""
+    """Refuse a data set's folder with a link that leads out of it, or a name that is no UTF-8. Raises ValueError."""
     check_name(root)
     waiting = [root]
     while waiting:
@@ -93,11 +94,11 @@ def check_folder(root: Path) -> None:
 
 
 def check_name(path: Path) -> None:
-    """Refuse a name whose bytes are no UTF-8: no table could hold it. Raises ValueError."""
+    """Refuse a path that is no valid UTF-8, for no table can hold it. Raises ValueError."""
     if escaped(path) != str(path):
         raise ValueError(f"The name {escaped(path)} is no UTF-8 (its bytes are written as \\udcXX); rename it.")
 
 
 def escaped(path: Path) -> str:
-    """A path as any output takes it."""
+    """Path as text that every output can encode."""
     return str(path).encode("utf-8", "backslashreplace").decode("utf-8")

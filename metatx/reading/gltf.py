@@ -1,4 +1,4 @@
-"""glTF files, as text or binary: triangles and points. No other file is opened, whatever they name."""
+"""Triangles and points of glTF files, text or binary; the other files that they name are never opened."""
 
 import base64
 import binascii
@@ -18,14 +18,19 @@ __all__ = ["read_gltf"]
 
 NUMBERS = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 WIDTHS = {"SCALAR": 1, "VEC3": 3}
-POINTS, LIST, STRIP, FAN = 0, 4, 5, 6  # ways to draw points and triangles; others draw lines
+# Modes of a primitive: points, and three orders of triangles; the other modes draw lines.
+POINTS = 0
+LIST = 4
+STRIP = 5
+FAN = 6
 
 
 def read_gltf(path: Path) -> Mesh:
-    """The triangles and points of all meshes, one behind the other; where nodes put them is not asked.
+    """Read the triangles and points of all meshes, concatenated; the positions of nodes are ignored.
 
     Raises:
-        SampleError: If it is none, damaged, beyond the bounds of a mesh, or its values lie in another file.
+        SampleError: If the file is no glTF file, damaged, beyond the bounds of a mesh, or its values lie in another
+            file.
     """
     content = path.read_bytes()
     with decoding(f"damaged, or no {path.suffix[1:]} file"):
@@ -40,20 +45,20 @@ def read_gltf(path: Path) -> Mesh:
 
 
 def _chunks(content: bytes) -> tuple[Any, bytes | None]:
-    """The tree and the values of a binary file."""
-    found: dict[bytes, bytes] = {}
+    """JSON tree and values of a binary file."""
+    chunks: dict[bytes, bytes] = {}
     at = 12
-    while at + 8 <= len(content) and len(found) < 2:
+    while at + 8 <= len(content) and len(chunks) < 2:
         size, kind = struct.unpack_from("<I4s", content, at)
         if at + 8 + size > len(content):
             raise SampleError("truncated: it ends within a chunk")
-        found.setdefault(kind, content[at + 8 : at + 8 + size])
+        chunks.setdefault(kind, content[at + 8 : at + 8 + size])
         at += 8 + size
-    return json.loads(found[b"JSON"]), found.get(b"BIN\0")
+    return json.loads(chunks[b"JSON"]), chunks.get(b"BIN\0")
 
 
 def _parts(tree: Any, rest: bytes | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Points (P, 3) and triangles (T, 3) of each part of each mesh."""
+    """Points (P, 3), float64, and triangles (T, 3), int64, of each primitive of each mesh."""
     buffers: dict[int, bytes] = {}
     points = faces = 0
     for mesh in tree.get("meshes", []):
@@ -81,42 +86,46 @@ def _parts(tree: Any, rest: bytes | None) -> Iterator[tuple[np.ndarray, np.ndarr
 
 
 def _triangles(corners: np.ndarray, mode: int) -> np.ndarray:
+    """Triangles (T, 3) of corners (N,) in the order of a mode."""
     if mode == LIST:
         return corners[: len(corners) // 3 * 3].reshape(-1, 3)
     if mode == FAN:
         return np.stack([np.full(max(0, len(corners) - 2), corners[:1].sum()), corners[1:-1], corners[2:]], axis=1)
-    found = np.stack([corners[:-2], corners[1:-1], corners[2:]], axis=1)
-    found[1::2] = found[1::2, [1, 0, 2]]  # every other one runs the other way round
-    return found
+    strip = np.stack([corners[:-2], corners[1:-1], corners[2:]], axis=1)
+    strip[1::2] = strip[1::2, [1, 0, 2]]  # every second triangle of a strip has the opposite orientation
+    return strip
 
 
 def _values(tree: Any, number: int, buffers: dict[int, bytes], rest: bytes | None) -> np.ndarray:
-    """The numbers (N, width) that an accessor names."""
+    """Values (N, width) of an accessor."""
     accessor = tree["accessors"][number]
     if "bufferView" not in accessor or "sparse" in accessor:
-        raise SampleError("its values are packed by an extension, or not there; save it without compression")
+        raise SampleError("its values are packed by an extension, or missing; save it without compression")
     view = tree["bufferViews"][accessor["bufferView"]]
     which = view["buffer"]
     if which not in buffers:
         buffers[which] = _buffer(tree["buffers"][which], rest)
-    kind, width, count = np.dtype(NUMBERS[accessor["componentType"]]), WIDTHS[accessor["type"]], accessor["count"]
+    kind = np.dtype(NUMBERS[accessor["componentType"]])
+    width = WIDTHS[accessor["type"]]
+    count = accessor["count"]
     step = view.get("byteStride") or kind.itemsize * width
     begin = view.get("byteOffset", 0) + accessor.get("byteOffset", 0)
     if min(count, begin, step - kind.itemsize * width) < 0:
         raise SampleError(f"damaged: an array of {count} x {width} at {begin}")
     if begin + (count - 1) * step + kind.itemsize * width > len(buffers[which]):
         raise SampleError(f"truncated: an array of {count:,} x {width} does not fit its {len(buffers[which]):,} bytes")
-    found = np.ndarray((count, width), kind, buffers[which], begin, (step, kind.itemsize))
+    values = np.ndarray((count, width), kind, buffers[which], begin, (step, kind.itemsize))
     if accessor.get("normalized"):
-        return np.maximum(found.astype(np.float32) / np.iinfo(kind).max, -1)
-    return found
+        return np.maximum(values.astype(np.float32) / np.iinfo(kind).max, -1)
+    return values
 
 
 def _buffer(buffer: dict[str, Any], rest: bytes | None) -> bytes:
+    """Bytes of a buffer: written in the JSON as base64, or ``rest``, the values of a binary file."""
     uri = buffer.get("uri")
     if uri is None:
         if rest is None:
-            raise SampleError("its values are not there")
+            raise SampleError("its values are missing")
         return rest
     begin, comma, packed = uri.partition(",")
     if not begin.startswith("data:") or not begin.endswith(";base64") or not comma:

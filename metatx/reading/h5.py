@@ -1,4 +1,4 @@
-"""Arrays of HDF5 files that are wholly in the file: no links out of it, no other files, no plug-ins, no promises."""
+"""Arrays of HDF5 files, if all of their values lie in the file: no links out of it, no plug-ins, no missing values."""
 
 import math
 from itertools import islice
@@ -13,17 +13,17 @@ from metatx.reading.bounds import check_bound
 
 __all__ = ["h5_arrays"]
 
-MOST_LINKS = 16  # soft links and groups on the way to an array
+MOST_LINKS = 16  # most soft links and groups on the way to an array
 MISSING = "Reading .h5 files needs h5py: pip install 'metatx[pointcloud]'"
-FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32", 32000: "lzf"}  # by others, HDF5 loads libraries
+FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32", 32000: "lzf"}  # for other filters, HDF5 loads libraries
 
 
 def h5_arrays(path: Path, *names: str) -> list[np.ndarray]:
-    """The arrays of these names.
+    """Read the arrays of these names.
 
     Raises:
-        SampleError: If it is damaged, lacks one, is beyond ``data_set_mb``, or one is not a whole array of numbers in
-            this file.
+        SampleError: If the file is damaged, lacks an array or holds only part of it, is beyond the bound
+            ``data_set_mb``, or an array does not hold numbers.
         ImportError: If h5py is missing.
     """
     try:
@@ -32,24 +32,26 @@ def h5_arrays(path: Path, *names: str) -> list[np.ndarray]:
         raise ImportError(MISSING) from error
     try:
         with decoding("damaged, or no h5 file"), path.open("rb") as opened, h5py.File(opened, "r") as file:
-            found = [_checked(file, name) for name in names]
-            check_bound("data_set_mb", sum(part.nbytes for part in found) / 1e6, "an h5 file that")
-            return [as_array(part[()]) for part in found]
+            arrays = [_checked(file, name) for name in names]
+            check_bound("data_set_mb", sum(array.nbytes for array in arrays) / 1e6, "an h5 file that")
+            return [as_array(array[()]) for array in arrays]
     except MemoryError as error:
         raise SampleError(f"damaged, or no h5 file ({error})") from None
 
 
 def _followed(file: Any, name: str) -> Any:
-    """The object of a name, through links that stay in the file. Raises SampleError."""
+    """Resolve a name through links that stay in the file. Raises SampleError."""
     import h5py
 
-    group, words, steps = file, [name], 0
+    group = file
+    words = [name]
+    steps = 0
     while words:
         word = words.pop(0)
         link = group.get(word, getlink=True) if isinstance(group, h5py.Group) else None
         if link is None and not steps:
-            held = ", ".join(f"{held:.40}" for held in islice(file, 10)) or "nothing"
-            raise SampleError(f"an h5 file that holds {held}; expected {name}")
+            there = ", ".join(f"{other:.40}" for other in islice(file, 10)) or "nothing"
+            raise SampleError(f"an h5 file that holds {there}; expected {name}")
         steps += 1
         if link is None:
             raise SampleError(f"an h5 file whose {name} is a link to {word!r:.60}, which is not there")
@@ -67,7 +69,7 @@ def _followed(file: Any, name: str) -> Any:
 
 
 def _checked(file: Any, name: str) -> Any:
-    """An array of a file, before any of its values is read. Raises SampleError."""
+    """Check an array of a file before any of its values is read. Raises SampleError."""
     import h5py
 
     part = _followed(file, name)
@@ -80,14 +82,17 @@ def _checked(file: Any, name: str) -> Any:
         raise SampleError(f"an h5 file whose {name} holds {part.dtype}; expected numbers")
     strange = {plist.get_filter(at)[0] for at in range(plist.get_nfilters())} - FILTERS.keys()
     if strange:
-        known = ", ".join(FILTERS.values())
-        raise SampleError(f"an h5 file whose {name} is packed by filter {min(strange)}; expected none, or {known}")
+        accepted = ", ".join(FILTERS.values())
+        raise SampleError(f"an h5 file whose {name} is packed by filter {min(strange)}; expected none, or {accepted}")
     if part.chunks:
         expected = math.prod(-(-side // chunk) for side, chunk in zip(part.shape, part.chunks, strict=True))
-        stored, what = part.id.get_num_chunks(), "chunks"
+        stored = part.id.get_num_chunks()
+        what = "chunks"
         check_bound("data_set_mb", math.prod(part.chunks) * part.dtype.itemsize / 1e6, f"a chunk of {name} that")
     else:
-        expected, stored, what = part.nbytes, part.id.get_storage_size(), "bytes"
+        expected = part.nbytes
+        stored = part.id.get_storage_size()
+        what = "bytes"
     if stored < expected:
         raise SampleError(f"an h5 file that has {stored:,} of {expected:,} {what} of {name}; write all of its values")
     return part

@@ -1,4 +1,4 @@
-"""The one door for picture files: what they are by their content, and how large, before a pixel is decoded."""
+"""Image files, opened in one place: format by content, and size, are checked before a pixel is decoded."""
 
 import io
 import math
@@ -24,36 +24,38 @@ SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".jfif", ".jpe", ".jp2", ".j2k", ".avif"),
     *(".ppm", ".pgm", ".pbm", ".pnm"),
 )
-# PIL's names of the formats that end so. No others, whatever a file is called: some start a program (EPS) or open
-# other files, and most have seen few hostile ones.
+# PIL's names of the formats with these suffixes. Other formats are refused, whatever the name of the file: some start a
+# program (EPS) or open other files, and most readers were rarely tested on hostile files.
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "JPEG2000", "AVIF", "PPM")
-SAFE = {*FORMATS, "MPO"}  # a JPEG with further ones behind it, which is opened as JPEG
+SAFE = {*FORMATS, "MPO"}  # an MPO is a JPEG followed by others, and is opened as JPEG
 KNOWN = f"known: {', '.join(SUFFIXES)}"
 
-MARKER = re.compile(rb"\xff+([^\x00\xff])")  # what a JPEG's parts begin with
+MARKER = re.compile(rb"\xff+([^\x00\xff])")  # beginning of a segment of a JPEG
 ALONE = frozenset((0x01, *range(0xD0, 0xD9)))  # markers without a length
-SCAN, END = 0xDA, 0xD9
-# The first bytes of a TIFF: the order of its bytes, and whether its places have 64 bits.
+SCAN = 0xDA  # marker of a scan
+END = 0xD9  # marker of the end of the image
+# First bytes of a TIFF: its byte order, and whether its offsets have 64 bits.
 TIFF = {b"II*\0": ("<", False), b"MM\0*": (">", False), b"II+\0": ("<", True), b"MM\0+": (">", True)}
-TILE_SIDES = {322, 323}  # tags
-# Tags that readers must understand alike: sides, samples of a pixel, rows of a strip; and the bits of each sample.
+TILE_SIDES = {322, 323}  # tags of a tile's width and height
+# Tags of one value that all readers must take alike: sides, samples of a pixel, rows of a strip.
 SINGLE = {256, 257, 277, 278, *TILE_SIDES}
-PLAIN_NUMBERS = {258, *SINGLE}
-BYTES, NUMBERS = (1, 2, 6, 7), {3: "H", 4: "I"}  # types of a tag's values
+PLAIN_NUMBERS = {258, *SINGLE}  # 258 holds the bits of each sample
+BYTES = (1, 2, 6, 7)  # types of a tag's values of one byte
+NUMBERS = {3: "H", 4: "I"}  # types SHORT and LONG
 LONG8 = {16: "Q"}
 ENTRIES = (1 << 16) - 1
-PLAIN = (b"P1", b"P2", b"P3")  # PNM in words
-COMMENTS = 1_000  # in such, each of which PIL cuts out by copying a megabyte
+PLAIN = (b"P1", b"P2", b"P3")  # PNM files whose pixels are written as text
+COMMENTS = 1_000  # most comments in such a file: PIL copies a megabyte to cut out each one
 
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """What the header of a picture file says.
+    """Format and size of an image file, by its header.
 
     Attributes:
-        format: PIL's name of it.
-        width: In pixels, as stored: EXIF data may turn the picture.
-        height: In pixels, as stored.
+        format: Name of the format in PIL.
+        width: Width in pixels as stored; EXIF data may turn the image.
+        height: Height in pixels as stored.
     """
 
     format: str
@@ -62,10 +64,10 @@ class ImageHeader:
 
 
 class Tiff(TiffImageFile):
-    """PIL's reader for TIFF, without its look at PIL's own limit of pixels before it decodes."""
+    """PIL's reader for TIFF without PIL's own limit of pixels."""
 
     def load_prepare(self) -> None:
-        """Take the memory for the pixels."""
+        """Allocate the memory for the pixels."""
         try:
             with warnings.catch_warnings(action="ignore"):
                 super().load_prepare()
@@ -75,21 +77,21 @@ class Tiff(TiffImageFile):
 
 
 def image_header(source: Path | bytes, name: str) -> ImageHeader:
-    """What a picture file is and how large, by its header alone. Raises SampleError as ``opened_image``."""
-    with opened_image(source, name) as picture:
-        return ImageHeader(str(picture.format), *picture.size)
+    """Read the header of an image file. Raises SampleError in the cases of ``opened_image``."""
+    with opened_image(source, name) as image:
+        return ImageHeader(str(image.format), *image.size)
 
 
 @contextmanager
 def opened_image(source: Path | bytes, name: str) -> Iterator[Image.Image]:
-    """A picture file, opened and checked against the bounds, not yet decoded; of an animation, its first frame.
+    """Open an image file and check it against the bounds, without decoding it; an animation gives its first frame.
 
     Args:
-        source: The file, or its bytes.
-        name: Of the file, for messages.
+        source: File, or its bytes.
+        name: Name of the file, for messages.
 
     Raises:
-        SampleError: If it is of no known format, damaged, or beyond the bounds of pixels and scans.
+        SampleError: If the format is not accepted, or the file is damaged or beyond the bounds of pixels and scans.
     """
     with ExitStack() as stack:
         with decoding(f"image file {name} cannot be read"):
@@ -98,48 +100,50 @@ def opened_image(source: Path | bytes, name: str) -> Iterator[Image.Image]:
         with decoding(f"image file {name} is truncated or damaged"), warnings.catch_warnings(action="ignore"):
             _check_header(file, f"image file {name}")
             try:
-                picture = _opened(file)
-            except Image.DecompressionBombError:  # of WebP and some GIFs, by PIL's own limit
+                image = _opened(file)
+            except Image.DecompressionBombError:  # PIL's own limit, which it applies to WebP and some GIFs
                 raise SampleError(f"image file {name} has more pixels than PIL reads of its format") from None
-            if picture is None:
+            if image is None:
                 raise SampleError(f"{name} is no image that can be read; {KNOWN}")
-            stack.enter_context(picture)
-            check_bound("pixels", picture.width * picture.height, f"image file {name}")
-        yield picture
+            stack.enter_context(image)
+            check_bound("pixels", image.width * image.height, f"image file {name}")
+        yield image
 
 
 def _opened(file: BinaryIO) -> ImageFile.ImageFile | None:
-    """A picture by PIL's reader for it, or None; unlike ``Image.open``, it leaves the bound of pixels to the caller."""
+    """Open a file with PIL's reader for its format, or return None; unlike ``Image.open``, ignores PIL's limit."""
     Image.init()
     prefix = file.read(16)
     for form in FORMATS:
         reader, accepts = Image.OPEN[form]
         reader = Tiff if form == "TIFF" else reader
         accepted = accepts is None or accepts(prefix)
-        if not accepted or isinstance(accepted, str):  # a text says why not
+        if not accepted or isinstance(accepted, str):  # a text is a reason to refuse
             continue
         file.seek(0)
         try:
             return reader(file, "")
-        except (SyntaxError, IndexError, TypeError, struct.error):  # how PIL's readers say that it is not theirs
+        except (SyntaxError, IndexError, TypeError, struct.error):  # PIL's readers raise these on foreign files
             continue
     return None
 
 
-def refuse_format(picture: Image.Image) -> None:
-    """Refuse a picture that a user opened himself in a format that is not read here; one without a format passes.
+def refuse_format(image: Image.Image) -> None:
+    """Refuse a PIL image that was opened in a format that is not accepted; an image without a format passes.
+
+    PIL decodes late: decoding such an image here could start a program (EPS).
 
     Raises:
-        SampleError: Such pictures are decoded late, and with PIL's reader for EPS that starts a program.
+        SampleError: If the format is not accepted.
     """
-    if picture.format not in (None, *SAFE):
+    if image.format not in (None, *SAFE):
         raise SampleError(
-            f"image is a {picture.format} that PIL opened; {KNOWN}: save it so, or decode it yourself (image.copy())"
+            f"image is a {image.format} that PIL opened; {KNOWN}: save it so, or decode it yourself (image.copy())"
         )
 
 
 def _check_header(file: BinaryIO, subject: str) -> None:
-    """Refuse what takes long or much before PIL says how large the picture is."""
+    """Refuse a file that takes much time or memory before PIL knows the size of the image. Raises SampleError."""
     head = file.read(12)
     file.seek(0)
     if head[:2] == b"\xff\xd8":
@@ -156,10 +160,11 @@ def _check_header(file: BinaryIO, subject: str) -> None:
 
 
 def _scans(content: bytes) -> int:
-    """How often a JPEG goes over its pixels: each time takes as long as decoding all of a usual one."""
+    """Count the scans of a JPEG: each takes as long as decoding a whole usual image."""
     count = at = 0
-    while found := MARKER.search(content, at):
-        marker, at = found[1][0], found.end()
+    while segment := MARKER.search(content, at):
+        marker = segment[1][0]
+        at = segment.end()
         if marker == END:
             break
         if marker not in ALONE:
@@ -169,9 +174,22 @@ def _scans(content: bytes) -> int:
 
 
 def _check_tiff(file: BinaryIO, order: str, big: bool, subject: str) -> None:
-    """Refuse tiles larger than a picture may be, longer lists than PIL can keep, and tags that readers differ on."""
-    entry, counted, place = (f"{order}HHQ8s", f"{order}Q", 8) if big else (f"{order}HHI4s", f"{order}H", 4)
-    offset, numbers = f"{order}{'Q' if big else 'I'}", NUMBERS | (LONG8 if big else {})
+    """Refuse tiles beyond the bound of pixels, tags with too many values, and tags that readers interpret differently.
+
+    Args:
+        file: File to read.
+        order: Byte order, ``"<"`` or ``">"``.
+        big: True for offsets of 64 bits (BigTIFF).
+        subject: Subject of the message.
+
+    Raises:
+        SampleError: If the file is refused, or damaged.
+    """
+    entry = f"{order}HHQ8s" if big else f"{order}HHI4s"
+    counted = f"{order}Q" if big else f"{order}H"
+    place = 8 if big else 4  # of the offset of the first list of tags
+    offset = f"{order}{'Q' if big else 'I'}"
+    numbers = NUMBERS | (LONG8 if big else {})
     sides: dict[int, int] = {}
     with decoding(f"{subject} is truncated or damaged"):
         file.seek(place)

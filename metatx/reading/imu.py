@@ -1,4 +1,4 @@
-"""Windows of sensors in one npz file: an array of all of them, and their labels."""
+"""Windows of motion sensors from npz files: one array of all windows, and one of their labels."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -8,60 +8,66 @@ import numpy as np
 from metatx.errors import SampleError
 from metatx.examples import Examples
 from metatx.progress import tell
-from metatx.reading.arrays import as_array, npz_arrays
+from metatx.reading.arrays import as_array, npz_arrays, shapes_of
 from metatx.reading.bounds import check_bound
 from metatx.reading.split_names import splits_of
 
 __all__ = ["read_windows"]
 
-INPUTS, LABELS = ("x", "signals", "windows", "data"), ("y", "label", "labels", "target")
+# Names of arrays, in lower case; a split's name may be added: x_train.
+INPUTS = ("x", "signals", "windows", "data")
+LABELS = ("y", "label", "labels", "target")
 
 
 def read_windows(path: Path) -> dict[str, Examples]:
-    """Arrays ``X`` (N, channels, time) and ``y`` (N,); or ``X_train``, ``y_train``, ``X_test`` and so on.
+    """Read arrays ``X`` (N, channels, time) and ``y`` (N,), or ``X_train``, ``y_train``, ``X_test`` and so on.
 
-    Windows may be (time, channels) as well: which axis is time, the tokenizer's option says.
+    Windows may also be (time, channels): an option of the tokenizer names the axis of time.
 
     Raises:
-        ValueError: If it is damaged, or holds something else.
+        ValueError: If the file is damaged, or holds other arrays.
     """
     try:
         arrays = {name.lower(): as_array(array) for name, array in npz_arrays(path).items()}
     except SampleError as error:
         raise ValueError(f"{path} is {error}.") from None
-    inputs, labels = _by_split(path, arrays, INPUTS), _by_split(path, arrays, LABELS)
-    found = {
+    inputs = _by_split(path, arrays, INPUTS)
+    labels = _by_split(path, arrays, LABELS)
+    splits = {
         split: _examples(arrays[name], arrays[labels[split]] if split in labels else None, str(path), name)
         for split, name in inputs.items()
     }
-    if not found:
-        there = ", ".join(f"{name} {array.shape}" for name, array in arrays.items()) or "nothing"
-        raise ValueError(f"{path} holds {there}; expected X (N, channels, time) and y (N,), or X_train, y_train, ...")
-    if len(found) > 1:
-        found.pop("all", None)
-    return found
+    if not splits:
+        raise ValueError(
+            f"{path} holds {shapes_of(arrays)}; expected X (N, channels, time) and y (N,), or X_train, y_train, ..."
+        )
+    if len(splits) > 1:
+        splits.pop("all", None)
+    return splits
 
 
 def _by_split(path: Path, names: Iterable[str], stems: tuple[str, ...]) -> dict[str, str]:
-    """The array of each split, ``all`` where its name says none, by the first of ``stems`` that there is.
+    """Name of the array of each split; ``all`` if the name has no word beside a stem. Reports unknown splits.
 
-    Those of splits that are not known are told. Raises ValueError if two are of one split.
+    Raises:
+        ValueError: If two arrays belong to one split.
     """
-    endings: dict[str, str] = {}
+    split_words: dict[str, str] = {}
     for stem in stems:
         parted = {name: [word for word in name.split("_") if word != stem] for name in names}
-        endings |= {name: "_".join(rest) for name, rest in parted.items() if len(rest) == name.count("_")}
-    known = {"": "all", **splits_of(ending for ending in endings.values() if ending)}
-    found: dict[str, str] = {}
-    for name, ending in endings.items():
-        if ending not in known:
-            tell(f"{path}: {name} is of no split that is known, and left out.")
-        elif endings[other := found.setdefault(known[ending], name)] != ending:
-            raise ValueError(f"{path} has {other} and {name}, both of the {known[ending]} split; leave one of them.")
-    return found
+        split_words |= {name: "_".join(rest) for name, rest in parted.items() if len(rest) == name.count("_")}
+    splits = {"": "all", **splits_of(word for word in split_words.values() if word)}
+    by_split: dict[str, str] = {}
+    for name, word in split_words.items():
+        if word not in splits:
+            tell(f"{path}: {name} is of no known split, and left out.")
+        elif split_words[other := by_split.setdefault(splits[word], name)] != word:
+            raise ValueError(f"{path} has {other} and {name}, both of the {splits[word]} split; leave one of them.")
+    return by_split
 
 
 def _examples(inputs: np.ndarray, labels: np.ndarray | None, source: str, name: str) -> Examples:
+    """Windows as examples. Raises ValueError for other shapes or types, or too few labels."""
     if inputs.ndim not in (2, 3) or inputs.dtype.kind not in "biuf":
         raise ValueError(f"{source}: {name} is {inputs.dtype} {inputs.shape}; expected numbers (N, channels, time).")
     check_bound("samples", len(inputs), f"{source}: {name}")

@@ -1,4 +1,4 @@
-"""Vertices and triangles of meshes, points on their surface, and the OFF files that hold them."""
+"""Meshes: vertices, triangles and points on their surface; OFF files."""
 
 import re
 from array import array
@@ -18,12 +18,18 @@ OFF = re.compile(r"(ST)?(C)?(N)?OFF(\S*)$")
 
 
 def sample_surface(vertices: np.ndarray, triangles: np.ndarray, count: int) -> np.ndarray:
-    """Points (count, C) on a surface, evenly by area, always the same; further columns are interpolated.
+    """Draw points on a surface, uniformly by area, with a fixed seed; further columns are interpolated.
 
-    A surface without area gives its vertices.
+    Args:
+        vertices: Vertices (V, C), x, y and z first.
+        triangles: Numbers of vertices (T, 3), counted from 0.
+        count: Points to draw.
+
+    Returns:
+        Points (count, C); the vertices if the surface has no area.
 
     Raises:
-        SampleError: If a triangle names a vertex that is not there.
+        SampleError: If a triangle names a vertex that does not exist.
     """
     if triangles.min() < 0 or triangles.max() >= len(vertices):
         raise SampleError(f"a face names vertex {triangles.max()}; there are {len(vertices)}, counted from 0")
@@ -37,13 +43,13 @@ def sample_surface(vertices: np.ndarray, triangles: np.ndarray, count: int) -> n
     rng = np.random.default_rng(0)
     chosen = rng.choice(len(triangles), count, p=areas / areas.sum())
     u, v = rng.random((2, count))
-    u, v = np.where(u + v > 1, (1 - u, 1 - v), (u, v))  # the other half of the parallelogram, folded back
+    u, v = np.where(u + v > 1, (1 - u, 1 - v), (u, v))  # fold the other half of the parallelogram back
     points: np.ndarray = np.einsum("kc,kcd->kd", np.stack([1 - u - v, u, v], axis=1), vertices[triangles[chosen]])
     return points
 
 
 def check_counts(vertices: float, faces: float) -> None:
-    """Refuse what a header announces beyond the bounds. Raises SampleError."""
+    """Refuse numbers of vertices and faces in a header that are beyond the bounds. Raises SampleError."""
     if not all(count >= 0 and count % 1 == 0 for count in (vertices, faces)):
         raise SampleError("no numbers of vertices and faces in the header")
     check_bound("points", vertices, "it")
@@ -51,13 +57,20 @@ def check_counts(vertices: float, faces: float) -> None:
 
 
 def parted(values: np.ndarray, faces: int) -> tuple[np.ndarray, np.ndarray]:
-    """Polygons that stand as numbers, each how many corners it has and then these: the counts (F,), all corners.
+    """Split a flat list of polygons, each its number of corners followed by the corners.
+
+    Args:
+        values: All numbers (N,).
+        faces: Number of polygons, F.
+
+    Returns:
+        Number of corners of each polygon (F,), and the corners of all, concatenated.
 
     Raises:
-        SampleError: If they end early, or are no whole numbers.
+        SampleError: If the list ends early, or holds something else than whole numbers.
     """
-    if (values % 1 != 0).any():  # which NaN is not either
-        raise SampleError("its faces name vertices by something else than whole numbers")
+    if (values % 1 != 0).any():  # true for NaN too
+        raise SampleError("its faces name vertices by numbers that are not whole")
     if len(values) == 4 * faces and (values[::4] == 3).all():
         return np.full(faces, 3), values.reshape(-1, 4)[:, 1:].ravel()
     starts = np.empty(faces, dtype=np.int64)
@@ -72,14 +85,14 @@ def parted(values: np.ndarray, faces: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def triangulated(counts: np.ndarray, corners: np.ndarray) -> np.ndarray:
-    """Polygons cut into triangles (T, 3), each a fan around its first corner.
+    """Cut polygons into triangles (T, 3), each polygon as a fan around its first corner.
 
     Args:
-        counts: Corners of each (F,); those of fewer than three have no triangle.
-        corners: Of all, one polygon behind the other.
+        counts: Number of corners of each polygon (F,); fewer than three give no triangle.
+        corners: Corners of all polygons, concatenated.
 
     Raises:
-        SampleError: If there are more than the bounds allow.
+        SampleError: If there are more corners than the bounds allow.
     """
     check_bound("corners", len(corners), "it")
     check_bound("polygon", counts.max(initial=0), "it")
@@ -95,12 +108,13 @@ def triangulated(counts: np.ndarray, corners: np.ndarray) -> np.ndarray:
 
 
 def read_off(path: Path) -> Mesh:
-    """An OFF file, also with the counts in the first line, as ModelNet40 has them; with normals (NOFF), colours (COFF).
+    """Read an OFF file, with normals (NOFF) or colours (COFF); the counts may be in its first line, as in ModelNet40.
 
     Raises:
-        SampleError: If it is none, or damaged.
+        SampleError: If the file is no OFF file, or damaged.
     """
-    sizes, numbers = array("q"), array("d")  # numbers of each line, and these
+    sizes = array("q")  # how many numbers each line holds
+    numbers = array("d")
     head = None
     for lines in batches(path, "utf-8"):
         if "#" in "".join(lines):
@@ -120,7 +134,7 @@ def read_off(path: Path) -> Mesh:
 
 
 def _off_head(line: str) -> tuple[re.Match[str], list[str]]:
-    """What an OFF file begins with, and what of its first line comes behind."""
+    """Match the first word of an OFF file; return the match and the rest of the line."""
     word = line[:100].split()[0]
     head = OFF.match(word)
     if not head:
@@ -130,29 +144,30 @@ def _off_head(line: str) -> tuple[re.Match[str], list[str]]:
 
 
 def _off_mesh(sizes: np.ndarray, numbers: np.ndarray, head: re.Match[str]) -> Mesh:
+    """Mesh of all numbers of an OFF file, and how many each of its lines holds (``sizes``)."""
     count, faces = map(int, numbers[:2])
     body = numbers[3:]
     widths = set(sizes[1 : count + 1].tolist()) if len(sizes) > count and sizes[0] == 3 else set()
-    # One vertex a line says how many numbers each has; else it has its three.
+    # If each vertex has its own line, the line shows how many numbers a vertex has; else it has three.
     width = max(widths) if len(widths) == 1 and min(widths) > 3 else 3
     check_bound("columns", width, "it")
     if len(body) < width * count:
         raise SampleError(f"truncated: {len(body) // width} of {count} vertices")
     corners = body[width * count :]
     if faces and len(sizes) > faces and len(corners) != 4 * faces:
-        # Colours may stand behind the corners of a face, one face a line.
+        # If each face has its own line, a colour may follow its corners.
         lines = sizes[-faces:]
         first = np.cumsum(lines) - lines
         words = numbers[len(numbers) - lines.sum() :]
-        known = np.where(words[first] >= 0, 1 + words[first], lines)
+        needed = np.where(words[first] >= 0, 1 + words[first], lines)
         place = np.arange(len(words)) - np.repeat(first, lines)
-        corners = words[place < np.repeat(known, lines)]
+        corners = words[place < np.repeat(needed, lines)]
     names = _off_columns(width, *head.groups()[:3])
     return body[: width * count].reshape(-1, width), triangulated(*parted(corners, faces)), names
 
 
 def _off_columns(width: int, texture: str | None, colour: str | None, normal: str | None) -> tuple[str, ...]:
-    """Names of a vertex's numbers: normals, colours and places in the texture stand in this order."""
+    """Names of a vertex's numbers, in OFF's order: place, normal, colour, place in the texture."""
     names = ["x", "y", "z", *(("nx", "ny", "nz") if normal else ())]
     colours = width - len(names) - (2 if texture else 0)
     if colour or not (normal or texture):

@@ -1,4 +1,4 @@
-"""PLY files: clouds and meshes, ascii or binary."""
+"""PLY files: point clouds and meshes, ascii or binary."""
 
 import re
 import struct
@@ -14,7 +14,7 @@ from metatx.reading.number_text import numbers_in
 
 __all__ = ["read_ply"]
 
-HEADER = 1 << 18  # bytes within which a header ends
+HEADER = 1 << 18  # most bytes of a header
 TYPES = {
     **dict.fromkeys(("char", "int8"), "i1"),
     **dict.fromkeys(("uchar", "uint8"), "u1"),
@@ -28,15 +28,15 @@ TYPES = {
 FORMATS = {"ascii": None, "binary_little_endian": "<", "binary_big_endian": ">"}
 NO_FACES = np.empty((0, 3), dtype=np.int64)
 
-Elements = list[tuple[str, int, list[tuple[str, ...]]]]  # name, how many, properties as the header has them
+Elements = list[tuple[str, int, list[tuple[str, ...]]]]  # name, number, and words of each property in the header
 Parts = tuple[list[str], np.ndarray, np.ndarray]  # names and values of the vertices' properties, triangles
 
 
 def read_ply(path: Path) -> Mesh:
-    """A PLY file, ascii or binary: scalar properties of its vertices, x, y and z first, and its faces if there are.
+    """Read the scalar properties of the vertices of a PLY file, x, y and z first, and its faces.
 
     Raises:
-        SampleError: If it is none, or damaged.
+        SampleError: If the file is no PLY file, or damaged.
     """
     content = path.read_bytes()
     end = content.find(b"end_header", 0, HEADER)
@@ -58,6 +58,7 @@ def read_ply(path: Path) -> Mesh:
 
 
 def _header(head: str) -> tuple[str | None, Elements]:
+    """Byte order, None for ascii, and the elements of a header. Raises SampleError."""
     order: str | None = "missing"
     elements: Elements = []
     for line in head.splitlines():
@@ -85,10 +86,12 @@ def _header(head: str) -> tuple[str | None, Elements]:
 
 
 def _words(content: bytes, at: int, elements: Elements, order: str) -> Parts:
-    """Elements of a text."""
+    """Read the elements of an ascii file."""
     names: list[str] = []
-    table, faces = np.empty((0, 0)), NO_FACES
-    values, at = numbers_in(content, at), 0
+    table = np.empty((0, 0))
+    faces = NO_FACES
+    values = numbers_in(content, at)
+    at = 0
     for element, count, properties in elements:
         if all(len(each) == 2 for each in properties):
             size = count * len(properties)
@@ -101,14 +104,15 @@ def _words(content: bytes, at: int, elements: Elements, order: str) -> Parts:
         else:
             if element == "face" and len(properties) == 1:
                 faces = triangulated(*parted(values[at:], count))
-            break  # what comes behind faces is no point
+            break  # elements behind the faces are not read
     return names, table, faces
 
 
 def _bytes(content: bytes, at: int, elements: Elements, order: str) -> Parts:
-    """Elements of binary numbers in a byte order."""
+    """Read the elements of a binary file in a byte order."""
     names: list[str] = []
-    table, faces = np.empty((0, 0)), NO_FACES
+    table = np.empty((0, 0))
+    faces = NO_FACES
     for element, count, properties in elements:
         if all(len(each) == 2 for each in properties):
             row = np.dtype([(name, order + TYPES[kind]) for kind, name in properties])
@@ -130,7 +134,7 @@ def _bytes(content: bytes, at: int, elements: Elements, order: str) -> Parts:
 
 
 def _lists(content: bytes, at: int, count: int, length: np.dtype, item: np.dtype) -> tuple[np.ndarray, np.ndarray]:
-    """Lists one behind the other, each its length and then its items: the lengths (F,), all items."""
+    """Read consecutive lists, each its length followed by its items; return the lengths (F,) and all items."""
     if length.kind == "f":
         raise SampleError("its faces have lengths that are no whole numbers")
     row = np.dtype([("n", length), ("items", item, 3)])
@@ -139,7 +143,8 @@ def _lists(content: bytes, at: int, count: int, length: np.dtype, item: np.dtype
         if (rows["n"] == 3).all():
             return np.full(count, 3), rows["items"].ravel()
     size_at = struct.Struct(length.byteorder.replace("|", "=") + length.char).unpack_from
-    sizes, items = array("q"), bytearray()
+    sizes = array("q")
+    items = bytearray()
     for face in range(count):
         size = size_at(content, at)[0] if at + length.itemsize <= len(content) else 0
         end = at + length.itemsize + size * item.itemsize
@@ -148,7 +153,7 @@ def _lists(content: bytes, at: int, count: int, length: np.dtype, item: np.dtype
         sizes.append(size)
         items += memoryview(content)[at + length.itemsize : end]
         at = end
-    found = np.frombuffer(items, item)
-    if item.kind == "f" and (found % 1 != 0).any():
-        raise SampleError("its faces name vertices by something else than whole numbers")
-    return np.array(sizes), found
+    corners = np.frombuffer(items, item)
+    if item.kind == "f" and (corners % 1 != 0).any():
+        raise SampleError("its faces name vertices by numbers that are not whole")
+    return np.array(sizes), corners

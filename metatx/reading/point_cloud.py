@@ -1,4 +1,4 @@
-"""Reading one point cloud from whatever holds it, its columns by name where they have names."""
+"""Point clouds from files, arrays and meshes, with names of their columns where known."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from metatx.errors import SampleError
-from metatx.reading.arrays import as_array, npy_array, npz_arrays
+from metatx.reading.arrays import as_array, npy_array, npz_arrays, shapes_of
 from metatx.reading.bounds import check_bound
 from metatx.reading.gltf import read_gltf
 from metatx.reading.meshes import Mesh, read_off, sample_surface
@@ -20,18 +20,18 @@ from metatx.reading.with_open3d import read_with_open3d
 
 __all__ = ["SUFFIXES", "Cloud", "Clouds", "npz_cloud", "read_cloud"]
 
-MAX_COLUMNS = 64  # of fewer points than columns: beyond it these are columns of coordinates
-LARGEST = 1e11  # beyond it, in any unit, differences of coordinates lose their digits
+MAX_COLUMNS = 64  # most columns of a cloud with fewer points than columns; more are a transposed array
+LARGEST = 1e11  # largest coordinate, in any unit: differences of larger ones lose their digits
 ACCEPTED = "expected points (N, 3 or more columns), a path, or a dict with points"
 
 
 @dataclass(frozen=True)
 class Cloud:
-    """Points and what is known of each.
+    """Points and further values of each, such as normals or colours.
 
     Attributes:
-        points: (N, C), the first three columns x, y and z where they have no names; in any unit.
-        columns: Names of the columns, C of them, or none; by names, x, y and z are found wherever they are.
+        points: Array (N, C) in any unit; without names, the first three columns are x, y and z.
+        columns: Names of the C columns, or none; with names, x, y and z may stand anywhere.
     """
 
     points: np.ndarray
@@ -39,10 +39,11 @@ class Cloud:
 
 
 class Clouds(Sequence[Cloud]):
-    """Clouds of equally many points (B, N, C), as one array; made when they are asked for."""
+    """Clouds with equal numbers of points, stored as one array (B, N, C); each is made on access."""
 
     def __init__(self, points: np.ndarray, columns: tuple[str, ...] = ()) -> None:
-        self.points, self.columns = points, columns
+        self.points = points
+        self.columns = columns
 
     def __len__(self) -> int:
         return len(self.points)
@@ -54,18 +55,18 @@ class Clouds(Sequence[Cloud]):
 
 
 def read_cloud(sample: Any, surface: int = 1024, drop_invalid: bool = False) -> Cloud:
-    """A cloud as float64 (N, C), N at least 1, C at least 3, all finite.
+    """Read a cloud as float64 (N, C), N at least 1, C at least 3, all finite, x, y and z first.
 
     Args:
-        sample: Array or tensor (N, C), a ``Cloud``, a dict ``{"points", "columns"}`` (the latter may be missing), or
-            the path of a file; a mesh is sampled on its surface, more where it is larger, always at the same places.
-        surface: Points to take of a mesh.
-        drop_invalid: Leave out points that are NaN or infinite, as a depth camera's are where it saw nothing; else
-            such a cloud is refused.
+        sample: Array or tensor (N, C), a ``Cloud``, a dict ``{"points", "columns"}`` (the latter is optional), or
+            the path of a file; the surface of a mesh is sampled uniformly, with a fixed seed.
+        surface: Number of points sampled on a mesh.
+        drop_invalid: True leaves out points that are NaN or infinite, which depth cameras give where they see nothing;
+            False refuses such a cloud.
 
     Raises:
-        SampleError: If it cannot be read; names the file where there is one.
-        ImportError: If the file's format needs open3d, and that or its system libraries are missing.
+        SampleError: If the cloud cannot be read; the message names the file, if there is one.
+        ImportError: If the format of the file needs open3d, and it or one of its system libraries is missing.
     """
     if isinstance(sample, str | Path):
         path = Path(sample)
@@ -91,6 +92,7 @@ def read_cloud(sample: Any, surface: int = 1024, drop_invalid: bool = False) -> 
 
 
 def _array(value: Any) -> np.ndarray:
+    """Convert points to float64. Raises SampleError for anything but numbers."""
     if not isinstance(value, np.ndarray | Tensor | list | tuple):
         raise SampleError(f"points are a {type(value).__name__}; {ACCEPTED}")
     try:
@@ -100,6 +102,7 @@ def _array(value: Any) -> np.ndarray:
 
 
 def _checked(cloud: Cloud, drop_invalid: bool = False) -> Cloud:
+    """Check a cloud and move x, y and z to the front. Raises SampleError."""
     points = cloud.points
     if drop_invalid and points.ndim == 2:
         points = points[np.isfinite(points).all(1)]
@@ -132,25 +135,24 @@ def _checked(cloud: Cloud, drop_invalid: bool = False) -> Cloud:
 
 
 def _check_size(shape: tuple[int, ...]) -> None:
-    """Refuse what is no cloud, or beyond the bounds, before it is widened to float64. Raises SampleError."""
+    """Refuse an array that is no cloud, or beyond the bounds, before it is converted to float64. Raises SampleError."""
     if len(shape) != 2:
         raise SampleError(f"points are an array {shape}; {ACCEPTED}")
     check_bound("points", shape[0], "it")
-    check_bound("columns", shape[1] if shape[1] <= shape[0] else 0, "it")  # more: turned, which is said
+    check_bound("columns", shape[1] if shape[1] <= shape[0] else 0, "it")  # _checked reports transposed arrays
     check_bound("unpacked_mb", math.prod(shape) * 8 / 1e6, "it")
 
 
-# Files. Each reader takes the path and how many points a surface gives.
+# Readers of files. Each takes a path and the number of points to sample on a mesh.
 
 
 def npz_cloud(path: Path) -> Cloud:
-    """The one cloud of an npz file, unchecked. Raises SampleError if it holds none, or several arrays (N, C)."""
+    """Read the only cloud of an npz file, unchecked. Raises SampleError if it holds none, or several arrays (N, C)."""
     arrays = npz_arrays(path, "unpacked_mb", ("points",))
-    found = [name for name, array in arrays.items() if array.ndim == 2]
-    name = "points" if "points" in arrays else found[0] if len(found) == 1 else None
+    flat = [name for name, array in arrays.items() if array.ndim == 2]
+    name = "points" if "points" in arrays else flat[0] if len(flat) == 1 else None
     if name is None:
-        held = ", ".join(f"{name} {array.shape}" for name, array in arrays.items()) or "nothing"
-        raise SampleError(f"it holds {held}; expected one array (N, C), or one called points")
+        raise SampleError(f"it holds {shapes_of(arrays)}; expected one array (N, C), or one called points")
     columns = arrays.get("columns", np.empty(0))
     check_bound("names", columns.size, "it")
     _check_size(arrays[name].shape)
@@ -168,7 +170,7 @@ def _read_npy(path: Path, surface: int) -> Cloud:
 
 
 def _mesh(read: Callable[[Path], Mesh]) -> Callable[[Path, int], Cloud]:
-    """A reader of vertices and triangles as one of points."""
+    """Make a reader of point clouds from a reader of meshes."""
 
     def points_of(path: Path, surface: int) -> Cloud:
         vertices, triangles, columns = read(path)

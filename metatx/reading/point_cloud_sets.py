@@ -1,4 +1,4 @@
-"""Sets of labelled clouds as they are published: npz, ModelNet40 as h5, ShapeNetPart."""
+"""Published data sets of labelled point clouds: npz, ModelNet40 (h5), ShapeNetPart."""
 
 import json
 from collections.abc import Sequence
@@ -17,23 +17,24 @@ from metatx.reading.point_cloud import Cloud, Clouds, npz_cloud, read_cloud
 
 __all__ = ["CONTAINERS", "Parts", "read_h5", "read_npz", "read_shapenet_part"]
 
-SPLITS = {"train": "train", "val": "validation", "test": "test"}  # theirs and ours
+SPLITS = {"train": "train", "val": "validation", "test": "test"}  # names of splits in their files and in metatx
 SHAPENET = "synsetoffset2category.txt"
-SHAPENET_COLUMNS = ("x", "y", "z", "nx", "ny", "nz")  # a seventh holds the part, which tells the category
+# The seventh column holds the part, which would give the category away.
+SHAPENET_COLUMNS = ("x", "y", "z", "nx", "ny", "nz")
 
 
 def read_npz(path: Path) -> dict[str, Examples]:
-    """Clouds ``points`` (N, P, C) with ``label`` (N,); ``class_names`` and ``columns`` where there are; or one cloud.
+    """Read ``points`` (N, P, C) with ``label`` (N,), and ``class_names`` and ``columns`` if there; or one cloud.
 
     Raises:
-        ValueError: If it is damaged, or holds something else.
+        ValueError: If the file is damaged, or holds other arrays.
     """
     try:
         arrays = npz_arrays(path)
     except SampleError as error:
         raise ValueError(f"{path} is {error}.") from None
     if "points" not in arrays or arrays["points"].ndim == 2:
-        read_cloud(path, drop_invalid=True)  # whether such points are left out, the tokenizer is asked
+        read_cloud(path, drop_invalid=True)  # check the file; the tokenizer decides about invalid points
         return {"all": Examples([npz_cloud(path)], None, str(path))}
     for name in ("columns", "class_names"):
         check_bound("names", arrays.get(name, np.empty(0)).size, str(path))
@@ -45,6 +46,7 @@ def read_npz(path: Path) -> dict[str, Examples]:
 def _labelled(
     points: np.ndarray, label: np.ndarray | None, names: Sequence[str], source: str, columns: tuple[str, ...] = ()
 ) -> Examples:
+    """Clouds (N, P, C) as examples; labels become names of classes, if known. Raises ValueError."""
     if points.ndim != 3 or points.shape[2] < 3 or not np.issubdtype(points.dtype, np.number):
         raise ValueError(f"{source}: points are {points.dtype} {points.shape}; expected numbers (N, P, 3 or more).")
     if columns and len(columns) != points.shape[2]:
@@ -64,13 +66,14 @@ def _labelled(
 
 
 def read_h5(path: Path) -> dict[str, Examples]:
-    """Clouds ``data`` (N, P, C) with ``label`` (N, 1), as ModelNet40 is published.
+    """Read ``data`` (N, P, C) with ``label`` (N, 1), the format of ModelNet40.
 
-    Given one of the lists ``train_files.txt``, ``test_files.txt``, reads all files of the lists beside it, by split;
-    names of classes come from ``shape_names.txt``.
+    Args:
+        path: File of one part, or one of the lists ``train_files.txt``, ``test_files.txt``; a list makes all files of
+            all lists beside it be read, by split. Names of classes come from ``shape_names.txt``.
 
     Raises:
-        ValueError: If a file is missing, damaged, or holds something else.
+        ValueError: If a file is missing or damaged, or holds other arrays.
         ImportError: If h5py is missing.
     """
     folder = path.parent
@@ -82,12 +85,12 @@ def read_h5(path: Path) -> dict[str, Examples]:
     splits = {}
     for split, file in listed.items():
         if file.is_file():
-            # The lists hold paths of the machine that wrote them.
+            # The lists hold paths of the machine on which they were written.
             named = [Path(line).name for line in file.read_text().split()]
             if not named or len({*named}) < len(named):
                 raise ValueError(f"{file} names {'one file twice' if named else 'no files'}.")
-            held = [_read_h5(inside(folder, folder / name, f"{file}:")) for name in named]
-            points, labels = (np.concatenate(parts) for parts in zip(*held, strict=True))
+            contents = [_read_h5(inside(folder, folder / name, f"{file}:")) for name in named]
+            points, labels = (np.concatenate(parts) for parts in zip(*contents, strict=True))
             splits[split] = _labelled(points, labels, words, str(file))
     return splits
 
@@ -103,7 +106,7 @@ def _read_h5(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 class Shapes(Sequence[Cloud]):
-    """Files of ShapeNetPart, read when they are asked for, without the column of parts."""
+    """Clouds of ShapeNetPart's files without the column of parts, read on access."""
 
     def __init__(self, paths: list[Path]) -> None:
         self.paths = paths
@@ -119,7 +122,7 @@ class Shapes(Sequence[Cloud]):
 
 
 class Parts(Sequence[np.ndarray]):
-    """The part that each point of ShapeNetPart's files belongs to, uint8 (N,), read when they are asked for."""
+    """Part of each point in ShapeNetPart's files, uint8 (N,), read on access."""
 
     def __init__(self, shapes: Shapes) -> None:
         self.shapes = shapes
@@ -138,12 +141,13 @@ class Parts(Sequence[np.ndarray]):
 
 
 def read_shapenet_part(path: Path) -> dict[str, Examples]:
-    """ShapeNetPart beside its ``synsetoffset2category.txt``: folders of text files, splits as json; by category.
+    """Read ShapeNetPart, labelled by category, from the folder of its ``synsetoffset2category.txt``.
 
     Raises:
-        ValueError: If a list is missing or damaged, or names what is not there.
+        ValueError: If a list is missing or damaged, or names a folder that is not listed.
     """
-    folder, splits = path.parent, {}
+    folder = path.parent
+    splits = {}
     pairs = [line.split() for line in path.read_text().splitlines() if line.strip()]
     if any(len(pair) != 2 for pair in pairs):
         raise ValueError(f"{path} is damaged; expected a category and its folder in each line.")

@@ -1,4 +1,4 @@
-"""Masks: a code or a colour for each pixel, and how they are read."""
+"""Masks: files and arrays with a code or a colour for each pixel or point."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -14,28 +14,28 @@ from metatx.reading.arrays import npy_array
 from metatx.reading.image import is_image, open_image
 
 __all__ = [
-    "GREY", "IGNORED", "NO_LABEL", "Held", "coloured", "is_mask", "packed", "read_colours", "read_mask",
+    "GREY", "IGNORED", "NO_LABEL", "MaskSurvey", "coloured", "is_mask", "packed", "read_colours", "read_mask",
     "survey", "unpacked",
 ]  # fmt: skip
 
-IGNORED = 255  # the class number of places without a class; so there may be 255 classes
-NO_LABEL = -1  # the code of a place that has none: -1 or NaN in arrays
-WHITE = 65535  # of 16 bits, is what 255 is of 8
-GREY = 0x010101  # times a grey level is its colour, packed
-BLURRED = 8  # codes that are on single pixels only, from which a mask is taken for one with smoothed edges
+IGNORED = 255  # class number of places without a class, so that there can be 255 classes
+NO_LABEL = -1  # code of places without a label: -1 or NaN in arrays
+WHITE = 65535  # 255 in 16 bits
+GREY = 0x010101  # factor from a grey level to its packed colour
+BLURRED = 8  # codes that occur on single pixels only; as many mean a mask with smoothed edges
 LOSSY = (".jpg", ".jpeg")
 ADVICE = "in it; expected one a class. Save masks as PNG, resized to the nearest pixel, blurred ones with a threshold"
 
 
 @dataclass(frozen=True)
-class Held:
-    """What one mask holds.
+class MaskSurvey:
+    """Codes and colours of one mask.
 
     Attributes:
-        axes: 2 of a picture, 1 of points.
-        codes: Places of each code; None where it says classes by colours.
-        colours: Places of each packed colour; None where it has no colours.
-        palette: Colours, packed, of the codes that it holds, where the file says such.
+        axes: Number of axes: 2 for an image, 1 for points.
+        codes: Number of places of each code; None if the mask has colours only.
+        colours: Number of places of each packed colour; None if the mask has no colours.
+        palette: Packed colour of each code in the mask; empty if the file has none.
     """
 
     axes: int
@@ -45,9 +45,9 @@ class Held:
 
 
 def is_mask(value: Any) -> bool:
-    """Whether a target looks like a mask: the name of a picture or of a ``.npy`` file, a picture, an array of codes.
+    """Return whether a target looks like a mask: an image, its file's name, a ``.npy`` file's name, an array of codes.
 
-    A list may be anything, so the head has to be named for it.
+    A list does not: it may be anything, so users name the head for it.
     """
     if isinstance(value, str) and value.lower().endswith(".npy"):
         return True
@@ -58,12 +58,13 @@ def is_mask(value: Any) -> bool:
 
 
 def read_mask(target: Any) -> np.ndarray:
-    """The codes of a mask, int16 (H, W) or (N,): 0 to 255, and -1 where there is no label (-1 or NaN).
+    """Read the codes of a mask, int16 (H, W) or (N,): 0 to 255, and -1 for no label (-1 or NaN).
 
-    Grey that was saved as colours is read as grey, a palette as the codes behind it.
+    Grey that was saved as RGB gives the grey level, a palette the codes behind its colours.
 
     Raises:
-        SampleError: If it cannot be read, has colours for codes, or holds anything but whole numbers from -1 to 255.
+        SampleError: If the mask cannot be read, has colours instead of codes, or holds anything but whole numbers from
+            -1 to 255.
     """
     codes, colours = _opened(target)
     if codes is None:
@@ -73,47 +74,51 @@ def read_mask(target: Any) -> np.ndarray:
 
 
 def read_colours(target: Any) -> np.ndarray:
-    """The colours of a mask, packed, int32 (H, W); -1 where there is no label. Raises SampleError as ``read_mask``."""
+    """Read the packed colours of a mask, int32 (H, W); -1 for no label.
+
+    Raises:
+        SampleError: If the mask cannot be read, or is of points.
+    """
     codes, colours = _opened(target)
     if colours is not None:
         return packed(colours)
     if codes is None or codes.ndim != 2:
-        raise SampleError("mask is of points; expected a picture in colours, as other masks are")
+        raise SampleError("mask is of points; expected an image in colours, as other masks are")
     grey: np.ndarray = codes.astype(np.int32) * GREY
     grey[codes == NO_LABEL] = NO_LABEL
     return grey
 
 
 def packed(colours: Any) -> np.ndarray:
-    """Red, green, blue (..., 3) of 0 to 255 as one number (...), int32, in the same order."""
-    found: np.ndarray = np.asarray(colours, dtype=np.int32) @ np.array([0x10000, 0x100, 1], dtype=np.int32)
-    return found
+    """Pack red, green, blue (..., 3), 0 to 255, into one number (...), int32, that keeps their order."""
+    numbers: np.ndarray = np.asarray(colours, dtype=np.int32) @ np.array([0x10000, 0x100, 1], dtype=np.int32)
+    return numbers
 
 
 def unpacked(colours: Any) -> np.ndarray:
-    """The inverse of ``packed``, uint8 (..., 3)."""
-    parts = np.asarray(colours, dtype=np.int32)[..., None] // np.array([0x10000, 0x100, 1]) % 0x100
-    found: np.ndarray = parts.astype(np.uint8)
-    return found
+    """Unpack colours of ``packed`` to uint8 (..., 3)."""
+    channels = np.asarray(colours, dtype=np.int32)[..., None] // np.array([0x10000, 0x100, 1]) % 0x100
+    small: np.ndarray = channels.astype(np.uint8)
+    return small
 
 
-def survey(target: Any) -> Held:
-    """What a mask holds, for the choice of the classes.
+def survey(target: Any) -> MaskSurvey:
+    """Count the codes and colours of a mask, from which classes are chosen.
 
     Raises:
-        SampleError: As ``read_mask``, or if codes or colours lie scattered over single pixels, as smoothed edges leave
-            them; or if a JPEG has more than two.
+        SampleError: If the mask cannot be read; if many codes or colours occur on single pixels only, which smoothed
+            edges cause; if a JPEG has more than two.
     """
     codes, colours = _opened(target)
     palette = {}
     if codes is not None and colours is not None:
-        found, first = np.unique(codes, return_index=True)
-        palette = dict(zip(found.tolist(), packed(colours).ravel()[first].tolist(), strict=True))
+        distinct, first = np.unique(codes, return_index=True)
+        palette = dict(zip(distinct.tolist(), packed(colours).ravel()[first].tolist(), strict=True))
     whole = codes if codes is not None else packed(colours)
     name = target.get("path") if isinstance(target, dict) else target
     if isinstance(name, str | Path) and str(name).lower().endswith(LOSSY) and len(np.unique(whole)) > 2:
         raise SampleError(f"mask is a JPEG, which blurs codes: {len(np.unique(whole))} {ADVICE}")
-    return Held(
+    return MaskSurvey(
         whole.ndim,
         None if codes is None else _counted(codes, "codes"),
         None if colours is None else _counted(packed(colours), "colours"),
@@ -121,49 +126,48 @@ def survey(target: Any) -> Held:
     )
 
 
-def coloured(held: Sequence[Held]) -> bool:
-    """Whether masks say their classes by colours, not by codes.
+def coloured(surveys: Sequence[MaskSurvey]) -> bool:
+    """Return whether the colours of masks stand for classes, not their codes.
 
-    They do where one has colours and no codes, and where palettes give a code another colour in another file without
-    that there are more colours than codes: then each file numbers its colours for itself.
+    They do if a mask has colours only. They also do if palettes give one code different colours in different files,
+    and there are at most as many colours as codes: then each file numbers the same colours in its own order.
     """
-    if any(mask.codes is None for mask in held):
+    if any(mask.codes is None for mask in surveys):
         return True
-    pairs = {pair for mask in held for pair in mask.palette.items()}
+    pairs = {pair for mask in surveys for pair in mask.palette.items()}
     codes, colours = ({pair[at] for pair in pairs} for at in (0, 1))
     return len(pairs) > len(codes) >= len(colours)
 
 
 def _counted(values: np.ndarray, what: str) -> Counter[int]:
-    """Places of each value. Raises SampleError where most values of a picture are on single pixels."""
-    found, counts = np.unique(values, return_counts=True)
-    if values.ndim == 2 and len(found) >= BLURRED:
+    """Count each value. Raises SampleError if most values of an image occur on single pixels."""
+    distinct, counts = np.unique(values, return_counts=True)
+    if values.ndim == 2 and len(distinct) >= BLURRED:
         beside = np.zeros(values.shape, dtype=bool)
         for across in (False, True):
             rows, marks = (values.T, beside.T) if across else (values, beside)
             equal = rows[1:] == rows[:-1]
             marks[1:] |= equal
             marks[:-1] |= equal
-        alone = np.bincount(np.searchsorted(found, values[~beside]), minlength=len(found)) * 2 > counts
-        if alone.sum() >= max(BLURRED, len(found) / 2):
-            raise SampleError(
-                f"mask has smoothed edges, {len(found)} {what}, {alone.sum()} of them mostly on single pixels {ADVICE}"
-            )
-    return Counter(dict(zip(found.tolist(), counts.tolist(), strict=True)))
+        alone = np.bincount(np.searchsorted(distinct, values[~beside]), minlength=len(distinct)) * 2 > counts
+        if alone.sum() >= max(BLURRED, len(distinct) / 2):
+            count = f"{len(distinct)} {what}, {alone.sum()} of them mostly on single pixels"
+            raise SampleError(f"mask has smoothed edges, {count} {ADVICE}")
+    return Counter(dict(zip(distinct.tolist(), counts.tolist(), strict=True)))
 
 
 def _opened(target: Any) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Codes int16 (H, W) or (N,), and colours (H, W, 3), of which one may be None. Raises SampleError."""
+    """Read codes int16 (H, W) or (N,) and colours uint8 (H, W, 3), one of which may be None. Raises SampleError."""
     if isinstance(target, str | Path) and str(target).lower().endswith(".npy"):
         try:
             values = npy_array(Path(target))
         except SampleError as error:
             raise SampleError(f"mask {Path(target).name} is {error}") from None
     elif is_image(target) or isinstance(target, str | Path | bytes):
-        picture = open_image(target)
-        if isinstance(picture, Image.Image) and picture.mode == "P":
-            return _codes(np.asarray(picture)), np.asarray(picture.convert("RGB"))
-        values = _channels(picture) if isinstance(picture, Image.Image) else np.asarray(picture)
+        image = open_image(target)
+        if isinstance(image, Image.Image) and image.mode == "P":
+            return _codes(np.asarray(image)), np.asarray(image.convert("RGB"))
+        values = _channels(image) if isinstance(image, Image.Image) else np.asarray(image)
     else:
         try:
             values = np.asarray(target)
@@ -174,21 +178,21 @@ def _opened(target: Any) -> tuple[np.ndarray | None, np.ndarray | None]:
     if values.ndim == 3 and values.shape[2] in (3, 4) and np.issubdtype(values.dtype, np.integer):
         return _split(values)
     if values.ndim not in (1, 2) or not values.size:
-        raise SampleError(f"mask is an array {values.shape}; expected (H, W) of a picture or (N,) of points")
+        raise SampleError(f"mask is an array {values.shape}; expected (H, W) of an image or (N,) of points")
     return _codes(values), None
 
 
-def _channels(picture: Image.Image) -> np.ndarray:
-    """One channel (H, W), or colours with or without transparency (H, W, 3 or 4)."""
-    if picture.mode in ("LA", "PA"):
-        picture = picture.convert("RGBA")
-    if picture.mode not in ("1", "L", "F", "RGB", "RGBA") and not picture.mode.startswith("I"):
-        raise SampleError(f"mask is a picture of mode {picture.mode}; expected grey levels, a palette or RGB")
-    return np.asarray(picture)
+def _channels(image: Image.Image) -> np.ndarray:
+    """Array of a PIL image: one channel (H, W), or colours with or without transparency (H, W, 3 or 4)."""
+    if image.mode in ("LA", "PA"):
+        image = image.convert("RGBA")
+    if image.mode not in ("1", "L", "F", "RGB", "RGBA") and not image.mode.startswith("I"):
+        raise SampleError(f"mask is an image of mode {image.mode}; expected grey levels, a palette or RGB")
+    return np.asarray(image)
 
 
 def _split(values: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
-    """Codes, where red, green and blue (H, W, 3 or 4) are the same everywhere, and colours."""
+    """Codes and colours of an image (H, W, 3 or 4); codes only if red, green and blue are equal everywhere."""
     if values.shape[2] == 4 and values[..., 3].min() != values[..., 3].max():
         raise SampleError("mask has a transparency that varies; expected colours alone, one a class: flatten it")
     if values.min() < 0 or values.max() > 255:
@@ -199,7 +203,7 @@ def _split(values: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
 
 
 def _codes(values: np.ndarray) -> np.ndarray:
-    """Whole numbers of any type as int16, -1 where there is no label. Raises SampleError for others."""
+    """Convert whole numbers of any type to int16, with -1 for no label. Raises SampleError for other values."""
     if np.issubdtype(values.dtype, np.floating):
         values = np.where(np.isnan(values), NO_LABEL, values.astype(np.float64))
         if (values != np.round(values)).any():

@@ -1,4 +1,4 @@
-"""The names of splits, as people spell them."""
+"""Names of splits in all their usual spellings."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -25,14 +25,14 @@ WORDS = {
     "testing": "test",
     "tst": "test",
 }
-ENDINGS = ("dataset", "data", "set", "split")  # that a name may have in one word: trainset
-FILLERS = {*ENDINGS, "sets", "images", "imgs", "files"}  # words that say nothing of which split it is
-BEGINNINGS = ("train", "valid", "test")  # of words that may mean a split and something more: trainval
+ENDINGS = ("dataset", "data", "set", "split")  # second half of a word such as trainset
+FILLERS = {*ENDINGS, "sets", "images", "imgs", "files"}  # words that do not tell one split from another
+BEGINNINGS = ("train", "valid", "test")  # beginnings of words that mean a split and more: trainval
 KNOWN = "train, validation, test, in any capitals and usual spelling (training_set, val, dev, Testing)"
 
 
 def split_of(name: Any) -> str | None:
-    """``train``, ``validation`` or ``test``, where ``name`` says one of them and nothing else; otherwise None.
+    """Return ``train``, ``validation`` or ``test`` if ``name`` means one of them and nothing else, else None.
 
     >>> split_of("Training_Set"), split_of("val2017"), split_of("test_old")
     ('train', 'validation', None)
@@ -48,40 +48,45 @@ def split_of(name: Any) -> str | None:
 
 
 def splits_of(names: Iterable[Any]) -> dict[Any, str]:
-    """The split of each of ``names`` that is the name of one; of ``dev`` and ``eval`` together the second is a test."""
-    found = {name: split for name in names if (split := split_of(name)) is not None}
-    evaluated = [name for name, split in found.items() if split == "validation" and "eval" in name.lower()]
-    if any(split == "validation" and name not in evaluated for name, split in found.items()):
-        found |= dict.fromkeys(evaluated, "test")
-    return found
+    """Split of each name that means one; beside another validation split, such as ``dev``, ``eval`` means test."""
+    splits = {name: split for name in names if (split := split_of(name)) is not None}
+    evaluated = [name for name, split in splits.items() if split == "validation" and "eval" in name.lower()]
+    if any(split == "validation" and name not in evaluated for name, split in splits.items()):
+        splits |= dict.fromkeys(evaluated, "test")
+    return splits
 
 
 def resembles(name: str) -> set[str]:
-    """The splits that a name has in it, beside whatever else: ``test_old``, ``trainval``, ``X_train``."""
+    """Splits that a name contains, beside other words: ``test_old``, ``trainval``, ``X_train``."""
     words = {word for words in _words(name) for word in words}
     begun = {start for start in BEGINNINGS if any(word.startswith(start) for word in words)}
     return {WORDS[word] for word in (words & WORDS.keys()) | begun}
 
 
 def one_each(paths: Iterable[Path], names: Mapping[Path, str]) -> dict[str, Path]:
-    """Paths by the split that they are called after, given what their names are; those of no split are left out.
+    """Paths by the split that their names mean; paths whose names mean none are left out.
+
+    Args:
+        paths: Files or folders.
+        names: Name of each path that is looked at.
 
     Raises:
-        ValueError: If two are of one split.
+        ValueError: If the names of two paths mean the same split.
     """
-    known = splits_of(names.values())
-    found: dict[str, Path] = {}
+    splits = splits_of(names.values())
+    by_split: dict[str, Path] = {}
     for path in paths:
-        split = known.get(names[path])
-        if split in found:
-            raise ValueError(f"{found[split]} and {path} both say that they are the {split} split; rename one of them.")
+        split = splits.get(names[path])
+        if split in by_split:
+            both = f"{by_split[split]} and {path}"
+            raise ValueError(f"{both} both say that they are the {split} split; rename one of them.")
         if split is not None:
-            found[split] = path
-    return found
+            by_split[split] = path
+    return by_split
 
 
 def _words(name: str) -> list[list[str]]:
-    """The words of a name in lower case: as they are parted by signs and digits, and by capitals too."""
+    """Words of a name in lower case, split at digits and other characters; then split at capitals too."""
     readings = []
     for text in (name, re.sub("(?<=[a-z])(?=[A-Z])", " ", name)):
         words = re.findall(r"[^\W\d_]+|\d+", text.lower())
@@ -90,7 +95,7 @@ def _words(name: str) -> list[list[str]]:
 
 
 def _shorn(word: str) -> str:
-    """``trainset`` as ``train``."""
+    """Word without an ending behind a split: ``trainset`` becomes ``train``."""
     for ending in ENDINGS:
         if word.endswith(ending) and word.removesuffix(ending) in WORDS:
             return word.removesuffix(ending)
@@ -98,5 +103,5 @@ def _shorn(word: str) -> str:
 
 
 def letters(name: str) -> str:
-    """A column's name without capitals, signs and spaces, as the usual names are listed: ``File_Name`` is filename."""
+    """Name of a column in lower case, letters and digits alone: ``File_Name`` becomes ``filename``."""
     return re.sub(r"[\W_]", "", name.lower())

@@ -1,4 +1,4 @@
-"""What open3d reads, checked before, and from a file of its own beside which there is nothing it could open."""
+"""Files that open3d reads (PCD, OBJ, STL), checked first, then copied alone into a folder for it to read."""
 
 import math
 import re
@@ -17,20 +17,20 @@ __all__ = ["read_with_open3d"]
 
 MISSING = "Reading {} files needs open3d: pip install 'metatx[pointcloud]'"
 LIBRARIES = "open3d cannot load a system library ({}): apt-get install libusb-1.0-0 libgl1 libegl1 libgomp1"
-HEADER = 1 << 16  # bytes within which a header ends
+HEADER = 1 << 16  # most bytes of a header
 PCD_LINES = ("FIELDS", "SIZE", "TYPE", "COUNT", "WIDTH", "HEIGHT", "POINTS", "DATA")
 PCD_TYPES = {"I1", "I2", "I4", "I8", "U1", "U2", "U4", "U8", "F4", "F8"}
-DENSEST = 300  # bytes that LZF makes of one at most
+DENSEST = 300  # most bytes that LZF unpacks from one byte
 OBJ_LINE = re.compile(rb"[^\r\n\f\0\v]+")
 OBJ_WORDS = {b"v", b"vn", b"vt", b"f", b"o", b"g", b"s", b"usemtl"}
 
 
 def read_with_open3d(path: Path) -> Mesh:
-    """What open3d reads: clouds with their normals and colours, meshes.
+    """Read a mesh, or a cloud with its normals and colours, with open3d.
 
     Raises:
-        SampleError: If it reads nothing.
-        ImportError: If it, or a system library of its own, is missing.
+        SampleError: If the file is damaged, beyond the bounds, or open3d reads nothing from it.
+        ImportError: If open3d, or a system library that it needs, is missing.
     """
     try:
         import open3d
@@ -53,14 +53,15 @@ def read_with_open3d(path: Path) -> Mesh:
 
 def _mesh(open3d: Any, path: Path, damaged: str) -> Mesh:
     mesh = open3d.io.read_triangle_mesh(str(path))
-    vertices, triangles = np.asarray(mesh.vertices), np.asarray(mesh.triangles, dtype=np.int64)
+    vertices = np.asarray(mesh.vertices)
+    triangles = np.asarray(mesh.triangles, dtype=np.int64)
     if not len(vertices):
         raise SampleError(damaged)
     return vertices, triangles, ("x", "y", "z")
 
 
 def _vertices(content: bytes, damaged: str) -> Mesh:
-    """The points of an OBJ file without faces, which open3d does not read."""
+    """Read the points of an OBJ file without faces, which open3d does not read."""
     rows = [line.split()[1:4] for line in content.split(b"\n") if line.startswith(b"v ")]
     with decoding(damaged):
         points = np.array(rows).astype(np.float64)
@@ -70,59 +71,79 @@ def _vertices(content: bytes, damaged: str) -> Mesh:
 
 
 def _cloud(open3d: Any, path: Path, damaged: str) -> Mesh:
-    held = open3d.t.io.read_point_cloud(str(path)).point
-    parts = {name: held[name].numpy().astype(np.float64) for name in sorted(held)} if "positions" in held else {}
+    """Points of a PCD file with its further columns, and no triangles."""
+    columns = open3d.t.io.read_point_cloud(str(path)).point
+    parts = {}
+    if "positions" in columns:
+        parts = {name: columns[name].numpy().astype(np.float64) for name in sorted(columns)}
     if not parts or not len(parts["positions"]):
         raise SampleError(damaged)
-    values, names = [parts.pop("positions")], ["x", "y", "z"]
-    known = {"normals": ("nx", "ny", "nz"), "colors": ("red", "green", "blue")}
+    values = [parts.pop("positions")]
+    names = ["x", "y", "z"]
+    usual = {"normals": ("nx", "ny", "nz"), "colors": ("red", "green", "blue")}
     for name, part in parts.items():
         values.append(part)
-        names += known.get(name) or [name] if part.shape[1] in (1, 3) else [f"{name}{i}" for i in range(part.shape[1])]
+        names += usual.get(name) or [name] if part.shape[1] in (1, 3) else [f"{name}{i}" for i in range(part.shape[1])]
     return np.concatenate(values, axis=1), np.empty((0, 3), dtype=np.int64), tuple(names)
 
 
-# Of each format: what a file holds once more, without what leads elsewhere. Raise SampleError for what does not fit.
+# Checks of each format. Each writes a file anew without what could lead elsewhere, and raises SampleError for a file
+# that declares more than it holds.
 
 
 def _pcd(content: bytes, damaged: str) -> bytes:
-    """The header written anew, and the values."""
-    found: dict[str, list[str]] = {}
+    """Check a PCD file; return its header written anew, and its values."""
+    header: dict[str, list[str]] = {}
     at = 0
-    while "DATA" not in found:
+    while "DATA" not in header:
         end = content.find(b"\n", at, HEADER)
         if end < 0:
             raise SampleError(f"{damaged} (its header does not end)")
         word, *rest = content[at:end].decode("ascii", "replace").split() or ["#"]
         word = "FIELDS" if word == "COLUMNS" else word
-        if word in PCD_LINES and found.setdefault(word, rest) is not rest:
+        if word in PCD_LINES and header.setdefault(word, rest) is not rest:
             raise SampleError(f"{damaged} (its header says {word} twice)")
         at = end + 1
-    fields = found.get("FIELDS", [])
-    found.setdefault("COUNT", ["1"] * len(fields))
-    sizes, counts, one = (_whole(found.get(word, []), word, damaged) for word in ("SIZE", "COUNT", "WIDTH"))
-    high = _whole(found.get("HEIGHT", ["1"]), "HEIGHT", damaged)
-    points = _whole(found.get("POINTS", [str(math.prod([*one, *high]))]), "POINTS", damaged)
-    types = [f"{kind}{size}" for kind, size in zip(found.get("TYPE", []), sizes, strict=False)]
-    lacking = [word for word in PCD_LINES if word not in found and word not in ("HEIGHT", "POINTS")]
+    fields = header.get("FIELDS", [])
+    header.setdefault("COUNT", ["1"] * len(fields))
+    sizes, counts, width = (_whole(header.get(word, []), word, damaged) for word in ("SIZE", "COUNT", "WIDTH"))
+    height = _whole(header.get("HEIGHT", ["1"]), "HEIGHT", damaged)
+    points = _whole(header.get("POINTS", [str(math.prod([*width, *height]))]), "POINTS", damaged)
+    types = [f"{kind}{size}" for kind, size in zip(header.get("TYPE", []), sizes, strict=False)]
+    lacking = [word for word in PCD_LINES if word not in header and word not in ("HEIGHT", "POINTS")]
     if lacking:
         raise SampleError(f"{damaged} (its header has no {', '.join(lacking)})")
     if not len(fields) == len(sizes) == len(counts) == len(types) or not {*types} <= PCD_TYPES or 0 in counts:
         raise SampleError(f"{damaged} (its header says {' '.join(types)[:60]} of {' '.join(fields)[:60]})")
-    if len(one) != 1 or len(high) != 1 or len(points) != 1 or points[0] != one[0] * high[0] or not points[0]:
-        raise SampleError(f"{damaged} (its header says {points} points, {one} wide and {high} high)")
+    single = len(width) == len(height) == len(points) == 1
+    if not single or points[0] != width[0] * height[0] or not points[0]:
+        raise SampleError(f"{damaged} (its header says {points} points, {width} wide and {height} high)")
     check_bound("points", points[0], "it")
     check_bound("columns", sum(counts), "it")
     row = sum(size * count for size, count in zip(sizes, counts, strict=True))
-    _check_pcd_values(content, at, found["DATA"], points[0], row, 2 * sum(counts), damaged)
-    found |= {"HEIGHT": [str(high[0])], "POINTS": [str(points[0])]}
-    lines = ["VERSION .7", *(f"{word} {' '.join(found[word])}" for word in PCD_LINES), ""]
+    _check_pcd_values(content, at, header["DATA"], points[0], row, 2 * sum(counts), damaged)
+    header |= {"HEIGHT": [str(height[0])], "POINTS": [str(points[0])]}
+    lines = ["VERSION .7", *(f"{word} {' '.join(header[word])}" for word in PCD_LINES), ""]
     return "\n".join(lines).encode("ascii", "replace") + content[at:]
 
 
 def _check_pcd_values(content: bytes, at: int, how: list[str], points: int, row: int, least: int, damaged: str) -> None:
-    """Refuse values that are fewer than announced: ``row`` bytes of a point, ``least`` signs in a text."""
-    there, needed = len(content) - at, points * row
+    """Refuse a file with fewer values than announced.
+
+    Args:
+        content: Bytes of the file.
+        at: Place of the values.
+        how: Words of the line DATA.
+        points: Number of points announced.
+        row: Bytes of a point, if binary.
+        least: Fewest characters of a point, if ascii.
+        damaged: Beginning of the message.
+
+    Raises:
+        SampleError: If values are missing, or the format of DATA is unknown.
+    """
+    there = len(content) - at
+    needed = points * row
     if how == ["ascii"]:
         needed = points * least - 1
     elif how == ["binary_compressed"]:
@@ -137,16 +158,20 @@ def _check_pcd_values(content: bytes, at: int, how: list[str], points: int, row:
 
 
 def _whole(words: list[str], name: str, damaged: str) -> list[int]:
+    """Convert words of a header's line to whole numbers. Raises SampleError."""
     if not all(re.fullmatch("[0-9]{1,18}", word) for word in words):
         raise SampleError(f"{damaged} (its header says {name} {' '.join(words)[:60]})")
     return list(map(int, words))
 
 
 def _obj(content: bytes, damaged: str) -> bytes:
-    """Vertices and faces, cut into triangles, without the lines that name files of materials."""
-    if b"\\" in content:  # a line that goes on in the next, where it could be part of any word
+    """Check an OBJ file; return its vertices and faces, cut into triangles, without lines that name other files."""
+    if b"\\" in content:  # a line that continues in the next; a word could hide there
         content = re.sub(rb"\\[ \t]*\r?\n", b" ", content).replace(b"\\", b" ")
-    lines, vertices, faces, corners = [], 0, 0, 0
+    lines = []
+    vertices = 0
+    faces = 0
+    corners = 0
     for line in OBJ_LINE.finditer(content):
         words = line[0].split(None, 1)
         if len(words) < 2 or words[0] not in OBJ_WORDS or b"mtllib" in line[0]:
@@ -157,7 +182,7 @@ def _obj(content: bytes, damaged: str) -> bytes:
             check_bound("polygon", len(polygon), "it")
             faces += 1
             corners += len(polygon)
-            # As triangles, for open3d drops all others without a word.
+            # Cut into triangles, for open3d silently drops other polygons.
             lines += [b"f " + b" ".join((polygon[0], *polygon[at : at + 2])) for at in range(1, len(polygon) - 1)]
         else:
             lines.append(b" ".join(words))
@@ -169,7 +194,7 @@ def _obj(content: bytes, damaged: str) -> bytes:
 
 
 def _stl(content: bytes, damaged: str) -> bytes:
-    """The same, if it is such a file, as text or binary; open3d would take others under that name."""
+    """Check that a file is an STL file, text or binary, and return it; open3d would read other formats as well."""
     faces = struct.unpack_from("<I", content, 80)[0] if len(content) >= 84 else 0
     if len(content) == 84 + 50 * faces:
         check_counts(3 * faces, faces)

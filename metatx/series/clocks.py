@@ -1,4 +1,4 @@
-"""The times of a table's rows: which columns can hold them, how they are written, and further ones written alike."""
+"""Times of a table's rows: the columns that can hold them, the forms they are written in, and writing in that form."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Clock", "clocks", "named_clock", "usual"]
 
-USUAL = ("date", "datetime", "ds", "epoch", "time", "timestamp", "ts", "unix", "unixtime", "utc")  # the time itself
-PARTS = ("year", "quarter", "month", "week", "day", "hour", "minute", "second")  # or a feature that comes round
+USUAL = ("date", "datetime", "ds", "epoch", "time", "timestamp", "ts", "unix", "unixtime", "utc")  # names of a time
+PARTS = ("year", "quarter", "month", "week", "day", "hour", "minute", "second")  # names of a part, or of a feature
 SHORT = {"yr": "year", "mon": "month", "hr": "hour", "min": "minute", "sec": "second"}
 EPOCHS = {"s": (1e8, 1e10), "ms": (1e11, 1e13), "us": (1e14, 1e16), "ns": (1e17, 1e19)}  # 1973 to 2286
 DATES = (
@@ -27,17 +27,18 @@ HOURS = ("%H:%M", "%H:%M:%S", "%H:%M:%S.%f", "%I:%M %p", "%I:%M:%S %p", "%H.%M",
 OFFSET = re.compile(r"\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?: ?(?:[+-]\d\d(?::?\d\d)?|Z)| UTC)$")
 MOMENT = re.compile(r"\d{1,2}[:.]\d\d([:.]\d\d(\.\d+)?)?$")  # a time of day
 QUARTER = re.compile(r"(\d{4})-?Q([1-4])$")
-LONGEST = 40  # letters of a cell that may be a time
+LONGEST = 40  # most characters of a cell that may be a time
 
 
 @dataclass(frozen=True)
 class Clock:
-    """How rows say their time.
+    """Columns that hold the time of each row, and their forms.
 
     Attributes:
-        columns: That hold it together: one, or a date and an hour, or year, month, ...
-        forms: Of each: ``datetime``, ``iso``, ``yearquarter``, a format of ``strptime``, ``number``, a unit of an epoch
-            (``s``, ``ms``, ``us``, ``ns``), ``moment`` (a time of day), or a part of a date (``year``, ...).
+        columns: Columns that hold a time together: one, or a date and an hour, or year, month, ...
+        forms: Form of each column: ``datetime``, ``iso``, ``yearquarter``, a format of ``strptime``, ``number``, a unit
+            of an epoch (``s``, ``ms``, ``us``, ``ns``), ``moment`` (a time of day), or a part of a date (``year``,
+            ...).
     """
 
     columns: tuple[str, ...]
@@ -45,11 +46,11 @@ class Clock:
 
     @property
     def name(self) -> str:
-        """The columns, as a message names them."""
+        """Names of the columns, for messages."""
         return " + ".join(self.columns)
 
     def read(self, frame: "pd.DataFrame") -> np.ndarray:
-        """Times of the rows: datetime64[us] (of UTC, where offsets are given), or float64; NaT or NaN for none."""
+        """Times of the rows: datetime64[us], in UTC if cells have offsets, or float64; NaT or NaN if unreadable."""
         if len(self.columns) == 1:
             return _read(frame[self.columns[0]], self.forms[0])
         cells = {form: frame[name] for name, form in zip(self.columns, self.forms, strict=True)}
@@ -60,15 +61,15 @@ class Clock:
         return times + _moments(cells["moment"]) if "moment" in cells else times
 
     def write(self, times: np.ndarray, like: "pd.Series[Any]") -> list[dict[str, Any]]:
-        """Times as cells of the columns, in the form that the row ``like`` has."""
+        """Write times as cells of the columns, in the form of the row ``like``; one dict a time."""
         pairs = list(zip(self.columns, self.forms, strict=True))
-        if "week" in self.forms:  # a week counts to the year of its Thursday
+        if "week" in self.forms:  # a week belongs to the year of its Thursday
             pairs = [(name, "weekyear" if form == "year" else form) for name, form in pairs]
         return [{name: _cell(time, form, like[name]) for name, form in pairs} for time in times]
 
 
 def usual(name: str, *, parts: bool = False) -> bool:
-    """Whether a column's name is one of a time; or with ``parts``, also of one that may come round, as an hour."""
+    """Return whether a column's name is that of a time; with ``parts``, also that of a part such as an hour."""
     words = [word for word in re.split(r"[^a-z0-9]+", name.lower()) if word]
     if parts:
         return not {*USUAL, *PARTS}.isdisjoint(words)
@@ -76,12 +77,12 @@ def usual(name: str, *, parts: bool = False) -> bool:
 
 
 def _only(words: list[str]) -> bool:
-    """Whether a name says a time, and nothing else: unix_time, time_ms."""
+    """Return whether the words of a name mean a time and nothing else: unix_time, time_ms."""
     return not set(USUAL).isdisjoint(words) and {*USUAL, *EPOCHS, "idx", "index", "local", "stamp"}.issuperset(words)
 
 
 def clocks(frame: "pd.DataFrame", names: Sequence[str]) -> Iterator[Clock]:
-    """Ways to read a time for every row from the columns ``names``, the likeliest first."""
+    """Candidate clocks among the columns ``names``, the likeliest first."""
     names = sorted(names, key=lambda name: (not usual(name), not usual(name, parts=True)))
     dates = [Clock((name,), (form,)) for name in names for form in _date_forms(frame[name])]
     yield from dates
@@ -91,21 +92,23 @@ def clocks(frame: "pd.DataFrame", names: Sequence[str]) -> Iterator[Clock]:
             yield Clock((name,), (form,))
             dates += [Clock((name,), (form,))] if form == "%Y%m%d" else []
     yield from _together(frame, names, dates)
-    # An hour alone may be a feature that comes round.
+    # A part alone, such as an hour, comes last: it may be a feature.
     yield from (Clock((name,), (form,)) for name, form in numbers if form == "number" and name.lower() in PARTS)
 
 
 def named_clock(frame: "pd.DataFrame", names: Sequence[str]) -> list[Clock]:
-    """Ways to read the columns that the user says are the time.
+    """Clocks of the columns that the user named as the time.
 
     Raises:
-        ValueError: If they cannot be read so; names the row.
+        ValueError: If they cannot be read as times; the message names the row.
     """
     if len(names) > 1:
-        found = [clock for clock in clocks(frame, names) if set(clock.columns) == set(names)]
-        if not found:
-            raise ValueError(f"Columns {', '.join(names)} are no time together, as year, month or date, hour would be.")
-        return found
+        together = [clock for clock in clocks(frame, names) if set(clock.columns) == set(names)]
+        if not together:
+            raise ValueError(
+                f"Columns {', '.join(names)} form no time together, as year and month, or date and hour, would."
+            )
+        return together
     column = frame[names[0]]
     number = _number_form(column)
     forms = [number] if number else _date_forms(column)
@@ -124,7 +127,7 @@ def _numeric(column: "pd.Series[Any]") -> bool:
 
 
 def _date_forms(column: "pd.Series[Any]") -> list[str]:
-    """Forms in which every cell of a column that is no number is a time."""
+    """Forms in which every cell of a column can be read as a time; none for a column of numbers."""
     import pandas as pd
 
     if not len(column) or pd.api.types.is_numeric_dtype(column) or column.isna().any():
@@ -134,25 +137,25 @@ def _date_forms(column: "pd.Series[Any]") -> list[str]:
     first = column.iloc[0]
     if not isinstance(first, str) or len(first) > LONGEST or not re.search(r"\d", first):
         return []
-    found = [form for form in _first_forms(first.strip()) if not np.isnat(_read(column, form)).any()]
-    return found[:1] if found[:1] == ["iso"] else found
+    forms = [form for form in _first_forms(first.strip()) if not np.isnat(_read(column, form)).any()]
+    return forms[:1] if forms[:1] == ["iso"] else forms
 
 
 def _first_forms(text: str) -> list[str]:
-    """Forms that one text may have."""
-    found = ["iso"] if re.match(r"\d{4}(-|\d{4}$|$)", text) else []
-    found += ["yearquarter"] if QUARTER.match(text) else []
+    """Forms in which one text can be read as a time."""
+    forms = ["iso"] if re.match(r"\d{4}(-|\d{4}$|$)", text) else []
+    forms += ["yearquarter"] if QUARTER.match(text) else []
     for date, (gap, hours) in product(DATES, [("", ""), *product((" ", "T", ", "), HOURS)]):
         try:
             datetime.strptime(text, date + gap + hours)
         except ValueError:
             continue
-        found.append(date + gap + hours)
-    return found
+        forms.append(date + gap + hours)
+    return forms
 
 
 def _number_form(column: "pd.Series[Any]") -> str | None:
-    """How every number of a column says a time: an epoch, 20240131, or a number that rises; None for no numbers."""
+    """Form in which the numbers of a column are times: an epoch, a date such as 20240131, or ``number``; else None."""
     if not len(column) or not _numeric(column) or column.isna().any():
         return None
     values = column.to_numpy(np.float64)
@@ -167,7 +170,7 @@ def _number_form(column: "pd.Series[Any]") -> str | None:
 
 
 def _together(frame: "pd.DataFrame", names: Sequence[str], dates: list[Clock]) -> Iterator[Clock]:
-    """Times that several columns say: date and hour, date and time of day, or year, month, ..."""
+    """Clocks of several columns: date and hour, date and time of day, or year, month, ..."""
     parts: dict[str, str] = {}
     for name in names:
         part = SHORT.get(name.lower(), name.lower())
@@ -184,8 +187,8 @@ def _together(frame: "pd.DataFrame", names: Sequence[str], dates: list[Clock]) -
         return
     for finer in (("month", "day"), ("month",), ("quarter",), ("week",)):
         if all(part in parts for part in finer):
-            found = ["year", *finer, *(days if "day" in finer else [])]
-            clock = Clock(tuple(parts[part] for part in found), tuple(found))
+            forms = ["year", *finer, *(days if "day" in finer else [])]
+            clock = Clock(tuple(parts[part] for part in forms), tuple(forms))
             if not np.isnat(clock.read(frame)).any():
                 yield clock
             return
@@ -197,6 +200,7 @@ def _all_moments(column: "pd.Series[Any]") -> bool:
 
 
 def _read(column: "pd.Series[Any]", form: str) -> np.ndarray:
+    """Times of a column in a form: datetime64[us], or float64 for numbers."""
     import pandas as pd
 
     if form == "number":
@@ -211,8 +215,8 @@ def _read(column: "pd.Series[Any]", form: str) -> np.ndarray:
         texts = column.astype(str).str.replace(" UTC", "Z") if aware.any() else column
         times = pd.to_datetime(texts, format="ISO8601", utc=bool(aware.any()), errors="coerce")
     elif form == "yearquarter":
-        found = column.astype(str).str.extract(QUARTER)
-        return _dates({"year": found[0], "quarter": found[1]})
+        groups = column.astype(str).str.extract(QUARTER)
+        return _dates({"year": groups[0], "quarter": groups[1]})
     elif _numeric(column):
         times = pd.to_datetime(column.astype(np.int64).astype(str), format=form, errors="coerce")
     else:
@@ -226,7 +230,7 @@ def _has_zone(column: "pd.Series[Any]") -> bool:
 
 
 def _dates(cells: "dict[str, pd.Series[Any]]") -> np.ndarray:
-    """Dates from year and quarter, month or week, and perhaps day; NaT where there is no such day."""
+    """Dates from year and quarter, month or week, and day if given; NaT if there is no such day."""
     import pandas as pd
 
     year = _numbers(cells["year"])
@@ -240,7 +244,7 @@ def _dates(cells: "dict[str, pd.Series[Any]]") -> np.ndarray:
 
 
 def _months(column: "pd.Series[Any]") -> np.ndarray:
-    """Numbers of months, which may be written as words."""
+    """Months as numbers, from numbers or names."""
     import pandas as pd
 
     if _numeric(column):
@@ -267,7 +271,7 @@ def _numbers(column: "pd.Series[Any]") -> np.ndarray:
 
 
 def _cell(time: Any, form: str, like: Any) -> Any:
-    """A time as a cell of a column of that form, beside the cell ``like``."""
+    """Cell of a time in a form, written like the cell ``like``."""
     import pandas as pd
 
     if form == "number":
@@ -301,6 +305,7 @@ def _cell(time: Any, form: str, like: Any) -> Any:
 
 
 def _iso(stamp: "pd.Timestamp", like: str) -> str:
+    """Text of a time in ISO 8601, with the zone and the precision of the text ``like``."""
     import pandas as pd
 
     if OFFSET.search(like):

@@ -1,4 +1,4 @@
-"""Which columns of a table are the time, and which tell series apart."""
+"""Columns of a table that hold the time, and ids that tell series apart."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -24,20 +24,25 @@ IDS = (
     *("group", "entity", "symbol", "ticker", "stock", "customer", "user", "patient", "household", "building", "dept"),
 )
 COUNTERS = ("id", "index", "no", "nr", "row", "unnamed")
-SURE = ("item_id", "series_id", "unique_id")  # the names that libraries for forecasting give them
-SHORTEST = 3  # rows of a series, on average, for a column with a usual name to be one of ids
-FEWEST = 5  # rows of a series, on average, for a column of another name to be one of ids
+SURE = ("item_id", "series_id", "unique_id")  # names of ids in libraries for forecasting
+SHORTEST = 3  # least mean length of the series by an id with a usual name
+FEWEST = 5  # least mean length of the series by an id with another name
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Which columns of a table are the time and tell series apart; None and () where there are none."""
+    """Columns of a table that are no measurements.
+
+    Attributes:
+        clock: Columns of the time; None without a time.
+        ids: Columns that tell series apart.
+    """
 
     clock: Clock | None = None
     ids: tuple[str, ...] = ()
 
     def options(self) -> dict[str, Any]:
-        """As JSON values."""
+        """Layout as JSON values."""
         clock = self.clock
         return {
             "time": [] if clock is None else list(clock.columns),
@@ -47,23 +52,23 @@ class Layout:
 
     @classmethod
     def of(cls, options: dict[str, Any]) -> "Layout":
-        """From what ``options`` gave."""
+        """Create from the values of ``options``."""
         clock = Clock(tuple(options["time"]), tuple(options["forms"])) if options["time"] else None
         return cls(clock, tuple(options["series"]))
 
     @property
     def columns(self) -> list[str]:
-        """All columns that are no measurement."""
+        """Names of all columns that are no measurements."""
         return [*(self.clock.columns if self.clock else ()), *self.ids]
 
     def written_otherwise(self, frame: "pd.DataFrame") -> bool:
-        """Whether a table has these columns, and no time in it is written in the form that they had."""
+        """Return whether a table has these columns, but no time in it can be read in the clock's forms."""
         if self.clock is None or not set(self.columns) <= set(frame.columns):
             return False
         return bool(len(frame) and np.isnan(self.clock.read(frame)).all())
 
     def within(self, frame: "pd.DataFrame") -> "Layout":
-        """The part of it that a table has."""
+        """Layout without the columns that a table lacks."""
         clock = self.clock if self.clock and set(self.clock.columns) <= set(frame.columns) else None
         return Layout(clock, self.ids if set(self.ids) <= set(frame.columns) else ())
 
@@ -71,28 +76,29 @@ class Layout:
 def find_layout(frame: "pd.DataFrame", inputs: Sequence[str], time: Any, series: Any) -> Layout:
     """Find the columns of time and ids that the user did not name.
 
-    A time is one column, or several together, that can be read as one in every row and rises: over all rows, or within
-    the series that a column with a usual name tells apart. Without one, rows are in the order of the file.
+    A time is a column, or several together, that can be read as a time in every row and rises: over all rows, or within
+    the series that a column with a usual name tells apart. Without a time, rows are taken in the order of the file.
 
     Args:
-        frame: The table.
-        inputs: Columns that are neither.
-        time, series: Name or names that the user gave; ``"none"`` for no such column; None to look for it.
+        frame: Table.
+        inputs: Columns that are measurements.
+        time: Names of the columns of time; ``"none"`` for no time; None to search.
+        series: Names of the columns of ids; ``"none"`` for a single series; None to search.
 
     Raises:
-        ValueError: If the columns named cannot be it, the time is clear but out of order, or a column looks like an
-            id and the user must say.
+        ValueError: If the named columns cannot be used, a clear time is out of order, or a column looks like an id so
+            that the user must decide.
     """
     free = [name for name in frame.columns if name not in inputs]
     ids = _named(frame, series, "series")
     named = _named(frame, time, "time")
     if time == "none":
-        found: list[Clock] = []
+        candidates: list[Clock] = []
     elif named:
-        found = named_clock(frame, named)
+        candidates = named_clock(frame, named)
     else:
-        found = list(clocks(frame, [name for name in free if name not in (ids or ())]))
-    read = [(clock, clock.read(frame)) for clock in found]
+        candidates = list(clocks(frame, [name for name in free if name not in (ids or ())]))
+    read = [(clock, clock.read(frame)) for clock in candidates]
     keys = [ids] if ids is not None else [*_sure_ids(frame, free), (), *_id_columns(frame, free)]
     for key in keys:
         groups = groups_of(frame, key)
@@ -108,7 +114,7 @@ def find_layout(frame: "pd.DataFrame", inputs: Sequence[str], time: Any, series:
 
 
 def number_columns(frame: "pd.DataFrame") -> list[str]:
-    """Columns of numbers that may be measured: true and false are none."""
+    """Columns of numbers that may be measurements; booleans are not."""
     import pandas as pd
 
     def measured(column: "pd.Series[Any]") -> bool:
@@ -121,7 +127,7 @@ def number_columns(frame: "pd.DataFrame") -> list[str]:
 
 
 def is_identity(column: "pd.Series[Any]") -> bool:
-    """Whether a column of numbers counts rows or names what all are of, by its name and its values."""
+    """Return whether a column of numbers only counts the rows, or is one id for all, by its name and its values."""
     words = _words(str(column.name))
     values = column.to_numpy(np.float64, na_value=np.nan) if column.dtype.kind in "iu" else np.array([0.5])
     steps = np.diff(values)
@@ -131,7 +137,7 @@ def is_identity(column: "pd.Series[Any]") -> bool:
 
 
 def check_times(frame: "pd.DataFrame", clock: Clock, times: np.ndarray, groups: list[np.ndarray]) -> None:
-    """Raise ValueError, naming row and values, where there is no time, or times do not rise within a series."""
+    """Raise ValueError, with row and values, if a row has no time, or times do not rise within a series."""
     bad = np.isnan(times)
     if bad.any():
         row = int(bad.argmax())
@@ -143,23 +149,23 @@ def check_times(frame: "pd.DataFrame", clock: Clock, times: np.ndarray, groups: 
 
 
 def shown(frame: "pd.DataFrame", clock: Clock, row: int) -> str:
-    """The cells of a row that say its time."""
+    """Text of the cells that hold the time of a row."""
     return " ".join(str(frame[name].iloc[row]) for name in clock.columns)
 
 
 def _named(frame: "pd.DataFrame", names: Any, what: str) -> tuple[str, ...] | None:
-    """Columns that an option names; () for none, None where it says nothing."""
+    """Columns that an option names; () for ``"none"``, None for None."""
     if names is None:
         return None
     if names == "none" and "none" not in frame.columns:
         return ()
-    found = (names,) if isinstance(names, str) else tuple(names)
-    if len(found) == 1 and found[0] not in frame.columns:
-        found = tuple(found[0].split(","))
-    for name in found:
+    columns = (names,) if isinstance(names, str) else tuple(names)
+    if len(columns) == 1 and columns[0] not in frame.columns:
+        columns = tuple(columns[0].split(","))
+    for name in columns:
         if name not in frame.columns:
             raise ValueError(unknown(f"{what} column", name, list(frame.columns)))
-    return found
+    return columns
 
 
 def _words(name: str) -> set[str]:
@@ -167,7 +173,7 @@ def _words(name: str) -> set[str]:
 
 
 def _whole(column: "pd.Series[Any]") -> bool:
-    """Whether a column may tell things apart: words or whole numbers."""
+    """Return whether a column holds words, or whole numbers without a gap, as ids do."""
     import pandas as pd
 
     if not pd.api.types.is_numeric_dtype(column):
@@ -176,10 +182,10 @@ def _whole(column: "pd.Series[Any]") -> bool:
 
 
 def _id_columns(frame: "pd.DataFrame", free: list[str]) -> Iterator[tuple[str, ...]]:
-    """Columns with a usual name of an id, alone, in pairs, and all together."""
-    found = [name for name in free if not _words(name).isdisjoint(IDS) and _whole(frame[name])]
-    for size in range(1, min(len(found), 3) + 1):
-        yield from combinations(found, size)
+    """Columns with a usual name of an id: each alone, then in pairs and threes."""
+    candidates = [name for name in free if not _words(name).isdisjoint(IDS) and _whole(frame[name])]
+    for size in range(1, min(len(candidates), 3) + 1):
+        yield from combinations(candidates, size)
 
 
 def _sure_ids(frame: "pd.DataFrame", free: list[str]) -> list[tuple[str, ...]]:
@@ -187,7 +193,7 @@ def _sure_ids(frame: "pd.DataFrame", free: list[str]) -> list[tuple[str, ...]]:
 
 
 def groups_of(frame: "pd.DataFrame", ids: Sequence[str]) -> list[np.ndarray]:
-    """Rows of each series, in the order of the file."""
+    """Row numbers of each series, in the order of the file."""
     if not ids:
         return [np.arange(len(frame))]
     codes = frame.groupby(list(ids), sort=False, dropna=False).ngroup().to_numpy()
@@ -196,25 +202,25 @@ def groups_of(frame: "pd.DataFrame", ids: Sequence[str]) -> list[np.ndarray]:
 
 
 def _rise(times: np.ndarray, groups: list[np.ndarray]) -> bool:
-    """Whether times rise from row to row within each group, but for clocks that were changed."""
+    """Return whether times rise from row to row within each group, changes of the clock aside."""
     return not np.isnan(times).any() and all(_late(times[rows]) is None for rows in groups)
 
 
 def _late(times: np.ndarray) -> int | None:
-    """The first place whose time does not come after the one before."""
+    """First index whose time is not later than the one before; None if all rise."""
     times = clock_changes(times)[0]
     late = ~(times[1:] > times[:-1])
     return int(late.argmax()) + 1 if late.any() else None
 
 
 def _likeliest(rising: list[tuple[Clock, np.ndarray]], groups: list[np.ndarray]) -> Clock:
-    """The first, or among ways to read the same columns (is 02/01 in January?) the one of the fewest missing steps."""
+    """Choose the first clock, or of several for its columns (is 02/01 in January?) that with the fewest gaps."""
 
     def gaps(times: np.ndarray) -> float:
         step = usual_step([times[rows] for rows in groups])
         missing = [None if step is None else step.missing(times[rows]) for rows in groups]
-        known = [behind for behind in missing if behind is not None]
-        return float("inf") if len(known) < len(missing) else sum(float(behind.sum()) for behind in known)
+        regular = [behind for behind in missing if behind is not None]
+        return float("inf") if len(regular) < len(missing) else sum(float(behind.sum()) for behind in regular)
 
     same = [(clock, times) for clock, times in rising if clock.columns == rising[0][0].columns]
     return rising[0][0] if len(same) == 1 else min(same, key=lambda pair: gaps(pair[1]))[0]
@@ -229,7 +235,7 @@ def _disorder(frame: "pd.DataFrame", clock: Clock, rows: np.ndarray, late: int) 
 
 
 def _way_out(times: np.ndarray, ids: tuple[str, ...] | None, apart: str | None, clear: bool) -> str:
-    """What else the user may say of times that do not rise: that there are many series, or that it is no time."""
+    """Advice for times that do not rise: name the column of ids, or say that the column is no time."""
     many = ids is None and (apart is not None or len(np.unique(times)) < len(times))
     hint = f" If it holds many series, name the column that tells them apart: --head.series {apart or 'NAME'}."
     return (hint if many else "") + ("" if clear else " If it is no time: --head.time none.")
@@ -242,7 +248,7 @@ def _refuse_disorder(
     ids: tuple[str, ...] | None,
     clear: bool,
 ) -> None:
-    """Raise ValueError if a column is the time, though out of order; say which column may tell series apart."""
+    """Raise ValueError if a column is clearly the time, but out of order; name the column that may be the id."""
     groups = groups_of(frame, ids or ())
     for clock, times in read:
         if np.isnan(times).any():
@@ -275,18 +281,18 @@ def _tells_apart(frame: "pd.DataFrame", name: str, times: np.ndarray) -> bool:
 
 
 def _ask_for_ids(frame: "pd.DataFrame", free: list[str]) -> None:
-    """Raise ValueError where, without any time, a column looks like that of an id: the user must say."""
+    """Raise ValueError if, in a table without a time, a column looks like an id, so that the user must decide."""
     for name in free:
         if usual(name, parts=True) or not _whole(frame[name]):
             continue
         runs = np.flatnonzero(frame[name].ne(frame[name].shift()).to_numpy())
         lengths = np.diff([*runs, len(frame)])
-        known, blocks = frame[name].nunique(), len(runs)
-        stacked = known == blocks and (np.ptp(lengths) == 0 and lengths[0] >= 2 * FEWEST)
-        called = not _words(name).isdisjoint(IDS) and known <= len(frame) / FEWEST
-        if known > 1 and (stacked or called):
+        distinct = frame[name].nunique()
+        stacked = distinct == len(runs) and (np.ptp(lengths) == 0 and lengths[0] >= 2 * FEWEST)
+        usual_id = not _words(name).isdisjoint(IDS) and distinct <= len(frame) / FEWEST
+        if distinct > 1 and (stacked or usual_id):
             first = frame[name].iloc[0]
             raise ValueError(
                 f"Column {name} is {first} for {lengths[0]} rows, then {frame[name].iloc[runs[1]]}: does it tell "
-                f"series apart? Say --head.series {name}, or --head.series none."
+                f"series apart? Give --head.series {name}, or --head.series none."
             )

@@ -1,4 +1,4 @@
-"""The usual step from one time of a series to the next: which are missing, and what comes after the last."""
+"""Usual step between the times of a series: which steps are missing, and which times follow the last."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,18 +11,18 @@ __all__ = ["Step", "clock_changes", "usual_step"]
 HOUR = np.timedelta64(3600, "s")
 DAY = np.timedelta64(1, "D")
 WORDS = {1: "second", 60: "minute", 3600: "hour", 86400: "day", 604800: "week"}
-OFF = 0.3  # of a step, by which a time may be off it
-MOST_OFF = 0.05  # of all times, that may be
+OFF = 0.3  # share of a step by which a time may miss it
+MOST_OFF = 0.05  # share of times that may miss it by more
 
 
 @dataclass(frozen=True)
 class Step:
-    """A usual step.
+    """Usual step from one time to the next.
 
     Attributes:
         unit: ``months``, ``business`` (days from Monday to Friday), ``microseconds`` or ``number``.
-        size: In that unit.
-        ends: Whether months are told by their last day.
+        size: Size of the step in that unit.
+        ends: True if the times are the last days of months.
     """
 
     unit: str
@@ -42,7 +42,7 @@ class Step:
         return f"{WORDS[best]}s" if seconds == best else f"steps of {seconds / best:g} {WORDS[best]}s"
 
     def between(self, times: np.ndarray) -> np.ndarray:
-        """Steps from each time to the next (M - 1,), of any fraction."""
+        """Number of steps from each time to the next (M - 1,), with fractions."""
         if self.unit == "months":
             return np.asarray(np.diff(_months(times)) / self.size)
         if self.unit == "business":
@@ -52,7 +52,7 @@ class Step:
         return steps
 
     def beside(self, time: Any, numbers: np.ndarray) -> np.ndarray:
-        """The times so many steps after ``time``, or before it where the number is negative."""
+        """Times that lie ``numbers`` of steps after ``time``; before it, if a number is negative."""
         if self.unit == "number":
             return np.asarray(time + numbers * self.size)
         if self.unit == "microseconds":
@@ -67,7 +67,7 @@ class Step:
         return np.asarray(days.astype("datetime64[us]") + (time - day))
 
     def missing(self, times: np.ndarray) -> np.ndarray | None:
-        """How many steps are missing behind each time but the last (M - 1,); None where times follow no step."""
+        """Number of steps missing after each time but the last (M - 1,); None if the times follow no step."""
         between = self.between(times)
         whole = np.round(between)
         off = (whole < 1) | (np.abs(between - whole) > OFF)
@@ -77,7 +77,7 @@ class Step:
 
 
 def usual_step(series: Sequence[np.ndarray]) -> Step | None:
-    """The usual step of rising times, of one series or many; None where none has two."""
+    """Usual step of the rising times of one or more series; None if no series has two times."""
     parts = [np.diff(times) for times in series if len(times) > 1]
     if not parts:
         return None
@@ -87,7 +87,7 @@ def usual_step(series: Sequence[np.ndarray]) -> Step | None:
     times = np.concatenate([times for times in series if len(times) > 1])
     days = times.astype("datetime64[D]")
     if typical >= 27 * DAY:
-        months = np.concatenate([np.diff(_months(one)) for one in series if len(one) > 1])
+        months = np.concatenate([np.diff(_months(times)) for times in series if len(times) > 1])
         first = days.astype("datetime64[M]")
         day = (days - first.astype("datetime64[D]")).astype(np.int64) + 1
         left = ((first + 1).astype("datetime64[D]") - days).astype(np.int64)
@@ -101,10 +101,10 @@ def usual_step(series: Sequence[np.ndarray]) -> Step | None:
 
 
 def clock_changes(times: np.ndarray) -> tuple[np.ndarray, np.timedelta64, int]:
-    """Local times without the hour by which clocks were turned back, and forward, where the order tells.
+    """Undo changes between summer and winter time in local times, if the order of the times shows them.
 
     Returns:
-        Times that go on evenly; what they are ahead of the clock at the end; how often clocks were changed, 0 where
+        Times without the changes; by how much they are ahead of the clock at the end; the number of changes, 0 if the
         times rise anyway or fall for another reason.
     """
     none = times, np.timedelta64(0, "us"), 0
@@ -124,6 +124,7 @@ def clock_changes(times: np.ndarray) -> tuple[np.ndarray, np.timedelta64, int]:
 
 
 def _on_sunday_night(times: np.ndarray) -> np.ndarray:
+    """Flags of the times at which clocks are changed: the first four hours of Sundays in spring and autumn."""
     days = times.astype("datetime64[D]")
     sunday = (days.astype(np.int64) + 3) % 7 == 6  # 1970 began on a Thursday
     month = times.astype("datetime64[M]").astype(np.int64) % 12 + 1

@@ -1,4 +1,4 @@
-"""A table as series: one or many, each in time order, with steps that are missing put in."""
+"""Reading of a table as one or more series, each in time order, with missing steps inserted."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -8,6 +8,7 @@ import numpy as np
 from metatx.series.clocks import Clock
 from metatx.series.layouts import Layout, check_times, groups_of, shown
 from metatx.series.steps import Step, clock_changes, usual_step
+from metatx.values import plain_value
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,15 +20,16 @@ Fill = Literal["missing", "linear", "last", "none"]
 
 @dataclass(frozen=True)
 class Series:
-    """One series.
+    """One series of a table.
 
     Attributes:
-        id: What its id columns say.
-        rows: Its rows in the table (M,).
-        at: At which step each of them is (M,).
-        values: (T, C), T steps in time order, NaN where missing.
-        times: Of its rows, where the table has a time; ahead of its clock at the end by ``ahead``.
-        last: Its last row.
+        id: Cells of the id columns, by name.
+        rows: Numbers of the table's rows that belong to the series (M,).
+        at: Step of each of those rows (M,).
+        values: Values (T, C) of T steps in time order, NaN where missing.
+        times: Times of the rows (M,), without changes between summer and winter time; None without a time.
+        ahead: Time by which ``times`` are ahead of the clock at the end.
+        last: Last row.
     """
 
     id: dict[str, Any]
@@ -41,13 +43,13 @@ class Series:
 
 @dataclass(frozen=True)
 class SeriesTable:
-    """The series of a table, in the order of their first rows.
+    """All series of a table, in the order of their first rows.
 
     Attributes:
-        series: Of them all.
-        layout: The columns of time and ids that the table has.
-        step: From one time to the next, as usual; None without times.
-        notes: What should be known of times and steps, a line each.
+        series: Series of the table.
+        layout: Columns of time and ids that the table has.
+        step: Usual step from one time to the next; None without times.
+        notes: Sentences on times and steps that the user should read.
     """
 
     series: list[Series]
@@ -60,15 +62,15 @@ def read_series(frame: "pd.DataFrame", layout: Layout, inputs: list[str], fill: 
     """Read a table as series.
 
     Args:
-        frame: The table.
-        layout: As ``find_layout``.
-        inputs: The C columns.
-        fill: What stands for a step that is missing: ``"missing"`` values, ``"linear"`` interpolation, the ``"last"``
-            value; ``"none"`` takes rows as steps, whatever lies between.
-        most: Missing steps that are put in at one place, at most: as far as a window reaches.
+        frame: Table to read.
+        layout: Columns of time and ids, see ``find_layout``.
+        inputs: Names of the C columns to read.
+        fill: Values of missing steps: ``"missing"`` (NaN), ``"linear"`` interpolation, the ``"last"`` value; ``"none"``
+            inserts no steps.
+        most: Most missing steps that are inserted at one place, such as the length of a window.
 
     Raises:
-        ValueError: If a cell is no finite number, or no time, or times do not rise; names column and row.
+        ValueError: If a cell is no finite number or no time, or times do not rise; the message names column and row.
     """
     values = _numbers(frame, inputs)
     layout = layout.within(frame)
@@ -98,7 +100,7 @@ def _missing(
     fill: Fill,
     most: int,
 ) -> tuple[list[np.ndarray | None], list[str]]:
-    """How many steps are to be put in behind the rows of each series, None for none anywhere; and what to tell."""
+    """Number of steps to insert after each row of each series, None for none anywhere; and notes for the user."""
     notes = []
     times = sum(count for _, _, count in changed)
     if times:
@@ -107,15 +109,15 @@ def _missing(
     nothing: list[np.ndarray | None] = [None] * len(groups)
     if step is None:
         return nothing, notes
-    found = [step.missing(even) for even, _, _ in changed]
-    known = [behind for behind in found if behind is not None]
-    number = sum(int(np.minimum(behind, most).sum()) for behind in known)
-    if len(known) < len(found) or number > len(frame):
+    gaps = [step.missing(even) for even, _, _ in changed]
+    regular = [behind for behind in gaps if behind is not None]
+    number = sum(int(np.minimum(behind, most).sum()) for behind in regular)
+    if len(regular) < len(gaps) or number > len(frame):
         notes.append(f"Times in column {clock.name} follow no step; each row is taken as one.")
         return nothing, notes
     if number:
-        notes.append(_gap_note(frame, clock, groups, known, step, fill))
-    return (nothing if fill == "none" else [np.minimum(behind, most) for behind in known]), notes
+        notes.append(_gap_note(frame, clock, groups, regular, step, fill))
+    return (nothing if fill == "none" else [np.minimum(behind, most) for behind in regular]), notes
 
 
 def _series(
@@ -129,19 +131,16 @@ def _series(
 ) -> Series:
     at = np.arange(len(rows)) if before is None else _at(before)
     last = frame.iloc[rows[-1]]
-    return Series({name: _plain(last[name]) for name in layout.ids}, rows, at, values, times, ahead, last)
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
+    return Series({name: plain_value(last[name]) for name in layout.ids}, rows, at, values, times, ahead, last)
 
 
 def _at(missing: np.ndarray) -> np.ndarray:
+    """Step of each row (M,), from the steps missing after each row but the last (M - 1,)."""
     return np.asarray(np.arange(len(missing) + 1) + np.concatenate([[0], np.cumsum(missing)]))
 
 
 def _filled(values: np.ndarray, missing: np.ndarray | None, fill: Fill) -> np.ndarray:
-    """Rows (M, C) with those put in that are missing behind each."""
+    """Insert the missing steps after each row of values (M, C)."""
     import pandas as pd
 
     if missing is None or not missing.any():
@@ -161,6 +160,7 @@ def _filled(values: np.ndarray, missing: np.ndarray | None, fill: Fill) -> np.nd
 def _gap_note(
     frame: "pd.DataFrame", clock: Clock, groups: list[np.ndarray], missing: list[np.ndarray], step: Step, fill: Fill
 ) -> str:
+    """Sentence on the missing steps and how they are filled."""
     number = sum(int(behind.sum()) for behind in missing)
     rows, behind = next(pair for pair in zip(groups, missing, strict=True) if pair[1].any())
     cell = shown(frame, clock, rows[int((behind > 0).argmax())])
@@ -177,7 +177,7 @@ def _gap_note(
 
 
 def _numbers(frame: "pd.DataFrame", inputs: list[str]) -> np.ndarray:
-    """The inputs (M, C), float64, NaN where missing."""
+    """Values of the inputs (M, C), float64, NaN where missing. Raises ValueError for cells that are no numbers."""
     import pandas as pd
 
     columns = []

@@ -9,17 +9,20 @@ __all__ = ["Future", "Past", "Windows", "firsts", "in_a_row"]
 
 
 class Windows(Sequence[np.ndarray]):
-    """Overlapping parts of a table (T, C), each (C, size); views, so that they cost no memory.
+    """Overlapping parts (C, size) of a table (T, C), as views, which take no memory.
 
     Args:
-        rows: The table.
-        firsts: Row at which each begins.
-        size: Rows of each.
-        time_axis: 0 for parts (size, C).
+        rows: Table (T, C).
+        firsts: First row of each part.
+        size: Number of rows of each part.
+        time_axis: Axis of time in a part: 1, or 0 for parts (size, C).
     """
 
     def __init__(self, rows: np.ndarray, firsts: np.ndarray, size: int, *, time_axis: int = 1) -> None:
-        self.rows, self.firsts, self.size, self.time_axis = rows, firsts, size, time_axis
+        self.rows = rows
+        self.firsts = firsts
+        self.size = size
+        self.time_axis = time_axis
 
     def __len__(self) -> int:
         return len(self.firsts)
@@ -36,10 +39,12 @@ class Windows(Sequence[np.ndarray]):
 
 
 class Future(Windows):
-    """What is to be forecast, with the names of its channels and how many of them share a sequence.
+    """Windows of the values to forecast.
 
     Attributes:
-        lookback: Rows before each part that may be read.
+        names: Names of the channels.
+        per_sequence: Number of channels that share a sequence.
+        lookback: Number of rows before each part that may be read.
     """
 
     names: list[str]
@@ -48,13 +53,13 @@ class Future(Windows):
 
 
 class Past(np.ndarray):
-    """The end of a series, to be forecast: an array that knows whose it is and what times come next.
+    """End of a series from which it is forecast: an array with the series' identity and the times that follow.
 
     Attributes:
-        id: What the id columns say.
-        next: Cells of the time columns, one dict a step of the horizon; without a time ``step``, from 1.
-        times: Of the steps read and those of the horizon, datetime64 or numbers.
-        time_axis: Which of its axes is time.
+        id: Cells of the id columns, by name.
+        next: Cells of the time columns, one dict a step of the horizon; without a time ``step``, counted from 1.
+        times: Times of the steps read and of the horizon, datetime64 or numbers.
+        time_axis: Axis of time in the array.
     """
 
     id: dict[str, Any]
@@ -64,28 +69,29 @@ class Past(np.ndarray):
 
 
 def firsts(rows: np.ndarray, ends: Sequence[int], lookback: int, horizon: int, stride: int) -> np.ndarray:
-    """Rows at which windows begin that stay within a series and have a value both to read and to forecast.
+    """First rows of the windows that lie within a series and have a value both to read and to forecast.
 
     Args:
-        rows: All series, one behind the other (T, C).
-        ends: The row behind each.
-        lookback, horizon: Rows to read, and rows to forecast.
-        stride: Rows from one window to the next.
+        rows: All series, concatenated (T, C).
+        ends: Row behind the last of each series.
+        lookback: Number of rows to read.
+        horizon: Number of rows to forecast.
+        stride: Number of rows from one window to the next.
     """
     starts = [0, *ends[:-1]]
     pairs = zip(starts, ends, strict=True)
-    found = np.concatenate([np.arange(first, end - lookback - horizon + 1, stride) for first, end in pairs])
+    begins = np.concatenate([np.arange(first, end - lookback - horizon + 1, stride) for first, end in pairs])
     if not np.isnan(rows).any():
-        return found
+        return begins
     seen = np.concatenate([[0], np.cumsum(np.isfinite(rows).any(1))])
-    past = seen[found + lookback] > seen[found]
-    future = seen[found + lookback + horizon] > seen[found + lookback]
-    kept: np.ndarray = found[past & future]
+    past = seen[begins + lookback] > seen[begins]
+    future = seen[begins + lookback + horizon] > seen[begins + lookback]
+    kept: np.ndarray = begins[past & future]
     return kept
 
 
 def in_a_row(futures: Sequence[Any], horizon: int) -> np.ndarray:
-    """Futures (C, H) one behind the other, (C, T). Raises ValueError if one has another shape."""
+    """Concatenate futures (C, H) to (C, T). Raises ValueError if one has another shape."""
     arrays = [np.asarray(future, dtype=np.float64) for future in futures]
     wrong = next((array.shape for array in arrays if array.shape != (len(arrays[0]), horizon)), None)
     if wrong is not None:

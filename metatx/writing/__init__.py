@@ -1,1 +1,1 @@
-"""Predictions and history as files: rows, boxes, masks, pictures."""
+"""Predictions and history as files: rows, boxes, masks, images."""

@@ -15,33 +15,33 @@ __all__ = ["write_coco"]
 def write_coco(
     path: Path,
     files: Sequence[Any],
-    found: Sequence[dict[str, Any] | None],
+    predictions: Sequence[dict[str, Any] | None],
     classes: Sequence[Any],
     threshold: float | None = None,
 ) -> None:
-    """Write boxes as a COCO file, with ``score`` in each annotation; ``annotations`` alone is what ``loadRes`` takes.
+    """Write boxes as a COCO file with a ``score`` in each annotation; pycocotools' ``loadRes`` takes ``annotations``.
 
-    Pictures that ``listed`` gave keep the ids that their file has for them and for its categories.
+    Images from ``reading.coco.listed`` keep the ids that their COCO file gives them and its categories.
 
     Args:
-        path: Of the file.
-        files: Names of the pictures, in their order.
-        found: Of each picture ``boxes`` (M, 4), left, top, right, bottom in pixels, ``labels``, ``scores``, and
-            ``extent`` (height, width); ``all`` boxes, in the same form, where more are known than answered. None of a
-            picture that could not be read.
-        classes: Names; their ids count from 1, where files do not say otherwise.
-        threshold: Least score of an answer, noted in ``info``.
+        path: File to write.
+        files: Names of the images, in their order.
+        predictions: For each image a dict of ``boxes`` (M, 4), left, top, right, bottom in pixels, ``labels``,
+            ``scores``, ``extent`` (height, width), and optionally ``all``, the boxes below the threshold too, in the
+            same form; None for an image that could not be read.
+        classes: Names of the classes; ids are counted from 1, unless the images' COCO file has others.
+        threshold: Least score of a predicted box, stored in ``info``.
     """
     entries, categories = _ids(files, classes)
     ids = {category["name"]: category["id"] for category in categories}
     annotations: list[dict[str, Any]] = []
-    for image, answer in zip(entries, found, strict=True):
+    for image, answer in zip(entries, predictions, strict=True):
         if answer is None:
             continue
         image["height"], image["width"] = (int(side) for side in answer["extent"])
-        known = answer.get("all", answer)
-        for box, label, score in zip(known["boxes"], known["labels"], known["scores"], strict=True):
-            # Not rounded: average precision depends on the order of scores and on the last digit of an overlap.
+        candidates = answer.get("all", answer)
+        for box, label, score in zip(candidates["boxes"], candidates["labels"], candidates["scores"], strict=True):
+            # Not rounded: average precision depends on the order of the scores and on the last digit of an overlap.
             left, top, right, bottom = (float(value) for value in box)
             size = [right - left, bottom - top]
             entry = {"id": len(annotations) + 1, "image_id": image["id"], "category_id": ids[str(label)], "iscrowd": 0}
@@ -54,18 +54,19 @@ def write_coco(
 
 
 def _ids(files: Sequence[Any], classes: Sequence[Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Entries of the pictures and of the categories: those of the COCO file that lists them, or counted from 1."""
+    """Entries of the images and of the categories, from the COCO file that lists the images, or counted from 1."""
     named = [file for file in files if isinstance(file, Listed)]
-    one = len({file.categories for file in named}) == 1 and len({file.entry["id"] for file in named}) == len(files)
-    if named and not one:
-        tell("The pictures are of several COCO files whose ids differ or meet; they are numbered anew, from 1.")
-    if not named or not one:
+    same_file = len({file.categories for file in named}) == 1
+    unique = same_file and len({file.entry["id"] for file in named}) == len(files)
+    if named and not unique:
+        tell("The images come from several COCO files with other categories or the same ids; they get new ids, from 1.")
+    if not unique:
         entries = [{"id": number, "file_name": Path(str(file)).name} for number, file in enumerate(files, start=1)]
         return entries, [{"id": number, "name": str(name)} for number, name in enumerate(classes, start=1)]
     categories = json.loads(named[0].categories)
-    known = {category["name"] for category in categories}
+    present = {category["name"] for category in categories}
     last = max((category["id"] for category in categories if not isinstance(category["id"], str)), default=0)
-    new = [str(name) for name in classes if str(name) not in known]
+    new = [str(name) for name in classes if str(name) not in present]
     more = [{"id": int(last) + number, "name": name} for number, name in enumerate(new, start=1)]
     if any(isinstance(category["id"], str) for category in categories):
         more = [{"id": name, "name": name} for name in new]

@@ -1,4 +1,4 @@
-"""History and forecast as a picture: a panel a channel, with the band of the quantiles."""
+"""Plots of history and forecast, a panel for each channel, with bands of quantiles."""
 
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -13,14 +13,14 @@ from metatx.series.windows import Past
 
 __all__ = ["draw_forecasts", "need_matplotlib"]
 
-MOST_PANELS = 12  # of channels and series, that are drawn
-SHOWN = 5  # horizons of history, at most
+MOST_PANELS = 12  # most panels, one for each channel of each series
+SHOWN = 5  # most horizons of history
 
 
 def need_matplotlib() -> None:
     """Raise ImportError if matplotlib is missing."""
     if not find_spec("matplotlib"):
-        raise ImportError("A picture of forecasts needs matplotlib: pip install 'metatx[viz]'")
+        raise ImportError("A plot of forecasts needs matplotlib: pip install 'metatx[viz]'")
 
 
 def draw_forecasts(
@@ -31,15 +31,15 @@ def draw_forecasts(
     targets: list[int],
     quantiles: list[float] | None,
 ) -> None:
-    """Draw forecasts to a png; of many series the first, and says so.
+    """Draw forecasts to a png; if there are too many series or channels, draw the first and report it.
 
     Args:
-        path: Of the picture.
-        queries: What was asked about; a ``Past`` says whose it is, and its times.
-        answers: (K, H) of each, or (K, H, Q) with quantiles.
-        names: Of the channels that are read.
-        targets: Which of them the K are.
-        quantiles: Levels of the Q quantiles, rising.
+        path: File to write.
+        queries: Raw samples that were forecast; the ids and times of a ``Past`` are shown.
+        answers: Forecast of each sample, (K, H), or (K, H, Q) with quantiles.
+        names: Names of the channels that are read.
+        targets: Indices of the K forecast channels among them.
+        quantiles: Levels of the Q quantiles, ascending; None without quantiles.
     """
     need_matplotlib()
     from matplotlib.dates import ConciseDateFormatter
@@ -58,7 +58,8 @@ def draw_forecasts(
     axes = figure.subplots(panels, squeeze=False)[:, 0]
     for number, axis in enumerate(axes):
         sample, channel = divmod(number, len(shown))
-        query, answer = queries[sample], np.asarray(answers[sample])[channel]
+        query = queries[sample]
+        answer = np.asarray(answers[sample])[channel]
         times = query.times if isinstance(query, Past) else np.arange(1 - pasts[sample].shape[1], len(answer) + 1)
         _draw(axis, times, pasts[sample][channel], answer, quantiles)
         whose = ", ".join(str(value) for value in query.id.values()) if isinstance(query, Past) else ""
@@ -77,21 +78,23 @@ def draw_forecasts(
 
 
 def _steps(query: Any, channels: int) -> np.ndarray:
-    """A raw sample as (C, L), float64."""
+    """Convert a raw sample to float64 (C, L)."""
     values = np.atleast_2d(np.asarray(query, dtype=np.float64))
     turned = query.time_axis == 0 if isinstance(query, Past) else len(values) != channels
     return values.T if turned else values
 
 
 def _draw(axis: Any, times: np.ndarray, past: np.ndarray, answer: np.ndarray, quantiles: list[float] | None) -> None:
+    """Draw one panel: history (L,), forecast (H,) or (H, Q), at their times (L + H,)."""
     horizon = len(answer)
-    middle = answer[:, quantiles.index(0.5)] if quantiles else answer
+    median = answer[:, quantiles.index(0.5)] if quantiles else answer
     begin = max(0, len(past) - SHOWN * horizon)
-    history, coming = times[begin : len(past)], times[len(past) :]
+    history = times[begin : len(past)]
+    coming = times[len(past) :]
     axis.plot(history, past[begin:], color="0.35", linewidth=1.2, label="history")
-    # From the last value on, so that the lines meet.
+    # The line of the forecast starts at the last value, so that the lines meet.
     joined = np.concatenate([times[len(past) - 1 : len(past)], coming])
-    axis.plot(joined, np.concatenate([past[-1:], middle]), color="C0", linewidth=1.6, label="forecast")
+    axis.plot(joined, np.concatenate([past[-1:], median]), color="C0", linewidth=1.6, label="forecast")
     for level in [q for q in quantiles or [] if q < 0.5]:
         if 1 - level in np.round(quantiles or [], 9):
             high = int(np.argmin(np.abs(np.array(quantiles) - (1 - level))))

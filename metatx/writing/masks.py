@@ -1,4 +1,4 @@
-"""Predicted masks as picture files, or as arrays where a sample is no picture."""
+"""Predicted masks as image files, or as npy files if samples are no images."""
 
 from collections.abc import Sequence
 from colorsys import hsv_to_rgb
@@ -14,18 +14,21 @@ __all__ = ["write_masks"]
 def write_masks(
     folder: Path, samples: Sequence[Any], masks: Sequence[np.ndarray], colours: np.ndarray | None = None
 ) -> None:
-    """Write the codes of each sample into a new folder: (H, W) as PNG with a palette, (N,) as npy.
+    """Write the mask of each sample into a new folder: codes (H, W) as PNG with a palette, codes (N,) as npy.
 
-    Files are named as the sample's own, or numbered. With ``colours`` (K, 3), masks hold numbers of classes, and
-    pictures are written in RGB. Samples whose mask is None get no file.
+    Args:
+        folder: Folder to create.
+        samples: Raw samples; a file has the name of its sample, or else a number.
+        masks: Mask of each sample; None for a sample without one, which gets no file.
+        colours: Colours of the classes, uint8 (K, 3); masks then hold class numbers, and are written in RGB.
 
     Raises:
-        FileExistsError: If there is such a folder, and it is not empty.
+        FileExistsError: If the folder exists and is not empty.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"{folder} exists; nothing was written. Give another --out.")
     folder.mkdir(parents=True, exist_ok=True)
-    # Neighbouring codes get colours far apart: steps of the golden section around the circle of hues.
+    # Steps of the golden section around the circle of hues give neighbouring codes distinct colours.
     hues = [(np.array(hsv_to_rgb(code * 0.618 % 1, 0.65, 0.95)) * 255).astype(np.uint8) for code in range(256)]
     digits = len(str(len(masks)))
     for number, (sample, mask) in enumerate(zip(samples, masks, strict=True), start=1):
@@ -40,6 +43,6 @@ def write_masks(
         if colours is not None:
             Image.fromarray(colours[mask]).save(folder / f"{name}.png")
             continue
-        picture = Image.fromarray(mask)
-        picture.putpalette(np.concatenate(hues).tobytes())
-        picture.save(folder / f"{name}.png")
+        image = Image.fromarray(mask)
+        image.putpalette(np.concatenate(hues).tobytes())
+        image.save(folder / f"{name}.png")

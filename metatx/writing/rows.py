@@ -1,4 +1,4 @@
-"""Rows to csv, jsonl and parquet, as they come: a table of any length takes no memory."""
+"""Streaming of rows to csv, jsonl and parquet: memory does not grow with the number of rows."""
 
 import csv
 import io
@@ -17,68 +17,68 @@ from metatx.progress import tell
 __all__ = ["ERROR", "ROWS", "write_rows"]
 
 ROWS = (".csv", ".jsonl", ".parquet")
-ERROR = "error"  # the column that says why a sample has no answer: the last, where there is one
-FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # the last four are wide forms of the first
+ERROR = "error"  # column with the reason why a sample has no prediction; the last column
+FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # the last four are full-width forms of the first four
 BLOCK = 4096  # rows that are written to parquet together
 
 Row = dict[str, Any]
 
 
 def write_rows(rows: Iterable[Row], out: str | None, file: Any, *, errors: bool = False) -> None:
-    """Rows to ``out``, in the form that its ending says, or as csv to an open ``file``.
+    """Write rows to the file ``out``, in the form of its suffix, or as csv to an open ``file``.
 
-    A row may lack columns that others have: they are empty. To ``file`` rows go as they come, with the columns of the
-    first that has no ``error``; ``out`` is there when all are written, or not at all.
-
-    In csv, texts that a spreadsheet would run as a formula get a ``'`` in front, which is told.
+    A column that a row lacks is left empty. ``file`` gets each row at once, with the columns of the first row without
+    an ``error``; ``out`` appears when all rows are written, or not at all. In csv, a text that a spreadsheet would run
+    as a formula gets a ``'`` in front, which is reported.
 
     Args:
-        rows: Column to value.
-        out: Path; None for ``file``.
-        file: Open for text.
-        errors: Whether rows with an ``error`` may come.
+        rows: Rows, column to value.
+        out: Path of a file with a suffix of ``ROWS``; None to write to ``file``.
+        file: Text file, open for writing.
+        errors: True if rows with an ``error`` may follow the first.
 
     Raises:
-        ValueError: If a column of parquet would hold different kinds of values.
-        OSError: If it cannot be written.
+        ValueError: If a column of parquet would hold different types of values.
+        OSError: If ``out`` cannot be written.
     """
     if out is None:
         _stream(rows, file, errors)
         return
     path = Path(out)
-    with written_whole(path) as temporary, tempfile.TemporaryFile(dir=path.parent) as held:
-        names = _hold(rows, held)
+    with written_whole(path) as temporary, tempfile.TemporaryFile(dir=path.parent) as buffer:
+        names = _buffer_rows(rows, buffer)
         if path.suffix == ".parquet":
-            _write_parquet(names, held, temporary)
+            _write_parquet(names, buffer, temporary)
             return
         with temporary.open("w", encoding="utf-8", newline="") as text:
             if path.suffix == ".jsonl":
-                whole = ({name: row.get(name) for name in names} for row in _held(held))
+                whole = ({name: row.get(name) for name in names} for row in _buffered(buffer))
                 text.writelines(f"{_json(row)}\n" for row in whole)
             else:
-                _write_csv(names, _held(held), text)
+                _write_csv(names, _buffered(buffer), text)
 
 
-def _hold(rows: Iterable[Row], held: IO[bytes]) -> list[str]:
-    """Write rows to a temporary file, which this process alone reads; the names of their columns, ``error`` last."""
+def _buffer_rows(rows: Iterable[Row], buffer: IO[bytes]) -> list[str]:
+    """Write rows to a temporary file that only this process reads; return the names of all columns, ``error`` last."""
     names: dict[str, None] = {}
     for row in rows:
         names.update(dict.fromkeys(map(str, row)))
-        pickle.dump({str(name): value for name, value in row.items()}, held)
+        pickle.dump({str(name): value for name, value in row.items()}, buffer)
     return sorted(names, key=lambda name: name == ERROR)
 
 
-def _held(held: IO[bytes]) -> Iterator[Row]:
-    """The rows, from the first."""
-    held.seek(0)
+def _buffered(buffer: IO[bytes]) -> Iterator[Row]:
+    """Rows of the temporary file, from the first."""
+    buffer.seek(0)
     while True:
         try:
-            yield pickle.load(held)
+            yield pickle.load(buffer)
         except EOFError:
             return
 
 
 def _stream(rows: Iterable[Row], file: Any, errors: bool) -> None:
+    """Write rows as csv as they come; those before the first without an error wait for its columns."""
     waiting: list[Row] = []
     rows = iter(rows)
     for row in rows:
@@ -95,8 +95,10 @@ def _json(value: Any) -> str:
 
 
 def _write_csv(names: Sequence[str], rows: Iterable[Row], file: Any) -> None:
-    # The signs of its line's end are the ones that a writer quotes in cells.
-    line, marked = io.StringIO(newline=""), False
+    """Write rows as csv, one line at a time."""
+    line = io.StringIO(newline="")
+    marked = False
+    # csv quotes the characters of its line terminator in cells, so it must hold both; the file's lines end with \n.
     writer = csv.DictWriter(line, names, restval="", lineterminator="\r\n")
     for row in chain([{name: name for name in names}], rows):
         cells = {name: _cell(value) for name, value in row.items()}
@@ -106,13 +108,11 @@ def _write_csv(names: Sequence[str], rows: Iterable[Row], file: Any) -> None:
         line.seek(0)
         line.truncate()
     if marked:
-        tell(
-            "Texts that begin as a formula (= + - @) have a ' in front in the csv; .jsonl and .parquet keep them as is."
-        )
+        tell("Texts that begin like a formula (= + - @) have a ' in front in the csv; .jsonl and .parquet keep them.")
 
 
 def _cell(value: Any) -> Any:
-    """A value as csv has it: lists as json, for it has no form of its own for them, and no text that is a formula."""
+    """Cell of a csv: lists and dicts as json, formulas with a ``'`` in front."""
     if isinstance(value, list | dict):
         return _json(value)
     if isinstance(value, str) and value.startswith(FORMULA) and not _is_number(value):
@@ -121,25 +121,28 @@ def _cell(value: Any) -> Any:
 
 
 def _is_number(text: str) -> bool:
-    """Whether a spreadsheet reads a number: a label -1 stays one."""
+    """Return whether a spreadsheet reads a text as a number, such as the label -1."""
     return re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", text, re.ASCII) is not None
 
 
-def _write_parquet(names: Sequence[str], held: IO[bytes], path: Path) -> None:
+def _write_parquet(names: Sequence[str], buffer: IO[bytes], path: Path) -> None:
+    """Write the buffered rows as parquet, with the types that fit all rows."""
     import pyarrow as pa
     from pyarrow.parquet import ParquetWriter
 
     def blocks() -> Iterator[Any]:
-        rows = _held(held)
+        rows = _buffered(buffer)
         while block := list(islice(rows, BLOCK)):
             yield pa.table({name: [row.get(name) for row in block] for name in names})
 
     try:
-        # Whole numbers and fractions, empty lists and full ones: what a column holds is known at its end.
+        # A column's type is known only at its end: fractions may follow whole numbers, full lists empty ones.
         schemas = [table.schema for table in blocks()]
         schema = pa.unify_schemas(schemas, promote_options="permissive")
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise ValueError(f"A column of parquet holds one kind of values ({error}); write .csv or .jsonl.") from None
+        raise ValueError(
+            f"A column of parquet holds values of one type only ({error}); write .csv or .jsonl."
+        ) from None
     with ParquetWriter(path, schema) as writer:
         for table in blocks():
             writer.write_table(table.cast(schema))

@@ -64,7 +64,7 @@ def test_reads_the_published_layouts(tmp_path, layout):
         ({"images": [{"id": 7, "file_name": "gone.png"}]}, "is of an image|no picture gone.png"),
         (
             {"annotations": [{"id": 4, "image_id": 1, "category_id": 3, "bbox": [0, 0, 1, 1]}]},
-            "annotation 4 is of image_id 1, which is none of the 2",
+            "annotation 4 has image_id 1, which is none of the 2",
         ),
         ({"images": [], "annotations": []}, "no picture|no samples"),
     ],
@@ -115,7 +115,7 @@ def test_the_size_is_that_of_the_upright_picture(tmp_path):
 def test_a_split_of_another_name_is_told(tmp_path):
     file = put(tmp_path, "coco")
     file.rename(file.with_name("instances_mine.json"))
-    with pytest.raises(ValueError, match="instances_mine.json is of no split that is known; they are called train,"):
+    with pytest.raises(ValueError, match="instances_mine.json is of no known split; splits are called train,"):
         read_splits(tmp_path, (".png",))
 
 

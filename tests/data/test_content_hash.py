@@ -73,7 +73,7 @@ class Thing:
 
 @pytest.mark.parametrize("value", [object(), {1, 2}, Thing(object()), np.array([None]), lambda: 0])
 def test_what_has_no_content_is_refused(value):
-    with pytest.raises(TypeError, match="no content to tell it by"):
+    with pytest.raises(TypeError, match="no content that can be hashed"):
         told(value)
 
 
@@ -106,7 +106,7 @@ def test_a_moved_folder_has_the_same_content(tmp_path):
     shutil.copy(places[0] / "a.wav", places[0] / "a.mp3")
     assert told(str(places[0] / "a.mp3"), suffixes=(".wav", ".mp3")) not in found
     with pytest.raises(TypeError, match="may name other files"):
-        told({"points": str(places[0] / "a.wav")}, linking=(".wav",))
+        told({"points": str(places[0] / "a.wav")}, external_refs=(".wav",))
 
 
 def _code(*classes):

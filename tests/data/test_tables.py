@@ -156,7 +156,7 @@ def test_candidates_leave_out_the_target():
         ),
         (lambda folder: _written(folder / "data.xlsx", "x"), "is no table"),
         (lambda folder: folder, "holds no .png"),
-        (lambda folder: FRAME.assign(fold=["train", "odd", "x"]), "fold says odd, x"),
+        (lambda folder: FRAME.assign(fold=["train", "odd", "x"]), "fold holds odd, x"),
     ],
 )
 def test_bad_data_is_named_in_one_line(tmp_path, make, message):

@@ -13,7 +13,7 @@ from metatx.disk.cache import cache_folder
 
 
 class Handle:
-    """A sample that has no content to tell it by."""
+    """A sample that has no content that can be hashed."""
 
     def __init__(self, value):
         self.value = value

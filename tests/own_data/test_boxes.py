@@ -140,7 +140,7 @@ def test_pictures_of_two_files_whose_ids_meet_are_numbered_anew(detector, tmp_pa
     task.head.write(tmp_path / "boxes.json", queries, list(task.predict(queries)))
     written = json.loads((tmp_path / "boxes.json").read_text())
     assert [image["id"] for image in written["images"]] == list(range(1, 2 * COUNT + 1))
-    assert "ids differ or meet; they are numbered anew" in said()
+    assert "or the same ids; they get new ids" in said()
 
 
 def test_a_class_that_the_file_does_not_list_gets_an_id_of_its_own(detector, tmp_path):
@@ -165,7 +165,7 @@ def test_broken_boxes_cost_no_picture_and_are_told_once(nano, tmp_path, said):
     learned = [learnable(boxes) for boxes in encoded.batch(range(COUNT))[1]]
     assert sum(map(len, learned)) == 2 * COUNT + 2
     assert all((boxes[:, 1:] >= 0).all() and (boxes[:, 1:] <= 1).all() for boxes in learned)
-    assert said().count("boxes left out, of no size or outside their picture: 3; cut at its edge: 2") == 1
+    assert said().count("boxes left out, of no size or outside their image: 3; cut at its edge: 2") == 1
     assert f"the first is in {tmp_path / '1.png'}" in said()  # of the lowest id
     assert np.isfinite(task.fit(encoded, epochs=1).evaluate(str(file))["loss"])
 
@@ -213,11 +213,11 @@ def changed(tmp_path, change):
         (lambda c: c["categories"][1].update(name="square"), "categories 4 and 17 are both called square"),
         (
             lambda c: c["annotations"][0].update(image_id="0"),
-            "annotation 1 is of image_id '0', which is none of the 12",
+            "annotation 1 has image_id '0', which is none of the 12",
         ),
         (
             lambda c: c["annotations"][0].update(category_id=99),
-            "annotation 1 is of category_id 99, which is none of the 2",
+            "annotation 1 has category_id 99, which is none of the 2",
         ),
         (lambda c: c["annotations"][0].update(bbox=[1, 2, 3]), r"bbox of annotation 1 is \[1, 2, 3\]; expected four"),
     ],
@@ -296,11 +296,11 @@ def test_names_that_lie_in_two_folders_are_refused(tmp_path):
     file.write_text(json.dumps(content))
     (file.parent / "old").mkdir()
     (file.parent / "old" / "0.png").write_bytes((file.parent / "0.png").read_bytes())
-    with pytest.raises(ValueError, match=r"pictures as 0.png are in .*data and in .*old; which are meant"):
+    with pytest.raises(ValueError, match=r"images such as 0.png are in .*data and in .*old; rename the folder"):
         read_coco(file)
     (file.parent / "old" / "0.png").unlink()
     (file.parent / "0.png").unlink()
-    with pytest.raises(ValueError, match=r"no picture D:.*0.png; looked in .*data.*old"):
+    with pytest.raises(ValueError, match=r"no image D:.*0.png; looked in .*data.*old"):
         read_coco(file)
 
 

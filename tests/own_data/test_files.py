@@ -77,7 +77,7 @@ def test_sizes_that_a_pipe_left_promise_nothing(riff, data):
 def test_an_empty_recording_with_notes_behind_it_holds_no_sound():
     buffer = io.BytesIO()
     soundfile.write(buffer, TONE[:0], RATE, format="WAV")
-    with pytest.raises(SampleError, match="holds no sound"):
+    with pytest.raises(SampleError, match="holds no audio"):
         read_audio(buffer.getvalue()[:44] + b"LIST\4\0\0\0INFO", 1)
 
 
@@ -364,7 +364,7 @@ def test_what_is_no_fault_of_the_file_is_not_called_one(tmp_path, monkeypatch, p
 
 def test_film_of_an_unknown_codec_is_a_bad_sample(tmp_path):
     content = film(tmp_path / "a.mkv", range(0, 500, 50)).read_bytes()
-    with pytest.raises(SampleError, match="codec that is not known here"):
+    with pytest.raises(SampleError, match="codec that cannot be decoded here"):
         read_video(re.sub(rb"(V_).{5}", rb"\1XXXXX", content, count=1, flags=re.S), 2, (24, 32))
 
 

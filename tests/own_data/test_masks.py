@@ -270,7 +270,7 @@ def test_minus_one_is_no_label_of_a_scene_and_0_is_one(tmp_path, said, dtype):
     found = read_cube(scene(tmp_path, truth))["all"]
     assert found.targets == [0, 1, 2, 0]
     assert [(pixel.row, pixel.column) for pixel in found.inputs] == [(0, 1), (0, 2), (1, 0), (1, 2)]
-    assert "-1 is taken for no label, and so 0 is a label of its own" in said()
+    assert "-1 is taken for no label, so 0 is taken for a label" in said()
 
 
 def test_0_is_no_label_of_a_scene_without_negative_codes(tmp_path, said):
@@ -294,7 +294,7 @@ def test_no_label_in_a_type_without_a_sign_is_refused(labels, dtype):
     cube, mask = np.zeros((3, 4, 5)), np.array(labels * 4).reshape(3, 4).astype(np.int64)
     most = np.iinfo(dtype).max
     with pytest.raises(
-        ValueError, match=f"{most} beside labels to {labels[-1]}; where it says no label, write -1 if 0"
+        ValueError, match=f"{most} beside labels to {labels[-1]}; if it means no label, write -1 where 0"
     ):
         scene_of(cube, {"all": mask.astype(dtype)}, "scene")
     assert len(scene_of(cube, {"all": mask}, "scene")["all"]) == 8

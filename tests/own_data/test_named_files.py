@@ -79,7 +79,7 @@ def test_a_missing_file_is_told_with_its_row_and_where_it_was_looked_for(tmp_pat
     written(tmp_path / "t.csv", pd.DataFrame({"image": ["gone.png", "a.png"], "label": ["a", "b"]}))
     assert held(read_splits(tmp_path, PNG)) == {"all": [("a.png", "a"), ("gone.png", "b")]}
     assert (
-        f"1 of 2 files that column file_name names are not there, or there twice, the first "
+        f"1 of 2 files that column file_name names are missing, or exist twice, the first "
         f"'gone.png' in row 2; looked in {tmp_path}" in told[-1]
     )
     assert read_splits(tmp_path / "t.csv", PNG)["all"]["image"][0] == str(tmp_path / "gone.png")
@@ -126,9 +126,9 @@ def test_one_odd_cell_does_not_spoil_a_column(tmp_path, told):
         table = read_splits(written(tmp_path / "t.csv", pd.DataFrame({"file": names})), PNG)["all"]
         assert table["file"][:3] == [str(tmp_path / name) for name in ("1.png", "2.png", "3.PNG")]
         assert None in table["file"][:]
-        assert "1 of 5 files that column file names are not there" in told[-1]
+        assert "1 of 5 files that column file names are missing" in told[-1]
     read_splits(written(tmp_path / "t.csv", pd.DataFrame({"file": [57, 58]})), PNG)
-    assert f"column file names no files, as '57'; looked in {tmp_path}" in told[-1]
+    assert f"column file names no files, such as '57'; looked in {tmp_path}" in told[-1]
 
 
 def test_a_target_may_name_files_that_are_there_and_else_stays(tmp_path):
@@ -225,7 +225,7 @@ def test_coco_files_know_splits_in_any_spelling(tmp_path):
         (tmp_path / "annotations" / f"instances_{split}.json").write_text(json.dumps(table | {"annotations": []}))
     assert held(read_splits(tmp_path, PNG)) == {"train": ["Train2017.png"], "validation": ["VAL2017.png"]}
     (tmp_path / "annotations" / "instances_VAL2017.json").rename(tmp_path / "annotations" / "instances_minival.json")
-    with pytest.raises(ValueError, match="instances_minival.json is of no split"):
+    with pytest.raises(ValueError, match="instances_minival.json is of no known split"):
         read_splits(tmp_path, PNG)
 
 
@@ -281,7 +281,7 @@ def test_files_divided_among_folders_beside_their_table_are_found(tmp_path, endi
     written(tmp_path / "t.csv", pd.DataFrame({"image_id": [f"{name}{ending}" for name in "abc"], "label": [1, 2, 3]}))
     found = as_table(tmp_path / "t.csv", PNG, "train")["image_id"][:]
     assert found[:2] == [str(tmp_path / "part_1/a.png"), str(tmp_path / "part_2/b.png")]
-    assert "1 of 3 files that column image_id names are not there, or there twice, the first 'c" in told[-1]
+    assert "1 of 3 files that column image_id names are missing, or exist twice, the first 'c" in told[-1]
 
 
 def test_a_file_that_is_missing_among_others_is_not_taken_from_another_folder(tmp_path, told):

@@ -98,7 +98,7 @@ def test_a_film_without_a_picture_beside_it_is_read() -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (item([(0, 0)], b"hvc1"), "no AV1 picture was found"),
+        (item([(0, 0)], b"hvc1"), "no AV1 image was found"),
         (item([(5000, 9)]), "does not say its size"),
         (item(200 * [(0, 0)]), "takes more than the file holds"),
         (item([(0, 0)])[:-9], "ends early"),

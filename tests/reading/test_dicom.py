@@ -95,9 +95,9 @@ def test_tables_map_stored_values_to_their_entries(bits, vr):
     [
         *((f"MR_small{kind}.dcm", (64, 64)) for kind in ("", "_RLE", "_bigendian", "_implicit", "_jp2klossless")),
         ("SC_rgb_small_odd.dcm", (3, 3)),
-        ("rtdose_rle.dcm", "rtdose_rle.dcm holds 15 frames; expected one picture"),
+        ("rtdose_rle.dcm", "rtdose_rle.dcm holds 15 frames; expected one image"),
         ("MR_truncated.dcm", "MR_truncated.dcm is damaged or truncated"),
-        ("test-SR.dcm", "test-SR.dcm holds no picture"),
+        ("test-SR.dcm", "test-SR.dcm holds no image"),
         ("badVR.dcm", "badVR.dcm is damaged"),
         ("JPEGLSNearLossless_08.dcm", "compressed as JPEG-LS .* cannot be decoded; save it uncompressed"),
     ],
@@ -148,7 +148,7 @@ def test_compressed_pictures_are_as_large_as_the_file_says():
 
     assert read_radiograph(packed(uid.JPEGBaseline8Bit, jpeg(8))).shape == (8, 8)
     assert read_radiograph(packed(uid.RLELossless, runs(1), 8)).shape == (8, 8)
-    with pytest.raises(SampleError, match="holds a picture of 900 x 900; expected 8 x 8, as it says itself"):
+    with pytest.raises(SampleError, match="holds an image of 900 x 900; expected 8 x 8, as it says itself"):
         read_radiograph(packed(uid.JPEGBaseline8Bit, jpeg(900)))
     with pytest.raises(SampleError, match="unpacks to more than its 8 x 8 pixels"):
         read_radiograph(packed(uid.RLELossless, runs(9)))

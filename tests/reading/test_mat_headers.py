@@ -93,7 +93,7 @@ def test_what_is_no_full_array_is_left_out_and_told(tmp_path, monkeypatch):
         (matrix(6, (1, 1), b"x", element(99, NUMBER)), "8 bytes of type 99"),
         (matrix(6, (1, 1), b"x", struct.pack("<II", 9, 10**9)), "1,000,000,000 bytes of values where there are"),
         (matrix(6, (1, 1), b"x" * 2000, element(9, NUMBER)), "2,000 bytes in a variable's header"),
-        (matrix(4, (30_000, 30_000), b"t", element(16, b"")), "text t of 900,000,000 signs in 0 bytes"),
+        (matrix(4, (30_000, 30_000), b"t", element(16, b"")), "text t of 900,000,000 characters in 0 bytes"),
         (matrix(4, (10**9, 0), b"t", element(16, b"")), r"t has the shape \(1000000000, 0\), without a value"),
         (matrix(9, (30_000, 30_000, 0), b"x", element(2, b"")), "without a value"),
         (matrix(6, (1, 1), b"x", element(9, NUMBER)) + matrix(1, (9, 9), b"x"), "two variables x"),

@@ -175,7 +175,7 @@ def test_a_picture_behind_the_name_of_a_film_is_refused(tmp_path):
 
 
 def test_a_file_of_sound_alone_is_refused(tmp_path):
-    with pytest.raises(SampleError, match="a.mp4 holds no pictures, only audio"):
+    with pytest.raises(SampleError, match="a.mp4 holds no images, only audio"):
         read_video(write_sound(tmp_path / "a.mp4"), 4, SIZE)
 
 
@@ -233,8 +233,8 @@ def test_limits_are_named(made, monkeypatch):
         ("nowhere.mp4", "video file nowhere.mp4 does not exist"),
         (".", "is a folder"),
         (np.zeros((8, 8, 3)), r"video is an array \(8, 8, 3\); expected a path"),
-        (np.zeros((0, 8, 8, 3), np.uint8), "the film has no frame"),
-        ([], "the film has no frame"),
+        (np.zeros((0, 8, 8, 3), np.uint8), "the video has no frame"),
+        ([], "the video has no frame"),
         (np.zeros((4, 8, 8, 7), np.uint8), r"frame 2 of 4: image is an array \(8, 8, 7\)"),
         (np.full((4, 8, 8, 3), np.nan), "frame 2 of 4: image holds NaN"),
         ([1, 2], "frame 1 of 2: image is a int"),

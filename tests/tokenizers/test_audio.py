@@ -216,7 +216,7 @@ def test_shifts_and_gains_stay_in_their_range():
         ("a.flac", encoded_file("FLAC")[:2_000], "a.flac is damaged"),
         ("a.ogg", encoded_file("OGG")[:2_000], "a.ogg is damaged"),
         ("a.mp3", encoded_file("MP3")[:1_200], "a.mp3 is (truncated|damaged)"),
-        ("a.wav", encoded_file("WAV", np.zeros((0, 1))), "a.wav holds no sound"),
+        ("a.wav", encoded_file("WAV", np.zeros((0, 1))), "a.wav holds no audio"),
         (
             "a.wav",
             encoded_file("WAV", np.zeros(600_001), 1_000),
@@ -237,8 +237,8 @@ def test_bad_files_are_named(name, content, message, tmp_path):
     [
         ("nowhere.wav", "nowhere.wav does not exist"),
         (".", "is a folder"),
-        (np.zeros((2, 0)), "holds no sound"),
-        ([], "holds no sound"),
+        (np.zeros((2, 0)), "holds no audio"),
+        ([], "holds no audio"),
         (np.array([0, np.nan]), r"NaN or infinite at 0.000 s"),
         (np.array([0.0] * 16_000 + [np.inf]), r"NaN or infinite at 1.000 s"),
         (np.array([0, 20_000.0]), "reaches 20000; expected floats in -1..1, or int16"),

@@ -233,10 +233,13 @@ def test_other_files_are_refused(tmp_path) -> None:
     cube, truth = scene()
     cases = {
         "nothing.npz": ({"a": np.zeros(3)}, r"holds a \(3,\); expected a cube \(H, W, bands\) beside a mask"),
-        "size.npz": ({"input": cube, "gt": truth[1:]}, r"the all mask is \(11, 12\), the scene \(12, 12\) pixels"),
+        "size.npz": ({"input": cube, "gt": truth[1:]}, r"the all mask has \(11, 12\) pixels, the scene \(12, 12\)"),
         "blank.npz": ({"input": cube, "gt": 0 * truth}, "mask labels no pixel; labels count from 1"),
-        "both.npz": ({"input": cube, "TR": truth, "TE": truth}, "test mask labels pixels that another split has too"),
-        "words.npz": ({"X": np.ones((2, 9)), "y": [1, 2], "split": ["a", "b"]}, "split says a, b; it may say train"),
+        "both.npz": (
+            {"input": cube, "TR": truth, "TE": truth},
+            "test mask labels pixels that another split labels too",
+        ),
+        "words.npz": ({"X": np.ones((2, 9)), "y": [1, 2], "split": ["a", "b"]}, "split holds a, b; accepted are train"),
         "short.npz": ({"X": np.ones((2, 9)), "y": [1]}, "has 2 spectra, 1 labels"),
         "none.npz": ({"X": np.ones((0, 9)), "y": []}, "none.npz holds no spectra"),
         "letters.npz": ({"X": np.full((2, 9), "a"), "y": [1, 2]}, "X holds <U1; expected real numbers"),

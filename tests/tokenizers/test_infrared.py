@@ -206,7 +206,7 @@ def test_bad_values_are_refused(nano, monkeypatch) -> None:
 def test_a_training_split_without_contrast_is_refused(nano) -> None:
     with pytest.raises(ValueError, match=r"of all pixels are 0.0274\d*; there is nothing to see"):
         tokenizer(nano).learn([np.full((5, 5), 7, np.uint8)])
-    with pytest.raises(ValueError, match="None of 2 pictures can be used: image file nowhere.png does not exist"):
+    with pytest.raises(ValueError, match="No sample can be used; the first: image file nowhere.png does not exist"):
         tokenizer(nano).learn(["nowhere.png", "nowhere.png"])
 
 

@@ -72,7 +72,7 @@ def test_given_types_override():
         ({"columns": {"agee": "numeric"}}, "Unknown column 'agee'. Did you mean 'age'"),
         ({"columns": {"age": "number"}}, "Unknown type of column age 'number'"),
         ({"columns": dict.fromkeys(rows(1)[0], "ignore")}, "no input column"),
-        ({"columns": {"city": "numeric"}}, "Column city is to be numeric"),
+        ({"columns": {"city": "numeric"}}, "Column city is declared numeric"),
         ({"bins": 0}, "bins is 0"),
         ({"hide": 1.0}, "hide is 1.0"),
     ],

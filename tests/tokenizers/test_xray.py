@@ -100,7 +100,7 @@ def test_chestmnist_s_labels_are_several_of_a_picture(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"train_images": np.zeros((12, 28, 28, 28), np.uint8)}, r"expected \(B, H, W\), pictures of two dimensions"),
+        ({"train_images": np.zeros((12, 28, 28, 28), np.uint8)}, r"expected \(B, H, W\), images of two dimensions"),
         ({"train_labels": np.full((12, 14), 2)}, r"train_labels are \(12, 14\); expected one, or zeros and ones"),
         ({"val_labels": np.zeros((3, 1), np.uint8)}, r"val_labels are \(3, 1\); expected one, or .*, for each of 12"),
     ],

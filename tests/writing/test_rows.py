@@ -24,7 +24,7 @@ def test_formulas_are_marked_and_told_once(tmp_path, caplog, out):
     assert header == ["'=name", "score", "n", "many"]
     assert [row[0] for row in read] == [f"'{text}" for text in FORMULAS] + PLAIN
     assert {tuple(row[1:]) for row in read} == {("-1.5", "-1", '["=1"]')}
-    assert caplog.text.count("begin as a formula") == 1
+    assert caplog.text.count("begin like a formula") == 1
 
 
 def test_other_forms_keep_texts_and_plain_ones_are_not_told(tmp_path, caplog):

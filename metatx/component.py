@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Self
 
+import torch
 from torch import Tensor, nn
 
 from metatx.exact import uncast
@@ -20,7 +21,8 @@ class Component(nn.Module):
     and makes the layers and buffers whose shape depends on them. The core calls ``fit`` and then ``build`` before
     training, and ``build`` alone when a task is loaded. A component that learns nothing needs neither.
 
-    Statistics are tensors: ``fit`` returns them beside the facts, by the names of the buffers that hold them.
+    Statistics are tensors: ``fit`` returns them beside the facts, by the names of the buffers (or weights) that hold
+    them. It changes nothing by itself.
 
     Attributes:
         name: Name in the registry.
@@ -51,12 +53,15 @@ class Component(nn.Module):
         """Learn from the training split: raw samples for a tokenizer, raw targets for a head. The core calls ``learn``.
 
         Returns:
-            A dict: JSON values are what ``build`` takes; tensors are copied into the buffers of their names.
+            A dict: JSON values are what ``build`` takes; tensors are copied into the buffers or weights of their names.
         """
         return {}
 
-    def build(self, **fitted: Any) -> None:
-        """Make the layers and buffers whose shape depends on what ``fit`` learned; by default there are none."""
+    def build(self, *args: Any, **fitted: Any) -> None:
+        """Make the layers and buffers whose shape depends on what ``fit`` learned; by default there are none.
+
+        A subclass names the facts that it takes: ``def build(self, classes: list[str]) -> None``.
+        """
         if fitted:
             raise TypeError(f"The {self.name or type(self).__name__} has no build, but was given {', '.join(fitted)}.")
 
@@ -77,11 +82,12 @@ class Component(nn.Module):
             )
         statistics = {name: value for name, value in learned.items() if isinstance(value, Tensor)}
         self.restore({name: value for name, value in learned.items() if name not in statistics})
-        buffers = dict(self.named_buffers())
+        holders = {**dict(self.named_buffers()), **dict(self.named_parameters())}
         for name, value in statistics.items():
-            if name not in buffers:
+            if name not in holders:
                 raise TypeError(f"{type(self).__name__}.fit returned the tensor {name!r}, which is no buffer.")
-            buffers[name].copy_(value)
+            with torch.no_grad():
+                holders[name].copy_(value)
         return self
 
     def restore(self, fitted: Mapping[str, Any]) -> Self:

@@ -35,8 +35,9 @@ class Tokenizer(Component):
             server does so in another process, as with files.
         default_head: The head for data without a target column, if there is one.
         uses_stem_tokens: Whether its tokens come from the backbone's own stem, so that their scale is right as it is.
-        amplitude: How many times as large as the stem's its tokens start, on a backbone that does not normalise them
-            itself; the larger, the less the blocks change them.
+        token_rms_factor: RMS of the tokens at the start of training, in units of that of the stem's tokens, on a
+            backbone that does not normalise its input; the larger, the less the blocks change the tokens.
+        lookback: Number of last steps that are read of a sample in time; None for all.
         augments: Whether ``augment`` changes anything; set by options.
         crop_warning: Where its tokens leave out the edges of a sample: what to change so that they do not, which dense
             answers need; empty otherwise.
@@ -53,7 +54,8 @@ class Tokenizer(Component):
     isolated: ClassVar[bool] = False
     default_head: ClassVar[str | None] = None
     uses_stem_tokens: bool = False
-    amplitude: float = 1.0
+    token_rms_factor: float = 1.0
+    lookback: int | None = None
     augments: bool = False
     crop_warning: str = ""
     classical: ClassVar[Literal["linear", "boosting", "words"]] = "linear"

@@ -5,8 +5,8 @@
 1,000 training and 300 test clips of ten words, by speakers that do not overlap. Settings were chosen on a quarter of
 the training speakers, held out (``--validation_share 0.25``); the last weights of a run on all of them are kept. With
 random nano, ``--precision bf16`` and seed 0: 4 minutes on half a core, and .900. ViT-Ti with ``--epochs 24``: 3 minutes
-on a core, and .902 ± .016 (3 seeds). With tokens of the stem's own size (``--amplitude 1``) it was .870, with random
-weights .913: those learned from pictures do not help here.
+on a core, and .902 ± .016 (3 seeds). With tokens of the stem's own size (``--token_rms_factor 1``) it was .870, with
+random weights .913: those learned from pictures do not help here.
 
 A folder as it was published (35 words, with ``validation_list.txt`` and ``testing_list.txt``) is read with its splits.
 """
@@ -65,7 +65,7 @@ def main(
     weight_decay: float = 0.05,
     tokens: Literal["frames", "patches", "both"] = "frames",
     augment: Literal["none", "light", "strong"] = "strong",
-    amplitude: float = 4.0,
+    token_rms_factor: float = 4.0,
     dropout: float = 0.1,
     label_smoothing: float = 0.1,
     layers: int = 1,
@@ -88,7 +88,7 @@ def main(
         weight_decay: Of matrices.
         tokens: What the backbone reads of the spectrogram.
         augment: Random variations in training.
-        amplitude: Size of the tokens, where the backbone does not normalise them.
+        token_rms_factor: Size of the tokens, where the backbone does not normalise them.
         dropout: On the pooled features.
         label_smoothing: Share of the target spread over all words.
         layers: Of the backbone, that the head reads.
@@ -111,7 +111,7 @@ def main(
             target="label_name",
             inputs=["file"],
             validation_share=0,
-            tokenizer_options={"tokens": tokens, "augment": augment, "amplitude": amplitude},
+            tokenizer_options={"tokens": tokens, "augment": augment, "token_rms_factor": token_rms_factor},
             head_options={"dropout": dropout, "label_smoothing": label_smoothing, "layers": layers},
             settings=metatx.TrainingSettings(
                 epochs=epochs,

@@ -43,7 +43,7 @@ def main(
     lr: float = 1e-3,
     summary: int = 8,
     descriptors: bool = True,
-    amplitude: float = 4.0,
+    token_rms_factor: float = 4.0,
     split_column: str = "split",
     molecules: int | None = None,
     out: str | None = None,
@@ -62,7 +62,7 @@ def main(
         lr: Peak learning rate.
         summary: Tokens of the molecule as a whole.
         descriptors: Whether these know RDKit's physico-chemical descriptors.
-        amplitude: Size of the tokens, where the backbone does not normalise them.
+        token_rms_factor: Size of the tokens, where the backbone does not normalise them.
         split_column: Which split.
         molecules: Only the first so many of each split; None for all.
         out: Folder for the tasks, one a seed; none are kept without it.
@@ -83,7 +83,7 @@ def main(
             target="label",
             inputs=["smiles"],
             split_column=split_column,
-            tokenizer_options={"summary": summary, "descriptors": descriptors, "amplitude": amplitude},
+            tokenizer_options={"summary": summary, "descriptors": descriptors, "token_rms_factor": token_rms_factor},
             settings=metatx.TrainingSettings(epochs=epochs, batch_size=batch_size, lr=lr, seed=seed),
             published=PUBLISHED[split_column],
             baseline=seed == seeds[0],

@@ -43,7 +43,7 @@ def main(
     lr: float = 1e-3,
     summary: int = 8,
     descriptors: bool = True,
-    amplitude: float = 4.0,
+    token_rms_factor: float = 4.0,
     molecules: int | None = None,
     out: str | None = None,
 ) -> list[Report]:
@@ -61,7 +61,7 @@ def main(
         lr: Peak learning rate.
         summary: Tokens of the molecule as a whole.
         descriptors: Whether these know RDKit's physico-chemical descriptors.
-        amplitude: Size of the tokens, where the backbone does not normalise them.
+        token_rms_factor: Size of the tokens, where the backbone does not normalise them.
         molecules: Only so many of each split, evenly spaced; None for all.
         out: Folder for the tasks, one a seed; none are kept without it.
     """
@@ -77,7 +77,7 @@ def main(
             name="PCQM4Mv2, published validation split",
             target="homolumogap",
             inputs=["smiles"],
-            tokenizer_options={"summary": summary, "descriptors": descriptors, "amplitude": amplitude},
+            tokenizer_options={"summary": summary, "descriptors": descriptors, "token_rms_factor": token_rms_factor},
             settings=metatx.TrainingSettings(epochs=epochs, batch_size=batch_size, lr=lr, seed=seed),
             published=PUBLISHED,
             baseline=seed == seeds[0],

@@ -34,7 +34,7 @@ def main(
     lr: float = 3e-3,
     weight_decay: float = 0.01,
     hide: float = 0.1,
-    amplitude: float = 16.0,
+    token_rms_factor: float = 16.0,
     pooling: str = "mean",
     per_intent: int | None = None,
     all_rows: bool = False,
@@ -54,7 +54,7 @@ def main(
         lr: Peak learning rate.
         weight_decay: Of matrices, embeddings among them.
         hide: Probability that training sees a token as unknown.
-        amplitude: Size of the tokens, where the backbone does not normalise them.
+        token_rms_factor: Size of the tokens, where the backbone does not normalise them.
         pooling: Of the tokens behind the backbone.
         per_intent: Only the first so many training questions of each intent; None for all.
         all_rows: Measure on out-of-scope questions too.
@@ -77,7 +77,7 @@ def main(
             name=f"CLINC150, {'all questions' if all_rows else 'in scope'}",
             target="intent",
             inputs=["text"],
-            tokenizer_options={"hide": hide, "amplitude": amplitude},
+            tokenizer_options={"hide": hide, "token_rms_factor": token_rms_factor},
             head_options={"pooling": pooling},
             settings=metatx.TrainingSettings(
                 epochs=epochs, batch_size=batch_size, lr=lr, weight_decay=weight_decay, seed=seed

@@ -34,7 +34,7 @@ def main(
     batch_size: int = 64,
     lr: float = 3e-3,
     hide: float = 0.1,
-    amplitude: float = 16.0,
+    token_rms_factor: float = 16.0,
     pooling: str = "mean",
     phrases: int | None = None,
     sentences: int | None = None,
@@ -53,7 +53,7 @@ def main(
         batch_size: Phrases of a step.
         lr: Peak learning rate.
         hide: Probability that training sees a token as unknown.
-        amplitude: Size of the tokens, where the backbone does not normalise them.
+        token_rms_factor: Size of the tokens, where the backbone does not normalise them.
         pooling: Of the tokens behind the backbone.
         phrases: Only so many training phrases, drawn with the seed; None for all.
         sentences: Only the first so many validation and test sentences; None for all.
@@ -75,7 +75,7 @@ def main(
             name="SST-2",
             target="label",
             inputs=["sentence"],
-            tokenizer_options={"hide": hide, "amplitude": amplitude},
+            tokenizer_options={"hide": hide, "token_rms_factor": token_rms_factor},
             head_options={"pooling": pooling},
             settings=metatx.TrainingSettings(epochs=epochs, batch_size=batch_size, lr=lr, seed=seed),
             published=PUBLISHED,

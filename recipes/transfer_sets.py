@@ -72,8 +72,8 @@ def molecules(folder: Path) -> pd.DataFrame:
     return pd.read_csv(folder / "data.csv")[["smiles", "label", "split"]]
 
 
-WORDS = {"hide": 0.1, "amplitude": 16.0}
-GRAPH = {"summary": 8, "descriptors": True, "amplitude": 4.0}
+WORDS = {"hide": 0.1, "token_rms_factor": 16.0}
+GRAPH = {"summary": 8, "descriptors": True, "token_rms_factor": 4.0}
 SMOOTHED = {"dropout": 0.2, "label_smoothing": 0.1}
 MIXED = {"patch_size": 7, "stride": 3, "channels": "mixed", "normalize": "training", "time_axis": 0}
 TUBES = {"tokens": "slices", "frames": 16, "image_size": 112, "slices": 7, "freeze_stem": True}

@@ -35,12 +35,12 @@ def test_head_is_inferred_from_the_target(nano, tumours):
     assert build(nano, "tabular", tumours.drop(columns="diagnosis"), target="mean area").head.name == "regression"
 
 
-def test_tokens_start_as_large_as_the_stem_s_times_the_tokenizer_s_amplitude(nano):
+def test_tokens_start_as_large_as_the_stem_s_times_the_tokenizer_s_token_rms_factor(nano):
     config = BackboneConfig(dim=16, depth=1, num_heads=2, mlp_dim=16, stem=StemConfig(patch_size=4, image_size=8))
     bare, head = Backbone(config, None, spec="bare"), metatx.create("heads", "classification", 16)
     for factor in (1.0, 3.0):
         tokenizer = metatx.create("tokenizers", "waves", 16)
-        tokenizer.amplitude = factor
+        tokenizer.token_rms_factor = factor
         task = metatx.Task(bare, tokenizer, head)
         tokens = task.tokens({"signal": torch.randn(4, 3, 50)}).embeddings
         assert tokens.square().mean().sqrt().item() == pytest.approx(factor * bare.token_rms, rel=1e-3)

@@ -5,13 +5,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from metatx.errors import SampleError, decoding, short
+from metatx.errors import SampleError, decoding, read_all, short
 from metatx.json_schema import array_schema
 from metatx.layers.molecules import atom_numbers, bond_numbers, check_size, descriptor_numbers, parsed
 from metatx.reading.arrays import as_array
@@ -58,9 +58,8 @@ class GraphTokenizer(Tokenizer):
         descriptors: Whether the token of a molecule as a whole knows RDKit's 217 physico-chemical descriptors.
         summary: Tokens for the graph as a whole.
         max_tokens: Larger graphs are refused.
-        amplitude: How many times as large as the stem's tokens start, where the backbone does not normalise them.
-        molecules: Whether samples are SMILES; learned by ``fit``.
-        widths: F, G and W; learned by ``fit``.
+        token_rms_factor: RMS of the tokens at the start of training, in units of that of the stem's tokens, on a
+            backbone that does not normalise its input.
 
     Raises:
         ValueError: If a number is out of its range.
@@ -77,29 +76,32 @@ class GraphTokenizer(Tokenizer):
         descriptors: bool = True,
         summary: int = 4,
         max_tokens: int = 1024,
-        amplitude: float = 4.0,
-        molecules: bool | None = None,
-        widths: list[int] | None = None,
+        token_rms_factor: float = 4.0,
     ) -> None:
         super().__init__(dim)
         for name, value in (("identifiers", identifiers), ("summary", summary), ("max_tokens", max_tokens)):
             if value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1.")
-        if not amplitude > 0:
-            raise ValueError(f"amplitude is {amplitude}; it must be above 0.")
+        if not token_rms_factor > 0:
+            raise ValueError(f"token_rms_factor is {token_rms_factor}; it must be above 0.")
         self.count, self.directed, self.descriptors = identifiers, directed, descriptors
-        self.summary, self.max_tokens, self.molecules = summary, max_tokens, molecules
-        self.augments, self.amplitude = True, amplitude
+        self.summary, self.max_tokens = summary, max_tokens
+        self.augments, self.token_rms_factor = True, token_rms_factor
         self.identify = orthogonal_linear(identifiers, dim, bias=False)
         self.direct = orthogonal_linear(identifiers, dim, bias=False) if directed else None
         self.kinds = nn.Parameter(torch.randn(2 + summary, dim))
         self.maps = nn.ModuleDict()
+        self.molecules = False
         self.widths: list[int] = []
-        if widths is not None:
-            self._build(widths)
 
-    def _build(self, widths: list[int]) -> None:
-        self.widths = self.options["widths"] = widths
+    def build(self, molecules: bool, widths: list[int]) -> None:
+        """Make the maps of what is known.
+
+        Args:
+            molecules: Whether samples are SMILES.
+            widths: Numbers known of a node, of an edge and of the whole: F, G and W.
+        """
+        self.molecules, self.widths = molecules, widths
         for part, width in zip(PARTS, widths, strict=True):
             self.register_buffer(f"{part}_mean", torch.zeros(width, dtype=torch.float64))
             self.register_buffer(f"{part}_scale", torch.ones(width, dtype=torch.float64))
@@ -114,51 +116,37 @@ class GraphTokenizer(Tokenizer):
         except SampleError:
             return False
 
-    def fit(self, samples: Sequence[Any]) -> Self:
+    def fit(self, samples: Sequence[Any]) -> dict[str, Any]:
         """Learn of what kind and width the samples are, and means and deviations of their numbers.
 
         Raises:
             ValueError: If no sample is good.
         """
-        graphs, bad = [], None
-        self.molecules = self.options["molecules"] = any(isinstance(sample, str) for sample in samples)
-        for sample in samples:
-            try:
-                graphs.append(self._read(sample))
-            except SampleError as error:  # the core names it, with its place, when it encodes
-                bad = bad or error
-        if not graphs:
-            raise ValueError(f"None of {len(samples)} graphs can be used: {bad}.")
-        self._build([_usual_width([getattr(graph, part) for graph in graphs]) for part in PARTS])
-        graphs = [graph for graph in graphs if not self._misfit(graph)]
-        for part, width in ((part, width) for part, width in zip(PARTS, self.widths, strict=True) if width):
+        molecules = any(isinstance(sample, str) for sample in samples)
+        graphs = read_all(lambda sample: self._read(sample, molecules), samples)
+        widths = [_usual_width([getattr(graph, part) for graph in graphs]) for part in PARTS]
+        graphs = [graph for graph in graphs if not _misfit(graph, widths)]
+        learned: dict[str, Any] = {"molecules": molecules, "widths": widths}
+        for part, width in ((part, width) for part, width in zip(PARTS, widths, strict=True) if width):
             rows = np.vstack([getattr(graph, part).reshape(-1, width) for graph in graphs])
             with warnings.catch_warnings(action="ignore"):  # of a number that no sample has
                 mean, spread = np.nanmean(rows, axis=0), np.nanstd(rows, axis=0)
-            self.get_buffer(f"{part}_mean").copy_(torch.from_numpy(np.nan_to_num(mean)))
+            learned[f"{part}_mean"] = torch.from_numpy(np.nan_to_num(mean))
             span = np.nanmax(rows, axis=0, initial=-np.inf) - np.nanmin(rows, axis=0, initial=np.inf)
             steady = ~(span > 1e-13 * np.maximum(np.abs(mean), 1e-6))  # constant but for rounding, or never there
-            self.get_buffer(f"{part}_scale").copy_(torch.from_numpy(np.where(steady, np.inf, spread)))
-        return self
+            learned[f"{part}_scale"] = torch.from_numpy(np.where(steady, np.inf, spread))
+        return learned
 
-    def _read(self, sample: Any) -> Graph:
-        if isinstance(sample, str) != bool(self.molecules):
-            expected = "SMILES" if self.molecules else "a dict with edge_index"
+    def _read(self, sample: Any, molecules: bool) -> Graph:
+        if isinstance(sample, str) != molecules:
+            expected = "SMILES" if molecules else "a dict with edge_index"
             raise SampleError(f"graph is {short(sample)}; expected {expected}")
         most = self.max_tokens - self.summary
-        return _molecule(sample, self.descriptors, most) if self.molecules else _arrays(sample, self.directed, most)
-
-    def _misfit(self, graph: Graph) -> str:
-        """What is wrong with a graph's widths; empty if nothing is."""
-        for part, width in zip(PARTS, self.widths, strict=True):
-            numbers = getattr(graph, part)
-            if numbers.shape[-1] != width and (part != "edges" or len(numbers)):
-                return f"{part} have {numbers.shape[-1]} numbers each; expected {width}, as in the training split"
-        return ""
+        return _molecule(sample, self.descriptors, most) if molecules else _arrays(sample, self.directed, most)
 
     def _fitting(self, sample: Any) -> Graph:
-        graph = self._read(sample)
-        misfit = self._misfit(graph)
+        graph = self._read(sample, self.molecules)
+        misfit = _misfit(graph, self.widths)
         if misfit:
             raise SampleError(misfit)
         # Of no edge it is not known how many numbers it would have.
@@ -260,6 +248,15 @@ def _eigenvectors(pairs: np.ndarray, n: int, count: int) -> np.ndarray:
     if found:
         identifiers[:, : len(found)] = np.stack(found, axis=1) * np.sqrt(n)
     return identifiers
+
+
+def _misfit(graph: Graph, widths: Sequence[int]) -> str:
+    """What is wrong with a graph's widths; empty if nothing is."""
+    for part, width in zip(PARTS, widths, strict=True):
+        numbers = getattr(graph, part)
+        if numbers.shape[-1] != width and (part != "edges" or len(numbers)):
+            return f"{part} have {numbers.shape[-1]} numbers each; expected {width}, as in the training split"
+    return ""
 
 
 def _usual_width(parts: Sequence[np.ndarray]) -> int:

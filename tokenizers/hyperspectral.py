@@ -1,13 +1,13 @@
 """Hyperspectral pixels -> tokens: overlapping groups of neighbouring bands, each with its place in the spectrum."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from metatx.errors import SampleError
+from metatx.errors import SampleError, read_all
 from metatx.json_schema import array_schema
 from metatx.reading.arrays import as_array
 from metatx.reading.hyperspectral import Pixel, read_cube
@@ -36,15 +36,15 @@ class HyperspectralTokenizer(Tokenizer):
             the last band.
         patch_size: Side in pixels of the square around a pixel, odd. 1 reads the pixel alone, which is the honest
             choice where training and test pixels are neighbours.
-        wavelengths: In nm, one a band; taken from the file by ``fit`` where it has them.
+        wavelengths: Wavelength of each band, in nm; by default those of the file, where it has them.
         augment: Random brightness, tilt and noise of the training spectra: ``"light"`` or ``"strong"``.
-        amplitude: How many times as large as a picture's the tokens start, on a backbone that does not normalise them
-            itself (timm's ViT): the finest differences between spectra, which decide, pass through larger ones.
+        token_rms_factor: RMS of the tokens at the start of training, in units of that of the stem's tokens, on a
+            backbone that does not normalise its input. The finest differences between spectra, which decide,
+            pass through larger ones.
         band_axis: Where the bands of a patch stand: 2 for (rows, columns, bands), 0 for (bands, rows, columns).
-        num_bands: Learned by ``fit``.
 
     Raises:
-        ValueError: If an option is none of its choices.
+        ValueError: If an option is out of its range.
     """
 
     readers = {".mat": read_cube, ".npz": read_cube}
@@ -64,34 +64,29 @@ class HyperspectralTokenizer(Tokenizer):
         patch_size: int = 1,
         wavelengths: Sequence[float] | None = None,
         augment: Augment = "none",
-        amplitude: float = 16.0,
-        num_bands: int | None = None,
+        token_rms_factor: float = 16.0,
         band_axis: Literal[0, 2] = 2,
     ) -> None:
         super().__init__(dim)
-        if band_axis not in (0, 2):
-            raise ValueError(f"band_axis is {band_axis!r}; choose 0 or 2.")
-        if augment not in get_args(Augment):
-            raise ValueError(f"augment is {augment!r}; choose one of {', '.join(get_args(Augment))}.")
         if not 1 <= stride <= group_size:
             raise ValueError(f"stride is {stride}; choose 1 to group_size, {group_size}, so that every band is read.")
-        if not amplitude > 0:
-            raise ValueError(f"amplitude is {amplitude}; it must be above 0.")
+        if not token_rms_factor > 0:
+            raise ValueError(f"token_rms_factor is {token_rms_factor}; it must be above 0.")
         if patch_size < 1 or patch_size % 2 == 0:
             raise ValueError(f"patch_size is {patch_size}; a pixel in the middle needs an odd one: 1, 3, 5, ...")
         self.group_size, self.stride, self.patch_size = group_size, stride, patch_size
         self.wavelengths, self.level, self.augments = wavelengths, self.LEVELS[augment], augment != "none"
-        self.amplitude, self.band_axis = amplitude, band_axis
+        self.token_rms_factor, self.band_axis = token_rms_factor, band_axis
         self.num_bands = 0
-        if num_bands is not None:
-            self._build(num_bands)
 
-    def _build(self, num_bands: int) -> None:
+    def build(self, num_bands: int, wavelengths: list[float] | None = None) -> None:
+        """Make the maps for ``num_bands`` bands; ``wavelengths`` are those of the training file, where it has them."""
+        self.wavelengths = wavelengths or self.wavelengths
         if num_bands < self.group_size:
             raise ValueError(f"The samples have {num_bands} bands, fewer than group_size, {self.group_size}.")
         if self.wavelengths is not None and len(self.wavelengths) != num_bands:
             raise ValueError(f"There are {len(self.wavelengths)} wavelengths for {num_bands} bands.")
-        self.num_bands = self.options["num_bands"] = num_bands
+        self.num_bands = num_bands
         starts = [*range(0, num_bands - self.group_size, self.stride), num_bands - self.group_size]
         self.register_buffer("groups", torch.tensor(starts)[:, None] + torch.arange(self.group_size), persistent=False)
         at = torch.arange(num_bands) if self.wavelengths is None else torch.tensor(self.wavelengths)
@@ -108,32 +103,25 @@ class HyperspectralTokenizer(Tokenizer):
         """Lists of numbers: spectra in a table."""
         return isinstance(value, Pixel) or (isinstance(value, list | np.ndarray) and np.ndim(value) in (1, 3))
 
-    def fit(self, samples: Sequence[Any]) -> Self:
+    def fit(self, samples: Sequence[Any]) -> dict[str, Any]:
         """Learn the number of bands, their wavelengths, and each band's mean and deviation.
 
         Raises:
             ValueError: If no spectrum can be read, or they differ in their bands.
         """
-        spectra, bad = [], None
-        for sample in samples:
-            try:
-                spectra.append(self._middle(self._read(sample)))
-            except SampleError as error:  # the core names it, with its place, when it encodes
-                bad = bad or error
-        if not spectra:
-            raise ValueError(f"None of {len(samples)} spectra can be used: {bad}.")
+        spectra = read_all(lambda sample: self._middle(self._read(sample)), samples)
         counts = sorted({len(spectrum) for spectrum in spectra})
         if len(counts) > 1:
             raise ValueError(f"Spectra of {counts[0]} and of {counts[-1]} bands are mixed; give one sensor's.")
+        learned: dict[str, Any] = {"num_bands": counts[0]}
         first = samples[0]
         if self.wavelengths is None and isinstance(first, Pixel) and first.wavelengths is not None:
-            self.wavelengths = self.options["wavelengths"] = first.wavelengths.tolist()
-        self._build(counts[0])
+            learned["wavelengths"] = first.wavelengths.tolist()
         deviation = np.where(np.ptp(spectra, axis=0) > 0, np.std(spectra, axis=0), 0)  # which rounding alone may be
-        self.mean.copy_(torch.from_numpy(np.mean(spectra, axis=0)))
         # A band that never varies (water absorption, one sample only) says nothing, and must not blow up.
-        self.deviation.copy_(torch.from_numpy(np.where(deviation > 0, deviation, np.inf)))
-        return self
+        deviation = np.where(deviation > 0, deviation, np.inf)
+        mean = np.mean(spectra, axis=0)
+        return learned | {"mean": torch.from_numpy(mean), "deviation": torch.from_numpy(deviation)}
 
     def _read(self, sample: Any) -> np.ndarray:
         """A sample as float64 (P, P, C). Raises SampleError if it is none."""

@@ -7,11 +7,11 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from metatx.backbone.stem import Stem
 from metatx.json_schema import picture_schema
-from metatx.layers.folding import NO_STEM
+from metatx.layers.folding import random_stem
 from metatx.layers.hog import gradient_histograms
 from metatx.layers.views import coarser, random_view
 from metatx.reading.image import SUFFIXES, fit_picture, is_picture, read_picture
@@ -65,8 +65,6 @@ class ImageTokenizer(Tokenizer):
         downscale: float = 0.0,
     ) -> None:
         super().__init__(dim)
-        if augment not in self.AUGMENTS:
-            raise ValueError(f"augment is {augment!r}; choose one of {', '.join(self.AUGMENTS)}.")
         if len(crop_area) != 2 or not 0 < crop_area[0] <= crop_area[1] <= 1:
             raise ValueError(f"crop_area is {list(crop_area)}; give two shares in ascending order, such as [0.5, 1].")
         if not 0 <= downscale <= 1:
@@ -75,7 +73,7 @@ class ImageTokenizer(Tokenizer):
         # A frozen stem belongs to the backbone: kept out of this module's parameters and state.
         self._shared = (stem,) if stem is not None and freeze_stem else ()
         if not self._shared:
-            self.own_stem = _new_stem(dim) if stem is None else copy.deepcopy(stem)
+            self.own_stem = random_stem(dim) if stem is None else copy.deepcopy(stem)
             self.own_stem.requires_grad_(True)
         side = image_size or self.patch_stem.config.image_size
         self.side = side if isinstance(side, int) else None
@@ -138,14 +136,6 @@ class ImageTokenizer(Tokenizer):
         small = read_picture(sample).resize((32, 32), Image.Resampling.BILINEAR)
         pixels = np.asarray(small, dtype=np.float32) / 255
         return np.concatenate([gradient_histograms(pixels), _colour_histogram(pixels)])
-
-
-def _new_stem(dim: int) -> Stem:
-    stem = Stem(dim, NO_STEM)
-    nn.init.orthogonal_(stem.proj.weight.view(dim, -1))
-    nn.init.zeros_(stem.proj.bias)  # type: ignore[arg-type]
-    nn.init.trunc_normal_(stem.positions, std=0.02)
-    return stem
 
 
 def _colour_histogram(pixels: np.ndarray, levels: int = 4) -> np.ndarray:

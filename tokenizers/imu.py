@@ -2,14 +2,14 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metatx.errors import SampleError
+from metatx.errors import SampleError, read_all
 from metatx.json_schema import array_schema
 from metatx.layers.resampling import LARGEST_RATIO, resample
 from metatx.progress import tell
@@ -51,8 +51,7 @@ class IMUTokenizer(Tokenizer):
         rotation: In training, turn each window about a random axis by an angle of this standard deviation, in degrees,
             as if the device were worn so.
         time_axis: Which axis of a two-dimensional window is time: 1 for (channels, time), 0 for (time, channels).
-        columns: Of a row, in order; learned by ``fit``.
-        num_channels: Learned by ``fit``.
+        columns: Columns of a row that are channels, in order; by default all of the first training row.
     """
 
     takes_row = True
@@ -68,12 +67,9 @@ class IMUTokenizer(Tokenizer):
         width: int = 64,
         rotation: float = 0.0,
         columns: list[str] | None = None,
-        num_channels: int | None = None,
         time_axis: Literal[0, 1] = 1,
     ) -> None:
         super().__init__(dim)
-        if time_axis not in (0, 1):
-            raise ValueError(f"time_axis is {time_axis!r}; choose 0 or 1.")
         for name, value in (("sampling_rate", sampling_rate), ("patch_size", patch_size), ("width", width)):
             if value <= 0:
                 raise ValueError(f"{name} is {value}; it must be positive.")
@@ -84,14 +80,14 @@ class IMUTokenizer(Tokenizer):
         self.rotation, self.columns, self.time_axis = rotation, columns, time_axis
         self.augments = rotation > 0
         self.num_channels = 0
-        if num_channels is not None:
-            self._build(num_channels)
 
-    def _build(self, num_channels: int) -> None:
-        self.num_channels = self.options["num_channels"] = num_channels
+    def build(self, num_channels: int, columns: list[str] | None = None) -> None:
+        """Make the maps for ``num_channels`` channels, held in these ``columns`` of a row."""
+        self.num_channels = num_channels
+        self.columns = columns or self.columns
         if self.augments and num_channels % 3:
             raise ValueError(f"rotation needs x, y and z of each sensor; there are {num_channels} channels.")
-        channels, dim = num_channels + self.sensors, self.dim
+        channels, dim = num_channels + _sensors(num_channels), self.dim
         features = {"signal": 1, "statistics": len(QUANTILES) + 8, "spectrum": self.frame // 2}
         for name, size in features.items():
             self.register_buffer(f"{name}_centre", torch.zeros(channels, size))
@@ -103,11 +99,6 @@ class IMUTokenizer(Tokenizer):
         self.patches = orthogonal_linear(self.width * self.patch_size, dim)
         self.gain = nn.Parameter(torch.tensor(0.5))  # of the positions
 
-    @property
-    def sensors(self) -> int:
-        """How many of x, y and z there are."""
-        return self.num_channels // 3 if self.num_channels % 3 == 0 else 0
-
     @classmethod
     def accepts(cls, value: Any) -> bool:
         """A list of numbers, or of such lists."""
@@ -116,36 +107,33 @@ class IMUTokenizer(Tokenizer):
             first = first[0]
         return first is not value and isinstance(first, float | int | np.number)
 
-    def fit(self, samples: Sequence[Any]) -> Self:
+    def fit(self, samples: Sequence[Any]) -> dict[str, Any]:
         """Learn columns and channels, and mean and deviation of every feature over the training split.
 
         Raises:
             ValueError: If no window can be used.
         """
-        if self.columns is None and isinstance(samples[0], dict):
-            self.columns = self.options["columns"] = [name for name in samples[0] if name != RATE]
-        signals, bad = [], None
-        for i in range(0, len(samples), -(-len(samples) // FITTED)):
-            try:
-                signals.append(self._read(samples[i]))
-            except SampleError as error:  # the core names it, with its place, when it encodes
-                bad = bad or error
-        if not signals:
-            raise ValueError(f"None of {len(samples)} windows can be used: {bad}.")
+        learned: dict[str, Any] = {}
+        columns = self.columns
+        if columns is None and isinstance(samples[0], dict):
+            learned["columns"] = columns = [name for name in samples[0] if name != RATE]
+        spread_out = (samples[i] for i in range(0, len(samples), -(-len(samples) // FITTED)))
+        signals = read_all(lambda sample: self._read(sample, columns), spread_out)
         counts = [len(signal) for signal in signals]
         self._check_axes([signal.shape for signal in signals])
-        self._build(max(set(counts), key=lambda count: (counts.count(count), -count)))
+        num_channels = max(set(counts), key=lambda count: (counts.count(count), -count))
+        learned["num_channels"] = num_channels
         found: dict[str, list[Tensor]] = {}
         for signal in signals:
-            if len(signal) == self.num_channels:  # the others are bad, and named when they are encoded
+            if len(signal) == num_channels:  # the others are bad, and named when they are encoded
                 for name, values in self._features(torch.from_numpy(signal)[None]).items():
                     found.setdefault(name, []).append(values[0])
         for name, rows in found.items():
             values = torch.cat(rows, dim=1)  # (C, times of all windows, features)
-            self.get_buffer(f"{name}_centre").copy_(values.mean(1))
+            learned[f"{name}_centre"] = values.mean(1)
             deviation = values.double().std(1, correction=0)
-            self.get_buffer(f"{name}_spread").copy_(torch.where(deviation > SMALL, deviation, 1.0))
-        return self
+            learned[f"{name}_spread"] = torch.where(deviation > SMALL, deviation, 1.0)
+        return learned
 
     def _check_axes(self, shapes: Sequence[tuple[int, ...]]) -> None:
         """Refuse windows of many channels and one length, which are turned; say so where it only seems so."""
@@ -159,12 +147,12 @@ class IMUTokenizer(Tokenizer):
             found = f"{min(counts)} channels, but {max(lengths)} steps at most"
             tell(f"The windows have {found}. If they are {axes}, {hint}.")
 
-    def _read(self, sample: Any) -> np.ndarray:
+    def _read(self, sample: Any, columns: Sequence[str] | None) -> np.ndarray:
         """A sample as float32 (C, L) at ``sampling_rate``."""
         rate = self.sampling_rate
         if isinstance(sample, dict):
             rate = sample.get(RATE, rate)
-            columns = self.columns or [name for name in sample if name != RATE]
+            columns = columns or [name for name in sample if name != RATE]
             if not columns:
                 raise SampleError(f"found no column of a signal; {ACCEPTED}")
             missing = [name for name in columns if name not in sample]
@@ -221,7 +209,7 @@ class IMUTokenizer(Tokenizer):
 
     def encode(self, sample: Any) -> dict[str, Tensor]:
         """A window to ``signal`` (C, L) at ``sampling_rate``, in its unit."""
-        values = self._read(sample)
+        values = self._read(sample, self.columns)
         if self.num_channels and len(values) != self.num_channels:
             shape = " channels x ".join(map(str, values.shape))
             turned = self._turned(values.shape)
@@ -289,7 +277,7 @@ class IMUTokenizer(Tokenizer):
 
     def _features(self, signals: Tensor) -> dict[str, Tensor]:
         """(B, C, L) to features of each channel, magnitudes included, (B, C, times, features)."""
-        if self.sensors:
+        if _sensors(signals.shape[1]):
             magnitudes = signals.view(len(signals), -1, 3, signals.shape[2]).square().sum(2).sqrt()
             signals = torch.cat([signals, magnitudes], dim=1)
         return {
@@ -302,6 +290,11 @@ class IMUTokenizer(Tokenizer):
         """Statistics and mean spectrum of each channel."""
         found = self._features(self.encode(sample)["signal"][None])
         return torch.cat([found["statistics"].flatten(), found["spectrum"].mean(2).flatten()]).numpy()
+
+
+def _sensors(num_channels: int) -> int:
+    """Number of sensors of three channels each, x, y and z; 0 where channels do not come in threes."""
+    return num_channels // 3 if num_channels % 3 == 0 else 0
 
 
 def _statistics(signals: Tensor) -> Tensor:

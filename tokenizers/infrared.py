@@ -1,7 +1,7 @@
 """Thermal and near infrared pictures -> tokens: radiometric windowing, the backbone's stem folded to one channel."""
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -64,10 +64,9 @@ class InfraredTokenizer(Tokenizer):
         """Pictures, names of picture files, and the dicts of Hugging Face's image columns."""
         return is_picture(value)
 
-    def fit(self, samples: Sequence[Any]) -> Self:
+    def fit(self, samples: Sequence[Any]) -> dict[str, Any]:
         """Learn the window. Raises ValueError if no picture can be read, or all pixels have the same value."""
-        self.pictures.fit(samples)
-        return self
+        return {f"pictures.{name}": value for name, value in self.pictures.fit(samples).items()}
 
     def encode(self, sample: Any) -> dict[str, Tensor]:
         """A picture, in any form ``read_grey`` knows, to ``image`` float16 (1, H, W) in 0..1."""

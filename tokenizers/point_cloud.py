@@ -1,14 +1,14 @@
 """Point clouds -> tokens: neighbourhoods around spread-out centres, and what is known of the cloud as a whole."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metatx.errors import SampleError
+from metatx.errors import SampleError, read_all
 from metatx.json_schema import array_schema
 from metatx.layers.distributions import distributions
 from metatx.layers.neighbours import farthest_points, nearest, sorted_order
@@ -52,7 +52,8 @@ class PointCloudTokenizer(Tokenizer):
         width: Of the PointNet.
         normalize: ``"unit"`` puts each cloud into the unit sphere, which keeps its shape only; ``"training"`` shifts
             and scales all alike, where place and size mean something, as to a fixed sensor.
-        columns: To use, by name or by number from 0, x, y and z first; learned by ``fit``, by default all.
+        columns: Columns that are used, by name or by number from 0, x, y and z first; by default all of the first
+            training cloud.
         time: Column that is a time: centres are spread, and neighbours near, in time too.
         slices: 1 or more for a token in front that holds the distribution of each column over the whole cloud and,
             where there is ``time``, one for each of so many parts of its range; 0 for none.
@@ -67,7 +68,7 @@ class PointCloudTokenizer(Tokenizer):
     external_refs = (".h5", ".obj", ".gltf", ".glb")  # to storage, materials, buffers
     readers = CONTAINERS
     default_head = "classification"
-    amplitude = 8.0
+    token_rms_factor = 8.0
     classical: ClassVar[Literal["linear", "boosting", "words"]] = "boosting"
     centre: Tensor
     spread: Tensor
@@ -103,8 +104,6 @@ class PointCloudTokenizer(Tokenizer):
                 raise ValueError(f"{name} is {value}; it must be at least {least}.")
         if groups * neighbours > MEMBERS:
             raise ValueError(f"groups x neighbours is {groups * neighbours:,}; it must be at most {MEMBERS:,}.")
-        if normalize not in ("unit", "training"):
-            raise ValueError(f"normalize is {normalize!r}; choose 'unit' or 'training'.")
         strange = sorted(set(augment or {}) - set(AUGMENTS))
         if strange:
             raise ValueError(f"augment has {', '.join(strange)}; it may have {', '.join(AUGMENTS)}.")
@@ -114,18 +113,24 @@ class PointCloudTokenizer(Tokenizer):
         self.normalize, self.time, self.slices, self.drop_invalid = normalize, time, slices, drop_invalid
         self.variations = dict(augment or {})
         self.augments = any(name == "mirror" or value for name, value in self.variations.items())
-        self.columns: list[str | int] = []
-        if columns is not None:
-            self._build(columns)
+        self.columns: list[str | int] = [] if columns is None else self._checked(columns)
 
-    def _build(self, columns: list[str | int]) -> None:
+    def _checked(self, columns: list[str | int]) -> list[str | int]:
         if len(columns) < 3 or len(set(columns)) < len(columns):
             raise ValueError(f"columns are {columns}; expected x, y, z and what else there is, each once.")
         if self.time is not None and self.time not in columns[3:]:
             raise ValueError(f"time is {self.time!r}, which is none of the columns after z: {columns[3:]}.")
-        self.columns = self.options["columns"] = list(columns)
+        return list(columns)
+
+    def _axes_of(self, columns: list[str | int]) -> list[int]:
+        """Numbers of the columns by which points are near to one another: of space, and of time."""
+        return [0, 1, 2] if self.time is None else [0, 1, 2, columns.index(self.time)]
+
+    def build(self, columns: list[str | int] | None = None) -> None:
+        """Make the PointNet for these columns; by default for those of the option."""
+        self.columns = columns = self._checked(columns or self.columns)
         count = len(columns)
-        self.axes = [0, 1, 2] if self.time is None else [0, 1, 2, columns.index(self.time)]
+        self.axes = self._axes_of(columns)
         self.vectors = [[columns.index(n) for n in names] for names in VECTORS if set(names) <= set(columns[3:])]
         # float64: coordinates in metres are millions, and a cloud is a few metres wide.
         self.register_buffer("centre", torch.zeros(count, dtype=torch.float64))
@@ -164,62 +169,58 @@ class PointCloudTokenizer(Tokenizer):
             return len(value) > 0 and isinstance(value[0], list | np.ndarray) and len(value[0]) > 2
         return isinstance(value, str) and value.lower().endswith(cls.suffixes)
 
-    def fit(self, samples: Sequence[Any]) -> Self:
+    def fit(self, samples: Sequence[Any]) -> dict[str, Any]:
         """Learn columns, and mean, deviation and bins of each over the training split.
 
         Raises:
             ValueError: If no cloud can be used.
         """
-        clouds, bad = [], None
-        for i in range(0, len(samples), -(-len(samples) // FITTED)):
-            try:
-                cloud = read_cloud(samples[i], self.points, self.drop_invalid)
-                if not self.columns:
-                    self._build(list(cloud.columns) or list(range(cloud.points.shape[1])))
-                values = self._selected(cloud)
-                clouds.append(values[self._drawn(sorted_order(values))])
-            except SampleError as error:
-                bad = bad or error
-        if not clouds:
-            raise ValueError(f"No cloud can be used; the first: {bad}.")
+        columns = self.columns
+
+        def read(sample: Any) -> np.ndarray:
+            nonlocal columns
+            cloud = read_cloud(sample, self.points, self.drop_invalid)
+            columns = columns or self._checked(list(cloud.columns) or list(range(cloud.points.shape[1])))
+            values = _selected(cloud, columns)
+            drawn: np.ndarray = values[self._drawn(sorted_order(values))]
+            return drawn
+
+        clouds = read_all(read, (samples[i] for i in range(0, len(samples), -(-len(samples) // FITTED))))
+        return {"columns": columns, **self._statistics(clouds, self._axes_of(columns))}
+
+    def _statistics(self, clouds: list[np.ndarray], axes: list[int]) -> dict[str, Tensor]:
+        """All buffers, from the chosen columns of clouds, each (N, C)."""
         rows = np.concatenate(clouds)
         spread = np.where(np.ptp(rows, axis=0) > 0, rows.std(0), 0.0)  # else it is rounding alone
         spread[:3] = np.sqrt(np.square(spread[:3]).mean())  # one scale for space
-        self.centre.copy_(torch.from_numpy(rows.mean(0)))
-        self.spread.copy_(torch.from_numpy(np.where(spread > 0, spread, 1)))
-        encoded = [self._grouped(cloud) for cloud in clouds]
+        centre = rows.mean(0)
+        spread = np.where(spread > 0, spread, 1)
+        encoded = [self._grouped(cloud, centre, spread, axes) for cloud in clouds]
         scaled = torch.cat([one["points"] for one in encoded]).numpy()
         inner = np.arange(1, BINS) / BINS
         low, high = np.quantile(scaled, [EXTREMES, 1 - EXTREMES], axis=0)
         # Fine where points crowd, and over the whole range: together they carry over to unseen recordings best.
-        edges = np.concatenate([np.quantile(scaled, inner, axis=0), low + inner[:, None] * (high - low)])
-        self.edges.copy_(torch.from_numpy(np.sort(edges, axis=0).T))
-        if self.time is not None and self.slices:
-            cuts = np.quantile(scaled[:, self.axes[3]], np.arange(1, self.slices) / self.slices)
-            self.cuts.copy_(torch.from_numpy(cuts))
-        offsets = torch.stack([self._members([one["points"]], one["groups"][None])[0] for one in encoded])
+        quantiles = np.quantile(scaled, inner, axis=0)
+        edges = np.sort(np.concatenate([quantiles, low + inner[:, None] * (high - low)]), axis=0)
+        learned = {
+            "centre": torch.from_numpy(centre),
+            "spread": torch.from_numpy(spread),
+            "edges": torch.from_numpy(edges.T).float().contiguous(),
+        }
+        offsets = torch.stack([_members([cloud["points"]], cloud["groups"][None], axes)[0] for cloud in encoded])
         reach = offsets.square().mean().sqrt()
-        self.reach.copy_(reach if reach > 0 else torch.ones(()))
+        learned["reach"] = reach if reach > 0 else torch.ones(())
         if self.slices:
-            found = torch.cat([self._distributions([one["points"]])[0][0] for one in encoded])
-            self.usual.copy_(found.mean(0))
-            self.varies.copy_(found.std(0, correction=0).clamp_min(LEAST))
-        return self
-
-    def _selected(self, cloud: Cloud) -> np.ndarray:
-        """The columns that are used (N, C). Raises SampleError if one is missing."""
-        count, names = cloud.points.shape[1], cloud.columns
-        if not names:
-            named = all(isinstance(column, str) for column in self.columns)
-            names = tuple(map(str, self.columns)) if named and count == len(self.columns) else ("x", "y", "z")
-        at = []
-        for column in self.columns:
-            if column not in (range(count) if isinstance(column, int) else names):
-                found = ", ".join(cloud.columns) or f"{count} columns without names, counted from 0"
-                raise SampleError(f"column {column} is missing; found {found}")
-            at.append(column if isinstance(column, int) else names.index(column))
-        selected: np.ndarray = cloud.points[:, at]
-        return selected
+            cuts = torch.zeros(self.slices - 1)
+            if self.time is not None:
+                parts = np.quantile(scaled[:, axes[3]], np.arange(1, self.slices) / self.slices)
+                cuts = torch.from_numpy(parts).float()
+            slicing = (axes[3], cuts) if self.time is not None else None
+            shapes = torch.cat([distributions([cloud["points"]], learned["edges"], slicing)[0][0] for cloud in encoded])
+            learned["cuts"] = cuts
+            learned["usual"] = shapes.mean(0)
+            learned["varies"] = shapes.std(0, correction=0).clamp_min(LEAST)
+        return learned
 
     def _drawn(self, order: np.ndarray) -> np.ndarray:
         """At most ``points`` of the points, in sorted order."""
@@ -230,11 +231,15 @@ class PointCloudTokenizer(Tokenizer):
 
     def encode(self, sample: Any) -> dict[str, Tensor]:
         """A cloud to ``points`` (N, C), scaled, and ``groups`` (G, k) int32: which points each holds, centre first."""
-        return self._grouped(self._selected(read_cloud(sample, self.points, self.drop_invalid)))
+        values = _selected(read_cloud(sample, self.points, self.drop_invalid), self.columns)
+        return self._grouped(values, self.centre.cpu().numpy(), self.spread.cpu().numpy(), self.axes)
 
-    def _grouped(self, values: np.ndarray) -> dict[str, Tensor]:
+    def _grouped(
+        self, values: np.ndarray, centre: np.ndarray, spread: np.ndarray, axes: list[int]
+    ) -> dict[str, Tensor]:
         order = sorted_order(values)
-        centre, spread = self.centre.cpu().numpy().copy(), self.spread.cpu().numpy().copy()
+        centre = centre.copy()
+        spread = spread.copy()
         if self.normalize == "unit":
             centre[:3] = values[order, :3].mean(0)
             radius = np.sqrt(np.square(values[:, :3] - centre[:3]).sum(1).max())
@@ -243,7 +248,7 @@ class PointCloudTokenizer(Tokenizer):
         scaled[:, 3:] = np.arcsinh(scaled[:, 3:])  # an outlier stays small
         scaled = scaled.astype(np.float32)
         drawn = self._drawn(order)
-        space = scaled[drawn][:, self.axes]
+        space = scaled[drawn][:, axes]
         groups = drawn[nearest(space, farthest_points(space, self.groups), self.neighbours)]
         return {"points": torch.from_numpy(scaled), "groups": torch.from_numpy(groups.astype(np.int32))}
 
@@ -305,7 +310,7 @@ class PointCloudTokenizer(Tokenizer):
     def forward(self, batch: Batch) -> TokenSequence:
         """Points (B, N, C), or B of (N, C), and groups (B, G, k) to the tokens of distributions, then of groups."""
         points = list(batch["points"])
-        local, further, centres = self._members(points, batch["groups"])
+        local, further, centres = _members(points, batch["groups"], self.axes)
         features = self.local(local / self.reach)
         if self.further is not None:
             features = features + self.further(further)
@@ -319,29 +324,16 @@ class PointCloudTokenizer(Tokenizer):
         coordinates = everything[..., :3] if isinstance(everything, Tensor) else [one[:, :3] for one in everything]
         return TokenSequence.pack(tokens, context={"centres": centres[..., :3], "points": coordinates})
 
-    def _members(self, points: Sequence[Tensor], groups: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Places relative to the centre (B, G, k, A), further columns (B, G, k, C - 3), centres (B, G, A)."""
-        counts = torch.tensor([len(one) for one in points], device=groups.device)
-        starts = counts.cumsum(0) - counts
-        members = torch.cat(list(points))[groups.long() + starts[:, None, None]]
-        places = members[..., self.axes]
-        centres = places[:, :, :1]
-        return places - centres, members[..., 3:], centres[:, :, 0]
-
     def _shapes(self, points: Sequence[Tensor]) -> Tensor:
         """(B, P, D)."""
-        found, shares = self._distributions(points)
+        slicing = (self.axes[3], self.cuts) if self.time is not None else None
+        found, shares = distributions(points, self.edges, slicing)
         standard = ((found - self.usual) / self.varies).asinh()
         shares = (shares + LEAST).log()[..., None]
         tokens: Tensor = self.shape(torch.cat([standard[:, :, :3].flatten(2), shares], dim=2))
         if self.shape_further is not None:
             tokens = tokens + self.shape_further(standard[:, :, 3:].flatten(2))
         return tokens + self.when
-
-    def _distributions(self, points: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        slicing = (self.axes[3], self.cuts) if self.time is not None else None
-        found: tuple[Tensor, Tensor] = distributions(points, self.edges, slicing)
-        return found
 
     def dense_values(self, sample: Any) -> np.ndarray:
         """The points (N, C), scaled."""
@@ -355,6 +347,33 @@ class PointCloudTokenizer(Tokenizer):
         distances = np.linalg.norm(points[first, :3] - points[second, :3], axis=1)
         shares = distributions([torch.from_numpy(points)], self.edges)[0][0, 0]
         return np.concatenate([np.quantile(distances, np.linspace(0, 1, 33)), shares.flatten().numpy()])
+
+
+def _selected(cloud: Cloud, columns: Sequence[str | int]) -> np.ndarray:
+    """The columns that are used (N, C). Raises SampleError if one is missing."""
+    count = cloud.points.shape[1]
+    names = cloud.columns
+    if not names:
+        named = all(isinstance(column, str) for column in columns)
+        names = tuple(map(str, columns)) if named and count == len(columns) else ("x", "y", "z")
+    at = []
+    for column in columns:
+        if column not in (range(count) if isinstance(column, int) else names):
+            found = ", ".join(cloud.columns) or f"{count} columns without names, counted from 0"
+            raise SampleError(f"column {column} is missing; found {found}")
+        at.append(column if isinstance(column, int) else names.index(column))
+    selected: np.ndarray = cloud.points[:, at]
+    return selected
+
+
+def _members(points: Sequence[Tensor], groups: Tensor, axes: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+    """Places relative to the centre (B, G, k, A), further columns (B, G, k, C - 3), centres (B, G, A)."""
+    counts = torch.tensor([len(cloud) for cloud in points], device=groups.device)
+    starts = counts.cumsum(0) - counts
+    members = torch.cat(list(points))[groups.long() + starts[:, None, None]]
+    places = members[..., axes]
+    centres = places[:, :, :1]
+    return places - centres, members[..., 3:], centres[:, :, 0]
 
 
 def _silent(inputs: int, outputs: int) -> nn.Linear | None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -50,7 +50,6 @@ class TabularTokenizer(Tokenizer):
             It is what trains these tokens where the training split lacks them.
         columns: Types that are not to be inferred: column to ``"numeric"``, ``"boolean"``,
             ``"date"``, ``"categorical"`` or ``"ignore"``.
-        schema: What ``fit`` learned of each column; not for users to write.
     """
 
     takes_row = True
@@ -65,7 +64,6 @@ class TabularTokenizer(Tokenizer):
         bins: int | None = None,
         hide: float = 0.02,
         columns: dict[str, str] | None = None,
-        schema: list[dict[str, Any]] | None = None,
     ) -> None:
         super().__init__(dim)
         if bins is not None and bins < 1:
@@ -77,12 +75,10 @@ class TabularTokenizer(Tokenizer):
             if kind not in (*TYPES, "ignore"):
                 raise ValueError(unknown(f"type of column {name}", kind, [*TYPES, "ignore"]))
         self.schema: list[dict[str, Any]] = []
-        if schema is not None:
-            self._build(schema)
 
     # Columns
 
-    def fit(self, samples: Sequence[Any]) -> Self:
+    def fit(self, samples: Sequence[Any]) -> dict[str, Any]:
         """Learn types, bins and vocabularies from rows, dicts of column to value.
 
         Raises:
@@ -98,16 +94,19 @@ class TabularTokenizer(Tokenizer):
             raise ValueError("There is no input column; name one or more with --inputs.")
         learned = learn_columns(samples, taken, self.given, self.bins or _bins_for(len(samples)))
         learned.sort(key=lambda column: TYPES.index(column[0]["type"]))
-        self._build([entry for entry, _ in learned])
-        for i, (entry, edges) in enumerate(learned):
-            if entry["type"] != "categorical":
-                self.left[i, : entry["bins"]] = torch.from_numpy(edges[:-1])
-                self.width[i, : entry["bins"]] = torch.from_numpy(np.diff(edges))
-        return self
+        scaled = [(entry["bins"], edges) for entry, edges in learned if entry["type"] != "categorical"]
+        found: dict[str, Any] = {"schema": [entry for entry, _ in learned]}
+        if scaled:
+            found |= _bins_of(scaled)
+        return found
 
-    def _build(self, schema: list[dict[str, Any]]) -> None:
-        """Make the parameters that these columns need."""
-        self.schema = self.options["schema"] = schema
+    def build(self, schema: list[dict[str, Any]]) -> None:
+        """Make the parameters that these columns need.
+
+        Args:
+            schema: Name and type of each column, and what its type needs: bins, centre and scale, or categories.
+        """
+        self.schema = schema
         scaled = [entry for entry in schema if entry["type"] != "categorical"]
         categorical = [entry for entry in schema if entry["type"] == "categorical"]
         self.numbers = [(e["name"], READERS[e["type"]], e["centre"], e["scale"]) for e in scaled]
@@ -115,7 +114,6 @@ class TabularTokenizer(Tokenizer):
         self.codes: list[tuple[str, int, Spellings]] = []
         self.column = self._normal(len(schema))
         if scaled:
-            # Bins that a column lacks are infinitely wide, so that no share of them is below a number.
             shape = len(scaled), max(1, *(entry["bins"] for entry in scaled))
             self.register_buffer("left", torch.zeros(shape))
             self.register_buffer("width", torch.full(shape, math.inf))
@@ -218,6 +216,20 @@ def _place(name: str, known: Spellings, sample: dict[str, Any]) -> int | None:
 def _bins_for(rows: int) -> int:
     """How many bins so many training rows can fill."""
     return min(max(rows // ROWS_A_BIN, BINS[0]), BINS[1])
+
+
+def _bins_of(columns: list[tuple[int, np.ndarray]]) -> dict[str, Tensor]:
+    """The left ends and widths of columns' bins, from their numbers of bins and edges, each (columns, bins).
+
+    Bins that a column lacks are infinitely wide, so that no share of them is below a number.
+    """
+    shape = len(columns), max(1, *(bins for bins, _ in columns))
+    left = torch.zeros(shape)
+    width = torch.full(shape, math.inf)
+    for row, (bins, edges) in enumerate(columns):
+        left[row, :bins] = torch.from_numpy(edges[:-1])
+        width[row, :bins] = torch.from_numpy(np.diff(edges))
+    return {"left": left, "width": width}
 
 
 def _orthogonal(columns: int, inputs: int, dim: int) -> nn.Parameter:

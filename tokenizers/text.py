@@ -4,13 +4,13 @@ from collections import Counter
 from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from metatx.data.byte_pairs import clip_tokens
-from metatx.errors import SampleError, short
+from metatx.errors import SampleError, read_all, short
 from metatx.json_schema import array_schema
 from metatx.progress import tell
 from metatx.sequence import TokenSequence
@@ -39,10 +39,10 @@ class TextTokenizer(Tokenizer):
         max_tokens: Longer texts are refused.
         min_count: Tokens that the training split shows less often count as unknown.
         hide: Probability that training sees a token as unknown; it trains that embedding, and regularises.
-        amplitude: How many times as large as the stem's its tokens start, where the backbone does not normalise them.
+        token_rms_factor: RMS of the tokens at the start of training, in units of that of the stem's tokens, on a
+            backbone that does not normalise its input.
             Blocks trained on pictures drown random words of the size of patches: a ridge classifier of 40 intents of
             CLINC150 is right in 0.15 on the last layer of ViT-Ti at 1, 0.31 at 4, 0.75 at 16, and 0.81 on the tokens.
-        size: Tokens that ``fit`` found, V.
 
     Raises:
         ValueError: If a number is out of its range.
@@ -63,8 +63,7 @@ class TextTokenizer(Tokenizer):
         max_tokens: int = 8192,
         min_count: int = 1,
         hide: float = 0.1,
-        amplitude: float = 16.0,
-        size: int | None = None,
+        token_rms_factor: float = 16.0,
     ) -> None:
         super().__init__(dim)
         for name, value, least in (("context", context, 1), ("overlap", overlap, 0), ("min_count", min_count, 1)):
@@ -76,17 +75,15 @@ class TextTokenizer(Tokenizer):
             raise ValueError(f"max_tokens is {max_tokens}; it must be at least the context, {context}.")
         if not 0 <= hide < 1:
             raise ValueError(f"hide is {hide}; it must be a probability below 1.")
-        if not amplitude > 0:
-            raise ValueError(f"amplitude is {amplitude}; it must be above 0.")
+        if not token_rms_factor > 0:
+            raise ValueError(f"token_rms_factor is {token_rms_factor}; it must be above 0.")
         self.context, self.overlap, self.max_tokens = context, overlap, max_tokens
-        self.min_count, self.hide, self.amplitude = min_count, hide, amplitude
+        self.min_count, self.hide, self.token_rms_factor = min_count, hide, token_rms_factor
         self.positions = LearnedPositions(dim, context)
         self.segments = nn.Parameter(torch.randn(2, dim) * 0.02)
-        if size is not None:
-            self._build(size)
 
-    def _build(self, size: int) -> None:
-        self.options["size"] = size
+    def build(self, size: int) -> None:
+        """Make the embeddings of ``size`` known tokens, V, and of two more: unknown ones, the separator."""
         self.register_buffer("known", torch.zeros(size, dtype=torch.int64))  # CLIP's number of each, ascending
         self.embedding = nn.Parameter(torch.randn(2 + size, self.dim) * 0.02)  # unknown, separator, the known
 
@@ -99,7 +96,7 @@ class TextTokenizer(Tokenizer):
         """All."""
         return list(inputs)
 
-    def fit(self, samples: Sequence[Any]) -> Self:
+    def fit(self, samples: Sequence[Any]) -> dict[str, Any]:
         """Collect the tokens of the training split.
 
         Raises:
@@ -112,17 +109,12 @@ class TextTokenizer(Tokenizer):
                 f"{named} of {len(samples)} texts look like names of .txt files; they are taken by their words. For "
                 "what is in the files give a folder of them, or in Python a pathlib.Path for each."
             )
-        for sample in samples:
-            try:
-                counts.update(self.encode(sample)["tokens"].tolist())
-            except SampleError:  # the core names it, with its place, when it encodes
-                continue
+        for tokens in read_all(self.encode, samples):
+            counts.update(tokens["tokens"].tolist())
         found = sorted(token for token, count in counts.items() if count >= self.min_count and token != SEPARATOR)
         if not found:
             raise ValueError(f"No token occurs {self.min_count} times in {len(samples)} texts; lower min_count.")
-        self._build(len(found))
-        self.known.copy_(torch.tensor(found))
-        return self
+        return {"size": len(found), "known": torch.tensor(found)}
 
     def encode(self, sample: Any) -> dict[str, Tensor]:
         """A text, or a pair, to ``tokens`` int32 (N,): CLIP's numbers, and one more between the two of a pair."""

@@ -2,14 +2,14 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metatx.errors import SampleError, short
+from metatx.errors import SampleError, read_all, short
 from metatx.json_schema import array_schema
 from metatx.progress import tell
 from metatx.reading.arrays import as_array
@@ -50,10 +50,9 @@ class TimeSeriesTokenizer(Tokenizer):
         normalize: What the patches show: ``"instance"`` the series relative to itself, ``"training"``
             relative to mean and deviation of the training split, where levels are what tells samples apart.
         time_axis: Which axis of a two-dimensional sample is time: 1 for (C, L), 0 for (L, C).
-        num_channels: C; learned by ``fit``.
 
     Raises:
-        ValueError: If an option is none of its choices.
+        ValueError: If an option is out of its range.
     """
 
     default_head = "forecasting"
@@ -70,17 +69,9 @@ class TimeSeriesTokenizer(Tokenizer):
         lookback: int | None = None,
         channels: Literal["separate", "mixed"] = "separate",
         normalize: Literal["instance", "training"] = "instance",
-        time_axis: int = 1,
-        num_channels: int | None = None,
+        time_axis: Literal[0, 1] = 1,
     ) -> None:
         super().__init__(dim)
-        for name, value, choices in (
-            ("channels", channels, ("separate", "mixed")),
-            ("normalize", normalize, ("instance", "training")),
-            ("time_axis", time_axis, (0, 1)),
-        ):
-            if value not in choices:
-                raise ValueError(f"{name} is {value!r}; choose {choices[0]!r} or {choices[1]!r}.")
         for name, number in (("patch_size", patch_size), ("stride", stride), ("lookback", lookback)):
             if number is not None and number < 1:
                 raise ValueError(f"{name} is {number}; it must be at least 1.")
@@ -89,11 +80,11 @@ class TimeSeriesTokenizer(Tokenizer):
         self.patch_size, self.stride, self.lookback = patch_size, stride, lookback
         self.channels, self.normalize, self.time_axis = channels, normalize, time_axis
         self.num_channels = 0
-        if num_channels is not None:
-            self._build(num_channels)
 
-    def _build(self, num_channels: int) -> None:
-        self.num_channels = self.options["num_channels"] = num_channels
+    def build(self, num_channels: int, lookback: int | None = None) -> None:
+        """Make the maps for ``num_channels`` channels; ``lookback`` is what ``read_last`` was told."""
+        self.num_channels = num_channels
+        self.lookback = lookback or self.lookback
         together = num_channels if self.channels == "mixed" else 1
         self.patches = orthogonal_linear(2 * together * self.patch_size, self.dim)  # of values, and of flags
         self.statistics = orthogonal_linear(2 * together, self.dim)
@@ -110,30 +101,23 @@ class TimeSeriesTokenizer(Tokenizer):
 
     def read_last(self, steps: int) -> None:
         """Read only the last so many steps of a sample."""
-        self.lookback = self.options["lookback"] = steps
+        self.lookback = steps
 
-    def fit(self, samples: Sequence[Any]) -> Self:
+    def fit(self, samples: Sequence[Any]) -> dict[str, Any]:
         """Learn the number of channels, and means and deviations of the samples' levels and scales.
 
         Raises:
             ValueError: If time and channels look swapped, no series is good, or a channel is never observed.
         """
-        read, bad = [], None
-        for sample in samples:
-            try:
-                read.append(self._read(sample))
-            except SampleError as error:  # the core names it, with its place, when it encodes
-                bad = bad or error
-        if not read:
-            raise ValueError(f"None of {len(samples)} series can be used: {bad}.")
-        self._build(self._count_channels([values.shape for values in read]))
+        read = read_all(self._read, samples)
+        num_channels = self._count_channels([values.shape for values in read])
         longest = max(values.shape[1] for values in read)
-        if self.num_channels > longest > 1:
+        if num_channels > longest > 1:
             tell(
-                f"Series have {self.num_channels} channels and at most {longest} steps. If time comes first in them, "
+                f"Series have {num_channels} channels and at most {longest} steps. If time comes first in them, "
                 f"set time_axis (--tokenizer.time_axis {1 - self.time_axis})."
             )
-        moments = [_moments(values[:, -(self.lookback or 0) :]) for values in read if len(values) == self.num_channels]
+        moments = [_moments(values[:, -(self.lookback or 0) :]) for values in read if len(values) == num_channels]
         loc, scale = (np.stack(rows) for rows in zip(*moments, strict=True))
         observed = np.isfinite(loc)
         if not observed.any(0).all():
@@ -148,14 +132,10 @@ class TimeSeriesTokenizer(Tokenizer):
         spread[0] = np.where(spread[0] > ROUNDING * np.abs(centre[0]), spread[0], np.where(deviation > 0, deviation, 1))
         spread[1] = np.maximum(spread[1], 0.1)
         deviation = np.where(deviation > ROUNDING * np.abs(centre[0]), deviation, 1)
-        for name, value in (
-            ("centre", centre),
-            ("spread", spread),
-            ("floor", floor),
-            ("deviation", deviation),
-        ):
-            self.get_buffer(name).copy_(torch.as_tensor(value))
-        return self
+        learned = {"centre": centre, "spread": spread, "floor": floor, "deviation": deviation}
+        statistics = {name: torch.as_tensor(value) for name, value in learned.items()}
+        told = {} if self.lookback is None else {"lookback": self.lookback}
+        return {"num_channels": num_channels, **told, **statistics}
 
     def _count_channels(self, shapes: list[tuple[int, ...]]) -> int:
         counts, lengths = Counter(shape[0] for shape in shapes), {shape[1] for shape in shapes}

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from metatx.backbone.stem import Stem
 from metatx.json_schema import array_schema
-from metatx.layers.folding import NO_STEM
+from metatx.layers.folding import random_stem
 from metatx.layers.views import random_view
 from metatx.reading.video import SUFFIXES, evenly, read_film
 from metatx.sequence import TokenSequence
@@ -58,8 +58,6 @@ class VideoTokenizer(Tokenizer):
     suffixes = SUFFIXES
     stem = "image"
     default_head = "classification"
-    TOKENS: ClassVar[tuple[str, ...]] = ("tubelets", "slices", "both")
-    AUGMENTS: ClassVar[tuple[str, ...]] = ("flip", "crop", "reverse", "cut")
 
     def __init__(
         self,
@@ -75,13 +73,6 @@ class VideoTokenizer(Tokenizer):
         time_axis: Literal[0, 1] = 0,
     ) -> None:
         super().__init__(dim)
-        if time_axis not in (0, 1):
-            raise ValueError(f"time_axis is {time_axis!r}; choose 0 or 1.")
-        if tokens not in self.TOKENS:
-            raise ValueError(f"tokens is {tokens!r}; choose one of {', '.join(self.TOKENS)}.")
-        strange = [name for name in augment if name not in self.AUGMENTS]
-        if strange:
-            raise ValueError(f"augment has {strange}; it may have {', '.join(self.AUGMENTS)}.")
         if frames < 1 or tubelet_size < 1 or frames % tubelet_size:
             raise ValueError(f"{frames} frames cannot be cut into tubelets of {tubelet_size}; give a multiple.")
         if slices < 1:
@@ -164,14 +155,7 @@ class VideoTokenizer(Tokenizer):
 
 
 def _trainable(stem: Stem | None, dim: int) -> Stem:
-    """A copy of the stem; without one, filters that start orthogonal and small random positions."""
-    if stem is not None:
-        return copy.deepcopy(stem).requires_grad_(True)
-    new = Stem(dim, NO_STEM)
-    nn.init.orthogonal_(new.proj.weight.view(dim, -1))
-    nn.init.zeros_(new.proj.bias)  # type: ignore[arg-type]
-    nn.init.trunc_normal_(new.positions, std=0.02)
-    return new
+    return random_stem(dim) if stem is None else copy.deepcopy(stem).requires_grad_(True)
 
 
 class _Tubelets(nn.Module):

@@ -1,7 +1,7 @@
 """X-ray pictures -> tokens: photometric interpretation, windowing, the backbone's stem folded to one channel."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 from torch import Tensor
@@ -44,7 +44,6 @@ class XRayTokenizer(Tokenizer):
     readers = {".npz": read_medmnist}
     stem = "image"
     default_head = "classification"
-    PHOTOMETRIC: ClassVar[tuple[str, ...]] = ("MONOCHROME1", "MONOCHROME2")
 
     def __init__(
         self,
@@ -58,8 +57,6 @@ class XRayTokenizer(Tokenizer):
         freeze_stem: bool = False,
     ) -> None:
         super().__init__(dim)
-        if photometric not in self.PHOTOMETRIC:
-            raise ValueError(f"photometric is {photometric!r}; choose one of {', '.join(self.PHOTOMETRIC)}.")
         self.uses_stem_tokens = stem is not None
         self.photometric = photometric
         self.pictures = GreyPictures(
@@ -72,10 +69,9 @@ class XRayTokenizer(Tokenizer):
         """Pictures, names of picture files, and the dicts of Hugging Face's image columns."""
         return is_picture(value, cls.suffixes)
 
-    def fit(self, samples: Sequence[Any]) -> Self:
+    def fit(self, samples: Sequence[Any]) -> dict[str, Any]:
         """Learn the window. Raises ValueError if no picture can be read, or all pixels have the same value."""
-        self.pictures.fit(samples)
-        return self
+        return {f"pictures.{name}": value for name, value in self.pictures.fit(samples).items()}
 
     def _windowed(self, sample: Any) -> np.ndarray:
         values = self.pictures.windowed(sample)

@@ -195,7 +195,7 @@ def _begun(
         has, asked = getattr(known, part), getattr(built, part)
         if has.name != asked.name:
             raise ValueError(f"The task to start from has the {part} {has.name}, not {asked.name}.")
-        options = all_options(has)
+        options = {**all_options(has), **has.fitted}
         other = [name for name, value in asked.options.items() if json.dumps(options[name]) != json.dumps(value)]
         if other:
             found = ", ".join(f"{name} {json.dumps(options[name]):.40}" for name in other)

@@ -7,9 +7,23 @@ from torch import nn
 
 from metatx.backbone.stem import Stem, StemConfig
 
-__all__ = ["NO_STEM", "folded_stem"]
+__all__ = ["NO_STEM", "folded_stem", "random_stem"]
 
-NO_STEM = StemConfig(patch_size=16, image_size=224)  # what a random one is made with
+NO_STEM = StemConfig(patch_size=16, image_size=224)  # of ``random_stem``
+
+
+def random_stem(dim: int, config: StemConfig = NO_STEM) -> Stem:
+    """A stem for a backbone without one: its filters start orthogonal, its positions small and random.
+
+    Args:
+        dim: Width of the backbone.
+        config: Patch, picture and channels; by default patches of 16 pixels in a picture of 224, in colour.
+    """
+    stem = Stem(dim, config)
+    nn.init.orthogonal_(stem.proj.weight.view(dim, -1))
+    nn.init.zeros_(stem.proj.bias)  # type: ignore[arg-type]
+    nn.init.trunc_normal_(stem.positions, std=0.02)
+    return stem
 
 
 def folded_stem(stem: Stem | None, dim: int) -> Stem:
@@ -19,19 +33,15 @@ def folded_stem(stem: Stem | None, dim: int) -> Stem:
     positions are copied, so that other sizes of picture resample them as ``stem`` does.
 
     Args:
-        stem: ``backbone.stem``; never changed. None for a backbone without one: patches of 16 pixels, with filters
-            that start orthogonal and small random positions of 14 x 14 patches.
+        stem: ``backbone.stem``; never changed. None for a backbone without one: as ``random_stem``.
         dim: Width of the backbone.
     """
-    config = NO_STEM if stem is None else stem.config
-    grey = Stem(dim, replace(config, bias=True, mean=(0.0,), std=(1.0,)))
+    config = replace(NO_STEM if stem is None else stem.config, bias=True, mean=(0.0,), std=(1.0,))
+    if stem is None:
+        return random_stem(dim, config)
+    grey = Stem(dim, config)
     assert grey.proj.bias is not None
     with torch.no_grad():
-        if stem is None:
-            nn.init.orthogonal_(grey.proj.weight.view(dim, -1))
-            nn.init.zeros_(grey.proj.bias)
-            nn.init.trunc_normal_(grey.positions, std=0.02)
-            return grey
         filters = stem.proj.weight.double() / stem.std
         bias = -(filters * stem.mean).sum((1, 2, 3))
         grey.proj.weight.copy_(filters.sum(1, keepdim=True))

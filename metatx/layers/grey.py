@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metatx.backbone.stem import Stem
-from metatx.errors import SampleError
+from metatx.errors import read_all
 from metatx.layers.folding import folded_stem
 from metatx.layers.hog import gradient_histograms
 from metatx.reading.image import read_grey
@@ -63,13 +63,6 @@ class GreyPictures(nn.Module):
         read: Callable[[Any], np.ndarray] = read_grey,
     ) -> None:
         super().__init__()
-        for name, value, choices in (
-            ("normalize", normalize, Normalize),
-            ("augment", augment, Augment),
-            ("flips", flips, Flips),
-        ):
-            if value not in get_args(choices):
-                raise ValueError(f"{name} is {value!r}; choose one of {', '.join(get_args(choices))}.")
         if len(percentiles) != 2 or not 0 <= percentiles[0] < percentiles[1] <= 100:
             raise ValueError(f"percentiles are {percentiles}; expected two that rise, in 0..100.")
         self.stem = folded_stem(stem, dim).requires_grad_(not freeze_stem)
@@ -81,28 +74,23 @@ class GreyPictures(nn.Module):
         self.augments = augment != "none" or flips != "none"
         self.register_buffer("window", torch.tensor([0.0, 1.0], dtype=torch.float64))
 
-    def fit(self, samples: Sequence[Any]) -> None:
-        """Learn the window from the training split.
+    def fit(self, samples: Sequence[Any]) -> dict[str, Tensor]:
+        """Learn the ``window`` from the training split; nothing where each picture has its own.
 
         Raises:
             ValueError: If no picture can be read, or all pixels have the same value.
         """
         if self.normalize == "instance":
-            return
-        pixels, bad = [], None
-        for sample in samples:
-            try:
-                values = self.read(sample).ravel()
-            except SampleError as error:  # the core names it, with its place, when it encodes
-                bad = bad or error
-            else:
-                pixels.append(values[:: -(-len(values) // PIXELS)])
-        if not pixels:
-            raise ValueError(f"None of {len(samples)} pictures can be used: {bad}.")
+            return {}
+        pixels = read_all(self._some_pixels, samples)
         low, high = np.percentile(np.concatenate(pixels).astype(np.float64), self.percentiles)
         if low == high:
             raise ValueError(f"Percentiles {self.percentiles} of all pixels are {low:g}; there is nothing to see.")
-        self.window.copy_(torch.tensor([low, high]))
+        return {"window": torch.tensor([low, high])}
+
+    def _some_pixels(self, sample: Any) -> np.ndarray:
+        values: np.ndarray = self.read(sample).ravel()
+        return values[:: -(-len(values) // PIXELS)]
 
     def windowed(self, sample: Any) -> np.ndarray:
         """A picture in any form ``read`` knows, as float32 (H, W) in 0..1. Raises SampleError as it does."""

@@ -12,12 +12,12 @@ __all__ = ["input_norm"]
 
 
 def input_norm(backbone: "Backbone", tokenizer: "Tokenizer") -> nn.Module:
-    """A LayerNorm that gives tokens the stem's scale, times ``tokenizer.amplitude``; nothing where none is needed.
+    """LayerNorm to the RMS of the stem's tokens times the tokenizer's factor; the identity where none is needed.
 
     Tokens of another scale than the stem's pass through the blocks almost unchanged, or drown them.
     """
     if backbone.has_norm_pre or tokenizer.uses_stem_tokens:
         return nn.Identity()
     norm = nn.LayerNorm(backbone.dim)
-    nn.init.constant_(norm.weight, backbone.token_rms * tokenizer.amplitude)
+    nn.init.constant_(norm.weight, backbone.token_rms * tokenizer.token_rms_factor)
     return norm

@@ -152,13 +152,12 @@ def targets_of(frame: "pd.DataFrame", target: str | None, inputs: Sequence[str])
 
 def lookback_of(tokenizer: "Tokenizer") -> int:
     """Steps that a window reads. Raises ValueError if the tokenizer was not told."""
-    lookback = tokenizer.options.get("lookback")
-    if lookback is None:
+    if tokenizer.lookback is None:
         raise ValueError(
             "How many steps may a forecast read? Say so with the option lookback of the tokenizer: "
             "--tokenizer.lookback 96 (and --head.horizon 24 for how many it forecasts)."
         )
-    return int(lookback)
+    return tokenizer.lookback
 
 
 def _lengths(steps: int, horizon: int | None, season: int | None) -> tuple[int, int]:

@@ -32,7 +32,7 @@ def rows(count: int = 200, seed: int = 0) -> list[dict[str, object]]:
 def fitted(samples: list[dict[str, object]] | None = None, **options: object) -> TabularTokenizer:
     torch.manual_seed(0)
     tokenizer: TabularTokenizer = create("tokenizers", "tabular", DIM, **options)
-    return tokenizer.fit(rows() if samples is None else samples).eval()
+    return tokenizer.learn(rows() if samples is None else samples).eval()
 
 
 def tokens(tokenizer: TabularTokenizer, *samples: dict[str, object]) -> torch.Tensor:

@@ -38,7 +38,7 @@ def rgb_stem():
 def fitted(**options):
     torch.manual_seed(0)
     tokenizer = create("tokenizers", "audio", DIM, stem=rgb_stem(), **options)
-    return tokenizer.fit([chirp(noise=0.01 * i) for i in range(6)]).eval()
+    return tokenizer.learn([chirp(noise=0.01 * i) for i in range(6)]).eval()
 
 
 @torch.no_grad()
@@ -123,7 +123,7 @@ def test_statistics_standardise_the_training_split():
     samples = [chirp(noise=0.01 * i) for i in range(6)]
     tokenizer = fitted()
     power = torch.cat([tokenizer._log_power(torch.tensor(sample)[None])[0] for sample in samples[:3]], dim=1)
-    alone = create("tokenizers", "audio", DIM, stem=None).fit([*samples[:3], "nowhere.wav"])
+    alone = create("tokenizers", "audio", DIM, stem=None).learn([*samples[:3], "nowhere.wav"])
     torch.testing.assert_close(alone.centre[:, 0], power.mean(1), atol=1e-3, rtol=1e-4)
     torch.testing.assert_close(alone.spread[:, 0], power.std(1, correction=0), atol=1e-3, rtol=1e-3)
 
@@ -170,7 +170,7 @@ def test_what_is_longer_than_the_window_becomes_parts():
 def test_silence_is_a_sound_like_any_other():
     found = tokens(fitted(), np.zeros(8_000, np.float32), chirp())
     assert found.embeddings.isfinite().all()
-    silent = create("tokenizers", "audio", DIM, stem=None).fit([np.zeros(8_000, np.float32)] * 2)
+    silent = create("tokenizers", "audio", DIM, stem=None).learn([np.zeros(8_000, np.float32)] * 2)
     assert tokens(silent, chirp()).embeddings.isfinite().all()
     assert np.isfinite(silent.baseline_features(np.zeros(8_000, np.float32))).all()
 
@@ -254,18 +254,18 @@ def test_bad_samples_are_named(sample, message):
 
 
 def test_no_good_clip_is_told():
-    with pytest.raises(ValueError, match=r"None of 2 clips can be used: audio file a.wav does not exist"):
-        create("tokenizers", "audio", DIM, stem=None).fit(["a.wav", "b.wav"])
+    with pytest.raises(ValueError, match=r"No sample can be used; the first: audio file a.wav does not exist"):
+        create("tokenizers", "audio", DIM, stem=None).learn(["a.wav", "b.wav"])
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"tokens": "words"}, "tokens is 'words'; choose one of frames, patches, both"),
-        ({"augment": "much"}, "augment is 'much'; choose one of none, light, strong"),
+        ({"tokens": "words"}, "tokens is 'words'; expected one of 'frames', 'patches', 'both'"),
+        ({"augment": "much"}, "augment is 'much'; expected one of 'none', 'light', 'strong'"),
         ({"sample_rate": 10}, "sample_rate is 10; it must be 1000 to"),
         ({"window": 0.1}, "window is 0.1 s; it must be at least 1"),
-        ({"amplitude": 0}, "amplitude is 0; it must be above 0"),
+        ({"token_rms_factor": 0}, "token_rms_factor is 0; it must be above 0"),
         ({"tokens": "patches", "num_mels": 40}, "num_mels is 40; patches of 16 need a multiple"),
     ],
 )

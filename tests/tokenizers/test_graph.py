@@ -28,7 +28,7 @@ make = partial(create, "tokenizers", "graph", 32)
 
 def fitted(samples, **options):
     torch.manual_seed(0)
-    return make(**options).fit(samples).eval()
+    return make(**options).learn(samples).eval()
 
 
 def tokens_of(tokenizer, *samples):
@@ -269,22 +269,22 @@ def test_what_is_no_graph_is_told_in_one_line(sample, message):
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["identifiers", "summary", "max_tokens", "amplitude"])
+@pytest.mark.parametrize("name", ["identifiers", "summary", "max_tokens", "token_rms_factor"])
 def test_options_out_of_range(name):
     with pytest.raises(ValueError, match=f"{name} is 0; it must be "):
         make(**{name: 0})
 
 
 def test_nothing_to_learn_from():
-    with pytest.raises(ValueError, match="None of 2 graphs can be used: graph is 'C1', which RDKit cannot read"):
-        make().fit(["C1", "C("])
+    with pytest.raises(ValueError, match="No sample can be used; the first: graph is 'C1', which RDKit cannot read"):
+        make().learn(["C1", "C("])
 
 
 def test_rdkit_is_named_where_it_is_missing(monkeypatch):
     module._remembered.cache_clear()
     monkeypatch.setitem(sys.modules, "rdkit", None)
     with pytest.raises(ImportError, match=r"needs rdkit for molecules: pip install 'metatx\[graph\]'"):
-        make(molecules=True, widths=[1, 1, 1]).encode("CCO")
+        make().restore({"molecules": True, "widths": [1, 1, 1]}).encode("CCO")
 
 
 def test_train_on_smiles_and_on_arrays(tmp_path, capsys):

@@ -56,16 +56,16 @@ def test_a_patch_is_mirrored_at_the_border() -> None:
 def test_every_band_is_in_a_group(bands: int, group: int, stride: int) -> None:
     if stride > group or bands < group:
         with pytest.raises(ValueError, match="stride is|fewer than group_size"):
-            tokenizer(group_size=group, stride=stride, num_bands=bands)
+            tokenizer(group_size=group, stride=stride).restore({"num_bands": bands})
         return
-    groups = tokenizer(group_size=group, stride=stride, num_bands=bands).groups
+    groups = tokenizer(group_size=group, stride=stride).restore({"num_bands": bands}).groups
     assert set(groups.flatten().tolist()) == set(range(bands))
     assert (groups.diff(dim=1) == 1).all() and groups.shape[1] == group
     assert (groups[:, 0].diff() > 0).all() and (groups[:, 0].diff() <= stride).all()
 
 
 def test_tokens_are_maps_of_their_group_plus_its_place() -> None:
-    reads = tokenizer(group_size=6, stride=4, patch_size=3).fit(Pixels(CUBE, np.argwhere(CUBE[..., 0] > 0)))
+    reads = tokenizer(group_size=6, stride=4, patch_size=3).learn(Pixels(CUBE, np.argwhere(CUBE[..., 0] > 0)))
     encoded = reads.encode(Pixel(CUBE, 3, 4))
     with torch.no_grad():
         tokens = reads({"patch": encoded["patch"][None]})[0]
@@ -78,8 +78,9 @@ def test_tokens_are_maps_of_their_group_plus_its_place() -> None:
 
 def test_wavelengths_not_numbers_place_a_group() -> None:
     """Two sensors whose bands differ agree on a group that looks at the same wavelengths."""
-    fine = tokenizer(group_size=4, stride=4, wavelengths=list(range(400, 420)), num_bands=20)
-    coarse = tokenizer(group_size=4, stride=4, wavelengths=[404, 405, 406, 407, 500, 501, 502, 503], num_bands=8)
+    fine = tokenizer(group_size=4, stride=4, wavelengths=list(range(400, 420))).restore({"num_bands": 20})
+    apart = [404, 405, 406, 407, 500, 501, 502, 503]
+    coarse = tokenizer(group_size=4, stride=4, wavelengths=apart).restore({"num_bands": 8})
     assert fine.places[1] == coarse.places[0] == 405.5
     spectrum = torch.zeros(1, 1, 20), torch.zeros(1, 1, 8)
     with torch.no_grad():
@@ -88,7 +89,7 @@ def test_wavelengths_not_numbers_place_a_group() -> None:
 
 def test_statistics_are_those_of_the_training_pixels_alone() -> None:
     places = np.array([[1, 1], [4, 4], [7, 9]])
-    reads = tokenizer(patch_size=5).fit(Pixels(CUBE, places))
+    reads = tokenizer(patch_size=5).learn(Pixels(CUBE, places))
     values = CUBE[places[:, 0], places[:, 1]].astype(float)
     np.testing.assert_allclose(reads.mean, values.mean(0), rtol=1e-5)
     np.testing.assert_allclose(reads.deviation, values.std(0), rtol=1e-5)
@@ -100,7 +101,7 @@ def test_statistics_are_those_of_the_training_pixels_alone() -> None:
 @given(gain=st.floats(1e-3, 1e4), offset=st.floats(-1e3, 1e3))
 def test_units_do_not_matter(gain: float, offset: float) -> None:
     spectra = RNG.normal(size=(6, BANDS))
-    plain, other = tokenizer().fit(spectra), tokenizer().fit(gain * spectra + offset)
+    plain, other = tokenizer().learn(spectra), tokenizer().learn(gain * spectra + offset)
     expected, found = plain.encode(spectra[0])["patch"], other.encode(gain * spectra[0] + offset)["patch"]
     torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
 
@@ -108,15 +109,15 @@ def test_units_do_not_matter(gain: float, offset: float) -> None:
 def test_a_band_that_never_varies_is_silent() -> None:
     spectra = RNG.normal(size=(6, BANDS))
     spectra[:, 7] = 3.0
-    reads = tokenizer().fit(spectra)
+    reads = tokenizer().learn(spectra)
     spectra[0, 7] = 1e9
     assert reads.encode(spectra[0])["patch"][0, 7] == 0
-    one = tokenizer().fit(spectra[:1])
+    one = tokenizer().learn(spectra[:1])
     assert not one.encode(spectra[1])["patch"].any()
 
 
 def test_augmentation_is_a_line_along_the_bands_and_noise() -> None:
-    reads = tokenizer(augment="strong").fit(RNG.normal(size=(6, BANDS)))
+    reads = tokenizer(augment="strong").learn(RNG.normal(size=(6, BANDS)))
     flat = {"patch": torch.zeros(1, BANDS)}
     torch.manual_seed(0)
     changes = torch.stack([reads.augment(flat)["patch"][0] for _ in range(400)])
@@ -134,19 +135,19 @@ def test_augmentation_is_a_line_along_the_bands_and_noise() -> None:
     [
         ({"stride": 9}, "stride is 9; choose 1 to group_size, 8"),
         ({"patch_size": 4}, "patch_size is 4; a pixel in the middle needs an odd one"),
-        ({"augment": "wild"}, "augment is 'wild'; choose one of none, light, strong"),
-        ({"amplitude": 0}, "amplitude is 0; it must be above 0"),
-        ({"num_bands": 5}, "have 5 bands, fewer than group_size, 8"),
-        ({"num_bands": 9, "wavelengths": [400.0]}, "There are 1 wavelengths for 9 bands"),
+        ({"augment": "wild"}, "augment is 'wild'; expected one of 'none', 'light', 'strong'"),
+        ({"token_rms_factor": 0}, "token_rms_factor is 0; it must be above 0"),
+        ({"group_size": 10}, "have 9 bands, fewer than group_size, 10"),
+        ({"wavelengths": [400.0]}, "There are 1 wavelengths for 9 bands"),
     ],
 )
 def test_bad_options_are_refused(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        tokenizer(**options)
+        tokenizer(**options).restore({"num_bands": 9})
 
 
 def test_bad_samples_are_refused() -> None:
-    reads = tokenizer().fit(RNG.normal(size=(6, BANDS)))
+    reads = tokenizer().learn(RNG.normal(size=(6, BANDS)))
     holed = np.ones(BANDS)
     holed[4] = np.nan
     for sample, message in (
@@ -162,9 +163,9 @@ def test_bad_samples_are_refused() -> None:
         with pytest.raises(SampleError, match=message):
             reads.encode(sample)
     with pytest.raises(ValueError, match="Spectra of 20 and of 21 bands are mixed"):
-        tokenizer().fit([np.ones(20), np.ones(21)])
-    with pytest.raises(ValueError, match="None of 2 spectra can be used: band 1 holds NaN"):
-        tokenizer().fit(np.full((2, BANDS), np.nan))
+        tokenizer().learn([np.ones(20), np.ones(21)])
+    with pytest.raises(ValueError, match="No sample can be used; the first: band 1 holds NaN"):
+        tokenizer().learn(np.full((2, BANDS), np.nan))
 
 
 # From the user's files
@@ -191,9 +192,9 @@ def test_spectralformer_s_masks_are_read_as_published(tmp_path, suffix: str) -> 
     assert sorted(splits) == ["test", "train"]
     assert all(pixel.row % 2 == 0 for pixel in splits["train"].inputs)
     assert len(splits["train"]) + len(splits["test"]) == (truth > 0).sum()
-    reads = tokenizer().fit(splits["train"].inputs)
+    reads = tokenizer().learn(splits["train"].inputs)
     if suffix == ".npz":
-        assert reads.options["wavelengths"][1] == pytest.approx(420)
+        assert reads.fitted["wavelengths"][1] == pytest.approx(420)
     assert (reads.wavelengths is None) == (suffix == ".mat")
 
 

@@ -63,7 +63,7 @@ def test_colours_become_their_luma() -> None:
 
 def test_window_is_the_percentiles_of_the_training_split(nano) -> None:
     samples = [RNG.normal(20 + i, 3, (40, 24)).astype(np.float32) for i in range(6)]
-    reads = tokenizer(nano, percentiles=[2, 97]).fit(samples)
+    reads = tokenizer(nano, percentiles=[2, 97]).learn(samples)
     low, high = np.percentile(np.stack(samples), [2, 97])
     np.testing.assert_allclose(reads.pictures.window, [low, high], rtol=1e-6)
     unseen = RNG.normal(24, 8, (40, 24)).astype(np.float32)
@@ -75,8 +75,8 @@ def test_window_is_the_percentiles_of_the_training_split(nano) -> None:
 @given(scale=st.floats(0.1, 1000), offset=st.floats(-500, 500))
 def test_the_unit_of_the_training_split_does_not_matter(nano, scale: float, offset: float) -> None:
     samples = [RNG.normal(0, 1, (8, 8)) for _ in range(3)]
-    plain = tokenizer(nano).fit(samples)
-    other = tokenizer(nano).fit([scale * sample + offset for sample in samples])
+    plain = tokenizer(nano).learn(samples)
+    other = tokenizer(nano).learn([scale * sample + offset for sample in samples])
     for sample in samples:
         found = other.encode(scale * sample + offset)["image"].float()
         torch.testing.assert_close(found, plain.encode(sample)["image"].float(), atol=5e-3, rtol=0)
@@ -84,7 +84,7 @@ def test_the_unit_of_the_training_split_does_not_matter(nano, scale: float, offs
 
 def test_levels_stay_unless_each_picture_is_windowed(nano) -> None:
     cold, warm = EIGHT // 4, EIGHT // 4 + np.uint8(100)
-    training, instance = (tokenizer(nano, normalize=how).fit([cold, warm]) for how in ("training", "instance"))
+    training, instance = (tokenizer(nano, normalize=how).learn([cold, warm]) for how in ("training", "instance"))
     assert training.encode(warm)["image"].min() > training.encode(cold)["image"].float().mean()
     torch.testing.assert_close(instance.encode(warm), instance.encode(cold))
 
@@ -93,7 +93,7 @@ def test_hot_outliers_do_not_ring(nano) -> None:
     """They are clipped before the picture is resized."""
     sample = np.zeros((20, 12), np.float32)
     sample[10, 6] = 1e6
-    reads = tokenizer(nano).fit([np.linspace(0, 1, 240).reshape(20, 12)])
+    reads = tokenizer(nano).learn([np.linspace(0, 1, 240).reshape(20, 12)])
     image = reads.encode(sample)["image"]
     assert 0 <= image.min() and image.max() <= 1
     assert (image > 0.5).sum() < 9
@@ -103,7 +103,7 @@ def test_hot_outliers_do_not_ring(nano) -> None:
 
 
 def test_tokens_are_those_of_the_rgb_stem(nano) -> None:
-    reads = tokenizer(nano, image_size=[64, 48], percentiles=[0, 100]).fit([np.array([[0.0, 1.0]])])
+    reads = tokenizer(nano, image_size=[64, 48], percentiles=[0, 100]).learn([np.array([[0.0, 1.0]])])
     values = RNG.random((64, 48)).astype(np.float16).astype(np.float32)
     with torch.no_grad():
         tokens = reads({"image": reads.encode(values)["image"][None]})
@@ -122,7 +122,7 @@ def test_stem_trains_unless_frozen(nano) -> None:
 
 
 def test_flips_are_exact_mirror_images(nano) -> None:
-    reads = tokenizer(nano, flips="both").fit([EIGHT])
+    reads = tokenizer(nano, flips="both").learn([EIGHT])
     encoded = reads.encode(EIGHT)
     found = set()
     for seed in range(30):
@@ -130,7 +130,7 @@ def test_flips_are_exact_mirror_images(nano) -> None:
         found.add(reads.augment(encoded)["image"].numpy().tobytes())
     image = encoded["image"]
     assert found == {image.flip(axes).numpy().tobytes() for axes in ([], [1], [2], [1, 2])}
-    upright = tokenizer(nano, flips="horizontal").fit([EIGHT])
+    upright = tokenizer(nano, flips="horizontal").learn([EIGHT])
     for seed in range(10):
         torch.manual_seed(seed)
         varied = upright.augment(encoded)["image"]
@@ -141,7 +141,7 @@ def test_augmentation_stays_near_the_picture(nano) -> None:
     """A blurred spot moves by what the level allows, on pictures that are not square too."""
     rows, columns = np.mgrid[:80, :48]
     spot = np.exp(-((rows - 40) ** 2 + (columns - 24) ** 2) / 18)
-    reads = tokenizer(nano, image_size=[80, 48], augment="strong", percentiles=[0, 100]).fit([spot])
+    reads = tokenizer(nano, image_size=[80, 48], augment="strong", percentiles=[0, 100]).learn([spot])
     encoded = reads.encode(spot)
     places = []
     for seed in range(40):
@@ -161,9 +161,9 @@ def test_augmentation_stays_near_the_picture(nano) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"normalize": "global"}, "normalize is 'global'; choose one of training, instance"),
-        ({"augment": "heavy"}, "augment is 'heavy'; choose one of none, light, strong"),
-        ({"flips": "vertical"}, "flips is 'vertical'; choose one of none, horizontal, both"),
+        ({"normalize": "global"}, "normalize is 'global'; expected one of 'training', 'instance'"),
+        ({"augment": "heavy"}, "augment is 'heavy'; expected one of 'none', 'light', 'strong'"),
+        ({"flips": "vertical"}, "flips is 'vertical'; expected one of 'none', 'horizontal', 'both'"),
         ({"percentiles": [99, 1]}, "expected two that rise, in 0..100"),
         ({"percentiles": [1]}, "expected two that rise, in 0..100"),
         ({"image_size": 33}, "cannot be cut into patches of 8"),
@@ -190,7 +190,7 @@ def test_bad_files_are_refused(nano, tmp_path, content: bytes, message: str) -> 
 
 
 def test_bad_values_are_refused(nano, monkeypatch) -> None:
-    reads = tokenizer(nano).fit([EIGHT])
+    reads = tokenizer(nano).learn([EIGHT])
     for value in (np.nan, np.inf):
         with pytest.raises(SampleError, match="holds NaN or infinite values; expected finite numbers"):
             reads.encode(np.full((5, 5), value))
@@ -205,21 +205,21 @@ def test_bad_values_are_refused(nano, monkeypatch) -> None:
 
 def test_a_training_split_without_contrast_is_refused(nano) -> None:
     with pytest.raises(ValueError, match=r"of all pixels are 0.0274\d*; there is nothing to see"):
-        tokenizer(nano).fit([np.full((5, 5), 7, np.uint8)])
-    with pytest.raises(ValueError, match="None of 2 pictures can be used: image file nowhere.png does not exist"):
-        tokenizer(nano).fit(["nowhere.png", "nowhere.png"])
+        tokenizer(nano).learn([np.full((5, 5), 7, np.uint8)])
+    with pytest.raises(ValueError, match="No sample can be used; the first: image file nowhere.png does not exist"):
+        tokenizer(nano).learn(["nowhere.png", "nowhere.png"])
 
 
 def test_a_constant_picture_and_one_pixel_are_pictures(nano) -> None:
     for how in ("training", "instance"):
-        reads = tokenizer(nano, normalize=how).fit([EIGHT])
+        reads = tokenizer(nano, normalize=how).learn([EIGHT])
         for sample in (np.full((5, 5), 9, np.uint8), np.full((1, 1), 200, np.uint8)):
             assert reads.encode(sample)["image"].isfinite().all()
             assert np.isfinite(reads.baseline_features(sample)).all()
 
 
 def test_describe_tells_a_spot_from_a_stripe(nano) -> None:
-    reads = tokenizer(nano).fit([EIGHT])
+    reads = tokenizer(nano).learn([EIGHT])
     stripe = np.zeros((40, 24), np.uint8)
     stripe[:, 8:12] = 255
     upright, lying = reads.baseline_features(stripe), reads.baseline_features(np.rot90(stripe, 1)[:40, :24].copy())

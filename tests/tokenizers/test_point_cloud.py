@@ -27,7 +27,7 @@ def cloud(points=60, columns=5, seed=0):
 def fitted(columns=5, **options):
     torch.manual_seed(0)
     tokenizer = create("tokenizers", "point_cloud", DIM, **{**SMALL, **options})
-    return tokenizer.fit([cloud(40 + 5 * seed, columns, seed) for seed in range(12)]).eval()
+    return tokenizer.learn([cloud(40 + 5 * seed, columns, seed) for seed in range(12)]).eval()
 
 
 @torch.no_grad()
@@ -100,8 +100,8 @@ def test_further_columns_change_nothing_at_the_start(seed, options):
 def test_groups_are_near_in_time_too():
     points = np.concatenate([cloud(80, 4), cloud(80, 4)])
     points[:, 3] = np.repeat([0.0, 9.0], 80)  # the same places at two times
-    apart = create("tokenizers", "point_cloud", DIM, **SMALL, time=3).fit([points])
-    mixed = create("tokenizers", "point_cloud", DIM, **SMALL).fit([points])
+    apart = create("tokenizers", "point_cloud", DIM, **SMALL, time=3).learn([points])
+    mixed = create("tokenizers", "point_cloud", DIM, **SMALL).learn([points])
     for tokenizer, together in ((apart, False), (mixed, True)):
         groups = tokenizer.encode(points)["groups"].numpy()
         assert any(len(set(points[group, 3])) == 2 for group in groups) == together
@@ -113,7 +113,7 @@ def test_large_clouds_are_drawn_from_always_alike():
     first, second = tokenizer.encode(points), tokenizer.encode(points.copy())
     assert torch.equal(first["groups"], second["groups"]) and first["points"].shape == (5000, 3)
     assert len(first["groups"].unique()) <= 48
-    everywhere = create("tokenizers", "point_cloud", DIM, **{**SMALL, "points": 5000}).fit([points])
+    everywhere = create("tokenizers", "point_cloud", DIM, **{**SMALL, "points": 5000}).learn([points])
     assert not torch.equal(everywhere.encode(points)["groups"], first["groups"])
 
 
@@ -143,16 +143,16 @@ def test_an_empty_slice_is_no_number_out_of_range():
 
 def test_columns_are_found_by_name_or_number():
     points = cloud()
-    whole = create("tokenizers", "point_cloud", DIM, **SMALL).fit([Cloud(points, NAMES)])
+    whole = create("tokenizers", "point_cloud", DIM, **SMALL).learn([Cloud(points, NAMES)])
     assert whole.columns == list(NAMES)
     shuffled = Cloud(points[:, ::-1], NAMES[::-1])
     assert torch.equal(whole.encode(shuffled)["points"], whole.encode(Cloud(points, NAMES))["points"])
     assert torch.equal(whole.encode(points)["points"], whole.encode(Cloud(points, NAMES))["points"])
     for columns in (["x", "y", "z", "t"], [0, 1, 2, 4]):
-        part = create("tokenizers", "point_cloud", DIM, **SMALL, columns=columns, time=columns[3]).fit([shuffled])
+        part = create("tokenizers", "point_cloud", DIM, **SMALL, columns=columns, time=columns[3]).learn([shuffled])
         if columns[0] == "x":
             assert part.encode(shuffled)["points"].shape == (60, 4)
-    places = create("tokenizers", "point_cloud", DIM, **SMALL, columns=["x", "y", "z"]).fit([Cloud(points, NAMES)])
+    places = create("tokenizers", "point_cloud", DIM, **SMALL, columns=["x", "y", "z"]).learn([Cloud(points, NAMES)])
     assert places.further is None
     assert torch.equal(
         places.encode(points)["points"], places.encode(Cloud(points, NAMES))["points"]
@@ -177,7 +177,7 @@ def test_columns_of_tables_are_found():
         ({"points": 0}, "points is 0; it must be at least 1"),
         ({"neighbours": 0}, "neighbours is 0"),
         ({"slices": -1}, "slices is -1; it must be at least 0"),
-        ({"normalize": "cube"}, "choose 'unit' or 'training'"),
+        ({"normalize": "cube"}, "expected one of 'unit', 'training'"),
         ({"columns": [0, 1]}, "expected x, y, z and what else"),
         ({"columns": [0, 1, 1]}, "each once"),
         ({"columns": [0, 1, 2, 3], "time": 2}, "none of the columns after z"),
@@ -196,7 +196,7 @@ def test_bad_options_are_named(options, message):
 @pytest.mark.parametrize("options", [{}, {**EVERYTHING}])
 @pytest.mark.parametrize("points", [cloud(1), cloud(3), np.full((50, 5), 7.0), np.repeat(cloud(4), 20, axis=0)])
 def test_few_and_equal_points_give_tokens(points, options):
-    for tokenizer in (fitted(**options), create("tokenizers", "point_cloud", DIM, **SMALL, **options).fit([points])):
+    for tokenizer in (fitted(**options), create("tokenizers", "point_cloud", DIM, **SMALL, **options).learn([points])):
         found = tokens(tokenizer, points)
         assert found.shape == (8 + tokenizer.parts, DIM) and found.isfinite().all()
         described = tokenizer.baseline_features(points)
@@ -216,8 +216,8 @@ def test_few_and_equal_points_give_tokens(points, options):
 def test_bad_samples_are_named(sample, message):
     with pytest.raises(SampleError, match=message):
         fitted().encode(sample)
-    with pytest.raises(ValueError, match=f"No cloud can be used; the first: .*{message}"):
-        create("tokenizers", "point_cloud", DIM).fit([sample] * 3)
+    with pytest.raises(ValueError, match=f"No sample can be used; the first: .*{message}"):
+        create("tokenizers", "point_cloud", DIM).learn([sample] * 3)
 
 
 # Augmentation
@@ -280,7 +280,7 @@ def test_normals_turn_with_the_points():
     points = cloud(90, 6)
     points[:, 3:] = points[:, :3] - points[:, :3].mean(0)  # each points where its point lies from the middle
     tokenizer = create("tokenizers", "point_cloud", DIM, **SMALL, augment={"rotation": 90.0, "mirror": 0})
-    tokenizer.fit([Cloud(points, names)])
+    tokenizer.learn([Cloud(points, names)])
     torch.manual_seed(3)
     values = tokenizer.augment(tokenizer.encode(Cloud(points, names)))["points"]
     normals = values[:, 3:].sinh() * tokenizer.spread[3:] + tokenizer.centre[3:]

@@ -26,7 +26,7 @@ make = partial(create, "tokenizers", "text", 16)
 
 def fitted(samples, **options):
     torch.manual_seed(0)
-    return make(**{"hide": 0.0, **options}).fit(samples).eval()
+    return make(**{"hide": 0.0, **options}).learn(samples).eval()
 
 
 def tokens_of(tokenizer, *samples):
@@ -104,7 +104,7 @@ def test_a_token_is_the_sum_of_its_word_its_place_and_its_segment():
 
 def test_rare_and_unseen_tokens_share_one_embedding():
     tokenizer = fitted(["charm jokes", "charm film", "jokes"], min_count=2)
-    assert tokenizer.options["size"] == 2
+    assert tokenizer.fitted == {"size": 2}
     unknown, film, charm, jokes = tokens_of(tokenizer, "zebra", "film", "charm", "jokes").embeddings
     torch.testing.assert_close(unknown, film)
     assert not torch.equal(unknown, charm) and not torch.equal(charm, jokes)
@@ -171,7 +171,7 @@ def test_text_files(tmp_path):
         ({"max_tokens": 10}, "max_tokens is 10"),
         ({"hide": 1.0}, "hide is 1.0"),
         ({"min_count": 0}, "min_count is 0"),
-        ({"amplitude": 0.0}, "amplitude is 0.0; it must be above 0"),
+        ({"token_rms_factor": 0.0}, "token_rms_factor is 0.0; it must be above 0"),
     ],
 )
 def test_options_out_of_range(options, message):
@@ -181,7 +181,7 @@ def test_options_out_of_range(options, message):
 
 def test_nothing_frequent_enough():
     with pytest.raises(ValueError, match="No token occurs 5 times in 1 texts; lower min_count."):
-        make(min_count=5).fit(["charm"])
+        make(min_count=5).learn(["charm"])
 
 
 def test_open_clip_is_named_where_it_is_missing(monkeypatch):
@@ -204,16 +204,16 @@ def test_the_classical_baseline_is_tf_idf():
     from sklearn.linear_model import LogisticRegression, Ridge
 
     train, test = Examples(*reviews(120)), Examples(["a good film", "no charm", "bad jokes"], ["good", "bad", "bad"])
-    head = create("heads", "classification", 16).fit(train.targets)
-    found = baselines(make().fit(train.inputs), head, train, test)["classical"]
+    head = create("heads", "classification", 16).learn(train.targets)
+    found = baselines(make().learn(train.inputs), head, train, test)["classical"]
     words = TfidfVectorizer(ngram_range=(1, 2)).fit(train.inputs)
-    model = LogisticRegression(C=10).fit(words.transform(train.inputs), train.targets)
+    model = LogisticRegression(C=10).learn(words.transform(train.inputs), train.targets)
     expected = model.score(words.transform(test.inputs), test.targets)
     assert found["TF-IDF, logistic regression"]["accuracy"] == expected == 1
     numbers = Examples(train.inputs, [float(len(words)) for words in train.inputs])
-    head = create("heads", "regression", 16).fit(numbers.targets)
-    found = baselines(make().fit(train.inputs), head, numbers, numbers)["classical"]
-    ridge = Ridge().fit(words.transform(train.inputs), numbers.targets)
+    head = create("heads", "regression", 16).learn(numbers.targets)
+    found = baselines(make().learn(train.inputs), head, numbers, numbers)["classical"]
+    ridge = Ridge().learn(words.transform(train.inputs), numbers.targets)
     r2 = ridge.score(words.transform(train.inputs), numbers.targets)
     assert found["TF-IDF, ridge regression"]["r2"] == pytest.approx(r2, abs=1e-3)
 

@@ -24,7 +24,7 @@ def fitted(*, seed: int = 0, **options: object) -> TimeSeriesTokenizer:
     torch.manual_seed(seed)
     options = {"patch_size": 8, "stride": 4, **options}
     tokenizer: TimeSeriesTokenizer = create("tokenizers", "time_series", DIM, **options)
-    tokenizer.fit([series(40, seed=i) for i in range(20)])
+    tokenizer.learn([series(40, seed=i) for i in range(20)])
     with torch.no_grad():
         tokenizer.identity.normal_()
     return tokenizer.eval()
@@ -149,13 +149,13 @@ def test_constant_series_are_finite(channels, level):
 
 
 def test_training_on_constant_or_outlying_series_stays_finite():
-    tokenizer = create("tokenizers", "time_series", DIM).fit([np.full((1, 30), 7.0)] * 4)
+    tokenizer = create("tokenizers", "time_series", DIM).learn([np.full((1, 30), 7.0)] * 4)
     assert tokens(tokenizer, np.full((1, 30), 7.0), np.linspace(0, 1e30, 30)[None]).embeddings.isfinite().all()
 
 
 def test_small_movements_at_a_high_level_survive():
     wave = np.sin(np.arange(40.0))[None]
-    tokenizer = create("tokenizers", "time_series", DIM).fit([wave])
+    tokenizer = create("tokenizers", "time_series", DIM).learn([wave])
     low, high = tokens(tokenizer, wave), tokens(tokenizer, wave * 1e-3 + 1e6)
     torch.testing.assert_close(low.context["series"], high.context["series"], atol=1e-5, rtol=0)
 
@@ -175,11 +175,11 @@ def test_orientation_and_one_dimension():
         fitted(),
         create("tokenizers", "time_series", DIM, patch_size=8, stride=4, time_axis=0),
     )
-    by_column.fit([series(40, seed=i).T for i in range(20)])
+    by_column.learn([series(40, seed=i).T for i in range(20)])
     # Sums of float64 depend on how an array lies in memory, in their last bit.
     torch.testing.assert_close(by_row.centre, by_column.centre)
     torch.testing.assert_close(by_row.encode(series(9))["series"], by_column.encode(series(9).T.tolist())["series"])
-    single = create("tokenizers", "time_series", DIM).fit([[1, 2, None, 4.5], [1, 2]])
+    single = create("tokenizers", "time_series", DIM).learn([[1, 2, None, 4.5], [1, 2]])
     assert single.num_channels == 1
     assert single.encode([1, 2, None, 4.5])["series"].isnan().tolist() == [[False, False, True, False]]
 
@@ -187,8 +187,8 @@ def test_orientation_and_one_dimension():
 def test_samples_the_other_way_round_are_recognised():
     wrong = [series(length, channels=12).T for length in (7, 20, 29)]
     with pytest.raises(ValueError, match=r"7 to 29 channels and all 12 steps.*time_axis=0"):
-        create("tokenizers", "time_series", DIM).fit(wrong)
-    assert create("tokenizers", "time_series", DIM, time_axis=0).fit(wrong).num_channels == 12
+        create("tokenizers", "time_series", DIM).learn(wrong)
+    assert create("tokenizers", "time_series", DIM, time_axis=0).learn(wrong).num_channels == 12
 
 
 def test_normalising_by_the_training_split_keeps_levels_in_the_patches():
@@ -201,7 +201,7 @@ def test_normalising_by_the_training_split_keeps_levels_in_the_patches():
 @BOTH
 def test_rebuilt_from_options_and_weights(channels):
     tokenizer = fitted(channels=channels)
-    again = create("tokenizers", "time_series", DIM, **tokenizer.options)
+    again = create("tokenizers", "time_series", DIM, **tokenizer.options).restore(tokenizer.fitted)
     again.load_state_dict(tokenizer.state_dict())
     assert torch.equal(tokens(again, series(33)).embeddings, tokens(tokenizer, series(33)).embeddings)
 
@@ -255,17 +255,17 @@ def test_missing_throughout_the_lookback_is_named():
 
 def test_bad_samples_do_not_spoil_the_statistics():
     good = [series(40, seed=i) for i in range(20)]
-    tokenizer = create("tokenizers", "time_series", DIM).fit([series(9, channels=1), *good, "text", infinite()])
+    tokenizer = create("tokenizers", "time_series", DIM).learn([series(9, channels=1), *good, "text", infinite()])
     assert torch.equal(tokenizer.centre, fitted().centre)
-    with pytest.raises(ValueError, match="None of 2 series can be used: .*'text'"):
-        create("tokenizers", "time_series", DIM).fit(["text", []])
+    with pytest.raises(ValueError, match="No sample can be used; the first: .*'text'"):
+        create("tokenizers", "time_series", DIM).learn(["text", []])
 
 
 def test_a_channel_that_is_never_observed_is_refused():
     values = series(20)
     values[1] = np.nan
     with pytest.raises(ValueError, match="Channel 2 has no observed value"):
-        create("tokenizers", "time_series", DIM).fit([values])
+        create("tokenizers", "time_series", DIM).learn([values])
 
 
 @pytest.mark.parametrize(

@@ -161,9 +161,9 @@ def test_augmentation_stays_near_the_picture(nano) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"normalize": "global"}, "normalize is 'global'; choose one of training, instance"),
-        ({"augment": "heavy"}, "augment is 'heavy'; choose one of none, light, strong"),
-        ({"flips": "vertical"}, "flips is 'vertical'; choose one of none, horizontal, both"),
+        ({"normalize": "global"}, "normalize is 'global'; expected one of 'training', 'instance'"),
+        ({"augment": "heavy"}, "augment is 'heavy'; expected one of 'none', 'light', 'strong'"),
+        ({"flips": "vertical"}, "flips is 'vertical'; expected one of 'none', 'horizontal', 'both'"),
         ({"percentiles": [99, 1]}, "expected two that rise, in 0..100"),
         ({"percentiles": [1]}, "expected two that rise, in 0..100"),
         ({"image_size": 33}, "cannot be cut into patches of 8"),
@@ -206,7 +206,7 @@ def test_bad_values_are_refused(nano, monkeypatch) -> None:
 def test_a_training_split_without_contrast_is_refused(nano) -> None:
     with pytest.raises(ValueError, match=r"of all pixels are 0.0274\d*; there is nothing to see"):
         tokenizer(nano).learn([np.full((5, 5), 7, np.uint8)])
-    with pytest.raises(ValueError, match="None of 2 pictures can be used: image file nowhere.png does not exist"):
+    with pytest.raises(ValueError, match="No sample can be used; the first: image file nowhere.png does not exist"):
         tokenizer(nano).learn(["nowhere.png", "nowhere.png"])
 
 

@@ -3,23 +3,24 @@
 import math
 from collections.abc import Collection, Hashable, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metatx.baselines.described import scaled, worded
+from metatx.baselines.pipelines import scaled, worded
 from metatx.data.holdout import by_class
 from metatx.data.spellings import Spellings, are_label_lists
 from metatx.errors import SampleError
 from metatx.head import Head
+from metatx.layers.linear import zero_linear
 from metatx.layers.norms import Norm, feature_norm
 from metatx.layers.pooling import Pooling, pool_tokens, pooled_width
 from metatx.reading.image import is_picture
 from metatx.sequence import TokenSequence
-from metatx.values import plain_cell, whole_number
+from metatx.values import are_codes, plain_cell
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -29,10 +30,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ClassificationHead"]
 
-PENALTIES = (0.001, 0.03, 1.0)  # of the classical baseline, as inverse strengths
+PENALTIES = (0.001, 0.03, 1.0)  # inverse strengths of the classical baseline's penalty
 TEMPERATURES = (0.05, 20.0)  # outside lie validation splits that are all right, or as good as chance
 HALVINGS = 50
-MAX_CODES = 50  # whole numbers with at most so many values, each seen often, read as classes
 
 
 class ClassificationHead(Head):
@@ -42,18 +42,21 @@ class ClassificationHead(Head):
         dim: Width of the backbone.
         pooling: ``"cls"``, ``"mean"`` of the tokens, or ``"both"`` side by side. A backbone without CLS has
             ``"mean"`` only.
-        layers: Of the backbone, the last so many, side by side (Caron et al. 2021, arXiv 2104.14294, read four).
-        dropout: On the pooled features.
-        norm: Of the pooled features: ``"layer"``, each sample by itself; or ``"batch"``, each feature over the batch,
-            with which frozen features are often learnt faster.
+        layers: Number of the backbone's last blocks that are read, side by side (Caron et al. 2021, arXiv 2104.14294,
+            read four).
+        dropout: Dropout of the pooled features, 0 to 1.
+        norm: Norm of the pooled features: ``"layer"``, each sample by itself; or ``"batch"``, each feature over the
+            batch, with which frozen features are often learnt faster.
         label_smoothing: Share of the target spread over all classes (Szegedy et al. 2016).
         class_weight: ``"balanced"`` weighs each sample inversely to the frequency of its class, as scikit-learn does:
             every class counts alike, probabilities are those of equally frequent classes, and the best epoch is the
             one of the best balanced accuracy.
         hidden: Width of a GELU layer between; 0 for a linear head.
-        calibrated: Whether logits are divided by the temperature of the least cross-entropy on the validation split
-            (Guo et al. 2017, arXiv 1706.04599), so that probabilities are shares of how often they are right. Labels
-            stay the same. Without a validation split, nothing is divided.
+        calibrated: Divide logits by the temperature of the least cross-entropy on the validation split (Guo et al.
+            2017, arXiv 1706.04599): of answers with probability 0.8, 80 % are then right. Labels stay the same.
+            Without a validation split, nothing is divided.
+
+    Attributes:
         classes: Labels, in the order of the outputs; learned by ``fit``.
     """
 
@@ -73,12 +76,11 @@ class ClassificationHead(Head):
         class_weight: Literal["balanced"] | None = None,
         hidden: int = 0,
         calibrated: bool = False,
-        classes: list[Any] | None = None,
     ) -> None:
         super().__init__(dim)
-        self.pooling, self.layers, self.label_smoothing = pooling, layers, label_smoothing
-        if class_weight not in (None, "balanced"):
-            raise ValueError(f"class_weight is {class_weight!r}; choose 'balanced', or None.")
+        self.pooling = pooling
+        self.layers = layers
+        self.label_smoothing = label_smoothing
         self.class_weight = class_weight
         if class_weight == "balanced":
             self.primary_metric = "balanced_accuracy"
@@ -90,24 +92,21 @@ class ClassificationHead(Head):
         self.calibrates = calibrated
         self.register_buffer("temperature", torch.ones(()) if calibrated else None)
         self.classes: list[Any] = []
-        if classes is not None:
-            self._build(classes)
 
-    def _build(self, classes: list[Any]) -> None:
-        self.classes = self.options["classes"] = classes
+    def build(self, classes: list[Any]) -> None:
+        """Make the output layer for the labels."""
+        self.classes = classes
         self.index = Spellings(classes)
         self.register_buffer("class_weights", torch.ones(len(classes)) if self.class_weight else None)
-        self.output = nn.Linear(self.width, len(classes))
-        # Zero, so that every class starts equally likely whatever the scale of the features.
-        nn.init.zeros_(self.output.weight)
-        nn.init.zeros_(self.output.bias)
+        # Every class starts equally likely, whatever the scale of the features.
+        self.output = zero_linear(self.width, len(classes))
 
     @classmethod
     def accepts(cls, targets: Sequence[Any]) -> bool:
         """Words that are no files' names or lists, booleans, or a few whole numbers that come again and again."""
         known = [label for target in targets if (label := plain_cell(target)) is not None]
-        if all(whole_number(label) is not None for label in known):
-            return len({whole_number(label) for label in known}) <= min(MAX_CODES, max(2, len(known) // 5))
+        if are_codes(known):
+            return True
         words = all(isinstance(label, str | bool) and not is_picture(label) for label in known)
         return words and not are_label_lists(known)
 
@@ -118,13 +117,17 @@ class ClassificationHead(Head):
         return by_class(np.asarray(table[target][:]).astype(str), fraction, seed)
 
     def labels(self, target: Any) -> Collection[Hashable]:
-        """The one label."""
+        """The label, as text."""
         return (str(plain_cell(target)),)
 
-    def fit(self, targets: Sequence[Any]) -> Self:
-        """Collect the labels, sorted. Raises ValueError for fewer than two, a missing one, or one that is no label."""
+    def fit(self, targets: Sequence[Any]) -> dict[str, Any]:
+        """``classes``, the labels sorted, and their ``class_weights`` where they are balanced.
+
+        Raises:
+            ValueError: If there are fewer than two labels, one is missing, or one is no label.
+        """
         labels = _labels(targets)
-        strange = next((x for x in labels if x is not None and not isinstance(x, str | int | float)), None)
+        strange = next((label for label in labels if not isinstance(label, str | int | float | None)), None)
         if strange is not None:
             kind = type(strange).__name__
             raise ValueError(f"A label is a {kind}; classes are text, whole numbers or booleans, one a sample.")
@@ -138,14 +141,14 @@ class ClassificationHead(Head):
             raise ValueError(
                 f"All {len(labels)} samples have the label {classes[0]!r}; a classifier needs two or more."
             )
-        self._build(classes)
-        if self.class_weights is not None:
-            counts = np.bincount([self.index.exact[label] for label in labels])
-            self.class_weights.copy_(torch.from_numpy(len(labels) / (len(classes) * counts)))
-        return self
+        if self.class_weight is None:
+            return {"classes": classes}
+        places = {label: place for place, label in enumerate(classes)}
+        counts = np.bincount([places[label] for label in labels])
+        return {"classes": classes, "class_weights": torch.from_numpy(len(labels) / (len(classes) * counts))}
 
     def text_target(self) -> bool:
-        """Whether labels are words."""
+        """Tell whether a label is a word."""
         return any(isinstance(label, str) for label in self.classes)
 
     def encode(self, target: Any) -> Tensor:
@@ -157,7 +160,7 @@ class ClassificationHead(Head):
         return torch.tensor(place)
 
     def pool(self, sequence: TokenSequence) -> Tensor:
-        """(B, width)."""
+        """Features (B, width), as ``pooling`` says."""
         return pool_tokens(sequence, self.pooling)
 
     def forward(self, pooled: Tensor) -> Tensor:
@@ -174,7 +177,7 @@ class ClassificationHead(Head):
 
     def decode(self, output: Tensor) -> np.ndarray:
         """The most likely label of each sample (B,)."""
-        # numpy would turn the numbers among texts into texts.
+        # An array of texts would turn the numbers among them into texts.
         mixed = len({isinstance(label, str) for label in self.classes}) > 1
         labels = np.array(self.classes, dtype=object if mixed else None)
         decoded: np.ndarray = labels[output.argmax(1).cpu().numpy()]
@@ -191,7 +194,7 @@ class ClassificationHead(Head):
             self.temperature.fill_(best_temperature(output, target, self.class_weights))
 
     def card_note(self) -> str:
-        """Whether the probabilities are calibrated."""
+        """One sentence that says whether the probabilities are calibrated."""
         if self.temperature is None or self.temperature == 1:
             return "Probabilities are not calibrated."
         return f"Probabilities are calibrated on the validation split (temperature {self.temperature.item():.3f})."
@@ -209,8 +212,8 @@ class ClassificationHead(Head):
     def metrics(self) -> "dict[str, Metric]":
         """Accuracy (also averaged over classes), macro F1, one-against-rest ROC area, expected calibration error.
 
-        Means are over the classes that a split has, see ``metatx.metrics.labels``. The last is how far confidence and
-        accuracy lie apart, in 15 bins of confidence.
+        Means are over the classes that a split has, see ``metatx.metrics.labels``. The calibration error is the mean
+        distance between confidence and accuracy, in 15 bins of confidence.
         """
         from torchmetrics.classification import MulticlassAccuracy
 
@@ -230,13 +233,13 @@ class ClassificationHead(Head):
         return self.probabilities(output), target
 
     def trivial(self) -> tuple[str, Any]:
-        """The most frequent class, always."""
+        """Estimator that always answers with the most frequent class."""
         from sklearn.dummy import DummyClassifier
 
         return "majority class", DummyClassifier(strategy="prior")
 
     def classical(self, kind: str, count: int = 1) -> dict[str, Any]:
-        """Gradient boosting, or logistic regression on scaled features or words."""
+        """Gradient boosting for ``"boosting"``, else logistic regression on scaled features or on words."""
         from sklearn.ensemble import HistGradientBoostingClassifier
         from sklearn.linear_model import LogisticRegression
 
@@ -246,7 +249,6 @@ class ClassificationHead(Head):
             # A looser tolerance: a tenth of the time, the same accuracy on 15,000 texts of 151 classes.
             model = LogisticRegression(C=10, solver="saga", tol=1e-2, random_state=0)
             return {"TF-IDF, logistic regression": worded(model)}
-
         if kind == "boosting":
             model = HistGradientBoostingClassifier(learning_rate=0.06, max_iter=300, random_state=0)
             return {"gradient boosting": model}
@@ -263,17 +265,26 @@ class ClassificationHead(Head):
 
 
 def best_temperature(logits: Tensor, target: Tensor, weights: Tensor | None = None) -> float:
-    """What logits (B, K) divided by have the least cross-entropy, each sample times its class's weight.
+    """Temperature with the least cross-entropy of logits / temperature, each sample times its class's weight.
 
     Cross-entropy is convex in 1 / temperature, so its slope is zero once: found by halving, within TEMPERATURES.
+
+    Args:
+        logits: Logits (B, K).
+        target: Class numbers (B,).
+        weights: Weights of the classes (K,); None: all 1.
     """
-    logits, each = logits.double(), torch.ones(len(target)).to(logits) if weights is None else weights[target].double()
+    logits = logits.double()
+    sample_weights = torch.ones(len(target)).to(logits) if weights is None else weights[target].double()
     true = logits.gather(1, target[:, None]).squeeze(1)
     low, high = (math.log(1 / bound) for bound in reversed(TEMPERATURES))
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         expected = ((logits * math.exp(middle)).softmax(1) * logits).sum(1)
-        low, high = (low, middle) if (each * (expected - true)).sum() > 0 else (middle, high)
+        if (sample_weights * (expected - true)).sum() > 0:
+            high = middle
+        else:
+            low = middle
     return math.exp(-low)
 
 

@@ -1,9 +1,8 @@
 """Boxes around the objects in a picture, each with a class and a score."""
 
-from collections.abc import Collection, Hashable, Sequence
-from importlib.util import find_spec
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from metatx.baselines.detection import BlobForest, MedianBoxes
 from metatx.errors import SampleError, read_all
 from metatx.examples import Examples
 from metatx.head import Head
+from metatx.layers.boxes import assign_cells, cell_centres, true_positives
 from metatx.layers.views import boxes_in_view
 from metatx.progress import tell
 from metatx.reading.boxes import check_pixels, crowds_of, learnable, odd_boxes, read_boxes
@@ -29,33 +29,30 @@ if TYPE_CHECKING:
 
 __all__ = ["DetectionHead"]
 
-RADIUS = 1.5  # cells around a box's middle whose answers are for it
 PRIOR = 0.01  # probability of each class at the start (Lin et al. 2017, arXiv 1708.02002)
 UNCHOSEN = 0.3  # least score of an answer, where no validation split says which
-MATCH = 0.5  # intersection over union from which a box is the true one
 CANDIDATES = 1000  # boxes of a picture, by score, that compete
-# COCO's, in the numbers of its own program: torch's are of float32, and a recall of 0.55 is then below 0.55.
-OVERLAPS = np.linspace(0.5, 0.95, 10).tolist()
-RECALLS = np.linspace(0, 1, 101).tolist()
 
 
 class DetectionHead(Head):
-    """Every cell of the token grid gives class scores, distances to four sides, and how central it lies.
+    """Class scores, distances to four sides and centrality from every cell of the token grid.
 
     One level of an anchor-free detector (FCOS, Tian et al. 2019, arXiv 1904.01355) on a plain Vision Transformer's
     last grid (ViTDet, Li et al. 2022, arXiv 2203.16527): focal loss, generalised IoU loss, non-maximum suppression.
 
     Args:
         dim: Width of the backbone.
-        layers: Of the backbone, the last so many, side by side.
+        layers: Number of the backbone's last blocks that are read, side by side.
         hidden: Width of the layers between.
-        cells: Along each side of a token.
-        dropout: On the layer before the last.
-        threshold: Least score of a box in an answer of ``predict``; by default that of the best F1 on the validation
+        cells: Number of cells along each side of a token.
+        dropout: Dropout before the last layer, 0 to 1.
+        threshold: Least score of a box in an answer of ``predict``, 0 to 1. None: that of the best F1 on the validation
             split, and 0.3 where there is none.
         overlap: Largest intersection over union of two boxes of a class in an answer.
         max_boxes: Most boxes of a picture.
-        classes: Names, in the order of the outputs; learned by ``fit``.
+
+    Attributes:
+        classes: Names of the classes, in the order of the outputs; learned by ``fit``.
     """
 
     primary_metric = "ap50"
@@ -75,29 +72,32 @@ class DetectionHead(Head):
         threshold: float | None = None,
         overlap: float = 0.5,
         max_boxes: int = 100,
-        classes: list[Any] | None = None,
     ) -> None:
         super().__init__(dim)
         if min(layers, hidden, cells, max_boxes) < 1:
             raise ValueError("layers, hidden, cells and max_boxes must each be at least 1.")
-        self.layers, self.cells, self.overlap, self.max_boxes = layers, cells, overlap, max_boxes
+        self.layers = layers
+        self.cells = cells
+        self.overlap = overlap
+        self.max_boxes = max_boxes
         self.calibrates = threshold is None
         self.register_buffer("threshold", torch.tensor(UNCHOSEN if threshold is None else threshold))
-        self.norm, self.narrow = nn.LayerNorm(dim * layers), nn.Linear(dim * layers, hidden * cells**2)
+        self.norm = nn.LayerNorm(dim * layers)
+        self.narrow = nn.Linear(dim * layers, hidden * cells**2)
         self.tower = nn.Sequential(
             nn.GELU(), nn.Conv2d(hidden, hidden, 3, padding=1), nn.GroupNorm(8, hidden), nn.GELU(),
             nn.Conv2d(hidden, hidden, 3, padding=1), nn.GroupNorm(8, hidden), nn.GELU(), nn.Dropout(dropout),
         )  # fmt: skip
-        self.sides, self.centrality = nn.Conv2d(hidden, 4, 1), nn.Conv2d(hidden, 1, 1)
+        self.sides = nn.Conv2d(hidden, 4, 1)
+        self.centrality = nn.Conv2d(hidden, 1, 1)
         self.hidden = hidden
         self.register_buffer("scale", torch.ones(2))
         self.classes: list[Any] = []
-        self.told: set[str] = set()  # lines, each said once
-        if classes is not None:
-            self._build(classes)
+        self.told: set[str] = set()  # each of these lines is said once
 
-    def _build(self, classes: list[Any]) -> None:
-        self.classes = self.options["classes"] = classes
+    def build(self, classes: list[Any]) -> None:
+        """Make the layer of class scores."""
+        self.classes = classes
         self.index = {label: i for i, label in enumerate(classes)}
         self.scores = nn.Conv2d(self.hidden, len(classes), 1)
         for layer in (self.scores, self.sides, self.centrality):
@@ -113,7 +113,7 @@ class DetectionHead(Head):
     def examples(
         self, table: "Dataset", inputs: list[str], target: str | None, tokenizer: "Tokenizer", source: str
     ) -> Examples:
-        """As every head's; boxes of no size or over the edge are told, once."""
+        """Pictures and their boxes, one a row; boxes of no size or over the edge are told, once."""
         found = super().examples(table, inputs, target, tokenizer, source)
         line = odd_boxes(found)
         if line and line not in self.told:
@@ -122,52 +122,45 @@ class DetectionHead(Head):
         return found
 
     def queries(self, table: "Dataset", inputs: list[str], tokenizer: "Tokenizer") -> Sequence[Any]:
-        """As every head's; pictures of a COCO file know their ids there, for ``write``."""
+        """Pictures of a table to predict; those of a COCO file know their ids there, for ``write``."""
         found = super().queries(table, inputs, tokenizer)
         return listed(found, table) if "coco" in table.column_names and len(inputs) == 1 else found
 
     def labels(self, target: Any) -> Collection[Hashable]:
-        """The categories of its boxes."""
+        """Categories of a target's boxes."""
         return list(target["category"]) if isinstance(target, dict) and "category" in target else ()
 
-    def fit(self, targets: Sequence[Any]) -> Self:
-        """Collect the classes, sorted, and the middle size of a box. Raises ValueError without boxes in pixels."""
-        # Not strict: a target that says less than is expected of each box is a bad sample, which is named later.
+    def fit(self, targets: Sequence[Any]) -> dict[str, Any]:
+        """``classes``, sorted, and ``scale``: half the median width and height of a box, in shares.
+
+        Raises:
+            ValueError: If there are no boxes, or they are not in pixels.
+        """
+        # Not strict: a target with fewer categories than boxes is a bad sample, which the core names later.
         pairs = (zip(target["category"], crowds_of(target), strict=False) for target in targets)
         names = {name for found in pairs for name, crowd in found if not crowd}
         if not names:
             raise ValueError(f"None of the {len(targets)} pictures has a box; there is nothing to learn.")
-        self._build(sorted(names, key=lambda name: (isinstance(name, str), name)))
-        boxes = torch.cat(read_all(self._learned, [target for target in targets if len(target["category"])]))
+        classes = sorted(names, key=lambda name: (isinstance(name, str), name))
+        index = {label: i for i, label in enumerate(classes)}
+        with_boxes = [target for target in targets if len(target["category"])]
+        boxes = torch.cat(read_all(lambda target: learnable(_encoded(target, index)).float(), with_boxes))
         if not len(boxes):
             raise ValueError(f"None of the {len(targets)} pictures has a box of some size; there is nothing to learn.")
         check_pixels(targets)
-        self.scale.copy_((boxes[:, 3:] - boxes[:, 1:3]).median(0).values / 2)
-        return self
-
-    def _learned(self, target: Any) -> Tensor:
-        return learnable(self.encode(target)).float()
+        return {"classes": classes, "scale": (boxes[:, 3:] - boxes[:, 1:3]).median(0).values / 2}
 
     def encode(self, target: Any) -> Tensor:
         """Boxes (M, 5), float64: class number, then left, top, right, bottom in shares of width and height.
 
-        They are as the target says, for average precision is of those; training leaves out what ``learnable`` does.
-        A crowd of class k has the number -1 - k.
+        They are those of the target, unclipped, as average precision counts them; training leaves out what
+        ``learnable`` does. A crowd of class k has the number -1 - k.
 
         Args:
             target: ``bbox`` (left, top, width, height in pixels) and ``category`` of each box; ``width`` and
                 ``height`` of the picture; perhaps ``iscrowd`` of each box.
         """
-        corners, size, crowds, names = read_boxes(target)
-        rows = [np.zeros((0, 5))]
-        for box, crowd, name in zip(corners / size, crowds, names, strict=True):
-            if name not in self.index and not crowd:
-                raise SampleError(f"category {name!r} was not among the {len(self.classes)} of the training split")
-            # A box of NaN is none, and a crowd of a class that is not answered hides nothing.
-            if name in self.index and np.isfinite(box).all():
-                number = self.index[name]
-                rows.append(np.array([[-1 - number if crowd else number, *box]]))
-        return torch.from_numpy(np.concatenate(rows))
+        return _encoded(target, self.index)
 
     def transform_target(self, target: Tensor, view: Tensor) -> Tensor:
         """The boxes to learn from in a view of the picture."""
@@ -185,20 +178,17 @@ class DetectionHead(Head):
     def forward(self, pooled: Tensor) -> Tensor:
         """(B, h, w, layers * D) to (B, K + 5, h * cells, w * cells): class logits, four sides, centrality.
 
-        The sides are logarithms of the distances from the cell's middle, in middle half sizes of a box.
+        The sides are logarithms of the distances from the cell's centre, divided by half the median size of a box.
         """
         narrow = self.narrow(self.norm(pooled)).permute(0, 3, 1, 2)
         features = self.tower(F.pixel_shuffle(narrow, self.cells))
         return torch.cat([self.scores(features), self.sides(features), self.centrality(features)], 1)
 
     def _boxes(self, output: Tensor) -> tuple[Tensor, Tensor]:
-        """Middles of the cells (P, 2) and the boxes they give (P, 4), of one sample, in shares."""
-        height, width = output.shape[-2:]
-        down = (torch.arange(height, device=output.device) + 0.5) / height
-        across = (torch.arange(width, device=output.device) + 0.5) / width
-        middles = torch.stack(torch.meshgrid(down, across, indexing="ij")[::-1], -1).flatten(0, 1)
+        """Centres of the cells (P, 2) and the boxes they give (P, 4), of one sample, in shares."""
+        centres = cell_centres(output.shape[-2], output.shape[-1], output.device)
         sides = output[-5:-1].flatten(1).T.clamp(-5, 5).exp() * self.scale.repeat(2)
-        return middles, torch.cat([middles - sides[:, :2], middles + sides[:, 2:]], 1)
+        return centres, torch.cat([centres - sides[:, :2], centres + sides[:, 2:]], 1)
 
     def loss(self, output: Tensor, target: Any) -> Tensor:
         """Mean over pictures of (B, K + 5, h, w) and boxes (M, 5) each: focal, generalised IoU and centrality loss."""
@@ -207,37 +197,23 @@ class DetectionHead(Head):
     def _loss(self, output: Tensor, target: Tensor) -> Tensor:
         from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
-        k, target = len(self.classes), learnable(target).float()
-        middles, boxes = self._boxes(output)
-        owner = self._owners(middles, target[:, 1:], output.shape[-2:])
-        mine = owner >= 0
-        count = mine.sum().clamp(min=1)
-        wanted = torch.zeros(len(middles), k, device=output.device)
-        wanted[mine, target[owner[mine], 0].long()] = 1
+        k = len(self.classes)
+        target = learnable(target).float()
+        centres, boxes = self._boxes(output)
+        owner = assign_cells(centres, target[:, 1:], output.shape[-2], output.shape[-1])
+        owned = owner >= 0
+        count = owned.sum().clamp(min=1)
+        wanted = torch.zeros(len(centres), k, device=output.device)
+        wanted[owned, target[owner[owned], 0].long()] = 1
         focal = sigmoid_focal_loss(output[:k].flatten(1).T, wanted, reduction="sum") / count
-        truth = target[owner[mine], 1:]
-        near = torch.cat([middles[mine] - truth[:, :2], truth[:, 2:] - middles[mine]], 1).clamp(min=1e-6)
+        truth = target[owner[owned], 1:]
+        near = torch.cat([centres[owned] - truth[:, :2], truth[:, 2:] - centres[owned]], 1).clamp(min=1e-6)
         ratio = torch.minimum(near[:, :2], near[:, 2:]) / torch.maximum(near[:, :2], near[:, 2:])
         central = ratio.prod(1).sqrt()
-        overlap = (generalized_box_iou_loss(boxes[mine], truth) * central).sum() / central.sum().clamp(min=1e-6)
-        centrality = F.binary_cross_entropy_with_logits(output[-1].flatten()[mine], central, reduction="sum") / count
+        overlap = (generalized_box_iou_loss(boxes[owned], truth) * central).sum() / central.sum().clamp(min=1e-6)
+        centrality = F.binary_cross_entropy_with_logits(output[-1].flatten()[owned], central, reduction="sum") / count
         total: Tensor = focal + overlap + centrality
         return total
-
-    def _owners(self, middles: Tensor, boxes: Tensor, grid: Any) -> Tensor:
-        """Which box (P,) each cell answers for: the smallest around its middle and near to it; -1 for none."""
-        if not len(boxes):
-            return torch.full((len(middles),), -1, device=middles.device)
-        cell = torch.tensor([1 / grid[1], 1 / grid[0]], device=middles.device)
-        inside = ((middles[:, None] > boxes[:, :2]) & (middles[:, None] < boxes[:, 2:])).all(2)
-        away = (middles[:, None] - (boxes[:, :2] + boxes[:, 2:]) / 2).abs() / cell
-        # Of a box too small to hold the middle of a cell, the nearest cell is taken.
-        nearest = F.one_hot(away.amax(2).argmin(0), len(middles)).T.bool()
-        candidate = (inside & (away <= RADIUS).all(2)) | nearest
-        areas = (boxes[:, 2:] - boxes[:, :2]).prod(1).expand(len(middles), -1)
-        least, owner = areas.masked_fill(~candidate, torch.inf).min(1)
-        owners: Tensor = owner.masked_fill(least.isinf(), -1)
-        return owners
 
     def _found(self, output: Tensor) -> Tensor:
         """Boxes of one sample, best first (M, 6): class number, left, top, right, bottom in shares, score."""
@@ -247,18 +223,20 @@ class DetectionHead(Head):
         _, boxes = self._boxes(output)
         scores = (output[:k].sigmoid() * output[-1:].sigmoid()).sqrt().flatten(1).T
         best, flat = scores.flatten().topk(min(CANDIDATES, scores.numel()))
-        boxes, labels = boxes[flat // k].clamp(0, 1), flat % k
+        boxes = boxes[flat // k].clamp(0, 1)
+        labels = flat % k
         kept = batched_nms(boxes, best, labels, self.overlap)[: self.max_boxes]
         return torch.cat([labels[kept, None].to(boxes.dtype), boxes[kept], best[kept, None]], 1)
 
     def calibrate(self, output: Tensor, target: Any) -> None:
         """Choose the least score of an answer by its F1 on outputs (B, K + 5, h, w) and boxes (M, 5) of each."""
-        scores, hits = [], []
+        scores: list[Tensor] = []
+        hits: list[Tensor] = []
         target = [learnable(boxes).float() for boxes in target]
         for sample, boxes in zip(output, target, strict=True):
             found = self._found(sample)
             scores.append(found[:, 5])
-            hits.append(_hits(found, boxes))
+            hits.append(true_positives(found, boxes))
         ordered, at = torch.cat(scores).sort(descending=True)
         right = torch.cat(hits)[at].cumsum(0)
         f1 = 2 * right / (torch.arange(1, len(right) + 1, device=right.device) + sum(map(len, target)))
@@ -266,14 +244,14 @@ class DetectionHead(Head):
             self.threshold.copy_(ordered[f1.argmax()])
 
     def card_note(self) -> str:
-        """Where the least score comes from."""
+        """One sentence that says which boxes are left out."""
         return f"Boxes of a score below {self.threshold.item():.3f} are left out; scores are not calibrated."
 
     def decode(self, output: Tensor, extents: Sequence[tuple[int, ...]] | None = None) -> np.ndarray:
-        """What is found in each picture, an array (B,) of dicts.
+        """Boxes found in each picture, an array (B,) of dicts.
 
-        ``boxes`` (M, 4): left, top, right, bottom in pixels; ``labels``; ``scores``; ``extent`` of the picture; and in
-        ``all`` the first three of every box that average precision counts, whatever its score.
+        ``boxes`` (M, 4): left, top, right, bottom in pixels; ``labels``; ``scores``; ``extent``: (H, W) of the picture;
+        ``all``: boxes, labels and scores of every box that average precision counts, whatever its score.
         """
         answers = np.empty(len(output), dtype=object)
         for i, extent in enumerate(extents or [(1, 1)] * len(output)):
@@ -313,68 +291,56 @@ class DetectionHead(Head):
 
     def metrics(self) -> "dict[str, Metric]":
         """Average precision, mean of the classes, at an overlap of 0.5; and mean over overlaps of 0.5 to 0.95."""
-        if not find_spec("pycocotools"):
-            raise ImportError("The detection head needs pycocotools: pip install 'metatx[detection]'")
-        from torchmetrics.detection import MeanAveragePrecision
+        from metatx.metrics.boxes import box_metrics
 
-        class AveragePrecision(MeanAveragePrecision):
-            warn_on_many_detections = False
-
-            def compute(self) -> Tensor:  # type: ignore[override]
-                value: Tensor = super().compute()["map"]
-                return value.masked_fill(value < 0, torch.nan)  # -1 says that there was no box at all
-
-        return {
-            "ap50": AveragePrecision(iou_thresholds=OVERLAPS[:1], rec_thresholds=RECALLS),
-            "ap": AveragePrecision(iou_thresholds=OVERLAPS, rec_thresholds=RECALLS),
-        }
+        return {**box_metrics()}
 
     def metric_inputs(self, output: Any, target: Any) -> tuple[list[dict[str, Tensor]], list[dict[str, Tensor]]]:
-        """Boxes found, without a least score, and true ones, as torchmetrics takes them; both in shares.
+        """Boxes found, of any score, and true ones, as torchmetrics takes them; both in shares.
 
-        As pycocotools measures: with the boxes that the file says, clipped or not, and crowds that hide what they hold.
+        They are measured as pycocotools does: true boxes unclipped, and crowds hide the boxes found within them.
         """
         found = output if isinstance(output, list) else [self._found(sample) for sample in output]
-        crowds = [t[:, 0] < 0 for t in target]
-        return (
-            [{"labels": f[:, 0].long(), "boxes": f[:, 1:5].double(), "scores": f[:, 5]} for f in found],
-            [
-                {
-                    "labels": torch.where(crowd, -1 - t[:, 0], t[:, 0]).long(),
-                    "boxes": t[:, 1:].double(),
-                    "iscrowd": crowd.long(),
-                    "area": torch.ones_like(t[:, 0]),  # of any size, also where it is none
-                }
-                for crowd, t in zip(crowds, target, strict=True)
-            ],
-        )
+        predictions = [{"labels": f[:, 0].long(), "boxes": f[:, 1:5].double(), "scores": f[:, 5]} for f in found]
+        return predictions, [_truth(boxes) for boxes in target]
 
     def baseline_features(self, tokenizer: "Tokenizer", sample: Any) -> np.ndarray:
-        """The pixels (H, W, C)."""
+        """Pixels (H, W, C) of a picture."""
         return tokenizer.dense_values(sample)
 
     def trivial(self) -> tuple[str, Any]:
-        """The median box of each class in every picture."""
+        """Estimator that answers with the median box of each class in every picture."""
         return "median boxes", MedianBoxes()
 
     def classical(self, kind: str, count: int = 1) -> dict[str, Any]:
-        """Connected areas of one colour, and a random forest on their shapes."""
+        """Random forest on the shapes of connected areas of one colour."""
         return {"random forest on colour areas": BlobForest()}
 
     def baseline_predict(self, estimator: Any, features: Any) -> list[Tensor]:
-        """Boxes (M, 6) of each picture, as ``metric_inputs`` takes them beside outputs."""
+        """Boxes (M, 6) of each picture, which ``metric_inputs`` takes in place of outputs."""
         return [torch.from_numpy(found).float() for found in estimator.predict(features)]
 
 
-def _hits(found: Tensor, truth: Tensor) -> Tensor:
-    """Which boxes (M, 6), best first, find a true one (N, 5) of their class that none before has found; bool (M,)."""
-    from torchvision.ops import box_iou
+def _encoded(target: Any, index: Mapping[Any, int]) -> Tensor:
+    """Boxes (M, 5) of a raw target, as ``encode`` gives them, with the class numbers of ``index``."""
+    corners, size, crowds, names = read_boxes(target)
+    rows = [np.zeros((0, 5))]
+    for box, crowd, name in zip(corners / size, crowds, names, strict=True):
+        if name not in index and not crowd:
+            raise SampleError(f"category {name!r} was not among the {len(index)} of the training split")
+        # A box of NaN is none, and a crowd of a class that is not answered hides nothing.
+        if name in index and np.isfinite(box).all():
+            number = index[name]
+            rows.append(np.array([[-1 - number if crowd else number, *box]]))
+    return torch.from_numpy(np.concatenate(rows))
 
-    overlaps = box_iou(found[:, 1:5], truth[:, 1:]) * (found[:, :1] == truth[:, 0])
-    hits = torch.zeros(len(found), dtype=torch.bool, device=found.device)
-    for i in range(len(found) if len(truth) else 0):
-        best = overlaps[i].argmax()
-        if overlaps[i, best] >= MATCH:
-            hits[i] = True
-            overlaps[:, best] = 0
-    return hits
+
+def _truth(boxes: Tensor) -> dict[str, Tensor]:
+    """True boxes (M, 5) of a picture as torchmetrics takes them."""
+    crowd = boxes[:, 0] < 0
+    return {
+        "labels": torch.where(crowd, -1 - boxes[:, 0], boxes[:, 0]).long(),
+        "boxes": boxes[:, 1:].double(),
+        "iscrowd": crowd.long(),
+        "area": torch.ones_like(boxes[:, 0]),  # one for all, so that a box of no size counts too
+    }

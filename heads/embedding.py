@@ -2,18 +2,20 @@
 
 import hashlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metatx.baselines.described import scaled, worded
-from metatx.errors import SampleError
+from metatx.baselines.pipelines import scaled, worded
+from metatx.baselines.retrieval import RandomVectors
+from metatx.errors import SampleError, short
 from metatx.head import Head
 from metatx.layers.pooling import Pooling, pool_tokens, pooled_width
 from metatx.sequence import TokenSequence
+from metatx.values import plain_cell
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -24,8 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["EmbeddingHead"]
 
 UNKNOWN = -1  # in place of the number of an identity without a proxy
-COMPONENTS = 64  # of words, for the classical baseline
-VARIANCE = 0.99  # that the components of other features keep
+COMPONENTS = 64  # principal components of words that the classical baseline compares
+VARIANCE = 0.99  # share of the variance that the components of other features keep
 
 
 class EmbeddingHead(Head):
@@ -40,12 +42,14 @@ class EmbeddingHead(Head):
 
     Args:
         dim: Width of the backbone.
-        size: Of the vectors.
+        size: Length of the vectors.
         pooling: ``"cls"``, ``"mean"`` of the tokens, or ``"both"`` side by side.
-        layers: Of the backbone, the last so many, side by side.
-        dropout: On the pooled features.
-        temperature: Of the cosines; smaller ones tell identities apart more sharply.
-        identities: Of the training split, in the order of the proxies; learned by ``fit``.
+        layers: Number of the backbone's last blocks that are read, side by side.
+        dropout: Dropout of the pooled features, 0 to 1.
+        temperature: Number that cosines are divided by in the loss; a smaller one tells identities apart more sharply.
+
+    Attributes:
+        identities: Identities of the training split, in the order of the proxies; learned by ``fit``.
     """
 
     primary_metric = "map"
@@ -59,22 +63,23 @@ class EmbeddingHead(Head):
         layers: int = 1,
         dropout: float = 0.0,
         temperature: float = 0.05,
-        identities: list[Any] | None = None,
     ) -> None:
         super().__init__(dim)
         if size < 1 or temperature <= 0:
             raise ValueError(f"size is {size} and temperature {temperature:g}; both must be above 0.")
-        self.size, self.pooling, self.layers, self.temperature = size, pooling, layers, temperature
+        self.size = size
+        self.pooling = pooling
+        self.layers = layers
+        self.temperature = temperature
         width = pooled_width(dim, pooling, layers)
         self.norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(width, size)
         self.identities: list[Any] = []
-        if identities is not None:
-            self._build(identities)
 
-    def _build(self, identities: list[Any]) -> None:
-        self.identities = self.options["identities"] = identities
+    def build(self, identities: list[Any]) -> None:
+        """Draw a proxy for each identity."""
+        self.identities = identities
         self.index = {identity: i for i, identity in enumerate(identities)}
         self.proxies = nn.Parameter(F.normalize(torch.randn(len(identities), self.size), dim=1))
 
@@ -97,13 +102,13 @@ class EmbeddingHead(Head):
         held = np.isin(members, order[:cut])
         return np.flatnonzero(~held), np.flatnonzero(held)
 
-    def fit(self, targets: Sequence[Any]) -> Self:
-        """Collect the identities, sorted. Raises ValueError for a missing one, fewer than two, or none that repeats."""
-        found = [_plain(target) for target in targets]
-        missing = sum(identity is None or identity != identity for identity in found)
+    def fit(self, targets: Sequence[Any]) -> dict[str, Any]:
+        """``identities``, sorted. Raises ValueError for a missing one, fewer than two, or none that repeats."""
+        found = [plain_cell(target) for target in targets]
+        missing = sum(identity is None for identity in found)
         if missing:
             raise ValueError(f"{missing} of {len(found)} samples have no identity; fill them in or leave them out.")
-        strange = next((x for x in found if not isinstance(x, str | int)), None)
+        strange = next((identity for identity in found if not isinstance(identity, str | int)), None)
         if strange is not None:
             raise ValueError(f"An identity is a {type(strange).__name__}; identities are text or whole numbers.")
         identities = sorted(set(found), key=lambda identity: (isinstance(identity, str), identity))
@@ -111,14 +116,13 @@ class EmbeddingHead(Head):
             raise ValueError(f"There are {len(identities)} identities in {len(found)} samples; two or more are needed.")
         if len(identities) == len(found):
             raise ValueError(f"All {len(found)} samples are of different identities; some must have two or more.")
-        self._build(identities)
-        return self
+        return {"identities": identities}
 
     def encode(self, target: Any) -> Tensor:
-        """An identity to its number, int64 (); one unknown to training to a number of its own beyond the proxies'."""
-        identity = _plain(target)
+        """Number of an identity, int64 (); one unknown to training has a number of its own beyond the proxies'."""
+        identity = plain_cell(target)
         if not isinstance(identity, str | int):
-            raise SampleError(f"identity is {' '.join(repr(identity).split())[:60]}; expected text or a whole number")
+            raise SampleError(f"identity is {short(target)}; expected text or a whole number")
         if identity in self.index:
             return torch.tensor(self.index[identity])
         # By its name alone, so that every process and every run counts it alike.
@@ -126,7 +130,7 @@ class EmbeddingHead(Head):
         return torch.tensor(len(self.identities) + int.from_bytes(digest, "big"))
 
     def pool(self, sequence: TokenSequence) -> Tensor:
-        """(B, width)."""
+        """Features (B, width), as ``pooling`` says."""
         return pool_tokens(sequence, self.pooling)
 
     def forward(self, pooled: Tensor) -> Tensor:
@@ -149,21 +153,21 @@ class EmbeddingHead(Head):
         return vectors
 
     def card_note(self) -> str:
-        """What the vectors are for."""
+        """One sentence that says what the vectors are for."""
         return f"Predictions are vectors of {self.size} numbers and length 1; compare them by cosine."
 
     def metrics(self) -> "dict[str, Metric]":
-        """Each sample asks for the others of its identity in the same split: mean average precision, recall at 1, 5."""
+        """Mean average precision, recall at 1 and at 5: each sample asks for the others of its identity in a split."""
         from metatx.metrics.retrieval import Retrieval
 
         return {"map": Retrieval("map"), "recall@1": Retrieval("recall", 1), "recall@5": Retrieval("recall", 5)}
 
     def trivial(self) -> tuple[str, Any]:
-        """Vectors by chance, with a fixed seed."""
+        """Estimator that answers with random vectors, of a fixed seed."""
         return "random ranking", RandomVectors(self.size)
 
     def classical(self, kind: str, count: int = 1) -> dict[str, Any]:
-        """Cosine of standardised features, or of words: of their principal components, and of linear discriminants."""
+        """Principal components of features or words, and linear discriminants of features, compared by cosine."""
         from sklearn.decomposition import PCA, TruncatedSVD
         from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
         from sklearn.pipeline import make_pipeline
@@ -177,26 +181,6 @@ class EmbeddingHead(Head):
         }
 
     def baseline_predict(self, estimator: Any, features: Any) -> Tensor:
-        """An estimator's first components as vectors (B, size), zeros where it has fewer."""
+        """First components that an estimator gives, as vectors (B, size), zeros where it has fewer."""
         vectors = torch.as_tensor(np.asarray(estimator.transform(features)), dtype=torch.float32)[:, : self.size]
         return F.normalize(F.pad(vectors, (0, self.size - vectors.shape[1])), dim=1)
-
-
-class RandomVectors:
-    """An estimator that gives every sample a vector by chance."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-
-    def fit(self, features: Any, identities: Any) -> Self:
-        """Learn nothing."""
-        return self
-
-    def transform(self, features: Any) -> np.ndarray:
-        """(N, size)."""
-        return np.random.default_rng(0).normal(size=(len(features), self.size))
-
-
-def _plain(target: Any) -> Any:
-    """An identity without numpy's wrapping."""
-    return target.item() if isinstance(target, np.generic) else target

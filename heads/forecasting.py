@@ -1,9 +1,9 @@
-"""The next steps of every channel of a series, in its own scale, with quantiles where they are asked for."""
+"""Forecasts of the next steps of every channel of a series, with quantiles where they are asked for."""
 
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,24 +14,14 @@ from metatx.baselines.forecasting import HoltWinters, Repeat, WindowRidge, first
 from metatx.errors import SampleError
 from metatx.examples import Examples
 from metatx.head import Head
-from metatx.layers.slots import slots, start_map, zero_map
-from metatx.metrics.forecasts import forecast_loss, measures
+from metatx.layers.linear import LinearBypass, zero_linear
+from metatx.layers.losses import forecast_loss
+from metatx.layers.slots import slots
 from metatx.progress import tell
 from metatx.sequence import TokenSequence
-from metatx.series.forecast_tables import (
-    TableOptions,
-    channels_of,
-    held_rows,
-    is_series_table,
-    lookback_of,
-    pasts_of,
-    plan_table,
-    rows_of,
-    windows_of,
-    written_names,
-)
-from metatx.series.layouts import Layout, find_layout
-from metatx.series.table import Fill, SeriesTable, read_series
+from metatx.series.forecast_reader import ForecastReader
+from metatx.series.forecast_tables import TableOptions, is_series_table, lookback_of, rows_of, written_names
+from metatx.series.table import Fill
 from metatx.series.windows import Future, in_a_row
 from metatx.writing.forecast_picture import draw_forecasts, need_matplotlib
 
@@ -43,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ForecastingHead"]
 
-MOST_SMOOTHED = 5_000  # series that Holt-Winters, slow, forecasts as a baseline
+MOST_SMOOTHED = 5_000  # most windows times channels that Holt-Winters, which is slow, forecasts as a baseline
 ROUNDING = 1e-14  # a spread so small beside the values is rounding: the channel is constant
 
 
@@ -51,10 +41,10 @@ class ForecastingHead(Head):
     """The last tokens side by side, one linear layer to the horizon, and back to the scale of the sample.
 
     A table in time order becomes windows: ``lookback`` rows (an option of the tokenizer) to read and the
-    ``horizon`` rows behind them to forecast. It may hold many series, one below the other or mixed, which a column
-    tells apart (``item_id, timestamp, target``): no window crosses from one to another. Errors are measured, and the
-    head is trained, on values standardised by mean and deviation of the training rows, channel by channel, as the
-    literature on ETT reports them; in float64, so that a high level costs nothing.
+    ``horizon`` rows behind them to forecast. A table may hold many series, one below the other or mixed, which a
+    column tells apart (``item_id, timestamp, target``): no window crosses from one to another. The head is trained and
+    measured on values standardised by mean and deviation of the training rows, channel by channel, as the literature
+    on ETT reports errors; in float64, so that values far from 0 keep their digits.
 
     It reads what the ``time_series`` tokenizer leaves in ``TokenSequence.context``: ``loc``, ``scale``,
     ``mask`` and ``series``. A missing future value (NaN) is neither learned from nor measured.
@@ -62,31 +52,32 @@ class ForecastingHead(Head):
     Args:
         dim: Width of the backbone.
         horizon: Steps to forecast, H.
-        quantiles: Forecast these (pinball loss; Koenker & Bassett 1978); they include 0.5, which is then the
-            forecast. None forecasts the mean, by squared error.
-        tokens: So many of the last tokens are read: the statistics and the most recent patches.
-        linear: A linear map from the last so many steps straight to the horizon, past the backbone, is added
-            (as in DLinear, Zeng et al. 2023, arXiv 2205.13504); it starts as the ridge regression on the training
-            windows, so that the backbone's path learns what that leaves. None: from all that is read; 0: no such map.
-        dropout: On the tokens.
-        season: Steps of a season; the trivial baseline then repeats the last one, not the last value, and Holt-Winters
-            is a classical one, for up to 5,000 windows and channels (some 10 ms each).
+        quantiles: Levels to forecast, between 0 and 1 (pinball loss; Koenker & Bassett 1978); they include 0.5, which
+            is then the forecast. None forecasts the mean, by squared error.
+        tokens: Number of last tokens that are read: the statistics and the most recent patches.
+        linear: Number of last steps from which a linear map, past the backbone, adds to the forecast (as in DLinear,
+            Zeng et al. 2023, arXiv 2205.13504). It starts as the ridge regression on the training windows, so that the
+            backbone's path learns what the regression leaves. None: all steps that are read; 0: no such map.
+        dropout: Dropout of the tokens, 0 to 1.
+        season: Steps of a season; the trivial baseline then repeats the last season, not the last value, and
+            Holt-Winters is a classical baseline, for up to 5,000 windows times channels (some 10 ms each).
         stride: Rows from one window of a table to the next, in every split.
-        per_sequence: Channels forecast from one sequence: 1 where the tokenizer separates them, C where it
-            mixes them; set by ``fit`` for a table.
-        channels: Names of the C channels; learned by ``fit``.
-        time: The column, or columns, of the time (``["year", "month"]``); ``"none"``: rows are in order as they are.
-            None looks for one that can be read as a time in every row and rises.
-        series: The column, or columns, that tell series apart; ``"none"``: the table is one. None looks for one
-            with a usual name (item_id, unique_id, store, ...) where times repeat.
-        fill: What stands for a step that is missing: ``"missing"`` values, which are neither learned from nor
-            measured, ``"linear"`` interpolation, or the ``"last"`` value; ``"none"`` takes rows as steps, whatever
-            time lies between.
-        layout: How a table is read: columns and forms of time, ids, and the channels to forecast where not all are;
-            learned from the training table.
+        per_sequence: Channels forecast from one sequence: 1 where the tokenizer separates them, C where it mixes
+            them; of a table it is found.
+        time: Column or columns of the time (``["year", "month"]``); ``"none"``: rows are in order as they are. None
+            looks for one that can be read as a time in every row and rises.
+        series: Column or columns that tell series apart; ``"none"``: the table is one series. None looks for one with
+            a usual name (item_id, unique_id, store, ...) where times repeat.
+        fill: Values of a step that is missing: ``"missing"``, which are neither learned from nor measured, ``"linear"``
+            interpolation, or the ``"last"`` value; ``"none"`` takes rows as steps, whatever time lies between.
 
     Raises:
-        ValueError: If a number is too small, 0.5 is not among the quantiles, or ``fill`` is none of its choices.
+        ValueError: If a number is too small, or 0.5 is not among the quantiles.
+
+    Attributes:
+        channels: Names of the C channels.
+        layout: Columns and forms of time, columns of ids, and as ``targets`` the channels to forecast where not all
+            are; found in the training table. None for series that came without a table.
     """
 
     primary_metric = "mse"
@@ -106,16 +97,14 @@ class ForecastingHead(Head):
         season: int | None = None,
         stride: int = 1,
         per_sequence: int = 1,
-        channels: list[str] | None = None,
         time: str | list[str] | None = None,
         series: str | list[str] | None = None,
         fill: Fill = "missing",
-        layout: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(dim)
-        if fill not in get_args(Fill):
-            raise ValueError(f"fill is {fill!r}; choose one of {', '.join(get_args(Fill))}.")
-        self.time, self.series, self.fill, self.layout = time, series, fill, layout
+        self.time = time
+        self.series = series
+        self.fill = fill
         for name, value in (("horizon", horizon), ("tokens", tokens), ("stride", stride), ("season", season)):
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1.")
@@ -123,26 +112,35 @@ class ForecastingHead(Head):
             raise ValueError(
                 f"quantiles are {quantiles}; they lie between 0 and 1 and include 0.5, the forecast itself."
             )
-        self.horizon, self.tokens, self.linear, self.season, self.stride = (
-            horizon,
-            tokens,
-            linear,
-            season,
-            stride,
-        )
+        self.horizon = horizon
+        self.tokens = tokens
+        self.linear = linear
+        self.season = season
+        self.stride = stride
+        self.per_sequence = per_sequence
         self.quantiles = None if quantiles is None else sorted(quantiles)
         self.dropout = nn.Dropout(dropout)
         self.channels: list[str] = []
-        if channels is not None:
-            self._build(channels, per_sequence)
+        self.layout: dict[str, Any] | None = None
 
-    def _build(self, channels: list[str], per_sequence: int) -> None:
-        self.channels = self.options["channels"] = channels
-        self.per_sequence = self.options["per_sequence"] = per_sequence
-        steps = self.horizon * len(self.quantiles or [0.5])
-        # Zero, so that training starts from the mean of what is read.
-        self.output = zero_map(self.tokens * self.dim, per_sequence * steps)
-        self.skip = zero_map(self.linear, steps) if self.linear else None
+    def build(
+        self,
+        channels: list[str],
+        per_sequence: int = 1,
+        horizon: int = 24,
+        linear: int | None = None,
+        layout: dict[str, Any] | None = None,
+    ) -> None:
+        """Make the layers for the channels; the other facts are options as they were found in a table."""
+        self.channels = channels
+        self.per_sequence = per_sequence
+        self.horizon = horizon
+        self.linear = linear
+        self.layout = layout
+        steps = horizon * len(self.quantiles or [0.5])
+        # Training starts from the mean of the steps that are read.
+        self.output = zero_linear(self.tokens * self.dim, per_sequence * steps)
+        self.skip = LinearBypass(linear, steps) if linear else None
         self.register_buffer("centre", torch.zeros(len(channels), 1, dtype=torch.float64))
         self.register_buffer("scale", torch.ones(len(channels), 1, dtype=torch.float64))
 
@@ -150,24 +148,23 @@ class ForecastingHead(Head):
 
     @classmethod
     def claims(cls, table: "Dataset", target: str | None) -> bool:
-        """A number a row, in time order, one column of which is to be forecast."""
+        """Tables of numbers in time order, a column of which is to be forecast."""
         return is_series_table(table, target)
 
     def columns(
         self, table: "Dataset", target: str | None, inputs: Sequence[str] | None, tokenizer: "Tokenizer"
     ) -> tuple[str | None, list[str]]:
-        """All channels as inputs, and no target: which are forecast is in ``layout``, with time and ids.
+        """No target, and all channels as inputs; ``layout`` names those that are forecast, columns of time and ids.
 
-        What the user left open is found here, once, and told: lookback and horizon too.
+        What the user left open, lookback and horizon too, is found here, once, and told.
 
         Raises:
             ValueError: If columns of time or ids are not clear, or out of order, or none can be forecast.
         """
-        named = TableOptions(self.time, self.series, self.fill, self.season, self.options.get("horizon"))
-        plan = plan_table(table.to_pandas(), inputs, target, named, tokenizer.options.get("lookback"), self.horizon)
-        self.layout = self.options["layout"] = plan.layout
-        if tokenizer.options.get("lookback") is None:
-            self.horizon = self.options["horizon"] = plan.horizon
+        plan = self._reader.plan(table, inputs, target, tokenizer.lookback)
+        self.layout = plan.layout
+        if tokenizer.lookback is None:
+            self.horizon = plan.horizon
             tokenizer.read_last(plan.lookback)
         for note in plan.notes:
             tell(note)
@@ -175,100 +172,100 @@ class ForecastingHead(Head):
 
     def inputs(self, table: "Dataset", target: str | None, tokenizer: "Tokenizer") -> list[str]:
         """Every column of numbers but the time and ids."""
-        frame = table.to_pandas()
-        return channels_of(frame, find_layout(frame, (), self.time, self.series))[0]
-
-    def _read(self, table: "Dataset", inputs: Sequence[str], lookback: int) -> SeriesTable:
-        """The series of a table, in the layout of the training table, or else of this one."""
-        frame = table.to_pandas()
-        layout = Layout.of(self.layout) if self.layout else find_layout(frame, inputs, self.time, self.series)
-        if self.layout and layout.written_otherwise(frame):
-            layout = find_layout(frame, inputs, self.layout["time"], self.layout["series"] or "none")
-        return read_series(frame, layout, list(inputs), self.fill, lookback + self.horizon)
+        return self._reader.inputs(table)
 
     def examples(
         self, table: "Dataset", inputs: list[str], target: str | None, tokenizer: "Tokenizer", source: str
     ) -> Examples:
-        """All windows of a table in time order, read from it when they are asked for.
+        """All windows of a table in time order, views of its rows.
 
         Raises:
             ValueError: If times are not increasing, a value is no finite number, or there are too few rows.
         """
         if target is not None:
             raise ValueError(f"The forecasting head forecasts every input; name {target} with --inputs, not as target.")
-        lookback = lookback_of(tokenizer)
-        read = self._read(table, inputs, lookback)
-        if self.season is not None and self.season > lookback:
-            raise ValueError(f"A season of {self.season} steps does not fit a lookback of {lookback}.")
-        past, future = windows_of(read, inputs, lookback, self.horizon, self.stride, source)
-        past.time_axis = tokenizer.options.get("time_axis", 1)
-        future.per_sequence = len(inputs) if tokenizer.options.get("channels") == "mixed" else 1
-        return Examples(past, future, source)
+        return self._reader.examples(table, inputs, tokenizer, source)
 
     def queries(self, table: "Dataset", inputs: list[str], tokenizer: "Tokenizer") -> Sequence[Any]:
-        """One sample a series, its last ``lookback`` steps, as a ``Past`` that knows what times come next.
+        """Last ``lookback`` steps of each series, as a ``Past`` that knows what times come next.
 
         Raises:
-            ValueError: If no series has as many.
+            ValueError: If no series has as many steps.
         """
-        lookback = lookback_of(tokenizer)
-        read = self._read(table, inputs, lookback)
-        found = pasts_of(read, lookback, self.horizon, tokenizer.options.get("time_axis", 1))
-        short = len(read.series) - len(found)
-        for note in [*([f"Left out, of fewer than {lookback} steps: {short} series."] if short else []), *read.notes]:
-            tell(note)
-        return found
+        return self._reader.queries(table, inputs, tokenizer)
 
     def split(
         self, table: "Dataset", target: str | None, tokenizer: "Tokenizer", fraction: float, seed: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Row numbers, the last ``fraction`` of each series held out, with the ``lookback`` steps before to read.
+        """Row numbers in two parts, the second the last ``fraction`` of each series, with ``lookback`` steps before.
 
         Raises:
             ValueError: If either part is too short for one window.
         """
-        lookback = lookback_of(tokenizer)
-        return held_rows(self._read(table, (), lookback).series, fraction, lookback, self.horizon)
+        return self._reader.split(table, tokenizer, fraction)
+
+    @property
+    def _reader(self) -> ForecastReader:
+        options = TableOptions(self.time, self.series, self.fill, self.season, self.options.get("horizon"))
+        return ForecastReader(options, self.horizon, self.stride, self.layout)
 
     # The model
 
-    def fit(self, targets: Sequence[Any]) -> Self:
-        """Mean and deviation of each channel, over the rows of the table (C, T) or else over the futures.
+    def fit(self, targets: Sequence[Any]) -> dict[str, Any]:
+        """Facts that ``build`` takes; ``centre`` and ``scale``; of a table also the start of the linear map.
+
+        ``centre`` and ``scale``, float64 (C, 1), are mean and deviation of each channel, over the rows of the table
+        (C, T) or else over the futures.
 
         Raises:
             ValueError: If a future has another shape than (C, H), or a channel has no value.
         """
+        linear = self.linear
+        per_sequence = self.per_sequence
         if isinstance(targets, Future):
-            values, names, per_sequence = targets.rows.T, targets.names, targets.per_sequence
-            if self.linear is None:
-                self.linear = self.options["linear"] = targets.lookback
+            values = targets.rows.T
+            channels = targets.names
+            per_sequence = targets.per_sequence
+            linear = targets.lookback if linear is None else linear
         else:
             values = in_a_row(targets, self.horizon)
-            names = self.channels or [f"channel {i + 1}" for i in range(len(values))]
-            per_sequence = self.options.get("per_sequence", 1)
+            channels = [f"channel {i + 1}" for i in range(len(values))]
         known = np.isfinite(values)
         if not known.any(1).all():
-            raise ValueError(f"{names[known.any(1).argmin()]} has no value to learn from; leave it out.")
-        self._build(names, per_sequence)
-        mean, deviation = np.nanmean(values, axis=1), np.nanstd(values, axis=1)
-        self.centre.copy_(torch.as_tensor(mean)[:, None])
-        varies = deviation > ROUNDING * np.abs(mean)
-        self.scale.copy_(torch.as_tensor(np.where(varies, deviation, 1.0))[:, None])
-        if isinstance(targets, Future) and self.skip is not None:
-            spread = self.scale.cpu().numpy()[self._targets]
-            start_map(self.skip, first_map(targets, self._targets, spread, self.skip.in_features))
-        return self
+            raise ValueError(f"{channels[known.any(1).argmin()]} has no value to learn from; leave it out.")
+        mean = np.nanmean(values, axis=1)
+        deviation = np.nanstd(values, axis=1)
+        scale = np.where(deviation > ROUNDING * np.abs(mean), deviation, 1.0)[:, None]
+        learned = {
+            "channels": channels,
+            "per_sequence": per_sequence,
+            "horizon": self.horizon,
+            "linear": linear,
+            "layout": self.layout,
+            "centre": torch.as_tensor(mean)[:, None],
+            "scale": torch.as_tensor(scale),
+        }
+        if isinstance(targets, Future) and linear:
+            forecast = self._forecast_among(channels)
+            weights = first_map(targets, forecast, scale[forecast], linear)
+            start = LinearBypass.start(weights, len(self.quantiles or [0.5]))
+            learned |= {f"skip.{name}": tensor for name, tensor in start.items()}
+        return learned
+
+    def _forecast_among(self, channels: list[str]) -> list[int]:
+        """Numbers of the channels that are forecast; the others are only read."""
+        names = (self.layout or {}).get("targets") or channels
+        return [channels.index(name) for name in names]
 
     @property
     def _targets(self) -> list[int]:
-        """The channels that are forecast; the others are only read."""
-        names = (self.layout or {}).get("targets") or self.channels
-        return [self.channels.index(name) for name in names]
+        return self._forecast_among(self.channels)
 
     def encode(self, target: Any) -> Tensor:
-        """A future (C, H) in the series' unit, NaN where missing, to float64, standardised.
+        """Future (C, H), NaN where missing, standardised, float64; NaN for channels that are only read.
 
-        Channels that are only read become NaN.
+        Raises:
+            SampleError: If it has another shape, or holds infinite values.
         """
         try:
             values = np.asarray(target, dtype=np.float64)
@@ -279,9 +276,9 @@ class ForecastingHead(Head):
             raise SampleError(f"future is {values.shape}; expected (channels, horizon), {wanted}")
         if np.isinf(values).any():
             raise SampleError("future holds infinite values; expected finite numbers")
-        wanted_alone = np.full_like(values, np.nan)
-        wanted_alone[self._targets] = self._standardised(values)[self._targets]
-        return torch.as_tensor(wanted_alone)
+        encoded = np.full_like(values, np.nan)
+        encoded[self._targets] = self._standardised(values)[self._targets]
+        return torch.as_tensor(encoded)
 
     def _standardised(self, values: np.ndarray) -> np.ndarray:
         standardised: np.ndarray = (values - self.centre.cpu().numpy()) / self.scale.cpu().numpy()
@@ -293,7 +290,8 @@ class ForecastingHead(Head):
         Raises:
             ValueError: If the tokenizer's sequences do not fit ``per_sequence``, or the context is missing.
         """
-        context, channels = pooled.context, len(self.channels)
+        context = pooled.context
+        channels = len(self.channels)
         if "loc" not in context or context["loc"].shape != (len(pooled), channels):
             raise ValueError(
                 f"The forecasting head needs a series of {channels} channels, from the time_series tokenizer."
@@ -307,12 +305,10 @@ class ForecastingHead(Head):
         last = F.pad(last, (0, 0, self.tokens - last.shape[1], 0))
         steps = self.output(self.dropout(last.flatten(1))).view(len(pooled), channels, self.horizon, -1)
         if self.skip is not None:
-            size = self.skip.in_features
-            recent = context["series"][..., -size:]
-            recent = F.pad(recent, (size - recent.shape[-1], 0))
-            steps = steps + self.skip(recent).view_as(steps)
-        loc, scale = context["loc"][..., None, None], context["scale"][..., None, None]
-        # Levels are taken from each other first: what is left of them is small.
+            steps = steps + self.skip(context["series"]).view_as(steps)
+        loc = context["loc"][..., None, None]
+        scale = context["scale"][..., None, None]
+        # Levels are subtracted from each other first: their difference is small and keeps its digits.
         forecast: Tensor = ((loc - self.centre[..., None]) + scale * steps) / self.scale[..., None]
         return forecast if self.quantiles else forecast.squeeze(-1)
 
@@ -325,7 +321,7 @@ class ForecastingHead(Head):
     def decode(self, output: Tensor) -> np.ndarray:
         """Forecasts in the series' unit, (B, C, H), or (B, C, H, Q) with the quantiles in rising order.
 
-        C counts the channels that are forecast.
+        C counts the channels that are forecast, not those that are only read.
         """
         values = output.double().sort(-1).values if self.quantiles else output.double()[..., None]
         values = (values * self.scale[..., None] + self.centre[..., None])[:, self._targets]
@@ -333,8 +329,9 @@ class ForecastingHead(Head):
         return decoded
 
     def records(self, output: Tensor) -> list[dict[str, Any]]:
-        """For each channel by name the H forecasts, and ``NAME q0.9`` for a quantile."""
-        values, names = self.decode(output), list(self._names())
+        """H forecasts by the name of the channel, those of a quantile by ``NAME q0.9``."""
+        values = self.decode(output)
+        names = list(self._names())
         rows = values.swapaxes(2, 3).reshape(len(values), len(names), self.horizon) if self.quantiles else values
         return [dict(zip(names, sample.tolist(), strict=True)) for sample in rows]
 
@@ -343,7 +340,7 @@ class ForecastingHead(Head):
         return written_names([self.channels[at] for at in self._targets], self.quantiles)
 
     def rows(self, records: Sequence[dict[str, Any]], queries: Sequence[Any]) -> list[dict[str, Any]]:
-        """One row a step: ids, time, a column a channel, and ``NAME-q-0.9`` for a quantile."""
+        """Rows of a file, one a step: ids, time, a column a channel, and ``NAME-q-0.9`` for a quantile."""
         return rows_of(records, queries, self._names())
 
     def check_writing(self, path: Path) -> None:
@@ -351,17 +348,19 @@ class ForecastingHead(Head):
         need_matplotlib()
 
     def write(self, path: Path, queries: Sequence[Any], answers: Sequence[Any]) -> None:
-        """Draw what was read and what is forecast, a panel a channel, with the band of the quantiles."""
+        """Draw the steps read and the forecast, a panel a channel, with the band of the quantiles."""
         draw_forecasts(path, queries, answers, self.channels, self._targets, self.quantiles)
 
     # Measures
 
     def metrics(self) -> "dict[str, Metric]":
-        """In float64: squared and absolute error of standardised values, and absolute error in the series' unit."""
-        return measures()
+        """Squared and absolute error of standardised values, and absolute error in the series' unit, in float64."""
+        from metatx.metrics.forecasts import forecast_metrics
+
+        return forecast_metrics()
 
     def metric_inputs(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """The n observed values, standardised and, less the centre, in the unit: (n, 2), forecasts and targets."""
+        """Forecasts and targets (n, 2) of the n observed values: standardised, and in the unit less the mean."""
         if self.quantiles:
             output = output[..., self.quantiles.index(0.5)]
         known = target.isfinite()
@@ -371,13 +370,13 @@ class ForecastingHead(Head):
     # Baselines
 
     def baseline_features(self, tokenizer: "Tokenizer", sample: Any) -> np.ndarray:
-        """The standardised window (C, lookback) itself, NaN where missing."""
+        """Standardised window (C, lookback), NaN where missing."""
         values = np.asarray(sample, dtype=np.float64).reshape(-1, np.shape(sample)[-1])
-        values = values.T if tokenizer.options.get("time_axis") == 0 else values
+        values = values.T if tokenizer.time_axis == 0 else values
         return self._standardised(values[:, -lookback_of(tokenizer) :])
 
     def trivial(self) -> tuple[str, Any]:
-        """The last value, or the last season, for ever."""
+        """Estimator that repeats the last value, or the last season."""
         name = "last value" if self.season is None else f"last {self.season} steps"
         return name, Repeat(self.season or 1, self.horizon)
 
@@ -390,6 +389,6 @@ class ForecastingHead(Head):
         return found
 
     def baseline_predict(self, estimator: Any, features: Any) -> Tensor:
-        """An estimator's forecasts as ``forward``'s; each of its quantiles is the forecast itself."""
+        """Forecasts of an estimator, in the shape of ``forward``'s; each of its quantiles is the forecast itself."""
         forecast = torch.as_tensor(np.asarray(estimator.predict(features), dtype=np.float64))
         return forecast[..., None].expand(-1, -1, -1, len(self.quantiles)) if self.quantiles else forecast

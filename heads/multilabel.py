@@ -1,17 +1,18 @@
 """Any number of labels per sample, out of K."""
 
-from collections.abc import Collection, Hashable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Self
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metatx.baselines.described import scaled, worded
+from metatx.baselines.pipelines import scaled, worded
 from metatx.data.spellings import label_list
-from metatx.errors import SampleError
+from metatx.errors import SampleError, short
 from metatx.head import Head
+from metatx.layers.linear import zero_linear
 from metatx.layers.norms import Norm, feature_norm
 from metatx.layers.pooling import Pooling, pool_tokens, pooled_width
 from metatx.sequence import TokenSequence
@@ -24,9 +25,10 @@ __all__ = ["MultiLabelHead"]
 
 SEPARATOR = "|"  # between labels in one text; a comma may be part of a label
 OTHER_SIGNS = (";", ",", "/", "\t")
-FOCUS, MARGIN = 4, 0.05  # of the asymmetric loss, its authors' choice
-CLOSEST = 1e-6  # of a threshold to 0 and to 1
-PENALTY = 0.01  # of the classical baseline, as inverse strength
+FOCUS = 4  # of the asymmetric loss on absent labels, its authors' choice
+MARGIN = 0.05  # probability below which an absent label costs nothing, likewise
+CLOSEST = 1e-6  # least distance of a threshold from 0 and from 1
+PENALTY = 0.01  # inverse strength of the classical baseline's penalty
 
 
 class MultiLabelHead(Head):
@@ -39,14 +41,20 @@ class MultiLabelHead(Head):
     Args:
         dim: Width of the backbone.
         pooling: ``"cls"``, ``"mean"`` of the tokens, or ``"both"`` side by side.
-        layers: Of the backbone, the last so many, side by side.
-        dropout: On the pooled features.
-        norm: Of the pooled features: ``"layer"``, each sample by itself; or ``"batch"``, each feature over the batch,
-            with which frozen features are often learnt faster.
+        layers: Number of the backbone's last blocks that are read, side by side.
+        dropout: Dropout of the pooled features, 0 to 1.
+        norm: Norm of the pooled features: ``"layer"``, each sample by itself; or ``"batch"``, each feature over the
+            batch, with which frozen features are often learnt faster.
         hidden: Width of a GELU layer between; 0 for a linear head.
         objective: ``"bce"``, binary cross-entropy; or ``"asymmetric"`` (Ridnik et al. 2021, arXiv 2009.14119), which
             counts easy absent labels less; its probabilities are too high.
-        classes: Labels, in the order of the outputs; learned by ``fit``.
+        classes: Labels, in the order of the outputs; None: those of the training split, sorted.
+
+    Raises:
+        ValueError: If there are fewer than two ``classes``, or they do not differ.
+
+    Attributes:
+        classes: Labels, in the order of the outputs.
     """
 
     primary_metric = "map"
@@ -66,31 +74,25 @@ class MultiLabelHead(Head):
         classes: list[str] | None = None,
     ) -> None:
         super().__init__(dim)
-        if objective not in ("bce", "asymmetric"):
-            raise ValueError(f"objective is {objective!r}; choose bce or asymmetric.")
-        self.pooling, self.layers, self.objective = pooling, layers, objective
+        self.pooling = pooling
+        self.layers = layers
+        self.objective = objective
         width = pooled_width(dim, pooling, layers)
         self.norm = feature_norm(norm, width)
         self.dropout = nn.Dropout(dropout)
         self.hidden = nn.Sequential(nn.Linear(width, hidden), nn.GELU()) if hidden else nn.Identity()
         self.width = hidden or width
-        self.classes: list[str] = []
         if classes is not None:
-            self._build(classes)
+            _check_classes(classes)
+        self.classes = classes or []
+        self.index = _index(self.classes)
 
-    def _build(self, classes: list[str]) -> None:
-        if len(classes) < 2:
-            raise ValueError(
-                f"There is one label only, {', '.join(map(repr, classes))}; let the classification head say yes or no."
-            )
-        if len(set(classes)) < len(classes) or not all(isinstance(label, str) for label in classes):
-            raise ValueError(f"Labels are texts that differ, not {classes}.")
-        self.classes = self.options["classes"] = classes
-        self.index = {label: i for i, label in enumerate(classes)}
+    def build(self, classes: list[str]) -> None:
+        """Make the output layer and the thresholds for the labels."""
+        self.classes = classes
+        self.index = _index(classes)
         self.register_buffer("thresholds", torch.full((len(classes),), 0.5))
-        self.output = nn.Linear(self.width, len(classes))
-        nn.init.zeros_(self.output.weight)
-        nn.init.zeros_(self.output.bias)
+        self.output = zero_linear(self.width, len(classes))
 
     @classmethod
     def accepts(cls, targets: Sequence[Any]) -> bool:
@@ -101,9 +103,9 @@ class MultiLabelHead(Head):
         return len(lists) == len(known) and any(lists) and texts
 
     def labels(self, target: Any) -> Collection[Hashable]:
-        """Those of a list or text; of zeros and ones none, for their classes are known."""
+        """Labels of a list or text; none of zeros and ones, for their classes are known."""
         try:
-            return self._labels(target)
+            return _labels(target)
         except SampleError:
             return ()
 
@@ -114,10 +116,10 @@ class MultiLabelHead(Head):
         if self.classes:
             self.encode(target)
         else:
-            self._labels(target)
+            _labels(target)
 
-    def fit(self, targets: Sequence[Any]) -> Self:
-        """Collect the labels, sorted, where none were given; start each at its frequency.
+    def fit(self, targets: Sequence[Any]) -> dict[str, Any]:
+        """``classes``, those given or else all labels sorted, and ``output.bias``: the logits of their frequencies.
 
         Raises:
             ValueError: If targets are missing or no labels, there are fewer than two labels, or nothing to tell apart.
@@ -129,53 +131,26 @@ class MultiLabelHead(Head):
                 "label applies, and leave out samples of which nothing is known."
             )
         try:
-            if not self.classes:
-                labels = [self._labels(target) for target in targets]
-                _refuse_other_signs(targets)
-                found = sorted({label for each in labels for label in each})
-                if not found:
-                    raise ValueError(f"None of {len(targets)} samples has a label; name the target column.")
-                self._build(found)
-            encoded = torch.stack([self.encode(target) for target in targets])
+            classes = self.classes or _all_labels(targets)
+            index = _index(classes)
+            encoded = torch.stack([_encoded(target, index) for target in targets])
         except SampleError as error:
             raise ValueError(f"A {error}.") from None
         if bool((encoded == encoded[0]).all()):
             raise ValueError(f"All {len(targets)} samples have the same labels; there is nothing to learn.")
         shares = (encoded.sum(0) + 0.5) / (len(encoded) + 1)  # finite also for a label of all samples, or of none
-        with torch.no_grad():
-            self.output.bias.copy_(shares.logit())
-        return self
+        return {"classes": classes, "output.bias": shares.logit()}
 
     def text_target(self) -> bool:
-        """Always, for a list is written as words."""
+        """True: a list of labels is written as words."""
         return True
 
     def encode(self, target: Any) -> Tensor:
         """Labels to zeros and ones (K,), float32."""
-        plain = label_list(target)
-        if plain is not None and len(plain) == len(self.classes) and all(value in (0, 1) for value in plain):
-            return torch.tensor([float(value) for value in plain])
-        encoded = torch.zeros(len(self.classes))
-        for label in self._labels(target):
-            if label not in self.index:
-                raise SampleError(f"label {label!r} is none of the {len(self.classes)} labels known from training")
-            encoded[self.index[label]] = 1.0
-        return encoded
-
-    def _labels(self, target: Any) -> list[str]:
-        """The labels of a raw target."""
-        plain = label_list(target)
-        if plain is None and isinstance(target, str):
-            return [label.strip() for label in target.split(SEPARATOR) if label.strip()]
-        if plain is None or not all(isinstance(label, str) for label in plain):
-            raise SampleError(
-                f"target is {' '.join(repr(target).split())[:60]}; expected a list of labels (texts), a text such as "
-                f"'dog{SEPARATOR}cat', or a zero or one for each of the classes that the head was given"
-            )
-        return plain
+        return _encoded(target, self.index)
 
     def pool(self, sequence: TokenSequence) -> Tensor:
-        """(B, width)."""
+        """Features (B, width), as ``pooling`` says."""
         return pool_tokens(sequence, self.pooling)
 
     def forward(self, pooled: Tensor) -> Tensor:
@@ -199,7 +174,7 @@ class MultiLabelHead(Head):
         self.thresholds.copy_(torch.tensor([best_threshold(*pair) for pair in zip(output.T, target.T, strict=True)]))
 
     def decode(self, output: Tensor) -> np.ndarray:
-        """Of each sample (B,) the list of labels whose probability is above their threshold; may be empty."""
+        """Lists (B,) of the labels whose probability is above their threshold; a list may be empty."""
         above = (self._shifted(output) > 0).cpu().numpy()
         decoded = np.empty(len(above), dtype=object)
         for i, row in enumerate(above):
@@ -211,7 +186,7 @@ class MultiLabelHead(Head):
         return output.float() - self.thresholds.logit()
 
     def probabilities(self, output: Tensor) -> Tensor:
-        """Of each label by itself (B, K), columns in the order of ``classes``; rows do not sum to 1; not calibrated."""
+        """Probabilities (B, K), each label by itself, columns in the order of ``classes``; not calibrated."""
         return output.float().sigmoid()
 
     def records(self, output: Tensor) -> list[dict[str, Any]]:
@@ -223,15 +198,15 @@ class MultiLabelHead(Head):
         ]
 
     def card_note(self) -> str:
-        """Where the thresholds come from."""
+        """One sentence that says where the thresholds come from."""
         chosen = "are 0.5" if bool((self.thresholds == 0.5).all()) else "were chosen by F1 on the validation split"
         return f"Thresholds of the labels {chosen}; probabilities are not calibrated."
 
     def metrics(self) -> "dict[str, Metric]":
-        """Average precision, mean over the labels that a sample has; F1 at the thresholds, mean of labels and of all.
+        """Mean average precision, and F1 at the thresholds.
 
-        ``f1`` is the mean over the labels that a sample has or is given, ``micro_f1`` counts all pairs of sample and
-        label alike.
+        ``map`` is the mean over the labels that some sample has, ``f1`` over those that some sample has or is given;
+        ``micro_f1`` counts all pairs of sample and label alike.
         """
         from metatx.metrics.labels import LabelScores, Pairs, average_precision
 
@@ -247,14 +222,14 @@ class MultiLabelHead(Head):
         return self._shifted(output).sigmoid(), target.long()
 
     def trivial(self) -> tuple[str, Any]:
-        """The frequency of each label, always."""
+        """Estimator that always answers with the frequency of each label."""
         from sklearn.dummy import DummyClassifier
         from sklearn.multiclass import OneVsRestClassifier
 
         return "label frequencies", OneVsRestClassifier(DummyClassifier(strategy="prior"))
 
     def classical(self, kind: str, count: int = 1) -> dict[str, Any]:
-        """For each label by itself gradient boosting, or logistic regression on scaled features or words."""
+        """Gradient boosting or logistic regression (on scaled features or words), a model for each label."""
         from sklearn.ensemble import HistGradientBoostingClassifier
         from sklearn.linear_model import LogisticRegression
         from sklearn.multiclass import OneVsRestClassifier
@@ -268,13 +243,18 @@ class MultiLabelHead(Head):
         return {"logistic regressions": scaled(OneVsRestClassifier(model))}
 
     def baseline_predict(self, estimator: Any, features: Any) -> Tensor:
-        """An estimator's logits (B, K), moved so that its threshold is 0.5 for every label."""
+        """Logits (B, K) of an estimator, moved so that its threshold is 0.5 for every label."""
         shares = torch.as_tensor(np.asarray(estimator.predict_proba(features)), dtype=torch.float32)
         return shares.clamp(CLOSEST, 1 - CLOSEST).logit() + self.thresholds.logit()
 
 
 def best_threshold(logits: Tensor, target: Tensor) -> float:
-    """The probability above which one label (N,) has the best F1, halfway between two samples; of equals the lowest."""
+    """Probability above which one label has the best F1, halfway between two samples; the lowest of several.
+
+    Args:
+        logits: Logits of the label (N,).
+        target: Zeros and ones (N,).
+    """
     wanted = target.double().cpu()
     if not wanted.any():
         return 0.5
@@ -286,6 +266,58 @@ def best_threshold(logits: Tensor, target: Tensor) -> float:
     bounds = torch.cat([ordered, ordered[-1:] - 1])
     between = ((bounds[1:] + bounds[:-1]) / 2)[ends]
     return between[f1 == f1.max()].min().sigmoid().clamp(CLOSEST, 1 - CLOSEST).item()
+
+
+def _check_classes(classes: list[str]) -> None:
+    """Raise ValueError for fewer than two labels, or some that do not differ."""
+    if len(classes) < 2:
+        raise ValueError(
+            f"There is one label only, {', '.join(map(repr, classes))}; let the classification head say yes or no."
+        )
+    if len(set(classes)) < len(classes):
+        raise ValueError(f"Labels are texts that differ, not {classes}.")
+
+
+def _all_labels(targets: Sequence[Any]) -> list[str]:
+    """All labels of raw targets, sorted. Raises ValueError for fewer than two, SampleError for a target without."""
+    labels = [_labels(target) for target in targets]
+    _refuse_other_signs(targets)
+    classes = sorted({label for each in labels for label in each})
+    if not classes:
+        raise ValueError(f"None of {len(targets)} samples has a label; name the target column.")
+    _check_classes(classes)
+    return classes
+
+
+def _index(classes: Sequence[str]) -> dict[str, int]:
+    """Number of each label."""
+    return {label: i for i, label in enumerate(classes)}
+
+
+def _encoded(target: Any, index: Mapping[str, int]) -> Tensor:
+    """Zeros and ones (K,), float32, of a raw target, with the label numbers of ``index``."""
+    plain = label_list(target)
+    if plain is not None and len(plain) == len(index) and all(value in (0, 1) for value in plain):
+        return torch.tensor([float(value) for value in plain])
+    encoded = torch.zeros(len(index))
+    for label in _labels(target):
+        if label not in index:
+            raise SampleError(f"label {label!r} is none of the {len(index)} labels known from training")
+        encoded[index[label]] = 1.0
+    return encoded
+
+
+def _labels(target: Any) -> list[str]:
+    """Labels of a raw target."""
+    plain = label_list(target)
+    if plain is None and isinstance(target, str):
+        return [label.strip() for label in target.split(SEPARATOR) if label.strip()]
+    if plain is None or not all(isinstance(label, str) for label in plain):
+        raise SampleError(
+            f"target is {short(target)}; expected a list of labels (texts), a text such as "
+            f"'dog{SEPARATOR}cat', or a zero or one for each of the classes that the head was given"
+        )
+    return plain
 
 
 def _refuse_other_signs(targets: Sequence[Any]) -> None:

@@ -2,20 +2,21 @@
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metatx.baselines.described import scaled, worded
-from metatx.errors import SampleError
+from metatx.baselines.pipelines import scaled, worded
+from metatx.errors import SampleError, short
 from metatx.head import Head
+from metatx.layers.linear import zero_linear
 from metatx.layers.norms import Norm, feature_norm
 from metatx.layers.pooling import Pooling, pool_tokens, pooled_width
 from metatx.sequence import TokenSequence
-from metatx.values import plain_cell
+from metatx.values import are_codes, plain_cell
 
 if TYPE_CHECKING:
     from torchmetrics import Metric
@@ -33,10 +34,10 @@ class RegressionHead(Head):
         dim: Width of the backbone.
         objective: ``"mse"``, or ``"huber"`` where a few targets lie far out (Huber 1964).
         pooling: ``"cls"``, ``"mean"`` of the tokens, or ``"both"`` side by side.
-        layers: Of the backbone, the last so many, side by side.
-        dropout: On the pooled features.
-        norm: Of the pooled features: ``"layer"``, each sample by itself; or ``"batch"``, each feature over the batch,
-            with which frozen features are often learnt faster.
+        layers: Number of the backbone's last blocks that are read, side by side.
+        dropout: Dropout of the pooled features, 0 to 1.
+        norm: Norm of the pooled features: ``"layer"``, each sample by itself; or ``"batch"``, each feature over the
+            batch, with which frozen features are often learnt faster.
     """
 
     centre: Tensor
@@ -54,34 +55,30 @@ class RegressionHead(Head):
         norm: Norm = "layer",
     ) -> None:
         super().__init__(dim)
-        if objective not in ("mse", "huber"):
-            raise ValueError(f"objective is {objective!r}; choose mse or huber.")
-        self.objective, self.pooling, self.layers = objective, pooling, layers
+        self.objective = objective
+        self.pooling = pooling
+        self.layers = layers
         width = pooled_width(dim, pooling, layers)
         self.norm = feature_norm(norm, width)
         self.dropout = nn.Dropout(dropout)
-        self.output = nn.Linear(width, 1)
-        nn.init.zeros_(self.output.weight)
-        nn.init.zeros_(self.output.bias)
+        self.output = zero_linear(width, 1)
         self.register_buffer("centre", torch.zeros((), dtype=torch.float64))
         self.register_buffer("scale", torch.ones((), dtype=torch.float64))
 
     @classmethod
     def accepts(cls, targets: Sequence[Any]) -> bool:
         """Numbers, some not whole, or too many different whole ones to be classes."""
-        from metatx.registry import lookup
-
         known = [plain for target in targets if (plain := plain_cell(target)) is not None]
-        numbers = all(isinstance(t, int | float | Decimal) and not isinstance(t, bool) for t in known)
-        return numbers and not lookup("heads", "classification").accepts(targets)
+        numbers = all(isinstance(cell, int | float | Decimal) and not isinstance(cell, bool) for cell in known)
+        return numbers and not are_codes(known)
 
     def screen(self, target: Any) -> None:
         """Raise SampleError if a target is missing, or no finite number."""
         super().screen(target)
         self.encode(target)
 
-    def fit(self, targets: Sequence[Any]) -> Self:
-        """Mean and standard deviation of the targets.
+    def fit(self, targets: Sequence[Any]) -> dict[str, Tensor]:
+        """``centre`` and ``scale``: mean and standard deviation of the targets, float64 ().
 
         Raises:
             ValueError: If targets are missing, infinite or no numbers, all equal, or too large to have a deviation.
@@ -91,7 +88,7 @@ class RegressionHead(Head):
         found = [_number(target) for target in targets]
         strange = next((target for target, value in zip(targets, found, strict=True) if value is None), None)
         if strange is not None:
-            raise ValueError(f"A target is {strange!r:.60}; expected numbers, one a sample.")
+            raise ValueError(f"A target is {short(strange)}; expected numbers, one a sample.")
         values = np.array(found, dtype=np.float64)
         bad = int((~np.isfinite(values)).sum())
         if bad:
@@ -99,25 +96,24 @@ class RegressionHead(Head):
         if values.min() == values.max():
             raise ValueError(f"All {len(values)} targets equal {values[0]:g}; there is nothing to learn.")
         with np.errstate(over="ignore", invalid="ignore"):
-            centre, scale = values.mean(), values.std()
+            centre = values.mean()
+            scale = values.std()
         if not 0 < scale < np.inf:
             span = f"{values.min():g} to {values.max():g}"
             raise ValueError(f"The targets, {span}, have no deviation that float64 holds; give them in another unit.")
-        self.centre.fill_(centre)
-        self.scale.fill_(scale)
-        return self
+        return {"centre": torch.tensor(centre), "scale": torch.tensor(scale)}
 
     def encode(self, target: Any) -> Tensor:
         """A number, in its unit, to float64 ()."""
         value = _number(target)
         if value is None or target is None:
-            raise SampleError(f"target is {target!r:.60}; expected a number")
+            raise SampleError(f"target is {short(target)}; expected a number")
         if not np.isfinite(value):
             raise SampleError(f"target is {value}; expected a finite number")
         return torch.tensor(value, dtype=torch.float64)
 
     def pool(self, sequence: TokenSequence) -> Tensor:
-        """(B, width)."""
+        """Features (B, width), as ``pooling`` says."""
         return pool_tokens(sequence, self.pooling)
 
     def forward(self, pooled: Tensor) -> Tensor:
@@ -153,31 +149,30 @@ class RegressionHead(Head):
         return self._in_unit(output), target
 
     def trivial(self) -> tuple[str, Any]:
-        """The mean of the training targets, always."""
+        """Estimator that always answers with the mean of the training targets."""
         from sklearn.dummy import DummyRegressor
 
         return "mean", DummyRegressor()
 
     def classical(self, kind: str, count: int = 1) -> dict[str, Any]:
-        """Gradient boosting, or ridge regression on scaled features or words."""
+        """Gradient boosting for ``"boosting"``, else ridge regression on scaled features or on words."""
         from sklearn.ensemble import HistGradientBoostingRegressor
         from sklearn.linear_model import Ridge, RidgeCV
 
         if kind == "words":
             return {"TF-IDF, ridge regression": worded(Ridge())}
-
         if kind == "boosting":
             return {"gradient boosting": HistGradientBoostingRegressor(random_state=0)}
         return {"ridge regression": scaled(RidgeCV(np.logspace(-3, 3, 13)))}
 
     def baseline_predict(self, estimator: Any, features: Any) -> Tensor:
-        """An estimator's predictions, standardised as ``forward``'s, but in float64."""
+        """Predictions of an estimator, standardised as those of ``forward``, but float64."""
         values = torch.as_tensor(estimator.predict(features), dtype=torch.float64)
         return (values - self.centre.cpu()) / self.scale.cpu()
 
 
 def _number(target: Any) -> float | None:
-    """A target as a number, nan where it is missing; None where it is something else."""
+    """Target as a number: nan where it is missing, None where it is no number."""
     try:
         return np.nan if target is None else float(target)
     except OverflowError:

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -13,6 +13,8 @@ from torch.nn import functional as F
 from metatx.baselines.segmentation import SiteForest
 from metatx.errors import SampleError, read_all
 from metatx.head import Head
+from metatx.layers.decoders import PixelDecoder, PointDecoder, resize_logits
+from metatx.layers.losses import dice_loss
 from metatx.layers.views import mask_in_view
 from metatx.progress import tell
 from metatx.reading.segmentation import (
@@ -38,8 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SegmentationHead"]
 
-MUCH = 0.05  # of all places: if so many are ignored, it is told
-NEIGHBOURS = 3  # tokens that a point takes its features from (Qi et al. 2017, arXiv 1706.02413)
+MUCH = 0.05  # share of all places: if more are ignored, it is told
 
 
 class SegmentationHead(Head):
@@ -50,17 +51,25 @@ class SegmentationHead(Head):
 
     Args:
         dim: Width of the backbone.
-        layers: Of the backbone, the last so many, side by side.
+        layers: Number of the backbone's last blocks that are read, side by side.
         hidden: Width of the layers between.
-        cells: Along each side of a token, classes of which it gives (sub-pixel convolution, Shi et al. 2016).
-        dropout: On the layer before the last.
+        cells: Number of cells along each side of a token, each with a class of its own (sub-pixel convolution, Shi et
+            al. 2016).
+        dropout: Dropout before the last layer, 0 to 1.
         dice: Weight of the soft Dice loss (Milletari et al. 2016) beside cross-entropy; it counts classes alike.
         ignore_index: Code of places that have no class, or colour [red, green, blue]; None where all have one. Where
-            masks hold but one other code, both are classes, unless it is given. -1 never is a class.
-        classes: Names of the classes, in the order of their codes 0, 1, ... or colours; by default the codes that
-            ``fit`` finds, or the colours as ``#rrggbb``, sorted.
-        places: What a sample's masks label; found by ``fit``.
-        codes: Of each class the code, or the colour [red, green, blue]; found by ``fit``.
+            masks hold only one other code, both are classes, unless this option is given. -1 is never a class.
+        classes: Names of the classes, in the order of their codes 0, 1, ... or colours. None: the codes in the masks of
+            training, or the colours as ``#rrggbb``, sorted.
+
+    Raises:
+        ValueError: If a width or number is too small.
+
+    Attributes:
+        classes: Names of the classes, in the order of the outputs.
+        codes: Code of each class; 0, 1, ... where masks are in colours.
+        colours: Colours of the classes, uint8 (K, 3), where masks are in colours, else None.
+        ignore_index: As the option; None where ``fit`` found that the code it names is a class.
     """
 
     primary_metric = "miou"
@@ -78,23 +87,40 @@ class SegmentationHead(Head):
         dice: float = 0.0,
         ignore_index: int | list[int] | None = 255,
         classes: list[Any] | None = None,
-        places: Literal["pixels", "points"] | None = None,
-        codes: list[Any] | None = None,
     ) -> None:
         super().__init__(dim)
         if min(layers, hidden, cells) < 1:
             raise ValueError(f"layers, hidden and cells are {layers}, {hidden} and {cells}; each is at least 1.")
-        self.layers, self.hidden, self.cells, self.dropout = layers, hidden, cells, dropout
-        self.dice, self.ignore_index, self.classes = dice, ignore_index, classes or []
-        if classes and places:
-            self._build(classes, places, codes or _numbers(classes))
+        self.layers = layers
+        self.hidden = hidden
+        self.cells = cells
+        self.dropout = dropout
+        self.dice = dice
+        self.ignore_index = ignore_index
+        self.classes = classes or []
 
-    def _build(self, classes: list[Any], places: str, codes: list[Any]) -> None:
-        self.classes = self.options["classes"] = classes
-        self.options["places"], self.options["codes"] = places, codes
+    def build(
+        self,
+        classes: list[Any],
+        places: Literal["pixels", "points"],
+        codes: list[Any] | None = None,
+        ignore_index: int | list[int] | None = 255,
+    ) -> None:
+        """Make the decoder.
+
+        Args:
+            classes: Names of the classes.
+            places: Places that masks label.
+            codes: Code of each class, or its colour [red, green, blue]; None: names that are numbers, else 0, 1, ...
+            ignore_index: Code or colour of places that have no class.
+        """
+        self.classes = classes
+        self.ignore_index = ignore_index
+        codes = codes or _numbers(classes)
         self.colours = unpacked(packed(codes)) if isinstance(codes[0], list) else None
         self.codes = list(range(len(codes))) if self.colours is not None else codes
-        width, count = self.dim * self.layers, len(classes)
+        width = self.dim * self.layers
+        count = len(classes)
         if places == "pixels":
             self.decoder: nn.Module = PixelDecoder(width, self.hidden, self.cells, self.dropout, count)
         else:
@@ -105,15 +131,20 @@ class SegmentationHead(Head):
         """Files of masks, or arrays of codes."""
         return all(is_mask(target) for target in targets[:100])
 
-    def fit(self, targets: Sequence[Any]) -> Self:
-        """Collect the codes or colours; tell what is ignored. Raises ValueError for fewer than two classes."""
+    def fit(self, targets: Sequence[Any]) -> dict[str, Any]:
+        """Codes or colours of the classes, as ``build`` takes them; places that are ignored are told.
+
+        Raises:
+            ValueError: If there are fewer than two classes, or more than 255.
+        """
         if not len(targets):
             raise ValueError("There are no masks to learn from; name their column with --target.")
         held = read_all(survey, targets)
         by_colour = coloured(held)
-        ignored = self.ignore_index if isinstance(self.ignore_index, int) and not by_colour else None
-        if by_colour and isinstance(self.ignore_index, list):
-            ignored = int(packed(self.ignore_index))
+        ignore_index = self.ignore_index
+        ignored = ignore_index if isinstance(ignore_index, int) and not by_colour else None
+        if by_colour and isinstance(ignore_index, list):
+            ignored = int(packed(ignore_index))
         counts = _counts(held, by_colour)
         keys = sorted(counts.keys() - {ignored, NO_LABEL})
         share = 0.0 if ignored is None else counts[ignored] / counts.total()
@@ -121,21 +152,26 @@ class SegmentationHead(Head):
         if ignored is not None and share and not chosen and (len(keys) == 1 or ignored in self.classes):
             tell(f"Code {ignored} of the masks is a class beside {keys}; --head.ignore_index {ignored} makes it none.")
             keys = sorted([*keys, ignored])
-            self.ignore_index = self.options["ignore_index"] = None
+            ignore_index = None
         elif share > MUCH:
             tell(
-                f"{self.ignore_index} fills {share:.0%} of the masks and is no class (ignore_index); if it is one, "
+                f"{ignore_index} fills {share:.0%} of the masks and is no class (ignore_index); if it is one, "
                 "give --head.ignore_index null, or another code."
             )
         names, codes = self._named(keys, by_colour)
         if not 2 <= len(names) <= IGNORED:
             found = f"{len(names)} class{'es' if len(names) > 1 else ''}, {str(names):.40}"
             raise ValueError(f"The masks hold {found}; segmentation needs two or more, to {IGNORED}.")
-        self._build(names, "pixels" if held[0].axes == 2 else "points", codes)
-        return self
+        places = "pixels" if held[0].axes == 2 else "points"
+        return {"classes": names, "places": places, "codes": codes, "ignore_index": ignore_index}
 
     def _named(self, keys: list[int], by_colour: bool) -> tuple[list[Any], list[Any]]:
-        """Names and codes of the classes, from what masks hold. Raises ValueError for other than a name a colour."""
+        """Names and codes of the classes. Raises ValueError where there is not one name for each colour.
+
+        Args:
+            keys: Codes, or packed colours, that the masks hold, sorted.
+            by_colour: True where they are colours.
+        """
         if not by_colour and not self.classes:
             return keys, keys
         if not by_colour:
@@ -143,7 +179,8 @@ class SegmentationHead(Head):
             # As many names as codes that do not count from 0, such as 0 and 255, are of those.
             other = len(keys) == len(numbers) and not set(keys) <= set(numbers)
             return self.classes, keys if other else numbers
-        colours, hexes = unpacked(keys).tolist(), [f"#{key:06x}" for key in keys]
+        colours = unpacked(keys).tolist()
+        hexes = [f"#{key:06x}" for key in keys]
         names = self.classes or hexes
         if len(names) != len(colours):
             raise ValueError(f"The masks hold {len(colours)} colours, but {len(names)} names are given: {hexes}.")
@@ -188,7 +225,7 @@ class SegmentationHead(Head):
             raise SampleError(f"mask is {tuple(target.shape)}, but its sample {extent}; expected a code for each place")
 
     def transform_target(self, target: Tensor, view: Tensor) -> Tensor:
-        """The mask in a view of the picture."""
+        """Mask (H, W) as it is in a view of the picture."""
         return mask_in_view(target, view)
 
     def pool(self, sequence: TokenSequence) -> Any:
@@ -206,20 +243,18 @@ class SegmentationHead(Head):
         return logits
 
     def loss(self, output: Tensor, target: Any) -> Tensor:
-        """Mean over the samples of the cross-entropy of their labelled places, and of the Dice loss."""
+        """Mean over the samples of the cross-entropy of their labelled places, and of ``dice`` times the Dice loss."""
         return torch.stack([self._loss(*sample) for sample in zip(output, target, strict=True)]).mean()
 
     def _loss(self, output: Tensor, target: Tensor) -> Tensor:
-        logits, known = fitted(output, target.shape).flatten(1), target.flatten() != IGNORED
+        logits = resize_logits(output, target.shape).flatten(1)
+        known = target.flatten() != IGNORED
         if not known.any():
             return logits.sum() * 0
-        logits, wanted = logits[:, known].T, target.flatten()[known].long()
+        logits = logits[:, known].T
+        wanted = target.flatten()[known].long()
         loss = F.cross_entropy(logits, wanted)
-        if self.dice:
-            shares, truth = logits.softmax(1), F.one_hot(wanted, len(self.classes)).to(logits.dtype)
-            overlap = 2 * (shares * truth).sum(0) / (shares.sum(0) + truth.sum(0)).clamp(min=1)
-            loss = loss + self.dice * (1 - overlap[truth.any(0)].mean())
-        return loss
+        return loss + self.dice * dice_loss(logits, wanted) if self.dice else loss
 
     def decode(self, output: Tensor, extents: Sequence[tuple[int, ...]] | None = None) -> np.ndarray:
         """Codes of each sample, uint8, with its extent (H, W) or (N,): an array (B,) of arrays.
@@ -227,13 +262,14 @@ class SegmentationHead(Head):
         Where masks are in colours, numbers of the classes, which ``write`` turns into colours.
         """
         extents = extents or [output.shape[2:]] * len(output)
-        codes, decoded = np.array(self.codes, dtype=np.uint8), np.empty(len(output), dtype=object)
+        codes = np.array(self.codes, dtype=np.uint8)
+        decoded = np.empty(len(output), dtype=object)
         for i, (logits, extent) in enumerate(zip(output, extents, strict=True)):
-            decoded[i] = codes[fitted(logits, extent).argmax(0).cpu().numpy()]
+            decoded[i] = codes[resize_logits(logits, extent).argmax(0).cpu().numpy()]
         return decoded
 
     def records(self, output: Tensor, extents: Sequence[tuple[int, ...]] | None = None) -> list[dict[str, Any]]:
-        """The share of each class among the places of a sample."""
+        """``share(NAME)`` of each class among the places of a sample, 0 to 1."""
         masks = self.decode(output, extents)
         return [
             {
@@ -244,16 +280,16 @@ class SegmentationHead(Head):
         ]
 
     def write(self, path: Path, queries: Sequence[Any], answers: Sequence[Any]) -> None:
-        """A folder with the codes of each sample: a picture in PNG with a palette, or an array of a cloud's points.
+        """Write a folder of masks: a PNG with a palette of each picture, an array of codes of each cloud.
 
-        Pictures are in RGB, in the colours of training, where its masks were in colours.
+        Where the masks of training were in colours, pictures are in RGB and in those colours.
         """
         write_masks(path, queries, answers, self.colours)
 
     def metrics(self) -> "dict[str, Metric]":
         """Intersection over union, mean of the classes, over all labelled places together; and their accuracy.
 
-        A class that is neither there nor found anywhere is not among them.
+        A class that no place has and none is given does not count.
         """
         from metatx.metrics.labels import ClassScores
 
@@ -261,24 +297,25 @@ class SegmentationHead(Head):
         return {"miou": ClassScores(k, "overlap"), "accuracy": ClassScores(k, "recall", pooled=True)}
 
     def metric_inputs(self, output: Any, target: Any) -> tuple[Tensor, Tensor]:
-        """Class numbers of all labelled places, found and true (P,)."""
-        found, truth = [], []
+        """Class numbers of all labelled places, predicted and true (P,)."""
+        found: list[Tensor] = []
+        truth: list[Tensor] = []
         for logits, numbers in zip(output, target, strict=True):
             known = numbers != IGNORED
-            found.append(fitted(logits, numbers.shape).argmax(0)[known])
+            found.append(resize_logits(logits, numbers.shape).argmax(0)[known])
             truth.append(numbers[known].long())
         return torch.cat(found), torch.cat(truth)
 
     def baseline_features(self, tokenizer: "Tokenizer", sample: Any) -> np.ndarray:
-        """The values at each place (H, W, C) or (N, C)."""
+        """Values at each place (H, W, C) or (N, C)."""
         return tokenizer.dense_values(sample)
 
     def trivial(self) -> tuple[str, Any]:
-        """The most frequent class everywhere."""
+        """Estimator that answers with the most frequent class everywhere."""
         return "majority class", SiteForest(trees=0)
 
     def classical(self, kind: str, count: int = 1) -> dict[str, Any]:
-        """A random forest on the values, the place and the surroundings of each pixel or point."""
+        """Random forest on the values, the place and the surroundings of each pixel or point."""
         return {"random forest on pixels": SiteForest(trees=50)}
 
     def baseline_predict(self, estimator: Any, features: Any) -> list[Tensor]:
@@ -286,17 +323,8 @@ class SegmentationHead(Head):
         return [torch.from_numpy(shares) for shares in estimator.predict_log_proba(features, len(self.classes))]
 
 
-def fitted(logits: Tensor, extent: Sequence[int]) -> Tensor:
-    """Logits (K, h, w) upsampled to (K, H, W), or (K, N) without the points that only pad the batch."""
-    if logits.ndim == 2:
-        return logits[:, : extent[0]]
-    if tuple(logits.shape[1:]) == tuple(extent):
-        return logits
-    return F.interpolate(logits[None], tuple(extent), mode="bilinear", align_corners=False)[0]
-
-
 def _numbers(classes: Sequence[Any]) -> list[int]:
-    """The codes of classes: those that are their names, or 0, 1, ..."""
+    """Codes of classes: those that are their names, else 0, 1, ..."""
     return [name if isinstance(name, int) else number for number, name in enumerate(classes)]
 
 
@@ -312,59 +340,3 @@ def _counts(held: Sequence[Held], by_colour: bool) -> Counter[int]:
             grey = {code * GREY if code >= 0 else NO_LABEL: count for code, count in (mask.codes or {}).items()}
             counts.update(grey)
     return counts
-
-
-class PixelDecoder(nn.Module):
-    """Features (B, h, w, C) to logits (B, K, h * cells, w * cells)."""
-
-    def __init__(self, width: int, hidden: int, cells: int, dropout: float, classes: int) -> None:
-        super().__init__()
-        self.norm, self.narrow = nn.LayerNorm(width), nn.Linear(width, hidden)
-        self.mix, self.dropout = nn.Conv2d(hidden, hidden, 3, padding=1), nn.Dropout(dropout)
-        self.output, self.cells = _zero_linear(hidden, classes * cells**2), cells
-
-    def forward(self, features: Any) -> Tensor:
-        if isinstance(features, TokenSequence):
-            raise ValueError("The masks are of pictures, but these tokens lie on no grid.")
-        narrow = F.gelu(self.narrow(self.norm(features))).permute(0, 3, 1, 2)
-        mixed = F.gelu(self.mix(narrow)) + narrow
-        logits = self.output(self.dropout(mixed.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
-        return F.pixel_shuffle(logits, self.cells)
-
-
-class PointDecoder(nn.Module):
-    """Tokens at ``context["centres"]`` to logits (B, K, N) at ``context["points"]``, zero behind a cloud's last."""
-
-    def __init__(self, width: int, hidden: int, dropout: float, classes: int) -> None:
-        super().__init__()
-        self.norm, self.narrow = nn.LayerNorm(width), nn.Linear(width, hidden)
-        self.mix, self.dropout = nn.Linear(hidden + 3, hidden), nn.Dropout(dropout)
-        self.output = _zero_linear(hidden, classes)
-
-    def forward(self, sequence: Any) -> Tensor:
-        if not isinstance(sequence, TokenSequence) or "points" not in sequence.context:
-            raise ValueError("The masks are of points, but these tokens come with none.")
-        tokens = F.gelu(self.narrow(self.norm(sequence.unpack()[0][:, sequence.prefix :])))
-        centres, points = sequence.context["centres"], sequence.context["points"]
-        logits = [self._logits(*sample) for sample in zip(tokens, centres, points, strict=True)]
-        longest = max(len(sample) for sample in logits)
-        return torch.stack([F.pad(sample, (0, 0, 0, longest - len(sample))) for sample in logits]).transpose(1, 2)
-
-    def _logits(self, tokens: Tensor, centres: Tensor, points: Tensor) -> Tensor:
-        """(N, K) for points (N, 3) from the tokens at centres (G, 3); tokens behind those are of the whole cloud."""
-        near = min(NEIGHBOURS, len(centres))
-        distances, nearest = torch.cdist(points.float(), centres.float()).topk(near, largest=False)
-        weights = 1 / (distances + 1e-6)
-        weights = (weights / weights.sum(1, keepdim=True)).to(tokens.dtype)
-        features = (tokens[: len(centres)][nearest] * weights[..., None]).sum(1)
-        mixed = F.gelu(self.mix(torch.cat([features, points.to(features.dtype)], 1))) + features
-        logits: Tensor = self.output(self.dropout(mixed))
-        return logits
-
-
-def _zero_linear(inputs: int, outputs: int) -> nn.Linear:
-    """A last layer that starts at zero, so that every class is equally likely."""
-    linear = nn.Linear(inputs, outputs)
-    nn.init.zeros_(linear.weight)
-    nn.init.zeros_(linear.bias)
-    return linear

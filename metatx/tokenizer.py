@@ -38,6 +38,8 @@ class Tokenizer(Component):
         token_rms_factor: RMS of the tokens at the start of training, in units of that of the stem's tokens, on a
             backbone that does not normalise its input; the larger, the less the blocks change the tokens.
         lookback: Number of last steps that are read of a sample in time; None for all.
+        time_axis: Axis of a two-dimensional sample that is time: 1 for (C, L), 0 for (L, C).
+        mixes_channels: True where one sequence holds all channels of a series, not one each.
         augments: Whether ``augment`` changes anything; set by options.
         crop_warning: Where its tokens leave out the edges of a sample: what to change so that they do not, which dense
             answers need; empty otherwise.
@@ -56,6 +58,8 @@ class Tokenizer(Component):
     uses_stem_tokens: bool = False
     token_rms_factor: float = 1.0
     lookback: int | None = None
+    time_axis: int = 1
+    mixes_channels: bool = False
     augments: bool = False
     crop_warning: str = ""
     classical: ClassVar[Literal["linear", "boosting", "words"]] = "linear"

@@ -1,7 +1,7 @@
 """Values of numpy, pandas, polars, Arrow and torch as plain Python."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-__all__ = ["is_missing", "plain_cell", "plain_samples", "plain_targets", "plain_value", "whole_number"]
+__all__ = ["are_codes", "is_missing", "plain_cell", "plain_samples", "plain_targets", "plain_value", "whole_number"]
+
+MAX_CODES = 50  # whole numbers with at most so many values, each seen often, are codes of classes
 
 
 def plain_value(value: Any) -> Any:
@@ -62,6 +64,12 @@ def whole_number(value: Any) -> int | None:
     if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value():
         return int(value)
     return None
+
+
+def are_codes(cells: Sequence[Any]) -> bool:
+    """Tell whether plain cells are codes of classes: a few whole numbers, or booleans, that come again and again."""
+    numbers = {whole_number(cell) for cell in cells}
+    return None not in numbers and len(numbers) <= min(MAX_CODES, max(2, len(cells) // 5))
 
 
 def plain_samples(samples: Any) -> Any:

@@ -79,6 +79,7 @@ class TimeSeriesTokenizer(Tokenizer):
             raise ValueError(f"stride {stride} leaves steps between patches of {patch_size} unread; make it smaller.")
         self.patch_size, self.stride, self.lookback = patch_size, stride, lookback
         self.channels, self.normalize, self.time_axis = channels, normalize, time_axis
+        self.mixes_channels = channels == "mixed"
         self.num_channels = 0
 
     def build(self, num_channels: int, lookback: int | None = None) -> None:

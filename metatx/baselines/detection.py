@@ -1,23 +1,24 @@
-"""The classical detectors of boxes in pictures, which stand beside for comparison."""
+"""Baselines that find boxes in pictures: median boxes, and a random forest on areas of one colour."""
 
 from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
+import torch
 
 from metatx.reading.boxes import learnable
 
 __all__ = ["BlobForest", "MedianBoxes"]
 
-COLOURS = 8  # that pictures are reduced to, for their connected areas
-WIDTH = 160  # pixels that pictures are reduced to, for the same
-LEARNED = 500  # pictures, evenly spread, that the forest learns from
-SMALLEST = 8  # pixels of a connected area at that width
-OVERLAP = 0.5  # of an area's box with a true one of its class, to count as that class
+COLOURS = 8  # clusters of colours, within which areas are connected
+WIDTH = 160  # width in pixels that pictures are reduced to before that
+LEARNED = 500  # most pictures, evenly spread, that the forest learns from
+SMALLEST = 8  # least pixels of a connected area at that width
+OVERLAP = 0.5  # least intersection over union of an area's box with a true one, to count as its class
 
 
 class MedianBoxes:
-    """The median box of each class, in every picture, scored by how many pictures have the class."""
+    """The median box of each class, in every picture, scored by the share of pictures that have the class."""
 
     def fit(self, features: Any, answers: Sequence[np.ndarray]) -> Self:
         """Learn from boxes (M, 5) of each picture: class number, left, top, right, bottom in shares."""
@@ -28,7 +29,7 @@ class MedianBoxes:
         return self
 
     def predict(self, features: Sequence[Any]) -> list[np.ndarray]:
-        """(M, 6) of each picture: class number, box, score."""
+        """Boxes (M, 6) of each picture: class number, left, top, right, bottom in shares, score."""
         return [np.column_stack([self.boxes, self.scores])] * len(features)
 
 
@@ -43,16 +44,18 @@ class BlobForest:
         """Learn from pictures (H, W, C) in 0..1 and boxes (M, 5) of each, as ``MedianBoxes``."""
         from sklearn.cluster import MiniBatchKMeans
         from sklearn.ensemble import RandomForestClassifier
+        from torchvision.ops import box_iou
 
         rng = np.random.default_rng(0)
         answers = [learnable(picture) for picture in answers]
         chosen = range(0, len(features), -(-len(features) // LEARNED))
         pixels = [_drawn(features[i], rng) for i in chosen]
         self.colours = MiniBatchKMeans(COLOURS, random_state=0, n_init=3).fit(np.concatenate(pixels))
-        rows, labels = [], []
+        rows: list[np.ndarray] = []
+        labels: list[np.ndarray] = []
         for picture, truth in ((features[i], answers[i]) for i in chosen):
             candidates = self._candidates(picture)
-            overlaps = _overlaps(candidates[:, :4], truth[:, 1:])
+            overlaps = box_iou(torch.from_numpy(candidates[:, :4]), torch.from_numpy(truth[:, 1:])).numpy()
             best = overlaps.argmax(1) if len(truth) else np.zeros(len(candidates), dtype=int)
             hit = overlaps.max(1, initial=0) >= OVERLAP
             rows.append(candidates)
@@ -62,7 +65,7 @@ class BlobForest:
         return self
 
     def predict(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """(M, 6) of each picture: class number, box, score."""
+        """Boxes (M, 6) of each picture, as ``MedianBoxes``."""
         found = []
         for picture in features:
             candidates = self._candidates(picture)
@@ -79,7 +82,7 @@ class BlobForest:
         return found
 
     def _candidates(self, picture: np.ndarray) -> np.ndarray:
-        """(A, F): box in shares, width, height, fill, mean colour, which of the clusters."""
+        """Features (A, F) of connected areas: box in shares, width, height, fill, mean colour, cluster."""
         from scipy.ndimage import find_objects, label
 
         step = max(1, picture.shape[1] // WIDTH)
@@ -100,14 +103,5 @@ class BlobForest:
 
 
 def _drawn(picture: np.ndarray, rng: np.random.Generator, count: int = 500) -> np.ndarray:
-    """Some pixels (count, C) of a picture (H, W, C)."""
+    """Random pixels (count, C) of a picture (H, W, C)."""
     return rng.choice(picture.reshape(-1, picture.shape[-1]), count)
-
-
-def _overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Intersection over union (M, N) of boxes (M, 4) and (N, 4)."""
-    low, high = np.maximum(boxes[:, None, :2], others[None, :, :2]), np.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    shared = np.clip(high - low, 0, None).prod(2)
-    sizes = [(found[:, 2:] - found[:, :2]).prod(1) for found in (boxes, others)]
-    ratio: np.ndarray = shared / np.maximum(sizes[0][:, None] + sizes[1][None] - shared, 1e-12)
-    return ratio

@@ -9,20 +9,26 @@ from metatx.series.windows import Future, Windows
 
 __all__ = ["HoltWinters", "Repeat", "WindowRidge", "first_map", "ridge"]
 
-MOST_WINDOWS = 10_000  # that a linear map starts from
+MOST_WINDOWS = 10_000  # most windows that the start of a linear map is fitted to
 FITTED = 16  # training series that Holt-Winters learns its smoothing from
 SMOOTHING = ("smoothing_level", "smoothing_trend", "smoothing_seasonal")
 ALPHAS = 10.0 ** np.arange(-2, 6)  # penalties to choose from, on sums over standardised values
 
 
 class Repeat:
-    """The last ``season`` steps of each window, over and over."""
+    """The last ``season`` steps of each window, over and over.
+
+    Args:
+        season: Steps that are repeated.
+        horizon: Steps to forecast, H.
+    """
 
     def __init__(self, season: int, horizon: int) -> None:
-        self.season, self.horizon = season, horizon
+        self.season = season
+        self.horizon = horizon
 
     def fit(self, windows: np.ndarray, futures: np.ndarray) -> Self:
-        """Nothing to learn. Raises ValueError if a window is shorter than the season."""
+        """Learn nothing. Raises ValueError if a window is shorter than the season."""
         if windows.shape[-1] < self.season:
             raise ValueError(f"A season of {self.season} steps does not fit a lookback of {windows.shape[-1]}.")
         return self
@@ -36,11 +42,11 @@ class Repeat:
 class WindowRidge:
     """Ridge regression, in closed form, of the steps to come on those read, both less the last value read.
 
-    One set of weights for all channels.
+    One set of weights serves all channels.
     """
 
     def fit(self, windows: np.ndarray, futures: np.ndarray) -> Self:
-        """Windows (B, C, L) and futures (B, C, H), in time order."""
+        """Learn from windows (B, C, L) and futures (B, C, H), in time order."""
         filled = _filled(windows)
         self.weights = ridge(_design(filled), futures - filled[..., -1:])
         return self
@@ -57,13 +63,18 @@ class HoltWinters:
 
     The rates of smoothing are medians over some training windows, the same for all. Windows that do not hold two
     seasons get level and trend alone.
+
+    Args:
+        season: Steps of a season.
+        horizon: Steps to forecast, H.
     """
 
     def __init__(self, season: int, horizon: int) -> None:
-        self.season, self.horizon = season, horizon
+        self.season = season
+        self.horizon = horizon
 
     def fit(self, windows: np.ndarray, futures: np.ndarray) -> Self:
-        """Windows (B, C, L)."""
+        """Learn the rates of smoothing from windows (B, C, L)."""
         series = _filled(windows).reshape(-1, windows.shape[-1])
         found = [self._fitted(series[i]).params for i in np.linspace(0, len(series) - 1, FITTED).astype(int)]
         smoothing = SMOOTHING if self._seasonal(series[0]) else SMOOTHING[:2]
@@ -90,7 +101,7 @@ class HoltWinters:
 
 
 def _design(filled: np.ndarray) -> np.ndarray:
-    """(..., L) less the last value, with a column of ones in its place."""
+    """Windows (..., L) less their last value, with ones in its place."""
     return np.concatenate([filled[..., :-1] - filled[..., -1:], np.ones_like(filled[..., :1])], axis=-1)
 
 
@@ -99,19 +110,17 @@ def first_map(targets: Future, channels: list[int], spread: np.ndarray, size: in
 
     Args:
         targets: Futures of the training split.
-        channels: That are forecast, K.
-        spread: Of each (K, 1).
+        channels: Numbers of the K channels that are forecast.
+        spread: Standard deviation of each (K, 1).
         size: Steps that the map reads.
 
     Returns:
-        Weights (size + 1, H), the last of them the bias, of what is left of windows less their mean.
+        Weights (size + 1, H), the last row the bias, for windows less their mean.
     """
     every = max(1, len(targets) // MOST_WINDOWS)
     begin = targets.firsts[::every][: len(targets) // every]
-    windows, futures = (
-        np.stack(list(Windows(targets.rows, first, steps)))[:, channels]
-        for first, steps in ((begin - targets.lookback, targets.lookback), (begin, targets.size))
-    )
+    windows = np.stack(list(Windows(targets.rows, begin - targets.lookback, targets.lookback)))[:, channels]
+    futures = np.stack(list(Windows(targets.rows, begin, targets.size)))[:, channels]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of channels that a window has no value of
         loc = np.nan_to_num(np.nanmean(windows, axis=-1, keepdims=True))
@@ -127,26 +136,27 @@ def ridge(inputs: np.ndarray, answers: np.ndarray) -> np.ndarray:
     value are left out.
     """
     cut = len(inputs) - len(inputs) // 5
-    first, last = _known(inputs[:cut], answers[:cut]), _known(inputs[cut:], answers[cut:])
-    sums = _sums(*first)
-    if not len(last[0]):
-        return _solve(sums, ALPHAS[-1])
-    errors = [((last[0] @ _solve(sums, alpha) - last[1]) ** 2).mean() for alpha in ALPHAS]
-    more = _sums(*last)
-    return _solve((sums[0] + more[0], sums[1] + more[1]), ALPHAS[int(np.argmin(errors))])
+    gram, cross = _sums(*_known(inputs[:cut], answers[:cut]))
+    last_inputs, last_answers = _known(inputs[cut:], answers[cut:])
+    if not len(last_inputs):
+        return _solve(gram, cross, ALPHAS[-1])
+    errors = [((last_inputs @ _solve(gram, cross, alpha) - last_answers) ** 2).mean() for alpha in ALPHAS]
+    last_gram, last_cross = _sums(last_inputs, last_answers)
+    return _solve(gram + last_gram, cross + last_cross, ALPHAS[int(np.argmin(errors))])
 
 
 def _known(inputs: np.ndarray, answers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs (n, P) and answers (n, H) whose answer has no missing value."""
     known = np.isfinite(answers).all(-1)
     return inputs[known], answers[known]
 
 
 def _sums(inputs: np.ndarray, answers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Gram matrix (P, P) of the inputs, and their products with the answers (P, H)."""
     return inputs.T @ inputs, inputs.T @ answers
 
 
-def _solve(sums: tuple[np.ndarray, np.ndarray], alpha: float) -> np.ndarray:
-    gram, cross = sums
+def _solve(gram: np.ndarray, cross: np.ndarray, alpha: float) -> np.ndarray:
     penalty = np.full(len(gram), alpha)
     penalty[-1] = 1e-6  # the intercept is free
     solved: np.ndarray = np.linalg.solve(gram + np.diag(penalty), cross)
@@ -154,7 +164,7 @@ def _solve(sums: tuple[np.ndarray, np.ndarray], alpha: float) -> np.ndarray:
 
 
 def _filled(windows: np.ndarray) -> np.ndarray:
-    """Missing values as the last before them, the first ones as the first observed, 0 where there is none."""
+    """Windows without gaps: a missing value is the last before it, else the first observed, else 0."""
     if not np.isnan(windows).any():
         return windows
     length = windows.shape[-1]

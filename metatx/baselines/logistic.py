@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 __all__ = ["PenalisedLogistic"]
 
 FOLDS = 3
-STEPS = 300
+STEPS = 300  # most iterations of the solver
 
 
 class PenalisedLogistic(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -19,7 +19,7 @@ class PenalisedLogistic(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     Where a class has fewer rows than there are folds, not each can have one: the middle strength is taken then.
 
     Args:
-        strengths: Of the penalty, inverse.
+        strengths: Inverse strengths of the penalty to choose from.
     """
 
     def __init__(self, strengths: Sequence[float]) -> None:

@@ -1,4 +1,4 @@
-"""The forest that labels the places of a sample, beside a segmentation head."""
+"""Baselines that label each place of a sample: the most frequent class, and a random forest."""
 
 from collections.abc import Sequence
 from typing import Self
@@ -9,29 +9,31 @@ from metatx.reading.segmentation import IGNORED
 
 __all__ = ["SiteForest"]
 
-LEARNED = 500  # samples, evenly spread, that the forest learns from
-DRAWN = 200  # places of each training sample that the forest learns from
-REACH = 5  # pixels that its surroundings are wide
+LEARNED = 500  # most samples, evenly spread, that the forest learns from
+DRAWN = 200  # most places of a sample that the forest learns from
+REACH = 5  # width in pixels of a place's surroundings
 
 
 class SiteForest:
-    """A random forest on single places: their values, where they are, mean and deviation around them.
+    """Random forest on single places: their values, where they are, mean and deviation around them.
 
     Args:
-        trees: How many; with none, the most frequent class everywhere.
+        trees: Number of trees; 0 answers with the most frequent class everywhere.
     """
 
     def __init__(self, trees: int) -> None:
         self.trees = trees
 
     def fit(self, features: Sequence[np.ndarray], answers: Sequence[np.ndarray]) -> Self:
-        """Learn from some places of each sample: values (H, W, C) or (N, C), class numbers (H, W) or (N,)."""
+        """Learn from random places of each sample: values (H, W, C) or (N, C), class numbers (H, W) or (N,)."""
         from sklearn.ensemble import RandomForestClassifier
 
         rng = np.random.default_rng(0)
-        rows, labels = [], []
+        rows: list[np.ndarray] = []
+        labels: list[np.ndarray] = []
         for i in range(0, len(features), -(-len(features) // LEARNED)):
-            values, numbers = features[i], answers[i]
+            values = features[i]
+            numbers = answers[i]
             known = np.flatnonzero(numbers.ravel() != IGNORED)
             drawn = rng.choice(known, min(DRAWN, len(known)), replace=False)
             rows.append(_surroundings(values)[drawn])
@@ -57,7 +59,7 @@ class SiteForest:
 
 
 def _surroundings(values: np.ndarray) -> np.ndarray:
-    """Features (P, F) of each place."""
+    """Features (P, F) of the P places of a sample, row by row."""
     if values.ndim == 2:
         centred = values - values.mean(0)
         return np.concatenate([values, centred, np.linalg.norm(centred[:, :3], axis=1, keepdims=True)], 1)

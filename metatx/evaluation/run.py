@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from metatx.adapters.tiers import retuned
-from metatx.baselines.described import baselines
 from metatx.data.arguments import joined_target, paired_table, target_name
 from metatx.data.holdout import with_each_class
 from metatx.data.table_files import are_columns, as_dataset, text_columns
 from metatx.data.tables import ALL, as_table, read_splits
+from metatx.evaluation.baselines import baselines
 from metatx.evaluation.budget import Plan, keep_plan, kept_plan, plan_for
 from metatx.evaluation.report import Report
 from metatx.examples import Examples, Subset

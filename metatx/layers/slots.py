@@ -1,16 +1,14 @@
-"""Tokens back in the slots that a tokenizer made them for, and linear maps of them with a start of their own."""
+"""Tokens back in the slots that a tokenizer made them for."""
 
-import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from metatx.sequence import TokenSequence
 
-__all__ = ["slots", "start_map", "zero_map"]
+__all__ = ["slots"]
 
 
 def slots(sequence: TokenSequence) -> Tensor:
-    """Tokens (S, N, D) where the tokenizer's mask says they lay, the prefix left out; 0 where none was."""
+    """Tokens (S, N, D) in the slots of ``context["mask"]``, without the prefix; 0 in a slot that gave no token."""
     padded, mask = sequence.unpack()
     padded, mask = padded[:, sequence.prefix :], mask[:, sequence.prefix :]
     taken = sequence.context["mask"].flatten(0, 1)
@@ -18,19 +16,3 @@ def slots(sequence: TokenSequence) -> Tensor:
         return padded
     empty = padded.new_zeros(*taken.shape, padded.shape[-1])
     return empty.masked_scatter(taken[..., None], padded[mask])
-
-
-def zero_map(inputs: int, outputs: int) -> nn.Linear:
-    """A linear layer of zeros."""
-    linear = nn.Linear(inputs, outputs)
-    nn.init.zeros_(linear.weight)
-    nn.init.zeros_(linear.bias)
-    return linear
-
-
-@torch.no_grad()
-def start_map(linear: nn.Linear, weights: np.ndarray) -> None:
-    """Give a linear layer its start: weights (inputs + 1, H), the last the bias, for each of its outputs / H levels."""
-    repeated = torch.as_tensor(weights).repeat_interleave(linear.out_features // weights.shape[1], dim=1).float()
-    linear.weight.copy_(repeated[:-1].T)
-    linear.bias.copy_(repeated[-1])

@@ -1,46 +1,33 @@
-"""Errors of forecasts, to train on and to report."""
+"""Errors of forecasts, standardised and in the unit of the series."""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from functools import partial
 
 import torch
-from torch import Tensor
+from torchmetrics import MeanAbsoluteError, MeanSquaredError, Metric
+from torchmetrics.wrappers import LambdaInputTransformer
 
-if TYPE_CHECKING:
-    from torchmetrics import Metric
-
-__all__ = ["forecast_loss", "measures"]
+__all__ = ["forecast_metrics"]
 
 
-def measures() -> "dict[str, Metric]":
-    """Of pairs (n, 2): ``mse`` and ``mae`` of the first column, standardised; ``mae_unscaled`` of the second."""
-    from torchmetrics import MeanAbsoluteError, MeanSquaredError
-    from torchmetrics.wrappers import LambdaInputTransformer
+class ColumnError(LambdaInputTransformer):
+    """Error of one column of forecasts and targets (n, 2), in float64; lower is better.
 
-    class Unscaled(LambdaInputTransformer):
-        higher_is_better = False
+    Args:
+        error: Metric of one column (n,).
+        column: Number of the column, from 0.
+    """
 
-    def one(column: int) -> Callable[[Tensor], Tensor]:
-        return lambda values: values[:, column]
+    higher_is_better = False
 
-    def measure(metric: "Metric", column: int) -> "Metric":
-        return Unscaled(metric.set_dtype(torch.float64), one(column), one(column))
+    def __init__(self, error: Metric, column: int) -> None:
+        select = partial(torch.select, dim=1, index=column)
+        super().__init__(error.set_dtype(torch.float64), select, select)
 
+
+def forecast_metrics() -> dict[str, Metric]:
+    """``mse`` and ``mae`` of the first column, standardised values; ``mae_unscaled`` of the second, in the unit."""
     return {
-        "mse": measure(MeanSquaredError(), 0),
-        "mae": measure(MeanAbsoluteError(), 0),
-        "mae_unscaled": measure(MeanAbsoluteError(), 1),
+        "mse": ColumnError(MeanSquaredError(), 0),
+        "mae": ColumnError(MeanAbsoluteError(), 0),
+        "mae_unscaled": ColumnError(MeanAbsoluteError(), 1),
     }
-
-
-def forecast_loss(output: Tensor, target: Tensor, quantiles: list[float] | None) -> Tensor:
-    """Mean squared error, or with quantiles the mean pinball loss of outputs (..., Q), over targets that are no NaN."""
-    known = target.isfinite()
-    wanted = target.nan_to_num(0.0)
-    if quantiles is None:
-        errors = (output - wanted) ** 2
-    else:
-        levels = torch.tensor(quantiles, device=output.device, dtype=output.dtype)
-        missed = wanted[..., None] - output
-        errors = torch.maximum(levels * missed, (levels - 1) * missed).mean(-1)
-    return (errors * known).sum() / known.sum().clamp(min=1)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 import metatx
-from metatx.baselines.described import baselines
+from metatx.evaluation.baselines import baselines
 from metatx.examples import Examples
 from metatx.registry import create
 from tests.conftest import waves

@@ -107,18 +107,6 @@ def test_boxes_survive_encoding(boxes):
     np.testing.assert_allclose(corners[:, 2:] - corners[:, :2], expected[:, 2:], atol=1e-3)
 
 
-def test_each_box_has_cells_and_small_ones_win():
-    head = DetectionHead(4)
-    middles = torch.stack(torch.meshgrid((torch.arange(6) + 0.5) / 6, (torch.arange(4) + 0.5) / 4, indexing="ij"), -1)
-    middles = middles.transpose(0, 1).flatten(0, 1)
-    boxes = torch.tensor([[0.0, 0.0, 1.0, 1.0], [0.3, 0.3, 0.7, 0.7], [0.9, 0.9, 0.91, 0.91]])
-    owner = head._owners(middles, boxes, (4, 6))
-    assert set(owner.tolist()) == {-1, 0, 1, 2} or set(owner.tolist()) == {-1, 1, 2}
-    assert owner[-1] == 2  # no middle of a cell is in it: it has the nearest
-    inside = ((middles > 0.3) & (middles < 0.7)).all(1)
-    assert (owner[inside] == 1).all()
-
-
 def test_overlapping_boxes_of_a_class_are_thinned():
     target = {"bbox": [[0, 0, 40, 40]], "category": ["a"], "width": 64, "height": 64}
     head = DetectionHead(4, layers=1, overlap=0.3).fit([target])

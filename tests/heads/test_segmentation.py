@@ -9,8 +9,8 @@ from torch.nn import functional as F
 
 import metatx
 from metatx import TokenSequence
-from metatx.baselines.described import baselines
 from metatx.errors import SampleError
+from metatx.evaluation.baselines import baselines
 from metatx.examples import Examples
 from metatx.heads.segmentation import SegmentationHead
 from metatx.reading.segmentation import IGNORED
@@ -66,8 +66,10 @@ def test_masks_follow_the_pictures_that_they_are_of(trained):
 
 
 def test_baselines_hold_a_few_pictures_at_a_time(trained, monkeypatch):
-    seen, estimate = [], trained.head.baseline_predict
-    monkeypatch.setattr(trained.head, "estimate", lambda model, some: seen.append(len(some)) or estimate(model, some))
+    seen, predict = [], trained.head.baseline_predict
+    monkeypatch.setattr(
+        trained.head, "baseline_predict", lambda model, some: seen.append(len(some)) or predict(model, some)
+    )
     found = baselines(trained.tokenizer, trained.head, Examples(*halves(10)), Examples(*halves(19, 1)))
     assert seen == [8, 8, 3] * 2
     (trivial,), (forest,) = found["trivial"].values(), found["classical"].values()

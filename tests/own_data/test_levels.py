@@ -13,9 +13,9 @@ from sklearn.linear_model import LinearRegression
 from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
 import metatx
-from metatx.baselines.described import baselines
 from metatx.encoding.collate import to_device
 from metatx.errors import SampleError
+from metatx.evaluation.baselines import baselines
 from metatx.exact import uncast
 from metatx.examples import Examples
 from metatx.registry import create

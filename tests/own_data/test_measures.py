@@ -23,7 +23,7 @@ from sklearn.metrics import (
 )
 
 import metatx
-from metatx.baselines.described import baselines
+from metatx.evaluation.baselines import baselines
 from metatx.evaluation.comparison_report import Comparison, Trial
 from metatx.examples import Examples
 from metatx.heads.classification import ClassificationHead

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from open_clip.tokenizer import tokenize
 
 from metatx import SampleError, Task, create, load_backbone
-from metatx.baselines.described import baselines
 from metatx.cli import main
 from metatx.data import byte_pairs
 from metatx.encoding.collate import collate
+from metatx.evaluation.baselines import baselines
 from metatx.examples import Examples
 from metatx.tokenizers import text as module
 

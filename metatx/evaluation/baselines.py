@@ -1,30 +1,32 @@
-"""The trivial and the classical baselines, on the same split and by the same metrics as the task."""
+"""Trivial and classical baselines, fitted on the same split and measured by the same metrics as the task."""
 
 import copy
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from metatx.encoding.collate import collate
 from metatx.examples import Examples
+from metatx.head import Head
 from metatx.metrics.evaluator import Measures, rank
 from metatx.progress import bar, tell
+from metatx.tokenizer import Tokenizer
 
-if TYPE_CHECKING:
-    from metatx.head import Head
-    from metatx.tokenizer import Tokenizer
+MANY = 50_000  # number of samples from which fitting takes a while, and is told
+AT_ONCE = 8  # dense answers that are measured together, for each is as large as its sample
 
-MANY = 50_000  # samples that take an estimator a while
-AT_ONCE = 8  # dense answers, each as large as its sample, that are measured together
-
-__all__ = ["baselines", "scaled", "worded"]
+__all__ = ["baselines"]
 
 
 def baselines(
-    tokenizer: "Tokenizer", head: "Head", train: Examples, test: Examples
+    tokenizer: Tokenizer, head: Head, train: Examples, test: Examples
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """Fit all on ``train``, measure them on ``test``. One that fails costs a line to the user, nothing else.
+    """Fit all baselines of a head on ``train`` and measure them on ``test``; one that fails is told and left out.
+
+    Args:
+        tokenizer, head: Tokenizer and head of the task.
+        train, test: Splits, not empty.
 
     Returns:
         ``{"trivial": {name: metrics}, "classical": {name: metrics, ...}}``, the best classical one first, those that
@@ -48,14 +50,14 @@ def baselines(
 
 
 class Bench:
-    """Where the baselines are fitted and measured: both splits as they read them, and the true answers.
+    """Fits and measures estimators: holds both splits as estimators read them, and the true answers.
 
     Args:
-        tokenizer, head: Of the task.
-        train, test: The splits.
+        tokenizer, head: Tokenizer and head of the task.
+        train, test: Splits, not empty.
     """
 
-    def __init__(self, tokenizer: "Tokenizer", head: "Head", train: Examples, test: Examples) -> None:
+    def __init__(self, tokenizer: Tokenizer, head: Head, train: Examples, test: Examples) -> None:
         import torch
 
         self.head = head
@@ -64,9 +66,8 @@ class Bench:
         if not head.dense:
             self.features = _features(list(bar(self.features, "reading for the baselines")))
             self.unseen = _features(list(bar(self.unseen, "reading for the baselines")), like=self.features)
-        answers, self.truth = (
-            collate([{"target": head.encode(target)} for target in _targets(part)])["target"] for part in (train, test)
-        )
+        self.truth = _encoded(head, test)
+        answers = _encoded(head, train)
         self.answers = answers.numpy() if isinstance(answers, torch.Tensor) else [target.numpy() for target in answers]
 
     def measured(self, name: str, estimator: Any) -> dict[str, float]:
@@ -75,7 +76,8 @@ class Bench:
             tell(f"Fitting the baseline: {name}, on {len(self.answers):,} samples.")
         try:
             estimator.fit(self.features, self.answers)
-            measures, count = Measures(self.head), len(self.truth)
+            measures = Measures(self.head)
+            count = len(self.truth)
             size = AT_ONCE if self.head.dense else count
             for start in range(0, count, size):
                 part = slice(start, start + size)
@@ -87,20 +89,22 @@ class Bench:
             return {}
 
 
-def _targets(examples: Examples) -> Sequence[Any]:
-    return () if examples.targets is None else examples.targets
+def _encoded(head: Head, examples: Examples) -> Any:
+    """Targets as the head encodes them: a tensor (N, ...), or a list of N where shapes differ."""
+    targets = () if examples.targets is None else examples.targets
+    return collate([{"target": head.encode(target)} for target in targets])["target"]
 
 
 def _reason(error: Exception) -> str:
-    """What an error says, in one line."""
+    """Message of an error in one line, behind its class."""
     said = str(error).strip().splitlines() or ["it says no more"]
     return f"{type(error).__name__}, {said[0][:200].rstrip('.')}"
 
 
 class Described(Sequence[Any]):
-    """Samples as the baselines read them, when they are asked for: all pixels of all pictures would fill the memory."""
+    """Samples as baselines read them, each when it is asked for: all pixels of all pictures would fill the memory."""
 
-    def __init__(self, head: "Head", tokenizer: "Tokenizer", samples: Sequence[Any]) -> None:
+    def __init__(self, head: Head, tokenizer: Tokenizer, samples: Sequence[Any]) -> None:
         self.head, self.tokenizer, self.samples = head, tokenizer, samples
 
     def __len__(self) -> int:
@@ -113,29 +117,6 @@ class Described(Sequence[Any]):
         if isinstance(at, slice):
             return [self[i] for i in range(*at.indices(len(self)))]
         return self.head.baseline_features(self.tokenizer, self.samples[at])
-
-
-def scaled(estimator: Any) -> Any:
-    """A linear model behind what it needs: missing values filled, numbers scaled, categories as indicators."""
-    from sklearn.compose import make_column_selector, make_column_transformer
-    from sklearn.impute import SimpleImputer
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import OneHotEncoder, StandardScaler
-
-    numbers = make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler())
-    columns = make_column_transformer(
-        (numbers, make_column_selector(dtype_include="number")),
-        (OneHotEncoder(handle_unknown="ignore"), make_column_selector(dtype_include="category")),
-    )
-    return make_pipeline(columns, estimator)
-
-
-def worded(estimator: Any) -> Any:
-    """A linear model behind TF-IDF weights of words and of pairs of neighbouring words."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.pipeline import make_pipeline
-
-    return make_pipeline(TfidfVectorizer(ngram_range=(1, 2)), estimator)
 
 
 def _features(rows: Sequence[Any], like: Any = None) -> Any:

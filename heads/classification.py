@@ -3,7 +3,7 @@
 import math
 from collections.abc import Collection, Hashable, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -55,6 +55,8 @@ class ClassificationHead(Head):
         calibrated: Divide logits by the temperature of the least cross-entropy on the validation split (Guo et al.
             2017, arXiv 1706.04599): of answers with probability 0.8, 80 % are then right. Labels stay the same.
             Without a validation split, nothing is divided.
+
+    Attributes:
         classes: Labels, in the order of the outputs; learned by ``fit``.
     """
 
@@ -74,14 +76,11 @@ class ClassificationHead(Head):
         class_weight: Literal["balanced"] | None = None,
         hidden: int = 0,
         calibrated: bool = False,
-        classes: list[Any] | None = None,
     ) -> None:
         super().__init__(dim)
         self.pooling = pooling
         self.layers = layers
         self.label_smoothing = label_smoothing
-        if class_weight not in (None, "balanced"):
-            raise ValueError(f"class_weight is {class_weight!r}; choose 'balanced', or None.")
         self.class_weight = class_weight
         if class_weight == "balanced":
             self.primary_metric = "balanced_accuracy"
@@ -93,11 +92,10 @@ class ClassificationHead(Head):
         self.calibrates = calibrated
         self.register_buffer("temperature", torch.ones(()) if calibrated else None)
         self.classes: list[Any] = []
-        if classes is not None:
-            self._build(classes)
 
-    def _build(self, classes: list[Any]) -> None:
-        self.classes = self.options["classes"] = classes
+    def build(self, classes: list[Any]) -> None:
+        """Make the output layer for the labels."""
+        self.classes = classes
         self.index = Spellings(classes)
         self.register_buffer("class_weights", torch.ones(len(classes)) if self.class_weight else None)
         # Every class starts equally likely, whatever the scale of the features.
@@ -122,8 +120,12 @@ class ClassificationHead(Head):
         """The label, as text."""
         return (str(plain_cell(target)),)
 
-    def fit(self, targets: Sequence[Any]) -> Self:
-        """Collect the labels, sorted. Raises ValueError for fewer than two, a missing one, or one that is no label."""
+    def fit(self, targets: Sequence[Any]) -> dict[str, Any]:
+        """``classes``, the labels sorted, and their ``class_weights`` where they are balanced.
+
+        Raises:
+            ValueError: If there are fewer than two labels, one is missing, or one is no label.
+        """
         labels = _labels(targets)
         strange = next((label for label in labels if not isinstance(label, str | int | float | None)), None)
         if strange is not None:
@@ -139,11 +141,11 @@ class ClassificationHead(Head):
             raise ValueError(
                 f"All {len(labels)} samples have the label {classes[0]!r}; a classifier needs two or more."
             )
-        self._build(classes)
-        if self.class_weights is not None:
-            counts = np.bincount([self.index.exact[label] for label in labels])
-            self.class_weights.copy_(torch.from_numpy(len(labels) / (len(classes) * counts)))
-        return self
+        if self.class_weight is None:
+            return {"classes": classes}
+        places = {label: place for place, label in enumerate(classes)}
+        counts = np.bincount([places[label] for label in labels])
+        return {"classes": classes, "class_weights": torch.from_numpy(len(labels) / (len(classes) * counts))}
 
     def text_target(self) -> bool:
         """Tell whether a label is a word."""

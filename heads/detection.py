@@ -1,8 +1,8 @@
 """Boxes around the objects in a picture, each with a class and a score."""
 
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -50,7 +50,9 @@ class DetectionHead(Head):
             split, and 0.3 where there is none.
         overlap: Largest intersection over union of two boxes of a class in an answer.
         max_boxes: Most boxes of a picture.
-        classes: Names, in the order of the outputs; learned by ``fit``.
+
+    Attributes:
+        classes: Names of the classes, in the order of the outputs; learned by ``fit``.
     """
 
     primary_metric = "ap50"
@@ -70,7 +72,6 @@ class DetectionHead(Head):
         threshold: float | None = None,
         overlap: float = 0.5,
         max_boxes: int = 100,
-        classes: list[Any] | None = None,
     ) -> None:
         super().__init__(dim)
         if min(layers, hidden, cells, max_boxes) < 1:
@@ -93,11 +94,10 @@ class DetectionHead(Head):
         self.register_buffer("scale", torch.ones(2))
         self.classes: list[Any] = []
         self.told: set[str] = set()  # each of these lines is said once
-        if classes is not None:
-            self._build(classes)
 
-    def _build(self, classes: list[Any]) -> None:
-        self.classes = self.options["classes"] = classes
+    def build(self, classes: list[Any]) -> None:
+        """Make the layer of class scores."""
+        self.classes = classes
         self.index = {label: i for i, label in enumerate(classes)}
         self.scores = nn.Conv2d(self.hidden, len(classes), 1)
         for layer in (self.scores, self.sides, self.centrality):
@@ -130,23 +130,25 @@ class DetectionHead(Head):
         """Categories of a target's boxes."""
         return list(target["category"]) if isinstance(target, dict) and "category" in target else ()
 
-    def fit(self, targets: Sequence[Any]) -> Self:
-        """Collect the classes, sorted, and the middle size of a box. Raises ValueError without boxes in pixels."""
+    def fit(self, targets: Sequence[Any]) -> dict[str, Any]:
+        """``classes``, sorted, and ``scale``: half the median width and height of a box, in shares.
+
+        Raises:
+            ValueError: If there are no boxes, or they are not in pixels.
+        """
         # Not strict: a target with fewer categories than boxes is a bad sample, which the core names later.
         pairs = (zip(target["category"], crowds_of(target), strict=False) for target in targets)
         names = {name for found in pairs for name, crowd in found if not crowd}
         if not names:
             raise ValueError(f"None of the {len(targets)} pictures has a box; there is nothing to learn.")
-        self._build(sorted(names, key=lambda name: (isinstance(name, str), name)))
-        boxes = torch.cat(read_all(self._learned, [target for target in targets if len(target["category"])]))
+        classes = sorted(names, key=lambda name: (isinstance(name, str), name))
+        index = {label: i for i, label in enumerate(classes)}
+        with_boxes = [target for target in targets if len(target["category"])]
+        boxes = torch.cat(read_all(lambda target: learnable(_encoded(target, index)).float(), with_boxes))
         if not len(boxes):
             raise ValueError(f"None of the {len(targets)} pictures has a box of some size; there is nothing to learn.")
         check_pixels(targets)
-        self.scale.copy_((boxes[:, 3:] - boxes[:, 1:3]).median(0).values / 2)
-        return self
-
-    def _learned(self, target: Any) -> Tensor:
-        return learnable(self.encode(target)).float()
+        return {"classes": classes, "scale": (boxes[:, 3:] - boxes[:, 1:3]).median(0).values / 2}
 
     def encode(self, target: Any) -> Tensor:
         """Boxes (M, 5), float64: class number, then left, top, right, bottom in shares of width and height.
@@ -158,16 +160,7 @@ class DetectionHead(Head):
             target: ``bbox`` (left, top, width, height in pixels) and ``category`` of each box; ``width`` and
                 ``height`` of the picture; perhaps ``iscrowd`` of each box.
         """
-        corners, size, crowds, names = read_boxes(target)
-        rows = [np.zeros((0, 5))]
-        for box, crowd, name in zip(corners / size, crowds, names, strict=True):
-            if name not in self.index and not crowd:
-                raise SampleError(f"category {name!r} was not among the {len(self.classes)} of the training split")
-            # A box of NaN is none, and a crowd of a class that is not answered hides nothing.
-            if name in self.index and np.isfinite(box).all():
-                number = self.index[name]
-                rows.append(np.array([[-1 - number if crowd else number, *box]]))
-        return torch.from_numpy(np.concatenate(rows))
+        return _encoded(target, self.index)
 
     def transform_target(self, target: Tensor, view: Tensor) -> Tensor:
         """The boxes to learn from in a view of the picture."""
@@ -326,6 +319,20 @@ class DetectionHead(Head):
     def baseline_predict(self, estimator: Any, features: Any) -> list[Tensor]:
         """Boxes (M, 6) of each picture, which ``metric_inputs`` takes in place of outputs."""
         return [torch.from_numpy(found).float() for found in estimator.predict(features)]
+
+
+def _encoded(target: Any, index: Mapping[Any, int]) -> Tensor:
+    """Boxes (M, 5) of a raw target, as ``encode`` gives them, with the class numbers of ``index``."""
+    corners, size, crowds, names = read_boxes(target)
+    rows = [np.zeros((0, 5))]
+    for box, crowd, name in zip(corners / size, crowds, names, strict=True):
+        if name not in index and not crowd:
+            raise SampleError(f"category {name!r} was not among the {len(index)} of the training split")
+        # A box of NaN is none, and a crowd of a class that is not answered hides nothing.
+        if name in index and np.isfinite(box).all():
+            number = index[name]
+            rows.append(np.array([[-1 - number if crowd else number, *box]]))
+    return torch.from_numpy(np.concatenate(rows))
 
 
 def _truth(boxes: Tensor) -> dict[str, Tensor]:

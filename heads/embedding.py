@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -47,7 +47,9 @@ class EmbeddingHead(Head):
         layers: Number of the backbone's last blocks that are read, side by side.
         dropout: Dropout of the pooled features, 0 to 1.
         temperature: Number that cosines are divided by in the loss; a smaller one tells identities apart more sharply.
-        identities: Of the training split, in the order of the proxies; learned by ``fit``.
+
+    Attributes:
+        identities: Identities of the training split, in the order of the proxies; learned by ``fit``.
     """
 
     primary_metric = "map"
@@ -61,7 +63,6 @@ class EmbeddingHead(Head):
         layers: int = 1,
         dropout: float = 0.0,
         temperature: float = 0.05,
-        identities: list[Any] | None = None,
     ) -> None:
         super().__init__(dim)
         if size < 1 or temperature <= 0:
@@ -75,11 +76,10 @@ class EmbeddingHead(Head):
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(width, size)
         self.identities: list[Any] = []
-        if identities is not None:
-            self._build(identities)
 
-    def _build(self, identities: list[Any]) -> None:
-        self.identities = self.options["identities"] = identities
+    def build(self, identities: list[Any]) -> None:
+        """Draw a proxy for each identity."""
+        self.identities = identities
         self.index = {identity: i for i, identity in enumerate(identities)}
         self.proxies = nn.Parameter(F.normalize(torch.randn(len(identities), self.size), dim=1))
 
@@ -102,8 +102,8 @@ class EmbeddingHead(Head):
         held = np.isin(members, order[:cut])
         return np.flatnonzero(~held), np.flatnonzero(held)
 
-    def fit(self, targets: Sequence[Any]) -> Self:
-        """Collect the identities, sorted. Raises ValueError for a missing one, fewer than two, or none that repeats."""
+    def fit(self, targets: Sequence[Any]) -> dict[str, Any]:
+        """``identities``, sorted. Raises ValueError for a missing one, fewer than two, or none that repeats."""
         found = [plain_cell(target) for target in targets]
         missing = sum(identity is None for identity in found)
         if missing:
@@ -116,8 +116,7 @@ class EmbeddingHead(Head):
             raise ValueError(f"There are {len(identities)} identities in {len(found)} samples; two or more are needed.")
         if len(identities) == len(found):
             raise ValueError(f"All {len(found)} samples are of different identities; some must have two or more.")
-        self._build(identities)
-        return self
+        return {"identities": identities}
 
     def encode(self, target: Any) -> Tensor:
         """Number of an identity, int64 (); one unknown to training has a number of its own beyond the proxies'."""

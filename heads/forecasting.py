@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,20 +19,9 @@ from metatx.layers.losses import forecast_loss
 from metatx.layers.slots import slots
 from metatx.progress import tell
 from metatx.sequence import TokenSequence
-from metatx.series.forecast_tables import (
-    TableOptions,
-    channels_of,
-    held_rows,
-    is_series_table,
-    lookback_of,
-    pasts_of,
-    plan_table,
-    rows_of,
-    windows_of,
-    written_names,
-)
-from metatx.series.layouts import Layout, find_layout
-from metatx.series.table import Fill, SeriesTable, read_series
+from metatx.series.forecast_reader import ForecastReader
+from metatx.series.forecast_tables import TableOptions, is_series_table, lookback_of, rows_of, written_names
+from metatx.series.table import Fill
 from metatx.series.windows import Future, in_a_row
 from metatx.writing.forecast_plot import draw_forecasts, need_matplotlib
 
@@ -73,20 +62,22 @@ class ForecastingHead(Head):
         season: Steps of a season; the trivial baseline then repeats the last season, not the last value, and
             Holt-Winters is a classical baseline, for up to 5,000 windows times channels (some 10 ms each).
         stride: Rows from one window of a table to the next, in every split.
-        per_sequence: Channels forecast from one sequence: 1 where the tokenizer separates them, C where it
-            mixes them; set by ``fit`` for a table.
-        channels: Names of the C channels; learned by ``fit``.
+        per_sequence: Channels forecast from one sequence: 1 where the tokenizer separates them, C where it mixes
+            them; of a table it is found.
         time: Column or columns of the time (``["year", "month"]``); ``"none"``: rows are in order as they are. None
             looks for one that can be read as a time in every row and rises.
         series: Column or columns that tell series apart; ``"none"``: the table is one series. None looks for one with
             a usual name (item_id, unique_id, store, ...) where times repeat.
         fill: Values of a step that is missing: ``"missing"``, which are neither learned from nor measured, ``"linear"``
             interpolation, or the ``"last"`` value; ``"none"`` takes rows as steps, whatever time lies between.
-        layout: Columns and forms of time, columns of ids, and the channels to forecast where not all are; learned from
-            the training table.
 
     Raises:
-        ValueError: If a number is too small, 0.5 is not among the quantiles, or ``fill`` is none of its choices.
+        ValueError: If a number is too small, or 0.5 is not among the quantiles.
+
+    Attributes:
+        channels: Names of the C channels.
+        layout: Columns and forms of time, columns of ids, and as ``targets`` the channels to forecast where not all
+            are; found in the training table. None for series that came without a table.
     """
 
     primary_metric = "mse"
@@ -106,19 +97,14 @@ class ForecastingHead(Head):
         season: int | None = None,
         stride: int = 1,
         per_sequence: int = 1,
-        channels: list[str] | None = None,
         time: str | list[str] | None = None,
         series: str | list[str] | None = None,
         fill: Fill = "missing",
-        layout: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(dim)
-        if fill not in get_args(Fill):
-            raise ValueError(f"fill is {fill!r}; choose one of {', '.join(get_args(Fill))}.")
         self.time = time
         self.series = series
         self.fill = fill
-        self.layout = layout
         for name, value in (("horizon", horizon), ("tokens", tokens), ("stride", stride), ("season", season)):
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1.")
@@ -131,19 +117,30 @@ class ForecastingHead(Head):
         self.linear = linear
         self.season = season
         self.stride = stride
+        self.per_sequence = per_sequence
         self.quantiles = None if quantiles is None else sorted(quantiles)
         self.dropout = nn.Dropout(dropout)
         self.channels: list[str] = []
-        if channels is not None:
-            self._build(channels, per_sequence)
+        self.layout: dict[str, Any] | None = None
 
-    def _build(self, channels: list[str], per_sequence: int) -> None:
-        self.channels = self.options["channels"] = channels
-        self.per_sequence = self.options["per_sequence"] = per_sequence
-        steps = self.horizon * len(self.quantiles or [0.5])
+    def build(
+        self,
+        channels: list[str],
+        per_sequence: int = 1,
+        horizon: int = 24,
+        linear: int | None = None,
+        layout: dict[str, Any] | None = None,
+    ) -> None:
+        """Make the layers for the channels; the other facts are options as they were found in a table."""
+        self.channels = channels
+        self.per_sequence = per_sequence
+        self.horizon = horizon
+        self.linear = linear
+        self.layout = layout
+        steps = horizon * len(self.quantiles or [0.5])
         # Training starts from the mean of the steps that are read.
         self.output = zero_linear(self.tokens * self.dim, per_sequence * steps)
-        self.skip = LinearBypass(self.linear, steps) if self.linear else None
+        self.skip = LinearBypass(linear, steps) if linear else None
         self.register_buffer("centre", torch.zeros(len(channels), 1, dtype=torch.float64))
         self.register_buffer("scale", torch.ones(len(channels), 1, dtype=torch.float64))
 
@@ -164,11 +161,10 @@ class ForecastingHead(Head):
         Raises:
             ValueError: If columns of time or ids are not clear, or out of order, or none can be forecast.
         """
-        named = TableOptions(self.time, self.series, self.fill, self.season, self.options.get("horizon"))
-        plan = plan_table(table.to_pandas(), inputs, target, named, tokenizer.lookback, self.horizon)
-        self.layout = self.options["layout"] = plan.layout
+        plan = self._reader.plan(table, inputs, target, tokenizer.lookback)
+        self.layout = plan.layout
         if tokenizer.lookback is None:
-            self.horizon = self.options["horizon"] = plan.horizon
+            self.horizon = plan.horizon
             tokenizer.read_last(plan.lookback)
         for note in plan.notes:
             tell(note)
@@ -176,16 +172,7 @@ class ForecastingHead(Head):
 
     def inputs(self, table: "Dataset", target: str | None, tokenizer: "Tokenizer") -> list[str]:
         """Every column of numbers but the time and ids."""
-        frame = table.to_pandas()
-        return channels_of(frame, find_layout(frame, (), self.time, self.series))[0]
-
-    def _read(self, table: "Dataset", inputs: Sequence[str], lookback: int) -> SeriesTable:
-        """Series of a table, read in the layout of the training table where that fits, else in its own."""
-        frame = table.to_pandas()
-        layout = Layout.of(self.layout) if self.layout else find_layout(frame, inputs, self.time, self.series)
-        if self.layout and layout.written_otherwise(frame):
-            layout = find_layout(frame, inputs, self.layout["time"], self.layout["series"] or "none")
-        return read_series(frame, layout, list(inputs), self.fill, lookback + self.horizon)
+        return self._reader.inputs(table)
 
     def examples(
         self, table: "Dataset", inputs: list[str], target: str | None, tokenizer: "Tokenizer", source: str
@@ -197,14 +184,7 @@ class ForecastingHead(Head):
         """
         if target is not None:
             raise ValueError(f"The forecasting head forecasts every input; name {target} with --inputs, not as target.")
-        lookback = lookback_of(tokenizer)
-        read = self._read(table, inputs, lookback)
-        if self.season is not None and self.season > lookback:
-            raise ValueError(f"A season of {self.season} steps does not fit a lookback of {lookback}.")
-        past, future = windows_of(read, inputs, lookback, self.horizon, self.stride, source)
-        past.time_axis = tokenizer.time_axis
-        future.per_sequence = len(inputs) if tokenizer.mixes_channels else 1
-        return Examples(past, future, source)
+        return self._reader.examples(table, inputs, tokenizer, source)
 
     def queries(self, table: "Dataset", inputs: list[str], tokenizer: "Tokenizer") -> Sequence[Any]:
         """Last ``lookback`` steps of each series, as a ``Past`` that knows what times come next.
@@ -212,15 +192,7 @@ class ForecastingHead(Head):
         Raises:
             ValueError: If no series has as many steps.
         """
-        lookback = lookback_of(tokenizer)
-        read = self._read(table, inputs, lookback)
-        found = pasts_of(read, lookback, self.horizon, tokenizer.time_axis)
-        left_out = len(read.series) - len(found)
-        if left_out:
-            tell(f"Left out, of fewer than {lookback} steps: {left_out} series.")
-        for note in read.notes:
-            tell(note)
-        return found
+        return self._reader.queries(table, inputs, tokenizer)
 
     def split(
         self, table: "Dataset", target: str | None, tokenizer: "Tokenizer", fraction: float, seed: int
@@ -230,46 +202,64 @@ class ForecastingHead(Head):
         Raises:
             ValueError: If either part is too short for one window.
         """
-        lookback = lookback_of(tokenizer)
-        return held_rows(self._read(table, (), lookback).series, fraction, lookback, self.horizon)
+        return self._reader.split(table, tokenizer, fraction)
+
+    @property
+    def _reader(self) -> ForecastReader:
+        options = TableOptions(self.time, self.series, self.fill, self.season, self.options.get("horizon"))
+        return ForecastReader(options, self.horizon, self.stride, self.layout)
 
     # The model
 
-    def fit(self, targets: Sequence[Any]) -> Self:
-        """Learn mean and deviation of each channel, over the rows of the table (C, T) or else over the futures.
+    def fit(self, targets: Sequence[Any]) -> dict[str, Any]:
+        """Facts that ``build`` takes; ``centre`` and ``scale``; of a table also the start of the linear map.
+
+        ``centre`` and ``scale``, float64 (C, 1), are mean and deviation of each channel, over the rows of the table
+        (C, T) or else over the futures.
 
         Raises:
             ValueError: If a future has another shape than (C, H), or a channel has no value.
         """
+        linear = self.linear
+        per_sequence = self.per_sequence
         if isinstance(targets, Future):
             values = targets.rows.T
-            names = targets.names
+            channels = targets.names
             per_sequence = targets.per_sequence
-            if self.linear is None:
-                self.linear = self.options["linear"] = targets.lookback
+            linear = targets.lookback if linear is None else linear
         else:
             values = in_a_row(targets, self.horizon)
-            names = self.channels or [f"channel {i + 1}" for i in range(len(values))]
-            per_sequence = self.options.get("per_sequence", 1)
+            channels = [f"channel {i + 1}" for i in range(len(values))]
         known = np.isfinite(values)
         if not known.any(1).all():
-            raise ValueError(f"{names[known.any(1).argmin()]} has no value to learn from; leave it out.")
-        self._build(names, per_sequence)
+            raise ValueError(f"{channels[known.any(1).argmin()]} has no value to learn from; leave it out.")
         mean = np.nanmean(values, axis=1)
         deviation = np.nanstd(values, axis=1)
-        self.centre.copy_(torch.as_tensor(mean)[:, None])
-        varies = deviation > ROUNDING * np.abs(mean)
-        self.scale.copy_(torch.as_tensor(np.where(varies, deviation, 1.0))[:, None])
-        if isinstance(targets, Future) and self.skip is not None:
-            spread = self.scale.cpu().numpy()[self._targets]
-            self.skip.start(first_map(targets, self._targets, spread, self.skip.in_features))
-        return self
+        scale = np.where(deviation > ROUNDING * np.abs(mean), deviation, 1.0)[:, None]
+        learned = {
+            "channels": channels,
+            "per_sequence": per_sequence,
+            "horizon": self.horizon,
+            "linear": linear,
+            "layout": self.layout,
+            "centre": torch.as_tensor(mean)[:, None],
+            "scale": torch.as_tensor(scale),
+        }
+        if isinstance(targets, Future) and linear:
+            forecast = self._forecast_among(channels)
+            weights = first_map(targets, forecast, scale[forecast], linear)
+            start = LinearBypass.start(weights, len(self.quantiles or [0.5]))
+            learned |= {f"skip.{name}": tensor for name, tensor in start.items()}
+        return learned
+
+    def _forecast_among(self, channels: list[str]) -> list[int]:
+        """Numbers of the channels that are forecast; the others are only read."""
+        names = (self.layout or {}).get("targets") or channels
+        return [channels.index(name) for name in names]
 
     @property
     def _targets(self) -> list[int]:
-        """Numbers of the channels that are forecast; the others are only read."""
-        names = (self.layout or {}).get("targets") or self.channels
-        return [self.channels.index(name) for name in names]
+        return self._forecast_among(self.channels)
 
     def encode(self, target: Any) -> Tensor:
         """Future (C, H), NaN where missing, standardised, float64; NaN for channels that are only read.

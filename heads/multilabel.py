@@ -1,7 +1,7 @@
 """Any number of labels per sample, out of K."""
 
-from collections.abc import Collection, Hashable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Self
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -48,7 +48,13 @@ class MultiLabelHead(Head):
         hidden: Width of a GELU layer between; 0 for a linear head.
         objective: ``"bce"``, binary cross-entropy; or ``"asymmetric"`` (Ridnik et al. 2021, arXiv 2009.14119), which
             counts easy absent labels less; its probabilities are too high.
-        classes: Labels, in the order of the outputs; learned by ``fit``.
+        classes: Labels, in the order of the outputs; None: those of the training split, sorted.
+
+    Raises:
+        ValueError: If there are fewer than two ``classes``, or they do not differ.
+
+    Attributes:
+        classes: Labels, in the order of the outputs.
     """
 
     primary_metric = "map"
@@ -68,8 +74,6 @@ class MultiLabelHead(Head):
         classes: list[str] | None = None,
     ) -> None:
         super().__init__(dim)
-        if objective not in ("bce", "asymmetric"):
-            raise ValueError(f"objective is {objective!r}; choose bce or asymmetric.")
         self.pooling = pooling
         self.layers = layers
         self.objective = objective
@@ -78,19 +82,15 @@ class MultiLabelHead(Head):
         self.dropout = nn.Dropout(dropout)
         self.hidden = nn.Sequential(nn.Linear(width, hidden), nn.GELU()) if hidden else nn.Identity()
         self.width = hidden or width
-        self.classes: list[str] = []
         if classes is not None:
-            self._build(classes)
+            _check_classes(classes)
+        self.classes = classes or []
+        self.index = _index(self.classes)
 
-    def _build(self, classes: list[str]) -> None:
-        if len(classes) < 2:
-            raise ValueError(
-                f"There is one label only, {', '.join(map(repr, classes))}; let the classification head say yes or no."
-            )
-        if len(set(classes)) < len(classes) or not all(isinstance(label, str) for label in classes):
-            raise ValueError(f"Labels are texts that differ, not {classes}.")
-        self.classes = self.options["classes"] = classes
-        self.index = {label: i for i, label in enumerate(classes)}
+    def build(self, classes: list[str]) -> None:
+        """Make the output layer and the thresholds for the labels."""
+        self.classes = classes
+        self.index = _index(classes)
         self.register_buffer("thresholds", torch.full((len(classes),), 0.5))
         self.output = zero_linear(self.width, len(classes))
 
@@ -105,7 +105,7 @@ class MultiLabelHead(Head):
     def labels(self, target: Any) -> Collection[Hashable]:
         """Labels of a list or text; none of zeros and ones, for their classes are known."""
         try:
-            return self._labels(target)
+            return _labels(target)
         except SampleError:
             return ()
 
@@ -116,10 +116,10 @@ class MultiLabelHead(Head):
         if self.classes:
             self.encode(target)
         else:
-            self._labels(target)
+            _labels(target)
 
-    def fit(self, targets: Sequence[Any]) -> Self:
-        """Collect the labels, sorted, where none were given; start each at its frequency.
+    def fit(self, targets: Sequence[Any]) -> dict[str, Any]:
+        """``classes``, those given or else all labels sorted, and ``output.bias``: the logits of their frequencies.
 
         Raises:
             ValueError: If targets are missing or no labels, there are fewer than two labels, or nothing to tell apart.
@@ -131,22 +131,15 @@ class MultiLabelHead(Head):
                 "label applies, and leave out samples of which nothing is known."
             )
         try:
-            if not self.classes:
-                labels = [self._labels(target) for target in targets]
-                _refuse_other_signs(targets)
-                found = sorted({label for each in labels for label in each})
-                if not found:
-                    raise ValueError(f"None of {len(targets)} samples has a label; name the target column.")
-                self._build(found)
-            encoded = torch.stack([self.encode(target) for target in targets])
+            classes = self.classes or _all_labels(targets)
+            index = _index(classes)
+            encoded = torch.stack([_encoded(target, index) for target in targets])
         except SampleError as error:
             raise ValueError(f"A {error}.") from None
         if bool((encoded == encoded[0]).all()):
             raise ValueError(f"All {len(targets)} samples have the same labels; there is nothing to learn.")
         shares = (encoded.sum(0) + 0.5) / (len(encoded) + 1)  # finite also for a label of all samples, or of none
-        with torch.no_grad():
-            self.output.bias.copy_(shares.logit())
-        return self
+        return {"classes": classes, "output.bias": shares.logit()}
 
     def text_target(self) -> bool:
         """True: a list of labels is written as words."""
@@ -154,27 +147,7 @@ class MultiLabelHead(Head):
 
     def encode(self, target: Any) -> Tensor:
         """Labels to zeros and ones (K,), float32."""
-        plain = label_list(target)
-        if plain is not None and len(plain) == len(self.classes) and all(value in (0, 1) for value in plain):
-            return torch.tensor([float(value) for value in plain])
-        encoded = torch.zeros(len(self.classes))
-        for label in self._labels(target):
-            if label not in self.index:
-                raise SampleError(f"label {label!r} is none of the {len(self.classes)} labels known from training")
-            encoded[self.index[label]] = 1.0
-        return encoded
-
-    def _labels(self, target: Any) -> list[str]:
-        """The labels of a raw target."""
-        plain = label_list(target)
-        if plain is None and isinstance(target, str):
-            return [label.strip() for label in target.split(SEPARATOR) if label.strip()]
-        if plain is None or not all(isinstance(label, str) for label in plain):
-            raise SampleError(
-                f"target is {short(target)}; expected a list of labels (texts), a text such as "
-                f"'dog{SEPARATOR}cat', or a zero or one for each of the classes that the head was given"
-            )
-        return plain
+        return _encoded(target, self.index)
 
     def pool(self, sequence: TokenSequence) -> Tensor:
         """Features (B, width), as ``pooling`` says."""
@@ -293,6 +266,58 @@ def best_threshold(logits: Tensor, target: Tensor) -> float:
     bounds = torch.cat([ordered, ordered[-1:] - 1])
     between = ((bounds[1:] + bounds[:-1]) / 2)[ends]
     return between[f1 == f1.max()].min().sigmoid().clamp(CLOSEST, 1 - CLOSEST).item()
+
+
+def _check_classes(classes: list[str]) -> None:
+    """Raise ValueError for fewer than two labels, or some that do not differ."""
+    if len(classes) < 2:
+        raise ValueError(
+            f"There is one label only, {', '.join(map(repr, classes))}; let the classification head say yes or no."
+        )
+    if len(set(classes)) < len(classes):
+        raise ValueError(f"Labels are texts that differ, not {classes}.")
+
+
+def _all_labels(targets: Sequence[Any]) -> list[str]:
+    """All labels of raw targets, sorted. Raises ValueError for fewer than two, SampleError for a target without."""
+    labels = [_labels(target) for target in targets]
+    _refuse_other_signs(targets)
+    classes = sorted({label for each in labels for label in each})
+    if not classes:
+        raise ValueError(f"None of {len(targets)} samples has a label; name the target column.")
+    _check_classes(classes)
+    return classes
+
+
+def _index(classes: Sequence[str]) -> dict[str, int]:
+    """Number of each label."""
+    return {label: i for i, label in enumerate(classes)}
+
+
+def _encoded(target: Any, index: Mapping[str, int]) -> Tensor:
+    """Zeros and ones (K,), float32, of a raw target, with the label numbers of ``index``."""
+    plain = label_list(target)
+    if plain is not None and len(plain) == len(index) and all(value in (0, 1) for value in plain):
+        return torch.tensor([float(value) for value in plain])
+    encoded = torch.zeros(len(index))
+    for label in _labels(target):
+        if label not in index:
+            raise SampleError(f"label {label!r} is none of the {len(index)} labels known from training")
+        encoded[index[label]] = 1.0
+    return encoded
+
+
+def _labels(target: Any) -> list[str]:
+    """Labels of a raw target."""
+    plain = label_list(target)
+    if plain is None and isinstance(target, str):
+        return [label.strip() for label in target.split(SEPARATOR) if label.strip()]
+    if plain is None or not all(isinstance(label, str) for label in plain):
+        raise SampleError(
+            f"target is {short(target)}; expected a list of labels (texts), a text such as "
+            f"'dog{SEPARATOR}cat', or a zero or one for each of the classes that the head was given"
+        )
+    return plain
 
 
 def _refuse_other_signs(targets: Sequence[Any]) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -55,8 +55,6 @@ class RegressionHead(Head):
         norm: Norm = "layer",
     ) -> None:
         super().__init__(dim)
-        if objective not in ("mse", "huber"):
-            raise ValueError(f"objective is {objective!r}; choose mse or huber.")
         self.objective = objective
         self.pooling = pooling
         self.layers = layers
@@ -79,8 +77,8 @@ class RegressionHead(Head):
         super().screen(target)
         self.encode(target)
 
-    def fit(self, targets: Sequence[Any]) -> Self:
-        """Mean and standard deviation of the targets.
+    def fit(self, targets: Sequence[Any]) -> dict[str, Tensor]:
+        """``centre`` and ``scale``: mean and standard deviation of the targets, float64 ().
 
         Raises:
             ValueError: If targets are missing, infinite or no numbers, all equal, or too large to have a deviation.
@@ -103,9 +101,7 @@ class RegressionHead(Head):
         if not 0 < scale < np.inf:
             span = f"{values.min():g} to {values.max():g}"
             raise ValueError(f"The targets, {span}, have no deviation that float64 holds; give them in another unit.")
-        self.centre.fill_(centre)
-        self.scale.fill_(scale)
-        return self
+        return {"centre": torch.tensor(centre), "scale": torch.tensor(scale)}
 
     def encode(self, target: Any) -> Tensor:
         """A number, in its unit, to float64 ()."""

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -59,10 +59,17 @@ class SegmentationHead(Head):
         dice: Weight of the soft Dice loss (Milletari et al. 2016) beside cross-entropy; it counts classes alike.
         ignore_index: Code of places that have no class, or colour [red, green, blue]; None where all have one. Where
             masks hold only one other code, both are classes, unless this option is given. -1 is never a class.
-        classes: Names of the classes, in the order of their codes 0, 1, ... or colours; by default the codes that
-            ``fit`` finds, or the colours as ``#rrggbb``, sorted.
-        places: What a sample's masks label; found by ``fit``.
-        codes: Of each class the code, or the colour [red, green, blue]; found by ``fit``.
+        classes: Names of the classes, in the order of their codes 0, 1, ... or colours. None: the codes in the masks of
+            training, or the colours as ``#rrggbb``, sorted.
+
+    Raises:
+        ValueError: If a width or number is too small.
+
+    Attributes:
+        classes: Names of the classes, in the order of the outputs.
+        codes: Code of each class; 0, 1, ... where masks are in colours.
+        colours: Colours of the classes, uint8 (K, 3), where masks are in colours, else None.
+        ignore_index: As the option; None where ``fit`` found that the code it names is a class.
     """
 
     primary_metric = "miou"
@@ -80,8 +87,6 @@ class SegmentationHead(Head):
         dice: float = 0.0,
         ignore_index: int | list[int] | None = 255,
         classes: list[Any] | None = None,
-        places: Literal["pixels", "points"] | None = None,
-        codes: list[Any] | None = None,
     ) -> None:
         super().__init__(dim)
         if min(layers, hidden, cells) < 1:
@@ -93,12 +98,25 @@ class SegmentationHead(Head):
         self.dice = dice
         self.ignore_index = ignore_index
         self.classes = classes or []
-        if classes and places:
-            self._build(classes, places, codes or _numbers(classes))
 
-    def _build(self, classes: list[Any], places: str, codes: list[Any]) -> None:
-        self.classes = self.options["classes"] = classes
-        self.options["places"], self.options["codes"] = places, codes
+    def build(
+        self,
+        classes: list[Any],
+        places: Literal["pixels", "points"],
+        codes: list[Any] | None = None,
+        ignore_index: int | list[int] | None = 255,
+    ) -> None:
+        """Make the decoder.
+
+        Args:
+            classes: Names of the classes.
+            places: Places that masks label.
+            codes: Code of each class, or its colour [red, green, blue]; None: names that are numbers, else 0, 1, ...
+            ignore_index: Code or colour of places that have no class.
+        """
+        self.classes = classes
+        self.ignore_index = ignore_index
+        codes = codes or _numbers(classes)
         self.colours = unpacked(packed(codes)) if isinstance(codes[0], list) else None
         self.codes = list(range(len(codes))) if self.colours is not None else codes
         width = self.dim * self.layers
@@ -113,15 +131,20 @@ class SegmentationHead(Head):
         """Files of masks, or arrays of codes."""
         return all(is_mask(target) for target in targets[:100])
 
-    def fit(self, targets: Sequence[Any]) -> Self:
-        """Collect the codes or colours; tell what is ignored. Raises ValueError for fewer than two classes."""
+    def fit(self, targets: Sequence[Any]) -> dict[str, Any]:
+        """Codes or colours of the classes, as ``build`` takes them; places that are ignored are told.
+
+        Raises:
+            ValueError: If there are fewer than two classes, or more than 255.
+        """
         if not len(targets):
             raise ValueError("There are no masks to learn from; name their column with --target.")
         held = read_all(survey, targets)
         by_colour = coloured(held)
-        ignored = self.ignore_index if isinstance(self.ignore_index, int) and not by_colour else None
-        if by_colour and isinstance(self.ignore_index, list):
-            ignored = int(packed(self.ignore_index))
+        ignore_index = self.ignore_index
+        ignored = ignore_index if isinstance(ignore_index, int) and not by_colour else None
+        if by_colour and isinstance(ignore_index, list):
+            ignored = int(packed(ignore_index))
         counts = _counts(held, by_colour)
         keys = sorted(counts.keys() - {ignored, NO_LABEL})
         share = 0.0 if ignored is None else counts[ignored] / counts.total()
@@ -129,21 +152,26 @@ class SegmentationHead(Head):
         if ignored is not None and share and not chosen and (len(keys) == 1 or ignored in self.classes):
             tell(f"Code {ignored} of the masks is a class beside {keys}; --head.ignore_index {ignored} makes it none.")
             keys = sorted([*keys, ignored])
-            self.ignore_index = self.options["ignore_index"] = None
+            ignore_index = None
         elif share > MUCH:
             tell(
-                f"{self.ignore_index} fills {share:.0%} of the masks and is no class (ignore_index); if it is one, "
+                f"{ignore_index} fills {share:.0%} of the masks and is no class (ignore_index); if it is one, "
                 "give --head.ignore_index null, or another code."
             )
         names, codes = self._named(keys, by_colour)
         if not 2 <= len(names) <= IGNORED:
             found = f"{len(names)} class{'es' if len(names) > 1 else ''}, {str(names):.40}"
             raise ValueError(f"The masks hold {found}; segmentation needs two or more, to {IGNORED}.")
-        self._build(names, "pixels" if held[0].axes == 2 else "points", codes)
-        return self
+        places = "pixels" if held[0].axes == 2 else "points"
+        return {"classes": names, "places": places, "codes": codes, "ignore_index": ignore_index}
 
     def _named(self, keys: list[int], by_colour: bool) -> tuple[list[Any], list[Any]]:
-        """Names and codes of the classes, from what masks hold. Raises ValueError for other than a name a colour."""
+        """Names and codes of the classes. Raises ValueError where there is not one name for each colour.
+
+        Args:
+            keys: Codes, or packed colours, that the masks hold, sorted.
+            by_colour: True where they are colours.
+        """
         if not by_colour and not self.classes:
             return keys, keys
         if not by_colour:
@@ -151,7 +179,8 @@ class SegmentationHead(Head):
             # As many names as codes that do not count from 0, such as 0 and 255, are of those.
             other = len(keys) == len(numbers) and not set(keys) <= set(numbers)
             return self.classes, keys if other else numbers
-        colours, hexes = unpacked(keys).tolist(), [f"#{key:06x}" for key in keys]
+        colours = unpacked(keys).tolist()
+        hexes = [f"#{key:06x}" for key in keys]
         names = self.classes or hexes
         if len(names) != len(colours):
             raise ValueError(f"The masks hold {len(colours)} colours, but {len(names)} names are given: {hexes}.")

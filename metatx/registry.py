@@ -16,7 +16,7 @@ from metatx.errors import short
 from metatx.values import plain_value
 
 __all__ = [
-    *("all_options", "checked_options", "create", "load_plugin", "lookup", "names", "option_names"),
+    *("all_options", "checked_options", "create", "fact_names", "load_plugin", "lookup", "names", "option_names"),
     *("register_head", "register_tokenizer", "unknown"),
 ]
 
@@ -132,6 +132,12 @@ def option_names(cls: type) -> list[str]:
     """Names of the options that a tokenizer or head takes."""
     parameters = inspect.signature(cls.__init__).parameters  # type: ignore[misc]
     return [name for name in parameters if name not in ("self", "dim", "stem")]
+
+
+def fact_names(cls: type) -> list[str]:
+    """Names of the facts that the ``build`` of a tokenizer or head takes."""
+    parameters = inspect.signature(cls.build).parameters.values()  # type: ignore[attr-defined]
+    return [p.name for p in parameters if p.name != "self" and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
 
 
 def unknown(what: str, name: str, choices: list[str]) -> str:

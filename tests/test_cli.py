@@ -157,7 +157,7 @@ def test_a_plugin_brings_a_modality(tmp_path, capsys):
     options = f"--plugin {tmp_path}/ecg.py --epochs 1 --tokenizer.patch_size 25"
     _main(f"train {data} --modality ecg {options} --out {tmp_path}/o")
     config = json.loads((tmp_path / "o" / "task" / "config.json").read_text())
-    assert config["tokenizer"] == {"name": "ecg", "options": {"leads": 12, "patch_size": 25}}
+    assert config["tokenizer"] == {"name": "ecg", "options": {"leads": 12, "patch_size": 25}, "fitted": {}}
     _main(f"predict {tmp_path}/o/task {data} --plugin {tmp_path}/ecg.py")
 
 

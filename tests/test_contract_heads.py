@@ -32,7 +32,7 @@ def behind_a_backbone(channels: str) -> Callable[[int, int, int], TokenSequence]
         samples = [RNG.normal(size=(2, 40)) + RNG.normal() for _ in range(count)]
         for sample in samples[::3]:
             sample[1, :20] = np.nan
-        tokenizer = registry.create("tokenizers", "time_series", dim, channels=channels).fit(samples)
+        tokenizer = registry.create("tokenizers", "time_series", dim, channels=channels).learn(samples)
         tokens = tokenizer(collate([tokenizer.encode(sample) for sample in samples]))
         longer = [torch.cat([torch.randn(prefix, dim), one]) for one in tokens.embeddings.split(tokens.lengths)]
         embeddings, lengths = torch.cat(longer).detach(), tuple(map(len, longer))

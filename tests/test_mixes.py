@@ -59,7 +59,7 @@ def made(modality, number, head, tune):
         "tokenizers", modality, BACKBONE.dim, **options, **({"stem": BACKBONE.stem} if stem else {})
     )
     try:
-        wanted = targets(head, samples, tokenizer.fit(samples))
+        wanted = targets(head, samples, tokenizer.learn(samples))
         task = metatx.Task.from_data(
             BACKBONE,
             modality,

@@ -1,6 +1,5 @@
 """JSON for every tokenizer: a sample, or one SampleError; never a file, nor a word of what is on the disk."""
 
-import inspect
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -100,11 +99,11 @@ def watched() -> Iterator[None]:
 def fitted(name: str) -> list[Tokenizer]:
     """Of graphs two: one reads molecules."""
     row, cls = TOKENIZERS[name], registry.lookup("tokenizers", name)
-    stem = {"stem": _stem()} if "stem" in inspect.signature(cls.__init__).parameters else {}
+    stem = {"stem": _stem()} if cls.stem else {}
     found = []
     for samples in [row.samples, graphs()] if name == "graph" else [row.samples]:
         torch.manual_seed(0)
-        found.append(cls(48, **row.options[0], **stem).fit(samples))
+        found.append(cls(48, **row.options[0], **stem).learn(samples))
     return found
 
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from metatx.backbone.stem import Stem
-from metatx.errors import SampleError
+from metatx.errors import read_all
 from metatx.json_schema import array_schema
 from metatx.layers.folding import folded_stem
 from metatx.layers.resampling import resample
@@ -110,23 +110,23 @@ class AudioTokenizer(Tokenizer):
         Raises:
             ValueError: If no clip can be used.
         """
-        count, total, squares, bad = 0, torch.zeros(1).double(), torch.zeros(1).double(), None
-        for i in range(0, len(samples), -(-len(samples) // FITTED)):
-            try:
-                waveform = self.encode(samples[i])["waveform"]
-            except SampleError as error:  # the core names it, with its place, when it encodes
-                bad = bad or error
-                continue
-            power = self._log_power(waveform[None])[0].double()
-            count += power.shape[1]
-            total, squares = total + power.sum(1), squares + power.square().sum(1)
-        if not count:
-            raise ValueError(f"None of {len(samples)} clips can be used: {bad}.")
+        count = 0
+        total = squares = torch.zeros(1).double()
+        spread_out = (samples[i] for i in range(0, len(samples), -(-len(samples) // FITTED)))
+        for frames, sums, sums_of_squares in read_all(self._sums, spread_out):
+            count += frames
+            total = total + sums
+            squares = squares + sums_of_squares
         mean = total / count
         # Bands that never change (silence, or above what the files hold) are left as they are.
         deviation = (squares / count - mean.square()).clamp(min=0).sqrt()
         spread = torch.where(deviation > 1e-3, deviation, 1.0)
         return {"centre": mean[:, None], "spread": spread[:, None]}
+
+    def _sums(self, sample: Any) -> tuple[int, Tensor, Tensor]:
+        """Number of a clip's frames, and over them the sums of log powers and of their squares, each (M,)."""
+        power = self._log_power(self.encode(sample)["waveform"][None])[0].double()
+        return power.shape[1], power.sum(1), power.square().sum(1)
 
     def encode(self, sample: Any) -> dict[str, Tensor]:
         """A clip, in any form ``read_audio`` knows, to ``waveform`` (L,) at ``sample_rate``."""

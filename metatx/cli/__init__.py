@@ -37,9 +37,10 @@ def main(arguments: list[str] | None = None) -> None:
     from metatx.cli.parser import command_parser, normalise_argv
     from metatx.registry import load_plugin
 
-    parser = command_parser(COMMANDS)
+    parser, flags = command_parser(COMMANDS)
     try:
-        values = parser.parse_args(normalise_argv([word for word in words if word != "--debug"])).as_dict()
+        asked = normalise_argv([word for word in words if word != "--debug"], flags)
+        values = parser.parse_args(asked).as_dict()
         command = values["subcommand"]
         if command is None:
             parser.print_help()

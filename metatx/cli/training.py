@@ -44,7 +44,7 @@ def train(
         inputs: Columns to read, separated by commas.
         split_column: Column that says train, validation or test.
         csv: How csv files are written, where that is detected wrong: --csv.sep ';', decimal, encoding.
-        head: Kind of answer; inferred from the target. See "metatx list heads".
+        head: Kind of answer; inferred from the target. See "metatx list heads". Options by name: --head.dropout 0.1.
         tokenizer: Options of the tokenizer, each by its name: --tokenizer.patch_size 16.
         validation: Data of the validation split, where DATA has none.
         test: Data of the test split, where DATA has none.
@@ -131,7 +131,7 @@ def compare(
         inputs: Columns to read, separated by commas.
         split_column: Column that says train, validation or test.
         csv: How csv files are written, where that is detected wrong: --csv.sep ';', decimal, encoding.
-        head: Kind of answer; inferred from the target. See "metatx list heads".
+        head: Kind of answer; inferred from the target. See "metatx list heads". Options by name: --head.dropout 0.1.
         tokenizer: Options of the tokenizer, each by its name: --tokenizer.patch_size 16.
         validation: Data of the validation split, where DATA has none.
         test: Data of the test split, where DATA has none.

@@ -37,10 +37,13 @@ class LinearBypass(nn.Linear):
         recent = F.pad(recent, (self.in_features - recent.shape[-1], 0))
         return super().forward(recent)
 
-    @torch.no_grad()
-    def start(self, weights: np.ndarray) -> None:
-        """Set the layer to weights (L + 1, H), the last row the bias; each of Q quantiles starts with the same."""
-        quantiles = self.out_features // weights.shape[1]
+    @staticmethod
+    def start(weights: np.ndarray, quantiles: int = 1) -> dict[str, Tensor]:
+        """``weight`` and ``bias`` of a layer that starts as a regression with the same answer for each quantile.
+
+        Args:
+            weights: Weights of the regression (L + 1, H), the last row the bias.
+            quantiles: Number of quantiles, Q.
+        """
         repeated = torch.as_tensor(weights).repeat_interleave(quantiles, dim=1).float()
-        self.weight.copy_(repeated[:-1].T)
-        self.bias.copy_(repeated[-1])
+        return {"weight": repeated[:-1].T, "bias": repeated[-1]}

@@ -120,7 +120,7 @@ def checked_config(config: Mapping[str, Any], place: str) -> dict[str, Any]:
     return {**DEFAULTS, **config}
 
 
-def upgraded(part: Mapping[str, Any], accepted: Collection[str]) -> dict[str, Any]:
+def upgraded(part: Mapping[str, Any], accepted: Collection[str], facts: Collection[str] = ()) -> dict[str, Any]:
     """A tokenizer or head of a config in the form of format 3, which holds what ``fit`` learned apart from the options.
 
     Formats 1 and 2 hold it among the options.
@@ -128,6 +128,8 @@ def upgraded(part: Mapping[str, Any], accepted: Collection[str]) -> dict[str, An
     Args:
         part: Its entry in the config: ``options``, and ``fitted`` from format 3 on.
         accepted: Names of the options that its class takes today.
+        facts: Names of the facts that its ``build`` takes, also where an option has the same name: formats 1 and 2
+            overwrote the option with what was learned.
     """
     if "fitted" in part:
         return dict(part)
@@ -138,5 +140,5 @@ def upgraded(part: Mapping[str, Any], accepted: Collection[str]) -> dict[str, An
         if name not in accepted and today in accepted:
             options[today] = value
         else:
-            (options if name in accepted else fitted)[name] = value
+            (options if name in accepted and name not in facts else fitted)[name] = value
     return {**part, "options": options, "fitted": fitted}

@@ -30,7 +30,7 @@ from metatx.encoding.head_choice import build_tokenizer
 from metatx.errors import TaskError, short
 from metatx.files import folder_written_whole, json_text
 from metatx.model import Model
-from metatx.registry import all_options, create, lookup, option_names
+from metatx.registry import all_options, create, fact_names, lookup, option_names
 from metatx.settings import TrainingSettings
 from metatx.storage.card import model_card
 from metatx.storage.config import checked_config, upgraded
@@ -207,7 +207,8 @@ def _parts(config: dict[str, Any], folder: Path, backbone: Backbone) -> dict[str
     for kind in COMPONENTS:
         name = config[kind]["name"]
         _check_known(kind, name, folder)
-        part = upgraded(config[kind], option_names(lookup(f"{kind}s", name)))  # type: ignore[arg-type]
+        cls = lookup(f"{kind}s", name)  # type: ignore[arg-type]
+        part = upgraded(config[kind], option_names(cls), fact_names(cls))
         options = part["options"]
         said = ", ".join(f"{option} {short(value)}" for option, value in options.items())
         what = f"the {kind} {name} cannot be built with its options ({said or 'none'}): "

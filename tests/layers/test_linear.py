@@ -15,7 +15,7 @@ def test_bypass_maps_the_last_steps_of_each_channel():
     series = torch.randn(4, 2, 5)
     assert bypass(series).shape == (4, 2, 3) and not bypass(series).any(), "it starts at zero"
     weights = np.random.default_rng(0).normal(size=(3, 3))  # of two steps and the bias, for three steps ahead
-    bypass.start(weights)
+    bypass.load_state_dict(LinearBypass.start(weights))
     expected = series[..., -2:].numpy() @ weights[:2] + weights[2]
     np.testing.assert_allclose(bypass(series).detach(), expected, rtol=1e-5)
     short = torch.nn.functional.pad(series[..., -1:], (1, 0))
@@ -24,6 +24,6 @@ def test_bypass_maps_the_last_steps_of_each_channel():
 
 def test_each_quantile_starts_with_the_same_forecast():
     bypass = LinearBypass(steps=2, outputs=6)
-    bypass.start(np.random.default_rng(0).normal(size=(3, 2)))
+    bypass.load_state_dict(LinearBypass.start(np.random.default_rng(0).normal(size=(3, 2)), quantiles=3))
     forecast = bypass(torch.randn(1, 1, 2)).view(2, 3)
     assert torch.equal(forecast, forecast[:, :1].expand(2, 3)) and forecast[0, 0] != forecast[1, 0]

@@ -17,11 +17,11 @@ def imu(**options):
 
 
 def test_windows_of_either_axis_are_the_same():
-    first, second = imu().fit(list(WINDOWS)), imu(time_axis=0).fit(list(TURNED))
+    first, second = imu().learn(list(WINDOWS)), imu(time_axis=0).learn(list(TURNED))
     for one, other in zip(WINDOWS, TURNED, strict=True):
         np.testing.assert_array_equal(second.encode(other)["signal"], first.encode(one)["signal"])
     rows = [{"acc": window[:, :3], "gyr": window[:, 3:]} for window in TURNED]
-    assert imu(time_axis=0).fit(rows).num_channels == 6
+    assert imu(time_axis=0).learn(rows).num_channels == 6
     for example in second.json_schema()["examples"]:
         assert second.encode(second.from_json(example))["signal"].shape[0] == 6
 
@@ -29,8 +29,8 @@ def test_windows_of_either_axis_are_the_same():
 def test_turned_windows_name_the_option():
     hint = r"looks like time x channels: set time_axis=0 \(--tokenizer.time_axis 0\)"
     with pytest.raises(ValueError, match=f"signal has 6 steps at 100 Hz; expected at least 32.*{hint}"):
-        imu().fit(list(TURNED))
-    tokenizer = imu(frame=4, patch_size=4).fit(list(WINDOWS))
+        imu().learn(list(TURNED))
+    tokenizer = imu(frame=4, patch_size=4).learn(list(WINDOWS))
     with pytest.raises(SampleError, match=f"64 channels x 6 steps; expected 6 channels; it {hint}"):
         tokenizer.encode(TURNED[0])
     with pytest.raises(SampleError, match="expected 6 channels$"):
@@ -39,12 +39,12 @@ def test_turned_windows_name_the_option():
     with pytest.raises(
         ValueError, match="50 to 59 channels and all 40 steps: they look like time x channels; set time_axis=0"
     ):
-        imu().fit(lengths)
+        imu().learn(lengths)
 
 
 def test_many_channels_and_few_steps_are_told(caplog):
     with caplog.at_level("INFO", "metatx"):
-        imu().fit([RNG.normal(size=(60, 40)) for _ in range(4)])
+        imu().learn([RNG.normal(size=(60, 40)) for _ in range(4)])
     assert "60 channels, but 40 steps at most. If they are time x channels, set time_axis=0" in caplog.text
 
 
@@ -54,7 +54,7 @@ def test_one_file_holds_all_windows(tmp_path, turned):
     np.savez(tmp_path / "a.npz", X=windows.astype(">f8"), y=np.arange(8) % 2)
     np.savez(tmp_path / "b.npz", X_train=windows, y_train=np.arange(8), X_test=windows[:2], y_test=[0, 1])
     whole = read_splits(tmp_path / "a.npz", kind.suffixes, None, kind.readers)["all"]
-    assert list(whole.targets) == [0, 1] * 4 and kind.fit(whole.inputs).num_channels == 6
+    assert list(whole.targets) == [0, 1] * 4 and kind.learn(whole.inputs).num_channels == 6
     assert set(read_splits(tmp_path / "b.npz", kind.suffixes, None, kind.readers)) == {"train", "test"}
     np.savez(tmp_path / "c.npz", pixels=windows)
     with pytest.raises(ValueError, match=r"c.npz holds pixels \(8, .*\); expected X \(N, channels, time\)"):
@@ -75,8 +75,8 @@ def test_clips_of_either_axis_are_the_same():
 
 def test_patches_of_either_axis_are_the_same():
     patches = RNG.normal(size=(5, 3, 3, 12))
-    usual = create("tokenizers", "hyperspectral", 192, patch_size=3).fit(list(patches))
-    turned = create("tokenizers", "hyperspectral", 192, patch_size=3, band_axis=0).fit(
+    usual = create("tokenizers", "hyperspectral", 192, patch_size=3).learn(list(patches))
+    turned = create("tokenizers", "hyperspectral", 192, patch_size=3, band_axis=0).learn(
         list(patches.transpose(0, 3, 1, 2))
     )
     for patch in patches:
@@ -100,18 +100,18 @@ def test_a_cloud_with_its_coordinates_first_is_refused():
     with pytest.raises(
         ValueError, match="3 points of 1,024 columns; expected .*: if columns come first, turn the array"
     ):
-        tokenizer.fit([RNG.normal(size=(3, 1024))])
+        tokenizer.learn([RNG.normal(size=(3, 1024))])
 
 
 @pytest.mark.parametrize("names", [("node_feat", "edge_feat"), ("x", "edge_attr")])
 def test_a_graph_is_read_with_its_features_by_either_name(names):
     edges = {"edge_index": np.array([[0, 1], [1, 2]]), "num_nodes": 3, "y": 1}
     parts = dict(zip(names, (RNG.normal(size=(3, 4)), RNG.normal(size=(2, 5))), strict=True))
-    assert create("tokenizers", "graph", 192).fit([edges | parts] * 3).widths == [5, 5, 2]
+    assert create("tokenizers", "graph", 192).learn([edges | parts] * 3).widths == [5, 5, 2]
 
 
 def test_what_is_no_part_of_a_graph_is_named():
-    tokenizer = create("tokenizers", "graph", 192, widths=[1, 0, 2], molecules=False)
+    tokenizer = create("tokenizers", "graph", 192).restore({"widths": [1, 0, 2], "molecules": False})
     graph = {"edge_index": [[0, 1], [1, 2]], "node_attr": [[1.0]] * 3}
     with pytest.raises(SampleError, match="graph has node_attr, which is not read; a graph has .*x or node_feat"):
         tokenizer.encode(graph)
@@ -146,8 +146,8 @@ def test_windows_of_no_known_split_are_told_and_of_one_twice_refused(tmp_path, c
 def test_graphs_whose_count_of_nodes_is_not_that_of_their_features_are_refused():
     graph = {"edge_index": [[0, 1], [1, 2]], "node_feat": np.ones((3, 2)), "num_nodes": 5}
     with pytest.raises(ValueError, match="num_nodes is 5, but features are of 3 nodes"):
-        create("tokenizers", "graph", 64).fit([graph])
-    assert create("tokenizers", "graph", 64).fit([graph | {"num_nodes": 3.0}]).widths == [3, 0, 2]
+        create("tokenizers", "graph", 64).learn([graph])
+    assert create("tokenizers", "graph", 64).learn([graph | {"num_nodes": 3.0}]).widths == [3, 0, 2]
 
 
 def test_a_table_without_a_column_to_read_says_what_its_columns_hold():

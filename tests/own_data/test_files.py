@@ -217,7 +217,7 @@ def test_medmnist_in_colour_and_in_grey_is_read_by_both(tmp_path, modality, shap
     kind = create("tokenizers", modality, 192, stem=None)
     splits = read_splits(tmp_path / "path.npz", kind.suffixes, None, kind.readers)
     assert set(splits) == {"train", "validation", "test"} and splits["train"].targets == [0, 1, 2, 1]
-    kind.fit(splits["train"].inputs)
+    kind.learn(splits["train"].inputs)
     assert kind.encode(splits["test"].inputs[0])["image"].ndim == 3
 
 
@@ -266,7 +266,7 @@ def test_invalid_points_are_counted_and_left_out_by_option():
     np.testing.assert_array_equal(read_cloud(points, drop_invalid=True).points, POINTS[[0, 2, 3, 5, 6]])
     with pytest.raises(SampleError, match="there are no points"):
         read_cloud(np.full((3, 3), np.nan), drop_invalid=True)
-    tokenizer = create("tokenizers", "point_cloud", 192, groups=2, neighbours=2, drop_invalid=True).fit([points])
+    tokenizer = create("tokenizers", "point_cloud", 192, groups=2, neighbours=2, drop_invalid=True).learn([points])
     assert len(tokenizer.encode(points)["points"]) == 5
 
 

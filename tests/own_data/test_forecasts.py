@@ -106,7 +106,7 @@ def test_forecasts_and_measures_do_not_depend_on_the_level(level, spread):
         head, tokenizer = head_and_tokenizer()
         data = table(pd.DataFrame({"v": values}))
         found = head.examples(data, ["v"], None, tokenizer, "t")
-        tokenizer.fit(found.inputs), head.fit(found.targets)
+        tokenizer.learn(found.inputs), head.fit(found.targets)
         output = head(tokenizer(collate([tokenizer.encode(past) for past in found.inputs])))
         truth = torch.stack([head.encode(future) for future in found.targets])
         metrics = head.metrics()
@@ -129,7 +129,7 @@ def test_series_at_far_levels_are_each_right_in_their_own_unit():
     data = pd.DataFrame({"item_id": np.repeat([1, 2], 80), "v": np.concatenate([1e12 + wave, wave])})
     head.series = "item_id"
     found = head.examples(table(data), ["v"], None, tokenizer, "t")
-    tokenizer.fit(found.inputs), head.fit(found.targets)
+    tokenizer.learn(found.inputs), head.fit(found.targets)
     output = head(tokenizer(collate([tokenizer.encode(past) for past in found.inputs])))
     truth = np.stack(list(found.targets))
     assert np.abs(head.decode(output) - truth).max() < 2
@@ -150,7 +150,7 @@ def test_a_small_swing_at_a_high_level_reaches_the_tokens(kind):
 
 def test_arrays_with_time_first_are_told(heard):
     samples = list(np.random.default_rng(0).normal(size=(5, 60, 3)))
-    create("tokenizers", "time_series", 16).fit(samples)
+    create("tokenizers", "time_series", 16).learn(samples)
     assert "60 channels and at most 3 steps. If time comes first in them, set time_axis" in heard.text
 
 

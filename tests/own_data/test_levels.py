@@ -149,7 +149,7 @@ def test_baselines_at_a_high_level_are_scikit_learn_s():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(60, 1))
     targets = 1e12 + x[:, 0] + 0.1 * rng.normal(size=60)
-    tokenizer = create("tokenizers", "tabular", 8).fit([{"x": value} for value in x[:, 0]])
+    tokenizer = create("tokenizers", "tabular", 8).learn([{"x": value} for value in x[:, 0]])
     head = create("heads", "regression", 8).fit(targets[:40])
     rows = [{"x": value} for value in x[:, 0]]
     found = baselines(tokenizer, head, *(Examples(rows[part], targets[part], "rows") for part in PARTS))
@@ -170,23 +170,23 @@ PARTS = (slice(40), slice(40, 60))
 
 
 def tabular(rng, level):
-    tokenizer = create("tokenizers", "tabular", 8).fit([{"x": level + value} for value in rng.normal(size=50)])
+    tokenizer = create("tokenizers", "tabular", 8).learn([{"x": level + value} for value in rng.normal(size=50)])
     return lambda values: tokenizer.encode({"x": level + values[0, 0]})["numbers"]
 
 
 def hyperspectral(rng, level):
-    tokenizer = create("tokenizers", "hyperspectral", 8).fit(list(level + rng.normal(size=(50, 12))))
+    tokenizer = create("tokenizers", "hyperspectral", 8).learn(list(level + rng.normal(size=(50, 12))))
     return lambda values: tokenizer.encode(level + values[:, 0])["patch"]
 
 
 def point_cloud(rng, level):
     clouds = list(np.array([level, -level, level / 7, 0]) + rng.normal(size=(8, 40, 4)))
-    tokenizer = create("tokenizers", "point_cloud", 8, points=40, groups=4, neighbours=4).fit(clouds)
+    tokenizer = create("tokenizers", "point_cloud", 8, points=40, groups=4, neighbours=4).learn(clouds)
     return lambda values: tokenizer.encode(np.array([level, -level, level / 7, 0]) + values[:, :4])["points"]
 
 
 def infrared(rng, level):
-    tokenizer = create("tokenizers", "infrared", 8, stem=None, image_size=32).fit(
+    tokenizer = create("tokenizers", "infrared", 8, stem=None, image_size=32).learn(
         list(level + rng.normal(size=(4, 32, 32)))
     )
     return lambda values: tokenizer.encode(level + np.resize(values, (32, 32)))["image"]
@@ -196,7 +196,7 @@ def graph(rng, level):
     def sample(values):
         return {"edge_index": [[0, 1, 2], [1, 2, 0]], "x": level + values[:3]}
 
-    tokenizer = create("tokenizers", "graph", 8).fit([sample(rng.normal(size=(3, 5))) for _ in range(20)])
+    tokenizer = create("tokenizers", "graph", 8).learn([sample(rng.normal(size=(3, 5))) for _ in range(20)])
     return lambda values: tokenizer.encode(sample(values))["nodes"]
 
 
@@ -213,10 +213,10 @@ def test_samples_at_a_high_level_are_those_at_none(tokenizer, level):
 def test_what_never_varies_is_not_blown_up_by_rounding(constant):
     spectra = np.random.default_rng(0).normal(size=(49, 12))
     spectra[:, 3] = constant
-    tokenizer = create("tokenizers", "hyperspectral", 8).fit(list(spectra))
+    tokenizer = create("tokenizers", "hyperspectral", 8).learn(list(spectra))
     assert tokenizer.encode(spectra[0] + 0.5)["patch"].abs().max() < 10
     clouds = list(np.random.default_rng(0).normal(size=(7, 41, 4)))
     for cloud in clouds:
         cloud[:, 3] = constant
-    tokenizer = create("tokenizers", "point_cloud", 8, points=41, groups=4, neighbours=4).fit(clouds)
+    tokenizer = create("tokenizers", "point_cloud", 8, points=41, groups=4, neighbours=4).learn(clouds)
     assert tokenizer.encode(clouds[0] + 0.5)["points"].abs().max() < 10

@@ -90,6 +90,8 @@ def test_older_formats_held_what_was_fitted_among_the_options():
     assert upgraded(today, ["frame"]) == today, "format 3 stays as it is"
     own = upgraded(old, ["frame", "channels", "amplitude"])
     assert own == {**old, "fitted": {}}, "an option of a plug-in keeps its name"
+    both = upgraded(old, ["frame", "channels", "token_rms_factor"], facts=["channels"])
+    assert both == today, "what was learned stood in the place of the option of its name"
 
 
 @settings(deadline=None, max_examples=300, suppress_health_check=list(HealthCheck))

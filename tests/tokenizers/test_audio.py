@@ -254,15 +254,15 @@ def test_bad_samples_are_named(sample, message):
 
 
 def test_no_good_clip_is_told():
-    with pytest.raises(ValueError, match=r"None of 2 clips can be used: audio file a.wav does not exist"):
+    with pytest.raises(ValueError, match=r"No sample can be used; the first: audio file a.wav does not exist"):
         create("tokenizers", "audio", DIM, stem=None).learn(["a.wav", "b.wav"])
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"tokens": "words"}, "tokens is 'words'; choose one of frames, patches, both"),
-        ({"augment": "much"}, "augment is 'much'; choose one of none, light, strong"),
+        ({"tokens": "words"}, "tokens is 'words'; expected one of 'frames', 'patches', 'both'"),
+        ({"augment": "much"}, "augment is 'much'; expected one of 'none', 'light', 'strong'"),
         ({"sample_rate": 10}, "sample_rate is 10; it must be 1000 to"),
         ({"window": 0.1}, "window is 0.1 s; it must be at least 1"),
         ({"token_rms_factor": 0}, "token_rms_factor is 0; it must be above 0"),

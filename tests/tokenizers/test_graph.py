@@ -276,7 +276,7 @@ def test_options_out_of_range(name):
 
 
 def test_nothing_to_learn_from():
-    with pytest.raises(ValueError, match="None of 2 graphs can be used: graph is 'C1', which RDKit cannot read"):
+    with pytest.raises(ValueError, match="No sample can be used; the first: graph is 'C1', which RDKit cannot read"):
         make().learn(["C1", "C("])
 
 
@@ -284,7 +284,7 @@ def test_rdkit_is_named_where_it_is_missing(monkeypatch):
     module._remembered.cache_clear()
     monkeypatch.setitem(sys.modules, "rdkit", None)
     with pytest.raises(ImportError, match=r"needs rdkit for molecules: pip install 'metatx\[graph\]'"):
-        make(molecules=True, widths=[1, 1, 1]).encode("CCO")
+        make().restore({"molecules": True, "widths": [1, 1, 1]}).encode("CCO")
 
 
 def test_train_on_smiles_and_on_arrays(tmp_path, capsys):

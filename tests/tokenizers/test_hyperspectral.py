@@ -56,9 +56,9 @@ def test_a_patch_is_mirrored_at_the_border() -> None:
 def test_every_band_is_in_a_group(bands: int, group: int, stride: int) -> None:
     if stride > group or bands < group:
         with pytest.raises(ValueError, match="stride is|fewer than group_size"):
-            tokenizer(group_size=group, stride=stride, num_bands=bands)
+            tokenizer(group_size=group, stride=stride).restore({"num_bands": bands})
         return
-    groups = tokenizer(group_size=group, stride=stride, num_bands=bands).groups
+    groups = tokenizer(group_size=group, stride=stride).restore({"num_bands": bands}).groups
     assert set(groups.flatten().tolist()) == set(range(bands))
     assert (groups.diff(dim=1) == 1).all() and groups.shape[1] == group
     assert (groups[:, 0].diff() > 0).all() and (groups[:, 0].diff() <= stride).all()
@@ -78,8 +78,9 @@ def test_tokens_are_maps_of_their_group_plus_its_place() -> None:
 
 def test_wavelengths_not_numbers_place_a_group() -> None:
     """Two sensors whose bands differ agree on a group that looks at the same wavelengths."""
-    fine = tokenizer(group_size=4, stride=4, wavelengths=list(range(400, 420)), num_bands=20)
-    coarse = tokenizer(group_size=4, stride=4, wavelengths=[404, 405, 406, 407, 500, 501, 502, 503], num_bands=8)
+    fine = tokenizer(group_size=4, stride=4, wavelengths=list(range(400, 420))).restore({"num_bands": 20})
+    apart = [404, 405, 406, 407, 500, 501, 502, 503]
+    coarse = tokenizer(group_size=4, stride=4, wavelengths=apart).restore({"num_bands": 8})
     assert fine.places[1] == coarse.places[0] == 405.5
     spectrum = torch.zeros(1, 1, 20), torch.zeros(1, 1, 8)
     with torch.no_grad():
@@ -134,15 +135,15 @@ def test_augmentation_is_a_line_along_the_bands_and_noise() -> None:
     [
         ({"stride": 9}, "stride is 9; choose 1 to group_size, 8"),
         ({"patch_size": 4}, "patch_size is 4; a pixel in the middle needs an odd one"),
-        ({"augment": "wild"}, "augment is 'wild'; choose one of none, light, strong"),
+        ({"augment": "wild"}, "augment is 'wild'; expected one of 'none', 'light', 'strong'"),
         ({"token_rms_factor": 0}, "token_rms_factor is 0; it must be above 0"),
-        ({"num_bands": 5}, "have 5 bands, fewer than group_size, 8"),
-        ({"num_bands": 9, "wavelengths": [400.0]}, "There are 1 wavelengths for 9 bands"),
+        ({"group_size": 10}, "have 9 bands, fewer than group_size, 10"),
+        ({"wavelengths": [400.0]}, "There are 1 wavelengths for 9 bands"),
     ],
 )
 def test_bad_options_are_refused(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        tokenizer(**options)
+        tokenizer(**options).restore({"num_bands": 9})
 
 
 def test_bad_samples_are_refused() -> None:
@@ -163,7 +164,7 @@ def test_bad_samples_are_refused() -> None:
             reads.encode(sample)
     with pytest.raises(ValueError, match="Spectra of 20 and of 21 bands are mixed"):
         tokenizer().learn([np.ones(20), np.ones(21)])
-    with pytest.raises(ValueError, match="None of 2 spectra can be used: band 1 holds NaN"):
+    with pytest.raises(ValueError, match="No sample can be used; the first: band 1 holds NaN"):
         tokenizer().learn(np.full((2, BANDS), np.nan))
 
 
@@ -193,7 +194,7 @@ def test_spectralformer_s_masks_are_read_as_published(tmp_path, suffix: str) -> 
     assert len(splits["train"]) + len(splits["test"]) == (truth > 0).sum()
     reads = tokenizer().learn(splits["train"].inputs)
     if suffix == ".npz":
-        assert reads.options["wavelengths"][1] == pytest.approx(420)
+        assert reads.fitted["wavelengths"][1] == pytest.approx(420)
     assert (reads.wavelengths is None) == (suffix == ".mat")
 
 

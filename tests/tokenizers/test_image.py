@@ -175,7 +175,7 @@ def test_frozen_stem_is_the_backbones_own(nano) -> None:
     tokens = reads(batch)
     assert (tokens.grid, tokens.lengths, reads.uses_stem_tokens) == ((8, 8), (64, 64), True)
     torch.testing.assert_close(tokens.unpack()[0], nano.stem(batch["image"] / 255))
-    assert reads.stem is nano.stem and not tokens.embeddings.requires_grad
+    assert reads.patch_stem is nano.stem and not tokens.embeddings.requires_grad
     assert not reads.state_dict() and not list(reads.parameters())
     assert reads.options == {}
 
@@ -199,9 +199,9 @@ def reads_batch(reads: ImageTokenizer) -> dict[str, torch.Tensor]:
 
 def test_without_a_stem_it_trains_its_own() -> None:
     reads = create("tokenizers", "image", 64, stem=None, image_size=32)
-    assert not reads.uses_stem_tokens and isinstance(reads.stem, Stem)
+    assert not reads.uses_stem_tokens and isinstance(reads.patch_stem, Stem)
     assert all(parameter.requires_grad for parameter in reads.parameters())
-    rows = reads.stem.proj.weight.flatten(1)
+    rows = reads.patch_stem.proj.weight.flatten(1)
     torch.testing.assert_close(rows @ rows.T, torch.eye(64), atol=1e-5, rtol=0)
     assert reads(reads_batch(reads)).lengths == (4,)
 
@@ -250,7 +250,7 @@ def test_crops_and_shares_that_cannot_be_are_refused(nano) -> None:
 
 
 def test_unknown_augmentation_is_refused(nano) -> None:
-    with pytest.raises(ValueError, match="choose one of none, flip, light, strong"):
+    with pytest.raises(ValueError, match="expected one of 'none', 'flip', 'light', 'strong'"):
         tokenizer(nano, augment="heavy")
 
 

@@ -161,9 +161,9 @@ def test_augmentation_stays_near_the_picture(nano) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"normalize": "global"}, "normalize is 'global'; choose one of training, instance"),
-        ({"augment": "heavy"}, "augment is 'heavy'; choose one of none, light, strong"),
-        ({"flips": "vertical"}, "flips is 'vertical'; choose one of none, horizontal, both"),
+        ({"normalize": "global"}, "normalize is 'global'; expected one of 'training', 'instance'"),
+        ({"augment": "heavy"}, "augment is 'heavy'; expected one of 'none', 'light', 'strong'"),
+        ({"flips": "vertical"}, "flips is 'vertical'; expected one of 'none', 'horizontal', 'both'"),
         ({"percentiles": [99, 1]}, "expected two that rise, in 0..100"),
         ({"percentiles": [1]}, "expected two that rise, in 0..100"),
         ({"image_size": 33}, "cannot be cut into patches of 8"),

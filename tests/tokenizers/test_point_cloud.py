@@ -177,7 +177,7 @@ def test_columns_of_tables_are_found():
         ({"points": 0}, "points is 0; it must be at least 1"),
         ({"neighbours": 0}, "neighbours is 0"),
         ({"slices": -1}, "slices is -1; it must be at least 0"),
-        ({"normalize": "cube"}, "choose 'unit' or 'training'"),
+        ({"normalize": "cube"}, "expected one of 'unit', 'training'"),
         ({"columns": [0, 1]}, "expected x, y, z and what else"),
         ({"columns": [0, 1, 1]}, "each once"),
         ({"columns": [0, 1, 2, 3], "time": 2}, "none of the columns after z"),
@@ -216,7 +216,7 @@ def test_few_and_equal_points_give_tokens(points, options):
 def test_bad_samples_are_named(sample, message):
     with pytest.raises(SampleError, match=message):
         fitted().encode(sample)
-    with pytest.raises(ValueError, match=f"No cloud can be used; the first: .*{message}"):
+    with pytest.raises(ValueError, match=f"No sample can be used; the first: .*{message}"):
         create("tokenizers", "point_cloud", DIM).learn([sample] * 3)
 
 

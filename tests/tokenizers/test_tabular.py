@@ -243,12 +243,12 @@ def test_what_is_learned_does_not_depend_on_the_order_of_rows(seed):
 @pytest.mark.parametrize("left_out", [[], ["since"], ["city", "shift"], ["age", "gain", "member", "since"]])
 def test_round_trip_through_options_and_state(left_out):
     tokenizer = fitted(bins=5, columns=dict.fromkeys(left_out, "ignore"))
-    options = json.loads(json.dumps(tokenizer.options, allow_nan=False))
-    again = create("tokenizers", "tabular", DIM, **options)
+    fitted_facts = json.loads(json.dumps(dict(tokenizer.fitted), allow_nan=False))
+    again = create("tokenizers", "tabular", DIM, **tokenizer.options).restore(fitted_facts)
     again.load_state_dict(tokenizer.state_dict())
     samples = [*rows(20, seed=9), rows(1)[0] | {"city": "Lima", "gain": None, "since": None}]
     assert torch.equal(tokens(again.eval(), *samples), tokens(tokenizer, *samples))
-    assert again.options == tokenizer.options
+    assert again.options == tokenizer.options and again.fitted == tokenizer.fitted
 
 
 def test_every_weight_takes_part():

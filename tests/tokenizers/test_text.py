@@ -104,7 +104,7 @@ def test_a_token_is_the_sum_of_its_word_its_place_and_its_segment():
 
 def test_rare_and_unseen_tokens_share_one_embedding():
     tokenizer = fitted(["charm jokes", "charm film", "jokes"], min_count=2)
-    assert tokenizer.options["size"] == 2
+    assert tokenizer.fitted == {"size": 2}
     unknown, film, charm, jokes = tokens_of(tokenizer, "zebra", "film", "charm", "jokes").embeddings
     torch.testing.assert_close(unknown, film)
     assert not torch.equal(unknown, charm) and not torch.equal(charm, jokes)
@@ -206,7 +206,7 @@ def test_the_classical_baseline_is_tf_idf():
     train, test = Examples(*reviews(120)), Examples(["a good film", "no charm", "bad jokes"], ["good", "bad", "bad"])
     head = create("heads", "classification", 16).learn(train.targets)
     found = baselines(make().learn(train.inputs), head, train, test)["classical"]
-    words = TfidfVectorizer(ngram_range=(1, 2)).learn(train.inputs)
+    words = TfidfVectorizer(ngram_range=(1, 2)).fit(train.inputs)
     model = LogisticRegression(C=10).learn(words.transform(train.inputs), train.targets)
     expected = model.score(words.transform(test.inputs), test.targets)
     assert found["TF-IDF, logistic regression"]["accuracy"] == expected == 1

@@ -201,7 +201,7 @@ def test_normalising_by_the_training_split_keeps_levels_in_the_patches():
 @BOTH
 def test_rebuilt_from_options_and_weights(channels):
     tokenizer = fitted(channels=channels)
-    again = create("tokenizers", "time_series", DIM, **tokenizer.options)
+    again = create("tokenizers", "time_series", DIM, **tokenizer.options).restore(tokenizer.fitted)
     again.load_state_dict(tokenizer.state_dict())
     assert torch.equal(tokens(again, series(33)).embeddings, tokens(tokenizer, series(33)).embeddings)
 
@@ -257,7 +257,7 @@ def test_bad_samples_do_not_spoil_the_statistics():
     good = [series(40, seed=i) for i in range(20)]
     tokenizer = create("tokenizers", "time_series", DIM).learn([series(9, channels=1), *good, "text", infinite()])
     assert torch.equal(tokenizer.centre, fitted().centre)
-    with pytest.raises(ValueError, match="None of 2 series can be used: .*'text'"):
+    with pytest.raises(ValueError, match="No sample can be used; the first: .*'text'"):
         create("tokenizers", "time_series", DIM).learn(["text", []])
 
 

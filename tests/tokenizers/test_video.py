@@ -182,8 +182,8 @@ def test_the_backbones_stem_is_left_alone() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"tokens": "frames"}, "tokens is 'frames'; choose one of tubelets, slices, both"),
-        ({"augment": ["turn"]}, r"augment has \['turn'\]; it may have flip, crop, reverse, cut"),
+        ({"tokens": "frames"}, "tokens is 'frames'; expected one of 'tubelets', 'slices', 'both'"),
+        ({"augment": ["turn"]}, "augment is .* expected a list of one of 'flip', 'crop', 'reverse', 'cut'"),
         ({"frames": 9}, "9 frames cannot be cut into tubelets of 2"),
         ({"frames": 0}, "0 frames cannot be cut"),
         ({"slices": 0}, "slices is 0; it must be at least 1"),

@@ -38,7 +38,7 @@ def test_monochrome1_is_the_inverse(nano) -> None:
         torch.testing.assert_close(one, two, atol=1e-3, rtol=0)
         np.testing.assert_allclose(bright.baseline_features(sample), dark.baseline_features(255 - sample), atol=1e-3)
     assert not torch.equal(bright.encode(EIGHT)["image"], dark.encode(EIGHT)["image"])
-    with pytest.raises(ValueError, match="choose one of MONOCHROME1, MONOCHROME2"):
+    with pytest.raises(ValueError, match="expected one of 'MONOCHROME1', 'MONOCHROME2'"):
         tokenizer(nano, photometric="RGB")
 
 

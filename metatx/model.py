@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -10,13 +10,25 @@ from torch import Tensor, nn
 from metatx.adapters.lora import Adapter
 from metatx.adapters.tiers import merged, tuned
 from metatx.backbone.base import Backbone
+from metatx.data.arguments import column_names, joined_target, target_name
+from metatx.data.tables import find_target
+from metatx.encoding.columns import field_names, fit_tokenizer
+from metatx.encoding.encoded import screened
+from metatx.encoding.head_choice import build_head, build_tokenizer, check_inputs, claimed
+from metatx.examples import Examples, without_missing
 from metatx.head import Head
 from metatx.layers.input_norm import input_norm
 from metatx.layers.unregistered import Unregistered
+from metatx.registry import lookup
+from metatx.seeding import seeded
 from metatx.sequence import TokenSequence, as_sequence
+from metatx.spec import TaskSpec
 from metatx.tokenizer import Tokenizer
 
-__all__ = ["Model"]
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+__all__ = ["Model", "build"]
 
 
 class Model(nn.Module):
@@ -97,6 +109,23 @@ class Model(nn.Module):
         output: Tensor = self.head(self.head.pool(self.features(batch)))
         return output
 
+    def learn(self, train: Examples, seed: int = 0, skip_bad: bool = False) -> None:
+        """Learn statistics and classes of the training split, and draw the weights whose shapes depend on them.
+
+        Args:
+            train: Training split.
+            seed: Seed of the initial weights.
+            skip_bad: Leave out samples whose target is missing, not stop.
+
+        Raises:
+            ValueError: If no task can be made of the samples.
+        """
+        train = screened(train, self.head, skip_bad)
+        with seeded(seed):
+            fit_tokenizer(self.tokenizer, train)
+            self.head.learn(train.targets if train.targets is not None else [])
+        self.to(self.backbone.device).eval()
+
     def extents(self, queries: Sequence[Any]) -> list[list[tuple[int, ...]]]:
         """Further argument of a dense head's ``decode`` and ``records``: the raw samples' extents; none of others."""
         return [[self.tokenizer.dense_values(query).shape[:-1] for query in queries]] if self.head.dense else []
@@ -146,3 +175,46 @@ def _tier(backbone: Backbone, adapter: Adapter | None) -> str:
     if adapter is not None:
         return adapter.tune
     return "frozen" if backbone.frozen else "full"
+
+
+def build(backbone: Backbone, spec: TaskSpec, part: "Dataset | Examples") -> tuple[Model, list[str], str | None]:
+    """Build a model for data: columns, tokenizer and head are chosen, nothing is learned yet.
+
+    Args:
+        backbone: Backbone from ``load_backbone``; never changed.
+        spec: Choices.
+        part: Training split.
+
+    Returns:
+        The model, the input columns, and the target column.
+
+    Raises:
+        ValueError: If a name is unknown, a column missing or ambiguous, or no task can be made of the data.
+    """
+    seed = spec.seed or 0
+    backbone, adapter = tuned(backbone, spec.tune, spec.adapter_options, seed)
+    with seeded(seed):
+        tokenizer = build_tokenizer(spec.modality, backbone, spec.tokenizer_options)
+        if isinstance(part, Examples):
+            targets = without_missing(part.targets)
+            head = build_head(spec.head, type(tokenizer), targets, backbone.dim, dict(spec.head_options))
+            return Model(backbone, tokenizer, head, adapter), field_names(part.inputs, tokenizer), None
+        table, target, head = _head(spec, type(tokenizer), part, backbone.dim)
+    named = None if spec.inputs is None else column_names(spec.inputs, table.column_names)
+    target, columns = head.columns(table, target, named, tokenizer)
+    check_inputs(table, columns, target, named=named is not None)
+    return Model(backbone, tokenizer, head, adapter), columns, target
+
+
+def _head(spec: TaskSpec, kind: type[Tokenizer], table: "Dataset", dim: int) -> "tuple[Dataset, str | None, Head]":
+    """Table with its target in one column, that column's name, and the head."""
+    name = spec.head
+    target = target_name(spec.target)
+    if name is None and claimed(kind, table, target):
+        name = kind.default_head
+    if name is None or lookup("heads", name).needs_target:
+        table = joined_target(table, target)
+        target = find_target(table, target)
+    # Several to forecast are no column together.
+    targets = without_missing(table[target][:]) if target in table.column_names else None
+    return table, target, build_head(name, kind, targets, dim, dict(spec.head_options), table.column_names)

@@ -1,34 +1,61 @@
 """TaskSpec: what makes a task, apart from its data and its training."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
+
+from metatx.registry import unknown
 
 __all__ = ["TaskSpec"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskSpec:
-    """The choices that make a task: ``Task.from_data``, ``run``, ``compare``, the command line and recipes pass it on.
+    """Choices that make a task: ``Task.from_data``, ``run``, ``compare``, the command line and recipes pass them on.
+
+    Functions that take a spec take the modality's name in its place, and the other choices by keyword.
+
+    >>> TaskSpec.of("tabular", target="income", tune="lora").tune
+    'lora'
 
     Attributes:
         modality: Name of the tokenizer.
-        target: Column to predict, or several of 0 and 1, with commas; None: one with a usual name is found.
-        inputs: Columns to read; None: they are found where there is only one sensible reading.
+        target: Column to predict, or several of 0 and 1, as a sequence or with commas; None: one with a usual name is
+            found.
+        inputs: Columns to read, as a sequence or a text with commas; None: they are found where there is only one
+            sensible reading.
         head: Name of the head; None: it follows from the target.
         tokenizer_options: Options of the tokenizer, by name.
         head_options: Options of the head, by name.
-        tune: Part of the backbone that is trained too, one of ``metatx.adapters.tiers.TIERS``.
-        adapter_options: Options of a LoRA adapter, by name.
-        seed: Seed of the initial weights.
+        tune: Part of the backbone that is trained too: ``"frozen"``, nothing; ``"norm"``, LayerNorms of the task's own;
+            ``"lora"``, a low-rank update; ``"full"``, all of a copy, which cannot be shared.
+        adapter_options: Options of a LoRA adapter, by name, as in ``LoraOptions``.
+        seed: Seed of the initial weights; None: that of the training, or 0 where a task is only built.
     """
 
     modality: str
-    target: str | None = None
-    inputs: tuple[str, ...] | None = None
+    target: str | Sequence[str] | None = None
+    inputs: str | Sequence[str] | None = None
     head: str | None = None
     tokenizer_options: Mapping[str, Any] = field(default_factory=dict)
     head_options: Mapping[str, Any] = field(default_factory=dict)
     tune: str = "frozen"
     adapter_options: Mapping[str, Any] = field(default_factory=dict)
-    seed: int = 0
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("tokenizer_options", "head_options", "adapter_options"):
+            object.__setattr__(self, name, dict(getattr(self, name) or {}))
+
+    @classmethod
+    def of(cls, spec: "str | TaskSpec", **choices: Any) -> "TaskSpec":
+        """A spec from a modality's name, or a spec, with these choices in the place of its own.
+
+        Raises:
+            TypeError: If there is no choice of a name; says the nearest one.
+        """
+        names = [each.name for each in fields(cls) if each.name != "modality"]
+        for name in choices:
+            if name not in names:
+                raise TypeError(unknown("argument", name, names))
+        return replace(spec, **choices) if isinstance(spec, TaskSpec) else cls(modality=spec, **choices)

@@ -3,35 +3,34 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from metatx.adapters.lora import Adapter
-from metatx.adapters.tiers import tuned
 from metatx.backbone.base import Backbone
-from metatx.data.arguments import column_names, joined_target, target_name
-from metatx.data.tables import find_target
-from metatx.encoding.columns import field_names, fit_tokenizer, labelled, raw_samples, training_data
-from metatx.encoding.encoded import EncodedDataset, screened
-from metatx.encoding.head_choice import build_head, build_tokenizer, check_inputs, claimed
-from metatx.examples import Examples, without_missing
+from metatx.data.arguments import target_name
+from metatx.encoding.columns import labelled, raw_samples, read_part, text_columns, training_part
+from metatx.encoding.encoded import EncodedDataset
+from metatx.examples import Examples
 from metatx.head import Head
 from metatx.inference import Piece, ask, decoded, embedded, joined, listed
-from metatx.model import Model
+from metatx.model import Model, build
 from metatx.reading.csv_tables import Reading
 from metatx.registry import lookup
-from metatx.seeding import seeded
 from metatx.sequence import TokenSequence
 from metatx.settings import TrainingSettings
+from metatx.spec import TaskSpec
 from metatx.storage.folder import Record, read, save
 from metatx.storage.hub import push, task_folder
 from metatx.tokenizer import Tokenizer
 from metatx.training.loop import train as run_training
 from metatx.training.measuring import evaluate
-from metatx.values import plain_targets
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 __all__ = ["Task"]
 
@@ -43,15 +42,11 @@ class Task:
     of one's own are the task's too, under the same names; others, such as ``apply``, are asked of ``model``.
 
     Args:
-        backbone: The frozen transformer; shared, never copied. A ``trainable_copy`` becomes the task's own.
-        tokenizer: Tokenizer of the backbone's width.
-        head: Head of the backbone's width.
+        backbone, tokenizer, head, adapter: Parts of the model, as of ``Model``.
         inputs: Columns of a table that make up a sample.
         target: Column of a table that is predicted.
-        adapter: Change of the backbone that belongs to this task alone.
 
     Attributes:
-        model: What computes.
         settings: Settings of the last training; batch size and precision also of evaluation and prediction.
         history: Rows of the last training, one an epoch; empty before ``fit``.
         kept: Sentence that says which weights training kept, and why.
@@ -72,13 +67,6 @@ class Task:
     ) -> None:
         self._hold(Model(backbone, tokenizer, head, adapter), inputs, target)
 
-    @classmethod
-    def of_model(cls, model: Model, inputs: Sequence[str] = (), target: str | None = None) -> Self:
-        """Task around a model that is there already."""
-        task = cls.__new__(cls)
-        task._hold(model, inputs, target)
-        return task
-
     def _hold(self, model: Model, inputs: Sequence[str], target: str | None) -> None:
         self.model = model
         self.inputs = list(inputs)
@@ -91,7 +79,12 @@ class Task:
         self.about: dict[str, str] = {}
         self.reading = Reading()
 
-    # The model's parts and methods
+    @classmethod
+    def of_model(cls, model: Model, inputs: Sequence[str] = (), target: str | None = None) -> Self:
+        """Task around a model that is there already."""
+        task = cls.__new__(cls)
+        task._hold(model, inputs, target)
+        return task
 
     @property
     def backbone(self) -> Backbone:
@@ -102,11 +95,6 @@ class Task:
     def tokenizer(self) -> Tokenizer:
         """The model's tokenizer."""
         return self.model.tokenizer
-
-    @property
-    def norm(self) -> nn.Module:
-        """LayerNorm between tokenizer and backbone; an identity where none is needed."""
-        return self.model.norm
 
     @property
     def head(self) -> Head:
@@ -137,6 +125,11 @@ class Task:
         """Number of weights that training changes, counted over task and backbone."""
         return self.model.trainable_parameters
 
+    @property
+    def columns(self) -> dict[str, Any]:
+        """Columns that the task reads (``inputs``) and predicts (``target``)."""
+        return {"inputs": self.inputs, "target": self.target}
+
     def __call__(self, batch: dict[str, Any]) -> Tensor:
         """Collated tensors to the head's output (B, ...)."""
         output: Tensor = self.model(batch)
@@ -149,10 +142,6 @@ class Task:
     def features(self, batch: dict[str, Any], layers: int | None = None) -> TokenSequence:
         """Collated tensors to the sequences that leave the backbone, as many layers of them as the head reads."""
         return self.model.features(batch, layers)
-
-    def extents(self, queries: Sequence[Any]) -> list[list[tuple[int, ...]]]:
-        """Further argument of a dense head's ``decode`` and ``records``: the raw samples' extents; none of others."""
-        return self.model.extents(queries)
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
         """Move or cast the model, as ``nn.Module.to``; a shared backbone stays as it is."""
@@ -168,18 +157,9 @@ class Task:
         """Put the model in evaluation mode."""
         return self.train(False)
 
-    def requires_grad_(self, requires_grad: bool = True) -> Self:
-        """Say whether the model's parameters take gradients; those of a shared backbone never do."""
-        self.model.requires_grad_(requires_grad)
-        return self
-
     def parameters(self) -> Iterator[nn.Parameter]:
         """Parameters of the model; a shared backbone's are none of them."""
         return self.model.parameters()
-
-    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Names and parameters of the model."""
-        return self.model.named_parameters()
 
     def state_dict(self) -> dict[str, Tensor]:
         """Parameters and buffers of the model, by name."""
@@ -193,105 +173,33 @@ class Task:
 
     @classmethod
     def from_data(
-        cls,
-        backbone: Backbone,
-        modality: str,
-        train: Any,
-        *,
-        target: str | None = None,
-        inputs: Sequence[str] | None = None,
-        head: str | None = None,
-        tokenizer_options: dict[str, Any] | None = None,
-        head_options: dict[str, Any] | None = None,
-        tune: str = "frozen",
-        adapter_options: dict[str, Any] | None = None,
-        seed: int = 0,
-        skip_bad_samples: bool = False,
+        cls, backbone: Backbone, spec: str | TaskSpec, train: Any, *, skip_bad_samples: bool = False, **choices: Any
     ) -> Self:
         """Build a task for data: choose the head, fit statistics and classes on the training split, draw weights.
 
         Args:
-            backbone: What ``load_backbone`` gave.
-            modality: Name of the tokenizer.
+            backbone: Backbone from ``load_backbone``.
+            spec: Name of the modality, or a ``TaskSpec``.
             train: A path, a table as ``metatx.data.table_files.as_dataset`` takes it, a dict of splits, or a pair
                 ``(samples, targets)``.
-            target: Column to predict, or several of 0 and 1, with commas; found by itself where one has a usual name.
-            inputs: Columns to read, a sequence or a text with commas; found by themselves where there is only one
-                sensible reading.
-            head: Name of the head; found by itself from the target.
-            tokenizer_options: Options of the tokenizer, by name.
-            head_options: Options of the head, by name.
-            tune: What of the backbone is trained too: ``"frozen"``, nothing; ``"norm"``, LayerNorms of the task's own;
-                ``"lora"``, a low-rank update; ``"full"``, all of a copy, which cannot be shared.
-            adapter_options: Of a LoRA adapter, by name, as in ``LoraOptions``.
-            seed: Of the initial weights.
             skip_bad_samples: Leave out samples whose target is missing, not stop.
+            choices: Attributes of ``TaskSpec`` by name, such as ``target``, ``head`` and ``tune``.
 
         Raises:
+            TypeError: If there is no choice of a name.
             ValueError: If a name is unknown, a column missing or ambiguous, or no task can be made of the data.
         """
-        task = cls.build(
-            backbone,
-            modality,
-            train,
-            target=target,
-            inputs=inputs,
-            head=head,
-            tokenizer_options=tokenizer_options,
-            head_options=head_options,
-            tune=tune,
-            adapter_options=adapter_options,
-            seed=seed,
+        spec = TaskSpec.of(spec, **choices)
+        kind = lookup("tokenizers", spec.modality)
+        part, target = training_part(train, kind, target_name(spec.target))
+        task = cls.of_model(*build(backbone, replace(spec, target=target), part))
+        path = isinstance(train, str | Path)
+        if path and text_columns(task.tokenizer, task.head, task.inputs, task.target):
+            part = task.read_part(train, "train")  # again, now that it is known which columns hold words
+        task.model.learn(
+            task.labelled(part, str(train) if path else "the train data"), spec.seed or 0, skip_bad_samples
         )
-        return task.learn(task.examples(train, "train"), seed=seed, skip_bad=skip_bad_samples)
-
-    @classmethod
-    def build(
-        cls,
-        backbone: Backbone,
-        modality: str,
-        data: Any,
-        *,
-        target: str | None = None,
-        inputs: Sequence[str] | None = None,
-        head: str | None = None,
-        tokenizer_options: dict[str, Any] | None = None,
-        head_options: dict[str, Any] | None = None,
-        tune: str = "frozen",
-        adapter_options: dict[str, Any] | None = None,
-        seed: int = 0,
-    ) -> Self:
-        """The first half of ``from_data``: columns, tokenizer and head are chosen, nothing is learned yet."""
-        kind, target = lookup("tokenizers", modality), target_name(target)
-        backbone, adapter = tuned(backbone, tune, adapter_options, seed)
-        with seeded(seed):
-            tokenizer = build_tokenizer(modality, backbone, tokenizer_options or {})
-            table, target = training_data(data, kind, target)
-            if isinstance(table, tuple | Examples):
-                targets = without_missing(plain_targets(table.targets if isinstance(table, Examples) else table[1]))
-                built = build_head(head, kind, targets, backbone.dim, head_options or {})
-                names = field_names(table[0], tokenizer) if isinstance(table, tuple) else []
-                return cls(backbone, tokenizer, built, names, adapter=adapter)
-            if head is None and claimed(kind, table, target):
-                head = kind.default_head
-            if head is None or lookup("heads", head).needs_target:
-                table = joined_target(table, target)
-                target = find_target(table, target)
-            # Several to forecast are no column together.
-            targets = without_missing(table[target][:]) if target in table.column_names else None
-            built = build_head(head, kind, targets, backbone.dim, head_options or {}, table.column_names)
-        named = None if inputs is None else column_names(inputs, table.column_names)
-        target, columns = built.columns(table, target, named, tokenizer)
-        check_inputs(table, columns, target, named=inputs is not None)
-        return cls(backbone, tokenizer, built, columns, target, adapter)
-
-    def learn(self, train: Examples, seed: int = 0, skip_bad: bool = False) -> Self:
-        """The second half of ``from_data``: statistics and classes of the training split, and initial weights."""
-        train = screened(train, self.head, skip_bad)
-        with seeded(seed):
-            fit_tokenizer(self.tokenizer, train)
-            self.head.learn(train.targets if train.targets is not None else [])
-        return self.to(self.backbone.device).eval()
+        return task
 
     # Training
 
@@ -303,11 +211,12 @@ class Task:
         out: str | Path | None = None,
         resume: bool = False,
         skip_bad_samples: bool = False,
-        **settings: Any,
+        settings: TrainingSettings | None = None,
+        **changes: Any,
     ) -> Self:
         """Train tokenizer, head and what ``tune`` says; with ``validation``, keep the weights of the best epoch.
 
-        Of a task that is trained already, the weights it has are kept where no epoch is better.
+        A task that is trained already keeps the weights it has where no epoch is better.
 
         Args:
             train: As in ``from_data``.
@@ -315,32 +224,55 @@ class Task:
             out: Folder for ``history.csv`` and the checkpoint.
             resume: Go on from the checkpoint in ``out``.
             skip_bad_samples: Leave out samples that cannot be used.
-            settings: By name, as in ``TrainingSettings``.
+            settings: Settings of the training.
+            changes: Attributes of ``TrainingSettings`` by name, in the place of those of ``settings``.
 
         Raises:
             ValueError: If samples are bad, the loss is not finite, or the checkpoint is of other settings.
         """
-        self.settings = TrainingSettings.of(**settings)
+        self.settings = TrainingSettings.of(**{**vars(settings or TrainingSettings()), **changes})
         data = self.encode(train, "train", augment=True, skip_bad=skip_bad_samples)
         held = None if validation is None else self.encode(validation, "validation", skip_bad=skip_bad_samples)
-        folder = Path(out) if out else None
-        columns: dict[str, Any] = {"inputs": self.inputs, "target": self.target}
-        outcome = run_training(self.model, data, held, self.settings, out=folder, resume=resume, **columns)
+        out = Path(out) if out else None
+        outcome = run_training(self.model, data, held, self.settings, self.columns, out=out, resume=resume)
         self.history = outcome.history
         self.kept = outcome.kept
         self.token_warmup = outcome.token_warmup
         return self
 
-    def encode(self, data: Any, split: str, *, augment: bool = False, skip_bad: bool = False) -> EncodedDataset:
-        """Labelled data as tensors; what is encoded already stays as it is. Raises ValueError as ``EncodedDataset``."""
+    def encode(
+        self, data: Any, split: str, *, augment: bool = False, skip_bad: bool = False, cache: bool | None = None
+    ) -> EncodedDataset:
+        """Labelled data as tensors; what is encoded already stays as it is. Raises ValueError as ``EncodedDataset``.
+
+        ``cache`` says whether encoded samples may be kept on disk; None: as the settings do.
+        """
         if isinstance(data, EncodedDataset):
             return data
-        examples, kept = self.examples(data, split), repr(self.backbone.config) if self.settings.cache else None
-        return EncodedDataset(examples, self.tokenizer, self.head, augment=augment, skip_bad=skip_bad, cache_key=kept)
+        kept = self.settings.cache if cache is None else cache
+        return EncodedDataset(
+            self.examples(data, split),
+            self.tokenizer,
+            self.head,
+            augment=augment,
+            skip_bad=skip_bad,
+            cache_key=repr(self.backbone.config) if kept else None,
+        )
 
     def examples(self, data: Any, split: str) -> Examples:
         """Labelled data, as in ``from_data``, as examples."""
-        return labelled(data, split, self.tokenizer, self.head, self.inputs, self.target, self.reading)
+        if isinstance(data, Examples):
+            return data
+        source = str(data) if isinstance(data, str | Path) else f"the {split} data"
+        return self.labelled(self.read_part(data, split), source)
+
+    def read_part(self, data: Any, split: str) -> "Dataset | Examples":
+        """A split of what ``from_data`` takes, read as the task's columns need it."""
+        return read_part(data, split, self.tokenizer, self.head, self.inputs, self.target, self.reading)
+
+    def labelled(self, part: "Dataset | Examples", source: str) -> Examples:
+        """Samples and targets of a split that was read; ``source`` names the data in messages."""
+        return labelled(part, source, self.tokenizer, self.head, self.inputs, self.target)
 
     def evaluate(self, data: Any, *, skip_bad_samples: bool = False) -> dict[str, float]:
         """The head's metrics, and ``loss``, on labelled data (its test split, where it is split)."""
@@ -383,18 +315,15 @@ class Task:
         return ask(self.model, self.settings, self.queries(samples), decoded(answer), skip_bad=skip_bad)
 
     def queries(self, samples: Any) -> Sequence[Any]:
-        """What a user may ask about, as raw samples."""
+        """Raw samples of what a user may ask about."""
         return raw_samples(samples, self.tokenizer, self.head, self.inputs, self.reading)
 
     # On disk
 
     def merge(self) -> Self:
-        """Copy of the task on a backbone of its own, into which the adapter is folded; this one stays as it is.
+        """Copy of the task on a backbone of its own, into which the adapter is folded. Raises ValueError without one.
 
-        It gives the same answers, without the adapter's cost, and cannot be shared.
-
-        Raises:
-            ValueError: If the task has no adapter.
+        It answers alike, without the adapter's cost, and cannot be shared.
         """
         alone = self._on(self.model.merged())
         alone.metrics = dict(self.metrics)
@@ -402,14 +331,7 @@ class Task:
         return alone
 
     def retune(self, tune: str, adapter_options: Mapping[str, Any] | None = None, seed: int = 0) -> Self:
-        """Copy of a frozen task that trains more of the backbone, with the same answers until it does.
-
-        Args:
-            tune, adapter_options, seed: As of ``from_data``.
-
-        Raises:
-            ValueError: If the task is tuned already, or as ``from_data``.
-        """
+        """Copy of a frozen task that trains more of the backbone; it answers alike so far. See ``Model.retuned``."""
         return self._on(self.model.retuned(tune, adapter_options, seed))
 
     def _on(self, model: Model) -> Self:
@@ -422,16 +344,12 @@ class Task:
     def save_pretrained(self, folder: str | Path) -> Path:
         """Write the task to ``folder``: config, weights, adapter, model card; whole, or not at all.
 
-        Raises:
-            ValueError: If the folder holds something that is no task.
-            OSError: If it cannot be written.
+        Raises ValueError if the folder holds something that is no task, OSError if it cannot be written.
         """
         return save(self.model, self._record(), Path(folder))
 
     def _record(self) -> Record:
-        return Record(
-            inputs=self.inputs, target=self.target, settings=self.settings, metrics=self.metrics, about=self.about
-        )
+        return Record(**self.columns, settings=self.settings, metrics=self.metrics, about=self.about)
 
     def push_to_hub(
         self,
@@ -458,12 +376,10 @@ class Task:
 
         Args:
             name: A folder; or ``hf:user/task`` on the Hugging Face hub.
-            backbone: The one that the task was trained on.
-            revision, token: Of the hub, as ``metatx.storage.hub.task_folder``.
+            backbone: Backbone that the task was trained on.
+            revision, token: As of ``metatx.storage.hub.task_folder``.
 
-        Raises:
-            FileNotFoundError: If there is no such folder, and the hub cannot be reached or has none.
-            TaskError: If it is damaged or foreign, or was trained on another backbone.
+        Raises FileNotFoundError if there is none, TaskError if it is damaged or of another backbone.
         """
         return cls.from_folder(task_folder(name, revision, token), backbone)
 

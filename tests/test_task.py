@@ -44,7 +44,7 @@ def test_tokens_start_as_large_as_the_stem_s_times_the_tokenizer_s_token_rms_fac
         task = metatx.Task(bare, tokenizer, head)
         tokens = task.tokens({"signal": torch.randn(4, 3, 50)}).embeddings
         assert tokens.square().mean().sqrt().item() == pytest.approx(factor * bare.token_rms, rel=1e-3)
-    assert isinstance(metatx.Task(nano, tokenizer, head).norm, torch.nn.Identity), "nano normalises by itself"
+    assert isinstance(metatx.Task(nano, tokenizer, head).model.norm, torch.nn.Identity), "nano normalises by itself"
 
 
 def test_a_second_form_of_the_label_is_not_taken_as_input(nano, table):

@@ -67,27 +67,31 @@ def train(
     from metatx.backbone.loading import load_backbone
     from metatx.evaluation.run import run
     from metatx.settings import TrainingSettings
+    from metatx.spec import TaskSpec
     from metatx.training.distributed import processes
 
+    spec = TaskSpec(
+        modality=modality,
+        target=target,
+        inputs=inputs,
+        head=head,
+        tokenizer_options=tokenizer or {},
+        head_options=head_options or {},
+        tune=tune,
+        adapter_options=adapter or {},
+    )
     if resume and out is None:
         raise ValueError("--resume goes on with a run in a folder; name it with --out.")
     folder = out or _free_folder(data)
     report = run(
         data,
-        modality,
+        spec,
         backbone=load_backbone(backbone, checkpoint=checkpoint, pretrained=not random_backbone),
         settings=TrainingSettings(**settings),
-        target=target,
-        inputs=inputs,
         split_column=split_column,
         reading=Reading.of(csv),
         validation=validation,
         test=test,
-        head=head,
-        tokenizer_options=tokenizer,
-        head_options=head_options,
-        tune=tune,
-        adapter_options=adapter,
         start=start,
         out=folder,
         resume=resume,
@@ -149,25 +153,29 @@ def compare(
     from metatx.backbone.loading import load_backbone
     from metatx.evaluation.compare import compare as compare_variants
     from metatx.settings import TrainingSettings
+    from metatx.spec import TaskSpec
 
+    spec = TaskSpec(
+        modality=modality,
+        target=target,
+        inputs=inputs,
+        head=head,
+        tokenizer_options=tokenizer or {},
+        head_options=head_options or {},
+    )
     folder = out or _free_folder(data)
     comparison = compare_variants(
         data,
-        modality,
+        spec,
         backbone=load_backbone(backbone, checkpoint=checkpoint),
         seeds=_seeds(seeds),
         # Given here, and so no options: every run has a seed of its own, and leaves nothing but its numbers.
         settings=TrainingSettings(seed=0, tensorboard=False, checkpoint_seconds=30.0, checkpoint_steps=0, **settings),
         budget=budget,
-        target=target,
-        inputs=inputs,
         split_column=split_column,
         reading=Reading.of(csv),
         validation=validation,
         test=test,
-        head=head,
-        tokenizer_options=tokenizer,
-        head_options=head_options,
         baseline=not no_baseline,
         skip_bad_samples=skip_bad_samples,
         out=folder,

@@ -1,6 +1,7 @@
 """Rows of a table, files or arrays, as the raw samples that a task learns from or is asked about."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from metatx.tokenizer import Tokenizer
 
 __all__ = [
-    *("ByName", "by_name", "check_columns", "field_names", "fit_tokenizer", "labelled", "raw_samples"),
-    *("table_samples", "training_data"),
+    *("ByName", "by_name", "check_columns", "field_names", "fit_tokenizer", "labelled", "raw_samples", "read_part"),
+    *("table_samples", "text_columns", "training_part"),
 ]
 
 
@@ -100,15 +101,56 @@ def _with_input(table: "Dataset", tokenizer: "Tokenizer", inputs: list[str], tar
     return table.rename_column(found[0], inputs[0])
 
 
-def training_data(data: Any, kind: "type[Tokenizer]", target: str | None) -> tuple[Any, str | None]:
-    """What ``Task.from_data`` takes, as a table, or as samples and targets; and the target named, or come so."""
-    paired = paired_table(data, kind.takes_row, target) if isinstance(data, tuple) else None
-    if paired is not None:
-        table, name = paired
-        return table, str(name)
-    if not isinstance(data, tuple | Examples):
-        data = as_table(data, kind.suffixes, "train", kind.readers)
-    return data if isinstance(data, tuple | Examples) else joined_target(data, target, strict=False), target
+def training_part(data: Any, kind: "type[Tokenizer]", target: str | None) -> "tuple[Dataset | Examples, str | None]":
+    """Training split of what ``Task.from_data`` takes, read once; and the target's name, given or come with the data.
+
+    Args:
+        data: A path, a table, a dict of splits, or a pair of samples and targets.
+        kind: Class of the tokenizer that will read the samples.
+        target: Column to predict, where it was named.
+    """
+    if isinstance(data, Examples):
+        return data, target
+    if isinstance(data, tuple):
+        paired = paired_table(data, kind.takes_row, target)
+        return (Examples(*data), target) if paired is None else (paired[0], str(paired[1]))
+    part = as_table(data, kind.suffixes, "train", kind.readers)
+    return part if isinstance(part, Examples) else joined_target(part, target, strict=False), target
+
+
+def read_part(
+    data: Any,
+    split: str,
+    tokenizer: "Tokenizer",
+    head: "Head",
+    inputs: Sequence[str],
+    target: str | None,
+    reading: Reading | None = None,
+) -> "Dataset | Examples":
+    """A split of what ``Task.from_data`` takes, read once, for a task that is there already.
+
+    Args:
+        data: As of ``training_part``.
+        split: Split to take, where the data are split.
+        tokenizer: Tokenizer that will read the samples.
+        head: Head that will read the targets.
+        inputs: Columns that the task was trained with.
+        target: Column that the task predicts.
+        reading: How csv files are written, where that is detected wrong.
+    """
+    if isinstance(data, Examples):
+        return data
+    if isinstance(data, tuple):
+        paired = paired_table(data, tokenizer.takes_row, target, inputs) if inputs else None
+        return Examples(*data) if paired is None else paired[0]
+    known = (reading or Reading()).also(text_columns(tokenizer, head, inputs, target))
+    return as_table(data, tokenizer.suffixes, split, tokenizer.readers, known)
+
+
+def text_columns(tokenizer: "Tokenizer", head: "Head", inputs: Sequence[str], target: str | None) -> list[str]:
+    """Columns of a task whose cells are words, also where a file holds digits only."""
+    words = [target] if target is not None and head.text_target() else []
+    return [*tokenizer.text_columns(inputs), *words]
 
 
 def fit_tokenizer(tokenizer: "Tokenizer", train: Examples) -> None:
@@ -120,31 +162,24 @@ def fit_tokenizer(tokenizer: "Tokenizer", train: Examples) -> None:
 
 
 def labelled(
-    data: Any,
-    split: str,
+    part: "Dataset | Examples",
+    source: str,
     tokenizer: "Tokenizer",
     head: "Head",
     inputs: list[str],
     target: str | None,
-    reading: Reading | None = None,
 ) -> Examples:
-    """Samples and targets of a split, from what ``Task.from_data`` takes. Raises ValueError if a column is missing."""
-    if isinstance(data, Examples):
-        return data
-    paired = paired_table(data, tokenizer.takes_row, target, inputs) if isinstance(data, tuple) and inputs else None
-    if paired is not None:
-        data = paired[0]
-    elif isinstance(data, tuple):
-        samples, targets = data
-        return Examples(_all_by_name(samples, tokenizer, inputs), targets)
-    words = [target] if target is not None and head.text_target() else []
-    reading = (reading or Reading()).also([*tokenizer.text_columns(inputs), *words])
-    table = as_table(data, tokenizer.suffixes, split, tokenizer.readers, reading)
-    if isinstance(table, Examples):
-        return table
-    table = _with_input(joined_target(table, target), tokenizer, inputs, target)
+    """Samples and targets of a split that was read. Raises ValueError if a column is missing.
+
+    Args:
+        part: The split, whole.
+        source: Name of the data, for messages.
+        tokenizer, head, inputs, target: Of the task.
+    """
+    if isinstance(part, Examples):
+        return replace(part, inputs=_all_by_name(part.inputs, tokenizer, inputs))
+    table = _with_input(joined_target(part, target), tokenizer, inputs, target)
     check_columns(table.column_names, [*inputs, *([target] if target else [])])
-    source = str(data) if isinstance(data, str | Path) else f"the {split} data"
     return head.examples(table, inputs, target, tokenizer, source)
 
 

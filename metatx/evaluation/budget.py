@@ -80,7 +80,7 @@ def plan_for(
     settings = settings.for_samples(len(train))
     assert settings.epochs is not None
     picked = drawn(len(train), min(len(train), PROBED * settings.batch_size), settings.seed)
-    few = task.encode(train.select(picked), "train", augment=True, skip_bad=skip_bad)
+    few = task.encode(train.select(picked), "train", augment=True, skip_bad=skip_bad, cache=settings.cache)
     before = {name: tensor.clone() for name, tensor in task.state_dict().items()}
     once = _features_seconds(task, few, settings) if settings.cache and cacheable(task.model) else 0.0
     trial = replace(settings, epochs=2, patience=0, token_warmup_steps=0, tensorboard=False)

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from metatx.evaluation.report import Report
 from metatx.evaluation.run import run
 from metatx.reading.csv_tables import Reading
 from metatx.settings import TrainingSettings
+from metatx.spec import TaskSpec
 from metatx.training.checkpoint import RESUMABLE_CHANGES
 from metatx.training.history import can_draw
 from metatx.training.token_warmup import stem_of
@@ -54,12 +54,13 @@ VARIANTS = (
     Variant("LayerNorm tuned", _as_it_is, tune="norm"),
     Variant("LoRA", _as_it_is, tune="lora"),
 )
+OF_VARIANTS = ("tune", "adapter_options", "seed")  # choices of a spec that variants and seeds make
 ALIGNED = Variant("aligned first", _as_it_is, aligned=True)
 
 
 def compare(
     data: Any,
-    modality: str,
+    spec: str | TaskSpec,
     *,
     backbone: Backbone,
     seeds: Sequence[int] = (0, 1, 2),
@@ -67,19 +68,15 @@ def compare(
     variants: Sequence[Variant] = VARIANTS,
     budget: float | None = None,
     name: str = "",
-    target: str | None = None,
-    inputs: Sequence[str] | None = None,
     split_column: str | None = None,
     validation: Any = None,
     test: Any = None,
     validation_share: float = 0.1,
-    head: str | None = None,
-    tokenizer_options: dict[str, Any] | None = None,
-    head_options: dict[str, Any] | None = None,
     baseline: bool = True,
     skip_bad_samples: bool = False,
     reading: Reading | None = None,
     out: str | Path | None = None,
+    **choices: Any,
 ) -> Comparison:
     """Run every variant with every seed, all else equal; the baselines once, with the first run.
 
@@ -88,45 +85,44 @@ def compare(
     A run whose loss diverges is noted, and the others go on.
 
     Args:
-        data, modality, name, target, inputs, split_column, validation, test, validation_share: As ``metatx.run``.
-        head, tokenizer_options, head_options, skip_bad_samples, reading: Likewise.
-        backbone: A pretrained one.
-        seeds: One run each, of each variant.
-        settings: Of the training; the seed among them is not used, ``token_warmup_steps`` only where a variant is
-            aligned.
-        variants: What is compared; where ``token_warmup_steps`` is not 0, ``ALIGNED`` too.
+        data, spec, name, split_column, validation, test, validation_share: As of ``metatx.run``.
+        skip_bad_samples, reading: Likewise.
+        backbone: A pretrained backbone.
+        seeds: Seeds of the runs, one each, of each variant.
+        settings: Settings of the training; the seed among them is not used, ``token_warmup_steps`` only where a variant
+            is aligned.
+        variants: Ways to use the backbone that are compared; where ``token_warmup_steps`` is not 0, ``ALIGNED`` too.
         budget: Seconds of training. The first run of each kind of tuning measures a few steps and chooses how many
             epochs, at most those of ``settings``, of how many samples fit; all that tune alike then train on so many,
             those that tune more, whose steps are slower, on fewer. See ``plan_for``.
         baseline: Whether to fit the two baselines.
         out: Folder for ``comparison.json``, ``.md`` and ``.png``, brought up to date after each run. Where it holds
             the same comparison already, finished runs are not run again.
+        choices: Attributes of ``TaskSpec`` by name, but for ``tune``, ``adapter_options`` and ``seed``.
 
     Raises:
-        ValueError: If ``out`` holds something else, or a comparison with other settings; or as ``metatx.run``.
+        TypeError: If a choice is unknown.
+        ValueError: If the spec says what variants and seeds do; if ``out`` holds something else, or a comparison with
+            other settings; or as ``metatx.run``.
     """
     if not backbone.pretrained:
         raise ValueError("This backbone has random weights; give a pretrained one, the control is made of it.")
     settings = settings or TrainingSettings()
+    spec = _compared(TaskSpec.of(spec, **choices))
     variants = _with_alignment(variants, settings.token_warmup_steps, backbone)
     folder = None if out is None else Path(out)
     drawn = folder is not None and can_draw("comparison.png")
     options: dict[str, Any] = {
         "name": name,
-        "target": target,
-        "inputs": inputs,
         "split_column": split_column,
         "validation": validation,
         "test": test,
         "validation_share": validation_share,
-        "head": head,
-        "tokenizer_options": tokenizer_options or {},
-        "head_options": head_options or {},
         "skip_bad_samples": skip_bad_samples,
     }
     asked = {
-        "data": name or _source(data) or modality,
-        "modality": modality,
+        "data": name or _source(data) or spec.modality,
+        **{key: value for key, value in vars(spec).items() if key not in OF_VARIANTS},
         "backbone": backbone.spec,
         "fingerprint": backbone.fingerprint,
         **{key: value for key, value in options.items() if key != "name"},
@@ -142,7 +138,6 @@ def compare(
         },
     }
     found = _started(json.loads(json.dumps(asked)), folder)
-    one = partial(run, data, modality, reading=reading, **options)
     backbones = {variant.name: variant.backbone(backbone) for variant in variants}
     for seed in seeds:
         for variant in variants:
@@ -150,12 +145,15 @@ def compare(
             if _is_finished(found, variant, seed, steps):
                 continue
             try:
-                report = one(
+                report = run(
+                    data,
+                    replace(spec, tune=variant.tune),
                     backbone=backbones[variant.name],
                     settings=replace(settings, seed=seed, token_warmup_steps=steps),
-                    tune=variant.tune,
                     budget=found.plans.get(variant.tune, budget),
                     baseline=baseline and not found.baselines,
+                    reading=reading,
+                    **options,
                 )
             except DivergedError as error:
                 found.trials.append(
@@ -172,6 +170,15 @@ def compare(
             if folder is not None:
                 found.write(folder, drawn)
     return found
+
+
+def _compared(spec: TaskSpec) -> TaskSpec:
+    """The spec, if it leaves to the variants and seeds what they say. Raises ValueError."""
+    plain = TaskSpec(modality=spec.modality)
+    for name in OF_VARIANTS:
+        if getattr(spec, name) != getattr(plain, name):
+            raise ValueError(f"{name} is {getattr(spec, name)!r}; in a comparison variants and seeds say that.")
+    return spec
 
 
 def _with_alignment(variants: Sequence[Variant], steps: int, backbone: Backbone) -> Sequence[Variant]:

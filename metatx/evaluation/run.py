@@ -3,61 +3,47 @@
 import json
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-
-from metatx.data.arguments import joined_target, paired_table, target_name
-from metatx.data.holdout import with_each_class
-from metatx.data.table_files import are_columns, as_dataset, text_columns
-from metatx.data.tables import ALL, as_table, read_splits
+from metatx.backbone.base import Backbone
+from metatx.data.arguments import target_name
 from metatx.evaluation.baselines import baselines
 from metatx.evaluation.budget import Plan, keep_plan, kept_plan, plan_for
 from metatx.evaluation.report import Report
-from metatx.examples import Examples, Subset
+from metatx.evaluation.splits import HELD_FOR_TEST, examples_of, measurable, read_parts, source_of, training_part_of
+from metatx.examples import Examples
 from metatx.files import written_whole
-from metatx.progress import tell
+from metatx.model import build
 from metatx.reading.csv_tables import Reading
 from metatx.registry import all_options, lookup
 from metatx.settings import TrainingSettings
+from metatx.spec import TaskSpec
 from metatx.task import Task
 from metatx.training.checkpoint import CHECKPOINT, check_checkpoint, decisive
 from metatx.training.distributed import processes
 from metatx.training.facts import facts_of
 from metatx.training.history import can_draw, draw_curves
 
-if TYPE_CHECKING:
-    from metatx.backbone.base import Backbone
-    from metatx.tokenizer import Tokenizer
-
 __all__ = ["run"]
 
-HELD_FOR_TEST = 0.2  # of a table without any split
 WORTH_KEEPING = (CHECKPOINT, "history.csv")  # of a run that failed
 
 
 def run(
     data: Any,
-    modality: str,
+    spec: str | TaskSpec,
     *,
-    backbone: "Backbone",
+    backbone: Backbone,
     settings: TrainingSettings | None = None,
     name: str = "",
-    target: str | None = None,
-    inputs: Sequence[str] | None = None,
     split_column: str | None = None,
     validation: Any = None,
     test: Any = None,
     validation_share: float = 0.1,
-    head: str | None = None,
-    tokenizer_options: dict[str, Any] | None = None,
-    head_options: dict[str, Any] | None = None,
-    tune: str = "frozen",
-    adapter_options: dict[str, Any] | None = None,
     start: Task | str | Path | None = None,
     published: dict[str, dict[str, float]] | None = None,
     out: str | Path | None = None,
@@ -67,22 +53,22 @@ def run(
     budget: float | Plan | None = None,
     reading: Reading | None = None,
     config: dict[str, Any] | None = None,
+    **choices: Any,
 ) -> Report:
     """Fit, evaluate, set beside the baselines, save. Of several processes, the first does the last two for all.
 
     Args:
-        data: As ``metatx.data.tables.read_splits``; or a dict of split to such.
-        modality: Name of the tokenizer.
-        backbone: What ``load_backbone`` gave.
-        settings: Of the training.
-        name: Of the data, in the report; its path where there is none.
-        target, inputs, head, tokenizer_options, head_options, tune, adapter_options: As ``Task.from_data``.
-        start: A trained, frozen task of this kind, or its folder: training goes on from its tokenizer and head, with
-            its statistics and classes, see ``retuned``.
+        data: As of ``metatx.data.tables.read_splits``; or a dict of split to such.
+        spec: Name of the modality, or a ``TaskSpec``.
+        backbone: Backbone from ``load_backbone``.
+        settings: Settings of the training.
+        name: Name of the data, in the report; its path where there is none.
         split_column: Column that says train, validation or test.
         validation, test: Data of these splits, where ``data`` has none.
-        validation_share: Of the training split, held out where there is no validation split; 0 trains on all of it
-            and keeps the last weights.
+        validation_share: Share of the training split, held out where there is no validation split; 0 trains on all of
+            it and keeps the last weights.
+        start: A trained, frozen task of this kind, or its folder: training goes on from its tokenizer and head, with
+            its statistics and classes, see ``Task.retune``.
         published: Results of others for the table: name to metrics.
         out: Folder for ``task/``, ``metrics.json``, ``history.csv``, ``curves.png``; None writes nothing.
         resume: Go on from the checkpoint in ``out``.
@@ -91,63 +77,55 @@ def run(
         budget: Seconds of training, by which epochs and samples are chosen, see ``plan_for``; or what was chosen for
             another run. Statistics and baselines are of the whole training split all the same.
         reading: How csv files are written, where that is detected wrong.
-        config: What was asked for, in the caller's words; written as ``config.yaml``.
+        config: Options in the caller's words; written as ``config.yaml``.
+        choices: Attributes of ``TaskSpec`` by name, as in ``Task.from_data``.
 
     Raises:
+        TypeError: If a choice is unknown.
         ValueError: If ``out`` holds a run already and ``resume`` is off, ``start`` is another kind of task, or as
             ``Task.from_data`` and ``Task.fit``.
     """
-    settings, target = settings or TrainingSettings(), target_name(target)
+    settings = settings or TrainingSettings()
+    spec = TaskSpec.of(spec, **choices)
+    seed = settings.seed if spec.seed is None else spec.seed
+    spec = replace(spec, target=target_name(spec.target), seed=seed)
     folder = None if out is None else Path(out)
-    if folder is not None and folder.is_file():
-        raise ValueError(f"{folder} is a file; --out names a folder.")
-    if folder is not None and folder.exists() and any(folder.iterdir()) and not resume:
-        raise ValueError(f"{folder} holds a run already; give another --out, or --resume to go on with it.")
+    _check_folder(folder, resume)
     state = processes()
     state.wait_for_everyone()  # all have looked before one writes
     first = state.is_main_process
     drawn = folder is not None and first and can_draw("curves.png")
-    splits = _splits(data, lookup("tokenizers", modality), split_column, validation, test, target, reading)
-    task = Task.build(
-        backbone,
-        modality,
-        splits.get("train", splits.get(ALL)),
-        target=target,
-        inputs=inputs,
-        head=head,
-        tokenizer_options=tokenizer_options,
-        head_options=head_options,
-        tune=tune,
-        adapter_options=adapter_options,
-        seed=settings.seed,
+    parts = read_parts(
+        data,
+        lookup("tokenizers", spec.modality),
+        target=target_name(spec.target),
+        split_column=split_column,
+        validation=validation,
+        test=test,
+        reading=reading,
     )
+    task = Task.of_model(*build(backbone, spec, training_part_of(parts)))
     task.reading = reading or task.reading
-    source = str(data) if isinstance(data, str | Path) else "the data"
     given = {split for split, extra in (("validation", validation), ("test", test)) if extra is not None}
-    splits = _measurable(splits, task.target, given, source)
-    where = "test split" if "test" in splits else f"test: {HELD_FOR_TEST:.0%} held out"
-    examples = _examples(splits, task, validation_share, settings.seed, source)
+    parts = measurable(parts, task.target, given, source_of(data))
+    where = "test split" if "test" in parts else f"test: {HELD_FOR_TEST:.0%} held out"
+    examples = examples_of(parts, task, validation_share, settings.seed, source_of(data))
+    whole = examples["train"]
     started = time.perf_counter()
     if start is None:
-        task.learn(examples["train"], settings.seed, skip_bad_samples)
+        task.model.learn(whole, seed, skip_bad_samples)
     else:
-        task = _begun(start, backbone, task, adapter_options, settings.seed)
-    task.settings = settings
-    asked = {"budget": budget, **decisive(settings)}
-    plan = budget if isinstance(budget, Plan) else None
-    if isinstance(budget, int | float):
-        plan = kept_plan(folder, asked) if resume and folder is not None else None
-        plan = plan or plan_for(task, examples, settings, budget, skip_bad_samples)
-    whole = examples["train"]
+        task = _begun(start, backbone, task, spec.adapter_options, seed)
+    plan, asked = _plan(task, examples, settings, budget, folder if resume else None, skip_bad_samples)
     if plan is not None:
-        settings = task.settings = replace(settings.for_samples(len(whole)), epochs=plan.epochs)
+        settings = replace(settings.for_samples(len(whole)), epochs=plan.epochs)
         examples = plan.cut(examples, settings.seed)
     encoded = {
-        split: task.encode(part, split, augment=split == "train", skip_bad=skip_bad_samples)
+        split: task.encode(part, split, augment=split == "train", skip_bad=skip_bad_samples, cache=settings.cache)
         for split, part in examples.items()
     }
     if folder is not None and resume:
-        facts = facts_of(task.model, encoded["train"], encoded.get("validation"), task.inputs, task.target)
+        facts = facts_of(task.model, encoded["train"], encoded.get("validation"), task.columns)
         check_checkpoint(folder / CHECKPOINT, decisive(settings.for_samples(len(encoded["train"]))), facts)
         state.wait_for_everyone()  # all have looked before one writes
     with _gone_if_empty(folder, first):
@@ -155,11 +133,11 @@ def run(
             _write_config(folder, config)
             if plan is not None and plan is not budget:
                 keep_plan(folder, plan, asked)
-        task.fit(encoded["train"], encoded.get("validation"), out=folder, resume=resume, **vars(settings))
+        task.fit(encoded["train"], encoded.get("validation"), settings=settings, out=folder, resume=resume)
     measured = {split: task.evaluate(part) for split, part in encoded.items() if split != "train"}
     report = Report(
         task,
-        name or (str(data) if isinstance(data, str | Path) else modality),
+        name or (str(data) if isinstance(data, str | Path) else spec.modality),
         where,
         settings.seed,
         measured.get("validation", {}),
@@ -170,11 +148,13 @@ def run(
         plan=plan,
     )
     if baseline and first:
-        cut = examples["train"] is not whole
-        known = task.encode(whole, "train", skip_bad=skip_bad_samples) if cut else encoded["train"]
-        report.baselines = baselines(task.tokenizer, task.head, known.good, encoded["test"].good)
+        learned = encoded["train"]
+        if examples["train"] is not whole:
+            learned = task.encode(whole, "train", skip_bad=skip_bad_samples)
+        report.baselines = baselines(task.tokenizer, task.head, learned.good, encoded["test"].good)
     if folder is not None and first:
-        task.metrics, task.about = report.rows(), _about(name, data, where)
+        task.metrics = report.rows()
+        task.about = _about(name, data, where)
         task.save_pretrained(folder / "task")
         if drawn:
             draw_curves(task.history, task.head.primary_metric, folder / "curves.png")
@@ -182,16 +162,41 @@ def run(
     return report
 
 
+def _check_folder(folder: Path | None, resume: bool) -> None:
+    """Refuse a folder to write that holds a run already, unless that is resumed. Raises ValueError."""
+    if folder is not None and folder.is_file():
+        raise ValueError(f"{folder} is a file; --out names a folder.")
+    if folder is not None and folder.exists() and any(folder.iterdir()) and not resume:
+        raise ValueError(f"{folder} holds a run already; give another --out, or --resume to go on with it.")
+
+
+def _plan(
+    task: Task,
+    examples: dict[str, Examples],
+    settings: TrainingSettings,
+    budget: float | Plan | None,
+    resumed: Path | None,
+    skip_bad: bool,
+) -> tuple[Plan | None, dict[str, Any]]:
+    """Passes and samples that a budget allows, or that the resumed run was begun with; and what was asked for."""
+    asked = {"budget": budget, **decisive(settings)}
+    if not isinstance(budget, int | float):
+        return budget, asked
+    plan = None if resumed is None else kept_plan(resumed, asked)
+    return plan or plan_for(task, examples, settings, budget, skip_bad), asked
+
+
 def _begun(
-    start: Task | str | Path, backbone: "Backbone", built: Task, adapter_options: dict[str, Any] | None, seed: int
+    start: Task | str | Path, backbone: Backbone, built: Task, adapter_options: Mapping[str, Any], seed: int
 ) -> Task:
-    """The task to start from, tuned as the one that was built for the data, if that has the same parts."""
+    """Task to start from, tuned as the one that was built for the data. Raises ValueError if the parts differ."""
     known = start if isinstance(start, Task) else Task.from_pretrained(start, backbone=backbone)
     if known.backbone.fingerprint != backbone.fingerprint:
         stands, asked_for = (b.spec if b.pretrained else f"{b.spec} at random" for b in (known.backbone, backbone))
         raise ValueError(f"The task to start from stands on {stands}, other weights than {asked_for}.")
     for part in ("tokenizer", "head"):
-        has, asked = getattr(known, part), getattr(built, part)
+        has = getattr(known, part)
+        asked = getattr(built, part)
         if has.name != asked.name:
             raise ValueError(f"The task to start from has the {part} {has.name}, not {asked.name}.")
         options = {**all_options(has), **has.fitted}
@@ -208,100 +213,12 @@ def _begun(
 
 
 def _about(name: str, data: Any, where: str) -> dict[str, str]:
-    """What the card says of the data. Of a path only its last part, for cards are published."""
+    """Facts of the data for the card. Of a path only its last part, for cards are published."""
     if not isinstance(data, str | Path):
         return {"data": name, "split": where} if name else {}
     hub = str(data).removeprefix("hf:") if str(data).startswith("hf:") else None
     found = {"data": name or hub or Path(data).name, "split": where}
     return {**found, "dataset": hub} if hub else found
-
-
-def _splits(
-    data: Any,
-    kind: "type[Tokenizer]",
-    split_column: str | None,
-    validation: Any,
-    test: Any,
-    target: str | None,
-    reading: Reading | None,
-) -> dict[str, Any]:
-    """Tables (or pairs of samples and targets) by split, from wherever they were given."""
-    from datasets import Dataset
-
-    if isinstance(data, dict) and not are_columns(data):
-        pairs = {name: part for name, part in data.items() if isinstance(part, tuple)}
-        tables = {name: paired_table(part, kind.takes_row, target or "target") for name, part in pairs.items()}
-        splits = data | {name: table[0] for name, table in tables.items() if table is not None}
-    else:
-        splits = read_splits(data, kind.suffixes, split_column, kind.readers, reading)
-    known = splits.get("train", splits.get(ALL))
-    reading = (reading or Reading()).also(text_columns(known) if isinstance(known, Dataset) else [])
-    for split, extra in {"validation": validation, "test": test}.items():
-        if extra is not None:
-            splits[split] = as_table(extra, kind.suffixes, split, kind.readers, reading)
-    if ALL in splits and ("validation" in splits or "test" in splits):
-        splits["train"] = splits.pop(ALL)
-    if "train" not in splits and ALL not in splits:
-        raise ValueError(f"{data} has no train split; it has {', '.join(splits)}.")
-    return {
-        name: joined_target(part, target, strict=False) if isinstance(part, Dataset) else part
-        for name, part in splits.items()
-    }
-
-
-def _measurable(splits: dict[str, Any], target: str | None, given: set[str], source: str) -> dict[str, Any]:
-    """Splits without those that come with the training split and lack its target: nothing can be measured on them."""
-    lacking = [
-        split
-        for split, part in splits.items()
-        if split not in ("train", ALL, *given) and target not in (None, *getattr(part, "column_names", (target,)))
-    ]
-    for split in lacking:
-        tell(
-            f"{source}: its {split} split has no {target} and is left out; a part of the training split is held out in "
-            "its place."
-        )
-    return {split: part for split, part in splits.items() if split not in lacking}
-
-
-def _examples(
-    splits: dict[str, Any], task: Task, validation_share: float, seed: int, source: str
-) -> dict[str, Examples]:
-    """All three splits; what is missing is held out of the training split."""
-    whole = splits.get("train", splits.get(ALL))
-    if not isinstance(whole, Examples):
-        whole = Examples(*whole) if isinstance(whole, tuple) else as_dataset(whole)
-    rows = {"train": np.arange(len(whole))}
-    for split, share in {"test": HELD_FOR_TEST, "validation": validation_share}.items():
-        if split not in splits and share:
-            if len(rows["train"]) < 2:
-                samples = "1 sample" if len(whole) == 1 else f"{len(whole)} samples"
-                raise ValueError(
-                    f"{source} has {samples}, too few to hold some out; give more, or the {split} split with --{split}."
-                )
-            kept, held = _hold_out(whole, rows["train"], task, share, seed)
-            rows["train"], rows[split] = rows["train"][kept], rows["train"][held]
-    examples = {split: task.examples(part, split) for split, part in splits.items() if split not in ("train", ALL)}
-    for split, picked in rows.items():
-        if len(rows) == 1:
-            examples[split] = task.examples(whole, split)
-        elif isinstance(whole, Examples):
-            examples[split] = whole.select(picked)
-        else:
-            found = task.examples(whole.select(picked), split)
-            # What a head makes of a table need not be its rows, as windows of a series are not.
-            examples[split] = replace(found, source=source, rows=picked) if len(found) == len(picked) else found
-    return examples
-
-
-def _hold_out(whole: Any, rows: np.ndarray, task: Task, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which of ``rows`` stay and which are held out, as positions in them."""
-    if not isinstance(whole, Examples):
-        return task.head.split(whole.select(rows), task.target, task.tokenizer, share, seed)
-    order = np.random.default_rng(seed).permutation(len(rows))
-    held = max(1, round(share * len(rows)))
-    targets = [] if whole.targets is None else Subset(whole.targets, rows)
-    return with_each_class(order[held:], order[:held], targets, task.head.labels)
 
 
 @contextmanager

@@ -90,7 +90,7 @@ class Request:
         loaded: The task it was prepared for, and answers with.
         encoded: The one sample, where ``sequence`` is None.
         sequence: The tokens, where they are made already.
-        extents: Further arguments of the head, see ``Task.extents``.
+        extents: Further arguments of the head, see ``Model.extents``.
     """
 
     name: str
@@ -140,7 +140,7 @@ class TokenBatch:
 def read(
     task: Task, samples: Sequence[Any], positions: Sequence[int], extents: bool
 ) -> tuple[list[dict[str, Tensor]], list[Any]]:
-    """Raw samples, encoded, and where ``extents`` says so the further arguments of the head, see ``Task.extents``.
+    """Raw samples, encoded, and where ``extents`` says so the further arguments of the head, see ``Model.extents``.
 
     Neither the task's weights nor its backbone are needed.
 
@@ -149,7 +149,7 @@ def read(
     """
     asked = task.queries(samples)
     found = [read_one(task.tokenizer, asked, at, position + 1) for at, position in enumerate(positions)]
-    return [tensors for _, tensors in found], task.extents([query for query, _ in found]) if extents else []
+    return [tensors for _, tensors in found], task.model.extents([query for query, _ in found]) if extents else []
 
 
 def shapes_of(encoded: dict[str, Tensor]) -> Shapes:

@@ -1,7 +1,7 @@
 """Facts that decide the numbers of a run, and how those of two runs differ, in words."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from metatx.data.content_hash import Content
@@ -22,8 +22,7 @@ def facts_of(
     model: Model,
     data: EncodedDataset,
     validation: EncodedDataset | None,
-    inputs: Sequence[str] = (),
-    target: str | None = None,
+    columns: Mapping[str, Any] | None = None,
 ) -> Facts:
     """Facts that a run must share with the one that it resumes, beside the settings.
 
@@ -31,8 +30,7 @@ def facts_of(
         model: Model before it is trained.
         data: Training split.
         validation: Validation split, where there is one.
-        inputs: Columns of a table that make up a sample.
-        target: Column of a table that is predicted.
+        columns: Columns that make up samples and targets.
     """
     backbone = model.backbone
     fingerprint = backbone.fingerprint
@@ -43,8 +41,7 @@ def facts_of(
         **(model.adapter.options if model.adapter else {}),
         "tokenizer": model.tokenizer.name,
         "head": model.head.name,
-        "inputs": list(inputs),
-        "target": target,
+        **(columns or {}),
     }
     # Before what is learned from them.
     found["the training data"] = data_fact(data)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,9 +63,8 @@ def train(
     data: EncodedDataset,
     validation: EncodedDataset | None,
     settings: TrainingSettings,
+    columns: Mapping[str, Any] | None = None,
     *,
-    inputs: Sequence[str] = (),
-    target: str | None = None,
     out: Path | None = None,
     resume: bool = False,
 ) -> Outcome:
@@ -76,7 +75,7 @@ def train(
         data: Training split.
         validation: Validation split; None keeps the last weights.
         settings: Epochs, rates and the like.
-        inputs, target: Columns of the data, which a resumed run must share.
+        columns: Columns that make up samples and targets, which a resumed run must share.
         out: Folder of ``history.csv`` and the checkpoint; None writes neither.
         resume: Go on from the checkpoint in ``out``.
 
@@ -86,7 +85,7 @@ def train(
         ValueError: If ``resume`` finds the checkpoint of other settings, the blocks of a backbone of the model's own
             are to be divided among processes, or as ``warmup_parameters``.
     """
-    outcome = Training(model, data, validation, settings, out, inputs=inputs, target=target).run(resume)
+    outcome = Training(model, data, validation, settings, columns, out).run(resume)
     model.trained = True
     return outcome
 
@@ -95,7 +94,7 @@ class Training:
     """One run: the module that trains (the model, or its head on cached features), its data and its optimizer.
 
     Args:
-        model, data, validation, settings, out, inputs, target: As of ``train``.
+        model, data, validation, settings, columns, out: As of ``train``.
         quiet: Say nothing of epochs, as a trial does.
     """
 
@@ -109,10 +108,9 @@ class Training:
         data: EncodedDataset,
         validation: EncodedDataset | None,
         settings: TrainingSettings,
+        columns: Mapping[str, Any] | None = None,
         out: Path | None = None,
         *,
-        inputs: Sequence[str] = (),
-        target: str | None = None,
         quiet: bool = False,
     ) -> None:
         self.accelerator = _accelerator()
@@ -135,8 +133,7 @@ class Training:
         self.shards: Shards | None = None
         self.steps = -(-len(data) // self.settings.batch_size)  # of an epoch
         self.out = out
-        self.inputs = inputs
-        self.target = target
+        self.columns = columns
         self.quiet = quiet
         self.history = History(out if self.accelerator.is_main_process else None, settings.tensorboard)
 
@@ -178,7 +175,7 @@ class Training:
         groups = parameter_groups(self.module, settings, self.model.backbone.depth)
         optimizer = torch.optim.AdamW(groups, lr=settings.lr)
         self.wrapped, self.optimizer = self.accelerator.prepare(self.module, optimizer)
-        facts = facts_of(self.model, self.encoded, self.held, self.inputs, self.target) if self.out else {}
+        facts = facts_of(self.model, self.encoded, self.held, self.columns) if self.out else {}
         checkpoint = Checkpoint(self.out, self.model, self.optimizer, settings, facts, self.steps)
         self.keeper = CheckpointSchedule(self.accelerator, checkpoint)
 

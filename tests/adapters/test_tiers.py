@@ -58,7 +58,7 @@ def test_each_tier_trains_its_own_and_leaves_the_shared_backbone(backbone, tune)
     assert backbone.fingerprint == before
     assert all(parameter.grad is None and not parameter.requires_grad for parameter in backbone.parameters())
     moved = {name for name, tensor in task.state_dict().items() if not torch.equal(tensor, start[name])}
-    assert moved == {name for name, parameter in task.named_parameters() if parameter.requires_grad}
+    assert moved == {name for name, parameter in task.model.named_parameters() if parameter.requires_grad}
     assert (task.backbone is backbone) == (tune != "full") and not task.backbone.training
 
 
@@ -220,7 +220,9 @@ def test_a_block_learns_slower_than_the_next(backbone):
     for group in parameter_groups(task.model, metatx.TrainingSettings(layer_decay=0.5), 3):
         assert all((parameter.ndim > 1) == (group["weight_decay"] > 0) for parameter in group["params"])
         scales |= {id(parameter): group["scale"] for parameter in group["params"]}
-    found = {name: scales[id(parameter)] for name, parameter in task.named_parameters() if id(parameter) in scales}
+    found = {
+        name: scales[id(parameter)] for name, parameter in task.model.named_parameters() if id(parameter) in scales
+    }
     own = "own_backbone."
     expected = {"cls_token": 1 / 16, "norm_pre": 1 / 16, "blocks.0": 1 / 8, "blocks.1": 1 / 4, "blocks.2": 1 / 2}
     for name, scale in found.items():

@@ -182,7 +182,7 @@ def test_a_budget_is_measured_once_and_binds_every_run(wine, nano, tmp_path, mon
     lengths, fit = [], metatx.Task.fit
 
     def watched(self, train, validation, **options):
-        lengths.append((len(train), len(validation), options["epochs"]))
+        lengths.append((len(train), len(validation), options["settings"].epochs))
         return fit(self, train, validation, **options)
 
     monkeypatch.setattr(metatx.Task, "fit", watched)

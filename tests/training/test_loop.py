@@ -51,7 +51,7 @@ def test_nothing_done_to_a_task_reaches_the_backbone(nano):
     task.train()
     task.model.apply(lambda module: [nn.init.zeros_(weight) for weight in module.parameters(recurse=False)])
     task.load_state_dict({name: torch.ones_like(tensor) for name, tensor in task.state_dict().items()})
-    task.requires_grad_(True)
+    task.model.requires_grad_(True)
     assert not nano.training and nano.fingerprint == fingerprint
     assert not any(parameter.requires_grad for parameter in nano.parameters())
     assert not any(name.startswith("backbone") for name in task.state_dict())

@@ -78,7 +78,7 @@ fitted("stopped", built(backbone, "lora"), out=out / "run")
 stop, found["steps"] = -1, len(held)
 fitted("stopped", built(backbone, "lora"), out=out / "run", resume=True)
 cached = built(backbone, "frozen")
-cached.tokenizer.requires_grad_(False), cached.norm.requires_grad_(False)
+cached.tokenizer.requires_grad_(False), cached.model.norm.requires_grad_(False)
 fitted("cached", cached)
 try:
     fitted("full", built(backbone, "full"))

@@ -105,9 +105,9 @@ def test_a_norm_behind_the_tokenizer_learns_too():
     weights = {name: value for name, value in metatx.load_backbone("nano").named_weights() if "norm_pre" not in name}
     config = replace(metatx.load_backbone("nano").config, norm_pre=False)
     task = _task(VisionTransformer(config, weights, spec="without norm_pre"))
-    before = _weights(task.norm)
+    before = _weights(task.model.norm)
     found = _aligned(task)
-    assert found["after"] < found["before"] and not _same(before, _weights(task.norm))
+    assert found["after"] < found["before"] and not _same(before, _weights(task.model.norm))
 
 
 class Killed(BaseException):

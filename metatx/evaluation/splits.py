@@ -1,0 +1,167 @@
+"""Data of a run: read once into splits, and made examples, with held-out parts where splits are missing."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from metatx.data.arguments import joined_target, paired_table
+from metatx.data.holdout import with_each_class
+from metatx.data.table_files import are_columns, text_columns
+from metatx.data.tables import ALL, as_table, read_splits
+from metatx.examples import Examples, Subset
+from metatx.progress import tell
+from metatx.reading.csv_tables import Reading
+from metatx.task import Task
+from metatx.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+__all__ = ["HELD_FOR_TEST", "examples_of", "measurable", "read_parts", "source_of", "training_part_of"]
+
+HELD_FOR_TEST = 0.2  # share of a table without any split
+
+Parts = dict[str, "Dataset | Examples"]  # by split: train, validation, test; or all
+
+
+def read_parts(
+    data: Any,
+    kind: type[Tokenizer],
+    *,
+    target: str | None,
+    split_column: str | None = None,
+    validation: Any = None,
+    test: Any = None,
+    reading: Reading | None = None,
+) -> Parts:
+    """Read all that a run is given, each part of it once, into tables and examples by split.
+
+    Args:
+        data: As of ``metatx.data.tables.read_splits``; or a dict of split to such, or to a pair of samples and targets.
+        kind: Class of the tokenizer.
+        target: Column to predict, where it was named.
+        split_column: Column that says train, validation or test.
+        validation, test: Data of these splits, where ``data`` has none.
+        reading: How csv files are written, where that is detected wrong.
+
+    Raises:
+        ValueError: If there is no training split, or as ``read_splits``.
+    """
+    if isinstance(data, dict) and not are_columns(data):
+        parts = {split: _given(part, split, kind, target, reading) for split, part in data.items()}
+    else:
+        parts = read_splits(data, kind.suffixes, split_column, kind.readers, reading)
+    known = parts.get("train", parts.get(ALL))
+    words = [] if known is None or isinstance(known, Examples) else text_columns(known)
+    for split, extra in {"validation": validation, "test": test}.items():
+        if extra is not None:
+            also = (reading or Reading()).also(words)
+            parts[split] = as_table(extra, kind.suffixes, split, kind.readers, also)
+    if ALL in parts and ("validation" in parts or "test" in parts):
+        parts["train"] = parts.pop(ALL)
+    if "train" not in parts and ALL not in parts:
+        raise ValueError(f"{data} has no train split; it has {', '.join(parts)}.")
+    return {
+        split: part if isinstance(part, Examples) else joined_target(part, target, strict=False)
+        for split, part in parts.items()
+    }
+
+
+def _given(
+    part: Any, split: str, kind: type[Tokenizer], target: str | None, reading: Reading | None
+) -> "Dataset | Examples":
+    """A split that the user gave by its name."""
+    if isinstance(part, Examples):
+        return part
+    if isinstance(part, tuple):
+        paired = paired_table(part, kind.takes_row, target or "target")
+        return Examples(*part) if paired is None else paired[0]
+    return as_table(part, kind.suffixes, "train" if split == ALL else split, kind.readers, reading)
+
+
+def training_part_of(parts: Mapping[str, "Dataset | Examples"]) -> "Dataset | Examples":
+    """The split to train on, or the whole of data without splits."""
+    return parts["train"] if "train" in parts else parts[ALL]
+
+
+def measurable(parts: Parts, target: str | None, given: set[str], source: str) -> Parts:
+    """Splits without those that come with the training split and lack its target: nothing can be measured on them.
+
+    Args:
+        parts: As of ``read_parts``.
+        target: Column to predict.
+        given: Splits that the user gave by themselves, whose lack of a target is an error.
+        source: Name of the data, for messages.
+    """
+    lacking = [
+        split
+        for split, part in parts.items()
+        if split not in ("train", ALL, *given) and target not in (None, *getattr(part, "column_names", (target,)))
+    ]
+    for split in lacking:
+        tell(
+            f"{source}: its {split} split has no {target} and is left out; a part of the training split is held out in "
+            "its place."
+        )
+    return {split: part for split, part in parts.items() if split not in lacking}
+
+
+def examples_of(parts: Parts, task: Task, validation_share: float, seed: int, source: str) -> dict[str, Examples]:
+    """Examples of all three splits; what is missing is held out of the training split.
+
+    Args:
+        parts: As of ``read_parts``.
+        task: Task that is built for them.
+        validation_share: Share of the training split to hold out where there is no validation split; 0: none.
+        seed: Seed of the choice.
+        source: Name of the data, for messages.
+
+    Raises:
+        ValueError: If there are too few samples to hold some out, or a column is missing.
+    """
+    whole = training_part_of(parts)
+    rows = {"train": np.arange(len(whole))}
+    for split, share in {"test": HELD_FOR_TEST, "validation": validation_share}.items():
+        if split not in parts and share:
+            if len(rows["train"]) < 2:
+                samples = "1 sample" if len(whole) == 1 else f"{len(whole)} samples"
+                raise ValueError(
+                    f"{source} has {samples}, too few to hold some out; give more, or the {split} split with --{split}."
+                )
+            kept, held = _hold_out(whole, rows["train"], task, share, seed)
+            rows[split] = rows["train"][held]
+            rows["train"] = rows["train"][kept]
+    examples = {
+        split: task.labelled(part, f"the {split} data") for split, part in parts.items() if split not in ("train", ALL)
+    }
+    if isinstance(whole, Examples):
+        learned = task.labelled(whole, source)
+        cut = {split: learned.select(picked) for split, picked in rows.items()}
+        return examples | (cut if len(rows) > 1 else {"train": learned})
+    for split, picked in rows.items():
+        part = whole.select(picked) if len(rows) > 1 else whole
+        made = task.labelled(part, f"the {split} data")
+        # What a head makes of a table need not be its rows, as windows of a series are not.
+        ours = len(rows) > 1 and len(made) == len(picked)
+        examples[split] = replace(made, source=source, rows=picked) if ours else made
+    return examples
+
+
+def _hold_out(
+    whole: "Dataset | Examples", rows: np.ndarray, task: Task, share: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows that stay and rows that are held out, as positions in ``rows``."""
+    if not isinstance(whole, Examples):
+        return task.head.split(whole.select(rows), task.target, task.tokenizer, share, seed)
+    order = np.random.default_rng(seed).permutation(len(rows))
+    held = max(1, round(share * len(rows)))
+    targets = [] if whole.targets is None else Subset(whole.targets, rows)
+    return with_each_class(order[held:], order[:held], targets, task.head.labels)
+
+
+def source_of(data: Any) -> str:
+    """Name of the data in messages: its path, where it has one."""
+    return str(data) if isinstance(data, str | Path) else "the data"

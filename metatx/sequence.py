@@ -24,6 +24,12 @@ class TokenSequence:
         prefix: Leading tokens of each sequence that the backbone put there (CLS, registers).
         context: Side information from tokenizer to head that bypasses the backbone; each is a tensor (B, ...), or a
             list of B tensors whose shapes differ.
+
+    Example:
+        >>> import torch
+        >>> sequence = metatx.TokenSequence(torch.ones(5, 8), lengths=(2, 3))
+        >>> len(sequence), sequence.mean().shape
+        (2, torch.Size([2, 8]))
     """
 
     embeddings: Tensor

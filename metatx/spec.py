@@ -21,6 +21,11 @@ class TaskSpec:
         tune: Part of the backbone that is trained too, one of ``metatx.adapters.tiers.TIERS``.
         adapter_options: Options of a LoRA adapter, by name.
         seed: Seed of the initial weights.
+
+    Example:
+        >>> spec = metatx.TaskSpec(modality="tabular", target="kind")
+        >>> spec.tune, spec.head, spec.seed
+        ('frozen', None, 0)
     """
 
     modality: str

@@ -44,6 +44,13 @@ class Task(nn.Module):
         inputs: Columns of a table that make up a sample.
         target: Column of a table that is predicted.
         adapter: What the task changes of the backbone.
+
+    Example:
+        >>> import pandas as pd
+        >>> sizes = pd.DataFrame({"size": [1.0, 2.0, 8.0, 9.0] * 8, "kind": ["small", "small", "large", "large"] * 8})
+        >>> task = metatx.Task.from_data(metatx.load_backbone("nano"), "tabular", sizes, target="kind")
+        >>> print(task.fit(sizes, epochs=10, lr=1e-2).predict([{"size": 1.5}, {"size": 8.5}]))
+        ['small' 'large']
     """
 
     def __init__(

@@ -3,6 +3,8 @@
 Letters used for shapes, here and everywhere: B samples, S sequences (a sample is one sequence, or several
 where its tokenizer cuts it in parts), N tokens of one sequence, T tokens of a whole batch, D width of the
 backbone, C channels, H and W height and width, K classes.
+
+Examples in docstrings run as they stand after ``import metatx``.
 """
 
 from importlib import import_module

@@ -21,6 +21,14 @@ class SampleError(ValueError):
 
     Raised by ``Tokenizer.encode`` and ``Head.encode``; the message names the field, what was found and what was
     expected. Where samples are read in bulk, the core adds the sample's place (file or row).
+
+    Example:
+        >>> tokenizer = metatx.create("tokenizers", "text", dim=192)
+        >>> try:
+        ...     tokenizer.encode("")
+        ... except metatx.SampleError as error:
+        ...     print(error)
+        text is empty; expected at least one word
     """
 
 

@@ -43,6 +43,11 @@ class Head(Component):
         layers: How many of the backbone's last blocks it reads; a sequence's embeddings are (T, layers * D).
         calibrates: Whether ``calibrate`` is to be called after training.
         pool_options: Options that ``pool`` depends on, for the cache of what it gives; None: all of them.
+
+    Example:
+        >>> head = metatx.create("heads", "regression", 192)
+        >>> isinstance(head, metatx.Head), head.dense
+        (True, False)
     """
 
     primary_metric: str = ""

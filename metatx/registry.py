@@ -33,12 +33,27 @@ def register_tokenizer(name: str) -> Callable[[Class], Class]:
 
     Raises:
         ValueError: If the name is taken by another class, so that nobody's tokenizer is replaced by accident.
+
+    Example:
+        >>> @metatx.register_tokenizer("pulse")
+        ... class PulseTokenizer(metatx.Tokenizer):
+        ...     suffixes = (".pulse",)
+        >>> metatx.create("tokenizers", "pulse", 192).name
+        'pulse'
     """
     return _register("tokenizers", name)
 
 
 def register_head(name: str) -> Callable[[Class], Class]:
-    """Class decorator: make a ``Head`` known as ``name``. Raises as ``register_tokenizer``."""
+    """Class decorator: make a ``Head`` known as ``name``. Raises as ``register_tokenizer``.
+
+    Example:
+        >>> @metatx.register_head("ranking")
+        ... class RankingHead(metatx.Head):
+        ...     primary_metric = "ndcg"
+        >>> metatx.create("heads", "ranking", 192).primary_metric
+        'ndcg'
+    """
     return _register("heads", name)
 
 
@@ -84,7 +99,12 @@ def _entry_points(kind: Kind, name: str) -> list[EntryPoint]:
 
 
 def names(kind: Kind) -> list[str]:
-    """Sorted names of all tokenizers (modalities) or heads, without importing any of them."""
+    """Sorted names of all tokenizers (modalities) or heads, without importing any of them.
+
+    Example:
+        >>> metatx.names("heads")
+        ['classification', 'detection', 'embedding', 'forecasting', 'multilabel', 'regression', 'segmentation']
+    """
     plugins = [point.name for point in entry_points(group=f"metatx.{kind}")]
     return sorted({*_shipped(kind), *plugins, *(name for k, name in _REGISTERED if k == kind)})
 
@@ -114,11 +134,13 @@ def lookup(kind: Kind, name: str) -> Any:
 def create(kind: Kind, name: str, dim: int, **options: Any) -> Any:
     """Build the tokenizer or head called ``name`` for a backbone of width ``dim``.
 
-    >>> create("heads", "classification", 192, classes=["cat", "dog"]).dim
-    192
-
     Raises:
         ValueError: If the name, or one of the options, is unknown.
+
+    Example:
+        >>> tokenizer = metatx.create("tokenizers", "text", dim=192, max_tokens=512)
+        >>> tokenizer.name, tokenizer.dim
+        ('text', 192)
     """
     cls = lookup(kind, name)
     accepted = option_names(cls)

@@ -37,6 +37,12 @@ class TokenSequence:
 
     Raises:
         ValueError: If these do not fit together.
+
+    Example:
+        >>> import torch
+        >>> sequence = metatx.TokenSequence(torch.ones(5, 8), lengths=(2, 3))
+        >>> len(sequence), sequence.mean().shape
+        (2, torch.Size([2, 8]))
     """
 
     embeddings: Tensor

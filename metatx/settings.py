@@ -97,6 +97,12 @@ class TrainingSettings(RunSettings):
         cache: True keeps features of a wholly frozen path, and samples that take long to encode, on disk.
         shard: True divides the frozen blocks' weights among several processes while they train; each gathers a block
             while it runs (PyTorch's FSDP). A launch that is configured for FSDP asks for it too.
+
+    Example:
+        >>> settings = metatx.TrainingSettings(steps=500, batch_size=64)
+        >>> fitted = settings.for_samples(320)
+        >>> fitted.epochs, fitted.batch_size
+        (25, 16)
     """
 
     steps: int = 500

@@ -15,9 +15,6 @@ class TaskSpec:
 
     Functions that take a spec take the modality's name in its place, and the other choices by keyword.
 
-    >>> TaskSpec.of("tabular", target="income", tune="lora").tune
-    'lora'
-
     Attributes:
         modality: Name of the tokenizer.
         target: Column to predict, or several of 0 and 1, as a sequence or with commas; None: one with a usual name is
@@ -31,6 +28,11 @@ class TaskSpec:
             ``"lora"``, a low-rank update; ``"full"``, all of a copy, which cannot be shared.
         adapter_options: Options of a LoRA adapter, by name, as in ``LoraOptions``.
         seed: Seed of the initial weights; None: that of the training, or 0 where a task is only built.
+
+    Example:
+        >>> spec = metatx.TaskSpec(modality="tabular", target="kind")
+        >>> spec.tune, spec.head, spec.seed
+        ('frozen', None, None)
     """
 
     modality: str

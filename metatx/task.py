@@ -54,6 +54,13 @@ class Task:
         metrics: Measured numbers by name, by the name of a model, for the card.
         about: Facts for the card, where known: data, dataset (on the hub), split, license.
         reading: How the csv files are written that the task is given.
+
+    Example:
+        >>> import pandas as pd
+        >>> sizes = pd.DataFrame({"size": [1.0, 2.0, 8.0, 9.0] * 8, "kind": ["small", "small", "large", "large"] * 8})
+        >>> task = metatx.Task.from_data(metatx.load_backbone("nano"), "tabular", sizes, target="kind")
+        >>> print(task.fit(sizes, epochs=10, lr=1e-2).predict([{"size": 1.5}, {"size": 8.5}]))
+        ['small' 'large']
     """
 
     def __init__(

@@ -48,6 +48,14 @@ class Tokenizer(Component):
             answers need; empty otherwise.
         classical: Which scikit-learn model stands beside it as baseline on what ``baseline_features`` gives;
             ``"words"``: a linear one on weighted counts of words.
+
+    Example:
+        >>> import torch
+        >>> class LevelTokenizer(metatx.Tokenizer):
+        ...     def forward(self, batch):
+        ...         return batch["levels"][:, :, None].expand(-1, -1, self.dim)  # (B, N, D)
+        >>> LevelTokenizer(dim=8)({"levels": torch.zeros(2, 3)}).shape
+        torch.Size([2, 3, 8])
     """
 
     takes_row: ClassVar[bool] = False

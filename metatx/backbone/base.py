@@ -75,6 +75,13 @@ class Backbone(nn.Module, ABC):
 
     Raises:
         ValueError: If weights are missing, have no place, or have another shape; names the first of them.
+
+    Example:
+        >>> import torch
+        >>> backbone = metatx.load_backbone("nano")
+        >>> sequence = metatx.TokenSequence(torch.zeros(5, backbone.dim), lengths=(2, 3))
+        >>> backbone(sequence).lengths  # with CLS before each
+        (3, 4)
     """
 
     causal: ClassVar[bool] = False

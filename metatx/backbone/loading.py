@@ -40,9 +40,6 @@ def backbones() -> dict[str, str]:
 def load_backbone(spec: str, *, checkpoint: str | Path | None = None, pretrained: bool = True) -> Backbone:
     """Build the frozen backbone that ``spec`` names, on the CPU in float32.
 
-    >>> load_backbone("nano").dim
-    192
-
     Args:
         spec: One of ``backbones()``.
         checkpoint: A local file of weights, in the layout of the spec's kind, instead of the published ones.
@@ -53,6 +50,11 @@ def load_backbone(spec: str, *, checkpoint: str | Path | None = None, pretrained
         OSError: If published weights cannot be fetched.
         ValueError: If the spec is unknown or of another architecture; if the file is damaged, or does not fit
             the spec; if the weights were trained with another activation.
+
+    Example:
+        >>> backbone = metatx.load_backbone("nano")
+        >>> backbone.dim, backbone.frozen
+        (192, True)
     """
     if checkpoint is not None and not pretrained:
         raise ValueError("Give a checkpoint or pretrained=False, not both.")

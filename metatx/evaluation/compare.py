@@ -104,6 +104,14 @@ def compare(
         TypeError: If a choice is unknown.
         ValueError: If the spec says what variants and seeds do; if ``out`` holds something else, or a comparison with
             other settings; or as ``metatx.run``.
+
+    Example:
+        >>> import pandas as pd
+        >>> sizes = pd.DataFrame({"size": [1.0, 2.0, 8.0, 9.0] * 8, "kind": ["small", "small", "large", "large"] * 8})
+        >>> options = {"target": "kind", "seeds": [0], "settings": metatx.TrainingSettings(epochs=1)}
+        >>> comparison = metatx.compare(sizes, "tabular", backbone=metatx.load_backbone("nano"), **options)
+        >>> [row.name for row in comparison.rows()][:3]
+        ['pretrained, frozen', 'random, frozen', 'no backbone']
     """
     if not backbone.pretrained:
         raise ValueError("This backbone has random weights; give a pretrained one, the control is made of it.")

@@ -84,6 +84,14 @@ def run(
         TypeError: If a choice is unknown.
         ValueError: If ``out`` holds a run already and ``resume`` is off, ``start`` is another kind of task, or as
             ``Task.from_data`` and ``Task.fit``.
+
+    Example:
+        >>> import pandas as pd
+        >>> sizes = pd.DataFrame({"size": [1.0, 2.0, 8.0, 9.0] * 8, "kind": ["small", "small", "large", "large"] * 8})
+        >>> options = {"target": "kind", "settings": metatx.TrainingSettings(epochs=10, lr=1e-2)}
+        >>> report = metatx.run(sizes, "tabular", backbone=metatx.load_backbone("nano"), **options)
+        >>> report.test["accuracy"]
+        1.0
     """
     settings = settings or TrainingSettings()
     spec = TaskSpec.of(spec, **choices)

@@ -82,6 +82,15 @@ class TaskPool:
         backbone: What ``load_backbone`` gave; a task of another one is refused.
         memory_mb: For the weights of tasks, in 10^6 bytes; beyond it those least recently used are dropped, to be
             loaded again from their folder. Pinned tasks, objects and what requests still hold stay. None: no bound.
+
+    Example:
+        >>> import pandas as pd
+        >>> sizes = pd.DataFrame({"size": [1.0, 2.0, 8.0, 9.0] * 8, "kind": ["small", "small", "large", "large"] * 8})
+        >>> pool = metatx.TaskPool(metatx.load_backbone("nano"))
+        >>> task = metatx.Task.from_data(pool.backbone, "tabular", sizes, target="kind")
+        >>> pool.add("sizes", task.fit(sizes, epochs=10, lr=1e-2))
+        >>> pool.predict([("sizes", {"size": 1.5})])[0] == "small"
+        True
     """
 
     def __init__(self, backbone: Backbone, *, memory_mb: float | None = None) -> None:

@@ -65,6 +65,13 @@ class Alignment(nn.Module):
 
     Raises:
         ValueError: If ``size`` is less than 1.
+
+    Example:
+        >>> alignment = metatx.Alignment.from_pretrained("nano")
+        >>> sorted(alignment.towers)
+        ['image', 'text']
+        >>> alignment.embed("text", ["a dog", "a plane"]).shape
+        (2, 192)
     """
 
     towers: nn.ModuleDict

@@ -9,9 +9,9 @@ them. Runs that each started anew have no useful mean.
 from pathlib import Path
 
 import torch
-from jsonargparse import auto_cli
 from pretrain_contrastive import ABOUT, measured, read, sides
 
+from metatx.cli.scripts import command
 from metatx.pretraining.alignment import Alignment
 from metatx.storage.card import backbone_card
 
@@ -63,4 +63,4 @@ def main(
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    command(main)

@@ -16,9 +16,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jsonargparse import auto_cli
 
 import metatx
+from metatx.cli.scripts import command
 from metatx.encoding.columns import check_columns
 from metatx.files import written_whole
 from metatx.reading.folders import visible
@@ -134,4 +134,4 @@ def _claim(folder: Path, task: Path, footers: Sequence[pq.FileMetaData]) -> None
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    command(main)

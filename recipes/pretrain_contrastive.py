@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 import metatx
+from metatx.cli.scripts import command
 from metatx.data.tables import read_splits
-from metatx.evaluation.recipe import command, dataset
+from metatx.evaluation.recipe import dataset
 from metatx.pretraining.alignment import Alignment
 from metatx.pretraining.distillation import Distillation
 from metatx.pretraining.loop import PretrainingSettings, pretrain

@@ -9,17 +9,15 @@ fewer where more is tuned. In ``--out`` each data set has the folder of ``metatx
 ``transfer.png``. Run again, it goes on there.
 """
 
-import os
 from pathlib import Path
 
-from jsonargparse import auto_cli
 from matplotlib.figure import Figure
-from transfer_sets import SETS
+from transfer_sets import chosen
 
 import metatx
+from metatx.cli.scripts import command
 from metatx.evaluation.comparison_report import ROLES, Comparison, shown
 from metatx.files import written_whole
-from metatx.registry import unknown
 
 BASE = "random, frozen"
 
@@ -34,12 +32,9 @@ def table(found: dict[str, Comparison]) -> str:
         best = [comparison.baselines.get(role) for role in ROLES]
         cells = [
             f"[{comparison.asked['data']}]({name}/comparison.md)",
-            f"{comparison.primary_metric} {'↑' if comparison.higher_is_better else '↓'}",
+            f"{comparison.primary} {'↑' if comparison.higher_is_better else '↓'}",
             *(rows.get(variant, "") for variant in variants),
-            *(
-                shown(next(iter(some.values())).get(comparison.primary_metric, float("nan"))) if some else ""
-                for some in best
-            ),
+            *(shown(next(iter(some.values())).get(comparison.primary, float("nan"))) if some else "" for some in best),
             "; ".join(f"{tune}: {plan}" for tune, plan in comparison.plans.items())
             or f"{comparison.asked['epochs']} epochs",
         ]
@@ -103,23 +98,15 @@ def main(
         budget: Seconds of training of a run; null for each data set's own number of epochs.
         out: Folder for all results; those already in it are not made again.
     """
-    root, folder = Path(data or os.environ.get("METATX_DATA", "data")), Path(out)
-    names = list(SETS) if only is None else only.split(",")
-    for name in set(names) - set(SETS):
-        raise ValueError(unknown("data set", name, list(SETS)))
-    loaded, found = metatx.load_backbone(backbone, checkpoint=checkpoint), {}
-    for name in names:
-        place = root / SETS[name].place
-        if not place.exists():
-            print(f"{name} is left out: {place} does not exist", flush=True)
-            continue
-        entry = SETS[name]
+    folder = Path(out)
+    loaded = metatx.load_backbone(backbone, checkpoint=checkpoint)
+    found = {}
+    for name, recipe, place in chosen(only, data):
         found[name] = metatx.compare(
-            entry.read(place),
-            entry.modality,
+            recipe.read(place),
+            **recipe.arguments(loaded),
             backbone=loaded,
-            **entry.options(loaded),
-            settings=metatx.TrainingSettings(**entry.settings),
+            settings=recipe.settings,
             seeds=seeds,
             budget=budget,
             out=folder / name,
@@ -135,4 +122,4 @@ def main(
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    command(main)

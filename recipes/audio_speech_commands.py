@@ -35,7 +35,7 @@ LISTS = {"validation": "validation_list.txt", "test": "testing_list.txt"}
 
 
 def read(folder: Path, validation_share: float) -> dict[str, Any]:
-    """Tables of files and words by split; so much of the training speakers held out."""
+    """Tables of files and words by split; a share of the training speakers validates."""
     table = pd.read_csv(folder / "metadata.csv")
     table["file"] = [str(folder / name) for name in table.file_name]
     speakers = np.random.default_rng(0).permutation(sorted(set(table.speaker[table.split == "train"])))

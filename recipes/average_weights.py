@@ -43,7 +43,7 @@ def main(
         out: Folder for ``backbone/``.
         folders: Two or more that ``pretrain_contrastive.py`` wrote, or ``nano``.
         data: Data sets with a validation split, as ``metatx train`` reads them; by default nano's two.
-        about: What the card says of the data and its terms; of nano's own it is known.
+        about: Text of the card on the data and its terms; that on nano's own data is known.
     """
     if len(folders) < 2:
         raise ValueError(f"A mean needs two folders or more; found {len(folders)}.")

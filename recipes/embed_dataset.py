@@ -77,7 +77,8 @@ def main(
     Raises:
         ValueError: If the data cannot be read, or the folder holds vectors of another task or of other data.
     """
-    source, folder = task_folder(task).absolute(), Path(out).absolute()
+    source = task_folder(task).absolute()
+    folder = Path(out).absolute()
     files = [(file, _footer(file)) for file in _files(Path(data).absolute())]
     for _, footer in files:
         check_columns(footer.schema.to_arrow_schema().names, describe(source)["inputs"])

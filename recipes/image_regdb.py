@@ -46,14 +46,15 @@ def read(folder: Path, trial: int) -> dict[str, pd.DataFrame]:
         splits[split] = pd.DataFrame(rows)
     known = sorted(set(splits["train"].person), key=lambda person: int(person.split()[1]))
     held = splits["train"].person.isin(known[-min(HELD, len(known) // 4) :])
-    splits["validation"], splits["train"] = splits["train"][held], splits["train"][~held]
+    splits |= {"validation": splits["train"][held], "train": splits["train"][~held]}
     return {split: table.reset_index(drop=True) for split, table in splits.items()}
 
 
 def across_kinds(report: Report, splits: dict[str, pd.DataFrame]) -> str:
     """Rank-1 and mean average precision of each kind of picture among those of the other, a line each."""
     table = splits["test"]
-    vectors, people = report.task.predict(table.file.tolist()), table.person.to_numpy()
+    vectors = report.task.predict(table.file.tolist())
+    people = table.person.to_numpy()
     lines = []
     for kind, other in (KINDS, KINDS[::-1]):
         asks, among = (table.kind == name for name in (kind, other))

@@ -23,7 +23,7 @@ CHANNELS = ("acc_x", "acc_y", "acc_z", "gyro_x", "gyro_y", "gyro_z")
 
 
 def read(folder: Path, validation_share: float) -> dict[str, pd.DataFrame]:
-    """Tables of windows by split; so much of the training people held out."""
+    """Tables of windows by split; a share of the training people validates."""
     splits = {split: pd.read_parquet(folder / f"{split}.parquet") for split in ("train", "test")}
     people = np.random.default_rng(0).permutation(sorted(set(splits["train"].subject)))
     held = splits["train"].subject.isin(people[: round(validation_share * len(people))])

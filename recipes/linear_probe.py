@@ -37,9 +37,9 @@ def main(
 
     Args:
         data: Folder of train, val and test, each of one folder a class; by default the CIFAR-10 subset.
-        backbone: What reads the pictures.
+        backbone: Name of the backbone.
         checkpoint: File with the backbone's weights.
-        layers: Of the backbone, the last so many side by side; never more than there are.
+        layers: Number of the backbone's last layers, side by side; never more than there are.
         image_size: Side to which pictures are resized; by default that of the weights.
     """
     folder = dataset(data, RECIPE.place, RECIPE.source)

@@ -25,7 +25,7 @@ PUBLISHED = {
 
 
 def read(folder: Path, lookback: int) -> dict[str, pd.DataFrame]:
-    """Rows by split, with so many before each that may be read."""
+    """Rows by split, with the ``lookback`` rows before, which may be read."""
     table = pd.read_csv(folder / "ETTh1.csv")
     return {split: table[max(0, first - lookback) : end] for split, (first, end) in BORDERS.items()}
 

@@ -1,4 +1,4 @@
-"""What is left of a tokenizer's words behind frozen blocks? A linear probe of tokens that nobody has trained.
+"""Linear probe of untrained tokens: what is left of a tokenizer's words behind frozen blocks?
 
     python recipes/token_probe.py --only clinc150,spsw_har,esol,speech_commands_v2_10    # nano, two minutes on one core
 
@@ -46,10 +46,10 @@ def main(
     Args:
         only: Names of data sets, separated by commas.
         data: Folder of the data sets; by default the one that METATX_DATA names.
-        backbone: A pretrained one.
-        checkpoint: File with its weights.
+        backbone: Name of a pretrained backbone.
+        checkpoint: File with the backbone's weights.
         branches: Scale of what its blocks add to tokens; see ``Backbone.scale_residuals``.
-        samples: Of the training split, drawn with a seed.
+        samples: Number of samples of the training split, drawn with a seed.
     """
     found = {}
     own = metatx.load_backbone(backbone, checkpoint=checkpoint).scale_residuals(branches)
@@ -64,7 +64,7 @@ def main(
 
 
 def training_split(recipe: Recipe, place: Path, count: int) -> Any:
-    """So many rows of it."""
+    """Rows of the training split, drawn with a seed."""
     kind = lookup("tokenizers", recipe.spec.modality)
     found = recipe.read(place)
     splits = found if isinstance(found, dict) else read_splits(found, kind.suffixes, None, kind.readers)

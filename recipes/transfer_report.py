@@ -43,7 +43,7 @@ def table(found: dict[str, Comparison]) -> str:
 
 
 def gains(comparison: Comparison) -> dict[str, tuple[float, float]]:
-    """By variant, how much of the error with random weights goes, in percent, and the spread over the seeds.
+    """Error with random weights that goes, in percent, and its spread over the seeds, by variant.
 
     The error is the metric itself where lower is better, else what it lacks to 1.
     """
@@ -92,8 +92,8 @@ def main(
     Args:
         data: Folder of the data sets; by default the one that METATX_DATA names.
         only: Names of data sets, separated by commas; all by default.
-        backbone: A pretrained one.
-        checkpoint: File with its weights.
+        backbone: Name of a pretrained backbone.
+        checkpoint: File with the backbone's weights.
         seeds: One run each, of each variant.
         budget: Seconds of training of a run; null for each data set's own number of epochs.
         out: Folder for all results; those already in it are not made again.

@@ -62,7 +62,7 @@ def train(
 
 
 def measured(out: Path) -> dict[str, Any]:
-    """What a finished run left in ``out``."""
+    """Numbers that a finished run left in ``out``."""
     metrics, plan = (json.loads((out / name).read_text()) for name in ("metrics.json", "plan.json"))
     return {
         "metric": metrics["primary_metric"],
@@ -101,10 +101,10 @@ def main(
     Args:
         data: Folder of the data sets; by default the one that METATX_DATA names.
         only: Names of data sets, separated by commas.
-        backbone: A pretrained one.
-        checkpoint: File with its weights.
+        backbone: Name of a pretrained backbone.
+        checkpoint: File with the backbone's weights.
         tokenizer: Options to change, by data set: ``'{"cifar10_subset": {"image_size": 112}}'``.
-        precision: In which all runs compute; "auto" is bf16 where the hardware does.
+        precision: Precision of all runs; "auto" is bf16 where the hardware computes in it.
         seeds: One run each, of each tier.
         budget: Seconds of training of a run.
         out: Folder for all runs and for ``tiers.md``.

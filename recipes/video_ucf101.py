@@ -39,7 +39,7 @@ def read(folder: Path) -> dict[str, pd.DataFrame]:
         splits[split] = pd.DataFrame(table).assign(group=[int(group[1]) for group in groups if group])
     groups_of_training = sorted(set(splits["train"].group))
     held = splits["train"].group.isin(groups_of_training[-min(HELD_GROUPS, len(groups_of_training) - 1) :])
-    splits["validation"], splits["train"] = splits["train"][held], splits["train"][~held]
+    splits |= {"validation": splits["train"][held], "train": splits["train"][~held]}
     return {split: table[["file", "label"]] for split, table in splits.items() if len(table)}
 
 

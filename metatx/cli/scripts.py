@@ -110,7 +110,7 @@ def recipe_parser(make: Callable[..., Recipe]) -> Any:
 
 
 def _taken(given: dict[str, Any], function: Callable[..., Any]) -> dict[str, Any]:
-    """What is given of a function's arguments, taken out of ``given``."""
+    """Arguments of a function, taken out of ``given``."""
     return {name: given.pop(name) for name in inspect.signature(function).parameters if name in given}
 
 
@@ -125,7 +125,7 @@ def _normalised(words: Sequence[str]) -> list[str]:
         name, equals, value = word.partition("=")
         name = "--" + name[2:].replace("-", "_")
         if not equals and following.startswith("--") and name != "--help":
-            equals, value = "=", "true"
+            equals = "=true"
         normalised.append(name + equals + _listed(name, value))
     return normalised
 

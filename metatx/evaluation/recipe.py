@@ -109,11 +109,11 @@ class Recipe:
         """Train once a seed and print each report; the baselines are fitted with the first.
 
         Args:
-            backbone: What ``load_backbone`` gave.
+            backbone: Backbone of the tasks.
             data: Folder of the data; by default ``place``, below the folder that METATX_DATA names.
             seeds: Seeds, other than the recipe's.
             budget: Seconds of training of a run, see ``metatx.run``.
-            baseline: Whether to fit the baselines.
+            baseline: Fit the trivial and the classical baseline.
             out: Folder for the tasks, ``seed0`` and so on; by default none is kept.
 
         Raises:

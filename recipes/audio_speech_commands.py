@@ -72,7 +72,6 @@ def recipe(*, words: Literal["ten", "all"] = "ten", validation_share: float = 0.
             target="label_name",
             inputs=("file",),
             head="classification",
-            tokenizer_options={"tokens": "frames", "augment": "strong", "amplitude": 4.0},
             head_options={"dropout": 0.1, "label_smoothing": 0.1},
         ),
         settings=metatx.TrainingSettings(epochs=20, batch_size=16, weight_decay=0.05),

@@ -53,7 +53,7 @@ def recipe(*, split_column: Literal["split", "split_random"] = "split") -> Recip
             target="label",
             inputs=("smiles",),
             head="classification",
-            tokenizer_options={"summary": 8, "descriptors": True, "amplitude": 4.0},
+            tokenizer_options={"summary": 8},
             head_options={"pooling": "mean"},
         ),
         settings=metatx.TrainingSettings(epochs=3, batch_size=32),

@@ -54,7 +54,7 @@ def recipe(*, split_column: Literal["split", "split_scaffold"] = "split") -> Rec
             target="label",
             inputs=("smiles",),
             head="regression",
-            tokenizer_options={"summary": 8, "descriptors": True, "amplitude": 4.0},
+            tokenizer_options={"summary": 8},
         ),
         settings=metatx.TrainingSettings(epochs=8, batch_size=16),
         published=PUBLISHED[split_column],

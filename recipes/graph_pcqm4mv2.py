@@ -60,7 +60,7 @@ def recipe(*, molecules: int | None = None) -> Recipe:
             target="homolumogap",
             inputs=("smiles",),
             head="regression",
-            tokenizer_options={"summary": 8, "descriptors": True, "amplitude": 4.0},
+            tokenizer_options={"summary": 8},
         ),
         settings=metatx.TrainingSettings(epochs=5),
         seeds=(0,),

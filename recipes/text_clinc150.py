@@ -47,7 +47,6 @@ def recipe(*, all_rows: bool = False) -> Recipe:
             target="intent",
             inputs=("text",),
             head="classification",
-            tokenizer_options={"hide": 0.1, "amplitude": 16.0},
             head_options={"pooling": "mean"},
         ),
         settings=metatx.TrainingSettings(epochs=2, lr=3e-3),

@@ -42,7 +42,6 @@ def recipe(*, phrases: int | None = None) -> Recipe:
             target="label",
             inputs=("sentence",),
             head="classification",
-            tokenizer_options={"hide": 0.1, "amplitude": 16.0},
             head_options={"pooling": "mean"},
         ),
         settings=metatx.TrainingSettings(epochs=1, lr=3e-3),

@@ -75,7 +75,7 @@ def training_split(recipe: Recipe, place: Path, count: int) -> Any:
 def score(recipe: Recipe, table: Any, frozen: metatx.Backbone) -> float:
     """Accuracy, or R² of numbers."""
     spec = replace(recipe.spec_for(frozen), head_options={"pooling": "both"})
-    task = metatx.Task.from_data(frozen, train=table, **keywords(spec))
+    task = metatx.Task.from_data(frozen, spec.modality, table, **keywords(spec))
     features = frozen_features(task, task.encode(table, "train"), task.settings, bar)
     targets = np.array([target.item() for target in features.targets])
     ridge = RidgeCV if task.head.name == "regression" else RidgeClassifierCV

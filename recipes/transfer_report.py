@@ -104,6 +104,7 @@ def main(
     for name, recipe, place in chosen(only, data):
         found[name] = metatx.compare(
             recipe.read(place),
+            recipe.spec.modality,
             **recipe.arguments(loaded),
             backbone=loaded,
             settings=recipe.settings,

@@ -48,6 +48,7 @@ def train(
     recipe = SETS[name].changed(tokenizer_options=tokenizer, precision=precision, seed=seed)
     report = metatx.run(
         recipe.read(data),
+        recipe.spec.modality,
         **recipe.arguments(loaded),
         backbone=loaded,
         settings=recipe.settings,

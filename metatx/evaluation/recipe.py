@@ -92,7 +92,7 @@ class Recipe:
         return replace(self.spec, tokenizer_options=tokenizer_options, head_options=head_options)
 
     def arguments(self, backbone: Backbone) -> dict[str, Any]:
-        """Return what ``metatx.run`` and ``metatx.compare`` both take of the recipe, by name."""
+        """Return what ``metatx.run`` and ``metatx.compare`` both take beside data and modality, by name."""
         shared = {"name": self.name, "validation_share": self.validation_share}
         return {**keywords(self.spec_for(backbone)), **shared}
 
@@ -126,6 +126,7 @@ class Recipe:
         def train(seed: int) -> Report:
             report = run(
                 parts,
+                self.spec.modality,
                 **self.arguments(backbone),
                 tune=self.spec.tune,
                 adapter_options=dict(self.spec.adapter_options),
@@ -144,8 +145,8 @@ class Recipe:
 
 
 def keywords(spec: TaskSpec) -> dict[str, Any]:
-    """Return the choices but for the backbone's tuning as keyword arguments of ``Task.from_data`` and ``run``."""
-    return {name: value for name, value in vars(spec).items() if name not in ("tune", "adapter_options", "seed")}
+    """Return target, inputs, head and their options as keyword arguments of ``Task.from_data`` and ``run``."""
+    return {name: getattr(spec, name) for name in ("target", "inputs", "head", "tokenizer_options", "head_options")}
 
 
 def dataset(given: str | Path | None, place: str, source: str) -> Path:

@@ -9,9 +9,9 @@ them. Runs that each started anew have no useful mean.
 from pathlib import Path
 
 import torch
-from jsonargparse import auto_cli
 from pretrain_contrastive import ABOUT, measured, read, sides
 
+from metatx.cli.scripts import command
 from metatx.pretraining.alignment import Alignment
 from metatx.storage.card import backbone_card
 
@@ -43,7 +43,7 @@ def main(
         out: Folder for ``backbone/``.
         folders: Two or more that ``pretrain_contrastive.py`` wrote, or ``nano``.
         data: Data sets with a validation split, as ``metatx train`` reads them; by default nano's two.
-        about: What the card says of the data and its terms; of nano's own it is known.
+        about: Text of the card on the data and its terms; that on nano's own data is known.
     """
     if len(folders) < 2:
         raise ValueError(f"A mean needs two folders or more; found {len(folders)}.")
@@ -63,4 +63,4 @@ def main(
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    command(main)

@@ -16,9 +16,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jsonargparse import auto_cli
 
 import metatx
+from metatx.cli.scripts import command
 from metatx.encoding.columns import check_columns
 from metatx.files import written_whole
 from metatx.reading.folders import visible
@@ -77,7 +77,8 @@ def main(
     Raises:
         ValueError: If the data cannot be read, or the folder holds vectors of another task or of other data.
     """
-    source, folder = task_folder(task).absolute(), Path(out).absolute()
+    source = task_folder(task).absolute()
+    folder = Path(out).absolute()
     files = [(file, _footer(file)) for file in _files(Path(data).absolute())]
     for _, footer in files:
         check_columns(footer.schema.to_arrow_schema().names, describe(source)["inputs"])
@@ -134,4 +135,4 @@ def _claim(folder: Path, task: Path, footers: Sequence[pq.FileMetaData]) -> None
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    command(main)

@@ -9,13 +9,15 @@ from RDKit's descriptors: random nano reached a validation error of 0.69 with on
 without.
 """
 
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
 import metatx
-from metatx.evaluation.recipe import command, dataset, over_seeds
-from metatx.evaluation.report import Report
+from metatx.cli.scripts import recipe_command
+from metatx.evaluation.recipe import Recipe
 
 PUBLISHED = {
     "split": {
@@ -30,68 +32,36 @@ PUBLISHED = {
 }
 
 
-def main(
-    *,
-    data: str | None = None,
-    backbone: str = "nano",
-    checkpoint: str | None = None,
-    pretrained: bool = True,
-    tune: str = "frozen",
-    seeds: tuple[int, ...] = (0, 1, 2),
-    epochs: int = 8,
-    batch_size: int = 16,
-    lr: float = 1e-3,
-    summary: int = 8,
-    descriptors: bool = True,
-    token_rms_factor: float = 4.0,
-    split_column: str = "split",
-    molecules: int | None = None,
-    out: str | None = None,
-) -> list[Report]:
-    """Train a graph tokenizer and a linear head on ESOL.
+def read(folder: Path, split_column: str) -> dict[str, pd.DataFrame]:
+    """Molecules by split."""
+    table = pd.read_csv(folder / "data.csv")
+    return {split: part[["smiles", "label"]] for split, part in table.groupby(split_column)}
+
+
+def recipe(*, split_column: Literal["split", "split_scaffold"] = "split") -> Recipe:
+    """ESOL.
 
     Args:
-        data: Folder with data.csv.
-        backbone: What reads the molecules.
-        checkpoint: File with the backbone's weights.
-        pretrained: False for random weights in the same shape.
-        tune: What of the backbone is trained too: frozen (nothing), norm, lora or full.
-        seeds: One run each.
-        epochs: Passes over the training split.
-        batch_size: Molecules of a step.
-        lr: Peak learning rate.
-        summary: Tokens of the molecule as a whole.
-        descriptors: Whether these know RDKit's physico-chemical descriptors.
-        token_rms_factor: Size of the tokens, where the backbone does not normalise them.
-        split_column: Which split.
-        molecules: Only the first so many of each split; None for all.
-        out: Folder for the tasks, one a seed; none are kept without it.
+        split_column: Column that says which molecules are for training: at random, or by scaffold.
     """
-    table = pd.read_csv(dataset(data, "graph/esol", "moleculenet.org (ESOL)") / "data.csv")
-    table = table[["smiles", "label", split_column]]  # the column of the other split would split it again
-    if molecules is not None:
-        table = table.groupby(split_column).head(molecules)
-    frozen = metatx.load_backbone(backbone, checkpoint=checkpoint, pretrained=pretrained)
-
-    def one(seed: int) -> Report:
-        return metatx.run(
-            table,
-            "graph",
-            backbone=frozen,
-            tune=tune,
-            name=f"ESOL, {split_column}",
+    return Recipe(
+        name=f"ESOL, {split_column}",
+        place="graph/esol",
+        source="moleculenet.org (ESOL)",
+        read=partial(read, split_column=split_column),
+        spec=metatx.TaskSpec(
+            modality="graph",
             target="label",
-            inputs=["smiles"],
-            split_column=split_column,
-            tokenizer_options={"summary": summary, "descriptors": descriptors, "token_rms_factor": token_rms_factor},
-            settings=metatx.TrainingSettings(epochs=epochs, batch_size=batch_size, lr=lr, seed=seed),
-            published=PUBLISHED[split_column],
-            baseline=seed == seeds[0],
-            out=out and Path(out) / f"seed{seed}",
-        )
+            inputs=("smiles",),
+            head="regression",
+            tokenizer_options={"summary": 8},
+        ),
+        settings=metatx.TrainingSettings(epochs=8, batch_size=16),
+        published=PUBLISHED[split_column],
+    )
 
-    return over_seeds(seeds, one)
 
+RECIPE = recipe()
 
 if __name__ == "__main__":
-    command(main)
+    recipe_command(recipe)

@@ -8,6 +8,7 @@ the test here, and a tenth of the training split serves for validation. Not run 
 which are not at hand; a test runs it on a small folder of the same form.
 """
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,9 @@ import pandas as pd
 import torch
 
 import metatx
-from metatx.evaluation.recipe import command, dataset, over_seeds
-from metatx.evaluation.report import Report
+from metatx.cli.scripts import recipe_command
+from metatx.evaluation.recipe import Recipe
 
-PUBLISHED = {"TokenGT, trained in full (Kim et al. 2022, unverified)": {"mae": 0.0910}}
 # What a file of pickled numpy arrays names, by numpy 1 and 2; nothing else is let in.
 REBUILD = np._core.multiarray._reconstruct
 ARRAYS = [
@@ -30,64 +30,7 @@ ARRAYS = [
 ]
 
 
-def main(
-    *,
-    data: str | None = None,
-    backbone: str = "nano",
-    checkpoint: str | None = None,
-    pretrained: bool = True,
-    tune: str = "frozen",
-    seeds: tuple[int, ...] = (0,),
-    epochs: int = 5,
-    batch_size: int = 64,
-    lr: float = 1e-3,
-    summary: int = 8,
-    descriptors: bool = True,
-    token_rms_factor: float = 4.0,
-    molecules: int | None = None,
-    out: str | None = None,
-) -> list[Report]:
-    """Train a graph tokenizer and a linear head on PCQM4Mv2.
-
-    Args:
-        data: Folder with raw/data.csv.gz and split_dict.pt.
-        backbone: What reads the molecules.
-        checkpoint: File with the backbone's weights.
-        pretrained: False for random weights in the same shape.
-        tune: What of the backbone is trained too: frozen (nothing), norm, lora or full.
-        seeds: One run each.
-        epochs: Passes over the training split.
-        batch_size: Molecules of a step.
-        lr: Peak learning rate.
-        summary: Tokens of the molecule as a whole.
-        descriptors: Whether these know RDKit's physico-chemical descriptors.
-        token_rms_factor: Size of the tokens, where the backbone does not normalise them.
-        molecules: Only so many of each split, evenly spaced; None for all.
-        out: Folder for the tasks, one a seed; none are kept without it.
-    """
-    splits = molecules_by_split(dataset(data, "graph/pcqm4m-v2", "ogb.stanford.edu/docs/lsc/pcqm4mv2"), molecules)
-    frozen = metatx.load_backbone(backbone, checkpoint=checkpoint, pretrained=pretrained)
-
-    def one(seed: int) -> Report:
-        return metatx.run(
-            splits,
-            "graph",
-            backbone=frozen,
-            tune=tune,
-            name="PCQM4Mv2, published validation split",
-            target="homolumogap",
-            inputs=["smiles"],
-            tokenizer_options={"summary": summary, "descriptors": descriptors, "token_rms_factor": token_rms_factor},
-            settings=metatx.TrainingSettings(epochs=epochs, batch_size=batch_size, lr=lr, seed=seed),
-            published=PUBLISHED,
-            baseline=seed == seeds[0],
-            out=out and Path(out) / f"seed{seed}",
-        )
-
-    return over_seeds(seeds, one)
-
-
-def molecules_by_split(folder: Path, count: int | None) -> dict[str, pd.DataFrame]:
+def read(folder: Path, molecules: int | None) -> dict[str, pd.DataFrame]:
     """The published training split, and the published validation split as the test."""
     file = next((f for f in (folder / "raw" / "data.csv.gz", folder / "raw" / "data.csv") if f.exists()), None)
     if file is None or not (folder / "split_dict.pt").exists():
@@ -96,10 +39,36 @@ def molecules_by_split(folder: Path, count: int | None) -> dict[str, pd.DataFram
     with torch.serialization.safe_globals(ARRAYS):
         rows = torch.load(folder / "split_dict.pt", weights_only=True)
     picked = {"train": np.asarray(rows["train"]), "test": np.asarray(rows["valid"])}
-    if count is not None:
-        picked = {split: found[:: max(1, len(found) // count)][:count] for split, found in picked.items()}
+    if molecules is not None:
+        picked = {split: found[:: max(1, len(found) // molecules)][:molecules] for split, found in picked.items()}
     return {split: table.iloc[found].reset_index(drop=True) for split, found in picked.items()}
 
 
+def recipe(*, molecules: int | None = None) -> Recipe:
+    """PCQM4Mv2.
+
+    Args:
+        molecules: Number of molecules of each split, evenly spaced; by default all.
+    """
+    return Recipe(
+        name="PCQM4Mv2, published validation split",
+        place="graph/pcqm4m-v2",
+        source="ogb.stanford.edu/docs/lsc/pcqm4mv2",
+        read=partial(read, molecules=molecules),
+        spec=metatx.TaskSpec(
+            modality="graph",
+            target="homolumogap",
+            inputs=("smiles",),
+            head="regression",
+            tokenizer_options={"summary": 8},
+        ),
+        settings=metatx.TrainingSettings(epochs=5),
+        seeds=(0,),
+        published={"TokenGT, trained in full (Kim et al. 2022, unverified)": {"mae": 0.0910}},
+    )
+
+
+RECIPE = recipe()
+
 if __name__ == "__main__":
-    command(main)
+    recipe_command(recipe)

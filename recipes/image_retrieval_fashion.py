@@ -14,18 +14,19 @@ Cosines of histograms of gradients and colours: linear discriminants 0.214, 0.34
 
 from collections import Counter
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
+from image_tags_fashion import RECIPE as TAGS
 
 import metatx
-from metatx.evaluation.recipe import command, dataset, over_seeds, patch_size
-from metatx.evaluation.report import Report
+from metatx.cli.scripts import recipe_command
+from metatx.evaluation.recipe import Recipe
 
 SPLITS = ("train", "test", "train", "validation")  # dealt to the kinds, the most frequent first
 
 
-def splits(folder: Path) -> dict[str, tuple[list[Any], list[str]]]:
+def read(folder: Path) -> dict[str, tuple[list[Any], list[str]]]:
     """Photos with "kind, colour" by split; no kind is in two of them.
 
     The files' own splits share all kinds, so they are put together first.
@@ -39,87 +40,20 @@ def splits(folder: Path) -> dict[str, tuple[list[Any], list[str]]]:
     return {split: (table.image[dealt == split].tolist(), names[dealt == split].tolist()) for split in set(SPLITS)}
 
 
-def main(
-    *,
-    data: str | None = None,
-    backbone: str = "nano",
-    checkpoint: str | None = None,
-    pretrained: bool = True,
-    tune: str = "frozen",
-    seeds: tuple[int, ...] = (0, 1, 2),
-    epochs: int = 20,
-    batch_size: int = 128,
-    lr: float = 1e-3,
-    weight_decay: float = 0.1,
-    grid: int = 7,
-    layers: int = 12,
-    pooling: Literal["cls", "mean", "both"] = "mean",
-    size: int = 128,
-    temperature: float = 0.2,
-    dropout: float = 0.0,
-    sampling: Literal["plain", "balanced"] = "plain",
-    precision: Literal["auto", "fp32", "bf16"] = "auto",
-    out: str | None = None,
-) -> list[Report]:
-    """Train a head that gives vectors, on frozen features of catalogue photos of 64 x 64 pixels.
-
-    Args:
-        data: Folder with parquet files: columns image, articleType, baseColour.
-        backbone: What reads the photos.
-        checkpoint: File with the backbone's weights.
-        pretrained: False for random weights in the same shape.
-        tune: What of the backbone is trained too: frozen (nothing), norm, lora or full.
-        seeds: One run each.
-        epochs: Passes over the cached features.
-        batch_size: Photos of a step.
-        lr: Peak learning rate.
-        weight_decay: Of matrices.
-        grid: Rows, and columns, of patches; photos are resized to so many.
-        layers: Of the backbone, that the head reads.
-        pooling: Of the tokens.
-        size: Of the vectors.
-        temperature: Of the cosines.
-        dropout: On the pooled features.
-        sampling: "balanced" draws each kind and colour equally often.
-        precision: In which the backbone computes.
-        out: Folder for the tasks, one a seed; none are kept without it.
-    """
-    folder = dataset(data, "image_text/fashion_products", "kaggle.com (paramaggarwal/fashion-product-images-small)")
-    found = splits(folder)
-    frozen = metatx.load_backbone(backbone, checkpoint=checkpoint, pretrained=pretrained)
-    patch = patch_size(frozen)
-
-    def one(seed: int) -> Report:
-        return metatx.run(
-            found,
-            "image",
-            backbone=frozen,
-            tune=tune,
-            name="Fashion products, unseen kinds",
-            head="embedding",
-            tokenizer_options={"image_size": patch * grid, "crop_pct": 1.0},
-            head_options={
-                "size": size,
-                "layers": min(layers, frozen.depth),
-                "pooling": pooling,
-                "temperature": temperature,
-                "dropout": dropout,
-            },
-            settings=metatx.TrainingSettings(
-                epochs=epochs,
-                batch_size=batch_size,
-                lr=lr,
-                weight_decay=weight_decay,
-                sampling=sampling,
-                precision=precision,
-                seed=seed,
-            ),
-            baseline=seed == seeds[0],
-            out=out and Path(out) / f"seed{seed}",
-        )
-
-    return over_seeds(seeds, one)
-
+RECIPE = Recipe(
+    name="Fashion products, unseen kinds",
+    place=TAGS.place,
+    source=TAGS.source,
+    read=read,
+    grid=7,
+    spec=metatx.TaskSpec(
+        modality="image",
+        head="embedding",
+        tokenizer_options={"crop_pct": 1.0},
+        head_options={"layers": 12, "pooling": "mean", "temperature": 0.2},
+    ),
+    settings=metatx.TrainingSettings(epochs=20, batch_size=128, weight_decay=0.1),
+)
 
 if __name__ == "__main__":
-    command(main)
+    recipe_command(RECIPE)

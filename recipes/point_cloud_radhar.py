@@ -10,14 +10,12 @@ the bins of the distributions by recordings of training and validation held out 
 read once with all columns (0.954).
 """
 
-from pathlib import Path
 from typing import Literal
 
 import metatx
-from metatx.evaluation.recipe import command, dataset, over_seeds
-from metatx.evaluation.report import Report
+from metatx.cli.scripts import recipe_command
+from metatx.evaluation.recipe import Recipe
 
-COLUMNS = ["x", "y", "z", "velocity", "intensity", "t"]
 PUBLISHED = {
     "xyz": {
         "D2 shape distribution + random forest": {"accuracy": 0.824},
@@ -31,96 +29,36 @@ PUBLISHED = {
 }
 
 
-def main(
-    *,
-    data: str | None = None,
-    columns: Literal["xyz", "all"] = "all",
-    backbone: str = "nano",
-    checkpoint: str | None = None,
-    pretrained: bool = True,
-    tune: str = "frozen",
-    seeds: tuple[int, ...] = (0, 1, 2),
-    epochs: int = 8,
-    batch_size: int = 32,
-    lr: float = 5e-3,
-    weight_decay: float = 0.05,
-    groups: int = 16,
-    neighbours: int = 32,
-    slices: int = 4,
-    mirror: bool = True,
-    point_dropout: float = 0.3,
-    dropout: float = 0.2,
-    label_smoothing: float = 0.1,
-    layers: int = 4,
-    precision: Literal["auto", "fp32", "bf16"] = "auto",
-    out: str | None = None,
-) -> list[Report]:
-    """Train a point cloud tokenizer and a linear head on windows of two seconds, 1,024 points each.
+def recipe(*, columns: Literal["xyz", "all"] = "all") -> Recipe:
+    """RadHAR, windows of two seconds, 1,024 points each.
 
     Args:
-        data: Folder with train.npz, val.npz and test.npz.
-        columns: ``"xyz"`` for geometry alone; ``"all"`` for velocity, intensity and time too.
-        backbone: What reads the clouds.
-        checkpoint: File with the backbone's weights.
-        pretrained: False for random weights in the same shape.
-        tune: What of the backbone is trained too: frozen (nothing), norm, lora or full.
-        seeds: One run each.
-        epochs: Passes over the training split.
-        batch_size: Windows of a step.
-        lr: Peak learning rate.
-        weight_decay: Of matrices.
-        groups: Neighbourhoods that become tokens.
-        neighbours: Points of each.
-        slices: Of the window, whose distributions are tokens, where time is known.
-        mirror: Left and right swapped in every other training window.
-        point_dropout: Largest share of points left out in training.
-        dropout: On the pooled features.
-        label_smoothing: Share of the target spread over all activities.
-        layers: Of the backbone, that the head reads.
-        precision: Of the matrix products.
-        out: Folder for the tasks, one a seed; none are kept without it.
+        columns: Columns of a point: those of geometry alone, or velocity, intensity and time too.
     """
-    folder = dataset(data, "point_cloud/radhar", "github.com/nesl/RadHAR")
-    frozen = metatx.load_backbone(backbone, checkpoint=checkpoint, pretrained=pretrained)
-    augment = {"dropout": point_dropout} | ({"mirror": 1} if mirror else {})
-
-    def one(seed: int) -> Report:
-        return metatx.run(
-            folder,
-            "point_cloud",
-            backbone=frozen,
-            tune=tune,
-            name=f"RadHAR, {columns}",
+    geometry = columns == "xyz"
+    return Recipe(
+        name=f"RadHAR, {columns}",
+        place="point_cloud/radhar",
+        source="github.com/nesl/RadHAR",
+        spec=metatx.TaskSpec(
+            modality="point_cloud",
+            head="classification",
             tokenizer_options={
-                # People stand in metres: place and size are kept.
-                "normalize": "training",
-                "columns": COLUMNS[:3] if columns == "xyz" else COLUMNS,
-                "time": None if columns == "xyz" else "t",
-                "groups": groups,
-                "neighbours": neighbours,
-                "slices": slices,
-                "augment": augment,
+                "normalize": "training",  # people stand in metres: place and size are kept
+                "columns": ["x", "y", "z"] if geometry else ["x", "y", "z", "velocity", "intensity", "t"],
+                "time": None if geometry else "t",
+                "groups": 16,
+                "slices": 4,
+                "augment": {"dropout": 0.3, "mirror": 1},
             },
-            head_options={
-                "dropout": dropout,
-                "label_smoothing": label_smoothing,
-                "layers": min(layers, frozen.depth),
-            },
-            settings=metatx.TrainingSettings(
-                epochs=epochs,
-                batch_size=batch_size,
-                lr=lr,
-                weight_decay=weight_decay,
-                precision=precision,
-                seed=seed,
-            ),
-            published=PUBLISHED[columns],
-            baseline=seed == seeds[0],
-            out=out and Path(out) / f"seed{seed}",
-        )
+            head_options={"dropout": 0.2, "label_smoothing": 0.1, "layers": 4},
+        ),
+        settings=metatx.TrainingSettings(epochs=8, batch_size=32, lr=5e-3, weight_decay=0.05),
+        published=PUBLISHED[columns],
+    )
 
-    return over_seeds(seeds, one)
 
+RECIPE = recipe()
 
 if __name__ == "__main__":
-    command(main)
+    recipe_command(recipe)

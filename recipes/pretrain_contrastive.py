@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 import metatx
+from metatx.cli.scripts import command
 from metatx.data.tables import read_splits
-from metatx.evaluation.recipe import command, dataset
+from metatx.evaluation.recipe import dataset
 from metatx.pretraining.alignment import Alignment
 from metatx.pretraining.distillation import Distillation
 from metatx.pretraining.loop import PretrainingSettings, pretrain
@@ -58,7 +59,8 @@ def sides(tables: list["Dataset"], modalities: tuple[str, str], columns: tuple[s
 def measured(alignment: Alignment, tables: list["Dataset"], pairs: dict[str, list[Any]]) -> dict[str, float]:
     """Recall both ways among all held-out pairs, and zero-shot accuracy of each table whose classes have names."""
     vectors = {modality: alignment.embed(modality, samples) for modality, samples in pairs.items()}
-    found, start = recalls(vectors, [str(value) for value in list(pairs.values())[1]]), 0
+    found = recalls(vectors, [str(value) for value in list(pairs.values())[1]])
+    start = 0
     for table in tables:
         rows = slice(start, start := start + len(table))
         for column in set(CLASSES) & set(table.column_names) if {"image", "text"} == set(pairs) else ():
@@ -96,24 +98,25 @@ def main(
         out: Folder for the backbone, the history and the checkpoint.
         data: Data sets with train and validation splits, as ``metatx train`` reads them; by default nano's two.
         modalities: Names of two tokenizers.
-        columns: Of the tables, one a modality.
-        options: Of the tokenizers, by modality; of towers that are there, only what is to change.
-        backbone: What both pass through. Towers that its folder holds are used.
-        checkpoint: File with its weights.
+        columns: Columns of the tables, one a modality.
+        options: Options of the tokenizers, by modality; of towers that are there, only what is to change.
+        backbone: Name or folder of the backbone that both pass through. Towers that its folder holds are used.
+        checkpoint: File with the backbone's weights.
         pretrained: False to start from seeded random weights.
         branches: Scale of what its blocks add to tokens, before the first step; see ``Backbone.scale_residuals``.
-        train_backbone: Whether it is trained; otherwise it stays frozen, and only towers are.
+        train_backbone: Train the backbone; otherwise it stays frozen, and only towers are trained.
         teacher: A backbone for pictures whose features it should match too.
         teacher_checkpoint: File with the teacher's weights.
-        size: Of the vectors.
-        loss: Between the vectors.
-        settings: Of the run.
-        pairs: Only the first so many of each table; None for all.
-        about: What the card says of the data and its terms; of nano's own it is known.
+        size: Size of the vectors.
+        loss: Loss between the vectors: softmax, CLIP's; sigmoid, SigLIP's.
+        settings: Settings of the run.
+        pairs: Number of pairs of each table, the first ones; by default all.
+        about: Text of the card on the data and its terms; that on nano's own data is known.
         skip_bad_samples: Leave out pairs with a sample that cannot be used, not stop.
         resume: Go on from the checkpoint in ``out``.
     """
-    tables, about = read(data), about or (f"of {', '.join(data)}" if data else ABOUT)
+    tables = read(data)
+    about = about or (f"of {', '.join(data)}" if data else ABOUT)
     if pairs is not None:
         tables = {split: [table.select(range(min(pairs, len(table)))) for table in t] for split, t in tables.items()}
     train, held = (sides(tables[split], modalities, columns) for split in ("train", "validation"))

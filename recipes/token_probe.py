@@ -1,4 +1,4 @@
-"""What is left of a tokenizer's words behind frozen blocks? A linear probe of tokens that nobody has trained.
+"""Linear probe of untrained tokens: what is left of a tokenizer's words behind frozen blocks?
 
     python recipes/token_probe.py --only clinc150,spsw_har,esol,speech_commands_v2_10    # nano, two minutes on one core
 
@@ -10,22 +10,23 @@ with none; phone and watch .955, .959, .948; ESOL .883, .883, .881; Speech Comma
 goes with how far they move tokens: ``--branches 0.4`` makes nano's own .633, .959, .888 and .578.
 """
 
-import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jsonargparse import auto_cli
 from sklearn.linear_model import RidgeClassifierCV, RidgeCV
 from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from transfer_sets import SETS, Entry
+from transfer_sets import chosen
 
 import metatx
+from metatx.cli.scripts import command
 from metatx.data.tables import ALL, as_table, read_splits
+from metatx.evaluation.recipe import Recipe, keywords
 from metatx.progress import bar
-from metatx.registry import lookup, unknown
+from metatx.registry import lookup
 from metatx.training.frozen_features import frozen_features
 
 STRENGTHS = np.logspace(-2, 5, 15)
@@ -45,48 +46,37 @@ def main(
     Args:
         only: Names of data sets, separated by commas.
         data: Folder of the data sets; by default the one that METATX_DATA names.
-        backbone: A pretrained one.
-        checkpoint: File with its weights.
+        backbone: Name of a pretrained backbone.
+        checkpoint: File with the backbone's weights.
         branches: Scale of what its blocks add to tokens; see ``Backbone.scale_residuals``.
-        samples: Of the training split, drawn with a seed.
+        samples: Number of samples of the training split, drawn with a seed.
     """
-    root, found = Path(data or os.environ.get("METATX_DATA", "data")), {}
+    found = {}
     own = metatx.load_backbone(backbone, checkpoint=checkpoint).scale_residuals(branches)
     random = metatx.load_backbone(backbone, pretrained=False)
-    for name in only.split(","):
-        if name not in SETS:
-            raise ValueError(unknown("data set", name, list(SETS)))
-        entry = SETS[name]
-        table = training_split(entry, root / entry.place, samples)
+    for name, recipe, place in chosen(only, data):
+        table = training_split(recipe, place, samples)
         ways = {"pretrained": own, "random": random, "no blocks": own.without_blocks()}
-        found[name] = {way: score(entry, table, frozen) for way, frozen in ways.items()}
+        found[name] = {way: score(recipe, table, frozen) for way, frozen in ways.items()}
         shown = ", ".join(f"{way} {value:.4f}" for way, value in found[name].items())
-        print(f"{entry.name}, {len(table):,} training samples: {shown}", flush=True)
+        print(f"{recipe.name}, {len(table):,} training samples: {shown}", flush=True)
     return found
 
 
-def training_split(entry: Entry, place: Path, count: int) -> Any:
-    """So many rows of it."""
-    kind, found = lookup("tokenizers", entry.modality), entry.read(place)
+def training_split(recipe: Recipe, place: Path, count: int) -> Any:
+    """Rows of the training split, drawn with a seed."""
+    kind = lookup("tokenizers", recipe.spec.modality)
+    found = recipe.read(place)
     splits = found if isinstance(found, dict) else read_splits(found, kind.suffixes, None, kind.readers)
     table = as_table(splits.get("train", splits.get(ALL)), kind.suffixes, "train", kind.readers)
     return table.select(np.sort(np.random.default_rng(0).permutation(len(table))[:count]))
 
 
-def score(entry: Entry, table: Any, frozen: metatx.Backbone) -> float:
+def score(recipe: Recipe, table: Any, frozen: metatx.Backbone) -> float:
     """Accuracy, or R² of numbers."""
-    options = entry.options(frozen)
-    task = metatx.Task.from_data(
-        frozen,
-        entry.modality,
-        table,
-        target=entry.target,
-        inputs=entry.inputs,
-        head=entry.head,
-        tokenizer_options=options["tokenizer_options"],
-        head_options={"pooling": "both"},
-    )
-    features = frozen_features(task.model, task.encode(table, "train"), task.settings, bar)
+    spec = replace(recipe.spec_for(frozen), head_options={"pooling": "both"})
+    task = metatx.Task.from_data(frozen, spec.modality, table, **keywords(spec))
+    features = frozen_features(task, task.encode(table, "train"), task.settings, bar)
     targets = np.array([target.item() for target in features.targets])
     ridge = RidgeCV if task.head.name == "regression" else RidgeClassifierCV
     probe = make_pipeline(StandardScaler(), ridge(alphas=STRENGTHS))
@@ -94,4 +84,4 @@ def score(entry: Entry, table: Any, frozen: metatx.Backbone) -> float:
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    command(main)

@@ -9,17 +9,15 @@ fewer where more is tuned. In ``--out`` each data set has the folder of ``metatx
 ``transfer.png``. Run again, it goes on there.
 """
 
-import os
 from pathlib import Path
 
-from jsonargparse import auto_cli
 from matplotlib.figure import Figure
-from transfer_sets import SETS
+from transfer_sets import chosen
 
 import metatx
+from metatx.cli.scripts import command
 from metatx.evaluation.comparison_report import ROLES, Comparison, shown
 from metatx.files import written_whole
-from metatx.registry import unknown
 
 BASE = "random, frozen"
 
@@ -34,12 +32,9 @@ def table(found: dict[str, Comparison]) -> str:
         best = [comparison.baselines.get(role) for role in ROLES]
         cells = [
             f"[{comparison.asked['data']}]({name}/comparison.md)",
-            f"{comparison.primary_metric} {'↑' if comparison.higher_is_better else '↓'}",
+            f"{comparison.primary} {'↑' if comparison.higher_is_better else '↓'}",
             *(rows.get(variant, "") for variant in variants),
-            *(
-                shown(next(iter(some.values())).get(comparison.primary_metric, float("nan"))) if some else ""
-                for some in best
-            ),
+            *(shown(next(iter(some.values())).get(comparison.primary, float("nan"))) if some else "" for some in best),
             "; ".join(f"{tune}: {plan}" for tune, plan in comparison.plans.items())
             or f"{comparison.asked['epochs']} epochs",
         ]
@@ -48,7 +43,7 @@ def table(found: dict[str, Comparison]) -> str:
 
 
 def gains(comparison: Comparison) -> dict[str, tuple[float, float]]:
-    """By variant, how much of the error with random weights goes, in percent, and the spread over the seeds.
+    """Error with random weights that goes, in percent, and its spread over the seeds, by variant.
 
     The error is the metric itself where lower is better, else what it lacks to 1.
     """
@@ -97,29 +92,22 @@ def main(
     Args:
         data: Folder of the data sets; by default the one that METATX_DATA names.
         only: Names of data sets, separated by commas; all by default.
-        backbone: A pretrained one.
-        checkpoint: File with its weights.
+        backbone: Name of a pretrained backbone.
+        checkpoint: File with the backbone's weights.
         seeds: One run each, of each variant.
         budget: Seconds of training of a run; null for each data set's own number of epochs.
         out: Folder for all results; those already in it are not made again.
     """
-    root, folder = Path(data or os.environ.get("METATX_DATA", "data")), Path(out)
-    names = list(SETS) if only is None else only.split(",")
-    for name in set(names) - set(SETS):
-        raise ValueError(unknown("data set", name, list(SETS)))
-    loaded, found = metatx.load_backbone(backbone, checkpoint=checkpoint), {}
-    for name in names:
-        place = root / SETS[name].place
-        if not place.exists():
-            print(f"{name} is left out: {place} does not exist", flush=True)
-            continue
-        entry = SETS[name]
+    folder = Path(out)
+    loaded = metatx.load_backbone(backbone, checkpoint=checkpoint)
+    found = {}
+    for name, recipe, place in chosen(only, data):
         found[name] = metatx.compare(
-            entry.read(place),
-            entry.modality,
+            recipe.read(place),
+            recipe.spec.modality,
+            **recipe.arguments(loaded),
             backbone=loaded,
-            **entry.options(loaded),
-            settings=metatx.TrainingSettings(**entry.settings),
+            settings=recipe.settings,
             seeds=seeds,
             budget=budget,
             out=folder / name,
@@ -135,4 +123,4 @@ def main(
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    command(main)

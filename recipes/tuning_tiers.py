@@ -12,21 +12,18 @@ finished run.
 
 import json
 import multiprocessing
-import os
 import shutil
 import statistics
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-from jsonargparse import auto_cli
-from transfer_sets import SETS
+from transfer_sets import SETS, chosen
 
 import metatx
 from metatx.adapters.tiers import TIERS
+from metatx.cli.scripts import command
 from metatx.files import written_whole
-from metatx.registry import unknown
 
 NAMES = "adult,cifar10_subset,spsw_har,speech_commands_v2_10"
 AGAIN = " again"
@@ -47,14 +44,14 @@ def train(
     out: Path,
 ) -> None:
     """One run, in ``out``."""
-    entry, loaded = SETS[name], metatx.load_backbone(backbone, checkpoint=checkpoint)
-    entry = replace(entry, tokenizer={**entry.tokenizer, **tokenizer})
+    loaded = metatx.load_backbone(backbone, checkpoint=checkpoint)
+    recipe = SETS[name].changed(tokenizer_options=tokenizer, precision=precision, seed=seed)
     report = metatx.run(
-        entry.read(data / entry.place),
-        entry.modality,
+        recipe.read(data),
+        recipe.spec.modality,
+        **recipe.arguments(loaded),
         backbone=loaded,
-        **entry.options(loaded),
-        settings=metatx.TrainingSettings(**entry.settings, precision=precision, seed=seed),
+        settings=recipe.settings,
         tune=stage.removesuffix(AGAIN),
         start=None if stage == STAGES[0] else out.with_name(f"{STAGES[0]}-{seed}") / "task",
         budget=budget,
@@ -66,7 +63,7 @@ def train(
 
 
 def measured(out: Path) -> dict[str, Any]:
-    """What a finished run left in ``out``."""
+    """Numbers that a finished run left in ``out``."""
     metrics, plan = (json.loads((out / name).read_text()) for name in ("metrics.json", "plan.json"))
     return {
         "metric": metrics["primary_metric"],
@@ -105,22 +102,17 @@ def main(
     Args:
         data: Folder of the data sets; by default the one that METATX_DATA names.
         only: Names of data sets, separated by commas.
-        backbone: A pretrained one.
-        checkpoint: File with its weights.
+        backbone: Name of a pretrained backbone.
+        checkpoint: File with the backbone's weights.
         tokenizer: Options to change, by data set: ``'{"cifar10_subset": {"image_size": 112}}'``.
-        precision: In which all runs compute; "auto" is bf16 where the hardware does.
+        precision: Precision of all runs; "auto" is bf16 where the hardware computes in it.
         seeds: One run each, of each tier.
         budget: Seconds of training of a run.
         out: Folder for all runs and for ``tiers.md``.
     """
-    root, folder = Path(data or os.environ.get("METATX_DATA", "data")), Path(out)
+    folder = Path(out)
     found: dict[str, dict[str, list[dict[str, Any]]]] = {}
-    for name in only.split(","):
-        if name not in SETS:
-            raise ValueError(unknown("data set", name, list(SETS)))
-        if not (root / SETS[name].place).exists():
-            print(f"{name} is left out: {root / SETS[name].place} does not exist", flush=True)
-            continue
+    for name, _, source in chosen(only, data):
         changed = (tokenizer or {}).get(name, {})
         for seed in seeds:
             for stage in STAGES:
@@ -128,7 +120,7 @@ def main(
                 if not (place / "plan.json").exists():
                     shutil.rmtree(place, ignore_errors=True)  # a run that was killed
                     # Memory is that of a process, the most it ever had: so each run has its own.
-                    job = (name, stage, seed, root, backbone, checkpoint, changed, precision, budget, place)
+                    job = (name, stage, seed, source, backbone, checkpoint, changed, precision, budget, place)
                     process = multiprocessing.get_context("spawn").Process(target=train, args=job)
                     process.start()
                     process.join()
@@ -147,4 +139,4 @@ def main(
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    command(main)

@@ -1,41 +1,155 @@
-"""What the recipes share: where a data set lies, and one run a seed with the mean over them."""
+"""Recipe: one data set as a task, from where it lies to the numbers that others published."""
 
 import os
-import re
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 import numpy as np
 
+from metatx.backbone.base import Backbone
 from metatx.evaluation.report import Report
+from metatx.evaluation.run import run
 from metatx.layers.folding import NO_STEM
+from metatx.settings import TrainingSettings
+from metatx.spec import TaskSpec
 from metatx.training.distributed import processes
 
-if TYPE_CHECKING:
-    from metatx.backbone.base import Backbone
-
-__all__ = ["command", "dataset", "over_seeds", "patch_size"]
+__all__ = ["Recipe", "dataset", "keywords", "over_seeds"]
 
 
-def command(main: Callable[..., Any]) -> None:
-    """Run a recipe from the command line: options from its signature, errors of the user's as one line and exit code 2.
+def _the_folder(folder: Path) -> Any:
+    return folder
 
-    ``--seeds 0,1`` is read as the list that it is.
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A data set and how a task of it is trained.
+
+    Attributes:
+        name: Name of the data in reports.
+        place: Folder of the data, below the one that METATX_DATA names.
+        source: Where the data can be had.
+        spec: Choices that make the task. Of the head's ``layers``, a backbone with fewer blocks gives what it has.
+        settings: Settings of the training; each run has a seed of its own.
+        read: Function from the folder to data, as ``metatx.run`` takes them; by default the folder itself.
+        seeds: Seeds, one run each.
+        validation_share: Share of the training split that is held out where there is no validation split.
+        grid: Rows and columns of patches, to which pictures are resized (the option ``image_size`` of the tokenizer,
+            whatever a backbone's patch size); one number for as many of both.
+        published: Results of others: name to metrics.
+        remarks: Function from a report and the data to text that is printed with the report.
     """
-    from jsonargparse import auto_cli
 
-    pairs = zip(["", *sys.argv[1:]], sys.argv[1:], strict=False)
-    words = [f"[{word}]" if name == "--seeds" and re.fullmatch(r"\d+(,\d+)*", word) else word for name, word in pairs]
-    try:
-        auto_cli(main, args=words)
-    except (ValueError, OSError, ImportError) as error:
-        print(f"{Path(sys.argv[0]).name}:", *str(error).split(), file=sys.stderr)
-        sys.exit(2)
+    name: str
+    place: str
+    source: str
+    spec: TaskSpec
+    settings: TrainingSettings
+    read: Callable[[Path], Any] = _the_folder
+    seeds: tuple[int, ...] = (0, 1, 2)
+    validation_share: float = 0.1
+    grid: tuple[int, int] | int | None = None
+    published: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    remarks: Callable[[Report, Any], str] | None = None
+
+    def changed(
+        self,
+        *,
+        tokenizer_options: Mapping[str, Any] | None = None,
+        head_options: Mapping[str, Any] | None = None,
+        adapter_options: Mapping[str, Any] | None = None,
+        tune: str | None = None,
+        grid: tuple[int, int] | int | None = None,
+        **settings: Any,
+    ) -> Self:
+        """Return the recipe with other options of tokenizer, head and adapter, and other settings, each by its name.
+
+        Raises:
+            ValueError: If a setting is unknown, or out of its range.
+        """
+        spec = replace(
+            self.spec,
+            tokenizer_options={**self.spec.tokenizer_options, **(tokenizer_options or {})},
+            head_options={**self.spec.head_options, **(head_options or {})},
+            adapter_options={**self.spec.adapter_options, **(adapter_options or {})},
+            tune=tune or self.spec.tune,
+        )
+        changed = TrainingSettings.of(**{**vars(self.settings), **settings})
+        return replace(self, spec=spec, settings=changed, grid=self.grid if grid is None else grid)
+
+    def spec_for(self, backbone: Backbone) -> TaskSpec:
+        """Return the choices for one backbone: at most its layers, and pictures of so many of its patches."""
+        tokenizer_options = dict(self.spec.tokenizer_options)
+        head_options = dict(self.spec.head_options)
+        if self.grid is not None:
+            patch = (NO_STEM if backbone.stem is None else backbone.stem.config).patch_size
+            size = patch * self.grid if isinstance(self.grid, int) else [patch * side for side in self.grid]
+            tokenizer_options["image_size"] = size
+        if "layers" in head_options:
+            head_options["layers"] = min(head_options["layers"], backbone.depth)
+        return replace(self.spec, tokenizer_options=tokenizer_options, head_options=head_options)
+
+    def arguments(self, backbone: Backbone) -> dict[str, Any]:
+        """Return what ``metatx.run`` and ``metatx.compare`` both take beside data and modality, by name."""
+        shared = {"name": self.name, "validation_share": self.validation_share}
+        return {**keywords(self.spec_for(backbone)), **shared}
+
+    def run(
+        self,
+        backbone: Backbone,
+        *,
+        data: str | Path | None = None,
+        seeds: Sequence[int] | None = None,
+        budget: float | None = None,
+        baseline: bool = True,
+        out: str | Path | None = None,
+    ) -> list[Report]:
+        """Train once a seed and print each report; the baselines are fitted with the first.
+
+        Args:
+            backbone: Backbone of the tasks.
+            data: Folder of the data; by default ``place``, below the folder that METATX_DATA names.
+            seeds: Seeds, other than the recipe's.
+            budget: Seconds of training of a run, see ``metatx.run``.
+            baseline: Fit the trivial and the classical baseline.
+            out: Folder for the tasks, ``seed0`` and so on; by default none is kept.
+
+        Raises:
+            FileNotFoundError: If the data are not there; says where they can be had.
+            ValueError: As ``metatx.run``.
+        """
+        chosen = self.seeds if seeds is None else seeds
+        parts = self.read(dataset(data, self.place, self.source))
+
+        def train(seed: int) -> Report:
+            report = run(
+                parts,
+                self.spec.modality,
+                **self.arguments(backbone),
+                tune=self.spec.tune,
+                adapter_options=dict(self.spec.adapter_options),
+                backbone=backbone,
+                settings=replace(self.settings, seed=seed),
+                published={name: dict(metrics) for name, metrics in self.published.items()},
+                budget=budget,
+                baseline=baseline and seed == chosen[0],
+                out=None if out is None else Path(out) / f"seed{seed}",
+            )
+            if self.remarks is not None and processes().is_main_process:
+                print(self.remarks(report, parts))
+            return report
+
+        return over_seeds(chosen, train)
 
 
-def dataset(given: str | None, place: str, source: str) -> Path:
+def keywords(spec: TaskSpec) -> dict[str, Any]:
+    """Return target, inputs, head and their options as keyword arguments of ``Task.from_data`` and ``run``."""
+    return {name: getattr(spec, name) for name in ("target", "inputs", "head", "tokenizer_options", "head_options")}
+
+
+def dataset(given: str | Path | None, place: str, source: str) -> Path:
     """The folder of a data set: the one given, or ``place`` below the folder that METATX_DATA names (or ``data``).
 
     Raises:
@@ -47,16 +161,12 @@ def dataset(given: str | None, place: str, source: str) -> Path:
     return path
 
 
-def patch_size(backbone: "Backbone") -> int:
-    """Side in pixels of the patches that tokenizers of pictures cut for a backbone."""
-    return (NO_STEM if backbone.stem is None else backbone.stem.config).patch_size
-
-
-def over_seeds(seeds: Sequence[int], one: Callable[[int], Report]) -> list[Report]:
+def over_seeds(seeds: Sequence[int], train: Callable[[int], Report]) -> list[Report]:
     """Run once a seed and print each report; at the end the mean and the standard deviation over the seeds."""
-    reports, first = [], processes().is_main_process
+    first = processes().is_main_process
+    reports = []
     for seed in seeds:
-        reports.append(one(seed))
+        reports.append(train(seed))
         if first:
             print(reports[-1], end="\n\n", flush=True)
     if len(reports) > 1 and first:

@@ -21,7 +21,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import metatx
-from metatx.evaluation.recipe import command
+from metatx.cli.scripts import command
 
 SETS = ("wine", "iris", "breast_cancer", "diabetes", "digits")
 TEST_SHARE = 0.2  # that metatx.run holds out of a table without splits, with the same rows

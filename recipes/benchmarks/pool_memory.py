@@ -42,7 +42,7 @@ def memory(backbone: metatx.Backbone, folders: dict[str, Path], spec: str, count
         before = resident()
         pool = filled(backbone, folders[kind], count)
         grown = (resident() - before) / count
-        show(f"memory of one more {kind} task, weights {first.list()[0].bytes / 1e6:.2f} MB", grown, "MB", aim)
+        show(f"memory of one more {kind} task, weights {first.tasks()[0].bytes / 1e6:.2f} MB", grown, "MB", aim)
         del pool
     command = [sys.executable, "-c", ALONE, spec, str(folders["series"])]
     own = subprocess.run(command, capture_output=True, text=True, check=True)

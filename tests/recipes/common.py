@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 import metatx
+from metatx.evaluation.recipe import Recipe
 from metatx.evaluation.report import Report
 from metatx.testing.tools import same
 
@@ -36,6 +37,12 @@ def real(place: str) -> Path | None:
     folder = Path(os.environ["METATX_DATA"]) / place
     assert folder.is_dir(), f"METATX_DATA names a folder without {place}"
     return folder
+
+
+def train(recipe: Recipe, backbone: metatx.Backbone, data: Path, out: Path | None = None, **changes: Any) -> Report:
+    """Run a recipe with one seed and what is changed of it, such as fewer epochs."""
+    (report,) = recipe.changed(**changes).run(backbone, data=data, seeds=(0,), out=out)
+    return report
 
 
 def check_run(report: Report, out: Path, samples: Sequence[Any]) -> None:

@@ -1,6 +1,11 @@
-"""What tests of recipes share: parts of data sets are linked into a folder, not copied."""
+"""What tests of recipes share: their folder is on the path, as it is for a script, and data sets' parts are links."""
+
+import sys
+from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "recipes"))
 
 
 @pytest.fixture(autouse=True)

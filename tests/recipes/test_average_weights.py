@@ -1,5 +1,7 @@
 """The mean of two runs: every weight lies between theirs, and it still knows what they learnt."""
 
+import average_weights
+import pretrain_contrastive
 import pytest
 import torch
 
@@ -9,27 +11,19 @@ from metatx.pretraining.alignment import Alignment
 from metatx.pretraining.loop import PretrainingSettings
 from tests.pairs import colour_alignment, coloured, small_backbone
 from tests.recipes.coloured import coloured_pairs
-from tests.recipes.common import imported
 
 
-@pytest.fixture(scope="module")
-def recipes():
-    with imported("average_weights", "pretrain_contrastive") as modules:
-        yield modules
-
-
-def test_average_weights(recipes, tmp_path, capsys) -> None:
-    average, pretrain = recipes
+def test_average_weights(tmp_path, capsys) -> None:
     data = str(coloured_pairs(tmp_path / "data"))
     save_backbone(small_backbone(), tmp_path / "small", about="random")
     folders, start = [], str(tmp_path / "small")
     for name, epochs in (("first", 8), ("second", 2)):
         settings = PretrainingSettings(epochs=epochs, batch_size=32, lr=3e-3, precision="fp32")
         out = str(tmp_path / name)
-        pretrain.main(out=out, data=(data,), backbone=start, pretrained=name == "second", settings=settings)
+        pretrain_contrastive.main(out=out, data=(data,), backbone=start, pretrained=name == "second", settings=settings)
         folders.append(start := f"{out}/backbone")
 
-    found = average.main(out=str(tmp_path / "mean"), folders=tuple(folders), data=(data,))
+    found = average_weights.main(out=str(tmp_path / "mean"), folders=tuple(folders), data=(data,))
     assert found["image_to_text_recall@1"] > 0.8
     printed = capsys.readouterr().out
     assert "zero_shot_class_name" in printed
@@ -49,15 +43,14 @@ def test_average_weights(recipes, tmp_path, capsys) -> None:
         assert words in card
 
 
-def test_what_has_no_mean_is_refused(recipes, tmp_path) -> None:
-    average, _ = recipes
+def test_what_has_no_mean_is_refused(tmp_path) -> None:
     for name, depth in (("two", 2), ("three", 3)):
         colour_alignment(small_backbone(depth=depth), coloured(8)).save_pretrained(tmp_path / name, about="random")
     with pytest.raises(ValueError, match="two folders or more; found 1"):
-        average.main(out=str(tmp_path / "mean"), folders=("nano",))
+        average_weights.main(out=str(tmp_path / "mean"), folders=("nano",))
     with pytest.raises(ValueError, match="went on from one another"):
-        average.main(out=str(tmp_path / "mean"), folders=(str(tmp_path / "two"), str(tmp_path / "three")))
+        average_weights.main(out=str(tmp_path / "mean"), folders=(str(tmp_path / "two"), str(tmp_path / "three")))
     save_backbone(metatx.load_backbone("nano"), tmp_path / "alone", about="no towers")
     with pytest.raises(ValueError, match="no aligned modalities"):
-        average.main(out=str(tmp_path / "mean"), folders=("nano", str(tmp_path / "alone")))
+        average_weights.main(out=str(tmp_path / "mean"), folders=("nano", str(tmp_path / "alone")))
     assert not (tmp_path / "mean").exists()

@@ -1,6 +1,7 @@
 """The linear probe on a few images: both backbones read them, and pretrained weights see more."""
 
-from recipes import linear_probe
+import linear_probe
+
 from tests.recipes.cifar10 import few_images
 from tests.recipes.common import real
 

@@ -1,5 +1,6 @@
 """Pretraining from the command line's view: a new backbone, then one more modality on it, frozen."""
 
+import pretrain_contrastive as recipe
 import pytest
 import torch
 
@@ -7,7 +8,6 @@ import metatx
 from metatx.backbone.loading import save_backbone
 from metatx.pretraining.alignment import Alignment
 from metatx.pretraining.loop import PretrainingSettings
-from recipes import pretrain_contrastive as recipe
 from tests.pairs import small_backbone
 from tests.recipes.coloured import coloured_pairs
 

@@ -3,18 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
-
-from tests.recipes.common import imported
-
-
-@pytest.fixture(scope="module")
-def recipe():
-    with imported("token_probe") as (module,):
-        yield module
+import token_probe as recipe
 
 
 @pytest.mark.parametrize("plain", [True, False])
-def test_token_probe(recipe, tmp_path, capsys, plain) -> None:
+def test_token_probe(tmp_path, capsys, plain) -> None:
     rng = np.random.default_rng(0)
     folder = tmp_path / "time_series" / "japanese_vowels"
     folder.mkdir(parents=True)

@@ -1,18 +1,13 @@
 """The table of tuning tiers: each in a process of its own, and again without a run."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-
-RECIPES = Path(__file__).resolve().parents[2] / "recipes"
+import tuning_tiers
 
 
 def test_one_row_a_tier_and_again_without_a_run(tmp_path, capsys, monkeypatch):
-    monkeypatch.syspath_prepend(str(RECIPES))
-    import tuning_tiers
-
     assert tuning_tiers.STAGES == ("frozen", "frozen again", "norm", "lora", "full")
     monkeypatch.setattr(tuning_tiers, "STAGES", ("frozen", "lora"))  # two processes say what five would
     rng = np.random.default_rng(0)

@@ -1,11 +1,11 @@
 """Solar modules, end to end, on a few pictures of three conditions."""
 
+import infrared_solar_modules
 import numpy as np
 import pytest
 from PIL import Image
 
-from recipes import infrared_solar_modules
-from tests.recipes.common import check_run, real
+from tests.recipes.common import check_run, real, train
 
 CONDITIONS = ("Diode", "No-Anomaly", "Vegetation")
 
@@ -35,23 +35,14 @@ def made(condition: str, rng: np.random.Generator) -> np.ndarray:
 
 
 @pytest.mark.parametrize("freeze_stem", [True, False])
-def test_solar_modules(folder, tmp_path, freeze_stem: bool) -> None:
+def test_solar_modules(nano, folder, tmp_path, freeze_stem: bool) -> None:
     out = tmp_path / "out"
-    (report,) = infrared_solar_modules.main(
-        data=str(folder),
-        seeds=(0,),
-        epochs=20 if freeze_stem else 10,
-        batch_size=12,
-        lr=3e-3,
+    recipe = infrared_solar_modules.RECIPE.changed(
         grid=(10, 6) if freeze_stem else (5, 3),
-        layers=6,
-        pooling="both",
-        hidden=0,
-        label_smoothing=0.0,
-        freeze_stem=freeze_stem,
-        flips="none" if freeze_stem else "both",
-        out=str(out),
+        tokenizer_options={"freeze_stem": freeze_stem, "flips": "none" if freeze_stem else "both"},
+        head_options={"layers": 6, "pooling": "both", "hidden": 0, "label_smoothing": 0.0},
     )
+    report = train(recipe, nano, folder, out, epochs=20 if freeze_stem else 10, batch_size=12, lr=3e-3)
     check_run(report, out / "seed0", [str(path) for path in sorted(folder.glob("test/*/*"))[::10]])
     assert report.task.head.primary_metric == "balanced_accuracy" and report.test["balanced_accuracy"] > 0.4
     assert any(p.requires_grad for p in report.task.tokenizer.parameters()) != freeze_stem

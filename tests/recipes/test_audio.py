@@ -1,12 +1,12 @@
 """Speech Commands, end to end, on a few clips of three words for a few epochs."""
 
+import audio_speech_commands
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile
 
-from recipes import audio_speech_commands
-from tests.recipes.common import check_run, real
+from tests.recipes.common import check_run, real, train
 
 WORDS = ("yes", "no", "stop")
 
@@ -48,15 +48,15 @@ def tone(frequency, seed):
     )
 
 
-def test_speech_commands(folder, tmp_path):
+def test_speech_commands(nano, folder, tmp_path):
     out = tmp_path / "out"
-    (report,) = audio_speech_commands.main(data=str(folder), seeds=(0,), epochs=6, batch_size=6, out=str(out))
+    report = train(audio_speech_commands.RECIPE, nano, folder, out, epochs=6, batch_size=6)
     check_run(report, out / "seed0", [str(path) for path in sorted(folder.glob("test/*/*.ogg"))[:6]])
     assert report.test["accuracy"] > 0.5
 
 
 def test_speakers_are_held_out(folder):
-    splits = audio_speech_commands.clips(folder, 0.25)
+    splits = audio_speech_commands.recipe(validation_share=0.25).read(folder)
     table = pd.read_csv(folder / "metadata.csv")
     speaker = dict(zip([str(folder / name) for name in table.file_name], table.speaker, strict=True))
     train, held = ({speaker[name] for name in splits[split].file} for split in ("train", "validation"))
@@ -64,18 +64,19 @@ def test_speakers_are_held_out(folder):
     assert set(splits["test"].file) == {str(folder / name) for name in table.file_name[table.split == "test"]}
 
 
-def test_the_published_folder_with_its_lists(tmp_path):
+def test_the_published_folder_with_its_lists(nano, tmp_path):
     for word in ("yes", "no", "_background_noise_"):
         (tmp_path / word).mkdir()
         for i in range(6):
             soundfile.write(tmp_path / word / f"0a{i}_nohash_0.wav", tone(300 * len(word), i), 16_000)
     (tmp_path / "validation_list.txt").write_text("yes/0a0_nohash_0.wav\nno/0a0_nohash_0.wav\n")
     (tmp_path / "testing_list.txt").write_text("yes/0a1_nohash_0.wav\nno/0a2_nohash_0.wav\n")
-    splits = audio_speech_commands.clips(tmp_path, 0.0)
+    recipe = audio_speech_commands.recipe(words="all")
+    splits = recipe.read(tmp_path)
     assert {split: len(table) for split, table in splits.items()} == {"train": 8, "validation": 2, "test": 2}
     assert [name.removeprefix(f"{tmp_path}/") for name in splits["test"].file] == [
         "no/0a2_nohash_0.wav",
         "yes/0a1_nohash_0.wav",
     ]
-    (report,) = audio_speech_commands.main(data=str(tmp_path), seeds=(0,), epochs=1)
-    assert report.data == "Speech Commands" and set(report.task.head.classes) == {"yes", "no"}
+    report = train(recipe, nano, tmp_path, epochs=1)
+    assert report.data == "Speech Commands, all words" and set(report.task.head.classes) == {"yes", "no"}

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+import xray_pneumoniamnist
 from PIL import Image
 
-from recipes import xray_pneumoniamnist
-from tests.recipes.common import check_run, real
+from tests.recipes.common import check_run, real, train
 
 COUNTS = {"train": 40, "val": 10, "test": 16}  # a class
 
@@ -27,20 +27,15 @@ def arrays() -> dict[str, np.ndarray]:
     return found
 
 
-def run(data, out):
-    (report,) = xray_pneumoniamnist.main(
-        data=str(data), seeds=(0,), epochs=6, batch_size=16, grid=4, layers=6, out=str(out)
-    )
-    return report
-
-
-def test_folder_and_npz_give_the_same_numbers(arrays, tmp_path) -> None:
+def test_folder_and_npz_give_the_same_numbers(nano, arrays, tmp_path) -> None:
     np.savez(tmp_path / "pneumoniamnist.npz", **arrays)
     for split in COUNTS:
         for i, (image, label) in enumerate(zip(arrays[f"{split}_images"], arrays[f"{split}_labels"], strict=True)):
             folder = tmp_path / "images" / split / str(label[0])
             folder.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image).save(folder / f"{i:03d}.png")
-    files, npz = run(tmp_path / "images", tmp_path / "a"), run(tmp_path / "pneumoniamnist.npz", tmp_path / "b")
+    recipe = xray_pneumoniamnist.RECIPE.changed(epochs=6, batch_size=16, grid=4, head_options={"layers": 6})
+    files = train(recipe, nano, tmp_path / "images", tmp_path / "a")
+    npz = train(recipe, nano, tmp_path / "pneumoniamnist.npz", tmp_path / "b")
     check_run(files, tmp_path / "a" / "seed0", [str(path) for path in sorted(tmp_path.glob("images/test/*/*"))])
     assert files.test == npz.test and files.test["auroc"] > 0.6

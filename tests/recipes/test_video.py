@@ -3,9 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+import video_pushup_speed
+import video_ucf101
 
-from recipes import video_pushup_speed
-from tests.recipes.common import check_run, real
+import metatx
+from tests.recipes.common import check_run, real, train
 from tests.tokenizers.films import write_film
 
 SPEEDS = {"speed_1x": 1.0, "speed_4x": 4.0}
@@ -38,12 +40,13 @@ def made(speed: float, rng: np.random.Generator) -> np.ndarray:
     return film
 
 
-def test_pushups(folder, tmp_path) -> None:
+def test_pushups(nano, folder, tmp_path) -> None:
     out = tmp_path / "out"
-    small = {"frames": 8, "image_size": 48, "layers": 2, "hidden": 0, "tokens": "tubelets"}
-    (report,) = video_pushup_speed.main(
-        data=str(folder), seeds=(0,), epochs=20, batch_size=16, lr=3e-3, out=str(out), **small
+    recipe = video_pushup_speed.RECIPE.changed(
+        tokenizer_options={"frames": 8, "image_size": 48, "tokens": "tubelets"},
+        head_options={"layers": 2, "hidden": 0},
     )
+    report = train(recipe, nano, folder, out, epochs=20, batch_size=16, lr=3e-3)
     check_run(report, out / "seed0", [str(path) for path in sorted(folder.glob("test/*/*"))[::8]])
     assert report.task.head.primary_metric == "accuracy" and report.test["accuracy"] > 0.6
     assert not any(p.requires_grad for p in report.task.tokenizer.parameters())
@@ -69,23 +72,15 @@ def ucf101(folder):
 
 def test_ucf101_with_its_lists(tmp_path) -> None:
     folder = ucf101(tmp_path / "UCF-101")
-    splits = video_pushup_speed.clips(folder)
+    splits = video_ucf101.read(folder)
     groups = {split: set(table.file.str.extract(r"_g(\d+)_")[0]) for split, table in splits.items()}
     assert groups == {"train": {"08"}, "validation": {"09", "10", "11"}, "test": {"01"}}
     assert {split: len(table) for split, table in splits.items()} == {"train": 6, "validation": 18, "test": 6}
     everything = pd.concat(splits.values())
     assert all(f"/{label}/" in file for file, label in zip(everything.file, everything.label, strict=True))
-    (report,) = video_pushup_speed.main(
-        data=str(folder),
-        pretrained=False,
-        seeds=(0,),
-        epochs=4,
-        batch_size=4,
-        tokens="tubelets",
-        frames=8,
-        image_size=32,
-        layers=2,
-    )
+    options = {"tokenizer_options": {"frames": 8, "image_size": 32}, "head_options": {"layers": 2}}
+    random = metatx.load_backbone("nano", pretrained=False)
+    report = train(video_ucf101.RECIPE, random, folder, epochs=4, batch_size=4, **options)
     assert report.data == "UCF101" and report.task.head.classes == ["ApplyEyeMakeup", "YoYo"]
     assert report.test["accuracy"] > 0.6
 
@@ -94,4 +89,4 @@ def test_lists_that_do_not_fit_are_refused(tmp_path) -> None:
     folder = ucf101(tmp_path)
     (folder / "testlist01.txt").write_text("Archery/v_Archery_g01_c01.avi\n")
     with pytest.raises(ValueError, match=r"testlist01.txt names Archery/v_.*; expected Action/v_Action_g01_c01.avi"):
-        video_pushup_speed.clips(folder)
+        video_ucf101.read(folder)

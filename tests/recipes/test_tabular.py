@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+import tabular_adult
 
-from recipes import tabular_adult
-from tests.recipes.common import check_run, real
+from tests.recipes.common import check_run, real, train
 
 
 @pytest.fixture
@@ -32,8 +32,8 @@ def people(count, seed):
     return table
 
 
-def test_adult(folder, tmp_path):
-    (report,) = tabular_adult.main(data=str(folder), seeds=(0,), epochs=2, batch_size=64, out=str(tmp_path / "out"))
+def test_adult(nano, folder, tmp_path):
+    report = train(tabular_adult.RECIPE, nano, folder, tmp_path / "out", epochs=2, batch_size=64)
     rows = pd.read_parquet(folder / "test.parquet")[:50]
     check_run(report, tmp_path / "out" / "seed0", rows)
     assert report.test["auroc"] > 0.85

@@ -1,11 +1,11 @@
 """Phone and watch, end to end, on a few windows for a few epochs."""
 
+import imu_spsw_har
 import numpy as np
 import pandas as pd
 import pytest
 
-from recipes import imu_spsw_har
-from tests.recipes.common import check_run, real
+from tests.recipes.common import check_run, real, train
 
 
 @pytest.fixture
@@ -29,17 +29,17 @@ def made(split):
     return pd.DataFrame(rows)
 
 
-def test_phone_and_watch(folder, tmp_path):
+def test_phone_and_watch(nano, folder, tmp_path):
     out = tmp_path / "out"
-    (report,) = imu_spsw_har.main(data=str(folder), seeds=(0,), epochs=3, batch_size=16, out=str(out))
-    rows = pd.read_parquet(folder / "test.parquet")[imu_spsw_har.CHANNELS][:12].to_dict("records")
+    report = train(imu_spsw_har.RECIPE, nano, folder, out, epochs=3, batch_size=16)
+    rows = pd.read_parquet(folder / "test.parquet")[list(imu_spsw_har.CHANNELS)][:12].to_dict("records")
     check_run(report, out / "seed0", rows)
     assert report.test["f1"] > 0.5
 
 
 def test_people_are_held_out(folder):
     table = pd.read_parquet(folder / "train.parquet")
-    splits = imu_spsw_har.windows(folder, 0.25)
+    splits = imu_spsw_har.recipe(validation_share=0.25).read(folder)
     train, held = (set(table.subject[splits[split].index]) for split in ("train", "validation"))
     assert train and held and not train & held
-    assert set(imu_spsw_har.windows(folder, 0.0)) == {"train", "test"}
+    assert set(imu_spsw_har.RECIPE.read(folder)) == {"train", "test"}

@@ -1,0 +1,147 @@
+"""Command lines of scripts: of a recipe, with its own values as defaults, and of any typed function."""
+
+import inspect
+import itertools
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from metatx.backbone.loading import load_backbone
+from metatx.evaluation.recipe import Recipe
+from metatx.registry import lookup
+from metatx.settings import TrainingSettings
+
+__all__ = ["command", "recipe_command"]
+
+NUMBERS = re.compile(r"-?\d+(,-?\d+)+")  # 0,1,2 for a list
+LONGEST_DEFAULT = 60  # characters that the help shows of one
+
+
+def command(main: Callable[..., Any]) -> None:
+    """Run a script: options from the signature of ``main``, errors of the user's as one line and exit code 2."""
+    from jsonargparse import auto_cli
+
+    with _errors_as_a_line():
+        auto_cli(main, args=_normalised(sys.argv[1:]))
+
+
+def recipe_command(recipe: Recipe | Callable[..., Recipe]) -> None:
+    """Run a recipe with what the command line changes of it: ``--epochs 3 --head.norm batch --tokenizer.hide 0.2``.
+
+    Args:
+        recipe: A recipe; or a function that makes one, all of whose arguments have a default and become options too.
+    """
+    with _errors_as_a_line():
+        _run_recipe((lambda: recipe) if isinstance(recipe, Recipe) else recipe, sys.argv[1:])
+
+
+def _run_recipe(make: Callable[..., Recipe], words: Sequence[str]) -> None:
+    given = recipe_parser(make).parse_args(_normalised(words), defaults=False).as_dict()
+    recipe = make(**_taken(given, make))
+    options = _taken(given, run_options)
+    changes = {f"{part}_options": given.pop(part, {}) for part in ("tokenizer", "head", "adapter")}
+    run_options(recipe.changed(**changes, **given), **options)
+
+
+def run_options(
+    recipe: Recipe,
+    *,
+    data: str | None = None,
+    backbone: str = "nano",
+    checkpoint: str | None = None,
+    random_backbone: bool = False,
+    seeds: tuple[int, ...] | None = None,
+    budget: float | None = None,
+    no_baseline: bool = False,
+    out: str | None = None,
+) -> None:
+    """Load the backbone and run the recipe.
+
+    Args:
+        recipe: Recipe to run.
+        data: Folder of the data; by default looked up below the folder that METATX_DATA names.
+        backbone: Name of the backbone; see "metatx list backbones".
+        checkpoint: File with the backbone's weights.
+        random_backbone: Seeded random weights in the backbone's shape: the control for every claim.
+        seeds: Seeds, one run each: --seeds 0,1,2.
+        budget: Seconds of training of a run. Epochs, at most --epochs, and samples are chosen to fit.
+        no_baseline: Leave out the trivial and the classical baseline.
+        out: Folder for the tasks, one a seed; without it none is kept.
+    """
+    loaded = load_backbone(backbone, checkpoint=checkpoint, pretrained=not random_backbone)
+    recipe.run(loaded, data=data, seeds=seeds, budget=budget, baseline=not no_baseline, out=out)
+
+
+def recipe_parser(make: Callable[..., Recipe]) -> Any:
+    """Return the parser of a recipe's options; the defaults that its help shows are those of the recipe."""
+    from jsonargparse import ArgumentParser
+
+    recipe = make()
+    about = sys.modules["__main__"].__doc__ or recipe.name
+    parser = ArgumentParser(prog=Path(sys.argv[0]).name, description=about.partition("\n")[0], exit_on_error=False)
+    named = set(inspect.signature(make).parameters)
+    group = parser.add_argument_group("data, backbone and output")
+    group.add_function_arguments(make, as_group=False)
+    group.add_function_arguments(run_options, as_group=False, skip={"recipe"})
+    group = parser.add_argument_group("training")
+    group.add_class_arguments(TrainingSettings, as_group=False, skip={"seed"})
+    group.add_argument("--tune", help="Part of the backbone that is trained too: frozen, norm, lora or full.")
+    group.add_argument("--adapter", type=dict[str, Any], help="Options of tune lora: --adapter.r 8 and so on.")
+    defaults = {**vars(recipe.settings), "seeds": recipe.seeds, "tune": recipe.spec.tune}
+    hidden = {"dim", "stem", *named}
+    if recipe.grid is not None:
+        group.add_argument("--grid", type=tuple[int, int] | int, help="Rows and columns of patches: --grid 14,8.")
+        defaults["grid"] = recipe.grid
+        hidden.add("image_size")
+    parts = {"tokenizer": (recipe.spec.modality, recipe.spec.tokenizer_options)}
+    if recipe.spec.head is not None:
+        parts["head"] = (recipe.spec.head, recipe.spec.head_options)
+    for part, (name, options) in parts.items():
+        kind = lookup("tokenizers" if part == "tokenizer" else "heads", name)
+        skipped = hidden & set(inspect.signature(kind.__init__).parameters)
+        parser.add_argument_group(f"{name} {part}").add_class_arguments(kind, part, as_group=False, skip=skipped)
+        defaults |= {f"{part}.{option}": value for option, value in options.items() if option not in hidden}
+    del defaults["seed"]
+    parser.set_defaults({name: value for name, value in defaults.items() if len(str(value)) <= LONGEST_DEFAULT})
+    return parser
+
+
+def _taken(given: dict[str, Any], function: Callable[..., Any]) -> dict[str, Any]:
+    """Arguments of a function, taken out of ``given``."""
+    return {name: given.pop(name) for name in inspect.signature(function).parameters if name in given}
+
+
+def _normalised(words: Sequence[str]) -> list[str]:
+    """Words as the parser takes them: underscores in names, ``true`` behind a flag, a list for ``--seeds 0,1``."""
+    normalised = []
+    name = ""
+    for word, following in itertools.pairwise([*words, "--"]):
+        if not word.startswith("--"):
+            normalised.append(_listed(name, word))
+            continue
+        name, equals, value = word.partition("=")
+        name = "--" + name[2:].replace("-", "_")
+        if not equals and following.startswith("--") and name != "--help":
+            equals = "=true"
+        normalised.append(name + equals + _listed(name, value))
+    return normalised
+
+
+def _listed(name: str, value: str) -> str:
+    """A value; in brackets where it is a list of whole numbers."""
+    several = NUMBERS.fullmatch(value) or (name == "--seeds" and value.isdecimal())
+    return f"[{value}]" if several else value
+
+
+@contextmanager
+def _errors_as_a_line() -> Iterator[None]:
+    from jsonargparse import ArgumentError
+
+    try:
+        yield
+    except (ArgumentError, ValueError, OSError, ImportError) as error:
+        print(f"{Path(sys.argv[0]).name}:", *str(error).split(), file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,105 @@
+"""The command line of a recipe: its own values as defaults, all options by the names of ``metatx train``."""
+
+from typing import Literal
+
+import pytest
+
+import metatx
+from metatx.cli.scripts import command, recipe_command
+from metatx.evaluation.recipe import Recipe
+
+
+def recipe(*, columns: Literal["xyz", "all"] = "all") -> Recipe:
+    """Pictures.
+
+    Args:
+        columns: Columns of a point.
+    """
+    return Recipe(
+        name=f"pictures, {columns}",
+        place="image/pictures",
+        source="this test",
+        grid=(14, 8),
+        spec=metatx.TaskSpec(
+            modality="image", head="classification", tokenizer_options={"crop_pct": 1.0}, head_options={"layers": 12}
+        ),
+        settings=metatx.TrainingSettings(epochs=8, lr=5e-3),
+    )
+
+
+@pytest.fixture
+def ran(monkeypatch):
+    """What was run: recipe, backbone and options."""
+    calls = []
+    monkeypatch.setattr(Recipe, "run", lambda *given, **options: calls.append((*given, options)))
+
+    def run(words: str, what=recipe):
+        monkeypatch.setattr("sys.argv", ["recipe.py", *words.split()])
+        recipe_command(what)
+        return calls.pop()
+
+    return run
+
+
+def test_without_options_a_recipe_is_run_as_it_stands(ran):
+    for what in (recipe, recipe()):
+        found, backbone, options = ran("", what)
+        assert found == recipe() and backbone.spec == "nano" and backbone.pretrained
+        assert options == {"data": None, "seeds": None, "budget": None, "baseline": True, "out": None}
+
+
+def test_options_by_the_names_of_train(ran):
+    words = (
+        "--columns xyz --head.norm batch --tokenizer.augment light --grid 24,32 --epochs=3 --batch-size 4 --shard "
+        "--tune lora --adapter.r 4 --random-backbone --seeds 1 --no-baseline --out runs/x --data FOLDER --budget 5"
+    )
+    found, backbone, options = ran(words)
+    expected = recipe(columns="xyz").changed(
+        head_options={"norm": "batch"},
+        tokenizer_options={"augment": "light"},
+        adapter_options={"r": 4},
+        tune="lora",
+        grid=(24, 32),
+        epochs=3,
+        batch_size=4,
+        shard=True,
+    )
+    assert found == expected and not backbone.pretrained
+    assert options == {"data": "FOLDER", "seeds": (1,), "budget": 5.0, "baseline": False, "out": "runs/x"}
+    assert ran("--seeds=0,1 --grid 7")[2]["seeds"] == (0, 1)
+
+
+def test_help_explains_the_options_and_shows_the_recipes_own_values(ran, capsys):
+    with pytest.raises(SystemExit):
+        ran("--help")
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "--epochs EPOCHS Passes over the training split" in shown and "(type: int | null, default: 8)" in shown
+    assert "--head.layers LAYERS" in shown and "default: 12)" in shown
+    assert "--columns {xyz,all} Columns of a point." in shown
+    assert "--tokenizer.crop_pct" in shown and "--tokenizer.image_size" not in shown, "the grid says it"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [("--head.norn batch", "--head.norn"), ("--epochs", "epochs"), ("--lr -1 --epochs 0", "epochs is 0")],
+)
+def test_errors_are_a_line(ran, capsys, words, said):
+    with pytest.raises(SystemExit) as stopped:
+        ran(words)
+    shown = capsys.readouterr().err
+    assert stopped.value.code == 2 and shown.count("\n") == 1 and shown.startswith("recipe.py: ") and said in shown
+
+
+def test_a_function_is_a_command_too(monkeypatch, capsys):
+    def main(*, seeds: tuple[int, ...] = (0,), fail: bool = False) -> None:
+        if fail:
+            raise ValueError("No\nluck.")
+        print(seeds)
+
+    monkeypatch.setattr("sys.argv", ["script.py", "--seeds", "1,2"])
+    command(main)
+    assert capsys.readouterr().out.startswith("(1, 2)")
+    monkeypatch.setattr("sys.argv", ["script.py", "--fail", "true"])
+    with pytest.raises(SystemExit):
+        command(main)
+    assert capsys.readouterr().err == "script.py: No luck.\n"

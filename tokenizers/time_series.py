@@ -135,7 +135,7 @@ class TimeSeriesTokenizer(Tokenizer):
         deviation = np.where(deviation > ROUNDING * np.abs(centre[0]), deviation, 1)
         learned = {"centre": centre, "spread": spread, "floor": floor, "deviation": deviation}
         statistics = {name: torch.as_tensor(value) for name, value in learned.items()}
-        told = {} if self.lookback is None else {"lookback": self.lookback}
+        told = {} if self.lookback == self.options.get("lookback") else {"lookback": self.lookback}
         return {"num_channels": num_channels, **told, **statistics}
 
     def _count_channels(self, shapes: list[tuple[int, ...]]) -> int:

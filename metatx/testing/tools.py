@@ -1,5 +1,6 @@
 """Tools of the conformance checks: comparing samples and tokens, rebuilding, gradients, refusals."""
 
+import copy
 import json
 from collections.abc import Callable
 from typing import Any
@@ -118,10 +119,12 @@ def same(first: Any, second: Any) -> bool:
 
 def learned(component: Any, samples: Any) -> Any:
     """A component fitted and built, in evaluation mode."""
+    options = copy.deepcopy(dict(component.options))
     try:
         component.learn(samples)
     except TypeError as error:
         raise AssertionError(str(error)) from error
+    require(options == component.options, "fit changed the user's options; it must return what it learned instead.")
     return component.eval()
 
 

@@ -34,7 +34,7 @@ class GreyPictures(nn.Module):
         stem: ``backbone.stem``, which is folded to one channel; None for a random one.
         image_size: Side in pixels, or (height, width), multiples of the patch; by default the stem's own. Nothing is
             cut away, so choose the pictures' proportions.
-        percentiles: Of the grey values: what lies at or below the first becomes 0, at or above the second 1.
+        percentiles: Two percentiles of the grey values: values up to the first become 0, from the second on 1.
         normalize: Whether they are those of the training split (``"training"``, which keeps levels) or of each
             picture (``"instance"``, for sensors that scale each picture by itself).
         augment: How far training pictures are shifted, scaled, turned and changed in brightness and contrast.
@@ -69,8 +69,11 @@ class GreyPictures(nn.Module):
         size = image_size or self.stem.config.image_size
         self.height, self.width = (size, size) if isinstance(size, int) else (int(side) for side in size)
         self.grid = self.stem.grid(self.height, self.width)
-        self.percentiles, self.normalize, self.read = list(percentiles), normalize, read
-        self.level, self.flips = self.LEVELS[augment], flips
+        self.percentiles = list(percentiles)
+        self.normalize = normalize
+        self.read = read
+        self.level = self.LEVELS[augment]
+        self.flips = flips
         self.augments = augment != "none" or flips != "none"
         self.register_buffer("window", torch.tensor([0.0, 1.0], dtype=torch.float64))
 
@@ -119,8 +122,11 @@ class GreyPictures(nn.Module):
         random = (2 * torch.rand(6) - 1).tolist()
         values = picture.float()
         if any(self.level):
-            scale, angle = 1 + zoom * random[2], math.radians(turn * random[3])
-            cos, sin, ratio = scale * math.cos(angle), scale * math.sin(angle), self.height / self.width
+            scale = 1 + zoom * random[2]
+            angle = math.radians(turn * random[3])
+            cos = scale * math.cos(angle)
+            sin = scale * math.sin(angle)
+            ratio = self.height / self.width
             theta = [[cos, -sin * ratio, 2 * shift * random[0]], [sin / ratio, cos, 2 * shift * random[1]]]
             where = F.affine_grid(torch.tensor([theta]), [1, 1, self.height, self.width], align_corners=False)
             values = F.grid_sample(values[None], where, padding_mode="border", align_corners=False)[0]
@@ -131,11 +137,12 @@ class GreyPictures(nn.Module):
         varied = {"image": values.flip(mirrored).to(picture.dtype)}
         if any(self.level):
             return varied
-        across, down = 2 in mirrored, 1 in mirrored
+        across = 2 in mirrored
+        down = 1 in mirrored
         return varied | {"view": torch.tensor([across, down, not across, not down]).float()}
 
     def baseline_features(self, values: np.ndarray) -> np.ndarray:
-        """Of values (H, W) in 0..1, resized to about 1,024 pixels: gradient histograms and a thumbnail."""
+        """Gradient histograms and a thumbnail of values (H, W) in 0..1, resized to about 1,024 pixels."""
         rows = round(32 * math.sqrt(self.height / self.width) / 4) * 4
         small = Image.fromarray(values).resize((1024 // rows // 4 * 4, rows), Image.Resampling.BILINEAR)
         thumbnail = np.asarray(small.reduce(2), dtype=np.float32)

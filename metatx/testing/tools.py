@@ -48,7 +48,9 @@ def short(value: Any) -> str:
 def apart(batch: TokenSequence) -> list[TokenSequence]:
     """A batch as batches of one sample each."""
     parts = batch.parts or (1,) * len(batch.lengths)
-    samples, sequence, token = [], 0, 0
+    samples = []
+    sequence = 0
+    token = 0
     for i, count in enumerate(parts):
         lengths = batch.lengths[sequence : sequence + count]
         samples.append(
@@ -61,7 +63,8 @@ def apart(batch: TokenSequence) -> list[TokenSequence]:
                 context={name: tensor[i : i + 1] for name, tensor in batch.context.items()},
             )
         )
-        sequence, token = sequence + count, token + sum(lengths)
+        sequence = sequence + count
+        token = token + sum(lengths)
     return samples
 
 
@@ -106,7 +109,8 @@ def same(first: Any, second: Any) -> bool:
             and torch.equal(first.nan_to_num(0.0), second.nan_to_num(0.0))
         )
     if hasattr(first, "__array__"):
-        one, other = np.asarray(first), np.asarray(second)
+        one = np.asarray(first)
+        other = np.asarray(second)
         if one.dtype == object:
             return one.shape == other.shape and all(map(same, one.flat, other.flat))
         number = np.issubdtype(one.dtype, np.number) and np.issubdtype(other.dtype, np.number)

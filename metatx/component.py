@@ -33,15 +33,14 @@ class Component(nn.Module):
 
     name: ClassVar[str] = ""
     stem: ClassVar[str | None] = None
-    options: Any
+    options: Mapping[str, Any]
     fitted: Mapping[str, Any]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Record the options, so that a subclass need not. Raises ValueError for one of a wrong type or value."""
         self = super().__new__(cls)
         options = checked_options(cls, args, kwargs)
-        # Components whose ``fit`` returns themselves add to their options what they learned.
-        object.__setattr__(self, "options", _ReadOnly("options", options) if _builds(cls) else options)
+        object.__setattr__(self, "options", _ReadOnly("options", options))
         object.__setattr__(self, "fitted", _ReadOnly("fitted", {}))
         return self
 
@@ -49,7 +48,7 @@ class Component(nn.Module):
         super().__init__()
         self.dim = dim
 
-    def fit(self, samples: Any) -> Any:
+    def fit(self, samples: Any) -> dict[str, Any]:
         """Learn from the training split: raw samples for a tokenizer, raw targets for a head. The core calls ``learn``.
 
         Returns:
@@ -73,8 +72,6 @@ class Component(nn.Module):
             TypeError: If ``fit`` does not return a dict, or one of its tensors has no buffer.
         """
         learned = self.fit(samples)
-        if learned is self and not _builds(type(self)):
-            return self
         if not isinstance(learned, dict):
             raise TypeError(
                 f"{type(self).__name__}.fit returned a {type(learned).__name__}; it must return a dict: JSON values "
@@ -101,10 +98,6 @@ class Component(nn.Module):
         """Move or cast the module as any other; buffers of float64 are moved only."""
         super()._apply(keep_float64(self, fn), recurse)  # type: ignore[no-untyped-call]
         return self
-
-
-def _builds(cls: type[Component]) -> bool:
-    return cls.build is not Component.build
 
 
 class _ReadOnly(Mapping[str, Any]):

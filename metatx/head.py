@@ -36,12 +36,12 @@ class Head(Component):
     Attributes:
         primary_metric: The metric that early stopping and comparisons look at; its direction is the torchmetrics
             metric's own ``higher_is_better``.
-        dense: Whether an answer lies on the sample's own grid (a mask, boxes in pixels); ``decode`` and ``records``
+        dense: True if an answer lies on the sample's own grid (a mask, boxes in pixels); ``decode`` and ``records``
             then take the samples' extents too: (H, W) of a picture, (N,) of points.
-        needs_target: Whether a table must have a target column; if not, one with a usual name is not taken for it.
+        needs_target: True if a table must have a target column; if not, one with a usual name is not taken for it.
         output_suffixes: Endings of the files that ``write`` makes; "" for a folder.
-        layers: How many of the backbone's last blocks it reads; a sequence's embeddings are (T, layers * D).
-        calibrates: Whether ``calibrate`` is to be called after training.
+        layers: Number of the backbone's last blocks that it reads; a sequence's embeddings are (T, layers * D).
+        calibrates: True if ``calibrate`` is to be called after training.
         pool_options: Options that ``pool`` depends on, for the cache of what it gives; None: all of them.
 
     Example:

@@ -25,25 +25,25 @@ class Tokenizer(Component):
     and ``build`` go together.
 
     Attributes:
-        takes_row: Whether a sample is a dict of all input columns, not the value of one.
-        dicts: Whether a dict may be a sample of its own (a file with its path, a signal with its rate), not only a row.
+        takes_row: True if a sample is a dict of all input columns, not the value of one.
+        dicts: True if a dict may be a sample of its own (a file with its path, a signal with its rate), not only a row.
         suffixes: File types that a folder of classes is searched for.
-        words: Whether a string is a sample itself, never the name of a file, which then comes as a ``Path``.
-        external_refs: Those of them whose files may name others, so that they are not taken from strangers.
+        words: True if a string is a sample itself, never the name of a file, which then comes as a ``Path``.
+        external_refs: Suffixes whose files may name other files, so that they are not taken from strangers.
         readers: Readers of files that hold many samples in a format of the modality's own, by suffix.
         signatures: Tests of a file's first 512 bytes, by suffix: False where they are not of that format. A server runs
             them on files of strangers, and takes none whose suffix has no test; ``metatx.reading.signatures`` has those
             of common formats.
-        isolated: Whether a sample that came as JSON is parsed by a library that may crash, or not end, on a bad one: a
+        isolated: True if a sample that came as JSON is parsed by a library that may crash, or not end, on a bad one: a
             server does so in another process, as with files.
         default_head: The head for data without a target column, if there is one.
-        uses_stem_tokens: Whether its tokens come from the backbone's own stem, so that their scale is right as it is.
+        uses_stem_tokens: True if its tokens come from the backbone's own stem, so that their scale is right as it is.
         token_rms_factor: RMS of the tokens at the start of training, in units of that of the stem's tokens, on a
             backbone that does not normalise its input; the larger, the less the blocks change the tokens.
         lookback: Number of last steps that are read of a sample in time; None for all.
         time_axis: Axis of a two-dimensional sample that is time: 1 for (C, L), 0 for (L, C).
         mixes_channels: True where one sequence holds all channels of a series, not one each.
-        augments: Whether ``augment`` changes anything; set by options.
+        augments: True if ``augment`` changes anything; set by options.
         crop_warning: Where its tokens leave out the edges of a sample: what to change so that they do not, which dense
             answers need; empty otherwise.
         classical: Which scikit-learn model stands beside it as baseline on what ``baseline_features`` gives;

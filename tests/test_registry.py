@@ -114,7 +114,7 @@ def test_unknown_names_show_the_nearest_and_all():
 
 
 def test_unknown_options_show_the_nearest_and_all():
-    message = "Unknown option of the classification head 'poolling'. Did you mean 'pooling'\\? Choices: .*classes"
+    message = "Unknown option of the classification head 'poolling'. Did you mean 'pooling'\\? Choices: .*class_weight"
     with pytest.raises(ValueError, match=message):
         create("heads", "classification", 8, poolling="mean")
 

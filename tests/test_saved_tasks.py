@@ -18,6 +18,9 @@ TOLERANCE = 1e-5
 ROUNDED = 0.01  # boxes are written in hundredths of a pixel, which may be rounded the other way
 
 
+FORMATS = [("version_1", 1), ("version_2_first", 2), ("version_2", 2), ("version_3", 3)]
+
+
 @pytest.fixture(scope="module")
 def backbone():
     return shared_backbone()
@@ -34,7 +37,7 @@ def configs(version):
     return [json.loads((path / "task" / "config.json").read_text()) for path in saved_tasks(HERE / version)]
 
 
-@pytest.mark.parametrize(("folder", "version"), [("version_1", 1), ("version_2_first", 2), ("version_2", 2)])
+@pytest.mark.parametrize(("folder", "version"), FORMATS)
 def test_each_version_of_the_format_is_there(folder, version):
     assert {config["version"] for config in configs(folder)} == {version}
 
@@ -47,3 +50,6 @@ def test_every_modality_head_and_tier_is_there():
     assert all(len(tiers[tune]) >= 2 for tune in ("norm", "lora", "full", "merged"))
     assert {config["head"]["name"] for config in configs("version_2")} >= HEADS
     assert {config["tokenizer"]["name"] for config in configs("version_1")} >= MODALITIES
+    assert {config["tokenizer"]["name"] for config in configs("version_3")} >= MODALITIES
+    assert {config["head"]["name"] for config in configs("version_3")} >= HEADS
+    assert {config["tune"] for config in configs("version_3")} == set(tiers)

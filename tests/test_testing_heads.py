@@ -19,7 +19,7 @@ LISTS = [["cat"], ["dog", "eel"], []] * 4
 NUMBERS = (100 + 5 * np.random.default_rng(0).normal(size=12)).tolist()
 
 
-class FitForgetsHead(ClassificationHead):
+class FitReturnsNothing(ClassificationHead):
     def fit(self, targets):
         super().fit(targets)
 
@@ -28,8 +28,7 @@ class UnsortedClasses(ClassificationHead):
     turn = itertools.count()
 
     def fit(self, targets):
-        self._build(sorted(set(targets), reverse=next(self.turn) % 2 == 1))
-        return self
+        return {"classes": sorted(set(targets), reverse=next(self.turn) % 2 == 1)}
 
 
 class EncodesWithKeyError(ClassificationHead):
@@ -45,8 +44,8 @@ class EncodesUnknownAsFirst(ClassificationHead):
 class PoolsAtRandom(ClassificationHead):
     pool_options = ()
 
-    def __init__(self, dim, classes=None):
-        super().__init__(dim, dropout=0.5, classes=classes)
+    def __init__(self, dim):
+        super().__init__(dim, dropout=0.5)
 
     def pool(self, sequence):
         return self.dropout(super().pool(sequence))
@@ -82,8 +81,8 @@ class LossPerSample(ClassificationHead):
 class HasAnIdleLayer(ClassificationHead):
     pool_options = ()
 
-    def __init__(self, dim, classes=None):
-        super().__init__(dim, classes=classes)
+    def __init__(self, dim):
+        super().__init__(dim)
         self.spare = nn.Linear(dim, 2)
 
 
@@ -116,18 +115,27 @@ class KeepsItsScaleForItself(RegressionHead):
     unit = 1.0
 
     def fit(self, targets):
-        super().fit(targets)
-        self.unit = float(self.scale)
-        return self
+        learned = super().fit(targets)
+        self.unit = float(learned["scale"])
+        return learned
 
     def decode(self, output):
         return super().decode(output) * self.unit
 
 
 class ForgetsClasses(ClassificationHead):
-    def _build(self, classes):
-        super()._build(classes)
-        del self.options["classes"]
+    def fit(self, targets):
+        self.learned = super().fit(targets)["classes"]
+        return {}
+
+    def build(self):
+        super().build(getattr(self, "learned", []))
+
+
+class WritesItsOptions(ClassificationHead):
+    def fit(self, targets):
+        self.options["classes"] = sorted(set(targets))
+        return super().fit(targets)
 
 
 class DecodesOne(ClassificationHead):
@@ -184,8 +192,9 @@ class EstimatesInAnotherForm(ClassificationHead):
 @pytest.mark.parametrize(
     ("cls", "check"),
     [
-        (FitForgetsHead, "check_fit"),
+        (FitReturnsNothing, "check_fit"),
         (UnsortedClasses, "check_fit"),
+        (WritesItsOptions, "check_fit: options is read-only"),
         (EncodesWithKeyError, "check_bad_targets_raise_sample_error"),
         (EncodesUnknownAsFirst, "check_bad_targets_raise_sample_error"),
         (PoolsAtRandom, "check_pool_can_be_cached: .*other features in training"),

@@ -23,12 +23,16 @@ __all__ = ["AudioTokenizer"]
 
 MISSING = "The audio tokenizer needs torchaudio and soundfile: pip install 'metatx[audio]'"
 FITTED = 2_000  # clips, spread over the training split, that the statistics are learned from
-FRAME, HOP = 0.025, 0.010  # seconds of a frame, and from one to the next
+FRAME = 0.025  # seconds of a frame, and from one to the next
+HOP = 0.010
 FLOOR = 1e-6  # added to the power of a band before the logarithm
 PHOTO = 0.25  # deviation of a photograph's values in 0..1, which the stem was trained on
-SHIFT, GAIN = 0.1, 6.0  # random variations in training: seconds and decibels, to either side
-MASKS, WIDEST = 2, 0.08  # stretches of bands that are masked, as many of frames; largest share of one
-COEFFICIENTS, SEGMENTS = 20, 16  # cepstral, and in time, of the description
+SHIFT = 0.1  # random variations in training: seconds and decibels, to either side
+GAIN = 6.0
+MASKS = 2  # stretches of bands that are masked, as many of frames; largest share of one
+WIDEST = 0.08
+COEFFICIENTS = 20  # cepstral, and in time, of the description
+SEGMENTS = 16
 
 
 class AudioTokenizer(Tokenizer):
@@ -45,7 +49,7 @@ class AudioTokenizer(Tokenizer):
         dim: Width of the backbone.
         stem: ``backbone.stem``; without one, patches start from filters of their own.
         tokens: ``"frames"``, ``"patches"`` or ``"both"``.
-        sample_rate: Of the spectrogram, in Hz; also that of clips given as bare arrays.
+        sample_rate: Sample rate of the spectrogram, in Hz; also that of clips given as bare arrays.
         num_mels: Bands; for patches a multiple of their side.
         width: Channels of the first convolution of the frames.
         window: Seconds that one sequence spans at most.
@@ -83,8 +87,11 @@ class AudioTokenizer(Tokenizer):
             raise ValueError(f"token_rms_factor is {token_rms_factor}; it must be above 0.")
         if window < 1:
             raise ValueError(f"window is {window:g} s; it must be at least 1.")
-        self.sample_rate, self.window, self.masked = sample_rate, window, augment == "strong"
-        self.augments, self.token_rms_factor = augment != "none", token_rms_factor
+        self.sample_rate = sample_rate
+        self.window = window
+        self.masked = augment == "strong"
+        self.augments = augment != "none"
+        self.token_rms_factor = token_rms_factor
         self.hop = round(HOP * sample_rate)
         self.mel = _mel_spectrogram(sample_rate, num_mels, self.hop)
         self.register_buffer("centre", torch.zeros(num_mels, 1))  # of the log power of each band
@@ -248,7 +255,8 @@ class _Patches(nn.Module):
         """(S, M, F) with so many frames each (S,) to (S, N, D) and a mask (S, N)."""
         # To the nearest whole number of patches: a last one that is nearly empty says little.
         columns = ((frames + self.side // 2) // self.side).clamp(min=1)
-        most, rows = int(columns.max()), spectrogram.shape[1] // self.side
+        most = int(columns.max())
+        rows = spectrogram.shape[1] // self.side
         picture = 0.5 + PHOTO * F.pad(spectrogram, (0, max(0, most * self.side - spectrogram.shape[2])))[:, None]
         tokens = spectrogram.new_zeros(len(frames), rows * most, self.stem.proj.out_channels)
         for count in sorted(set(columns.tolist())):

@@ -54,8 +54,8 @@ class GraphTokenizer(Tokenizer):
     Args:
         dim: Width of the backbone.
         identifiers: Eigenvectors, K.
-        directed: Whether edges have a direction; if not, one that is there both ways is one.
-        descriptors: Whether the token of a molecule as a whole knows RDKit's 217 physico-chemical descriptors.
+        directed: True where edges have a direction; if not, an edge that is there both ways is one.
+        descriptors: True if the token of a molecule as a whole knows RDKit's 217 physico-chemical descriptors.
         summary: Tokens for the graph as a whole.
         max_tokens: Larger graphs are refused.
         token_rms_factor: RMS of the tokens at the start of training, in units of that of the stem's tokens, on a
@@ -84,9 +84,13 @@ class GraphTokenizer(Tokenizer):
                 raise ValueError(f"{name} is {value}; it must be at least 1.")
         if not token_rms_factor > 0:
             raise ValueError(f"token_rms_factor is {token_rms_factor}; it must be above 0.")
-        self.count, self.directed, self.descriptors = identifiers, directed, descriptors
-        self.summary, self.max_tokens = summary, max_tokens
-        self.augments, self.token_rms_factor = True, token_rms_factor
+        self.count = identifiers
+        self.directed = directed
+        self.descriptors = descriptors
+        self.summary = summary
+        self.max_tokens = max_tokens
+        self.augments = True
+        self.token_rms_factor = token_rms_factor
         self.identify = orthogonal_linear(identifiers, dim, bias=False)
         self.direct = orthogonal_linear(identifiers, dim, bias=False) if directed else None
         self.kinds = nn.Parameter(torch.randn(2 + summary, dim))
@@ -98,10 +102,11 @@ class GraphTokenizer(Tokenizer):
         """Make the maps of what is known.
 
         Args:
-            molecules: Whether samples are SMILES.
+            molecules: True if samples are SMILES.
             widths: Numbers known of a node, of an edge and of the whole: F, G and W.
         """
-        self.molecules, self.widths = molecules, widths
+        self.molecules = molecules
+        self.widths = widths
         for part, width in zip(PARTS, widths, strict=True):
             self.register_buffer(f"{part}_mean", torch.zeros(width, dtype=torch.float64))
             self.register_buffer(f"{part}_scale", torch.ones(width, dtype=torch.float64))
@@ -130,7 +135,8 @@ class GraphTokenizer(Tokenizer):
         for part, width in ((part, width) for part, width in zip(PARTS, widths, strict=True) if width):
             rows = np.vstack([getattr(graph, part).reshape(-1, width) for graph in graphs])
             with warnings.catch_warnings(action="ignore"):  # of a number that no sample has
-                mean, spread = np.nanmean(rows, axis=0), np.nanstd(rows, axis=0)
+                mean = np.nanmean(rows, axis=0)
+                spread = np.nanstd(rows, axis=0)
             learned[f"{part}_mean"] = torch.from_numpy(np.nan_to_num(mean))
             span = np.nanmax(rows, axis=0, initial=-np.inf) - np.nanmin(rows, axis=0, initial=np.inf)
             steady = ~(span > 1e-13 * np.maximum(np.abs(mean), 1e-6))  # constant but for rounding, or never there
@@ -153,12 +159,14 @@ class GraphTokenizer(Tokenizer):
         return graph if len(graph.pairs) else replace(graph, edges=np.zeros((0, self.widths[1])))
 
     def encode(self, sample: Any) -> dict[str, Tensor]:
-        """To standardised ``nodes``, ``edges`` and ``whole``, ``pairs`` (E, 2) and ``identifiers`` (N, K)."""
-        graph, encoded = self._fitting(sample), {}
+        """A graph to standardised ``nodes``, ``edges`` and ``whole``, ``pairs`` (E, 2), ``identifiers`` (N, K)."""
+        graph = self._fitting(sample)
+        encoded = {}
         for part, width in zip(PARTS, self.widths, strict=True):
             if width:
                 numbers = torch.from_numpy(np.asarray(getattr(graph, part), dtype=np.float64))
-                mean, scale = self.get_buffer(f"{part}_mean").cpu(), self.get_buffer(f"{part}_scale").cpu()
+                mean = self.get_buffer(f"{part}_mean").cpu()
+                scale = self.get_buffer(f"{part}_scale").cpu()
                 encoded[part] = ((numbers - mean) / scale).nan_to_num(0.0).clamp(-FAR, FAR).float()
         encoded["pairs"] = torch.from_numpy(graph.pairs)
         encoded["identifiers"] = torch.from_numpy(_eigenvectors(graph.pairs, len(graph.nodes), self.count)).float()
@@ -174,7 +182,8 @@ class GraphTokenizer(Tokenizer):
         for name, count, width in (("x", 3, self.widths[0] - 1), ("edge_attr", 2, self.widths[1])):
             if width:
                 row = {**array_schema("features"), "minItems": width, "maxItems": width}
-                parts[name], example[name] = array_schema("rows", cells=row), [[0.0] * width] * count
+                parts[name] = array_schema("rows", cells=row)
+                example[name] = [[0.0] * width] * count
         return {"type": "object", "properties": parts, "required": list(parts), "examples": [example]}
 
     def augment(self, encoded: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -184,8 +193,10 @@ class GraphTokenizer(Tokenizer):
 
     def forward(self, batch: Batch) -> TokenSequence:
         """Graphs of any sizes to summary + N + E tokens each: the whole, nodes, edges."""
-        identifiers, pairs = list(batch["identifiers"]), list(batch["pairs"])
-        nodes, edges = [len(each) for each in identifiers], [len(each) for each in pairs]
+        identifiers = list(batch["identifiers"])
+        pairs = list(batch["pairs"])
+        nodes = [len(each) for each in identifiers]
+        edges = [len(each) for each in pairs]
         ids = self.identify(torch.cat(identifiers))
         begin = torch.tensor([0, *nodes[:-1]], device=ids.device).cumsum(0)
         ends = torch.cat(pairs) + begin.repeat_interleave(torch.tensor(edges, device=ids.device))[:, None]
@@ -251,7 +262,7 @@ def _eigenvectors(pairs: np.ndarray, n: int, count: int) -> np.ndarray:
 
 
 def _misfit(graph: Graph, widths: Sequence[int]) -> str:
-    """What is wrong with a graph's widths; empty if nothing is."""
+    """The misfit of a graph's widths in words; empty where they fit."""
     for part, width in zip(PARTS, widths, strict=True):
         numbers = getattr(graph, part)
         if numbers.shape[-1] != width and (part != "edges" or len(numbers)):
@@ -320,7 +331,7 @@ def _fields(sample: Any) -> dict[str, Any]:
 
 
 def _node_count(given: Any, pairs: np.ndarray) -> int:
-    """What is given, or else enough for the nodes that edges name."""
+    """The number of nodes that is given, or else enough for the nodes that edges name."""
     if given is None:
         return int(pairs.max(initial=-1)) + 1
     number = np.nan if isinstance(given, bool | str) else _numbers("num_nodes", given)
@@ -362,13 +373,15 @@ def _remembered(smiles: str, descriptors: bool, most: int) -> Graph:
 
 
 def _known(molecule: Any, descriptors: bool) -> Graph:
-    """What RDKit knows of a molecule."""
+    """A molecule as a graph, with what RDKit knows of it."""
     from rdkit import Chem, rdBase
 
     with rdBase.BlockLogs():
         molecule = Chem.MolFromSmiles(Chem.MolToSmiles(molecule)) or molecule
-    n, e = molecule.GetNumAtoms(), molecule.GetNumBonds()
-    nodes, edges = atom_numbers(molecule), bond_numbers(molecule)
+    n = molecule.GetNumAtoms()
+    e = molecule.GetNumBonds()
+    nodes = atom_numbers(molecule)
+    edges = bond_numbers(molecule)
     pairs = np.array([[bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()] for bond in molecule.GetBonds()], dtype=np.int64)
     whole = np.log1p([n, e])
     if descriptors:

@@ -76,9 +76,14 @@ class HyperspectralTokenizer(Tokenizer):
             raise ValueError(f"token_rms_factor is {token_rms_factor}; it must be above 0.")
         if patch_size < 1 or patch_size % 2 == 0:
             raise ValueError(f"patch_size is {patch_size}; a pixel in the middle needs an odd one: 1, 3, 5, ...")
-        self.group_size, self.stride, self.patch_size = group_size, stride, patch_size
-        self.wavelengths, self.level, self.augments = wavelengths, self.LEVELS[augment], augment != "none"
-        self.token_rms_factor, self.band_axis = token_rms_factor, band_axis
+        self.group_size = group_size
+        self.stride = stride
+        self.patch_size = patch_size
+        self.wavelengths = wavelengths
+        self.level = self.LEVELS[augment]
+        self.augments = augment != "none"
+        self.token_rms_factor = token_rms_factor
+        self.band_axis = band_axis
         self.num_bands = 0
 
     def build(self, num_bands: int, wavelengths: list[float] | None = None) -> None:

@@ -88,7 +88,8 @@ class ImageTokenizer(Tokenizer):
         self.crop_pct = crop_pct or self.patch_stem.config.crop_pct
         self.augments = augment != "none"
         self.level = self.AUGMENTS.index(augment)
-        self.crop_area, self.downscale = (crop_area[0], crop_area[1]), downscale
+        self.crop_area = (crop_area[0], crop_area[1])
+        self.downscale = downscale
 
     @property
     def patch_stem(self) -> Stem:
@@ -101,8 +102,9 @@ class ImageTokenizer(Tokenizer):
         return is_image(value)
 
     def encode(self, sample: Any) -> dict[str, Tensor]:
-        """A picture, in any form ``read_image`` knows, to ``image`` uint8 (3, H, W)."""
-        config, picture = self.patch_stem.config, read_image(sample)
+        """An image, in any form ``read_image`` knows, to ``image`` uint8 (3, H, W)."""
+        config = self.patch_stem.config
+        picture = read_image(sample)
         if self.side is None:
             picture = picture.resize(self.size[::-1], Image.Resampling[config.interpolation.upper()])
         else:

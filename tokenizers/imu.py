@@ -78,8 +78,13 @@ class IMUTokenizer(Tokenizer):
         if frame < 4 or rotation < 0:
             name, value, least = ("frame", frame, 4) if frame < 4 else ("rotation", rotation, 0)
             raise ValueError(f"{name} is {value}; it must be at least {least}.")
-        self.sampling_rate, self.patch_size, self.frame, self.width = sampling_rate, patch_size, frame, width
-        self.rotation, self.columns, self.time_axis = rotation, columns, time_axis
+        self.sampling_rate = sampling_rate
+        self.patch_size = patch_size
+        self.frame = frame
+        self.width = width
+        self.rotation = rotation
+        self.columns = columns
+        self.time_axis = time_axis
         self.augments = rotation > 0
         self.num_channels = 0
 
@@ -89,7 +94,8 @@ class IMUTokenizer(Tokenizer):
         self.columns = columns or self.columns
         if self.augments and num_channels % 3:
             raise ValueError(f"rotation needs x, y and z of each sensor; there are {num_channels} channels.")
-        channels, dim = num_channels + _sensors(num_channels), self.dim
+        channels = num_channels + _sensors(num_channels)
+        dim = self.dim
         features = {"signal": 1, "statistics": len(QUANTILES) + 8, "spectrum": self.frame // 2}
         for name, size in features.items():
             self.register_buffer(f"{name}_centre", torch.zeros(channels, size))
@@ -139,8 +145,10 @@ class IMUTokenizer(Tokenizer):
 
     def _check_axes(self, shapes: Sequence[tuple[int, ...]]) -> None:
         """Refuse windows of many channels and one length, which are turned; say so where it only seems so."""
-        counts, lengths = Counter(shape[0] for shape in shapes), {shape[1] for shape in shapes}
-        axes, other = "time x channels" if self.time_axis else "channels x time", 1 - self.time_axis
+        counts = Counter(shape[0] for shape in shapes)
+        lengths = {shape[1] for shape in shapes}
+        axes = "time x channels" if self.time_axis else "channels x time"
+        other = 1 - self.time_axis
         hint = f"set time_axis={other} (--tokenizer.time_axis {other})"
         if 2 * max(counts.values()) < len(shapes) and len(lengths) == 1:
             found = f"{min(counts)} to {max(counts)} channels and all {lengths.pop()} steps"
@@ -201,7 +209,7 @@ class IMUTokenizer(Tokenizer):
         return np.ascontiguousarray(values.T) if values.ndim == 2 and self.time_axis == 0 else np.atleast_2d(values)
 
     def _turned(self, shape: tuple[int, ...]) -> str:
-        """What to do where channels and time look exchanged in a window (C, L), as an end of a message."""
+        """The end of a message where channels and time look exchanged in a window (C, L); else empty."""
         channels, steps = shape
         if steps != self.num_channels and (self.num_channels or steps >= channels):
             return ""
@@ -301,8 +309,10 @@ def _sensors(num_channels: int) -> int:
 
 def _statistics(signals: Tensor) -> Tensor:
     """(B, C, L) to level, spread, quantiles and movement (B, C, F)."""
-    mean, spread = signals.mean(2, keepdim=True), signals.std(2, correction=0, keepdim=True)
-    steps, half = signals.diff(dim=2), signals.shape[2] // 2
+    mean = signals.mean(2, keepdim=True)
+    spread = signals.std(2, correction=0, keepdim=True)
+    steps = signals.diff(dim=2)
+    half = signals.shape[2] // 2
     quantiles = torch.quantile(signals, torch.tensor(QUANTILES, device=signals.device), dim=2).movedim(0, 2)
     movement = steps.std(2, correction=0, keepdim=True)
     trend = signals[:, :, -half:].mean(2, keepdim=True) - signals[:, :, :half].mean(2, keepdim=True)

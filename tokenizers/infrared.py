@@ -29,7 +29,7 @@ class InfraredTokenizer(Tokenizer):
         stem: ``backbone.stem``.
         image_size: Side in pixels, or [height, width], multiples of the patch; by default the stem's own. Pictures
             are stretched to it, nothing is cut away.
-        percentiles: Of the grey values, that become 0 and 1; wide, for the hottest pixels are what matters.
+        percentiles: Percentiles of the grey values that become 0 and 1; wide, as the hottest pixels matter most.
         normalize: Percentiles of the ``"training"`` split, or of each picture (``"instance"``) where a camera's
             automatic gain has scaled each by itself already.
         augment: Random shift, scale, turn, gain and offset in training: ``"light"`` or ``"strong"``.

@@ -47,10 +47,10 @@ class PointCloudTokenizer(Tokenizer):
 
     Args:
         dim: Width of the backbone.
-        points: That groups are made of; of larger clouds so many are drawn. A mesh gives so many.
+        points: Number of points that groups are made of: drawn from larger clouds, and from meshes.
         groups: Tokens, G.
         neighbours: Points of a group.
-        width: Of the PointNet.
+        width: Width of the PointNet.
         normalize: ``"unit"`` puts each cloud into the unit sphere, which keeps its shape only; ``"training"`` shifts
             and scales all alike, where place and size mean something, as to a fixed sensor.
         columns: Columns that are used, by name or by number from 0, x, y and z first; by default all of the first
@@ -111,8 +111,14 @@ class PointCloudTokenizer(Tokenizer):
             raise ValueError(f"augment has {', '.join(strange)}; it may have {', '.join(AUGMENTS)}.")
         if augment and augment.get("mirror", 0) not in (0, 1):
             raise ValueError(f"mirror is {augment['mirror']}; it is the axis that flips, 0 or 1.")
-        self.points, self.groups, self.neighbours, self.width = points, groups, neighbours, width
-        self.normalize, self.time, self.slices, self.drop_invalid = normalize, time, slices, drop_invalid
+        self.points = points
+        self.groups = groups
+        self.neighbours = neighbours
+        self.width = width
+        self.normalize = normalize
+        self.time = time
+        self.slices = slices
+        self.drop_invalid = drop_invalid
         self.variations = dict(augment or {})
         self.augments = any(name == "mirror" or value for name, value in self.variations.items())
         self.columns: list[str | int] = [] if columns is None else self._checked(columns)
@@ -282,17 +288,20 @@ class PointCloudTokenizer(Tokenizer):
     def augment(self, encoded: dict[str, Tensor]) -> dict[str, Tensor]:
         """The cloud turned, mirrored, scaled, jittered, thinned, as ``augment`` says."""
         vary = self.variations.get
-        points, groups = encoded["points"].clone(), encoded["groups"]
+        points = encoded["points"].clone()
+        groups = encoded["groups"]
         turn = torch.eye(3)
         if degrees := vary("rotation", 0.0):
             angle = (2 * torch.rand(()) - 1) * degrees * torch.pi / 180
             turn[0, 0] = turn[1, 1] = angle.cos()
-            turn[1, 0], turn[0, 1] = angle.sin(), -angle.sin()
+            turn[1, 0] = angle.sin()
+            turn[0, 1] = -angle.sin()
         if "mirror" in self.variations and torch.rand(()) < 0.5:
             turn[:, int(self.variations["mirror"])] *= -1
         for at in self.vectors:
             # They were squashed when they were scaled.
-            centre, spread = self.centre[at].cpu(), self.spread[at].cpu()
+            centre = self.centre[at].cpu()
+            spread = self.spread[at].cpu()
             true = points[:, at].sinh() * spread + centre
             points[:, at] = ((true @ turn.T.double() - centre) / spread).asinh().float()
         size = 1 + (2 * torch.rand(()) - 1) * vary("scale", 0.0)

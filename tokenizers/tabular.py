@@ -70,7 +70,9 @@ class TabularTokenizer(Tokenizer):
             raise ValueError(f"bins is {bins}; a numeric column needs at least 1.")
         if not 0 <= hide < 1:
             raise ValueError(f"hide is {hide}; it must be a probability below 1.")
-        self.bins, self.hide, self.given = bins, hide, columns or {}
+        self.bins = bins
+        self.hide = hide
+        self.given = columns or {}
         for name, kind in self.given.items():
             if kind not in (*TYPES, "ignore"):
                 raise ValueError(unknown(f"type of column {name}", kind, [*TYPES, "ignore"]))
@@ -176,7 +178,7 @@ class TabularTokenizer(Tokenizer):
         return torch.cat(tokens, dim=1) + self.column
 
     def text_columns(self, inputs: Sequence[str]) -> list[str]:
-        """Those of categories."""
+        """Columns of categories."""
         return [name for name, _, _ in self.codes] if self.schema else []
 
     def json_schema(self) -> dict[str, Any]:
@@ -193,7 +195,8 @@ class TabularTokenizer(Tokenizer):
         """A row as named values: numbers, NaN if missing; dates as four of them; categories, text or None."""
         row: dict[str, Any] = {}
         for entry in self.schema:
-            name, value = entry["name"], cell_of(sample, entry["name"])
+            name = entry["name"]
+            value = cell_of(sample, entry["name"])
             row[name] = READERS[entry["type"]](name, value)
             if entry["type"] == "date":
                 moment = moment_of(name, value)
@@ -214,7 +217,7 @@ def _place(name: str, known: Spellings, sample: dict[str, Any]) -> int | None:
 
 
 def _bins_for(rows: int) -> int:
-    """How many bins so many training rows can fill."""
+    """Number of bins that so many training rows can fill."""
     return min(max(rows // ROWS_A_BIN, BINS[0]), BINS[1])
 
 

@@ -79,8 +79,12 @@ class TextTokenizer(Tokenizer):
             raise ValueError(f"hide is {hide}; it must be a probability below 1.")
         if not token_rms_factor > 0:
             raise ValueError(f"token_rms_factor is {token_rms_factor}; it must be above 0.")
-        self.context, self.overlap, self.max_tokens = context, overlap, max_tokens
-        self.min_count, self.hide, self.token_rms_factor = min_count, hide, token_rms_factor
+        self.context = context
+        self.overlap = overlap
+        self.max_tokens = max_tokens
+        self.min_count = min_count
+        self.hide = hide
+        self.token_rms_factor = token_rms_factor
         self.positions = LearnedPositions(dim, context)
         self.segments = nn.Parameter(torch.randn(2, dim) * 0.02)
 
@@ -95,7 +99,7 @@ class TextTokenizer(Tokenizer):
         return isinstance(value, str)
 
     def text_columns(self, inputs: Sequence[str]) -> list[str]:
-        """All."""
+        """All input columns."""
         return list(inputs)
 
     def fit(self, samples: Sequence[Any]) -> dict[str, Any]:
@@ -137,7 +141,7 @@ class TextTokenizer(Tokenizer):
         return {"anyOf": [text, pair], "examples": ["A few words to read."]}
 
     def from_json(self, value: Any) -> Any:
-        """As it is: words are never the name of a file."""
+        """The value as it is: words are never the name of a file."""
         return value
 
     def forward(self, batch: Batch) -> TokenSequence:
@@ -146,7 +150,8 @@ class TextTokenizer(Tokenizer):
         number = torch.cat(list(batch["tokens"])).long()  # all texts, back to back
         first = torch.tensor([0, *lengths[:-1]], device=number.device).cumsum(0)  # where each begins
         x = self.embedding[self._rows(number)] + self.segments[self._segment(number, first, lengths)]
-        counts, cuts = [], []
+        counts = []
+        cuts = []
         for begin, length in zip(first.tolist(), lengths, strict=True):
             starts = range(0, max(1, length - self.overlap), self.context - self.overlap)
             counts.append(len(starts))

@@ -47,7 +47,7 @@ class TimeSeriesTokenizer(Tokenizer):
         lookback: Only the last so many steps of a sample are read; None reads it whole.
         channels: ``"separate"`` makes each channel a sequence of its own, all with the same weights;
             ``"mixed"`` makes one sequence of patches that span all channels.
-        normalize: What the patches show: ``"instance"`` the series relative to itself, ``"training"``
+        normalize: Reference of the values: ``"instance"`` shows the series relative to itself, ``"training"``
             relative to mean and deviation of the training split, where levels are what tells samples apart.
         time_axis: Which axis of a two-dimensional sample is time: 1 for (C, L), 0 for (L, C).
 
@@ -77,8 +77,12 @@ class TimeSeriesTokenizer(Tokenizer):
                 raise ValueError(f"{name} is {number}; it must be at least 1.")
         if stride > patch_size:
             raise ValueError(f"stride {stride} leaves steps between patches of {patch_size} unread; make it smaller.")
-        self.patch_size, self.stride, self.lookback = patch_size, stride, lookback
-        self.channels, self.normalize, self.time_axis = channels, normalize, time_axis
+        self.patch_size = patch_size
+        self.stride = stride
+        self.lookback = lookback
+        self.channels = channels
+        self.normalize = normalize
+        self.time_axis = time_axis
         self.mixes_channels = channels == "mixed"
         self.num_channels = 0
 
@@ -128,18 +132,20 @@ class TimeSeriesTokenizer(Tokenizer):
         typical = np.nanmedian(scale, axis=0)
         floor = np.where(typical > 0, 1e-3 * typical, 1.0)
         features = np.stack([loc, np.log(np.maximum(scale, floor))])  # (2, B, C)
-        centre, spread = np.nanmean(features, axis=1), np.nanstd(features, axis=1)
+        centre = np.nanmean(features, axis=1)
+        spread = np.nanstd(features, axis=1)
         deviation = np.sqrt(np.nanmean(scale**2, axis=0) + spread[0] ** 2)
         spread[0] = np.where(spread[0] > ROUNDING * np.abs(centre[0]), spread[0], np.where(deviation > 0, deviation, 1))
         spread[1] = np.maximum(spread[1], 0.1)
         deviation = np.where(deviation > ROUNDING * np.abs(centre[0]), deviation, 1)
         learned = {"centre": centre, "spread": spread, "floor": floor, "deviation": deviation}
         statistics = {name: torch.as_tensor(value) for name, value in learned.items()}
-        told = {} if self.lookback is None else {"lookback": self.lookback}
+        told = {} if self.lookback == self.options.get("lookback") else {"lookback": self.lookback}
         return {"num_channels": num_channels, **told, **statistics}
 
     def _count_channels(self, shapes: list[tuple[int, ...]]) -> int:
-        counts, lengths = Counter(shape[0] for shape in shapes), {shape[1] for shape in shapes}
+        counts = Counter(shape[0] for shape in shapes)
+        lengths = {shape[1] for shape in shapes}
         if len(counts) > 1 and len(lengths) == 1:
             raise ValueError(
                 f"The series have {min(counts)} to {max(counts)} channels and all {lengths.pop()} steps: "
@@ -177,7 +183,7 @@ class TimeSeriesTokenizer(Tokenizer):
         return values
 
     def _window(self, sample: Any) -> np.ndarray:
-        """What is read of a sample, checked: float64 (C, L)."""
+        """The last steps of a sample, as many as are read, checked: float64 (C, L)."""
         values = self._read(sample)
         if self.num_channels and len(values) != self.num_channels:
             raise SampleError(
@@ -193,7 +199,7 @@ class TimeSeriesTokenizer(Tokenizer):
         return values
 
     def encode(self, sample: Any) -> dict[str, Tensor]:
-        """To ``series`` (C, L), normalised, NaN where missing, with ``loc`` and ``scale`` (C,) in float64."""
+        """A series to ``series`` (C, L), normalised, NaN where missing, with ``loc`` and ``scale`` (C,) in float64."""
         values = self._window(sample)
         loc, scale = _moments(values)
         # In float64, so that a small movement at a high level survives.
@@ -208,7 +214,8 @@ class TimeSeriesTokenizer(Tokenizer):
         """Channels over time, null where a value is missing; one channel may come without its brackets."""
         axes = ("channels", "time") if self.time_axis else ("time", "channels")
         steps = np.arange(min(self.lookback or 4 * self.patch_size, LONGEST))
-        level, swing = self.centre[0, :, None].numpy(), self.spread[0, :, None].numpy()
+        level = self.centre[0, :, None].numpy()
+        swing = self.spread[0, :, None].numpy()
         series = np.round(level + swing * np.sin(0.3 * steps), 4)
         series = series if self.time_axis else series.T
         number = {"type": ["number", "null"]}
@@ -217,7 +224,8 @@ class TimeSeriesTokenizer(Tokenizer):
 
     def forward(self, batch: dict[str, Any]) -> TokenSequence:
         """EncodedDataset samples, of any lengths, to S = B C sequences (separate) or S = B (mixed)."""
-        loc, scale = batch["loc"], batch["scale"]  # (B, C)
+        loc = batch["loc"]  # (B, C)
+        scale = batch["scale"]
         series, ages, whole = self._align(batch["series"])
         observed = ~series.isnan()
         known = loc.isfinite()
@@ -235,7 +243,8 @@ class TimeSeriesTokenizer(Tokenizer):
         inputs = inputs.unfold(-1, self.patch_size, self.stride).permute(0, 1, 3, 2, 4)  # (B, C, N, 2, P)
         seen = observed.unfold(-1, self.patch_size, self.stride).any(-1)  # (B, C, N)
         if self.channels == "mixed":
-            inputs, seen = inputs.permute(0, 2, 1, 3, 4)[:, None], seen.any(1, keepdim=True)
+            inputs = inputs.permute(0, 2, 1, 3, 4)[:, None]
+            seen = seen.any(1, keepdim=True)
             features = features.flatten(1)[:, None]  # (B, 1, 2 C)
         else:
             features = features.transpose(1, 2)  # (B, C, 2)

@@ -43,7 +43,7 @@ class VideoTokenizer(Tokenizer):
         dim: Width of the backbone.
         stem: ``backbone.stem``, which is never changed; without one, a random one.
         tokens: ``"tubelets"``, ``"slices"`` or ``"both"``.
-        frames: Of a clip; a film with fewer repeats them.
+        frames: Number of frames of a clip; a film with fewer repeats them.
         image_size: Side in pixels, or [height, width], multiples of the patch; by default the stem's own.
         tubelet_size: Frames of a tubelet, and of a patch of a slice; they divide ``frames``.
         slices: Columns that slices are cut at.
@@ -80,7 +80,9 @@ class VideoTokenizer(Tokenizer):
         if slices < 1:
             raise ValueError(f"slices is {slices}; it must be at least 1.")
         self.uses_stem_tokens = stem is not None
-        self.frames, self.variations, self.time_axis = frames, tuple(augment), time_axis
+        self.frames = frames
+        self.variations = tuple(augment)
+        self.time_axis = time_axis
         self.augments = bool(augment)
         own = _trainable(stem, dim)
         self.interpolation = own.config.interpolation
@@ -128,7 +130,8 @@ class VideoTokenizer(Tokenizer):
             clip = clip[start + evenly(kept, len(clip))]
         if "reverse" in self.variations and torch.rand(()) < 0.5:
             clip = clip.flip(0)
-        flip, area = 0.5 * ("flip" in self.variations), CROP_AREA if "crop" in self.variations else None
+        flip = 0.5 * ("flip" in self.variations)
+        area = CROP_AREA if "crop" in self.variations else None
         varied, _ = random_view(clip.flatten(0, 1), flip, area)  # all frames as channels of one picture
         return {"clip": varied.reshape(clip.shape)}
 
@@ -165,7 +168,8 @@ class _Tubelets(nn.Module):
 
     def __init__(self, stem: Stem, count: int, size: int) -> None:
         super().__init__()
-        self.stem, self.size = stem, size
+        self.stem = stem
+        self.size = size
         dim, channels, patch, _ = stem.proj.weight.shape
         self.motion: nn.Conv2d | None = None
         if size > 1:
@@ -193,7 +197,8 @@ class _Slices(nn.Module):
 
     def __init__(self, stem: Stem, count: int, columns: int) -> None:
         super().__init__()
-        self.stem, self.columns = stem, columns
+        self.stem = stem
+        self.columns = columns
         self.length = count * stem.config.patch_size
 
     def forward(self, clips: Tensor) -> Tensor:

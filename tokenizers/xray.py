@@ -30,9 +30,9 @@ class XRayTokenizer(Tokenizer):
         stem: ``backbone.stem``.
         image_size: Side in pixels, or [height, width], multiples of the patch; by default the stem's own. Pictures
             are stretched to it, nothing is cut away.
-        photometric: As DICOM names it: ``"MONOCHROME2"`` where dense tissue is bright, ``"MONOCHROME1"`` where it is
-            dark; such pictures are inverted. DICOM files say it themselves.
-        percentiles: Of the grey values, that become 0 and 1; burnt-in markers and collimator edges lie outside.
+        photometric: DICOM's photometric interpretation: ``"MONOCHROME2"`` where dense tissue is bright,
+            ``"MONOCHROME1"`` where it is dark; such pictures are inverted. DICOM files say it themselves.
+        percentiles: Percentiles of the grey values that become 0 and 1; markers and collimator edges lie outside.
         normalize: Percentiles of the ``"training"`` split, or of each picture (``"instance"``) where exposures differ.
         augment: Random shift, scale, turn, contrast and brightness in training: ``"light"`` or ``"strong"``.
         freeze_stem: Leave the folded stem as it is, so that features are computed once.

@@ -13,7 +13,7 @@ LARGEST_WHOLE, LARGEST = 10_000_000, 1e9  # an option is a size, a count, a rate
 
 @dataclass(frozen=True)
 class Form:
-    """What a value may be, in words and as a test."""
+    """The form of a value, in words and as a test."""
 
     what: str
     fits: Callable[[Any], bool]
@@ -99,8 +99,8 @@ def checked_config(config: Mapping[str, Any], place: str) -> dict[str, Any]:
     """A task's config, with what older versions left out; keys that are not known stay.
 
     Args:
-        config: As read from JSON.
-        place: Of the file, for the message.
+        config: The config, as read from JSON.
+        place: Place of the file, for the message.
 
     Raises:
         TaskError: If a key is missing or holds something else; names the key, what was found and what is expected.

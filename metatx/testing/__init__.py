@@ -39,8 +39,8 @@ def check_tokenizer(
         samples: At least two that differ, as ``encode`` takes them. The more of the modality they show the
             more is checked: different lengths, gaps, rare values, and two of equal shape.
         dim: Width of the tokens.
-        bad_samples: What ``encode`` must refuse with SampleError.
-        options: Of the tokenizer, by name.
+        bad_samples: Samples that ``encode`` must refuse with SampleError.
+        options: Options of the tokenizer, by name.
         stem: For a tokenizer that takes one.
 
     Raises:
@@ -69,12 +69,12 @@ def check_head(
         cls: The class; it is built, fitted to the targets, trained for some steps and rebuilt here.
         targets: At least four, as ``encode`` takes them, not all equal.
         dim: Width of the tokens.
-        options: Of the head, by name.
-        bad_targets: What ``encode`` must refuse with SampleError, besides None and a bare ``object()``.
+        options: Options of the head, by name.
+        bad_targets: Targets that ``encode`` must refuse with SampleError, besides None and a bare ``object()``.
         prefixes: Numbers of tokens that the backbone may put in front. Leave out 0 for options that need CLS.
         sequence: ``sequence(count, dim, prefix)`` gives random sequences of that many samples as a backbone
             would; for heads that need a grid, several sequences a sample, or context. By default of mixed lengths.
-        features: What the baselines are fitted to, one row a target; by default a table of random numbers.
+        features: Inputs of the baselines, one row a target; by default a table of random numbers.
 
     Raises:
         AssertionError: At the first break of the contract.

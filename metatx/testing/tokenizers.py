@@ -1,4 +1,4 @@
-"""What ``metatx.testing.check_tokenizer`` checks, one function each, in the order of the list at the end."""
+"""Checks of ``metatx.testing.check_tokenizer``, one function each, in the order of the list at the end."""
 
 import copy
 import json
@@ -53,7 +53,10 @@ class TokenizerCase:
         options: dict[str, Any],
         stem: Stem | None,
     ) -> None:
-        self.cls, self.samples, self.bad_samples, self.dim = cls, samples, bad_samples, dim
+        self.cls = cls
+        self.samples = samples
+        self.bad_samples = bad_samples
+        self.dim = dim
         self.options = options
         copies = {i: copy.deepcopy(sample) for i, sample in enumerate(samples)}
         self.before = {i: sample for i, sample in copies.items() if same(sample, samples[i])}
@@ -147,7 +150,8 @@ def check_tokens_have_the_right_form(case: TokenizerCase) -> None:
             "True = keep, or a TokenSequence."
         ) from error
     for batch, sequence in zip(batches, sequences, strict=True):
-        tokens, count = sequence.embeddings, len(batch)
+        tokens = sequence.embeddings
+        count = len(batch)
         require(
             tokens.shape[1] == case.dim and tokens.dtype == torch.float32,
             f"tokens are {tokens.dtype}, {tokens.shape[1]} wide; expected float32, {case.dim} wide (dim).",
@@ -238,7 +242,8 @@ def _changes(case: TokenizerCase, one: EncodedSample, other: EncodedSample) -> b
 
 def check_gradients_reach_every_parameter(case: TokenizerCase) -> None:
     """What can be trained is trained by the samples."""
-    tokenizer, batch = copy.deepcopy(case.tokenizer), collate(case.encoded)
+    tokenizer = copy.deepcopy(case.tokenizer)
+    batch = collate(case.encoded)
 
     def loss() -> Tensor:
         tokens = as_sequence(tokenizer(batch)).embeddings
@@ -272,7 +277,7 @@ def check_rebuilt_is_the_same(case: TokenizerCase) -> None:
 
 
 def check_augment(case: TokenizerCase) -> None:
-    """Of the same form, reproducible under torch's seed, and a change only where ``augments`` says so."""
+    """Variations have the same form, follow torch's seed, and differ only where ``augments`` says so."""
     tokenizer = copy.deepcopy(case.tokenizer).train()
     changed = False
     for seed in range(PASSES):

@@ -1,5 +1,6 @@
 """Tools of the conformance checks: comparing samples and tokens, rebuilding, gradients, refusals."""
 
+import copy
 import json
 from collections.abc import Callable
 from typing import Any
@@ -47,7 +48,9 @@ def short(value: Any) -> str:
 def apart(batch: TokenSequence) -> list[TokenSequence]:
     """A batch as batches of one sample each."""
     counts = batch.sequences_per_sample or (1,) * len(batch.lengths)
-    samples, sequence, token = [], 0, 0
+    samples = []
+    sequence = 0
+    token = 0
     for i, count in enumerate(counts):
         lengths = batch.lengths[sequence : sequence + count]
         sources = batch.sources and batch.sources[sequence : sequence + count]
@@ -63,7 +66,8 @@ def apart(batch: TokenSequence) -> list[TokenSequence]:
                 context={name: tensor[i : i + 1] for name, tensor in batch.context.items()},
             )
         )
-        sequence, token = sequence + count, token + sum(lengths)
+        sequence = sequence + count
+        token = token + sum(lengths)
     return samples
 
 
@@ -108,7 +112,8 @@ def same(first: Any, second: Any) -> bool:
             and torch.equal(first.nan_to_num(0.0), second.nan_to_num(0.0))
         )
     if hasattr(first, "__array__"):
-        one, other = np.asarray(first), np.asarray(second)
+        one = np.asarray(first)
+        other = np.asarray(second)
         if one.dtype == object:
             return one.shape == other.shape and all(map(same, one.flat, other.flat))
         number = np.issubdtype(one.dtype, np.number) and np.issubdtype(other.dtype, np.number)
@@ -121,10 +126,12 @@ def same(first: Any, second: Any) -> bool:
 
 def learned(component: Any, samples: Any) -> Any:
     """A component fitted and built, in evaluation mode."""
+    options = copy.deepcopy(dict(component.options))
     try:
         component.learn(samples)
     except TypeError as error:
         raise AssertionError(str(error)) from error
+    require(options == component.options, "fit changed the user's options; it must return what it learned instead.")
     return component.eval()
 
 

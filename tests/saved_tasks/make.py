@@ -6,10 +6,12 @@ The tasks that are committed stay as they are for ever, so that folders of older
 
 * ``version_1``: format 1, saved by the last code that wrote it (commit 5dd97ed);
 * ``version_2_first``: format 2, saved by the first code that wrote it (commit fcedf7c);
-* ``version_2``: format 2, saved by commit 5caeef8.
+* ``version_2``: format 2, saved by commit 5caeef8;
+* ``version_3``: format 3, some of the same tasks, saved by the first code that wrote it.
 
-All answers beside them are those of commit 5caeef8. They differ by less than 1e-6 from those of the code that saved the
-task, whose forecasts were float32 and are float64 since. Tasks of a new version go into a folder of their own.
+All answers beside them are those of commit 5caeef8, to which the code of ``version_3`` gives equal ones. They differ by
+less than 1e-6 from those of the code that saved formats 1 and 2 first, whose forecasts were float32 and are float64
+since. Tasks of a new version go into a folder of their own.
 
 The same code makes the same files on the same machine, so ``diff -r`` of two folders shows whether a change of the code
 leaves training as it was.

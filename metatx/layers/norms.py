@@ -1,6 +1,5 @@
 """Normalisation of pooled features before a head's own layers."""
 
-from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -60,13 +59,7 @@ def _over_processes(value: Tensor) -> Tensor:
     return all_reduce(value) if several else value  # type: ignore[no-untyped-call]
 
 
-def feature_norm(norm: str, width: int) -> nn.Module:
-    """Create the norm of this name for pooled features (B, width).
-
-    Raises:
-        ValueError: If there is no such norm.
-    """
-    norms: dict[str, Callable[[int], nn.Module]] = {"layer": nn.LayerNorm, "batch": BatchNorm}
-    if norm not in norms:
-        raise ValueError(f"norm is {norm!r}; choose one of {', '.join(norms)}.")
+def feature_norm(norm: Norm, width: int) -> nn.Module:
+    """Norm of pooled features (B, width): ``"layer"``, a LayerNorm; ``"batch"``, a ``BatchNorm``."""
+    norms: dict[Norm, type[nn.Module]] = {"layer": nn.LayerNorm, "batch": BatchNorm}
     return norms[norm](width)

@@ -68,6 +68,7 @@ class Backbone(nn.Module, ABC):
             processes share them; else they are copied.
 
     Attributes:
+        config_type: Class of the config.
         causal: Whether a token sees only those before it.
         stem: The way from images to tokens, None where the weights came without one.
         frozen: False for a ``trainable_copy``.
@@ -77,6 +78,7 @@ class Backbone(nn.Module, ABC):
         ValueError: If weights are missing, have no place, or have another shape; names the first of them.
     """
 
+    config_type: ClassVar[type[Any]]
     causal: ClassVar[bool] = False
     config: Any
     cls_token: nn.Parameter

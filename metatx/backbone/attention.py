@@ -1,5 +1,6 @@
 """Attention over packed sequences: linear maps over all tokens at once, attention among sequences of equal length."""
 
+import copy
 from collections.abc import Callable, Sequence
 from itertools import accumulate, groupby, islice, pairwise
 from typing import Any, TypeVar
@@ -80,6 +81,19 @@ class Packing:
     def leave(self, tokens: Tensor) -> Tensor:
         """Tokens in block order back to the order of the batch, both (T + S P, D)."""
         return tokens if self._places is None else tokens.index_select(0, self._places)
+
+    def split(self) -> list["Packing"]:
+        """Give each group as a packing of its own, of the same batch."""
+        parts = []
+        start = 0
+        for group, size in zip(self.groups, self.sizes, strict=True):
+            part = copy.copy(self)
+            part.groups = [group]
+            part.sizes = [size]
+            part._order = self._order[start : start + group[0]]
+            parts.append(part)
+            start += group[0]
+        return parts
 
     def units(self) -> list[range]:
         """The sequences of each unit, in block order."""

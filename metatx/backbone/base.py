@@ -68,6 +68,7 @@ class Backbone(nn.Module, ABC):
             processes share them; else they are copied.
 
     Attributes:
+        config_type: Class of the config.
         causal: Whether a token sees only those before it.
         stem: The way from images to tokens, None where the weights came without one.
         frozen: False for a ``trainable_copy``.
@@ -84,6 +85,7 @@ class Backbone(nn.Module, ABC):
         (3, 4)
     """
 
+    config_type: ClassVar[type[Any]]
     causal: ClassVar[bool] = False
     config: Any
     cls_token: nn.Parameter

@@ -1,15 +1,45 @@
 """Weights in the layouts of timm, open_clip and Meta-Transformer, renamed into ours; heads stay behind."""
 
+import re
 from collections.abc import Mapping
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from metatx.backbone.vit import BackboneConfig
+from metatx.backbone.stem import StemConfig
 
 __all__ = ["from_blocks", "from_open_clip", "from_timm"]
 
 Tensors = Mapping[str, Tensor]
+
+
+class Shape(Protocol):
+    """What of a backbone's config decides where weights go."""
+
+    @property
+    def dim(self) -> int:
+        """Width, D."""
+        ...
+
+    @property
+    def prefix(self) -> int:
+        """Number of prefix tokens, P."""
+        ...
+
+    @property
+    def stem(self) -> StemConfig | None:
+        """The way from images to tokens."""
+        ...
+
+
+# Relative positions stand in timm's attention, and here beside it.
+TIMM_NAMES = (
+    (r"patch_embed\.", "stem."),
+    (r"(blocks\.\d+\.)attn\.rel_pos\.", r"\1position_bias."),
+    (r"(blocks\.\d+\.)attn\.relative_position_bias_table", r"\1position_bias.relative_position_bias_table"),
+    (r"(rel_pos_bias|shared_rel_pos)\.", "position_bias."),
+)
 
 OPEN_CLIP_NAMES = {
     "conv1.": "stem.proj.",
@@ -27,18 +57,34 @@ OPEN_CLIP_NAMES = {
 }
 
 
-def from_timm(tensors: Tensors, config: BackboneConfig) -> dict[str, Tensor]:
-    """A timm VisionTransformer's weights as a backbone's.
+def from_timm(tensors: Tensors, config: Shape, *, embedded: bool = True) -> dict[str, Tensor]:
+    """Weights of a Vision Transformer of timm as a backbone's.
 
     The position embedding may have rows for the prefix tokens, in front; they are added to those tokens here.
+
+    Args:
+        tensors: By timm's names.
+        config: Of the backbone.
+        embedded: Whether the model has a position embedding; the stem's is zero without one, as with rotary positions.
     """
-    names = _starting(tensors, "patch_embed.", "norm_pre.", "blocks.", "norm.")
-    ours = {name.replace("patch_embed.", "stem."): tensors[name] for name in names}
-    prefix = [tensors[name].flatten(0, -2) for name in ("cls_token", "reg_token") if name in tensors]
-    return ours | _embeddings(torch.cat(prefix) if prefix else None, tensors.get("pos_embed"), config)
+    starts = ("patch_embed.", "norm_pre.", "blocks.", "norm.", "rope.", "rel_pos_bias.", "shared_rel_pos.")
+    ours = {}
+    for name in _starting(tensors, *starts):
+        renamed = name
+        for theirs, own in TIMM_NAMES:
+            renamed = re.sub(f"^{theirs}", own, renamed)
+        ours[renamed] = tensors[name]
+    tokens = [tensors[name].flatten(0, -2) for name in ("cls_token", "dist_token", "reg_token") if name in tensors]
+    prefix = torch.cat(tokens) if tokens else None
+    if not tokens and not config.prefix:
+        prefix = torch.empty(0, config.dim)
+    positions = tensors.get("pos_embed")
+    if not embedded and config.stem:
+        positions = torch.zeros(config.stem.side**2, config.dim)
+    return ours | _embeddings(prefix, positions, config)
 
 
-def from_open_clip(tensors: Tensors, config: BackboneConfig) -> dict[str, Tensor]:
+def from_open_clip(tensors: Tensors, config: Shape) -> dict[str, Tensor]:
     """An open_clip visual tower's weights as a backbone's, from its own file or from the whole model's."""
     if any(name.startswith("visual.") for name in tensors):
         tensors = {name.removeprefix("visual."): tensors[name] for name in _starting(tensors, "visual.")}
@@ -53,13 +99,13 @@ def from_open_clip(tensors: Tensors, config: BackboneConfig) -> dict[str, Tensor
     return ours | _embeddings(prefix, tensors.get("positional_embedding"), config)
 
 
-def from_blocks(tensors: Tensors, config: BackboneConfig) -> dict[str, Tensor]:
+def from_blocks(tensors: Tensors, config: Shape) -> dict[str, Tensor]:
     """Bare blocks ``{i}.norm1.weight`` ... as a backbone's, which then has no token of its own."""
     ours = {f"blocks.{name}": value for name, value in tensors.items() if name.split(".")[0].isdigit()}
     return ours | {"cls_token": torch.empty(0, config.dim)}
 
 
-def _embeddings(prefix: Tensor | None, positions: Tensor | None, config: BackboneConfig) -> dict[str, Tensor]:
+def _embeddings(prefix: Tensor | None, positions: Tensor | None, config: Shape) -> dict[str, Tensor]:
     """Prefix tokens (P, D) and positions (..., N, D), or (..., P + N, D) with the prefix's own in front."""
     ours = {}
     if positions is not None:

@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 __all__ = ["backbone_folder", "backbones", "load_backbone", "repository", "save_backbone"]
 
 FORMAT = "metatx-backbone"
+TIMM_BLOCKS = "timm_blocks"  # a kind of backbone, in ``config.json``
 NANO = Path(__file__).parents[1] / "nano"
 
 KNOWN = {
     "nano": "ships inside the package, pretrained on pictures with their names",
     "open_clip:MODEL/TAG": "visual tower of an open_clip ViT, by model and tag or from a checkpoint",
-    "timm:NAME": "any plain Vision Transformer of timm, by name or from a checkpoint",
+    "timm:NAME": "a Vision Transformer of timm that cuts images into patches, by name or from a checkpoint",
     "meta-transformer:base": "the published Meta-Transformer B/16 encoder file, given as checkpoint",
     "meta-transformer:large": "the published Meta-Transformer L/14 encoder file, given as checkpoint",
     "FOLDER": "a folder that save_backbone wrote",
@@ -93,15 +94,15 @@ def _from_source(spec: str, checkpoint: str | Path | None, pretrained: bool) -> 
         raise ValueError(unknown("backbone", spec, list(KNOWN)))
     source = SOURCES[kind](name)
     if not pretrained:
-        return VisionTransformer(source.config, None, spec=spec)
+        return source.kind(source.config, None, spec=spec)
     if source.mismatch:
         raise ValueError(source.mismatch)
     if checkpoint is None:
-        return VisionTransformer(source.config, source.convert(_download(spec, source), source.config), spec=spec)
+        return source.kind(source.config, source.convert(_download(spec, source), source.config), spec=spec)
     tensors = read_tensors(checkpoint)
     _check_activation(Path(checkpoint), source.config)
     try:
-        return VisionTransformer(source.config, source.convert(tensors, source.config), spec=spec)
+        return source.kind(source.config, source.convert(tensors, source.config), spec=spec)
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"{checkpoint} does not fit {spec}: {error}") from None
 
@@ -115,7 +116,7 @@ def _download(spec: str, source: "Source") -> Mapping[str, Tensor]:
         raise OSError(f"The weights of {spec} could not be fetched ({reason}); give a local checkpoint.") from None
 
 
-def _check_activation(checkpoint: Path, config: BackboneConfig) -> None:
+def _check_activation(checkpoint: Path, config: Any) -> None:
     """Refuse a checkpoint beside which open_clip's own config states another activation."""
     beside = checkpoint.with_name("open_clip_config.json")
     if not beside.is_file():
@@ -126,7 +127,9 @@ def _check_activation(checkpoint: Path, config: BackboneConfig) -> None:
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(f"{beside} is damaged or not open_clip's; it should say the activation.") from None
     # open_clip builds towers of timm with timm's own activation, whatever this field says.
-    if "timm_model_name" not in settings.get("vision_cfg", {}) and stated != config.activation:
+    if not isinstance(config, BackboneConfig) or "timm_model_name" in settings.get("vision_cfg", {}):
+        return
+    if stated != config.activation:
         raise ValueError(
             f"{checkpoint} was trained with {stated}, says {beside.name}, but the backbone asked for has "
             f"{config.activation}; ask for the {'quickgelu' if stated == 'quick_gelu' else 'GELU'} model."
@@ -148,7 +151,8 @@ def save_backbone(backbone: Backbone, folder: str | Path, *, about: str, dtype: 
     from safetensors.torch import save_file
 
     path = Path(folder)
-    config: dict[str, Any] = {"format": FORMAT, "version": 1, "weights": about}
+    kind = {} if isinstance(backbone, VisionTransformer) else {"kind": TIMM_BLOCKS}
+    config: dict[str, Any] = {"format": FORMAT, "version": 1, "weights": about, **kind}
     with folder_written_whole(path) as temporary:
         file = temporary / "model.safetensors"
         weights = {name: weight.detach().to("cpu", dtype) for name, weight in backbone.named_weights()}
@@ -166,16 +170,28 @@ def _read_folder(folder: Path, spec: str, pretrained: bool) -> Backbone:
         if content["format"] != FORMAT or content["version"] != 1:
             raise KeyError
         sha256 = str(content["sha256"]) if "sha256" in content else None  # folders of before have none
-        config = BackboneConfig.from_dict(content["backbone"])
+        kind = _kind(content.get("kind"))
+        config = kind.config_type.from_dict(content["backbone"])
     except FileNotFoundError:
         raise ValueError(f"{folder} is no backbone: it has no config.json.") from None
     except (ValueError, KeyError, TypeError):
         raise ValueError(f"{place} is damaged, or not a backbone's of a version known here.") from None
     if not pretrained:
-        return VisionTransformer(config, None, spec=spec)
+        return kind(config, None, spec=spec)
     weights = read_tensors(folder / "model.safetensors", sha256=sha256)
     try:
         # Mapped: such a folder is only ever replaced as a whole, and the old file then stays for who has it open.
-        return VisionTransformer(config, weights, spec=spec, mapped=True)
+        return kind(config, weights, spec=spec, mapped=True)
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"{folder} is damaged: {error}") from None
+
+
+def _kind(name: str | None) -> type[Backbone]:
+    """The kind of backbone that a folder holds; folders of Vision Transformers say none. KeyError for others."""
+    if name is None:
+        return VisionTransformer
+    if name != TIMM_BLOCKS:
+        raise KeyError(name)
+    from metatx.backbone.timm_blocks import TimmBlocks  # timm takes seconds
+
+    return TimmBlocks

@@ -1,7 +1,8 @@
 """Stem: a backbone's own way from pictures to tokens."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +43,15 @@ class StemConfig:
                 f"Images of {self.image_size} pixels cannot be cut into patches of {self.patch_size}; "
                 "a stem needs image_size to be a multiple of patch_size."
             )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Read what ``dataclasses.asdict`` gave, also after a way through JSON.
+
+        Raises:
+            KeyError, TypeError: If a field is missing or unknown.
+        """
+        return cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
 
     @property
     def side(self) -> int:

@@ -70,9 +70,7 @@ class BackboneConfig:
             KeyError, TypeError: If a field is missing or unknown.
         """
         stem = values.get("stem")
-        if stem is not None:
-            stem = StemConfig(**{**stem, "mean": tuple(stem["mean"]), "std": tuple(stem["std"])})
-        return cls(**{**values, "stem": stem})
+        return cls(**{**values, "stem": None if stem is None else StemConfig.from_dict(stem)})
 
     def to_dict(self) -> dict[str, Any]:
         """Fields as JSON; ``class_token``, which folders and fingerprints of before do not have, only where False."""
@@ -88,6 +86,8 @@ class VisionTransformer(Backbone):
     Its blocks have timm's names and plain linear layers, so that adapters fit around them. Arguments and errors are
     those of ``Backbone``.
     """
+
+    config_type = BackboneConfig
 
     def _build(self, config: BackboneConfig) -> None:
         layer_norm = partial(nn.LayerNorm, config.dim, eps=config.norm_eps)

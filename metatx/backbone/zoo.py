@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,13 +12,19 @@ from timm.layers.attention import Attention
 from timm.layers.mlp import Mlp
 from timm.layers.norm import LayerNorm
 from timm.layers.patch_embed import PatchEmbed
-from timm.models import VisionTransformer
+from timm.models import vision_transformer as timm_vit
+from timm.models.beit import Beit
+from timm.models.deit import VisionTransformerDistilled
+from timm.models.eva import Eva
 from timm.models.vision_transformer import Block
+from timm.models.vision_transformer_relpos import VisionTransformerRelPos
 from torch import Tensor, nn
 
+from metatx.backbone.base import Backbone
 from metatx.backbone.conversion import Tensors, from_blocks, from_open_clip, from_timm
 from metatx.backbone.stem import StemConfig
-from metatx.backbone.vit import BackboneConfig
+from metatx.backbone.timm_blocks import TimmBlocks, TimmConfig, take_bias
+from metatx.backbone.vit import BackboneConfig, VisionTransformer
 from metatx.disk.weight_files import read_tensors
 from metatx.registry import unknown
 
@@ -33,19 +40,23 @@ class Source:
         convert: Tensors in the source's layout to ours.
         download: Fetch the published weights, in the source's layout. Raises ValueError where there are none.
         mismatch: Why the published weights do not belong to this shape; empty if they do.
+        kind: Kind of backbone that is built from the config.
     """
 
-    config: BackboneConfig
-    convert: Callable[[Tensors, BackboneConfig], dict[str, Tensor]]
+    config: Any
+    convert: Callable[[Tensors, Any], dict[str, Tensor]]
     download: Callable[[], Mapping[str, Tensor]]
     mismatch: str = ""
+    kind: type[Backbone] = VisionTransformer
 
 
 # timm
 
+FAMILIES = (timm_vit.VisionTransformer, VisionTransformerDistilled, Eva, Beit, VisionTransformerRelPos)
+
 
 def timm(name: str) -> Source:
-    """``timm:NAME``: a plain Vision Transformer by its timm name, with or without tag.
+    """``timm:NAME``: a Vision Transformer by its timm name, with or without tag.
 
     Raises:
         ValueError: If timm has no such model, or it is of another architecture.
@@ -62,7 +73,8 @@ def timm(name: str) -> Source:
         raise ValueError(unknown(f"weights of timm's {architecture}", tag, tags))
     with torch.device("meta"):
         model = library.create_model(name, pretrained=False)
-    config = timm_config(name, model)
+    kind = TimmBlocks if strangeness(model) else VisionTransformer
+    config = blocks_config(name, model) if kind is TimmBlocks else timm_config(model)
 
     def download() -> Mapping[str, Tensor]:
         if not tags:
@@ -77,20 +89,13 @@ def timm(name: str) -> Source:
     if name == "vit_base_patch16_clip_224.dfn2b":
         # timm publishes it for GELU, open_clip the same weights for QuickGELU.
         mismatch = f"Sources disagree on the activation of {name}; use open_clip:ViT-B-16-quickgelu/dfn2b."
-    return Source(config, from_timm, download, mismatch)
+    convert = partial(from_timm, embedded=getattr(model, "pos_embed", None) is not None)
+    return Source(config, convert, download, mismatch, kind)
 
 
-def timm_config(name: str, model: Any) -> BackboneConfig:
-    """The shape of a timm model. Raises ValueError for all that is no plain Vision Transformer."""
-    strange = _strangeness(model)
-    if strange:
-        raise ValueError(
-            f"{name} {strange}; a backbone is a plain timm VisionTransformer with a class token, "
-            "such as vit_base_patch16_clip_224."
-        )
+def timm_config(model: Any) -> BackboneConfig:
+    """The shape of a timm model that our own blocks compute."""
     block = model.blocks[0]
-    preprocessing = model.pretrained_cfg
-    side, patch = model.patch_embed.img_size[0], model.patch_embed.patch_size[0]
     return BackboneConfig(
         dim=model.embed_dim,
         depth=len(model.blocks),
@@ -104,35 +109,67 @@ def timm_config(name: str, model: Any) -> BackboneConfig:
         qkv_bias=block.attn.qkv.bias is not None,
         qk_norm=isinstance(block.attn.q_norm, LayerNorm),
         layer_scale=not isinstance(block.ls1, nn.Identity),
-        stem=StemConfig(
-            patch_size=patch,
-            image_size=side,
-            bias=model.patch_embed.proj.bias is not None,
-            mean=tuple(preprocessing["mean"]),
-            std=tuple(preprocessing["std"]),
-            interpolation=preprocessing["interpolation"],
-            crop_pct=preprocessing["crop_pct"],
-            crop_mode=preprocessing["crop_mode"],
-        ),
+        stem=timm_stem(model),
+        class_token=model.cls_token is not None,
     )
 
 
-def _strangeness(model: Any) -> str:
-    """What sets a timm model apart from a plain Vision Transformer; empty if nothing does."""
-    if type(model) is not VisionTransformer:
-        return f"is a {type(model).__name__}"
-    if type(model.blocks[0]) is not Block:
-        return f"has blocks of type {type(model.blocks[0]).__name__}"
-    if type(model.patch_embed) is not PatchEmbed or not isinstance(model.patch_embed.norm, nn.Identity):
-        return "does not simply cut images into patches"
-    if model.attn_pool is not None:
-        return "pools by attention"
-    if not model.has_class_token:
-        return "has no class token"
-    if model.pos_embed is None:
-        return "has no position embedding"
-    if model.patch_embed.img_size[0] != model.patch_embed.img_size[1]:
+def blocks_config(name: str, model: Any) -> TimmConfig:
+    """What ``TimmBlocks`` needs to know of a timm model. Raises ValueError, with what is missing, for others."""
+    unknown_part = _unknown_part(model)
+    if unknown_part:
+        raise ValueError(
+            f"timm's {name} {unknown_part}; a backbone is a Vision Transformer that cuts square images into patches "
+            "and maps tokens to tokens of one width, such as vit_base_patch16_clip_224."
+        )
+    return TimmConfig(
+        model=name,
+        dim=model.embed_dim,
+        depth=len(model.blocks),
+        prefix=model.num_prefix_tokens,
+        class_token=model.cls_token is not None,
+        stem=timm_stem(model),
+    )
+
+
+def timm_stem(model: Any) -> StemConfig:
+    """How a timm model cuts and prepares images."""
+    preprocessing = model.pretrained_cfg
+    return StemConfig(
+        patch_size=model.patch_embed.patch_size[0],
+        image_size=model.patch_embed.img_size[0],
+        bias=model.patch_embed.proj.bias is not None,
+        mean=tuple(preprocessing["mean"]),
+        std=tuple(preprocessing["std"]),
+        interpolation=preprocessing["interpolation"],
+        crop_pct=preprocessing["crop_pct"],
+        crop_mode=preprocessing["crop_mode"],
+    )
+
+
+def _unknown_part(model: Any) -> str:
+    """What of a timm model cannot be used here; empty if all can."""
+    if type(model) not in FAMILIES:
+        return f"is a {type(model).__name__}, whose way from images to tokens is not known here"
+    cut = model.patch_embed
+    if type(cut) is not PatchEmbed or not isinstance(cut.norm, nn.Identity):
+        return f"has a stem that does more than cut images into patches ({type(cut).__name__})"
+    if cut.img_size[0] != cut.img_size[1] or cut.patch_size[0] != cut.patch_size[1]:
         return "reads images that are not square"
+    try:
+        take_bias(model)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def strangeness(model: Any) -> str:
+    """What our own blocks do not compute of a timm model; empty if they compute all."""
+    if type(model) not in (timm_vit.VisionTransformer, VisionTransformerDistilled) or _unknown_part(model):
+        return f"is a {type(model).__name__}"
+    kinds = {type(block) for block in model.blocks}
+    if kinds != {Block}:
+        return f"has blocks of type {', '.join(kind.__name__ for kind in kinds)}"
     attention, mlp, norm = model.blocks[0].attn, model.blocks[0].mlp, model.blocks[0].norm1
     if type(attention) is not Attention or attention.gate is not None or attention.proj.bias is None:
         return "has attention of another kind"

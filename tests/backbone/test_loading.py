@@ -134,7 +134,7 @@ def test_the_last_layers_are_timm_s(layers: int) -> None:
     """Each through the final norm, oldest first."""
     model = scramble(VisionTransformer(**{**PLAIN, "depth": 3}))
     model.pretrained_cfg = timm.get_pretrained_cfg("vit_base_patch16_224").to_dict()
-    config = timm_config("test", model)
+    config = timm_config(model)
     backbone = vit.VisionTransformer(config, from_timm(model.state_dict(), config), spec="test")
     images = IMAGES[..., :64, :64]
     with torch.no_grad():
@@ -156,18 +156,21 @@ PLAIN = {"img_size": 64, "patch_size": 16, "embed_dim": 64, "depth": 2, "num_hea
         {"reg_tokens": 2, "qk_norm": True, "qkv_bias": False},
         {"pre_norm": True, "act_layer": "quick_gelu", "norm_layer": partial(LayerNorm, eps=1e-5)},
         {"global_pool": "avg", "mlp_ratio": 48 / 11},
+        {"global_pool": "avg", "class_token": False},
+        {"global_pool": "avg", "class_token": False, "reg_tokens": 2},
+        {"global_pool": "map", "class_token": False},
     ],
-    ids=["dinov2", "qk norm", "clip", "mean-pooled"],
+    ids=["dinov2", "qk norm", "clip", "mean-pooled", "no class token", "registers alone", "siglip"],
 )
 def test_timm_parity_of_every_part(options: dict) -> None:
     model = scramble(VisionTransformer(**PLAIN, **options))
     model.pretrained_cfg = timm.get_pretrained_cfg("vit_base_patch16_224").to_dict()
-    config = timm_config("test", model)
+    config = timm_config(model)
     backbone = vit.VisionTransformer(config, from_timm(model.state_dict(), config), spec="test")
     with torch.no_grad():
         expected = model.forward_features(normalised(backbone)[..., :64, :64])
     torch.testing.assert_close(features(backbone, IMAGES[..., :64, :64]), expected, atol=1e-4, rtol=0)
-    assert len(backbone.cls_token) == 1 + options.get("reg_tokens", 0)
+    assert (backbone.num_prefix_tokens, backbone.has_cls) == (model.num_prefix_tokens, model.cls_token is not None)
 
 
 @pytest.fixture(scope="module")
@@ -257,13 +260,10 @@ def test_what_does_not_fit_is_refused(timm_file, tmp_path) -> None:
         ("nanno", "Did you mean 'nano'"),
         ("timm:vit_tiny_patch16_225", "timm has no model .*Did you mean vit_tiny_patch16_224"),
         ("timm:vit_tiny_patch16_224.nonsense", "Choices: augreg_in21k"),
-        ("timm:swin_tiny_patch4_window7_224", "is a SwinTransformer"),
-        ("timm:vit_base_patch16_siglip_224", "pools by attention"),
-        ("timm:vit_medium_patch16_gap_256", "has no class token"),
-        ("timm:vit_base_r50_s16_224", "does not simply cut images"),
-        ("timm:vit_giant_patch14_dinov2", "MLP of another kind"),
-        ("timm:deit_base_distilled_patch16_224", "is a VisionTransformerDistilled"),
-        ("timm:vit_small_patch16_18x2_224", "has blocks of type ParallelThingsBlock"),
+        ("timm:swin_tiny_patch4_window7_224", "is a SwinTransformer, whose way from images to tokens is not known"),
+        ("timm:naflexvit_base_patch16_gap", "is a NaFlexVit, whose way"),
+        ("timm:vit_base_r50_s16_224", r"a stem that does more than cut images into patches \(HybridEmbed\)"),
+        ("timm:vit_base_patch16_sapiens2", "reads images that are not square"),
         ("open_clip:hf-hub:eve/model", "open_clip has no model 'hf-hub:eve'"),
         ("open_clip:local-dir:/tmp", "open_clip has no model 'local-dir:'"),
         ("timm:hf-hub:eve/model", "timm has no model 'hf-hub:eve/model'"),

@@ -1,0 +1,224 @@
+"""timm's own blocks as a backbone, once per group of equal length: for those that our block does not compute."""
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import timm
+import torch
+from timm.layers.pos_embed_sincos import RotaryEmbeddingMixed
+from timm.models.beit import Beit
+from timm.models.vision_transformer_relpos import VisionTransformerRelPos
+from torch import Tensor, nn
+
+from metatx.backbone.attention import Call, Packing
+from metatx.backbone.base import Backbone, LayerChanges
+from metatx.backbone.stem import Stem, StemConfig
+from metatx.backbone.timm_positions import bias, bias_module, grids, rotations
+from metatx.sequence import TokenSequence
+
+__all__ = ["TimmBlocks", "TimmConfig", "create", "take_bias"]
+
+# By which argument blocks are told what relative positions add to attention.
+BIAS_ARGUMENTS: dict[type, str] = {Beit: "shared_rel_pos_bias", VisionTransformerRelPos: "shared_rel_pos"}
+PROBE = 2  # tokens by which adaptable layers are found
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimmConfig:
+    """Which of timm's models the blocks are from; the rest follows from its name.
+
+    Attributes:
+        model: timm's name, with or without tag.
+        dim: Width, D.
+        depth: Number of its blocks that are used, from the first.
+        prefix: Number of tokens put in front of each sequence, P.
+        class_token: Whether the first of them is a class token.
+        stem: The way from images to tokens.
+    """
+
+    model: str
+    dim: int
+    depth: int
+    prefix: int
+    class_token: bool
+    stem: StemConfig
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Read what ``to_dict`` gave, also after a way through JSON.
+
+        Raises:
+            KeyError, TypeError: If a field is missing or unknown.
+        """
+        return cls(**{**values, "stem": StemConfig.from_dict(values["stem"])})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Fields as JSON."""
+        return asdict(self)
+
+
+class Route(threading.local):
+    """How the layers in the blocks are applied in this thread, for one pass; shared by all of them.
+
+    Attributes:
+        call: None: by themselves.
+    """
+
+    call: Call | None = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Route":
+        return self
+
+    def __call__(self, layer: nn.Module, forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        call = self.call
+        if call is None:
+            return forward(x)
+        self.call = None  # what ``call`` makes of the layer is the layer itself
+        try:
+            out = call(layer, x.flatten(0, -2))
+            return out.view(*x.shape[:-1], out.shape[-1])
+        finally:
+            self.call = call
+
+
+class Routed(nn.Module):
+    """Mixed into the class of a layer: it is applied through ``route``."""
+
+    route: Route
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.route(self, super().forward, x)
+
+
+class TimmBlocks(Backbone):
+    """The blocks of one of timm's models, with its rotary or relative positions.
+
+    Positions come from the grid of a sequence, or from its order where it has none; an absolute position embedding
+    belongs to the stem. Arguments and errors are those of ``Backbone``.
+    """
+
+    config_type = TimmConfig
+    _route: Any
+    rope: nn.Module | None
+    position_bias: nn.Module | None
+
+    def _build(self, config: TimmConfig) -> None:
+        # With values, on the CPU: buffers of timm's modules are constants, which nothing else would fill.
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+            model = create(config.model)
+        self.cls_token = nn.Parameter(torch.empty(config.prefix, config.dim))
+        self.norm_pre = getattr(model, "norm_pre", nn.Identity())
+        self.blocks = nn.ModuleList(list(model.blocks)[: config.depth])
+        self.norm = model.norm
+        self.stem = Stem(config.dim, config.stem)
+        self.rope = getattr(model, "rope", None)
+        self.position_bias = take_bias(model)
+        self._bias_argument = BIAS_ARGUMENTS.get(type(model), "")
+        self._route = Route()
+        modules: list[Any] = list(self.blocks.modules())
+        for module in modules:
+            if isinstance(module, nn.Linear | nn.LayerNorm):
+                module.__class__ = type(f"Routed{type(module).__name__}", (Routed, type(module)), {})
+                module.route = self._route
+            if hasattr(module, "num_prefix_tokens"):
+                module.num_prefix_tokens = 0  # each sequence of a unit has its own, see ``rotations``
+            if hasattr(module, "qkv_bias_separate"):
+                module.qkv_bias_separate = True  # else its weight is used and the layer never called
+
+    def reader(
+        self, sequence: TokenSequence, packing: Packing, call: Call, adapter: LayerChanges | None
+    ) -> Callable[[int, Tensor], Tensor]:
+        """Each group of units of equal length passes through the block by itself."""
+        groups = packing.split()
+        calls = [None if adapter is None else adapter.on(self, group) for group in groups]
+        positions = [self._positions(sequence, group) for group in groups]
+
+        def read(number: int, x: Tensor) -> Tensor:
+            parts = []
+            split = torch.split(x, packing.sizes)
+            for rows, group, through, given in zip(split, groups, calls, positions, strict=True):
+                units = rows.view(*group.groups[0], -1)
+                parts.append(self._applied(self.blocks[number], units, through, given(number)).flatten(0, 1))
+            return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+        return read
+
+    def adaptable_layers(self) -> dict[str, nn.Linear | nn.LayerNorm]:
+        """Linear layers that the blocks apply to tokens, norms of tokens in, before and behind them."""
+        applied: set[nn.Module] = {self.norm_pre, self.norm}
+
+        def note(layer: nn.Module, x: Tensor) -> Tensor:
+            if len(x) == rows and (isinstance(layer, nn.Linear) or layer.normalized_shape == (self.dim,)):
+                applied.add(layer)
+            out: Tensor = layer(x)
+            return out
+
+        sequence = TokenSequence(self.cls_token.new_zeros(PROBE, self.dim), (PROBE,))
+        packing = Packing((PROBE,), self.num_prefix_tokens, self.device)
+        rows = sum(packing.sizes)
+        given = self._positions(sequence, packing)
+        with torch.no_grad():
+            for number, block in enumerate(self.blocks):
+                self._applied(block, self.cls_token.new_zeros(1, rows, self.dim), note, given(number))
+        return {
+            name: layer
+            for name, layer in self.named_modules()
+            if layer in applied and isinstance(layer, nn.Linear | nn.LayerNorm)
+        }
+
+    def _applied(self, block: nn.Module, x: Tensor, call: Call | None, given: dict[str, Tensor]) -> Tensor:
+        """What a block makes of units of equal length (count, L, D), its layers applied through ``call``."""
+        self._route.call = call
+        try:
+            out: Tensor = block(x, **given)
+            return out
+        finally:
+            self._route.call = None
+
+    def _positions(self, sequence: TokenSequence, packing: Packing) -> Callable[[int], dict[str, Tensor]]:
+        """What each block, by number, is told of the positions of one group."""
+        units = grids(sequence, packing) if self.rope is not None or self._bias_argument else []
+        prefix = self.num_prefix_tokens
+        if self.rope is not None:
+            turns = rotations(self.rope, units, prefix)
+            by_block = isinstance(self.rope, RotaryEmbeddingMixed)
+            return lambda number: {"rope": turns[number] if by_block else turns}
+        if not self._bias_argument:
+            return lambda number: {}
+        if self.position_bias is not None:
+            shared = bias(self.position_bias, units, prefix)
+            return lambda number: {self._bias_argument: shared}
+        blocks: Any = self.blocks
+        return lambda number: {self._bias_argument: bias(blocks[number].position_bias, units, prefix)}
+
+
+def create(name: str) -> Any:
+    """Timm's model by name, with random weights; rotary positions are then made for the grid of each sequence."""
+    with torch.device("meta"):
+        rotary = getattr(timm.create_model(name, pretrained=False), "rope", None) is not None
+    options: dict[str, Any] = {"dynamic_img_size": True} if rotary else {}
+    return timm.create_model(name, pretrained=False, **options)
+
+
+def take_bias(model: Any) -> nn.Module | None:
+    """Take relative positions out of a timm model: those of a block become its ``position_bias``.
+
+    Returns:
+        Those that all blocks share; None where each has its own, or there are none.
+
+    Raises:
+        ValueError: If they are of a kind that is not known; says which.
+    """
+    for block in model.blocks:
+        attention: Any = getattr(block, "attn", None)
+        own = getattr(attention, "rel_pos", None)
+        if own is not None:
+            block.position_bias = bias_module(own)
+            attention.rel_pos = None
+        elif getattr(attention, "relative_position_bias_table", None) is not None:
+            block.position_bias = bias_module(attention)
+            attention.relative_position_bias_table = None
+    shared = getattr(model, "rel_pos_bias", None) or getattr(model, "shared_rel_pos", None)
+    return None if shared is None else bias_module(shared)

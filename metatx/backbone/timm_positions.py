@@ -1,0 +1,149 @@
+"""Rotary and relative positions of timm's blocks, for sequences of any grid."""
+
+import math
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+from timm.layers.mlp import Mlp
+from timm.layers.pos_embed_rel import RelPosBias, RelPosMlp, gen_relative_log_coords, gen_relative_position_index
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from metatx.backbone.attention import Packing
+from metatx.sequence import TokenSequence
+
+block_diag: Callable[..., Tensor] = torch.block_diag
+
+__all__ = ["BiasMlp", "BiasTable", "Grids", "bias", "bias_module", "grids", "rotations"]
+
+Grids = tuple[tuple[int, ...], ...]  # of the sequences of a unit
+
+
+def grids(sequence: TokenSequence, packing: Packing) -> list[Grids]:
+    """Grid of each sequence of each unit, in block order; one row of its tokens where a sequence has none.
+
+    Raises:
+        ValueError: If a sequence does not fill its grid.
+    """
+    found = []
+    for i, length in enumerate(sequence.lengths):
+        grid = sequence.grids.get(sequence.sources[i] if sequence.sources else "", (length,))
+        if math.prod(grid) != length:
+            raise ValueError(f"Sequence {i} has {length} tokens, which do not fill its grid {grid}.")
+        found.append(grid)
+    return [tuple(found[i] for i in unit) for unit in packing.units()]
+
+
+def _planar(grid: tuple[int, ...]) -> tuple[int, tuple[int, int]]:
+    """Number of frames and their rows and columns: a video's frames have the same positions, a series is one row."""
+    *frames, height, width = (1, 1, *grid)
+    return math.prod(frames), (height, width)
+
+
+def rotations(rope: nn.Module, units: list[Grids], prefix: int) -> Tensor:
+    """Sines and cosines of a group of units, (..., L, 2 d), or with a leading dimension of units where they differ.
+
+    Prefix tokens are not turned.
+
+    Args:
+        rope: timm's.
+        units: Of equal length L.
+        prefix: Tokens in front of each sequence, P.
+    """
+
+    def of(unit: Grids) -> Tensor:
+        parts = []
+        for grid in unit:
+            frames, plane = _planar(grid)
+            turned = cast(Any, rope).get_embed(shape=plane)
+            still = torch.zeros_like(turned[..., :1, :])
+            still[..., still.shape[-1] // 2 :] = 1
+            parts += [still.expand(*still.shape[:-2], prefix, -1), *[turned] * frames]
+        return torch.cat(parts, dim=-2)
+
+    made = {unit: of(unit) for unit in dict.fromkeys(units)}
+    if len(made) == 1:
+        return made[units[0]]
+    # (count, 1, L, 2 d), or for turns of each block and head (depth, count, heads, L, 2 d)
+    stacked = torch.stack([made[unit] for unit in units], dim=-4 if made[units[0]].ndim == 4 else 0)
+    return stacked if stacked.ndim == 5 else stacked[:, None]
+
+
+class BiasTable(nn.Module):
+    """A table of what each relative position adds to attention (Shaw et al. 2018; BEiT, Bao et al. 2021).
+
+    Args:
+        table: (2 H - 1) x (2 W - 1) rows, three more with a class token; a column each head.
+        window: Rows and columns, (H, W), that it was made for; it is resampled for others.
+    """
+
+    def __init__(self, table: nn.Parameter, window: tuple[int, int]) -> None:
+        super().__init__()
+        self.relative_position_bias_table = table
+        self.window = window
+
+    def forward(self, plane: tuple[int, int], prefix: int) -> Tensor:
+        """What is added for a grid of N tokens and its prefix, (heads, P + N, P + N)."""
+        table: Tensor = self.relative_position_bias_table
+        if plane != self.window:
+            span = [2 * side - 1 for side in self.window]
+            offsets = table[: math.prod(span)].T.reshape(1, -1, *span)
+            size = [2 * side - 1 for side in plane]
+            resized = F.interpolate(offsets, size, mode="bicubic")
+            table = torch.cat([resized[0].flatten(1).T, table[math.prod(span) :]])
+        index = gen_relative_position_index(plane, class_token=prefix > 0, device=table.device)
+        return table[index].permute(2, 0, 1)
+
+
+class BiasMlp(nn.Module):
+    """A small network from relative positions to what they add to attention (Swin V2, Liu et al. 2021).
+
+    Args:
+        source: timm's.
+    """
+
+    def __init__(self, source: RelPosMlp) -> None:
+        super().__init__()
+        self.mlp: Mlp = source.mlp
+        self.mode = source.mode
+        self.trained_on = source.pretrained_window_size
+
+    def forward(self, plane: tuple[int, int], prefix: int) -> Tensor:
+        """As ``BiasTable``; nothing is added for the prefix."""
+        weight = self.mlp.fc1.weight
+        offsets = gen_relative_log_coords(plane, self.trained_on, mode=self.mode, device=weight.device)
+        table: Tensor = self.mlp(offsets.to(weight.dtype)).flatten(0, 1)
+        found = table[gen_relative_position_index(plane, device=weight.device)].permute(2, 0, 1)
+        return F.pad(found, [prefix, 0, prefix, 0])
+
+
+def bias_module(source: Any) -> BiasTable | BiasMlp:
+    """What timm's module holds of relative positions. Raises ValueError for another kind."""
+    if isinstance(source, RelPosMlp):
+        if source.mode not in ("cr",):
+            raise ValueError(f"has relative positions of another kind ({source.mode})")
+        return BiasMlp(source)
+    if isinstance(source, RelPosBias) or hasattr(source, "relative_position_bias_table"):
+        return BiasTable(source.relative_position_bias_table, tuple(source.window_size))
+    raise ValueError(f"has relative positions of another kind ({type(source).__name__})")
+
+
+def bias(module: nn.Module, units: list[Grids], prefix: int) -> Tensor:
+    """What is added to the attention of a group of units, (1 or count, heads, L, L); nothing between sequences."""
+
+    def of(unit: Grids) -> Tensor:
+        parts: list[Tensor] = []
+        for grid in unit:
+            frames, plane = _planar(grid)
+            made = module(plane, prefix)
+            inside = torch.arange(prefix, made.shape[-1]).repeat(frames)
+            index = torch.cat([torch.arange(prefix), inside]).to(made.device)
+            parts.append(made[:, index[:, None], index])
+        if len(parts) == 1:
+            return parts[0]
+        joined: list[Tensor] = [block_diag(*heads) for heads in zip(*parts, strict=True)]
+        return torch.stack(joined)
+
+    made = {unit: of(unit) for unit in dict.fromkeys(units)}
+    return torch.stack(list(made.values()) if len(made) == 1 else [made[unit] for unit in units])

@@ -61,12 +61,12 @@ def test_reads_the_published_layouts(tmp_path, layout):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"images": [{"id": 7, "file_name": "gone.png"}]}, "is of an image|no picture gone.png"),
+        ({"images": [{"id": 7, "file_name": "gone.png"}]}, "has an image_id|no image gone.png"),
         (
             {"annotations": [{"id": 4, "image_id": 1, "category_id": 3, "bbox": [0, 0, 1, 1]}]},
             "annotation 4 has image_id 1, which is none of the 2",
         ),
-        ({"images": [], "annotations": []}, "no picture|no samples"),
+        ({"images": [], "annotations": []}, "no image|no samples"),
     ],
 )
 def test_broken_files_are_named(tmp_path, change, said):

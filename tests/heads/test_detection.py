@@ -154,7 +154,7 @@ def test_metric_is_the_same_in_shares_and_in_pixels():
     ("change", "said"),
     [
         ({"category": ["cow"]}, "category 'cow' was not among the 1"),
-        ({"width": 0}, "a picture of no size"),
+        ({"width": 0}, "an image of no size"),
         ({"iscrowd": [0, 1]}, r"bbox \(M, 4\)|1 boxes, 1 categories"),
         ({"category": []}, "1 boxes, 0 categories"),
         ({"width": None}, "width and height of the picture"),

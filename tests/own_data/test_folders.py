@@ -115,7 +115,7 @@ def test_a_split_column_knows_them(column):
 def test_a_column_of_splits_by_another_name_is_taken_and_told(told):
     frame = pd.DataFrame({"x": [1, 2, 3], "fold": ["train", "val", "test"]})
     assert sorted(read_splits(frame, ())) == ["test", "train", "validation"]
-    assert "column fold says the split" in told[-1]
+    assert "column fold is taken for the split" in told[-1]
     for values in ([0, 1, 2], ["a", "b", "c"], ["train", "a", "b"]):
         assert list(read_splits(frame.assign(fold=values), ())) == ["all"], "folds of numbers are no splits"
 
@@ -123,9 +123,9 @@ def test_a_column_of_splits_by_another_name_is_taken_and_told(told):
 @pytest.mark.parametrize("third", ["holdout", None, "test2"])
 def test_a_split_column_that_is_half_known_is_refused(third):
     frame = pd.DataFrame({"x": [1, 2, 3], "split": ["train", "test", third]})
-    with pytest.raises(ValueError, match=f"column split says {third} beside names of splits"):
+    with pytest.raises(ValueError, match=f"column split holds {third} beside names of splits"):
         read_splits(frame, ())
-    with pytest.raises(ValueError, match=rf"column split says {third} \(row 3\)"):
+    with pytest.raises(ValueError, match=rf"column split holds {third} \(row 3\)"):
         read_splits(frame, (), "split")
 
 

@@ -190,7 +190,7 @@ def test_a_colour_may_be_none(said):
     [
         (None, COLOURS[blocks(0, 3, 3)], "colour #dc143c, which the masks of training have not"),
         (None, np.dstack([COLOURS[blocks(0, 1)], blocks(0, 255).astype(np.uint8)]), "transparency that varies"),
-        (None, np.array([0, 1]), "mask is of points; expected a picture in colours"),
+        (None, np.array([0, 1]), "mask is of points; expected an image in colours"),
     ],
 )
 def test_colours_that_training_did_not_know_are_named(classes, mask, said):

@@ -30,7 +30,7 @@ def test_metadata_above_the_splits_are_joined(tmp_path, form, key, told):
     frame = pd.DataFrame({key: ["train\\1.png", "test/0.png", "train/0.png"], "label": ["b", "c", "a"]})
     written(tmp_path / form, frame)
     assert held(read_splits(tmp_path, PNG)) == {"train": [("1.png", "b"), ("0.png", "a")], "test": [("0.png", "c")]}
-    assert f"{tmp_path / form} does not name 1 of the files below it, as {tmp_path / 'test/9.png'}" in told[-1]
+    assert f"{tmp_path / form} does not name 1 of the files below it, such as {tmp_path / 'test/9.png'}" in told[-1]
 
 
 def test_metadata_in_each_split_are_joined(tmp_path):
@@ -231,7 +231,7 @@ def test_coco_files_know_splits_in_any_spelling(tmp_path):
 
 def test_pairs_know_splits_below_them(tmp_path):
     put(tmp_path, *(f"{part}/{split}/{part[0]}/0.png" for part in ("Images", "Masks") for split in ("Train", "val")))
-    with pytest.raises(ValueError, match="no partner of the same name, as Train/I/0"):
+    with pytest.raises(ValueError, match="no partner of the same name, such as Train/I/0"):
         read_splits(tmp_path, PNG)
     put(tmp_path / "b", *(f"{part}/{split}/0.png" for part in ("Images", "Masks") for split in ("Train", "val")))
     found = read_splits(tmp_path / "b", PNG)

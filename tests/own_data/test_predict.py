@@ -249,7 +249,7 @@ def test_rows_come_back_from_every_form(tmp_path_factory, found):
 
 
 def test_parquet_says_which_kinds_it_cannot_hold(tmp_path):
-    with pytest.raises(ValueError, match=r"one kind of values .* write \.csv or \.jsonl"):
+    with pytest.raises(ValueError, match=r"values of one type .* write \.csv or \.jsonl"):
         write_rows([{"p": 1}, {"p": "a"}], str(tmp_path / "o.parquet"), None)
     assert not list(tmp_path.iterdir())
 

@@ -49,7 +49,7 @@ class PairedDataset(torch.utils.data.Dataset[Any]):
                 f"PairedDataset are samples of two modalities, equally many of each; found {found or 'none'}."
             )
         self.sides = {
-            modality: EncodedDataset(
+            modality: EncodedDataset.of(
                 Examples(side, None),
                 alignment.tower(modality).tokenizer,
                 Head(alignment.backbone.dim),

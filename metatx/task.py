@@ -257,7 +257,7 @@ class Task:
         if isinstance(data, EncodedDataset):
             return data
         kept = self.settings.cache if cache is None else cache
-        return EncodedDataset(
+        return EncodedDataset.of(
             self.examples(data, split),
             self.tokenizer,
             self.head,

@@ -1,9 +1,8 @@
 """Examples as tensors: encoded once, kept while memory allows, read in batches."""
 
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
@@ -22,33 +21,57 @@ if TYPE_CHECKING:
 
 __all__ = ["EncodedDataset", "FeatureDataset", "screened"]
 
-TRIED = 8  # samples that show how long encoding takes
-WORTH = 1e-3  # seconds for one, beyond which they are kept on disk; reading one back takes a twentieth of that
+TRIED = 8  # samples that show how large encoded ones are
+# Bytes of an encoded sample and its target, beyond which they are kept on disk: images, sound and molecules, which take
+# about a millisecond to encode and a twentieth of that to read back; rows, words and windows of series are smaller.
+WORTH = 4096
 KEPT_BYTES = 4 << 30  # encoded samples beyond this are encoded again each time
 
 
 class EncodedDataset(torch.utils.data.Dataset[Any]):
     """Examples as batches of tensors: ``dataset.batch(positions)`` gives ``(batch, targets)``.
 
-    Every sample is encoded at once, so that a bad one is known before any training. They are kept as columns, so that a
-    million rows of a table take what is in them, and not ten times as much.
+    ``EncodedDataset.of`` encodes every sample, so that a bad one is known before any training. They are kept as
+    columns, so that a million rows of a table take what is in them, and not ten times as much.
 
     Args:
         examples: Raw samples and targets.
-        tokenizer: Encodes the samples.
-        head: Encodes the targets.
+        tokenizer: Tokenizer that encodes the samples.
+        head: Head that encodes the targets.
+        kept: Encoded samples and targets of the good ones, as far as memory allows.
+        bad: Reasons why samples cannot be used, by their position in ``examples``.
         augment: Whether the tokenizer augments (training only).
-        skip_bad: Leave out samples that raise SampleError, not stop.
-        cache_key: What decides the encoded samples beside the tokenizer, see ``EncodingCache``, which then keeps
-            those that take long; None keeps none on disk.
         views: Whether batches say which part of a sample an augmentation shows, where it does, as ``view`` (B, 4).
-
-    Raises:
-        ValueError: If samples are bad and ``skip_bad`` is off, or none is left; names the first, counts the rest.
     """
 
     def __init__(
         self,
+        examples: Examples,
+        tokenizer: "Tokenizer",
+        head: "Head",
+        kept: Columns,
+        bad: Mapping[int, str],
+        *,
+        augment: bool = False,
+        views: bool = False,
+    ) -> None:
+        self.examples = examples
+        self.tokenizer = tokenizer
+        self.head = head
+        self.kept = kept
+        self.bad = named(bad, examples)
+        # Without bad ones nothing to look up, and no list of a million numbers.
+        self.indices: Sequence[int] = range(len(examples))
+        if bad:
+            self.indices = [index for index in self.indices if index not in bad]
+        self.augmented = augment and tokenizer.augments
+        self.views = views
+        self.seed = 0
+        self.epoch = 0
+
+    @classmethod
+    def of(
+        cls,
         examples: Examples,
         tokenizer: "Tokenizer",
         head: "Head",
@@ -57,45 +80,22 @@ class EncodedDataset(torch.utils.data.Dataset[Any]):
         skip_bad: bool = False,
         cache_key: str | None = None,
         views: bool = False,
-    ) -> None:
-        self.views = views
-        self.examples, self.tokenizer, self.head = examples, tokenizer, head
-        self.augmented = augment and tokenizer.augments
-        self.kept = Columns(KEPT_BYTES)
-        self.seed = self.epoch = 0
-        found: list[int] = []
-        self.bad = self._read(found, cache_key)
-        # Without bad ones nothing to look up, and no list of a million numbers.
-        self.indices: Sequence[int] = found if self.bad else range(len(examples))
-        if self.bad and not (skip_bad and found):
-            raise cannot_be_used(self.bad, len(examples))
+    ) -> Self:
+        """Encode every sample once.
 
-    def _read(self, found: list[int], cache_key: str | None) -> list[str]:
-        """Encode every sample once; note those that can be used, and say what is wrong with the others."""
-        bad: dict[int, str] = {}
-        inputs, targets = self.examples.inputs, self.examples.targets
-        disk: EncodingCache | None = None
-        stored: Iterator[dict[str, Tensor]] | None = None
-        started = time.perf_counter()
-        for index in bar(range(len(self.examples)), "reading"):
-            if index == TRIED and cache_key is not None and time.perf_counter() - started > TRIED * WORTH:
-                disk = EncodingCache(self.tokenizer, inputs, cache_key)
-                stored = disk.load()
-                stored = stored and islice(stored, index, None)
-            try:
-                sample = encoded(self.tokenizer, inputs[index]) if stored is None else next(stored)
-                target = self._target(index)
-                if targets is not None:
-                    self.head.check(target, self.tokenizer, inputs[index])
-            except SampleError as error:
-                bad[index] = str(error)
-            else:
-                found.append(index)
-                self.kept.add(sample, target)
-        self.kept.finish()
-        if disk and stored is None and self.kept.whole and not bad:
-            disk.store(self.kept.blocks)
-        return named(bad, self.examples)
+        Args:
+            examples, tokenizer, head, augment, views: As of the class.
+            skip_bad: Leave out samples that raise SampleError, not stop.
+            cache_key: Facts that decide the encoded samples beside the tokenizer, see ``EncodingCache``, which then
+                keeps large ones; None keeps none on disk.
+
+        Raises:
+            ValueError: If samples are bad and ``skip_bad`` is off, or none is left; names the first, counts the rest.
+        """
+        kept, bad = _encode_all(examples, tokenizer, head, cache_key)
+        if bad and not (skip_bad and len(bad) < len(examples)):
+            raise cannot_be_used(named(bad, examples), len(examples))
+        return cls(examples, tokenizer, head, kept, bad, augment=augment, views=views)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -110,19 +110,12 @@ class EncodedDataset(torch.utils.data.Dataset[Any]):
         """SHA-256 (hex) of all encoded samples, and of all targets."""
         return self.kept.content
 
-    def _target(self, index: int) -> Tensor:
-        if self.examples.targets is None:
-            return torch.zeros(())
-        target = self.examples.targets[index]
-        self.head.screen(target)
-        return self.head.encode(target)
-
     def _pair(self, position: int) -> tuple[dict[str, Tensor], Tensor]:
         kept = self.kept.get(position)
         if kept is not None:
             return kept
         index = self.indices[position]
-        return encoded(self.tokenizer, self.examples.inputs[index]), self._target(index)
+        return encoded(self.tokenizer, self.examples.inputs[index]), _target(self.examples, self.head, index)
 
     def encoded(self, position: int) -> dict[str, Tensor]:
         """The encoded sample at ``position`` among the good ones, never augmented."""
@@ -161,6 +154,42 @@ class EncodedDataset(torch.utils.data.Dataset[Any]):
         return varied, self.head.transform_target(target, view)
 
 
+def _encode_all(
+    examples: Examples, tokenizer: "Tokenizer", head: "Head", cache_key: str | None
+) -> tuple[Columns, dict[int, str]]:
+    """Samples and targets that can be used, encoded; and the reasons why others cannot, by position."""
+    kept = Columns(KEPT_BYTES)
+    bad: dict[int, str] = {}
+    disk: EncodingCache | None = None
+    stored: Iterator[dict[str, Tensor]] | None = None
+    for index in bar(range(len(examples)), "reading"):
+        if index == TRIED and cache_key is not None and kept.added_bytes > TRIED * WORTH:
+            disk = EncodingCache(tokenizer, examples.inputs, cache_key)
+            stored = disk.load()
+            stored = stored and islice(stored, index, None)
+        try:
+            sample = encoded(tokenizer, examples.inputs[index]) if stored is None else next(stored)
+            target = _target(examples, head, index)
+            if examples.targets is not None:
+                head.check(target, tokenizer, examples.inputs[index])
+        except SampleError as error:
+            bad[index] = str(error)
+        else:
+            kept.add(sample, target)
+    kept.finish()
+    if disk and stored is None and kept.whole and not bad:
+        disk.store(kept.blocks)
+    return kept, bad
+
+
+def _target(examples: Examples, head: "Head", index: int) -> Tensor:
+    if examples.targets is None:
+        return torch.zeros(())
+    target = examples.targets[index]
+    head.screen(target)
+    return head.encode(target)
+
+
 def screened(examples: Examples, head: "Head", skip_bad: bool) -> Examples:
     """The examples whose targets can be learned from, see ``Head.screen``.
 
@@ -181,8 +210,8 @@ def screened(examples: Examples, head: "Head", skip_bad: bool) -> Examples:
     return examples.select(good) if bad else examples
 
 
-def named(bad: dict[int, str], examples: Examples) -> list[str]:
-    """What is wrong with each of these samples, behind its place, in the order of the source's rows."""
+def named(bad: Mapping[int, str], examples: Examples) -> list[str]:
+    """Reasons why samples cannot be used, each behind its place, in the order of the source's rows."""
     return [f"{examples.place(index)}: {bad[index]}" for index in sorted(bad, key=examples.row)]
 
 
@@ -190,7 +219,8 @@ class FeatureDataset(torch.utils.data.Dataset[Any]):
     """Features that a frozen path gave, with their targets; batches as ``EncodedDataset`` gives them."""
 
     def __init__(self, features: Tensor, targets: Any) -> None:
-        self.features, self.targets = features, targets
+        self.features = features
+        self.targets = targets
         self.epoch = 0
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""EncodedDataset samples on disk: kept where encoding costs more than reading them again."""
+"""Encoded samples on disk, and the part of a key that components decide."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,9 +10,27 @@ from metatx.disk.cache import read_cached, write_cached
 from metatx.encoding.sample_store import Block, Column
 
 if TYPE_CHECKING:
+    from metatx.head import Head
     from metatx.tokenizer import Tokenizer
 
-__all__ = ["EncodingCache"]
+__all__ = ["EncodingCache", "add_components"]
+
+
+def add_components(content: Content, *components: "tuple[Tokenizer | Head, tuple[str, ...] | None]") -> None:
+    """Take in all that decides what components compute but their weights: names, options, and source code.
+
+    Args:
+        content: Hash to add to.
+        components: Tokenizers and heads, each with the names of the options that matter; None: all. Options at their
+            default count, so that a new default is another one.
+
+    Raises:
+        TypeError: If an option is no JSON value, or a class has no source file.
+        OSError: If a source file cannot be read.
+    """
+    for component, names in components:
+        content.add([component.name, options_of(component, names)])
+    content.add_code(*(type(component) for component, _ in components))
 
 
 class EncodingCache:
@@ -23,10 +41,10 @@ class EncodingCache:
     this package and of the tokenizer.
 
     Args:
-        tokenizer: What encodes the samples.
+        tokenizer: Tokenizer that encodes the samples.
         samples: Raw samples; of other than files, numbers, texts, arrays, and dicts, lists or dataclasses of these,
             nothing is kept, nor of files that may name further files.
-        cache_key: What else decides them: the shape of the backbone whose stem the tokenizer starts from.
+        cache_key: Further fact that decides them: the shape of the backbone whose stem the tokenizer starts from.
     """
 
     def __init__(self, tokenizer: "Tokenizer", samples: Sequence[Any], cache_key: str) -> None:
@@ -34,8 +52,8 @@ class EncodingCache:
         content = Content(tokenizer.suffixes, tokenizer.external_refs)
         self.name: str | None = None
         try:
-            content.add([tokenizer.name, options_of(tokenizer), cache_key])
-            content.add_code(type(tokenizer))
+            content.add([cache_key])
+            add_components(content, (tokenizer, None))
             content.add_tensors(dict(tokenizer.named_buffers()))
             for sample in samples:
                 content.add(sample)

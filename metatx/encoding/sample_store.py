@@ -87,6 +87,7 @@ class Columns:
 
     Attributes:
         content: SHA-256 (hex) of all samples, and of all targets, whether kept or not; once all came.
+        added_bytes: Bytes of all samples and targets that came.
     """
 
     content: tuple[str, str]
@@ -96,6 +97,7 @@ class Columns:
         self.blocks: list[Block] = []
         self.starts: list[int] = []
         self.count = 0
+        self.added_bytes = 0
         self._open: list[tuple[Sample, Tensor]] = []
         self._open_bytes = 0
         self._form: Any = None
@@ -109,7 +111,9 @@ class Columns:
             self._close()
         self._form = form
         self._open.append((sample, target))
-        self._open_bytes += sum(tensor.nbytes for tensor in sample.values()) + target.nbytes
+        taken = sum(tensor.nbytes for tensor in sample.values()) + target.nbytes
+        self._open_bytes += taken
+        self.added_bytes += taken
 
     def finish(self) -> None:
         """Say that no more comes."""

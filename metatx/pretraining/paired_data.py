@@ -47,7 +47,7 @@ class PairedDataset(torch.utils.data.Dataset[Any]):
             given = " and ".join(f"{size} of {modality}" for modality, size in sizes.items())
             raise ValueError(f"Pairs need samples of two modalities, equally many of each; found {given or 'none'}.")
         self.sides = {
-            modality: EncodedDataset(
+            modality: EncodedDataset.of(
                 Examples(side, None),
                 alignment.tower(modality).tokenizer,
                 Head(alignment.backbone.dim),

@@ -4,10 +4,11 @@ from typing import Any
 
 import torch
 
-from metatx.data.content_hash import Content, options_of
+from metatx.data.content_hash import Content
 from metatx.disk.cache import read_cached, write_cached
 from metatx.encoding.collate import to_device
 from metatx.encoding.encoded import EncodedDataset, FeatureDataset
+from metatx.encoding.encoding_cache import add_components
 from metatx.model import Model
 from metatx.settings import TrainingSettings
 
@@ -24,11 +25,11 @@ def cacheable(model: Model) -> bool:
 
 @torch.no_grad()
 def frozen_features(model: Model, data: EncodedDataset, settings: TrainingSettings, progress: Any) -> FeatureDataset:
-    """What ``head.pool`` gives for every sample, from the cache where it is there.
+    """Output of ``head.pool`` for every sample, from the cache where it is there.
 
-    The file's name is a hash of all that decides the features: backbone, norm, tokenizer and pooling with all options
-    and their state, source code, precision, and the encoded samples themselves. Where one of these has no content to
-    tell it by, nothing is kept.
+    The file's name is a hash of all that decides the features: backbone, norm, tokenizer and pooling with all options,
+    those at their default included, and their state, source code, precision, and the encoded samples themselves. Where
+    one of these has no content to tell it by, nothing is kept.
     """
     key, targets = _key(model, data, settings), data.targets()
     name = f"features/{key}"
@@ -51,15 +52,14 @@ def frozen_features(model: Model, data: EncodedDataset, settings: TrainingSettin
 
 
 def _key(model: Model, data: EncodedDataset, settings: TrainingSettings) -> str | None:
-    with settings.autocast(model.device) as autocast:
-        half = autocast._enabled
-    tokenizer, head, content = model.tokenizer, model.head, Content()
+    with settings.autocast(model.device):
+        half = torch.is_autocast_enabled(model.device.type)
+    content = Content()
     try:
         content.add([model.backbone.fingerprint, half, data.content[0], repr(model.norm)])
-        content.add([tokenizer.name, options_of(tokenizer), head.name, options_of(head, head.pool_options)])
-        content.add_code(type(tokenizer), type(head))
+        add_components(content, (model.tokenizer, None), (model.head, model.head.pool_options))
     except (TypeError, OSError):
         return None
-    content.add_tensors(tokenizer.state_dict())
+    content.add_tensors(model.tokenizer.state_dict())
     content.add_tensors(model.norm.state_dict())
     return content.hexdigest()

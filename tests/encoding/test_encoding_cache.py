@@ -1,6 +1,5 @@
-"""EncodedDataset samples on disk: used again, never stale, only where it is worth it."""
+"""Encoded samples on disk: used again, never stale, only where they are large."""
 
-import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,11 +26,11 @@ class Place:
     row: int
 
 
-class SlowTokenizer(metatx.Tokenizer):
-    """Counts how often it encodes, and takes its time."""
+class LargeTokenizer(metatx.Tokenizer):
+    """Counts how often it encodes; each sample comes with many zeros, or few."""
 
     calls = 0
-    pause = 0.002
+    zeros = 1024
 
     def __init__(self, dim, gain=1.0):
         super().__init__(dim)
@@ -45,35 +44,35 @@ class SlowTokenizer(metatx.Tokenizer):
 
     def encode(self, sample):
         type(self).calls += 1
-        time.sleep(self.pause)
+        beside = {"zeros": torch.zeros(self.zeros)}
         if isinstance(sample, Handle):
-            return {"x": torch.full((2, 4), sample.value)}
+            return {"x": torch.full((2, 4), sample.value), **beside}
         if isinstance(sample, Place):
             sample = sample.block[sample.row]
         if isinstance(sample, str):
             sample = np.loadtxt(sample).reshape(2, 4)
         if not np.isfinite(sample).all():
             raise metatx.SampleError("x is not finite")
-        return {"x": torch.as_tensor(np.asarray(sample), dtype=torch.float32) * self.gain + self.offset}
+        return {"x": torch.as_tensor(np.asarray(sample), dtype=torch.float32) * self.gain + self.offset, **beside}
 
     def forward(self, batch):
         return self.proj(batch["x"])
 
 
 @pytest.fixture
-def slow(nano, tmp_path, monkeypatch):
+def large(nano, tmp_path, monkeypatch):
     """How often samples are encoded: a function of the samples and options."""
     monkeypatch.setenv("METATX_CACHE", str(tmp_path / "cache"))
-    metatx.register_tokenizer("slow")(SlowTokenizer)
+    metatx.register_tokenizer("large")(LargeTokenizer)
 
     def calls(samples, **options):
         targets = ["a", "b"] * (len(samples) // 2)
-        task = metatx.Task.from_data(nano, "slow", (samples, targets), tokenizer_options=options)
-        SlowTokenizer.calls = 0
+        task = metatx.Task.from_data(nano, "large", (samples, targets), tokenizer_options=options)
+        LargeTokenizer.calls = 0
         encoded = task.encode((samples, targets), "train")
         assert [encoded.encoded(i)["x"].shape for i in range(len(samples))] == [(2, 4)] * len(samples)
         assert torch.equal(encoded.encoded(3)["x"], task.tokenizer.encode(samples[3])["x"])
-        return SlowTokenizer.calls - 1
+        return LargeTokenizer.calls - 1
 
     return calls
 
@@ -82,62 +81,61 @@ def arrays(count=40, seed=0):
     return list(np.random.default_rng(seed).normal(size=(count, 2, 4)))
 
 
-def test_a_second_run_reads_them(slow):
-    assert slow(arrays()) == 40
-    assert slow(arrays()) == 8  # those that show how long it takes
-    assert slow(arrays(seed=1)) == 40
-    assert slow(arrays(), gain=2.0) == 40
-    assert slow(arrays(42)) == 42  # other samples, and another statistic
+def test_a_second_run_reads_them(large):
+    assert large(arrays()) == 40
+    assert large(arrays()) == 8  # those that show how large they are
+    assert large(arrays(seed=1)) == 40
+    assert large(arrays(), gain=2.0) == 40
+    assert large(arrays(42)) == 42  # other samples, and another statistic
 
 
-def test_samples_that_share_an_array_are_told_by_it(slow):
+def test_samples_that_share_an_array_are_told_by_it(large):
     block = np.stack(arrays())
-    assert slow([Place(block, row) for row in range(40)]) == 40
-    assert slow([Place(block.copy(), row) for row in range(40)]) == 8
-    assert slow([Place(block, row) for row in range(40)][::-1]) == 40
+    assert large([Place(block, row) for row in range(40)]) == 40
+    assert large([Place(block.copy(), row) for row in range(40)]) == 8
+    assert large([Place(block, row) for row in range(40)][::-1]) == 40
     block[39] += 1
-    assert slow([Place(block, row) for row in range(40)]) == 40
+    assert large([Place(block, row) for row in range(40)]) == 40
 
 
-def test_files_are_told_by_their_time_of_change(slow, tmp_path):
+def test_files_are_told_by_their_time_of_change(large, tmp_path):
     files = [str(tmp_path / f"{i}.txt") for i in range(20)]
     for file, values in zip(files, arrays(20), strict=True):
         np.savetxt(file, values.ravel())
-    assert slow(files) == 20
-    assert slow(files) == 8
+    assert large(files) == 20
+    assert large(files) == 8
     np.savetxt(files[15], np.ones(8) * 7)
-    assert slow(files) == 20
+    assert large(files) == 20
 
 
-def test_long_texts_are_samples_too(slow, monkeypatch):
-    monkeypatch.setattr(SlowTokenizer, "encode", lambda self, sample: _counted({"x": torch.full((2, 4), len(sample))}))
-    assert slow([f"{i}" * 5000 for i in range(20)]) == 20
-    assert slow([f"{i}" * 5000 for i in range(20)]) == 8
+def test_long_texts_are_samples_too(large, monkeypatch):
+    monkeypatch.setattr(LargeTokenizer, "encode", lambda self, sample: _counted(len(sample)))
+    assert large([f"{i}" * 5000 for i in range(20)]) == 20
+    assert large([f"{i}" * 5000 for i in range(20)]) == 8
 
 
-def _counted(encoded):
-    SlowTokenizer.calls += 1
-    time.sleep(SlowTokenizer.pause)
-    return encoded
+def _counted(length):
+    LargeTokenizer.calls += 1
+    return {"x": torch.full((2, 4), length), "zeros": torch.zeros(1024)}
 
 
-def test_quick_ones_and_unclear_ones_are_not_kept(slow, monkeypatch):
+def test_small_ones_and_unclear_ones_are_not_kept(large, monkeypatch):
     handles = [Handle(float(i)) for i in range(20)]
-    assert slow(handles) == slow(handles) == 20
-    monkeypatch.setattr("metatx.encoding.encoded.WORTH", 60.0)
-    assert slow(arrays()) == slow(arrays()) == 40
+    assert large(handles) == large(handles) == 20
+    monkeypatch.setattr(LargeTokenizer, "zeros", 8)
+    assert large(arrays()) == large(arrays()) == 40
     assert not (cache_folder() / "encoded").exists()
 
 
-def test_bad_samples_are_found_each_time(nano, slow):
+def test_bad_samples_are_found_each_time(nano, large):
     samples = arrays()
     samples[30] = np.full((2, 4), np.nan)
     for _ in range(2):
         with pytest.raises(ValueError, match="row 31: x is not finite"):
-            slow(samples)
+            large(samples)
 
 
-def test_no_cache_keeps_nothing(nano, slow):
-    task = metatx.Task.from_data(nano, "slow", (arrays(), ["a", "b"] * 20))
+def test_no_cache_keeps_nothing(nano, large):
+    task = metatx.Task.from_data(nano, "large", (arrays(), ["a", "b"] * 20))
     task.fit((arrays(), ["a", "b"] * 20), epochs=1, cache=False)
     assert not (cache_folder() / "encoded").exists()

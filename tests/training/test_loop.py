@@ -73,9 +73,9 @@ def test_the_best_epoch_is_kept(nano):
 def _chosen(nano, rows, validation=True, **changes):
     """The record of a run whose epochs give these validation metrics."""
     task = _task(nano)
-    held = EncodedDataset(Examples(*waves(8)), task.tokenizer, task.head) if validation else None
+    held = EncodedDataset.of(Examples(*waves(8)), task.tokenizer, task.head) if validation else None
     settings = metatx.TrainingSettings(epochs=len(rows), batch_size=64, **changes)
-    data = EncodedDataset(Examples(*waves(16)), task.tokenizer, task.head)
+    data = EncodedDataset.of(Examples(*waves(16)), task.tokenizer, task.head)
     training = Training(task.model, data, held, settings)
     training.measure = lambda data, progress: {"f1": 0.0, **rows[progress.epoch]}
     return training.run(resume=False)
@@ -249,7 +249,7 @@ def test_features_of_a_frozen_path_are_cached_and_change_nothing(nano, tmp_path,
 
 def test_augmentation_depends_on_seed_epoch_and_sample_alone(nano):
     task = _task(nano, tokenizer_options={"noise": 1.0})
-    data = EncodedDataset(Examples(*waves(6)), task.tokenizer, task.head, augment=True)
+    data = EncodedDataset.of(Examples(*waves(6)), task.tokenizer, task.head, augment=True)
     first = data.batch([0, 1, 2])[0]["signal"]
     torch.randn(10)
     again = data.batch([2, 1])[0]["signal"]

@@ -157,7 +157,7 @@ def test_metric_is_the_same_in_shares_and_in_pixels():
         ({"width": 0}, "an image of no size"),
         ({"iscrowd": [0, 1]}, r"bbox \(M, 4\)|1 boxes, 1 categories"),
         ({"category": []}, "1 boxes, 0 categories"),
-        ({"width": None}, "width and height of the picture"),
+        ({"width": None}, "width and height of the image"),
         ({"bbox": [[1, 2, 3]]}, r"bbox \(M, 4\)"),
     ],
 )

@@ -4,7 +4,6 @@ import signal
 import subprocess
 import sys
 
-import embed_dataset
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +11,7 @@ import ray
 import torch
 
 import metatx
+from recipes import embed_dataset
 from tests.clusters import keep_to, processes, started, until
 
 PARTS, ROWS = 10, 800

@@ -5,7 +5,9 @@
 
 Weights are random: timm's initial ones with noise, so that every part has a say. Of each model the largest difference
 between the backbone's tokens and ``forward_features`` is printed, for two images of noise; of one that is refused, why.
-Nothing is downloaded. timm 1.0.28, open_clip 3.3: see the last lines for the counts.
+Nothing is downloaded. Below 130 M parameters 139 of timm's 158 load, all within 1e-5; refused are 12 with a
+convolutional stem, 6 NaFlexViT and one for images that are not square. Of open_clip's towers named ViT 16 of 30 load;
+the rest are models of timm.
 """
 
 import fnmatch

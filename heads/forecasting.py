@@ -161,7 +161,7 @@ class ForecastingHead(Head):
         Raises:
             ValueError: If columns of time or ids are not clear, or out of order, or none can be forecast.
         """
-        plan = self._reader.plan(table, inputs, target, tokenizer.lookback)
+        plan = self.reader.plan(table, inputs, target, tokenizer.lookback)
         self.layout = plan.layout
         if tokenizer.lookback is None:
             self.horizon = plan.horizon
@@ -172,7 +172,7 @@ class ForecastingHead(Head):
 
     def inputs(self, table: "Dataset", target: str | None, tokenizer: "Tokenizer") -> list[str]:
         """Every column of numbers but the time and ids."""
-        return self._reader.inputs(table)
+        return self.reader.inputs(table)
 
     def examples(
         self, table: "Dataset", inputs: list[str], target: str | None, tokenizer: "Tokenizer", source: str
@@ -184,7 +184,7 @@ class ForecastingHead(Head):
         """
         if target is not None:
             raise ValueError(f"The forecasting head forecasts every input; name {target} with --inputs, not as target.")
-        return self._reader.examples(table, inputs, tokenizer, source)
+        return self.reader.examples(table, inputs, tokenizer, source)
 
     def queries(self, table: "Dataset", inputs: list[str], tokenizer: "Tokenizer") -> Sequence[Any]:
         """Last ``lookback`` steps of each series, as a ``Past`` that knows what times come next.
@@ -192,7 +192,7 @@ class ForecastingHead(Head):
         Raises:
             ValueError: If no series has as many steps.
         """
-        return self._reader.queries(table, inputs, tokenizer)
+        return self.reader.queries(table, inputs, tokenizer)
 
     def split(
         self, table: "Dataset", target: str | None, tokenizer: "Tokenizer", fraction: float, seed: int
@@ -202,10 +202,11 @@ class ForecastingHead(Head):
         Raises:
             ValueError: If either part is too short for one window.
         """
-        return self._reader.split(table, tokenizer, fraction)
+        return self.reader.split(table, tokenizer, fraction)
 
     @property
-    def _reader(self) -> ForecastReader:
+    def reader(self) -> ForecastReader:
+        """Reader of tables, with the layout of the training table once it is known."""
         options = TableOptions(self.time, self.series, self.fill, self.season, self.options.get("horizon"))
         return ForecastReader(options, self.horizon, self.stride, self.layout)
 

@@ -61,7 +61,7 @@ class ForecastReader:
             ValueError: If times are not increasing, a value is no finite number, or there are too few rows.
         """
         lookback = lookback_of(tokenizer)
-        read = self._read(table, inputs, lookback)
+        read = self.read(table, inputs, lookback)
         season = self.options.season
         if season is not None and season > lookback:
             raise ValueError(f"A season of {season} steps does not fit a lookback of {lookback}.")
@@ -77,7 +77,7 @@ class ForecastReader:
             ValueError: If no series has as many steps.
         """
         lookback = lookback_of(tokenizer)
-        read = self._read(table, inputs, lookback)
+        read = self.read(table, inputs, lookback)
         found = pasts_of(read, lookback, self.horizon, tokenizer.time_axis)
         left_out = len(read.series) - len(found)
         if left_out:
@@ -89,9 +89,9 @@ class ForecastReader:
     def split(self, table: "Dataset", tokenizer: "Tokenizer", fraction: float) -> tuple[np.ndarray, np.ndarray]:
         """Row numbers in two parts, see ``held_rows``. Raises ValueError if either part is too short."""
         lookback = lookback_of(tokenizer)
-        return held_rows(self._read(table, (), lookback).series, fraction, lookback, self.horizon)
+        return held_rows(self.read(table, (), lookback).series, fraction, lookback, self.horizon)
 
-    def _read(self, table: "Dataset", inputs: Sequence[str], lookback: int) -> SeriesTable:
+    def read(self, table: "Dataset", inputs: Sequence[str], lookback: int) -> SeriesTable:
         """Series of a table, read in the layout of the training table where that fits, else in its own."""
         frame = table.to_pandas()
         time, series = self.options.time, self.options.series

@@ -220,7 +220,7 @@ def test_a_later_table_may_write_its_dates_otherwise(form):
     head = create("heads", "forecasting", 8, horizon=4)
     tokenizer = create("tokenizers", "time_series", 8, lookback=16)
     _, inputs = head.columns(table(frame), None, None, tokenizer)
-    found = head._read(table(frame.assign(date=days.dt.strftime(form))), inputs, 16)
+    found = head.reader.read(table(frame.assign(date=days.dt.strftime(form))), inputs, 16)
     assert coming(found) == [{"date": day.strftime(form)} for day in pd.date_range("2020-03-01", periods=2)]
 
 

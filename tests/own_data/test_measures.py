@@ -289,7 +289,7 @@ def split(count, labels):
 
 def test_a_baseline_that_fails_costs_a_line(caplog):
     tokenizer, train = create("tokenizers", "tabular", 4).learn(split(9, None).inputs), split(9, [*"aabbccabc"])
-    head = OddScores(4, classes=[*"abc"])
+    head = OddScores(4).restore({"classes": [*"abc"]})
     with caplog.at_level(logging.INFO, logger="metatx"):
         found = baselines(tokenizer, head, train, split(3, [*"abc"]))
     assert found == {"trivial": {"majority class": {}}, "classical": {"gradient boosting": {}}}

@@ -114,7 +114,7 @@ def lookup(kind: Kind, name: str) -> Any:
 def create(kind: Kind, name: str, dim: int, **options: Any) -> Any:
     """Build the tokenizer or head called ``name`` for a backbone of width ``dim``.
 
-    >>> create("heads", "classification", 192, classes=["cat", "dog"]).dim
+    >>> create("heads", "classification", 192, pooling="mean").dim
     192
 
     Raises:

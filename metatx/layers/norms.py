@@ -1,6 +1,5 @@
 """What pooled features pass through before a head's own layers."""
 
-from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -59,13 +58,7 @@ def _over_processes(value: Tensor) -> Tensor:
     return all_reduce(value) if several else value  # type: ignore[no-untyped-call]
 
 
-def feature_norm(norm: str, width: int) -> nn.Module:
-    """A norm for pooled features (B, width), by its name.
-
-    Raises:
-        ValueError: If there is no such norm.
-    """
-    known: dict[str, Callable[[int], nn.Module]] = {"layer": nn.LayerNorm, "batch": BatchNorm}
-    if norm not in known:
-        raise ValueError(f"norm is {norm!r}; choose one of {', '.join(known)}.")
-    return known[norm](width)
+def feature_norm(norm: Norm, width: int) -> nn.Module:
+    """Norm of pooled features (B, width): ``"layer"``, a LayerNorm; ``"batch"``, a ``BatchNorm``."""
+    norms: dict[Norm, type[nn.Module]] = {"layer": nn.LayerNorm, "batch": BatchNorm}
+    return norms[norm](width)

@@ -13,20 +13,18 @@ Pooling = Literal["cls", "mean", "both"]
 VECTORS = {"cls": 1, "mean": 1, "both": 2}
 
 
-def pooled_width(dim: int, pooling: str, layers: int) -> int:
-    """Width of what ``pool_tokens`` gives for tokens of ``layers`` layers, each ``dim`` wide.
+def pooled_width(dim: int, pooling: Pooling, layers: int) -> int:
+    """Width of the features that ``pool_tokens`` gives for tokens of ``layers`` layers, each ``dim`` wide.
 
     Raises:
-        ValueError: If there is no such pooling, or no layer.
+        ValueError: If there is no layer.
     """
-    if pooling not in VECTORS:
-        raise ValueError(f"pooling is {pooling!r}; choose one of {', '.join(VECTORS)}.")
     if layers < 1:
         raise ValueError(f"layers is {layers}; a head reads at least one, the last.")
     return dim * layers * VECTORS[pooling]
 
 
-def pool_tokens(sequence: TokenSequence, pooling: str) -> Tensor:
+def pool_tokens(sequence: TokenSequence, pooling: Pooling) -> Tensor:
     """CLS, the mean of the tokens, or both side by side: (B, width).
 
     Without CLS, both are the mean; ``"cls"`` alone raises ValueError.

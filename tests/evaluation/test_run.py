@@ -56,7 +56,7 @@ def test_baselines_are_scikit_learn_s_own_numbers():
 
     train, test = Examples(*waves(200)), Examples(*waves(100, seed=1))
     tokenizer = create("tokenizers", "waves", 8)
-    head = create("heads", "classification", 8).fit(train.targets)
+    head = create("heads", "classification", 8).learn(train.targets)
     found = baselines(tokenizer, head, train, test)
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     describe = np.stack([tokenizer.baseline_features(sample) for sample in train.inputs])

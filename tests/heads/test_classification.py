@@ -23,7 +23,7 @@ def _head(**options):
 
 @pytest.mark.parametrize("classes", [CLASSES, CLASSES[:2]])
 def test_metrics_are_scikit_learn_s(classes):
-    head, k = _head().fit(classes), len(classes)
+    head, k = _head().learn(classes), len(classes)
     generator = torch.Generator().manual_seed(0)
     logits, truth = torch.randn(200, k, generator=generator), torch.randint(0, k, (200,), generator=generator)
     found = {}
@@ -43,28 +43,28 @@ def test_metrics_are_scikit_learn_s(classes):
     "labels", [["x", "y"], [3, 7], [True, False], list(np.array([2, 5])), list(np.array(["u", "v"]))]
 )
 def test_labels_come_back_as_they_were(labels):
-    head = _head().fit(labels * 3)
+    head = _head().learn(labels * 3)
     codes = torch.stack([head.encode(label) for label in labels])
     decoded = head.decode(torch.nn.functional.one_hot(codes, 2).float())
     assert decoded.tolist() == [label.item() if hasattr(label, "item") else label for label in labels]
 
 
 def test_numbers_among_texts_stay_numbers():
-    head = _head().fit(["a", 1, 2.5])
+    head = _head().learn(["a", 1, 2.5])
     assert head.classes == [1, 2.5, "a"]
     assert head.decode(torch.eye(3)).tolist() == [1, 2.5, "a"]
     assert [record["prediction"] for record in head.records(torch.eye(3))] == [1, 2.5, "a"]
 
 
 def test_records_name_each_class():
-    head = _head().fit(CLASSES)
+    head = _head().learn(CLASSES)
     (record,) = head.records(torch.tensor([[0.25, 0.5, 0.25]]).log())
     assert record.pop("prediction") == "b"
     assert record == pytest.approx({"p(a)": 0.25, "p(b)": 0.5, "p(c)": 0.25})
 
 
 def test_classes_are_sorted_whatever_the_order_of_the_data():
-    heads = [_head().fit(labels) for labels in ([10, 9, 2], [2, 9, 10, 9])]
+    heads = [_head().learn(labels) for labels in ([10, 9, 2], [2, 9, 10, 9])]
     assert [head.classes for head in heads] == [[2, 9, 10]] * 2
     assert [heads[0].encode(label).item() for label in (np.int64(9), 9, np.float32(10))] == [1, 1, 2]
 
@@ -72,21 +72,21 @@ def test_classes_are_sorted_whatever_the_order_of_the_data():
 @pytest.mark.parametrize("label", ["d", "", None, float("nan"), 1, ["a"], {"a": 1}, object()])
 def test_unknown_labels_are_bad_samples(label):
     with pytest.raises(SampleError, match="was not among the 3 labels of the training split"):
-        _head().fit(CLASSES).encode(label)
+        _head().learn(CLASSES).encode(label)
 
 
 def test_bad_targets_are_refused():
     with pytest.raises(ValueError, match="no labels to learn from"):
-        _head().fit([])
+        _head().learn([])
     with pytest.raises(ValueError, match="A label is a list; classes are text"):
-        _head().fit(["a", ["b"]])
+        _head().learn(["a", ["b"]])
     with pytest.raises(ValueError, match="All 3 samples have the label 'a'"):
-        _head().fit(["a"] * 3)
+        _head().learn(["a"] * 3)
     with pytest.raises(ValueError, match="2 of 3 samples have no label"):
-        _head().fit(["a", None, float("nan")])
+        _head().learn(["a", None, float("nan")])
     with pytest.raises(ValueError, match="pooling is 'max'"):
         _head(pooling="max")
-    with pytest.raises(ValueError, match="class_weight is 'equal'; choose 'balanced', or None"):
+    with pytest.raises(ValueError, match="class_weight is 'equal'; expected one of 'balanced' or null"):
         _head(class_weight="equal")
 
 
@@ -120,14 +120,14 @@ def test_split_without_two_rows_of_each_class_is_by_chance(labels, fraction):
 
 
 def test_every_class_starts_equally_likely():
-    head = _head().fit(CLASSES)
+    head = _head().learn(CLASSES)
     output = head(head.pool(TokenSequence(100 * torch.randn(5, 4), (2, 3))))
     torch.testing.assert_close(head.probabilities(output), torch.full((2, 3), 1 / 3))
     assert head.loss(output, torch.tensor([0, 2])).item() == pytest.approx(np.log(3))
 
 
 def test_label_smoothing_is_the_formula():
-    logits, smoothed = torch.tensor([[2.0, 0.0, -1.0]]), _head(label_smoothing=0.3).fit(CLASSES)
+    logits, smoothed = torch.tensor([[2.0, 0.0, -1.0]]), _head(label_smoothing=0.3).learn(CLASSES)
     shares = np.array([0.8, 0.1, 0.1])
     expected = -(shares * logits.log_softmax(1).numpy()).sum()
     assert smoothed.loss(logits, torch.tensor([0])).item() == pytest.approx(expected, rel=1e-5)
@@ -140,21 +140,21 @@ def test_an_estimator_that_misses_a_class_gives_it_nothing():
         def predict_proba(self, features):
             return np.array([[0.25, 0.75]] * len(features))
 
-    head = _head().fit(CLASSES)
+    head = _head().learn(CLASSES)
     shares = head.probabilities(head.baseline_predict(Estimator(), np.zeros((2, 1))))
     np.testing.assert_allclose(shares, [[0.25, 0, 0.75]] * 2, atol=1e-5)
 
 
 def test_balanced_weights_are_scikit_learn_s():
     labels = ["b"] * 6 + ["a"] * 3 + ["c"]
-    head = _head(class_weight="balanced").fit(labels)
+    head = _head(class_weight="balanced").learn(labels)
     expected = compute_class_weight("balanced", classes=np.array(CLASSES), y=labels)
     np.testing.assert_allclose(head.class_weights, expected, rtol=1e-6)
     assert head.primary_metric == "balanced_accuracy" and _head().primary_metric == "accuracy"
     logits = torch.tensor([[1.0, 0.0, -1.0]])
     for code, weight in enumerate(expected):
         target = torch.tensor([code])
-        plain = _head().fit(labels).loss(logits, target)
+        plain = _head().learn(labels).loss(logits, target)
         torch.testing.assert_close(head.loss(logits, target), weight * plain, check_dtype=False)
     codes = torch.stack([head.encode(label) for label in labels])
     equal = torch.zeros(len(labels), 3)
@@ -162,11 +162,11 @@ def test_balanced_weights_are_scikit_learn_s():
 
 
 def test_balanced_weights_are_saved():
-    head = _head(class_weight="balanced").fit(["a"] * 3 + ["b"])
-    again = create("heads", "classification", 4, **head.options)
+    head = _head(class_weight="balanced").learn(["a"] * 3 + ["b"])
+    again = create("heads", "classification", 4, **head.options).restore(head.fitted)
     again.load_state_dict(head.state_dict())
     assert torch.equal(again.class_weights, head.class_weights) and again.primary_metric == "balanced_accuracy"
-    assert not any("class_weights" in name for name in _head().fit(["a", "b"]).state_dict())
+    assert not any("class_weights" in name for name in _head().learn(["a", "b"]).state_dict())
 
 
 def _validation(sharpness=3.0, count=400, seed=0):
@@ -179,7 +179,7 @@ def _validation(sharpness=3.0, count=400, seed=0):
 @pytest.mark.parametrize("class_weight", [None, "balanced"])
 def test_the_temperature_is_the_one_of_least_cross_entropy(class_weight):
     logits, truth = _validation()
-    head = _head(calibrated=True, class_weight=class_weight).fit([*"aaaabbc"])
+    head = _head(calibrated=True, class_weight=class_weight).learn([*"aaaabbc"])
     head.calibrate(logits, truth)
     each = np.ones(400) if class_weight is None else head.class_weights[truth]
 
@@ -194,7 +194,7 @@ def test_the_temperature_is_the_one_of_least_cross_entropy(class_weight):
 
 def test_calibration_lowers_the_error_of_confidence_and_nothing_else():
     (logits, truth), (others, unseen) = _validation(), _validation(seed=1)
-    plain, head = _head().fit(CLASSES), _head(calibrated=True).fit(CLASSES)
+    plain, head = _head().learn(CLASSES), _head(calibrated=True).learn(CLASSES)
     plain.calibrate(logits, truth)
     head.calibrate(logits, truth)
     found = {}
@@ -206,12 +206,14 @@ def test_calibration_lowers_the_error_of_confidence_and_nothing_else():
     assert found["plain"]["ece"] > 0.1 > 0.06 > found["calibrated"]["ece"]
     assert found["plain"]["accuracy"] == found["calibrated"]["accuracy"]
     torch.testing.assert_close(plain.probabilities(others), others.softmax(1))
-    assert "not calibrated" in plain.card_note() and "not calibrated" in _head(calibrated=True).fit(CLASSES).card_note()
+    assert (
+        "not calibrated" in plain.card_note() and "not calibrated" in _head(calibrated=True).learn(CLASSES).card_note()
+    )
     assert f"calibrated on the validation split (temperature {head.temperature.item():.3f})" in head.card_note()
 
 
 def test_calibration_error_is_the_mean_gap_of_the_bins():
-    head = _head().fit(CLASSES)
+    head = _head().learn(CLASSES)
     logits, truth = _validation(count=3000)
     shares = head.probabilities(logits)
     confidence, right = shares.max(1).values.numpy(), (shares.argmax(1) == truth).numpy()
@@ -227,7 +229,7 @@ def test_calibration_error_is_the_mean_gap_of_the_bins():
 def test_a_temperature_keeps_labels_and_the_order_of_samples(seed, count, scale):
     generator = torch.Generator().manual_seed(seed)
     logits, truth = scale * torch.randn(count, 3, generator=generator), torch.randint(3, (count,), generator=generator)
-    plain, head, again = _head().fit(CLASSES), *(_head(calibrated=True).fit(CLASSES) for _ in range(2))
+    plain, head, again = _head().learn(CLASSES), *(_head(calibrated=True).learn(CLASSES) for _ in range(2))
     head.calibrate(logits, truth)
     order = torch.randperm(count, generator=generator)
     again.calibrate(logits[order], truth[order])

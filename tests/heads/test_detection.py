@@ -97,7 +97,7 @@ def test_command_line_writes_coco(trained, tmp_path, capsys):
     st.lists(st.tuples(*[st.floats(0, 80), st.floats(0, 50), st.floats(1, 16), st.floats(1, 14)]), max_size=5),
 )
 def test_boxes_survive_encoding(boxes):
-    head = DetectionHead(4).fit([{"bbox": [[0, 0, 5, 5]], "category": ["a"], "width": 96, "height": 64}])
+    head = DetectionHead(4).learn([{"bbox": [[0, 0, 5, 5]], "category": ["a"], "width": 96, "height": 64}])
     target = {"bbox": [list(box) for box in boxes], "category": ["a"] * len(boxes), "width": 96, "height": 64}
     encoded = head.encode(target)
     assert encoded.shape == (len(boxes), 5)
@@ -109,7 +109,7 @@ def test_boxes_survive_encoding(boxes):
 
 def test_overlapping_boxes_of_a_class_are_thinned():
     target = {"bbox": [[0, 0, 40, 40]], "category": ["a"], "width": 64, "height": 64}
-    head = DetectionHead(4, layers=1, overlap=0.3).fit([target])
+    head = DetectionHead(4, layers=1, overlap=0.3).learn([target])
     output = torch.full((1, 6, 8, 8), -8.0)
     output[0, 0, 3:5, 3:5], output[0, 1:5], output[0, 5] = 5.0, 0.0, 8.0
     found = head.decode(output, [(64, 64)])[0]
@@ -163,7 +163,7 @@ def test_metric_is_the_same_in_shares_and_in_pixels():
 )
 def test_bad_boxes_are_named(change, said):
     good = {"bbox": [[10, 10, 20, 10]], "category": ["a"], "width": 96, "height": 64}
-    head = DetectionHead(4).fit([good])
+    head = DetectionHead(4).learn([good])
     with pytest.raises(SampleError, match=said):
         head.encode(good | change)
 
@@ -180,11 +180,11 @@ def test_a_bad_box_is_named_or_skipped(nano):
 def test_pictures_without_a_box_are_learned_from_but_not_alone():
     empty = {"bbox": [], "category": [], "width": 96, "height": 64}
     with pytest.raises(ValueError, match="None of the 2 pictures has a box"):
-        DetectionHead(4).fit([empty, empty])
+        DetectionHead(4).learn([empty, empty])
     bad = {**empty, "bbox": [[190, 1, 50, 5]], "category": ["a"]}
     with pytest.raises(ValueError, match="None of the 2 pictures has a box of some size"):
-        DetectionHead(4).fit([bad, empty])
-    head = DetectionHead(4, layers=1).fit([{**empty, "bbox": [[1, 1, 5, 5]], "category": ["a"]}, empty])
+        DetectionHead(4).learn([bad, empty])
+    head = DetectionHead(4, layers=1).learn([{**empty, "bbox": [[1, 1, 5, 5]], "category": ["a"]}, empty])
     output = torch.randn(1, 6, 4, 6, requires_grad=True)
     loss = head.loss(output, [head.encode(empty)])
     loss.backward()

@@ -25,7 +25,7 @@ NAMES = ["ann", "ann", "bob", "bob", "cleo"]
 
 
 def _head(targets=NAMES, **options):
-    return create("heads", "embedding", 4, **options).fit(targets)
+    return create("heads", "embedding", 4, **options).learn(targets)
 
 
 def _vectors(count, identities, seed=0):

@@ -47,8 +47,8 @@ class Model:
             "heads", "forecasting", DIM, **{"horizon": HORIZON, "tokens": 4, "linear": 12, **options}
         )
         self.examples = self.head.examples(table(data), ["load", "oil"], None, self.tokenizer, "the table")
-        self.tokenizer.fit(self.examples.inputs)
-        self.head.fit(self.examples.targets)
+        self.tokenizer.learn(self.examples.inputs)
+        self.head.learn(self.examples.targets)
         for layer in (self.head.output, self.head.skip):
             if layer is not None:
                 torch.nn.init.normal_(layer.weight, std=0.1)
@@ -82,7 +82,7 @@ def test_windows_are_those_of_the_ett_protocol():
         np.testing.assert_array_equal(test.targets[i], rows[None, 11520 + i : 11616 + i])
     assert test.targets[-1][0, -1] == 14399
     assert train.targets[-1][0, -1] == 8639
-    head.fit(train.targets)
+    head.learn(train.targets)
     assert head.centre.item() == pytest.approx(rows[:8640].mean())
     assert head.scale.item() == pytest.approx(rows[:8640].std())
     with pytest.raises(IndexError):
@@ -107,8 +107,8 @@ def test_windows_follow_the_time_axis_of_the_tokenizer():
     examples = head.examples(table(frame()), ["load", "oil"], None, tokenizer, "the table")
     assert examples.inputs[0].shape == (LOOKBACK, 2)
     assert examples.targets[0].shape == (2, HORIZON)
-    assert tokenizer.fit(examples.inputs).num_channels == 2
-    described = head.fit(examples.targets).baseline_features(tokenizer, examples.inputs[3])
+    assert tokenizer.learn(examples.inputs).num_channels == 2
+    described = head.learn(examples.targets).baseline_features(tokenizer, examples.inputs[3])
     np.testing.assert_allclose(described[0], (examples.inputs[3][:, 0] - head.centre[0].item()) / head.scale[0].item())
 
 
@@ -259,7 +259,7 @@ def test_learns_the_wave(channels, quantiles):
 
 
 def test_pinball_loss_by_hand():
-    head = create("heads", "forecasting", DIM, horizon=1, quantiles=[0.9, 0.5], channels=["a"])
+    head = create("heads", "forecasting", DIM, quantiles=[0.9, 0.5]).restore({"channels": ["a"], "horizon": 1})
     output, target = torch.tensor([[[[1.0, 4.0]]]]), torch.tensor([[[2.0]]])  # quantiles 0.5 and 0.9
     assert head.loss(output, target).item() == pytest.approx((0.5 * 1 + 0.1 * 2) / 2)
     crossed = head.decode(torch.tensor([[[[4.0, 1.0]]]]))
@@ -316,7 +316,7 @@ def test_rebuilt_from_options_and_weights(channels):
     model = Model(frame(), channels, quantiles=[0.5, 0.9], season=24)
     past = model.examples.inputs[0]
     before = model.predict(past)
-    again = create("heads", "forecasting", DIM, **model.head.options)
+    again = create("heads", "forecasting", DIM, **model.head.options).restore(model.head.fitted)
     again.load_state_dict(model.head.state_dict())
     model.head = again.eval()
     np.testing.assert_array_equal(model.predict(past), before)
@@ -324,7 +324,7 @@ def test_rebuilt_from_options_and_weights(channels):
 
 
 def test_the_linear_path_spans_the_lookback_unless_told():
-    assert Model(frame(), linear=None).head.options["linear"] == LOOKBACK
+    assert Model(frame(), linear=None).head.fitted["linear"] == LOOKBACK
     assert Model(frame(), linear=None).head.skip.in_features == LOOKBACK
     assert Model(frame(), linear=0).head.skip is None
 
@@ -332,13 +332,13 @@ def test_the_linear_path_spans_the_lookback_unless_told():
 def test_pairs_of_arrays_do_without_a_table():
     random = np.random.default_rng(0)
     futures = [random.normal(3, 2, size=(2, HORIZON)) for _ in range(50)]
-    head = create("heads", "forecasting", DIM, horizon=HORIZON).fit(futures)
+    head = create("heads", "forecasting", DIM, horizon=HORIZON).learn(futures)
     values = np.concatenate(futures, axis=1)
     np.testing.assert_allclose(head.centre[:, 0], values.mean(1), rtol=1e-5)
     np.testing.assert_allclose(head.scale[:, 0], values.std(1), rtol=1e-5)
     assert head.channels == ["channel 1", "channel 2"]
     with pytest.raises(ValueError, match=r"A future is \(2, 5\); expected \(channels, 6\)"):
-        head.fit([futures[0], futures[1][:, :5]])
+        head.learn([futures[0], futures[1][:, :5]])
     with pytest.raises(SampleError, match=r"\(1, 6\); expected .* \(2, 6\)"):
         head.encode(futures[0][:1])
     with pytest.raises(SampleError, match="no array of numbers"):

@@ -13,7 +13,7 @@ TARGETS = np.random.default_rng(0).normal(300, 40, 50)
 
 
 def test_metrics_are_scikit_learn_s_in_the_target_s_unit():
-    head = create("heads", "regression", 4).fit(TARGETS.tolist())
+    head = create("heads", "regression", 4).learn(TARGETS.tolist())
     output = torch.randn(50, generator=torch.Generator().manual_seed(0))
     truth = torch.stack([head.encode(target) for target in TARGETS])
     predicted = head.decode(output)
@@ -30,7 +30,7 @@ def test_metrics_are_scikit_learn_s_in_the_target_s_unit():
 def test_loss_does_not_depend_on_the_unit():
     losses = []
     for unit in (1.0, 1000.0):
-        head = create("heads", "regression", 4).fit((TARGETS * unit).tolist())
+        head = create("heads", "regression", 4).learn((TARGETS * unit).tolist())
         output = torch.linspace(-1, 1, 50)
         losses.append(head.loss(output, torch.tensor(TARGETS * unit, dtype=torch.float32)).item())
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
@@ -39,14 +39,14 @@ def test_loss_does_not_depend_on_the_unit():
 def test_bad_targets_are_refused():
     head = create("heads", "regression", 4)
     with pytest.raises(ValueError, match="All 3 targets equal 2"):
-        head.fit([2, 2, 2])
+        head.learn([2, 2, 2])
     with pytest.raises(ValueError, match="2 of 3 targets are missing or infinite"):
-        head.fit([1.0, None, np.inf])
+        head.learn([1.0, None, np.inf])
     with pytest.raises(ValueError, match="no targets to learn from"):
-        head.fit([])
+        head.learn([])
     with pytest.raises(ValueError, match="All 10 targets equal 0.1"):
-        head.fit([0.1] * 10)  # whose standard deviation rounds to more than 0
-    with pytest.raises(ValueError, match="objective is 'mae'; choose mse or huber"):
+        head.learn([0.1] * 10)  # whose standard deviation rounds to more than 0
+    with pytest.raises(ValueError, match="objective is 'mae'; expected one of 'mse', 'huber'"):
         create("heads", "regression", 4, objective="mae")
 
 
@@ -62,24 +62,24 @@ def test_bad_targets_are_refused():
 )
 def test_targets_that_are_no_numbers_are_bad_samples(target, message):
     with pytest.raises(SampleError, match=message):
-        create("heads", "regression", 4).fit([1.0, 2.0]).encode(target)
+        create("heads", "regression", 4).learn([1.0, 2.0]).encode(target)
 
 
 @pytest.mark.parametrize("target", [7, 7.0, np.float32(7), np.int64(7), "7"])
 def test_numbers_of_every_type_are_read(target):
-    encoded = create("heads", "regression", 4).fit([target, 1.0]).encode(target)
+    encoded = create("heads", "regression", 4).learn([target, 1.0]).encode(target)
     assert encoded.item() == 7 and encoded.dtype == torch.float64
 
 
 def test_huber_counts_outliers_less():
-    squared, huber = (create("heads", "regression", 4, objective=name).fit([-1.0, 1.0]) for name in ("mse", "huber"))
+    squared, huber = (create("heads", "regression", 4, objective=name).learn([-1.0, 1.0]) for name in ("mse", "huber"))
     output, target = torch.tensor([0.0, 0.0]), torch.tensor([0.5, 10.0])
     assert squared.loss(output, target).item() == pytest.approx((0.25 + 100) / 2)
     assert huber.loss(output, target).item() == pytest.approx((0.125 + 9.5) / 2)
 
 
 def test_it_starts_from_the_mean():
-    head = create("heads", "regression", 4).fit(TARGETS.tolist())
+    head = create("heads", "regression", 4).learn(TARGETS.tolist())
     output = head(head.pool(TokenSequence(torch.randn(5, 4), (2, 3))))
     np.testing.assert_allclose(head.decode(output.detach()), [TARGETS.mean()] * 2, rtol=1e-6)
     assert head.records(output.detach()) == [{"prediction": pytest.approx(TARGETS.mean())}] * 2
@@ -88,7 +88,7 @@ def test_it_starts_from_the_mean():
 
 
 def test_baselines_answer_in_the_target_s_unit():
-    head = create("heads", "regression", 4).fit(TARGETS.tolist())
+    head = create("heads", "regression", 4).learn(TARGETS.tolist())
     _, estimator = head.trivial()
     estimator.fit(np.zeros((50, 1)), TARGETS)
     predicted, _ = head.metric_inputs(head.baseline_predict(estimator, np.zeros((3, 1))), torch.zeros(3))

@@ -122,7 +122,7 @@ def test_nearest_tokens_label_points():
     centres = torch.rand(2, 4, 3)
     points = [centres[0].repeat(3, 1), centres[1]]
     numbers = torch.arange(4) % 2
-    head = SegmentationHead(8, layers=1, hidden=16).fit([numbers.repeat(3).numpy(), numbers.numpy()])
+    head = SegmentationHead(8, layers=1, hidden=16).learn([numbers.repeat(3).numpy(), numbers.numpy()])
     tokens = torch.where(numbers[:, None] == 1, 1.0, -1.0).expand(4, 8) * torch.linspace(1, 2, 8)
     sequence = TokenSequence(tokens.repeat(2, 1), (4, 4), context={"centres": centres, "points": points})
     targets = [head.encode(numbers.repeat(3).numpy()), head.encode(numbers.numpy())]
@@ -140,7 +140,7 @@ def test_nearest_tokens_label_points():
 
 
 def test_a_picture_without_any_label_costs_nothing():
-    head = SegmentationHead(4, layers=1).fit([np.array([[0, 1]])])
+    head = SegmentationHead(4, layers=1).learn([np.array([[0, 1]])])
     output = torch.randn(1, 2, 4, 4, requires_grad=True)
     loss = head.loss(output, head.encode(np.full((2, 2), 255))[None])
     loss.backward()
@@ -191,10 +191,10 @@ def test_a_mask_of_another_size_is_named(nano):
 @pytest.mark.parametrize(
     ("call", "error", "said"),
     [
-        (lambda: SegmentationHead(4).fit([np.zeros((2, 2), dtype=int)]), ValueError, "hold 1 class"),
-        (lambda: SegmentationHead(4).fit([]), ValueError, "no masks"),
+        (lambda: SegmentationHead(4).learn([np.zeros((2, 2), dtype=int)]), ValueError, "hold 1 class"),
+        (lambda: SegmentationHead(4).learn([]), ValueError, "no masks"),
         (lambda: SegmentationHead(4, cells=0), ValueError, "at least 1"),
-        (lambda: SegmentationHead(4).fit([np.array([[1, 2]])]).encode([[1, 5]]), SampleError, r"code 5; .*\[1, 2\]"),
+        (lambda: SegmentationHead(4).learn([np.array([[1, 2]])]).encode([[1, 5]]), SampleError, r"code 5; .*\[1, 2\]"),
     ],
 )
 def test_errors_say_what_is_wrong(call, error, said):

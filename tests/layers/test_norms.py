@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from metatx.layers.norms import BatchNorm, feature_norm
+from metatx.layers.norms import BatchNorm
+from metatx.registry import create
 
 
 def both(width):
@@ -60,5 +61,5 @@ def test_half_precision_is_read_in_full():
 
 
 def test_an_unknown_norm_is_refused():
-    with pytest.raises(ValueError, match="norm is 'group'; choose one of layer, batch"):
-        feature_norm("group", 4)
+    with pytest.raises(ValueError, match="norm is 'group'; expected one of 'layer', 'batch'"):
+        create("heads", "regression", 4, norm="group")

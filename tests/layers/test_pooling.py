@@ -27,7 +27,7 @@ def test_without_cls_both_are_the_mean():
 def test_heads_refuse_what_there_is_not(name):
     from metatx.registry import create
 
-    with pytest.raises(ValueError, match="pooling is 'max'; choose one of cls, mean, both"):
+    with pytest.raises(ValueError, match="pooling is 'max'; expected one of 'cls', 'mean', 'both'"):
         create("heads", name, 4, pooling="max")
     with pytest.raises(ValueError, match="layers is 0; a head reads at least one"):
         create("heads", name, 4, layers=0)

@@ -176,7 +176,7 @@ ANYWHERE = st.tuples(*[st.floats(-200, 200)] * 2, *[st.floats(-60, 200)] * 2)
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.tuples(ANYWHERE, st.booleans()), max_size=6))
 def test_what_is_learned_is_the_part_inside_the_picture(boxes):
-    head = DetectionHead(4).fit([{"bbox": [[0, 0, 5, 5]], "category": ["a"], "width": 96, "height": 64}])
+    head = DetectionHead(4).learn([{"bbox": [[0, 0, 5, 5]], "category": ["a"], "width": 96, "height": 64}])
     target = {"bbox": [list(box) for box, _ in boxes], "category": ["a"] * len(boxes), "width": 96, "height": 64}
     target["iscrowd"] = [int(crowd) for _, crowd in boxes]
     expected = []
@@ -192,7 +192,7 @@ def test_what_is_learned_is_the_part_inside_the_picture(boxes):
 @pytest.mark.parametrize("box", [[np.nan, 1, 2, 3], [1, 1, np.inf, 2]])
 def test_a_box_of_no_numbers_is_none(box):
     target = {"bbox": [[0, 0, 5, 5], box], "category": ["a", "a"], "width": 96, "height": 64}
-    assert len(DetectionHead(4).fit([target]).encode(target)) == 1
+    assert len(DetectionHead(4).learn([target]).encode(target)) == 1
 
 
 def changed(tmp_path, change):
@@ -335,4 +335,4 @@ def test_boxes_in_shares_are_refused(tmp_path):
 
     table = read_coco(changed(tmp_path, shrink))
     with pytest.raises(ValueError, match=f"All {2 * COUNT} boxes .* in pixels"):
-        DetectionHead(8).fit(table["objects"][:])
+        DetectionHead(8).learn(table["objects"][:])

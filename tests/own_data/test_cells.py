@@ -124,14 +124,14 @@ def test_whole_numbers_are_classes_however_they_are_typed(dtype, gap):
     table = as_dataset(pd.DataFrame({"x": 1.0, "label": labels}))
     head = head_of(table["label"][:])
     assert head.name == "classification"
-    head.fit([label for label in table["label"] if label is not None])
+    head.learn([label for label in table["label"] if label is not None])
     expected = [False, True] if dtype is bool else ["1", "2", "3"] if dtype is str else [1, 2, 3]
     assert head.classes == expected and [type(c) for c in head.classes] == [type(c) for c in expected]
     assert head.decode(torch.eye(len(expected))).tolist() == expected
 
 
 def test_decimals_are_classes_where_they_are_whole():
-    head = head_of([Decimal(1), Decimal("2.0"), Decimal(3)] * 10).fit([Decimal(1), Decimal("2.0")])
+    head = head_of([Decimal(1), Decimal("2.0"), Decimal(3)] * 10).learn([Decimal(1), Decimal("2.0")])
     assert head.classes == [1, 2] and type(head.classes[0]) is int
     assert head_of([Decimal("0.5"), Decimal(1)] * 10).name == "regression"
 
@@ -148,13 +148,13 @@ def test_steps_of_a_half_and_many_numbers_stay_a_regression(labels):
 )
 @settings(max_examples=60, deadline=None)
 def test_labels_are_found_by_what_they_spell(known, trained, later):
-    head = create("heads", "classification", 8).fit([trained(number) for number in known])
+    head = create("heads", "classification", 8).learn([trained(number) for number in known])
     for number in known:
         assert head.encode(later(number)).item() == head.encode(trained(number)).item()
 
 
 def test_labels_that_none_or_several_spell_are_refused():
-    head = create("heads", "classification", 8).fit(["1", "1.0", "a"])
+    head = create("heads", "classification", 8).learn(["1", "1.0", "a"])
     assert [head.encode(label).item() for label in ("1", "1.0")] == [0, 1]
     for label in ("1.00", "b", None, [1], 2):
         with pytest.raises(SampleError, match="was not among"):
@@ -174,7 +174,7 @@ def test_lists_of_labels_in_a_text(write):
     written = [write(labels) for labels in LISTS]
     head = head_of(written)
     assert head.name == "multilabel"
-    assert head.fit(written).classes == sorted({label for labels in LISTS for label in labels})
+    assert head.learn(written).classes == sorted({label for labels in LISTS for label in labels})
     for labels, text in zip(LISTS, written, strict=True):
         assert torch.equal(head.encode(text), head.encode(labels)), text
 
@@ -259,12 +259,12 @@ def test_pictures_in_rows_are_pictures():
 def test_lists_with_another_sign_between_are_not_one_label_each(sign):
     targets = ["alpha", f"alpha{sign}beta", "beta", f"beta{sign}gamma"]
     with pytest.raises(ValueError, match=r"several labels, as 'alpha' is one .* 'alpha\|beta', or as a list"):
-        create("heads", "multilabel", 8).fit(targets)
+        create("heads", "multilabel", 8).learn(targets)
 
 
 @pytest.mark.parametrize("targets", [["a, b", "c", "d"], ["a, b|d", "b", "a"], ['["a, b"]', "a", "b"]])
 def test_a_comma_may_be_part_of_a_label(targets):
-    assert "a, b" in create("heads", "multilabel", 8).fit(targets).classes
+    assert "a, b" in create("heads", "multilabel", 8).learn(targets).classes
 
 
 def test_codes_with_zeros_in_front_are_categories_where_they_come_again():

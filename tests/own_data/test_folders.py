@@ -323,7 +323,7 @@ def test_the_command_line_trains_and_predicts_from_them(tmp_path, layout, monkey
     main(["predict", "run/task", str(data)])
     assert sum("dark" in row or "light" in row for row in capsys.readouterr().out.splitlines()) >= 4
     config = json.loads((tmp_path / "run/task/config.json").read_text())
-    assert config["head"]["options"]["classes"] == ["dark", "light"]
+    assert config["head"]["fitted"]["classes"] == ["dark", "light"]
 
 
 @pytest.mark.parametrize("names", [("trn", "tst"), ("train", "validate"), ("Trn_set", "TST")])

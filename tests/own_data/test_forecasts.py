@@ -56,12 +56,12 @@ def test_target_names_what_is_forecast_among_what_is_read(heard):
     assert (target, inputs) == (None, ["load", "price", "temp"])
     assert {"Not read: holiday (no numbers).", "Forecasts load, price; reads also temp."} <= set(heard.messages)
     found = head.examples(table(data), inputs, None, tokenizer, "the table")
-    head.fit(found.targets)
+    head.learn(found.targets)
     encoded = head.encode(found.targets[0])
     assert encoded.isfinite().all(1).tolist() == [True, True, False]
     (record,) = head.records(torch.zeros(1, 3, HORIZON))
     assert list(record) == ["load", "price"]
-    again = create("heads", "forecasting", 16, **head.options)
+    again = create("heads", "forecasting", 16, **head.options).restore(head.fitted)
     assert list(again.records(torch.zeros(1, 3, HORIZON))[0]) == ["load", "price"]
     with pytest.raises(ValueError, match="holiday cannot be forecast; columns of numbers: load, price, temp"):
         head.columns(table(data), "holiday", None, tokenizer)
@@ -77,9 +77,10 @@ def test_what_training_knew_of_dates_holds_for_later_tables():
     days = pd.date_range("2020-01-01", periods=90).strftime("%d/%m/%Y")
     head, tokenizer = head_and_tokenizer()
     _, inputs = head.columns(table(pd.DataFrame({"d": days, "v": noise(90)})), None, None, tokenizer)
+    head.learn(head.examples(table(pd.DataFrame({"d": days, "v": noise(90)})), inputs, None, tokenizer, "").targets)
     later = pd.date_range("2021-05-01", periods=LOOKBACK).strftime("%d/%m/%Y")
     short = pd.DataFrame({"d": [*later[:12], *later[12:]], "v": noise(LOOKBACK)})
-    again = create("heads", "forecasting", 16, **head.options)
+    again = create("heads", "forecasting", 16, **head.options).restore(head.fitted)
     (past,) = again.queries(table(short), inputs, tokenizer)
     assert past.next[0] == {"d": "25/05/2021"}
 
@@ -106,7 +107,7 @@ def test_forecasts_and_measures_do_not_depend_on_the_level(level, spread):
         head, tokenizer = head_and_tokenizer()
         data = table(pd.DataFrame({"v": values}))
         found = head.examples(data, ["v"], None, tokenizer, "t")
-        tokenizer.learn(found.inputs), head.fit(found.targets)
+        tokenizer.learn(found.inputs), head.learn(found.targets)
         output = head(tokenizer(collate([tokenizer.encode(past) for past in found.inputs])))
         truth = torch.stack([head.encode(future) for future in found.targets])
         metrics = head.metrics()
@@ -129,7 +130,7 @@ def test_series_at_far_levels_are_each_right_in_their_own_unit():
     data = pd.DataFrame({"item_id": np.repeat([1, 2], 80), "v": np.concatenate([1e12 + wave, wave])})
     head.series = "item_id"
     found = head.examples(table(data), ["v"], None, tokenizer, "t")
-    tokenizer.learn(found.inputs), head.fit(found.targets)
+    tokenizer.learn(found.inputs), head.learn(found.targets)
     output = head(tokenizer(collate([tokenizer.encode(past) for past in found.inputs])))
     truth = np.stack(list(found.targets))
     assert np.abs(head.decode(output) - truth).max() < 2

@@ -46,14 +46,14 @@ def test_answers_and_measures_do_not_depend_on_the_level(level, power, count, se
     rng = np.random.default_rng(seed)
     swing = max(10.0**power, 1e-4 * abs(level) ** 0.5)
     targets = level + swing * rng.normal(size=count)
-    head = create("heads", "regression", 4).fit(targets)
+    head = create("heads", "regression", 4).learn(targets)
     output = torch.tensor((targets - targets.mean()) / targets.std() + 0.3 * rng.normal(size=count)).float()
     predicted = head.decode(output)
     assert predicted.dtype == np.float64
     wanted = output.double().numpy() * targets.std() + targets.mean()
     np.testing.assert_allclose(predicted, wanted, rtol=1e-15, atol=1e-15 * abs(level))
     assert of(head, output, targets) == pytest.approx(by_scikit_learn(predicted, targets), rel=1e-6, nan_ok=True)
-    plain = create("heads", "regression", 4).fit(targets - level)
+    plain = create("heads", "regression", 4).learn(targets - level)
     loss = head.loss(output, torch.tensor(targets)).item()
     assert loss == pytest.approx(plain.loss(output, torch.tensor(targets - level)).item(), rel=1e-2)
     assert json.loads(json.dumps(head.records(output))) == [{"prediction": value} for value in predicted.tolist()]
@@ -78,7 +78,7 @@ def test_a_task_at_a_high_level_is_measured_by_what_it_predicts(trained):
 
 def test_casts_moves_and_files_keep_the_digits_of_statistics(trained, tmp_path):
     task, unseen = trained
-    head = create("heads", "regression", 4).fit([1.6e9, 1.6e9 + 1])
+    head = create("heads", "regression", 4).learn([1.6e9, 1.6e9 + 1])
     for cast in (head.half(), head.bfloat16(), head.to(torch.float16), head.to("cpu", torch.bfloat16), head.float()):
         assert cast.centre.item() == 1.6e9 + 0.5 and cast.scale.item() == 0.5
         assert cast.centre.dtype == torch.float64
@@ -102,7 +102,7 @@ def test_statistics_and_targets_stay_where_a_device_knows_no_float64():
 
 
 def test_tasks_saved_with_statistics_of_float32_still_load():
-    head = create("heads", "regression", 4).fit([3.0, 4.0])
+    head = create("heads", "regression", 4).learn([3.0, 4.0])
     old = {name: tensor.float() for name, tensor in head.state_dict().items()}
     again = create("heads", "regression", 4)
     again.load_state_dict(old)
@@ -120,23 +120,23 @@ def test_tasks_saved_with_statistics_of_float32_still_load():
     ],
 )
 def test_numbers_beyond_float32_are_targets(target, value):
-    head = create("heads", "regression", 4).fit([target, 0])
+    head = create("heads", "regression", 4).learn([target, 0])
     assert head.encode(target).item() == value
     assert head.decode(torch.tensor([1.0, -1.0])).tolist() == pytest.approx(sorted([value, 0.0], reverse=True))
 
 
 @pytest.mark.parametrize("target", [10**400, Decimal("nan"), Decimal("sNaN"), np.inf, "inf", pd.NA, pd.NaT, 1j, [1, 2]])
 def test_what_is_no_finite_number_is_a_bad_sample(target):
-    head = create("heads", "regression", 4).fit([1, 2])
+    head = create("heads", "regression", 4).learn([1, 2])
     with pytest.raises(SampleError, match="expected a (finite )?number"):
         head.encode(target)
     with pytest.raises(ValueError, match="targets are missing or infinite|expected numbers"):
-        head.fit([1, 2, target])
+        head.learn([1, 2, target])
 
 
 def test_targets_too_large_to_have_a_deviation_are_refused():
     with pytest.raises(ValueError, match=r"-1e\+308 to 1e\+308, have no deviation that float64 holds"):
-        create("heads", "regression", 4).fit([1e308, -1e308])
+        create("heads", "regression", 4).learn([1e308, -1e308])
 
 
 def test_decimals_are_numbers_to_predict():
@@ -150,7 +150,7 @@ def test_baselines_at_a_high_level_are_scikit_learn_s():
     x = rng.normal(size=(60, 1))
     targets = 1e12 + x[:, 0] + 0.1 * rng.normal(size=60)
     tokenizer = create("tokenizers", "tabular", 8).learn([{"x": value} for value in x[:, 0]])
-    head = create("heads", "regression", 8).fit(targets[:40])
+    head = create("heads", "regression", 8).learn(targets[:40])
     rows = [{"x": value} for value in x[:, 0]]
     found = baselines(tokenizer, head, *(Examples(rows[part], targets[part], "rows") for part in PARTS))
     assert found["trivial"]["mean"]["rmse"] == pytest.approx(

@@ -44,33 +44,33 @@ def saved(tmp_path, name, pixels, mode=None):
 
 @pytest.mark.parametrize("other", [0, 1, 7])
 def test_255_beside_one_other_code_is_a_class_and_told(said, other):
-    head = SegmentationHead(4).fit([blocks(other, 255), blocks(255, 255)])
-    assert head.classes == [other, 255] and head.options["ignore_index"] is None
+    head = SegmentationHead(4).learn([blocks(other, 255), blocks(255, 255)])
+    assert head.classes == [other, 255] and head.ignore_index is None
     assert head.encode(blocks(255, other))[0].tolist() == [1] * 8 + [0] * 8
     assert f"Code 255 of the masks is a class beside [{other}]; --head.ignore_index 255 makes it none" in said()
-    again = SegmentationHead(4, **head.options)
+    again = SegmentationHead(4, **head.options).restore(head.fitted)
     assert (again.encode(blocks(255, other)) == head.encode(blocks(255, other))).all()
 
 
 def test_names_are_of_the_codes_that_masks_hold():
-    head = SegmentationHead(4, classes=["back", "front"]).fit([blocks(0, 255)])
+    head = SegmentationHead(4, classes=["back", "front"]).learn([blocks(0, 255)])
     assert head.classes == ["back", "front"] and head.codes == [0, 255]
     assert np.unique(head.encode(blocks(0, 255))).tolist() == [0, 1]
-    assert SegmentationHead(4, classes=["a", "b", "c"]).fit([blocks(0, 2)]).codes == [0, 1, 2]
-    assert SegmentationHead(4, classes=[0, 255]).fit([blocks(0, 255)]).codes == [0, 255]
+    assert SegmentationHead(4, classes=["a", "b", "c"]).learn([blocks(0, 2)]).codes == [0, 1, 2]
+    assert SegmentationHead(4, classes=[0, 255]).learn([blocks(0, 255)]).codes == [0, 255]
 
 
 def test_a_code_that_was_named_as_none_stays_none():
     with pytest.raises(ValueError, match=r"hold 1 class, \[0\]; segmentation needs two or more"):
-        SegmentationHead(4, ignore_index=255).fit([blocks(0, 255)])
-    assert SegmentationHead(4, ignore_index=None).fit([blocks(0, 128, 255)]).classes == [0, 128, 255]
+        SegmentationHead(4, ignore_index=255).learn([blocks(0, 255)])
+    assert SegmentationHead(4, ignore_index=None).learn([blocks(0, 128, 255)]).classes == [0, 128, 255]
 
 
 @pytest.mark.parametrize(("width", "told"), [(1, False), (8, True)])
 def test_an_ignored_code_that_fills_much_is_told(said, width, told):
     mask = blocks(0, 0, 128, 128)
     mask[:, :width] = 255
-    head = SegmentationHead(4).fit([mask])
+    head = SegmentationHead(4).learn([mask])
     assert head.classes == [0, 128] and (head.encode(mask)[:, :width] == IGNORED).all()
     assert ("255 fills 25% of the masks and is no class (ignore_index)" in said()) == told
 
@@ -93,7 +93,7 @@ def test_codes_mean_the_same_in_every_type(codes, dtype, extra, without):
     if without:
         expected[0] = -1
     np.testing.assert_array_equal(read_mask(held), expected)
-    head = SegmentationHead(4).fit([held])
+    head = SegmentationHead(4).learn([held])
     assert head.classes == sorted(codes)
     numbers = head.encode(held).numpy()
     assert ((numbers == IGNORED) == (expected == -1)).all()
@@ -101,7 +101,7 @@ def test_codes_mean_the_same_in_every_type(codes, dtype, extra, without):
 
 
 def test_truth_and_16_bits_are_codes(tmp_path):
-    assert SegmentationHead(4).fit([blocks(0, 1).astype(bool)]).classes == [0, 1]
+    assert SegmentationHead(4).learn([blocks(0, 1).astype(bool)]).classes == [0, 1]
     Image.fromarray(blocks(0, 9) == 9).save(tmp_path / "bit.png")
     np.testing.assert_array_equal(read_mask(str(tmp_path / "bit.png")), blocks(0, 1))
     for name, dtype in {"a.png": "<u2", "b.tif": ">u2", "c.tif": "<u2"}.items():
@@ -126,8 +126,8 @@ def test_other_numbers_are_refused(mask, said):
 
 
 def test_points_take_minus_one_for_no_label_too():
-    head = SegmentationHead(4).fit([np.array([0, 1, -1, 2]), np.array([0.0, 1.0, np.nan])])
-    assert head.classes == [0, 1, 2] and head.options["places"] == "points"
+    head = SegmentationHead(4).learn([np.array([0, 1, -1, 2]), np.array([0.0, 1.0, np.nan])])
+    assert head.classes == [0, 1, 2] and head.fitted["places"] == "points"
     assert head.encode(np.array([-1, 2, 0])).tolist() == [IGNORED, 2, 0]
 
 
@@ -138,13 +138,13 @@ def test_colours_are_classes_whatever_their_order(colours, random):
         colours = [*colours, (1, 2, 3)]
     mixed = random.sample(colours, len(colours))
     pixels = np.array(mixed, dtype=np.uint8)[blocks(*range(len(mixed)))]
-    head = SegmentationHead(4).fit([Image.fromarray(pixels)])
+    head = SegmentationHead(4).learn([Image.fromarray(pixels)])
     assert head.colours.tolist() == sorted(map(list, colours))
     assert head.classes == [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in sorted(colours)]
     numbers = head.encode(np.dstack([pixels, np.full(pixels.shape[:2], 255, dtype=np.uint8)])).numpy()
     np.testing.assert_array_equal(head.colours[numbers], pixels)
     np.testing.assert_array_equal(unpacked(packed(pixels)), pixels)
-    again = SegmentationHead(4, **head.options)
+    again = SegmentationHead(4, **head.options).restore(head.fitted)
     np.testing.assert_array_equal(again.encode(pixels), numbers)
 
 
@@ -158,11 +158,11 @@ def test_colours_of_a_palette_are_read_as_those_of_rgb(tmp_path):
         picture.save(tmp_path / f"{name}.png")
         files.append(str(tmp_path / f"{name}.png"))
     for targets in (files, files[1:]):
-        head = SegmentationHead(4).fit(targets)
+        head = SegmentationHead(4).learn(targets)
         assert head.colours.tolist() == COLOURS.tolist()
         for target in files:
             np.testing.assert_array_equal(head.encode(target), blocks(0, 1, 2, 3))
-    assert SegmentationHead(4).fit(files[1:2]).classes == [0, 1, 2, 3]  # of one palette, the codes count
+    assert SegmentationHead(4).learn(files[1:2]).classes == [0, 1, 2, 3]  # of one palette, the codes count
 
 
 def test_grey_that_was_saved_as_colours_is_read_as_grey(tmp_path):
@@ -174,12 +174,12 @@ def test_grey_that_was_saved_as_colours_is_read_as_grey(tmp_path):
 def test_a_picture_of_one_grey_colour_follows_the_others(tmp_path):
     files = [saved(tmp_path, "all", COLOURS[blocks(0, 1)]), saved(tmp_path, "empty", COLOURS[blocks(0, 0)])]
     files.append(saved(tmp_path, "grey", blocks(0, 0).astype(np.uint8)))
-    head = SegmentationHead(4).fit(files)
+    head = SegmentationHead(4).learn(files)
     assert [np.unique(head.encode(file)).tolist() for file in files] == [[0, 1], [0], [0]]
 
 
 def test_a_colour_may_be_none(said):
-    head = SegmentationHead(4, ignore_index=[0, 0, 142]).fit([COLOURS[blocks(0, 1, 1, 2)]])
+    head = SegmentationHead(4, ignore_index=[0, 0, 142]).learn([COLOURS[blocks(0, 1, 1, 2)]])
     assert head.classes == ["#000000", "#804080"]
     assert head.encode(COLOURS[blocks(2, 1)])[0].tolist() == [1] * 8 + [IGNORED] * 8
     assert "[0, 0, 142] fills 50% of the masks and is no class" in said()
@@ -194,17 +194,17 @@ def test_a_colour_may_be_none(said):
     ],
 )
 def test_colours_that_training_did_not_know_are_named(classes, mask, said):
-    head = SegmentationHead(4).fit([COLOURS[blocks(0, 1, 2)]])
+    head = SegmentationHead(4).learn([COLOURS[blocks(0, 1, 2)]])
     with pytest.raises(SampleError, match=said):
         head.encode(mask)
 
 
 def test_names_of_colours_are_one_a_colour(said):
     masks = [COLOURS[blocks(0, 1, 2)]]
-    assert SegmentationHead(4, classes=["sky", "car", "road"]).fit(masks).classes == ["sky", "car", "road"]
+    assert SegmentationHead(4, classes=["sky", "car", "road"]).learn(masks).classes == ["sky", "car", "road"]
     assert "3 colours: #000000 sky, #00008e car, #804080 road." in said()
     with pytest.raises(ValueError, match=r"hold 3 colours, but 2 names are given: \['#000000', '#00008e'"):
-        SegmentationHead(4, classes=["sky", "car"]).fit(masks)
+        SegmentationHead(4, classes=["sky", "car"]).learn(masks)
 
 
 @pytest.mark.parametrize("colours", [COLOURS, np.array([[0, 0, 0], [255, 255, 255]], dtype=np.uint8)])
@@ -215,11 +215,11 @@ def test_smoothed_edges_are_refused_with_their_number(tmp_path, colours):
     smooth = sharp.resize((61, 61), Image.Resampling.BICUBIC)
     smooth.save(tmp_path / "smooth.png")
     sharp.rotate(30).save(tmp_path / "lossy.jpg", quality=90)
-    assert len(SegmentationHead(4).fit([sharp, sharp.resize((61, 61), Image.Resampling.NEAREST)]).classes) >= 2
+    assert len(SegmentationHead(4).learn([sharp, sharp.resize((61, 61), Image.Resampling.NEAREST)]).classes) >= 2
     with pytest.raises(ValueError, match=r"smoothed edges, \d+ co.*Save masks as PNG, resized to the nearest"):
-        SegmentationHead(4).fit([str(tmp_path / "smooth.png")])
+        SegmentationHead(4).learn([str(tmp_path / "smooth.png")])
     with pytest.raises(ValueError, match=r"is a JPEG, which blurs codes: \d+ in it.*Save masks as PNG"):
-        SegmentationHead(4).fit([str(tmp_path / "lossy.jpg")])
+        SegmentationHead(4).learn([str(tmp_path / "lossy.jpg")])
 
 
 def test_many_classes_are_no_smoothed_edges():
@@ -228,7 +228,7 @@ def test_many_classes_are_no_smoothed_edges():
     for code in rng.permutation(150):
         top, left = rng.integers(0, 100), rng.integers(0, 140)
         mask[top : top + rng.integers(2, 20), left : left + rng.integers(2, 20)] = code
-    assert SegmentationHead(4).fit([mask]).classes == np.unique(mask).tolist()
+    assert SegmentationHead(4).learn([mask]).classes == np.unique(mask).tolist()
 
 
 def test_a_task_on_colours_answers_in_colours(nano, tmp_path, said):

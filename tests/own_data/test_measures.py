@@ -68,7 +68,7 @@ def test_classes_of_any_split(seed, classes, count, sharpness):
     rng = np.random.default_rng(seed)
     truth = rng.choice(rng.choice(classes, rng.integers(1, classes + 1), replace=False), count)
     logits = torch.tensor(np.round(sharpness * rng.normal(size=(count, classes)), 1)).float()  # some are equal
-    head = create("heads", "classification", 4, classes=[*range(classes)])
+    head = create("heads", "classification", 4).restore({"classes": [*range(classes)]})
     found = measured(head, *halves(logits, torch.tensor(truth)))
     shares = head.probabilities(logits).numpy()
     guess = shares.argmax(1)
@@ -98,7 +98,7 @@ def test_labels_of_any_split(seed, labels, count, share):
     rng = np.random.default_rng(seed)
     truth = rng.random((count, labels)) < share
     logits = torch.tensor(np.round(rng.normal(size=(count, labels)), 1) + 0.05).float()
-    head = create("heads", "multilabel", 4, classes=[*"abcd"[:labels]])
+    head = create("heads", "multilabel", 4).restore({"classes": [*"abcd"[:labels]]})
     found = measured(head, *halves(logits, torch.tensor(truth).float()))
     guess, there = logits.numpy() > 0, truth.any(0)
     with warnings.catch_warnings():
@@ -124,7 +124,7 @@ def f1(truth, guess):
 @example(0, 5, 0.0, 0.0)
 def test_numbers_of_any_split(seed, count, spread, level):
     rng = np.random.default_rng(seed)
-    head = create("heads", "regression", 4).fit([level, level + 2])
+    head = create("heads", "regression", 4).learn([level, level + 2])
     targets, output = level + spread * rng.normal(size=count), torch.tensor(rng.normal(size=count)).float()
     found = measured(head, *halves(output, torch.tensor(targets)))
     predicted = head.decode(output)
@@ -144,7 +144,7 @@ def test_masks_of_any_split(seed, classes, count, unlabelled):
     truth = rng.choice(rng.integers(0, classes, 2), (count, 3, 4)).astype(np.uint8)
     truth[rng.random(truth.shape) < unlabelled] = 255
     logits = torch.tensor(rng.normal(size=(count, classes, 3, 4)))
-    head = create("heads", "segmentation", 4, classes=[*range(classes)], places="pixels")
+    head = create("heads", "segmentation", 4).restore({"classes": [*range(classes)], "places": "pixels"})
     found = measured(head, *[(logits[i : i + 1], torch.tensor(truth[i : i + 1])) for i in range(count)])
     known = truth < 255
     one, other = truth[known], logits.argmax(1).numpy()[known]
@@ -160,7 +160,7 @@ def test_retrieval_of_any_split(seed, count, identities):
     rng = np.random.default_rng(seed)
     known = rng.integers(0, identities, count)
     vectors = torch.eye(3)[torch.tensor(rng.integers(0, 3, count))]  # many lie equally near
-    head = create("heads", "embedding", 4, size=3, identities=[*range(identities)])
+    head = create("heads", "embedding", 4, size=3).restore({"identities": [*range(identities)]})
     found = measured(head, *halves(vectors, torch.tensor(known)))["map"]
     likeness, others = (vectors @ vectors.T).numpy(), ~np.eye(count, dtype=bool)
     answers = [(known[others[i]] == known[i], likeness[i, others[i]]) for i in range(count)]
@@ -177,7 +177,7 @@ def test_pictures_without_any_box_have_no_average_precision():
 
 
 def test_measures_of_outputs_that_are_not_finite_are_not_defined():
-    head = create("heads", "regression", 4).fit([0, 2])
+    head = create("heads", "regression", 4).learn([0, 2])
     found = measured(head, (torch.tensor([np.nan, 1]), torch.tensor([1.0, 2.0])))
     assert np.isnan(list(found.values())).all()
 
@@ -299,7 +299,7 @@ def test_a_baseline_that_fails_costs_a_line(caplog):
 @pytest.mark.parametrize("labels", ["ab", "abb", "aabbc", "aaaaaaab"])
 @pytest.mark.parametrize("kind", ["linear", "boosting", "words"])
 def test_baselines_of_few_rows_answer(kind, labels):
-    head = create("heads", "classification", 4, classes=sorted(set(labels)))
+    head = create("heads", "classification", 4).restore({"classes": sorted(set(labels))})
     features = [f"word{i}" for i in range(len(labels))] if kind == "words" else pd.DataFrame({"x": range(len(labels))})
     for estimator in head.classical(kind).values():
         estimator.fit(features, np.array([head.encode(label) for label in labels]))

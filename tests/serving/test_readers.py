@@ -228,7 +228,7 @@ def test_a_task_that_cannot_be_handed_over_says_so(nano, wild):
 
 
 def pool_head(nano):
-    return metatx.create("heads", "classification", nano.dim, classes=["a", "b"])
+    return metatx.create("heads", "classification", nano.dim).restore({"classes": ["a", "b"]})
 
 
 def test_where_processes_cannot_fork_they_are_started(wild, monkeypatch):

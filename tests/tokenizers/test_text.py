@@ -207,7 +207,7 @@ def test_the_classical_baseline_is_tf_idf():
     head = create("heads", "classification", 16).learn(train.targets)
     found = baselines(make().learn(train.inputs), head, train, test)["classical"]
     words = TfidfVectorizer(ngram_range=(1, 2)).fit(train.inputs)
-    model = LogisticRegression(C=10).learn(words.transform(train.inputs), train.targets)
+    model = LogisticRegression(C=10).fit(words.transform(train.inputs), train.targets)
     expected = model.score(words.transform(test.inputs), test.targets)
     assert found["TF-IDF, logistic regression"]["accuracy"] == expected == 1
     numbers = Examples(train.inputs, [float(len(words)) for words in train.inputs])

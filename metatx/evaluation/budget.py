@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -16,16 +16,15 @@ from metatx.encoding.collate import to_device
 from metatx.encoding.encoded import EncodedDataset
 from metatx.examples import Examples
 from metatx.files import written_whole
+from metatx.model import Model
+from metatx.settings import TrainingSettings
+from metatx.task import Task
 from metatx.training.checkpoint import Progress
 from metatx.training.facts import differences
 from metatx.training.frozen_features import cacheable
 from metatx.training.loop import Training
 
-if TYPE_CHECKING:
-    from metatx.settings import TrainingSettings
-    from metatx.task import Task
-
-__all__ = ["Plan", "keep_plan", "kept_plan", "plan_for"]
+__all__ = ["Costs", "Plan", "keep_plan", "kept_plan", "plan_for"]
 
 PLAN = "plan.json"  # in the folder of a run
 
@@ -62,44 +61,74 @@ class Plan:
         return kept
 
 
+@dataclass(frozen=True)
+class Costs:
+    """Seconds that one sample takes.
+
+    Attributes:
+        train: A pass of training.
+        measure: A pass of validation.
+        features: Features of a frozen path, which are computed once; 0 where none are kept.
+    """
+
+    train: float
+    measure: float
+    features: float = 0.0
+
+    def plan(self, train: int, validation: int, settings: TrainingSettings, seconds: float) -> Plan:
+        """Passes and samples that fit into ``seconds``, see ``plan_for``.
+
+        Args:
+            train: Samples of the training split.
+            validation: Samples of the validation split.
+            settings: Settings of the training, with their number of epochs.
+            seconds: Time for training, validation and features.
+        """
+        assert settings.epochs is not None
+        features = self.features * (train + validation)
+        epoch = self.train * train + self.measure * validation
+        least = min(max(1, math.ceil(features / epoch)), settings.epochs)
+        epochs = min(max(least, int((seconds - features) / epoch)), settings.epochs)
+        share = min(1.0, seconds / (features + epochs * epoch))
+        return Plan(epochs, max(int(share * train), min(settings.batch_size, train)), train)
+
+
 def plan_for(
-    task: "Task", examples: dict[str, Examples], settings: "TrainingSettings", seconds: float, skip_bad: bool = False
+    task: Task, examples: dict[str, Examples], settings: TrainingSettings, seconds: float, skip_bad: bool = False
 ) -> Plan:
     """Measure a few steps, and choose what fits: at most the epochs of ``settings``, of all samples where possible.
 
-    Counted are training, validation, and the features that a frozen path gives once; not reading the samples, an
-    alignment before the training, nor the test split. Where not even one epoch fits, or features would take longer
-    than all passes over them, there are fewer samples, at least a batch. The task is as it was afterwards.
+    Counted are training, validation, and the features that a frozen path gives once; not reading the samples, a token
+    warm-up before the training, nor the test split. Where not even one epoch fits, or features would take longer than
+    all passes over them, there are fewer samples, at least a batch. The task is as it was afterwards.
 
     Raises:
         ValueError: If ``seconds`` is not positive, or as ``Task.fit``.
     """
     if seconds <= 0:
         raise ValueError(f"The budget is {seconds:g} seconds; it must be more than 0.")
-    train, held = examples["train"], len(examples.get("validation", ()))
+    train = examples["train"]
     settings = settings.for_samples(len(train))
-    assert settings.epochs is not None
     picked = drawn(len(train), min(len(train), PROBED * settings.batch_size), settings.seed)
     few = task.encode(train.select(picked), "train", augment=True, skip_bad=skip_bad, cache=settings.cache)
-    before = {name: tensor.clone() for name, tensor in task.state_dict().items()}
-    once = _features_seconds(task, few, settings) if settings.cache and cacheable(task.model) else 0.0
+    costs = _measured(task.model, few, settings)
+    # Clocks differ; processes that train together must not.
+    (plan,) = broadcast_object_list([costs.plan(len(train), len(examples.get("validation", ())), settings, seconds)])
+    return cast(Plan, plan)
+
+
+def _measured(model: Model, few: EncodedDataset, settings: TrainingSettings) -> Costs:
+    """Costs of a few samples; the model is as it was afterwards."""
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    once = _features_seconds(model, few, settings) if settings.cache and cacheable(model) else 0.0
     trial = replace(settings, epochs=2, patience=0, token_warmup_steps=0, tensorboard=False)
-    training = Training(task.model, few, None, trial, quiet=True)
+    training = Training(model, few, None, trial, quiet=True)
     trained = training.run(resume=False).history[-1]["seconds"]
     started = time.perf_counter()
     training.measure(training.data, Progress())
     measured = time.perf_counter() - started
-    task.load_state_dict(before)
-
-    features = once * (len(train) + held) / len(few)
-    epoch = (trained * len(train) + measured * held) / len(few)
-    least = min(max(1, math.ceil(features / epoch)), settings.epochs)
-    epochs = min(max(least, int((seconds - features) / epoch)), settings.epochs)
-    share = min(1.0, seconds / (features + epochs * epoch))
-    samples = max(int(share * len(train)), min(settings.batch_size, len(train)))
-    # Clocks differ; processes that train together must not.
-    (plan,) = broadcast_object_list([Plan(epochs, samples, len(train))])
-    return cast(Plan, plan)
+    model.load_state_dict(before)
+    return Costs(trained / len(few), measured / len(few), once / len(few))
 
 
 def keep_plan(folder: Path, plan: Plan, asked: Mapping[str, Any]) -> None:
@@ -125,7 +154,8 @@ def kept_plan(folder: Path, asked: Mapping[str, Any]) -> Plan | None:
         return None
     try:
         held = json.loads(path.read_text())
-        before, plan = dict(held["asked"]), Plan(**held["plan"])
+        before = dict(held["asked"])
+        plan = Plan(**held["plan"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged ({error}); remove it and the checkpoint to start anew.") from None
     changed = differences(before, asked)
@@ -143,14 +173,14 @@ def drawn(available: int, count: int, seed: int) -> np.ndarray:
 
 
 @torch.no_grad()
-def _features_seconds(task: "Task", data: EncodedDataset, settings: "TrainingSettings") -> float:
-    """Of what lies below the head, for ``data``, timed on its second run."""
-    size, seconds = settings.batch_size, 0.0
+def _features_seconds(model: Model, data: EncodedDataset, settings: TrainingSettings) -> float:
+    """Seconds that lie below the head, for all of ``data``, timed on the second run."""
+    size = settings.batch_size
     for _ in range(2):
         started = time.perf_counter()
         for start in range(0, len(data), size):
-            inputs = to_device(data.batch(range(start, min(start + size, len(data))))[0], task.device)
-            with settings.autocast(task.device):
-                task.head.pool(task.features(inputs))
+            inputs = to_device(data.batch(range(start, min(start + size, len(data))))[0], model.device)
+            with settings.autocast(model.device):
+                model.head.pool(model.features(inputs))
         seconds = time.perf_counter() - started
     return seconds

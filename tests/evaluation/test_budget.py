@@ -1,38 +1,12 @@
-"""Passes and samples that fit into a time: the arithmetic on a clock of our own, and that a probe leaves no trace."""
-
-from types import SimpleNamespace
+"""Passes and samples that fit into a time: the arithmetic of costs, and that a probe leaves no trace."""
 
 import pytest
 import torch
 
 import metatx
-from metatx.evaluation import budget
-from metatx.evaluation.budget import Plan, plan_for
+from metatx.evaluation.budget import Costs, Plan, plan_for
 from metatx.examples import Examples
 from tests.conftest import waves
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    """Ten samples take a second to train on, half a second to measure, and two in the frozen path below the head."""
-    now = SimpleNamespace(seconds=0.0)
-
-    class Timed:
-        def __init__(self, model, data, validation, settings, quiet):
-            assert len(data) == 10
-            self.data = data
-
-        def run(self, resume):
-            return SimpleNamespace(history=[{"seconds": 9.0}, {"seconds": 1.0}])
-
-        def measure(self, data, progress):
-            now.seconds += 0.5
-
-    monkeypatch.setattr(budget, "time", SimpleNamespace(perf_counter=lambda: now.seconds))
-    monkeypatch.setattr(budget, "Training", Timed)
-    monkeypatch.setattr(budget, "PROBED", 1)
-    monkeypatch.setattr(budget, "_features_seconds", lambda task, data, settings: 2.0)
-    return now
 
 
 # 100 samples and 20 to validate: 11 s an epoch; where the path is frozen, 24 s for the features.
@@ -48,11 +22,9 @@ def clock(monkeypatch):
         (True, 28.5, Plan(3, 50, 100)),  # three passes take as long as the features, and are not given up
     ],
 )
-def test_epochs_go_first_then_samples(nano, clock, monkeypatch, frozen, seconds, plan):
-    monkeypatch.setattr(budget, "cacheable", lambda task: frozen)
-    task = metatx.Task.from_data(nano, "waves", waves(100))
-    examples = {"train": Examples(*waves(100)), "validation": Examples(*waves(20))}
-    assert plan_for(task, examples, metatx.TrainingSettings(epochs=8, batch_size=10), seconds) == plan
+def test_epochs_go_first_then_samples(frozen, seconds, plan):
+    costs = Costs(train=0.1, measure=0.05, features=0.2 if frozen else 0.0)
+    assert costs.plan(100, 20, metatx.TrainingSettings(epochs=8, batch_size=10), seconds) == plan
 
 
 @pytest.mark.parametrize("frozen", [False, True])

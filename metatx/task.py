@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from metatx.adapters.lora import Adapter
 from metatx.backbone.base import Backbone
@@ -38,8 +38,7 @@ __all__ = ["Task"]
 class Task:
     """A model with the columns, settings and numbers of one task; the unit that is trained, saved and deployed.
 
-    What computes is ``model``, an ``nn.Module``. Its parts and the methods of it that are needed to train it in a loop
-    of one's own are the task's too, under the same names; others, such as ``apply``, are asked of ``model``.
+    The task computes with ``model``, an ``nn.Module``, whose parts and methods it has too, under the same names.
 
     Args:
         backbone, tokenizer, head, adapter: Parts of the model, as of ``Model``.
@@ -164,29 +163,25 @@ class Task:
         """Put the model in evaluation mode."""
         return self.train(False)
 
-    def parameters(self) -> Iterator[nn.Parameter]:
-        """Parameters of the model; a shared backbone's are none of them."""
-        return self.model.parameters()
+    if not TYPE_CHECKING:  # so that a name that neither has is still an error of types
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """Parameters and buffers of the model, by name."""
-        return self.model.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Set the model's parameters and buffers. Raises RuntimeError if names or shapes differ."""
-        self.model.load_state_dict(state)
+        def __getattr__(self, name: str) -> Any:
+            """Read what only the model has: ``parameters``, ``state_dict``, ``norm`` and the rest of ``nn.Module``."""
+            if name == "model":  # not there yet, as in copies
+                raise AttributeError(name)
+            return getattr(self.model, name)
 
     # Building
 
     @classmethod
     def from_data(
-        cls, backbone: Backbone, spec: str | TaskSpec, train: Any, *, skip_bad_samples: bool = False, **choices: Any
+        cls, backbone: Backbone, modality: str | TaskSpec, train: Any, *, skip_bad_samples: bool = False, **choices: Any
     ) -> Self:
         """Build a task for data: choose the head, fit statistics and classes on the training split, draw weights.
 
         Args:
             backbone: Backbone from ``load_backbone``.
-            spec: Name of the modality, or a ``TaskSpec``.
+            modality: Name of the modality, or a ``TaskSpec``.
             train: A path, a table as ``metatx.data.table_files.as_dataset`` takes it, a dict of splits, or a pair
                 ``(samples, targets)``.
             skip_bad_samples: Leave out samples whose target is missing, not stop.
@@ -196,16 +191,15 @@ class Task:
             TypeError: If there is no choice of a name.
             ValueError: If a name is unknown, a column missing or ambiguous, or no task can be made of the data.
         """
-        spec = TaskSpec.of(spec, **choices)
+        spec = TaskSpec.of(modality, **choices)
         kind = lookup("tokenizers", spec.modality)
         part, target = training_part(train, kind, target_name(spec.target))
         task = cls.of_model(*build(backbone, replace(spec, target=target), part))
         path = isinstance(train, str | Path)
         if path and text_columns(task.tokenizer, task.head, task.inputs, task.target):
             part = task.read_part(train, "train")  # again, now that it is known which columns hold words
-        task.model.learn(
-            task.labelled(part, str(train) if path else "the train data"), spec.seed or 0, skip_bad_samples
-        )
+        examples = task.labelled(part, str(train) if path else "the train data")
+        task.model.learn(examples, spec.seed or 0, skip_bad_samples)
         return task
 
     # Training
@@ -401,6 +395,6 @@ class Task:
         return task
 
     def set_inference(self, **changes: Any) -> Self:
-        """The task with other settings for prediction (``batch_size``, ``precision``)."""
+        """Change settings of prediction, such as ``batch_size`` and ``precision``."""
         self.settings = replace(self.settings, **changes)
         return self

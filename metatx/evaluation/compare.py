@@ -60,7 +60,7 @@ ALIGNED = Variant("aligned first", _as_it_is, aligned=True)
 
 def compare(
     data: Any,
-    spec: str | TaskSpec,
+    modality: str | TaskSpec,
     *,
     backbone: Backbone,
     seeds: Sequence[int] = (0, 1, 2),
@@ -116,7 +116,7 @@ def compare(
     if not backbone.pretrained:
         raise ValueError("This backbone has random weights; give a pretrained one, the control is made of it.")
     settings = settings or TrainingSettings()
-    spec = _compared(TaskSpec.of(spec, **choices))
+    spec = _compared(TaskSpec.of(modality, **choices))
     variants = _with_alignment(variants, settings.token_warmup_steps, backbone)
     folder = None if out is None else Path(out)
     drawn = folder is not None and can_draw("comparison.png")

@@ -35,7 +35,7 @@ WORTH_KEEPING = (CHECKPOINT, "history.csv")  # of a run that failed
 
 def run(
     data: Any,
-    spec: str | TaskSpec,
+    modality: str | TaskSpec,
     *,
     backbone: Backbone,
     settings: TrainingSettings | None = None,
@@ -59,7 +59,7 @@ def run(
 
     Args:
         data: As of ``metatx.data.tables.read_splits``; or a dict of split to such.
-        spec: Name of the modality, or a ``TaskSpec``.
+        modality: Name of the modality, or a ``TaskSpec``.
         backbone: Backbone from ``load_backbone``.
         settings: Settings of the training.
         name: Name of the data, in the report; its path where there is none.
@@ -94,7 +94,7 @@ def run(
         1.0
     """
     settings = settings or TrainingSettings()
-    spec = TaskSpec.of(spec, **choices)
+    spec = TaskSpec.of(modality, **choices)
     seed = settings.seed if spec.seed is None else spec.seed
     spec = replace(spec, target=target_name(spec.target), seed=seed)
     folder = None if out is None else Path(out)

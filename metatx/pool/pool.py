@@ -313,7 +313,7 @@ class TaskPool:
 
     def _ready(self, task: Task) -> ResidentTask:
         adapter = None if task.adapter is None else FixedAdapter(task.adapter, self.backbone)
-        return ResidentTask(task, adapter, size_of(task.state_dict().values()), self.backbone.num_prefix_tokens)
+        return ResidentTask(task, adapter, size_of(task.model.state_dict().values()), self.backbone.num_prefix_tokens)
 
     def _read_task(self, name: str, entry: _Slot) -> ResidentTask:
         assert entry.folder is not None

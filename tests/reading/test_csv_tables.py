@@ -121,6 +121,10 @@ CELL = st.one_of(
 )
 
 
+def test_integers_of_more_than_64_bits_stay_as_they_are_written(read):
+    assert read("x,y\n-9223372036854775809,a\n+3,a\n") == {"x": ["-9223372036854775809", "+3"], "y": ["a", "a"]}
+
+
 OLD = ("True", "2020-01-01")  # with a word for missing, these are read otherwise than by pandas
 
 

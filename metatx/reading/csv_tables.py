@@ -133,8 +133,8 @@ def _parsed(path: Path, encoding: str, sep: str, texts: Collection[str], skip: i
     if not frame.index.equals(pd.RangeIndex(len(frame))):
         _check_row_names(frame)
     numbers = [name for name in frame.columns if frame[name].dtype.kind in "iuf" and name not in words]
-    # pandas makes Python's integers of a column with one of more than 64 bits, which no longer say how they are written.
-    large = [name for name in frame.columns if frame[name].dtype == object and frame[name].map(type).eq(int).any()]
+    # Columns with a number of more than 64 bits hold Python's integers, which no longer say how they are written.
+    large = [name for name in frame.columns if frame[name].dtype == object and int in set(map(type, frame[name]))]
     if large or (numbers and _may_hold_codes(path, encoding, sep)):
         written = pd.read_csv(path, dtype=words | dict.fromkeys([*numbers, *large], str), **how)
         for name in [*numbers, *large]:

@@ -157,7 +157,7 @@ def test_targets_are_inferred_from_paired_folders(nano, tmp_path):
     task = metatx.Task.from_data(nano, "image", tmp_path, tokenizer_options={"image_size": [32, 32]})
     assert task.head.name == "segmentation" and task.target == "mask" and task.head.classes == [3, 8]
     (tmp_path / "train" / "masks" / "2.png").unlink()
-    with pytest.raises(ValueError, match=r"no partner of the same name, as 2;"):
+    with pytest.raises(ValueError, match=r"no partner of the same name, such as 2;"):
         metatx.Task.from_data(nano, "image", tmp_path, tokenizer_options={"image_size": [32, 32]})
 
 

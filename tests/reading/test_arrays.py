@@ -92,7 +92,7 @@ def header(descr, shape, version=1):
         (header("<f8", (1 << 40, 1 << 40)), "of the shape"),
         (header("|u1", (30_000, 30_000, 0)), r"shape \(30000, 30000, 0\), without a value"),
         (header("<f8", (-1, -2)) + bytes(16), "of the shape"),
-        (header("<f8", (2,), 2)[:8] + struct.pack("<I", 1 << 31) + bytes(99), "in a header of 2,147,483,648 bytes"),
+        (header("<f8", (2,), 2)[:8] + struct.pack("<I", 1 << 31) + bytes(99), "by a header of 2,147,483,648 bytes"),
         (b"\x93NUMPY\3\0" + bytes(99), "written as version 3"),
         (header("<f8", (2, 300_000)) + bytes(4_800_000), "megabytes .*expected at most 4 "),
     ],

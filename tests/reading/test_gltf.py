@@ -68,7 +68,7 @@ def at(part, number, **values):
         (as_text(at("bufferViews", 1, byteStride=1)), "damaged: an array"),
         (as_text(at("bufferViews", 1, byteStride=10**9)), "does not fit"),
         (as_text(at("accessors", 1, count=7)), "names vertex 7; there are 7"),
-        (as_text(lambda tree: tree["accessors"][1].pop("bufferView")), "packed by an extension, or not there"),
+        (as_text(lambda tree: tree["accessors"][1].pop("bufferView")), "packed by an extension, or missing"),
         (as_text(at("accessors", 1, sparse={})), "packed by an extension"),
         (as_text(at("meshes", 0, primitives=[])), "holds no triangles"),
         (b"[" * 100_000, "damaged, or no gltf file"),

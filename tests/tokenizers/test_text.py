@@ -213,7 +213,7 @@ def test_the_classical_baseline_is_tf_idf():
     numbers = Examples(train.inputs, [float(len(words)) for words in train.inputs])
     head = create("heads", "regression", 16).learn(numbers.targets)
     found = baselines(make().learn(train.inputs), head, numbers, numbers)["classical"]
-    ridge = Ridge().learn(words.transform(train.inputs), numbers.targets)
+    ridge = Ridge().fit(words.transform(train.inputs), numbers.targets)
     r2 = ridge.score(words.transform(train.inputs), numbers.targets)
     assert found["TF-IDF, ridge regression"]["r2"] == pytest.approx(r2, abs=1e-3)
 

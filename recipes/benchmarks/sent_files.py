@@ -12,7 +12,6 @@ import os
 import struct
 import tempfile
 import time
-import wave
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,15 +20,13 @@ from typing import Any
 
 import httpx2
 import numpy as np
-from jsonargparse import auto_cli
+from measuring import ADDRESS, save_task, server
 from PIL import Image
 from scipy.io import savemat
-from serving import PORT, saved
-from survival import server
 
 import metatx
+from metatx.cli.scripts import command
 
-ADDRESS = f"http://127.0.0.1:{PORT}/v1/tasks"
 CLIENTS = 4
 ODD = (0, 1, 127, 255, 256, 32767, 65535, 2**31 - 1, 2**31, 2**32 - 1)
 RNG = np.random.default_rng(0)
@@ -55,11 +52,11 @@ def main(*, files: int = 10_000, seed: int = 0) -> None:
             before, sending = memory(), True
 
             def rows() -> Counter[int]:
-                found: Counter[int] = Counter()
+                statuses: Counter[int] = Counter()
                 while sending:
-                    found[httpx2.post(f"{ADDRESS}/table/predict", json={"inputs": [row]}, timeout=60).status_code] += 1
+                    statuses[post("table", json={"inputs": [row]}).status_code] += 1
                     time.sleep(0.1)
-                return found
+                return statuses
 
             asking = clients.submit(rows)
             names = [list(FILES)[number % len(FILES)] for number in range(files)]
@@ -78,7 +75,7 @@ def main(*, files: int = 10_000, seed: int = 0) -> None:
 def tasks(folder: Path) -> Any:
     """Tasks of all modalities that read files, not trained; a row of the table's."""
     backbone = metatx.load_backbone("nano")
-    saved(backbone, "image", folder)
+    save_task(backbone, "image", folder)
     two = ["a", "b"] * 4
     samples: dict[str, list[Any]] = {
         "audio": list(RNG.normal(size=(8, 8000)).astype(np.float32) / 9),
@@ -92,14 +89,18 @@ def tasks(folder: Path) -> Any:
         options = {"min_count": 1} if name == "text" else None
         task = metatx.Task.from_data(backbone, name, (own, two), tokenizer_options=options)
         task.save_pretrained(folder / name)
-    return saved(backbone, "table", folder)
+    return save_task(backbone, "table", folder)
 
 
 def send(name: str, content: bytes) -> tuple[int, str]:
     """Status of the answer to a file, and its words."""
-    file = f"file.{name}"
-    answer = httpx2.post(f"{ADDRESS}/{FILES[name][0]}/predict", files={"file": (file, content)}, timeout=60)
+    answer = post(FILES[name][0], files={"file": (f"file.{name}", content)})
     return answer.status_code, answer.text[:200]
+
+
+def post(task: str, **sent: Any) -> httpx2.Response:
+    """The answer of a task to JSON or files."""
+    return httpx2.post(f"{ADDRESS}/v1/tasks/{task}/predict", timeout=60, **sent)
 
 
 def damaged(content: bytes, rng: np.random.Generator) -> bytes:
@@ -148,26 +149,14 @@ def film(kind: str, codec: str) -> bytes:
     """Eight frames."""
     import av
 
-    file = io.BytesIO()
-    with av.open(file, "w", format=kind) as container:
-        stream = container.add_stream(codec, rate=8)
-        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
-        for _ in range(8):
-            frame = av.VideoFrame.from_ndarray(RNG.integers(0, 256, (32, 32, 3), dtype=np.uint8), format="rgb24")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return file.getvalue()
+    def write(file: io.BytesIO) -> None:
+        with av.open(file, "w", format=kind) as container:
+            stream = container.add_stream(codec, rate=8, width=32, height=32, pix_fmt="yuv420p")
+            for pixels in RNG.integers(0, 256, (8, 32, 32, 3), dtype=np.uint8):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+            container.mux(stream.encode())
 
-
-def wav() -> bytes:
-    """A second of noise, by Python's own writer."""
-    file = io.BytesIO()
-    with wave.open(file, "wb") as out:
-        out.setnchannels(2)
-        out.setsampwidth(2)
-        out.setframerate(8000)
-        out.writeframes(RNG.integers(-9000, 9000, 16000, dtype="<i2").tobytes())
-    return file.getvalue()
+    return written(write)
 
 
 def ply() -> bytes:
@@ -192,7 +181,7 @@ FILES: dict[str, tuple[str, Callable[[], bytes]]] = {
     "tiff": ("image", lambda: picture("TIFF")),
     "gif": ("image", lambda: picture("GIF")),
     "bmp": ("xray", lambda: picture("BMP", "L")),
-    "wav": ("audio", wav),
+    "wav": ("audio", lambda: sound("WAV")),
     "flac": ("audio", lambda: sound("FLAC")),
     "ogg": ("audio", lambda: sound("OGG")),
     "mp3": ("audio", lambda: sound("MP3")),
@@ -209,4 +198,4 @@ FILES: dict[str, tuple[str, Callable[[], bytes]]] = {
 }
 
 if __name__ == "__main__":
-    auto_cli(main)
+    command(main)

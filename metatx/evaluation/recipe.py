@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import pandas as pd
 
 from metatx.backbone.base import Backbone
 from metatx.evaluation.report import Report
@@ -36,6 +37,7 @@ class Recipe:
         read: Function from the folder to data, as ``metatx.run`` takes them; by default the folder itself.
         seeds: Seeds, one run each.
         validation_share: Share of the training split that is held out where there is no validation split.
+        group: Column of the training table by whose values that is done: those held out are in validation alone.
         grid: Rows and columns of patches, to which pictures are resized (the option ``image_size`` of the tokenizer,
             whatever a backbone's patch size); one number for as many of both.
         published: Results of others: name to metrics.
@@ -50,6 +52,7 @@ class Recipe:
     read: Callable[[Path], Any] = _the_folder
     seeds: tuple[int, ...] = (0, 1, 2)
     validation_share: float = 0.1
+    group: str | None = None
     grid: tuple[int, int] | int | None = None
     published: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     remarks: Callable[[Report, Any], str] | None = None
@@ -91,9 +94,21 @@ class Recipe:
             head_options["layers"] = min(head_options["layers"], backbone.depth)
         return replace(self.spec, tokenizer_options=tokenizer_options, head_options=head_options)
 
+    def load(self, data: str | Path | None = None) -> Any:
+        """Return the data, with a share of the groups of the training split as validation split where there is a group.
+
+        Args:
+            data: Folder of the data; by default ``place``, below the folder that METATX_DATA names.
+
+        Raises:
+            FileNotFoundError: If the data are not there; says where they can be had.
+        """
+        parts = self.read(dataset(data, self.place, self.source))
+        return parts if self.group is None else _hold_out(parts, self.group, self.validation_share)
+
     def arguments(self, backbone: Backbone) -> dict[str, Any]:
         """Return what ``metatx.run`` and ``metatx.compare`` both take beside data and modality, by name."""
-        shared = {"name": self.name, "validation_share": self.validation_share}
+        shared = {"name": self.name, "validation_share": 0 if self.group else self.validation_share}
         return {**keywords(self.spec_for(backbone)), **shared}
 
     def run(
@@ -121,7 +136,7 @@ class Recipe:
             ValueError: As ``metatx.run``.
         """
         chosen = self.seeds if seeds is None else seeds
-        parts = self.read(dataset(data, self.place, self.source))
+        parts = self.load(data)
 
         def train(seed: int) -> Report:
             report = run(
@@ -142,6 +157,14 @@ class Recipe:
             return report
 
         return over_seeds(chosen, train)
+
+
+def _hold_out(parts: Mapping[str, pd.DataFrame], group: str, share: float) -> dict[str, pd.DataFrame]:
+    """Tables by split, with a share of the groups of the training table, drawn with a seed, as validation split."""
+    train = parts["train"]
+    groups = np.random.default_rng(0).permutation(sorted(set(train[group])))
+    is_held = train[group].isin(groups[: round(share * len(groups))])
+    return {**parts, "train": train[~is_held], "validation": train[is_held]} if is_held.any() else dict(parts)
 
 
 def keywords(spec: TaskSpec) -> dict[str, Any]:

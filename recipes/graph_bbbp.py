@@ -9,10 +9,9 @@ minutes of a core each). It was 0.975 on the validation split (seed 0), which so
 """
 
 from functools import partial
-from pathlib import Path
 from typing import Literal
 
-import pandas as pd
+from graph_esol import read
 
 import metatx
 from metatx.cli.scripts import recipe_command
@@ -29,12 +28,6 @@ PUBLISHED = {
         "descriptors, forest (reproduced)": {"auroc": 0.938},
     },
 }
-
-
-def read(folder: Path, split_column: str) -> dict[str, pd.DataFrame]:
-    """Molecules by split."""
-    table = pd.read_csv(folder / "data.csv")
-    return {split: part[["smiles", "label"]] for split, part in table.groupby(split_column)}
 
 
 def recipe(*, split_column: Literal["split", "split_random"] = "split") -> Recipe:

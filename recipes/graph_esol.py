@@ -50,11 +50,7 @@ def recipe(*, split_column: Literal["split", "split_scaffold"] = "split") -> Rec
         source="moleculenet.org (ESOL)",
         read=partial(read, split_column=split_column),
         spec=metatx.TaskSpec(
-            modality="graph",
-            target="label",
-            inputs=("smiles",),
-            head="regression",
-            tokenizer_options={"summary": 8},
+            modality="graph", target="label", inputs=("smiles",), head="regression", tokenizer_options={"summary": 8}
         ),
         settings=metatx.TrainingSettings(epochs=8, batch_size=16),
         published=PUBLISHED[split_column],

@@ -55,6 +55,7 @@ def run_options(
     checkpoint: str | None = None,
     random_backbone: bool = False,
     seeds: tuple[int, ...] | None = None,
+    split_column: str | None = None,
     validation_share: float | None = None,
     budget: float | None = None,
     no_baseline: bool = False,
@@ -69,12 +70,15 @@ def run_options(
         checkpoint: File with the backbone's weights.
         random_backbone: Seeded random weights in the backbone's shape: the control for every claim.
         seeds: Seeds, one run each: --seeds 0,1,2.
+        split_column: Column that says train, validation or test, where the table has another way to split it.
         validation_share: Share of the training split that is held out where there is no validation split.
         budget: Seconds of training of a run. Epochs, at most --epochs, and samples are chosen to fit.
         no_baseline: Leave out the trivial and the classical baseline.
         out: Folder for the tasks, one a seed; without it none is kept.
     """
     loaded = load_backbone(backbone, checkpoint=checkpoint, pretrained=not random_backbone)
+    if split_column not in (None, recipe.split_column):  # what others published is of the recipe's own split
+        recipe = replace(recipe, name=f"{recipe.name}, {split_column}", split_column=split_column, published={})
     if validation_share is not None:
         recipe = replace(recipe, validation_share=validation_share)
     recipe.run(loaded, data=data, seeds=seeds, budget=budget, baseline=not no_baseline, out=out)
@@ -96,7 +100,7 @@ def recipe_parser(make: Callable[..., Recipe]) -> Any:
     group.add_argument("--tune", help="Part of the backbone that is trained too: frozen, norm, lora or full.")
     group.add_argument("--adapter", type=dict[str, Any], help="Options of tune lora: --adapter.r 8 and so on.")
     defaults = {**vars(recipe.settings), "seeds": recipe.seeds, "tune": recipe.spec.tune}
-    defaults["validation_share"] = recipe.validation_share
+    defaults |= {"split_column": recipe.split_column, "validation_share": recipe.validation_share}
     hidden = {"dim", "stem", *named}
     if recipe.grid is not None:
         group.add_argument("--grid", type=tuple[int, int] | int, help="Rows and columns of patches: --grid 14,8.")

@@ -36,6 +36,7 @@ class Recipe:
         settings: Settings of the training; each run has a seed of its own.
         read: Function from the folder to data, as ``metatx.run`` takes them; by default the folder itself.
         seeds: Seeds, one run each.
+        split_column: Column that says train, validation or test.
         validation_share: Share of the training split that is held out where there is no validation split.
         group: Column of the training table by whose values that is done: those held out are in validation alone.
         grid: Rows and columns of patches, to which pictures are resized (the option ``image_size`` of the tokenizer,
@@ -51,6 +52,7 @@ class Recipe:
     settings: TrainingSettings
     read: Callable[[Path], Any] = _the_folder
     seeds: tuple[int, ...] = (0, 1, 2)
+    split_column: str | None = None
     validation_share: float = 0.1
     group: str | None = None
     grid: tuple[int, int] | int | None = None
@@ -108,8 +110,12 @@ class Recipe:
 
     def arguments(self, backbone: Backbone) -> dict[str, Any]:
         """Return what ``metatx.run`` and ``metatx.compare`` both take beside data and modality, by name."""
-        shared = {"name": self.name, "validation_share": 0 if self.group else self.validation_share}
-        return {**keywords(self.spec_for(backbone)), **shared}
+        return {
+            **keywords(self.spec_for(backbone)),
+            "name": self.name,
+            "split_column": self.split_column,
+            "validation_share": 0 if self.group else self.validation_share,
+        }
 
     def run(
         self,

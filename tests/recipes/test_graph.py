@@ -1,5 +1,7 @@
 """BBBP, ESOL and PCQM4Mv2, end to end, on a few molecules."""
 
+from dataclasses import replace
+
 import graph_bbbp
 import graph_esol
 import graph_pcqm4mv2
@@ -38,7 +40,7 @@ def soluble() -> pd.DataFrame:
 
 def test_bbbp(nano, tmp_path):
     crossing().to_csv(tmp_path / "data.csv", index=False)
-    recipe = graph_bbbp.recipe(split_column="split_random")
+    recipe = replace(graph_bbbp.RECIPE, split_column="split_random")
     report = train(recipe, nano, tmp_path, tmp_path / "out", epochs=8, batch_size=16)
     assert report.test["auroc"] > 0.6 > report.baselines["trivial"]["majority class"]["auroc"]
     check_run(report, tmp_path / "out" / "seed0", crossing().smiles.tolist()[:20])

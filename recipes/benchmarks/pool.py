@@ -35,7 +35,8 @@ def samples(lengths: list[int]) -> list[np.ndarray]:
 
 def new_task(backbone: metatx.Backbone, kind: str) -> metatx.Task:
     """A task of a series or of pictures, or one of these with LoRA on all linear layers."""
-    image, lora = "image" in kind, "lora" in kind
+    image = "image" in kind
+    lora = "lora" in kind
     inputs: Any = list(np.zeros((8, 32, 32, 3), dtype=np.uint8)) if image else samples([9] * 8)
     return metatx.Task.from_data(
         backbone,

@@ -11,10 +11,11 @@ import io
 import os
 import struct
 import tempfile
-import time
+import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +35,11 @@ POINTS = RNG.normal(size=(200, 3)).astype("<f4")
 SCENE = RNG.random((6, 6, 8))
 
 
-def main(*, files: int = 10_000, seed: int = 0) -> None:
+def main(*, files: int = 10_000) -> None:
     """Print the statuses by ending, the answers to the rows, and memory before and after.
 
     Args:
         files: Number of files to send.
-        seed: Seed of the changes.
     """
     whole = {name: made() for name, (_, made) in FILES.items()}
     with tempfile.TemporaryDirectory() as temporary:
@@ -49,24 +49,23 @@ def main(*, files: int = 10_000, seed: int = 0) -> None:
             for name, content in whole.items():
                 status, words = send(name, content)
                 assert status == 200, f"the whole {name}: {status} {words}"
-            before, sending = memory(), True
+            before = memory()
+            is_over = threading.Event()
 
             def rows() -> Counter[int]:
                 statuses: Counter[int] = Counter()
-                while sending:
+                while not is_over.wait(0.1):
                     statuses[post("table", json={"inputs": [row]}).status_code] += 1
-                    time.sleep(0.1)
                 return statuses
 
             asking = clients.submit(rows)
             names = [list(FILES)[number % len(FILES)] for number in range(files)]
-            rngs = [np.random.default_rng((seed, number)) for number in range(files)]
-            contents = (damaged(whole[name], rng) for name, rng in zip(names, rngs, strict=True))
+            contents = (damaged(whole[name], np.random.default_rng((0, i))) for i, name in enumerate(names))
             found: dict[str, Counter[int]] = {name: Counter() for name in FILES}
             for name, (status, words) in zip(names, clients.map(send, names, contents), strict=True):
                 found[name][status] += 1
                 assert status < 500, f"{name}: {status} {words}"
-            sending = False
+            is_over.set()
             for name, statuses in found.items():
                 print(f"{name:<6} {dict(sorted(statuses.items()))}")
             print(f"rows meanwhile {dict(asking.result())}; memory {before:.0f} MB before, {memory():.0f} after")
@@ -76,7 +75,6 @@ def tasks(folder: Path) -> Any:
     """Tasks of all modalities that read files, not trained; a row of the table's."""
     backbone = metatx.load_backbone("nano")
     save_task(backbone, "image", folder)
-    two = ["a", "b"] * 4
     samples: dict[str, list[Any]] = {
         "audio": list(RNG.normal(size=(8, 8000)).astype(np.float32) / 9),
         "point_cloud": list(RNG.normal(size=(8, 200, 3))),
@@ -87,8 +85,9 @@ def tasks(folder: Path) -> Any:
     }
     for name, own in samples.items():
         options = {"min_count": 1} if name == "text" else None
-        task = metatx.Task.from_data(backbone, name, (own, two), tokenizer_options=options)
-        task.save_pretrained(folder / name)
+        metatx.Task.from_data(backbone, name, (own, list("abababab")), tokenizer_options=options).save_pretrained(
+            folder / name
+        )
     return save_task(backbone, "table", folder)
 
 
@@ -106,7 +105,8 @@ def post(task: str, **sent: Any) -> httpx2.Response:
 def damaged(content: bytes, rng: np.random.Generator) -> bytes:
     """A file with one to six changes."""
     for _ in range(rng.integers(1, 7)):
-        at, size = int(rng.integers(len(content) + 1)), int(rng.integers(1, 300))
+        at = int(rng.integers(len(content) + 1))
+        size = int(rng.integers(1, 300))
         if rng.random() < 0.3:  # what a header says stands near the beginning
             at = int(rng.integers(min(len(content), 256) + 1))
         kind = rng.integers(5)
@@ -132,10 +132,10 @@ def written(write: Callable[[Any], Any]) -> bytes:
     return file.getvalue()
 
 
-def picture(kind: str, mode: str = "RGB") -> bytes:
+def picture(ending: str, mode: str = "RGB") -> bytes:
     """A picture in a format of Pillow's."""
     image = Image.fromarray(RNG.integers(0, 256, (40, 48, 3), dtype=np.uint8)).convert(mode)
-    return written(lambda file: image.save(file, kind))
+    return written(lambda file: image.save(file, Image.registered_extensions()[f".{ending}"]))
 
 
 def sound(kind: str) -> bytes:
@@ -145,13 +145,13 @@ def sound(kind: str) -> bytes:
     return written(lambda file: soundfile.write(file, RNG.normal(size=8000) / 9, 8000, format=kind))
 
 
-def film(kind: str, codec: str) -> bytes:
+def film(kind: str) -> bytes:
     """Eight frames."""
     import av
 
     def write(file: io.BytesIO) -> None:
         with av.open(file, "w", format=kind) as container:
-            stream = container.add_stream(codec, rate=8, width=32, height=32, pix_fmt="yuv420p")
+            stream = container.add_stream("mpeg4", rate=8, width=32, height=32, pix_fmt="yuv420p")
             for pixels in RNG.integers(0, 256, (8, 32, 32, 3), dtype=np.uint8):
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
             container.mux(stream.encode())
@@ -175,19 +175,12 @@ def pcd() -> bytes:
 
 # By ending: the task that reads it, and a whole file.
 FILES: dict[str, tuple[str, Callable[[], bytes]]] = {
-    "png": ("image", lambda: picture("PNG")),
-    "jpg": ("image", lambda: picture("JPEG")),
-    "webp": ("image", lambda: picture("WEBP")),
-    "tiff": ("image", lambda: picture("TIFF")),
-    "gif": ("image", lambda: picture("GIF")),
-    "bmp": ("xray", lambda: picture("BMP", "L")),
-    "wav": ("audio", lambda: sound("WAV")),
-    "flac": ("audio", lambda: sound("FLAC")),
-    "ogg": ("audio", lambda: sound("OGG")),
-    "mp3": ("audio", lambda: sound("MP3")),
-    "mp4": ("video", lambda: film("mp4", "mpeg4")),
-    "avi": ("video", lambda: film("avi", "mpeg4")),
-    "mkv": ("video", lambda: film("matroska", "mpeg4")),
+    **{ending: ("image", partial(picture, ending)) for ending in ("png", "jpg", "webp", "tiff", "gif")},
+    "bmp": ("xray", partial(picture, "bmp", "L")),
+    **{ending: ("audio", partial(sound, ending)) for ending in ("wav", "flac", "ogg", "mp3")},
+    **{
+        ending: ("video", partial(film, kind)) for ending, kind in (("mp4", "mp4"), ("avi", "avi"), ("mkv", "matroska"))
+    },
     "npz": ("point_cloud", lambda: written(lambda file: np.savez_compressed(file, points=POINTS))),
     "npy": ("point_cloud", lambda: written(lambda file: np.save(file, POINTS))),
     "ply": ("point_cloud", ply),

@@ -57,7 +57,10 @@ def main(
         for name in inputs:
             pool.add(name, Path(folder) / name)
         patient = ["--queue-seconds", "60", "--timeout", "120"]  # all clients together may want more than ten seconds
-        direct, served, latencies, healths = [], [], [], []
+        direct: list[float] = []
+        served: list[float] = []
+        latencies: list[float] = []
+        healths: list[float] = []
         spawned = multiprocessing.get_context("spawn")
         with server(Path(folder), "--backbone", backbone, *patient), spawned.Pool(1) as asking:
             for _ in range(rounds):
@@ -77,7 +80,8 @@ def main(
 def directly(pool: metatx.TaskPool, inputs: dict[str, Any], count: int, seconds: float) -> float:
     """Requests a second."""
     names = (list(inputs) * -(-count // len(inputs)))[:count]
-    done, started = 0, time.perf_counter()
+    done = 0
+    started = time.perf_counter()
     while time.perf_counter() - started < seconds:
         pool.predict([(name, pool.task(name).tokenizer.from_json(inputs[name])) for name in names])
         done += count

@@ -78,7 +78,9 @@ class Load:
         print(f"with 32 clients: {rate:.1f} requests of {ROWS} rows a second; {dict(self.found)}", flush=True)
         self.found.clear()
         waiting: set[asyncio.Task[None]] = set()
-        started, sent, levels = time.perf_counter(), 0, [self.memory()]
+        levels = [self.memory()]
+        sent = 0
+        started = time.perf_counter()
         while (passed := time.perf_counter() - started) < seconds:
             while sent < TIMES * rate * passed:
                 sent += 1

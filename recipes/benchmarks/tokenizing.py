@@ -74,10 +74,11 @@ def examples(modality: str, count: int) -> Sequence[Any]:
     kind = lookup("tokenizers", modality)
     splits = read_splits(dataset(None, place, "the source that its card names"), kind.suffixes, None, kind.readers)
     table = splits.get("train", splits.get(ALL))
+    step = max(1, len(table) // count)
+    rows = range(0, count * step, step)
     if isinstance(table, Examples):
-        step = max(1, len(table) // count)
-        return [table.inputs[i * step] for i in range(count)]
-    table = table.select(range(0, len(table), max(1, len(table) // count))).select(range(count))
+        return [table.inputs[row] for row in rows]
+    table = table.select(rows)
     if columns:
         return [row[columns[0]] for row in table]
     numbers = [name for name in table.column_names if isinstance(table[0][name], list)]

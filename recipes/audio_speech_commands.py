@@ -20,7 +20,6 @@ import pandas as pd
 
 import metatx
 from metatx.cli.scripts import recipe_command
-from metatx.evaluation.recipe import Recipe
 
 PUBLISHED = {
     "ten": {
@@ -49,13 +48,13 @@ def read_published(folder: Path) -> dict[str, pd.DataFrame]:
     return dict(list(table.groupby(splits)))
 
 
-def recipe(*, words: Literal["ten", "all"] = "ten") -> Recipe:
+def recipe(*, words: Literal["ten", "all"] = "ten") -> metatx.Recipe:
     """Speech Commands.
 
     Args:
         words: The ten of the subset, or all of a folder as it was published.
     """
-    return Recipe(
+    return metatx.Recipe(
         name=f"Speech Commands, {words} words",
         place="audio/speech_commands_v2_10",
         source="arXiv:1804.03209 (a subset of its test set)",

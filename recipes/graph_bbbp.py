@@ -11,9 +11,8 @@ Split at random, a forest on Morgan fingerprints came to 0.928, on descriptors t
 
 import metatx
 from metatx.cli.scripts import recipe_command
-from metatx.evaluation.recipe import Recipe
 
-RECIPE = Recipe(
+RECIPE = metatx.Recipe(
     name="BBBP",
     place="graph/bbbp",
     source="moleculenet.org (BBBP)",

@@ -11,9 +11,8 @@ without. Split by scaffold, a forest on Morgan fingerprints came to 1.634, on de
 
 import metatx
 from metatx.cli.scripts import recipe_command
-from metatx.evaluation.recipe import Recipe
 
-RECIPE = Recipe(
+RECIPE = metatx.Recipe(
     name="ESOL",
     place="graph/esol",
     source="moleculenet.org (ESOL)",

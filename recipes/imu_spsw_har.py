@@ -15,7 +15,6 @@ import pandas as pd
 
 import metatx
 from metatx.cli.scripts import recipe_command
-from metatx.evaluation.recipe import Recipe
 
 CHANNELS = ("acc_x", "acc_y", "acc_z", "gyro_x", "gyro_y", "gyro_z")
 
@@ -25,7 +24,7 @@ def read(folder: Path) -> dict[str, pd.DataFrame]:
     return {split: pd.read_parquet(folder / f"{split}.parquet") for split in ("train", "test")}
 
 
-RECIPE = Recipe(
+RECIPE = metatx.Recipe(
     name="Phone and watch, five activities",
     place="imu/spsw_har",
     source="github.com/GeoTecINIT/sp-sw-har-dataset (doi:10.1016/j.dib.2023.109809)",

@@ -14,7 +14,6 @@ import pandas as pd
 
 import metatx
 from metatx.cli.scripts import recipe_command
-from metatx.evaluation.recipe import Recipe
 
 
 def read(folder: Path) -> dict[str, pd.DataFrame]:
@@ -23,7 +22,7 @@ def read(folder: Path) -> dict[str, pd.DataFrame]:
     return splits | {split: splits[split].query("intent != 'oos'") for split in ("validation", "test")}
 
 
-RECIPE = Recipe(
+RECIPE = metatx.Recipe(
     name="CLINC150, in scope",
     place="text/clinc150",
     source="github.com/clinc/oos-eval",

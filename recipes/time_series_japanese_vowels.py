@@ -10,9 +10,8 @@ On nano ``--head.norm batch`` scored better by cross-validation.
 
 import metatx
 from metatx.cli.scripts import recipe_command
-from metatx.evaluation.recipe import Recipe
 
-RECIPE = Recipe(
+RECIPE = metatx.Recipe(
     name="Japanese Vowels",
     place="time_series/japanese_vowels",
     source="timeseriesclassification.com (JapaneseVowels)",

@@ -25,7 +25,6 @@ from metatx.adapters.tiers import TIERS
 from metatx.cli.scripts import command
 from metatx.evaluation.budget import Plan
 from metatx.evaluation.comparison_report import Row
-from metatx.evaluation.recipe import Recipe
 from metatx.files import written_whole
 
 NAMES = "adult,cifar10_subset,spsw_har,speech_commands_v2_10"
@@ -35,7 +34,7 @@ COLUMNS = "| tier | score | parameters trained | seconds an epoch | peak memory,
 
 
 def train(
-    recipe: Recipe, stage: str, place: Path, backbone: str, checkpoint: str | None, budget: float, out: Path
+    recipe: metatx.Recipe, stage: str, place: Path, backbone: str, checkpoint: str | None, budget: float, out: Path
 ) -> None:
     """Train one run, in ``out``."""
     loaded = metatx.load_backbone(backbone, checkpoint=checkpoint)

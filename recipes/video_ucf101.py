@@ -13,7 +13,6 @@ import pandas as pd
 
 import metatx
 from metatx.cli.scripts import recipe_command
-from metatx.evaluation.recipe import Recipe
 
 LISTS = {"train": "trainlist01.txt", "test": "testlist01.txt"}
 HELD_GROUPS = 3  # of the 18 groups of training films, by which settings are chosen: films of a group are alike
@@ -39,7 +38,7 @@ def read(folder: Path) -> dict[str, pd.DataFrame]:
     return {split: table[["file", "label"]] for split, table in splits.items() if len(table)}
 
 
-RECIPE = Recipe(
+RECIPE = metatx.Recipe(
     name="UCF101",
     place="video/ucf101",
     source="crcv.ucf.edu/data/UCF101.php",

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,8 @@ def _run_recipe(make: Callable[..., Recipe], words: Sequence[str]) -> None:
     given = recipe_parser(make).parse_args(_normalised(words), defaults=False).as_dict()
     recipe = make(**_taken(given, make))
     options = _taken(given, run_options)
+    reading = {} if isinstance(recipe.read, partial) else _taken(given, recipe.read)
+    recipe = recipe.read_with(**reading) if reading else recipe
     changes = {f"{part}_options": given.pop(part, {}) for part in ("tokenizer", "head", "adapter")}
     run_options(recipe.changed(**changes, **given), **options)
 
@@ -91,9 +94,11 @@ def recipe_parser(make: Callable[..., Recipe]) -> Any:
     recipe = make()
     about = sys.modules["__main__"].__doc__ or recipe.name
     parser = ArgumentParser(prog=Path(sys.argv[0]).name, description=about.partition("\n")[0], exit_on_error=False)
-    named = set(inspect.signature(make).parameters)
+    named = {*inspect.signature(make).parameters, *inspect.signature(recipe.read).parameters}
     group = parser.add_argument_group("data, backbone and output")
     group.add_function_arguments(make, as_group=False)
+    if not isinstance(recipe.read, partial):  # of which ``make`` has given what there is to choose
+        group.add_function_arguments(recipe.read, as_group=False, skip=_positional(recipe.read))
     group.add_function_arguments(run_options, as_group=False, skip={"recipe"})
     group = parser.add_argument_group("training")
     group.add_class_arguments(TrainingSettings, as_group=False, skip={"seed"})
@@ -117,6 +122,12 @@ def recipe_parser(make: Callable[..., Recipe]) -> Any:
     del defaults["seed"]
     parser.set_defaults({name: value for name, value in defaults.items() if len(str(value)) <= LONGEST_DEFAULT})
     return parser
+
+
+def _positional(function: Callable[..., Any]) -> set[str | int]:
+    """Names of the arguments of a function that need not be named."""
+    parameters = inspect.signature(function).parameters.values()
+    return {each.name for each in parameters if each.kind is not each.KEYWORD_ONLY}
 
 
 def _taken(given: dict[str, Any], function: Callable[..., Any]) -> dict[str, Any]:

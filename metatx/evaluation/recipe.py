@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -34,7 +35,8 @@ class Recipe:
         source: Where the data can be had.
         spec: Choices that make the task. Of the head's ``layers``, a backbone with fewer blocks gives what it has.
         settings: Settings of the training; each run has a seed of its own.
-        read: Function from the folder to data, as ``metatx.run`` takes them; by default the folder itself.
+        read: Function from the folder to data, as ``metatx.run`` takes them; by default the folder itself. Its
+            arguments by name only, which have defaults, are options of the command line.
         seeds: Seeds, one run each.
         split_column: Column that says train, validation or test.
         validation_share: Share of the training split that is held out where there is no validation split.
@@ -43,6 +45,13 @@ class Recipe:
             whatever a backbone's patch size); one number for as many of both.
         published: Results of others: name to metrics.
         remarks: Function from a report and the data to text that is printed with the report.
+
+    Example:
+        >>> settings = metatx.TrainingSettings(epochs=3)
+        >>> spec = metatx.TaskSpec(modality="tabular", target="kind")
+        >>> recipe = metatx.Recipe(name="Sizes", place="tabular/sizes", source="a friend", spec=spec, settings=settings)
+        >>> recipe.changed(lr=1e-3).settings.lr
+        0.001
     """
 
     name: str
@@ -50,7 +59,7 @@ class Recipe:
     source: str
     spec: TaskSpec
     settings: TrainingSettings
-    read: Callable[[Path], Any] = _the_folder
+    read: Callable[..., Any] = _the_folder
     seeds: tuple[int, ...] = (0, 1, 2)
     split_column: str | None = None
     validation_share: float = 0.1
@@ -83,6 +92,11 @@ class Recipe:
         )
         changed = TrainingSettings.of(**{**vars(self.settings), **settings})
         return replace(self, spec=spec, settings=changed, grid=self.grid if grid is None else grid)
+
+    def read_with(self, **options: Any) -> Self:
+        """Return the recipe with options of its ``read``, each by its name; they stand in the name of the data."""
+        shown = [f"{name} {value}" for name, value in options.items()]
+        return replace(self, name=", ".join([self.name, *shown]), read=partial(self.read, **options))
 
     def spec_for(self, backbone: Backbone) -> TaskSpec:
         """Return the choices for one backbone: at most its layers, and pictures of so many of its patches."""

@@ -69,17 +69,17 @@ def published(tmp_path):
 
 
 def test_the_published_splits_of_pcqm4mv2_are_used(nano, published, tmp_path):
-    splits = graph_pcqm4mv2.read(published, None)
+    splits = graph_pcqm4mv2.read(published)
     assert {split: len(table) for split, table in splits.items()} == {"train": 70, "test": 30}
     assert not set(splits["train"].smiles) & set(splits["test"].smiles) and splits["test"].homolumogap.notna().all()
-    recipe = graph_pcqm4mv2.recipe(molecules=60)
+    recipe = graph_pcqm4mv2.RECIPE.read_with(molecules=60)
     report = train(recipe, nano, published, tmp_path / "out", epochs=6, batch_size=8, lr=3e-3)
     check_run(report, tmp_path / "out" / "seed0", splits["test"].smiles.tolist()[:5])
 
 
 def test_another_folder_and_a_harmful_file_are_refused(published):
     with pytest.raises(FileNotFoundError, match=r"raw/data\.csv\.gz and split_dict\.pt"):
-        graph_pcqm4mv2.read(published / "raw", None)
+        graph_pcqm4mv2.read(published / "raw")
     torch.save({"train": pd.DataFrame()}, published / "split_dict.pt")
     with pytest.raises(Exception, match="Weights only load failed"):
-        graph_pcqm4mv2.read(published, None)
+        graph_pcqm4mv2.read(published)

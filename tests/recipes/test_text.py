@@ -54,5 +54,5 @@ def test_sst2(nano, tmp_path):
     assert report.test["accuracy"] > report.baselines["trivial"]["majority class"]["accuracy"] + 0.05
     assert report.validation["accuracy"] > 0.55
     check_run(report, tmp_path / "out" / "seed0", phrases("test").sentence.tolist()[:40])
-    drawn = text_sst2.recipe(phrases=20).read(tmp_path)
+    drawn = text_sst2.read(tmp_path, phrases=20)
     assert len(drawn["train"]) == 20 and len(drawn["test"]) == len(phrases("test"))

@@ -3,10 +3,12 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import pandas as pd
 
 from metatx.backbone.base import Backbone
 from metatx.evaluation.report import Report
@@ -33,13 +35,23 @@ class Recipe:
         source: Where the data can be had.
         spec: Choices that make the task. Of the head's ``layers``, a backbone with fewer blocks gives what it has.
         settings: Settings of the training; each run has a seed of its own.
-        read: Function from the folder to data, as ``metatx.run`` takes them; by default the folder itself.
+        read: Function from the folder to data, as ``metatx.run`` takes them; by default the folder itself. Its
+            arguments by name only, which have defaults, are options of the command line.
         seeds: Seeds, one run each.
+        split_column: Column that says train, validation or test.
         validation_share: Share of the training split that is held out where there is no validation split.
+        group: Column of the training table by whose values that is done: those held out are in validation alone.
         grid: Rows and columns of patches, to which pictures are resized (the option ``image_size`` of the tokenizer,
             whatever a backbone's patch size); one number for as many of both.
         published: Results of others: name to metrics.
         remarks: Function from a report and the data to text that is printed with the report.
+
+    Example:
+        >>> settings = metatx.TrainingSettings(epochs=3)
+        >>> spec = metatx.TaskSpec(modality="tabular", target="kind")
+        >>> recipe = metatx.Recipe(name="Sizes", place="tabular/sizes", source="a friend", spec=spec, settings=settings)
+        >>> recipe.changed(lr=1e-3).settings.lr
+        0.001
     """
 
     name: str
@@ -47,9 +59,11 @@ class Recipe:
     source: str
     spec: TaskSpec
     settings: TrainingSettings
-    read: Callable[[Path], Any] = _the_folder
+    read: Callable[..., Any] = _the_folder
     seeds: tuple[int, ...] = (0, 1, 2)
+    split_column: str | None = None
     validation_share: float = 0.1
+    group: str | None = None
     grid: tuple[int, int] | int | None = None
     published: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     remarks: Callable[[Report, Any], str] | None = None
@@ -79,6 +93,11 @@ class Recipe:
         changed = TrainingSettings.of(**{**vars(self.settings), **settings})
         return replace(self, spec=spec, settings=changed, grid=self.grid if grid is None else grid)
 
+    def read_with(self, **options: Any) -> Self:
+        """Return the recipe with options of its ``read``, each by its name; they stand in the name of the data."""
+        shown = [f"{name} {value}" for name, value in options.items()]
+        return replace(self, name=", ".join([self.name, *shown]), read=partial(self.read, **options))
+
     def spec_for(self, backbone: Backbone) -> TaskSpec:
         """Return the choices for one backbone: at most its layers, and pictures of so many of its patches."""
         tokenizer_options = dict(self.spec.tokenizer_options)
@@ -91,10 +110,26 @@ class Recipe:
             head_options["layers"] = min(head_options["layers"], backbone.depth)
         return replace(self.spec, tokenizer_options=tokenizer_options, head_options=head_options)
 
+    def load(self, data: str | Path | None = None) -> Any:
+        """Return the data, with a share of the groups of the training split as validation split where there is a group.
+
+        Args:
+            data: Folder of the data; by default ``place``, below the folder that METATX_DATA names.
+
+        Raises:
+            FileNotFoundError: If the data are not there; says where they can be had.
+        """
+        parts = self.read(dataset(data, self.place, self.source))
+        return parts if self.group is None else _hold_out(parts, self.group, self.validation_share)
+
     def arguments(self, backbone: Backbone) -> dict[str, Any]:
         """Return what ``metatx.run`` and ``metatx.compare`` both take beside data and modality, by name."""
-        shared = {"name": self.name, "validation_share": self.validation_share}
-        return {**keywords(self.spec_for(backbone)), **shared}
+        return {
+            **keywords(self.spec_for(backbone)),
+            "name": self.name,
+            "split_column": self.split_column,
+            "validation_share": 0 if self.group else self.validation_share,
+        }
 
     def run(
         self,
@@ -121,7 +156,7 @@ class Recipe:
             ValueError: As ``metatx.run``.
         """
         chosen = self.seeds if seeds is None else seeds
-        parts = self.read(dataset(data, self.place, self.source))
+        parts = self.load(data)
 
         def train(seed: int) -> Report:
             report = run(
@@ -142,6 +177,14 @@ class Recipe:
             return report
 
         return over_seeds(chosen, train)
+
+
+def _hold_out(parts: Mapping[str, pd.DataFrame], group: str, share: float) -> dict[str, pd.DataFrame]:
+    """Tables by split, with a share of the groups of the training table, drawn with a seed, as validation split."""
+    train = parts["train"]
+    groups = np.random.default_rng(0).permutation(sorted(set(train[group])))
+    is_held = train[group].isin(groups[: round(share * len(groups))])
+    return {**parts, "train": train[~is_held], "validation": train[is_held]} if is_held.any() else dict(parts)
 
 
 def keywords(spec: TaskSpec) -> dict[str, Any]:

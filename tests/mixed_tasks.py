@@ -6,7 +6,7 @@ import torch
 import metatx
 from metatx.backbone.stem import StemConfig
 from metatx.backbone.vit import BackboneConfig, VisionTransformer
-from tests.test_contract import TOKENIZERS
+from tests.samples import TOKENIZERS
 
 EVERY_LAYER = ["attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"]
 TUNES = [

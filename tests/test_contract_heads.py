@@ -11,6 +11,7 @@ import torch
 from metatx import TokenSequence, registry
 from metatx.encoding.collate import collate
 from metatx.testing import check_head
+from tests.samples import objects
 
 RNG = np.random.default_rng(0)
 
@@ -61,11 +62,6 @@ def masks(*shape: int) -> list[np.ndarray]:
     for mask in found:
         mask[0] = 255
     return found
-
-
-def objects(left: float = 8.0, name: Any = "cat", **more: Any) -> dict[str, Any]:
-    """One box in a picture of 96 x 64 pixels."""
-    return {"bbox": [[left, 20.0, 24.0, 16.0]], "category": [name], "width": 96, "height": 64, **more}
 
 
 HEADS = {

@@ -168,3 +168,22 @@ def test_vague_beginnings_are_seen() -> None:
 def test_docstrings_begin_with_what_they_are_about() -> None:
     places = [where(name, line) for name, tree in TREES.items() for line in vague(tree)]
     assert len(places) <= VAGUE_LEFT, f"{len(places)} of {VAGUE_LEFT}: {' '.join(places)}"
+
+
+def modules_named(tree: ast.Module) -> Iterator[tuple[str, int]]:
+    """Names that the imports of a file hold, of modules and of what is in them, and their lines."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            module = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+            yield from ((f"{module}{alias.name}", node.lineno) for alias in node.names)
+
+
+def test_test_files_do_not_import_one_another() -> None:
+    """Names that several test files share stand in a plain module beside them, such as ``tests/samples.py``."""
+    places = [
+        f"{path.relative_to(ROOT)}:{line} imports {name}"
+        for path in sorted((ROOT / "tests").rglob("*.py"))
+        for name, line in modules_named(ast.parse(path.read_text()))
+        if re.match(r"tests\.(\w+\.)*test_", name)
+    ]
+    assert places == []

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import metatx
 from metatx import registry
 from tests.mixed_tasks import small_backbone, unlike_any
-from tests.test_contract import TOKENIZERS
+from tests.samples import TOKENIZERS
 
 BACKBONE = small_backbone()
 LABELS = {"classification": ["even", "odd"], "embedding": ["even", "odd"], "regression": [0.5, 3.0]}

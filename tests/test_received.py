@@ -14,7 +14,7 @@ from metatx import registry
 from metatx.encoding.collate import collate
 from metatx.errors import SampleError
 from metatx.tokenizer import Tokenizer
-from tests.test_contract import TOKENIZERS, _stem, graphs
+from tests.samples import TOKENIZERS, graphs, small_stem
 
 SUFFIXES = (".png", ".txt", ".wav", ".mp4", ".npz", ".ply", ".dcm", ".csv", ".mat", "")
 GRAPH = {"edge_index": [[0, 1], [1, 2]]}
@@ -99,7 +99,7 @@ def watched() -> Iterator[None]:
 def fitted(name: str) -> list[Tokenizer]:
     """Of graphs two: one reads molecules."""
     row, cls = TOKENIZERS[name], registry.lookup("tokenizers", name)
-    stem = {"stem": _stem()} if cls.stem else {}
+    stem = {"stem": small_stem()} if cls.stem else {}
     found = []
     for samples in [row.samples, graphs()] if name == "graph" else [row.samples]:
         torch.manual_seed(0)

@@ -6,28 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metatx.adapters.batched import FixedAdapter, MixedAdapter
-from metatx.adapters.lora import LoraOptions, lora_adapter, norm_adapter
 from metatx.backbone.attention import Packing
 from metatx.sequence import TokenSequence
-from tests.backbone.test_vit import BARE, TINY, tiny
-
-OPTIONS = [
-    LoraOptions(r=2, alpha=4),
-    LoraOptions(r=2, alpha=7),
-    LoraOptions(r=5, alpha=1, target_modules=["attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"], use_rslora=True),
-    LoraOptions(r=1, alpha=3, target_modules=["mlp.fc1"], use_dora=True),
-    LoraOptions(r=3, target_modules=r"blocks\.1\.mlp\.fc2", use_dora=True, use_rslora=True, dropout=0.5),
-]
-
-
-def adapters(backbone):
-    """One of each kind, none of which leaves the backbone as it is; and None."""
-    torch.manual_seed(0)
-    made = [lora_adapter(backbone, options) for options in OPTIONS] + [norm_adapter(backbone) for _ in range(2)]
-    with torch.no_grad():
-        for parameter in torch.nn.ModuleList(made).parameters():
-            parameter.add_(0.2 * torch.randn_like(parameter))
-    return [*(adapter.eval() for adapter in made), None]
+from tests.adapters.trained import OPTIONS, adapters
+from tests.backbone.networks import BARE, TINY, tiny
 
 
 @pytest.mark.parametrize("config", [TINY, BARE], ids=["prefix", "bare"])

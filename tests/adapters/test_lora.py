@@ -1,19 +1,15 @@
 """Adapters: they change what a task computes, and nothing else; merged into weights they give the same."""
 
-from typing import TypeVar
-
 import pytest
 import torch
-from torch import nn
 
 from metatx.adapters.lora import Adapter, LoraLayer, LoraOptions, linear_layers, lora_adapter, norm_adapter
 from metatx.adapters.tiers import merged
 from metatx.backbone.vit import BackboneConfig, VisionTransformer
 from metatx.sequence import TokenSequence
+from tests.adapters.trained import EVERY, scramble
 
-Module = TypeVar("Module", bound=nn.Module)
 CONFIG = BackboneConfig(dim=32, depth=3, num_heads=2, mlp_dim=64, norm_pre=True, qk_norm=True)
-EVERY = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
 KINDS = {
     "norm": None,
     "lora": {},
@@ -31,16 +27,6 @@ def backbone() -> VisionTransformer:
 def adapter(backbone: VisionTransformer, kind: str) -> Adapter:
     options = KINDS[kind]
     return norm_adapter(backbone) if options is None else lora_adapter(backbone, LoraOptions(**options))
-
-
-def scramble(module: Module) -> Module:
-    """As if it were trained: nothing that can be trained is at its start."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            if parameter.requires_grad:
-                parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
-    return module.eval()
 
 
 def tokens(*lengths: int) -> TokenSequence:

@@ -15,7 +15,7 @@ from metatx.adapters.lora import LoraOptions, lora_adapter, norm_adapter
 from metatx.adapters.peft_format import read_adapter, write_adapter
 from metatx.errors import TaskError
 from metatx.sequence import TokenSequence
-from tests.adapters.test_lora import EVERY, scramble
+from tests.adapters.trained import EVERY, scramble
 
 NAME = "vit_tiny_patch16_224"
 IMAGES = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))

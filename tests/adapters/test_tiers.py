@@ -18,7 +18,7 @@ from metatx.errors import TaskError
 from metatx.training.frozen_features import cacheable
 from metatx.training.loop import Training
 from metatx.training.optimizer import parameter_groups
-from tests.adapters.test_lora import scramble
+from tests.adapters.trained import scramble
 from tests.conftest import waves
 
 CONFIG = BackboneConfig(

@@ -14,8 +14,8 @@ from metatx.adapters.batched import FixedAdapter, MixedAdapter
 from metatx.backbone.attention import Packing, stretches
 from metatx.backbone.base import Backbone
 from metatx.sequence import LATE, concatenate, divide
-from tests.adapters.test_batched import adapters
-from tests.backbone.test_vit import BARE, TINY, tiny
+from tests.adapters.trained import adapters
+from tests.backbone.networks import BARE, TINY, tiny
 
 CPU = torch.device("cpu")
 

@@ -1,15 +1,11 @@
 """The block computes what timm's computes, with the same weights under the same names."""
 
-from functools import partial
-
 import pytest
-import timm.models.vision_transformer as timm
 import torch
-from timm.layers import LayerNorm, get_act_layer
-from torch import nn
 
 from metatx.backbone.attention import Packing
 from metatx.backbone.vit import BackboneConfig, VisionTransformer
+from tests.backbone.networks import timm_block
 
 OPTIONS = [
     {},
@@ -19,22 +15,6 @@ OPTIONS = [
     {"layer_scale": True},
     {"norm_eps": 1e-2, "qk_norm": True},
 ]
-
-
-def timm_block(config: BackboneConfig, block: nn.Module) -> timm.Block:
-    """Timm's block of that shape, which reads (B, N, D), with the weights of ours."""
-    theirs = timm.Block(
-        config.dim,
-        config.num_heads,
-        mlp_ratio=(config.mlp_dim + 0.5) / config.dim,  # timm multiplies and rounds down: to exactly mlp_dim
-        qkv_bias=config.qkv_bias,
-        qk_norm=config.qk_norm,
-        init_values=1.0 if config.layer_scale else None,
-        act_layer=get_act_layer(config.activation),
-        norm_layer=partial(LayerNorm, eps=config.norm_eps),
-    )
-    theirs.load_state_dict(block.state_dict())
-    return theirs.eval()
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)

@@ -13,24 +13,7 @@ from metatx import Backbone, TokenSequence, load_backbone
 from metatx.backbone.attention import Packing
 from metatx.backbone.stem import StemConfig
 from metatx.backbone.vit import BackboneConfig, VisionTransformer
-from tests.backbone.test_block import timm_block
-
-TINY = BackboneConfig(
-    dim=32,
-    depth=2,
-    num_heads=2,
-    mlp_dim=64,
-    prefix=3,
-    norm_pre=True,
-    qk_norm=True,
-    layer_scale=True,
-    stem=StemConfig(patch_size=4, image_size=8),
-)
-BARE = BackboneConfig(dim=32, depth=2, num_heads=2, mlp_dim=64, prefix=0, norm=False)
-
-
-def tiny(config: BackboneConfig = TINY) -> Backbone:
-    return VisionTransformer(config, None, spec="tiny")
+from tests.backbone.networks import BARE, TINY, timm_block, tiny
 
 
 def sequences(*lengths: int, dim: int = 32) -> TokenSequence:

@@ -11,7 +11,7 @@ import metatx
 from metatx.cli import main
 from metatx.cli.predictions import check_suffix, draw_map
 from metatx.writing.rows import write_rows
-from tests.heads.test_segmentation import halves
+from tests.samples import halves
 
 
 @pytest.fixture(scope="module")

@@ -14,22 +14,9 @@ from metatx.evaluation.baselines import baselines
 from metatx.examples import Examples
 from metatx.heads.segmentation import SegmentationHead
 from metatx.reading.segmentation import IGNORED
+from tests.samples import halves
 
 SIDE = 32
-
-
-def halves(count, seed=0):
-    """Pictures (48, 64), the left part dark, the right bright, and where: codes 3 and 8, a border of 255."""
-    rng = np.random.default_rng(seed)
-    pictures, masks = [], []
-    for _ in range(count):
-        at = int(rng.integers(16, 48))
-        mask = np.where(np.arange(64) < at, 3, 8).astype(np.uint8)[None].repeat(48, 0)
-        picture = np.where(mask == 3, 40, 200)[..., None] + rng.normal(size=(48, 64, 3)) * 10
-        mask[:2] = 255
-        pictures.append(picture.clip(0, 255).astype(np.uint8))
-        masks.append(mask)
-    return pictures, masks
 
 
 @pytest.fixture(scope="module")

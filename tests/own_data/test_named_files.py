@@ -13,7 +13,7 @@ from PIL import Image
 
 from metatx.data.tables import as_table, read_splits
 from metatx.reading.names import Lookup
-from tests.baselines.test_detection import CONTENT
+from tests.coco_files import CONTENT
 from tests.own_data.layouts import held, lines_told, put, written
 
 PNG = (".png",)

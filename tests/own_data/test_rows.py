@@ -22,8 +22,7 @@ from metatx.serving.limits import Limits
 from metatx.serving.metrics import Metrics
 from tests.conftest import WavesTokenizer
 from tests.mixed_tasks import MODALITIES, build, small_backbone, unlike_any
-from tests.test_contract import TOKENIZERS, clouds, graphs, pictures
-from tests.test_contract_heads import objects
+from tests.samples import TOKENIZERS, clouds, graphs, objects, pictures
 
 WORDS = ["is it good", "so so", "not bad at all", "well"]
 PAIRS = [{"q": word, "a": f"yes {word[::-1]}"} for word in WORDS]

@@ -15,6 +15,7 @@ import metatx
 from metatx.errors import TaskError
 from tests.conftest import waves
 from tests.mixed_tasks import MODALITIES, alone, build, number_of, small_backbone, unlike_any
+from tests.samples import TOKENIZERS
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +85,6 @@ def dozen(tmp_path_factory):
 
 
 def build_sample(key):
-    from tests.test_contract import TOKENIZERS
-
     return TOKENIZERS[key[0]].samples[key[1]]
 
 

@@ -7,31 +7,10 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from PIL import Image
 
 from metatx import SampleError, create
 from metatx.reading.dicom import is_dicom, read_radiograph
-
-
-def dicom(pixels, bits=12, **tags):
-    """A file of such stored values."""
-    from pydicom.dataset import Dataset, FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian
-
-    file = Dataset()
-    file.file_meta = FileMetaDataset()
-    file.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    file.file_meta.MediaStorageSOPClassUID = file.file_meta.MediaStorageSOPInstanceUID = "1.2"
-    file.Rows, file.Columns = pixels.shape[-2:]
-    file.SamplesPerPixel, file.PhotometricInterpretation = 1, tags.pop("photometric", "MONOCHROME2")
-    file.BitsAllocated, file.BitsStored, file.HighBit = 16, bits, bits - 1
-    file.PixelRepresentation = int(pixels.dtype.kind == "i")
-    file.PixelData = pixels.astype("<u2" if pixels.dtype.kind == "u" else "<i2").tobytes()
-    for name, value in tags.items():
-        setattr(file, name, value)
-    buffer = io.BytesIO()
-    file.save_as(buffer, enforce_file_format=True)
-    return buffer.getvalue()
+from tests.reading.dicom_files import RAMP, dicom, jpeg, packed
 
 
 def shown_by_pydicom(content):
@@ -40,9 +19,6 @@ def shown_by_pydicom(content):
 
     file = pydicom.dcmread(io.BytesIO(content))
     return np.asarray(apply_voi_lut(apply_modality_lut(file.pixel_array, file), file), dtype=float)
-
-
-RAMP = np.arange(64, dtype=np.uint16).reshape(8, 8) * 65
 
 
 @pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID"])
@@ -119,23 +95,6 @@ def test_files_of_every_transfer_syntax_are_read_or_refused_by_name(name, expect
 def test_a_range_of_one_value_is_refused():
     with pytest.raises(SampleError, match="no window or range that can be read .its values are rescaled to 7 to 7"):
         read_radiograph(dicom(RAMP, RescaleSlope=0, RescaleIntercept=7))
-
-
-def packed(syntax, frame, side=8, bits=8):
-    """A file around one compressed picture."""
-    from pydicom.encaps import encapsulate
-
-    file = pydicom.dcmread(io.BytesIO(dicom(np.zeros((side, side), np.uint16))))
-    file.file_meta.TransferSyntaxUID = syntax
-    file.BitsAllocated, file.BitsStored, file.HighBit = bits, bits, bits - 1
-    file.PixelData = encapsulate([frame])
-    file.save_as(buffer := io.BytesIO(), enforce_file_format=True)
-    return buffer.getvalue()
-
-
-def jpeg(side):
-    Image.new("L", (side, side), 128).save(file := io.BytesIO(), "JPEG")
-    return file.getvalue()
 
 
 def runs(count):

@@ -18,9 +18,9 @@ from metatx.reading.coco import read_coco
 from metatx.reading.hyperspectral import read_cube
 from metatx.reading.point_cloud import read_cloud
 from metatx.reading.point_cloud_sets import CONTAINERS
-from tests.baselines.test_detection import CONTENT
+from tests.coco_files import CONTENT
 from tests.fuzz import EXAMPLES
-from tests.reading.test_point_cloud import CUBE, NAMES, POINTS, SQUARES, glb, off, ply, text
+from tests.reading.cloud_files import CUBE, NAMES, POINTS, SQUARES, glb, off, ply, text
 
 ROOM = 3 << 30  # bytes of addresses that reading may take; a promise of more is to be refused before
 ODD = [0, 1, 2, 3, 127, 255, 256, 32767, 65535, 2**31 - 1, 2**31, 2**32 - 1, 10**9]

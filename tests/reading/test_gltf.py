@@ -9,7 +9,7 @@ import pytest
 
 from metatx.errors import SampleError
 from metatx.reading.gltf import read_gltf
-from tests.reading.test_point_cloud import CUBE, SQUARES, glb
+from tests.reading.cloud_files import CUBE, SQUARES, glb
 
 TRIANGLES = [corners for a, b, c, d in SQUARES for corners in ((a, b, c), (a, c, d))]
 

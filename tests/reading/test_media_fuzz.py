@@ -28,7 +28,7 @@ from metatx.reading.dicom import read_radiograph
 from metatx.reading.image import read_grey, read_image, upright_size
 from metatx.reading.video import read_video
 from tests.fuzz import EXAMPLES
-from tests.reading.test_dicom import RAMP, dicom, jpeg, packed
+from tests.reading.dicom_files import RAMP, dicom, jpeg, packed
 from tests.tokenizers.films import shades, write_film
 
 BOUNDS = "pixels=1000000,frame_pixels=1000000,video_pixels=50000000,audio_values=3000000,unpacked_mb=10"

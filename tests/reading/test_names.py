@@ -10,7 +10,7 @@ from PIL import Image
 from metatx.data.tables import read_splits
 from metatx.reading.coco import read_coco
 from metatx.reading.folders import check_folder, inside
-from tests.baselines.test_detection import CONTENT
+from tests.coco_files import CONTENT
 
 PNG = (".png",)
 LEADING = ["../secret.png", "images/../../secret.png", "{}/secret.png", "link.png", "linked/secret.png"]

@@ -14,7 +14,7 @@ from PIL import Image
 import metatx
 from metatx.serving.admission import Asked
 from metatx.serving.limits import Limits
-from tests.serving.test_workers import steps
+from tests.serving.load import steps
 
 ROW = {"a": 0.4, "b": "red", "c": -1.0}
 PICTURE = (np.arange(24 * 24 * 3) % 251).astype(np.uint8).reshape(24, 24, 3)

@@ -19,7 +19,7 @@ from metatx.registry import load_plugin
 from metatx.serving import on_ray
 from metatx.serving.command import build_service, serve
 from tests.clusters import keep_to, processes, started, until
-from tests.serving.test_process import ROWS, Clients, ask, connected, right
+from tests.serving.load import ROWS, Clients, ask, connected, right
 
 OPTIONS = {
     "backbone": "nano",

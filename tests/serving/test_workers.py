@@ -8,12 +8,7 @@ import pytest
 
 from metatx.serving.scheduler import ClosedError
 from metatx.serving.workers import Workers
-
-
-def steps(do):
-    """Steps of a request that is one call."""
-    yield
-    return do()
+from tests.serving.load import steps
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Recipe: one data set as a task, from where it lies to the numbers that others published."""
+"""Recipe: one data set as a task, from its folder to the numbers that others published."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -33,16 +33,16 @@ class Recipe:
         name: Name of the data in reports.
         place: Folder of the data, below the one that METATX_DATA names.
         source: Where the data can be had.
-        spec: Choices that make the task. Of the head's ``layers``, a backbone with fewer blocks gives what it has.
-        settings: Settings of the training; each run has a seed of its own.
+        spec: Choices that make the task. The head's ``layers`` are reduced on a backbone with fewer blocks.
+        settings: Settings of the training; the runs' seeds replace the seed among them.
         read: Function from the folder to data, as ``metatx.run`` takes them; by default the folder itself. Its
-            arguments by name only, which have defaults, are options of the command line.
+            keyword-only arguments, which have defaults, are options of the command line.
         seeds: Seeds, one run each.
         split_column: Column that says train, validation or test.
         validation_share: Share of the training split that is held out where there is no validation split.
-        group: Column of the training table by whose values that is done: those held out are in validation alone.
-        grid: Rows and columns of patches, to which pictures are resized (the option ``image_size`` of the tokenizer,
-            whatever a backbone's patch size); one number for as many of both.
+        group: Column of the training table; the rows that are held out share no value of it with those that stay.
+        grid: Rows and columns of patches that images are resized to, whatever the backbone's patch size (it sets the
+            tokenizer's option ``image_size``); one number for a square.
         published: Results of others: name to metrics.
         remarks: Function from a report and the data to text that is printed with the report.
 
@@ -99,7 +99,7 @@ class Recipe:
         return replace(self, name=", ".join([self.name, *shown]), read=partial(self.read, **options))
 
     def spec_for(self, backbone: Backbone) -> TaskSpec:
-        """Return the choices for one backbone: at most its layers, and pictures of so many of its patches."""
+        """Return the choices for one backbone: at most its number of layers, and images of ``grid`` patches."""
         tokenizer_options = dict(self.spec.tokenizer_options)
         head_options = dict(self.spec.head_options)
         if self.grid is not None:
@@ -123,7 +123,7 @@ class Recipe:
         return parts if self.group is None else _hold_out(parts, self.group, self.validation_share)
 
     def arguments(self, backbone: Backbone) -> dict[str, Any]:
-        """Return what ``metatx.run`` and ``metatx.compare`` both take beside data and modality, by name."""
+        """Return the keyword arguments that ``metatx.run`` and ``metatx.compare`` share, for one backbone."""
         return {
             **keywords(self.spec_for(backbone)),
             "name": self.name,
@@ -146,13 +146,13 @@ class Recipe:
         Args:
             backbone: Backbone of the tasks.
             data: Folder of the data; by default ``place``, below the folder that METATX_DATA names.
-            seeds: Seeds, other than the recipe's.
+            seeds: Seeds instead of the recipe's.
             budget: Seconds of training of a run, see ``metatx.run``.
-            baseline: Fit the trivial and the classical baseline.
-            out: Folder for the tasks, ``seed0`` and so on; by default none is kept.
+            baseline: Fit the trivial and the classical baselines.
+            out: Folder for the runs, ``seed0`` and so on; by default nothing is saved.
 
         Raises:
-            FileNotFoundError: If the data are not there; says where they can be had.
+            FileNotFoundError: If the data do not exist; says where they can be had.
             ValueError: As ``metatx.run``.
         """
         chosen = self.seeds if seeds is None else seeds
@@ -193,10 +193,10 @@ def keywords(spec: TaskSpec) -> dict[str, Any]:
 
 
 def dataset(given: str | Path | None, place: str, source: str) -> Path:
-    """The folder of a data set: the one given, or ``place`` below the folder that METATX_DATA names (or ``data``).
+    """Folder of a data set: the given one, or ``place`` below the folder that METATX_DATA names (default ``data``).
 
     Raises:
-        FileNotFoundError: If it is not there; says where it can be had.
+        FileNotFoundError: If the folder does not exist; says where the data can be had.
     """
     path = Path(given) if given is not None else Path(os.environ.get("METATX_DATA", "data")) / place
     if not path.exists():
@@ -205,7 +205,7 @@ def dataset(given: str | Path | None, place: str, source: str) -> Path:
 
 
 def over_seeds(seeds: Sequence[int], train: Callable[[int], Report]) -> list[Report]:
-    """Run once a seed and print each report; at the end the mean and the standard deviation over the seeds."""
+    """Run once a seed and print each report, and at the end mean and standard deviation over the seeds."""
     first = processes().is_main_process
     reports = []
     for seed in seeds:
@@ -215,6 +215,6 @@ def over_seeds(seeds: Sequence[int], train: Callable[[int], Report]) -> list[Rep
     if len(reports) > 1 and first:
         names = [name for name in reports[0].test if name != "loss"]
         values = {name: [report.test[name] for report in reports] for name in names}
-        line = ", ".join(f"{name} {np.mean(found):.4f} ± {np.std(found, ddof=1):.4f}" for name, found in values.items())
+        line = ", ".join(f"{name} {np.mean(runs):.4f} ± {np.std(runs, ddof=1):.4f}" for name, runs in values.items())
         print(f"{reports[0].data}, {len(seeds)} seeds, {reports[0].task.backbone.spec}: {line}", flush=True)
     return reports

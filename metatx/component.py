@@ -1,13 +1,15 @@
 """Base class of tokenizers and heads: options of the user, facts learned from data, buffers of float64."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
+from metatx.errors import short
 from metatx.exact import keep_float64
-from metatx.registry import checked_options
+from metatx.registry import all_options, checked_options
 from metatx.values import plain_value
 
 __all__ = ["Component"]
@@ -70,8 +72,10 @@ class Component(nn.Module):
 
         Raises:
             ValueError: If ``fit`` raises it.
-            TypeError: If ``fit`` does not return a dict, or one of its tensors has no buffer.
+            TypeError: If an option or a fact is no JSON value, so that the task could not be saved; if ``fit`` does not
+                return a dict, or one of its tensors has no buffer.
         """
+        self._as_saved("option", all_options(self))
         learned = self.fit(samples)
         if not isinstance(learned, dict):
             raise TypeError(
@@ -79,7 +83,8 @@ class Component(nn.Module):
                 "for build, and tensors for the buffers of their names; {} if there is neither."
             )
         statistics = {name: value for name, value in learned.items() if isinstance(value, Tensor)}
-        self.restore({name: value for name, value in learned.items() if name not in statistics})
+        facts = {name: value for name, value in learned.items() if name not in statistics}
+        self.restore(self._as_saved("fact", facts))
         holders = {**dict(self.named_buffers()), **dict(self.named_parameters())}
         for name, value in statistics.items():
             if name not in holders:
@@ -95,10 +100,33 @@ class Component(nn.Module):
         object.__setattr__(self, "fitted", _ReadOnly("fitted", facts))
         return self
 
+    def _as_saved(self, what: str, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Values as a saved task gives them back, so that a component is the same before and after loading."""
+        saved = {}
+        for name, value in values.items():
+            plain = _with_lists(plain_value(value))
+            try:
+                saved[name] = json.loads(json.dumps(plain, allow_nan=False))
+            except (TypeError, ValueError) as error:
+                saved[name] = error
+            if saved[name] != plain:
+                raise TypeError(
+                    f"{type(self).__name__}: the {what} {name!r} is {short(value)}; expected a JSON value: texts, "
+                    "finite numbers, true, false, null, lists, objects whose keys are texts. Keep arrays in buffers."
+                )
+        return saved
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Move or cast the module as ``nn.Module`` does; buffers of float64 are moved, not cast."""
         super()._apply(keep_float64(self, fn), recurse)  # type: ignore[no-untyped-call]
         return self
+
+
+def _with_lists(value: Any) -> Any:
+    """The value with lists for its tuples."""
+    if isinstance(value, dict):
+        return {key: _with_lists(part) for key, part in value.items()}
+    return [_with_lists(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 class _ReadOnly(Mapping[str, Any]):

@@ -23,6 +23,7 @@ __all__ = [
 Kind = Literal["tokenizers", "heads"]
 Class = TypeVar("Class", bound=type)
 
+UNNAMED = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", NoneType: "null"}
 
 _REGISTERED: dict[tuple[str, str], Any] = {}
@@ -77,6 +78,10 @@ def load_plugin(file: str) -> None:
 
 def _register(kind: Kind, name: str) -> Callable[[Class], Class]:
     def decorate(cls: Class) -> Class:
+        parameters = inspect.signature(cls.__init__).parameters.values()  # type: ignore[misc]
+        unnamed = [str(p) for p in parameters if p.kind in UNNAMED]
+        if unnamed:
+            raise TypeError(f"{cls.__name__} takes {' and '.join(unnamed)}; name each option, so that it can be saved.")
         before = _REGISTERED.get((kind, name))
         # A file that runs again (a notebook cell, --plugin) defines its class again, which may replace the former one.
         again = before is not None and (before.__module__, before.__qualname__) == (cls.__module__, cls.__qualname__)

@@ -1,7 +1,9 @@
 """Task: a model with its columns, settings and numbers; the unit that is trained, saved and deployed."""
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -150,27 +152,24 @@ class Task:
         """Map collated tensors to the backbone's output, of ``layers`` last layers (by default those of the head)."""
         return self.model.features(batch, layers)
 
-    def to(self, *args: Any, **kwargs: Any) -> Self:
-        """Move or cast the model, as ``nn.Module.to``; a shared backbone is not changed."""
-        self.model.to(*args, **kwargs)
-        return self
-
-    def train(self, mode: bool = True) -> Self:
-        """Set training mode, or evaluation mode if ``mode`` is False."""
-        self.model.train(mode)
-        return self
-
-    def eval(self) -> Self:
-        """Set evaluation mode."""
-        return self.train(False)
-
     if not TYPE_CHECKING:  # hidden from type checkers, so that a name that does not exist is an error
 
         def __getattr__(self, name: str) -> Any:
             """Read an attribute that only the model has: ``parameters``, ``state_dict``, ``norm`` and so on."""
             if name == "model":  # copies and pickles ask before it is set
                 raise AttributeError(name)
-            return getattr(self.model, name)
+            value = getattr(self.model, name)
+            return self._as_own(value) if inspect.ismethod(value) else value
+
+    def _as_own(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        """A method of the model that returns the task where it would return the model, as ``half`` does."""
+
+        @wraps(method)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            result = method(*args, **kwargs)
+            return self if result is self.model else result
+
+        return call
 
     # Building
 

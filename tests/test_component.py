@@ -5,10 +5,12 @@ import pickle
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+import metatx
 from metatx.component import Component
 
 
@@ -88,3 +90,36 @@ def test_a_component_that_learns_nothing_needs_neither():
     assert Component(8).learn(["a"]).restore({}).fitted == {}
     with pytest.raises(TypeError, match="Component has no build, but was given words"):
         Component(8).restore({"words": []})
+
+
+@pytest.mark.parametrize("fact", [{1: 2}, {"a"}, float("nan"), object(), [float("inf")]])
+def test_a_fact_that_a_saved_task_would_give_back_otherwise_is_refused_before_training(fact):
+    class Learns(metatx.Tokenizer):
+        def fit(self, samples):
+            return {"fact": fact}
+
+        def build(self, fact):
+            raise AssertionError("not reached")
+
+    with pytest.raises(TypeError, match=r"Learns: the fact 'fact' is .* expected a JSON value"):
+        Learns(8).learn(["a"])
+
+
+def test_an_option_that_cannot_be_saved_is_refused_before_training():
+    class Optional(metatx.Tokenizer):
+        def __init__(self, dim, act=nn.GELU()):  # noqa: B008
+            super().__init__(dim)
+
+    with pytest.raises(TypeError, match="the option 'act' is"):
+        Optional(8).learn(["a"])
+
+
+def test_build_takes_what_a_saved_task_gives():
+    class Learns(metatx.Tokenizer):
+        def fit(self, samples):
+            return {"pairs": [("a", 1)], "number": np.float32(0.5)}
+
+        def build(self, pairs, number):
+            self.seen = [pairs, number]
+
+    assert Learns(8).learn(["a"]).seen == [[["a", 1]], 0.5]

@@ -121,3 +121,12 @@ def test_unknown_options_show_the_nearest_and_all():
 
 def test_the_sentence_for_unknown_things():
     assert unknown("file", "a", []) == "Unknown file 'a'. Choices: none."
+
+
+def test_options_without_names_are_refused():
+    class Open(metatx.Tokenizer):
+        def __init__(self, dim, *rest, **options):
+            super().__init__(dim)
+
+    with pytest.raises(TypeError, match=r"Open takes \*rest and \*\*options; name each option"):
+        metatx.register_tokenizer("open")(Open)

@@ -1,5 +1,6 @@
 """Task: what a user does with it from Python, and everything that can be wrong with what they give."""
 
+import copy
 import json
 import shutil
 
@@ -242,3 +243,12 @@ def test_pandas_missing_values_are_missing(nano, table):
     answers = task.predict_proba([{"a": None, "b": "red", "c": 0.0}, {"a": float("nan"), "b": "red", "c": 0.0}])
     np.testing.assert_array_equal(answers[0], answers[1])
     assert isinstance(pd.isna(gaps.a).sum(), np.integer)
+
+
+def test_what_only_the_model_has_is_the_task_s_too(task, tumours):
+    copied = copy.deepcopy(task)
+    assert copied.double() is copied and copied.float() is copied and copied.requires_grad_(False) is copied
+    names = {name for name, _ in [*copied.named_parameters(), *copied.named_buffers()]}
+    assert set(copied.state_dict()) == names and not any(weight.requires_grad for weight in copied.parameters())
+    with pytest.raises(AttributeError, match="predit"):
+        copied.predit(tumours)

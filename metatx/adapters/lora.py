@@ -206,8 +206,15 @@ def lora_adapter(backbone: Backbone, options: LoraOptions) -> Adapter:
 
 
 def norm_adapter(backbone: Backbone) -> Adapter:
-    """Make a new adapter of all norms, which changes nothing before training."""
-    return Adapter("norm", {name: NormLayer(layer) for name, layer in norm_layers(backbone).items()}, {})
+    """Make a new adapter of all norms, which changes nothing before training.
+
+    Raises:
+        ValueError: If the backbone has no LayerNorm that can be adapted.
+    """
+    layers = norm_layers(backbone)
+    if not layers:
+        raise ValueError(f"tune='norm' trains LayerNorms, and {backbone.spec} has none; use tune='lora'.")
+    return Adapter("norm", {name: NormLayer(layer) for name, layer in layers.items()}, {})
 
 
 def _targets(wanted: Sequence[str] | str, layers: Mapping[str, nn.Module]) -> list[str]:

@@ -57,7 +57,9 @@ def build_head(
             if name is None:
                 raise ValueError(f"The column to predict is not known; name it with --target: {', '.join(columns)}.")
         else:
-            fitting = [head for head in names("heads") if lookup("heads", head).accepts(targets)]
+            # A head that extends another is not meant as well, unless it says itself what it accepts.
+            heads = {head: lookup("heads", head) for head in names("heads")}
+            fitting = [head for head, cls in heads.items() if "accepts" in vars(cls) and cls.accepts(targets)]
             if len(fitting) != 1:
                 choices = ", ".join(fitting or names("heads"))
                 raise ValueError(

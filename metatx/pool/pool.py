@@ -315,7 +315,8 @@ class TaskPool:
                 raise ValueError(f"Task {name!r} has its own backbone (tune {task.tune}), which cannot be shared.")
             if task.backbone is not self.backbone:
                 raise ValueError(f"Task {name!r} has another backbone object; load it with backbone=pool.backbone.")
-            ready = self._ready(task.eval())
+            task.model.eval()
+            ready = self._ready(task)
             return _Slot(None, task.tokenizer.name, task.head.name, task.tune, pinned, None, ready)
         folder = task_folder(task)
         config = describe(folder)

@@ -25,7 +25,7 @@ Class = TypeVar("Class", bound=type)
 
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", NoneType: "null"}
 
-_REGISTERED: dict[tuple[str, str], Any] = {}
+REGISTERED: dict[tuple[str, str], Any] = {}
 
 
 def register_tokenizer(name: str) -> Callable[[Class], Class]:
@@ -76,7 +76,7 @@ def load_plugin(file: str) -> None:
 
 def _register(kind: Kind, name: str) -> Callable[[Class], Class]:
     def decorate(cls: Class) -> Class:
-        known = _REGISTERED.get((kind, name))
+        known = REGISTERED.get((kind, name))
         # A file that is run again (a notebook cell, --plugin) defines its own class anew: that may replace itself.
         again = known is not None and (known.__module__, known.__qualname__) == (cls.__module__, cls.__qualname__)
         # A package may both decorate a class and name it as its entry point.
@@ -84,7 +84,7 @@ def _register(kind: Kind, name: str) -> Callable[[Class], Class]:
         if not again and not own and name in names(kind):
             raise ValueError(f"{kind[:-1]} {name!r} exists already; register yours under another name.")
         cls.name = name  # type: ignore[attr-defined]
-        _REGISTERED[kind, name] = cls
+        REGISTERED[kind, name] = cls
         return cls
 
     return decorate
@@ -106,7 +106,7 @@ def names(kind: Kind) -> list[str]:
         ['classification', 'detection', 'embedding', 'forecasting', 'multilabel', 'regression', 'segmentation']
     """
     plugins = [point.name for point in entry_points(group=f"metatx.{kind}")]
-    return sorted({*_shipped(kind), *plugins, *(name for k, name in _REGISTERED if k == kind)})
+    return sorted({*_shipped(kind), *plugins, *(name for k, name in REGISTERED if k == kind)})
 
 
 def lookup(kind: Kind, name: str) -> Any:
@@ -115,8 +115,8 @@ def lookup(kind: Kind, name: str) -> Any:
     Raises:
         ValueError: If there is none of that name; the message lists the choices and the nearest of them.
     """
-    if (kind, name) in _REGISTERED:
-        return _REGISTERED[kind, name]
+    if (kind, name) in REGISTERED:
+        return REGISTERED[kind, name]
     if name in _shipped(kind):
         module = import_module(f"metatx.{kind}.{name}")
         (exported,) = module.__all__
@@ -127,7 +127,7 @@ def lookup(kind: Kind, name: str) -> Any:
             raise ValueError(unknown(kind[:-1], name, names(kind)))
         cls = points[0].load()
     cls.name = name
-    _REGISTERED[kind, name] = cls
+    REGISTERED[kind, name] = cls
     return cls
 
 

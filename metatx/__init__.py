@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from metatx.backbone.loading import load_backbone
     from metatx.errors import SampleError
     from metatx.evaluation.compare import compare
+    from metatx.evaluation.recipe import Recipe
     from metatx.evaluation.run import run
     from metatx.head import Head
     from metatx.pool.pool import TaskPool
@@ -32,6 +33,7 @@ __all__ = [
     "Alignment",
     "Backbone",
     "Head",
+    "Recipe",
     "SampleError",
     "Task",
     "TaskPool",
@@ -52,6 +54,7 @@ _HOME = {
     "Alignment": "pretraining.alignment",
     "Backbone": "backbone.base",
     "Head": "head",
+    "Recipe": "evaluation.recipe",
     "SampleError": "errors",
     "Task": "task",
     "TaskPool": "pool.pool",

@@ -1,4 +1,4 @@
-"""Base class of tokenizers and heads: options of the user, facts of the data, buffers of float64."""
+"""Base class of tokenizers and heads: options of the user, facts learned from data, buffers of float64."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Self
@@ -14,21 +14,22 @@ __all__ = ["Component"]
 
 
 class Component(nn.Module):
-    """A part of a task that is built from options, and learns facts from data.
+    """Part of a task that is built from options, and learns facts from data.
 
     A component is made in two steps. ``__init__`` takes options: JSON values that the user chooses, each with a
     default. ``build`` takes facts: JSON values that the training split determines (classes, columns, a vocabulary),
     and makes the layers and buffers whose shape depends on them. The core calls ``fit`` and then ``build`` before
     training, and ``build`` alone when a task is loaded. A component that learns nothing needs neither.
 
-    Statistics are tensors: ``fit`` returns them beside the facts, by the names of the buffers (or weights) that hold
-    them. It changes nothing by itself.
+    Statistics are tensors: ``fit`` returns them with the facts, by the names of the buffers (or weights) that hold
+    them. ``fit`` changes nothing itself.
 
     Attributes:
         name: Name in the registry.
-        stem: Name of the backbone's stem that ``__init__`` takes as ``stem``: "image", or None for no stem.
+        stem: Name of the backbone's stem that ``__init__`` takes as its argument ``stem``, such as "image"; None for
+            no stem.
         options: Options that the user gave, read-only; defaults are not among them.
-        fitted: Facts that ``build`` took, read-only; empty before.
+        fitted: Facts that ``build`` took, read-only; empty before ``build``.
     """
 
     name: ClassVar[str] = ""
@@ -37,7 +38,7 @@ class Component(nn.Module):
     fitted: Mapping[str, Any]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Record the options, so that a subclass need not. Raises ValueError for one of a wrong type or value."""
+        """Record the options, so that a subclass need not. Raises ValueError if one has a wrong type or value."""
         self = super().__new__(cls)
         options = checked_options(cls, args, kwargs)
         object.__setattr__(self, "options", _ReadOnly("options", options))
@@ -49,33 +50,33 @@ class Component(nn.Module):
         self.dim = dim
 
     def fit(self, samples: Any) -> dict[str, Any]:
-        """Learn from the training split: raw samples for a tokenizer, raw targets for a head. The core calls ``learn``.
+        """Learn from the training split: raw samples for a tokenizer, raw targets for a head. ``learn`` calls it.
 
         Returns:
-            A dict: JSON values are what ``build`` takes; tensors are copied into the buffers or weights of their names.
+            Facts and statistics by name: JSON values for ``build``, and tensors for buffers or weights of their names.
         """
         return {}
 
     def build(self, *args: Any, **fitted: Any) -> None:
         """Make the layers and buffers whose shape depends on what ``fit`` learned; by default there are none.
 
-        A subclass names the facts that it takes: ``def build(self, classes: list[str]) -> None``.
+        A subclass names the facts that it takes, as in ``def build(self, classes: list[str]) -> None``.
         """
         if fitted:
             raise TypeError(f"The {self.name or type(self).__name__} has no build, but was given {', '.join(fitted)}.")
 
     def learn(self, samples: Any) -> Self:
-        """Fit to the training split, build, and fill the buffers. It is called once, before training.
+        """Fit to the training split, build, and fill the buffers; called once, before training.
 
         Raises:
-            ValueError: As ``fit`` does.
+            ValueError: If ``fit`` raises it.
             TypeError: If ``fit`` does not return a dict, or one of its tensors has no buffer.
         """
         learned = self.fit(samples)
         if not isinstance(learned, dict):
             raise TypeError(
                 f"{type(self).__name__}.fit returned a {type(learned).__name__}; it must return a dict: JSON values "
-                "for build, and tensors for the buffers of their names; {} where there is nothing of either."
+                "for build, and tensors for the buffers of their names; {} if there is neither."
             )
         statistics = {name: value for name, value in learned.items() if isinstance(value, Tensor)}
         self.restore({name: value for name, value in learned.items() if name not in statistics})
@@ -88,20 +89,20 @@ class Component(nn.Module):
         return self
 
     def restore(self, fitted: Mapping[str, Any]) -> Self:
-        """Build from facts that were learned before, as a saved task holds them."""
+        """Build from the facts of a saved task."""
         facts = {name: plain_value(value) for name, value in fitted.items()}
         self.build(**facts)
         object.__setattr__(self, "fitted", _ReadOnly("fitted", facts))
         return self
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Move or cast the module as any other; buffers of float64 are moved only."""
+        """Move or cast the module as ``nn.Module`` does; buffers of float64 are moved, not cast."""
         super()._apply(keep_float64(self, fn), recurse)  # type: ignore[no-untyped-call]
         return self
 
 
 class _ReadOnly(Mapping[str, Any]):
-    """A mapping that says, where somebody writes to it, what to do instead."""
+    """Read-only mapping; writing to it raises a TypeError that says what to do instead."""
 
     def __init__(self, name: str, values: dict[str, Any]) -> None:
         self._name = name
@@ -121,5 +122,5 @@ class _ReadOnly(Mapping[str, Any]):
 
     def __setitem__(self, key: str, value: Any) -> None:
         raise TypeError(
-            f"{self._name} is read-only, so {key!r} cannot be set; what fit learns is what it returns, and build takes."
+            f"{self._name} is read-only, so {key!r} cannot be set; fit must return what it learns, and build takes it."
         )

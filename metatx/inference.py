@@ -1,4 +1,4 @@
-"""Asking a model: raw samples in batches, answers in their order, bad samples named or left out."""
+"""Inference: raw samples in batches, answers in their order, bad samples named or left out."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,13 +23,13 @@ Place = Callable[[int], str]
 
 @dataclass(frozen=True)
 class Piece:
-    """Answers to some samples that follow each other.
+    """Answers to consecutive samples.
 
     Attributes:
-        places: Numbers of the samples among all that are asked about, counted from 0.
+        places: Numbers of the samples among all samples, from 0.
         queries: Raw samples that can be used.
-        answers: Answers to each of those.
-        bad: Reasons why each of the others cannot be used, by its place.
+        answers: Answers to ``queries``.
+        bad: Reason why each other sample cannot be used, by its number.
     """
 
     places: range
@@ -48,19 +48,20 @@ def ask(
     place: Place | None = None,
     watch: Callable[[Sequence[int]], Iterable[int]] = iter,
 ) -> Iterator[Piece]:
-    """Answers, ``settings.batch_size`` samples at a time; only that batch is in memory.
+    """Iterate over answers, ``settings.batch_size`` samples at a time; only that batch is in memory.
 
     Args:
         model: Model that answers.
-        settings: Batch size and precision.
-        queries: Raw samples, read when it is their turn.
-        answer: Function that makes the answers from model, settings, a collated batch and its raw samples.
-        skip_bad: Leave out samples that cannot be used, and say at the end how many, not stop.
-        place: Function that names a sample as a person looks for it, from its number counted from 0.
-        watch: Function put around the batches, such as a bar.
+        settings: Settings that say batch size and precision.
+        queries: Raw samples; each is read with its batch.
+        answer: Function from model, settings, a collated batch and its raw samples to the answers.
+        skip_bad: Leave out samples that cannot be used, and tell their number at the end; by default they raise an
+            error.
+        place: Function from a sample's number, from 0, to its name in messages; by default its file, or its number.
+        watch: Function that wraps the iterable of batches, such as a progress bar.
 
     Raises:
-        SampleError: If a sample cannot be used and ``skip_bad`` is off, or none can; names the first of its batch.
+        SampleError: If a sample cannot be used and ``skip_bad`` is False, or none can; names the first of its batch.
     """
     model.eval()
     size = settings.batch_size
@@ -84,7 +85,7 @@ def ask(
 
 
 def _read(tokenizer: Tokenizer, queries: Sequence[Any], places: range) -> tuple[list[Any], list[Any], dict[int, str]]:
-    """Samples that can be used, raw and encoded; and the reasons why the others cannot."""
+    """Read and encode samples; return raw and encoded ones, and the reasons why others cannot be used."""
     raw = []
     tensors = []
     refused = {}
@@ -99,7 +100,7 @@ def _read(tokenizer: Tokenizer, queries: Sequence[Any], places: range) -> tuple[
 
 
 def read_one(tokenizer: Tokenizer, queries: Sequence[Any], at: int, number: int) -> tuple[Any, dict[str, Tensor]]:
-    """One raw sample, and it encoded. Raises SampleError that names its file, or its number."""
+    """Read one raw sample and encode it. Raises SampleError, which names its file or its number."""
     try:
         query = queries[at]
         return query, encoded(tokenizer, query)
@@ -109,7 +110,7 @@ def read_one(tokenizer: Tokenizer, queries: Sequence[Any], at: int, number: int)
 
 
 def _place(tokenizer: Tokenizer, queries: Sequence[Any], at: int, number: int) -> str:
-    """Name of a sample as a person looks for it: its file, where it is the name of one; nothing is looked up."""
+    """Name of a sample in messages: its file, where the sample is the name of one, else its number."""
     try:
         query = queries[at]
     except SampleError:  # a row that lacks an input
@@ -118,7 +119,7 @@ def _place(tokenizer: Tokenizer, queries: Sequence[Any], at: int, number: int) -
 
 
 def decoded(method: Callable[..., Any]) -> Answer:
-    """Answers that a method of the head makes of its outputs (b, ...)."""
+    """Return an answer function that calls a method of the head on its outputs (B, ...)."""
 
     @torch.no_grad()
     def answer(model: Model, settings: TrainingSettings, batch: dict[str, Any], queries: Sequence[Any]) -> Any:
@@ -131,22 +132,22 @@ def decoded(method: Callable[..., Any]) -> Answer:
 
 @torch.no_grad()
 def embedded(model: Model, settings: TrainingSettings, batch: dict[str, Any], queries: Sequence[Any]) -> Any:
-    """Mean of each sample's tokens behind the backbone (b, D), float32."""
+    """Mean of each sample's output tokens of the backbone, (B, D) float32."""
     with settings.autocast(model.device):
         return model.features(batch, layers=1).mean().float().cpu().numpy()
 
 
 def joined(pieces: Iterable[Piece]) -> np.ndarray:
-    """Answers as one array; where a sample has none NaN in one of floats, else None in one of objects."""
-    kept = []
+    """Join answers to one array; a bad sample's answer is NaN in an array of floats, else None in one of objects."""
+    parts = []
     good: list[int] = []
     total = 0
     for piece in pieces:
         total += len(piece.places)
         good += [at for at in piece.places if at not in piece.bad]
         if len(piece.answers):
-            kept.append(np.asarray(piece.answers))
-    answers = np.concatenate(kept)
+            parts.append(np.asarray(piece.answers))
+    answers = np.concatenate(parts)
     if len(good) == total:
         return answers
     floats = answers.dtype.kind == "f"
@@ -157,7 +158,7 @@ def joined(pieces: Iterable[Piece]) -> np.ndarray:
 
 
 def _objects(answers: np.ndarray) -> np.ndarray:
-    """An array (N,) of objects, whatever each answer is."""
+    """Array (N,) of objects, one an answer, even if answers are arrays."""
     whole = np.empty(len(answers), dtype=object)
     for at, answer in enumerate(answers.tolist() if answers.ndim == 1 else answers):
         whole[at] = answer
@@ -165,7 +166,7 @@ def _objects(answers: np.ndarray) -> np.ndarray:
 
 
 def listed(pieces: Iterable[Piece]) -> list[Any]:
-    """Answers as a list; None where a sample has none."""
+    """Join answers to a list; a bad sample's answer is None."""
     whole: list[Any] = []
     for piece in pieces:
         answers = iter(piece.answers)

@@ -1,4 +1,4 @@
-"""Model: tokenizer, input norm, backbone, adapter and head. What computes, apart from data, settings and files."""
+"""Model: tokenizer, input norm, backbone, adapter and head, without data, settings and files."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -32,24 +32,24 @@ __all__ = ["Model", "build"]
 
 
 class Model(nn.Module):
-    """A tokenizer and a head on a shared, frozen backbone, with an adapter where the model changes it for itself.
+    """Tokenizer and head on a shared, frozen backbone, with an adapter if the model changes the backbone's layers.
 
-    Only tokenizer, norm, head and adapter are submodules: what acts on a whole module (``train``, ``apply``,
-    ``load_state_dict``, optimizers, checkpoints) does not reach the backbone, unless it is the model's own.
+    Only tokenizer, norm, head and adapter are submodules. Methods that act on a whole module (``train``, ``apply``,
+    ``load_state_dict``), optimizers and checkpoints do not reach a shared backbone.
 
     Args:
-        backbone: The frozen transformer; shared, never copied. A ``trainable_copy`` becomes the model's own.
+        backbone: Frozen transformer, shared and never copied. A ``trainable_copy`` becomes the model's own backbone.
         tokenizer: Tokenizer of the backbone's width.
         head: Head of the backbone's width.
-        adapter: Change of the backbone that belongs to this model alone.
-        tune: Part of the backbone that is the model's own: one of ``metatx.adapters.tiers.TIERS``, or ``"merged"``. By
-            default it follows from adapter and backbone.
+        adapter: Adapter of this model, if it has one.
+        tune: Tier of tuning: one of ``metatx.adapters.tiers.TIERS``, or ``"merged"``. By default it follows from
+            adapter and backbone.
 
     Attributes:
-        trained: Whether the weights come from training; further training then keeps them where no epoch is better.
+        trained: True if the weights were trained. Further training then keeps them if no epoch is better.
 
     Raises:
-        ValueError: If the head reads more layers than there are, or labels places that the tokenizer cuts off.
+        ValueError: If the head reads more layers than the backbone has, or labels places that the tokenizer cuts off.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Model(nn.Module):
 
     @property
     def backbone(self) -> Backbone:
-        """The shared backbone, or the model's own."""
+        """Backbone, shared or the model's own."""
         return self._backbone.module
 
     @property
@@ -90,32 +90,32 @@ class Model(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Device that the model computes on: that of its backbone."""
+        """Device of the backbone, on which the model computes."""
         return self.backbone.device
 
     def tokens(self, batch: dict[str, Any]) -> TokenSequence:
-        """Collated tensors to the sequences that enter the backbone."""
+        """Map collated tensors to the sequences that enter the backbone."""
         sequence = as_sequence(self.tokenizer(batch))
         return sequence.with_embeddings(self.norm(sequence.embeddings))
 
     def features(self, batch: dict[str, Any], layers: int | None = None) -> TokenSequence:
-        """Collated tensors to the sequences that leave the backbone, as many layers of them as the head reads."""
+        """Map collated tensors to the backbone's output, of ``layers`` last layers (by default those of the head)."""
         depth = layers or self.head.layers
         sequence: TokenSequence = self.backbone(self.tokens(batch), layers=depth, adapter=self.adapter)
         return sequence
 
     def forward(self, batch: dict[str, Any]) -> Tensor:
-        """Collated tensors to the head's output (B, ...)."""
+        """Map collated tensors to the head's output (B, ...)."""
         output: Tensor = self.head(self.head.pool(self.features(batch)))
         return output
 
     def learn(self, train: Examples, seed: int = 0, skip_bad: bool = False) -> None:
-        """Learn statistics and classes of the training split, and draw the weights whose shapes depend on them.
+        """Fit statistics and classes to the training split, and initialise the weights whose shapes depend on them.
 
         Args:
             train: Training split.
             seed: Seed of the initial weights.
-            skip_bad: Leave out samples whose target is missing, not stop.
+            skip_bad: Leave out samples whose target is missing; by default they raise ValueError.
 
         Raises:
             ValueError: If no task can be made of the samples.
@@ -127,32 +127,32 @@ class Model(nn.Module):
         self.to(self.backbone.device).eval()
 
     def extents(self, queries: Sequence[Any]) -> list[list[tuple[int, ...]]]:
-        """Further argument of a dense head's ``decode`` and ``records``: the raw samples' extents; none of others."""
+        """Further arguments of ``decode`` and ``records``: the raw samples' extents for a dense head, else none."""
         return [[self.tokenizer.dense_values(query).shape[:-1] for query in queries]] if self.head.dense else []
 
     def attach(self, adapter: Adapter | None) -> None:
-        """Put an adapter in the place of the model's; None takes it away."""
+        """Replace the model's adapter; None removes it."""
         self.adapter = adapter
         self.tune = _tier(self.backbone, adapter)
 
     def merged(self) -> Self:
-        """Copy of the model on a backbone of its own, into which the adapter is folded; it answers alike.
+        """Copy of the model with its own backbone, into which the adapter is folded; its answers are equal.
 
         Raises:
-            ValueError: If there is no adapter.
+            ValueError: If the model has no adapter.
         """
         if self.adapter is None:
             raise ValueError(f"There is no adapter to merge: the task's tune is {self.tune!r}, not 'norm' or 'lora'.")
         return self._copied(merged(self.backbone, self.adapter), None, "merged")
 
     def retuned(self, tune: str, options: Mapping[str, Any] | None = None, seed: int = 0) -> Self:
-        """Copy of a frozen model that trains more of the backbone, with the same answers until it does.
+        """Copy of a frozen model in another tier of tuning; its answers are equal until it is trained.
 
-        Head first, then what lies below it: so the random head of the first steps does not harm features that are good
-        already (LP-FT, Kumar et al. 2022, arXiv 2202.10054).
+        The head is then trained before the backbone, so that a random head does not harm features that are already good
+        (LP-FT, Kumar et al. 2022, arXiv 2202.10054).
 
         Args:
-            tune, options, seed: As of ``metatx.adapters.tiers.tuned``.
+            tune, options, seed: The arguments of ``metatx.adapters.tiers.tuned``.
 
         Raises:
             ValueError: If the model is tuned already, or as ``tuned``.
@@ -163,33 +163,33 @@ class Model(nn.Module):
 
     def _copied(self, backbone: Backbone, adapter: Adapter | None, tune: str) -> Self:
         """Model with copies of this one's tokenizer and head, on another backbone with another adapter."""
-        kept = {id(self.backbone.stem): backbone.stem}  # a tokenizer may hold the stem that it shares
-        made = type(self)(backbone, copy.deepcopy(self.tokenizer, kept), copy.deepcopy(self.head), adapter, tune)
+        memo = {id(self.backbone.stem): backbone.stem}  # a tokenizer that refers to the stem gets the new one
+        made = type(self)(backbone, copy.deepcopy(self.tokenizer, memo), copy.deepcopy(self.head), adapter, tune)
         made.norm.load_state_dict(self.norm.state_dict())
         made.trained = self.trained
         return made.eval()
 
 
 def _tier(backbone: Backbone, adapter: Adapter | None) -> str:
-    """The ``tune`` of a model that was put together from these."""
+    """Tier of a model that is built from backbone and adapter."""
     if adapter is not None:
         return adapter.tune
     return "frozen" if backbone.frozen else "full"
 
 
 def build(backbone: Backbone, spec: TaskSpec, part: "Dataset | Examples") -> tuple[Model, list[str], str | None]:
-    """Build a model for data: columns, tokenizer and head are chosen, nothing is learned yet.
+    """Build a model for data: choose columns, tokenizer and head; nothing is fitted yet.
 
     Args:
         backbone: Backbone from ``load_backbone``; never changed.
-        spec: Choices.
+        spec: Choices that make the task.
         part: Training split.
 
     Returns:
-        The model, the input columns, and the target column.
+        Model, input columns, and target column.
 
     Raises:
-        ValueError: If a name is unknown, a column missing or ambiguous, or no task can be made of the data.
+        ValueError: If a name is unknown, a column is missing or ambiguous, or no task can be made of the data.
     """
     seed = spec.seed or 0
     backbone, adapter = tuned(backbone, spec.tune, spec.adapter_options, seed)
@@ -207,7 +207,7 @@ def build(backbone: Backbone, spec: TaskSpec, part: "Dataset | Examples") -> tup
 
 
 def _head(spec: TaskSpec, kind: type[Tokenizer], table: "Dataset", dim: int) -> "tuple[Dataset, str | None, Head]":
-    """Table with its target in one column, that column's name, and the head."""
+    """Table with its target in one column, the name of that column, and the head."""
     name = spec.head
     target = target_name(spec.target)
     if name is None and claimed(kind, table, target):
@@ -215,6 +215,6 @@ def _head(spec: TaskSpec, kind: type[Tokenizer], table: "Dataset", dim: int) -> 
     if name is None or lookup("heads", name).needs_target:
         table = joined_target(table, target)
         target = find_target(table, target)
-    # Several to forecast are no column together.
+    # A forecast of several columns has no single target column.
     targets = without_missing(table[target][:]) if target in table.column_names else None
     return table, target, build_head(name, kind, targets, dim, dict(spec.head_options), table.column_names)

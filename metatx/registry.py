@@ -1,4 +1,4 @@
-"""Tokenizers and heads by name: what ships, what users register, what other packages bring."""
+"""Registry of tokenizers and heads by name: shipped ones, those that users register, those of other packages."""
 
 import difflib
 import inspect
@@ -29,10 +29,10 @@ REGISTERED: dict[tuple[str, str], Any] = {}
 
 
 def register_tokenizer(name: str) -> Callable[[Class], Class]:
-    """Class decorator: make a ``Tokenizer`` known as modality ``name``.
+    """Return a class decorator that registers a ``Tokenizer`` as modality ``name``.
 
     Raises:
-        ValueError: If the name is taken by another class, so that nobody's tokenizer is replaced by accident.
+        ValueError: If another class has the name.
 
     Example:
         >>> @metatx.register_tokenizer("pulse")
@@ -45,7 +45,7 @@ def register_tokenizer(name: str) -> Callable[[Class], Class]:
 
 
 def register_head(name: str) -> Callable[[Class], Class]:
-    """Class decorator: make a ``Head`` known as ``name``. Raises as ``register_tokenizer``.
+    """Return a class decorator that registers a ``Head`` as ``name``; raises the errors of ``register_tokenizer``.
 
     Example:
         >>> @metatx.register_head("ranking")
@@ -58,10 +58,11 @@ def register_head(name: str) -> Callable[[Class], Class]:
 
 
 def load_plugin(file: str) -> None:
-    """Import a user's file that registers, under a name that does not collide with a package's.
+    """Import a user's file that registers classes, as a module whose name cannot be that of a package.
 
     Raises:
-        FileNotFoundError, ValueError: If it is no Python file.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If it is no Python file.
     """
     path = Path(file)
     if not path.is_file():
@@ -76,12 +77,12 @@ def load_plugin(file: str) -> None:
 
 def _register(kind: Kind, name: str) -> Callable[[Class], Class]:
     def decorate(cls: Class) -> Class:
-        known = REGISTERED.get((kind, name))
-        # A file that is run again (a notebook cell, --plugin) defines its own class anew: that may replace itself.
-        again = known is not None and (known.__module__, known.__qualname__) == (cls.__module__, cls.__qualname__)
-        # A package may both decorate a class and name it as its entry point.
-        own = f"{cls.__module__}:{cls.__qualname__}" in [p.value for p in _entry_points(kind, name)]
-        if not again and not own and name in names(kind):
+        before = REGISTERED.get((kind, name))
+        # A file that runs again (a notebook cell, --plugin) defines its class again, which may replace the former one.
+        again = before is not None and (before.__module__, before.__qualname__) == (cls.__module__, cls.__qualname__)
+        # A package may decorate a class and also declare it as entry point.
+        declared = f"{cls.__module__}:{cls.__qualname__}" in [p.value for p in _entry_points(kind, name)]
+        if not again and not declared and name in names(kind):
             raise ValueError(f"{kind[:-1]} {name!r} exists already; register yours under another name.")
         cls.name = name  # type: ignore[attr-defined]
         REGISTERED[kind, name] = cls
@@ -110,10 +111,10 @@ def names(kind: Kind) -> list[str]:
 
 
 def lookup(kind: Kind, name: str) -> Any:
-    """The class called ``name``; imports only the file or the package that defines it.
+    """Return the class called ``name``; only the file or the package that defines it is imported.
 
     Raises:
-        ValueError: If there is none of that name; the message lists the choices and the nearest of them.
+        ValueError: If there is no such class; names the nearest match and lists the choices.
     """
     if (kind, name) in REGISTERED:
         return REGISTERED[kind, name]
@@ -135,7 +136,7 @@ def create(kind: Kind, name: str, dim: int, **options: Any) -> Any:
     """Build the tokenizer or head called ``name`` for a backbone of width ``dim``.
 
     Raises:
-        ValueError: If the name, or one of the options, is unknown.
+        ValueError: If the name or an option is unknown, or an option has a wrong type or value.
 
     Example:
         >>> tokenizer = metatx.create("tokenizers", "text", dim=192, max_tokens=512)
@@ -163,25 +164,25 @@ def fact_names(cls: type) -> list[str]:
 
 
 def unknown(what: str, name: str, choices: list[str]) -> str:
-    """The sentence for a name that is not there: the nearest match first, then every choice."""
+    """Message about an unknown name, with the nearest match and all choices."""
     folded = {choice.casefold(): choice for choice in reversed(choices)}
-    near = [folded[found] for found in difflib.get_close_matches(name.casefold(), folded, n=1)]
+    near = [folded[match] for match in difflib.get_close_matches(name.casefold(), folded, n=1)]
     hint = f"Did you mean {near[0]!r}? " if near else ""
     return f"Unknown {what} {name!r}. {hint}Choices: {', '.join(choices) or 'none'}."
 
 
 def all_options(component: Any) -> dict[str, Any]:
-    """A component's options with the defaults of today, so that a later change of a default does not change it."""
+    """Options of a component with today's defaults; saved, so that a later default does not change the component."""
     parameters = inspect.signature(type(component).__init__).parameters.values()
     defaults = {p.name: p.default for p in parameters if p.default is not p.empty and p.name != "stem"}
     return {**defaults, **component.options}
 
 
 def checked_options(cls: type, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """The options among the arguments of a component, as JSON values; checked against the annotations of ``__init__``.
+    """Options among the arguments of a component, as JSON values, checked against the annotations of ``__init__``.
 
     Raises:
-        ValueError: If an option is of another type, or none of the values of a ``Literal``.
+        ValueError: If an option has another type, or is no value of a ``Literal``.
     """
     bound = inspect.signature(cls.__init__).bind_partial(None, *args, **kwargs)  # type: ignore[misc]
     given = list(bound.arguments.items())[1:]
@@ -194,7 +195,7 @@ def checked_options(cls: type, args: tuple[Any, ...], kwargs: Mapping[str, Any])
 
 
 def _annotations(cls: type) -> dict[str, Any]:
-    """Types of the options; none where one has a name that only type checkers import."""
+    """Types of the options; empty if an annotation has a name that is imported for type checkers only."""
     try:
         return get_type_hints(cls.__init__)  # type: ignore[misc]
     except NameError:
@@ -202,8 +203,9 @@ def _annotations(cls: type) -> dict[str, Any]:
 
 
 def _fits(value: Any, kind: Any) -> bool:
-    """Whether a JSON value is of an annotated type; what is no simple type fits everything."""
-    origin, inner = get_origin(kind), get_args(kind)
+    """Return True if a JSON value fits an annotated type; every value fits a type that is not simple."""
+    origin = get_origin(kind)
+    inner = get_args(kind)
     if origin is Literal:
         return any(type(value) is type(choice) and value == choice for choice in inner)
     if origin in (Union, UnionType):
@@ -218,8 +220,9 @@ def _fits(value: Any, kind: Any) -> bool:
 
 
 def _said(kind: Any) -> str:
-    """An annotated type in words."""
-    origin, inner = get_origin(kind), get_args(kind)
+    """Express an annotated type in words."""
+    origin = get_origin(kind)
+    inner = get_args(kind)
     if origin is Literal:
         return "one of " + ", ".join(map(repr, inner))
     if origin in (Union, UnionType):

@@ -1,4 +1,4 @@
-"""Random numbers that depend on named keys alone, not on what was drawn before."""
+"""Random numbers that depend on given keys only, not on what was drawn before."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,10 +10,10 @@ __all__ = ["seeded"]
 
 @contextmanager
 def seeded(*keys: int) -> Iterator[None]:
-    """Seed torch's global generator inside the context; behind it the CPU's generator is where it was before.
+    """Seed torch's global generator inside the context; afterwards the CPU's generator has its former state.
 
     Args:
-        keys: One seed, taken as it is; or several numbers, such as seed, epoch and sample, which are hashed together.
+        keys: A seed; or several numbers, such as seed, epoch and sample, which are hashed to a seed.
     """
     with torch.random.fork_rng(devices=[]):
         # The hash of a tuple of ints is the same in every process.

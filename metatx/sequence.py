@@ -1,4 +1,4 @@
-"""TokenSequence: the batch of sequences, of any lengths, that flows through the backbone."""
+"""Token sequences: a batch of sequences of any lengths, the input and output of the backbone."""
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,32 +11,31 @@ from torch import Tensor
 
 __all__ = ["LATE", "TokenSequence", "as_sequence", "concatenate", "divide", "joined"]
 
-LATE = sys.maxsize  # ``fuse_at`` of a sample whose sequences never attend to one another
+LATE = sys.maxsize  # value of ``fuse_at`` for a sample whose sequences never attend to one another
 Fact = TypeVar("Fact")
 
 
 @dataclass(frozen=True)
 class TokenSequence:
-    """Sequences of different lengths, packed back to back; nothing is padded.
+    """Batch of sequences of different lengths, concatenated without padding.
 
     Attributes:
-        embeddings: (T, D) tokens of all S sequences, one sequence after the other.
-        lengths: Tokens of each sequence, prefix included; S numbers of at least 1 that sum to T.
-        sequences_per_sample: Number of sequences of each sample, B numbers that sum to S, where a tokenizer cuts
-            samples into several (channels of a series, windows of a text) or a sample has several inputs. None: each
-            sequence is a sample.
-        sources: Name of the input that each sequence comes from, S names. None: there is one input, named "".
-        fuse_at: Block from which on the sequences of each sample attend to one another, B numbers; 0 is the first,
-            from the depth on they never do. None: they never do.
-        grids: Shape that the tokens of a source's sequences came from, row-major and without the prefix, by source:
-            (H, W) of an image, (T, H, W) of a video. A source without one has none.
-        num_prefix_tokens: Number of leading tokens of each sequence that the backbone put there (CLS, registers).
-        class_token: Whether the first of these is a class token (CLS).
-        context: Side information from tokenizer to head that bypasses the backbone; each is a tensor (B, ...), or a
-            list of B tensors whose shapes differ.
+        embeddings: Tokens of all S sequences, one sequence after the other, (T, D).
+        lengths: Number of tokens of each sequence, prefix tokens included: S numbers of at least 1 that sum to T.
+        sequences_per_sample: Number of sequences of each sample, B numbers that sum to S, where samples are cut into
+            several (channels of a series, windows of a text) or have several inputs. None: each sequence is a sample.
+        sources: Name of the input of each sequence, S names. None: there is one input, named "".
+        fuse_at: Number of the block from which the sequences of a sample attend to one another, B numbers; 0 is the
+            first block. None, or a number of at least the depth: they never do.
+        grids: Grid of the tokens of each source's sequences, row-major and without prefix tokens, by source: (H, W) of
+            an image, (T, H, W) of a video. A source whose tokens lie on no grid is left out.
+        num_prefix_tokens: Number of leading tokens of each sequence that the backbone added (CLS, registers).
+        class_token: True if the first prefix token is a class token (CLS).
+        context: Side information from tokenizer to head that bypasses the backbone, by name: tensors (B, ...), or lists
+            of B tensors whose shapes differ.
 
     Raises:
-        ValueError: If these do not fit together.
+        ValueError: If the fields do not fit together.
 
     Example:
         >>> import torch
@@ -72,7 +71,7 @@ class TokenSequence:
             raise ValueError(f"fuse_at is {self.fuse_at}; give each of the {len(self)} samples a block, 0 or later.")
         foreign = set(self.grids).difference(self.sources or ("",))
         if foreign:
-            raise ValueError(f"There is a grid of {min(foreign)!r}, but no sequence comes from it.")
+            raise ValueError(f"grids has the source {min(foreign)!r}, but no sequence comes from it.")
 
     def _check_samples(self, counts: tuple[int, ...]) -> None:
         if sum(counts) != len(self.lengths):
@@ -86,12 +85,12 @@ class TokenSequence:
 
     @property
     def has_cls(self) -> bool:
-        """Whether each sequence begins with a class token."""
+        """True if each sequence begins with a class token."""
         return self.class_token and self.num_prefix_tokens > 0
 
     @property
     def grid(self) -> tuple[int, ...] | None:
-        """The grid of all tokens where there is one input; None where it has none, or there are several."""
+        """Grid of the tokens of the only input; None if they lie on none, or there are several inputs."""
         return self.grids.get("")
 
     @classmethod
@@ -104,7 +103,7 @@ class TokenSequence:
         sequences_per_sample: tuple[int, ...] | None = None,
         context: Mapping[str, Any] | None = None,
     ) -> "TokenSequence":
-        """Pack padded embeddings (S, N, D) of one input with a mask (S, N), True = keep; without one all are kept.
+        """Pack padded embeddings (S, N, D) of one input with a mask (S, N), True = keep; by default all are kept.
 
         Raises:
             ValueError: If shapes disagree, the mask is not boolean, or it leaves a sequence without a token.
@@ -131,8 +130,9 @@ class TokenSequence:
         )
 
     def unpack(self) -> tuple[Tensor, Tensor]:
-        """Padded embeddings (S, N, D), zero where there is no token, and their mask (S, N)."""
-        n, device = max(self.lengths), self.embeddings.device
+        """Padded embeddings (S, N, D), zero where there is no token, and their mask (S, N), True = keep."""
+        n = max(self.lengths)
+        device = self.embeddings.device
         mask = torch.arange(n, device=device) < torch.tensor(self.lengths, device=device)[:, None]
         if min(self.lengths) == n:
             return self.embeddings.view(-1, n, self.embeddings.shape[1]), mask
@@ -140,11 +140,11 @@ class TokenSequence:
         return padded.masked_scatter(mask[..., None], self.embeddings), mask
 
     def with_embeddings(self, embeddings: Tensor) -> "TokenSequence":
-        """The same sequences with other embeddings (T, D')."""
+        """Return the same sequences with other embeddings, (T, D')."""
         return replace(self, embeddings=embeddings)
 
     def mean(self) -> Tensor:
-        """Mean of each sample's tokens (B, D), the prefix left out; zeros for a sample without a sequence."""
+        """Mean of each sample's tokens without prefix tokens, (B, D); zeros for a sample without a sequence."""
         prefix = self.num_prefix_tokens
         kept = [length - prefix for length in self.lengths]
         if len(set(kept)) == 1 and self.sequences_per_sample is None:
@@ -161,10 +161,10 @@ class TokenSequence:
         return sums / counts[:, None].to(sums.dtype)
 
     def cls(self) -> Tensor:
-        """The class token of each sample (B, D), averaged over its sequences; zeros where it has none.
+        """Class token of each sample, averaged over its sequences, (B, D); zeros for a sample without a sequence.
 
         Raises:
-            ValueError: If the backbone puts no class token in front.
+            ValueError: If the backbone has no class token.
         """
         if not self.has_cls:
             raise ValueError("This backbone has no CLS token; pool by the mean of the tokens.")
@@ -182,16 +182,16 @@ class TokenSequence:
 
 
 def as_sequence(tokens: "Tensor | tuple[Tensor, Tensor] | TokenSequence") -> TokenSequence:
-    """What a tokenizer may return, as a TokenSequence: (B, N, D), that and a mask (B, N), or one already."""
+    """Convert the output of a tokenizer to a TokenSequence: (B, N, D), or these and a mask (B, N), or a sequence."""
     if isinstance(tokens, TokenSequence):
         return tokens
     return TokenSequence.pack(*tokens) if isinstance(tokens, tuple) else TokenSequence.pack(tokens)
 
 
 def concatenate(sequences: Sequence[TokenSequence]) -> TokenSequence:
-    """One batch of all sequences, in order, for the backbone; context stays with the originals.
+    """Concatenate batches to one for the backbone; ``divide`` restores them, with their context.
 
-    Sources get the number of their batch in front (``"0.photo"``), so that each keeps its grid.
+    The names of sources begin with the number of their batch (``"0.photo"``), so that each keeps its grid.
     """
     grids: dict[str, tuple[int, ...]] = {}
     sources: list[Sequence[str] | None] = []
@@ -213,7 +213,7 @@ def concatenate(sequences: Sequence[TokenSequence]) -> TokenSequence:
 
 
 def divide(batch: TokenSequence, originals: Sequence[TokenSequence]) -> list[TokenSequence]:
-    """What ``concatenate`` put together, apart again behind the backbone, with each one's facts and context."""
+    """Divide the backbone's output for a batch of ``concatenate`` into the original batches, with their fields."""
     divided: list[TokenSequence] = []
     sequence = 0
     token = 0
@@ -235,9 +235,9 @@ def divide(batch: TokenSequence, originals: Sequence[TokenSequence]) -> list[Tok
 
 
 def joined(sequences: Sequence[TokenSequence]) -> TokenSequence:
-    """Batches of one tokenizer as the one batch of all their samples, context too.
+    """Join batches of one tokenizer to one batch of all samples, context included.
 
-    A source's grid is the same in all; contexts are tensors of one shape (B, ...), or lists.
+    The batches must agree in the grids of their sources, and contexts must be lists or tensors (B, ...) of one shape.
     """
     first = sequences[0]
     if len(sequences) == 1:
@@ -275,7 +275,7 @@ def _nameless(sequence: TokenSequence) -> tuple[str, ...]:
 
 
 def _in_turn(facts: Sequence[Sequence[Fact] | None], otherwise: Iterable[Sequence[Fact]]) -> tuple[Fact, ...] | None:
-    """Facts of several batches one after the other, ``otherwise`` where a batch states none; None where none does."""
+    """Concatenate values of several batches, with ``otherwise`` for a batch that has None; None if all have None."""
     if all(fact is None for fact in facts):
         return None
     stated = (default if fact is None else fact for fact, default in zip(facts, otherwise, strict=True))
@@ -283,5 +283,5 @@ def _in_turn(facts: Sequence[Sequence[Fact] | None], otherwise: Iterable[Sequenc
 
 
 def _in_a_row(values: list[Any]) -> Any:
-    """Tensors (B, ...) as one, or lists of B tensors as one."""
+    """Concatenate tensors (B, ...), or lists of B tensors."""
     return torch.cat(values) if isinstance(values[0], Tensor) else [item for value in values for item in value]

@@ -11,8 +11,8 @@ from metatx.values import plain_value
 
 __all__ = ["RunSettings", "TrainingSettings"]
 
-EPOCHS = 3, 100  # least and most, where the number of steps decides
-FEWEST_STEPS = 16  # of an epoch of small data
+EPOCHS = 3, 100  # least and most epochs where the number of steps decides
+FEWEST_STEPS = 16  # steps that an epoch of small data has, if batches do not become smaller than SMALLEST_BATCH
 SMALLEST_BATCH = 8
 
 
@@ -21,19 +21,19 @@ class RunSettings:
     """Settings that the training of a task and the pretraining of a backbone share.
 
     Args:
-        epochs: Passes over the training data.
-        batch_size: Samples of one step, over all processes.
-        lr: Peak learning rate of AdamW (Loshchilov & Hutter 2019), after a linear warm-up and before a cosine to zero.
+        epochs: Number of passes over the training data.
+        batch_size: Number of samples in one step, over all processes.
+        lr: Peak learning rate of AdamW, which rises linearly during the warm-up and then falls to zero as a cosine.
         weight_decay: Weight decay of matrices; biases, norms and other vectors have none.
         warmup: Share of all steps in which the learning rate rises.
-        clip: Largest norm of the gradient.
-        precision: ``"auto"`` is bf16 autocast where the hardware computes in it (CUDA, AMX) and fp32 elsewhere.
+        clip: Largest norm of the gradient; longer gradients are scaled down to it.
+        precision: Number format of the computation: fp32, bf16 (autocast), or auto, which is bf16 where the hardware
+            supports it (CUDA, AMX), else fp32.
         seed: Seed of initial weights, splits, order, dropout and augmentation.
-        workers: Number of processes that encode and augment; 0 does it in the main one.
-        checkpoint_seconds: Age of the last checkpoint, in seconds, at which the next is written; one is also written at
-            SIGTERM and SIGINT, and at the end.
-        checkpoint_steps: Steps after which a checkpoint is written in any case; 0 goes by the clock alone.
-        tensorboard: True writes TensorBoard events beside ``history.csv``.
+        workers: Number of processes that encode and augment samples; 0 uses the main process.
+        checkpoint_seconds: Seconds between checkpoints. A checkpoint is also written at SIGTERM, SIGINT and the end.
+        checkpoint_steps: Number of steps between checkpoints, in addition to checkpoint_seconds; 0 for no limit.
+        tensorboard: Also write the history as TensorBoard events.
     """
 
     epochs: int | None = None
@@ -50,7 +50,7 @@ class RunSettings:
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
-        for field in fields(self):  # numbers of numpy as Python's
+        for field in fields(self):  # convert numpy's numbers to Python's
             object.__setattr__(self, field.name, plain_value(getattr(self, field.name)))
         for name in ("epochs", "batch_size"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
@@ -80,23 +80,22 @@ class TrainingSettings(RunSettings):
     """Settings of the training of a task.
 
     Args:
-        epochs: Passes over the training split; by default as many as take ``steps``, from 3 to 100.
-        steps: Steps of the optimizer where the number of epochs is not given.
-        batch_size: Samples of one step, over all processes. Where the number of epochs is not given, small data are
-            read in smaller batches, of at least 8.
-        layer_decay: Learning rate of a block as a share of the next block's, in a backbone tuned in full (Clark et al.
-            2020).
-        token_warmup_steps: Steps before the training in which what makes tokens learns, alone and without labels, to
-            distribute them like those of the backbone's stem (ORCA, Shen et al. 2023); 0: none. ``metatx compare``
-            gives it a row of its own and changes no other.
-        metric: Validation metric that chooses the epoch to keep, or ``"loss"``; by default the head's primary one. Of
-            epochs that are equal in it, the one of the lowest validation loss is kept.
-        patience: Epochs without a better one until training stops; 0 never stops early.
-        sampling: ``"balanced"`` draws each class equally often in an epoch of as many samples, rare ones again and
-            again; for heads whose targets are class numbers.
-        cache: True keeps features of a wholly frozen path, and samples that take long to encode, on disk.
-        shard: True divides the frozen blocks' weights among several processes while they train; each gathers a block
-            while it runs (PyTorch's FSDP). A launch that is configured for FSDP asks for it too.
+        epochs: Number of passes over the training split; by default, steps decides it, between 3 and 100.
+        steps: Number of optimizer steps, if epochs is not given.
+        batch_size: Number of samples in one step, over all processes. If epochs is not given, small data are read in
+            smaller batches, of at least 8 samples.
+        layer_decay: Learning rate of each block relative to the next block, in a backbone tuned in full (ELECTRA, Clark
+            et al. 2020).
+        token_warmup_steps: Number of steps before training that bring the tokenizer's tokens to the distribution of the
+            stem's tokens, without labels (ORCA, Shen et al. 2023). In "metatx compare" a row of its own uses it.
+        metric: Validation metric that chooses the epoch whose weights are kept, or loss; by default the head's primary
+            metric. Of equal epochs, the one with the lowest validation loss is kept.
+        patience: Number of epochs without improvement after which training stops; 0 never stops early.
+        sampling: Order of samples in an epoch: plain draws each sample once, balanced draws each class equally often
+            (for heads whose targets are class numbers).
+        cache: Keep features of frozen layers, and samples that take long to encode, on disk between runs.
+        shard: Divide the weights of the frozen blocks among several processes (PyTorch's FSDP); each process gathers a
+            block while it runs.
 
     Example:
         >>> settings = metatx.TrainingSettings(steps=500, batch_size=64)
@@ -127,7 +126,7 @@ class TrainingSettings(RunSettings):
 
     @classmethod
     def of(cls, **values: Any) -> "TrainingSettings":
-        """Settings by name. Raises ValueError, with the near match, for a name that is none of them."""
+        """Build settings from keyword arguments. Raises ValueError, with the nearest match, for an unknown name."""
         names = [field.name for field in fields(cls)]
         for name in values:
             if name not in names:
@@ -135,10 +134,10 @@ class TrainingSettings(RunSettings):
         return cls(**values)
 
     def for_samples(self, count: int) -> Self:
-        """The settings for a training split of ``count`` samples: with a number of epochs.
+        """Return the settings for a training split of ``count`` samples, with a number of epochs.
 
-        Where ``epochs`` is None, small data are read in small batches (of at least 8 samples, so that an epoch has 16
-        steps if it can) and often (at most 100 times), large data at least 3 times.
+        If ``epochs`` is None, it is chosen from 3 to 100 so that training takes ``steps`` steps. The batches of small
+        data become smaller, of at least 8 samples, so that an epoch has 16 steps.
         """
         if self.epochs is not None:
             return self

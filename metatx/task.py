@@ -1,4 +1,4 @@
-"""Task: a tokenizer and a head on a backbone; the unit that is trained, saved, shared and deployed."""
+"""Task: a model with its columns, settings and numbers; the unit that is trained, saved and deployed."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -36,23 +36,24 @@ __all__ = ["Task"]
 
 
 class Task:
-    """A model with the columns, settings and numbers of one task; the unit that is trained, saved and deployed.
+    """Model with the columns, settings and numbers of one task.
 
-    The task computes with ``model``, an ``nn.Module``, whose parts and methods it has too, under the same names.
+    The attribute ``model`` is an ``nn.Module``; the task has its parts and methods too, under the same names.
 
     Args:
-        backbone, tokenizer, head, adapter: Parts of the model, as of ``Model``.
+        backbone, tokenizer, head, adapter: Parts of the model, see ``Model``.
         inputs: Columns of a table that make up a sample.
         target: Column of a table that is predicted.
 
     Attributes:
-        settings: Settings of the last training; batch size and precision also of evaluation and prediction.
+        model: Model of the task.
+        settings: Settings of the last training; evaluation and prediction use its batch size and precision.
         history: Rows of the last training, one an epoch; empty before ``fit``.
         kept: Sentence that says which weights training kept, and why.
-        token_warmup: Steps and distances of the token warm-up, see ``warm_up_tokens``; empty where there was none.
-        metrics: Measured numbers by name, by the name of a model, for the card.
+        token_warmup: Steps and distances of the token warm-up, see ``warm_up_tokens``; empty without one.
+        metrics: Values of metrics by name, for the task and each baseline, for the card.
         about: Facts for the card, where known: data, dataset (on the hub), split, license.
-        reading: How the csv files are written that the task is given.
+        reading: Format of csv files, where the detected one is wrong.
 
     Example:
         >>> import pandas as pd
@@ -87,29 +88,29 @@ class Task:
 
     @classmethod
     def of_model(cls, model: Model, inputs: Sequence[str] = (), target: str | None = None) -> Self:
-        """Task around a model that is there already."""
+        """Make a task of an existing model."""
         task = cls.__new__(cls)
         task._hold(model, inputs, target)
         return task
 
     @property
     def backbone(self) -> Backbone:
-        """The shared backbone, or the task's own."""
+        """Backbone, shared or the task's own."""
         return self.model.backbone
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """The model's tokenizer."""
+        """Tokenizer of the model."""
         return self.model.tokenizer
 
     @property
     def head(self) -> Head:
-        """The model's head."""
+        """Head of the model."""
         return self.model.head
 
     @property
     def adapter(self) -> Adapter | None:
-        """Change of the backbone that belongs to this task alone; assign one to put it in its place."""
+        """Adapter of the task, or None; assign one to replace it."""
         return self.model.adapter
 
     @adapter.setter
@@ -118,17 +119,17 @@ class Task:
 
     @property
     def tune(self) -> str:
-        """Part of the backbone that is the task's own: one of ``TIERS``, or ``merged``, as ``merge`` made it."""
+        """Tier of tuning: one of ``metatx.adapters.tiers.TIERS``, or ``merged``."""
         return self.model.tune
 
     @property
     def device(self) -> torch.device:
-        """Device that the task computes on: that of its backbone."""
+        """Device of the backbone, on which the task computes."""
         return self.model.device
 
     @property
     def trainable_parameters(self) -> int:
-        """Number of weights that training changes, counted over task and backbone."""
+        """Number of weights that training changes, counted over model and backbone."""
         return self.model.trainable_parameters
 
     @property
@@ -137,37 +138,37 @@ class Task:
         return {"inputs": self.inputs, "target": self.target}
 
     def __call__(self, batch: dict[str, Any]) -> Tensor:
-        """Collated tensors to the head's output (B, ...)."""
+        """Map collated tensors to the head's output (B, ...)."""
         output: Tensor = self.model(batch)
         return output
 
     def tokens(self, batch: dict[str, Any]) -> TokenSequence:
-        """Collated tensors to the sequences that enter the backbone."""
+        """Map collated tensors to the sequences that enter the backbone."""
         return self.model.tokens(batch)
 
     def features(self, batch: dict[str, Any], layers: int | None = None) -> TokenSequence:
-        """Collated tensors to the sequences that leave the backbone, as many layers of them as the head reads."""
+        """Map collated tensors to the backbone's output, of ``layers`` last layers (by default those of the head)."""
         return self.model.features(batch, layers)
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
-        """Move or cast the model, as ``nn.Module.to``; a shared backbone stays as it is."""
+        """Move or cast the model, as ``nn.Module.to``; a shared backbone is not changed."""
         self.model.to(*args, **kwargs)
         return self
 
     def train(self, mode: bool = True) -> Self:
-        """Put the model in training mode, or out of it."""
+        """Set training mode, or evaluation mode if ``mode`` is False."""
         self.model.train(mode)
         return self
 
     def eval(self) -> Self:
-        """Put the model in evaluation mode."""
+        """Set evaluation mode."""
         return self.train(False)
 
-    if not TYPE_CHECKING:  # so that a name that neither has is still an error of types
+    if not TYPE_CHECKING:  # hidden from type checkers, so that a name that does not exist is an error
 
         def __getattr__(self, name: str) -> Any:
-            """Read what only the model has: ``parameters``, ``state_dict``, ``norm`` and the rest of ``nn.Module``."""
-            if name == "model":  # not there yet, as in copies
+            """Read an attribute that only the model has: ``parameters``, ``state_dict``, ``norm`` and so on."""
+            if name == "model":  # copies and pickles ask before it is set
                 raise AttributeError(name)
             return getattr(self.model, name)
 
@@ -177,19 +178,19 @@ class Task:
     def from_data(
         cls, backbone: Backbone, modality: str | TaskSpec, train: Any, *, skip_bad_samples: bool = False, **choices: Any
     ) -> Self:
-        """Build a task for data: choose the head, fit statistics and classes on the training split, draw weights.
+        """Build a task for data: choose the head, fit to the training split, initialise weights.
 
         Args:
             backbone: Backbone from ``load_backbone``.
             modality: Name of the modality, or a ``TaskSpec``.
-            train: A path, a table as ``metatx.data.table_files.as_dataset`` takes it, a dict of splits, or a pair
+            train: Path, table as ``metatx.data.table_files.as_dataset`` takes it, dict of splits, or pair
                 ``(samples, targets)``.
-            skip_bad_samples: Leave out samples whose target is missing, not stop.
+            skip_bad_samples: Leave out samples whose target is missing; by default they raise ValueError.
             choices: Attributes of ``TaskSpec`` by name, such as ``target``, ``head`` and ``tune``.
 
         Raises:
-            TypeError: If there is no choice of a name.
-            ValueError: If a name is unknown, a column missing or ambiguous, or no task can be made of the data.
+            TypeError: If a choice is unknown.
+            ValueError: If a name is unknown, a column is missing or ambiguous, or no task can be made of the data.
         """
         spec = TaskSpec.of(modality, **choices)
         kind = lookup("tokenizers", spec.modality)
@@ -197,7 +198,7 @@ class Task:
         task = cls.of_model(*build(backbone, replace(spec, target=target), part))
         path = isinstance(train, str | Path)
         if path and text_columns(task.tokenizer, task.head, task.inputs, task.target):
-            part = task.read_part(train, "train")  # again, now that it is known which columns hold words
+            part = task.read_part(train, "train")  # read again, because now the columns of words are known
         examples = task.labelled(part, str(train) if path else "the train data")
         task.model.learn(examples, spec.seed or 0, skip_bad_samples)
         return task
@@ -215,27 +216,27 @@ class Task:
         settings: TrainingSettings | None = None,
         **changes: Any,
     ) -> Self:
-        """Train tokenizer, head and what ``tune`` says; with ``validation``, keep the weights of the best epoch.
+        """Train tokenizer, head and the tier's part of the backbone.
 
-        A task that is trained already keeps the weights it has where no epoch is better.
+        A task that is trained already keeps its weights if no epoch is better.
 
         Args:
-            train: As in ``from_data``.
-            validation: Data to stop and choose by; without it the last weights are kept.
-            out: Folder for ``history.csv`` and the checkpoint.
+            train: Data as in ``from_data``.
+            validation: Data that choose the epoch whose weights are kept; without them, the last weights are kept.
+            out: Folder for ``history.csv`` and the checkpoint; by default nothing is written.
             resume: Go on from the checkpoint in ``out``.
-            skip_bad_samples: Leave out samples that cannot be used.
+            skip_bad_samples: Leave out samples that cannot be used; by default they raise ValueError.
             settings: Settings of the training.
-            changes: Attributes of ``TrainingSettings`` by name, in the place of those of ``settings``.
+            changes: Attributes of ``TrainingSettings`` by name, which replace those of ``settings``.
 
         Raises:
-            ValueError: If samples are bad, the loss is not finite, or the checkpoint is of other settings.
+            ValueError: If samples are bad, the loss is not finite, or the checkpoint belongs to another run.
         """
         self.settings = TrainingSettings.of(**{**vars(settings or TrainingSettings()), **changes})
         data = self.encode(train, "train", augment=True, skip_bad=skip_bad_samples)
-        held = None if validation is None else self.encode(validation, "validation", skip_bad=skip_bad_samples)
+        choosing = None if validation is None else self.encode(validation, "validation", skip_bad=skip_bad_samples)
         out = Path(out) if out else None
-        outcome = run_training(self.model, data, held, self.settings, self.columns, out=out, resume=resume)
+        outcome = run_training(self.model, data, choosing, self.settings, self.columns, out=out, resume=resume)
         self.history = outcome.history
         self.kept = outcome.kept
         self.token_warmup = outcome.token_warmup
@@ -244,59 +245,59 @@ class Task:
     def encode(
         self, data: Any, split: str, *, augment: bool = False, skip_bad: bool = False, cache: bool | None = None
     ) -> EncodedDataset:
-        """Labelled data as tensors; what is encoded already stays as it is. Raises ValueError as ``EncodedDataset``.
+        """Encode labelled data, unless they are encoded already. Raises ValueError as ``EncodedDataset.of``.
 
-        ``cache`` says whether encoded samples may be kept on disk; None: as the settings do.
+        ``cache`` allows to cache encoded samples on disk; by default the settings decide.
         """
         if isinstance(data, EncodedDataset):
             return data
-        kept = self.settings.cache if cache is None else cache
+        use_cache = self.settings.cache if cache is None else cache
         return EncodedDataset.of(
             self.examples(data, split),
             self.tokenizer,
             self.head,
             augment=augment,
             skip_bad=skip_bad,
-            cache_key=repr(self.backbone.config) if kept else None,
+            cache_key=repr(self.backbone.config) if use_cache else None,
         )
 
     def examples(self, data: Any, split: str) -> Examples:
-        """Labelled data, as in ``from_data``, as examples."""
+        """Read labelled data, as in ``from_data``, into examples."""
         if isinstance(data, Examples):
             return data
         source = str(data) if isinstance(data, str | Path) else f"the {split} data"
         return self.labelled(self.read_part(data, split), source)
 
     def read_part(self, data: Any, split: str) -> "Dataset | Examples":
-        """A split of what ``from_data`` takes, read as the task's columns need it."""
+        """Read a split of data, as in ``from_data``, for the task's columns."""
         return read_part(data, split, self.tokenizer, self.head, self.inputs, self.target, self.reading)
 
     def labelled(self, part: "Dataset | Examples", source: str) -> Examples:
-        """Samples and targets of a split that was read; ``source`` names the data in messages."""
+        """Make examples of a split that was read; ``source`` names the data in messages."""
         return labelled(part, source, self.tokenizer, self.head, self.inputs, self.target)
 
     def evaluate(self, data: Any, *, skip_bad_samples: bool = False) -> dict[str, float]:
-        """The head's metrics, and ``loss``, on labelled data (its test split, where it is split)."""
+        """Compute the head's metrics, and ``loss``, on labelled data; on the test split of data that are split."""
         return evaluate(self.model, self.encode(data, "test", skip_bad=skip_bad_samples), self.settings)
 
-    # Use
+    # Prediction
 
     def predict(self, samples: Any, *, skip_bad_samples: bool = False) -> np.ndarray:
-        """What the head decodes, one item a sample: labels, numbers, forecasts.
+        """Predict answers, one item a sample: labels, numbers, forecasts.
 
         Args:
-            samples: A list of raw samples, one path, or a table as in ``from_data``. Rows may be dicts, whose columns
-                go by name.
-            skip_bad_samples: Leave out samples that cannot be used, not stop. They keep their places: NaN where
-                answers are numbers, else None.
+            samples: List of raw samples, one path, or table as in ``from_data``. A row may be a dict, whose keys are
+                columns.
+            skip_bad_samples: Give bad samples the answer NaN, or None where answers are no numbers; by default they
+                raise SampleError.
 
         Raises:
-            SampleError: If one cannot be used; names which.
+            SampleError: If a sample cannot be used; names it.
         """
         return joined(self._pieces(samples, self.head.decode, skip_bad_samples))
 
     def predict_proba(self, samples: Any, *, skip_bad_samples: bool = False) -> np.ndarray:
-        """Probabilities (B, K) of the classes, in the order of ``task.head.classes``; as ``predict``."""
+        """Predict probabilities (B, K) of the classes, in the order of ``task.head.classes``; see ``predict``."""
 
         def shares(output: Tensor, *extents: Any) -> np.ndarray:
             return self.head.probabilities(output, *extents).cpu().numpy()
@@ -304,11 +305,11 @@ class Task:
         return joined(self._pieces(samples, shares, skip_bad_samples))
 
     def records(self, samples: Any, *, skip_bad_samples: bool = False) -> list[Any]:
-        """Predictions as JSON-able rows; None for a bad sample that is left out; as ``predict``."""
+        """Predict JSON-able dicts, one a sample; None for a bad sample that is left out; see ``predict``."""
         return listed(self._pieces(samples, self.head.records, skip_bad_samples))
 
     def embed(self, samples: Any, *, skip_bad_samples: bool = False) -> np.ndarray:
-        """The mean of each sample's tokens behind the backbone (B, D), float32; as ``predict``."""
+        """Mean of each sample's output tokens of the backbone, (B, D) float32; see ``predict``."""
         pieces = ask(self.model, self.settings, self.queries(samples), embedded, skip_bad=skip_bad_samples)
         return joined(pieces)
 
@@ -316,34 +317,31 @@ class Task:
         return ask(self.model, self.settings, self.queries(samples), decoded(answer), skip_bad=skip_bad)
 
     def queries(self, samples: Any) -> Sequence[Any]:
-        """Raw samples of what a user may ask about."""
+        """Convert the samples that ``predict`` takes to raw samples, one item each."""
         return raw_samples(samples, self.tokenizer, self.head, self.inputs, self.reading)
 
-    # On disk
+    # Copies and files
 
     def merge(self) -> Self:
-        """Copy of the task on a backbone of its own, into which the adapter is folded. Raises ValueError without one.
-
-        It answers alike, without the adapter's cost, and cannot be shared.
-        """
-        alone = self._on(self.model.merged())
-        alone.metrics = dict(self.metrics)
-        alone.about = dict(self.about)
-        return alone
+        """Copy of the task with its own backbone, into which the adapter is folded. Raises ValueError without one."""
+        merged = self._with(self.model.merged())
+        merged.metrics = dict(self.metrics)
+        merged.about = dict(self.about)
+        return merged
 
     def retune(self, tune: str, adapter_options: Mapping[str, Any] | None = None, seed: int = 0) -> Self:
-        """Copy of a frozen task that trains more of the backbone; it answers alike so far. See ``Model.retuned``."""
-        return self._on(self.model.retuned(tune, adapter_options, seed))
+        """Copy of a frozen task in another tier of tuning, see ``Model.retuned``."""
+        return self._with(self.model.retuned(tune, adapter_options, seed))
 
-    def _on(self, model: Model) -> Self:
-        """Task around another model, with the columns and settings of this one."""
-        made = self.of_model(model, self.inputs, self.target)
-        made.settings = self.settings
-        made.reading = self.reading
-        return made
+    def _with(self, model: Model) -> Self:
+        """Task of another model, with the columns and settings of this one."""
+        task = self.of_model(model, self.inputs, self.target)
+        task.settings = self.settings
+        task.reading = self.reading
+        return task
 
     def save_pretrained(self, folder: str | Path) -> Path:
-        """Write the task to ``folder``: config, weights, adapter, model card; whole, or not at all.
+        """Write the task to ``folder``, whole or not at all: config, weights, adapter, model card.
 
         Raises ValueError if the folder holds something that is no task, OSError if it cannot be written.
         """
@@ -361,7 +359,7 @@ class Task:
         revision: str | None = None,
         token: str | bool | None = None,
     ) -> str:
-        """Upload the task to the Hugging Face hub, as ``metatx.storage.hub.push``; returns the commit's address."""
+        """Upload the task to the Hugging Face hub and return the commit's URL, see ``metatx.storage.hub.push``."""
         return push(self.model, self._record(), repo_id, private, commit_message, revision, token)
 
     @classmethod
@@ -373,20 +371,20 @@ class Task:
         revision: str | None = None,
         token: str | bool | None = None,
     ) -> Self:
-        """Read a task, onto ``backbone`` or onto the one it names; or, tuned in full, onto its own.
+        """Load a task.
 
         Args:
-            name: A folder; or ``hf:user/task`` on the Hugging Face hub.
-            backbone: Backbone that the task was trained on.
-            revision, token: As of ``metatx.storage.hub.task_folder``.
+            name: Folder, or ``hf:user/task`` on the Hugging Face hub.
+            backbone: Backbone that the task was trained on; None loads the one that the task names, or its own.
+            revision, token: The arguments of ``metatx.storage.hub.task_folder``.
 
-        Raises FileNotFoundError if there is none, TaskError if it is damaged or of another backbone.
+        Raises FileNotFoundError if there is no such task, TaskError if it is damaged or of another backbone.
         """
         return cls.from_folder(task_folder(name, revision, token), backbone)
 
     @classmethod
     def from_folder(cls, folder: Path, backbone: Backbone | None = None, fingerprint: str | None = None) -> Self:
-        """Read a task from its folder, as ``metatx.storage.folder.read``."""
+        """Load a task from its folder, see ``metatx.storage.folder.read``."""
         model, record = read(folder, backbone, fingerprint)
         task = cls.of_model(model, record.inputs, record.target)
         task.settings = record.settings

@@ -1,4 +1,4 @@
-"""Base class of all tokenizers, and the position helpers they share."""
+"""Base class of all tokenizers, and layers that tokenizers share."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,39 +15,39 @@ from metatx.sequence import TokenSequence
 
 __all__ = ["LearnedPositions", "Tokenizer", "orthogonal_linear", "sinusoidal_positions"]
 
-Batch = dict[str, Any]  # field -> stacked Tensor (B, ...), or a list of B tensors where shapes differ
+Batch = dict[str, Any]  # for each field a stacked Tensor (B, ...), or a list of B tensors where shapes differ
 
 
 class Tokenizer(Component):
-    """All that is specific to a modality: reading a raw sample, fitted statistics, the trained map to tokens.
+    """Base class of tokenizers, which hold all that is specific to a modality: reading, statistics, map to tokens.
 
-    A subclass writes ``encode`` and ``forward``; the rest has defaults. ``Component`` says how options, ``fit``
-    and ``build`` go together.
+    A subclass writes ``encode`` and ``forward``; other methods have defaults. ``Component`` explains options, ``fit``
+    and ``build``.
 
     Attributes:
-        takes_row: True if a sample is a dict of all input columns, not the value of one.
-        dicts: True if a dict may be a sample of its own (a file with its path, a signal with its rate), not only a row.
-        suffixes: File types that a folder of classes is searched for.
-        words: True if a string is a sample itself, never the name of a file, which then comes as a ``Path``.
-        external_refs: Suffixes whose files may name other files, so that they are not taken from strangers.
-        readers: Readers of files that hold many samples in a format of the modality's own, by suffix.
-        signatures: Tests of a file's first 512 bytes, by suffix: False where they are not of that format. A server runs
-            them on files of strangers, and takes none whose suffix has no test; ``metatx.reading.signatures`` has those
-            of common formats.
-        isolated: True if a sample that came as JSON is parsed by a library that may crash, or not end, on a bad one: a
-            server does so in another process, as with files.
-        default_head: The head for data without a target column, if there is one.
-        uses_stem_tokens: True if its tokens come from the backbone's own stem, so that their scale is right as it is.
-        token_rms_factor: RMS of the tokens at the start of training, in units of that of the stem's tokens, on a
-            backbone that does not normalise its input; the larger, the less the blocks change the tokens.
-        lookback: Number of last steps that are read of a sample in time; None for all.
+        takes_row: True if a sample is a dict of all input columns, False if it is the value of one column.
+        dicts: True if a dict may be a sample itself (a file with its path, a signal with its rate), not only a row.
+        suffixes: Suffixes of the files that are samples, in lower case with the dot.
+        words: True if a string is a sample itself, never the name of a file; a file is then given as a ``Path``.
+        external_refs: Suffixes of files that may name other files; a server refuses them.
+        readers: Readers of files that hold many samples in a format of the modality, by suffix.
+        signatures: Tests of a file's first 512 bytes, by suffix; a test returns False for another format. A server runs
+            them on the files it is sent, and refuses files whose suffix has no test. ``metatx.reading.signatures`` has
+            tests for common formats.
+        isolated: True if a sample from JSON is parsed by a library that may crash or hang on a bad one; a server then
+            parses it in another process, as it does files.
+        default_head: Name of the head for data without a target column; None if there is none.
+        uses_stem_tokens: True if the tokens come from the backbone's stem, so that their scale needs no change.
+        token_rms_factor: Root mean square of the tokens at the start of training, relative to that of the stem's
+            tokens, on a backbone that does not normalise its input. The larger it is, the less blocks change tokens.
+        lookback: Number of last time steps that are read of a sample; None for all.
         time_axis: Axis of a two-dimensional sample that is time: 1 for (C, L), 0 for (L, C).
-        mixes_channels: True where one sequence holds all channels of a series, not one each.
-        augments: True if ``augment`` changes anything; set by options.
-        crop_warning: Where its tokens leave out the edges of a sample: what to change so that they do not, which dense
-            answers need; empty otherwise.
-        classical: Which scikit-learn model stands beside it as baseline on what ``baseline_features`` gives;
-            ``"words"``: a linear one on weighted counts of words.
+        mixes_channels: True if one sequence holds all channels of a series, False if each channel is a sequence.
+        augments: True if ``augment`` changes samples; options decide it.
+        crop_warning: Advice, for users of dense heads, how to avoid that tokens leave out the edges of a sample; empty
+            if tokens cover the whole sample.
+        classical: Kind of scikit-learn model that is the baseline on ``baseline_features``: a linear model, gradient
+            boosting, or a linear model on weighted counts of words.
 
     Example:
         >>> import torch
@@ -78,19 +78,22 @@ class Tokenizer(Component):
 
     @classmethod
     def accepts(cls, value: Any) -> bool:
-        """Whether a column that holds such values can be an input; by default files of a known suffix, or any."""
+        """Return True if a column that holds such values can be an input.
+
+        By default it accepts names of files with one of ``suffixes``, or any value if there are no suffixes.
+        """
         return not cls.suffixes or (isinstance(value, str) and value.lower().endswith(cls.suffixes))
 
     def text_columns(self, inputs: Sequence[str]) -> list[str]:
-        """Those of a table's input columns whose cells are words, also where a file holds digits only; none."""
+        """Input columns whose cells are words, even if a file's cells look like numbers; by default none."""
         return []
 
     def read_last(self, steps: int) -> None:
-        """Read only the last so many steps of a sample. Raises TypeError where a sample has none."""
+        """Set ``lookback``, the number of last time steps that are read. Raises TypeError if samples have no time."""
         raise TypeError(f"The {self.name} tokenizer reads no steps in time.")
 
     def encode(self, sample: Any) -> dict[str, Tensor]:
-        """One raw sample to tensors, deterministically.
+        """Convert one raw sample to tensors, deterministically.
 
         Raises:
             SampleError: If the sample cannot be used; names the field, what was found, what was expected.
@@ -98,16 +101,16 @@ class Tokenizer(Component):
         raise NotImplementedError(f"{type(self).__name__} has no encode(sample).")
 
     def json_schema(self) -> dict[str, Any]:
-        """JSON Schema of a sample that comes as JSON, with at least one in ``examples``; by default anything."""
+        """JSON Schema of a sample, with at least one sample in ``examples``; by default any JSON value is allowed."""
         return {}
 
     def from_json(self, value: Any) -> Any:
-        """A sample that came as JSON, as ``encode`` takes it, from someone who may not name files of this machine.
+        """Convert a JSON value that a server was sent to a raw sample; it must not name a file of this machine.
 
-        By default only numbers pass, where the tokenizer reads files, and anything where it reads none.
+        By default a tokenizer that reads files accepts numbers only, and one that reads none accepts anything.
 
         Raises:
-            SampleError: If there is something else among them.
+            SampleError: If the value is not accepted.
         """
         if not self.suffixes:
             return value
@@ -122,7 +125,7 @@ class Tokenizer(Component):
         return {name: self._numbers(part) for name, part in value.items()}
 
     def _numbers(self, value: Any) -> Any:
-        """One number, or nested lists of numbers as an array. Raises SampleError for anything else."""
+        """Convert a number, or nested lists of numbers to an array. Raises SampleError for anything else."""
         if isinstance(value, int | float):
             return value
         try:
@@ -134,32 +137,33 @@ class Tokenizer(Component):
         return array
 
     def _sent(self) -> str:
-        """Endings of the files that are taken from strangers."""
+        """Suffixes of the files that a server accepts, in words."""
         return ", ".join(suffix for suffix in self.suffixes if suffix not in self.external_refs)
 
     def names_file(self, sample: Any) -> bool:
-        """Whether a raw sample is the name of a file, by itself: nothing is looked up."""
-        named = isinstance(sample, str) and not self.words and sample.lower().endswith(self.suffixes)
-        return named or isinstance(sample, Path)
+        """Return True if a raw sample is the name of a file, judged by the name alone."""
+        has_suffix = isinstance(sample, str) and not self.words and sample.lower().endswith(self.suffixes)
+        return has_suffix or isinstance(sample, Path)
 
     def file_sample(self, name: str) -> str | Path:
-        """The raw sample that stands for a file."""
+        """Raw sample that stands for the file ``name``."""
         return Path(name) if self.words else name
 
     def augment(self, encoded: dict[str, Tensor]) -> dict[str, Tensor]:
-        """A random variation of an encoded sample, from torch's global generator; in training only.
+        """Vary an encoded sample at random, with torch's global generator; called in training only.
 
-        A further field ``view`` (4,) says what of the sample it shows, for dense answers to follow: left, top, right
-        and bottom as shares of width and height, left and right (top and bottom) exchanged where it is mirrored.
+        The result may have a field ``view`` (4,), which dense targets follow: left, top, right and bottom of the part
+        of the sample that is shown, as shares of its width and height. A mirrored view has left and right, or top and
+        bottom, exchanged. By default the sample is not changed.
         """
         return encoded
 
     def forward(self, batch: Batch) -> Tensor | tuple[Tensor, Tensor] | TokenSequence:
-        """Collated tensors to tokens: (B, N, D), that and a mask (B, N), or a TokenSequence."""
+        """Map collated tensors to tokens: (B, N, D), or these and a mask (B, N), or a TokenSequence."""
         raise NotImplementedError(f"{type(self).__name__} has no forward(batch).")
 
     def dense_values(self, sample: Any) -> np.ndarray:
-        """The values at each place that a dense answer labels, float32: (H, W, C) of a picture, (N, C) of points.
+        """Values at each place that a dense head labels, float32: (H, W, C) of an image, (N, C) of points.
 
         Raises:
             TypeError: If samples of this modality have no such places.
@@ -167,9 +171,9 @@ class Tokenizer(Component):
         raise TypeError(f"The {self.name} tokenizer reads samples without pixels or points to label one by one.")
 
     def baseline_features(self, sample: Any) -> np.ndarray | dict[str, Any] | str:
-        """Features of a raw sample for the classical baseline: numbers (F,), a row of named values, or words.
+        """Features of a raw sample for the classical baseline: numbers (F,), a dict of named values, or words.
 
-        By default nine statistics of each encoded tensor, each row of a two-dimensional one taken by itself.
+        By default nine statistics of each encoded tensor, or of each row of a two-dimensional one.
         """
         rows = []
         for tensor in self.encode(sample).values():
@@ -182,7 +186,7 @@ class Tokenizer(Component):
 
 
 def orthogonal_linear(inputs: int, dim: int, bias: bool = True) -> nn.Linear:
-    """A linear map whose weights start orthogonal (distances kept), bias zero: the end of a tokenizer."""
+    """Linear layer with orthogonal initial weights, which keep distances, and zero bias: the end of a tokenizer."""
     linear = nn.Linear(inputs, dim, bias=bias)
     nn.init.orthogonal_(linear.weight)
     if bias:
@@ -204,11 +208,11 @@ def sinusoidal_positions(positions: Tensor, dim: int, max_period: float = 10_000
 
 
 class LearnedPositions(nn.Module):
-    """A learned embedding for each of ``max_length`` positions.
+    """Learned embedding of each of ``max_length`` positions.
 
     Args:
-        dim: Width of the backbone.
-        max_length: Positions that exist.
+        dim: Width of the backbone, D.
+        max_length: Number of positions.
     """
 
     def __init__(self, dim: int, max_length: int) -> None:
@@ -217,10 +221,10 @@ class LearnedPositions(nn.Module):
         nn.init.trunc_normal_(self.weight, std=0.02)
 
     def forward(self, length: int) -> Tensor:
-        """The first ``length`` positions (N, D).
+        """Embeddings of the first ``length`` positions, (length, D).
 
         Raises:
-            ValueError: If there are fewer than ``length``.
+            ValueError: If there are fewer than ``length`` positions.
         """
         if length > len(self.weight):
             raise ValueError(f"{length} tokens, but positions for {len(self.weight)} only; raise max_length.")

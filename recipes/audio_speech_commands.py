@@ -13,16 +13,13 @@ with its splits.
 On nano ``--head.norm batch`` scored better on validation.
 """
 
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
 import pandas as pd
 
 import metatx
 from metatx.cli.scripts import recipe_command
-from metatx.evaluation.recipe import Recipe
 
 PUBLISHED = {
     "ten": {
@@ -34,17 +31,14 @@ PUBLISHED = {
 LISTS = {"validation": "validation_list.txt", "test": "testing_list.txt"}
 
 
-def read(folder: Path, validation_share: float) -> dict[str, Any]:
-    """Tables of files and words by split; a share of the training speakers validates."""
+def read(folder: Path) -> dict[str, pd.DataFrame]:
+    """Tables of files, words and speakers by split."""
     table = pd.read_csv(folder / "metadata.csv")
     table["file"] = [str(folder / name) for name in table.file_name]
-    speakers = np.random.default_rng(0).permutation(sorted(set(table.speaker[table.split == "train"])))
-    held = table.speaker.isin(speakers[: round(validation_share * len(speakers))])
-    splits = table.split.mask((table.split == "train") & held, "validation")
-    return {split: part[["file", "label_name"]] for split, part in table.groupby(splits)}
+    return {split: part[["file", "label_name", "speaker"]] for split, part in table.groupby("split")}
 
 
-def read_published(folder: Path) -> dict[str, Any]:
+def read_published(folder: Path) -> dict[str, pd.DataFrame]:
     """Tables of files and words of the published form: a folder a word; what is on neither list is for training."""
     split_of = {name: split for split, file in LISTS.items() for name in (folder / file).read_text().split()}
     names = [f"{path.parent.name}/{path.name}" for path in sorted(folder.glob("[!_]*/*.wav"))]
@@ -54,19 +48,19 @@ def read_published(folder: Path) -> dict[str, Any]:
     return dict(list(table.groupby(splits)))
 
 
-def recipe(*, words: Literal["ten", "all"] = "ten", validation_share: float = 0.0) -> Recipe:
+def recipe(*, words: Literal["ten", "all"] = "ten") -> metatx.Recipe:
     """Speech Commands.
 
     Args:
         words: The ten of the subset, or all of a folder as it was published.
-        validation_share: Share of the subset's training speakers that is held out to choose by; 0 trains on all.
     """
-    return Recipe(
+    return metatx.Recipe(
         name=f"Speech Commands, {words} words",
         place="audio/speech_commands_v2_10",
         source="arXiv:1804.03209 (a subset of its test set)",
-        read=read_published if words == "all" else partial(read, validation_share=validation_share),
+        read=read_published if words == "all" else read,
         validation_share=0,
+        group="speaker" if words == "ten" else None,
         spec=metatx.TaskSpec(
             modality="audio",
             target="label_name",

@@ -79,15 +79,13 @@ def main(
     """
     source = task_folder(task).absolute()
     folder = Path(out).absolute()
-    files = [(file, _footer(file)) for file in _files(Path(data).absolute())]
-    for _, footer in files:
+    files = _footers(Path(data).absolute())
+    for footer in files.values():
         check_columns(footer.schema.to_arrow_schema().names, describe(source)["inputs"])
-    _claim(folder, source, [footer for _, footer in files])
-    groups = [(str(file), group) for file, footer in files for group in range(footer.num_row_groups)]
-    parts = [
-        {"file": file, "group": group, "out": str(folder / f"part-{number:06d}.parquet")}
-        for number, (file, group) in enumerate(groups)
-    ]
+    _claim(folder, source, list(files.values()))
+    groups = [(str(file), group) for file, footer in files.items() for group in range(footer.num_row_groups)]
+    outs = [str(folder / f"part-{number:06d}.parquet") for number in range(len(groups))]
+    parts = [{"file": file, "group": group, "out": out} for (file, group), out in zip(groups, outs, strict=True)]
     missing = [part for part in parts if not Path(part["out"]).exists()]
     print(f"{len(missing)} of {len(parts)} row groups are missing in {folder}")
     if missing:
@@ -103,18 +101,18 @@ def main(
     return len(missing)
 
 
-def _files(data: Path) -> list[Path]:
+def _footers(data: Path) -> dict[Path, pq.FileMetaData]:
+    """Footers by file, of a parquet file or of those in a folder."""
     files = [file for file in visible(data) if file.suffix.lower() == ".parquet"] if data.is_dir() else [data]
     if not files or not files[0].is_file():
         raise FileNotFoundError(f"{data} is no parquet file and holds none.")
-    return files
-
-
-def _footer(file: Path) -> pq.FileMetaData:
-    try:
-        return pq.read_metadata(file)
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"{file} cannot be read as parquet: {error}") from None
+    footers = {}
+    for file in files:
+        try:
+            footers[file] = pq.read_metadata(file)
+        except pa.ArrowInvalid as error:
+            raise ValueError(f"{file} cannot be read as parquet: {error}") from None
+    return footers
 
 
 def _claim(folder: Path, task: Path, footers: Sequence[pq.FileMetaData]) -> None:

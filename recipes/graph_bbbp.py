@@ -6,63 +6,33 @@
 (``--split_column split_random``). 82 % of the training and 53 % of the test molecules cross, so the area under the
 ROC curve is what to read, not accuracy. With ViT-Ti it was 0.735 ± 0.007 on the test split (3 seeds, two
 minutes of a core each). It was 0.975 on the validation split (seed 0), which so tells little of the test split.
+Split at random, a forest on Morgan fingerprints came to 0.928, on descriptors to 0.938 (reproduced).
 """
-
-from functools import partial
-from pathlib import Path
-from typing import Literal
-
-import pandas as pd
 
 import metatx
 from metatx.cli.scripts import recipe_command
-from metatx.evaluation.recipe import Recipe
 
-PUBLISHED = {
-    "split": {
+RECIPE = metatx.Recipe(
+    name="BBBP",
+    place="graph/bbbp",
+    source="moleculenet.org (BBBP)",
+    split_column="split",
+    spec=metatx.TaskSpec(
+        modality="graph",
+        target="label",
+        inputs=("smiles",),
+        head="classification",
+        tokenizer_options={"summary": 8},
+        head_options={"pooling": "mean"},
+    ),
+    settings=metatx.TrainingSettings(epochs=3, batch_size=32),
+    seeds=(0,),
+    published={
         "Morgan fingerprint, forest (reproduced)": {"auroc": 0.688},
         "descriptors, forest (reproduced)": {"auroc": 0.746},
         "graph convolution (MoleculeNet, other split, unverified)": {"auroc": 0.690},
     },
-    "split_random": {
-        "Morgan fingerprint, forest (reproduced)": {"auroc": 0.928},
-        "descriptors, forest (reproduced)": {"auroc": 0.938},
-    },
-}
-
-
-def read(folder: Path, split_column: str) -> dict[str, pd.DataFrame]:
-    """Molecules by split."""
-    table = pd.read_csv(folder / "data.csv")
-    return {split: part[["smiles", "label"]] for split, part in table.groupby(split_column)}
-
-
-def recipe(*, split_column: Literal["split", "split_random"] = "split") -> Recipe:
-    """BBBP.
-
-    Args:
-        split_column: Column that says which molecules are for training: by scaffold, or at random.
-    """
-    return Recipe(
-        name=f"BBBP, {split_column}",
-        place="graph/bbbp",
-        source="moleculenet.org (BBBP)",
-        read=partial(read, split_column=split_column),
-        spec=metatx.TaskSpec(
-            modality="graph",
-            target="label",
-            inputs=("smiles",),
-            head="classification",
-            tokenizer_options={"summary": 8},
-            head_options={"pooling": "mean"},
-        ),
-        settings=metatx.TrainingSettings(epochs=3, batch_size=32),
-        seeds=(0,),
-        published=PUBLISHED[split_column],
-    )
-
-
-RECIPE = recipe()
+)
 
 if __name__ == "__main__":
-    recipe_command(recipe)
+    recipe_command(RECIPE)

@@ -8,7 +8,6 @@ the test here, and a tenth of the training split serves for validation. Not run 
 which are not at hand; a test runs it on a small folder of the same form.
 """
 
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,6 @@ import torch
 
 import metatx
 from metatx.cli.scripts import recipe_command
-from metatx.evaluation.recipe import Recipe
 
 # What a file of pickled numpy arrays names, by numpy 1 and 2; nothing else is let in.
 REBUILD = np._core.multiarray._reconstruct
@@ -30,8 +28,13 @@ ARRAYS = [
 ]
 
 
-def read(folder: Path, molecules: int | None) -> dict[str, pd.DataFrame]:
-    """The published training split, and the published validation split as the test."""
+def read(folder: Path, *, molecules: int | None = None) -> dict[str, pd.DataFrame]:
+    """The published training split, and the published validation split as the test.
+
+    Args:
+        folder: Folder as it is published.
+        molecules: Number of molecules of each split, evenly spaced; by default all.
+    """
     file = next((f for f in (folder / "raw" / "data.csv.gz", folder / "raw" / "data.csv") if f.exists()), None)
     if file is None or not (folder / "split_dict.pt").exists():
         raise FileNotFoundError(f"{folder} is not the published folder: it needs raw/data.csv.gz and split_dict.pt.")
@@ -44,31 +47,18 @@ def read(folder: Path, molecules: int | None) -> dict[str, pd.DataFrame]:
     return {split: table.iloc[found].reset_index(drop=True) for split, found in picked.items()}
 
 
-def recipe(*, molecules: int | None = None) -> Recipe:
-    """PCQM4Mv2.
-
-    Args:
-        molecules: Number of molecules of each split, evenly spaced; by default all.
-    """
-    return Recipe(
-        name="PCQM4Mv2, published validation split",
-        place="graph/pcqm4m-v2",
-        source="ogb.stanford.edu/docs/lsc/pcqm4mv2",
-        read=partial(read, molecules=molecules),
-        spec=metatx.TaskSpec(
-            modality="graph",
-            target="homolumogap",
-            inputs=("smiles",),
-            head="regression",
-            tokenizer_options={"summary": 8},
-        ),
-        settings=metatx.TrainingSettings(epochs=5),
-        seeds=(0,),
-        published={"TokenGT, trained in full (Kim et al. 2022, unverified)": {"mae": 0.0910}},
-    )
-
-
-RECIPE = recipe()
+RECIPE = metatx.Recipe(
+    name="PCQM4Mv2, published validation split",
+    place="graph/pcqm4m-v2",
+    source="ogb.stanford.edu/docs/lsc/pcqm4mv2",
+    read=read,
+    spec=metatx.TaskSpec(
+        modality="graph", target="homolumogap", inputs=("smiles",), head="regression", tokenizer_options={"summary": 8}
+    ),
+    settings=metatx.TrainingSettings(epochs=5),
+    seeds=(0,),
+    published={"TokenGT, trained in full (Kim et al. 2022, unverified)": {"mae": 0.0910}},
+)
 
 if __name__ == "__main__":
-    recipe_command(recipe)
+    recipe_command(RECIPE)

@@ -18,7 +18,6 @@ import numpy as np
 
 import metatx
 from metatx.cli.scripts import recipe_command
-from metatx.evaluation.recipe import Recipe
 from metatx.examples import Examples
 from metatx.reading.hyperspectral import read_arrays, read_cube, scene_of
 
@@ -41,13 +40,13 @@ def read(folder: Path, cube: str | None) -> dict[str, Examples]:
     return scene_of(np.asarray(scene), {"train": masks["TR"], "test": masks["TE"]}, cube)
 
 
-def recipe(*, cube: str | None = None) -> Recipe:
+def recipe(*, cube: str | None = None) -> metatx.Recipe:
     """Indian Pines.
 
     Args:
         cube: File of the scene, as it is published; the folder's masks then say what is trained and tested on.
     """
-    return Recipe(
+    return metatx.Recipe(
         name="Indian Pines",
         place="hyperspectral/indian_pines_fixed_split",
         source="github.com/danfenghong/IEEE_TGRS_GCN (masks and training spectra)",

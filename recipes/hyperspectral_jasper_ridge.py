@@ -18,7 +18,6 @@ from typing import Literal
 
 import metatx
 from metatx.cli.scripts import recipe_command
-from metatx.evaluation.recipe import Recipe
 from metatx.examples import Examples
 from metatx.reading.hyperspectral import read_arrays, scene_of
 
@@ -40,13 +39,13 @@ def read(folder: Path, protocol: str) -> dict[str, Examples]:
     return scene_of(arrays["input"], masks, str(path))
 
 
-def recipe(*, protocol: Literal["disjoint", "random"] = "disjoint") -> Recipe:
+def recipe(*, protocol: Literal["disjoint", "random"] = "disjoint") -> metatx.Recipe:
     """Jasper Ridge.
 
     Args:
         protocol: Masks of the file that say what is trained and tested on.
     """
-    return Recipe(
+    return metatx.Recipe(
         name=f"Jasper Ridge ({protocol})",
         place="hyperspectral/jasper_ridge",
         source="github.com/MeiShaohui/Spectral-Variability-Augmented-Sparse-Unmixing (jasperRidge2_R198.mat)",

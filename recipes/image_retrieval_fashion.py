@@ -21,7 +21,6 @@ from image_tags_fashion import RECIPE as TAGS
 
 import metatx
 from metatx.cli.scripts import recipe_command
-from metatx.evaluation.recipe import Recipe
 
 SPLITS = ("train", "test", "train", "validation")  # dealt to the kinds, the most frequent first
 
@@ -40,7 +39,7 @@ def read(folder: Path) -> dict[str, tuple[list[Any], list[str]]]:
     return {split: (table.image[dealt == split].tolist(), names[dealt == split].tolist()) for split in set(SPLITS)}
 
 
-RECIPE = Recipe(
+RECIPE = metatx.Recipe(
     name="Fashion products, unseen kinds",
     place=TAGS.place,
     source=TAGS.source,

@@ -19,7 +19,6 @@ import pandas as pd
 
 import metatx
 from metatx.cli.scripts import recipe_command
-from metatx.evaluation.recipe import Recipe
 
 COLUMNS = ["gender", "articleType", "baseColour", "usage"]  # the season cannot be seen
 FEWEST = 50  # training photos of a tag
@@ -38,7 +37,7 @@ def read(folder: Path) -> dict[str, tuple[list[Any], list[list[str]]]]:
     }
 
 
-RECIPE = Recipe(
+RECIPE = metatx.Recipe(
     name="Fashion products, tags",
     place="image_text/fashion_products",
     source="kaggle.com (paramaggarwal/fashion-product-images-small)",

@@ -12,9 +12,8 @@ On nano ``--head.norm batch`` scored better on validation.
 
 import metatx
 from metatx.cli.scripts import recipe_command
-from metatx.evaluation.recipe import Recipe
 
-RECIPE = Recipe(
+RECIPE = metatx.Recipe(
     name="Infrared Solar Modules",
     place="infrared/solar_modules",
     source="github.com/RaptorMaps/InfraredSolarModules",

@@ -14,7 +14,6 @@ from typing import Literal
 
 import metatx
 from metatx.cli.scripts import recipe_command
-from metatx.evaluation.recipe import Recipe
 
 PUBLISHED = {
     "xyz": {
@@ -29,14 +28,14 @@ PUBLISHED = {
 }
 
 
-def recipe(*, columns: Literal["xyz", "all"] = "all") -> Recipe:
+def recipe(*, columns: Literal["xyz", "all"] = "all") -> metatx.Recipe:
     """RadHAR, windows of two seconds, 1,024 points each.
 
     Args:
         columns: Columns of a point: those of geometry alone, or velocity, intensity and time too.
     """
     geometry = columns == "xyz"
-    return Recipe(
+    return metatx.Recipe(
         name=f"RadHAR, {columns}",
         place="point_cloud/radhar",
         source="github.com/nesl/RadHAR",

@@ -9,18 +9,20 @@ data is not at hand here: a test runs the recipe on a small folder of the same f
 is claimed.
 """
 
-from functools import partial
 from pathlib import Path
 
 import metatx
 from metatx.cli.scripts import recipe_command
-from metatx.evaluation.recipe import Recipe
 from metatx.examples import Examples
 from metatx.reading.point_cloud_sets import Parts, read_shapenet_part
 
 
-def read(folder: Path, category: str | None) -> dict[str, Examples]:
-    """Clouds with the part of each point by split, of one category or of all.
+def read(folder: Path, *, category: str | None = None) -> dict[str, Examples]:
+    """Clouds with the part of each point by split.
+
+    Args:
+        folder: Folder as it is published.
+        category: Kind of thing, such as Chair; by default all.
 
     Raises:
         ValueError: If there is no such category.
@@ -36,24 +38,15 @@ def read(folder: Path, category: str | None) -> dict[str, Examples]:
     return splits
 
 
-def recipe(*, category: str | None = None) -> Recipe:
-    """ShapeNetPart.
-
-    Args:
-        category: Kind of thing, such as Chair; by default all.
-    """
-    return Recipe(
-        name=f"ShapeNetPart, {category or 'all categories'}",
-        place="point_cloud/shapenetpart",
-        source="shapenet.org (shapenetcore_partanno_segmentation_benchmark_v0_normal)",
-        read=partial(read, category=category),
-        spec=metatx.TaskSpec(modality="point_cloud", head="segmentation", head_options={"hidden": 128}),
-        settings=metatx.TrainingSettings(epochs=20, batch_size=16, lr=2e-3),
-        seeds=(0,),
-    )
-
-
-RECIPE = recipe()
+RECIPE = metatx.Recipe(
+    name="ShapeNetPart",
+    place="point_cloud/shapenetpart",
+    source="shapenet.org (shapenetcore_partanno_segmentation_benchmark_v0_normal)",
+    read=read,
+    spec=metatx.TaskSpec(modality="point_cloud", head="segmentation", head_options={"hidden": 128}),
+    settings=metatx.TrainingSettings(epochs=20, batch_size=16, lr=2e-3),
+    seeds=(0,),
+)
 
 if __name__ == "__main__":
-    recipe_command(recipe)
+    recipe_command(RECIPE)

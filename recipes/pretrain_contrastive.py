@@ -87,7 +87,6 @@ def main(
     size: int = 192,
     loss: Literal["softmax", "sigmoid"] = "softmax",
     settings: PretrainingSettings = SETTINGS,
-    pairs: int | None = None,
     about: str | None = None,
     skip_bad_samples: bool = False,
     resume: bool = False,
@@ -110,15 +109,12 @@ def main(
         size: Size of the vectors.
         loss: Loss between the vectors: softmax, CLIP's; sigmoid, SigLIP's.
         settings: Settings of the run.
-        pairs: Number of pairs of each table, the first ones; by default all.
         about: Text of the card on the data and its terms; that on nano's own data is known.
         skip_bad_samples: Leave out pairs with a sample that cannot be used, not stop.
         resume: Go on from the checkpoint in ``out``.
     """
     tables = read(data)
     about = about or (f"of {', '.join(data)}" if data else ABOUT)
-    if pairs is not None:
-        tables = {split: [table.select(range(min(pairs, len(table)))) for table in t] for split, t in tables.items()}
     train, held = (sides(tables[split], modalities, columns) for split in ("train", "validation"))
     start = metatx.load_backbone(backbone, checkpoint=checkpoint, pretrained=pretrained)
     start = start if branches == 1 else start.scale_residuals(branches)

@@ -8,9 +8,8 @@
 
 import metatx
 from metatx.cli.scripts import recipe_command
-from metatx.evaluation.recipe import Recipe
 
-RECIPE = Recipe(
+RECIPE = metatx.Recipe(
     name="Adult",
     place="tabular/adult",
     source="the UCI Machine Learning Repository (doi:10.24432/C5XW20)",

@@ -15,7 +15,6 @@ import pandas as pd
 
 import metatx
 from metatx.cli.scripts import recipe_command
-from metatx.evaluation.recipe import Recipe
 
 BORDERS = {"train": (0, 8640), "validation": (8640, 11520), "test": (11520, 14400)}
 PUBLISHED = {
@@ -30,14 +29,14 @@ def read(folder: Path, lookback: int) -> dict[str, pd.DataFrame]:
     return {split: table[max(0, first - lookback) : end] for split, (first, end) in BORDERS.items()}
 
 
-def recipe(*, lookback: int = 336, horizon: int = 96) -> Recipe:
+def recipe(*, lookback: int = 336, horizon: int = 96) -> metatx.Recipe:
     """ETTh1.
 
     Args:
         lookback: Hours that are read.
         horizon: Hours that are forecast.
     """
-    return Recipe(
+    return metatx.Recipe(
         name=f"ETTh1, {horizon} hours",
         place="time_series/etth1",
         source="github.com/zhouhaoyi/ETDataset",

@@ -10,9 +10,8 @@ On nano ``--head.norm batch`` scored better by cross-validation.
 
 import metatx
 from metatx.cli.scripts import recipe_command
-from metatx.evaluation.recipe import Recipe
 
-RECIPE = Recipe(
+RECIPE = metatx.Recipe(
     name="Japanese Vowels",
     place="time_series/japanese_vowels",
     source="timeseriesclassification.com (JapaneseVowels)",
@@ -22,13 +21,7 @@ RECIPE = Recipe(
         target="label",
         inputs=("series",),
         head="classification",
-        tokenizer_options={
-            "patch_size": 7,
-            "stride": 3,
-            "channels": "mixed",
-            "normalize": "training",
-            "time_axis": 0,
-        },
+        tokenizer_options={"patch_size": 7, "stride": 3, "channels": "mixed", "normalize": "training", "time_axis": 0},
         head_options={"pooling": "mean", "dropout": 0.3},
     ),
     settings=metatx.TrainingSettings(epochs=60, batch_size=32, lr=2e-3, weight_decay=0.05),

@@ -67,7 +67,7 @@ def training_split(recipe: Recipe, place: Path, count: int) -> Any:
     """Rows of the training split, drawn with a seed."""
     kind = lookup("tokenizers", recipe.spec.modality)
     found = recipe.read(place)
-    splits = found if isinstance(found, dict) else read_splits(found, kind.suffixes, None, kind.readers)
+    splits = found if isinstance(found, dict) else read_splits(found, kind.suffixes, recipe.split_column, kind.readers)
     table = as_table(splits.get("train", splits.get(ALL)), kind.suffixes, "train", kind.readers)
     return table.select(np.sort(np.random.default_rng(0).permutation(len(table))[:count]))
 

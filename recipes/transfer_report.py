@@ -114,10 +114,9 @@ def main(
         )
         print(found[name], flush=True)
         how = f"{'' if budget is None else f'budget {budget:g} s of training a run, '}mean ± standard deviation"
+        title = f"Backbone {loaded.spec}, seeds {', '.join(map(str, seeds))}; {how}."
         with written_whole(folder / "transfer.md") as temporary:
-            temporary.write_text(
-                f"Backbone {loaded.spec}, seeds {', '.join(map(str, seeds))}; {how}.\n\n{table(found)}"
-            )
+            temporary.write_text(f"{title}\n\n{table(found)}")
         plot(found, folder / "transfer.png")
     return found
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
-from metatx.evaluation.recipe import Recipe
+import metatx
 from metatx.registry import unknown
 
 RECIPES = """
@@ -13,7 +13,7 @@ text_clinc150 text_sst2 image_cifar10 video_pushup_speed point_cloud_radhar infr
 hyperspectral_jasper_ridge hyperspectral_indian_pines audio_speech_commands imu_spsw_har time_series_etth1
 time_series_japanese_vowels graph_esol graph_bbbp tabular_adult image_camvid image_bccd
 """
-SETS: dict[str, Recipe] = {
+SETS: dict[str, metatx.Recipe] = {
     recipe.place.split("/")[1]: recipe for recipe in (import_module(name).RECIPE for name in RECIPES.split())
 }
 # Without the linear map past the backbone, which would do nearly all of the work.
@@ -22,7 +22,7 @@ SETS["etth1"] = SETS["etth1"].changed(head_options={"linear": 0})
 SETS["bbbp"] = SETS["bbbp"].changed(head_options={"class_weight": "balanced"})
 
 
-def chosen(only: str | None, data: str | None) -> Iterator[tuple[str, Recipe, Path]]:
+def chosen(only: str | None, data: str | None) -> Iterator[tuple[str, metatx.Recipe, Path]]:
     """Name, recipe and folder of each data set named (or of all) that is there; tells which are not.
 
     Args:

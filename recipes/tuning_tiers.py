@@ -18,71 +18,59 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-from transfer_sets import SETS, chosen
+from transfer_sets import chosen
 
 import metatx
 from metatx.adapters.tiers import TIERS
 from metatx.cli.scripts import command
+from metatx.evaluation.budget import Plan
+from metatx.evaluation.comparison_report import Row
 from metatx.files import written_whole
 
 NAMES = "adult,cifar10_subset,spsw_har,speech_commands_v2_10"
 AGAIN = " again"
 STAGES = (TIERS[0], f"{TIERS[0]}{AGAIN}", *TIERS[1:])
-COLUMNS = ["tier", "score", "parameters trained", "seconds an epoch", "peak memory, MB", "trained for"]
+COLUMNS = "| tier | score | parameters trained | seconds an epoch | peak memory, MB | trained for |"
 
 
 def train(
-    name: str,
-    stage: str,
-    seed: int,
-    data: Path,
-    backbone: str,
-    checkpoint: str | None,
-    tokenizer: dict[str, Any],
-    precision: Literal["auto", "fp32", "bf16"],
-    budget: float,
-    out: Path,
+    recipe: metatx.Recipe, stage: str, place: Path, backbone: str, checkpoint: str | None, budget: float, out: Path
 ) -> None:
-    """One run, in ``out``."""
+    """Train one run, in ``out``."""
     loaded = metatx.load_backbone(backbone, checkpoint=checkpoint)
-    recipe = SETS[name].changed(tokenizer_options=tokenizer, precision=precision, seed=seed)
-    report = metatx.run(
-        recipe.read(data),
+    metatx.run(
+        recipe.read(place),
         recipe.spec.modality,
         **recipe.arguments(loaded),
         backbone=loaded,
         settings=recipe.settings,
         tune=stage.removesuffix(AGAIN),
-        start=None if stage == STAGES[0] else out.with_name(f"{STAGES[0]}-{seed}") / "task",
+        start=None if stage == STAGES[0] else out.with_name(f"{STAGES[0]}-{recipe.settings.seed}") / "task",
         budget=budget,
         baseline=False,
         out=out,
     )
-    with written_whole(out / "plan.json") as temporary:
-        temporary.write_text(json.dumps({**vars(report.plan), "plan": str(report.plan), "budget": budget}))
 
 
 def measured(out: Path) -> dict[str, Any]:
-    """Numbers that a finished run left in ``out``."""
-    metrics, plan = (json.loads((out / name).read_text()) for name in ("metrics.json", "plan.json"))
+    """Numbers that a finished run left in ``out``; seconds are those of an epoch of all samples."""
+    metrics = json.loads((out / "metrics.json").read_text())
+    plan = Plan(**json.loads((out / "plan.json").read_text())["plan"])
     return {
         "metric": metrics["primary_metric"],
         "score": metrics["test"][metrics["primary_metric"]],
         "parameters": metrics["trainable_parameters"],
-        # Of all samples, where the run saw some of them.
-        "seconds": pd.read_csv(out / "history.csv")["seconds"].median() * plan["available"] / plan["samples"],
+        "seconds": pd.read_csv(out / "history.csv")["seconds"].median() * plan.available / plan.samples,
         "memory": metrics["peak_memory_mb"],
-        "plan": plan["plan"],
+        "plan": str(plan),
     }
 
 
 def row(stage: str, runs: list[dict[str, Any]]) -> str:
     """One line of the table: the mean over the seeds and their standard deviation, medians of what it cost."""
-    scores = [run["score"] for run in runs]
-    spread = f" ± {statistics.stdev(scores):.4f}" if len(scores) > 1 else ""
+    score = Row(name=stage, values=[run["score"] for run in runs])
     seconds, memory = (statistics.median(run[key] for run in runs) for key in ("seconds", "memory"))
-    cells = [stage, f"{statistics.mean(scores):.4f}{spread}", f"{runs[0]['parameters']:,}"]
-    return f"| {' | '.join([*cells, f'{seconds:.1f}', f'{memory:,.0f}', runs[0]['plan']])} |"
+    return f"| {stage} | {score} | {runs[0]['parameters']:,} | {seconds:.1f} | {memory:,.0f} | {runs[0]['plan']} |"
 
 
 def main(
@@ -111,31 +99,31 @@ def main(
         out: Folder for all runs and for ``tiers.md``.
     """
     folder = Path(out)
-    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
-    for name, _, source in chosen(only, data):
-        changed = (tokenizer or {}).get(name, {})
+    results: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    lines = [f"Backbone {backbone}, seeds {', '.join(map(str, seeds))}, {budget:g} s of training a run."]
+    for name, recipe, place in chosen(only, data):
+        changed = recipe.changed(tokenizer_options=(tokenizer or {}).get(name), precision=precision)
+        runs: dict[str, list[dict[str, Any]]] = {stage: [] for stage in STAGES}
         for seed in seeds:
-            for stage in STAGES:
-                place = folder / name / f"{stage.replace(' ', '_')}-{seed}"
-                if not (place / "plan.json").exists():
-                    shutil.rmtree(place, ignore_errors=True)  # a run that was killed
+            for stage, of_stage in runs.items():
+                part = folder / name / f"{stage.replace(' ', '_')}-{seed}"
+                if not (part / "metrics.json").exists():
+                    shutil.rmtree(part, ignore_errors=True)  # a run that was killed
                     # Memory is that of a process, the most it ever had: so each run has its own.
-                    job = (name, stage, seed, source, backbone, checkpoint, changed, precision, budget, place)
+                    job = (changed.changed(seed=seed), stage, place, backbone, checkpoint, budget, part)
                     process = multiprocessing.get_context("spawn").Process(target=train, args=job)
                     process.start()
                     process.join()
                     if process.exitcode:
-                        raise RuntimeError(f"The run in {place} failed; its error stands above.")
-                found.setdefault(name, {}).setdefault(stage, []).append(measured(place))
-        lines = [f"Backbone {backbone}, seeds {', '.join(map(str, seeds))}, {budget:g} s of training a run."]
-        for done, tiers in found.items():
-            metric = next(iter(tiers.values()))[0]["metric"]
-            lines += ["", f"**{SETS[done].name}**, {metric}", "", f"| {' | '.join(COLUMNS)} |", "|---" * 6 + "|"]
-            lines += [row(stage, runs) for stage, runs in tiers.items()]
+                        raise RuntimeError(f"The run in {part} failed; its error stands above.")
+                of_stage.append(measured(part))
+        results[name] = runs
+        lines += ["", f"**{recipe.name}**, {runs[STAGES[0]][0]['metric']}", "", COLUMNS, "|---" * 6 + "|"]
+        lines += [row(stage, of_stage) for stage, of_stage in runs.items()]
         print("\n".join(lines), flush=True)
         with written_whole(folder / "tiers.md") as temporary:
             temporary.write_text("\n".join(lines) + "\n")
-    return found
+    return results
 
 
 if __name__ == "__main__":

@@ -13,9 +13,8 @@ to 0.546 on the test split. Whether choosing on so few clips or other scenes mak
 
 import metatx
 from metatx.cli.scripts import recipe_command
-from metatx.evaluation.recipe import Recipe
 
-RECIPE = Recipe(
+RECIPE = metatx.Recipe(
     name="Push-up speed",
     place="video/pushup_speed",
     source="github.com/riyer8/cs231n-pushfit (every 1st, 2nd, 4th frame)",

@@ -7,14 +7,12 @@ beside these: its first split. Options are those of ``video_pushup_speed.py``, b
 hand here: a test runs the recipe on a small folder of the same form, and no score of it on UCF101 is claimed.
 """
 
-import re
 from pathlib import Path
 
 import pandas as pd
 
 import metatx
 from metatx.cli.scripts import recipe_command
-from metatx.evaluation.recipe import Recipe
 
 LISTS = {"train": "trainlist01.txt", "test": "testlist01.txt"}
 HELD_GROUPS = 3  # of the 18 groups of training films, by which settings are chosen: films of a group are alike
@@ -29,21 +27,18 @@ def read(folder: Path) -> dict[str, pd.DataFrame]:
     actions = {line.split()[1] for line in (folder / "classInd.txt").read_text().splitlines() if line.strip()}
     splits = {}
     for split, file in LISTS.items():
-        names = [line.split()[0] for line in (folder / file).read_text().splitlines() if line.strip()]
-        labels = [name.partition("/")[0] for name in names]
-        groups = [re.search(r"_g(\d+)_", name) for name in names]
-        for name, label, group in zip(names, labels, groups, strict=True):
-            if label not in actions or group is None:
-                raise ValueError(f"{file} names {name}; expected Action/v_Action_g01_c01.avi, of classInd.txt.")
-        table = {"file": [str(folder / name) for name in names], "label": labels}
-        splits[split] = pd.DataFrame(table).assign(group=[int(group[1]) for group in groups if group])
+        names = pd.read_csv(folder / file, sep=" ", header=None).iloc[:, 0]
+        parts = names.str.extract(r"^(?P<label>\w+)/.*_g(?P<group>\d+)_")
+        for name in names[parts.group.isna() | ~parts.label.isin(actions)]:
+            raise ValueError(f"{file} names {name}; expected Action/v_Action_g01_c01.avi, of classInd.txt.")
+        splits[split] = parts.assign(file=f"{folder}/" + names, group=parts.group.astype(int))
     groups_of_training = sorted(set(splits["train"].group))
     held = splits["train"].group.isin(groups_of_training[-min(HELD_GROUPS, len(groups_of_training) - 1) :])
     splits |= {"validation": splits["train"][held], "train": splits["train"][~held]}
     return {split: table[["file", "label"]] for split, table in splits.items() if len(table)}
 
 
-RECIPE = Recipe(
+RECIPE = metatx.Recipe(
     name="UCF101",
     place="video/ucf101",
     source="crcv.ucf.edu/data/UCF101.php",

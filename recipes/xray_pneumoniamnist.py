@@ -11,9 +11,8 @@ training, 38 % of the test split's.
 
 import metatx
 from metatx.cli.scripts import recipe_command
-from metatx.evaluation.recipe import Recipe
 
-RECIPE = Recipe(
+RECIPE = metatx.Recipe(
     name="PneumoniaMNIST",
     place="xray/pneumoniamnist/images",
     source="medmnist.com (pneumoniamnist.npz, which --data may name too)",

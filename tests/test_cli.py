@@ -166,7 +166,7 @@ def test_a_plugin_brings_a_modality(tmp_path, capsys):
     [
         ("train {run}/none.csv --modality tabular", "none.csv does not exist"),
         ("train {run}/kinds.csv --modality tabluar", "Did you mean 'tabular'"),
-        ("train {run}/kinds.csv --modality tabular", "What is to be predicted"),
+        ("train {run}/kinds.csv --modality tabular", "The column to predict is not known"),
         ("train {run}/kinds.csv --modality tabular --target sort", "Unknown target column 'sort'"),
         ("train {run}/kinds.csv --modality tabular --target kind --out {run}/out", "holds a run already"),
         ("train {run}/kinds.csv --modality tabular --target kind --backbone nona", "nona"),

@@ -59,7 +59,7 @@ def test_a_second_form_of_the_label_is_not_taken_as_input(nano, table):
     ("change", "options", "message"),
     [
         ({}, {"target": "diagnos"}, "Did you mean 'diagnosis'"),
-        ({}, {}, "What is to be predicted"),
+        ({}, {}, "The column to predict is not known"),
         ({"diagnosis": "benign"}, {"target": "diagnosis"}, "All 400 samples have the label 'benign'"),
         ({"diagnosis": None}, {"target": "diagnosis"}, "400 of 400 samples .* row 1: has no label"),
         ({"mean area": None}, {"target": "diagnosis"}, "mean area"),

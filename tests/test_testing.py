@@ -354,8 +354,8 @@ def test_a_sound_tokenizer_passes_and_the_generator_is_left_alone(options):
         (AugmentsUnsaid, "check_augment: .*set it to True"),
         (SaysItAugments, "check_augment: .*set it to False"),
         (AugmentCrops, "check_augment: .*keep fields, shapes and types"),
-        (DescribesByLength, "check_describe"),
-        (DescribesInfinity, "check_describe"),
+        (DescribesByLength, "check_baseline_features"),
+        (DescribesInfinity, "check_baseline_features"),
     ],
 )
 def test_broken_tokenizers_are_caught(cls, check):

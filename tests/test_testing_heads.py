@@ -199,7 +199,7 @@ class EstimatesInAnotherForm(ClassificationHead):
         (EncodesUnknownAsFirst, "check_bad_targets_raise_sample_error"),
         (PoolsAtRandom, "check_pool_can_be_cached: .*other features in training"),
         (PoolsWithWeights, "check_pool_can_be_cached: .*something that trains"),
-        (NamesNoOption, "check_pool_can_be_cached: pooled_by names pool;"),
+        (NamesNoOption, "check_pool_can_be_cached: pool_options names pool;"),
         (TransposesOutput, "check_output_has_the_right_form"),
         (GivesNaNs, "check_output_has_the_right_form"),
         (LossPerSample, "check_loss_is_a_finite_scalar"),

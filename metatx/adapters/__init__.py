@@ -1,1 +1,1 @@
-"""What a task may change of the shared backbone: LoRA and norms, of one task or of several in one pass."""
+"""Adapters: LoRA and norms of one task, or of several tasks in one pass, on the shared backbone."""

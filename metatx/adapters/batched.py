@@ -1,8 +1,8 @@
-"""Adapters of several tasks in one pass: every sequence gets its own task's.
+"""Adapters of several tasks in one pass: each sequence is changed by the adapter of its own task.
 
-After Punica (Chen et al. 2023, https://arxiv.org/abs/2310.18547) and S-LoRA (Sheng et al. 2023,
-https://arxiv.org/abs/2311.03285): the backbone's own product is computed once for all tokens, the low-rank ones on the
-rows where each task's tokens lie, in one batched product where neighbours are alike.
+Follows Punica (Chen et al. 2023, https://arxiv.org/abs/2310.18547) and S-LoRA (Sheng et al. 2023,
+https://arxiv.org/abs/2311.03285). The backbone's product is computed once for all tokens. The low-rank products are
+computed on the rows of each task's tokens; tasks whose rows are adjacent and of equal shape share a batched product.
 """
 
 from collections.abc import Sequence
@@ -24,11 +24,11 @@ class LowRank:
     """The update of one linear layer by one task.
 
     Attributes:
-        down: (r, D).
-        up: (D', r).
-        scaling: Of the update.
-        scale: DoRA's, of each output (D',); None without DoRA.
-        bias: The layer's own.
+        down: Weight of LoRA's A, (r, D).
+        up: Weight of LoRA's B, (D', r).
+        scaling: Factor of the update.
+        scale: DoRA's factor of each output, (D',); None without DoRA.
+        bias: Bias of the backbone's layer, (D',); None where it has none.
     """
 
     down: Tensor
@@ -38,7 +38,7 @@ class LowRank:
     bias: Tensor | None
 
     def change(self, x: Tensor, output: Tensor) -> None:
-        """Add the update for tokens (T, D) to what the layer made of them (T, D'), in place."""
+        """Add the update for tokens ``x`` (T, D) to the layer's ``output`` (T, D'), in place."""
         low = F.linear(x, self.down)
         if self.scale is None:
             output.addmm_(low, self.up.T, alpha=self.scaling)
@@ -50,28 +50,28 @@ class LowRank:
 
 @dataclass(frozen=True, eq=False)
 class OwnNorm:
-    """A LayerNorm in place of the backbone's."""
+    """LayerNorm that replaces the backbone's."""
 
     norm: nn.Module
 
     def change(self, x: Tensor, output: Tensor) -> None:
-        """Put the norm of tokens (T, D) in the place of the backbone's norm of them."""
+        """Overwrite ``output``, the backbone's norm of tokens ``x`` (T, D), by this norm of them."""
         output.copy_(self.norm(x))
 
 
 LayerUpdate = LowRank | OwnNorm
-Piece = tuple[slice, LayerUpdate]  # the rows of a task's tokens, and what it changes there
+Piece = tuple[slice, LayerUpdate]  # rows of a task's tokens, and the update of its layer for them
 
 
 class FixedAdapter:
-    """An adapter that no longer changes, made ready for mixed batches; DoRA's scales are computed once, here.
+    """Trained adapter, prepared for mixed batches; DoRA's scales are computed once, here.
 
     Args:
-        adapter: Of a trained task.
-        backbone: That it adapts.
+        adapter: Adapter of a trained task.
+        backbone: Backbone that the adapter belongs to.
 
     Attributes:
-        parts: By layer of the backbone.
+        updates: Update of each adapted layer, by the layer.
     """
 
     @torch.no_grad()
@@ -81,29 +81,30 @@ class FixedAdapter:
             layer: Any = backbone.get_submodule(name)
             part: Any = adapter.get_submodule(name)
             if isinstance(part, LoraLayer):
-                weights = part.lora_A.weight.detach(), part.lora_B.weight.detach()
-                self.updates[layer] = LowRank(*weights, part.scaling, part.scale(layer), layer.bias)
+                down = part.lora_A.weight.detach()
+                up = part.lora_B.weight.detach()
+                self.updates[layer] = LowRank(down, up, part.scaling, part.scale(layer), layer.bias)
             else:
                 self.updates[layer] = OwnNorm(part.ln_tuning_layers)
 
 
 class MixedAdapter:
-    """The adapters of one batch, as the backbone's ``forward`` takes them; for use without gradients.
+    """Adapters of one batch, as the backbone's ``forward`` takes them; for use without gradients.
 
     Args:
-        adapters: Of each sequence; None where it has none.
+        adapters: Adapter of each sequence; None where it has none.
     """
 
     def __init__(self, adapters: Sequence[FixedAdapter | None]) -> None:
         self.adapters = adapters
 
     def on(self, backbone: nn.Module, packing: Packing) -> Call:
-        """How the layers of ``backbone`` are applied to tokens that lie as ``packing`` says."""
+        """Return the function that applies a layer of ``backbone`` to tokens in the order of ``packing``."""
         pieces: dict[nn.Module, list[Piece]] = {}
         for adapter, rows in packing.rows(self.adapters):
-            for layer, part in adapter.updates.items() if adapter else ():
-                pieces.setdefault(layer, []).append((rows, part))
-        runs = {layer: _runs(found) for layer, found in pieces.items()}
+            for layer, update in adapter.updates.items() if adapter else ():
+                pieces.setdefault(layer, []).append((rows, update))
+        runs = {layer: _runs(of_layer) for layer, of_layer in pieces.items()}
 
         def call(layer: nn.Module, x: Tensor) -> Tensor:
             output: Tensor = layer(x)
@@ -115,7 +116,7 @@ class MixedAdapter:
 
 
 def _runs(pieces: Sequence[Piece]) -> list[list[Piece]]:
-    """Pieces, neighbours together where one batched product can change them."""
+    """Pieces in runs; one batched product can update a run."""
     runs: list[list[Piece]] = []
     for piece in pieces:
         if runs and _alike(runs[-1][-1], piece):
@@ -126,20 +127,26 @@ def _runs(pieces: Sequence[Piece]) -> list[list[Piece]]:
 
 
 def _alike(first: Piece, second: Piece) -> bool:
-    (rows, one), (others, two) = first, second
-    if not (isinstance(one, LowRank) and isinstance(two, LowRank)) or one.scale is not None or two.scale is not None:
+    """True if one batched product can update both: plain LoRA of equal rank on adjacent rows of equal number."""
+    rows, update = first
+    next_rows, next_update = second
+    if not isinstance(update, LowRank) or not isinstance(next_update, LowRank):
         return False
-    adjacent = rows.stop == others.start and others.stop - others.start == rows.stop - rows.start
-    return adjacent and one.down.shape == two.down.shape and one.scaling == two.scaling
+    if update.scale is not None or next_update.scale is not None:
+        return False
+    adjacent = rows.stop == next_rows.start and next_rows.stop - next_rows.start == rows.stop - rows.start
+    return adjacent and update.down.shape == next_update.down.shape and update.scaling == next_update.scaling
 
 
 def _change(run: Sequence[Piece], x: Tensor, output: Tensor) -> None:
-    (rows, part), *others = run
-    if not others:
-        part.change(x[rows], output[rows])
+    first_rows, first_update = run[0]
+    if len(run) == 1:
+        first_update.change(x[first_rows], output[first_rows])
         return
-    count, rows = len(run), slice(rows.start, run[-1][0].stop)
-    parts = [part for _, part in run if isinstance(part, LowRank)]
-    down, up = torch.stack([part.down for part in parts]), torch.stack([part.up for part in parts])
+    count = len(run)
+    rows = slice(first_rows.start, run[-1][0].stop)
+    updates = [update for _, update in run if isinstance(update, LowRank)]
+    down = torch.stack([update.down for update in updates])
+    up = torch.stack([update.up for update in updates])
     low = torch.bmm(x[rows].view(count, -1, x.shape[1]), down.mT)
-    output[rows].view(count, -1, output.shape[1]).baddbmm_(low, up.mT, alpha=parts[0].scaling)
+    output[rows].view(count, -1, output.shape[1]).baddbmm_(low, up.mT, alpha=updates[0].scaling)

@@ -1,4 +1,4 @@
-"""Adapters: what a task changes of the backbone that it shares, kept beside the backbone and never inside it."""
+"""Adapters: changes of the shared backbone's layers by one task, kept beside the backbone and never inside it."""
 
 import copy
 import re
@@ -28,15 +28,15 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class LoraOptions:
-    """How linear layers are adapted; the names are those of peft's ``LoraConfig``, without ``lora_``.
+    """Options of a LoRA adapter, with the names of peft's ``LoraConfig`` without ``lora_``.
 
     Args:
         r: Rank of the update.
-        alpha: The update is scaled by ``alpha / r``.
-        dropout: On the update's input, in training.
+        alpha: Numerator of the update's factor, ``alpha / r``.
+        dropout: Dropout rate on the update's input, in training.
         target_modules: Ends of the layers' names, such as ``mlp.fc1``; or one regular expression for whole names.
         use_dora: Also train the norm of each row of the adapted weight (DoRA, Liu et al. 2024).
-        use_rslora: Scale by ``alpha / sqrt(r)`` (rsLoRA, Kalajdzievski 2023).
+        use_rslora: Scale the update by ``alpha / sqrt(r)`` (rsLoRA, Kalajdzievski 2023).
     """
 
     r: int = 8
@@ -56,7 +56,7 @@ class LoraOptions:
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "LoraOptions":
-        """Options by name. Raises ValueError, with the choices, for a name that is none of them."""
+        """Build the options from a dict. Raises ValueError, which lists the names, for an unknown one."""
         names = [field.name for field in fields(cls)]
         for name in values:
             if name not in names:
@@ -65,11 +65,11 @@ class LoraOptions:
 
 
 class LoraLayer(nn.Module):
-    """A low-rank update of one linear layer (LoRA, Hu et al. 2021); it starts as no change.
+    """Low-rank update of one linear layer (LoRA, Hu et al. 2021), zero at the start.
 
     Args:
-        layer: The backbone's; read, never changed.
-        options: Of the adapter.
+        layer: Layer of the backbone; read, never changed.
+        options: Options of the adapter.
     """
 
     lora_magnitude_vector: nn.Parameter | None
@@ -85,30 +85,30 @@ class LoraLayer(nn.Module):
         self.register_parameter("lora_magnitude_vector", magnitudes)
 
     def forward(self, layer: nn.Linear, x: Tensor) -> Tensor:
-        """What the adapted layer makes of tokens, (T, D) to (T, D'); the layer's own product comes first."""
+        """Apply the adapted layer to tokens, (T, D) to (T, D')."""
         base: Tensor = layer(x)
         update: Tensor = self.lora_B(self.lora_A(self.dropout(x)) * self.scaling)
         scale = self.scale(layer)
         if scale is None:
             return base + update
         unbiased = base if layer.bias is None else base - layer.bias.to(base.dtype)
-        # The difference is taken before it is cast: in bf16 a scale near 1 has two digits.
+        # Subtract 1 before the cast: bf16 keeps two digits of a scale near 1.
         return base + (scale - 1).to(base.dtype) * unbiased + scale.to(base.dtype) * update
 
     def scale(self, layer: nn.Linear) -> Tensor | None:
-        """By how much DoRA scales each output of the layer (D',); None without DoRA."""
+        """DoRA's factor of each output of the layer, (D',); None without DoRA."""
         return None if self.lora_magnitude_vector is None else self.lora_magnitude_vector / self._norms(layer)
 
     @torch.no_grad()
     def merged(self, layer: nn.Linear) -> Tensor:
-        """The one weight that gives the same."""
+        """Weight (D', D) of a plain linear layer that computes what the adapted layer computes."""
         weight: Tensor = layer.weight + self.scaling * self.lora_B.weight @ self.lora_A.weight
         if self.lora_magnitude_vector is None:
             return weight
         scaled: Tensor = weight * (self.lora_magnitude_vector / weight.norm(dim=1))[:, None]
         return scaled
 
-    @torch.no_grad()  # DoRA, section 4.3: taken as constant, which saves memory and changes results little
+    @torch.no_grad()  # DoRA, section 4.3: treating the norms as constants saves memory and changes results little
     def _norms(self, layer: nn.Linear) -> Tensor:
         with torch.autocast(layer.weight.device.type, enabled=False):
             norms: Tensor = (layer.weight + self.scaling * self.lora_B.weight @ self.lora_A.weight).norm(dim=1)
@@ -116,28 +116,28 @@ class LoraLayer(nn.Module):
 
 
 class NormLayer(nn.Module):
-    """A LayerNorm of the task's own in place of the backbone's (Lu et al. 2021, FPT; Zhao et al. 2024)."""
+    """Trainable copy of a LayerNorm that replaces the backbone's (Lu et al. 2021, FPT; Zhao et al. 2024)."""
 
     def __init__(self, layer: nn.LayerNorm) -> None:
         super().__init__()
         self.ln_tuning_layers = copy.deepcopy(layer).requires_grad_()  # peft's name
 
     def forward(self, layer: nn.LayerNorm, x: Tensor) -> Tensor:
-        """The task's own norm of tokens (T, D); the backbone's is not used."""
+        """Apply the task's norm to tokens (T, D); the backbone's ``layer`` is not used."""
         output: Tensor = self.ln_tuning_layers(x)
         return output
 
 
 class Adapter(nn.Module):
-    """What one task changes of a backbone: parts that lie under the names of the layers that they change.
+    """Adapter of one task: a module for each layer of the backbone that it changes, under the layer's name.
 
-    It is an argument of the backbone's ``forward``, so tasks with different adapters share one backbone at any time,
-    and its ``state_dict`` has peft's names.
+    The adapter is an argument of the backbone's ``forward``, so tasks with different adapters share one backbone at
+    any time. Its ``state_dict`` has peft's names.
 
     Args:
-        tune: Its kind.
-        parts: By the name of the backbone's layer.
-        options: As they were given, for who reads them.
+        tune: Kind of the adapter.
+        parts: Module of each adapted layer, by the layer's name in the backbone.
+        options: Options as they are written to ``config.json`` and the card.
     """
 
     def __init__(
@@ -147,7 +147,9 @@ class Adapter(nn.Module):
         options: dict[str, Any],
     ) -> None:
         super().__init__()
-        self.tune, self.options, self.names = tune, options, tuple(parts)
+        self.tune = tune
+        self.options = options
+        self.names = tuple(parts)
         for name, part in parts.items():
             branch: nn.Module = self
             *path, leaf = name.split(".")
@@ -158,7 +160,7 @@ class Adapter(nn.Module):
             branch.add_module(leaf, part)
 
     def on(self, backbone: nn.Module, packing: Packing) -> Call:
-        """How the layers of ``backbone`` are applied with this adapter, wherever tokens lie."""
+        """Return the function that applies a layer of ``backbone`` with this adapter; ``packing`` does not matter."""
         parts = {backbone.get_submodule(name): self.get_submodule(name) for name in self.names}
 
         def call(layer: nn.Module, x: Tensor) -> Tensor:
@@ -169,7 +171,7 @@ class Adapter(nn.Module):
         return call
 
     def merged(self, backbone: nn.Module) -> dict[str, Tensor]:
-        """The backbone's weights that this adapter changes, as they would be with it, by name."""
+        """Weights of the adapted layers with the adapter folded in, by name; all others are left out."""
         weights: dict[str, Tensor] = {}
         for name in self.names:
             part: Any = self.get_submodule(name)
@@ -182,56 +184,56 @@ class Adapter(nn.Module):
 
 
 def linear_layers(backbone: Backbone) -> dict[str, nn.Linear]:
-    """The linear layers that can be adapted, by name."""
+    """Linear layers that can be adapted, by name."""
     return {name: layer for name, layer in backbone.adaptable_layers().items() if isinstance(layer, nn.Linear)}
 
 
 def norm_layers(backbone: Backbone) -> dict[str, nn.LayerNorm]:
-    """The norms that can be adapted, by name."""
+    """LayerNorms that can be adapted, by name."""
     return {name: layer for name, layer in backbone.adaptable_layers().items() if isinstance(layer, nn.LayerNorm)}
 
 
 def lora_adapter(backbone: Backbone, options: LoraOptions) -> Adapter:
-    """A new LoRA adapter.
+    """Make a new LoRA adapter.
 
     Raises:
-        ValueError: If ``target_modules`` names a layer that is not there; lists those that are.
+        ValueError: If ``target_modules`` names a layer that the backbone does not have; lists its layers.
     """
     layers = linear_layers(backbone)
-    found = _targets(options.target_modules, layers)
-    options = replace(options, target_modules=shortest(found, layers))
-    return Adapter("lora", {name: LoraLayer(layers[name], options) for name in found}, asdict(options))
+    targets = _targets(options.target_modules, layers)
+    options = replace(options, target_modules=shortest(targets, layers))
+    return Adapter("lora", {name: LoraLayer(layers[name], options) for name in targets}, asdict(options))
 
 
 def norm_adapter(backbone: Backbone) -> Adapter:
-    """A new adapter of all norms, which starts as no change."""
+    """Make a new adapter of all norms, which changes nothing before training."""
     return Adapter("norm", {name: NormLayer(layer) for name, layer in norm_layers(backbone).items()}, {})
 
 
 def _targets(wanted: Sequence[str] | str, layers: Mapping[str, nn.Module]) -> list[str]:
-    """The layers that are meant, by peft's rules: a list holds ends of names, a string is a regular expression."""
-    there = ", ".join(dict.fromkeys(_in_block(name) for name in layers))
+    """Names of the wanted layers by peft's rules: a list holds ends of names, a string is a regular expression."""
+    choices = ", ".join(dict.fromkeys(_in_block(name) for name in layers))
     try:
         patterns = [wanted] if isinstance(wanted, str) else [rf"(.*\.)?{re.escape(end)}" for end in wanted]
-        found = [[name for name in layers if re.fullmatch(pattern, name)] for pattern in patterns]
+        matches = [[name for name in layers if re.fullmatch(pattern, name)] for pattern in patterns]
     except (re.error, TypeError) as error:
-        raise ValueError(f"target_modules is {wanted!r} ({error}); name layers of {there}.") from None
-    for pattern, names in zip([wanted] if isinstance(wanted, str) else wanted, found, strict=True):
+        raise ValueError(f"target_modules is {wanted!r} ({error}); name layers of {choices}.") from None
+    for pattern, names in zip([wanted] if isinstance(wanted, str) else wanted, matches, strict=True):
         if not names:
             raise ValueError(
-                f"No layer of the backbone is called {pattern!r}; target_modules is a list of {there}, or one regular "
-                rf"expression for whole names, as blocks\.[0-5]\.attn\.qkv."
+                f"No layer of the backbone is called {pattern!r}; target_modules is a list of {choices}, or one "
+                r"regular expression for whole names, such as blocks\.[0-5]\.attn\.qkv."
             )
-    if not found:
-        raise ValueError(f"target_modules is empty; name layers of {there}.")
-    return [name for name in layers if any(name in names for names in found)]
+    if not matches:
+        raise ValueError(f"target_modules is empty; name layers of {choices}.")
+    return [name for name in layers if any(name in names for names in matches)]
 
 
-def shortest(found: Sequence[str], layers: Mapping[str, nn.Module]) -> list[str]:
-    """Names for ``found`` that mean nothing else, in timm's models too: ``attn.qkv`` where every block has it."""
-    every = {_in_block(name) for name in found}
-    every -= {_in_block(name) for name in layers if name not in found}
-    return sorted(every | {name for name in found if _in_block(name) not in every})
+def shortest(names: Sequence[str], layers: Mapping[str, nn.Module]) -> list[str]:
+    """Shortest ``target_modules`` that mean these layers and no others: ``attn.qkv`` where every block has it."""
+    in_every_block = {_in_block(name) for name in names}
+    in_every_block -= {_in_block(name) for name in layers if name not in names}
+    return sorted(in_every_block | {name for name in names if _in_block(name) not in in_every_block})
 
 
 def _in_block(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Adapters on disk, in peft's own format: ``adapter_config.json`` and ``adapter_model.safetensors``."""
+"""Adapters on disk in peft's format: ``adapter_config.json`` and ``adapter_model.safetensors``."""
 
 import json
 from collections.abc import Mapping
@@ -15,17 +15,18 @@ from metatx.errors import TaskError, short
 
 __all__ = ["read_adapter", "write_adapter"]
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."
 KINDS = {"LORA": "lora", "LN_TUNING": "norm"}
-OPTIONS = {  # ours, by peft's name
+OPTIONS = {  # name of the option here, by peft's name
     "r": "r",
     "lora_alpha": "alpha",
     "lora_dropout": "dropout",
     "use_dora": "use_dora",
     "use_rslora": "use_rslora",
 }
-# What else may stand in peft's file without a change of what the adapter computes.
+# Keys of peft's file that do not change what the adapter computes.
 NEUTRAL = {
     *OPTIONS,
     "auto_mapping",
@@ -46,7 +47,7 @@ NEUTRAL = {
 
 
 def write_adapter(adapter: Adapter, folder: Path) -> None:
-    """Write an adapter into a new folder, from which peft puts it on the same model of timm."""
+    """Write an adapter into a new folder, from which peft loads it onto the same timm model."""
     from peft import LNTuningConfig, LoraConfig
     from safetensors.torch import save_file
 
@@ -59,7 +60,7 @@ def write_adapter(adapter: Adapter, folder: Path) -> None:
             **{theirs: options[ours] for theirs, ours in OPTIONS.items()},
         )
     else:
-        # A pattern, for timm's models have other layers whose names end in "norm".
+        # A pattern for whole names: timm's models have other layers whose names end in "norm".
         config = LNTuningConfig(target_modules="|".join(adapter.names).replace(".", r"\."), inference_mode=True)
     folder.mkdir()
     values = {name: sorted(v) if isinstance(v, set) else v for name, v in config.to_dict().items()}
@@ -69,14 +70,15 @@ def write_adapter(adapter: Adapter, folder: Path) -> None:
 
 
 def read_adapter(folder: str | Path, backbone: Backbone) -> Adapter:
-    """An adapter for ``backbone``, from what metatx or peft wrote; ``task.adapter = ...`` gives it to a task.
+    """Read an adapter for ``backbone`` that metatx or peft wrote; ``task.adapter = ...`` gives it to a task.
 
     Raises:
-        TaskError: If the folder is no adapter, damaged, made for another backbone, or of a kind not known here.
+        TaskError: If the folder is no adapter, is damaged, or belongs to another backbone or an unknown kind.
     """
     folder = Path(folder)
     try:
-        config, shapes = read_json(folder, CONFIG), read_shapes(folder, WEIGHTS)
+        config = read_json(folder, CONFIG)
+        shapes = read_shapes(folder, WEIGHTS)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise TaskError(f"{folder} is damaged, or no adapter: {error.filename} is missing.") from None
     with damage(folder):
@@ -99,12 +101,12 @@ def _read(
     options = {ours: config[theirs] for theirs, ours in OPTIONS.items()} if kind == "lora" else {}
     _check_config(config, folder)
     layers: Mapping[str, Any] = linear_layers(backbone) if kind == "lora" else norm_layers(backbone)
-    own = {name.removeprefix(PREFIX): shape for name, shape in shapes.items()}
-    found = dict.fromkeys(name.partition(".lora_" if kind == "lora" else ".ln_tuning_layers")[0] for name in own)
-    foreign = [name for name in found if name not in layers]
-    if foreign or not found:
+    stored = {name.removeprefix(PREFIX): shape for name, shape in shapes.items()}
+    adapted = dict.fromkeys(name.partition(".lora_" if kind == "lora" else ".ln_tuning_layers")[0] for name in stored)
+    foreign = [name for name in adapted if name not in layers]
+    if foreign or not adapted:
         raise TaskError(f"{folder} adapts {', '.join(foreign[:3]) or 'nothing'}, which this backbone does not have.")
-    names = [name for name in layers if name in found]
+    names = [name for name in layers if name in adapted]
     adapter: Adapter
     with Building(stored_bytes(folder / WEIGHTS), folder):
         if kind == "lora":
@@ -112,7 +114,7 @@ def _read(
             adapter = Adapter("lora", {name: LoraLayer(layers[name], chosen) for name in names}, asdict(chosen))
         else:
             adapter = Adapter("norm", {name: NormLayer(layers[name]) for name in names}, {})
-    check_shapes(own, adapter.state_dict(), folder)
+    check_shapes(stored, adapter.state_dict(), folder)
     tensors = {name.removeprefix(PREFIX): tensor for name, tensor in load_file(folder / WEIGHTS).items()}
     check_finite(tensors, set(tensors), folder)
     adapter.load_state_dict(tensors)

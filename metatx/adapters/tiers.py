@@ -18,7 +18,7 @@ TIERS = ("frozen", "norm", "lora", "full")
 def tuned(
     backbone: Backbone, tune: str, options: Mapping[str, Any] | None, seed: int
 ) -> tuple[Backbone, Adapter | None]:
-    """Backbone and adapter of a task with this ``tune``: the shared backbone, alone or adapted, or a copy of its own.
+    """Backbone and adapter of a task of the tier ``tune``; a task tuned in full gets its own copy of the backbone.
 
     Args:
         backbone: Shared backbone; never changed.
@@ -44,17 +44,17 @@ def tuned(
 
 
 def own_copy(backbone: Backbone) -> Backbone:
-    """Trainable copy of the backbone, without gradients for the stem: tokenizers train copies of that themselves."""
-    own = backbone.trainable_copy()
-    if own.stem is not None:
-        own.stem.requires_grad_(False)
-    return own
+    """Trainable copy of the backbone whose stem takes no gradients: tokenizers train their own copies of the stem."""
+    copy = backbone.trainable_copy()
+    if copy.stem is not None:
+        copy.stem.requires_grad_(False)
+    return copy
 
 
 @torch.no_grad()
 def merged(backbone: Backbone, adapter: Adapter) -> Backbone:
-    """Copy of the backbone with the adapter folded into its weights; it takes no gradient."""
-    own = own_copy(backbone).requires_grad_(False)
+    """Copy of the backbone with the adapter folded into its weights; it takes no gradients."""
+    copy = own_copy(backbone).requires_grad_(False)
     for name, weight in adapter.merged(backbone).items():
-        own.get_parameter(name).copy_(weight)
-    return own
+        copy.get_parameter(name).copy_(weight)
+    return copy

@@ -1,4 +1,4 @@
-"""The frozen transformer that all tasks share: its parts, the weights it starts from, how they are found and read."""
+"""Backbone: the frozen transformer that all tasks share, and where its weights come from."""
 
 from metatx.backbone.base import Backbone, LayerChanges
 from metatx.backbone.exchange import Exchange

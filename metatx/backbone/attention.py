@@ -1,4 +1,4 @@
-"""Attention over packed sequences: linear maps over all tokens at once, attention among sequences of equal length."""
+"""Attention over packed sequences: linear layers take all tokens at once, attention takes groups of equal length."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -14,23 +14,24 @@ from metatx.sequence import TokenSequence
 __all__ = ["Attention", "Call", "Packing", "plain", "stretches"]
 
 Owner = TypeVar("Owner")
-Call = Callable[[nn.Module, Tensor], Tensor]  # how a layer is applied to tokens: by itself, or with an adapter
+Call = Callable[[nn.Module, Tensor], Tensor]  # applies a layer to tokens: the layer alone, or with an adapter
 
 
 class Packing:
-    """The order of a batch's tokens inside a stretch of blocks: prefix in front, units of equal length side by side.
+    """Order of a batch's tokens inside some of the blocks ("block order"), units of equal length side by side.
 
-    A unit is what attends to itself: a sequence, or several neighbours that are fused.
+    A unit attends to itself only: it is one sequence, or several neighbours that are fused. Each sequence has its
+    prefix tokens in front.
 
     Args:
-        lengths: Tokens of each sequence, without the prefix.
-        prefix: Number of tokens that the backbone puts in front of each.
+        lengths: Number of tokens of each sequence, without the prefix.
+        prefix: Number of prefix tokens of each sequence, P.
         device: Device of the embeddings.
         units: Number of sequences of each unit; they sum to the number of sequences. None: one each.
 
     Attributes:
-        groups: (units, tokens of each), in the order in which they lie.
-        sizes: Tokens of each group.
+        groups: Number of units and tokens of each unit, (count, L), group by group in block order.
+        sizes: Number of tokens of each group.
     """
 
     def __init__(
@@ -45,8 +46,8 @@ class Packing:
         self._order = sorted(range(len(sizes)), key=sizes.__getitem__)
         self.groups = [(len(list(same)), length) for length, same in groupby(sorted(sizes))]
         self.sizes = [count * length for count, length in self.groups]
-        self._rows: Tensor | None = None  # place in the batch of each row inside the blocks; None: the same
-        self._places: Tensor | None = None  # and the other way round
+        self._rows: Tensor | None = None  # place in the batch of each row in block order; None: the orders are equal
+        self._places: Tensor | None = None  # row in block order of each place in the batch
         if len(self.groups) > 1:
             tokens = torch.tensor(sizes)
             order = torch.tensor(self._order)
@@ -57,33 +58,33 @@ class Packing:
             self._places = places.to(device)
 
     def enter(self, embeddings: Tensor, prefix: Tensor) -> Tensor:
-        """Embeddings (T, D) and prefix (P, D) to tokens in block order (T + S P, D)."""
+        """Put the prefix (P, D) before each of S sequences: embeddings (T, D) to block order (T + S P, D)."""
         if not len(prefix):
             return self.arrange(embeddings)
         if self._rows is None and len(set(self._lengths)) == 1:
             count = len(self._lengths)
             fronts = prefix.expand(count, -1, -1)
             return torch.cat([fronts, embeddings.reshape(count, -1, embeddings.shape[1])], dim=1).flatten(0, 1)
-        # It is read from the prefix with all embeddings behind it. Counting its prefix, token p of a sequence that
-        # starts at s among the embeddings lies at s + p there.
+        # All rows are read from one tensor: the prefix, then all embeddings. Token p of a sequence (its prefix counts)
+        # that starts at row s of the embeddings is row s + p of that tensor.
         inner = torch.tensor(self._lengths)
         outer = inner + self._prefix
         place = _ranges(torch.zeros_like(outer), outer)
         source = _ranges(inner.cumsum(0) - inner, outer)
-        entry = torch.where(place < self._prefix, place, source).to(embeddings.device)
-        entry = entry if self._rows is None else entry[self._rows]
-        return torch.cat([prefix, embeddings]).index_select(0, entry)
+        index = torch.where(place < self._prefix, place, source).to(embeddings.device)
+        index = index if self._rows is None else index[self._rows]
+        return torch.cat([prefix, embeddings]).index_select(0, index)
 
     def arrange(self, tokens: Tensor) -> Tensor:
-        """Tokens in the order of the batch, prefixes included, to block order; both (T + S P, D)."""
+        """Bring tokens, prefixes included, from the order of the batch to block order; both (T + S P, D)."""
         return tokens if self._rows is None else tokens.index_select(0, self._rows)
 
     def leave(self, tokens: Tensor) -> Tensor:
-        """Tokens in block order back to the order of the batch, both (T + S P, D)."""
+        """Bring tokens from block order back to the order of the batch; both (T + S P, D)."""
         return tokens if self._places is None else tokens.index_select(0, self._places)
 
     def split(self) -> list["Packing"]:
-        """Give each group as a packing of its own, of the same batch."""
+        """Split into one packing for each group, of the same batch."""
         parts = []
         start = 0
         for group, size in zip(self.groups, self.sizes, strict=True):
@@ -96,31 +97,31 @@ class Packing:
         return parts
 
     def units(self) -> list[range]:
-        """The sequences of each unit, in block order."""
+        """Numbers of the sequences of each unit, in block order."""
         starts = [0, *accumulate(self._units)]
         return [range(starts[unit], starts[unit + 1]) for unit in self._order]
 
     def rows(self, owners: Sequence[Owner]) -> list[tuple[Owner, slice]]:
-        """Rows inside the blocks that belong to one owner each, in turn; all sequences of a unit have the same.
+        """Runs of rows in block order that belong to one owner each, in turn.
 
         Args:
-            owners: Owner of each sequence.
+            owners: Owner of each sequence; all sequences of a unit have the same owner.
         """
-        found: list[tuple[Owner, slice]] = []
+        owned: list[tuple[Owner, slice]] = []
         stop = 0
         for owner, units in groupby(self.units(), key=lambda unit: owners[unit.start]):
             start = stop
             stop += sum(self._lengths[i] + self._prefix for unit in units for i in unit)
-            found.append((owner, slice(start, stop)))
-        return found
+            owned.append((owner, slice(start, stop)))
+        return owned
 
 
 def stretches(sequence: TokenSequence, prefix: int, depth: int) -> list[tuple[range, Packing]]:
-    """The blocks in turn, those that share a packing together; at least one stretch, even without blocks.
+    """Stretches of blocks that share a packing, in turn; at least one stretch, even without blocks.
 
     Args:
-        sequence: Tokens without a prefix.
-        prefix: Number of tokens that the backbone puts in front of each sequence.
+        sequence: Tokens without prefix tokens.
+        prefix: Number of prefix tokens of each sequence, P.
         depth: Number of blocks.
     """
     device = sequence.embeddings.device
@@ -129,52 +130,54 @@ def stretches(sequence: TokenSequence, prefix: int, depth: int) -> list[tuple[ra
         return [(range(depth), Packing(sequence.lengths, prefix, device))]
     samples = list(zip(counts, sequence.fuse_at, strict=True))
     starts = sorted({0, *(at for count, at in samples if count > 1 and at < depth)})
-    found = []
+    packed = []
     for start, stop in pairwise([*starts, depth]):
         units: list[int] = []
         for count, at in samples:
             units += [count] if at <= start and count else [1] * count
-        found.append((range(start, stop), Packing(sequence.lengths, prefix, device, units)))
-    return found
+        packed.append((range(start, stop), Packing(sequence.lengths, prefix, device, units)))
+    return packed
 
 
 def _ranges(starts: Tensor, lengths: Tensor) -> Tensor:
-    """``starts[i], starts[i] + 1, ...``, ``lengths[i]`` of them, for each i in turn."""
+    """Concatenate the ranges from ``starts[i]`` to ``starts[i] + lengths[i] - 1``, for each i in turn."""
     shift = starts - (lengths.cumsum(0) - lengths)
     return torch.arange(int(lengths.sum())) + shift.repeat_interleave(lengths)
 
 
 def plain(layer: nn.Module, x: Tensor) -> Tensor:
-    """A layer by itself."""
+    """Apply a layer without an adapter."""
     output: Tensor = layer(x)
     return output
 
 
 class Attention(nn.Module):
-    """Self-attention within each of the sequences that lie packed.
+    """Self-attention within each unit of packed sequences.
 
     Args:
         dim: Width of the tokens, D.
-        num_heads: They divide ``dim``.
-        qkv_bias: Whether the query, key and value maps have one.
-        qk_norm: Makes the norms of queries and keys from the width of a head. None: they have none.
+        num_heads: Number of attention heads, a divisor of ``dim``.
+        qkv_bias: True if the query, key and value maps have a bias.
+        qk_norm: Function from a head's width to a norm, for queries and keys. None: no norms.
     """
 
     def __init__(
         self, dim: int, num_heads: int, qkv_bias: bool, qk_norm: Callable[[int], nn.Module] | None = None
     ) -> None:
         super().__init__()
-        self.num_heads, self.head_dim = num_heads, dim // num_heads
+        self.num_heads = num_heads
+        self.head_dim = dim // num_heads
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
-        self.q_norm, self.k_norm = (qk_norm(self.head_dim) if qk_norm else nn.Identity() for _ in range(2))
+        self.q_norm = qk_norm(self.head_dim) if qk_norm else nn.Identity()
+        self.k_norm = qk_norm(self.head_dim) if qk_norm else nn.Identity()
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, packing: Packing, call: Call = plain) -> Tensor:
-        """Tokens in block order, (T, D) to (T, D); linear layers are applied through ``call``."""
+        """Attend among tokens in block order, (T, D) to (T, D); linear layers are applied through ``call``."""
         qkv: Any = call(self.qkv, x)
-        # split and unbind, not slices: their backward writes each gradient once, into place, where every slice
-        # would first fill a tensor of full size with zeros. Few operations a group: in a server each one of them may
-        # have to wait for the interpreter.
+        # split and unbind, not slices: their backward writes each gradient once, in place, where every slice would
+        # first fill a tensor of full size with zeros. There are few operations a group, because in a server each
+        # operation may have to wait for the interpreter's lock.
         parts = qkv.split(packing.sizes) if len(packing.sizes) > 1 else [qkv]
         attended = []
         for (count, length), part in zip(packing.groups, parts, strict=True):
@@ -186,10 +189,10 @@ class Attention(nn.Module):
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Scaled dot-product attention of (count, heads, length, width)."""
+    """Scaled dot-product attention, (count, heads, L, width of a head) each."""
     if q.device.type == "cpu" and q.dtype == torch.bfloat16:
-        # torch's bf16 kernel for CPUs takes 7 times as long as this on 256 sequences of 16 tokens, and gains
-        # nothing up to 200 tokens.
+        # torch's bf16 kernel for CPUs takes 7 times as long as this on 256 sequences of 16 tokens, and is no faster
+        # up to 200 tokens.
         with torch.autocast("cpu", enabled=False):
             return F.scaled_dot_product_attention(q.float(), k.float(), v.float()).to(q.dtype)
     return F.scaled_dot_product_attention(q, k, v)

@@ -1,4 +1,4 @@
-"""Backbone: the one frozen transformer that all tasks share, whatever its kind."""
+"""Backbone: base class of the frozen transformer that all tasks share."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ __all__ = ["Backbone", "Config", "LayerChanges"]
 
 
 class Config(Protocol):
-    """What a kind of backbone is built from: a dataclass."""
+    """Dataclass that a kind of backbone is built from."""
 
     @property
     def dim(self) -> int:
@@ -34,54 +34,52 @@ class Config(Protocol):
 
     @property
     def class_token(self) -> bool:
-        """Whether the first token of the prefix is a class token."""
+        """True if the first prefix token is a class token."""
         ...
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the fields as JSON; the fingerprint is made of it."""
+        """Return the fields as JSON values; the fingerprint is computed from them and the weights."""
         ...
 
 
 class LayerChanges(Protocol):
-    """An adapter: what a task, or each of several, changes of a backbone's layers."""
+    """Adapter: changes of a backbone's layers by one task, or by each task of a batch."""
 
     def on(self, backbone: "Backbone", packing: Packing) -> Call:
-        """Give the way in which layers are applied to tokens that lie as ``packing`` says."""
+        """Return the function that applies a layer to tokens in the order of ``packing``."""
         ...
 
 
 class Backbone(nn.Module, ABC):
-    """Prefix tokens, ``norm_pre``, blocks, ``norm``: frozen for good, whatever happens to the module around it.
+    """Prefix tokens, ``norm_pre``, blocks and ``norm``, frozen whatever is done to a module that holds the backbone.
 
-    No parameter takes a gradient, ``train`` and ``apply`` leave it as it is, and ``load_state_dict`` refuses
-    to write into it; only a copy can be trained, see ``trainable_copy``.
+    No parameter takes a gradient, ``train`` and ``apply`` change nothing, and ``load_state_dict`` is refused. To train
+    the weights, make a ``trainable_copy``.
 
-    A kind of backbone makes its modules in ``_build``, which include the four above, and says in ``reader`` how a block
-    is applied.
+    A subclass makes these four, and the stem, in ``_build``, and applies a block in ``reader``.
 
     Args:
-        config: Its shape.
-        weights: Every weight by name, as ``named_weights`` gives them; kept as float32. None: random numbers,
-            the same each time.
-        spec: What ``load_backbone`` was asked for.
-        mapped: Whether the weights lie in a file that nobody changes. Those that are float32 then stay there, so that
-            processes share them; else they are copied.
+        config: Shape of the backbone.
+        weights: All weights by the names of ``named_weights``, stored as float32. None: random ones, always the same.
+        spec: Name that ``load_backbone`` was given.
+        mapped: True if the weights are mapped from a file that does not change. Those in float32 then stay mapped, so
+            that processes share them. By default all are copied.
 
     Attributes:
         config_type: Class of the config.
-        causal: Whether a token sees only those before it.
-        stem: The way from images to tokens, None where the weights came without one.
+        causal: True if a token attends only to itself and those before it.
+        stem: Pretrained layer from images to tokens; None where the weights came without one.
         frozen: False for a ``trainable_copy``.
         pretrained: False for random weights.
 
     Raises:
-        ValueError: If weights are missing, have no place, or have another shape; names the first of them.
+        ValueError: If weights are missing, superfluous or of the wrong shape; names the first of them.
 
     Example:
         >>> import torch
         >>> backbone = metatx.load_backbone("nano")
         >>> sequence = metatx.TokenSequence(torch.zeros(5, backbone.dim), lengths=(2, 3))
-        >>> backbone(sequence).lengths  # with CLS before each
+        >>> backbone(sequence).lengths  # each sequence has CLS in front now
         (3, 4)
     """
 
@@ -98,9 +96,11 @@ class Backbone(nn.Module, ABC):
         self, config: Config, weights: Mapping[str, Tensor] | None, *, spec: str, mapped: bool = False
     ) -> None:
         super().__init__()
-        self.config, self.spec, self.pretrained = config, spec, weights is not None
+        self.config = config
+        self.spec = spec
+        self.pretrained = weights is not None
         self.frozen = True
-        # Built without memory or initial values: the weights given are the only ones this module ever has.
+        # The meta device allocates and initialises nothing: ``_fill`` sets all weights.
         with torch.device("meta"):
             self._build(config)
         self._names = tuple(name for name, _ in self.named_parameters())
@@ -110,31 +110,31 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def _build(self, config: Any) -> None:
-        """Make ``cls_token`` (P, D), ``norm_pre``, ``blocks``, ``norm`` and ``stem``; their values come later."""
+        """Make ``cls_token`` (P, D), ``norm_pre``, ``blocks``, ``norm`` and ``stem``; their values are set later."""
 
     @abstractmethod
     def reader(
         self, sequence: TokenSequence, packing: Packing, call: Call, adapter: LayerChanges | None
     ) -> Callable[[int, Tensor], Tensor]:
-        """Give the way in which each block, by number, is applied to tokens in block order, (T, D) to (T, D).
+        """Return a function that applies the block of a number to tokens in block order, (T, D) to (T, D).
 
         Args:
-            sequence: What entered the backbone.
-            packing: The order of its tokens inside these blocks.
-            call: How layers are applied to all of these tokens.
-            adapter: What ``call`` was made from, for tokens that are taken group by group.
+            sequence: Input of the backbone.
+            packing: Order of its tokens inside these blocks.
+            call: Function that applies a layer to all of these tokens.
+            adapter: Adapter that ``call`` was made from, for blocks that take the tokens group by group.
         """
 
     @abstractmethod
     def adaptable_layers(self) -> dict[str, nn.Linear | nn.LayerNorm]:
-        """Give the layers that an adapter can change, by name: linear ones in the blocks, norms of the tokens."""
+        """Return the layers that an adapter can change, by name: linear ones in the blocks, norms of the tokens."""
 
     def _fill(self, weights: Mapping[str, Tensor], *, copy: bool) -> None:
         shapes = {name: tuple(self.get_parameter(name).shape) for name in self._names}
         missing = [name for name in shapes if name not in weights]
         if missing:
             raise ValueError(f"{len(missing)} of {len(shapes)} weights are missing: {_first(missing)}.")
-        # Left unread, a layer scale or a further block would change what the weights compute.
+        # Ignoring a weight, such as a layer scale or a further block, would change what the others compute.
         foreign = [name for name in weights if name not in shapes]
         if foreign:
             raise ValueError(f"{len(foreign)} weights have no place in this backbone: {_first(foreign)}.")
@@ -144,13 +144,13 @@ class Backbone(nn.Module, ABC):
             raise ValueError(f"{len(wrong)} of {len(shapes)} weights have the wrong shape: {_first(sizes)}.")
         for name in self._names:
             module, _, leaf = name.rpartition(".")
-            # A copy as a rule: the given tensor may be changed later, or lie in a mapped file that is.
+            # Copied unless ``mapped``: the tensor, or the file that it is mapped from, may be changed later.
             value = weights[name].detach().to(torch.float32, copy=copy, memory_format=torch.contiguous_format)
             setattr(self.get_submodule(module), leaf, nn.Parameter(value, requires_grad=False))
 
     @property
     def dim(self) -> int:
-        """Width, D."""
+        """Width of the tokens, D."""
         width: int = self.config.dim
         return width
 
@@ -162,32 +162,32 @@ class Backbone(nn.Module, ABC):
 
     @property
     def num_prefix_tokens(self) -> int:
-        """Number of tokens put in front of each sequence, P."""
+        """Number of prefix tokens, P: CLS and registers, which the backbone puts in front of each sequence."""
         return len(self.cls_token)
 
     @property
     def has_cls(self) -> bool:
-        """Whether the first of these is a class token."""
+        """True if the first prefix token is a class token."""
         return self.num_prefix_tokens > 0 and bool(self.config.class_token)
 
     @property
     def stems(self) -> Mapping[str, nn.Module]:
-        """Its own pretrained ways in, by what they read: ``"image"``."""
+        """Pretrained stems by the name that a tokenizer asks for: ``"image"``, or none."""
         return {} if self.stem is None else {"image": self.stem}
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return self.cls_token.device
 
     @property
     def normalises_input(self) -> bool:
-        """Whether tokens are normalised before the blocks; if not, the tokenizer must do it."""
+        """True if a norm stands before the blocks; if not, the tokenizer must scale its tokens."""
         return not isinstance(self.norm_pre, nn.Identity)
 
     @property
     def token_rms(self) -> float:
-        """Root mean square of the tokens that the stem makes of a grey picture; 1 without a stem."""
+        """Root mean square of the stem's tokens of a grey image; 1 without a stem."""
         if self.stem is None:
             return 1.0
         size = self.stem.config.image_size
@@ -197,19 +197,19 @@ class Backbone(nn.Module, ABC):
         return tokens.square().mean().sqrt().item()
 
     def width(self, layers: int) -> int:
-        """Width of the tokens that ``forward`` gives for so many layers."""
+        """Width of the tokens that ``forward`` returns for this number of layers."""
         return layers * self.dim
 
     @property
     def num_parameters(self) -> int:
-        """Number of weights, the stem included and adapters left out."""
+        """Number of weights, with the stem and without adapters."""
         return sum(weight.numel() for _, weight in self.named_weights())
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the config and of every weight as float32: equal for equal weights on any device.
 
-        Computed from the weights as they are now. Adapters are left out; a cast to a shorter type changes it.
+        It is computed at each call, without adapters. A cast of the weights to a shorter dtype changes it.
         """
         digest = hashlib.sha256(json.dumps(self.config.to_dict(), sort_keys=True).encode())
         for name, weight in sorted(self.named_weights()):
@@ -218,11 +218,11 @@ class Backbone(nn.Module, ABC):
         return digest.hexdigest()
 
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Name and value of each of the backbone's own weights, by the names it was built with."""
+        """Iterate over names and values of the weights, without adapters, by the names of construction."""
         for name, weight in self.named_parameters():
-            own = name.replace(".base_layer.", ".")  # where peft has wrapped a layer
-            if own in self._names:
-                yield own, weight
+            unwrapped = name.replace(".base_layer.", ".")  # peft may have wrapped the layer
+            if unwrapped in self._names:
+                yield unwrapped, weight
 
     def forward(
         self,
@@ -231,24 +231,24 @@ class Backbone(nn.Module, ABC):
         adapter: LayerChanges | None = None,
         exchange: Exchange | None = None,
     ) -> TokenSequence:
-        """Read every sequence; the prefix comes in front of each, the rest of the sequence's facts stay.
+        """Run all sequences through the blocks, with the prefix tokens in front of each; other fields are kept.
 
         Args:
-            sequence: A tokenizer's tokens.
-            layers: How many of the last blocks to give, each through the final norm, side by side: the embeddings
-                are then (T, layers * D), the last block's at the end. Where there are no blocks, the tokens stand in
-                for each, so that every head fits.
-            adapter: What a task, or each of several, changes of this backbone, for this pass alone.
-            exchange: What acts between the blocks, for this pass alone.
+            sequence: Output of a tokenizer.
+            layers: Number of last blocks whose output is returned, each through the final norm. The embeddings are
+                (T, layers * D), the last block's at the end. A backbone without blocks repeats its tokens, so that
+                every head fits.
+            adapter: Changes of the layers by one task, or by each task of the batch, in this pass.
+            exchange: Module that changes tokens between the blocks, in this pass.
 
         Raises:
-            ValueError: If the tokens are of another width, or already have a prefix; or there are fewer blocks.
+            ValueError: If the tokens have another width or have prefix tokens already, or ``layers`` exceeds the depth.
         """
         width = sequence.embeddings.shape[1]
         if width != self.dim:
             raise ValueError(f"The tokens are {width} wide; this backbone's are {self.dim}.")
         if sequence.num_prefix_tokens:
-            raise ValueError("These sequences have a prefix already; give the backbone a tokenizer's output.")
+            raise ValueError("These sequences have prefix tokens already; give the backbone a tokenizer's output.")
         if layers < 1 or 0 < self.depth < layers:
             raise ValueError(f"{layers} layers are asked for; this backbone has {self.depth}.")
         prefix = self.num_prefix_tokens
@@ -260,7 +260,7 @@ class Backbone(nn.Module, ABC):
         outputs: list[Tensor] = []
         parts = stretches(sequence, prefix, self.depth)
         packing = parts[0][1]
-        # In the type of the weights: under autocast the residual stream then stays in full precision.
+        # Cast to the dtype of the weights: the residual stream stays in full precision under autocast.
         x = packing.enter(sequence.embeddings.to(self.cls_token.dtype), self.cls_token)
         call = self._call(adapter, packing)
         x = call(self.norm_pre, x)
@@ -285,30 +285,27 @@ class Backbone(nn.Module, ABC):
     def _call(self, adapter: LayerChanges | None, packing: Packing) -> Call:
         return plain if adapter is None else adapter.on(self, packing)
 
-    # Frozen for good
+    # Copies, and what keeps the original frozen
 
     def trainable_copy(self) -> Self:
-        """A copy, on the same device, whose weights take gradients and can be loaded: to pretrain, or to tune in full.
-
-        It belongs to whoever trains it; what is shared stays as it is.
-        """
+        """Copy the backbone, on the same device, with weights that can be trained and loaded; the original stays."""
         copy = self.rebuilt(self.config, dict(self.named_weights()))
         copy.frozen = False
         return copy.requires_grad_()
 
     def randomised(self) -> Self:
-        """The same shape with random weights, the same each time, on the same device: the control."""
+        """Backbone of the same shape, on the same device, with random weights, always the same: the control."""
         return self.rebuilt(self.config, None)
 
     def without_blocks(self) -> Self:
-        """The same prefix, norms and stem with no block between them: the control that shows what the blocks bring."""
+        """Backbone of the same prefix, norms and stem without blocks: the control for the blocks' contribution."""
         weights = {name: weight for name, weight in self.named_weights() if not name.startswith("blocks.")}
         copy = self.rebuilt(replace(self.config, depth=0), weights)
         copy.spec = f"{self.spec} without blocks"
         return copy
 
     def rebuilt(self, config: Any, weights: Mapping[str, Tensor] | None) -> Self:
-        """Another backbone of the same kind, on the same device, with other weights; None: random ones."""
+        """Make a backbone of the same kind on the same device with other weights; None: random ones."""
         copy = type(self)(config, weights, spec=self.spec).to(self.device)
         copy.pretrained = self.pretrained and weights is not None
         return copy
@@ -318,11 +315,11 @@ class Backbone(nn.Module, ABC):
         return super().train(False)
 
     def apply(self, fn: Callable[[nn.Module], None]) -> Self:
-        """Leave the weights alone: what initialises a model must not reach its backbone."""
+        """Change nothing: the initialisation of a model must not reach its backbone."""
         return self
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
-        """Raise ValueError for True, unless the backbone is ``trainable_copy``."""
+        """Raise ValueError for True, unless the backbone is a ``trainable_copy``."""
         if requires_grad and self.frozen:
             raise ValueError(
                 "A backbone is shared and stays frozen; to train parts, choose tune='norm', 'lora' or 'full'."

@@ -47,18 +47,18 @@ class Mlp(nn.Module):
 class Block(nn.Module):
     """Pre-norm transformer block (ViT, https://arxiv.org/abs/2010.11929).
 
-    Computes what timm's ``Block`` does and has its names, for weights and for adapters. Importing timm itself would
-    take longer than loading a small backbone.
+    It computes what timm's ``Block`` computes and has its names, for weights and for adapters. Importing timm itself
+    would take longer than loading a small backbone.
 
     Args:
         dim: Width of the tokens, D.
-        num_heads: They divide ``dim``.
+        num_heads: Number of attention heads, a divisor of ``dim``.
         mlp_dim: Width of the hidden layer.
-        activation: Of that layer.
-        qkv_bias: Whether the query, key and value maps have one.
-        qk_norm: Whether queries and keys are normalised, each head by itself.
-        layer_scale: Whether both branches have a learned scale per channel.
-        norm_eps: Of every LayerNorm.
+        activation: Activation of the hidden layer.
+        qkv_bias: True if the query, key and value maps have a bias.
+        qk_norm: True if queries and keys are normalised, head by head.
+        layer_scale: True if both branches have a learned scale per channel.
+        norm_eps: Epsilon of every LayerNorm.
     """
 
     def __init__(
@@ -83,10 +83,7 @@ class Block(nn.Module):
         self.ls2 = LayerScale(dim) if layer_scale else nn.Identity()
 
     def forward(self, x: Tensor, packing: Packing, call: Call = plain) -> Tensor:
-        """Tokens in block order, (T, D) to (T, D).
-
-        Linear layers and norms are applied through ``call``, so that an adapter can take part.
-        """
+        """Transform tokens in block order, (T, D) to (T, D); an adapter changes the layers through ``call``."""
         x = x + self.ls1(self.attn(call(self.norm1, x), packing, call))
         out: Tensor = x + self.ls2(self.mlp(call(self.norm2, x), call))
         return out

@@ -1,4 +1,4 @@
-"""Weights in the layouts of timm, open_clip and Meta-Transformer, renamed into ours; heads stay behind."""
+"""Conversion of weights of timm, open_clip and Meta-Transformer to a backbone's names; heads are left out."""
 
 import re
 from collections.abc import Mapping
@@ -15,11 +15,11 @@ Tensors = Mapping[str, Tensor]
 
 
 class Shape(Protocol):
-    """What of a backbone's config decides where weights go."""
+    """Fields of a backbone's config that the conversion needs."""
 
     @property
     def dim(self) -> int:
-        """Width, D."""
+        """Width of the tokens, D."""
         ...
 
     @property
@@ -29,11 +29,11 @@ class Shape(Protocol):
 
     @property
     def stem(self) -> StemConfig | None:
-        """The way from images to tokens."""
+        """Layer from images to tokens; None without one."""
         ...
 
 
-# Relative positions stand in timm's attention, and here beside it.
+# timm keeps relative positions inside attention; the backbone keeps them beside it.
 TIMM_NAMES = (
     (r"patch_embed\.", "stem."),
     (r"(blocks\.\d+\.)attn\.rel_pos\.", r"\1position_bias."),
@@ -58,21 +58,21 @@ OPEN_CLIP_NAMES = {
 
 
 def from_timm(tensors: Tensors, config: Shape, *, embedded: bool = True) -> dict[str, Tensor]:
-    """Weights of a Vision Transformer of timm as a backbone's.
+    """Convert the weights of a Vision Transformer of timm.
 
-    The position embedding may have rows for the prefix tokens, in front; they are added to those tokens here.
+    The position embedding may begin with rows for the prefix tokens; these are added to the prefix tokens.
 
     Args:
-        tensors: By timm's names.
-        config: Of the backbone.
-        embedded: Whether the model has a position embedding; the stem's is zero without one, as with rotary positions.
+        tensors: Weights by timm's names.
+        config: Config of the backbone.
+        embedded: True if the model has a position embedding. Without one, as with rotary positions, the stem's is zero.
     """
     starts = ("patch_embed.", "norm_pre.", "blocks.", "norm.", "rope.", "rel_pos_bias.", "shared_rel_pos.")
     ours = {}
     for name in _starting(tensors, *starts):
         renamed = name
-        for theirs, own in TIMM_NAMES:
-            renamed = re.sub(f"^{theirs}", own, renamed)
+        for pattern, replacement in TIMM_NAMES:
+            renamed = re.sub(f"^{pattern}", replacement, renamed)
         ours[renamed] = tensors[name]
     tokens = [tensors[name].flatten(0, -2) for name in ("cls_token", "dist_token", "reg_token") if name in tensors]
     prefix = torch.cat(tokens) if tokens else None
@@ -85,14 +85,14 @@ def from_timm(tensors: Tensors, config: Shape, *, embedded: bool = True) -> dict
 
 
 def from_open_clip(tensors: Tensors, config: Shape) -> dict[str, Tensor]:
-    """An open_clip visual tower's weights as a backbone's, from its own file or from the whole model's."""
+    """Convert the weights of open_clip's visual tower, alone or inside the whole model's."""
     if any(name.startswith("visual.") for name in tensors):
         tensors = {name.removeprefix("visual."): tensors[name] for name in _starting(tensors, "visual.")}
     ours = {}
     for name in _starting(tensors, "conv1.", "ln_pre.", "ln_post.", "transformer.resblocks."):
         renamed = name
-        for theirs, own in OPEN_CLIP_NAMES.items():
-            renamed = renamed.replace(theirs, own)
+        for theirs, ours_name in OPEN_CLIP_NAMES.items():
+            renamed = renamed.replace(theirs, ours_name)
         ours[renamed] = tensors[name]
     cls_token = tensors.get("class_embedding")
     prefix = None if cls_token is None else cls_token[None]
@@ -100,20 +100,21 @@ def from_open_clip(tensors: Tensors, config: Shape) -> dict[str, Tensor]:
 
 
 def from_blocks(tensors: Tensors, config: Shape) -> dict[str, Tensor]:
-    """Bare blocks ``{i}.norm1.weight`` ... as a backbone's, which then has no token of its own."""
+    """Convert bare blocks, ``{i}.norm1.weight`` and so on, to a backbone without prefix tokens."""
     ours = {f"blocks.{name}": value for name, value in tensors.items() if name.split(".")[0].isdigit()}
     return ours | {"cls_token": torch.empty(0, config.dim)}
 
 
 def _embeddings(prefix: Tensor | None, positions: Tensor | None, config: Shape) -> dict[str, Tensor]:
-    """Prefix tokens (P, D) and positions (..., N, D), or (..., P + N, D) with the prefix's own in front."""
+    """Name prefix tokens (P, D) and positions (..., N, D), or (..., P + N, D) if the prefix has positions, in front."""
     ours = {}
     if positions is not None:
         positions = positions.flatten(0, -2)
         if prefix is not None and config.stem and len(positions) == config.stem.side**2 + len(prefix):
-            # Files in half precision: their sum would be rounded once more.
-            own, positions = positions[: len(prefix)], positions[len(prefix) :]
-            prefix = prefix.float() + own.float()
+            # In float32: a sum in half precision would be rounded once more.
+            prefix_positions = positions[: len(prefix)]
+            positions = positions[len(prefix) :]
+            prefix = prefix.float() + prefix_positions.float()
         ours["stem.positions"] = positions
     if prefix is not None:
         ours["cls_token"] = prefix

@@ -1,4 +1,4 @@
-"""Exchange: what a task lets happen between the blocks of the backbone."""
+"""Exchange: a change of the tokens between the backbone's blocks."""
 
 from collections.abc import Collection
 from typing import Protocol
@@ -14,16 +14,16 @@ class Exchange(Protocol):
     """A change of the tokens between blocks, such as a bottleneck or cross-attention of a sample's inputs.
 
     Attributes:
-        blocks: Numbers of the blocks behind which it acts, from 0.
+        blocks: Numbers of the blocks, from 0, after which tokens are changed.
     """
 
     blocks: Collection[int]
 
     def __call__(self, block: int, sequence: TokenSequence) -> Tensor:
-        """Give the tokens that enter the next block, in the order of ``sequence``, (T, D).
+        """Return the tokens that enter the next block, (T, D), in the order of ``sequence``.
 
         Args:
-            block: Number of the block behind which it acts.
-            sequence: What left that block, prefix included, in the order of the batch.
+            block: Number of the block that made the tokens.
+            sequence: Output of that block, prefix tokens included, in the order of the batch.
         """
         ...

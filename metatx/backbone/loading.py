@@ -1,4 +1,4 @@
-"""load_backbone: from a name to a frozen backbone; and a backbone's own folder."""
+"""Loading of a frozen backbone by name, and the folder that a backbone is saved in."""
 
 import json
 import os
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 __all__ = ["backbone_folder", "backbones", "load_backbone", "repository", "save_backbone"]
 
 FORMAT = "metatx-backbone"
-TIMM_BLOCKS = "timm_blocks"  # a kind of backbone, in ``config.json``
+TIMM_BLOCKS = "timm_blocks"  # name of a kind of backbone in ``config.json``
 NANO = Path(__file__).parents[1] / "nano"
 
 KNOWN = {
-    "nano": "ships inside the package, pretrained on pictures with their names",
+    "nano": "small backbone inside the package, pretrained on images and their names",
     "open_clip:MODEL/TAG": "visual tower of an open_clip ViT, by model and tag or from a checkpoint",
-    "timm:NAME": "a Vision Transformer of timm that cuts images into patches, by name or from a checkpoint",
-    "meta-transformer:base": "the published Meta-Transformer B/16 encoder file, given as checkpoint",
-    "meta-transformer:large": "the published Meta-Transformer L/14 encoder file, given as checkpoint",
-    "FOLDER": "a folder that save_backbone wrote",
+    "timm:NAME": "Vision Transformer of timm that cuts images into patches, by name or from a checkpoint",
+    "meta-transformer:base": "published Meta-Transformer B/16 encoder, whose file is given as checkpoint",
+    "meta-transformer:large": "published Meta-Transformer L/14 encoder, whose file is given as checkpoint",
+    "FOLDER": "folder that save_backbone wrote",
 }
 
 
 def backbones() -> dict[str, str]:
-    """What ``load_backbone`` takes, and what each is, in one line."""
+    """Names that ``load_backbone`` accepts, each with one line that explains it."""
     return dict(KNOWN)
 
 
@@ -43,14 +43,14 @@ def load_backbone(spec: str, *, checkpoint: str | Path | None = None, pretrained
 
     Args:
         spec: One of ``backbones()``.
-        checkpoint: A local file of weights, in the layout of the spec's kind, instead of the published ones.
-        pretrained: False for random weights in the same shape, the same each time: the control.
+        checkpoint: Local file of weights in the spec's layout, read instead of the published ones.
+        pretrained: False for random weights in the same shape, always the same: the control.
 
     Raises:
-        FileNotFoundError: If there is no such checkpoint.
+        FileNotFoundError: If the checkpoint does not exist.
         OSError: If published weights cannot be fetched.
-        ValueError: If the spec is unknown or of another architecture; if the file is damaged, or does not fit
-            the spec; if the weights were trained with another activation.
+        ValueError: If the spec is unknown or of an architecture that cannot be used, if the file is damaged or does not
+            fit the spec, or if the weights were trained with another activation.
 
     Example:
         >>> backbone = metatx.load_backbone("nano")
@@ -68,14 +68,14 @@ def load_backbone(spec: str, *, checkpoint: str | Path | None = None, pretrained
 
 
 def backbone_folder(spec: str) -> Path | None:
-    """Where the files of ``nano``, or of a folder that ``save_backbone`` wrote, are; None for other specs."""
+    """Folder of ``nano``, or the folder that ``spec`` names; None for other specs."""
     if spec == "nano":
         return NANO
-    return Path(spec) if os.path.isdir(spec) else None  # pathlib's raises for a long text
+    return Path(spec) if os.path.isdir(spec) else None  # Path.is_dir raises for a long text
 
 
 def repository(backbone: Backbone) -> str | None:
-    """Where the Hugging Face hub has the weights that the backbone's spec names; None where it has none."""
+    """Repository of the backbone's weights on the Hugging Face hub; None where it has none."""
     kind, _, name = backbone.spec.partition(":")
     if not name or not backbone.pretrained:
         return None
@@ -85,7 +85,7 @@ def repository(backbone: Backbone) -> str | None:
 
 
 def _from_source(spec: str, checkpoint: str | Path | None, pretrained: bool) -> Backbone:
-    # Imported here: timm takes seconds, and what is in a folder does without.
+    # Imported here: timm takes seconds, and a backbone in a folder does not need it.
     from metatx.backbone.zoo import SOURCES
     from metatx.registry import unknown
 
@@ -109,7 +109,7 @@ def _from_source(spec: str, checkpoint: str | Path | None, pretrained: bool) -> 
 
 def _download(spec: str, source: "Source") -> Mapping[str, Tensor]:
     try:
-        with torch.random.fork_rng(devices=[]):  # a library may draw initial weights before it loads others
+        with torch.random.fork_rng(devices=[]):  # the library may draw initial weights before it loads others
             return source.download()
     except (OSError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
@@ -117,7 +117,7 @@ def _download(spec: str, source: "Source") -> Mapping[str, Tensor]:
 
 
 def _check_activation(checkpoint: Path, config: Any) -> None:
-    """Refuse a checkpoint beside which open_clip's own config states another activation."""
+    """Refuse a checkpoint if open_clip's config beside it states another activation."""
     beside = checkpoint.with_name("open_clip_config.json")
     if not beside.is_file():
         return
@@ -126,7 +126,7 @@ def _check_activation(checkpoint: Path, config: Any) -> None:
         stated = "quick_gelu" if settings.get("quick_gelu", False) else "gelu"
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(f"{beside} is damaged or not open_clip's; it should say the activation.") from None
-    # open_clip builds towers of timm with timm's own activation, whatever this field says.
+    # open_clip builds timm's towers with timm's activation, whatever this field says.
     if not isinstance(config, BackboneConfig) or "timm_model_name" in settings.get("vision_cfg", {}):
         return
     if stated != config.activation:
@@ -137,16 +137,16 @@ def _check_activation(checkpoint: Path, config: Any) -> None:
 
 
 def save_backbone(backbone: Backbone, folder: str | Path, *, about: str, dtype: torch.dtype = torch.float32) -> Path:
-    """Write a backbone to a folder that ``load_backbone`` reads; the weights' hash goes into its ``config.json``.
+    """Write a backbone to a folder that ``load_backbone`` reads; ``config.json`` holds the hash of the weights.
 
     Args:
-        backbone: Any.
-        folder: Replaced if it is there.
-        about: Where its weights come from; kept in ``config.json``.
-        dtype: Of the stored weights; they are read as float32.
+        backbone: Backbone of any kind.
+        folder: Folder to write; an existing one is replaced.
+        about: Origin of the weights, in words, for ``config.json``.
+        dtype: Type of the stored weights; they are read as float32.
 
     Raises:
-        OSError: If it cannot be written; nothing is changed then.
+        OSError: If the folder cannot be written; nothing is changed then.
     """
     from safetensors.torch import save_file
 
@@ -157,7 +157,7 @@ def save_backbone(backbone: Backbone, folder: str | Path, *, about: str, dtype: 
         file = temporary / "model.safetensors"
         weights = {name: weight.detach().to("cpu", dtype) for name, weight in backbone.named_weights()}
         save_file(unshared(weights), file)
-        file.chmod(0o644)  # safetensors makes it the owner's alone
+        file.chmod(0o644)  # safetensors makes it readable by its owner only
         config |= {"sha256": file_sha256(file), "backbone": backbone.config.to_dict()}
         (temporary / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     return path
@@ -169,7 +169,7 @@ def _read_folder(folder: Path, spec: str, pretrained: bool) -> Backbone:
         content: dict[str, Any] = json.loads(place.read_text())
         if content["format"] != FORMAT or content["version"] != 1:
             raise KeyError
-        sha256 = str(content["sha256"]) if "sha256" in content else None  # folders of before have none
+        sha256 = str(content["sha256"]) if "sha256" in content else None  # older folders have none
         kind = _kind(content.get("kind"))
         config = kind.config_type.from_dict(content["backbone"])
     except FileNotFoundError:
@@ -180,14 +180,14 @@ def _read_folder(folder: Path, spec: str, pretrained: bool) -> Backbone:
         return kind(config, None, spec=spec)
     weights = read_tensors(folder / "model.safetensors", sha256=sha256)
     try:
-        # Mapped: such a folder is only ever replaced as a whole, and the old file then stays for who has it open.
+        # Mapped: such a folder is only replaced as a whole; a process that has the old file open keeps it.
         return kind(config, weights, spec=spec, mapped=True)
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"{folder} is damaged: {error}") from None
 
 
 def _kind(name: str | None) -> type[Backbone]:
-    """The kind of backbone that a folder holds; folders of Vision Transformers say none. KeyError for others."""
+    """Class of the backbone that a folder holds; a Vision Transformer's names no kind. Raises KeyError if unknown."""
     if name is None:
         return VisionTransformer
     if name != TIMM_BLOCKS:

@@ -1,4 +1,4 @@
-"""Stem: a backbone's own way from pictures to tokens."""
+"""Stem: the pretrained layer of a backbone that turns images into tokens."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,20 +10,20 @@ from torch.nn import functional as F
 
 __all__ = ["Stem", "StemConfig"]
 
-MOST = 65_536  # tokens of a picture: attention takes the square of them
+MOST = 65_536  # tokens of an image; attention needs memory for the square of them
 
 
 @dataclass(frozen=True, kw_only=True)
 class StemConfig:
-    """What a stem's weights were made with.
+    """Shape and preprocessing that a stem's weights were trained with.
 
     Attributes:
         patch_size: Side of a patch in pixels.
-        image_size: Side of the square images that the weights were trained on, a multiple of ``patch_size``.
-        bias: Whether the patch convolution has one.
-        mean: Of each channel, for values in 0..1; as many as there are channels.
-        std: Likewise.
-        interpolation: How images are resized.
+        image_size: Side in pixels of the square training images, a multiple of ``patch_size``.
+        bias: True if the patch convolution has a bias.
+        mean: Mean of each channel, for values in 0..1; one a channel.
+        std: Standard deviation of each channel, for values in 0..1.
+        interpolation: Method of resizing images.
         crop_pct: Share of the resized image's side that the centre crop keeps.
         crop_mode: ``"center"`` keeps the aspect ratio and crops; ``"squash"`` stretches to a square first.
     """
@@ -46,7 +46,7 @@ class StemConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Read what ``dataclasses.asdict`` gave, also after a way through JSON.
+        """Build from the dict that ``dataclasses.asdict`` returned, or from its JSON.
 
         Raises:
             KeyError, TypeError: If a field is missing or unknown.
@@ -55,16 +55,16 @@ class StemConfig:
 
     @property
     def side(self) -> int:
-        """Patches along each side of an image."""
+        """Number of patches along each side of a training image."""
         return self.image_size // self.patch_size
 
 
 class Stem(nn.Module):
-    """Patch convolution and position embedding, with the preprocessing that belongs to them.
+    """Patch convolution and position embedding, and the preprocessing that they were trained with.
 
     Args:
-        dim: Width of the backbone.
-        config: What the weights were made with.
+        dim: Width of the backbone, D.
+        config: Shape and preprocessing.
     """
 
     mean: Tensor
@@ -75,13 +75,13 @@ class Stem(nn.Module):
         self.config = config
         self.proj = nn.Conv2d(len(config.mean), dim, config.patch_size, config.patch_size, bias=config.bias)
         self.positions = nn.Parameter(torch.empty(config.side**2, dim))
-        # Constants of the config, not weights: made at once, even where the weights are filled in later.
+        # Constants, not weights: they get values here even where the module is built on the meta device.
         for name, values in (("mean", config.mean), ("std", config.std)):
             constant = torch.tensor(values, device="cpu").view(-1, 1, 1)
             self.register_buffer(name, constant, persistent=False)
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
-        """Rows and columns of patches in an image of that many pixels.
+        """Rows and columns of patches in an image of ``height`` x ``width`` pixels.
 
         Raises:
             ValueError: If the patches do not cover the image exactly, or are too many.
@@ -92,15 +92,16 @@ class Stem(nn.Module):
                 f"Images of {height} x {width} pixels cannot be cut into patches of {patch}; "
                 f"resize them to multiples of {patch}."
             )
-        if (count := (height // patch) * (width // patch)) > MOST:
+        count = (height // patch) * (width // patch)
+        if count > MOST:
             raise ValueError(f"Images of {height} x {width} pixels give {count:,} tokens; expected at most {MOST:,}.")
         return height // patch, width // patch
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (B, C, H, W), values in 0..1, to tokens (B, N, D), row by row.
+        """Turn images (B, C, H, W), values in 0..1, into tokens (B, N, D), row by row.
 
         Raises:
-            ValueError: As ``grid``.
+            ValueError: If patches do not cover the images exactly, or are too many.
         """
         grid = self.grid(*images.shape[-2:])
         normalised = ((images - self.mean) / self.std).to(self.proj.weight.dtype)
@@ -108,7 +109,7 @@ class Stem(nn.Module):
         return patches + self._positions(grid)
 
     def _positions(self, grid: tuple[int, int]) -> Tensor:
-        """Position embeddings of a grid (N, D): resized as a picture where it is not the one trained on."""
+        """Position embeddings of a grid, (N, D), interpolated where it is not the grid of training."""
         side = self.config.side
         if grid == (side, side):
             return self.positions

@@ -1,4 +1,4 @@
-"""timm's own blocks as a backbone, once per group of equal length: for those that our block does not compute."""
+"""Backbone of timm's own blocks, for models that ``metatx.backbone.block`` does not compute."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -20,22 +20,22 @@ from metatx.sequence import TokenSequence
 
 __all__ = ["TimmBlocks", "TimmConfig", "create", "take_bias"]
 
-# By which argument blocks are told what relative positions add to attention.
+# Argument of a block that takes the attention bias of relative positions.
 BIAS_ARGUMENTS: dict[type, str] = {Beit: "shared_rel_pos_bias", VisionTransformerRelPos: "shared_rel_pos"}
-PROBE = 2  # tokens by which adaptable layers are found
+PROBE = 2  # tokens of the pass that finds the adaptable layers
 
 
 @dataclass(frozen=True, kw_only=True)
 class TimmConfig:
-    """Which of timm's models the blocks are from; the rest follows from its name.
+    """Name of the timm model that the blocks are from, and the shape that follows from it.
 
     Attributes:
-        model: timm's name, with or without tag.
-        dim: Width, D.
-        depth: Number of its blocks that are used, from the first.
-        prefix: Number of tokens put in front of each sequence, P.
-        class_token: Whether the first of them is a class token.
-        stem: The way from images to tokens.
+        model: timm's name of the model, with or without tag.
+        dim: Width of the tokens, D.
+        depth: Number of blocks that are used, from the first.
+        prefix: Number of prefix tokens, P.
+        class_token: True if the first prefix token is a class token.
+        stem: Config of the layer from images to tokens.
     """
 
     model: str
@@ -47,7 +47,7 @@ class TimmConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Read what ``to_dict`` gave, also after a way through JSON.
+        """Build from the dict that ``to_dict`` returned, or from its JSON.
 
         Raises:
             KeyError, TypeError: If a field is missing or unknown.
@@ -55,15 +55,15 @@ class TimmConfig:
         return cls(**{**values, "stem": StemConfig.from_dict(values["stem"])})
 
     def to_dict(self) -> dict[str, Any]:
-        """Fields as JSON."""
+        """Return the fields as JSON values."""
         return asdict(self)
 
 
 class Route(threading.local):
-    """How the layers in the blocks are applied in this thread, for one pass; shared by all of them.
+    """Function that applies the blocks' layers in the current thread; all layers share one route.
 
     Attributes:
-        call: None: by themselves.
+        call: Function for one pass, of an adapter; None applies the layers alone.
     """
 
     call: Call | None = None
@@ -75,7 +75,7 @@ class Route(threading.local):
         call = self.call
         if call is None:
             return forward(x)
-        self.call = None  # what ``call`` makes of the layer is the layer itself
+        self.call = None  # ``call`` calls the layer again, which must then apply itself
         try:
             out = call(layer, x.flatten(0, -2))
             return out.view(*x.shape[:-1], out.shape[-1])
@@ -84,7 +84,7 @@ class Route(threading.local):
 
 
 class Routed(nn.Module):
-    """Mixed into the class of a layer: it is applied through ``route``."""
+    """Mixin for the class of a layer that applies the layer through ``route``."""
 
     route: Route
 
@@ -93,10 +93,11 @@ class Routed(nn.Module):
 
 
 class TimmBlocks(Backbone):
-    """The blocks of one of timm's models, with its rotary or relative positions.
+    """Blocks of a timm model, with its rotary or relative positions.
 
-    Positions come from the grid of a sequence, or from its order where it has none; an absolute position embedding
-    belongs to the stem. Arguments and errors are those of ``Backbone``.
+    Positions come from the grid of a sequence, or from the order of its tokens where it has none. An absolute position
+    embedding belongs to the stem. A block runs once for each group of sequences of equal length. Arguments and errors
+    are those of ``Backbone``.
     """
 
     config_type = TimmConfig
@@ -105,7 +106,7 @@ class TimmBlocks(Backbone):
     position_bias: nn.Module | None
 
     def _build(self, config: TimmConfig) -> None:
-        # With values, on the CPU: buffers of timm's modules are constants, which nothing else would fill.
+        # On the CPU, not on the meta device: buffers of timm's modules are constants that nothing else would set.
         with torch.random.fork_rng(devices=[]), torch.device("cpu"):
             model = create(config.model)
         self.cls_token = nn.Parameter(torch.empty(config.prefix, config.dim))
@@ -123,14 +124,14 @@ class TimmBlocks(Backbone):
                 module.__class__ = type(f"Routed{type(module).__name__}", (Routed, type(module)), {})
                 module.route = self._route
             if hasattr(module, "num_prefix_tokens"):
-                module.num_prefix_tokens = 0  # each sequence of a unit has its own, see ``rotations``
+                module.num_prefix_tokens = 0  # ``rotations`` covers the prefix tokens of each sequence
             if hasattr(module, "qkv_bias_separate"):
-                module.qkv_bias_separate = True  # else its weight is used and the layer never called
+                module.qkv_bias_separate = True  # else timm uses the layer's weight without calling the layer
 
     def reader(
         self, sequence: TokenSequence, packing: Packing, call: Call, adapter: LayerChanges | None
     ) -> Callable[[int, Tensor], Tensor]:
-        """Each group of units of equal length passes through the block by itself."""
+        """Return a function that applies a block to each group of units of equal length in turn."""
         groups = packing.split()
         calls = [None if adapter is None else adapter.on(self, group) for group in groups]
         positions = [self._positions(sequence, group) for group in groups]
@@ -146,7 +147,7 @@ class TimmBlocks(Backbone):
         return read
 
     def adaptable_layers(self) -> dict[str, nn.Linear | nn.LayerNorm]:
-        """Linear layers that the blocks apply to tokens, norms of tokens in, before and behind them."""
+        """Linear layers that the blocks apply to tokens; norms of tokens before, in and after the blocks."""
         applied: set[nn.Module] = {self.norm_pre, self.norm}
 
         def note(layer: nn.Module, x: Tensor) -> Tensor:
@@ -169,7 +170,7 @@ class TimmBlocks(Backbone):
         }
 
     def _applied(self, block: nn.Module, x: Tensor, call: Call | None, given: dict[str, Tensor]) -> Tensor:
-        """What a block makes of units of equal length (count, L, D), its layers applied through ``call``."""
+        """Apply a block to units of equal length (count, L, D); its layers are applied through ``call``."""
         self._route.call = call
         try:
             out: Tensor = block(x, **given)
@@ -178,7 +179,7 @@ class TimmBlocks(Backbone):
             self._route.call = None
 
     def _positions(self, sequence: TokenSequence, packing: Packing) -> Callable[[int], dict[str, Tensor]]:
-        """What each block, by number, is told of the positions of one group."""
+        """Return a function from a block's number to its arguments for the positions of one group."""
         units = grids(sequence, packing) if self.rope is not None or self._bias_argument else []
         prefix = self.num_prefix_tokens
         if self.rope is not None:
@@ -195,7 +196,7 @@ class TimmBlocks(Backbone):
 
 
 def create(name: str) -> Any:
-    """Timm's model by name, with random weights; rotary positions are then made for the grid of each sequence."""
+    """Build a timm model by name, with random weights; a rotary one computes positions for any grid."""
     with torch.device("meta"):
         rotary = getattr(timm.create_model(name, pretrained=False), "rope", None) is not None
     options: dict[str, Any] = {"dynamic_img_size": True} if rotary else {}
@@ -206,16 +207,16 @@ def take_bias(model: Any) -> nn.Module | None:
     """Take relative positions out of a timm model: those of a block become its ``position_bias``.
 
     Returns:
-        Those that all blocks share; None where each has its own, or there are none.
+        Relative positions that all blocks share; None where each block has its own, or there are none.
 
     Raises:
-        ValueError: If they are of a kind that is not known; says which.
+        ValueError: If they are of an unknown kind; names it.
     """
     for block in model.blocks:
         attention: Any = getattr(block, "attn", None)
-        own = getattr(attention, "rel_pos", None)
-        if own is not None:
-            block.position_bias = bias_module(own)
+        relative = getattr(attention, "rel_pos", None)
+        if relative is not None:
+            block.position_bias = bias_module(relative)
             attention.rel_pos = None
         elif getattr(attention, "relative_position_bias_table", None) is not None:
             block.position_bias = bias_module(attention)

@@ -17,39 +17,39 @@ block_diag: Callable[..., Tensor] = torch.block_diag
 
 __all__ = ["BiasMlp", "BiasTable", "Grids", "bias", "bias_module", "grids", "rotations"]
 
-Grids = tuple[tuple[int, ...], ...]  # of the sequences of a unit
+Grids = tuple[tuple[int, ...], ...]  # one grid for each sequence of a unit
 
 
 def grids(sequence: TokenSequence, packing: Packing) -> list[Grids]:
-    """Grid of each sequence of each unit, in block order; one row of its tokens where a sequence has none.
+    """Grid of each sequence of each unit, in block order; a sequence without one is a row of tokens.
 
     Raises:
         ValueError: If a sequence does not fill its grid.
     """
-    found = []
+    by_sequence = []
     for i, length in enumerate(sequence.lengths):
         grid = sequence.grids.get(sequence.sources[i] if sequence.sources else "", (length,))
         if math.prod(grid) != length:
             raise ValueError(f"Sequence {i} has {length} tokens, which do not fill its grid {grid}.")
-        found.append(grid)
-    return [tuple(found[i] for i in unit) for unit in packing.units()]
+        by_sequence.append(grid)
+    return [tuple(by_sequence[i] for i in unit) for unit in packing.units()]
 
 
 def _planar(grid: tuple[int, ...]) -> tuple[int, tuple[int, int]]:
-    """Number of frames and their rows and columns: a video's frames have the same positions, a series is one row."""
-    *frames, height, width = (1, 1, *grid)
-    return math.prod(frames), (height, width)
+    """Number of frames, and their rows and columns; frames of a video have equal positions, a series is one row."""
+    padded = (1, 1, *grid)
+    return math.prod(padded[:-2]), (padded[-2], padded[-1])
 
 
 def rotations(rope: nn.Module, units: list[Grids], prefix: int) -> Tensor:
-    """Sines and cosines of a group of units, (..., L, 2 d), or with a leading dimension of units where they differ.
+    """Sines and cosines for a group of units, (..., L, 2 d), or with a dimension of units where their grids differ.
 
-    Prefix tokens are not turned.
+    Prefix tokens are not rotated.
 
     Args:
-        rope: timm's.
-        units: Of equal length L.
-        prefix: Tokens in front of each sequence, P.
+        rope: timm's module of rotary positions.
+        units: Grids of the units, all of length L.
+        prefix: Number of prefix tokens of each sequence, P.
     """
 
     def of(unit: Grids) -> Tensor:
@@ -65,17 +65,17 @@ def rotations(rope: nn.Module, units: list[Grids], prefix: int) -> Tensor:
     made = {unit: of(unit) for unit in dict.fromkeys(units)}
     if len(made) == 1:
         return made[units[0]]
-    # (count, 1, L, 2 d), or for turns of each block and head (depth, count, heads, L, 2 d)
+    # (count, 1, L, 2 d), or (depth, count, heads, L, 2 d) where each block and head has its own rotations
     stacked = torch.stack([made[unit] for unit in units], dim=-4 if made[units[0]].ndim == 4 else 0)
     return stacked if stacked.ndim == 5 else stacked[:, None]
 
 
 class BiasTable(nn.Module):
-    """A table of what each relative position adds to attention (Shaw et al. 2018; BEiT, Bao et al. 2021).
+    """Table of attention biases by relative position (Shaw et al. 2018; BEiT, Bao et al. 2021).
 
     Args:
-        table: (2 H - 1) x (2 W - 1) rows, three more with a class token; a column each head.
-        window: Rows and columns, (H, W), that it was made for; it is resampled for others.
+        table: Biases, ((2 H - 1) (2 W - 1), heads), with three more rows if there is a class token.
+        window: Rows and columns of the table's grid, (H, W); the table is interpolated for other grids.
     """
 
     def __init__(self, table: nn.Parameter, window: tuple[int, int]) -> None:
@@ -84,7 +84,7 @@ class BiasTable(nn.Module):
         self.window = window
 
     def forward(self, plane: tuple[int, int], prefix: int) -> Tensor:
-        """What is added for a grid of N tokens and its prefix, (heads, P + N, P + N)."""
+        """Attention bias of a grid of N tokens and its prefix tokens, (heads, P + N, P + N)."""
         table: Tensor = self.relative_position_bias_table
         if plane != self.window:
             span = [2 * side - 1 for side in self.window]
@@ -97,10 +97,10 @@ class BiasTable(nn.Module):
 
 
 class BiasMlp(nn.Module):
-    """A small network from relative positions to what they add to attention (Swin V2, Liu et al. 2021).
+    """Small network from relative positions to attention biases (Swin V2, Liu et al. 2021).
 
     Args:
-        source: timm's.
+        source: timm's module.
     """
 
     def __init__(self, source: RelPosMlp) -> None:
@@ -110,16 +110,16 @@ class BiasMlp(nn.Module):
         self.trained_on = source.pretrained_window_size
 
     def forward(self, plane: tuple[int, int], prefix: int) -> Tensor:
-        """As ``BiasTable``; nothing is added for the prefix."""
+        """Attention bias of a grid of N tokens, (heads, P + N, P + N); zero for prefix tokens."""
         weight = self.mlp.fc1.weight
         offsets = gen_relative_log_coords(plane, self.trained_on, mode=self.mode, device=weight.device)
         table: Tensor = self.mlp(offsets.to(weight.dtype)).flatten(0, 1)
-        found = table[gen_relative_position_index(plane, device=weight.device)].permute(2, 0, 1)
-        return F.pad(found, [prefix, 0, prefix, 0])
+        of_grid = table[gen_relative_position_index(plane, device=weight.device)].permute(2, 0, 1)
+        return F.pad(of_grid, [prefix, 0, prefix, 0])
 
 
 def bias_module(source: Any) -> BiasTable | BiasMlp:
-    """What timm's module holds of relative positions. Raises ValueError for another kind."""
+    """Convert timm's module of relative positions. Raises ValueError for an unknown kind."""
     if isinstance(source, RelPosMlp):
         if source.mode not in ("cr",):
             raise ValueError(f"has relative positions of another kind ({source.mode})")
@@ -130,7 +130,7 @@ def bias_module(source: Any) -> BiasTable | BiasMlp:
 
 
 def bias(module: nn.Module, units: list[Grids], prefix: int) -> Tensor:
-    """What is added to the attention of a group of units, (1 or count, heads, L, L); nothing between sequences."""
+    """Attention bias of a group of units, (1 or count, heads, L, L); zero between sequences of a unit."""
 
     def of(unit: Grids) -> Tensor:
         parts: list[Tensor] = []

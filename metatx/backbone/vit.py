@@ -1,4 +1,4 @@
-"""Vision Transformer: the kind of backbone whose blocks are our own."""
+"""Vision Transformer: the backbone of ``metatx.backbone.block``."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -22,23 +22,23 @@ ADAPTABLE_NORMS = re.compile(r"norm_pre|norm|blocks\.\d+\.norm[12]")
 
 @dataclass(frozen=True, kw_only=True)
 class BackboneConfig:
-    """Everything that decides a backbone's shape and what it computes, but for the weights.
+    """Config of a Vision Transformer: everything that decides what it computes, except the weights.
 
     Attributes:
-        dim: Width, D.
+        dim: Width of the tokens, D.
         depth: Number of blocks.
-        num_heads: Attention heads; they divide ``dim``.
+        num_heads: Number of attention heads, a divisor of ``dim``.
         mlp_dim: Width of the hidden layer of each block.
-        activation: Of that layer; belongs to the weights as much as their values do.
-        prefix: Tokens put in front of each sequence, P: CLS and registers.
-        norm_pre: Whether a LayerNorm stands before the blocks, as in CLIP.
-        norm: Whether one stands behind them.
-        norm_eps: Of every LayerNorm.
-        qkv_bias: Whether the query, key and value maps have one.
-        qk_norm: Whether queries and keys are normalised.
-        layer_scale: Whether each residual branch has a learned scale per channel.
-        class_token: Whether the first token of the prefix is a class token; else all are registers.
-        stem: The way from images to tokens, where the weights came with one.
+        activation: Activation of the hidden layer; weights work only with the one that they were trained with.
+        prefix: Number of prefix tokens, P: CLS and registers.
+        norm_pre: True if a LayerNorm stands before the blocks, as in CLIP.
+        norm: True if a LayerNorm stands after the blocks.
+        norm_eps: Epsilon of every LayerNorm.
+        qkv_bias: True if the query, key and value maps have a bias.
+        qk_norm: True if queries and keys are normalised.
+        layer_scale: True if each residual branch has a learned scale per channel.
+        class_token: True if the first prefix token is a class token; the others are registers.
+        stem: Config of the layer from images to tokens, where the weights came with one.
     """
 
     dim: int
@@ -64,7 +64,7 @@ class BackboneConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Read what ``dataclasses.asdict`` gave, also after a way through JSON.
+        """Build from the dict that ``dataclasses.asdict`` returned, or from its JSON.
 
         Raises:
             KeyError, TypeError: If a field is missing or unknown.
@@ -73,7 +73,7 @@ class BackboneConfig:
         return cls(**{**values, "stem": None if stem is None else StemConfig.from_dict(stem)})
 
     def to_dict(self) -> dict[str, Any]:
-        """Fields as JSON; ``class_token``, which folders and fingerprints of before do not have, only where False."""
+        """Return the fields as JSON values; ``class_token`` only where False, for older folders and fingerprints."""
         values = asdict(self)
         if self.class_token:
             del values["class_token"]
@@ -83,8 +83,8 @@ class BackboneConfig:
 class VisionTransformer(Backbone):
     """Pre-norm blocks (ViT, https://arxiv.org/abs/2010.11929), applied to all tokens of a batch at once.
 
-    Its blocks have timm's names and plain linear layers, so that adapters fit around them. Arguments and errors are
-    those of ``Backbone``.
+    The blocks have timm's names and plain linear layers, which adapters need. Arguments and errors are those of
+    ``Backbone``.
     """
 
     config_type = BackboneConfig
@@ -111,20 +111,20 @@ class VisionTransformer(Backbone):
 
     @property
     def num_heads(self) -> int:
-        """Attention heads of each block."""
+        """Number of attention heads of each block."""
         heads: int = self.config.num_heads
         return heads
 
     @property
     def activation(self) -> str:
-        """``"gelu"`` or ``"quick_gelu"``."""
+        """Activation of the blocks, ``"gelu"`` or ``"quick_gelu"``."""
         name: str = self.config.activation
         return name
 
     def reader(
         self, sequence: TokenSequence, packing: Packing, call: Call, adapter: LayerChanges | None
     ) -> Callable[[int, Tensor], Tensor]:
-        """Blocks take all tokens at once, however they are grouped."""
+        """Return a function that applies a block to all tokens at once, however they are grouped."""
 
         def read(number: int, x: Tensor) -> Tensor:
             out: Tensor = self.blocks[number](x, packing, call)
@@ -133,7 +133,7 @@ class VisionTransformer(Backbone):
         return read
 
     def adaptable_layers(self) -> dict[str, nn.Linear | nn.LayerNorm]:
-        """Linear layers of the blocks; norms of the residual stream before, in and behind them."""
+        """Linear layers of the blocks; norms of the residual stream before, in and after the blocks."""
         return {
             name: layer
             for name, layer in self.named_modules()
@@ -142,10 +142,10 @@ class VisionTransformer(Backbone):
         }
 
     def scale_residuals(self, scale: float) -> Self:
-        """The same with blocks that each add ``scale`` times what they add here: tokens pass less changed below 1.
+        """Copy whose residual branches are multiplied by ``scale``; below 1 the blocks change tokens less.
 
-        Between this backbone and one without blocks, as weights are interpolated after fine-tuning (Wortsman et al.
-        2022, arXiv 2109.01903).
+        It interpolates between this backbone and one without blocks, as weights are interpolated after fine-tuning
+        (Wortsman et al. 2022, arXiv 2109.01903).
         """
         ends = tuple(f"{layer}.{leaf}" for layer in ("attn.proj", "mlp.fc2") for leaf in ("weight", "bias"))
         weights = {name: weight * scale if name.endswith(ends) else weight for name, weight in self.named_weights()}

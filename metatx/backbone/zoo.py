@@ -1,4 +1,4 @@
-"""The kinds of backbone that can be asked for by name: what each looks like, and where its weights are."""
+"""Backbones by name: their shapes and the sources of their weights."""
 
 import difflib
 from collections.abc import Callable, Mapping
@@ -33,14 +33,14 @@ __all__ = ["REPOSITORIES", "SOURCES", "Source"]
 
 @dataclass(frozen=True)
 class Source:
-    """One named backbone.
+    """Source of a backbone's weights.
 
     Attributes:
-        config: Its shape.
-        convert: Tensors in the source's layout to ours.
-        download: Fetch the published weights, in the source's layout. Raises ValueError where there are none.
-        mismatch: Why the published weights do not belong to this shape; empty if they do.
-        kind: Kind of backbone that is built from the config.
+        config: Shape of the backbone.
+        convert: Function from tensors in the source's layout to the backbone's weights.
+        download: Function that fetches the published weights; raises ValueError where there are none.
+        mismatch: Reason why the published weights do not belong to this shape; empty if they do.
+        kind: Class of the backbone.
     """
 
     config: Any
@@ -56,10 +56,10 @@ FAMILIES = (timm_vit.VisionTransformer, VisionTransformerDistilled, Eva, Beit, V
 
 
 def timm(name: str) -> Source:
-    """``timm:NAME``: a Vision Transformer by its timm name, with or without tag.
+    """Source for ``timm:NAME``: a Vision Transformer by its timm name, with or without tag.
 
     Raises:
-        ValueError: If timm has no such model, or it is of another architecture.
+        ValueError: If timm has no such model, or its architecture cannot be used.
     """
     import timm as library
 
@@ -87,14 +87,14 @@ def timm(name: str) -> Source:
     if tag and quick != name and library.is_model_pretrained(quick):
         mismatch = f"The weights {tag} were trained with QuickGELU, {architecture} has GELU; use timm:{quick}."
     if name == "vit_base_patch16_clip_224.dfn2b":
-        # timm publishes it for GELU, open_clip the same weights for QuickGELU.
+        # timm publishes these weights for GELU, open_clip publishes the same weights for QuickGELU.
         mismatch = f"Sources disagree on the activation of {name}; use open_clip:ViT-B-16-quickgelu/dfn2b."
     convert = partial(from_timm, embedded=getattr(model, "pos_embed", None) is not None)
     return Source(config, convert, download, mismatch, kind)
 
 
 def timm_config(model: Any) -> BackboneConfig:
-    """The shape of a timm model that our own blocks compute."""
+    """Config of a timm model that ``VisionTransformer`` computes."""
     block = model.blocks[0]
     return BackboneConfig(
         dim=model.embed_dim,
@@ -115,11 +115,11 @@ def timm_config(model: Any) -> BackboneConfig:
 
 
 def blocks_config(name: str, model: Any) -> TimmConfig:
-    """What ``TimmBlocks`` needs to know of a timm model. Raises ValueError, with what is missing, for others."""
-    unknown_part = _unknown_part(model)
-    if unknown_part:
+    """Config of a timm model for ``TimmBlocks``. Raises ValueError, with the reason, if it cannot be used."""
+    reason = _unusable(model)
+    if reason:
         raise ValueError(
-            f"timm's {name} {unknown_part}; a backbone is a Vision Transformer that cuts square images into patches "
+            f"timm's {name} {reason}; a backbone is a Vision Transformer that cuts square images into patches "
             "and maps tokens to tokens of one width, such as vit_base_patch16_clip_224."
         )
     return TimmConfig(
@@ -133,7 +133,7 @@ def blocks_config(name: str, model: Any) -> TimmConfig:
 
 
 def timm_stem(model: Any) -> StemConfig:
-    """How a timm model cuts and prepares images."""
+    """Config of a timm model's stem: patches and preprocessing of images."""
     preprocessing = model.pretrained_cfg
     return StemConfig(
         patch_size=model.patch_embed.patch_size[0],
@@ -147,8 +147,8 @@ def timm_stem(model: Any) -> StemConfig:
     )
 
 
-def _unknown_part(model: Any) -> str:
-    """What of a timm model cannot be used here; empty if all can."""
+def _unusable(model: Any) -> str:
+    """Reason why a timm model cannot be used; empty if it can."""
     if type(model) not in FAMILIES:
         return f"is a {type(model).__name__}, whose way from images to tokens is not known here"
     cut = model.patch_embed
@@ -164,13 +164,15 @@ def _unknown_part(model: Any) -> str:
 
 
 def strangeness(model: Any) -> str:
-    """What our own blocks do not compute of a timm model; empty if they compute all."""
-    if type(model) not in (timm_vit.VisionTransformer, VisionTransformerDistilled) or _unknown_part(model):
+    """First part of a timm model that ``VisionTransformer`` does not compute; empty if it computes all."""
+    if type(model) not in (timm_vit.VisionTransformer, VisionTransformerDistilled) or _unusable(model):
         return f"is a {type(model).__name__}"
     kinds = {type(block) for block in model.blocks}
     if kinds != {Block}:
         return f"has blocks of type {', '.join(kind.__name__ for kind in kinds)}"
-    attention, mlp, norm = model.blocks[0].attn, model.blocks[0].mlp, model.blocks[0].norm1
+    attention = model.blocks[0].attn
+    mlp = model.blocks[0].mlp
+    norm = model.blocks[0].norm1
     if type(attention) is not Attention or attention.gate is not None or attention.proj.bias is None:
         return "has attention of another kind"
     if type(mlp) is not Mlp or not all(isinstance(extra, nn.Identity) for extra in (mlp.norm, attention.norm)):
@@ -184,10 +186,10 @@ def strangeness(model: Any) -> str:
 
 
 def open_clip(name: str) -> Source:
-    """``open_clip:MODEL/TAG``: the visual tower of an open_clip model; a checkpoint needs no tag.
+    """Source for ``open_clip:MODEL/TAG``: the visual tower of an open_clip model; a checkpoint needs no tag.
 
     Raises:
-        ValueError: If open_clip has no such model or tag, or the tower is of another architecture.
+        ValueError: If open_clip has no such model or tag, or the tower's architecture cannot be used.
     """
     try:
         import open_clip as library
@@ -195,7 +197,7 @@ def open_clip(name: str) -> Source:
         raise ImportError("open_clip backbones need open_clip_torch: pip install 'metatx[clip]'") from None
 
     model, _, tag = name.partition("/")
-    # Asked first: of names in other forms (hf-hub:, local-dir:) the library would ask the network, or a folder.
+    # list_models comes first: for names of other forms (hf-hub:, local-dir:) the library would ask the network or disk.
     settings = library.get_model_config(model) if model in library.list_models() else None
     if settings is None:
         near = difflib.get_close_matches(model, library.list_models(), n=3)
@@ -209,17 +211,17 @@ def open_clip(name: str) -> Source:
 
     def download() -> Mapping[str, Tensor]:
         if not tag:
-            raise ValueError(f"Say which weights: open_clip:{model}/TAG, TAG one of {', '.join(tags)}.")
+            raise ValueError(f"Name the weights: open_clip:{model}/TAG, where TAG is one of {', '.join(tags)}.")
         return read_tensors(library.download_pretrained(published))
 
     mismatch = ""
     quick = published.get("quick_gelu", False)
     if tag and quick != (config.activation == "quick_gelu"):
         other = model.removesuffix("-quickgelu") + ("-quickgelu" if quick else "")
-        known = library.pretrained.is_pretrained_cfg(other, tag) and other != model
+        fits = library.pretrained.is_pretrained_cfg(other, tag) and other != model
         trained = "QuickGELU" if quick else "GELU"
         mismatch = f"The weights {tag} were trained with {trained}, {model} has not; " + (
-            f"use open_clip:{other}/{tag}." if known else "open_clip has no model that fits them."
+            f"use open_clip:{other}/{tag}." if fits else "open_clip has no model that fits them."
         )
     return Source(config, from_open_clip, download, mismatch)
 
@@ -234,7 +236,7 @@ SHAPE = {
     "ls_init_value",
     "no_ln_pre",
 }
-# How the tower is trained, pooled or initialised: nothing that its frozen blocks would compute differently.
+# Options of training, pooling and initialisation, which do not change what the frozen blocks compute.
 NO_MATTER = {"patch_dropout", "pool_type", "final_ln_after_pool", "output_tokens", "pos_embed_type"}
 
 
@@ -245,10 +247,14 @@ def _open_clip_config(name: str, settings: Mapping[str, Any], published: Mapping
     if "timm_model_name" in tower:
         raise ValueError(f"The visual tower of {name} is timm's; use timm:{tower['timm_model_name']}.")
     strange = sorted(key for key in tower if key not in SHAPE | NO_MATTER and tower[key])
-    width, layers, image = tower["width"], tower["layers"], tower["image_size"]
+    width = tower["width"]
+    layers = tower["layers"]
+    image = tower["image_size"]
     if strange or not isinstance(layers, int) or not isinstance(image, int):
         what = ", ".join(strange) or "a ResNet, or images that are not square"
-        raise ValueError(f"The visual tower of {name} is no plain Vision Transformer ({what}); take ViT-B-16, say.")
+        raise ValueError(
+            f"The visual tower of {name} is no plain Vision Transformer ({what}); use one such as ViT-B-16."
+        )
     resize = published.get("resize_mode", "shortest")
     if resize not in ("shortest", "squash"):
         raise ValueError(f"{name} wants images resized by {resize!r}; only shortest and squash are known.")
@@ -280,10 +286,10 @@ SIZES = {"base": (768, 12, 12), "large": (1024, 24, 16)}  # dim, depth, num_head
 
 
 def meta_transformer(name: str) -> Source:
-    """``meta-transformer:base`` or ``:large``: the published encoder files, bare blocks (arXiv 2307.10802).
+    """Source for ``meta-transformer:base`` or ``:large``: published files of bare blocks (arXiv 2307.10802).
 
     Raises:
-        ValueError: For another size.
+        ValueError: If the size is another one.
     """
     if name not in SIZES:
         raise ValueError(unknown("Meta-Transformer", name, list(SIZES)))
@@ -294,7 +300,7 @@ def meta_transformer(name: str) -> Source:
 
     def download() -> Mapping[str, Tensor]:
         raise ValueError(
-            f"meta-transformer:{name} is not fetched by name: download the encoder file that "
+            f"meta-transformer:{name} cannot be fetched by name: download the encoder file that "
             "https://github.com/invictus717/MetaTransformer links, and give it as checkpoint."
         )
 
@@ -309,7 +315,7 @@ SOURCES: dict[str, Callable[[str], Source]] = {
 
 
 def timm_repository(name: str) -> str | None:
-    """The repository on the Hugging Face hub of timm's weights ``name``, with or without tag."""
+    """Repository of timm's weights ``name`` (with or without tag) on the Hugging Face hub; None without one."""
     from timm.models import get_pretrained_cfg
 
     published = get_pretrained_cfg(name)
@@ -317,7 +323,7 @@ def timm_repository(name: str) -> str | None:
 
 
 def open_clip_repository(name: str) -> str | None:
-    """The repository on the Hugging Face hub of open_clip's weights ``MODEL/TAG``."""
+    """Repository of open_clip's weights ``MODEL/TAG`` on the Hugging Face hub; None without one."""
     from open_clip import get_pretrained_cfg
 
     return get_pretrained_cfg(*name.split("/", 1)).get("hf_hub", "").rstrip("/") or None if "/" in name else None

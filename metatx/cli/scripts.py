@@ -6,6 +6,8 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,8 @@ def _run_recipe(make: Callable[..., Recipe], words: Sequence[str]) -> None:
     given = recipe_parser(make).parse_args(_normalised(words), defaults=False).as_dict()
     recipe = make(**_taken(given, make))
     options = _taken(given, run_options)
+    reading = {} if isinstance(recipe.read, partial) else _taken(given, recipe.read)
+    recipe = recipe.read_with(**reading) if reading else recipe
     changes = {f"{part}_options": given.pop(part, {}) for part in ("tokenizer", "head", "adapter")}
     run_options(recipe.changed(**changes, **given), **options)
 
@@ -54,6 +58,8 @@ def run_options(
     checkpoint: str | None = None,
     random_backbone: bool = False,
     seeds: tuple[int, ...] | None = None,
+    split_column: str | None = None,
+    validation_share: float | None = None,
     budget: float | None = None,
     no_baseline: bool = False,
     out: str | None = None,
@@ -67,11 +73,17 @@ def run_options(
         checkpoint: File with the backbone's weights.
         random_backbone: Seeded random weights in the backbone's shape: the control for every claim.
         seeds: Seeds, one run each: --seeds 0,1,2.
+        split_column: Column that says train, validation or test, where the table has another way to split it.
+        validation_share: Share of the training split that is held out where there is no validation split.
         budget: Seconds of training of a run. Epochs, at most --epochs, and samples are chosen to fit.
         no_baseline: Leave out the trivial and the classical baseline.
         out: Folder for the tasks, one a seed; without it none is kept.
     """
     loaded = load_backbone(backbone, checkpoint=checkpoint, pretrained=not random_backbone)
+    if split_column not in (None, recipe.split_column):  # what others published is of the recipe's own split
+        recipe = replace(recipe, name=f"{recipe.name}, {split_column}", split_column=split_column, published={})
+    if validation_share is not None:
+        recipe = replace(recipe, validation_share=validation_share)
     recipe.run(loaded, data=data, seeds=seeds, budget=budget, baseline=not no_baseline, out=out)
 
 
@@ -82,15 +94,18 @@ def recipe_parser(make: Callable[..., Recipe]) -> Any:
     recipe = make()
     about = sys.modules["__main__"].__doc__ or recipe.name
     parser = ArgumentParser(prog=Path(sys.argv[0]).name, description=about.partition("\n")[0], exit_on_error=False)
-    named = set(inspect.signature(make).parameters)
+    named = {*inspect.signature(make).parameters, *inspect.signature(recipe.read).parameters}
     group = parser.add_argument_group("data, backbone and output")
     group.add_function_arguments(make, as_group=False)
+    if not isinstance(recipe.read, partial):  # of which ``make`` has given what there is to choose
+        group.add_function_arguments(recipe.read, as_group=False, skip=_positional(recipe.read))
     group.add_function_arguments(run_options, as_group=False, skip={"recipe"})
     group = parser.add_argument_group("training")
     group.add_class_arguments(TrainingSettings, as_group=False, skip={"seed"})
     group.add_argument("--tune", help="Part of the backbone that is trained too: frozen, norm, lora or full.")
     group.add_argument("--adapter", type=dict[str, Any], help="Options of tune lora: --adapter.r 8 and so on.")
     defaults = {**vars(recipe.settings), "seeds": recipe.seeds, "tune": recipe.spec.tune}
+    defaults |= {"split_column": recipe.split_column, "validation_share": recipe.validation_share}
     hidden = {"dim", "stem", *named}
     if recipe.grid is not None:
         group.add_argument("--grid", type=tuple[int, int] | int, help="Rows and columns of patches: --grid 14,8.")
@@ -107,6 +122,12 @@ def recipe_parser(make: Callable[..., Recipe]) -> Any:
     del defaults["seed"]
     parser.set_defaults({name: value for name, value in defaults.items() if len(str(value)) <= LONGEST_DEFAULT})
     return parser
+
+
+def _positional(function: Callable[..., Any]) -> set[str | int]:
+    """Names of the arguments of a function that need not be named."""
+    parameters = inspect.signature(function).parameters.values()
+    return {each.name for each in parameters if each.kind is not each.KEYWORD_ONLY}
 
 
 def _taken(given: dict[str, Any], function: Callable[..., Any]) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""Raw samples and targets as tensors: which columns, which head, encoded once, cached, drawn, collated."""
+"""Encoding of raw samples and targets as tensors: choice of columns and head, cache, sampling, batches."""

@@ -1,4 +1,4 @@
-"""EncodedDataset samples to a batch."""
+"""Batches of encoded samples, on a device."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -16,10 +16,10 @@ __all__ = ["collate", "encoded", "to_device", "widened"]
 
 
 def encoded(tokenizer: "Tokenizer", sample: Any) -> dict[str, Tensor]:
-    """A raw sample as tensors that the model can compute with: NaN says that a value is missing, infinity nothing.
+    """Encode a raw sample as tensors. NaN stands for a missing value; infinity is refused.
 
     Raises:
-        SampleError: If it cannot be used, or its numbers are so large that they become infinite.
+        SampleError: If the sample cannot be used, or its numbers are so large that they become infinite.
     """
     tensors = tokenizer.encode(sample)
     for name, tensor in tensors.items():
@@ -29,7 +29,7 @@ def encoded(tokenizer: "Tokenizer", sample: Any) -> dict[str, Tensor]:
 
 
 def collate(encoded: Sequence[dict[str, Tensor]]) -> dict[str, Any]:
-    """Samples of equal shape stacked (B, ...), field by field; ragged ones kept as a list of B tensors.
+    """Collate samples field by field: tensors of equal shape to one (B, ...), others to a list of B tensors.
 
     Raises:
         ValueError: If samples differ in their fields.
@@ -42,14 +42,14 @@ def collate(encoded: Sequence[dict[str, Tensor]]) -> dict[str, Any]:
     for name in fields:
         tensors = [sample[name] for sample in encoded]
         equal = all(tensor.shape == tensors[0].shape for tensor in tensors)
-        # Copies: what a worker process sends moves to shared memory and stays there, a file kept open, as long as it is
-        # referred to; the samples themselves are, where they are kept.
+        # Copies: a tensor that a worker process sends moves to shared memory, with an open file, until nothing refers
+        # to it; the dataset refers to its samples permanently.
         batch[name] = torch.stack(tensors) if equal else [tensor.clone() for tensor in tensors]
     return batch
 
 
 def to_device(batch: Any, device: torch.device) -> Any:
-    """A tensor, or a list or dict of tensors, on ``device``; float64 stays where it is if the device knows none."""
+    """Move a tensor, or a list or dict of tensors, to ``device``; float64 is not moved to a device without float64."""
     if isinstance(batch, Tensor):
         exact = batch.dtype == torch.float64 and device.type in NO_DOUBLE
         return batch if exact else batch.to(device)
@@ -59,5 +59,5 @@ def to_device(batch: Any, device: torch.device) -> Any:
 
 
 def widened(output: Tensor) -> Tensor:
-    """An output of half precision as float32; float32 and float64 stay."""
+    """Convert an output of half precision to float32; float32 and float64 are kept."""
     return output if output.dtype == torch.float64 else output.float()

@@ -1,4 +1,4 @@
-"""Rows of a table, files or arrays, as the raw samples that a task learns from or is asked about."""
+"""Raw samples of a task from rows of a table, files or arrays, for training and for prediction."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -33,18 +33,18 @@ __all__ = [
 def raw_samples(
     samples: Any, tokenizer: "Tokenizer", head: "Head", inputs: list[str], reading: Reading | None = None
 ) -> Sequence[Any]:
-    """What is asked about, one item a sample.
+    """Raw samples to predict, one item a sample.
 
     Args:
-        samples: A list of raw samples, one path, or a table.
-        tokenizer: That will read them.
-        head: That will answer.
+        samples: List of raw samples, one path, or a table.
+        tokenizer: Tokenizer that reads the samples.
+        head: Head that answers.
         inputs: Columns that the task was trained with.
-        reading: How csv files are written, where that is detected wrong.
+        reading: Format of csv files, where the detected one is wrong.
 
     Raises:
-        ValueError: If there is nothing, a column is missing, or the path is of no file that the task reads.
-        TypeError: If it is one sample, not a list, or no samples at all.
+        ValueError: If there are no samples, a column is missing, or the task does not read files of the path's kind.
+        TypeError: If ``samples`` is a single sample, or of another type.
     """
     if not _is_one_row(samples, inputs):
         samples = plain_samples(samples)
@@ -59,16 +59,16 @@ def raw_samples(
     try:
         table = as_table(samples, tokenizer.suffixes, "test", tokenizer.readers, reading)
     except TypeError:
-        kinds = "a list of samples (of one: [sample]), a path or a table"
-        raise TypeError(f"What is asked about is {kinds}, not {type(samples).__name__}.") from None
+        kinds = "a list of samples (for one: [sample]), a path or a table"
+        raise TypeError(f"The samples are of type {type(samples).__name__}; expected {kinds}.") from None
     return table_samples(table, tokenizer, head, inputs)
 
 
 def is_sample(path: Any, tokenizer: "Tokenizer") -> bool:
-    """Whether a path is a sample itself, not a table or folder of some.
+    """Return True if a path is one sample, False if it is a table or a folder of samples.
 
     Raises:
-        ValueError: If it is of no file that the task reads.
+        ValueError: If the task does not read files of this kind.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -82,7 +82,7 @@ def is_sample(path: Any, tokenizer: "Tokenizer") -> bool:
 def table_samples(
     table: "Dataset | Examples", tokenizer: "Tokenizer", head: "Head", inputs: list[str]
 ) -> Sequence[Any]:
-    """The samples of a table to predict. Raises ValueError if a column is missing."""
+    """Raw samples of a table to predict. Raises ValueError if a column is missing."""
     if isinstance(table, Examples):
         return table.inputs
     table = _with_input(table, tokenizer, inputs)
@@ -91,22 +91,22 @@ def table_samples(
 
 
 def _with_input(table: "Dataset", tokenizer: "Tokenizer", inputs: list[str], target: str | None = None) -> "Dataset":
-    """A table whose one column of files has the name of the task's input, as one trained on a folder has ``file``."""
+    """Rename the only column of files to the task's input; that of a task trained on a folder is ``file``."""
     if len(inputs) != 1 or inputs[0] in table.column_names or not tokenizer.suffixes:
         return table
-    found = candidates(table, tokenizer.accepts, without={target})
-    if len(found) != 1:
+    columns = candidates(table, tokenizer.accepts, without={target})
+    if len(columns) != 1:
         return table
-    tell(f"Column {found[0]} is read as {inputs[0]}, which the task was trained with.")
-    return table.rename_column(found[0], inputs[0])
+    tell(f"Column {columns[0]} is read as {inputs[0]}, which the task was trained with.")
+    return table.rename_column(columns[0], inputs[0])
 
 
 def training_part(data: Any, kind: "type[Tokenizer]", target: str | None) -> "tuple[Dataset | Examples, str | None]":
-    """Training split of what ``Task.from_data`` takes, read once; and the target's name, given or come with the data.
+    """Read the training split of data, once; return it and the name of the target, which may come with the data.
 
     Args:
-        data: A path, a table, a dict of splits, or a pair of samples and targets.
-        kind: Class of the tokenizer that will read the samples.
+        data: Path, table, dict of splits, or pair of samples and targets.
+        kind: Class of the tokenizer that reads the samples.
         target: Column to predict, where it was named.
     """
     if isinstance(data, Examples):
@@ -127,34 +127,34 @@ def read_part(
     target: str | None,
     reading: Reading | None = None,
 ) -> "Dataset | Examples":
-    """A split of what ``Task.from_data`` takes, read once, for a task that is there already.
+    """Read a split of data, once, for an existing task.
 
     Args:
-        data: As of ``training_part``.
-        split: Split to take, where the data are split.
-        tokenizer: Tokenizer that will read the samples.
-        head: Head that will read the targets.
+        data: Path, table, dict of splits, or pair of samples and targets.
+        split: Name of the split, where the data are split.
+        tokenizer: Tokenizer that reads the samples.
+        head: Head that reads the targets.
         inputs: Columns that the task was trained with.
         target: Column that the task predicts.
-        reading: How csv files are written, where that is detected wrong.
+        reading: Format of csv files, where the detected one is wrong.
     """
     if isinstance(data, Examples):
         return data
     if isinstance(data, tuple):
         paired = paired_table(data, tokenizer.takes_row, target, inputs) if inputs else None
         return Examples(*data) if paired is None else paired[0]
-    known = (reading or Reading()).also(text_columns(tokenizer, head, inputs, target))
-    return as_table(data, tokenizer.suffixes, split, tokenizer.readers, known)
+    reading = (reading or Reading()).also(text_columns(tokenizer, head, inputs, target))
+    return as_table(data, tokenizer.suffixes, split, tokenizer.readers, reading)
 
 
 def text_columns(tokenizer: "Tokenizer", head: "Head", inputs: Sequence[str], target: str | None) -> list[str]:
-    """Columns of a task whose cells are words, also where a file holds digits only."""
+    """Columns of a task whose cells are words, even if a file's cells look like numbers."""
     words = [target] if target is not None and head.text_target() else []
     return [*tokenizer.text_columns(inputs), *words]
 
 
 def fit_tokenizer(tokenizer: "Tokenizer", train: Examples) -> None:
-    """Learn a tokenizer's statistics. Raises ValueError, naming samples by their place, where there are none."""
+    """Fit and build a tokenizer. Raises ValueError, which names samples by their place, if they cannot be used."""
     try:
         tokenizer.learn(train.inputs)
     except PlacedError as error:
@@ -169,12 +169,15 @@ def labelled(
     inputs: list[str],
     target: str | None,
 ) -> Examples:
-    """Samples and targets of a split that was read. Raises ValueError if a column is missing.
+    """Make examples, samples with targets, of a split that was read.
 
     Args:
-        part: The split, whole.
+        part: Whole split.
         source: Name of the data, for messages.
-        tokenizer, head, inputs, target: Of the task.
+        tokenizer, head, inputs, target: Parts and columns of the task.
+
+    Raises:
+        ValueError: If a column is missing.
     """
     if isinstance(part, Examples):
         return replace(part, inputs=_all_by_name(part.inputs, tokenizer, inputs))
@@ -183,14 +186,14 @@ def labelled(
     return head.examples(table, inputs, target, tokenizer, source)
 
 
-# Inputs go by name: the one place where a row becomes what a tokenizer reads
+# Inputs go by name: here a row becomes what a tokenizer reads
 
 
 def by_name(sample: Any, tokenizer: "Tokenizer", inputs: Sequence[str]) -> Any:
-    """A raw sample as the tokenizer reads it: of a row the task's inputs, in their order, without what is beside them.
+    """Convert a row to the sample that the tokenizer reads: the task's inputs only, in their order.
 
-    A row is a dict or a pandas Series. Where the task has one input, its value; where the tokenizer reads rows itself,
-    the row. A dict that may be a sample of its own, such as a file with its path, stays as it is.
+    A row is a dict or a pandas Series. It becomes the value of the only input if the task has one, and stays whole if
+    the tokenizer reads rows. A dict that may be a sample itself, such as a file with its path, is not changed.
 
     Raises:
         SampleError: If an input is absent, or there are fewer or more texts than inputs.
@@ -210,25 +213,33 @@ def by_name(sample: Any, tokenizer: "Tokenizer", inputs: Sequence[str]) -> Any:
     if absent and len(inputs) == 1 and tokenizer.dicts:
         return sample
     if absent:
-        found = ", ".join(map(str, row)) or "nothing"
-        raise SampleError(f"column {absent[0]}: absent from a row of {found}; expected {', '.join(inputs)}")
+        present = ", ".join(map(str, row)) or "nothing"
+        raise SampleError(f"column {absent[0]}: absent from a row of {present}; expected {', '.join(inputs)}")
     if len(inputs) == 1:
         return row[inputs[0]]
     return {name: row[name] for name in inputs}
 
 
 def field_names(samples: Any, tokenizer: "Tokenizer") -> list[str]:
-    """Names of the inputs of samples that came without a table: of rows whose fields the tokenizer reads in order."""
+    """Names of the inputs of samples without a table: the fields of rows that the tokenizer reads in their order."""
     if tokenizer.takes_row or tokenizer.dicts or not isinstance(samples, Sequence) or not len(samples):
         return []
     return [str(name) for name in _row(samples[0]) or ()]
 
 
 class ByName(Sequence[Any]):
-    """Raw samples ``by_name``, each when it is asked for: one that lacks an input is then a bad sample."""
+    """Raw samples that are converted ``by_name`` when they are read; one that lacks an input raises SampleError then.
+
+    Args:
+        samples: Raw samples or rows.
+        tokenizer: Tokenizer that reads the samples.
+        inputs: Columns that the task was trained with.
+    """
 
     def __init__(self, samples: Sequence[Any], tokenizer: "Tokenizer", inputs: Sequence[str]) -> None:
-        self.samples, self.tokenizer, self.inputs = samples, tokenizer, inputs
+        self.samples = samples
+        self.tokenizer = tokenizer
+        self.inputs = inputs
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -240,20 +251,20 @@ class ByName(Sequence[Any]):
 
 
 def _all_by_name(samples: Any, tokenizer: "Tokenizer", inputs: Sequence[str]) -> Any:
-    """Samples to learn from ``by_name``. Raises SampleError that says which lacks an input."""
+    """Convert training samples ``by_name``. Raises SampleError that names a sample which lacks an input."""
     if not isinstance(samples, list) or not any(_row(sample) is not None for sample in samples):
         return samples
-    found = []
+    converted = []
     for number, sample in enumerate(samples, start=1):
         try:
-            found.append(by_name(sample, tokenizer, inputs))
+            converted.append(by_name(sample, tokenizer, inputs))
         except SampleError as error:
             raise SampleError(f"sample {number}: {error}") from None
-    return found
+    return converted
 
 
 def _row(sample: Any) -> dict[Any, Any] | None:
-    """A row as a dict, or None if it is none."""
+    """Convert a row to a dict; None for anything else."""
     import pandas as pd
 
     if isinstance(sample, Mapping):
@@ -262,14 +273,14 @@ def _row(sample: Any) -> dict[Any, Any] | None:
 
 
 def _is_one_row(samples: Any, inputs: Sequence[str]) -> bool:
-    """Whether it is a Series of one row's cells, not of a sample an entry."""
+    """Return True for a Series of the cells of one row, False for a Series of samples."""
     import pandas as pd
 
     return isinstance(samples, pd.Series) and any(name in samples.index for name in inputs)
 
 
-def check_columns(found: list[str], wanted: list[str]) -> None:
-    """Raise ValueError, with the nearest match, for a column that is not there."""
+def check_columns(columns: list[str], wanted: list[str]) -> None:
+    """Raise ValueError, with the nearest match, if a wanted column is missing."""
     for name in wanted:
-        if name not in found:
-            raise ValueError(unknown("column", name, found) + " The task was trained with it.")
+        if name not in columns:
+            raise ValueError(unknown("column", name, columns) + " The task was trained with it.")

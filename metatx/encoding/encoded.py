@@ -1,4 +1,4 @@
-"""Examples as tensors: encoded once, kept while memory allows, read in batches."""
+"""Datasets of encoded examples: encoded once, kept as far as memory allows, read in batches."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
@@ -21,27 +21,27 @@ if TYPE_CHECKING:
 
 __all__ = ["EncodedDataset", "FeatureDataset", "screened"]
 
-TRIED = 8  # samples that show how large encoded ones are
-# Bytes of an encoded sample and its target, beyond which they are kept on disk: images, sound and molecules, which take
-# about a millisecond to encode and a twentieth of that to read back; rows, words and windows of series are smaller.
+TRIED = 8  # number of samples from which the size of encoded samples is estimated
+# Bytes of an encoded sample and its target beyond which samples are cached on disk: images, audio and molecules take
+# about a millisecond to encode and a twentieth of that to read back. Rows, words and windows of series are smaller.
 WORTH = 4096
-KEPT_BYTES = 4 << 30  # encoded samples beyond this are encoded again each time
+KEPT_BYTES = 4 << 30  # bytes kept in memory; samples beyond them are encoded again each time
 
 
 class EncodedDataset(torch.utils.data.Dataset[Any]):
-    """Examples as batches of tensors: ``dataset.batch(positions)`` gives ``(batch, targets)``.
+    """Dataset of encoded examples: ``dataset.batch(positions)`` returns ``(batch, targets)``.
 
-    ``EncodedDataset.of`` encodes every sample, so that a bad one is known before any training. They are kept as
-    columns, so that a million rows of a table take what is in them, and not ten times as much.
+    ``EncodedDataset.of`` encodes every sample, so that a bad one is known before any training. Samples are stored as
+    columns: as one tensor for each field of each sample, a million rows of a table would take ten times as much memory.
 
     Args:
         examples: Raw samples and targets.
         tokenizer: Tokenizer that encodes the samples.
         head: Head that encodes the targets.
-        kept: Encoded samples and targets of the good ones, as far as memory allows.
+        kept: Encoded good samples and their targets, as far as memory allows.
         bad: Reasons why samples cannot be used, by their position in ``examples``.
-        augment: Whether the tokenizer augments (training only).
-        views: Whether batches say which part of a sample an augmentation shows, where it does, as ``view`` (B, 4).
+        augment: Augment samples, in training; off by default.
+        views: Add the field ``view`` (B, 4) to batches: the part of each sample that an augmentation shows.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class EncodedDataset(torch.utils.data.Dataset[Any]):
         self.head = head
         self.kept = kept
         self.bad = named(bad, examples)
-        # Without bad ones nothing to look up, and no list of a million numbers.
+        # A range where no sample is bad: a list could hold a million numbers.
         self.indices: Sequence[int] = range(len(examples))
         if bad:
             self.indices = [index for index in self.indices if index not in bad]
@@ -84,13 +84,13 @@ class EncodedDataset(torch.utils.data.Dataset[Any]):
         """Encode every sample once.
 
         Args:
-            examples, tokenizer, head, augment, views: As of the class.
-            skip_bad: Leave out samples that raise SampleError, not stop.
-            cache_key: Facts that decide the encoded samples beside the tokenizer, see ``EncodingCache``, which then
-                keeps large ones; None keeps none on disk.
+            examples, tokenizer, head, augment, views: The arguments of the class.
+            skip_bad: Leave out samples that raise SampleError; by default they raise ValueError.
+            cache_key: Facts that decide the encoded samples besides the tokenizer, for an ``EncodingCache`` of large
+                samples; None caches none on disk.
 
         Raises:
-            ValueError: If samples are bad and ``skip_bad`` is off, or none is left; names the first, counts the rest.
+            ValueError: If samples are bad and ``skip_bad`` is False, or all are; names the first and counts the rest.
         """
         kept, bad = _encode_all(examples, tokenizer, head, cache_key)
         if bad and not (skip_bad and len(bad) < len(examples)):
@@ -102,7 +102,7 @@ class EncodedDataset(torch.utils.data.Dataset[Any]):
 
     @property
     def good(self) -> Examples:
-        """The examples without the bad ones."""
+        """Examples without the bad ones."""
         return self.examples.select(self.indices) if self.bad else self.examples
 
     @property
@@ -118,11 +118,11 @@ class EncodedDataset(torch.utils.data.Dataset[Any]):
         return encoded(self.tokenizer, self.examples.inputs[index]), _target(self.examples, self.head, index)
 
     def encoded(self, position: int) -> dict[str, Tensor]:
-        """The encoded sample at ``position`` among the good ones, never augmented."""
+        """Encoded sample at ``position`` among the good ones, never augmented."""
         return self._pair(position)[0]
 
     def targets(self) -> Any:
-        """All targets: a tensor (N, ...), or a list of N where their shapes differ."""
+        """All encoded targets: a tensor (N, ...), or a list of N where their shapes differ."""
         parts = [block.targets for block in self.kept.blocks]
         if self.kept.whole and all(part.shapes is None for part in parts):
             forms = {(part.values.dtype, part.values.shape[1:]) for part in parts}
@@ -131,16 +131,16 @@ class EncodedDataset(torch.utils.data.Dataset[Any]):
         return collate([{"target": self._pair(position)[1]} for position in range(len(self))])["target"]
 
     def batch(self, positions: Sequence[int]) -> tuple[dict[str, Any], Any]:
-        """Collated samples and targets at ``positions`` among the good ones, augmented where that is asked for."""
+        """Collated samples and targets at ``positions`` among the good ones; augmented if ``augment`` is set."""
         pairs = [self._pair(position) for position in positions]
         if self.augmented:
             pairs = [self._augment(*pair, position) for pair, position in zip(pairs, positions, strict=True)]
         return collate([sample for sample, _ in pairs]), collate([{"target": target} for _, target in pairs])["target"]
 
-    __getitems__ = batch  # the hook of torch's loaders
+    __getitems__ = batch  # torch's loaders call this
 
     def _augment(self, sample: dict[str, Tensor], target: Tensor, position: int) -> tuple[dict[str, Tensor], Tensor]:
-        # The variation depends on (seed, epoch, sample) alone: not on workers, nor on where a run was resumed.
+        # The variation depends on (seed, epoch, sample) only: not on workers, nor on where a run was resumed.
         with seeded(self.seed, self.epoch, position):
             varied = dict(self.tokenizer.augment(sample))
         view = varied.pop("view", None)
@@ -148,8 +148,8 @@ class EncodedDataset(torch.utils.data.Dataset[Any]):
             return varied | ({"view": view} if self.views and view is not None else {}), target
         if view is None:
             raise ValueError(
-                f"This augmentation of the {self.tokenizer.name} tokenizer does not say how it moves places, which "
-                f"the {self.head.name} head must follow; choose a weaker one."
+                f"This augmentation of the {self.tokenizer.name} tokenizer gives no view, which the "
+                f"{self.head.name} head needs to move its targets; choose a weaker augmentation."
             )
         return varied, self.head.transform_target(target, view)
 
@@ -157,7 +157,7 @@ class EncodedDataset(torch.utils.data.Dataset[Any]):
 def _encode_all(
     examples: Examples, tokenizer: "Tokenizer", head: "Head", cache_key: str | None
 ) -> tuple[Columns, dict[int, str]]:
-    """Samples and targets that can be used, encoded; and the reasons why others cannot, by position."""
+    """Encode samples and targets; return the good ones, and the reasons why others are bad, by position."""
     kept = Columns(KEPT_BYTES)
     bad: dict[int, str] = {}
     disk: EncodingCache | None = None
@@ -191,10 +191,10 @@ def _target(examples: Examples, head: "Head", index: int) -> Tensor:
 
 
 def screened(examples: Examples, head: "Head", skip_bad: bool) -> Examples:
-    """The examples whose targets can be learned from, see ``Head.screen``.
+    """Examples whose targets can be learned from, see ``Head.screen``.
 
     Raises:
-        ValueError: If others are among them and ``skip_bad`` is off, or none is left; names the first, counts the rest.
+        ValueError: If targets are bad and ``skip_bad`` is False, or all are; names the first and counts the rest.
     """
     bad: dict[int, str] = {}
     good: list[int] = []
@@ -211,12 +211,17 @@ def screened(examples: Examples, head: "Head", skip_bad: bool) -> Examples:
 
 
 def named(bad: Mapping[int, str], examples: Examples) -> list[str]:
-    """Reasons why samples cannot be used, each behind its place, in the order of the source's rows."""
+    """Reasons why samples cannot be used, each after its place, in the order of the source's rows."""
     return [f"{examples.place(index)}: {bad[index]}" for index in sorted(bad, key=examples.row)]
 
 
 class FeatureDataset(torch.utils.data.Dataset[Any]):
-    """Features that a frozen path gave, with their targets; batches as ``EncodedDataset`` gives them."""
+    """Dataset of cached features and targets, with the batches of ``EncodedDataset``.
+
+    Args:
+        features: Features, (N, ...).
+        targets: Encoded targets, (N, ...), or a list of N where their shapes differ.
+    """
 
     def __init__(self, features: Tensor, targets: Any) -> None:
         self.features = features
@@ -231,4 +236,4 @@ class FeatureDataset(torch.utils.data.Dataset[Any]):
         index = torch.as_tensor(positions)
         return self.features[index], collate([{"target": self.targets[position]} for position in positions])["target"]
 
-    __getitems__ = batch  # the hook of torch's loaders
+    __getitems__ = batch  # torch's loaders call this

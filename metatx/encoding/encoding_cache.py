@@ -1,4 +1,4 @@
-"""Encoded samples on disk, and the part of a key that components decide."""
+"""Cache of encoded samples on disk, and the part of its key that depends on tokenizers and heads."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,12 +17,12 @@ __all__ = ["EncodingCache", "add_components"]
 
 
 def add_components(content: Content, *components: "tuple[Tokenizer | Head, tuple[str, ...] | None]") -> None:
-    """Take in all that decides what components compute but their weights: names, options, and source code.
+    """Add everything but the weights that decides what components compute: names, options and source code.
 
     Args:
         content: Hash to add to.
-        components: Tokenizers and heads, each with the names of the options that matter; None: all. Options at their
-            default count, so that a new default is another one.
+        components: Tokenizers and heads, each with the names of the options that matter; None for all options. Options
+            at their defaults count too, so that a changed default changes the hash.
 
     Raises:
         TypeError: If an option is no JSON value, or a class has no source file.
@@ -34,17 +34,17 @@ def add_components(content: Content, *components: "tuple[Tokenizer | Head, tuple
 
 
 class EncodingCache:
-    """The encoded samples of one split, on disk.
+    """Cache of the encoded samples of one split, on disk.
 
-    The file's name is a hash of all that decides them: what the samples, and the files that they name, hold (see
-    ``Content``); the tokenizer's name, buffers and options, those left at their defaults included; the source code of
-    this package and of the tokenizer.
+    The file's name is a hash of everything that decides them: the content of the samples and of the files that they
+    name (see ``Content``); the tokenizer's name, buffers and options, defaults included; and the source code of this
+    package and of the tokenizer.
 
     Args:
         tokenizer: Tokenizer that encodes the samples.
-        samples: Raw samples; of other than files, numbers, texts, arrays, and dicts, lists or dataclasses of these,
-            nothing is kept, nor of files that may name further files.
-        cache_key: Further fact that decides them: the shape of the backbone whose stem the tokenizer starts from.
+        samples: Raw samples. They are cached if they are files, numbers, texts, arrays, or dicts, lists or dataclasses
+            of these, but not if they are files that may name further files.
+        cache_key: Shape of the backbone whose stem the tokenizer starts from.
     """
 
     def __init__(self, tokenizer: "Tokenizer", samples: Sequence[Any], cache_key: str) -> None:
@@ -62,14 +62,14 @@ class EncodingCache:
         self.name = f"encoded/{content.hexdigest()}"
 
     def load(self) -> Iterator[dict[str, Tensor]] | None:
-        """All samples, encoded, one after the other, if they were kept."""
+        """Iterator over all encoded samples; None if they are not in the cache."""
         kept = None if self.name is None else read_cached(self.name)
         if kept is None:
             return None
         return _samples(kept)
 
     def store(self, blocks: Sequence[Block]) -> None:
-        """Keep all samples, encoded."""
+        """Write all encoded samples to the cache."""
         if self.name is None:
             return
         tensors: dict[str, Tensor] = {}

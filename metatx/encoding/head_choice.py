@@ -1,4 +1,4 @@
-"""What a user left unsaid: which head a target means, and whether the inputs can be right."""
+"""Choice of the head from the target, and check of the input columns."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 __all__ = ["build_head", "build_tokenizer", "check_inputs", "claimed"]
 
-SHOWN = 20  # columns that a message names
+SHOWN = 20  # most columns that a message names
 
 
 def build_tokenizer(name: str, backbone: "Backbone", options: Mapping[str, Any]) -> "Tokenizer":
-    """The tokenizer called ``name``, of the backbone's width, with the backbone's stem where it asks for one."""
+    """Build the tokenizer called ``name`` for a backbone, with the backbone's stem if its class asks for one."""
     stem = {} if lookup("tokenizers", name).stem is None else {"stem": backbone.stem}
     tokenizer: Tokenizer = create("tokenizers", name, backbone.dim, **options, **stem)
     return tokenizer
 
 
 def claimed(tokenizer: "type[Tokenizer]", table: "Dataset", target: str | None) -> bool:
-    """Whether the tokenizer's default head takes a table whose target others would predict row by row."""
+    """Return True if the tokenizer's default head claims a table with a target column, see ``Head.claims``."""
     name = tokenizer.default_head
     return name is not None and bool(lookup("heads", name).claims(table, target))
 
@@ -38,22 +38,30 @@ def build_head(
     options: dict[str, Any],
     columns: Sequence[str] = (),
 ) -> "Head":
-    """The head called ``name``, or else the one that accepts such targets.
+    """Build the head called ``name``; without a name, the only one that accepts the targets.
+
+    Args:
+        name: Name of the head; None chooses by ``targets``.
+        tokenizer: Class of the tokenizer, whose default head is built where there are no targets.
+        targets: Raw targets; None where the data have none.
+        dim: Width of the backbone, D.
+        options: Options of the head by name.
+        columns: Columns of the table, for messages.
 
     Raises:
-        ValueError: If no head, or more than one, does; or there is no target and none is needed by none.
+        ValueError: If no head or several accept the targets, or there are no targets and no default head.
     """
     if name is None:
         if targets is None:
             name = tokenizer.default_head
             if name is None:
-                raise ValueError(f"What is to be predicted? Name it with --target: {', '.join(columns)}.")
+                raise ValueError(f"The column to predict is not known; name it with --target: {', '.join(columns)}.")
         else:
             fitting = [head for head in names("heads") if lookup("heads", head).accepts(targets)]
             if len(fitting) != 1:
                 choices = ", ".join(fitting or names("heads"))
                 raise ValueError(
-                    f"The target {targets[0]!r}, ... does not say which head; name it with --head: {choices}."
+                    f"The target {targets[0]!r}, ... does not say which head is meant; name it with --head: {choices}."
                 )
             name = fitting[0]
     head: Head = create("heads", name, dim, **options)
@@ -65,14 +73,20 @@ def _kind(value: Any) -> str:
 
 
 def check_inputs(table: "Dataset", inputs: list[str], target: str | None, *, named: bool) -> None:
-    """Refuse inputs that are not there, that are the target, or (if the user did not name them) repeat it.
+    """Refuse input columns that are missing, that are the target, or that repeat it.
+
+    Args:
+        table: Table of the training split.
+        inputs: Input columns.
+        target: Column to predict.
+        named: True if the user named the inputs; a column may repeat the target then.
 
     Raises:
-        ValueError: Naming the column and the option that mends it.
+        ValueError: If a column is refused; names it and the option to use.
     """
     missing = [name for name in inputs if name not in table.column_names]
     if missing or not inputs:
-        reason = f"No input column {', '.join(missing)}" if missing else "No column is one that the tokenizer reads"
+        reason = f"No input column {', '.join(missing)}" if missing else "The tokenizer can read no column"
         columns = ", ".join(f"{name} ({_kind(table[0][name])})" for name in table.column_names[:SHOWN])
         more = ", ..." if len(table.column_names) > SHOWN else ""
         raise ValueError(f"{reason}; columns: {columns}{more}.")
@@ -82,7 +96,7 @@ def check_inputs(table: "Dataset", inputs: list[str], target: str | None, *, nam
         return
     import pandas as pd
 
-    # As words, for a target may be a list of labels.
+    # Compared as words, because a target may be a list of labels.
     codes = pd.factorize(pd.Series([str(value) for value in table[target][:]]))[0]
     classes = len(set(codes))
     for name in inputs:
@@ -94,5 +108,5 @@ def check_inputs(table: "Dataset", inputs: list[str], target: str | None, *, nam
             rest = ",".join(column for column in inputs if column != name)
             raise ValueError(
                 f"Column {name} says the same as the target {target}, row by row. If it is another form of the label, "
-                f"leave it out: --inputs {rest or '...'}; if not, name all inputs with --inputs."
+                f"leave it out with --inputs {rest or '...'}; if not, name all inputs with --inputs."
             )

@@ -1,4 +1,4 @@
-"""Encoded samples in memory, field by field: a tensor for each field of each sample costs more than it holds."""
+"""Store of encoded samples in memory, field by field: small tensors of single samples would take far more memory."""
 
 import hashlib
 from bisect import bisect_right
@@ -12,29 +12,30 @@ from torch import Tensor
 
 __all__ = ["Block", "Column", "Columns"]
 
-ROWS = 1024  # of a block, at most
-BYTES = 64 << 20  # of a block, from which on it is closed
+ROWS = 1024  # most samples of a block
+BYTES = 64 << 20  # size of a block beyond which it takes no more samples
 
 Sample = dict[str, Tensor]
 
 
 class Column:
-    """One field of some samples: stacked where their shapes agree, end to end where they do not.
+    """One field of several samples, stacked if their shapes are equal, else concatenated.
 
     Args:
-        values: (n, ...); or, with ``shapes``, all values in a row.
-        shapes: Of each sample's tensor, (n, ndim) int64; None where all are alike.
+        values: Stacked values (n, ...); or, with ``shapes``, all values concatenated (m,).
+        shapes: Shape of each sample's tensor, (n, ndim) int64; None where all are equal.
     """
 
     def __init__(self, values: Tensor, shapes: Tensor | None = None) -> None:
-        self.values, self.shapes = values, shapes
+        self.values = values
+        self.shapes = shapes
         if shapes is not None:
             self.sizes = [tuple(shape) for shape in shapes.tolist()]
             self.ends = [0, *accumulate(shapes.prod(1).tolist())]
 
     @classmethod
     def of(cls, tensors: Sequence[Tensor]) -> "Column":
-        """The column of tensors with one dtype and one number of dimensions."""
+        """Make a column of tensors that have the same dtype and number of dimensions."""
         if all(tensor.shape == tensors[0].shape for tensor in tensors):
             return cls(torch.stack(list(tensors)))
         shapes = torch.tensor([tuple(tensor.shape) for tensor in tensors])
@@ -50,11 +51,11 @@ class Column:
 
     @property
     def bytes(self) -> int:
-        """What it takes."""
+        """Size in bytes."""
         return self.values.nbytes + (0 if self.shapes is None else self.shapes.nbytes)
 
     def feed(self, digest: Any) -> None:
-        """Give type, shapes and values to a hash."""
+        """Add dtype, shapes and values to a hash."""
         shapes = list(self.values.shape) if self.shapes is None else self.sizes
         digest.update(f"{self.values.dtype}{shapes}".encode())
         digest.update(self.values.detach().cpu().view(-1).view(torch.uint8).numpy().data)
@@ -62,7 +63,12 @@ class Column:
 
 @dataclass(frozen=True)
 class Block:
-    """Samples that follow each other and have the same fields."""
+    """Consecutive samples with the same fields.
+
+    Attributes:
+        fields: Column of each field, by name.
+        targets: Column of the targets.
+    """
 
     fields: dict[str, Column]
     targets: Column
@@ -75,19 +81,19 @@ class Block:
 
     @property
     def bytes(self) -> int:
-        """What it takes."""
+        """Size in bytes."""
         return sum(column.bytes for column in (*self.fields.values(), self.targets))
 
 
 class Columns:
-    """Encoded samples and targets in the order in which they come, the first of them kept as far as there is room.
+    """Encoded samples and targets in blocks, in the order in which they are added.
 
     Args:
-        room: Bytes; the blocks beyond are counted and hashed, and not kept.
+        room: Most bytes that are kept; further blocks are counted and hashed, but not kept.
 
     Attributes:
-        content: SHA-256 (hex) of all samples, and of all targets, whether kept or not; once all came.
-        added_bytes: Bytes of all samples and targets that came.
+        content: SHA-256 (hex) of all samples and of all targets, kept or not; set by ``finish``.
+        added_bytes: Size of all samples and targets that were added, in bytes.
     """
 
     content: tuple[str, str]
@@ -104,7 +110,7 @@ class Columns:
         self._hashes = hashlib.sha256(), hashlib.sha256()
 
     def add(self, sample: Sample, target: Tensor) -> None:
-        """Take in one more."""
+        """Add a sample and its target."""
         form = [(name, value.dtype, value.ndim) for name, value in (*sample.items(), ("", target))]
         full = len(self._open) == ROWS or self._open_bytes > BYTES
         if self._open and (full or form != self._form):
@@ -116,14 +122,14 @@ class Columns:
         self.added_bytes += taken
 
     def finish(self) -> None:
-        """Say that no more comes."""
+        """Close the last block and compute ``content``; nothing may be added afterwards."""
         if self._open:
             self._close()
         self.content = self._hashes[0].hexdigest(), self._hashes[1].hexdigest()
-        del self._hashes  # worker processes are sent all the rest, and hashes cannot be
+        del self._hashes  # the rest is sent to worker processes, but hashes cannot be pickled
 
     def _close(self) -> None:
-        """Put away what came last."""
+        """Make a block of the samples added last."""
         samples, targets = zip(*self._open, strict=True)
         fields = {name: Column.of([sample[name] for sample in samples]) for name in samples[0]}
         block = Block(fields, Column.of(targets))
@@ -136,10 +142,11 @@ class Columns:
             self.starts.append(self.count)
             self.blocks.append(block)
         self.count += len(block)
-        self._open, self._open_bytes = [], 0
+        self._open = []
+        self._open_bytes = 0
 
     def get(self, position: int) -> tuple[Sample, Tensor] | None:
-        """Sample and target at ``position``, views of what is kept; None where they are not."""
+        """Sample and target at ``position``, as views; None if they are not kept."""
         number = bisect_right(self.starts, position) - 1
         if number < 0 or position - self.starts[number] >= len(self.blocks[number]):
             return None
@@ -147,5 +154,5 @@ class Columns:
 
     @property
     def whole(self) -> bool:
-        """Whether all that came is kept."""
+        """True if all samples are kept."""
         return sum(map(len, self.blocks)) == self.count

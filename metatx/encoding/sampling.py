@@ -1,4 +1,4 @@
-"""Which samples an epoch draws where classes are to come equally often."""
+"""Balanced sampling: the order of samples in which all classes come equally often."""
 
 from typing import TYPE_CHECKING
 
@@ -12,10 +12,10 @@ __all__ = ["balanced_order", "class_numbers"]
 
 
 def class_numbers(data: "EncodedDataset") -> np.ndarray:
-    """The class number of each sample (N,), int64.
+    """Class number of each sample, (N,) int64.
 
     Raises:
-        ValueError: If the targets are no class numbers.
+        ValueError: If the head's encoded targets are no class numbers.
     """
     targets = [data.head.encode(target) for target in data.good.targets or ()]
     strange = next((target for target in targets if target.ndim or target.dtype != torch.int64), None)
@@ -28,16 +28,21 @@ def class_numbers(data: "EncodedDataset") -> np.ndarray:
 
 
 def balanced_order(classes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """As many sample numbers as there are samples, each class equally often (up to one), mixed by chance.
+    """Draw as many sample numbers as there are samples, each class equally often (up to one), in random order.
 
-    No sample of a class comes again before all of its class have come.
+    No sample is drawn again before all others of its class have been drawn.
+
+    Args:
+        classes: Class number of each sample, (N,).
+        rng: Random generator.
     """
     present, members = np.unique(classes, return_inverse=True)
     each, rest = divmod(len(classes), len(present))
     more = set(rng.permutation(len(present))[:rest].tolist())
     drawn = []
     for code in range(len(present)):
-        own, wanted = np.flatnonzero(members == code), each + (code in more)
-        rounds = [rng.permutation(own) for _ in range(-(-wanted // len(own)))]
-        drawn.append(np.concatenate([own[:0], *rounds])[:wanted])
+        positions = np.flatnonzero(members == code)
+        wanted = each + (code in more)
+        rounds = [rng.permutation(positions) for _ in range(-(-wanted // len(positions)))]
+        drawn.append(np.concatenate([positions[:0], *rounds])[:wanted])
     return rng.permutation(np.concatenate(drawn))

@@ -1,1 +1,1 @@
-"""Runs from data to a saved task with its numbers, reports of them, and comparisons of backbones."""
+"""Evaluation: runs from data to a saved task, reports of their numbers, and comparisons of backbones."""

@@ -1,4 +1,4 @@
-"""Trivial and classical baselines, fitted on the same split and measured by the same metrics as the task."""
+"""Trivial and classical baselines, fitted on the same split as the task and measured with the same metrics."""
 
 import copy
 from collections.abc import Iterator, Sequence
@@ -13,8 +13,8 @@ from metatx.metrics.evaluator import Measures, rank
 from metatx.progress import bar, tell
 from metatx.tokenizer import Tokenizer
 
-MANY = 50_000  # number of samples from which fitting takes a while, and is told
-AT_ONCE = 8  # dense answers that are measured together, for each is as large as its sample
+MANY = 50_000  # samples beyond which fitting takes a while, so that a message says it
+AT_ONCE = 8  # dense answers that are measured together; each is as large as its sample
 
 __all__ = ["baselines"]
 
@@ -22,35 +22,35 @@ __all__ = ["baselines"]
 def baselines(
     tokenizer: Tokenizer, head: Head, train: Examples, test: Examples
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """Fit all baselines of a head on ``train`` and measure them on ``test``; one that fails is told and left out.
+    """Fit all baselines of a head on ``train`` and measure them on ``test``; a message names each that fails.
 
     Args:
         tokenizer, head: Tokenizer and head of the task.
         train, test: Splits, not empty.
 
     Returns:
-        ``{"trivial": {name: metrics}, "classical": {name: metrics, ...}}``, the best classical one first, those that
-        failed last, without metrics; without "classical" where the head has none.
+        ``{"trivial": {name: metrics}, "classical": {name: metrics, ...}}``. The best classical one comes first, and
+        those that failed come last, without metrics. "classical" is missing where the head has none.
     """
-    head = copy.deepcopy(head).cpu()  # where the estimators are
+    head = copy.deepcopy(head).cpu()  # estimators run on the CPU
     try:
         chosen = {"trivial": dict([head.trivial()]), "classical": head.classical(tokenizer.classical, len(test))}
         bench = Bench(tokenizer, head, train, test)
         higher = bool(head.metrics()[head.primary_metric].higher_is_better)
-    except Exception as error:  # whatever a plug-in's parts raise
+    except Exception as error:  # a plug-in's parts may raise anything
         tell(f"There are no baselines beside this run: {_reason(error)}.")
         return {}
     results = {}
     for role, estimators in chosen.items():
-        found = {name: bench.measured(name, estimator) for name, estimator in estimators.items()}
-        if found:
-            best_first = sorted(found.items(), key=lambda item: rank(item[1].get(head.primary_metric), higher))
+        measured = {name: bench.measured(name, estimator) for name, estimator in estimators.items()}
+        if measured:
+            best_first = sorted(measured.items(), key=lambda item: rank(item[1].get(head.primary_metric), higher))
             results[role] = dict(best_first)
     return results
 
 
 class Bench:
-    """Fits and measures estimators: holds both splits as estimators read them, and the true answers.
+    """Bench that fits and measures estimators on the same splits.
 
     Args:
         tokenizer, head: Tokenizer and head of the task.
@@ -71,7 +71,7 @@ class Bench:
         self.answers = answers.numpy() if isinstance(answers, torch.Tensor) else [target.numpy() for target in answers]
 
     def measured(self, name: str, estimator: Any) -> dict[str, float]:
-        """Metrics of an estimator; none where it fails, which is told."""
+        """Fit an estimator and return its metrics; none, with a message, if it fails."""
         if len(self.answers) > MANY:
             tell(f"Fitting the baseline: {name}, on {len(self.answers):,} samples.")
         try:
@@ -81,10 +81,10 @@ class Bench:
             size = AT_ONCE if self.head.dense else count
             for start in range(0, count, size):
                 part = slice(start, start + size)
-                known = self.unseen[part] if self.head.dense else self.unseen
-                measures.add(self.head.baseline_predict(estimator, known), self.truth[part])
+                features = self.unseen[part] if self.head.dense else self.unseen
+                measures.add(self.head.baseline_predict(estimator, features), self.truth[part])
             return measures.values()
-        except Exception as error:  # whatever an estimator, or a plug-in's head, makes of its data
+        except Exception as error:  # an estimator, or a plug-in's head, may raise anything
             tell(f"The baseline {name} failed, the run goes on without it: {_reason(error)}.")
             return {}
 
@@ -96,16 +96,23 @@ def _encoded(head: Head, examples: Examples) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    """Message of an error in one line, behind its class."""
+    """Class and message of an error in one line."""
     said = str(error).strip().splitlines() or ["it says no more"]
     return f"{type(error).__name__}, {said[0][:200].rstrip('.')}"
 
 
 class Described(Sequence[Any]):
-    """Samples as baselines read them, each when it is asked for: all pixels of all pictures would fill the memory."""
+    """Baseline features of samples, computed when they are read: the pixels of all images would fill the memory.
+
+    Args:
+        head, tokenizer: Head and tokenizer of the task.
+        samples: Raw samples.
+    """
 
     def __init__(self, head: Head, tokenizer: Tokenizer, samples: Sequence[Any]) -> None:
-        self.head, self.tokenizer, self.samples = head, tokenizer, samples
+        self.head = head
+        self.tokenizer = tokenizer
+        self.samples = samples
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -120,9 +127,9 @@ class Described(Sequence[Any]):
 
 
 def _features(rows: Sequence[Any], like: Any = None) -> Any:
-    """Descriptions as a DataFrame, whose words are categories (those of ``like``); arrays of more axes stacked.
+    """Baseline features as a DataFrame, arrays of several axes as one array, texts as a list.
 
-    Texts stay a list.
+    Words become categories; those of ``like`` where it is given.
     """
     import pandas as pd
 
@@ -134,10 +141,10 @@ def _features(rows: Sequence[Any], like: Any = None) -> Any:
     frame.columns = [str(name) for name in frame.columns]
     for name in frame.columns:
         if like is not None:
-            known = like[name].dtype
-            if isinstance(known, pd.CategoricalDtype):
-                frame[name] = frame[name].where(frame[name].isin(known.categories))
-            frame[name] = frame[name].astype(known)
+            dtype = like[name].dtype
+            if isinstance(dtype, pd.CategoricalDtype):
+                frame[name] = frame[name].where(frame[name].isin(dtype.categories))
+            frame[name] = frame[name].astype(dtype)
         elif not pd.api.types.is_numeric_dtype(frame[name]):
             frame[name] = frame[name].astype("category")
     return frame

@@ -1,4 +1,4 @@
-"""How much training fits into a given time."""
+"""Budget: the epochs and samples of training that fit into a given time."""
 
 import json
 import math
@@ -26,19 +26,19 @@ from metatx.training.loop import Training
 
 __all__ = ["Costs", "Plan", "keep_plan", "kept_plan", "plan_for"]
 
-PLAN = "plan.json"  # in the folder of a run
+PLAN = "plan.json"  # file in the folder of a run
 
-PROBED = 3  # batches, trained on twice: the first time warms up
+PROBED = 3  # batches of the trial, which is trained for two epochs: the first one warms up
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Passes and samples of a training run.
+    """Epochs and samples of a training run.
 
     Attributes:
-        epochs: Passes over the samples.
-        samples: Of the training split, drawn with the run's seed; of the validation split the same share.
-        available: So many the training split has.
+        epochs: Number of epochs.
+        samples: Number of training samples, drawn with the run's seed; the validation split is cut by the same factor.
+        available: Number of samples in the training split.
     """
 
     epochs: int
@@ -50,7 +50,7 @@ class Plan:
         return f"{self.epochs} epoch{'' if self.epochs == 1 else 's'} of {self.samples:,}{some} samples"
 
     def cut(self, examples: dict[str, Examples], seed: int) -> dict[str, Examples]:
-        """The examples by split, with as many of training and validation as are planned."""
+        """Return the examples by split, with training and validation splits cut to the planned size."""
         kept = dict(examples)
         for split in ("train", "validation"):
             if split in examples and self.samples < self.available:
@@ -66,9 +66,9 @@ class Costs:
     """Seconds that one sample takes.
 
     Attributes:
-        train: A pass of training.
-        measure: A pass of validation.
-        features: Features of a frozen path, which are computed once; 0 where none are kept.
+        train: Seconds in an epoch of training.
+        measure: Seconds in a validation.
+        features: Seconds for cached features, which are computed once; 0 where none are cached.
     """
 
     train: float
@@ -76,13 +76,13 @@ class Costs:
     features: float = 0.0
 
     def plan(self, train: int, validation: int, settings: TrainingSettings, seconds: float) -> Plan:
-        """Passes and samples that fit into ``seconds``, see ``plan_for``.
+        """Epochs and samples that fit into ``seconds``, see ``plan_for``.
 
         Args:
             train: Samples of the training split.
             validation: Samples of the validation split.
-            settings: Settings of the training, with their number of epochs.
-            seconds: Time for training, validation and features.
+            settings: Settings of the training; their epochs are the most that are planned.
+            seconds: Seconds for training, validation and features.
         """
         assert settings.epochs is not None
         features = self.features * (train + validation)
@@ -96,11 +96,11 @@ class Costs:
 def plan_for(
     task: Task, examples: dict[str, Examples], settings: TrainingSettings, seconds: float, skip_bad: bool = False
 ) -> Plan:
-    """Measure a few steps, and choose what fits: at most the epochs of ``settings``, of all samples where possible.
+    """Time a few steps, and plan as many epochs and samples as fit, at most the epochs of ``settings``.
 
-    Counted are training, validation, and the features that a frozen path gives once; not reading the samples, a token
-    warm-up before the training, nor the test split. Where not even one epoch fits, or features would take longer than
-    all passes over them, there are fewer samples, at least a batch. The task is as it was afterwards.
+    The time covers training, validation and the computation of cached features. It does not cover reading the samples,
+    a token warm-up, or the test split. All samples are used unless one epoch would not fit, or cached features would
+    take longer than all epochs; then there are fewer, at least a batch. The task is not changed.
 
     Raises:
         ValueError: If ``seconds`` is not positive, or as ``Task.fit``.
@@ -109,16 +109,16 @@ def plan_for(
         raise ValueError(f"The budget is {seconds:g} seconds; it must be more than 0.")
     train = examples["train"]
     settings = settings.for_samples(len(train))
-    picked = drawn(len(train), min(len(train), PROBED * settings.batch_size), settings.seed)
-    few = task.encode(train.select(picked), "train", augment=True, skip_bad=skip_bad, cache=settings.cache)
+    rows = drawn(len(train), min(len(train), PROBED * settings.batch_size), settings.seed)
+    few = task.encode(train.select(rows), "train", augment=True, skip_bad=skip_bad, cache=settings.cache)
     costs = _measured(task.model, few, settings)
-    # Clocks differ; processes that train together must not.
+    # The first process decides: clocks differ, but processes that train together need the same plan.
     (plan,) = broadcast_object_list([costs.plan(len(train), len(examples.get("validation", ())), settings, seconds)])
     return cast(Plan, plan)
 
 
 def _measured(model: Model, few: EncodedDataset, settings: TrainingSettings) -> Costs:
-    """Costs of a few samples; the model is as it was afterwards."""
+    """Time training, validation and features of a few samples; the model is not changed."""
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     once = _features_seconds(model, few, settings) if settings.cache and cacheable(model) else 0.0
     trial = replace(settings, epochs=2, patience=0, token_warmup_steps=0, tensorboard=False)
@@ -132,49 +132,49 @@ def _measured(model: Model, few: EncodedDataset, settings: TrainingSettings) -> 
 
 
 def keep_plan(folder: Path, plan: Plan, asked: Mapping[str, Any]) -> None:
-    """Write a plan beside the run's checkpoint: no clock would choose the same again.
+    """Write a plan beside the run's checkpoint, because timing again would give another plan.
 
     Args:
-        folder: Of the run, which is there.
-        plan: What was chosen.
-        asked: What it was chosen for: the budget in seconds, and the settings.
+        folder: Folder of the run, which exists.
+        plan: Plan of the run.
+        asked: Budget in seconds and settings that the plan was made for.
     """
     with written_whole(folder / PLAN) as temporary:
         temporary.write_text(json.dumps({"asked": dict(asked), "plan": asdict(plan)}, indent=2) + "\n")
 
 
 def kept_plan(folder: Path, asked: Mapping[str, Any]) -> Plan | None:
-    """The plan that the run in a folder was begun with; None where it has none.
+    """Read the plan of the run in a folder; None where it has none.
 
     Raises:
-        ValueError: If it was chosen for another budget or other settings, which are named; or is damaged.
+        ValueError: If it was made for another budget or other settings, which are named; or if it is damaged.
     """
     path = folder / PLAN
     if not path.exists():
         return None
     try:
-        held = json.loads(path.read_text())
-        before = dict(held["asked"])
-        plan = Plan(**held["plan"])
+        content = json.loads(path.read_text())
+        before = dict(content["asked"])
+        plan = Plan(**content["plan"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged ({error}); remove it and the checkpoint to start anew.") from None
     changed = differences(before, asked)
     if changed:
         raise ValueError(
-            f"{folder} is of a run with other settings: {'; '.join(changed)}. Resume with what that run was begun "
-            "with, or choose another --out."
+            f"{folder} is of a run with other settings: {'; '.join(changed)}. Resume with the settings of that run, or "
+            "choose another --out."
         )
     return plan
 
 
 def drawn(available: int, count: int, seed: int) -> np.ndarray:
-    """So many positions, by chance with the seed, in ascending order."""
+    """Draw ``count`` of ``available`` positions at random with the seed, in ascending order."""
     return np.sort(np.random.default_rng(seed).permutation(available)[:count])
 
 
 @torch.no_grad()
 def _features_seconds(model: Model, data: EncodedDataset, settings: TrainingSettings) -> float:
-    """Seconds that lie below the head, for all of ``data``, timed on the second run."""
+    """Seconds to compute the features of ``data``, timed on the second of two passes."""
     size = settings.batch_size
     for _ in range(2):
         started = time.perf_counter()

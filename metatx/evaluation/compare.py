@@ -1,4 +1,4 @@
-"""Does the frozen backbone help? The same task with several backbones, beside the baselines."""
+"""Comparison of one task on several backbones and tiers, beside the baselines: does the frozen backbone help?"""
 
 import json
 from collections.abc import Callable, Sequence
@@ -24,13 +24,13 @@ __all__ = ["ALIGNED", "VARIANTS", "Variant", "compare"]
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to use a backbone.
+    """Variant of the task in a comparison: one way to use the backbone.
 
     Attributes:
-        name: In the table.
-        backbone: What is made of the backbone that is compared.
-        tune: What of it is trained, as ``Task.from_data``.
-        aligned: Whether tokens are aligned first, by ``token_warmup_steps`` of the settings.
+        name: Name in the table.
+        backbone: Function from the compared backbone to the one of this variant.
+        tune: Tier of tuning, as in ``Task.from_data``.
+        aligned: True if a token warm-up of ``token_warmup_steps`` comes first.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Variant:
     aligned: bool = False
 
 
-def _as_it_is(backbone: Backbone) -> Backbone:
+def _unchanged(backbone: Backbone) -> Backbone:
     return backbone
 
 
@@ -48,14 +48,14 @@ def _random(backbone: Backbone) -> Backbone:
 
 
 VARIANTS = (
-    Variant("pretrained, frozen", _as_it_is),
+    Variant("pretrained, frozen", _unchanged),
     Variant("random, frozen", _random),
     Variant("no backbone", Backbone.without_blocks),
-    Variant("LayerNorm tuned", _as_it_is, tune="norm"),
-    Variant("LoRA", _as_it_is, tune="lora"),
+    Variant("LayerNorm tuned", _unchanged, tune="norm"),
+    Variant("LoRA", _unchanged, tune="lora"),
 )
-OF_VARIANTS = ("tune", "adapter_options", "seed")  # choices of a spec that variants and seeds make
-ALIGNED = Variant("aligned first", _as_it_is, aligned=True)
+OF_VARIANTS = ("tune", "adapter_options", "seed")  # attributes of a spec that variants and seeds set
+ALIGNED = Variant("aligned first", _unchanged, aligned=True)
 
 
 def compare(
@@ -78,32 +78,32 @@ def compare(
     out: str | Path | None = None,
     **choices: Any,
 ) -> Comparison:
-    """Run every variant with every seed, all else equal; the baselines once, with the first run.
+    """Run every variant with every seed, all else equal; the baselines are fitted once, with the first run.
 
-    "No backbone" keeps the tokenizer with the backbone's stem, its CLS token and its norms, and has no block. A head
-    that reads several layers reads the tokens as often, so heads are the same throughout.
-    A run whose loss diverges is noted, and the others go on.
+    The variant "no backbone" keeps the backbone's stem, CLS token and norms, and has no blocks. A head that reads
+    several layers reads its tokens as many times, so that all variants have the same head. A run whose loss diverges
+    is noted, and the others go on.
 
     Args:
-        data, spec, name, split_column, validation, test, validation_share: As of ``metatx.run``.
-        skip_bad_samples, reading: Likewise.
-        backbone: A pretrained backbone.
-        seeds: Seeds of the runs, one each, of each variant.
-        settings: Settings of the training; the seed among them is not used, ``token_warmup_steps`` only where a variant
-            is aligned.
-        variants: Ways to use the backbone that are compared; where ``token_warmup_steps`` is not 0, ``ALIGNED`` too.
-        budget: Seconds of training. The first run of each kind of tuning measures a few steps and chooses how many
-            epochs, at most those of ``settings``, of how many samples fit; all that tune alike then train on so many,
-            those that tune more, whose steps are slower, on fewer. See ``plan_for``.
-        baseline: Whether to fit the two baselines.
-        out: Folder for ``comparison.json``, ``.md`` and ``.png``, brought up to date after each run. Where it holds
-            the same comparison already, finished runs are not run again.
-        choices: Attributes of ``TaskSpec`` by name, but for ``tune``, ``adapter_options`` and ``seed``.
+        data, modality, name, split_column, validation, test, validation_share: The arguments of ``metatx.run``.
+        skip_bad_samples, reading: The arguments of ``metatx.run``.
+        backbone: Pretrained backbone.
+        seeds: Seeds of each variant, one run each.
+        settings: Settings of the training. The seed among them is not used; ``token_warmup_steps`` is used by aligned
+            variants only.
+        variants: Variants that are compared; if ``token_warmup_steps`` is not 0, ``ALIGNED`` is added.
+        budget: Seconds of training of a run. The first run of each tier times a few steps and plans epochs, at most
+            those of ``settings``, and samples; see ``plan_for``. All runs of the tier use this plan. Tiers with slower
+            steps train on fewer samples.
+        baseline: Fit the trivial and the classical baselines.
+        out: Folder for ``comparison.json``, ``.md`` and ``.png``, which are updated after each run. If it holds the
+            same comparison already, finished runs are not repeated.
+        choices: Attributes of ``TaskSpec`` by name, except ``tune``, ``adapter_options`` and ``seed``.
 
     Raises:
         TypeError: If a choice is unknown.
-        ValueError: If the spec says what variants and seeds do; if ``out`` holds something else, or a comparison with
-            other settings; or as ``metatx.run``.
+        ValueError: If the spec sets ``tune``, ``adapter_options`` or ``seed``; if ``out`` holds something else or a
+            comparison with other settings; or as ``metatx.run``.
 
     Example:
         >>> import pandas as pd
@@ -114,7 +114,7 @@ def compare(
         ['pretrained, frozen', 'random, frozen', 'no backbone']
     """
     if not backbone.pretrained:
-        raise ValueError("This backbone has random weights; give a pretrained one, the control is made of it.")
+        raise ValueError("This backbone has random weights; give a pretrained one, the control is made from it.")
     settings = settings or TrainingSettings()
     spec = _compared(TaskSpec.of(modality, **choices))
     variants = _with_alignment(variants, settings.token_warmup_steps, backbone)
@@ -145,12 +145,12 @@ def compare(
             if key not in (*RESUMABLE_CHANGES, "seed", "token_warmup_steps")
         },
     }
-    found = _started(json.loads(json.dumps(asked)), folder)
+    comparison = _started(json.loads(json.dumps(asked)), folder)
     backbones = {variant.name: variant.backbone(backbone) for variant in variants}
     for seed in seeds:
         for variant in variants:
             steps = settings.token_warmup_steps if variant.aligned else 0
-            if _is_finished(found, variant, seed, steps):
+            if _is_finished(comparison, variant, seed, steps):
                 continue
             try:
                 report = run(
@@ -158,13 +158,13 @@ def compare(
                     replace(spec, tune=variant.tune),
                     backbone=backbones[variant.name],
                     settings=replace(settings, seed=seed, token_warmup_steps=steps),
-                    budget=found.plans.get(variant.tune, budget),
-                    baseline=baseline and not found.baselines,
+                    budget=comparison.plans.get(variant.tune, budget),
+                    baseline=baseline and not comparison.baselines,
                     reading=reading,
                     **options,
                 )
             except DivergedError as error:
-                found.trials.append(
+                comparison.trials.append(
                     Trial(
                         variant=variant.name,
                         seed=seed,
@@ -174,26 +174,26 @@ def compare(
                     )
                 )
             else:
-                _add(found, variant, report, steps)
+                _add(comparison, variant, report, steps)
             if folder is not None:
-                found.write(folder, drawn)
-    return found
+                comparison.write(folder, drawn)
+    return comparison
 
 
 def _compared(spec: TaskSpec) -> TaskSpec:
-    """The spec, if it leaves to the variants and seeds what they say. Raises ValueError."""
+    """Return the spec unless it sets what variants and seeds set. Raises ValueError if it does."""
     plain = TaskSpec(modality=spec.modality)
     for name in OF_VARIANTS:
         if getattr(spec, name) != getattr(plain, name):
-            raise ValueError(f"{name} is {getattr(spec, name)!r}; in a comparison variants and seeds say that.")
+            raise ValueError(f"{name} is {getattr(spec, name)!r}; in a comparison the variants and seeds set it.")
     return spec
 
 
 def _with_alignment(variants: Sequence[Variant], steps: int, backbone: Backbone) -> Sequence[Variant]:
-    """The variants, with ``ALIGNED`` where there are steps to align in and none is aligned."""
+    """Variants, with ``ALIGNED`` if there are warm-up steps and none of the variants is aligned."""
     aligned = [variant.name for variant in variants if variant.aligned]
     if aligned and not steps:
-        raise ValueError(f"{aligned[0]!r} needs steps to align in; set token_warmup_steps, such as 200.")
+        raise ValueError(f"{aligned[0]!r} needs a token warm-up; set token_warmup_steps, such as 200.")
     if not steps:
         return variants
     stem_of(backbone)
@@ -201,28 +201,28 @@ def _with_alignment(variants: Sequence[Variant], steps: int, backbone: Backbone)
 
 
 def _source(data: Any) -> str:
-    """Its place; empty for what lies in memory."""
+    """Path or name of the data; empty for data in memory."""
     return str(data) if isinstance(data, str | Path) else ""
 
 
 def _started(asked: dict[str, Any], folder: Path | None) -> Comparison:
-    """An empty comparison, or the one in ``folder``, if it is of the same things."""
+    """Return the comparison in ``folder``, if it has the same settings, or an empty one. Raises ValueError."""
     if folder is None or not folder.exists() or not any(folder.iterdir()):
         return Comparison(asked=asked)
     path = folder / "comparison.json"
     if not path.exists():
         raise ValueError(f"{folder} holds something else than a comparison; give another --out.")
-    found = Comparison.read(path)
-    found.asked.setdefault("content of the data", asked["content of the data"])  # older ones did not note it
-    keys = {**found.asked, **asked}
-    changed = [f"{k} {found.asked.get(k)} -> {asked.get(k)}" for k in keys if found.asked.get(k) != asked.get(k)]
+    comparison = Comparison.read(path)
+    before = comparison.asked
+    before.setdefault("content of the data", asked["content of the data"])  # older comparisons did not note it
+    changed = [f"{k} {before.get(k)} -> {asked.get(k)}" for k in {**before, **asked} if before.get(k) != asked.get(k)]
     if changed:
         raise ValueError(f"{path} is of other settings ({', '.join(changed)}); give another --out.")
-    return found
+    return comparison
 
 
-def _is_finished(found: Comparison, variant: Variant, seed: int, steps: int) -> bool:
-    for trial in found.trials:
+def _is_finished(comparison: Comparison, variant: Variant, seed: int, steps: int) -> bool:
+    for trial in comparison.trials:
         if (trial.variant, trial.seed) == (variant.name, seed):
             if trial.tune != variant.tune:
                 raise ValueError(
@@ -237,14 +237,15 @@ def _is_finished(found: Comparison, variant: Variant, seed: int, steps: int) -> 
     return False
 
 
-def _add(found: Comparison, variant: Variant, report: Report, steps: int) -> None:
+def _add(comparison: Comparison, variant: Variant, report: Report, steps: int) -> None:
     head = report.task.head
-    found.primary, found.test_split = head.primary_metric, report.test_split
+    comparison.primary = head.primary_metric
+    comparison.test_split = report.test_split
     if report.plan is not None:
-        found.plans[variant.tune] = report.plan
-    found.higher_is_better = bool(head.metrics()[head.primary_metric].higher_is_better)
-    found.baselines = found.baselines or report.baselines
-    found.trials.append(
+        comparison.plans[variant.tune] = report.plan
+    comparison.higher_is_better = bool(head.metrics()[head.primary_metric].higher_is_better)
+    comparison.baselines = comparison.baselines or report.baselines
+    comparison.trials.append(
         Trial(
             variant=variant.name,
             seed=report.seed,

@@ -1,4 +1,4 @@
-"""What a comparison found: ``comparison.json``, and the table and the figure that a person reads."""
+"""Report of a comparison: ``comparison.json``, a table and a figure."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -15,7 +15,8 @@ from metatx.storage.card import cell
 
 __all__ = ["Comparison", "Row", "Trial", "shown"]
 
-FORMAT, VERSION = "metatx-comparison", 3
+FORMAT = "metatx-comparison"
+VERSION = 3
 ROLES = ("classical", "trivial")
 
 
@@ -24,15 +25,15 @@ class Trial:
     """One run of one variant.
 
     Attributes:
-        variant: Its name.
-        seed: Of initial weights, splits, order and samples.
-        tune: What of the backbone it trains.
-        token_warmup_steps: By which its tokens were aligned before.
-        validation: Metric to value.
-        test: Metric to value; empty where the loss diverged.
-        parameters: Trained ones.
-        seconds: Of training and evaluation.
-        diverged: What training said, where its loss did.
+        variant: Name of the variant.
+        seed: Seed of initial weights, splits, order and samples.
+        tune: Tier of tuning.
+        token_warmup_steps: Number of steps of the token warm-up.
+        validation: Values of the metrics on the validation split.
+        test: Values of the metrics on the test split; empty where the loss diverged.
+        parameters: Number of trained parameters.
+        seconds: Seconds of training and evaluation.
+        diverged: Message of the training if its loss diverged, else empty.
     """
 
     variant: str
@@ -48,27 +49,36 @@ class Trial:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A line of the table: a variant over its seeds, or a baseline, whose ``parameters`` and ``seconds`` are None."""
+    """Row of the table: a variant over its seeds, or a baseline.
+
+    Attributes:
+        name: Name of the variant or baseline.
+        values: Primary metric of each run that did not diverge.
+        trained: Epochs and samples where a budget decided them, else empty.
+        parameters: Number of trained parameters; None for a baseline.
+        seconds: Median of the seconds of a run; None for a baseline.
+        diverged: Number of runs whose loss diverged.
+    """
 
     name: str
     values: list[float]
-    trained: str = ""  # for how long, where a budget decided
+    trained: str = ""
     parameters: int | None = None
     seconds: float | None = None
     diverged: int = 0
 
     @property
     def mean(self) -> float:
-        """Of the primary metric over the seeds; NaN where all diverged, or it is not defined."""
+        """Mean of the primary metric over the seeds; NaN where all runs diverged or the metric is not defined."""
         return float(np.mean(self.values)) if self.values else float("nan")
 
     @property
     def spread(self) -> float:
-        """Standard deviation (n - 1) over the seeds; 0 for one."""
+        """Standard deviation (n - 1) over the seeds; 0 for one seed."""
         return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else 0.0
 
     def __str__(self) -> str:
-        """Mean, and standard deviation where there are several seeds; - where the metric is not defined."""
+        """Format the mean, and the standard deviation of several seeds; - where the metric is not defined."""
         if not self.values:
             return "diverged" if self.diverged else "failed"
         spread = len(self.values) > 1 and not np.isnan(self.mean)
@@ -77,16 +87,16 @@ class Row:
 
 @dataclass(kw_only=True)
 class Comparison:
-    """The numbers of several variants of one task, and of the baselines.
+    """Numbers of several variants of one task, and of the baselines.
 
     Attributes:
-        asked: What decides the numbers, beside variant and seed: data, backbone, options, settings.
-        primary: The metric that is compared.
-        higher_is_better: Its direction.
-        test_split: What it was measured on.
-        plans: Passes and samples of a run, by what it tunes, where a budget chose them.
-        baselines: Role to name to metrics, as in ``Report``.
-        trials: Every run so far.
+        asked: Data, backbone, options and settings: everything that decides the numbers except variant and seed.
+        primary: Name of the metric that is compared.
+        higher_is_better: True if larger values of the metric are better.
+        test_split: Split that the metric was measured on, in words.
+        plans: Epochs and samples by tier, where a budget decided them.
+        baselines: Metrics by role and name, as in ``Report``.
+        trials: All runs so far.
     """
 
     asked: dict[str, Any]
@@ -98,38 +108,38 @@ class Comparison:
     trials: list[Trial] = field(default_factory=list)
 
     def rows(self) -> list[Row]:
-        """One a variant, in the order of their first runs."""
+        """Return a row for each variant, in the order of their first runs."""
         rows = []
         for name in dict.fromkeys(trial.variant for trial in self.trials):
             trials = [trial for trial in self.trials if trial.variant == name]
-            whole = [trial for trial in trials if trial.test]
+            finished = [trial for trial in trials if trial.test]
             rows.append(
                 Row(
                     name=name,
-                    values=[trial.test[self.primary] for trial in whole],
+                    values=[trial.test[self.primary] for trial in finished],
                     trained=str(self.plans.get(trials[0].tune, "")),
-                    parameters=whole[0].parameters if whole else None,
-                    seconds=median(trial.seconds for trial in whole) if whole else None,
-                    diverged=len(trials) - len(whole),
+                    parameters=finished[0].parameters if finished else None,
+                    seconds=median(trial.seconds for trial in finished) if finished else None,
+                    diverged=len(trials) - len(finished),
                 )
             )
         return rows
 
     def baseline_rows(self) -> list[Row]:
-        """One a baseline: the classical ones, best first, then the trivial one; without values where one failed."""
+        """Return a row for each baseline, the classical ones first, best first; one that failed has no value."""
         return [
             Row(name=f"{name} ({role})", values=[metrics[self.primary]] if metrics else [])
             for role in ROLES
             for name, metrics in self.baselines.get(role, {}).items()
         ]
 
-    # For a person
+    # Table and figure
 
     def __str__(self) -> str:
         return self.markdown()
 
     def markdown(self) -> str:
-        """The table, under a line that says what was compared and how."""
+        """Format the table, under a caption that says what was compared and how."""
         arrow = "↑" if self.higher_is_better else "↓"
         lines = [
             self.caption(),
@@ -147,19 +157,19 @@ class Comparison:
         return "\n".join(lines) + "\n"
 
     def caption(self) -> str:
-        """Data, split, seeds, backbone, budget: all that the numbers depend on, in one line."""
+        """Format everything that the numbers depend on in one line: data, split, seeds, backbone, budget."""
         seeds = ", ".join(str(seed) for seed in sorted({trial.seed for trial in self.trials}))
         direction = "higher" if self.higher_is_better else "lower"
         return (
             f"{self.asked['data']}, {self.test_split}: {self.primary} ({direction} is better), mean ± standard "
             f"deviation over seeds {seeds}; backbone {self.asked['backbone']}; {self._trained()}. Seconds are the "
-            "median; features of a frozen path come from the cache where an earlier run left them. Baselines run once, "
-            f"on the whole training split.{self._aligned()}"
+            "median of the runs; cached features of an earlier run are not computed again. Baselines run once, on the "
+            f"whole training split.{self._aligned()}"
         )
 
     def _aligned(self) -> str:
         aligned = {trial.variant: trial.token_warmup_steps for trial in self.trials if trial.token_warmup_steps}
-        return "".join(f" {name}: {steps} steps on the tokenizer alone came before." for name, steps in aligned.items())
+        return "".join(f" {name}: training begins after a token warm-up of {n} steps." for name, n in aligned.items())
 
     def _trained(self) -> str:
         if self.asked["budget"] is None:
@@ -170,7 +180,7 @@ class Comparison:
         return f"budget {self.asked['budget']:g} s a run"
 
     def plot(self, path: Path) -> None:
-        """Draw the variants as dots with their spread, the best classical and the trivial baseline as lines; a PNG.
+        """Plot the variants as dots with their spread, the best classical and the trivial baseline as lines, as a PNG.
 
         Needs matplotlib, see ``metatx.training.history.can_draw``.
         """
@@ -222,8 +232,8 @@ class Comparison:
         """Write ``comparison.json``, ``comparison.md`` and ``comparison.png``, each whole or not at all.
 
         Args:
-            folder: Made if it is missing.
-            draw: Whether to write the picture.
+            folder: Folder of the files; it is created if it is missing.
+            draw: Write the figure.
         """
         folder.mkdir(parents=True, exist_ok=True)
         content = {"format": FORMAT, "version": VERSION, **asdict(self), "versions": versions()}
@@ -236,10 +246,11 @@ class Comparison:
 
     @classmethod
     def read(cls, path: Path) -> "Comparison":
-        """What ``write`` left in ``comparison.json``. Raises ValueError if it is damaged or something else."""
+        """Read a ``comparison.json``. Raises ValueError if it is damaged or something else."""
         try:
             content = json.loads(path.read_text())
-            if content.pop("format") != FORMAT or (version := content.pop("version")) not in (2, VERSION):
+            version = content.pop("version")
+            if content.pop("format") != FORMAT or version not in (2, VERSION):
                 raise KeyError
             content.pop("versions")
             for measured in _measured(content):
@@ -255,11 +266,11 @@ class Comparison:
 
 
 def _measured(content: dict[str, Any]) -> list[dict[str, float | None]]:
-    """All values of metrics in ``comparison.json``, where null says that one is not defined."""
+    """All dicts of metrics in ``comparison.json``, where null stands for a value that is not defined."""
     trials = [trial[split] for trial in content["trials"] for split in ("validation", "test")]
     return trials + [metrics for baselines in content["baselines"].values() for metrics in baselines.values()]
 
 
 def shown(value: float) -> str:
-    """A metric as ``cell`` shows it, but without decimals where it is large."""
+    """Format a metric as ``cell`` does, but without decimals from 100 on."""
     return f"{value:,.0f}" if abs(value) >= 100 else cell(value)

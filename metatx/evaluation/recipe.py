@@ -1,12 +1,14 @@
-"""Recipe: one data set as a task, from where it lies to the numbers that others published."""
+"""Recipe: one data set as a task, from its folder to the numbers that others published."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import pandas as pd
 
 from metatx.backbone.base import Backbone
 from metatx.evaluation.report import Report
@@ -31,15 +33,25 @@ class Recipe:
         name: Name of the data in reports.
         place: Folder of the data, below the one that METATX_DATA names.
         source: Where the data can be had.
-        spec: Choices that make the task. Of the head's ``layers``, a backbone with fewer blocks gives what it has.
-        settings: Settings of the training; each run has a seed of its own.
-        read: Function from the folder to data, as ``metatx.run`` takes them; by default the folder itself.
+        spec: Choices that make the task. The head's ``layers`` are reduced on a backbone with fewer blocks.
+        settings: Settings of the training; the runs' seeds replace the seed among them.
+        read: Function from the folder to data, as ``metatx.run`` takes them; by default the folder itself. Its
+            keyword-only arguments, which have defaults, are options of the command line.
         seeds: Seeds, one run each.
+        split_column: Column that says train, validation or test.
         validation_share: Share of the training split that is held out where there is no validation split.
-        grid: Rows and columns of patches, to which pictures are resized (the option ``image_size`` of the tokenizer,
-            whatever a backbone's patch size); one number for as many of both.
+        group: Column of the training table; the rows that are held out share no value of it with those that stay.
+        grid: Rows and columns of patches that images are resized to, whatever the backbone's patch size (it sets the
+            tokenizer's option ``image_size``); one number for a square.
         published: Results of others: name to metrics.
         remarks: Function from a report and the data to text that is printed with the report.
+
+    Example:
+        >>> settings = metatx.TrainingSettings(epochs=3)
+        >>> spec = metatx.TaskSpec(modality="tabular", target="kind")
+        >>> recipe = metatx.Recipe(name="Sizes", place="tabular/sizes", source="a friend", spec=spec, settings=settings)
+        >>> recipe.changed(lr=1e-3).settings.lr
+        0.001
     """
 
     name: str
@@ -47,9 +59,11 @@ class Recipe:
     source: str
     spec: TaskSpec
     settings: TrainingSettings
-    read: Callable[[Path], Any] = _the_folder
+    read: Callable[..., Any] = _the_folder
     seeds: tuple[int, ...] = (0, 1, 2)
+    split_column: str | None = None
     validation_share: float = 0.1
+    group: str | None = None
     grid: tuple[int, int] | int | None = None
     published: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     remarks: Callable[[Report, Any], str] | None = None
@@ -79,8 +93,13 @@ class Recipe:
         changed = TrainingSettings.of(**{**vars(self.settings), **settings})
         return replace(self, spec=spec, settings=changed, grid=self.grid if grid is None else grid)
 
+    def read_with(self, **options: Any) -> Self:
+        """Return the recipe with options of its ``read``, each by its name; they stand in the name of the data."""
+        shown = [f"{name} {value}" for name, value in options.items()]
+        return replace(self, name=", ".join([self.name, *shown]), read=partial(self.read, **options))
+
     def spec_for(self, backbone: Backbone) -> TaskSpec:
-        """Return the choices for one backbone: at most its layers, and pictures of so many of its patches."""
+        """Return the choices for one backbone: at most its number of layers, and images of ``grid`` patches."""
         tokenizer_options = dict(self.spec.tokenizer_options)
         head_options = dict(self.spec.head_options)
         if self.grid is not None:
@@ -91,10 +110,26 @@ class Recipe:
             head_options["layers"] = min(head_options["layers"], backbone.depth)
         return replace(self.spec, tokenizer_options=tokenizer_options, head_options=head_options)
 
+    def load(self, data: str | Path | None = None) -> Any:
+        """Return the data, with a share of the groups of the training split as validation split where there is a group.
+
+        Args:
+            data: Folder of the data; by default ``place``, below the folder that METATX_DATA names.
+
+        Raises:
+            FileNotFoundError: If the data are not there; says where they can be had.
+        """
+        parts = self.read(dataset(data, self.place, self.source))
+        return parts if self.group is None else _hold_out(parts, self.group, self.validation_share)
+
     def arguments(self, backbone: Backbone) -> dict[str, Any]:
-        """Return what ``metatx.run`` and ``metatx.compare`` both take beside data and modality, by name."""
-        shared = {"name": self.name, "validation_share": self.validation_share}
-        return {**keywords(self.spec_for(backbone)), **shared}
+        """Return the keyword arguments that ``metatx.run`` and ``metatx.compare`` share, for one backbone."""
+        return {
+            **keywords(self.spec_for(backbone)),
+            "name": self.name,
+            "split_column": self.split_column,
+            "validation_share": 0 if self.group else self.validation_share,
+        }
 
     def run(
         self,
@@ -111,17 +146,17 @@ class Recipe:
         Args:
             backbone: Backbone of the tasks.
             data: Folder of the data; by default ``place``, below the folder that METATX_DATA names.
-            seeds: Seeds, other than the recipe's.
+            seeds: Seeds instead of the recipe's.
             budget: Seconds of training of a run, see ``metatx.run``.
-            baseline: Fit the trivial and the classical baseline.
-            out: Folder for the tasks, ``seed0`` and so on; by default none is kept.
+            baseline: Fit the trivial and the classical baselines.
+            out: Folder for the runs, ``seed0`` and so on; by default nothing is saved.
 
         Raises:
-            FileNotFoundError: If the data are not there; says where they can be had.
+            FileNotFoundError: If the data do not exist; says where they can be had.
             ValueError: As ``metatx.run``.
         """
         chosen = self.seeds if seeds is None else seeds
-        parts = self.read(dataset(data, self.place, self.source))
+        parts = self.load(data)
 
         def train(seed: int) -> Report:
             report = run(
@@ -144,16 +179,24 @@ class Recipe:
         return over_seeds(chosen, train)
 
 
+def _hold_out(parts: Mapping[str, pd.DataFrame], group: str, share: float) -> dict[str, pd.DataFrame]:
+    """Tables by split, with a share of the groups of the training table, drawn with a seed, as validation split."""
+    train = parts["train"]
+    groups = np.random.default_rng(0).permutation(sorted(set(train[group])))
+    is_held = train[group].isin(groups[: round(share * len(groups))])
+    return {**parts, "train": train[~is_held], "validation": train[is_held]} if is_held.any() else dict(parts)
+
+
 def keywords(spec: TaskSpec) -> dict[str, Any]:
     """Return target, inputs, head and their options as keyword arguments of ``Task.from_data`` and ``run``."""
     return {name: getattr(spec, name) for name in ("target", "inputs", "head", "tokenizer_options", "head_options")}
 
 
 def dataset(given: str | Path | None, place: str, source: str) -> Path:
-    """The folder of a data set: the one given, or ``place`` below the folder that METATX_DATA names (or ``data``).
+    """Folder of a data set: the given one, or ``place`` below the folder that METATX_DATA names (default ``data``).
 
     Raises:
-        FileNotFoundError: If it is not there; says where it can be had.
+        FileNotFoundError: If the folder does not exist; says where the data can be had.
     """
     path = Path(given) if given is not None else Path(os.environ.get("METATX_DATA", "data")) / place
     if not path.exists():
@@ -162,7 +205,7 @@ def dataset(given: str | Path | None, place: str, source: str) -> Path:
 
 
 def over_seeds(seeds: Sequence[int], train: Callable[[int], Report]) -> list[Report]:
-    """Run once a seed and print each report; at the end the mean and the standard deviation over the seeds."""
+    """Run once a seed and print each report, and at the end mean and standard deviation over the seeds."""
     first = processes().is_main_process
     reports = []
     for seed in seeds:
@@ -172,6 +215,6 @@ def over_seeds(seeds: Sequence[int], train: Callable[[int], Report]) -> list[Rep
     if len(reports) > 1 and first:
         names = [name for name in reports[0].test if name != "loss"]
         values = {name: [report.test[name] for report in reports] for name in names}
-        line = ", ".join(f"{name} {np.mean(found):.4f} ± {np.std(found, ddof=1):.4f}" for name, found in values.items())
+        line = ", ".join(f"{name} {np.mean(runs):.4f} ± {np.std(runs, ddof=1):.4f}" for name, runs in values.items())
         print(f"{reports[0].data}, {len(seeds)} seeds, {reports[0].task.backbone.spec}: {line}", flush=True)
     return reports

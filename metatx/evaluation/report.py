@@ -1,4 +1,4 @@
-"""What a run found: ``metrics.json``, and the table a person reads."""
+"""Report of a run: ``metrics.json`` and a table."""
 
 import resource
 import sys
@@ -22,19 +22,20 @@ PACKAGES = ("torch", "timm", "accelerate", "scikit-learn", "datasets", "numpy")
 
 @dataclass
 class Report:
-    """The numbers of one run, each with its data, split, seed and backbone.
+    """Numbers of one run, with data, split, seed and backbone.
 
     Attributes:
-        task: The trained task.
+        task: Trained task.
         data: Name of the data.
-        test_split: What the test numbers were measured on.
-        validation: Metric to value, nan where it is not defined on the split.
-        test: Likewise.
-        baselines: Role ("trivial", "classical") to name to metrics, on the test split; without any where one failed.
-        published: Results of others, by name, on the primary metric, for the table.
-        seconds: Of training and evaluation, without the baselines.
-        left_out: Bad samples, of all splits.
-        plan: Passes and samples that a budget allowed, where there was one.
+        test_split: Split of the test numbers, in words.
+        seed: Seed of the run.
+        validation: Values of the metrics on the validation split; nan where one is not defined.
+        test: Values of the metrics on the test split; nan where one is not defined.
+        seconds: Seconds of training and evaluation, without the baselines.
+        baselines: Metrics on the test split by role ("trivial", "classical") and name; empty for one that failed.
+        published: Results of others for the table: metrics by name.
+        left_out: Number of bad samples, in all splits.
+        plan: Epochs and samples that a budget allowed, where there was one.
     """
 
     task: "Task"
@@ -50,7 +51,7 @@ class Report:
     plan: "Plan | None" = None
 
     def __str__(self) -> str:
-        """The table: this run, the baselines, what others published."""
+        """Format the table: this run, the baselines, and what others published."""
         rows = {"metatx": self.test, **self._baseline_rows(), **self.published}
         columns = [name for name in self.test if name != "loss"]
         width = max(len(name) for name in rows)
@@ -64,9 +65,10 @@ class Report:
         trained = self.task.trainable_parameters
         frozen = sum(p.numel() for p in self.task.backbone.parameters() if not p.requires_grad)
         lines += ["", f"{trained:,} parameters trained on {frozen:,} frozen ones in {self.seconds:.0f} s"]
-        if aligned := self.task.token_warmup:
-            distances = f"{aligned['before']:.1f} before, {aligned['after']:.1f} after"
-            lines.append(f"{aligned['steps']} steps of alignment; distance to the stem's tokens {distances}")
+        warmup = self.task.token_warmup
+        if warmup:
+            distances = f"{warmup['before']:.1f} before, {warmup['after']:.1f} after"
+            lines.append(f"{warmup['steps']} steps of token warm-up; distance to the stem's tokens {distances}")
         lines += [self.task.kept] if self.task.kept else []
         if self.left_out:
             lines.append(f"{self.left_out} samples that could not be used were left out")
@@ -80,7 +82,7 @@ class Report:
         }
 
     def rows(self) -> dict[str, dict[str, float]]:
-        """The table's rows as measured here, for model cards."""
+        """Metrics of this run and of the baselines, without what others published, for model cards."""
         return {"metatx": {k: v for k, v in self.test.items() if k != "loss"}, **self._baseline_rows()}
 
     def write(self, path: Path) -> None:
@@ -91,8 +93,8 @@ class Report:
             "test_split": self.test_split,
             "validation": self.validation,
             "test": self.test,
-            "majority_or_naive": _one(self.baselines.get("trivial")),
-            "baseline": _one(self.baselines.get("classical")),
+            "majority_or_naive": _first(self.baselines.get("trivial")),
+            "baseline": _first(self.baselines.get("classical")),
             "tune": self.task.tune,
             "adapter": self.task.adapter and self.task.adapter.options,
             "token_warmup": self.task.token_warmup or None,
@@ -111,7 +113,7 @@ class Report:
             temporary.write_text(json_text(values))
 
 
-def _one(results: dict[str, dict[str, float]] | None) -> dict[str, Any] | None:
+def _first(results: dict[str, dict[str, float]] | None) -> dict[str, Any] | None:
     if not results:
         return None
     name, metrics = next(iter(results.items()))
@@ -119,7 +121,7 @@ def _one(results: dict[str, dict[str, float]] | None) -> dict[str, Any] | None:
 
 
 def peak_memory_mb() -> int:
-    """The most memory this process held at once: on the GPU where one was used, else resident."""
+    """Peak memory of this process in MiB: on the GPU if one was used, else resident memory."""
     import torch
 
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
@@ -129,5 +131,5 @@ def peak_memory_mb() -> int:
 
 
 def versions() -> dict[str, str]:
-    """Python and the packages that decide a run's numbers."""
+    """Versions of Python and of the packages that decide a run's numbers."""
     return {"metatx": __version__, "python": sys.version.split()[0], **{name: version(name) for name in PACKAGES}}

@@ -1,4 +1,4 @@
-"""One run, from data to a saved task with its numbers: what ``metatx train`` and every recipe do."""
+"""Run: from data to a saved task with its numbers, as in ``metatx train`` and every recipe."""
 
 import json
 import shutil
@@ -30,7 +30,7 @@ from metatx.training.history import can_draw, draw_curves
 
 __all__ = ["run"]
 
-WORTH_KEEPING = (CHECKPOINT, "history.csv")  # of a run that failed
+WORTH_KEEPING = (CHECKPOINT, "history.csv")  # files of a failed run for which its folder is kept
 
 
 def run(
@@ -55,34 +55,36 @@ def run(
     config: dict[str, Any] | None = None,
     **choices: Any,
 ) -> Report:
-    """Fit, evaluate, set beside the baselines, save. Of several processes, the first does the last two for all.
+    """Train a task on data, evaluate it, fit the baselines, and save everything.
+
+    If there are several processes, only the first fits the baselines and saves.
 
     Args:
-        data: As of ``metatx.data.tables.read_splits``; or a dict of split to such.
+        data: Data as ``metatx.data.tables.read_splits`` takes them, or a dict of such data by split.
         modality: Name of the modality, or a ``TaskSpec``.
         backbone: Backbone from ``load_backbone``.
         settings: Settings of the training.
-        name: Name of the data, in the report; its path where there is none.
+        name: Name of the data in the report; by default their path.
         split_column: Column that says train, validation or test.
         validation, test: Data of these splits, where ``data`` has none.
-        validation_share: Share of the training split, held out where there is no validation split; 0 trains on all of
-            it and keeps the last weights.
-        start: A trained, frozen task of this kind, or its folder: training goes on from its tokenizer and head, with
+        validation_share: Share of the training split that is held out where there is no validation split. 0 trains on
+            all of it and keeps the last weights.
+        start: Trained, frozen task of the same kind, or its folder. Training goes on from its tokenizer and head, with
             its statistics and classes, see ``Task.retune``.
-        published: Results of others for the table: name to metrics.
+        published: Results of others for the table: metrics by name.
         out: Folder for ``task/``, ``metrics.json``, ``history.csv``, ``curves.png``; None writes nothing.
         resume: Go on from the checkpoint in ``out``.
-        baseline: Whether to fit the two baselines.
-        skip_bad_samples: Leave out samples that cannot be used, not stop.
-        budget: Seconds of training, by which epochs and samples are chosen, see ``plan_for``; or what was chosen for
-            another run. Statistics and baselines are of the whole training split all the same.
-        reading: How csv files are written, where that is detected wrong.
-        config: Options in the caller's words; written as ``config.yaml``.
+        baseline: Fit the trivial and the classical baselines.
+        skip_bad_samples: Leave out samples that cannot be used; by default they raise an error.
+        budget: Seconds of training, from which epochs and samples are planned, see ``plan_for``; or the plan of another
+            run. Statistics and baselines use the whole training split in any case.
+        reading: Format of csv files, where the detected one is wrong.
+        config: Options of the caller, written as ``config.yaml``.
         choices: Attributes of ``TaskSpec`` by name, as in ``Task.from_data``.
 
     Raises:
         TypeError: If a choice is unknown.
-        ValueError: If ``out`` holds a run already and ``resume`` is off, ``start`` is another kind of task, or as
+        ValueError: If ``out`` holds a run already and ``resume`` is False, if ``start`` is another kind of task, or as
             ``Task.from_data`` and ``Task.fit``.
 
     Example:
@@ -100,7 +102,7 @@ def run(
     folder = None if out is None else Path(out)
     _check_folder(folder, resume)
     state = processes()
-    state.wait_for_everyone()  # all have looked before one writes
+    state.wait_for_everyone()  # all processes must check the folder before one writes
     first = state.is_main_process
     drawn = folder is not None and first and can_draw("curves.png")
     parts = read_parts(
@@ -123,7 +125,7 @@ def run(
     if start is None:
         task.model.learn(whole, seed, skip_bad_samples)
     else:
-        task = _begun(start, backbone, task, spec.adapter_options, seed)
+        task = _retuned(start, backbone, task, spec.adapter_options, seed)
     plan, asked = _plan(task, examples, settings, budget, folder if resume else None, skip_bad_samples)
     if plan is not None:
         settings = replace(settings.for_samples(len(whole)), epochs=plan.epochs)
@@ -135,8 +137,8 @@ def run(
     if folder is not None and resume:
         facts = facts_of(task.model, encoded["train"], encoded.get("validation"), task.columns)
         check_checkpoint(folder / CHECKPOINT, decisive(settings.for_samples(len(encoded["train"]))), facts)
-        state.wait_for_everyone()  # all have looked before one writes
-    with _gone_if_empty(folder, first):
+        state.wait_for_everyone()  # all processes must check the checkpoint before one writes
+    with _removed_if_empty(folder, first):
         if folder is not None and first:
             _write_config(folder, config)
             if plan is not None and plan is not budget:
@@ -171,7 +173,7 @@ def run(
 
 
 def _check_folder(folder: Path | None, resume: bool) -> None:
-    """Refuse a folder to write that holds a run already, unless that is resumed. Raises ValueError."""
+    """Refuse an output folder that holds a run, unless the run is resumed. Raises ValueError."""
     if folder is not None and folder.is_file():
         raise ValueError(f"{folder} is a file; --out names a folder.")
     if folder is not None and folder.exists() and any(folder.iterdir()) and not resume:
@@ -186,7 +188,7 @@ def _plan(
     resumed: Path | None,
     skip_bad: bool,
 ) -> tuple[Plan | None, dict[str, Any]]:
-    """Passes and samples that a budget allows, or that the resumed run was begun with; and what was asked for."""
+    """Plan that a budget allows, or that the resumed run has; and the budget and settings that it is made for."""
     asked = {"budget": budget, **decisive(settings)}
     if not isinstance(budget, int | float):
         return budget, asked
@@ -194,44 +196,44 @@ def _plan(
     return plan or plan_for(task, examples, settings, budget, skip_bad), asked
 
 
-def _begun(
+def _retuned(
     start: Task | str | Path, backbone: Backbone, built: Task, adapter_options: Mapping[str, Any], seed: int
 ) -> Task:
-    """Task to start from, tuned as the one that was built for the data. Raises ValueError if the parts differ."""
-    known = start if isinstance(start, Task) else Task.from_pretrained(start, backbone=backbone)
-    if known.backbone.fingerprint != backbone.fingerprint:
-        stands, asked_for = (b.spec if b.pretrained else f"{b.spec} at random" for b in (known.backbone, backbone))
-        raise ValueError(f"The task to start from stands on {stands}, other weights than {asked_for}.")
+    """Task to start from, in the tier of the task built for the data. Raises ValueError if the two tasks differ."""
+    trained = start if isinstance(start, Task) else Task.from_pretrained(start, backbone=backbone)
+    if trained.backbone.fingerprint != backbone.fingerprint:
+        specs = [b.spec if b.pretrained else f"{b.spec} at random" for b in (trained.backbone, backbone)]
+        raise ValueError(f"The task to start from stands on {specs[0]}, other weights than {specs[1]}.")
     for part in ("tokenizer", "head"):
-        has = getattr(known, part)
+        has = getattr(trained, part)
         asked = getattr(built, part)
         if has.name != asked.name:
             raise ValueError(f"The task to start from has the {part} {has.name}, not {asked.name}.")
         options = {**all_options(has), **has.fitted}
         other = [name for name, value in asked.options.items() if json.dumps(options[name]) != json.dumps(value)]
         if other:
-            found = ", ".join(f"{name} {json.dumps(options[name]):.40}" for name in other)
-            raise ValueError(f"The {part} of the task to start from has {found}; leave that as it is.")
-    if (known.inputs, known.target) != (built.inputs, built.target):
+            values = ", ".join(f"{name} {json.dumps(options[name]):.40}" for name in other)
+            raise ValueError(f"The {part} of the task to start from has {values}; these options cannot be changed.")
+    if (trained.inputs, trained.target) != (built.inputs, built.target):
         raise ValueError(
-            f"The task to start from reads {', '.join(known.inputs)} and predicts {known.target}, not "
+            f"The task to start from reads {', '.join(trained.inputs)} and predicts {trained.target}, not "
             f"{', '.join(built.inputs)} and {built.target}."
         )
-    return known.retune(built.tune, adapter_options, seed)
+    return trained.retune(built.tune, adapter_options, seed)
 
 
 def _about(name: str, data: Any, where: str) -> dict[str, str]:
-    """Facts of the data for the card. Of a path only its last part, for cards are published."""
+    """Facts of the data for the card; cards are published, so only the last part of a path is shown."""
     if not isinstance(data, str | Path):
         return {"data": name, "split": where} if name else {}
     hub = str(data).removeprefix("hf:") if str(data).startswith("hf:") else None
-    found = {"data": name or hub or Path(data).name, "split": where}
-    return {**found, "dataset": hub} if hub else found
+    about = {"data": name or hub or Path(data).name, "split": where}
+    return {**about, "dataset": hub} if hub else about
 
 
 @contextmanager
-def _gone_if_empty(folder: Path | None, first: bool) -> Iterator[None]:
-    """A run that fails before its first checkpoint and its first epoch leaves no folder that was not there."""
+def _removed_if_empty(folder: Path | None, first: bool) -> Iterator[None]:
+    """Remove a new folder if the run in it fails before its first checkpoint and its first epoch."""
     existed = folder is not None and folder.exists()
     new = folder is not None and first and not (existed and any(folder.iterdir()))
     try:
@@ -245,7 +247,7 @@ def _gone_if_empty(folder: Path | None, first: bool) -> Iterator[None]:
 
 
 def _write_config(folder: Path, config: dict[str, Any] | None) -> None:
-    """Everything needed to run it again, for ``--config``."""
+    """Write the options of the run as ``config.yaml``, which ``--config`` reads."""
     import yaml
 
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Data of a run: read once into splits, and made examples, with held-out parts where splits are missing."""
+"""Data of a run: read once into splits, turned into examples, and held out where splits are missing."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["HELD_FOR_TEST", "examples_of", "measurable", "read_parts", "source_of", "training_part_of"]
 
-HELD_FOR_TEST = 0.2  # share of a table without any split
+HELD_FOR_TEST = 0.2  # share that is held out for the test where there is no test split
 
-Parts = dict[str, "Dataset | Examples"]  # by split: train, validation, test; or all
+Parts = dict[str, "Dataset | Examples"]  # data by split: train, validation, test; or all
 
 
 def read_parts(
@@ -37,15 +37,16 @@ def read_parts(
     test: Any = None,
     reading: Reading | None = None,
 ) -> Parts:
-    """Read all that a run is given, each part of it once, into tables and examples by split.
+    """Read the data of a run into tables and examples by split; each part is read once.
 
     Args:
-        data: As of ``metatx.data.tables.read_splits``; or a dict of split to such, or to a pair of samples and targets.
+        data: Data as ``metatx.data.tables.read_splits`` takes them; or a dict by split of such data, or of pairs of
+            samples and targets.
         kind: Class of the tokenizer.
         target: Column to predict, where it was named.
         split_column: Column that says train, validation or test.
         validation, test: Data of these splits, where ``data`` has none.
-        reading: How csv files are written, where that is detected wrong.
+        reading: Format of csv files, where the detected one is wrong.
 
     Raises:
         ValueError: If there is no training split, or as ``read_splits``.
@@ -54,8 +55,8 @@ def read_parts(
         parts = {split: _given(part, split, kind, target, reading) for split, part in data.items()}
     else:
         parts = read_splits(data, kind.suffixes, split_column, kind.readers, reading)
-    known = parts.get("train", parts.get(ALL))
-    words = [] if known is None or isinstance(known, Examples) else text_columns(known)
+    train = parts.get("train", parts.get(ALL))
+    words = [] if train is None or isinstance(train, Examples) else text_columns(train)
     for split, extra in {"validation": validation, "test": test}.items():
         if extra is not None:
             also = (reading or Reading()).also(words)
@@ -73,7 +74,7 @@ def read_parts(
 def _given(
     part: Any, split: str, kind: type[Tokenizer], target: str | None, reading: Reading | None
 ) -> "Dataset | Examples":
-    """A split that the user gave by its name."""
+    """Table or examples of a split that the user gave by its name."""
     if isinstance(part, Examples):
         return part
     if isinstance(part, tuple):
@@ -83,17 +84,17 @@ def _given(
 
 
 def training_part_of(parts: Mapping[str, "Dataset | Examples"]) -> "Dataset | Examples":
-    """The split to train on, or the whole of data without splits."""
+    """Training split, or all of the data where there are no splits."""
     return parts["train"] if "train" in parts else parts[ALL]
 
 
 def measurable(parts: Parts, target: str | None, given: set[str], source: str) -> Parts:
-    """Splits without those that come with the training split and lack its target: nothing can be measured on them.
+    """Leave out splits without a target that come with the training split: nothing can be measured on them.
 
     Args:
-        parts: As of ``read_parts``.
+        parts: Result of ``read_parts``.
         target: Column to predict.
-        given: Splits that the user gave by themselves, whose lack of a target is an error.
+        given: Splits that the user gave separately; a missing target of one is an error later.
         source: Name of the data, for messages.
     """
     lacking = [
@@ -103,20 +104,20 @@ def measurable(parts: Parts, target: str | None, given: set[str], source: str) -
     ]
     for split in lacking:
         tell(
-            f"{source}: its {split} split has no {target} and is left out; a part of the training split is held out in "
-            "its place."
+            f"{source}: its {split} split has no {target} and is left out; a part of the training split is held out "
+            "instead."
         )
     return {split: part for split, part in parts.items() if split not in lacking}
 
 
 def examples_of(parts: Parts, task: Task, validation_share: float, seed: int, source: str) -> dict[str, Examples]:
-    """Examples of all three splits; what is missing is held out of the training split.
+    """Examples of all three splits; missing splits are held out of the training split.
 
     Args:
-        parts: As of ``read_parts``.
-        task: Task that is built for them.
-        validation_share: Share of the training split to hold out where there is no validation split; 0: none.
-        seed: Seed of the choice.
+        parts: Result of ``read_parts``.
+        task: Task that is built for the data.
+        validation_share: Share of the training split to hold out where there is no validation split; 0 for none.
+        seed: Seed of the random choice.
         source: Name of the data, for messages.
 
     Raises:
@@ -131,9 +132,9 @@ def examples_of(parts: Parts, task: Task, validation_share: float, seed: int, so
                 raise ValueError(
                     f"{source} has {samples}, too few to hold some out; give more, or the {split} split with --{split}."
                 )
-            kept, held = _hold_out(whole, rows["train"], task, share, seed)
-            rows[split] = rows["train"][held]
-            rows["train"] = rows["train"][kept]
+            staying, held_out = _hold_out(whole, rows["train"], task, share, seed)
+            rows[split] = rows["train"][held_out]
+            rows["train"] = rows["train"][staying]
     examples = {
         split: task.labelled(part, f"the {split} data") for split, part in parts.items() if split not in ("train", ALL)
     }
@@ -144,24 +145,24 @@ def examples_of(parts: Parts, task: Task, validation_share: float, seed: int, so
     for split, picked in rows.items():
         part = whole.select(picked) if len(rows) > 1 else whole
         made = task.labelled(part, f"the {split} data")
-        # What a head makes of a table need not be its rows, as windows of a series are not.
-        ours = len(rows) > 1 and len(made) == len(picked)
-        examples[split] = replace(made, source=source, rows=picked) if ours else made
+        # A head's examples need not be the rows of the table: windows of a series are not.
+        are_rows = len(rows) > 1 and len(made) == len(picked)
+        examples[split] = replace(made, source=source, rows=picked) if are_rows else made
     return examples
 
 
 def _hold_out(
     whole: "Dataset | Examples", rows: np.ndarray, task: Task, share: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows that stay and rows that are held out, as positions in ``rows``."""
+    """Split ``rows`` into those that stay and those that are held out, as positions in ``rows``."""
     if not isinstance(whole, Examples):
         return task.head.split(whole.select(rows), task.target, task.tokenizer, share, seed)
     order = np.random.default_rng(seed).permutation(len(rows))
-    held = max(1, round(share * len(rows)))
+    count = max(1, round(share * len(rows)))
     targets = [] if whole.targets is None else Subset(whole.targets, rows)
-    return with_each_class(order[held:], order[:held], targets, task.head.labels)
+    return with_each_class(order[count:], order[:count], targets, task.head.labels)
 
 
 def source_of(data: Any) -> str:
-    """Name of the data in messages: its path, where it has one."""
+    """Name of the data in messages: the path, where there is one."""
     return str(data) if isinstance(data, str | Path) else "the data"

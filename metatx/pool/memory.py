@@ -1,4 +1,4 @@
-"""Memory of tasks: how much they hold, and giving back to the system what they held."""
+"""Memory of tasks: size of their weights, return of freed memory, garbage collection."""
 
 import ctypes
 import gc
@@ -9,29 +9,26 @@ from torch import Tensor
 
 __all__ = ["trim_heap", "freeze_gc", "size_of"]
 
-RARE = 100_000  # objects more than there were, until garbage is looked for; Python's own 700 are one small picture
+RARE = 100_000  # new objects before a garbage collection; Python's default of 700 is reached by one small image
 
 
 def size_of(tensors: Iterable[Tensor]) -> int:
-    """Bytes that the tensors hold, those that share their storage counted once."""
+    """Bytes that the tensors hold; storage that several tensors share is counted once."""
     storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
     return sum(storages.values())
 
 
 def trim_heap() -> None:
-    """Return freed memory to the system where the C library is glibc, which else keeps it for later.
-
-    Other C libraries return it by themselves.
-    """
+    """Return freed memory to the system if the C library is glibc; others return it by themselves."""
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def freeze_gc() -> None:
-    """Exempt all that is in memory now from garbage collection; for a server that has loaded what it serves.
+    """Exempt all objects in memory from garbage collection, for a server that has loaded its tasks.
 
-    A collection looks at every object there is: some hundred thousand of the libraries' own, time and again while
-    requests make lists of numbers. Those are no garbage that needs it, so collections become rarer too.
+    A collection visits every object, some hundred thousand of the libraries, and requests that make lists of numbers
+    cause collections again and again. Such lists are freed without them, so collections become rarer too.
     """
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""TaskPool: one backbone in memory, many tasks on it, one pass for a batch that mixes them."""
+"""Pool of tasks on one backbone in memory; a batch that mixes tasks takes one pass."""
 
 import threading
 from collections import Counter, OrderedDict
@@ -28,18 +28,18 @@ __all__ = ["OutputKind", "PooledTask", "Request", "TaskPool"]
 
 @dataclass(frozen=True, kw_only=True)
 class PooledTask:
-    """What a pool knows of one of its tasks.
+    """Description of a task in a pool.
 
     Attributes:
-        name: In the pool.
-        folder: It is loaded from; None if it was given as an object.
-        modality: Name of its tokenizer.
-        head: Name of its head.
-        tune: What of the backbone is its own, as in ``Task.tune``.
-        loaded: Whether its weights are in memory.
-        pinned: Whether they stay there.
-        bytes: That they take while loaded; the backbone is not counted.
-        answered: Requests so far.
+        name: Name in the pool.
+        folder: Folder that the task is loaded from; None if it was given as an object.
+        modality: Name of the tokenizer.
+        head: Name of the head.
+        tune: Tier of tuning, as in ``Task.tune``.
+        loaded: True if the task's weights are in memory.
+        pinned: True if the weights stay in memory.
+        bytes: Bytes of the weights while they are loaded, else 0; the backbone is not counted.
+        answered: Number of samples answered so far.
     """
 
     name: str
@@ -53,7 +53,6 @@ class PooledTask:
     answered: int
 
 
-# By these names, for inside the pool ``tasks`` is its method.
 Answers = list[Any]
 Vectors = list[np.ndarray]
 PooledTasks = list[PooledTask]
@@ -61,7 +60,7 @@ PooledTasks = list[PooledTask]
 
 @dataclass(eq=False)
 class _Slot:
-    """A task's place in the pool; ``loaded`` comes and goes."""
+    """Place of a task in the pool; ``loaded`` is None while its weights are not in memory."""
 
     folder: Path | None
     modality: str
@@ -73,15 +72,16 @@ class _Slot:
 
 
 class TaskPool:
-    """Tasks that share one backbone.
+    """Pool of tasks that share one backbone.
 
-    Tasks given as folders are checked at once and loaded when they are first asked. All methods may be called from any
-    thread. It computes in the backbone's own precision (fp32), whatever the tasks' settings say.
+    Tasks given as folders are checked at once and loaded when they are first used. All methods may be called from any
+    thread. The pool computes in the backbone's precision (fp32), whatever the tasks' settings say.
 
     Args:
-        backbone: What ``load_backbone`` gave; a task of another one is refused.
-        memory_mb: For the weights of tasks, in 10^6 bytes; beyond it those least recently used are dropped, to be
-            loaded again from their folder. Pinned tasks, objects and what requests still hold stay. None: no bound.
+        backbone: Backbone from ``load_backbone``; tasks of another backbone are refused.
+        memory_mb: Memory for the weights of tasks, in 10^6 bytes. Beyond it, the least recently used tasks are dropped
+            and loaded again when they are needed. Pinned tasks, tasks given as objects, and tasks that requests hold
+            stay. None: no bound.
 
     Example:
         >>> import pandas as pd
@@ -98,27 +98,28 @@ class TaskPool:
             raise ValueError(f"memory_mb is {memory_mb}; it must be above 0, or None for no bound.")
         self.backbone = backbone
         self.memory_mb = memory_mb
-        self._fingerprint = backbone.fingerprint  # once: to hash a large backbone takes longer than to load a task
+        self._fingerprint = backbone.fingerprint  # once: hashing a large backbone takes longer than loading a task
         self._entries: OrderedDict[str, _Slot] = OrderedDict()  # least recently used first
         self._answered: Counter[str] = Counter()
-        self._lock = threading.Lock()  # held for moments, to look things up and to change them
+        self._lock = threading.Lock()  # protects the dicts; held only for lookups and changes
         self._loading = threading.Lock()  # held while a task is read from disk, so that none is read twice
 
-    # Tasks come and go
+    # Adding and removing tasks
 
     def add(self, name: str, task: Task | str | Path, *, pinned: bool = False, content: str | None = None) -> None:
-        """Take in a task, its folder or its name on the hub (``hf:user/task``); config and backbone are checked.
+        """Add a task, after a check of its config and backbone.
 
         Args:
-            name: By which it is asked.
-            task: Its weights are loaded when they are first needed; a pinned one's now.
-            pinned: Never dropped to save memory.
-            content: Of its files, as ``content_of`` gives it, where they must not change: others are refused,
-                also when they are loaded again after they were dropped.
+            name: Name of the task in the pool.
+            task: Task, its folder, or its name on the hub (``hf:user/task``). Weights of a folder are loaded when they
+                are first needed, or now if the task is pinned.
+            pinned: Never drop the task to save memory.
+            content: Hash of the task's files from ``content_of``. Files with another hash are refused whenever they
+                are loaded. None: the files may change.
 
         Raises:
-            ValueError: If the name is taken, or the task has a backbone of its own.
-            FileNotFoundError: If there is no such folder.
+            ValueError: If the name is taken, or the task has its own backbone.
+            FileNotFoundError: If the folder does not exist.
             TaskError: If the folder is damaged, or the task was trained on another backbone.
         """
         self._check_free(name)
@@ -131,21 +132,21 @@ class TaskPool:
         self._make_room()
 
     def remove(self, name: str) -> None:
-        """Drop a task; requests that are prepared are still answered. Raises ValueError if there is none."""
+        """Remove a task; requests that are prepared are still answered. Raises ValueError if there is no such task."""
         with self._lock:
             self._get(name)
             del self._entries[name], self._answered[name]
         trim_heap()
 
     def reload(self, name: str, task: Task | str | Path | None = None) -> None:
-        """Put a task in the place of one, at once and wholly loaded; requests prepared before finish on the old one.
+        """Replace a task by a loaded one, at once; requests prepared before are answered by the old one.
 
         Args:
-            name: In the pool.
-            task: None: the folder the old one came from, read again.
+            name: Name of the task in the pool.
+            task: New task, its folder or its name on the hub; by default the folder of the old one is read again.
 
         Raises:
-            ValueError, FileNotFoundError, TaskError: As ``add``, or if there is nothing to reload; the old one stays.
+            ValueError, FileNotFoundError, TaskError: As ``add``, or if the old task has no folder; it then stays.
         """
         with self._lock:
             old = self._get(name)
@@ -161,11 +162,11 @@ class TaskPool:
         trim_heap()
 
     def task(self, name: str) -> Task:
-        """The task of this name, loaded if it was not. Raises ValueError if there is none, TaskError if damaged."""
+        """Return the task of this name, loaded. Raises ValueError if there is none, TaskError if it is damaged."""
         return self.loaded(name).task
 
     def loaded(self, name: str) -> ResidentTask:
-        """The task as requests hold it, most recently used from now on; raises as ``task``."""
+        """Return the task as requests hold it, and mark it as used. Raises the errors of ``task``."""
         with self._lock:
             entry = self._get(name)
             self._entries.move_to_end(name)
@@ -182,7 +183,7 @@ class TaskPool:
     # Answers
 
     def predict(self, requests: Sequence[tuple[str, Any]]) -> Answers:
-        """OutputKind ``(task name, raw sample)`` pairs in one pass through the backbone; answers in their order.
+        """Answer ``(task name, raw sample)`` pairs in one pass through the backbone, in their order.
 
         Raises:
             ValueError: If a task is unknown, or there is no request.
@@ -192,11 +193,16 @@ class TaskPool:
         return self._answer_all(requests, "predict")
 
     def embed(self, requests: Sequence[tuple[str, Any]]) -> Vectors:
-        """The mean of each sample's tokens behind the backbone (D,), float32; raises as ``predict``."""
+        """Return the mean of each sample's output tokens, (D,) float32. Raises the errors of ``predict``."""
         return self._answer_all(requests, "embed")
 
     def prepare(self, name: str, sample: Any, answer: OutputKind = "predict") -> Request:
-        """The first half of ``predict``, ``embed`` and, for JSON-able rows, ``records``: from a raw sample to tokens.
+        """Turn a raw sample into a request, the first half of ``predict`` and ``embed``.
+
+        Args:
+            name: Name of the task.
+            sample: Raw sample.
+            answer: Kind of answer: ``"predict"``, ``"embed"``, or ``"records"`` for JSON-able rows.
 
         Raises:
             ValueError, SampleError, TaskError: As ``predict``.
@@ -204,7 +210,7 @@ class TaskPool:
         return self._prepare(name, [sample], [0], answer)
 
     def answer(self, requests: Sequence[Request]) -> Answers:
-        """The second half: one pass through the backbone for all requests, whatever they ask for.
+        """Answer requests of any kinds in one pass through the backbone, the second half of ``predict``.
 
         Raises:
             SampleError: If an answer is no finite number.
@@ -212,13 +218,14 @@ class TaskPool:
         return _all_good(self.outcomes(requests))
 
     def outcomes(self, requests: Sequence[Request]) -> Answers:
-        """As ``answer``, but for one that is no finite number its SampleError: it spoils no other of the pass."""
+        """Answer requests as ``answer`` does, but return the SampleError of an answer instead of raising it."""
         return [answer for answers in self._run(requests) for answer in answers]
 
     def tasks(self) -> PooledTasks:
-        """The tasks, by name."""
+        """Describe all tasks, sorted by name."""
         with self._lock:
-            entries, answered = dict(self._entries), dict(self._answered)
+            entries = dict(self._entries)
+            answered = dict(self._answered)
         return [
             PooledTask(
                 name=name,
@@ -234,19 +241,22 @@ class TaskPool:
             for name, entry in sorted(entries.items())
         ]
 
-    # Inside
+    # Implementation
 
-    def _answer_all(self, asked: Sequence[tuple[str, Any]], answer: OutputKind) -> Answers:
-        if not asked:
+    def _answer_all(self, pairs: Sequence[tuple[str, Any]], answer: OutputKind) -> Answers:
+        if not pairs:
             raise ValueError("There is nothing to predict.")
-        positions: dict[str, Answers] = {}
-        for position, (name, _) in enumerate(asked):
-            positions.setdefault(name, []).append(position)
-        # A task's samples are made tokens together, which for short ones takes a fraction of the time.
-        requests = [self._prepare(name, [asked[p][1] for p in own], own, answer) for name, own in positions.items()]
-        answers: Answers = [None] * len(asked)
-        for own, found in zip(positions.values(), self._run(requests), strict=True):
-            for position, value in zip(own, found, strict=True):
+        by_task: dict[str, list[int]] = {}
+        for position, (name, _) in enumerate(pairs):
+            by_task.setdefault(name, []).append(position)
+        # A task's samples are tokenized together, which for short ones takes a fraction of the time.
+        requests = [
+            self._prepare(name, [pairs[position][1] for position in positions], positions, answer)
+            for name, positions in by_task.items()
+        ]
+        answers: Answers = [None] * len(pairs)
+        for positions, answers_of_task in zip(by_task.values(), self._run(requests), strict=True):
+            for position, value in zip(positions, answers_of_task, strict=True):
                 answers[position] = value
         return _all_good(answers)
 
@@ -257,18 +267,19 @@ class TaskPool:
 
     @torch.no_grad()
     def _run(self, requests: Sequence[Request]) -> Sequence[Answers]:
-        """One pass; the answers of each request."""
+        """Run one pass and return the answers of each request."""
         if not requests:
             return []
-        # Heads take all that one task has to answer together; tasks with adapters lie side by side, so that these can
-        # be multiplied together.
+        # A head answers all requests of its task together. Tasks with adapters lie side by side, so that their
+        # adapters can be multiplied together.
         groups = grouped(tokenized(requests))
         firsts = [group[0].request for group in groups]
         sequences = [joined([part.sequence for part in group]) for group in groups]
         answers: dict[int, Answers] = {}
         for group, first, sequence in zip(groups, firsts, self._read(firsts, sequences), strict=True):
             indices = [index for part in group for index in part.indices]
-            extents = [list(chain(*own)) for own in zip(*(requests[index].extents for index in indices), strict=True)]
+            arguments = zip(*(requests[index].extents for index in indices), strict=True)
+            extents = [list(chain(*of_requests)) for of_requests in arguments]
             made = iter(first.answers(sequence, extents))
             for index in indices:
                 answers[index] = list(islice(made, requests[index].samples))
@@ -278,11 +289,13 @@ class TaskPool:
         return [answers[index] for index in range(len(requests))]
 
     def _read(self, firsts: Sequence[Request], sequences: Sequence[TokenSequence]) -> Iterator[TokenSequence]:
-        """What the backbone makes of them with their tasks' adapters, as many layers as each head reads."""
+        """Run sequences through the backbone with their tasks' adapters; return the layers that each head reads."""
         batch = concatenate(sequences)
         layers = [1 if first.answer == "embed" else first.loaded.task.head.layers for first in firsts]
-        owners = [first.loaded.adapter for first, own in zip(firsts, sequences, strict=True) for _ in own.lengths]
-        mixed = MixedAdapter(owners) if any(owners) else None
+        adapters = [
+            first.loaded.adapter for first, sequence in zip(firsts, sequences, strict=True) for _ in sequence.lengths
+        ]
+        mixed = MixedAdapter(adapters) if any(adapters) else None
         outputs = divide(self.backbone(batch, layers=max(layers), adapter=mixed), sequences)
         for output, depth in zip(outputs, layers, strict=True):
             yield output.with_embeddings(output.embeddings[:, -self.backbone.width(depth) :])
@@ -299,11 +312,9 @@ class TaskPool:
     def _entry(self, name: str, task: Task | str | Path, pinned: bool, content: str | None) -> _Slot:
         if isinstance(task, Task):
             if not task.backbone.frozen:
-                raise ValueError(f"Task {name!r} has a backbone of its own (tune {task.tune}), which cannot be shared.")
+                raise ValueError(f"Task {name!r} has its own backbone (tune {task.tune}), which cannot be shared.")
             if task.backbone is not self.backbone:
-                raise ValueError(
-                    f"Task {name!r} stands on another backbone object; load it with backbone=pool.backbone."
-                )
+                raise ValueError(f"Task {name!r} has another backbone object; load it with backbone=pool.backbone.")
             ready = self._ready(task.eval())
             return _Slot(None, task.tokenizer.name, task.head.name, task.tune, pinned, None, ready)
         folder = task_folder(task)
@@ -320,22 +331,23 @@ class TaskPool:
         if not entry.folder.exists():
             raise ChangedError(f"The folder of task {name!r} is gone, so it cannot be loaded again.")
         if entry.content is not None and entry.content != content_of(entry.folder):
-            raise ChangedError(f"{name} changed on disk, but versions never change; save another version.")
+            raise ChangedError(f"{name} changed on disk, but a version must not change; save another version.")
         return self._ready(Task.from_folder(entry.folder, self.backbone, self._fingerprint))
 
     def _make_room(self) -> None:
-        """Drop what was least recently used, until the rest fits; the latest stays in any case."""
+        """Drop the least recently used tasks until the rest fits; the most recently used task always stays."""
         if self.memory_mb is None:
             return
         dropped = False
         with self._lock:
-            held = {name: entry.loaded.bytes for name, entry in self._entries.items() if entry.loaded is not None}
-            excess = sum(held.values()) - self.memory_mb * 1e6
-            for name in list(held)[:-1]:
+            sizes = {name: entry.loaded.bytes for name, entry in self._entries.items() if entry.loaded is not None}
+            excess = sum(sizes.values()) - self.memory_mb * 1e6
+            for name in list(sizes)[:-1]:
                 entry = self._entries[name]
                 if excess > 0 and not entry.pinned and entry.folder is not None:
-                    entry.loaded, dropped = None, True
-                    excess -= held[name]
+                    entry.loaded = None
+                    dropped = True
+                    excess -= sizes[name]
         if dropped:
             trim_heap()
 

@@ -1,4 +1,4 @@
-"""What is asked of a task in a pool: from raw samples to tokens, and from what the backbone read to answers."""
+"""Requests to a task in a pool: raw samples are encoded, grouped by equal form, and outputs are decoded."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,21 +19,21 @@ __all__ = ["ANSWERS", "OutputKind", "ResidentTask", "TokenBatch", "Request", "gr
 
 OutputKind = Literal["predict", "records", "embed"]
 ANSWERS = ("predict", "records", "embed")
-Shapes = tuple[tuple[str, torch.Size], ...]  # of an encoded sample, field by field
+Shapes = tuple[tuple[str, torch.Size], ...]  # shape of each field of an encoded sample
 OVERFLOW = "gives no finite number: its values, or the task's weights, are too large or damaged"
-REMEMBERED = 4096  # shapes of a task whose number of tokens is known
+REMEMBERED = 4096  # shapes per task whose number of tokens is remembered
 
 
 @dataclass(frozen=True, eq=False)
 class ResidentTask:
-    """A task in memory, as a request holds it: it stays whole while the pool drops or replaces it.
+    """Task in memory. A request holds it, so that it stays usable when the pool drops or replaces it.
 
     Attributes:
-        task: Its backbone is the pool's.
-        adapter: Its own, made ready.
-        bytes: That its weights take.
-        prefix: Tokens that the backbone puts in front of each sequence.
-        counts: Tokens of a sample, prefix included, by the shapes of what it is encoded to.
+        task: Task on the pool's backbone.
+        adapter: Adapter of the task, prepared for mixed batches; None without one.
+        bytes: Bytes of the task's weights.
+        prefix: Number of prefix tokens of each sequence, P.
+        counts: Number of tokens of a sample, prefix included, by the shapes of its encoded fields.
     """
 
     task: Task
@@ -44,11 +44,13 @@ class ResidentTask:
 
     @torch.no_grad()
     def tokens(self, encoded: Sequence[dict[str, Tensor]]) -> TokenSequence:
-        """EncodedDataset samples as tokens."""
+        """Tokenize encoded samples."""
         return self.task.tokens(to_device(collate(encoded), self.task.device))
 
     def prepare(self, name: str, samples: Sequence[Any], positions: Sequence[int], answer: OutputKind) -> "Request":
-        """Raw samples to a request. Of one sample whose number of tokens is known, they are made later, among others.
+        """Turn raw samples into a request.
+
+        A single sample whose number of tokens is known is tokenized later, together with those of other requests.
 
         Raises:
             SampleError: If a sample cannot be used; names its position.
@@ -58,9 +60,10 @@ class ResidentTask:
     def request(
         self, name: str, encoded: Sequence[dict[str, Tensor]], extents: Sequence[Any], answer: OutputKind
     ) -> "Request":
-        """The second half of ``prepare``: what ``read`` gave, here or in another process, to a request."""
+        """Make a request from the result of ``read``, of this or another process; the second half of ``prepare``."""
         shapes = shapes_of(encoded[0]) if len(encoded) == 1 else None
-        count, sequence = self.counts.get(shapes) if shapes else None, None
+        count = self.counts.get(shapes) if shapes else None
+        sequence = None
         if count is None:
             sequence = self.tokens(encoded)
             count = sum(sequence.lengths) + len(sequence.lengths) * self.prefix
@@ -83,13 +86,13 @@ class Request:
     """Samples of one task, read and encoded.
 
     Attributes:
-        name: Of the task.
-        answer: What is asked for.
-        samples: Their number.
-        tokens: That it takes of a pass, about.
-        loaded: The task it was prepared for, and answers with.
-        encoded: The one sample, where ``sequence`` is None.
-        sequence: The tokens, where they are made already.
+        name: Name of the task.
+        answer: Kind of answer.
+        samples: Number of samples.
+        tokens: Approximate number of tokens in a pass.
+        loaded: Task that the request was prepared for, and that answers it.
+        encoded: First encoded sample; it is the only one where ``sequence`` is None.
+        sequence: Tokens of the samples; None where they are made later.
         extents: Further arguments of the head, see ``Model.extents``.
     """
 
@@ -103,10 +106,7 @@ class Request:
     extents: Sequence[Any]
 
     def answers(self, sequence: TokenSequence, extents: Sequence[Any]) -> list[Any]:
-        """What the task makes of sequences that left the backbone, one item a sample.
-
-        For a sample whose numbers ran over it is a SampleError.
-        """
+        """Answers for sequences that left the backbone, one item a sample; a SampleError where numbers overflowed."""
         head = self.loaded.task.head
         if self.answer == "embed":
             output = sequence.mean().float()
@@ -124,12 +124,12 @@ class Request:
 
 @dataclass(frozen=True, eq=False)
 class TokenBatch:
-    """Tokens of one or more requests of a batch for the same answer of the same task.
+    """Tokens of requests that ask the same task for the same kind of answer.
 
     Attributes:
-        request: The first of them.
-        indices: Of all of them, in the batch.
-        sequence: Their tokens, in this order.
+        request: First of the requests.
+        indices: Numbers of the requests in the batch.
+        sequence: Tokens of the requests, in the order of ``indices``.
     """
 
     request: Request
@@ -140,25 +140,30 @@ class TokenBatch:
 def read(
     task: Task, samples: Sequence[Any], positions: Sequence[int], extents: bool
 ) -> tuple[list[dict[str, Tensor]], list[Any]]:
-    """Raw samples, encoded, and where ``extents`` says so the further arguments of the head, see ``Model.extents``.
+    """Encode raw samples, without the task's weights and its backbone.
 
-    Neither the task's weights nor its backbone are needed.
+    Args:
+        task: Task that reads the samples.
+        samples: Raw samples.
+        positions: Positions of the samples in the user's request, for messages.
+        extents: Also return the further arguments of the head, see ``Model.extents``.
 
     Raises:
         SampleError: If a sample cannot be used; names its position.
     """
-    asked = task.queries(samples)
-    found = [read_one(task.tokenizer, asked, at, position + 1) for at, position in enumerate(positions)]
-    return [tensors for _, tensors in found], task.model.extents([query for query, _ in found]) if extents else []
+    queries = task.queries(samples)
+    pairs = [read_one(task.tokenizer, queries, at, position + 1) for at, position in enumerate(positions)]
+    encoded = [tensors for _, tensors in pairs]
+    return encoded, task.model.extents([query for query, _ in pairs]) if extents else []
 
 
 def shapes_of(encoded: dict[str, Tensor]) -> Shapes:
-    """What two samples of a task share that have as many tokens."""
+    """Names and shapes of an encoded sample's fields; samples that agree in them have the same number of tokens."""
     return tuple((name, tensor.shape) for name, tensor in encoded.items())
 
 
 def tokenized(requests: Sequence[Request]) -> list[TokenBatch]:
-    """The tokens of all requests, made for alike samples of a task together: for short ones a fraction of the time."""
+    """Tokenize all requests; samples of equal shapes together, which for short ones takes a fraction of the time."""
     parts: list[TokenBatch] = []
     waiting: dict[Any, list[int]] = {}
     for index, request in enumerate(requests):
@@ -175,9 +180,9 @@ def tokenized(requests: Sequence[Request]) -> list[TokenBatch]:
 
 
 def context_kind(sequence: TokenSequence) -> list[str]:
-    """What the contexts of two sequences share that can be one batch's: tensors of a shape, or lists of tensors.
+    """Names of the contexts with the shapes of tensors; sequences that agree in them can be joined to one batch.
 
-    A head that reads tensors of one shape alone is then never given a list, whatever else is in the pass.
+    A head that reads tensors of one shape is then never given a list, whatever else is in the pass.
     """
     return [
         f"{name} {tuple(value.shape[1:])}" if isinstance(value, Tensor) else name
@@ -186,11 +191,11 @@ def context_kind(sequence: TokenSequence) -> list[str]:
 
 
 def grouped(parts: Sequence[TokenBatch]) -> list[list[TokenBatch]]:
-    """Parts whose sequences can be joined and answered together, those of tasks with adapters side by side."""
+    """Group batches whose sequences can be joined and answered together; tasks with adapters come side by side."""
 
     def kind(part: TokenBatch) -> tuple[Any, ...]:
-        loaded, sequence = part.request.loaded, part.sequence
-        owner = loaded.adapter is None, id(loaded)
-        return *owner, part.request.answer, sorted(sequence.grids.items()), context_kind(sequence)
+        task = part.request.loaded
+        owner = task.adapter is None, id(task)
+        return *owner, part.request.answer, sorted(part.sequence.grids.items()), context_kind(part.sequence)
 
     return [list(group) for _, group in groupby(sorted(parts, key=kind), key=kind)]

@@ -1,4 +1,4 @@
-"""Tasks on disk and on the hub, with their cards."""
+"""Storage of tasks on disk and on the hub, with their cards."""
 
 from metatx.storage.folder import check, describe, read, save, write
 

@@ -1,4 +1,4 @@
-"""The model card of a task: ``README.md`` with the front matter that the Hugging Face hub reads."""
+"""Model card of a task: ``README.md`` with the front matter that the Hugging Face hub reads."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ import yaml
 
 __all__ = ["backbone_card", "cell", "front_matter", "model_card"]
 
-PARTS = {  # by ``task.tune``
+PARTS = {  # parts of a task, by its ``tune``
     "frozen": "tokenizer and head on the frozen backbone",
     "norm": "tokenizer, head and LayerNorm weights (`adapter/`, in peft's format) on the frozen backbone",
     "lora": "tokenizer, head and a LoRA adapter (`adapter/`, in peft's format) on the frozen backbone",
@@ -18,8 +18,9 @@ PARTS = {  # by ``task.tune``
 
 
 def model_card(config: dict[str, Any], name: str) -> str:
-    """The card of a task, from its ``config.json``; ``name`` is where it is loaded from."""
-    modality, head = config["tokenizer"]["name"], config["head"]["name"]
+    """Write the card of a task from its ``config.json``; ``name`` is the folder or hub name that it is loaded from."""
+    modality = config["tokenizer"]["name"]
+    head = config["head"]["name"]
     backbone = config["backbone"]
     spec = f"`{backbone['spec']}`" + ("" if backbone["pretrained"] else " with random weights")
     lines = [
@@ -53,14 +54,16 @@ def model_card(config: dict[str, Any], name: str) -> str:
 
 
 def front_matter(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What the hub reads of a card, in the shape of its specification (``huggingface_hub.ModelCardData``)."""
-    modality, head = config["tokenizer"]["name"], config["head"]["name"]
-    about, measured = config["about"], config["metrics"].get("metatx", {})
-    found = {name: value for name, value in measured.items() if value is not None and math.isfinite(value)}
+    """Metadata that the hub reads, in the form of its specification (``huggingface_hub.ModelCardData``)."""
+    modality = config["tokenizer"]["name"]
+    head = config["head"]["name"]
+    about = config["about"]
+    measured = config["metrics"].get("metatx", {})
+    finite = {name: value for name, value in measured.items() if value is not None and math.isfinite(value)}
     results: list[dict[str, Any]] = []
-    if found and "data" in about:
+    if finite and "data" in about:
         dataset = {"name": about["data"], "type": about.get("dataset", about["data"]), "split": "test"}
-        metrics = [{"type": name, "name": name, "value": value} for name, value in found.items()]
+        metrics = [{"type": name, "name": name, "value": value} for name, value in finite.items()]
         kind = f"{modality}-{head}".replace("_", "-")  # the hub's own name of the task, where it has one
         results = [{"task": {"type": kind}, "dataset": dataset, "metrics": metrics}]
     front = {
@@ -68,7 +71,7 @@ def front_matter(config: Mapping[str, Any]) -> dict[str, Any]:
         "license": about.get("license"),
         "base_model": config["backbone"]["repository"],
         "datasets": [about["dataset"]] if "dataset" in about else None,
-        "metrics": list(found),
+        "metrics": list(finite),
         "tags": ["metatx", modality, head],
         "model-index": results and [{"name": f"{modality} {head}", "results": results}],
     }
@@ -76,13 +79,13 @@ def front_matter(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def backbone_card(spec: str, modalities: Sequence[str], made: Mapping[str, Any], result: Mapping[str, float]) -> str:
-    """The card of a pretrained backbone.
+    """Write the card of a pretrained backbone.
 
     Args:
-        spec: Its name.
-        modalities: That it was aligned for.
-        made: How: data and its terms, start, teacher, settings, time; a line each.
-        result: What was measured on the validation split; what tells of the run alone is left out.
+        spec: Name of the backbone.
+        modalities: Modalities that it was aligned for.
+        made: Facts of the pretraining, a line each: data and their terms, start, teacher, settings, time.
+        result: Values measured on the validation split; epoch, seconds, lr and scale are left out.
     """
     shown = {name: value for name, value in result.items() if name not in ("epoch", "seconds", "lr", "scale")}
     lines = ["---", "library_name: metatx", f"tags: [backbone, {', '.join(modalities)}]", "---", f"# {spec}", ""]
@@ -99,14 +102,14 @@ def backbone_card(spec: str, modalities: Sequence[str], made: Mapping[str, Any],
 
 
 def cell(value: float | None) -> str:
-    """A metric as tables show it: four decimals where these say something; - where it is not defined."""
+    """Format a metric for a table: four decimals, four digits where it is very small or large, - where undefined."""
     if value is None or math.isnan(value):
         return "-"
     return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e6 else f"{value:.4g}"
 
 
 def metric_table(results: Mapping[str, Mapping[str, float | None]]) -> list[str]:
-    """Rows of a Markdown table: one a model, one column a metric."""
+    """Rows of a Markdown table with a row for each model and a column for each metric."""
     columns = list(dict.fromkeys(name for metrics in results.values() for name in metrics))
     rows = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for model, metrics in results.items():

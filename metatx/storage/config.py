@@ -1,4 +1,4 @@
-"""The form of a task's ``config.json``: which keys there are, and what each may hold."""
+"""Check of a task's ``config.json``: its keys and the form of their values."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -8,12 +8,13 @@ from metatx.errors import TaskError, short
 
 __all__ = ["checked_config", "upgraded"]
 
-LARGEST_WHOLE, LARGEST = 10_000_000, 1e9  # an option is a size, a count, a rate
+LARGEST_WHOLE = 10_000_000  # largest whole number of an option, which is a size or a count
+LARGEST = 1e9  # largest other number of an option
 
 
 @dataclass(frozen=True)
 class Form:
-    """The form of a value, in words and as a test."""
+    """Form of a value, in words and as a test."""
 
     what: str
     fits: Callable[[Any], bool]
@@ -29,19 +30,21 @@ def _is_whole(value: Any) -> bool:
 
 def _are_options(value: Any) -> bool:
     return isinstance(value, dict) and all(
-        abs(one) <= (LARGEST if isinstance(one, float) else LARGEST_WHOLE) for one in value.values() if _is_number(one)
+        abs(option) <= (LARGEST if isinstance(option, float) else LARGEST_WHOLE)
+        for option in value.values()
+        if _is_number(option)
     )
 
 
 def _are_metrics(value: Any) -> bool:
     return isinstance(value, dict) and all(
-        isinstance(split, dict) and all(one is None or _is_number(one) for one in split.values())
-        for split in value.values()
+        isinstance(metrics, dict) and all(metric is None or _is_number(metric) for metric in metrics.values())
+        for metrics in value.values()
     )
 
 
 def _are_facts(value: Any) -> bool:
-    return isinstance(value, dict) and not any(isinstance(one, list | dict) for one in value.values())
+    return isinstance(value, dict) and not any(isinstance(fact, list | dict) for fact in value.values())
 
 
 TEXT = Form("a text", lambda value: isinstance(value, str))
@@ -50,7 +53,7 @@ WHOLE = Form("a whole number", _is_whole)
 FLAG = Form("true or false", lambda value: isinstance(value, bool))
 RECORD = Form("an object", lambda value: isinstance(value, dict))
 RECORD_OR_NULL = Form("an object or null", lambda value: value is None or isinstance(value, dict))
-TEXTS = Form("a list of texts", lambda value: isinstance(value, list) and all(isinstance(one, str) for one in value))
+TEXTS = Form("a list of texts", lambda value: isinstance(value, list) and all(isinstance(text, str) for text in value))
 OPTIONS = Form(f"an object, its numbers at most {LARGEST_WHOLE:,} (whole) or {LARGEST:.0e}", _are_options)
 METRICS = Form("numbers by name, by the name of a model", _are_metrics)
 FACTS = Form("an object of texts", _are_facts)
@@ -83,7 +86,7 @@ FORMS = {
     "metrics": METRICS,
     "about": FACTS,
 }
-# Of tasks of older versions.
+# Values of keys that tasks of older versions do not have.
 DEFAULTS: dict[str, Any] = {"tune": "frozen", "adapter": None, "about": {}, "metatx": "of an unknown version"}
 OPTIONAL = {
     *DEFAULTS,
@@ -91,24 +94,24 @@ OPTIONAL = {
     *("head.note", "trainable_parameters"),
     *("tokenizer.fitted", "head.fitted"),
 }
-RENAMED = {"amplitude": "token_rms_factor"}  # options of older versions
+RENAMED = {"amplitude": "token_rms_factor"}  # options by their names in older versions
 MISSING = object()
 
 
 def checked_config(config: Mapping[str, Any], place: str) -> dict[str, Any]:
-    """A task's config, with what older versions left out; keys that are not known stay.
+    """Check a task's config and add the keys that older versions left out; unknown keys are kept.
 
     Args:
         config: The config, as read from JSON.
         place: Place of the file, for the message.
 
     Raises:
-        TaskError: If a key is missing or holds something else; names the key, what was found and what is expected.
+        TaskError: If a key is missing or has a value of another form; names the key, the value and the expected form.
     """
     for key, form in FORMS.items():
         value: Any = config
         for part in key.split("."):
-            if part not in value:  # a record, for a key stands behind that of its record
+            if part not in value:  # ``value`` is a dict, because a record's key is checked before its parts
                 value = MISSING
                 break
             value = value[part]
@@ -121,15 +124,15 @@ def checked_config(config: Mapping[str, Any], place: str) -> dict[str, Any]:
 
 
 def upgraded(part: Mapping[str, Any], accepted: Collection[str], facts: Collection[str] = ()) -> dict[str, Any]:
-    """A tokenizer or head of a config in the form of format 3, which holds what ``fit`` learned apart from the options.
+    """Bring the entry of a tokenizer or head to format 3, which separates what ``fit`` learned from the options.
 
-    Formats 1 and 2 hold it among the options.
+    Formats 1 and 2 hold both as options.
 
     Args:
-        part: Its entry in the config: ``options``, and ``fitted`` from format 3 on.
-        accepted: Names of the options that its class takes today.
-        facts: Names of the facts that its ``build`` takes, also where an option has the same name: formats 1 and 2
-            overwrote the option with what was learned.
+        part: Entry in the config, with ``options``, and from format 3 on ``fitted``.
+        accepted: Names of the options that the class takes today.
+        facts: Names of the facts that ``build`` takes. A fact may have the name of an option: formats 1 and 2 then
+            replaced the option by the fact.
     """
     if "fitted" in part:
         return dict(part)

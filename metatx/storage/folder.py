@@ -1,4 +1,4 @@
-"""A task on disk: ``config.json``, ``model.safetensors``, ``adapter/`` or ``backbone/``, a card. Never pickle."""
+"""Task on disk: ``config.json``, ``model.safetensors``, ``adapter/`` or ``backbone/``, and a card; never pickle."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,22 +38,22 @@ from metatx.storage.config import checked_config, upgraded
 __all__ = ["Record", "check", "describe", "read", "save", "write"]
 
 FORMAT = "metatx-task"
-VERSION = 3  # 1 knew no tuning, 2 held what was fitted among the options
+VERSION = 3  # 1 had no ``tune``, 2 held fitted facts among the options
 COMPONENTS = ("tokenizer", "head")
-HELD = (*COMPONENTS, "norm")  # parts whose tensors are in the file of weights
-OWN_BACKBONE_TIERS = ("full", "merged")  # tunes that leave a task with a backbone of its own
-EXTERNAL_PREFIXES = ("adapter.", "own_backbone.")  # of state-dict names whose tensors have a folder of their own
+STORED_PARTS = (*COMPONENTS, "norm")  # parts whose tensors are in the file of weights
+OWN_BACKBONE_TIERS = ("full", "merged")  # values of ``tune`` of a task that has its own backbone
+EXTERNAL_PREFIXES = ("adapter.", "own_backbone.")  # prefixes in the state dict of tensors that have their own folder
 
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """Part of a task that its folder keeps beside the model.
+    """Facts of a task that its folder keeps beside the model.
 
     Attributes:
         inputs: Columns of a table that make up a sample.
-        target: Column of a table that is predicted.
-        settings: Settings of the task, of which the folder keeps the precision.
-        metrics: Measured numbers by name, by the name of a model.
+        target: Column of a table that is predicted; None without one.
+        settings: Settings of the task; the folder keeps their precision only.
+        metrics: Values of metrics by name, for the task ("metatx") and each baseline.
         about: Facts for the card, where known: data, dataset (on the hub), split, license.
     """
 
@@ -100,8 +100,8 @@ def write(model: Model, record: Record, folder: Path, name: str) -> None:
         "about": dict(record.about),
     }
     (folder / "config.json").write_text(json_text(config))
-    own = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(EXTERNAL_PREFIXES)}
-    save_file(unshared(own), folder / "model.safetensors")
+    stored = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(EXTERNAL_PREFIXES)}
+    save_file(unshared(stored), folder / "model.safetensors")
     if model.adapter is not None:
         write_adapter(model.adapter, folder / "adapter")
     if not model.backbone.frozen:
@@ -114,17 +114,17 @@ def _saved(component: Component) -> dict[str, Any]:
 
 
 def describe(folder: Path) -> dict[str, Any]:
-    """A task's ``config.json``, checked.
+    """Read and check a task's ``config.json``.
 
     Raises:
-        FileNotFoundError: If there is no such folder.
-        TaskError: If it is not a task, of a newer format, or a key is missing or holds something else.
+        FileNotFoundError: If the folder does not exist.
+        TaskError: If it is no task, has a newer format, or a key is missing or has a value of another form.
     """
     try:
-        there = folder.exists()
-    except (OSError, ValueError) as error:  # too long a name, a NUL
+        exists = folder.exists()
+    except (OSError, ValueError) as error:  # the name is too long, or holds a NUL
         raise FileNotFoundError(f"{folder} cannot be a folder: {getattr(error, 'strerror', error)}.") from None
-    if not there:
+    if not exists:
         raise FileNotFoundError(f"{folder} does not exist.")
     try:
         config = read_json(folder, "config.json")
@@ -141,16 +141,16 @@ def describe(folder: Path) -> dict[str, Any]:
 
 
 def check(config: dict[str, Any], folder: Path, backbone: Backbone, fingerprint: str) -> None:
-    """Refuse what cannot stand on a shared backbone, or lacks a part. Reads the heads of the files, not the weights.
+    """Refuse a task that cannot use a shared backbone, or lacks a file. Headers of files are read, not the weights.
 
     Args:
-        config: What ``describe`` gave.
-        folder: The task's.
-        backbone: That it is to stand on.
-        fingerprint: Of the backbone.
+        config: Config from ``describe``.
+        folder: Folder of the task.
+        backbone: Shared backbone.
+        fingerprint: Fingerprint of the backbone.
 
     Raises:
-        TaskError: If the task has a backbone of its own, was trained on another one, or is damaged.
+        TaskError: If the task has its own backbone, was trained on another one, or is damaged.
     """
     with damage(folder):
         if config["tune"] in OWN_BACKBONE_TIERS:
@@ -170,7 +170,7 @@ def read(folder: Path, backbone: Backbone | None, fingerprint: str | None = None
 
     Args:
         folder: The task's folder.
-        backbone: Backbone that the task was trained on; None loads the one that it names, or its own.
+        backbone: Backbone that the task was trained on; None loads the one that the task names, or its own.
         fingerprint: Fingerprint of ``backbone``, where it is known.
     """
     config = describe(folder)
@@ -191,8 +191,8 @@ def read(folder: Path, backbone: Backbone | None, fingerprint: str | None = None
         if config["tune"] in ("norm", "lora"):
             _check_there(folder, ADAPTER)
             adapter = read_adapter(folder / "adapter", backbone)
-        own = config["tune"] if config["tune"] in OWN_BACKBONE_TIERS else None
-        model = Model(backbone, parts["tokenizer"], parts["head"], adapter, own)
+        tier = config["tune"] if config["tune"] in OWN_BACKBONE_TIERS else None
+        model = Model(backbone, parts["tokenizer"], parts["head"], adapter, tier)
         _fill(model, shapes, folder)
         model.trained = True
         settings = TrainingSettings(precision=config["precision"])
@@ -201,7 +201,7 @@ def read(folder: Path, backbone: Backbone | None, fingerprint: str | None = None
 
 
 def _parts(config: dict[str, Any], folder: Path, backbone: Backbone) -> dict[str, Any]:
-    """Tokenizer and head, built from their options."""
+    """Build tokenizer and head from their options and facts."""
     parts = {}
     size = stored_bytes(folder / WEIGHTS)
     for kind in COMPONENTS:
@@ -231,14 +231,14 @@ def _check_there(folder: Path, files: Iterable[str]) -> None:
 
 
 def _check_names(shapes: Mapping[str, Any], folder: Path) -> None:
-    """Refuse tensors that are of no part, before anything is built. Raises TaskError."""
+    """Refuse tensors that belong to no part of a task, before anything is built. Raises TaskError."""
     for name in shapes:
-        if name.partition(".")[0] not in HELD:
+        if name.partition(".")[0] not in STORED_PARTS:
             raise TaskError(f"{folder / WEIGHTS} is damaged: {name:.60} is of no part of a task.")
 
 
 def _fill(model: Model, shapes: dict[str, tuple[int, ...]], folder: Path) -> None:
-    """Give tokenizer and head their weights."""
+    """Load the weights of tokenizer, norm and head."""
     from safetensors.torch import load_file
 
     state = model.state_dict()
@@ -253,26 +253,27 @@ def _own_backbone(config: dict[str, Any], folder: Path, shared: Backbone | None)
     if shared is not None:
         raise _own_backbone_error(config, folder)
     _check_there(folder, BACKBONE)
-    own = own_copy(load_backbone(str(folder / "backbone")))
-    weights = dict(own.named_weights())
+    backbone = own_copy(load_backbone(str(folder / "backbone")))
+    weights = dict(backbone.named_weights())
     check_finite(weights, set(weights), folder / "backbone")
-    own.spec, own.pretrained = config["backbone"]["spec"], config["backbone"].get("pretrained", True)
-    return own if config["tune"] == "full" else own.requires_grad_(False)
+    backbone.spec = config["backbone"]["spec"]
+    backbone.pretrained = config["backbone"].get("pretrained", True)
+    return backbone if config["tune"] == "full" else backbone.requires_grad_(False)
 
 
 def _own_backbone_error(config: dict[str, Any], folder: Path) -> TaskError:
     return TaskError(
-        f"{folder} has a backbone of its own (tune {config['tune']}), which cannot be shared; load it alone, "
-        "without one."
+        f"{folder} has its own backbone (tune {config['tune']}), which cannot be shared; load the task without "
+        "backbone=."
     )
 
 
 def _check_fingerprint(config: dict[str, Any], folder: Path, backbone: Backbone, fingerprint: str) -> None:
     saved = config["backbone"]
     if fingerprint != saved["fingerprint"]:
-        wanted = _said(saved["spec"], saved.get("pretrained", True), saved["fingerprint"])
-        found = _said(backbone.spec, backbone.pretrained, fingerprint)
-        raise TaskError(f"{folder} was trained on backbone {wanted}, not on {found}.")
+        trained_on = _said(saved["spec"], saved.get("pretrained", True), saved["fingerprint"])
+        given = _said(backbone.spec, backbone.pretrained, fingerprint)
+        raise TaskError(f"{folder} was trained on backbone {trained_on}, not on {given}.")
 
 
 def _said(spec: str, pretrained: bool, fingerprint: str) -> str:

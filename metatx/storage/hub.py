@@ -1,4 +1,4 @@
-"""Tasks on the Hugging Face hub: found by name, and pushed."""
+"""Tasks on the Hugging Face hub: fetched by name, and pushed."""
 
 import os
 import re
@@ -17,20 +17,20 @@ NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
 def task_folder(name: str | Path, revision: str | None = None, token: str | bool | None = None) -> Path:
-    """Where a task is on disk: ``name`` itself, or what the hub has under ``hf:user/task``, fetched.
+    """Folder of a task: ``name`` itself, or the downloaded task ``hf:user/task`` of the hub.
 
-    The network is asked for nothing but ``hf:user/task`` (or ``hf://user/task``), so that a folder whose name is
-    mistyped is nobody's; what was fetched once is found without it (``HF_HUB_OFFLINE=1``).
+    The network is used for ``hf:user/task`` (or ``hf://user/task``) only, so that a mistyped folder name never loads
+    the task of a stranger. A downloaded task is found again without network (``HF_HUB_OFFLINE=1``).
 
     Args:
-        name: A folder; or ``hf:user/task``.
-        revision: Branch, tag or commit on the hub.
-        token: Of the hub; True demands the one that ``hf auth login`` kept, False sends none.
+        name: Folder, or ``hf:user/task``.
+        revision: Branch, tag or commit on the hub; by default the main branch.
+        token: Token of the hub. True requires the one saved by ``hf auth login``, False sends none.
 
     Raises:
-        FileNotFoundError: If there is no such folder, and the hub cannot be reached or has no such task or revision.
-        TaskError: If what the hub has is no task; nothing else of it is fetched then.
-        ValueError: If a revision is asked of what is no name on the hub.
+        FileNotFoundError: If the folder does not exist, or the hub cannot be reached or has no such task or revision.
+        TaskError: If the repository is no task; its other files are not fetched then.
+        ValueError: If a revision is given for a folder.
     """
     if isinstance(name, str) and name.startswith(MARK):
         asked = name.removeprefix(MARK).removeprefix("//")
@@ -38,7 +38,7 @@ def task_folder(name: str | Path, revision: str | None = None, token: str | bool
             raise FileNotFoundError(f"{name!r:.200} is no name on the Hugging Face hub; expected hf:user/task.")
         return _fetched(asked, revision, token)
     if revision is not None:
-        raise ValueError(f"{name} is a folder; tasks on the Hugging Face hub alone (hf:user/task) have revisions.")
+        raise ValueError(f"{name} is a folder; only tasks on the Hugging Face hub (hf:user/task) have revisions.")
     if isinstance(name, str) and NAME.fullmatch(name) and not os.path.lexists(name):
         raise FileNotFoundError(f"There is no folder {name}; a task on the Hugging Face hub is written hf:{name}.")
     return Path(name)
@@ -87,30 +87,30 @@ def push(
     revision: str | None = None,
     token: str | bool | None = None,
 ) -> str:
-    """Upload a task as one commit to a repository on the hub, which is made where there is none.
+    """Upload a task as one commit to a repository on the hub, which is created if it does not exist.
 
-    The model card says what is in ``record.about``, such as the license. A card, adapter or backbone of
-    an older task in the repository is replaced; other files stay.
+    The model card shows ``record.about``, such as the license. A card, adapter or backbone of an older task in the
+    repository is replaced; other files stay.
 
     Args:
         model: Model of the task.
-        record: Rest of the task.
-        repo_id: ``user/task``, with ``hf:`` in front or not.
-        private: Whether a new repository is; the account's default where None.
-        commit_message: Of the commit.
-        revision: Branch to commit to, made where there is none; the main one by default.
-        token: As in ``task_folder``; it must be allowed to write.
+        record: Columns, settings, metrics and facts of the task.
+        repo_id: Name of the repository, ``user/task`` or ``hf:user/task``.
+        private: True for a private new repository, False for a public one; None takes the account's default.
+        commit_message: Message of the commit.
+        revision: Branch to commit to, created if it does not exist; by default the main branch.
+        token: Token of the hub, as in ``task_folder``, with write access.
 
     Returns:
-        The commit's address.
+        The commit's URL.
 
     Raises:
-        OSError: If the hub cannot be reached, or does not let you.
+        OSError: If the hub cannot be reached, or refuses the upload.
         ValueError: If ``repo_id`` is no name of a repository.
     """
     repo_id = repo_id.removeprefix(MARK).removeprefix("//")
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of the client that the hub uses
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # error of the hub's HTTP client
 
     api = HfApi(token=token)
     with tempfile.TemporaryDirectory() as folder:

@@ -127,7 +127,7 @@ def check_fit(case: HeadCase) -> None:
 
 
 def check_bad_targets_raise_sample_error(case: HeadCase) -> None:
-    """Refused with SampleError, in one line."""
+    """``encode`` refuses bad targets with a SampleError of one line."""
     for target in case.bad_targets:
         refuses(case.fresh.encode, target, f"the bad target {short(target)}")
 
@@ -136,7 +136,7 @@ def check_pool_can_be_cached(case: HeadCase) -> None:
     """``pool`` has nothing random or trained in it, for the core keeps what it gives."""
     accepted = inspect.signature(case.cls.__init__).parameters
     strange = [name for name in case.cls.pool_options or () if name not in accepted]
-    require(not strange, f"pooled_by names {', '.join(strange)}; name options of __init__.")
+    require(not strange, f"pool_options names {', '.join(strange)}; name options of __init__.")
     training = copy.deepcopy(case.fresh).train()
     for sequence in case.sequences.values():
         pooled = case.fresh.pool(sequence)
@@ -155,7 +155,7 @@ def check_pool_can_be_cached(case: HeadCase) -> None:
 
 
 def check_output_has_the_right_form(case: HeadCase) -> None:
-    """(B, ...), finite."""
+    """``forward`` returns finite values (B, ...)."""
     for prefix, sequence in case.sequences.items():
         output = case.output(sequence, case.fresh)
         require(
@@ -166,7 +166,7 @@ def check_output_has_the_right_form(case: HeadCase) -> None:
 
 
 def check_loss_is_a_finite_scalar(case: HeadCase) -> None:
-    """Which can be minimised."""
+    """The loss is one finite number."""
     for sequence in case.sequences.values():
         loss = case.fresh.loss(case.output(sequence, case.fresh), case.encoded)
         require(
@@ -187,7 +187,7 @@ def check_loss_depends_on_the_target(case: HeadCase) -> None:
 
 
 def check_gradients_reach_every_parameter(case: HeadCase) -> None:
-    """What can be trained is trained by the loss."""
+    """The loss gives every trainable parameter a gradient."""
     head = copy.deepcopy(case.fresh)
     sequence = next(iter(case.sequences.values()))
     idle = idle_parameters(head, lambda: head.loss(case.output(sequence, head), case.encoded))
@@ -279,7 +279,7 @@ def check_answers(case: HeadCase) -> None:
 
 @torch.no_grad()
 def check_calibrate_is_saved(case: HeadCase) -> None:
-    """What ``calibrate`` learns is in the state."""
+    """The state holds all that ``calibrate`` learns."""
     head = copy.deepcopy(case.trained)
     output = case.output(next(iter(case.sequences.values())))
     head.calibrate(output, case.encoded)
@@ -298,7 +298,7 @@ def check_metrics(case: HeadCase) -> None:
     metrics = case.trained.metrics()
     require(
         case.trained.primary_metric in metrics,
-        f"primary is {case.trained.primary_metric!r}, but the metrics are {', '.join(metrics)}; name one of them.",
+        f"primary_metric is {case.trained.primary_metric!r}, but the metrics are {', '.join(metrics)}; name one of them.",
     )
     require(
         all(metric is not metrics[name] for name, metric in case.trained.metrics().items()),
@@ -315,7 +315,7 @@ def check_metrics(case: HeadCase) -> None:
     require(
         after >= before if higher else after <= before,
         f"training took {case.trained.primary_metric} from {before:.4g} to {after:.4g}, but higher_is_better is "
-        f"{higher}; check scored, and the metric's direction.",
+        f"{higher}; check metric_inputs, and the metric's direction.",
     )
 
 
@@ -355,7 +355,7 @@ def check_baselines(case: HeadCase) -> None:
         found = tuple(answers.shape) if isinstance(answers, Tensor) else f"a list of {len(answers)}"
         require(
             fitting,
-            f"estimate gave {found} for {name}; expected {tuple(expected)}, as forward gives, or a list of as many.",
+            f"baseline_predict gave {found} for {name}; expected {tuple(expected)}, as forward, or a list of as many.",
         )
         _measured(case.fresh, answers, case.encoded)
 

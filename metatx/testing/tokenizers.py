@@ -94,7 +94,7 @@ def check_fit(case: TokenizerCase) -> None:
 
 
 def check_parameters_are_float32(case: TokenizerCase) -> None:
-    """Precision is for the core to choose."""
+    """Parameters are float32; the core chooses the precision of the computation."""
     for name, parameter in case.tokenizer.named_parameters():
         require(parameter.dtype == torch.float32, f"parameter {name} is {parameter.dtype}; make it torch.float32.")
 
@@ -134,7 +134,7 @@ def check_encode_is_deterministic(case: TokenizerCase) -> None:
 
 
 def check_bad_samples_raise_sample_error(case: TokenizerCase) -> None:
-    """Refused with SampleError, in one line."""
+    """``encode`` refuses bad samples with a SampleError of one line."""
     for i, sample in enumerate(case.bad_samples):
         refuses(case.tokenizer.encode, sample, f"bad sample {i}, {short(sample)}")
 
@@ -241,7 +241,7 @@ def _changes(case: TokenizerCase, one: EncodedSample, other: EncodedSample) -> b
 
 
 def check_gradients_reach_every_parameter(case: TokenizerCase) -> None:
-    """What can be trained is trained by the samples."""
+    """The samples give every trainable parameter a gradient."""
     tokenizer = copy.deepcopy(case.tokenizer)
     batch = collate(case.encoded)
 
@@ -310,7 +310,7 @@ def check_augment(case: TokenizerCase) -> None:
     )
 
 
-def check_describe(case: TokenizerCase) -> None:
+def check_baseline_features(case: TokenizerCase) -> None:
     """Numbers (F,), NaN where missing, a row of named values, or words; of the same form for all samples."""
     rows = [case.tokenizer.baseline_features(sample) for sample in case.samples]
     forms = [sorted(row) if isinstance(row, dict) else np.shape(row) for row in rows]
@@ -356,7 +356,7 @@ def check_json(case: TokenizerCase) -> None:
             for value, found in zip(sent, before, strict=True):
                 require(
                     equal(found, outcome(value)) if isinstance(found, dict) else found == outcome(value),
-                    f"{short(value)}, sent as JSON, was read as a file; overwrite receive so that it cannot be.",
+                    f"{short(value)}, sent as JSON, was read as a file; overwrite from_json so that it cannot be.",
                 )
 
 
@@ -375,6 +375,6 @@ TOKENIZER_CHECKS = (
     check_gradients_reach_every_parameter,
     check_rebuilt_is_the_same,
     check_augment,
-    check_describe,
+    check_baseline_features,
     check_json,
 )

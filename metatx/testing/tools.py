@@ -81,7 +81,7 @@ def close(found: Tensor, expected: Tensor) -> bool:
 
 
 def alike(first: TokenSequence, second: TokenSequence) -> bool:
-    """Whether two batches hold the same tokens and context.
+    """Return True if two batches hold the same tokens and context.
 
     Context may be padded to the longest of a batch, so only what has one shape is compared.
     """
@@ -94,12 +94,12 @@ def alike(first: TokenSequence, second: TokenSequence) -> bool:
 
 
 def equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
-    """Whether two encoded samples are the same, types included."""
+    """Return True if two encoded samples are the same, dtypes included."""
     return first.keys() == second.keys() and all(same(tensor, second[name]) for name, tensor in first.items())
 
 
 def same(first: Any, second: Any) -> bool:
-    """Whether two samples, of any kind, hold the same."""
+    """Return True if two samples, of any kind, hold the same values."""
     if isinstance(first, dict):
         return first.keys() == second.keys() and all(same(first[key], second[key]) for key in first)
     if isinstance(first, list | tuple):

@@ -1,4 +1,4 @@
-"""The training of one task: loop, checkpoints, frozen features, processes."""
+"""Training of one task: loop, checkpoints, cached features, processes."""
 
 from metatx.training.loop import train
 from metatx.training.measuring import evaluate, measure

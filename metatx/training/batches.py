@@ -1,4 +1,4 @@
-"""Batches of positions: those of an epoch, those of a process, and their loader."""
+"""Batches of sample positions, divided among processes, and their loader."""
 
 from typing import Any
 
@@ -21,17 +21,17 @@ def epoch_batches(
     rank: int = 0,
     world: int = 1,
 ) -> list[list[int]]:
-    """Positions of one process's share of each batch of an epoch; they depend on the arguments alone.
+    """Positions of one process's share of each batch of an epoch; equal arguments give equal positions.
 
     Args:
         count: Number of samples.
-        batch_size: Samples of a batch, over all processes.
+        batch_size: Number of samples in a batch, over all processes.
         seed: Seed of the run.
         epoch: Number of the epoch.
         classes: Class number of each sample (count,), to draw each class equally often; None draws each sample once.
         rank: Number of the process.
-        world: Number of processes. Where the last batch is smaller, the others get a sample of weight zero, for
-            DistributedDataParallel waits for all.
+        world: Number of processes. A process without a share of the last batch gets one sample of weight zero, because
+            DistributedDataParallel waits for all processes.
     """
     rng = np.random.default_rng((seed, epoch))
     drawn = rng.permutation(count) if classes is None else balanced_order(classes, rng)
@@ -43,7 +43,7 @@ def epoch_batches(
 def shares(count: int, batch_size: int, rank: int, world: int) -> list[list[int]]:
     """Positions of one process's share of ``count`` samples, in order and in batches.
 
-    Shares follow on each other, so that what processes gather is in the order of one; the first are the larger ones.
+    Shares are consecutive, so that gathered results are in the order of the samples; the first shares are the larger.
     """
     least, more = divmod(count, world)
     start = rank * least + min(rank, more)
@@ -52,15 +52,15 @@ def shares(count: int, batch_size: int, rank: int, world: int) -> list[list[int]
 
 
 def loader(data: Any, batches: list[list[int]], workers: int) -> DataLoader[Any]:
-    """Loader of ``data.batch(positions)`` for each of the batches, with so many worker processes; 0: this one."""
+    """Loader of ``data.batch(positions)`` for each batch; ``workers`` is the number of worker processes, 0 for none."""
     return DataLoader(
         data,
         batch_sampler=batches,
-        collate_fn=_as_it_is,
+        collate_fn=_unchanged,
         num_workers=workers,
-        generator=torch.Generator(),  # else each loader would draw from the global one
+        generator=torch.Generator(),  # without it, each loader would draw from the global generator
     )
 
 
-def _as_it_is(batch: Any) -> Any:
+def _unchanged(batch: Any) -> Any:
     return batch

@@ -1,4 +1,4 @@
-"""Checkpoints that a killed run goes on from, exactly: one file of safetensors each, swapped in whole."""
+"""Checkpoints from which a killed run goes on exactly: one safetensors file each, replaced as a whole."""
 
 import hashlib
 import json
@@ -25,41 +25,53 @@ if TYPE_CHECKING:
 __all__ = ["CHECKPOINT", "Checkpoint", "Progress", "check_checkpoint", "decisive"]
 
 CHECKPOINT = "checkpoint.safetensors"  # in the folder of a run
-WRITTEN = (CHECKPOINT, "history.csv")  # again and again while it trains
-SUM, STATE_SUM = "sha256", "state_sha256"  # names in its header of the checksums of its tensors and of the rest
-MOMENTS = {"step", "exp_avg", "exp_avg_sq"}  # of a parameter, as AdamW keeps them
-# What may differ between a run and the one that resumes it, without a change of its numbers.
+WRITTEN = (CHECKPOINT, "history.csv")  # files that are rewritten during training
+SUM = "sha256"  # key in the header of the checksum of all tensors
+STATE_SUM = "state_sha256"  # key in the header of the checksum of the state
+MOMENTS = {"step", "exp_avg", "exp_avg_sq"}  # AdamW's state of a parameter
+# Settings that a resumed run may change, because they do not change its numbers.
 RESUMABLE_CHANGES = ("workers", "checkpoint_seconds", "checkpoint_steps", "cache", "tensorboard", "shard")
 
 
 @dataclass
 class Progress:
-    """How far a run is."""
+    """Progress of a run.
+
+    Attributes:
+        epoch: Number of finished epochs.
+        step: Number of finished steps of the current epoch.
+        loss_sum: Sum of the loss over the current epoch's samples so far.
+        best: Primary metric and loss of the best epoch, signed so that larger is better; None before the first epoch.
+        best_epoch: Number of the best epoch, from 1; 0 for the weights before training.
+        alignment: Result of the token warm-up; empty before it.
+        history: Rows of the history, one an epoch.
+        best_state: Weights of the best epoch, by name.
+    """
 
     epoch: int = 0
-    step: int = 0  # of the epoch
-    loss_sum: float = 0.0  # over the epoch's samples so far
-    best: list[float] | None = None  # the metric that chooses and the loss, each the larger the better
+    step: int = 0
+    loss_sum: float = 0.0
+    best: list[float] | None = None
     best_epoch: int = 0
-    alignment: dict[str, float] = field(default_factory=dict)  # of tokens, once it is done
+    alignment: dict[str, float] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
     best_state: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Checkpoint:
-    """The one checkpoint of a run, ``checkpoint.safetensors`` in ``folder``; None keeps none.
+    """Checkpoint of a run, ``checkpoint.safetensors`` in ``folder``.
 
-    It holds weights, the best weights and the optimizer's moments, and the rest as JSON in its metadata: one file, so
-    that it is replaced in one step, and a process killed at any moment leaves the old one or the new one.
-    No generator's state is needed: all randomness of a run depends on seed, epoch and step.
+    It holds the weights, the best weights and the optimizer's moments as tensors, and all else as JSON in the metadata.
+    As one file it is replaced in one step: a process that is killed at any moment leaves the old or the new one. It
+    needs no state of a random generator, because all randomness of a run depends on seed, epoch and step.
 
     Args:
-        folder: Its place.
-        module: All that is trained.
-        optimizer: Of it.
-        settings: Of the run; a checkpoint of others is refused.
-        facts: What else a run must share with the one that it resumes, see ``metatx.training.facts``.
-        most: Steps of an epoch.
+        folder: Folder of the checkpoint; None writes none.
+        module: Module that is trained.
+        optimizer: Optimizer of the module.
+        settings: Settings of the run; a checkpoint with other settings is refused.
+        facts: Facts that a resumed run must share, see ``metatx.training.facts``; none by default.
+        most: Number of steps of an epoch; no bound by default.
     """
 
     def __init__(
@@ -72,22 +84,27 @@ class Checkpoint:
         most: float = math.inf,
     ) -> None:
         self.path = None if folder is None else folder / CHECKPOINT
-        self.module, self.optimizer = module, optimizer
+        self.module = module
+        self.optimizer = optimizer
         self.settings = decisive(settings)
-        self.facts, self.most = facts or {}, most
-        self.seconds, self.every = settings.checkpoint_seconds, settings.checkpoint_steps
-        self.written, self.steps = time.perf_counter(), 0
+        self.facts = facts or {}
+        self.most = most
+        self.seconds = settings.checkpoint_seconds
+        self.every = settings.checkpoint_steps
+        self.written = time.perf_counter()
+        self.steps = 0
 
     def due(self) -> bool:
-        """Whether a new one is to be written; asked once after each step."""
+        """Return True if it is time to save; to be called once after each step."""
         self.steps += 1
         return time.perf_counter() - self.written > self.seconds or 0 < self.every <= self.steps
 
     def save(self, progress: Progress) -> None:
-        """Write a new checkpoint beside the old one, and only then put it in its place."""
+        """Write a new checkpoint, and replace the old one when it is complete."""
         from safetensors.torch import save_file
 
-        self.written, self.steps = time.perf_counter(), 0
+        self.written = time.perf_counter()
+        self.steps = 0
         if self.path is None:
             return
         tensors = {f"task.{name}": tensor for name, tensor in self.module.state_dict().items()}
@@ -101,13 +118,13 @@ class Checkpoint:
         with written_whole(self.path) as temporary:
             save_file(whole, temporary, metadata={"state": text, SUM: tensors_sha256(whole), STATE_SUM: _sha256(text)})
             with temporary.open("rb+") as file:
-                os.fsync(file.fileno())  # the swap must not reach the disk before what it brings
+                os.fsync(file.fileno())  # the content must reach the disk before the replacement does
 
     def load(self) -> Progress:
-        """Restore weights and optimizer. A run without a checkpoint starts anew.
+        """Restore weights and optimizer, and return the progress; that of a new run where there is no checkpoint.
 
         Raises:
-            ValueError: If the checkpoint is of another run, or is damaged.
+            ValueError: If the checkpoint belongs to another run, or is damaged.
         """
         if self.path is None or not self.path.exists():
             return Progress()
@@ -120,8 +137,8 @@ class Checkpoint:
         except ValueError as error:
             raise _damaged(self.path, error) from None
         for name in WRITTEN:
-            for left in self.path.parent.glob(f".{name}.*"):  # by a process that was killed while it wrote
-                left.unlink(missing_ok=True)
+            for leftover in self.path.parent.glob(f".{name}.*"):  # of a process that was killed while it wrote
+                leftover.unlink(missing_ok=True)
         self.module.load_state_dict(parts["task"])
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
         progress = {name: value for name, value in state.items() if name not in ("settings", "facts")}
@@ -130,43 +147,45 @@ class Checkpoint:
     def _check(
         self, state: Mapping[str, Any], parts: Mapping[str, dict[str, Tensor]], moments: dict[int, dict[str, Tensor]]
     ) -> None:
-        """Compare what was read with module and optimizer, before either is changed. Raises ValueError."""
+        """Compare a checkpoint with module and optimizer, before either is changed. Raises ValueError."""
         for name, least, most in (("epoch", 0, math.inf), ("step", 0, self.most), ("best_epoch", 0, math.inf)):
             if not least <= state[name] <= most:
                 raise ValueError(f"{name} is {state[name]}; expected {least} to {most}")
         if len(state["history"]) != state["epoch"]:
             raise ValueError(f"history has {len(state['history'])} rows of {state['epoch']} epochs")
-        wanted = {name: _form(tensor) for name, tensor in self.module.state_dict().items()}
+        expected = {name: _form(tensor) for name, tensor in self.module.state_dict().items()}
         for part in ("task", *(["best"] if parts["best"] else [])):
-            found = {name: _form(tensor) for name, tensor in parts[part].items()}
-            for name in {**wanted, **found}:
-                if found.get(name) != wanted.get(name):
-                    there, expected = (forms.get(name, "nothing") for forms in (found, wanted))
+            stored = {name: _form(tensor) for name, tensor in parts[part].items()}
+            for name in {**expected, **stored}:
+                if stored.get(name) != expected.get(name):
                     raise ValueError(
-                        f"changed, or it is of a task with other weights: {part}.{name} is {there}, not {expected}"
+                        f"changed, or it is of a task with other weights: {part}.{name} is "
+                        f"{stored.get(name, 'nothing')}, not {expected.get(name, 'nothing')}"
                     )
         parameters = [each for group in self.optimizer.param_groups for each in group["params"]]
-        for index, held in moments.items():
+        for index, state_of in moments.items():
             if index >= len(parameters):
                 raise ValueError(f"optimizer.{index} is of no parameter; there are {len(parameters)}")
-            if held.keys() != MOMENTS:
-                raise ValueError(f"optimizer.{index} holds {', '.join(held)}; expected {', '.join(sorted(MOMENTS))}")
-            for name, tensor in held.items():
+            if state_of.keys() != MOMENTS:
+                raise ValueError(
+                    f"optimizer.{index} holds {', '.join(state_of)}; expected {', '.join(sorted(MOMENTS))}"
+                )
+            for name, tensor in state_of.items():
                 shape = () if name == "step" else tuple(parameters[index].shape)
                 if tuple(tensor.shape) != shape or not tensor.is_floating_point():
                     raise ValueError(f"optimizer.{index}.{name} is {_form(tensor)}; expected {shape}")
 
 
 def check_checkpoint(path: Path, settings: Mapping[str, Any], facts: Facts) -> None:
-    """Refuse to resume another run; no file is no other run. Nothing is changed, on disk or in memory.
+    """Refuse to resume a checkpoint of another run. Nothing is changed, on disk or in memory.
 
     Args:
-        path: The checkpoint's.
-        settings: Of the run that resumes, as ``decisive`` gives them.
-        facts: Of the same.
+        path: Path of the checkpoint; one that does not exist is accepted.
+        settings: Settings of the run that resumes, as ``decisive`` returns them.
+        facts: Facts of the run that resumes.
 
     Raises:
-        ValueError: If the checkpoint was made with other settings, data or parts, which are named; or is damaged.
+        ValueError: If the checkpoint was made with other settings, data or parts, which are named; or if it is damaged.
     """
     if not path.exists():
         return
@@ -178,17 +197,17 @@ def check_checkpoint(path: Path, settings: Mapping[str, Any], facts: Facts) -> N
     ]
     other = differences(state["facts"], facts) if "facts" in state else []
     if "facts" not in state and not changed:
-        tell(f"{path} was written by an older metatx, which noted no data and no parts; they are taken to be the same.")
+        tell(f"{path} was written by an older metatx, which noted no data and no parts; they are assumed to be equal.")
     if changed or other:
         kind = "another run" if other else "a run with other settings"
         raise ValueError(
-            f"{path} is of {kind}: {'; '.join(changed + other)}. Resume with what that run was begun with, or choose "
-            "another --out."
+            f"{path} is of {kind}: {'; '.join(changed + other)}. Resume with the options and data of that run, or "
+            "choose another --out."
         )
 
 
 def decisive(settings: "RunSettings") -> dict[str, Any]:
-    """The settings that decide a run's numbers, by name."""
+    """Settings that decide a run's numbers, by name."""
     return {name: value for name, value in asdict(settings).items() if name not in RESUMABLE_CHANGES}
 
 
@@ -201,7 +220,7 @@ def _read(path: Path, *, weights: bool = True) -> tuple[dict[str, Any], dict[str
             names = file.keys() if weights else ()
             tensors = {name: file.get_tensor(name) for name in names}
         state = json.loads(header["state"])
-        if header.get(STATE_SUM) not in (None, _sha256(header["state"])):  # which older ones lack
+        if header.get(STATE_SUM) not in (None, _sha256(header["state"])):  # older checkpoints have no checksum
             raise ValueError("its numbers are others than were written")
         if weights and header.get(SUM) not in (None, tensors_sha256(tensors)):
             raise ValueError("its weights have other bytes than were written")
@@ -214,7 +233,7 @@ def _read(path: Path, *, weights: bool = True) -> tuple[dict[str, Any], dict[str
 
 
 def _check_types(state: Any) -> None:
-    """Refuse what does not hold exactly the fields of ``Progress``, settings and facts. Raises ValueError."""
+    """Refuse a state that does not hold exactly the fields of ``Progress``, settings and facts. Raises ValueError."""
     if not isinstance(state, dict):
         raise ValueError("its state is no object")  # noqa: TRY004 - a value of a file
     hints = {name: kind for name, kind in get_type_hints(Progress).items() if name != "best_state"}
@@ -222,7 +241,7 @@ def _check_types(state: Any) -> None:
     state = {"facts": {}, **state}  # older ones have none
     for name in {**kinds, **state}:
         if name not in kinds:
-            raise ValueError(f"{name:.40} is not known here: perhaps of a newer metatx")
+            raise ValueError(f"{name:.40} is not known here; perhaps a newer metatx wrote it")
         if name not in state:
             raise ValueError(f"it lacks {name}")
         if not _fits(state[name], kinds[name]):
@@ -230,7 +249,7 @@ def _check_types(state: Any) -> None:
 
 
 def _fits(value: Any, kind: Any) -> bool:
-    """Whether what JSON holds is of an annotated type."""
+    """Return True if a value from JSON fits an annotation."""
     parts = get_args(kind)
     if isinstance(kind, UnionType):
         return any(_fits(value, part) for part in parts)
@@ -242,7 +261,7 @@ def _fits(value: Any, kind: Any) -> bool:
 
 
 def _parted(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """Tensors by part and name in it. Raises ValueError for those of no part."""
+    """Tensors by part, and by name within the part. Raises ValueError for an unknown part."""
     parts: dict[str, dict[str, Tensor]] = {"task": {}, "best": {}, "optimizer": {}}
     for name, tensor in tensors.items():
         part, _, key = name.partition(".")
@@ -253,14 +272,14 @@ def _parted(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
 
 
 def _moments(tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
-    """The optimizer's tensors by number of the parameter, and name. Raises ValueError for other names."""
-    found: dict[int, dict[str, Tensor]] = {}
+    """Tensors of the optimizer, by number of the parameter and by name. Raises ValueError for other names."""
+    moments: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         index, _, moment = name.partition(".")
         if not (index.isascii() and index.isdigit() and len(index) < 10 and str(int(index)) == index):
             raise ValueError(f"tensor optimizer.{name:.60} is not known here")
-        found.setdefault(int(index), {})[moment] = tensor
-    return found
+        moments.setdefault(int(index), {})[moment] = tensor
+    return moments
 
 
 def _form(tensor: Tensor) -> str:

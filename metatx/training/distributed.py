@@ -1,4 +1,4 @@
-"""The processes of a run: one, or those that ``torchrun`` or ``accelerate launch`` started, on one machine or more."""
+"""Processes of a run: one, or those that ``torchrun`` or ``accelerate launch`` started, on one or more machines."""
 
 import torch
 from accelerate import PartialState
@@ -8,8 +8,8 @@ __all__ = ["processes"]
 
 
 def processes() -> PartialState:
-    """This process among them. Where there is no GPU, or ACCELERATE_USE_CPU is true, they talk over gloo.
+    """State of this process and of the others. Without a GPU, or if ACCELERATE_USE_CPU is true, they use gloo.
 
-    Left to itself, accelerate takes several processes without a GPU for so many runs of one process each.
+    Without the argument, accelerate would treat several processes without a GPU as separate runs.
     """
     return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available())

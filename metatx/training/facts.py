@@ -1,4 +1,4 @@
-"""Facts that decide the numbers of a run, and how those of two runs differ, in words."""
+"""Facts that decide the numbers of a run, and the differences between two runs' facts, in words."""
 
 import json
 from collections.abc import Mapping
@@ -11,11 +11,12 @@ from metatx.registry import all_options
 
 __all__ = ["Facts", "data_fact", "differences", "facts_of"]
 
-# By its name in a message: a JSON value; or a dict of what tells it apart ("is") and what people call it ("said").
+# Facts by their names in messages. A fact is a JSON value, or a dict of the value that is compared ("is") and its text
+# in messages ("said").
 Facts = dict[str, Any]
 
 LONGEST = 60  # letters of a value in a message
-NAMED = 5  # items of a list, likewise
+NAMED = 5  # items of a list in a message
 
 
 def facts_of(
@@ -24,7 +25,7 @@ def facts_of(
     validation: EncodedDataset | None,
     columns: Mapping[str, Any] | None = None,
 ) -> Facts:
-    """Facts that a run must share with the one that it resumes, beside the settings.
+    """Facts that a run must share with the run that it resumes, in addition to the settings.
 
     Args:
         model: Model before it is trained.
@@ -35,7 +36,7 @@ def facts_of(
     backbone = model.backbone
     fingerprint = backbone.fingerprint
     spec = backbone.spec if backbone.pretrained else f"{backbone.spec} with random weights"
-    found: Facts = {
+    facts: Facts = {
         "backbone": {"is": fingerprint, "said": f"{spec} ({fingerprint[:12]})"},
         "tune": model.tune,
         **(model.adapter.options if model.adapter else {}),
@@ -43,20 +44,20 @@ def facts_of(
         "head": model.head.name,
         **(columns or {}),
     }
-    # Before what is learned from them.
-    found["the training data"] = data_fact(data)
-    found["the validation data"] = None if validation is None else data_fact(validation)
+    # The data come before what is learned from them: they are then named first in a message.
+    facts["the training data"] = data_fact(data)
+    facts["the validation data"] = None if validation is None else data_fact(validation)
     for part, component in {"tokenizer": model.tokenizer, "head": model.head}.items():
         values = {**all_options(component), **component.fitted}
-        found |= {f"the {part}'s {name}": value for name, value in values.items()}
+        facts |= {f"the {part}'s {name}": value for name, value in values.items()}
     learned = Content()
     learned.add_tensors(dict(model.tokenizer.named_buffers()))
-    found["the tokenizer's statistics"] = {"is": learned.hexdigest(), "said": f"({learned.hexdigest()[:6]})"}
-    return found
+    facts["the tokenizer's statistics"] = {"is": learned.hexdigest(), "said": f"({learned.hexdigest()[:6]})"}
+    return facts
 
 
 def data_fact(data: EncodedDataset) -> Any:
-    """Fact of a split: its samples and targets, by what they hold."""
+    """Fact of a split: hashes of its samples and targets."""
     content = "-".join(data.content)
     inputs, targets = (part[:6] for part in data.content)
     return {"is": content, "said": f"{len(data):,} samples (content {inputs}, targets {targets})"}
@@ -94,7 +95,7 @@ def _change(old: Any, new: Any) -> str:
 
 
 def _label(item: Any) -> str:
-    """An item of a list in few words: what a column was learned to be by its name."""
+    """Short text for an item of a list; an item with a name, such as a column, is shown by its name."""
     return str(item["name"]) if isinstance(item, dict) and "name" in item else _short(str(item))
 
 

@@ -1,4 +1,4 @@
-"""Features of a frozen path, computed once and cached on disk."""
+"""Features of a model that is frozen below its head: computed once and cached on disk."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ __all__ = ["cacheable", "frozen_features"]
 
 
 def cacheable(model: Model) -> bool:
-    """Whether nothing below the head trains or varies, so that a sample's features never change."""
+    """Return True if nothing below the head trains or varies, so that a sample's features never change."""
     if model.adapter is not None or model.tokenizer.augments:
         return False
     below = [*model.tokenizer.parameters(), *model.norm.parameters(), *model.backbone.parameters()]
@@ -25,18 +25,20 @@ def cacheable(model: Model) -> bool:
 
 @torch.no_grad()
 def frozen_features(model: Model, data: EncodedDataset, settings: TrainingSettings, progress: Any) -> FeatureDataset:
-    """Output of ``head.pool`` for every sample, from the cache where it is there.
+    """Output of ``head.pool`` for every sample, read from the cache if it is there.
 
-    The file's name is a hash of all that decides the features: backbone, norm, tokenizer and pooling with all options,
-    those at their default included, and their state, source code, precision, and the encoded samples themselves. Where
-    one of these has no content to tell it by, nothing is kept.
+    The file's name is a hash of all that decides the features: the encoded samples, the precision, and backbone, norm,
+    tokenizer and pooling with all options (defaults included), state and source code. If one of these cannot be hashed,
+    nothing is cached.
     """
-    key, targets = _key(model, data, settings), data.targets()
+    key = _key(model, data, settings)
+    targets = data.targets()
     name = f"features/{key}"
-    kept = None if key is None else read_cached(name)
-    if kept is not None:
-        return FeatureDataset(kept["features"], targets)
-    features, done = torch.empty(0), 0
+    cached = None if key is None else read_cached(name)
+    if cached is not None:
+        return FeatureDataset(cached["features"], targets)
+    features = torch.empty(0)
+    done = 0
     batches = [range(i, min(i + settings.batch_size, len(data))) for i in range(0, len(data), settings.batch_size)]
     for batch in progress(batches, "features"):
         inputs = to_device(data.batch(batch)[0], model.device)

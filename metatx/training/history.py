@@ -1,4 +1,4 @@
-"""A run's history: ``history.csv``, ``curves.png``, and TensorBoard where asked for."""
+"""History of a run: ``history.csv``, ``curves.png``, and events for TensorBoard."""
 
 import csv
 from importlib.util import find_spec
@@ -12,15 +12,20 @@ __all__ = ["History", "can_draw", "draw_curves"]
 
 
 def can_draw(name: str) -> bool:
-    """Whether matplotlib is there; where it is not, says before the work that the picture ``name`` is left out."""
+    """Return True if matplotlib is installed; if not, tell that the plot ``name`` is left out."""
     if find_spec("matplotlib"):
         return True
-    tell(f"{name} is left out: a picture needs matplotlib (pip install 'metatx[viz]').")
+    tell(f"{name} is left out: a plot needs matplotlib (pip install 'metatx[viz]').")
     return False
 
 
 class History:
-    """Rows of numbers, one an epoch, written to ``folder`` after each; None writes nothing."""
+    """Rows of numbers, one an epoch.
+
+    Args:
+        folder: Folder of the files; None writes none.
+        tensorboard: Also write events for TensorBoard.
+    """
 
     def __init__(self, folder: Path | None, tensorboard: bool) -> None:
         self.folder = folder
@@ -29,10 +34,10 @@ class History:
         self.events: Any = None
 
     def write(self) -> None:
-        """Bring the files up to date with the rows."""
+        """Write all rows to ``history.csv``, and the last row to TensorBoard."""
         if self.folder is None:
             return
-        # Not before there is something to write: a run that is refused leaves the folder as it is.
+        # Not made in __init__: a run that is refused leaves the folder as it is.
         self.folder.mkdir(parents=True, exist_ok=True)
         with written_whole(self.folder / "history.csv") as temporary, temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, list(self.rows[-1]))
@@ -56,7 +61,7 @@ def _event_writer() -> Any:
 
 
 def draw_curves(rows: list[dict[str, float]], primary: str, path: Path) -> None:
-    """Losses, and the primary validation metric, over the epochs, as a PNG. Needs matplotlib, see ``can_draw``."""
+    """Plot losses and the primary validation metric over the epochs, as a PNG. Needs matplotlib, see ``can_draw``."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 

@@ -1,4 +1,4 @@
-"""When a run is saved, and how it stops: by the clock, by steps, at signals; all processes together."""
+"""Checkpoint schedule and signal handling of a run; all processes save and stop together."""
 
 import signal
 import threading
@@ -20,59 +20,64 @@ Item = TypeVar("Item")
 
 
 class CheckpointSchedule:
-    """Keeps a run's checkpoint up to date, and stops the run behind one when SIGTERM or SIGINT asks for it.
+    """Context in which a run's checkpoint is saved on time, and SIGTERM or SIGINT stops the run after a save.
 
-    It is a context; in it a signal waits for the end of the step at hand. What the main process's clock says, and a
-    signal to any process, counts in all of them after the same step, so that none waits for one that has stopped.
-    A run without a checkpoint, or outside the main thread, leaves signals alone.
+    A signal takes effect at the end of the current step. The schedule of the main process, and a signal to any
+    process, take effect in all processes after the same step, so that none waits for one that has stopped. A run
+    without a checkpoint, or outside the main thread, does not handle signals.
+
+    Args:
+        accelerator: Accelerator of this process.
+        checkpoint: Checkpoint of the run.
     """
 
     def __init__(self, accelerator: Accelerator, checkpoint: Checkpoint) -> None:
-        self.accelerator, self.checkpoint = accelerator, checkpoint
-        self.asked: signal.Signals | None = None
-        self.before: dict[int, Any] = {}
+        self.accelerator = accelerator
+        self.checkpoint = checkpoint
+        self.received: signal.Signals | None = None
+        self.previous_handlers: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
         if self.checkpoint.path is not None and threading.current_thread() is threading.main_thread():
-            self.before = {number: signal.signal(number, self._note) for number in SIGNALS}
+            self.previous_handlers = {number: signal.signal(number, self._note) for number in SIGNALS}
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self.before.items():
+        for number, handler in self.previous_handlers.items():
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.asked = signal.Signals(number)
+        self.received = signal.Signals(number)
 
     def load(self) -> Progress:
-        """What the checkpoint says. Raises ValueError as ``Checkpoint.load``, or if not all processes found it."""
+        """Load the checkpoint. Raises ValueError as ``Checkpoint.load``, or if not all processes found it."""
         progress = self.checkpoint.load()
-        found = gather_object([(progress.epoch, progress.step)])
-        if len(set(found)) > 1:
+        steps = gather_object([(progress.epoch, progress.step)])
+        if len(set(steps)) > 1:
             raise ValueError(
-                f"Not all processes found the checkpoint {self.checkpoint.path}; to go on, it must lie in a folder "
-                "that all machines share."
+                f"Not all processes found the checkpoint {self.checkpoint.path}; to resume, put it into a folder that "
+                "all machines share."
             )
         return progress
 
     def after_step(self, progress: Progress) -> None:
-        """Save where it is time to. Raises Stopped, saved, where a signal asked for it."""
-        due, asked = self._anywhere(self.checkpoint.due(), self.asked is not None)
-        if due or asked:
+        """Save if it is time to. After a signal, save and raise Stopped."""
+        due, signalled = self._anywhere(self.checkpoint.due(), self.received is not None)
+        if due or signalled:
             self.save(progress)
-        if asked:
+        if signalled:
             self._stop(progress)
 
     def finish(self, progress: Progress) -> None:
-        """Save the whole run. Raises Stopped, saved, where a signal asked for it."""
+        """Save the finished run. After a signal, raise Stopped then."""
         self.save(progress)
-        if any(self._anywhere(self.asked is not None)):
+        if any(self._anywhere(self.received is not None)):
             self._stop(progress)
 
     def interruptible(self, batches: Iterable[Item], progress: Progress) -> Iterator[Item]:
-        """The batches of a validation. Raises Stopped, saved, where a signal asked for it and no process waits."""
+        """Iterate over batches of a validation. After a signal to a run of one process, save and raise Stopped."""
         for batch in batches:
-            if self.asked and self.accelerator.num_processes == 1:
+            if self.received and self.accelerator.num_processes == 1:
                 self.save(progress)
                 self._stop(progress)
             yield batch
@@ -83,9 +88,9 @@ class CheckpointSchedule:
             self.checkpoint.save(progress)
 
     def _anywhere(self, *flags: bool) -> list[bool]:
-        """Whether each flag is set in some process."""
-        found: torch.Tensor = self.accelerator.reduce(torch.tensor(flags, dtype=torch.float32).to(self._device))
-        return [bool(flag) for flag in found.tolist()]
+        """Return for each flag whether it is set in any process."""
+        counts: torch.Tensor = self.accelerator.reduce(torch.tensor(flags, dtype=torch.float32).to(self._device))
+        return [bool(count) for count in counts.tolist()]
 
     @property
     def _device(self) -> torch.device:
@@ -93,7 +98,8 @@ class CheckpointSchedule:
         return device
 
     def _stop(self, progress: Progress) -> None:
-        number, path = self.asked or signal.SIGTERM, self.checkpoint.path
+        number = self.received or signal.SIGTERM
+        path = self.checkpoint.path
         assert path is not None
         raise Stopped(
             f"Stopped by {number.name} after {progress.epoch} epochs and {progress.step} steps, which are kept. Go on "

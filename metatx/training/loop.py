@@ -1,4 +1,4 @@
-"""The training loop: one for all tasks, on one process or many."""
+"""Training loop for all tasks, on one process or many."""
 
 import math
 import time
@@ -38,8 +38,8 @@ from metatx.training.token_warmup import warm_up_tokens, warmup_parameters
 
 __all__ = ["Outcome", "Training", "train"]
 
-LINES = 20  # about epochs, at most, of a run
-FSDP = "ACCELERATE_USE_FSDP"  # by which accelerate launch tells its processes that it is configured for it
+LINES = 20  # most lines about epochs that a run prints
+FSDP = "ACCELERATE_USE_FSDP"  # environment variable that accelerate launch sets if it is configured for FSDP
 SHARDING = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
 
 
@@ -74,7 +74,7 @@ def train(
         model: Model to train, in place.
         data: Training split.
         validation: Validation split; None keeps the last weights.
-        settings: Epochs, rates and the like.
+        settings: Settings of the training: epochs, rates and the like.
         columns: Columns that make up samples and targets, which a resumed run must share.
         out: Folder of ``history.csv`` and the checkpoint; None writes neither.
         resume: Go on from the checkpoint in ``out``.
@@ -82,8 +82,8 @@ def train(
     Raises:
         DivergedError: If the loss is not finite.
         Stopped: If SIGTERM or SIGINT came; the checkpoint in ``out`` is up to date then.
-        ValueError: If ``resume`` finds the checkpoint of other settings, the blocks of a backbone of the model's own
-            are to be divided among processes, or as ``warmup_parameters``.
+        ValueError: If ``resume`` finds the checkpoint of another run; if ``shard`` is set for a model that has its own
+            backbone; or as ``warmup_parameters``.
     """
     outcome = Training(model, data, validation, settings, columns, out).run(resume)
     model.trained = True
@@ -91,16 +91,16 @@ def train(
 
 
 class Training:
-    """One run: the module that trains (the model, or its head on cached features), its data and its optimizer.
+    """One run: the module that is trained (the model, or its head on cached features), its data and its optimizer.
 
     Args:
-        model, data, validation, settings, columns, out: As of ``train``.
-        quiet: Say nothing of epochs, as a trial does.
+        model, data, validation, settings, columns, out: The arguments of ``train``.
+        quiet: Print no lines about epochs.
     """
 
-    keeper: CheckpointSchedule
+    schedule: CheckpointSchedule
     optimizer: Any
-    wrapped: nn.Module  # the module as the processes share it
+    wrapped: nn.Module  # the module, wrapped for several processes
 
     def __init__(
         self,
@@ -120,37 +120,37 @@ class Training:
         self.settings = settings.for_samples(len(data))
         assert self.settings.epochs is not None
         self.epochs = self.settings.epochs
-        self.metric = settings.metric or model.head.primary_metric  # that chooses the epoch
+        self.metric = settings.metric or model.head.primary_metric  # chooses the epoch whose weights are kept
         _check_metric(model, self.metric)
         if settings.token_warmup_steps:
             warmup_parameters(model)
         self.encoded = data
-        self.held = validation
+        self.encoded_validation = validation
         self.data: EncodedDataset | FeatureDataset = data
         self.validation: EncodedDataset | FeatureDataset | None = validation
         self.module: nn.Module = model
-        self.classes: np.ndarray | None = None  # of the samples, where each class is drawn equally often
+        self.classes: np.ndarray | None = None  # class of each sample, for balanced sampling
         self.shards: Shards | None = None
-        self.steps = -(-len(data) // self.settings.batch_size)  # of an epoch
+        self.steps = -(-len(data) // self.settings.batch_size)  # steps of an epoch
         self.out = out
         self.columns = columns
         self.quiet = quiet
         self.history = History(out if self.accelerator.is_main_process else None, settings.tensorboard)
 
     def run(self, resume: bool) -> Outcome:
-        """Train to the end. Raises as ``train``."""
+        """Train to the end. Raises the errors of ``train``."""
         self._prepare()
-        progress = self.keeper.load() if resume else Progress()
+        progress = self.schedule.load() if resume else Progress()
         self.history.rows = progress.history
-        with self.shards or nullcontext(), self.keeper, torch.random.fork_rng(devices=[]):
+        with self.shards or nullcontext(), self.schedule, torch.random.fork_rng(devices=[]):
             if self.settings.token_warmup_steps and not progress.alignment:
                 progress.alignment = warm_up_tokens(self.model, self.encoded, self.settings, self._bar)
-                self.keeper.save(progress)
+                self.schedule.save(progress)
             if self.model.trained and self.validation is not None and progress.best is None:
                 self._keep_best(self.measure(self.validation, progress), progress, epoch=0)
             while progress.epoch < self.epochs and not self._is_over(progress):
                 self._epoch(progress)
-            self.keeper.finish(progress)
+            self.schedule.finish(progress)
         if progress.best_state:
             self.model.load_state_dict(progress.best_state)
         self.model.eval()
@@ -158,7 +158,7 @@ class Training:
         return Outcome(progress.history, self._kept(progress), progress.alignment)
 
     def _prepare(self) -> None:
-        """Put the model on its device, compute the features of a frozen path, and build optimizer and checkpoint."""
+        """Move the model to its device, compute features that can be cached, make optimizer and checkpoint."""
         settings = self.settings
         self.model.to(self.accelerator.device)
         self.model.backbone.to(self.accelerator.device)
@@ -169,50 +169,50 @@ class Training:
             self.module = self.model.head
             with self.accelerator.main_process_first():
                 self.data = frozen_features(self.model, self.encoded, settings, self._bar)
-                if self.held is not None:
-                    self.validation = frozen_features(self.model, self.held, settings, self._bar)
+                if self.encoded_validation is not None:
+                    self.validation = frozen_features(self.model, self.encoded_validation, settings, self._bar)
         self.shards = self._shards()
         groups = parameter_groups(self.module, settings, self.model.backbone.depth)
         optimizer = torch.optim.AdamW(groups, lr=settings.lr)
         self.wrapped, self.optimizer = self.accelerator.prepare(self.module, optimizer)
-        facts = facts_of(self.model, self.encoded, self.held, self.columns) if self.out else {}
+        facts = facts_of(self.model, self.encoded, self.encoded_validation, self.columns) if self.out else {}
         checkpoint = Checkpoint(self.out, self.model, self.optimizer, settings, facts, self.steps)
-        self.keeper = CheckpointSchedule(self.accelerator, checkpoint)
+        self.schedule = CheckpointSchedule(self.accelerator, checkpoint)
 
     def _kept(self, progress: Progress) -> str:
         """Sentence that says which weights are kept, and why."""
         if progress.best is None:
             return f"Kept: the weights of the last epoch, {progress.epoch}; there is no validation split to choose by."
         if progress.best_epoch == 0:
-            return f"Kept: the weights it started from; no epoch was better by validation {self.metric}."
+            return f"Kept: the weights before training; no epoch was better by validation {self.metric}."
         value = progress.best[0] * (1 if self._is_higher_better() else -1)
         return (
-            f"Kept: the weights of epoch {progress.best_epoch} of {progress.epoch}, the best validation {self.metric} "
-            f"({value:.4f}) and of equal ones the lowest loss."
+            f"Kept: the weights of epoch {progress.best_epoch} of {progress.epoch}, with the best validation "
+            f"{self.metric} ({value:.4f}); of equal epochs the one with the lowest loss is kept."
         )
 
     def _is_higher_better(self) -> bool:
         return self.metric != "loss" and bool(self.model.head.metrics()[self.metric].higher_is_better)
 
     def _shards(self) -> Shards | None:
-        """Divided blocks, where settings or launch ask for them; cached features do not pass through blocks."""
+        """Blocks divided among processes, if settings or launch ask for it; None where features are cached."""
         wanted = self.settings.shard or parse_flag_from_env(FSDP)
         if not wanted or self.world == 1 or self.module is not self.model:
             return None
         if self.model.own_backbone is not None:
             raise ValueError(
-                f"shard divides a backbone that is frozen and shared; with tune {self.model.tune!r} the task has one "
-                "of its own. Leave shard at false (and FSDP out of the launch), or choose tune frozen, norm or lora."
+                f"shard divides a backbone that is frozen and shared; with tune {self.model.tune!r} the task has its "
+                "own. Leave shard at false (and FSDP out of the launch), or choose tune frozen, norm or lora."
             )
         with self.settings.autocast(self.model.device):
             half = torch.is_autocast_enabled(self.model.device.type)
-        # DoRA takes the norms of whole matrices in full precision.
+        # DoRA needs the norms of whole matrices in full precision.
         dora = self.model.adapter is not None and self.model.adapter.options.get("use_dora", False)
         return Shards(self.model.backbone, half and not dora)
 
     @torch.no_grad()
     def _calibrate(self) -> None:
-        """Show the head the whole validation split; every process by itself, so that all learn the same."""
+        """Calibrate the head on the whole validation split; every process computes the same."""
         head = self.model.head
         if self.validation is None or not head.calibrates:
             return
@@ -223,8 +223,8 @@ class Training:
             with self.settings.autocast(self.model.device):
                 outputs.append(widened(self.module(to_device(inputs, self.model.device))))
             targets += to_device(target, self.model.device)
-        known = collate([{"target": target} for target in targets])["target"]
-        head.calibrate(torch.cat(outputs), known)
+        collated = collate([{"target": target} for target in targets])["target"]
+        head.calibrate(torch.cat(outputs), collated)
 
     def _is_over(self, progress: Progress) -> bool:
         patience = self.settings.patience
@@ -238,7 +238,7 @@ class Training:
         for inputs, targets in self._bar(batches, f"epoch {progress.epoch + 1}/{self.epochs}"):
             progress.loss_sum += self.step(inputs, targets, progress)
             progress.step += 1
-            self.keeper.after_step(progress)
+            self.schedule.after_step(progress)
         row = {"epoch": progress.epoch + 1, "train_loss": progress.loss_sum / len(self.data)}
         if self.validation is not None:
             metrics = self.measure(self.validation, progress)
@@ -254,7 +254,7 @@ class Training:
         self._tell(row)
 
     def _tell(self, row: dict[str, float]) -> None:
-        """A line about an epoch, of long runs now and then; on a terminal the bar is drawn anew below it."""
+        """Print a line about an epoch; long runs print at most ``LINES`` of them."""
         number = int(row["epoch"])
         last = self.epochs
         every = math.ceil(last / LINES)
@@ -268,7 +268,7 @@ class Training:
         tell(f"epoch {number}/{last}: {numbers} ({row['seconds']:.1f} s)")
 
     def _keep_best(self, metrics: dict[str, float], progress: Progress, epoch: int) -> None:
-        """Keep the weights if they are the best so far: by the metric that chooses, of equals by the loss."""
+        """Keep the weights if they are the best so far by the metric; of equal ones by the loss."""
         rank = self._rank(metrics)
         if progress.best is None or rank > tuple(progress.best):
             progress.best = list(rank)
@@ -276,16 +276,16 @@ class Training:
             progress.best_state = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
 
     def _rank(self, metrics: dict[str, float]) -> tuple[float, float]:
-        """Metric and loss, larger for better weights; one that is not defined on the validation split is the worst."""
+        """Metric and loss, signed so that larger is better; a value that is not defined is the worst."""
         value = metrics[self.metric] * (1 if self._is_higher_better() else -1)
         return _worst_if_nan(value), _worst_if_nan(-metrics["loss"])
 
     def step(self, inputs: Any, targets: Any, progress: Progress) -> float:
-        """One step on this process's share of a batch; the loss summed over the samples of all processes."""
+        """Train on this process's share of a batch; return the loss, summed over the samples of all processes."""
         step = progress.epoch * self.steps + progress.step
-        # Dropout depends on (seed, step, process) alone, so a resumed run needs no generator's state.
+        # Dropout depends on (seed, step, process) only, so a resumed run needs no generator's state.
         with seeded(self.settings.seed, step, self.rank):
-            loss = self._change(inputs, targets, step, progress.step * self.settings.batch_size)
+            loss = self._update(inputs, targets, step, progress.step * self.settings.batch_size)
         if not math.isfinite(loss):
             raise DivergedError(
                 f"The loss became {loss} in epoch {progress.epoch + 1}, step {progress.step + 1}; "
@@ -293,8 +293,8 @@ class Training:
             )
         return loss
 
-    def _change(self, inputs: Any, targets: Any, step: int, done: int) -> float:
-        """Change the weights by one step, ``done`` samples into the epoch; the loss summed over all processes."""
+    def _update(self, inputs: Any, targets: Any, step: int, done: int) -> float:
+        """Update the weights, ``done`` samples into the epoch; return the loss, summed over all processes."""
         rate = self._rate(step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["scale"]
@@ -302,12 +302,12 @@ class Training:
         share = len(range(self.rank, total, self.world))
         inputs = to_device(inputs, self.model.device)
         targets = to_device(targets, self.model.device)
-        # Where processes have samples of weight zero, statistics of the batch would count some twice.
+        # If some processes have samples of weight zero, the batch's statistics would count some samples twice.
         self.model.head.train(total >= self.world)
         with self.settings.autocast(self.model.device):
             output = self.wrapped(inputs)
         loss = self.model.head.loss(widened(output), targets)
-        # DDP averages gradients over processes: weighted so, they are those of the mean over the whole batch.
+        # DDP averages gradients over processes; with this weight the result is the gradient of the batch's mean loss.
         self.accelerator.backward(loss * (share * self.world / total))
         self.accelerator.unscale_gradients()  # accelerate's clip_grad_norm_ behaves differently under FSDP
         nn.utils.clip_grad_norm_(self.module.parameters(), self.settings.clip)
@@ -320,25 +320,32 @@ class Training:
         return self.settings.rate(step, self.steps * self.epochs)
 
     def _batches(self, epoch: int) -> list[list[int]]:
-        size, seed = self.settings.batch_size, self.settings.seed
-        return epoch_batches(len(self.data), size, seed, epoch, classes=self.classes, rank=self.rank, world=self.world)
+        return epoch_batches(
+            len(self.data),
+            self.settings.batch_size,
+            self.settings.seed,
+            epoch,
+            classes=self.classes,
+            rank=self.rank,
+            world=self.world,
+        )
 
     def _loader(self, data: EncodedDataset | FeatureDataset, batches: list[list[int]]) -> DataLoader[Any]:
         return loader(data, batches, self.settings.workers)
 
     def measure(self, data: EncodedDataset | FeatureDataset, progress: Progress) -> dict[str, float]:
-        """Metrics on ``data``, each process taking its share."""
-        batches = self.keeper.interruptible(self._bar(self._joined(data), "validation"), progress)
+        """Metrics on ``data``; each process measures its share."""
+        batches = self.schedule.interruptible(self._bar(self._joined(data), "validation"), progress)
         return measure(self.model, self.module, batches, self.settings).values()
 
     def _joined(self, data: EncodedDataset | FeatureDataset) -> Iterator[Any]:
-        """This process's batches; behind them, where blocks are divided, its part in the passes of one with more."""
+        """Iterate over this process's batches; with divided blocks, then join the passes of processes with more."""
         size = self.settings.batch_size
-        first = shares(len(data), size, 0, self.world)
-        own = shares(len(data), size, self.rank, self.world)
-        yield from self._loader(data, own)
+        largest_share = shares(len(data), size, 0, self.world)
+        share = shares(len(data), size, self.rank, self.world)
+        yield from self._loader(data, share)
         if self.shards:
-            for _ in range(len(first) - len(own)):
+            for _ in range(len(largest_share) - len(share)):
                 self.shards.join()
 
     def _bar(self, items: Any, what: str) -> Any:
@@ -346,16 +353,16 @@ class Training:
 
 
 def _accelerator() -> Accelerator:
-    """Accelerator of this process. Raises ValueError where the launch would divide what is trained."""
-    # A batch may leave parameters unused (the token of a missing value, where nothing is missing).
+    """Accelerator of this process. Raises ValueError if the launch is configured to divide trained weights."""
+    # A batch may leave parameters unused, such as the token of a missing value where no value is missing.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-    with patch_environment(**{FSDP: "false"}):  # accelerate would divide what is trained; we divide what is not
+    with patch_environment(**{FSDP: "false"}):  # accelerate would divide trained weights; metatx divides frozen ones
         accelerator = Accelerator(cpu=processes().device.type == "cpu", kwargs_handlers=[unused])
     if accelerator.distributed_type in SHARDING:
         raise ValueError(
-            f"This launch is configured for {accelerator.distributed_type.value}, which divides what is trained; "
-            "metatx divides the frozen backbone alone. Launch without, by torchrun or accelerate launch --multi_gpu, "
-            "with shard set to true (--shard)."
+            f"This launch is configured for {accelerator.distributed_type.value}, which divides trained weights; "
+            "metatx divides the frozen backbone only. Launch with torchrun or accelerate launch --multi_gpu, and set "
+            "shard to true (--shard)."
         )
     return accelerator
 
@@ -366,6 +373,6 @@ def _worst_if_nan(value: float) -> float:
 
 def _check_metric(model: Model, name: str) -> None:
     """Refuse a metric that the head does not measure, before anything is trained."""
-    known = ["loss", *model.head.metrics()]
-    if name not in known:
-        raise ValueError(unknown("metric", name, known))
+    names = ["loss", *model.head.metrics()]
+    if name not in names:
+        raise ValueError(unknown("metric", name, names))

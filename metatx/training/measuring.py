@@ -1,4 +1,4 @@
-"""Measures of a model on labelled data, on one process or many."""
+"""Evaluation of a model on labelled data, on one process or many."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -21,13 +21,13 @@ __all__ = ["evaluate", "measure"]
 
 @torch.no_grad()
 def measure(model: Model, module: nn.Module, batches: Iterable[Any], settings: TrainingSettings) -> Measures:
-    """The head's metrics, and ``loss``, over batches of all processes together.
+    """Compute the head's metrics, and ``loss``, over the batches of all processes together.
 
     Args:
-        model: Model whose head measures.
-        module: Module that gives the head's output: the model, or its head where batches hold cached features.
+        model: Model that is measured.
+        module: Module that returns the head's output: the model, or its head where batches hold cached features.
         batches: Inputs and targets of this process.
-        settings: Precision.
+        settings: Settings that say the precision.
     """
     model.eval()
     measures = Measures(model.head, model.device, shared=processes().num_processes > 1)
@@ -40,10 +40,10 @@ def measure(model: Model, module: nn.Module, batches: Iterable[Any], settings: T
 
 
 def evaluate(model: Model, data: EncodedDataset, settings: TrainingSettings) -> dict[str, float]:
-    """The head's metrics, and ``loss``, on ``data``; on cached features where all below the head is frozen.
+    """Compute the head's metrics, and ``loss``, on ``data``; on cached features where all below the head is frozen.
 
-    A metric that is not defined on ``data`` is nan, and told. Where there are several processes, all of them must take
-    part; each takes its share.
+    A metric that is not defined on ``data`` is nan, and this is told. If there are several processes, all must call
+    this; each measures its share.
     """
     module: nn.Module = model
     items: EncodedDataset | FeatureDataset = data

@@ -1,4 +1,4 @@
-"""Parameter groups of the optimizer: weight decay, and the rate of each block."""
+"""Parameter groups of the optimizer: weight decay, and the learning rate of each block."""
 
 import re
 from typing import Any
@@ -11,14 +11,14 @@ __all__ = ["parameter_groups"]
 
 
 def parameter_groups(module: nn.Module, settings: TrainingSettings, depth: int) -> list[dict[str, Any]]:
-    """AdamW's groups: matrices with weight decay, vectors without; ``scale`` is each one's share of the rate.
+    """AdamW's groups: matrices with weight decay, vectors without; ``scale`` multiplies a group's learning rate.
 
-    Layer-wise decay (Clark et al. 2020, ELECTRA): of a backbone tuned in full, each block learns at ``layer_decay``
-    times the rate of the next. All else, tokenizer, head and adapters, has the whole rate.
+    Layer-wise decay (Clark et al. 2020, ELECTRA): in a backbone tuned in full, each block has ``layer_decay`` times the
+    learning rate of the next block. Tokenizer, head and adapters have the whole rate.
 
     Args:
-        module: Module that is trained; ``own_backbone.`` begins the names of a backbone's parameters.
-        settings: Learning rate, decay and the like.
+        module: Module that is trained; names of a backbone's parameters begin with ``own_backbone.``.
+        settings: Settings of the training: learning rate, decay and the like.
         depth: Number of the backbone's blocks.
     """
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
@@ -33,7 +33,7 @@ def parameter_groups(module: nn.Module, settings: TrainingSettings, depth: int) 
 
 
 def _below_the_end(name: str, depth: int) -> int:
-    """Number of blocks from a parameter to the head, its own counted."""
+    """Number of blocks from a parameter to the head, the parameter's block included; 0 outside the backbone."""
     if not name.startswith("own_backbone.") or name.startswith("own_backbone.norm."):
         return 0
     block = re.match(r"own_backbone\.blocks\.(\d+)\.", name)

@@ -1,4 +1,4 @@
-"""Sharding: a frozen backbone's blocks divided among the processes while a task trains."""
+"""Sharding: the blocks of a frozen backbone are divided among the processes while a task trains."""
 
 import copy
 from functools import cache
@@ -19,32 +19,32 @@ __all__ = ["Shards"]
 class Shards:
     """Context in which each process holds its share of the blocks' matrices, and gathers a block while it runs.
 
-    This is PyTorch's FSDP (Zhao et al. 2023, arXiv 2304.11277) with each block a unit, for weights that take no
+    This is PyTorch's FSDP (Zhao et al. 2023, arXiv 2304.11277) with each block as a unit, for weights that take no
     gradient: nothing is reduced, and a block is gathered again in the backward pass. Vectors (norms, biases), less
-    than a hundredth of a ViT, stay whole.
+    than a hundredth of a ViT, are not divided.
 
-    All processes must pass through the blocks equally often; one with fewer batches makes up for it with ``join``.
-    Behind the context the backbone is whole again, bit for bit, in the same parameters. Only an error other than
-    DivergedError and Stopped, which all processes raise together, leaves it divided, for the others may not answer
-    any more: then it must be loaded anew.
+    All processes must pass through the blocks equally often; a process with fewer batches calls ``join`` for the rest.
+    After the context the backbone is whole again, bit for bit, in the same parameters. After an error other than
+    DivergedError and Stopped, which all processes raise together, it stays divided, because the other processes may
+    have ended; it must then be loaded again.
 
     Args:
-        backbone: Frozen backbone, shared by all processes.
-        half: Whether matrices are gathered in bfloat16: as autocast would cast them, but without the copies that it
-            keeps of all of them until the backward pass.
+        backbone: Frozen backbone, the same in all processes.
+        half: True gathers matrices in bfloat16. Autocast would cast them too, but keep copies of all of them until the
+            backward pass.
     """
 
     def __init__(self, backbone: Backbone, half: bool) -> None:
         self.backbone = backbone
         self.half = half
-        self.whole: list[tuple[nn.Module, dict[str, nn.Parameter]]] = []  # blocks, and their matrices
+        self.whole: list[tuple[nn.Module, dict[str, nn.Parameter]]] = []  # undivided blocks and their matrices
 
     def __enter__(self) -> "Shards":
         mesh = _mesh(self.backbone.device.type)
         for number, block in enumerate(self.backbone.blocks):
             matrices = {name: parameter for name, parameter in block.named_parameters() if parameter.ndim > 1}
             self.whole.append((block, matrices))
-            # A copy is divided, for fully_shard changes a module for good.
+            # A copy is divided, because fully_shard changes a module permanently.
             self.backbone.blocks[number] = self._divided(copy.deepcopy(block), mesh)
             for matrix in matrices.values():
                 matrix.data = matrix.new_empty(0)
@@ -65,7 +65,7 @@ class Shards:
         self.whole = []
 
     def join(self) -> None:
-        """Take part in a pass of the other processes through the blocks, without one of its own."""
+        """Take part in a pass of other processes through the blocks, without computing anything."""
         from torch.distributed.fsdp import FSDPModule
 
         for block in self.backbone.blocks:
@@ -74,7 +74,7 @@ class Shards:
                 block.reshard()
 
     def _divided(self, block: nn.Module, mesh: "DeviceMesh") -> nn.Module:
-        # Two thirds of a second to import, which few runs need.
+        # Imported here: it takes two thirds of a second, and few runs need it.
         from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
         vectors = {parameter for parameter in block.parameters() if parameter.ndim < 2}
@@ -83,9 +83,9 @@ class Shards:
         return block
 
 
-@cache  # torch remembers the group of the first mesh for all that are equal
+@cache  # torch keeps the group of the first mesh for all equal meshes
 def _mesh(device: str) -> "DeviceMesh":
-    """All processes, in a group of their own: gradients are summed in the other, in an order that may differ."""
+    """Mesh of all processes, with its own group: gradients are summed in the other group, perhaps in another order."""
     from torch.distributed.device_mesh import DeviceMesh
 
     group = distributed.new_group()

@@ -1,4 +1,4 @@
-"""Token warm-up: before training, tokens of any modality get the statistics of those that the stem makes of images."""
+"""Token warm-up: before training, tokens of any modality are given the statistics of the stem's tokens of images."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -22,17 +22,17 @@ from metatx.settings import TrainingSettings
 
 __all__ = ["TokenStatistics", "warm_up_tokens", "warmup_parameters", "frechet_distance", "stem_of", "stem_statistics"]
 
-TOKENS = 16_384  # that statistics are taken of: a hundred times a small backbone's width
-CROP = (0.2, 1.0)  # shares of a photograph's largest square; smaller crops are less like whole pictures
+TOKENS = 16_384  # number of tokens for statistics: about a hundred times a small backbone's width
+CROP = (0.2, 1.0)  # bounds of a crop's share of the largest square; smaller crops are less like whole images
 
 
 @dataclass(frozen=True)
 class TokenStatistics:
-    """The Gaussian nearest to a set of tokens.
+    """Mean and covariance of a set of tokens.
 
     Attributes:
-        mean: (D,)
-        root: Symmetric square root (D, D) of the covariance.
+        mean: Mean, (D,).
+        root: Symmetric square root of the covariance, (D, D).
     """
 
     mean: Tensor
@@ -45,22 +45,23 @@ def warm_up_tokens(
     settings: TrainingSettings,
     progress: Callable[[Iterable[int], str], Iterable[int]],
 ) -> dict[str, float]:
-    """Train what makes tokens, alone, until they are distributed like the stem's, as far as two moments show it.
+    """Train the tokenizer alone until mean and covariance of its tokens are like those of the stem's tokens.
 
-    After ORCA (Shen et al. 2023, arXiv 2302.05738), which aligns by optimal transport between labelled data sets. Here
-    no labels are needed and no block is passed: what falls is the Fréchet distance. On nano, 200 steps took it from 264
-    to 6 for Adult and from 307 to 30 for Japanese Vowels; matching mean and covariance entry by entry, which sees the
-    few largest directions alone, to 81 and 137; MMD (five Gaussian kernels, 512 tokens), at a multiple of the time, to
-    77 and 151. By their own measures it ended about as low as they did.
-    Scores hardly followed: after 100 steps test accuracy on Japanese Vowels was .981, not .971 (15 epochs, 3 seeds), on
-    an eighth of the IMU set's windows .867, not .876 (4 epochs, 2 seeds), on 2,000 rows of Adult .846, not .853 (one).
-    Every process takes all of each batch, as a covariance is no mean over processes.
+    The idea is ORCA's (Shen et al. 2023, arXiv 2302.05738), which aligns by optimal transport between labelled data
+    sets. Here the loss is the Fréchet distance, which needs no labels and no pass through the blocks. On nano, 200
+    steps reduced it from 264 to 6 for Adult and from 307 to 30 for Japanese Vowels. Two other losses reduced it less:
+    matching mean and covariance entry by entry, which sees only the few largest directions, to 81 and 137; MMD (five
+    Gaussian kernels, 512 tokens), at a multiple of the time, to 77 and 151.
+
+    Scores hardly changed: after 100 steps test accuracy on Japanese Vowels was .981 instead of .971 (15 epochs, 3
+    seeds), on an eighth of the IMU set's windows .867 instead of .876 (4 epochs, 2 seeds), on 2,000 rows of Adult .846
+    instead of .853 (1 seed). Every process computes whole batches, because a covariance is no mean over processes.
 
     Returns:
         ``steps``, and the distance ``before`` and ``after``, see ``frechet_distance``.
 
     Raises:
-        ValueError: As ``warmup_parameters``.
+        ValueError: If the tokenizer trains no weights, or the backbone has no stem.
         DivergedError: If the tokens are not finite.
     """
     parameters = warmup_parameters(model)
@@ -73,23 +74,23 @@ def warm_up_tokens(
             group["lr"] = settings.rate(step, settings.token_warmup_steps)
         with seeded(settings.seed, step):
             distance = frechet_distance(_entering(model, _batch(data, settings, step), settings), reference)
-            # Not backward, which would leave gradients in a backbone that is tuned in full.
+            # Not ``backward``, which would leave gradients in a backbone that is tuned in full.
             gradients = torch.autograd.grad(distance, parameters, allow_unused=True)
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
         optimizer.step()
     optimizer.zero_grad()
-    for parameter in parameters:  # processes may differ in the last digit
+    for parameter in parameters:  # the processes' results may differ in the last digit
         parameter.data.copy_(broadcast(parameter.data))
     after = _measured(model, data, settings, reference)
     return {"steps": settings.token_warmup_steps, "before": before, "after": after}
 
 
 def warmup_parameters(model: Model) -> list[nn.Parameter]:
-    """The weights that a warm-up trains: the tokenizer's, and those of a LayerNorm behind it.
+    """Weights that a warm-up trains: the tokenizer's, and those of a LayerNorm after it.
 
     Raises:
-        ValueError: If there are none, or the backbone has no stem.
+        ValueError: If the tokenizer trains no weights, or the backbone has no stem.
     """
     stem_of(model.backbone)
     parameters = [*model.tokenizer.parameters(), *model.norm.parameters()]
@@ -103,28 +104,28 @@ def warmup_parameters(model: Model) -> list[nn.Parameter]:
 
 
 def stem_of(backbone: Backbone) -> Stem:
-    """The backbone's stem. Raises ValueError if it has none."""
+    """Stem of the backbone. Raises ValueError if it has none."""
     if backbone.stem is None:
         raise ValueError(
-            f"{backbone.spec} has no stem, whose tokens others could be aligned with; leave token_warmup_steps at 0."
+            f"{backbone.spec} has no stem, whose tokens a warm-up needs as a reference; leave token_warmup_steps at 0."
         )
     return backbone.stem
 
 
 @torch.no_grad()
 def stem_statistics(backbone: Backbone) -> TokenStatistics:
-    """Statistics of the tokens that enter the blocks where the stem reads pictures; on the backbone's device.
+    """Statistics of the tokens that enter the blocks for images, on the backbone's device.
 
-    The pictures are random crops of the two photographs that come with scikit-learn, the same each time. On nano their
-    distance to Tiny ImageNet, of which it has seen part, is 21; that of CIFAR-10 is 18, that of the untrained tokens of
-    tables, movements, sound and series 216 to 293.
+    The images are random crops of the two photographs in scikit-learn, always the same. On nano their distance to Tiny
+    ImageNet, part of which it was pretrained on, is 21, and to CIFAR-10 18; their distance to the untrained tokens of
+    tables, motion sensors, audio and time series is 216 to 293.
 
     Raises:
         ValueError: If the backbone has no stem.
     """
     stem = stem_of(backbone)
-    pictures = _crops(math.ceil(TOKENS / stem.config.side**2), stem.config.image_size)
-    parts = [pictures[at : at + 32].to(backbone.device) / 255 for at in range(0, len(pictures), 32)]
+    images = _crops(math.ceil(TOKENS / stem.config.side**2), stem.config.image_size)
+    parts = [images[at : at + 32].to(backbone.device) / 255 for at in range(0, len(images), 32)]
     tokens = torch.cat([stem(part).flatten(0, 1) for part in parts])
     entering: Tensor = backbone.norm_pre(tokens).double()
     values, vectors = torch.linalg.eigh(entering.T.cov())
@@ -133,11 +134,12 @@ def stem_statistics(backbone: Backbone) -> TokenStatistics:
 
 
 def _crops(count: int, size: int) -> Tensor:
-    """Random squares of the photographs, mirrored or not: (count, 3, size, size), values in 0..255."""
+    """Random square crops of the photographs, half of them mirrored: (count, 3, size, size), values in 0..255."""
     from sklearn.datasets import load_sample_images
 
     photographs = [Image.fromarray(values) for values in load_sample_images().images]
-    rng, crops = np.random.default_rng(0), []
+    rng = np.random.default_rng(0)
+    crops = []
     for number in range(count):
         photograph = photographs[number % len(photographs)]
         side = math.sqrt(rng.uniform(*CROP)) * min(photograph.size)
@@ -148,10 +150,11 @@ def _crops(count: int, size: int) -> Tensor:
 
 
 def frechet_distance(tokens: Tensor, reference: TokenStatistics) -> Tensor:
-    """Squared Fréchet distance between the Gaussians nearest to tokens (T, D) and to the reference.
+    """Squared Fréchet distance between tokens (T, D) and the reference.
 
-    |m - m'|² + tr(S + S' - 2 (S S')^½) (Dowson & Landau 1982). The last trace is the nuclear norm of the centred tokens
-    times S'^½, which has a gradient also where there are fewer tokens than dimensions.
+    With means m and covariances S it is |m - m'|² + tr(S + S' - 2 (S S')^½) (Dowson & Landau 1982). The trace of the
+    root is computed as the nuclear norm of the centred tokens times S'^½, which has a gradient also where there are
+    fewer tokens than dimensions.
     """
     mean = tokens.mean(0)
     centred = (tokens - mean) / math.sqrt(max(1, len(tokens) - 1))
@@ -161,7 +164,7 @@ def frechet_distance(tokens: Tensor, reference: TokenStatistics) -> Tensor:
 
 
 def _entering(model: Model, inputs: Any, settings: TrainingSettings) -> Tensor:
-    """The tokens of a batch as they enter the blocks (T, D), float32. Raises DivergedError if one is not finite."""
+    """Tokens of a batch that enter the blocks, (T, D) float32. Raises DivergedError if they are not finite."""
     with settings.autocast(model.device):
         tokens = model.tokens(to_device(inputs, model.device)).embeddings
     entering: Tensor = model.backbone.norm_pre(tokens.to(model.backbone.cls_token.dtype)).float()
@@ -171,7 +174,7 @@ def _entering(model: Model, inputs: Any, settings: TrainingSettings) -> Tensor:
 
 
 def _batch(data: EncodedDataset, settings: TrainingSettings, step: int) -> Any:
-    """The inputs of a step, by its number alone; never the rest of a pass, which is too few for a covariance."""
+    """Inputs of a step, by its number. All batches are full: a smaller last one is too small for a covariance."""
     size = min(settings.batch_size, len(data))
     data.epoch, place = divmod(step, len(data) // size)
     order = np.random.default_rng((settings.seed, data.epoch)).permutation(len(data))
@@ -180,7 +183,7 @@ def _batch(data: EncodedDataset, settings: TrainingSettings, step: int) -> Any:
 
 @torch.no_grad()
 def _measured(model: Model, data: EncodedDataset, settings: TrainingSettings, reference: TokenStatistics) -> float:
-    """The distance of the tokens of as many samples as statistics need, the same each time."""
+    """Distance of about ``TOKENS`` tokens from the reference, always of the same samples."""
     model.eval()
     parts: list[Tensor] = []
     for step in range(len(data) // min(settings.batch_size, len(data))):

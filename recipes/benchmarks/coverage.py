@@ -15,22 +15,14 @@ import fnmatch
 import open_clip
 import timm
 import torch
-from jsonargparse import auto_cli
 from torch import Tensor, nn
 
 import metatx
 from metatx import TokenSequence
 from metatx.backbone.zoo import SOURCES, Source
+from metatx.cli.scripts import command
 
-MODULES = (
-    "vision_transformer",
-    "eva",
-    "deit",
-    "beit",
-    "vision_transformer_relpos",
-    "vision_transformer_hybrid",
-    "naflexvit",
-)
+MODULES = "vision_transformer eva deit beit vision_transformer_relpos vision_transformer_hybrid naflexvit".split()
 
 
 def noisy(model: nn.Module) -> nn.Module:
@@ -41,59 +33,33 @@ def noisy(model: nn.Module) -> nn.Module:
     return model.eval()
 
 
-def difference(source: Source, model: nn.Module, state: dict[str, Tensor], name: str) -> tuple[metatx.Backbone, float]:
+def difference(source: Source, model: nn.Module, name: str) -> tuple[metatx.Backbone, float]:
     """The backbone that a source makes of a model's weights, and the largest difference of tokens."""
-    backbone = source.kind(source.config, source.convert(state, source.config), spec=name)
+    backbone = source.kind(source.config, source.convert(model.state_dict(), source.config), spec=name)
     stem = backbone.stem
     assert stem is not None
     side = stem.config.image_size
     images = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(1))
     grid = (stem.config.side, stem.config.side)
     found = backbone(TokenSequence.pack(stem(images), grid=grid)).unpack()[0]
-    expected = model((images - stem.mean) / stem.std)
+    expected = tokens(model, (images - stem.mean) / stem.std)
     return backbone, (found - expected).abs().max().item()
 
 
-class ClipTokens(nn.Module):
-    """All tokens of an open_clip tower, through its last norm."""
-
-    def __init__(self, tower: nn.Module) -> None:
-        super().__init__()
-        self.tower = tower
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Images (B, 3, H, W) to tokens (B, 1 + N, D)."""
-        seen: list[Tensor] = []
-        handle = self.tower.transformer.register_forward_hook(lambda *arguments: seen.append(arguments[2]))
-        self.tower(images)
-        handle.remove()
-        return self.tower.ln_post(seen[0])
+def tokens(model: nn.Module, images: Tensor) -> Tensor:
+    """Images (B, 3, H, W) to tokens (B, P + N, D), as ``forward_features`` gives them, or a tower through its norm."""
+    if hasattr(model, "forward_features"):
+        return model.forward_features(images)
+    seen: list[Tensor] = []
+    model.transformer.register_forward_hook(lambda *arguments: seen.append(arguments[2]))
+    model(images)
+    return model.ln_post(seen[0])
 
 
-class TimmTokens(nn.Module):
-    """``forward_features`` of a timm model."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Images (B, 3, H, W) to tokens (B, P + N, D)."""
-        return self.model.forward_features(images)
-
-
-def timm_model(name: str, limit: float) -> nn.Module | None:
-    """A model with noisy weights; None if it has more than so many parameters."""
-    with torch.device("meta"):
-        size = sum(weight.numel() for weight in timm.create_model(name).parameters())
-    return noisy(timm.create_model(name)) if size < limit else None
-
-
-def clip_model(name: str, limit: float) -> nn.Module | None:
-    """The visual tower of a model, as ``timm_model``."""
-    with torch.device("meta"):
-        size = sum(weight.numel() for weight in open_clip.create_model(name, device="meta").visual.parameters())
-    return noisy(open_clip.create_model(name).visual) if size < limit else None
+def create(library: str, name: str, device: str) -> nn.Module:
+    """A model of timm, or the visual tower of one of open_clip's."""
+    with torch.device(device):
+        return timm.create_model(name) if library == "timm" else open_clip.create_model(name, device=device).visual
 
 
 @torch.no_grad()
@@ -112,23 +78,19 @@ def main(*, names: str = "*", limit: float = 130e6, libraries: tuple[str, ...] =
     for library in libraries:
         outcomes: dict[str, int] = {"equal to 1e-4": 0, "different": 0, "refused": 0}
         for name in fnmatch.filter(listed[library], names):
+            if sum(weight.numel() for weight in create(library, name, "meta").parameters()) >= limit:
+                continue
             try:
                 source = SOURCES[library](name)
             except ValueError as error:
-                model = (timm_model if library == "timm" else clip_model)(name, limit)
-                if model is not None:
-                    outcomes["refused"] += 1
-                    print(f"{library}:{name:46} refused: {error}", flush=True)
+                outcomes["refused"] += 1
+                print(f"{library}:{name:46} refused: {error}", flush=True)
                 continue
-            model = (timm_model if library == "timm" else clip_model)(name, limit)
-            if model is None:
-                continue
-            tokens = TimmTokens(model) if library == "timm" else ClipTokens(model)
-            backbone, largest = difference(source, tokens, model.state_dict(), name)
+            backbone, largest = difference(source, noisy(create(library, name, "cpu")), name)
             outcomes["equal to 1e-4" if largest <= 1e-4 else "different"] += 1
             print(f"{library}:{name:46} {type(backbone).__name__:18}{largest:10.1e}", flush=True)
         print(f"{library}: {sum(outcomes.values())} models, " + ", ".join(f"{n} {k}" for k, n in outcomes.items()))
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    command(main)

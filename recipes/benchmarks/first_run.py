@@ -27,29 +27,21 @@ SETS = ("wine", "iris", "breast_cancer", "diabetes", "digits")
 TEST_SHARE = 0.2  # that metatx.run holds out of a table without splits, with the same rows
 
 
-def main(*, seeds: tuple[int, ...] = (0, 1, 2), sets: tuple[str, ...] = SETS, steps: int | None = None) -> None:
+def main(*, seeds: tuple[int, ...] = (0, 1, 2), sets: tuple[str, ...] = SETS) -> None:
     """Train on each data set with each seed, and print the means.
 
     Args:
         seeds: Of weights, splits and order.
         sets: Names of scikit-learn's data sets.
-        steps: Instead of the default.
     """
     backbone = metatx.load_backbone("nano")
-    changed = {} if steps is None else {"steps": steps}
     for name in sets:
         table = getattr(datasets, f"load_{name}")(as_frame=True).frame
         rows = []
         for seed in seeds:
             started = time.perf_counter()
-            report = metatx.run(
-                table,
-                "tabular",
-                backbone=backbone,
-                target="target",
-                settings=metatx.TrainingSettings(seed=seed, **changed),
-                baseline=False,
-            )
+            options = {"target": "target", "settings": metatx.TrainingSettings(seed=seed), "baseline": False}
+            report = metatx.run(table, "tabular", backbone=backbone, **options)
             seconds = time.perf_counter() - started
             found = report.test
             metric = report.task.head.primary_metric

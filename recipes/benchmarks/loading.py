@@ -12,9 +12,8 @@ import sys
 import time
 from dataclasses import asdict
 
-from jsonargparse import auto_cli
-
 import metatx
+from metatx.cli.scripts import command
 
 TIMM = """import timm
 timm.create_model(
@@ -57,4 +56,4 @@ def main(*, rounds: int = 7) -> None:
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    command(main)

@@ -6,7 +6,6 @@
 Ways are interleaved. Times are medians of CPU seconds, so that other programs count less; what counts are the ratios.
 """
 
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -15,11 +14,10 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jsonargparse import auto_cli
-from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor, nn
+from measuring import SIZES, Padded, medians
 
 import metatx
+from metatx.cli.scripts import command
 
 RNG = np.random.default_rng(0)
 EVERY_LAYER = ["attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"]
@@ -28,24 +26,6 @@ LOADS = {  # kinds of tasks, in turn; aim
     "most are pictures": (("image", "image lora", "image", "image lora", "image", "lora"), "1.1"),
 }
 KINDS = ("series", "image", "lora", "image lora")
-SIZES = {"base": "timm:vit_base_patch16_224", "nano": "nano"}
-
-
-class Padded(nn.Module):
-    """timm's transformer with the same weights on a padded batch (B, N, D)."""
-
-    def __init__(self, backbone: metatx.Backbone) -> None:
-        super().__init__()
-        config = backbone.config
-        timm = VisionTransformer(embed_dim=config.dim, depth=config.depth, num_heads=config.num_heads)
-        self.blocks, self.norm = timm.blocks, timm.norm
-        own = {name: weight for name, weight in backbone.named_weights() if name.startswith(("blocks", "norm."))}
-        self.load_state_dict(own)
-
-    def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
-        for block in self.blocks:
-            x = block(x, attn_mask=keep)
-        return self.norm(x)
 
 
 def samples(lengths: list[int]) -> list[np.ndarray]:
@@ -55,7 +35,8 @@ def samples(lengths: list[int]) -> list[np.ndarray]:
 
 def new_task(backbone: metatx.Backbone, kind: str) -> metatx.Task:
     """A task of a series or of pictures, or one of these with LoRA on all linear layers."""
-    image, lora = "image" in kind, "lora" in kind
+    image = "image" in kind
+    lora = "lora" in kind
     inputs: Any = list(np.zeros((8, 32, 32, 3), dtype=np.uint8)) if image else samples([9] * 8)
     return metatx.Task.from_data(
         backbone,
@@ -72,14 +53,7 @@ def saved(backbone: metatx.Backbone, folder: Path) -> dict[str, Path]:
 
 
 def cpu_seconds(ways: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(rounds + 1):
-        for name, way in ways.items():
-            started = time.process_time()
-            way()
-            if turn:  # the first of each warms up
-                times[name].append(time.process_time() - started)
-    return {name: statistics.median(found) for name, found in times.items()}
+    return medians(ways, rounds, time.process_time)
 
 
 def show(what: str, value: float, unit: str = "x", aim: str = "") -> None:
@@ -176,4 +150,4 @@ def main(
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    command(main)

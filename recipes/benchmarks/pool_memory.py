@@ -15,25 +15,23 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jsonargparse import auto_cli
-from pool import RNG, SIZES, cpu_seconds, filled, samples, saved, show
+from measuring import SIZES, megabytes
+from pool import RNG, cpu_seconds, filled, samples, saved, show
 
 import metatx
+from metatx.cli.scripts import command
 from metatx.pool.memory import trim_heap
 
-ALONE = """
-import sys, metatx
-from pathlib import Path
+ALONE = """import sys, metatx
 task = metatx.Task.from_pretrained(sys.argv[2], metatx.load_backbone(sys.argv[1], pretrained=False))
-print(next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")).split()[1])
+print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
 """
 
 
 def resident() -> float:
     """10^6 bytes that this process holds (Linux)."""
     trim_heap()
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) * 1024 / 1e6
+    return megabytes()
 
 
 def memory(backbone: metatx.Backbone, folders: dict[str, Path], spec: str, count: int) -> None:
@@ -44,8 +42,8 @@ def memory(backbone: metatx.Backbone, folders: dict[str, Path], spec: str, count
         grown = (resident() - before) / count
         show(f"memory of one more {kind} task, weights {first.tasks()[0].bytes / 1e6:.2f} MB", grown, "MB", aim)
         del pool
-    command = [sys.executable, "-c", ALONE, spec, str(folders["series"])]
-    own = subprocess.run(command, capture_output=True, text=True, check=True)
+    alone = [sys.executable, "-c", ALONE, spec, str(folders["series"])]
+    own = subprocess.run(alone, capture_output=True, text=True, check=True)
     show("  against a process of its own, at its peak", int(own.stdout) * 1024 / 1e6, "MB")
 
 
@@ -105,4 +103,4 @@ def main(
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    command(main)

@@ -11,25 +11,23 @@ import io
 import os
 import struct
 import tempfile
-import time
-import wave
+import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import numpy as np
-from jsonargparse import auto_cli
+from measuring import ADDRESS, save_task, server
 from PIL import Image
 from scipy.io import savemat
-from serving import PORT, saved
-from survival import server
 
 import metatx
+from metatx.cli.scripts import command
 
-ADDRESS = f"http://127.0.0.1:{PORT}/v1/tasks"
 CLIENTS = 4
 ODD = (0, 1, 127, 255, 256, 32767, 65535, 2**31 - 1, 2**31, 2**32 - 1)
 RNG = np.random.default_rng(0)
@@ -37,12 +35,11 @@ POINTS = RNG.normal(size=(200, 3)).astype("<f4")
 SCENE = RNG.random((6, 6, 8))
 
 
-def main(*, files: int = 10_000, seed: int = 0) -> None:
+def main(*, files: int = 10_000) -> None:
     """Print the statuses by ending, the answers to the rows, and memory before and after.
 
     Args:
         files: Number of files to send.
-        seed: Seed of the changes.
     """
     whole = {name: made() for name, (_, made) in FILES.items()}
     with tempfile.TemporaryDirectory() as temporary:
@@ -52,24 +49,23 @@ def main(*, files: int = 10_000, seed: int = 0) -> None:
             for name, content in whole.items():
                 status, words = send(name, content)
                 assert status == 200, f"the whole {name}: {status} {words}"
-            before, sending = memory(), True
+            before = memory()
+            is_over = threading.Event()
 
             def rows() -> Counter[int]:
-                found: Counter[int] = Counter()
-                while sending:
-                    found[httpx2.post(f"{ADDRESS}/table/predict", json={"inputs": [row]}, timeout=60).status_code] += 1
-                    time.sleep(0.1)
-                return found
+                statuses: Counter[int] = Counter()
+                while not is_over.wait(0.1):
+                    statuses[post("table", json={"inputs": [row]}).status_code] += 1
+                return statuses
 
             asking = clients.submit(rows)
             names = [list(FILES)[number % len(FILES)] for number in range(files)]
-            rngs = [np.random.default_rng((seed, number)) for number in range(files)]
-            contents = (damaged(whole[name], rng) for name, rng in zip(names, rngs, strict=True))
+            contents = (damaged(whole[name], np.random.default_rng((0, i))) for i, name in enumerate(names))
             found: dict[str, Counter[int]] = {name: Counter() for name in FILES}
             for name, (status, words) in zip(names, clients.map(send, names, contents), strict=True):
                 found[name][status] += 1
                 assert status < 500, f"{name}: {status} {words}"
-            sending = False
+            is_over.set()
             for name, statuses in found.items():
                 print(f"{name:<6} {dict(sorted(statuses.items()))}")
             print(f"rows meanwhile {dict(asking.result())}; memory {before:.0f} MB before, {memory():.0f} after")
@@ -78,8 +74,7 @@ def main(*, files: int = 10_000, seed: int = 0) -> None:
 def tasks(folder: Path) -> Any:
     """Tasks of all modalities that read files, not trained; a row of the table's."""
     backbone = metatx.load_backbone("nano")
-    saved(backbone, "image", folder)
-    two = ["a", "b"] * 4
+    save_task(backbone, "image", folder)
     samples: dict[str, list[Any]] = {
         "audio": list(RNG.normal(size=(8, 8000)).astype(np.float32) / 9),
         "point_cloud": list(RNG.normal(size=(8, 200, 3))),
@@ -90,22 +85,28 @@ def tasks(folder: Path) -> Any:
     }
     for name, own in samples.items():
         options = {"min_count": 1} if name == "text" else None
-        task = metatx.Task.from_data(backbone, name, (own, two), tokenizer_options=options)
-        task.save_pretrained(folder / name)
-    return saved(backbone, "table", folder)
+        metatx.Task.from_data(backbone, name, (own, list("abababab")), tokenizer_options=options).save_pretrained(
+            folder / name
+        )
+    return save_task(backbone, "table", folder)
 
 
 def send(name: str, content: bytes) -> tuple[int, str]:
     """Status of the answer to a file, and its words."""
-    file = f"file.{name}"
-    answer = httpx2.post(f"{ADDRESS}/{FILES[name][0]}/predict", files={"file": (file, content)}, timeout=60)
+    answer = post(FILES[name][0], files={"file": (f"file.{name}", content)})
     return answer.status_code, answer.text[:200]
+
+
+def post(task: str, **sent: Any) -> httpx2.Response:
+    """The answer of a task to JSON or files."""
+    return httpx2.post(f"{ADDRESS}/v1/tasks/{task}/predict", timeout=60, **sent)
 
 
 def damaged(content: bytes, rng: np.random.Generator) -> bytes:
     """A file with one to six changes."""
     for _ in range(rng.integers(1, 7)):
-        at, size = int(rng.integers(len(content) + 1)), int(rng.integers(1, 300))
+        at = int(rng.integers(len(content) + 1))
+        size = int(rng.integers(1, 300))
         if rng.random() < 0.3:  # what a header says stands near the beginning
             at = int(rng.integers(min(len(content), 256) + 1))
         kind = rng.integers(5)
@@ -131,10 +132,10 @@ def written(write: Callable[[Any], Any]) -> bytes:
     return file.getvalue()
 
 
-def picture(kind: str, mode: str = "RGB") -> bytes:
+def picture(ending: str, mode: str = "RGB") -> bytes:
     """A picture in a format of Pillow's."""
     image = Image.fromarray(RNG.integers(0, 256, (40, 48, 3), dtype=np.uint8)).convert(mode)
-    return written(lambda file: image.save(file, kind))
+    return written(lambda file: image.save(file, Image.registered_extensions()[f".{ending}"]))
 
 
 def sound(kind: str) -> bytes:
@@ -144,30 +145,18 @@ def sound(kind: str) -> bytes:
     return written(lambda file: soundfile.write(file, RNG.normal(size=8000) / 9, 8000, format=kind))
 
 
-def film(kind: str, codec: str) -> bytes:
+def film(kind: str) -> bytes:
     """Eight frames."""
     import av
 
-    file = io.BytesIO()
-    with av.open(file, "w", format=kind) as container:
-        stream = container.add_stream(codec, rate=8)
-        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
-        for _ in range(8):
-            frame = av.VideoFrame.from_ndarray(RNG.integers(0, 256, (32, 32, 3), dtype=np.uint8), format="rgb24")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return file.getvalue()
+    def write(file: io.BytesIO) -> None:
+        with av.open(file, "w", format=kind) as container:
+            stream = container.add_stream("mpeg4", rate=8, width=32, height=32, pix_fmt="yuv420p")
+            for pixels in RNG.integers(0, 256, (8, 32, 32, 3), dtype=np.uint8):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+            container.mux(stream.encode())
 
-
-def wav() -> bytes:
-    """A second of noise, by Python's own writer."""
-    file = io.BytesIO()
-    with wave.open(file, "wb") as out:
-        out.setnchannels(2)
-        out.setsampwidth(2)
-        out.setframerate(8000)
-        out.writeframes(RNG.integers(-9000, 9000, 16000, dtype="<i2").tobytes())
-    return file.getvalue()
+    return written(write)
 
 
 def ply() -> bytes:
@@ -186,19 +175,12 @@ def pcd() -> bytes:
 
 # By ending: the task that reads it, and a whole file.
 FILES: dict[str, tuple[str, Callable[[], bytes]]] = {
-    "png": ("image", lambda: picture("PNG")),
-    "jpg": ("image", lambda: picture("JPEG")),
-    "webp": ("image", lambda: picture("WEBP")),
-    "tiff": ("image", lambda: picture("TIFF")),
-    "gif": ("image", lambda: picture("GIF")),
-    "bmp": ("xray", lambda: picture("BMP", "L")),
-    "wav": ("audio", wav),
-    "flac": ("audio", lambda: sound("FLAC")),
-    "ogg": ("audio", lambda: sound("OGG")),
-    "mp3": ("audio", lambda: sound("MP3")),
-    "mp4": ("video", lambda: film("mp4", "mpeg4")),
-    "avi": ("video", lambda: film("avi", "mpeg4")),
-    "mkv": ("video", lambda: film("matroska", "mpeg4")),
+    **{ending: ("image", partial(picture, ending)) for ending in ("png", "jpg", "webp", "tiff", "gif")},
+    "bmp": ("xray", partial(picture, "bmp", "L")),
+    **{ending: ("audio", partial(sound, ending)) for ending in ("wav", "flac", "ogg", "mp3")},
+    **{
+        ending: ("video", partial(film, kind)) for ending, kind in (("mp4", "mp4"), ("avi", "avi"), ("mkv", "matroska"))
+    },
     "npz": ("point_cloud", lambda: written(lambda file: np.savez_compressed(file, points=POINTS))),
     "npy": ("point_cloud", lambda: written(lambda file: np.save(file, POINTS))),
     "ply": ("point_cloud", ply),
@@ -209,4 +191,4 @@ FILES: dict[str, tuple[str, Callable[[], bytes]]] = {
 }
 
 if __name__ == "__main__":
-    auto_cli(main)
+    command(main)

@@ -10,25 +10,22 @@ medians are shown. ``/healthz`` is asked ten times a second meanwhile.
 """
 
 import asyncio
-import http.client
+import itertools
 import json
 import multiprocessing
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-from jsonargparse import auto_cli
+from measuring import PORT, SIZES, save_task, server
 
 import metatx
 from metatx.backbone.loading import save_backbone
+from metatx.cli.scripts import command
 
-PORT = 8765
 END = b"\r\n\r\n"
 
 
@@ -52,30 +49,26 @@ def main(
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as weights:
         shown = backbone
         if backbone == "base":
-            random = metatx.load_backbone("timm:vit_base_patch16_224", pretrained=False)
+            random = metatx.load_backbone(SIZES["base"], pretrained=False)
             backbone = str(save_backbone(random, Path(weights) / "base", about="Random weights."))
         made = metatx.load_backbone(backbone)
-        inputs = {name: saved(made, name, Path(folder)) for name in tasks.split(",")}
+        inputs = {name: save_task(made, name, Path(folder)) for name in tasks.split(",")}
         pool = metatx.TaskPool(made)
         for name in inputs:
             pool.add(name, Path(folder) / name)
         patient = ["--queue-seconds", "60", "--timeout", "120"]  # all clients together may want more than ten seconds
-        options = [folder, "--port", str(PORT), "--backbone", backbone, *patient]
-        process = subprocess.Popen([sys.executable, "-m", "metatx", "serve", *options], stderr=subprocess.DEVNULL)
-        try:
-            while status("/readyz") != 200:
-                time.sleep(0.2)
-            direct, served, latencies, healths = [], [], [], []
-            with multiprocessing.get_context("spawn").Pool(1) as asking:
-                for _ in range(rounds):
-                    direct.append(directly(pool, inputs, clients, seconds))
-                    times, health = asking.apply(ask_all, (inputs, clients, seconds))
-                    served.append(len(times) / seconds)
-                    latencies += times
-                    healths += health
-        finally:
-            process.terminate()
-            process.wait()
+        direct: list[float] = []
+        served: list[float] = []
+        latencies: list[float] = []
+        healths: list[float] = []
+        spawned = multiprocessing.get_context("spawn")
+        with server(Path(folder), "--backbone", backbone, *patient), spawned.Pool(1) as asking:
+            for _ in range(rounds):
+                direct.append(directly(pool, inputs, clients, seconds))
+                times, health = asking.apply(ask_all, (inputs, clients, seconds))
+                served.append(len(times) / seconds)
+                latencies += times
+                healths += health
     ours, theirs = statistics.median(served), statistics.median(direct)
     print(f"{', '.join(inputs)} on {shown}, {clients} clients, {rounds} rounds of {seconds:g} s each")
     print(f"{theirs:.0f} requests a second directly, {ours:.0f} served: {ours / theirs:.2f} of it")
@@ -84,28 +77,11 @@ def main(
         print(f"{name:<9} p50 {middle:.0f} ms, p99 {late:.0f} ms")
 
 
-def saved(backbone: Any, name: str, folder: Path) -> Any:
-    """A task that was not trained, which is as fast as one that was; an input of it."""
-    rng = np.random.default_rng(0)
-    if name == "table":
-        frame = pd.DataFrame(rng.normal(size=(200, 14)), columns=[f"c{i}" for i in range(14)])
-        frame["label"] = np.where(frame.c0 > 0, "yes", "no")
-        metatx.Task.from_data(backbone, "tabular", frame, target="label").save_pretrained(folder / name)
-        return frame.drop(columns="label").iloc[0].to_dict()
-    if name == "series":
-        frame = pd.DataFrame({"time": pd.date_range("2024", periods=500, freq="h"), "load": rng.normal(size=500)})
-        task = metatx.Task.from_data(backbone, "time_series", frame, tokenizer_options={"lookback": 96})
-        task.save_pretrained(folder / name)
-        return [rng.normal(size=96).tolist()]
-    pictures = list(rng.integers(0, 256, (8, 64, 64, 3), dtype=np.uint8))
-    metatx.Task.from_data(backbone, "image", (pictures, list("abababab"))).save_pretrained(folder / name)
-    return pictures[0].tolist()
-
-
 def directly(pool: metatx.TaskPool, inputs: dict[str, Any], count: int, seconds: float) -> float:
     """Requests a second."""
     names = (list(inputs) * -(-count // len(inputs)))[:count]
-    done, started = 0, time.perf_counter()
+    done = 0
+    started = time.perf_counter()
     while time.perf_counter() - started < seconds:
         pool.predict([(name, pool.task(name).tokenizer.from_json(inputs[name])) for name in names])
         done += count
@@ -121,19 +97,18 @@ def ask_all(inputs: dict[str, Any], count: int, seconds: float) -> tuple[list[fl
     health = message("GET", "/healthz", b"")
 
     async def one(sent: list[bytes], pause: float, times: list[float]) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", PORT)
-        turn, begun = 0, time.perf_counter()
-        while begun < ends:
-            writer.write(sent[turn % len(sent)])
-            head = await reader.readuntil(END)
-            await reader.readexactly(int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0]))
-            if not head.startswith(b"HTTP/1.1 200"):
-                raise RuntimeError(f"The server refused a request: {head!r}")
+        connection = await asyncio.open_connection("127.0.0.1", PORT)
+        for request in itertools.cycle(sent):
+            begun = time.perf_counter()
+            if begun >= ends:
+                break
+            status, content = await exchange(connection, request)
+            if status != 200:
+                raise RuntimeError(f"The server refused a request with {status}: {content!r}")
             if (now := time.perf_counter()) < ends:
                 times.append(now - begun)
             await asyncio.sleep(pause)
-            turn, begun = turn + 1, time.perf_counter()
-        writer.close()
+        connection[1].close()
 
     async def all_of_them() -> None:
         turns = [requests[number % len(requests) :] + requests[: number % len(requests)] for number in range(count)]
@@ -152,15 +127,14 @@ def message(method: str, path: str, body: bytes) -> bytes:
     return "\r\n".join([*lines, "content-type: application/json"]).encode() + END + body
 
 
-def status(path: str) -> int:
-    """What the server answers; 0 if nothing."""
-    try:
-        connection = http.client.HTTPConnection("127.0.0.1", PORT)
-        connection.request("GET", path, headers={"connection": "close"})
-        return connection.getresponse().status
-    except (OSError, http.client.HTTPException):
-        return 0
+async def exchange(connection: tuple[asyncio.StreamReader, asyncio.StreamWriter], request: bytes) -> tuple[int, bytes]:
+    """Send a request; return status and content of the answer."""
+    reader, writer = connection
+    writer.write(request)
+    head = await reader.readuntil(END)
+    length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
+    return int(head.split()[1]), await reader.readexactly(length)
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    command(main)

@@ -12,13 +12,10 @@ import asyncio
 import io
 import json
 import random
-import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +25,13 @@ import numpy as np
 import pandas as pd
 import schemathesis
 from hypothesis import strategies as st
-from jsonargparse import auto_cli
+from measuring import ADDRESS, PORT, save_task, server
 from PIL import Image
-from serving import END, PORT, message, saved, status
+from serving import exchange, message
 
 import metatx
+from metatx.cli.scripts import command
 
-ADDRESS = f"http://127.0.0.1:{PORT}"
 ROWS = 20  # of a request
 TIMES = 4  # as many requests as the server can answer
 WAITING = 2000  # requests under way at most; more would need more open files than a process may have
@@ -53,8 +50,8 @@ def main(*, minutes: float = 5.0, bad: int = 10_000, warm: float = 10.0) -> None
     backbone = metatx.load_backbone("nano")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        saved(backbone, "image", folder)
-        row = saved(backbone, "table", folder)
+        save_task(backbone, "image", folder)
+        row = save_task(backbone, "table", folder)
         task = metatx.Task.from_pretrained(folder / "table", backbone).set_inference(precision="fp32")
         rng = np.random.default_rng(0)
         rows = [dict(zip(row, rng.normal(size=len(row)).tolist(), strict=True)) for _ in range(500)]
@@ -63,25 +60,6 @@ def main(*, minutes: float = 5.0, bad: int = 10_000, warm: float = 10.0) -> None
             asyncio.run(Load(rows, expected, memory).run(warm, 60 * minutes))
             before = memory()
             print(f"{bad:,} generated requests: {answers_to(bad)}; memory {before:.0f} MB before, {memory():.0f} after")
-
-
-@contextmanager
-def server(folder: Path) -> Iterator[Callable[[], float]]:
-    """``metatx serve``, ready; a function that gives its memory in MB."""
-    command = [sys.executable, "-m", "metatx", "serve", str(folder), "--port", str(PORT)]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-
-    def memory() -> float:
-        lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
-        return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) / 1000
-
-    try:
-        while status("/readyz") != 200:
-            time.sleep(0.2)
-        yield memory
-    finally:
-        process.terminate()
-        process.wait()
 
 
 class Load:
@@ -100,7 +78,9 @@ class Load:
         print(f"with 32 clients: {rate:.1f} requests of {ROWS} rows a second; {dict(self.found)}", flush=True)
         self.found.clear()
         waiting: set[asyncio.Task[None]] = set()
-        started, sent, levels = time.perf_counter(), 0, [self.memory()]
+        levels = [self.memory()]
+        sent = 0
+        started = time.perf_counter()
         while (passed := time.perf_counter() - started) < seconds:
             while sent < TIMES * rate * passed:
                 sent += 1
@@ -127,16 +107,14 @@ class Load:
         body = json.dumps({"inputs": self.rows[start : start + ROWS]}).encode()
         try:
             async with asyncio.timeout(60):
-                reader, writer = await self._connection()
-                writer.write(message("POST", "/v1/tasks/table/predict", body))
-                head = await reader.readuntil(END)
-                content = await reader.readexactly(int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0]))
+                connection = await self._connection()
+                status, content = await exchange(connection, message("POST", "/v1/tasks/table/predict", body))
         except (OSError, EOFError, TimeoutError) as error:
             self.found[type(error).__name__] += 1
             return
-        self.idle.append((reader, writer, time.perf_counter()))
-        code = head.split()[1].decode()
-        if code == "200":
+        self.idle.append((*connection, time.perf_counter()))
+        code = str(status)
+        if status == 200:
             answers = [one["p(yes)"] for one in json.loads(content)["answers"]]
             right = np.allclose(answers, self.expected[start : start + ROWS], rtol=0, atol=1e-4)
             code = "right" if right else "wrong"
@@ -194,4 +172,4 @@ def asked(cases: Any, send: Callable[[Any], int], count: int, statuses: Counter[
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    command(main)

@@ -9,17 +9,15 @@ times are medians. The last column is what counts: at 1 or more the tokenizer ke
 Training encodes a sample once, whatever the epochs; serving does it each time.
 """
 
-import itertools
-import statistics
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from jsonargparse import auto_cli
+from measuring import medians
 
 import metatx
-from metatx.data.tables import read_splits
+from metatx.cli.scripts import command
+from metatx.data.tables import ALL, read_splits
 from metatx.encoding.collate import collate
 from metatx.encoding.head_choice import build_tokenizer
 from metatx.evaluation.recipe import dataset
@@ -45,11 +43,7 @@ OPTIONS: dict[str, dict[str, Any]] = {"imu": {"sampling_rate": 100.0}, "time_ser
 
 
 def main(
-    *,
-    modalities: str | None = None,
-    backbone: str = "timm:vit_tiny_patch16_224",
-    count: int = 32,
-    rounds: int = 5,
+    *, modalities: str | None = None, backbone: str = "timm:vit_tiny_patch16_224", count: int = 32, rounds: int = 5
 ) -> None:
     """Print a table: a row a modality.
 
@@ -67,12 +61,11 @@ def main(
         torch.manual_seed(0)
         tokenizer = build_tokenizer(modality, frozen, OPTIONS.get(modality, {})).learn(samples).eval()
         task = metatx.Task(frozen, tokenizer, create("heads", "regression", frozen.dim)).eval()
-        encode, forward, backbone_pass = measure(task, samples, rounds)
-        tokens = len(task.tokens(collate([tokenizer.encode(s) for s in samples])).embeddings) / len(samples)
-        both = encode + forward
-        speeds = [len(samples) / seconds for seconds in (encode, forward, both, backbone_pass)]
-        numbers = "".join(f"{speed:>{width},.0f}" for speed, width in zip(speeds, (10, 11, 8, 10), strict=True))
-        print(f"{modality:<15}{tokens:>8.0f}{numbers}{backbone_pass / both:>17.2f}", flush=True)
+        tokens, seconds = measure(task, samples, rounds)
+        both = seconds["encode"] + seconds["tokenizer"]
+        times = (seconds["encode"], seconds["tokenizer"], both, seconds["backbone"])
+        speeds = "".join(f"{count / time:>{width},.0f}" for time, width in zip(times, (10, 11, 8, 10), strict=True))
+        print(f"{modality:<15}{tokens:>8.0f}{speeds}{seconds['backbone'] / both:>17.2f}", flush=True)
 
 
 def examples(modality: str, count: int) -> Sequence[Any]:
@@ -80,11 +73,12 @@ def examples(modality: str, count: int) -> Sequence[Any]:
     place, columns = DATA[modality]
     kind = lookup("tokenizers", modality)
     splits = read_splits(dataset(None, place, "the source that its card names"), kind.suffixes, None, kind.readers)
-    table = splits.get("train", splits.get("all"))
+    table = splits.get("train", splits.get(ALL))
+    step = max(1, len(table) // count)
+    rows = range(0, count * step, step)
     if isinstance(table, Examples):
-        step = max(1, len(table) // count)
-        return [table.inputs[i * step] for i in range(count)]
-    table = table.select(range(0, len(table), max(1, len(table) // count))).select(range(count))
+        return [table.inputs[row] for row in rows]
+    table = table.select(rows)
     if columns:
         return [row[columns[0]] for row in table]
     numbers = [name for name in table.column_names if isinstance(table[0][name], list)]
@@ -94,21 +88,17 @@ def examples(modality: str, count: int) -> Sequence[Any]:
 
 
 @torch.no_grad()
-def measure(task: metatx.Task, samples: Sequence[Any], rounds: int) -> tuple[float, float, float]:
-    """Median seconds of encoding, of collating and the tokenizer, and of the backbone."""
-    times = []
-    for _ in range(rounds + 1):
-        marks = [time.perf_counter()]
-        encoded = [task.tokenizer.encode(sample) for sample in samples]
-        marks.append(time.perf_counter())
-        sequence = task.tokens(collate(encoded))
-        marks.append(time.perf_counter())
-        task.backbone(sequence)
-        marks.append(time.perf_counter())
-        times.append([after - before for before, after in itertools.pairwise(marks)])
-    encode, tokenizer, backbone = (statistics.median(seconds) for seconds in zip(*times[1:], strict=True))
-    return encode, tokenizer, backbone
+def measure(task: metatx.Task, samples: Sequence[Any], rounds: int) -> tuple[float, dict[str, float]]:
+    """Tokens a sample; median seconds of encoding, of collating and the tokenizer, and of the backbone."""
+    encoded = [task.tokenizer.encode(sample) for sample in samples]
+    sequence = task.tokens(collate(encoded))
+    ways: dict[str, Callable[[], Any]] = {
+        "encode": lambda: [task.tokenizer.encode(sample) for sample in samples],
+        "tokenizer": lambda: task.tokens(collate(encoded)),
+        "backbone": lambda: task.backbone(sequence),
+    }
+    return len(sequence.embeddings) / len(samples), medians(ways, rounds)
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    command(main)

@@ -12,21 +12,23 @@ that computes them.
 """
 
 import multiprocessing
+import os
 import statistics
-import time
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from jsonargparse import auto_cli
-from timm.models.vision_transformer import VisionTransformer
+from measuring import SIZES, Padded, medians, megabytes
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import metatx
+from metatx.cli.scripts import command
 from metatx.sequence import TokenSequence
 
 INPUT = 48  # numbers a token is made of
@@ -36,7 +38,6 @@ VARIANTS = {
     "c": "timm, frozen, padded",
     "d": "peft LoRA r=8 on timm, padded",
 }
-SIZES = {"base": "timm:vit_base_patch16_224", "nano": "nano"}
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,17 @@ def build(variant: str, size: str) -> Callable[[Batch], float]:
     """One training step of a variant, as a function of the batch that gives the loss."""
     torch.manual_seed(0)
     backbone: Any = metatx.load_backbone(SIZES[size], pretrained=False)
-    dim = backbone.dim
-    tokenizer, head = nn.Linear(INPUT, dim), nn.Linear(dim, 10)
-    network = backbone if variant in "ab" else plain(backbone, lora=variant == "d")
-    for parameter in backbone.parameters() if variant == "b" else ():
-        parameter.requires_grad = True
+    tokenizer = nn.Linear(INPUT, backbone.dim)
+    head = nn.Linear(backbone.dim, 10)
+    network = backbone if variant in "ab" else Padded(backbone)
+    if variant == "b":
+        for parameter in backbone.parameters():
+            parameter.requires_grad = True
+    if variant == "d":
+        from peft import LoraConfig, get_peft_model
+
+        settings = LoraConfig(r=8, lora_alpha=16, target_modules=["attn.qkv", "attn.proj"])
+        network = get_peft_model(network, settings).base_model.model
     trained = [p for module in (tokenizer, head, network) for p in module.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained)
 
@@ -74,10 +81,7 @@ def build(variant: str, size: str) -> Callable[[Batch], float]:
         x = tokenizer(batch.padded)
         x = torch.cat([backbone.cls_token.expand(len(x), -1, -1), x], dim=1)
         keep = F.pad(batch.mask, (1, 0), value=True)
-        attend = None if keep.all() else keep[:, None, None]
-        for block in network.blocks:
-            x = block(x, attn_mask=attend)
-        x = network.norm(x)[:, 1:] * batch.mask[..., None]
+        x = network(x, None if keep.all() else keep[:, None, None])[:, 1:] * batch.mask[..., None]
         return x.sum(1) / batch.mask.sum(1, keepdim=True)
 
     def step(batch: Batch) -> float:
@@ -90,47 +94,21 @@ def build(variant: str, size: str) -> Callable[[Batch], float]:
     return step
 
 
-def plain(backbone: Any, lora: bool) -> Any:
-    """Timm's own transformer of the same shape and weights, frozen; with peft's LoRA around it."""
-    config = backbone.config
-    network: nn.Module = VisionTransformer(embed_dim=config.dim, depth=config.depth, num_heads=config.num_heads)
-    own = {name: weight for name, weight in backbone.named_weights() if name.startswith(("blocks", "norm."))}
-    network.load_state_dict(own, strict=False)
-    network.requires_grad_(False)
-    if lora:
-        from peft import LoraConfig, get_peft_model
-
-        settings = LoraConfig(r=8, lora_alpha=16, target_modules=["attn.qkv", "attn.proj"])
-        network = get_peft_model(network, settings).base_model.model
-    return network
-
-
 def measure_memory(variant: str, size: str, lengths: list[int], answer: Any) -> None:
     """Two steps in a fresh process; MiB at the peak over what it held before (Linux)."""
     batch = make_batch(lengths)
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
-    before = kilobytes("VmRSS")
+    before = megabytes()
     step = build(variant, size)
-    step(batch), step(batch)
-    answer.put((kilobytes("VmHWM") - before) / 1024)
-
-
-def kilobytes(field: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith(field)).split()[1])
+    step(batch)
+    step(batch)
+    answer.put((megabytes("VmHWM") - before) * 1e6 / 2**20)
 
 
 def compare_steps(size: str, name: str, lengths: list[int], rounds: int) -> None:
     batch = make_batch(lengths)
-    steps = {variant: build(variant, size) for variant in VARIANTS}
-    times: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
-    for turn in range(rounds + 1):
-        for variant, step in steps.items():
-            started = time.perf_counter()
-            step(batch)
-            if turn:  # the first of each warms up
-                times[variant].append(time.perf_counter() - started)
-    medians = {variant: statistics.median(found) for variant, found in times.items()}
+    steps = {variant: partial(build(variant, size), batch) for variant in VARIANTS}
+    seconds = medians(steps, rounds)
     del steps
     processes = multiprocessing.get_context("spawn")
     print(f"\n{size}, {name}: {len(lengths)} sequences, {sum(lengths)} tokens, fp32, {torch.get_num_threads()} threads")
@@ -143,18 +121,12 @@ def compare_steps(size: str, name: str, lengths: list[int], rounds: int) -> None
         memory = answer.get()
         worker.join()
         first = first or memory
-        ratio = medians["a"] / medians[variant]
-        print(
-            f"({variant}) {words:<30}{1000 * medians[variant]:8.0f}{ratio:8.2f}{memory:8.0f}{first / memory:8.2f}",
-            flush=True,
-        )
+        times = f"{1000 * seconds[variant]:8.0f}{seconds['a'] / seconds[variant]:8.2f}"
+        print(f"({variant}) {words:<30}{times}{memory:8.0f}{first / memory:8.2f}", flush=True)
 
 
 def compare_epochs(count: int = 500) -> None:
     """An epoch of a linear head on images: features from the cache, and features computed."""
-    import os
-    import tempfile
-
     os.environ["METATX_CACHE"] = tempfile.mkdtemp()
     images = list(np.random.default_rng(0).integers(0, 255, (count, 64, 64, 3), dtype=np.uint8))
     data = (images, [index % 10 for index in range(count)])
@@ -184,4 +156,4 @@ def main(*, size: Literal["base", "nano"] = "base", sequences: int = 8, rounds: 
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    command(main)

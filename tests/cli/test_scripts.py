@@ -1,5 +1,7 @@
 """The command line of a recipe: its own values as defaults, all options by the names of ``metatx train``."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -88,6 +90,29 @@ def test_errors_are_a_line(ran, capsys, words, said):
         ran(words)
     shown = capsys.readouterr().err
     assert stopped.value.code == 2 and shown.count("\n") == 1 and shown.startswith("recipe.py: ") and said in shown
+
+
+def test_options_of_reading_and_splitting(ran):
+    def read(folder: Path, *, rows: int | None = None) -> int | None:
+        """Rows.
+
+        Args:
+            folder: Folder of the data.
+            rows: Number of rows.
+        """
+        return rows
+
+    what = replace(recipe(), name="rows", read=read, published={"others": {"accuracy": 0.5}})
+    found, *_ = ran("--rows 7 --validation_share 0.25", what)
+    assert (found.name, found.read(Path()), found.validation_share) == ("rows, rows 7", 7, 0.25)
+    assert found.published == what.published
+    found, *_ = ran("--split_column fold", what)
+    assert (found.name, found.split_column, found.published) == ("rows, fold", "fold", {})
+    found, *_ = ran("", what)
+    assert found == what
+    given = what.read_with(rows=3)
+    found, *_ = ran("--epochs 2", given)
+    assert found.read(Path()) == 3 and found.name == "rows, rows 3"
 
 
 def test_a_function_is_a_command_too(monkeypatch, capsys):

@@ -170,5 +170,5 @@ def test_a_column_is_no_table(backbone):
 
 
 def test_only_a_target_leaves_nothing_to_read(backbone):
-    with pytest.raises(ValueError, match="No column is one that the tokenizer reads; columns: y"):
+    with pytest.raises(ValueError, match="The tokenizer can read no column; columns: y"):
         metatx.Task.from_data(backbone, "tabular", FRAME[["y"]], target="y")

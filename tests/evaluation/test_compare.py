@@ -121,10 +121,10 @@ def test_alignment_adds_a_row_and_changes_no_other(wine, nano, tmp_path, runs, m
     alone = metatx.run(wine, "tabular", backbone=nano, target="cultivar", settings=aligned)
     assert found.trials[1].test == alone.test and alone.task.token_warmup["steps"] == 8
     assert found.trials[1].test != found.trials[0].test
-    assert "aligned first: 8 steps on the tokenizer alone came before" in str(found)
+    assert "aligned first: training begins after a token warm-up of 8 steps" in str(found)
     with pytest.raises(ValueError, match="was run with token_warmup_steps 8, not 9; give another --out"):
         wines(wine, nano, tmp_path, settings=replace(SETTINGS, token_warmup_steps=9), **options)
-    with pytest.raises(ValueError, match="'aligned first' needs steps to align in"):
+    with pytest.raises(ValueError, match="'aligned first' needs a token warm-up"):
         wines(wine, nano, variants=[ALIGNED])
     weights = {name: value for name, value in nano.named_weights() if not name.startswith("stem.")}
     stemless = VisionTransformer(replace(nano.config, stem=None), weights, spec="stemless")

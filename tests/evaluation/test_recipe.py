@@ -63,6 +63,16 @@ def test_a_run_a_seed_and_their_mean(nano, table, tmp_path, monkeypatch, capsys)
     assert "a person" in printed and "two kinds, 2 seeds, nano: accuracy" in printed
 
 
+def test_no_group_is_in_both_training_and_validation(tmp_path, table):
+    grouped = table.assign(person=[f"p{row % 8}" for row in range(len(table))])
+    recipe = replace(RECIPE, read=lambda folder: {"train": grouped}, group="person", validation_share=0.25)
+    parts = recipe.load(tmp_path)
+    train, held = (set(parts[split].person) for split in ("train", "validation"))
+    assert len(train) == 6 and len(held) == 2 and not train & held
+    assert sum(map(len, parts.values())) == len(table)
+    assert set(replace(recipe, validation_share=0).load(tmp_path)) == {"train"}
+
+
 def test_what_is_not_there_is_said_with_where_it_can_be_had(monkeypatch, tmp_path):
     monkeypatch.setenv("METATX_DATA", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="text/x does not exist. Get the data from somewhere.*--data"):

@@ -151,5 +151,5 @@ def test_graphs_whose_count_of_nodes_is_not_that_of_their_features_are_refused()
 
 
 def test_a_table_without_a_column_to_read_says_what_its_columns_hold():
-    with pytest.raises(ValueError, match=r"No column is one that the tokenizer reads; columns: 0 \(float\), 1 \(float"):
+    with pytest.raises(ValueError, match=r"The tokenizer can read no column; columns: 0 \(float\), 1 \(float"):
         Task.from_data(load_backbone("nano"), "imu", (WINDOWS[:, 0], [0, 1] * 4))

@@ -58,7 +58,7 @@ def killed(nano, tmp_path_factory):
     real = Training.measure
 
     def measure(training, data, progress):
-        training.keeper.save(progress)
+        training.schedule.save(progress)
         if progress.epoch:
             raise MemoryError("killed")
         return real(training, data, progress)

@@ -1,5 +1,7 @@
 """Speech Commands, end to end, on a few clips of three words for a few epochs."""
 
+from dataclasses import replace
+
 import audio_speech_commands
 import numpy as np
 import pandas as pd
@@ -56,7 +58,7 @@ def test_speech_commands(nano, folder, tmp_path):
 
 
 def test_speakers_are_held_out(folder):
-    splits = audio_speech_commands.recipe(validation_share=0.25).read(folder)
+    splits = replace(audio_speech_commands.RECIPE, validation_share=0.25).load(folder)
     table = pd.read_csv(folder / "metadata.csv")
     speaker = dict(zip([str(folder / name) for name in table.file_name], table.speaker, strict=True))
     train, held = ({speaker[name] for name in splits[split].file} for split in ("train", "validation"))

@@ -1,5 +1,7 @@
 """BBBP, ESOL and PCQM4Mv2, end to end, on a few molecules."""
 
+from dataclasses import replace
+
 import graph_bbbp
 import graph_esol
 import graph_pcqm4mv2
@@ -38,7 +40,7 @@ def soluble() -> pd.DataFrame:
 
 def test_bbbp(nano, tmp_path):
     crossing().to_csv(tmp_path / "data.csv", index=False)
-    recipe = graph_bbbp.recipe(split_column="split_random")
+    recipe = replace(graph_bbbp.RECIPE, split_column="split_random")
     report = train(recipe, nano, tmp_path, tmp_path / "out", epochs=8, batch_size=16)
     assert report.test["auroc"] > 0.6 > report.baselines["trivial"]["majority class"]["auroc"]
     check_run(report, tmp_path / "out" / "seed0", crossing().smiles.tolist()[:20])
@@ -67,17 +69,17 @@ def published(tmp_path):
 
 
 def test_the_published_splits_of_pcqm4mv2_are_used(nano, published, tmp_path):
-    splits = graph_pcqm4mv2.read(published, None)
+    splits = graph_pcqm4mv2.read(published)
     assert {split: len(table) for split, table in splits.items()} == {"train": 70, "test": 30}
     assert not set(splits["train"].smiles) & set(splits["test"].smiles) and splits["test"].homolumogap.notna().all()
-    recipe = graph_pcqm4mv2.recipe(molecules=60)
+    recipe = graph_pcqm4mv2.RECIPE.read_with(molecules=60)
     report = train(recipe, nano, published, tmp_path / "out", epochs=6, batch_size=8, lr=3e-3)
     check_run(report, tmp_path / "out" / "seed0", splits["test"].smiles.tolist()[:5])
 
 
 def test_another_folder_and_a_harmful_file_are_refused(published):
     with pytest.raises(FileNotFoundError, match=r"raw/data\.csv\.gz and split_dict\.pt"):
-        graph_pcqm4mv2.read(published / "raw", None)
+        graph_pcqm4mv2.read(published / "raw")
     torch.save({"train": pd.DataFrame()}, published / "split_dict.pt")
     with pytest.raises(Exception, match="Weights only load failed"):
-        graph_pcqm4mv2.read(published, None)
+        graph_pcqm4mv2.read(published)

@@ -149,20 +149,20 @@ def people(tmp_path):
 
 
 def test_people_of_a_split_are_in_no_other(people):
-    splits = image_regdb.read(people, 3)
+    splits = image_regdb.read(people, trial=3)
     found = {split: set(table.person) for split, table in splits.items()}
     assert {split: len(names) for split, names in found.items()} == {"train": 9, "validation": 3, "test": 6}
     assert not found["train"] & found["test"] and not found["train"] & found["validation"]
     assert set(splits["test"].kind) == {"visible", "thermal"}
     with pytest.raises(FileNotFoundError, match="train_visible_7"):
-        image_regdb.read(people, 7)
+        image_regdb.read(people, trial=7)
     (people / "idx" / "train_visible_3.txt").write_text("Visible/a.bmp\n")
     with pytest.raises(ValueError, match="line 1: 'Visible/a.bmp'; expected a picture and a person's number"):
-        image_regdb.read(people, 3)
+        image_regdb.read(people, trial=3)
 
 
 def test_regdb(nano, people, tmp_path, capsys):
-    recipe = image_regdb.recipe(trial=3).changed(grid=(4, 4), head_options={"layers": 2, "size": 32})
+    recipe = image_regdb.RECIPE.read_with(trial=3).changed(grid=(4, 4), head_options={"layers": 2, "size": 32})
     report = train(recipe, nano, people, tmp_path / "out", epochs=20, batch_size=24)
     check_run(report, tmp_path / "out" / "seed0", recipe.read(people)["test"].file.tolist()[:3])
     printed = capsys.readouterr().out

@@ -1,5 +1,7 @@
 """Phone and watch, end to end, on a few windows for a few epochs."""
 
+from dataclasses import replace
+
 import imu_spsw_har
 import numpy as np
 import pandas as pd
@@ -39,7 +41,7 @@ def test_phone_and_watch(nano, folder, tmp_path):
 
 def test_people_are_held_out(folder):
     table = pd.read_parquet(folder / "train.parquet")
-    splits = imu_spsw_har.recipe(validation_share=0.25).read(folder)
+    splits = replace(imu_spsw_har.RECIPE, validation_share=0.25).load(folder)
     train, held = (set(table.subject[splits[split].index]) for split in ("train", "validation"))
     assert train and held and not train & held
-    assert set(imu_spsw_har.RECIPE.read(folder)) == {"train", "test"}
+    assert set(imu_spsw_har.RECIPE.load(folder)) == {"train", "test"}

@@ -83,17 +83,17 @@ def shapes(tmp_path):
 
 
 def test_each_point_has_its_part(shapes):
-    splits = point_cloud_shapenetpart.read(shapes, "Table")
+    splits = point_cloud_shapenetpart.read(shapes, category="Table")
     assert {split: len(found) for split, found in splits.items()} == {"train": 12, "validation": 3, "test": 3}
     for cloud, parts in zip(splits["test"].inputs, splits["test"].targets, strict=True):
         assert cloud.points.shape == (len(parts), 6) and set(parts) == {12, 13}
-    assert len(point_cloud_shapenetpart.read(shapes, None)["train"]) == 16
+    assert len(point_cloud_shapenetpart.read(shapes)["train"]) == 16
     with pytest.raises(ValueError, match="names no Cup; it has Lamp, Table"):
-        point_cloud_shapenetpart.read(shapes, "Cup")
+        point_cloud_shapenetpart.read(shapes, category="Cup")
 
 
 def test_shapenetpart(nano, shapes, tmp_path):
-    recipe = point_cloud_shapenetpart.recipe(category="Table")
+    recipe = point_cloud_shapenetpart.RECIPE.read_with(category="Table")
     options = {"groups": 16, "neighbours": 8}
     report = train(recipe, nano, shapes, tmp_path / "out", epochs=12, batch_size=4, tokenizer_options=options)
     clouds = list(recipe.read(shapes)["test"].inputs)

@@ -43,8 +43,8 @@ def test_clinc150(nano, tmp_path, capsys):
     assert "TF-IDF, logistic regression" in report.baselines["classical"]
     assert "CLINC150, in scope" in capsys.readouterr().out
     check_run(report, tmp_path / "out" / "seed0", questions("test").text.tolist())
-    everything = text_clinc150.recipe(all_rows=True)
-    assert "oos" in set(everything.read(tmp_path)["test"].intent) and not everything.published
+    out_of_scope = {split: "oos" in set(table.intent) for split, table in text_clinc150.read(tmp_path).items()}
+    assert out_of_scope == {"train": True, "validation": False, "test": False}
 
 
 def test_sst2(nano, tmp_path):
@@ -54,5 +54,5 @@ def test_sst2(nano, tmp_path):
     assert report.test["accuracy"] > report.baselines["trivial"]["majority class"]["accuracy"] + 0.05
     assert report.validation["accuracy"] > 0.55
     check_run(report, tmp_path / "out" / "seed0", phrases("test").sentence.tolist()[:40])
-    drawn = text_sst2.recipe(phrases=20).read(tmp_path)
+    drawn = text_sst2.read(tmp_path, phrases=20)
     assert len(drawn["train"]) == 20 and len(drawn["test"]) == len(phrases("test"))

@@ -184,7 +184,7 @@ def test_a_version_never_changes_also_when_it_was_evicted(small):
     assert small.pool.task("t@2") is before and "never change" in small.refused["t@2"]
     small.pool.task("t@1")
     for _ in range(2):
-        with pytest.raises(ChangedError, match="t@2 changed on disk, but versions never change"):
+        with pytest.raises(ChangedError, match="t@2 changed on disk, but a version must not change"):
             small.pool.predict([("t@2", SIGNAL)])
     assert len(small.pool.predict([("t@1", SIGNAL)])) == 1
 
@@ -221,7 +221,7 @@ def test_what_cannot_be_loaded_again_is_a_503_in_words(serve, tasks):
     pool.reload("light")  # drops the others
     other_weights(tasks / "kinds@1")
     answer = client.post("/v1/tasks/kinds@1/predict", json=ask)
-    assert answer.status_code == 503 and answer.json()["detail"].startswith("kinds@1 changed on disk, but versions")
+    assert answer.status_code == 503 and answer.json()["detail"].startswith("kinds@1 changed on disk, but a version")
     pool.reload("light")
     (tasks / "kinds" / "model.safetensors").write_bytes(b"damaged")
     answer = client.post("/v1/tasks/kinds/predict", json=ask)

@@ -161,7 +161,7 @@ def test_only_what_is_marked_asks_the_hub(backbone, hub, monkeypatch, capsys):
     folder = _task(backbone).save_pretrained("ada/waves")
     load = metatx.Task.from_pretrained
     assert load("ada/waves", backbone=backbone).tune == "frozen"
-    with pytest.raises(ValueError, match="ada/waves is a folder; tasks on the Hugging Face hub alone"):
+    with pytest.raises(ValueError, match="ada/waves is a folder; only tasks on the Hugging Face hub"):
         load("ada/waves", backbone=backbone, revision="main")
     nowhere = ["waves", "./waves", "../ada/none", "/ada/none", "runs/ada/none", "~/none", Path("ada/none"), ".cache/x"]
     for path in [folder.resolve() / "none", *nowhere, "x" * 5000]:

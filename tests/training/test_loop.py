@@ -101,7 +101,7 @@ def test_run_says_what_it_kept_where_nothing_was_chosen(nano):
     task = _task(nano).fit(waves(100), held, epochs=8, lr=3e-3)
     before = _weights(task)
     task.fit(waves(100), held, epochs=1, lr=1e-9, metric="accuracy")
-    assert task.kept == "Kept: the weights it started from; no epoch was better by validation accuracy."
+    assert task.kept == "Kept: the weights before training; no epoch was better by validation accuracy."
     assert _same(before, _weights(task))
 
 

@@ -153,7 +153,7 @@ def test_the_record_of_a_run_has_steps_and_distances(nano, table, tmp_path):
         report = metatx.run(table, "tabular", **options, out=out)
         written = json.loads((out / "metrics.json").read_text())["token_warmup"]
         assert written == (report.task.token_warmup or None)
-        assert ("12 steps of alignment; distance to the stem's tokens" in str(report)) == bool(steps)
+        assert ("12 steps of token warm-up; distance to the stem's tokens" in str(report)) == bool(steps)
         assert written is None or (written["steps"] == 12 and 0 < written["after"] < written["before"])
 
 

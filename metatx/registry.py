@@ -26,7 +26,7 @@ Class = TypeVar("Class", bound=type)
 UNNAMED = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", NoneType: "null"}
 
-_REGISTERED: dict[tuple[str, str], Any] = {}
+REGISTERED: dict[tuple[str, str], Any] = {}
 
 
 def register_tokenizer(name: str) -> Callable[[Class], Class]:
@@ -82,7 +82,7 @@ def _register(kind: Kind, name: str) -> Callable[[Class], Class]:
         unnamed = [str(p) for p in parameters if p.kind in UNNAMED]
         if unnamed:
             raise TypeError(f"{cls.__name__} takes {' and '.join(unnamed)}; name each option, so that it can be saved.")
-        before = _REGISTERED.get((kind, name))
+        before = REGISTERED.get((kind, name))
         # A file that runs again (a notebook cell, --plugin) defines its class again, which may replace the former one.
         again = before is not None and (before.__module__, before.__qualname__) == (cls.__module__, cls.__qualname__)
         # A package may decorate a class and also declare it as entry point.
@@ -90,7 +90,7 @@ def _register(kind: Kind, name: str) -> Callable[[Class], Class]:
         if not again and not declared and name in names(kind):
             raise ValueError(f"{kind[:-1]} {name!r} exists already; register yours under another name.")
         cls.name = name  # type: ignore[attr-defined]
-        _REGISTERED[kind, name] = cls
+        REGISTERED[kind, name] = cls
         return cls
 
     return decorate
@@ -112,7 +112,7 @@ def names(kind: Kind) -> list[str]:
         ['classification', 'detection', 'embedding', 'forecasting', 'multilabel', 'regression', 'segmentation']
     """
     plugins = [point.name for point in entry_points(group=f"metatx.{kind}")]
-    return sorted({*_shipped(kind), *plugins, *(name for k, name in _REGISTERED if k == kind)})
+    return sorted({*_shipped(kind), *plugins, *(name for k, name in REGISTERED if k == kind)})
 
 
 def lookup(kind: Kind, name: str) -> Any:
@@ -121,8 +121,8 @@ def lookup(kind: Kind, name: str) -> Any:
     Raises:
         ValueError: If there is no such class; names the nearest match and lists the choices.
     """
-    if (kind, name) in _REGISTERED:
-        return _REGISTERED[kind, name]
+    if (kind, name) in REGISTERED:
+        return REGISTERED[kind, name]
     if name in _shipped(kind):
         module = import_module(f"metatx.{kind}.{name}")
         (exported,) = module.__all__
@@ -133,7 +133,7 @@ def lookup(kind: Kind, name: str) -> Any:
             raise ValueError(unknown(kind[:-1], name, names(kind)))
         cls = points[0].load()
     cls.name = name
-    _REGISTERED[kind, name] = cls
+    REGISTERED[kind, name] = cls
     return cls
 
 

@@ -3,7 +3,7 @@
 import datetime
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -11,6 +11,11 @@ import torch
 from metatx.backbone.stem import Stem, StemConfig
 
 RNG = np.random.default_rng(0)
+
+
+def shipped(kind: Literal["tokenizers", "heads"]) -> list[str]:
+    """Names of the tokenizers or heads that ship: those of the files in their folder."""
+    return sorted(path.stem for path in (Path(__file__).parents[1] / kind).glob("*.py"))
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ def test_the_old_contract_is_told_what_to_return():
         def fit(self, samples):
             return self
 
-    with pytest.raises(TypeError, match=r"Old.fit returned a Old; it must return a dict: .* \{\} where there is"):
+    with pytest.raises(TypeError, match=r"Old.fit returned a Old; it must return a dict: .* \{\} if there is"):
         Old(8).learn(["a"])
 
 

@@ -5,13 +5,13 @@ import pytest
 
 from metatx import registry
 from metatx.testing import check_tokenizer
-from tests.samples import TOKENIZERS, films, graphs, pictures, small_stem
+from tests.samples import TOKENIZERS, films, graphs, pictures, shipped, small_stem
 
 TOKENIZER_CASES = [(name, options) for name, row in TOKENIZERS.items() for options in row.options]
 
 
 def test_everything_that_ships_has_a_row():
-    assert sorted(TOKENIZERS) == registry._shipped("tokenizers")
+    assert sorted(TOKENIZERS) == shipped("tokenizers")
 
 
 @pytest.mark.parametrize(("name", "options"), TOKENIZER_CASES)

@@ -6,13 +6,9 @@ import sys
 import pytest
 
 import metatx
-from metatx import Tokenizer, registry
+from metatx import Tokenizer
 from metatx.registry import create, lookup, names, unknown
-
-
-@pytest.fixture(autouse=True)
-def _restored(monkeypatch):
-    monkeypatch.setattr(registry, "_REGISTERED", dict(registry._REGISTERED))
+from tests.samples import shipped
 
 
 @pytest.fixture
@@ -43,15 +39,14 @@ def test_what_ships_is_listed_sorted_without_being_imported():
         "assert not any(m.startswith(('metatx.tokenizers.', 'metatx.heads.')) for m in sys.modules)"
     )
     listed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    shipped = registry._shipped("tokenizers"), registry._shipped("heads")
-    assert listed == [*sorted(shipped[0]), *sorted(shipped[1])]
+    assert listed == [*shipped("tokenizers"), *shipped("heads")]
     assert {"image", "tabular", "time_series", "classification", "regression", "forecasting"} <= set(listed)
 
 
 @pytest.mark.parametrize("kind", ["tokenizers", "heads"])
 def test_every_shipped_name_leads_to_its_class(kind):
     base = {"tokenizers": Tokenizer, "heads": metatx.Head}[kind]
-    for name in registry._shipped(kind):
+    for name in shipped(kind):
         cls = lookup(kind, name)
         assert issubclass(cls, base) and cls.name == name
         assert cls.__module__ == f"metatx.{kind}.{name}"

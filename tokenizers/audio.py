@@ -132,7 +132,7 @@ class AudioTokenizer(Tokenizer):
 
     def _sums(self, sample: Any) -> tuple[int, Tensor, Tensor]:
         """Number of a clip's frames, and over them the sums of log powers and of their squares, each (M,)."""
-        power = self._log_power(self.encode(sample)["waveform"][None])[0].double()
+        power = self.log_power(self.encode(sample)["waveform"][None])[0].double()
         return power.shape[1], power.sum(1), power.square().sum(1)
 
     def encode(self, sample: Any) -> dict[str, Tensor]:
@@ -169,7 +169,7 @@ class AudioTokenizer(Tokenizer):
         cut = [waveform.split(self._span(len(waveform))) for waveform in batch["waveform"]]
         pieces = [piece for clip in cut for piece in clip]
         frames = torch.tensor([-(-len(piece) // self.hop) for piece in pieces], device=self.centre.device)
-        spectrogram = (self._log_power(pad_sequence(pieces, batch_first=True)) - self.centre) / self.spread
+        spectrogram = (self.log_power(pad_sequence(pieces, batch_first=True)) - self.centre) / self.spread
         spectrogram = spectrogram * _up_to(frames, spectrogram.shape[2])[:, None]
         if self.training and self.masked:
             spectrogram = _masked(spectrogram, frames)
@@ -182,7 +182,7 @@ class AudioTokenizer(Tokenizer):
         pieces = -(-length // round(self.window * self.sample_rate))
         return self.hop * -(-length // (pieces * self.hop))
 
-    def _log_power(self, waveforms: Tensor) -> Tensor:
+    def log_power(self, waveforms: Tensor) -> Tensor:
         """Waveforms (S, L) to the log power of bands (S, M, L / hop), frames centred on their hop."""
         beyond = self.mel.n_fft - self.hop
         missing = -waveforms.shape[1] % self.hop
@@ -195,7 +195,7 @@ class AudioTokenizer(Tokenizer):
         """Cepstral coefficients: moments over time, and their course around the clip's centre of loudness."""
         from scipy.fft import dct
 
-        power = self._log_power(self.encode(sample)["waveform"][None])[0]
+        power = self.log_power(self.encode(sample)["waveform"][None])[0]
         cepstrum = torch.from_numpy(dct(power.numpy(), axis=0, norm="ortho")[:COEFFICIENTS])
         loudness = power.exp().sum(0)
         centre = int((loudness * torch.arange(len(loudness))).sum() / loudness.sum())

@@ -134,7 +134,7 @@ class IMUTokenizer(Tokenizer):
         found: dict[str, list[Tensor]] = {}
         for signal in signals:
             if len(signal) == num_channels:  # the others are bad, and named when they are encoded
-                for name, values in self._features(torch.from_numpy(signal)[None]).items():
+                for name, values in self.features(torch.from_numpy(signal)[None]).items():
                     found.setdefault(name, []).append(values[0])
         for name, rows in found.items():
             values = torch.cat(rows, dim=1)  # (C, times of all windows, features)
@@ -271,7 +271,7 @@ class IMUTokenizer(Tokenizer):
         """(B, C, L) to (B, N, D)."""
         standard = {
             name: (values - self.get_buffer(f"{name}_centre")[:, None]) / self.get_buffer(f"{name}_spread")[:, None]
-            for name, values in self._features(signals).items()
+            for name, values in self.features(signals).items()
         }
         statistics = standard["statistics"].asinh()[:, :, 0]  # an outlier stays small
         each = [linear(statistics[:, i]) for i, linear in enumerate(self.statistics)]
@@ -285,7 +285,7 @@ class IMUTokenizer(Tokenizer):
         at = torch.arange(tokens.shape[1], device=tokens.device)
         return tokens + self.gain * sinusoidal_positions(at, self.dim)
 
-    def _features(self, signals: Tensor) -> dict[str, Tensor]:
+    def features(self, signals: Tensor) -> dict[str, Tensor]:
         """(B, C, L) to features of each channel, magnitudes included, (B, C, times, features)."""
         if _sensors(signals.shape[1]):
             magnitudes = signals.view(len(signals), -1, 3, signals.shape[2]).square().sum(2).sqrt()
@@ -298,7 +298,7 @@ class IMUTokenizer(Tokenizer):
 
     def baseline_features(self, sample: Any) -> np.ndarray:
         """Statistics and mean spectrum of each channel."""
-        found = self._features(self.encode(sample)["signal"][None])
+        found = self.features(self.encode(sample)["signal"][None])
         return torch.cat([found["statistics"].flatten(), found["spectrum"].mean(2).flatten()]).numpy()
 
 

@@ -7,7 +7,7 @@ from functools import cache, lru_cache
 from itertools import islice
 from typing import Any
 
-__all__ = ["clip_tokens"]
+__all__ = ["clip_tokens", "clip_vocabulary"]
 
 LONGEST_RUN = 100  # most characters without a space; longer runs are cut as if there were a space
 LONGEST_PIECE = 32  # bytes of the longest entry of the vocabulary
@@ -34,7 +34,7 @@ def clip_tokens(text: str, most: int) -> list[int] | None:
     written = sum(len(word[0]) for word in WORD.finditer(text))
     if written > MARKUP * LONGEST_PIECE * most or text.count("\n") > 2 * most + 1:
         return None
-    vocabulary = _vocabulary()
+    vocabulary = clip_vocabulary()
     words = vocabulary.pat.finditer(vocabulary.clean_fn(CUT.sub(r"\1 ", text)))
     numbers = list(islice(_numbers(word[0] for word in words), most + 1))
     return numbers if len(numbers) <= most else None
@@ -51,7 +51,8 @@ def _remembered(word: str) -> tuple[int, ...]:
 
 
 @cache
-def _vocabulary() -> Any:
+def clip_vocabulary() -> Any:
+    """Vocabulary of CLIP as open_clip has it, loaded once. Raises ImportError if open_clip is missing."""
     try:
         from open_clip.tokenizer import SimpleTokenizer
     except ImportError:
@@ -64,7 +65,7 @@ def _merged(word: str) -> tuple[int, ...]:
 
     open_clip walks over all pieces for each merge; here a heap holds the pairs, so that n pieces take n log n steps.
     """
-    vocabulary = _vocabulary()
+    vocabulary = clip_vocabulary()
     whole = "".join(vocabulary.byte_encoder[byte] for byte in word.encode("utf-8"))
     if whole in vocabulary.cache:  # the marks of start and end; open_clip's cache is not filled here
         return (vocabulary.encoder[vocabulary.cache[whole]],)

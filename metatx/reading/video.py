@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-__all__ = ["SUFFIXES", "evenly", "read_video"]
+__all__ = ["SUFFIXES", "decoded_frames", "evenly", "read_video"]
 
 SUFFIXES = (
     *(".mp4", ".avi", ".webm", ".mkv", ".mov", ".gif", ".m4v", ".3gp", ".mpg", ".mpeg", ".ts", ".mts", ".flv"),
@@ -147,7 +147,7 @@ def _from_file(source: Path | bytes, name: str, count: int, framed: Framed) -> n
         pixels = stream.codec_context.width * stream.codec_context.height
         if not pixels:  # FFmpeg stopped at its bound
             raise SampleError(f"{trouble}, or has frames of more than {bound('frame_pixels'):,.0f} pixels")
-        check_bound("video_pixels", pixels * _decoded_frames(times, keys, wanted), f"video file {name}")
+        check_bound("video_pixels", pixels * decoded_frames(times, keys, wanted), f"video file {name}")
         return _decode(video, stream, times[0], keys, wanted, framed, trouble)
 
 
@@ -229,7 +229,7 @@ def _seconds(clock: str) -> float:
     return float(parts[1]) * 3600 + float(parts[2]) * 60 + float(parts[3]) if parts else 0.0
 
 
-def _decoded_frames(times: list[int], keys: list[int], wanted: list[int]) -> int:
+def decoded_frames(times: list[int], keys: list[int], wanted: list[int]) -> int:
     """Count the frames that must be decoded to get those at the wanted times."""
     count = start = 0
     for time in sorted(set(wanted)):

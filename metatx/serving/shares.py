@@ -22,12 +22,12 @@ class Shares:
     def __init__(self, most: Callable[[], float], times: int = 2) -> None:
         self._most = most
         self._times = times
-        self._held: dict[str, int] = {}
+        self.amounts: dict[str, int] = {}
         self.total = 0
 
     def holds(self, holder: str) -> int:
         """Return the amount that a holder has."""
-        return self._held.get(holder, 0)
+        return self.amounts.get(holder, 0)
 
     def excess(self, holder: str, amount: int) -> float:
         """Return the amount that a holder must give back before it may have ``amount`` more; 0 if it may now."""
@@ -45,6 +45,6 @@ class Shares:
     def add(self, holder: str, amount: int) -> None:
         """Add an amount to what a holder has; a negative one is given back."""
         self.total += amount
-        self._held[holder] = self.holds(holder) + amount
-        if not self._held[holder]:
-            del self._held[holder]
+        self.amounts[holder] = self.holds(holder) + amount
+        if not self.amounts[holder]:
+            del self.amounts[holder]

@@ -7,7 +7,7 @@ import torch
 from metatx.backbone.base import Backbone
 from metatx.sequence import TokenSequence
 
-__all__ = ["find_batch_tokens", "cost"]
+__all__ = ["cost", "find_batch_tokens", "pass_seconds"]
 
 LENGTH = 64  # tokens of a sequence
 LEAST = 256  # tokens of the shortest pass that is tried
@@ -37,7 +37,7 @@ def find_batch_tokens(backbone: Backbone) -> tuple[int, float]:
     tokens = LEAST
     seconds = 0.0
     while tokens <= MOST and seconds <= LONGEST:
-        seconds = _seconds(backbone, tokens)
+        seconds = pass_seconds(backbone, tokens)
         rates[tokens] = tokens / seconds
         tokens *= 2
     if len(rates) > 1 and seconds > LONGEST:
@@ -47,7 +47,7 @@ def find_batch_tokens(backbone: Backbone) -> tuple[int, float]:
     return budget, best * cost(LENGTH, backbone.dim) / LENGTH
 
 
-def _seconds(backbone: Backbone, tokens: int) -> float:
+def pass_seconds(backbone: Backbone, tokens: int) -> float:
     """Time a pass: the fastest of ``REPEATS``, for other work of the machine only slows it."""
     embeddings = torch.zeros(tokens, backbone.dim, device=backbone.device)
     batch = TokenSequence(embeddings, (LENGTH,) * (tokens // LENGTH))

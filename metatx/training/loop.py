@@ -236,7 +236,7 @@ class Training:
         started = time.perf_counter()
         batches = self._loader(self.data, self._batches(progress.epoch)[progress.step :])
         for inputs, targets in self._bar(batches, f"epoch {progress.epoch + 1}/{self.epochs}"):
-            progress.loss_sum += self._step(inputs, targets, progress)
+            progress.loss_sum += self.step(inputs, targets, progress)
             progress.step += 1
             self.schedule.after_step(progress)
         row = {"epoch": progress.epoch + 1, "train_loss": progress.loss_sum / len(self.data)}
@@ -280,7 +280,7 @@ class Training:
         value = metrics[self.metric] * (1 if self._is_higher_better() else -1)
         return _worst_if_nan(value), _worst_if_nan(-metrics["loss"])
 
-    def _step(self, inputs: Any, targets: Any, progress: Progress) -> float:
+    def step(self, inputs: Any, targets: Any, progress: Progress) -> float:
         """Train on this process's share of a batch; return the loss, summed over the samples of all processes."""
         step = progress.epoch * self.steps + progress.step
         # Dropout depends on (seed, step, process) only, so a resumed run needs no generator's state.

@@ -182,7 +182,7 @@ def test_further_training_that_does_not_help_changes_nothing(backbone):
 @pytest.mark.parametrize("tune", ["norm", "lora", "full"])
 def test_a_run_stopped_by_an_error_resumes_to_the_same_weights(backbone, tune, tmp_path, monkeypatch):
     options = {"dropout": 0.2, "use_dora": True} if tune == "lora" else {}
-    held, step, count = waves(20, seed=1), Training._step, 0
+    held, step, count = waves(20, seed=1), Training.step, 0
 
     def run(folder):
         return build(backbone, tune, **options).fit(waves(40), held, out=tmp_path / folder, resume=True, **QUICK)
@@ -195,7 +195,7 @@ def test_a_run_stopped_by_an_error_resumes_to_the_same_weights(backbone, tune, t
         return step(self, *arguments)
 
     whole = run("whole")
-    monkeypatch.setattr(Training, "_step", failing)
+    monkeypatch.setattr(Training, "step", failing)
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             run("stopped")

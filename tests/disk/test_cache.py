@@ -9,14 +9,8 @@ import pytest
 import torch
 
 import metatx
-from metatx.disk import cache as cache
 from metatx.disk.cache import cache_folder, read_cached, write_cached
 from tests.conftest import waves
-
-
-@pytest.fixture(autouse=True)
-def _nothing_told():
-    cache._tell_once.cache_clear()
 
 
 def test_what_is_written_is_read(tmp_path, monkeypatch):

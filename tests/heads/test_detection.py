@@ -120,12 +120,22 @@ def test_overlapping_boxes_of_a_class_are_thinned():
 
 def test_the_least_score_is_that_of_the_best_f1():
     """Two boxes are right, one found twice; a third is wrong, and a fourth never found."""
-    head = DetectionHead(4)
+    head = DetectionHead(4, overlap=0.99).restore({"classes": ["a"]})
     truth = torch.tensor([[0, 0.1, 0.1, 0.3, 0.3], [0, 0.6, 0.6, 0.8, 0.8], [0, 0.1, 0.6, 0.3, 0.8]])
-    twice, wrong = torch.tensor([[0, 0.1, 0.1, 0.29, 0.3]]), torch.tensor([[0, 0.4, 0.4, 0.5, 0.5]])
-    found = torch.cat([torch.cat([truth[:2], twice, wrong]), torch.tensor([[0.9], [0.7], [0.5], [0.4]])], 1)
-    head._found = lambda sample: found
-    head.calibrate(torch.zeros(1), [truth])
+    output = torch.zeros(1, 6, 10, 10)  # class, left, top, right, bottom, centrality of cells of a tenth
+    output[:, 0] = -20.0
+    output[:, 5] = 20.0
+    for at, score, box in (
+        (1, 0.9, [0.1, 0.1, 0.3, 0.3]),
+        (7, 0.7, [0.6, 0.6, 0.8, 0.8]),
+        (2, 0.5, [0.1, 0.1, 0.29, 0.3]),
+        (4, 0.4, [0.4, 0.4, 0.5, 0.5]),
+    ):
+        centre = torch.full((2,), (at + 0.5) / 10)
+        low, high = torch.tensor(box).split(2)
+        output[0, 0, at, at] = torch.tensor(score**2).logit()
+        output[0, 1:5, at, at] = torch.cat([centre - low, high - centre]).log()
+    head.calibrate(output, [truth])
     assert head.threshold.item() == pytest.approx(0.7)
     fixed = DetectionHead(4, threshold=0.2)
     assert not fixed.calibrates and fixed.threshold.item() == pytest.approx(0.2)

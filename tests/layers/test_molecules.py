@@ -9,7 +9,7 @@ import pytest
 from rdkit import Chem
 
 from metatx.errors import SampleError
-from metatx.layers.molecules import STEEP, _paths, descriptor_numbers, parsed
+from metatx.layers.molecules import STEEP, descriptor_numbers, parsed
 
 
 def complete(count: int) -> str:
@@ -32,9 +32,14 @@ def walks(molecule) -> int:
 
 
 @pytest.mark.parametrize("smiles", ["C", "CC", "CCCCC", "CC(C)(C)C(C)(C)C", "C1CC1", "c1ccc2ccccc2c1", complete(5)])
-def test_paths_are_counted_as_walks_without_return(smiles: str) -> None:
-    molecule = Chem.MolFromSmiles(smiles)
-    assert _paths(np.asarray(Chem.GetAdjacencyMatrix(molecule))) == walks(molecule)
+def test_paths_are_counted_as_walks_without_return(smiles: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    count = walks(Chem.MolFromSmiles(smiles))
+    monkeypatch.setenv("METATX_BOUNDS", f"paths={count + 0.5}")
+    parsed(smiles, descriptors=True)
+    if count:
+        monkeypatch.setenv("METATX_BOUNDS", f"paths={count - 0.5}")
+        with pytest.raises(SampleError, match=f" {count:,} paths of four bonds"):
+            parsed(smiles, descriptors=True)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +57,7 @@ def test_bounds_are_looked_at_before_anything_is_perceived(smiles, found, monkey
 
 def test_branches_and_rings_inside_each_other_end_no_process() -> None:
     code = """
-from metatx.layers.molecules import STEEP, _paths, descriptor_numbers, parsed
+from metatx.layers.molecules import parsed
 deep = "C(" * 5000
 for smiles in (deep, "C(" * 3300 + "C" + ")" * 3300, "(" * 9999, "[" * 9999, "C%(99999)" * 1000, "C" + "1" * 9999):
     try:

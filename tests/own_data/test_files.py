@@ -341,7 +341,7 @@ def test_whatever_a_library_raises_names_the_file(tmp_path, monkeypatch, problem
         raise problem
 
     monkeypatch.setattr(soundfile, "SoundFile", broken)
-    monkeypatch.setattr("metatx.reading.image_files._opened", broken)
+    monkeypatch.setitem(Image.OPEN, "PNG", (broken, None))
     monkeypatch.setattr(av, "open", broken)
     reads = {"a.wav": lambda path: read_audio(path, 1), "a.mp4": lambda path: read_video(path, 1, (8, 8))}
     for name, read in {**reads, "a.png": read_image}.items():
@@ -356,7 +356,7 @@ def test_what_is_no_fault_of_the_file_is_not_called_one(tmp_path, monkeypatch, p
     def broken(*args, **kwargs):
         raise passes
 
-    monkeypatch.setattr("metatx.reading.image_files._opened", broken)
+    monkeypatch.setitem(Image.OPEN, "PNG", (broken, None))
     (tmp_path / "a.png").write_bytes(b"content")
     with pytest.raises(passes):
         read_image(tmp_path / "a.png")

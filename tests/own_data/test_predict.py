@@ -286,27 +286,43 @@ def test_a_folder_that_is_not_there_is_told_before_any_work(task, table, tmp_pat
 # Many rows
 
 
+class Blocks:
+    """A table, and the numbers of rows that were read from it at once."""
+
+    def __init__(self, table):
+        self.table, self.sizes = table, []
+
+    def __len__(self):
+        return len(self.table)
+
+    def __getitem__(self, at):
+        rows = self.table[at]
+        self.sizes.append(len(rows))
+        return rows
+
+
 def test_memory_does_not_grow_with_the_rows(task, tmp_path, monkeypatch):
     """Rows of a table become Python's a block at a time, and answers are written as they come."""
     frame = rows(5000).assign(word="red")
     frame.to_parquet(tmp_path / "t.parquet")
     (entry,) = open_entries(task, [str(tmp_path / "t.parquet")])
     assert not isinstance(entry.queries, list)
-    alive = []
+    entry.queries.table = blocks = Blocks(entry.queries.table)
+    samples = []
     encode = type(task.tokenizer).encode
 
     def counted(self, sample):
-        alive.append(len(entry.queries._block))
+        samples.append(1)
         return encode(self, sample)
 
     monkeypatch.setattr(type(task.tokenizer), "encode", counted)
     monkeypatch.setattr("metatx.cli.predictions.open_entries", lambda *_: [entry])
     out = io.StringIO()
     lines = []
-    out.write = lambda text: lines.append((len(alive), text))
+    out.write = lambda text: lines.append((len(samples), text))
     write_answers(task.set_inference(batch_size=100), ["t.parquet"], None, out)
     task.set_inference(batch_size=8)
-    assert max(alive) <= 1024 and len(lines) == 5001
+    assert max(blocks.sizes) <= 1024 and sum(blocks.sizes) == 5000 and len(lines) == 5001
     assert lines[1][0] == 100 and lines[2500][0] <= 2600  # read when they are written, not before
 
 

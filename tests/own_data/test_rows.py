@@ -286,7 +286,7 @@ def test_an_example_that_is_not_answered_is_not_published(backbone, tmp_path):
 
 def test_a_task_is_ready_when_what_it_needs_is_loaded(backbone, text, tmp_path):
     text.save_pretrained(tmp_path / "text")
-    vocabulary = byte_pairs._vocabulary
+    vocabulary = byte_pairs.clip_vocabulary
     vocabulary.cache_clear()
     Catalog(tmp_path, TaskPool(backbone)).refresh()
     assert vocabulary.cache_info().currsize == 1

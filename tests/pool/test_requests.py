@@ -40,7 +40,7 @@ def test_answers_do_not_depend_on_when_tokens_were_made(dozen, data):
     asked = data.draw(st.lists(st.sampled_from(every), min_size=1, max_size=16))
     requests = [pool.prepare(name, samples[name][i], kind) for name, i, kind in asked]
     for (name, i, kind), answer in zip(asked, pool.answer(requests), strict=True):
-        (alone,) = pool.answer([pool._prepare(name, [samples[name][i]], [0], kind)])
+        (alone,) = pool.answer([pool.prepare(name, samples[name][i], kind)])
         if kind == "embed":
             assert np.allclose(answer, alone, rtol=0, atol=1e-5)
         else:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from metatx.pretraining.alignment import Tower
 from metatx.pretraining.contrastive import matches
 from metatx.pretraining.distillation import Distillation
 from metatx.pretraining.loop import Pretraining, PretrainingSettings, pretrain
@@ -58,13 +59,12 @@ def test_gradients_are_those_of_the_loss_of_the_whole_batch(kind, weight, micro_
     alignment.contrast.__init__(kind)
     distillation = Distillation(backbone, small_backbone(dim=32, num_heads=2))
     settings = PretrainingSettings(
-        **QUICK, micro_batch=micro_batch, clip=1e9, distillation=0.5, transport_weight=weight
+        **{**QUICK, "epochs": 1}, micro_batch=micro_batch, clip=1e9, distillation=0.5, transport_weight=weight
     )
     pairs = PairedDataset(alignment, samples)
     training = Pretraining(alignment, pairs, settings, distillation, None, None)
     training.optimizer.step = training.optimizer.zero_grad = lambda: None
-    training._cache_targets()
-    training._epoch(training.schedule.load())
+    training.run(resume=False)  # a batch, whose gradients nothing takes
     found = [parameter.grad.clone() for parameter in training.trained]
 
     batches, keys, positions = pairs.batch(range(16))
@@ -82,16 +82,16 @@ def test_gradients_are_those_of_the_loss_of_the_whole_batch(kind, weight, micro_
 
 
 def test_both_passes_of_a_micro_batch_drop_the_same(monkeypatch):
-    real, seen = Pretraining._pass, {False: [], True: []}
+    real, seen = Tower.vectors, {False: [], True: []}
 
-    def recorded(training, batch, graph):
-        vectors, taught = real(training, batch, graph)
-        seen[graph].append(torch.cat(vectors).detach())
-        return vectors, taught
+    def recorded(tower, sequence):
+        vectors = real(tower, sequence)
+        seen[torch.is_grad_enabled()].append(vectors.detach())
+        return vectors
 
-    monkeypatch.setattr(Pretraining, "_pass", recorded)
+    monkeypatch.setattr(Tower, "vectors", recorded)
     run(coloured(16), micro_batch=5, patch_dropout=0.5, epochs=1)
-    assert len(seen[True]) == len(seen[False]) == 4
+    assert len(seen[True]) == len(seen[False]) == 4 * 2
     assert all(torch.equal(*pair) for pair in zip(seen[False], seen[True], strict=True))
 
 

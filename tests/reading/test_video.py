@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from metatx import SampleError
-from metatx.reading import video as films
-from metatx.reading.video import evenly, read_video
+from metatx.reading.video import decoded_frames, evenly, read_video
 from tests.tokenizers.films import numbers, shades, write_film, write_sound
 
 RNG = np.random.default_rng(0)
@@ -101,19 +100,34 @@ def test_films_of_phones_are_turned_upright(tmp_path, turn):
 
 def test_no_more_is_decoded_than_needed(made, monkeypatch):
     """Between whole frames 8 apart, the film is skipped."""
-    turned = []
-    upright, numbered = films._upright, films._numbered
-    decoded = []
+    decoded, turned = [], []
+    opened, image = av.open, Image.fromarray
 
-    def counted(film, stream, timed):
-        for pair in numbered(film, stream, timed):
-            decoded.append(pair[0])
-            yield pair
+    class Counted:
+        """An open film, whose frames are counted as they are decoded."""
 
-    monkeypatch.setattr(films, "_upright", lambda frame: turned.append(frame) or upright(frame))
-    monkeypatch.setattr(films, "_numbered", counted)
-    assert numbers(read_video(made[KINDS[0]], 2, SIZE)) == [10, 30]
-    assert len(turned) == 2 and len(decoded) < 20
+        def __init__(self, *args, **options):
+            self.film = opened(*args, **options)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            self.film.close()
+
+        def __getattr__(self, name):
+            return getattr(self.film, name)
+
+        def decode(self, stream):
+            for frame in self.film.decode(stream):
+                decoded.append(frame)
+                yield frame
+
+    monkeypatch.setattr(av, "open", Counted)
+    monkeypatch.setattr(Image, "fromarray", lambda pixels: turned.append(pixels) or image(pixels))
+    read = read_video(made[KINDS[0]], 2, SIZE)
+    assert len(turned) == 2 <= len(decoded) < 20
+    assert numbers(read) == [10, 30]
 
 
 def test_a_film_of_one_frame_and_of_fewer_than_asked_for(tmp_path):
@@ -182,8 +196,8 @@ def test_a_file_of_sound_alone_is_refused(tmp_path):
 def test_what_is_decoded_is_counted():
     times, keys = list(range(0, 100, 2)), [0, 20, 40]
     for wanted, keyed, count in (([0], keys, 1), ([18], keys, 10), ([24, 26], keys, 4), ([18, 98], keys, 10 + 30)):
-        assert films._decoded_frames(times, keyed, wanted) == count
-    assert films._decoded_frames(times, [], [20, 98]) == 50
+        assert decoded_frames(times, keyed, wanted) == count
+    assert decoded_frames(times, [], [20, 98]) == 50
 
 
 def test_a_stream_whose_frames_grow_stays_within_the_bound(tmp_path, monkeypatch):

@@ -1,6 +1,9 @@
 """What is handed to open3d: checked before, and from a file that stands alone."""
 
 import sys
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -62,11 +65,15 @@ def test_no_library_of_materials_is_left_in_an_obj(line):
 def test_open3d_reads_from_a_folder_without_anything_else(tmp_path, monkeypatch):
     seen = []
 
-    def mesh(open3d, path, damaged):
-        seen.extend(path.parent.iterdir())
-        return np.eye(3), np.array([[0, 1, 2]]), ("x", "y", "z")
+    def mesh(path):
+        seen.extend(Path(path).parent.iterdir())
+        return SimpleNamespace(vertices=np.eye(3), triangles=np.array([[0, 1, 2]]))
 
-    monkeypatch.setattr(with_open3d, "_mesh", mesh)
+    utility = SimpleNamespace(
+        VerbosityContextManager=lambda level: nullcontext(), VerbosityLevel=SimpleNamespace(Error=0)
+    )
+    fake = SimpleNamespace(io=SimpleNamespace(read_triangle_mesh=mesh), utility=utility)
+    monkeypatch.setitem(sys.modules, "open3d", fake)
     (tmp_path / "a.obj").write_bytes(TRIANGLE)
     (tmp_path / "a.mtl").write_bytes(b"newmtl a")
     read_cloud(tmp_path / "a.obj")

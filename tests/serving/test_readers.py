@@ -1,6 +1,8 @@
 """Processes that read files: what comes back, and that nothing a file does reaches the server."""
 
 import io
+import os
+import signal
 import threading
 import time
 from pathlib import Path
@@ -11,7 +13,6 @@ import torch
 import metatx
 from metatx.errors import TaskError
 from metatx.registry import load_plugin
-from metatx.serving.fork_server import Spawner
 from metatx.serving.limits import Limits, RefusedError
 from metatx.serving.metrics import Metrics
 from metatx.serving.readers import CancelEvent, Readers, ReadRequest
@@ -52,6 +53,21 @@ def alive(pid):
         return Path(f"/proc/{pid}/stat").read_text().split(") ")[1][0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def place(wild):
+    """The ids of the process that reads and of that which forked it, and the folder of the file."""
+    code = "import os; values = [float(byte) for byte in f'{os.getpid()} {os.getppid()} {path}'.encode()]"
+    told = bytes(map(int, run(wild, code)[0][0]["x"].tolist())).decode()
+    pid, parent, path = told.split(" ", 2)
+    return int(pid), int(parent), Path(path).parent
+
+
+def kill(*pids):
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    while any(map(alive, pids)):
+        time.sleep(0.01)
 
 
 def fails(wild, code, line, status=422):
@@ -156,40 +172,32 @@ def test_nothing_is_unpickled_that_comes_back(wild):
 
 
 def test_nobody_waits_and_the_process_ends_at_once(wild):
-    run(wild, "pass")
-    (worker,), before = wild[0]._idle, killed(wild, "gone")
+    (pid, _, folder), before = place(wild), killed(wild, "gone")
     cancel = CancelEvent()
     threading.Timer(0.3, cancel.set).start()
     started = time.monotonic()
     with pytest.raises(RefusedError) as caught:
         run(wild, "import time; time.sleep(60)", cancel)
     assert caught.value.status == 499 and killed(wild, "gone") == before + 1 and time.monotonic() - started < 30
-    assert not alive(worker.child.pid) and not worker.folder.exists()
+    assert not alive(pid) and not folder.exists()
     with pytest.raises(RefusedError):
         run(wild, "pass", cancel)  # nobody has waited from the start
 
 
 def test_what_ended_meanwhile_is_replaced_without_a_word(wild):
-    readers, _ = wild
-    run(wild, "pass")
-    readers._idle[0].child.kill()
-    while alive(readers._idle[0].child.pid):
-        time.sleep(0.01)
-    assert run(wild, "pass")
-    readers._fork_server._process.kill()  # and the process that forks them
-    readers._fork_server._process.wait()
-    readers._idle[0].child.kill()
-    while alive(readers._idle[0].child.pid):
-        time.sleep(0.01)
-    assert run(wild, "pass")
+    first, _, _ = place(wild)
+    kill(first)
+    second, parent, _ = place(wild)
+    kill(parent, second)  # and the process that forks them
+    third, other, _ = place(wild)
+    assert len({first, second, third}) == 3 and other != parent
 
 
 def test_a_process_is_kept_and_gives_way_before_it_is_full(wild):
-    run(wild, "pass")
-    pid = wild[0]._idle[0].child.pid
-    assert run(wild, "pass") and wild[0]._idle[0].child.pid == pid
+    pid, _, _ = place(wild)
+    assert place(wild)[0] == pid
     assert run(wild, "import sys; sys.held = b'1' * 300_000_000")
-    assert not wild[0]._idle and not alive(pid)
+    assert not alive(pid) and place(wild)[0] != pid
 
 
 def test_a_task_that_was_loaded_again_is_another(wild, nano):
@@ -207,11 +215,12 @@ def test_a_task_that_was_loaded_again_is_another(wild, nano):
 def test_no_process_and_no_file_is_left(wild):
     readers, _ = wild
     run(wild, "import tempfile; tempfile.mkstemp()")
-    root, pid = Path(readers._root.name), readers._fork_server._process.pid
-    children = [worker.child.pid for worker in readers._idle]
-    assert children and [one for one in root.rglob("*") if one.suffix == ".wild"] == []
+    pid, parent, folder = place(wild)
+    root = folder.parent
+    assert folder.exists() and [path for path in root.rglob("*") if path.suffix == ".wild"] == []
+    assert root.name.startswith("metatx-") and alive(pid) and alive(parent)
     readers.close()
-    assert not root.exists() and not any(map(alive, [pid, *children]))
+    assert not root.exists() and not alive(pid) and not alive(parent)
 
 
 def test_a_task_that_cannot_be_handed_over_says_so(nano, wild):
@@ -234,8 +243,10 @@ def pool_head(nano):
 
 def test_where_processes_cannot_fork_they_are_started(wild, monkeypatch):
     monkeypatch.setenv("METATX_TOKEN", "secret")
-    readers, pool = Readers(Limits(), Metrics()), wild[1]
-    readers._fork_server = Spawner(PLUGIN, 500, 1)
+    with monkeypatch.context() as patch:
+        patch.delattr(os, "fork")
+        readers, pool = Readers(Limits(reader_mb=500, reader_seconds=1), Metrics(), PLUGIN), wild[1]
+    assert place((readers, pool))[1] == os.getpid(), "its parent is no process that forks"
     assert run((readers, pool), "values = [4.0, 5.0]")[0][0]["x"].tolist() == [4, 5]
     fails((readers, pool), "import os; os.abort()", CRASH)
     with pytest.raises(RefusedError) as caught:

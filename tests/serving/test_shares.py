@@ -38,4 +38,4 @@ def test_the_whole_is_bounded_and_empty_when_all_is_given_back(steps):
     assert shares.total == sum(amount for _, amount in taken) <= OVER * 1000 + 400
     for holder, amount in taken:
         shares.add(holder, -amount)
-    assert shares.total == 0 and not shares._held
+    assert shares.total == 0 and not shares.amounts

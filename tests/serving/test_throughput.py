@@ -17,7 +17,7 @@ from metatx.serving import throughput as calibration
     ],
 )
 def test_the_longest_pass_that_is_short_and_efficient(monkeypatch, seconds, expected):
-    monkeypatch.setattr(calibration, "_seconds", lambda backbone, tokens: seconds(tokens))
+    monkeypatch.setattr(calibration, "pass_seconds", lambda backbone, tokens: seconds(tokens))
     budget, rate = calibration.find_batch_tokens(SimpleNamespace(dim=10**6))  # so wide that attention costs nothing
     assert (budget, rate) == pytest.approx(expected, rel=1e-3)
 

@@ -114,7 +114,7 @@ def test_the_spectrogram_is_torchaudios():
     tokenizer = fitted(tokens="frames")
     wave = torch.tensor(chirp())
     reference = MelSpectrogram(RATE, 512, 400, 160, n_mels=64)(wave)  # frames centred on multiples of the hop
-    ours = tokenizer._log_power(torch.nn.functional.pad(wave, (80, 0))[None])[0]  # ours on the middle of each hop
+    ours = tokenizer.log_power(torch.nn.functional.pad(wave, (80, 0))[None])[0]  # ours on the middle of each hop
     assert ours.shape == (64, 51)
     torch.testing.assert_close(ours[:, 2:-2], (reference + 1e-6).log()[:, 2:-2], atol=2e-3, rtol=0)
 
@@ -122,7 +122,7 @@ def test_the_spectrogram_is_torchaudios():
 def test_statistics_standardise_the_training_split():
     samples = [chirp(noise=0.01 * i) for i in range(6)]
     tokenizer = fitted()
-    power = torch.cat([tokenizer._log_power(torch.tensor(sample)[None])[0] for sample in samples[:3]], dim=1)
+    power = torch.cat([tokenizer.log_power(torch.tensor(sample)[None])[0] for sample in samples[:3]], dim=1)
     alone = create("tokenizers", "audio", DIM, stem=None).learn([*samples[:3], "nowhere.wav"])
     torch.testing.assert_close(alone.centre[:, 0], power.mean(1), atol=1e-3, rtol=1e-4)
     torch.testing.assert_close(alone.spread[:, 0], power.std(1, correction=0), atol=1e-3, rtol=1e-3)
@@ -132,7 +132,7 @@ def test_patches_are_the_rgb_stem_on_the_grey_spectrogram():
     tokenizer, stem = fitted(tokens="patches"), rgb_stem()
     wave = torch.tensor(chirp(0.64))
     with torch.no_grad():
-        picture = (tokenizer._log_power(wave[None]) - tokenizer.centre) / tokenizer.spread
+        picture = (tokenizer.log_power(wave[None]) - tokenizer.centre) / tokenizer.spread
         expected = stem((0.5 + 0.25 * picture)[:, None].expand(1, 3, 64, 64))[0]
     torch.testing.assert_close(tokens(tokenizer, wave).embeddings, expected, atol=1e-4, rtol=1e-4)
     assert tokenizer.uses_stem_tokens and not fitted(tokens="both").uses_stem_tokens

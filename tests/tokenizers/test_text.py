@@ -111,12 +111,16 @@ def test_rare_and_unseen_tokens_share_one_embedding():
 
 
 def test_training_hides_tokens_but_no_separator():
-    tokenizer = fitted(["charm jokes"], hide=0.3).train()
+    tokenizer = fitted(["charm jokes"], hide=0.3, context=256).train()
     batch = collate([tokenizer.encode(("charm " * 100, "jokes " * 100)) for _ in range(20)])
-    rows = tokenizer._rows(batch["tokens"].long())
+    with torch.no_grad():  # so that a token is the number of its embedding's row
+        tokenizer.embedding.copy_(torch.arange(4)[:, None])
+        tokenizer.segments.zero_()
+        tokenizer.positions.weight.zero_()
+    rows = tokenizer(batch).embeddings[:, 0].view(20, 201)
     assert rows[:, 100].eq(1).all()
     assert (rows == 0).float().mean() == pytest.approx(0.3, abs=0.03)
-    assert not tokenizer.eval()._rows(batch["tokens"].long()).eq(0).any()
+    assert not tokenizer.eval()(batch).embeddings.eq(0).any()
 
 
 def test_a_run_without_a_space_is_cut_so_that_it_stays_cheap():
@@ -185,11 +189,11 @@ def test_nothing_frequent_enough():
 
 
 def test_open_clip_is_named_where_it_is_missing(monkeypatch):
-    byte_pairs._vocabulary.cache_clear()
+    byte_pairs.clip_vocabulary.cache_clear()
     monkeypatch.setitem(sys.modules, "open_clip.tokenizer", None)
     with pytest.raises(ImportError, match=r"needs open_clip_torch: pip install 'metatx\[clip\]'"):
         make().encode("charm")
-    byte_pairs._vocabulary.cache_clear()
+    byte_pairs.clip_vocabulary.cache_clear()
 
 
 def reviews(count):

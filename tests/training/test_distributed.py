@@ -51,19 +51,19 @@ os.chdir(out)
 words = "train rows.csv --modality tabular --target label --backbone small --tune lora".split()
 words += "--epochs 2 --batch-size 30 --precision fp32 --tokenizer.hide 0".split()  # hides by chance
 main(words)
-real, calls = Training._step, iter(range(1, 1000))
+real, calls = Training.step, iter(range(1, 1000))
 
 def asking(*arguments):
     if next(calls) == 2 and state.process_index == state.num_processes - 1:  # one signal, to one process
         os.kill(os.getpid(), signal.SIGTERM)
     return real(*arguments)
 
-Training._step = asking
+Training.step = asking
 try:
     main([*words, "--out", "stopped"])
 except SystemExit as end:
     found["stopped"] = end.code
-Training._step = real
+Training.step = real
 main([*words, "--out", "stopped", "--resume"])
 if state.is_main_process:
     found["processes"] = state.num_processes

@@ -24,7 +24,7 @@ from tests.killing import Life, forked, run_apart
 
 KILLS = 20
 OPTIONS = "--tune lora --adapter.dropout 0.1 --head.dropout 0.2 --epochs 3 --batch-size 8 --lr 0.01 --precision fp32"
-ASKED = {"SIGTERM": ("_step", 11), "SIGINT": ("measure", 2)}  # at the so manyeth call of a method of Training
+ASKED = {"SIGTERM": ("step", 11), "SIGINT": ("measure", 2)}  # at the so manyeth call of a method of Training
 WEIGHTS = ("task/model.safetensors", "task/adapter/adapter_model.safetensors")
 
 
@@ -109,7 +109,7 @@ def test_killed_at_twenty_moments_it_ends_with_the_same_weights(runs):
     assert set(found["starts"]) <= {0, -signal.SIGKILL} and found["starts"].count(-signal.SIGKILL) == KILLS
     struck = (folder / "diary.txt").read_text().splitlines()
     assert len(struck) == KILLS
-    writing, stepping = (sum(place in line for line in struck) for place in ("Checkpoint.save", "Training._step"))
+    writing, stepping = (sum(place in line for line in struck) for place in ("Checkpoint.save", "Training.step"))
     assert writing and stepping and writing + stepping < KILLS, "kills strike in checkpoints, in steps, and elsewhere"
     assert found["resumed"] == [0] * 3
     _check_end(folder, "killed")
@@ -145,7 +145,7 @@ def test_signals_are_left_alone_without_a_checkpoint_and_outside_a_run(tmp_path)
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     keeper, inside = _keeper(tmp_path), []
     with keeper:
-        assert all(signal.getsignal(number) == keeper._note for number in (signal.SIGTERM, signal.SIGINT))
+        assert all(signal.getsignal(number).__self__ is keeper for number in (signal.SIGTERM, signal.SIGINT))
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
     with _keeper(None):
         assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before

@@ -34,7 +34,7 @@ from tests.training.test_sharding import SETTINGS, SMALL, TIERS, built
 
 torch.set_num_threads(1)
 out, found, held, types = Path(sys.argv[1]), {}, [], set()
-real, forward = Training._step, Block.forward
+real, forward = Training.step, Block.forward
 backbone = VisionTransformer(SMALL, None, spec="small")
 before, parameters = backbone.fingerprint, [*map(id, backbone.parameters())]
 
@@ -64,7 +64,7 @@ def fitted(name, task, launch=True, **settings):
     if processes().is_main_process:
         task.save_pretrained(out / name)
 
-stop, kept, Training._step, Block.forward = -1, [*backbone.blocks.parameters()], seen, run
+stop, kept, Training.step, Block.forward = -1, [*backbone.blocks.parameters()], seen, run
 assert os.environ["ACCELERATE_USE_FSDP"] == "true"
 for tune in TIERS:
     fitted(tune, built(backbone, tune))

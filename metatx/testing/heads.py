@@ -298,7 +298,7 @@ def check_metrics(case: HeadCase) -> None:
     metrics = case.trained.metrics()
     require(
         case.trained.primary_metric in metrics,
-        f"primary_metric is {case.trained.primary_metric!r}, but the metrics are {', '.join(metrics)}; name one of them.",
+        f"primary_metric is {case.trained.primary_metric!r}, but the metrics are {', '.join(metrics)}; name one.",
     )
     require(
         all(metric is not metrics[name] for name, metric in case.trained.metrics().items()),

@@ -1,4 +1,4 @@
-"""A class for each pixel of a picture, or for each point of a cloud."""
+"""Segmentation: a class for each pixel of an image, or for each point of a cloud."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -69,7 +69,7 @@ class SegmentationHead(Head):
         classes: Names of the classes, in the order of the outputs.
         codes: Code of each class; 0, 1, ... where masks are in colours.
         colours: Colours of the classes, uint8 (K, 3), where masks are in colours, else None.
-        ignore_index: As the option; None where ``fit`` found that the code it names is a class.
+        ignore_index: Value of the option; None if ``fit`` found that the code it names is a class.
     """
 
     primary_metric = "miou"

@@ -19,11 +19,11 @@ def evaluate(
 
     Args:
         task: Folder of the task, or hf:user/task on the Hugging Face hub.
-        data: As in "metatx train"; its test split, where it is split.
-        csv: How csv files are written, where that is detected wrong: --csv.sep ';', decimal, encoding.
-        backbone: The backbone, where the task's own cannot be loaded by name.
+        data: Labelled data as in "metatx train"; the test split of data that are split.
+        csv: Format of csv files, where the detected one is wrong: --csv.sep ';', decimal, encoding.
+        backbone: Name of the backbone, if the one that the task names cannot be loaded; see "metatx list backbones".
         checkpoint: File with the backbone's weights.
-        skip_bad_samples: Leave out samples that cannot be used, not stop.
+        skip_bad_samples: Leave out samples that cannot be used; by default they stop the command.
     """
     metrics = _load(task, backbone, checkpoint, csv).evaluate(data, skip_bad_samples=skip_bad_samples)
     for name, value in metrics.items():
@@ -53,10 +53,10 @@ def predict(
             forecast; .png or .npy for the map of a scene of many bands. Without it the terminal, as csv.
         keep: Columns of the tables to copy beside the answers, separated by commas.
         batch_size: Samples that are answered at once.
-        skip_bad_samples: Leave out samples that cannot be used, not stop: their answers are empty, a column error says
-            why.
-        csv: How csv files are written, where that is detected wrong: --csv.sep ';', decimal, encoding.
-        backbone: The backbone, where the task's own cannot be loaded by name.
+        skip_bad_samples: Leave out samples that cannot be used; by default they stop the command. Their answers are
+            empty, and the column error says why.
+        csv: Format of csv files, where the detected one is wrong: --csv.sep ';', decimal, encoding.
+        backbone: Name of the backbone, if the one that the task names cannot be loaded; see "metatx list backbones".
         checkpoint: File with the backbone's weights.
     """
     from metatx.cli.predictions import write_answers
@@ -85,9 +85,10 @@ def embed(
         out: File to write: .csv, .jsonl, .parquet or .npy (an array, float32); without it the terminal, as csv.
         keep: Columns of the tables to copy beside the vectors, separated by commas.
         batch_size: Samples that are read at once.
-        skip_bad_samples: Leave out samples that cannot be used, not stop: their vectors are empty, or NaN.
-        csv: How csv files are written, where that is detected wrong: --csv.sep ';', decimal, encoding.
-        backbone: The backbone, where the task's own cannot be loaded by name.
+        skip_bad_samples: Leave out samples that cannot be used; by default they stop the command. Their vectors are
+            empty, or NaN.
+        csv: Format of csv files, where the detected one is wrong: --csv.sep ';', decimal, encoding.
+        backbone: Name of the backbone, if the one that the task names cannot be loaded; see "metatx list backbones".
         checkpoint: File with the backbone's weights.
     """
     from metatx.cli.predictions import check_suffix, write_vectors
@@ -110,6 +111,6 @@ def _load(
     from metatx.task import Task
 
     loaded = None if backbone is None else load_backbone(backbone, checkpoint=checkpoint)
-    found = Task.from_pretrained(task, backbone=loaded)
-    found.reading = Reading.of(csv)
-    return found if batch_size is None else found.set_inference(batch_size=batch_size)
+    saved = Task.from_pretrained(task, backbone=loaded)
+    saved.reading = Reading.of(csv)
+    return saved if batch_size is None else saved.set_inference(batch_size=batch_size)

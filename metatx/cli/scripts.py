@@ -71,12 +71,12 @@ def run_options(
         data: Folder of the data; by default looked up below the folder that METATX_DATA names.
         backbone: Name of the backbone; see "metatx list backbones".
         checkpoint: File with the backbone's weights.
-        random_backbone: Seeded random weights in the backbone's shape: the control for every claim.
+        random_backbone: Give the backbone random weights, always the same: the control.
         seeds: Seeds, one run each: --seeds 0,1,2.
         split_column: Column that says train, validation or test, where the table has another way to split it.
         validation_share: Share of the training split that is held out where there is no validation split.
         budget: Seconds of training of a run. Epochs, at most --epochs, and samples are chosen to fit.
-        no_baseline: Leave out the trivial and the classical baseline.
+        no_baseline: Do not fit the trivial and the classical baselines.
         out: Folder for the tasks, one a seed; without it none is kept.
     """
     loaded = load_backbone(backbone, checkpoint=checkpoint, pretrained=not random_backbone)

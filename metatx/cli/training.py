@@ -39,30 +39,30 @@ def train(
 
     Args:
         data: A table (csv, parquet, json, jsonl), a folder of splits or of classes, or hf:NAME.
-        modality: What the data is; see "metatx list tokenizers".
+        modality: Kind of data, such as image; see "metatx list tokenizers".
         target: Column to predict; a usual name (label, target, class, y) is found by itself.
         inputs: Columns to read, separated by commas.
         split_column: Column that says train, validation or test.
-        csv: How csv files are written, where that is detected wrong: --csv.sep ';', decimal, encoding.
+        csv: Format of csv files, where the detected one is wrong: --csv.sep ';', decimal, encoding.
         head: Kind of answer; inferred from the target. See "metatx list heads". Options by name: --head.dropout 0.1.
         tokenizer: Options of the tokenizer, each by its name: --tokenizer.patch_size 16.
         validation: Data of the validation split, where DATA has none.
         test: Data of the test split, where DATA has none.
-        backbone: See "metatx list backbones".
+        backbone: Name of the backbone; see "metatx list backbones".
         checkpoint: File with the backbone's weights.
-        random_backbone: Seeded random weights in the backbone's shape: the control for every claim.
-        tune: What of the backbone is trained too: frozen (nothing), norm (a LayerNorm of the task's own for each), lora
-            (low-rank updates beside it), full (all of a copy, which no other task can share).
+        random_backbone: Give the backbone random weights, always the same: the control.
+        tune: Part of the backbone that is trained too: frozen (none), norm (copies of its LayerNorms), lora (low-rank
+            updates), full (a copy of all weights, which no other task can share).
         adapter: Options of tune lora: --adapter.r 8, alpha, dropout, target_modules, use_dora, use_rslora.
-        start: A frozen task, trained before: its tokenizer and head are where training starts (head first, then tune).
+        start: Folder of a trained, frozen task; training starts from its tokenizer and head.
         out: Folder for the task and its numbers; runs/NAME of the data by default.
         resume: Go on from the checkpoint in --out.
-        no_baseline: Leave out the trivial and the classical baseline.
-        skip_bad_samples: Leave out samples that cannot be used, not stop.
+        no_baseline: Do not fit the trivial and the classical baselines.
+        skip_bad_samples: Leave out samples that cannot be used; by default they stop the command.
         budget: Seconds of training. Epochs, at most --epochs, and samples are chosen to fit.
         head_options: Options of the head, each by its name: --head.dropout 0.1.
-        config: What was asked for, to be written beside the task.
-        settings: Of the training, by name.
+        config: Options to be written beside the task.
+        settings: Settings of the training, by name.
     """
     from metatx.backbone.loading import load_backbone
     from metatx.evaluation.run import run
@@ -129,26 +129,26 @@ def compare(
     """Show what the backbone brings: frozen, random, left out, its norms tuned, LoRA; and two baselines.
 
     Args:
-        data: As in "metatx train".
-        modality: What the data is; see "metatx list tokenizers".
+        data: Data as in "metatx train".
+        modality: Kind of data, such as image; see "metatx list tokenizers".
         target: Column to predict; a usual name (label, target, class, y) is found by itself.
         inputs: Columns to read, separated by commas.
         split_column: Column that says train, validation or test.
-        csv: How csv files are written, where that is detected wrong: --csv.sep ';', decimal, encoding.
+        csv: Format of csv files, where the detected one is wrong: --csv.sep ';', decimal, encoding.
         head: Kind of answer; inferred from the target. See "metatx list heads". Options by name: --head.dropout 0.1.
         tokenizer: Options of the tokenizer, each by its name: --tokenizer.patch_size 16.
         validation: Data of the validation split, where DATA has none.
         test: Data of the test split, where DATA has none.
-        backbone: See "metatx list backbones".
+        backbone: Name of the backbone; see "metatx list backbones".
         checkpoint: File with the backbone's weights.
         seeds: One run each, of each variant, separated by commas.
         budget: Seconds of training of a run. Epochs, at most --epochs, and samples are chosen to fit, once for all.
         out: Folder for the table, the figure and the numbers; runs/NAME of the data by default. The same comparison
             goes on there.
-        no_baseline: Leave out the trivial and the classical baseline.
-        skip_bad_samples: Leave out samples that cannot be used, not stop.
+        no_baseline: Do not fit the trivial and the classical baselines.
+        skip_bad_samples: Leave out samples that cannot be used; by default they stop the command.
         head_options: Options of the head, each by its name: --head.dropout 0.1.
-        settings: Of the training, by name.
+        settings: Settings of the training, by name.
     """
     from metatx.backbone.loading import load_backbone
     from metatx.evaluation.compare import compare as compare_variants
@@ -169,7 +169,7 @@ def compare(
         spec,
         backbone=load_backbone(backbone, checkpoint=checkpoint),
         seeds=_seeds(seeds),
-        # Given here, and so no options: every run has a seed of its own, and leaves nothing but its numbers.
+        # Fixed, and therefore no options: each run has its own seed, and writes no logs and no checkpoints.
         settings=TrainingSettings(seed=0, tensorboard=False, checkpoint_seconds=30.0, checkpoint_steps=0, **settings),
         budget=budget,
         split_column=split_column,

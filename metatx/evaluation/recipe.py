@@ -153,7 +153,7 @@ class Recipe:
 
         Raises:
             FileNotFoundError: If the data do not exist; says where they can be had.
-            ValueError: As ``metatx.run``.
+            ValueError: If ``metatx.run`` raises it.
         """
         chosen = self.seeds if seeds is None else seeds
         parts = self.load(data)

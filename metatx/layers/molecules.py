@@ -70,7 +70,9 @@ def _paths(adjacency: np.ndarray) -> float:
     last = bonds
     walks = bonds @ bonds - np.diag(degrees)
     for _ in range(2):
-        last, walks = walks, walks @ bonds - last * np.maximum(degrees - 1, 0)
+        longer = walks @ bonds - last * np.maximum(degrees - 1, 0)
+        last = walks
+        walks = longer
     return float(walks.sum())
 
 

@@ -10,7 +10,8 @@ __all__ = ["slots"]
 def slots(sequence: TokenSequence) -> Tensor:
     """Tokens (S, N, D) in the slots of ``context["mask"]``, without the prefix; 0 in a slot that gave no token."""
     padded, mask = sequence.unpack()
-    padded, mask = padded[:, sequence.num_prefix_tokens :], mask[:, sequence.num_prefix_tokens :]
+    padded = padded[:, sequence.num_prefix_tokens :]
+    mask = mask[:, sequence.num_prefix_tokens :]
     taken = sequence.context["mask"].flatten(0, 1)
     if taken.all():
         return padded

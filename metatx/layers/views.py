@@ -32,7 +32,8 @@ def random_view(image: Tensor, flip: float, area: tuple[float, float] | None = N
 
     height, width = image.shape[-2:]
     top = left = 0
-    rows, columns = height, width
+    rows = height
+    columns = width
     if area is not None:
         share = torch.empty(()).uniform_(*area)
         stretch = torch.empty(()).uniform_(*map(math.log, ASPECT)).exp()

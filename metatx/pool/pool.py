@@ -146,7 +146,7 @@ class TaskPool:
             task: New task, its folder or its name on the hub; by default the folder of the old one is read again.
 
         Raises:
-            ValueError, FileNotFoundError, TaskError: As ``add``, or if the old task has no folder; it then stays.
+            ValueError, FileNotFoundError, TaskError: If ``add`` raises it, or the old task has no folder.
         """
         with self._lock:
             old = self._get(name)
@@ -205,7 +205,7 @@ class TaskPool:
             answer: Kind of answer: ``"predict"``, ``"embed"``, or ``"records"`` for JSON-able rows.
 
         Raises:
-            ValueError, SampleError, TaskError: As ``predict``.
+            ValueError, SampleError, TaskError: If ``predict`` raises it.
         """
         return self._prepare(name, [sample], [0], answer)
 

@@ -94,7 +94,8 @@ class ForecastReader:
     def read(self, table: "Dataset", inputs: Sequence[str], lookback: int) -> SeriesTable:
         """Series of a table, read in the layout of the training table where that fits, else in its own."""
         frame = table.to_pandas()
-        time, series = self.options.time, self.options.series
+        time = self.options.time
+        series = self.options.series
         layout = Layout.of(self.layout) if self.layout else find_layout(frame, inputs, time, series)
         if self.layout and layout.written_otherwise(frame):
             layout = find_layout(frame, inputs, self.layout["time"], self.layout["series"] or "none")

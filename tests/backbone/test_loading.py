@@ -271,7 +271,7 @@ def test_what_does_not_fit_is_refused(timm_file, tmp_path) -> None:
         ("open_clip:RN50", "no plain Vision Transformer"),
         ("open_clip:coca_ViT-B-32", "attentional_pool"),
         ("open_clip:ViT-B-16-SigLIP", "use timm:vit_base_patch16_siglip_224"),
-        ("open_clip:ViT-B-16", "Say which weights: .*laion2b_s34b_b88k"),
+        ("open_clip:ViT-B-16", "Name the weights: .*laion2b_s34b_b88k"),
         ("meta-transformer:base", "give it as checkpoint"),
         ("meta-transformer:huge", "Choices: base, large"),
     ],

@@ -225,7 +225,7 @@ def test_weights_must_fit() -> None:
 def test_tokens_must_fit() -> None:
     with pytest.raises(ValueError, match="31 wide; this backbone's are 32"):
         tiny()(sequences(3, dim=31))
-    with pytest.raises(ValueError, match="prefix already"):
+    with pytest.raises(ValueError, match="prefix tokens already"):
         tiny()(tiny()(sequences(3)))
 
 

@@ -75,7 +75,8 @@ def test_help_explains_the_options_and_shows_the_recipes_own_values(ran, capsys)
     with pytest.raises(SystemExit):
         ran("--help")
     shown = " ".join(capsys.readouterr().out.split())
-    assert "--epochs EPOCHS Passes over the training split" in shown and "(type: int | null, default: 8)" in shown
+    assert "--epochs EPOCHS Number of passes over the training split" in shown
+    assert "(type: int | null, default: 8)" in shown
     assert "--head.layers LAYERS" in shown and "default: 12)" in shown
     assert "--columns {xyz,all} Columns of a point." in shown
     assert "--tokenizer.crop_pct" in shown and "--tokenizer.image_size" not in shown, "the grid says it"

@@ -156,10 +156,13 @@ class Task:
 
         def __getattr__(self, name: str) -> Any:
             """Read an attribute that only the model has: ``parameters``, ``state_dict``, ``norm`` and so on."""
-            if name == "model":  # copies and pickles ask before it is set
-                raise AttributeError(name)
+            if name == "model" or not hasattr(self.model, name):  # copies and pickles ask before there is a model
+                raise AttributeError(f"Task has no attribute {name!r}.", name=name, obj=self)
             value = getattr(self.model, name)
             return self._as_own(value) if inspect.ismethod(value) else value
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *dir(self.model)})
 
     def _as_own(self, method: Callable[..., Any]) -> Callable[..., Any]:
         """A method of the model that returns the task where it would return the model, as ``half`` does."""

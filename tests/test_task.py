@@ -163,7 +163,7 @@ def _config(folder, **changes):
         (lambda folder: (folder / "model.safetensors").unlink(), "is damaged"),
         (lambda folder: _config(folder, head={"name": "classification", "options": {"classes": ["a"]}}), "is damaged"),
         (lambda folder: _config(folder, head={"name": "other", "options": {}}), "needs the head 'other'.*--plugin"),
-        (lambda folder: _config(folder, version=99), "a newer one"),
+        (lambda folder: _config(folder, version=99), "is of format 99"),
         (lambda folder: _config(folder, tokenizer=None), "is damaged"),
         (lambda folder: shutil.rmtree(folder), "does not exist"),
     ],

@@ -136,7 +136,10 @@ def describe(folder: Path) -> dict[str, Any]:
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise TaskError(f"{place} is damaged or not a task's.")
     if isinstance(config.get("version"), int) and config["version"] > VERSION:
-        raise TaskError(f"{folder} was saved by metatx {config.get('metatx')!r:.40}, a newer one; update metatx.")
+        raise TaskError(
+            f"{folder} is of format {config['version']}, by metatx {config.get('metatx')!r:.40}; this metatx reads "
+            f"formats up to {VERSION}. Update it."
+        )
     return checked_config(config, place)
 
 

@@ -121,3 +121,11 @@ def test_an_adapter_is_no_part_of_the_backbone(backbone: VisionTransformer) -> N
     made = adapter(backbone, "lora")
     assert backbone.num_parameters == sum(p.numel() for p in backbone.parameters())
     assert sum(p.numel() for p in made.parameters()) == 3 * 8 * ((32 + 96) + (32 + 32))
+
+
+def test_a_backbone_without_layer_norms_has_no_norm_tier():
+    backbone = metatx.load_backbone("timm:test_vit4", pretrained=False)
+    with pytest.raises(
+        ValueError, match=r"tune='norm' trains LayerNorms, and timm:test_vit4 has none; use tune='lora'"
+    ):
+        norm_adapter(backbone)

@@ -129,7 +129,7 @@ def test_options_without_names_are_refused():
 
 def test_a_head_that_extends_another_is_not_chosen_for_its_targets(nano):
     @metatx.register_head("extended")
-    class Extended(registry.lookup("heads", "classification")):
+    class Extended(lookup("heads", "classification")):
         pass
 
     task = metatx.Task.from_data(nano, "tabular", {"x": [1.0, 2.0, 3.0, 4.0], "y": ["a", "b", "a", "b"]}, target="y")

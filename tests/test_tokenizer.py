@@ -53,7 +53,7 @@ def test_options_are_what_was_given_without_dim_and_stem(component, options):
     assert component.dim == 8
     for copied in (copy.deepcopy(component), pickle.loads(pickle.dumps(component))):
         assert copied.options == options
-    with pytest.raises(TypeError, match="options is read-only.* what fit learns is what it returns"):
+    with pytest.raises(TypeError, match="options is read-only.* fit must return what it learns"):
         component.options["learned"] = [1]
 
 

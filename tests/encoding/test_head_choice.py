@@ -23,7 +23,7 @@ def test_targets_choose_the_head(targets, head):
 def test_without_a_target_the_tokenizer_s_own_head_or_a_question():
     built = build_head(None, lookup("tokenizers", "time_series"), None, 8, {"horizon": 3})
     assert built.name == "forecasting"
-    with pytest.raises(ValueError, match="Name it with --target: a, b"):
+    with pytest.raises(ValueError, match="name it with --target: a, b"):
         build_head(None, lookup("tokenizers", "tabular"), None, 8, {}, ["a", "b"])
 
 

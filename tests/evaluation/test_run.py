@@ -89,7 +89,7 @@ def test_a_run_starts_from_a_task_of_its_kind(nano, table, tmp_path):
         assert deeper.task.tune == "lora"
         assert deeper.test["loss"] == pytest.approx(first.test["loss"], abs=1e-5)
     for change, message in (
-        ({"tokenizer_options": {"bins": 7}}, "The tokenizer of the task to start from has bins .*; leave that"),
+        ({"tokenizer_options": {"bins": 7}}, "The tokenizer of the task to start from has bins .*; these options"),
         ({"target": "b"}, "predicts kind, not a, c, kind and b"),
         ({"backbone": metatx.load_backbone("nano", pretrained=False)}, "was trained on backbone nano"),
         ({"tune": "lorra"}, "Unknown tune"),

@@ -57,7 +57,7 @@ def test_base_installation_trains_and_compares_and_says_which_picture_is_missing
     common = ("iris.csv", "--modality", "tabular", "--epochs", "2")
     done = _without_extras(iris, "train", *common, "--out", "run")
     assert done.returncode == 0, done.stderr
-    assert done.stderr.startswith("curves.png is left out: a picture needs matplotlib (pip install 'metatx[viz]').")
+    assert done.stderr.startswith("curves.png is left out: a plot needs matplotlib (pip install 'metatx[viz]').")
     assert "epoch 2/2: loss" in done.stderr
     assert (iris / "run" / "metrics.json").is_file() and not (iris / "run" / "curves.png").exists()
     done = _without_extras(iris, "compare", *common, "--seeds", "0", "--out", "compared")

@@ -161,7 +161,7 @@ def _keep(folder):
         ({"history": []}, {}, "history has 0 rows of 1 epochs"),
         ({"facts": [1]}, {}, "facts is "),
         ({"settings": None}, {}, "settings is None"),
-        ({"later": 1}, {}, "later is not known here: perhaps a newer metatx wrote it"),
+        ({"later": 1}, {}, "later is not known here; perhaps a newer metatx wrote it"),
         ({"step": 10**9}, {}, "step is 1000000000; expected 0 to 9"),
         ({"step": -1}, {}, "step is -1"),
         ({}, {"task.bias": "foo"}, "tensor foo is not known"),

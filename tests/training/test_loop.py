@@ -84,11 +84,11 @@ def _chosen(nano, rows, validation=True, **changes):
 @pytest.mark.parametrize(
     ("metric", "rows", "kept"),
     [
-        (None, [(1.0, 0.9), (1.0, 0.1), (1.0, 0.5)], "epoch 2 of 3, the best validation accuracy (1.0000)"),
+        (None, [(1.0, 0.9), (1.0, 0.1), (1.0, 0.5)], "epoch 2 of 3, with the best validation accuracy (1.0000)"),
         (None, [(0.5, 0.9), (0.9, 0.8), (0.8, 0.1)], "epoch 2 of 3"),
         (None, [(math.nan, 0.1), (0.2, 0.9), (math.nan, 0.1)], "epoch 2 of 3"),
         (None, [(0.2, math.nan), (0.2, 0.9)], "epoch 2 of 2"),
-        ("loss", [(0.9, 0.9), (0.5, 0.2), (0.8, 0.3)], "epoch 2 of 3, the best validation loss (0.2000)"),
+        ("loss", [(0.9, 0.9), (0.5, 0.2), (0.8, 0.3)], "epoch 2 of 3, with the best validation loss (0.2000)"),
     ],
 )
 def test_epoch_kept_is_the_best_and_of_equal_ones_that_of_the_lowest_loss(nano, metric, rows, kept):
@@ -274,5 +274,5 @@ def test_tensorboard_events_are_written(nano, tmp_path):
 
 def test_a_launch_that_shards_what_is_trained_is_refused(nano, monkeypatch):
     monkeypatch.setattr(Accelerator, "distributed_type", DistributedType.FSDP)
-    with pytest.raises(ValueError, match="configured for FSDP, which divides what is trained; .* --multi_gpu"):
+    with pytest.raises(ValueError, match="configured for FSDP, which divides trained weights; .* --multi_gpu"):
         _task(nano).fit(waves(40), epochs=1)

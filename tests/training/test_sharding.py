@@ -150,4 +150,4 @@ def test_a_stopped_run_goes_on_to_the_same_weights(launched):
 
 
 def test_a_backbone_of_the_tasks_own_is_refused(launched):
-    assert "with tune 'full' the task has one of its own" in launched[1]["full"]
+    assert "with tune 'full' the task has its own" in launched[1]["full"]

@@ -135,7 +135,7 @@ def test_an_exchange_sees_what_leaves_a_block_in_the_order_of_the_batch() -> Non
 @torch.no_grad()
 def test_what_an_exchange_changes_goes_on_through_the_blocks() -> None:
     backbone = tiny()
-    plain, after = backbone(BATCH, layers=2), backbone(BATCH, layers=2, exchange=Adds(0))
+    plain, after = backbone(BATCH, layers=2), backbone(BATCH, layers=2, exchange=Adds(0, amount=100.0))
     first = (after.embeddings - plain.embeddings)[:, :32].abs().amax(1) > 0
     assert first.nonzero().flatten().tolist() == [0, 7, 11], "the first token of each sequence"
     assert ((after.embeddings - plain.embeddings)[:, 32:].abs().amax(1) > 0).all(), "one block on, all of them"

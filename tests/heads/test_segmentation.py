@@ -99,7 +99,7 @@ def test_a_tokenizer_that_crops_is_refused(nano):
 def test_augmentation_that_turns_is_refused(nano):
     options = {"image_size": [32, 32], "augment": "strong"}
     task = metatx.Task.from_data(nano, "image", halves(2), head="segmentation", tokenizer_options=options)
-    with pytest.raises(ValueError, match="choose a weaker one"):
+    with pytest.raises(ValueError, match="choose a weaker augmentation"):
         task.fit(halves(2), epochs=1)
 
 

@@ -178,7 +178,7 @@ class AudioTokenizer(Tokenizer):
         return TokenSequence.pack(torch.cat(tokens, dim=1), torch.cat(masks, dim=1), sequences_per_sample=counts)
 
     def _span(self, length: int) -> int:
-        """How long the sequences are that a clip is cut into: alike, and whole frames."""
+        """Length of each of the equal sequences that a clip is cut into: samples, a whole number of frames."""
         pieces = -(-length // round(self.window * self.sample_rate))
         return self.hop * -(-length // (pieces * self.hop))
 

@@ -210,7 +210,7 @@ class TabularTokenizer(Tokenizer):
 
 
 def _place(name: str, known: Spellings, sample: dict[str, Any]) -> int | None:
-    """Which of the known categories a row's cell is, None if none of them."""
+    """Number of the learned category that a row's cell holds; None if it holds another."""
     value = cell_of(sample, name)
     category_of(name, value)  # refuses what is no text or number
     return known.find(value)

@@ -1,4 +1,4 @@
-"""Which Vision Transformers of timm and open_clip load as a backbone, and how far its features are from theirs.
+"""Coverage: the Vision Transformers of timm and open_clip that load, and the largest difference of their features.
 
     python recipes/benchmarks/coverage.py                     # about 20 minutes on a core
     python recipes/benchmarks/coverage.py --names "eva02_*"
@@ -69,7 +69,7 @@ def main(*, names: str = "*", limit: float = 130e6, libraries: tuple[str, ...] =
     Args:
         names: Which, as a pattern.
         limit: Number of parameters from which on a model is left out; in open_clip, of its visual tower.
-        libraries: Of timm and open_clip.
+        libraries: Names of libraries, of timm and open_clip.
     """
     listed = {
         "timm": [name for module in MODULES for name in timm.list_models(module=module)],

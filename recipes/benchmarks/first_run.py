@@ -1,4 +1,4 @@
-"""What the first run of a new user gives: five small data sets by the defaults of ``metatx train``.
+"""Scores of a new user's first run: five small data sets by the defaults of ``metatx train``.
 
     python recipes/benchmarks/first_run.py
 
@@ -31,7 +31,7 @@ def main(*, seeds: tuple[int, ...] = (0, 1, 2), sets: tuple[str, ...] = SETS) ->
     """Train on each data set with each seed, and print the means.
 
     Args:
-        seeds: Of weights, splits and order.
+        seeds: Seeds of weights, splits and order, one run each.
         sets: Names of scikit-learn's data sets.
     """
     backbone = metatx.load_backbone("nano")

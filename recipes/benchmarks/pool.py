@@ -1,4 +1,4 @@
-"""What one pass for many tasks gains, and what their adapters cost.
+"""Gain of one pass for many tasks, and cost of their adapters.
 
     python recipes/benchmarks/pool.py                          # nano, about a minute on one core
     python recipes/benchmarks/pool.py --size base --rounds 3   # ViT-B/16's shape, about five
@@ -112,7 +112,7 @@ def adapters(backbone: metatx.Backbone, folders: dict[str, Path], rounds: int, c
 
 @torch.inference_mode()
 def across_tasks(backbone: metatx.Backbone, folders: dict[str, Path], rounds: int, count: int, load: str) -> None:
-    """As many requests as tasks, half of these with LoRA, drawn by Zipf's law: one pass, or one for each task."""
+    """Requests drawn by Zipf's law, one a task on average, half of them with LoRA: one pass, or one for each task."""
     kinds, aim = LOADS[load]
     pool, share = metatx.TaskPool(backbone), 1 / np.arange(1, count + 1)
     for number in range(count):
@@ -136,7 +136,7 @@ def main(
     Args:
         size: nano, or a network of ViT-B/16's shape.
         rounds: Measured turns of each way.
-        sequences: Of the mixed batch, a multiple of 4.
+        sequences: Number of sequences in the mixed batch, a multiple of 4.
         loras: Tasks with LoRA.
         tasks: Whose requests are batched across them, or not.
     """

@@ -1,4 +1,4 @@
-"""What many tasks cost in memory, how fast a pool of a thousand is, and that nothing is left of those that go.
+"""Memory and speed of a pool of a thousand tasks, and of those that went nothing is left.
 
     python recipes/benchmarks/pool_memory.py                          # nano, about two minutes on one core
     python recipes/benchmarks/pool_memory.py --size base --rounds 3   # ViT-B/16's shape
@@ -88,7 +88,7 @@ def main(
     Args:
         size: nano, or a network of ViT-B/16's shape.
         rounds: Measured turns of each way.
-        tasks: Of the pool with many.
+        tasks: Number of tasks in the large pool.
         more: Tasks over which memory is averaged.
         cycles: Load and unload tasks so often, and measure nothing else.
     """

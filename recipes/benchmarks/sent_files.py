@@ -1,4 +1,4 @@
-"""What do damaged files do to the server? Thousands of files of every ending that it takes, broken at random places.
+"""Damaged files sent to the server: thousands, of every suffix that it takes, broken at random places.
 
     python recipes/benchmarks/sent_files.py --files 10000        # nano, half an hour on two cores; Linux
 

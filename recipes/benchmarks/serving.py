@@ -1,4 +1,4 @@
-"""What does the server cost? Requests a second at many clients at once, beside the pool called directly.
+"""Cost of the server: requests a second from many clients at once, beside the pool called directly.
 
     python recipes/benchmarks/serving.py                          # nano, three tasks, a minute on two cores
     python recipes/benchmarks/serving.py --backbone base --seconds 40    # ViT-B/16's shape, five
@@ -43,8 +43,8 @@ def main(
         backbone: Any spec; or "base", random weights in ViT-B/16's shape.
         tasks: Some of table, series, image.
         clients: At once.
-        seconds: Of a round.
-        rounds: Of each.
+        seconds: Length of a round, in seconds.
+        rounds: Number of rounds of each way.
     """
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as weights:
         shown = backbone

@@ -43,7 +43,7 @@ def main(*, minutes: float = 5.0, bad: int = 10_000, warm: float = 10.0) -> None
     """Print what came back, and the server's memory on the way.
 
     Args:
-        minutes: Of overload.
+        minutes: Length of the overload, in minutes.
         bad: Requests that cannot be answered.
         warm: Seconds in which the rate that the server can take is measured.
     """

@@ -146,7 +146,7 @@ def main(*, size: Literal["base", "nano"] = "base", sequences: int = 8, rounds: 
 
     Args:
         size: A network of ViT-B/16's shape, or nano.
-        sequences: Of a batch.
+        sequences: Number of sequences in a batch.
         rounds: Measured steps of each variant.
     """
     rng = np.random.default_rng(0)

@@ -21,6 +21,14 @@ def connected(address):
     return http.client.HTTPConnection(address.removeprefix("http://"), timeout=60)
 
 
+def until(condition):
+    """Wait for a condition, half a minute at most."""
+    ends = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < ends, "it did not become true"
+        time.sleep(0.01)
+
+
 class Clients:
     """Threads that ask again and again; what each request came to, and when it was sent."""
 

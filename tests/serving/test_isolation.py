@@ -15,6 +15,7 @@ from metatx.registry import load_plugin
 from metatx.serving.limits import Limits
 from metatx.serving.metrics import Metrics
 from metatx.serving.readers import Readers
+from tests.serving.load import until
 from tests.serving.processes import server
 
 PLUGIN = str(Path(__file__).with_name("wild.py"))
@@ -48,13 +49,6 @@ def below(pid):
         new = {int(child) for file in own if file.exists() for child in file.read_text().split()} - found
         found |= new
     return found
-
-
-def until(condition):
-    ends = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < ends
-        time.sleep(0.05)
 
 
 def ended(pids):

@@ -16,6 +16,7 @@ import uvicorn
 
 from metatx.serving import protocol
 from metatx.serving.protocol import BoundedProtocol, Connections
+from tests.serving.load import until
 
 GET = b"GET /%d HTTP/1.1\r\nhost: x\r\n\r\n"
 
@@ -76,14 +77,6 @@ def answer(made):
             found += part
     head, _, body = found.partition(b"\r\n\r\n")
     return int(head.split()[1] if head else 0), head.lower(), body
-
-
-def until(condition):
-    for _ in range(2000):
-        if condition():
-            return
-        time.sleep(0.01)
-    raise AssertionError("never")
 
 
 LONG = b"a" * 70_000

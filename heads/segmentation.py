@@ -74,6 +74,7 @@ class SegmentationHead(Head):
 
     primary_metric = "miou"
     dense = True
+    per_token = True
     pool_options = ("layers",)
     output_suffixes: ClassVar[tuple[str, ...]] = ("",)
 

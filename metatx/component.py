@@ -28,8 +28,8 @@ class Component(nn.Module):
 
     Attributes:
         name: Name in the registry.
-        stem: Name of the backbone's stem that ``__init__`` takes as its argument ``stem``, such as "image"; None for
-            no stem.
+        stem: Name of the backbone's stem that ``__init__`` takes as its argument ``stem``, such as "image"; "backbone"
+            for the backbone itself; None for no stem.
         options: Options that the user gave, read-only; defaults are not among them.
         fitted: Facts that ``build`` took, read-only; empty before ``build``.
     """

@@ -38,6 +38,8 @@ class Head(Component):
             ``higher_is_better`` gives its direction.
         dense: True if an answer lies on the sample's grid (a mask, boxes in pixels). ``decode`` and ``records`` then
             also take the samples' extents: (H, W) of an image, (N,) of points.
+        per_token: True if the head reads each token, such as those of an image or of steps in time, not one pooled
+            vector of a sample. Of several inputs it then reads the main one.
         needs_target: True if a table must have a target column; if False, a column with a usual name is not taken as
             the target.
         output_suffixes: Suffixes of the files that ``write`` makes; "" for a folder.
@@ -53,6 +55,7 @@ class Head(Component):
 
     primary_metric: str = ""
     dense: ClassVar[bool] = False
+    per_token: ClassVar[bool] = False
     needs_target: ClassVar[bool] = True
     output_suffixes: ClassVar[tuple[str, ...]] = ()
     pool_options: ClassVar[tuple[str, ...] | None] = None

@@ -3,13 +3,13 @@
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
+from itertools import chain, compress
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-__all__ = ["LATE", "TokenSequence", "as_sequence", "concatenate", "divide", "joined"]
+__all__ = ["LATE", "TokenSequence", "as_sequence", "concatenate", "divide", "joined", "picked", "ranges"]
 
 LATE = sys.maxsize  # value of ``fuse_at`` for a sample whose sequences never attend to one another
 Fact = TypeVar("Fact")
@@ -255,6 +255,35 @@ def joined(sequences: Sequence[TokenSequence]) -> TokenSequence:
         grids=grids,
         context={name: _in_a_row([sequence.context[name] for sequence in sequences]) for name in first.context},
     )
+
+
+def picked(sequence: TokenSequence, keep: Sequence[bool]) -> TokenSequence:
+    """Leave out sequences; samples stay, also without a sequence.
+
+    Args:
+        sequence: Batch of B samples.
+        keep: True for each of the S sequences that stays.
+    """
+    if all(keep):
+        return sequence
+    device = sequence.embeddings.device
+    rows = torch.tensor(keep, device=device).repeat_interleave(torch.tensor(sequence.lengths, device=device))
+    flags = iter(keep)
+    sources = sequence.sources and tuple(compress(sequence.sources, keep))
+    return replace(
+        sequence,
+        embeddings=sequence.embeddings[rows],
+        lengths=tuple(compress(sequence.lengths, keep)),
+        sequences_per_sample=tuple(sum(next(flags) for _ in range(count)) for count in _counts(sequence)),
+        sources=sources,
+        grids={source: grid for source, grid in sequence.grids.items() if source in (sources or ("",))},
+    )
+
+
+def ranges(starts: Tensor, lengths: Tensor) -> Tensor:
+    """Concatenate the ranges from ``starts[i]`` to ``starts[i] + lengths[i] - 1``, for each i in turn."""
+    shift = starts - (lengths.cumsum(0) - lengths)
+    return torch.arange(int(lengths.sum())) + shift.repeat_interleave(lengths)
 
 
 def _counts(sequence: TokenSequence) -> tuple[int, ...]:

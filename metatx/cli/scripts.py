@@ -111,7 +111,9 @@ def recipe_parser(make: Callable[..., Recipe]) -> Any:
         group.add_argument("--grid", type=tuple[int, int] | int, help="Rows and columns of patches: --grid 14,8.")
         defaults["grid"] = recipe.grid
         hidden.add("image_size")
-    parts = {"tokenizer": (recipe.spec.modality, recipe.spec.tokenizer_options)}
+    parts: dict[str, tuple[str, Any]] = {}
+    if isinstance(recipe.spec.modality, str):
+        parts["tokenizer"] = recipe.spec.modality, recipe.spec.tokenizer_options
     if recipe.spec.head is not None:
         parts["head"] = (recipe.spec.head, recipe.spec.head_options)
     for part, (name, options) in parts.items():

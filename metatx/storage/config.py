@@ -80,6 +80,7 @@ FORMS = {
     "head.options": OPTIONS,
     "head.fitted": OPTIONS,
     "head.note": TEXT,
+    "fusion": RECORD_OR_NULL,
     "inputs": TEXTS,
     "target": TEXT_OR_NULL,
     "precision": TEXT,
@@ -87,7 +88,13 @@ FORMS = {
     "about": FACTS,
 }
 # Values of keys that tasks of older versions do not have.
-DEFAULTS: dict[str, Any] = {"tune": "frozen", "adapter": None, "about": {}, "metatx": "of an unknown version"}
+DEFAULTS: dict[str, Any] = {
+    "tune": "frozen",
+    "adapter": None,
+    "fusion": None,
+    "about": {},
+    "metatx": "of an unknown version",
+}
 OPTIONAL = {
     *DEFAULTS,
     *("backbone.dim", "backbone.pretrained", "backbone.repository"),

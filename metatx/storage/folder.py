@@ -40,7 +40,7 @@ __all__ = ["Record", "check", "describe", "read", "save", "write"]
 FORMAT = "metatx-task"
 VERSION = 3  # 1 had no ``tune``, 2 held fitted facts among the options
 COMPONENTS = ("tokenizer", "head")
-STORED_PARTS = (*COMPONENTS, "norm")  # parts whose tensors are in the file of weights
+STORED_PARTS = (*COMPONENTS, "fusion", "norm")  # parts whose tensors are in the file of weights
 OWN_BACKBONE_TIERS = ("full", "merged")  # values of ``tune`` of a task that has its own backbone
 EXTERNAL_PREFIXES = ("adapter.", "own_backbone.")  # prefixes in the state dict of tensors that have their own folder
 
@@ -92,6 +92,7 @@ def write(model: Model, record: Record, folder: Path, name: str) -> None:
         "tune": model.tune,
         "adapter": model.adapter and model.adapter.options,
         "trainable_parameters": model.trainable_parameters,
+        "fusion": model.fusion and _saved(model.fusion),
         "head": {**_saved(model.head), "note": model.head.card_note()},
         "inputs": list(record.inputs),
         "target": record.target,
@@ -159,7 +160,7 @@ def check(config: dict[str, Any], folder: Path, backbone: Backbone, fingerprint:
         if config["tune"] in OWN_BACKBONE_TIERS:
             raise _own_backbone_error(config, folder)
         _check_fingerprint(config, folder, backbone, fingerprint)
-        for kind in COMPONENTS:
+        for kind in _components(config):
             _check_known(kind, config[kind]["name"], folder)
         files = (WEIGHTS, *(ADAPTER if config["tune"] != "frozen" else ()))
         _check_there(folder, files)
@@ -195,7 +196,7 @@ def read(folder: Path, backbone: Backbone | None, fingerprint: str | None = None
             _check_there(folder, ADAPTER)
             adapter = read_adapter(folder / "adapter", backbone)
         tier = config["tune"] if config["tune"] in OWN_BACKBONE_TIERS else None
-        model = Model(backbone, parts["tokenizer"], parts["head"], adapter, tier)
+        model = Model(backbone, parts["tokenizer"], parts["head"], adapter, tier, parts.get("fusion"))
         _fill(model, shapes, folder)
         model.trained = True
         settings = TrainingSettings(precision=config["precision"])
@@ -207,7 +208,7 @@ def _parts(config: dict[str, Any], folder: Path, backbone: Backbone) -> dict[str
     """Build tokenizer and head from their options and facts."""
     parts = {}
     size = stored_bytes(folder / WEIGHTS)
-    for kind in COMPONENTS:
+    for kind in _components(config):
         name = config[kind]["name"]
         _check_known(kind, name, folder)
         cls = lookup(f"{kind}s", name)  # type: ignore[arg-type]
@@ -219,9 +220,14 @@ def _parts(config: dict[str, Any], folder: Path, backbone: Backbone) -> dict[str
             if kind == "tokenizer":
                 component: Component = build_tokenizer(name, backbone, options)
             else:
-                component = create("heads", name, backbone.dim, **options)
+                component = create(f"{kind}s", name, backbone.dim, **options)  # type: ignore[arg-type]
             parts[kind] = component.restore(part["fitted"])
     return parts
+
+
+def _components(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Parts of a task that are components: a task of one modality has no fusion."""
+    return COMPONENTS if config["fusion"] is None else (*COMPONENTS, "fusion")
 
 
 def _check_there(folder: Path, files: Iterable[str]) -> None:

@@ -17,7 +17,7 @@ __all__ = ["cacheable", "frozen_features"]
 
 def cacheable(model: Model) -> bool:
     """Return True if nothing below the head trains or varies, so that a sample's features never change."""
-    if model.adapter is not None or model.tokenizer.augments:
+    if model.adapter is not None or model.fusion is not None or model.tokenizer.augments:
         return False
     below = [*model.tokenizer.parameters(), *model.norm.parameters(), *model.backbone.parameters()]
     return not any(parameter.requires_grad for parameter in below)

@@ -66,6 +66,7 @@ FORMS = {
     "backbone.spec": TEXT,
     "backbone.fingerprint": TEXT,
     "backbone.dim": WHOLE,
+    "backbone.attention_pool": TEXT_OR_NULL,
     "backbone.pretrained": FLAG,
     "backbone.repository": TEXT_OR_NULL,
     "tokenizer": RECORD,
@@ -90,7 +91,7 @@ FORMS = {
 DEFAULTS: dict[str, Any] = {"tune": "frozen", "adapter": None, "about": {}, "metatx": "of an unknown version"}
 OPTIONAL = {
     *DEFAULTS,
-    *("backbone.dim", "backbone.pretrained", "backbone.repository"),
+    *("backbone.attention_pool", "backbone.dim", "backbone.pretrained", "backbone.repository"),
     *("head.note", "trainable_parameters"),
     *("tokenizer.fitted", "head.fitted"),
 }

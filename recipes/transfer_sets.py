@@ -1,4 +1,4 @@
-"""The data sets of transfer_report.py, tuning_tiers.py and token_probe.py: those of the recipes, nine of them changed."""
+"""The data sets of transfer_report.py, tuning_tiers.py and token_probe.py: those of the recipes, nine changed."""
 
 import os
 from collections.abc import Iterator

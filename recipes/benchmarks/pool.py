@@ -132,7 +132,10 @@ def across_tasks(backbone: metatx.Backbone, folders: dict[str, Path], rounds: in
 
 @torch.inference_mode()
 def several_inputs(backbone: metatx.Backbone, folder: Path, repeats: int, rounds: int, fusion: str) -> None:
-    """Tasks of 1, 2 and 4 inputs in one pass, against tasks of one input with sequences as many and as long."""
+    """Tasks of 1, 2 and 4 inputs in one pass, against tasks of one input with as many tokens.
+
+    Their sequences are as long as an input, or as all inputs of a sample, which attend to one another in some blocks.
+    """
     pool = metatx.TaskPool(backbone)
     single = filled(backbone, folder / "series", 12)
     rows: list[tuple[str, Any]] = []
@@ -154,16 +157,21 @@ def several_inputs(backbone: metatx.Backbone, folder: Path, repeats: int, rounds
     for name, sample in rows:
         pool.prepare(name, sample)  # from now on the number of tokens is known
     fused = [pool.prepare(name, sample) for name, sample in rows]
-    count = 4 * repeats * sum(INPUTS)
+    lengths = [64 * inputs for inputs in INPUTS] * 4 * repeats
     for _ in range(2):
-        alone = ask(single, [64] * count, 12)
-    assert sum(request.tokens for request in fused) == sum(request.tokens for request in alone)
-    found = cpu_seconds({"fused": lambda: pool.answer(fused), "alone": lambda: single.answer(alone)}, rounds)
+        apart = ask(single, [64] * (sum(lengths) // 64), 12)
+        together = ask(single, lengths, 12)
+    tokens = {sum(request.tokens for request in requests) for requests in (fused, apart, together)}
+    assert tokens == {sum(lengths)}
+    ways = {"fused": lambda: pool.answer(fused), "apart": lambda: single.answer(apart)}
+    found = cpu_seconds({**ways, "together": lambda: single.answer(together)}, rounds)
     show(
-        f"tasks of 1, 2 and 4 inputs, {fusion}, against as many tokens of one",
-        found["alone"] / found["fused"],
-        aim=".95",
+        f"tasks of 1, 2 and 4 inputs, {fusion}, against as many tokens of tasks of one",
+        found["apart"] / found["fused"],
+        aim="0.95",
     )
+    if fusion != "late":
+        show("  in sequences as long as all inputs together", found["together"] / found["fused"], aim="0.95")
 
 
 def main(

@@ -1,7 +1,7 @@
 """Token sequences: a batch of sequences of any lengths, the input and output of the backbone."""
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, compress
 from typing import Any, TypeVar
@@ -31,6 +31,8 @@ class TokenSequence:
             an image, (T, H, W) of a video. A source whose tokens lie on no grid is left out.
         num_prefix_tokens: Number of leading tokens of each sequence that the backbone added (CLS, registers).
         class_token: True if the first prefix token is a class token (CLS).
+        attention_pool: Attention pool of the weights that the tokens come from: a function to one vector a sequence,
+            (S, D). None: there is none, or the tokens have not passed the backbone.
         context: Side information from tokenizer to head that bypasses the backbone, by name: tensors (B, ...), or lists
             of B tensors whose shapes differ.
 
@@ -52,6 +54,7 @@ class TokenSequence:
     grids: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     num_prefix_tokens: int = 0
     class_token: bool = True
+    attention_pool: "Callable[[TokenSequence], Tensor] | None" = None
     context: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -169,11 +172,24 @@ class TokenSequence:
         if not self.has_cls:
             raise ValueError("This backbone has no CLS token; pool by the mean of the tokens.")
         lengths = torch.tensor(self.lengths, device=self.embeddings.device)
-        first = self.embeddings[lengths.cumsum(0) - lengths]
+        return self._by_sample(self.embeddings[lengths.cumsum(0) - lengths])
+
+    def attended(self) -> Tensor:
+        """Output of the weights' attention pool, averaged over a sample's sequences, (B, D); zeros without a sequence.
+
+        Raises:
+            ValueError: If the backbone's weights have no attention pool.
+        """
+        if self.attention_pool is None:
+            raise ValueError("This backbone's weights have no attention pool; pool by the mean of the tokens.")
+        return self._by_sample(self.attention_pool(self))
+
+    def _by_sample(self, vectors: Tensor) -> Tensor:
+        """Mean of the vectors of each sample's sequences, (S, D) to (B, D)."""
         if self.sequences_per_sample is None:
-            return first
-        sums = first.new_zeros(len(self), first.shape[1]).index_add(0, self._sample_of_sequence(), first)
-        counts = torch.tensor(self.sequences_per_sample, device=first.device, dtype=first.dtype)
+            return vectors
+        sums = vectors.new_zeros(len(self), vectors.shape[1]).index_add(0, self._sample_of_sequence(), vectors)
+        counts = torch.tensor(self.sequences_per_sample, device=vectors.device, dtype=vectors.dtype)
         return sums / counts.clamp_min(1)[:, None]
 
     def _sample_of_sequence(self) -> Tensor:
@@ -227,6 +243,7 @@ def divide(batch: TokenSequence, originals: Sequence[TokenSequence]) -> list[Tok
                 lengths=lengths,
                 num_prefix_tokens=batch.num_prefix_tokens,
                 class_token=batch.class_token,
+                attention_pool=batch.attention_pool,
             )
         )
         sequence += len(lengths)

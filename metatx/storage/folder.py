@@ -84,6 +84,7 @@ def write(model: Model, record: Record, folder: Path, name: str) -> None:
         "backbone": {
             "spec": model.backbone.spec,
             "fingerprint": model.backbone.fingerprint,
+            "attention_pool": model.backbone.attention_pool_fingerprint if model.head.pooling == "attention" else None,
             "dim": model.backbone.dim,
             "pretrained": model.backbone.pretrained,
             "repository": repository(model.backbone),
@@ -305,6 +306,11 @@ def _check_fingerprint(config: dict[str, Any], folder: Path, backbone: Backbone,
         trained_on = _said(saved["spec"], saved.get("pretrained", True), saved["fingerprint"])
         given = _said(backbone.spec, backbone.pretrained, fingerprint)
         raise TaskError(f"{folder} was trained on backbone {trained_on}, not on {given}.")
+    pool = saved.get("attention_pool")
+    if pool not in (None, backbone.attention_pool_fingerprint):
+        raise TaskError(
+            f"{folder} needs the attention pool of {saved['spec']} ({pool[:12]}), not that of {backbone.spec}."
+        )
 
 
 def _said(spec: str, pretrained: bool, fingerprint: str) -> str:

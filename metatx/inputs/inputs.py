@@ -12,6 +12,7 @@ from metatx.backbone.base import Backbone
 from metatx.encoding.collate import stacked
 from metatx.encoding.head_choice import build_tokenizer
 from metatx.errors import BoundError, PlacedError, SampleError
+from metatx.inputs.columns import columns_of_present, known_columns
 from metatx.layers.input_norm import input_norm
 from metatx.registry import lookup, unknown
 from metatx.sequence import TokenSequence, as_sequence, ranges
@@ -65,6 +66,7 @@ class Inputs(Tokenizer):
             self.add_module(f"norm_{name}", input_norm(stem, tokenizer))
         for attribute, value in shared_facts([type(self.tokenizer(name)) for name in self.inputs]).items():
             setattr(self, attribute, value)
+        self.file_columns, self.word_columns = known_columns(self.inputs.values())
         lead = self.tokenizer(self.main)
         for attribute in ("lookback", "time_axis", "mixes_channels", "crop_warning"):
             setattr(self, attribute, getattr(lead, attribute))
@@ -134,6 +136,10 @@ class Inputs(Tokenizer):
         return [
             column for name in self.inputs for column in self.tokenizer(name).text_columns(list(self.columns(name)))
         ]
+
+    def columns_in(self, columns: Sequence[str], inputs: Sequence[str]) -> list[str]:
+        """Columns of the inputs of which a table has some, see ``columns_of_present``."""
+        return columns_of_present({name: self.columns(name) for name in self.inputs}, columns)
 
     def names_file(self, sample: Any) -> bool:
         """Return False: a sample is a dict, whose files messages name by their input."""
@@ -283,7 +289,9 @@ def kind_of(spec: TaskSpec) -> type[Tokenizer]:
     if isinstance(spec.modality, str):
         kind: type[Tokenizer] = lookup("tokenizers", spec.modality)
         return kind
-    return type("Inputs", (Inputs,), shared_facts([lookup("tokenizers", each.modality) for each in spec.several]))
+    facts = shared_facts([lookup("tokenizers", each.modality) for each in spec.several])
+    files, words = known_columns(spec.several)
+    return type("Inputs", (Inputs,), {**facts, "file_columns": files, "word_columns": words})
 
 
 def shared_facts(kinds: Sequence[type[Tokenizer]]) -> dict[str, Any]:

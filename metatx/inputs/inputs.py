@@ -103,7 +103,7 @@ class Inputs(Tokenizer):
         columns = {column for name in self.inputs for column in self.columns(name)}
         strange = [key for key in sample if key not in self.inputs and key not in columns]
         values = {name: self._value(sample, name) for name in self.inputs}
-        present = {name: value for name, value in values.items() if value is not None}
+        present = {name: self._as_owner(name, value) for name, value in values.items() if value is not None}
         if strange and len(present) < len(values):
             absent = next(name for name in values if name not in present)
             raise SampleError(
@@ -115,6 +115,14 @@ class Inputs(Tokenizer):
         if self.requires_main and self.main not in present:
             raise SampleError(f"input {self.main} is missing; the task answers for it, so that it must be there")
         return present
+
+    def _as_owner(self, name: str, value: Any) -> Any:
+        """Value of an input as its tokenizer knows it: a row has the columns of the input that owns the tokenizer."""
+        own = self.columns(name)
+        if not isinstance(value, Mapping) or not set(own) & set(value):
+            return value
+        renamed = zip(own, self.columns(self.owner(name)), strict=False)
+        return {theirs: value[column] for column, theirs in renamed if column in value}
 
     def _value(self, sample: Mapping[Any, Any], name: str) -> Any:
         """Raw value of an input; None if it is missing."""

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from metatx.evaluation.report import Report
 from metatx.evaluation.splits import HELD_FOR_TEST, examples_of, measurable, read_parts, source_of, training_part_of
 from metatx.examples import Examples
 from metatx.files import written_whole
+from metatx.inputs.guess import settled
 from metatx.inputs.inputs import kind_of
 from metatx.model import build
 from metatx.reading.csv_tables import Reading
@@ -106,15 +108,17 @@ def run(
     state.wait_for_everyone()  # all processes must check the folder before one writes
     first = state.is_main_process
     drawn = folder is not None and first and can_draw("curves.png")
-    parts = read_parts(
+    read = partial(
+        read_parts,
         data,
-        kind_of(spec),
         target=target_name(spec.target),
         split_column=split_column,
         validation=validation,
         test=test,
         reading=reading,
     )
+    spec = settled(spec, lambda kind: (training_part_of(read(kind)), target_name(spec.target)))
+    parts = read(kind_of(spec))
     task = Task.of_model(*build(backbone, spec, training_part_of(parts)))
     task.reading = reading or task.reading
     given = {split for split, extra in (("validation", validation), ("test", test)) if extra is not None}

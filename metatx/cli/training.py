@@ -133,6 +133,7 @@ def compare(
     backbone: str = "nano",
     checkpoint: str | None = None,
     seeds: str = "0,1,2",
+    fusions: str | None = None,
     budget: float | None = None,
     out: str | None = None,
     baseline: bool = True,
@@ -164,6 +165,8 @@ def compare(
         backbone: Name of the backbone; see "metatx list backbones".
         checkpoint: File with the backbone's weights.
         seeds: One run each, of each variant, separated by commas.
+        fusions: Fusions to compare of several inputs, separated by commas, each with its options: late,mid:at=4. Each
+            input alone and each left out stand beside them, and each fusion with a random backbone and without one.
         budget: Seconds of training of a run. Epochs, at most --epochs, and samples are chosen to fit, once for all.
         out: Folder for the table, the figure and the numbers; runs/NAME of the data by default. The same comparison
             goes on there.
@@ -191,6 +194,7 @@ def compare(
         spec,
         backbone=load_backbone(backbone, checkpoint=checkpoint),
         seeds=_seeds(seeds),
+        fusions=[] if fusions is None else [name.strip() for name in fusions.split(",")],
         # Fixed, and therefore no options: each run has its own seed, and writes no logs and no checkpoints.
         settings=TrainingSettings(seed=0, tensorboard=False, checkpoint_seconds=30.0, checkpoint_steps=0, **settings),
         budget=budget,

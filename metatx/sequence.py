@@ -51,6 +51,7 @@ class TokenSequence:
     sequences_per_sample: tuple[int, ...] | None = None
     sources: tuple[str, ...] | None = None
     fuse_at: tuple[int, ...] | None = None
+    trailing: tuple[int, ...] | None = None
     grids: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     num_prefix_tokens: int = 0
     class_token: bool = True
@@ -72,6 +73,8 @@ class TokenSequence:
             raise ValueError(f"sources names {len(self.sources)} inputs for {count} sequences; name one each.")
         if self.fuse_at is not None and (len(self.fuse_at) != len(self) or min(self.fuse_at, default=0) < 0):
             raise ValueError(f"fuse_at is {self.fuse_at}; give each of the {len(self)} samples a block, 0 or later.")
+        if self.trailing is not None and len(self.trailing) != count:
+            raise ValueError(f"trailing has {len(self.trailing)} numbers for {count} sequences; give one each.")
         foreign = set(self.grids).difference(self.sources or ("",))
         if foreign:
             raise ValueError(f"grids has the source {min(foreign)!r}, but no sequence comes from it.")
@@ -223,6 +226,7 @@ def concatenate(sequences: Sequence[TokenSequence]) -> TokenSequence:
         sequences_per_sample=_all_counts(sequences),
         sources=_in_turn(sources, map(_nameless, sequences)),
         fuse_at=_all_fuse_at(sequences),
+        trailing=_all_trailing(sequences),
         grids=grids,
         num_prefix_tokens=sequences[0].num_prefix_tokens,
     )
@@ -269,6 +273,7 @@ def joined(sequences: Sequence[TokenSequence]) -> TokenSequence:
         sequences_per_sample=_all_counts(sequences),
         sources=_in_turn([sequence.sources for sequence in sequences], map(_nameless, sequences)),
         fuse_at=_all_fuse_at(sequences),
+        trailing=_all_trailing(sequences),
         grids=grids,
         context={name: _in_a_row([sequence.context[name] for sequence in sequences]) for name in first.context},
     )
@@ -293,6 +298,7 @@ def picked(sequence: TokenSequence, keep: Sequence[bool]) -> TokenSequence:
         lengths=tuple(compress(sequence.lengths, keep)),
         sequences_per_sample=tuple(sum(next(flags) for _ in range(count)) for count in _counts(sequence)),
         sources=sources,
+        trailing=sequence.trailing and tuple(compress(sequence.trailing, keep)),
         grids={source: grid for source, grid in sequence.grids.items() if source in (sources or ("",))},
     )
 
@@ -314,6 +320,10 @@ def _all_counts(sequences: Sequence[TokenSequence]) -> tuple[int, ...] | None:
 
 def _all_fuse_at(sequences: Sequence[TokenSequence]) -> tuple[int, ...] | None:
     return _in_turn([sequence.fuse_at for sequence in sequences], ([LATE] * len(sequence) for sequence in sequences))
+
+
+def _all_trailing(sequences: Sequence[TokenSequence]) -> tuple[int, ...] | None:
+    return _in_turn([sequence.trailing for sequence in sequences], ([0] * len(each.lengths) for each in sequences))
 
 
 def _nameless(sequence: TokenSequence) -> tuple[str, ...]:

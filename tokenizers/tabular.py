@@ -163,7 +163,7 @@ class TabularTokenizer(Tokenizer):
         return encoded
 
     def forward(self, batch: Batch) -> Tensor:
-        """EncodedDataset rows to one token per column (B, N, D)."""
+        """Encoded rows to one token per column (B, N, D)."""
         tokens = []
         if self.numbers:
             numbers = self._hidden(batch["numbers"], math.nan)

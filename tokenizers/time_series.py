@@ -224,7 +224,7 @@ class TimeSeriesTokenizer(Tokenizer):
         return {"anyOf": forms, "examples": [series.tolist()]}
 
     def forward(self, batch: dict[str, Any]) -> TokenSequence:
-        """EncodedDataset samples, of any lengths, to S = B C sequences (separate) or S = B (mixed)."""
+        """Encoded samples, of any lengths, to S = B C sequences (separate) or S = B (mixed)."""
         loc = batch["loc"]  # (B, C)
         scale = batch["scale"]
         series, ages, whole = self._align(batch["series"])

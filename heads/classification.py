@@ -79,6 +79,7 @@ class ClassificationHead(Head):
     ) -> None:
         super().__init__(dim)
         self.pooling = pooling
+        self.needs_cls = pooling == "cls"
         self.layers = layers
         self.label_smoothing = label_smoothing
         self.class_weight = class_weight

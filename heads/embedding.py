@@ -69,6 +69,7 @@ class EmbeddingHead(Head):
             raise ValueError(f"size is {size} and temperature {temperature:g}; both must be above 0.")
         self.size = size
         self.pooling = pooling
+        self.needs_cls = pooling == "cls"
         self.layers = layers
         self.temperature = temperature
         width = pooled_width(dim, pooling, layers)

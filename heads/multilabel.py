@@ -75,6 +75,7 @@ class MultiLabelHead(Head):
     ) -> None:
         super().__init__(dim)
         self.pooling = pooling
+        self.needs_cls = pooling == "cls"
         self.layers = layers
         self.objective = objective
         width = pooled_width(dim, pooling, layers)

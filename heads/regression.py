@@ -57,6 +57,7 @@ class RegressionHead(Head):
         super().__init__(dim)
         self.objective = objective
         self.pooling = pooling
+        self.needs_cls = pooling == "cls"
         self.layers = layers
         width = pooled_width(dim, pooling, layers)
         self.norm = feature_norm(norm, width)

@@ -42,6 +42,7 @@ class Head(Component):
             the target.
         output_suffixes: Suffixes of the files that ``write`` makes; "" for a folder.
         layers: Number of the backbone's last blocks that the head reads; embeddings are then (T, layers * D).
+        needs_cls: True if the head cannot do without the backbone's class token.
         calibrates: True if ``calibrate`` is to be called after training.
         pool_options: Names of the options that ``pool`` depends on, for the cache of its results; None: all options.
 
@@ -57,6 +58,7 @@ class Head(Component):
     output_suffixes: ClassVar[tuple[str, ...]] = ()
     pool_options: ClassVar[tuple[str, ...] | None] = None
     layers: int = 1
+    needs_cls: bool = False
     calibrates: bool = False
 
     # From a table to examples

@@ -4,7 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from metatx.registry import unknown
+from metatx.annotations import annotated_types, check_types
+from metatx.errors import short
+from metatx.registry import names, unknown
+from metatx.values import plain_value
 
 __all__ = ["TaskSpec"]
 
@@ -29,6 +32,9 @@ class TaskSpec:
         adapter_options: Options of a LoRA adapter, by name, as in ``LoraOptions``.
         seed: Seed of the initial weights; None: that of the training, or 0 where a task is only built.
 
+    Raises:
+        ValueError: If modality, head, tune, seed or options have a wrong type.
+
     Example:
         >>> spec = metatx.TaskSpec(modality="tabular", target="kind")
         >>> spec.tune, spec.head, spec.seed
@@ -46,8 +52,17 @@ class TaskSpec:
     seed: int | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.modality, str):
+            choices = ", ".join(names("tokenizers"))
+            raise ValueError(f"modality is {short(self.modality)}; expected a TaskSpec, or one of {choices}.")
         for name in ("tokenizer_options", "head_options", "adapter_options"):
-            object.__setattr__(self, name, dict(getattr(self, name) or {}))
+            given = getattr(self, name)
+            if given is not None and not isinstance(given, Mapping):
+                raise ValueError(f"{name} is {short(given)}; expected options by name, such as {{'patch_size': 16}}.")
+            object.__setattr__(self, name, dict(given or {}))
+        object.__setattr__(self, "seed", plain_value(self.seed))
+        # Target and inputs may also be arrays and other sequences.
+        check_types({name: getattr(self, name) for name in ("head", "tune", "seed")}, annotated_types(type(self)))
 
     @classmethod
     def of(cls, spec: "str | TaskSpec", **choices: Any) -> "TaskSpec":
@@ -56,8 +71,8 @@ class TaskSpec:
         Raises:
             TypeError: If there is no choice of a name; says the nearest one.
         """
-        names = [each.name for each in fields(cls) if each.name != "modality"]
+        accepted = [each.name for each in fields(cls) if each.name != "modality"]
         for name in choices:
-            if name not in names:
-                raise TypeError(unknown("argument", name, names))
+            if name not in accepted:
+                raise TypeError(unknown("argument", name, accepted))
         return replace(spec, **choices) if isinstance(spec, TaskSpec) else cls(modality=spec, **choices)

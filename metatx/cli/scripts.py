@@ -1,7 +1,6 @@
 """Command lines of scripts: of a recipe, with its own values as defaults, and of any typed function."""
 
 import inspect
-import itertools
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import ArgumentError, auto_cli
+
 from metatx.backbone.loading import load_backbone
+from metatx.cli.parser import PlainParser, normalise_argv, prepare_help
 from metatx.evaluation.recipe import Recipe
 from metatx.registry import lookup
 from metatx.settings import TrainingSettings
@@ -24,10 +26,8 @@ LONGEST_DEFAULT = 60  # characters that the help shows of one
 
 def command(main: Callable[..., Any]) -> None:
     """Run a script: options from the signature of ``main``, errors of the user's as one line and exit code 2."""
-    from jsonargparse import auto_cli
-
     with _errors_as_a_line():
-        auto_cli(main, args=_normalised(sys.argv[1:]))
+        auto_cli(main, parser_class=ScriptParser, args=sys.argv[1:])
 
 
 def recipe_command(recipe: Recipe | Callable[..., Recipe]) -> None:
@@ -41,7 +41,7 @@ def recipe_command(recipe: Recipe | Callable[..., Recipe]) -> None:
 
 
 def _run_recipe(make: Callable[..., Recipe], words: Sequence[str]) -> None:
-    given = recipe_parser(make).parse_args(_normalised(words), defaults=False).as_dict()
+    given = recipe_parser(make).parse_args(list(words), defaults=False).as_dict()
     recipe = make(**_taken(given, make))
     options = _taken(given, run_options)
     reading = {} if isinstance(recipe.read, partial) else _taken(given, recipe.read)
@@ -89,11 +89,9 @@ def run_options(
 
 def recipe_parser(make: Callable[..., Recipe]) -> Any:
     """Return the parser of a recipe's options; the defaults that its help shows are those of the recipe."""
-    from jsonargparse import ArgumentParser
-
     recipe = make()
     about = sys.modules["__main__"].__doc__ or recipe.name
-    parser = ArgumentParser(prog=Path(sys.argv[0]).name, description=about.partition("\n")[0], exit_on_error=False)
+    parser = ScriptParser(prog=Path(sys.argv[0]).name, description=about.partition("\n")[0])
     named = {*inspect.signature(make).parameters, *inspect.signature(recipe.read).parameters}
     group = parser.add_argument_group("data, backbone and output")
     group.add_function_arguments(make, as_group=False)
@@ -135,20 +133,19 @@ def _taken(given: dict[str, Any], function: Callable[..., Any]) -> dict[str, Any
     return {name: given.pop(name) for name in inspect.signature(function).parameters if name in given}
 
 
-def _normalised(words: Sequence[str]) -> list[str]:
-    """Words as the parser takes them: underscores in names, ``true`` behind a flag, a list for ``--seeds 0,1``."""
-    normalised = []
-    name = ""
-    for word, following in itertools.pairwise([*words, "--"]):
-        if not word.startswith("--"):
-            normalised.append(_listed(name, word))
-            continue
-        name, equals, value = word.partition("=")
-        name = "--" + name[2:].replace("-", "_")
-        if not equals and following.startswith("--") and name != "--help":
-            equals = "=true"
-        normalised.append(name + equals + _listed(name, value))
-    return normalised
+class ScriptParser(PlainParser):
+    """Parser of a script: it takes words as ``metatx`` does, and ``--seeds 0,1`` as a list."""
+
+    def parse_args(self, args: Any = None, *rest: Any, **options: Any) -> Any:
+        """Parse words of the command line, see ``ArgumentParser.parse_args``."""
+        words = normalise_argv(args or [], prepare_help(self), head="head")
+        listed = []
+        name = ""
+        for word in words:
+            start = word.startswith("--")
+            name, equals, value = word.partition("=") if start else (name, "", word)
+            listed.append(f"{name}{equals}{_listed(name, value)}" if start else _listed(name, word))
+        return super().parse_args(listed, *rest, **options)
 
 
 def _listed(name: str, value: str) -> str:
@@ -159,8 +156,6 @@ def _listed(name: str, value: str) -> str:
 
 @contextmanager
 def _errors_as_a_line() -> Iterator[None]:
-    from jsonargparse import ArgumentError
-
     try:
         yield
     except (ArgumentError, ValueError, OSError, ImportError) as error:

@@ -38,3 +38,37 @@ def test_options_that_cannot_be_used_are_named_with_their_part(folder, nano):
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(TaskError, match=r"the tokenizer waves .*nothing \[0\].*Unknown option"):
         metatx.Task.from_pretrained(folder, nano)
+
+
+def test_an_adapter_that_the_tier_would_not_read_is_refused(nano, tmp_path):
+    folder = metatx.Task.from_data(nano, "waves", waves(8), tune="lora").save_pretrained(tmp_path / "task")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "tune": "frozen"}))
+    for load in (
+        lambda: metatx.Task.from_pretrained(folder, nano),
+        lambda: metatx.TaskPool(nano).add("task", folder),
+    ):
+        with pytest.raises(TaskError, match="its tune is 'frozen', which has no adapter/, but there is one"):
+            load()
+
+
+def test_a_damaged_fact_is_refused_when_the_task_is_loaded(nano, tmp_path):
+    folder = metatx.Task.from_data(nano, "waves", waves(8)).save_pretrained(tmp_path / "task")
+    config = json.loads((folder / "config.json").read_text())
+    for fitted, message in (
+        ({"classes": "ab"}, "Fact of the classification head: classes is 'ab'; expected a list"),
+        ({}, "Fact of the classification head: classes is missing"),
+        ({"classes": ["a", "b"], "klass": 1}, "Unknown fact of the classification head 'klass'"),
+    ):
+        damaged = {**config, "head": {**config["head"], "fitted": fitted}}
+        (folder / "config.json").write_text(json.dumps(damaged))
+        with pytest.raises(TaskError, match=f"cannot be built with what it learned: {message}"):
+            metatx.Task.from_pretrained(folder, nano)
+
+
+def test_a_component_without_a_name_is_not_saved(nano, tmp_path):
+    task = metatx.Task.from_data(nano, "waves", waves(8))
+    task.model.tokenizer = type("Unnamed", (type(task.tokenizer),), {"name": ""})(nano.dim)
+    with pytest.raises(ValueError, match="Unnamed has no name by which a saved task finds it again; nothing was"):
+        task.save_pretrained(tmp_path / "task")
+    assert not (tmp_path / "task").exists()

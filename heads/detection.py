@@ -57,6 +57,7 @@ class DetectionHead(Head):
 
     primary_metric = "ap50"
     dense = True
+    per_token = True
     pool_options = ("layers",)
     output_suffixes: ClassVar[tuple[str, ...]] = (".json",)
     scale: Tensor

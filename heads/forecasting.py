@@ -82,6 +82,7 @@ class ForecastingHead(Head):
 
     primary_metric = "mse"
     needs_target = False
+    per_token = True
     output_suffixes = (".png",)
     centre: Tensor
     scale: Tensor

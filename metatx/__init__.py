@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from metatx.evaluation.compare import compare
     from metatx.evaluation.recipe import Recipe
     from metatx.evaluation.run import run
+    from metatx.fusion import Fusion
     from metatx.head import Head
     from metatx.pool.pool import TaskPool
     from metatx.pretraining.alignment import Alignment
-    from metatx.registry import create, names, register_head, register_tokenizer
+    from metatx.registry import create, names, register_fusion, register_head, register_tokenizer
     from metatx.sequence import TokenSequence
     from metatx.settings import TrainingSettings
-    from metatx.spec import TaskSpec
+    from metatx.spec import Input, TaskSpec
     from metatx.task import Task
     from metatx.tokenizer import Tokenizer
 
@@ -32,7 +33,9 @@ __version__ = "0.1.0"
 __all__ = [
     "Alignment",
     "Backbone",
+    "Fusion",
     "Head",
+    "Input",
     "Recipe",
     "SampleError",
     "Task",
@@ -45,6 +48,7 @@ __all__ = [
     "create",
     "load_backbone",
     "names",
+    "register_fusion",
     "register_head",
     "register_tokenizer",
     "run",
@@ -53,7 +57,9 @@ __all__ = [
 _HOME = {
     "Alignment": "pretraining.alignment",
     "Backbone": "backbone.base",
+    "Fusion": "fusion",
     "Head": "head",
+    "Input": "spec",
     "Recipe": "evaluation.recipe",
     "SampleError": "errors",
     "Task": "task",
@@ -66,6 +72,7 @@ _HOME = {
     "create": "registry",
     "load_backbone": "backbone.loading",
     "names": "registry",
+    "register_fusion": "registry",
     "register_head": "registry",
     "register_tokenizer": "registry",
     "run": "evaluation.run",

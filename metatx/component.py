@@ -29,8 +29,8 @@ class Component(nn.Module):
 
     Attributes:
         name: Name in the registry.
-        stem: Name of the backbone's stem that ``__init__`` takes as its argument ``stem``, such as "image"; None for
-            no stem.
+        stem: Name of the backbone's stem that ``__init__`` takes as its argument ``stem``, such as "image"; "backbone"
+            for the backbone itself; None for no stem.
         options: Options that the user gave, read-only; defaults are not among them.
         fitted: Facts that ``build`` took, read-only; empty before ``build``.
     """
@@ -98,7 +98,12 @@ class Component(nn.Module):
         return self
 
     def restore(self, fitted: Mapping[str, Any]) -> Self:
-        """Build from the facts of a saved task. Raises ValueError if one is missing, unknown or of another type."""
+        """Build from the facts of a saved task, or from those that the model knows.
+
+        Raises:
+            ValueError: If a fact is missing, unknown or of another type, or a saved task could not hold an option.
+        """
+        self._as_saved("option", all_options(self))
         facts = {name: plain_value(value) for name, value in fitted.items()}
         check_facts(type(self), facts)
         self.build(**facts)
@@ -119,7 +124,7 @@ class Component(nn.Module):
                     f"{type(self).__name__}: the {what} {name!r} is {short(value)}; expected a JSON value: texts, "
                     "finite numbers, true, false, null, lists, objects whose keys are texts. Keep arrays in buffers."
                 )
-            if not within_bounds(saved[name]):
+            if not within_bounds(saved[name], nested=what == "option"):  # lists of facts are the data's, such as labels
                 raise ValueError(f"{type(self).__name__}: the {what} {name!r} is {short(value)}; expected {BOUNDS}.")
             try:
                 check_json(saved[name], DEEPEST - PART_DEPTH)

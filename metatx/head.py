@@ -38,11 +38,14 @@ class Head(Component):
             ``higher_is_better`` gives its direction.
         dense: True if an answer lies on the sample's grid (a mask, boxes in pixels). ``decode`` and ``records`` then
             also take the samples' extents: (H, W) of an image, (N,) of points.
+        per_token: True if the head reads each token, such as those of an image or of steps in time, not one pooled
+            vector of a sample. Of several inputs it then reads the main one.
         needs_target: True if a table must have a target column; if False, a column with a usual name is not taken as
             the target.
         output_suffixes: Suffixes of the files that ``write`` makes; "" for a folder.
+        pooling: Name of the pooling of a head that uses ``pool_tokens``; ``"attention"`` needs a backbone whose weights
+            have an attention pool.
         layers: Number of the backbone's last blocks that the head reads; embeddings are then (T, layers * D).
-        needs_cls: True if the head cannot do without the backbone's class token.
         calibrates: True if ``calibrate`` is to be called after training.
         pool_options: Names of the options that ``pool`` depends on, for the cache of its results; None: all options.
 
@@ -54,11 +57,12 @@ class Head(Component):
 
     primary_metric: str = ""
     dense: ClassVar[bool] = False
+    per_token: ClassVar[bool] = False
     needs_target: ClassVar[bool] = True
     output_suffixes: ClassVar[tuple[str, ...]] = ()
     pool_options: ClassVar[tuple[str, ...] | None] = None
+    pooling: str | None = None
     layers: int = 1
-    needs_cls: bool = False
     calibrates: bool = False
 
     # From a table to examples

@@ -134,7 +134,7 @@ def decoded(method: Callable[..., Any]) -> Answer:
 def embedded(model: Model, settings: TrainingSettings, batch: dict[str, Any], queries: Sequence[Any]) -> Any:
     """Mean of each sample's output tokens of the backbone, (B, D) float32."""
     with settings.autocast(model.device):
-        return model.features(batch, layers=1).mean().float().cpu().numpy()
+        return model.embedding(model.features(batch, layers=1)).float().cpu().numpy()
 
 
 def joined(pieces: Iterable[Piece]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Model: tokenizer, input norm, backbone, adapter and head, without data, settings and files."""
+"""Model: tokenizer, input norm, backbone, adapter, fusion and head, without data, settings and files."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -17,10 +17,13 @@ from metatx.encoding.columns import field_names, fit_tokenizer
 from metatx.encoding.encoded import screened
 from metatx.encoding.head_choice import build_head, build_tokenizer, check_inputs, claimed
 from metatx.examples import Examples, without_missing
+from metatx.fusion import Fusion
 from metatx.head import Head
+from metatx.inputs.columns import resolved
+from metatx.inputs.inputs import Inputs, kind_of
 from metatx.layers.input_norm import input_norm
 from metatx.layers.unregistered import Unregistered
-from metatx.registry import all_options, lookup
+from metatx.registry import COMPOSITE, all_options, create, lookup
 from metatx.seeding import seeded
 from metatx.sequence import TokenSequence, as_sequence
 from metatx.spec import TaskSpec
@@ -35,8 +38,8 @@ __all__ = ["Model", "build"]
 class Model(nn.Module):
     """Tokenizer and head on a shared, frozen backbone, with an adapter if the model changes the backbone's layers.
 
-    Only tokenizer, norm, head and adapter are submodules. Methods that act on a whole module (``train``, ``apply``,
-    ``load_state_dict``), optimizers and checkpoints do not reach a shared backbone.
+    Only tokenizer, norm, fusion, head and adapter are submodules. Methods that act on a whole module (``train``,
+    ``apply``, ``load_state_dict``), optimizers and checkpoints do not reach a shared backbone.
 
     Args:
         backbone: Frozen transformer, shared and never copied. A ``trainable_copy`` becomes the model's own backbone.
@@ -45,13 +48,14 @@ class Model(nn.Module):
         adapter: Adapter of this model, if it has one.
         tune: Tier of tuning: one of ``metatx.adapters.tiers.TIERS``, or ``"merged"``. By default it follows from
             adapter and backbone.
+        fusion: Fusion of a sample's inputs, where the tokenizer has several.
 
     Attributes:
         trained: True if the weights were trained. Further training then keeps them if no epoch is better.
 
     Raises:
-        ValueError: If the head reads more layers than the backbone has, or a class token that it does not have, or
-            labels places that the tokenizer cuts off.
+        ValueError: If the head reads more layers than the backbone has, or a class token or an attention pool that it
+            does not have, or labels places that the tokenizer cuts off.
     """
 
     def __init__(
@@ -61,20 +65,33 @@ class Model(nn.Module):
         head: Head,
         adapter: Adapter | None = None,
         tune: str | None = None,
+        fusion: Fusion | None = None,
     ) -> None:
         super().__init__()
         if 0 < backbone.depth < head.layers:
             raise ValueError(f"The head reads {head.layers} layers; this backbone has {backbone.depth}.")
-        if head.needs_cls and not backbone.has_cls:
+        if head.pooling == "cls" and not backbone.has_cls:
             raise ValueError(
                 f"The {head.name} head pools the class token, which {backbone.spec} does not have; pool the mean of "
                 'the tokens: --head.pooling mean (in Python: head_options={"pooling": "mean"}).'
+            )
+        if head.pooling == "attention" and backbone.attention_pool is None:
+            raise ValueError(
+                f"The head's pooling is 'attention', but the weights of {backbone.spec} have no attention pool, which "
+                "those of SigLIP have; choose 'mean', 'cls' or 'both'."
             )
         if head.dense and tokenizer.crop_warning:
             raise ValueError(
                 f"The {head.name} head answers for the whole of a sample, but the {tokenizer.name} tokenizer cuts its "
                 f"edges off: {tokenizer.crop_warning}."
             )
+        if isinstance(tokenizer, Inputs) and head.per_token:
+            if fusion is None or not fusion.joins:
+                raise ValueError(
+                    f"The {head.name} head reads the tokens of {tokenizer.main} alone, so that the other inputs would "
+                    "change nothing; choose a fusion within the backbone, such as --fusion early."
+                )
+            tokenizer.requires_main = True
         self._backbone = Unregistered(backbone)
         # The order of registration is that of the optimizer's states in a checkpoint.
         self.own_backbone = None if backbone.frozen else backbone
@@ -82,6 +99,7 @@ class Model(nn.Module):
         self.head = head
         self.adapter = adapter
         self.norm = input_norm(backbone, tokenizer)
+        self.fusion = fusion
         self.tune = tune or _tier(backbone, adapter)
         self.trained = False
 
@@ -103,18 +121,35 @@ class Model(nn.Module):
     def tokens(self, batch: dict[str, Any]) -> TokenSequence:
         """Map collated tensors to the sequences that enter the backbone."""
         sequence = as_sequence(self.tokenizer(batch))
-        return sequence.with_embeddings(self.norm(sequence.embeddings))
+        sequence = sequence.with_embeddings(self.norm(sequence.embeddings))
+        return sequence if self.fusion is None else self.fusion.enter(sequence)
 
     def features(self, batch: dict[str, Any], layers: int | None = None) -> TokenSequence:
         """Map collated tensors to the backbone's output, of ``layers`` last layers (by default those of the head)."""
         depth = layers or self.head.layers
-        sequence: TokenSequence = self.backbone(self.tokens(batch), layers=depth, adapter=self.adapter)
+        sequence: TokenSequence = self.backbone(
+            self.tokens(batch), layers=depth, adapter=self.adapter, exchange=self.fusion
+        )
         return sequence
 
     def forward(self, batch: dict[str, Any]) -> Tensor:
         """Map collated tensors to the head's output (B, ...)."""
-        output: Tensor = self.head(self.head.pool(self.features(batch)))
+        return self.output(self.features(batch))
+
+    def fused(self, sequence: TokenSequence) -> TokenSequence:
+        """Sequences that the head reads: the backbone's output itself, or what the fusion makes of the inputs."""
+        if self.fusion is None:
+            return sequence
+        return self.fusion.of_main(sequence) if self.head.per_token else self.fusion.leave(self.fusion.pool(sequence))
+
+    def output(self, sequence: TokenSequence) -> Tensor:
+        """Map the backbone's output to the head's output (B, ...)."""
+        output: Tensor = self.head(self.head.pool(self.fused(sequence)))
         return output
+
+    def embedding(self, sequence: TokenSequence) -> Tensor:
+        """Mean of the tokens of each sample, (B, D), prefix tokens left out; of several inputs the fused vector."""
+        return sequence.mean() if self.fusion is None else self.fusion.leave(self.fusion.pool(sequence)).mean()
 
     def learn(self, train: Examples, seed: int = 0, skip_bad: bool = False) -> None:
         """Fit statistics and classes to the training split, and initialise the weights whose shapes depend on them.
@@ -172,7 +207,8 @@ class Model(nn.Module):
     def _copied(self, backbone: Backbone, adapter: Adapter | None, tune: str) -> Self:
         """Model with copies of this one's tokenizer and head, on another backbone with another adapter."""
         memo = {id(self.backbone.stem): backbone.stem}  # a tokenizer that refers to the stem gets the new one
-        made = type(self)(backbone, copy.deepcopy(self.tokenizer, memo), copy.deepcopy(self.head), adapter, tune)
+        parts = copy.deepcopy(self.tokenizer, memo), copy.deepcopy(self.head)
+        made = type(self)(backbone, *parts, adapter, tune, copy.deepcopy(self.fusion))
         made.norm.load_state_dict(self.norm.state_dict())
         made.trained = self.trained
         return made.eval()
@@ -201,21 +237,59 @@ def build(backbone: Backbone, spec: TaskSpec, part: "Dataset | Examples") -> tup
     """
     seed = spec.seed or 0
     backbone, adapter = tuned(backbone, spec.tune, spec.adapter_options, seed)
+    kind = kind_of(spec)
+    name = spec.head
+    table = None
+    target = None
+    targets = None
+    if isinstance(part, Examples):
+        targets = without_missing(part.targets)
+    else:
+        table, target, name = _targeted(spec, kind, part)
+        # A forecast of several columns has no single target column.
+        targets = without_missing(table[target][:]) if target in table.column_names else None
     with seeded(seed):
-        tokenizer = build_tokenizer(spec.modality, backbone, spec.tokenizer_options)
-        if isinstance(part, Examples):
-            targets = without_missing(part.targets)
-            head = build_head(spec.head, type(tokenizer), targets, backbone.dim, dict(spec.head_options))
-            return Model(backbone, tokenizer, head, adapter), field_names(part.inputs, tokenizer), None
-        table, target, head = _head(spec, type(tokenizer), part, backbone.dim)
+        tokenizer, fusion = _tokenizer(spec, backbone, table, target)
+        columns = [] if table is None else table.column_names
+        head = build_head(name, kind, targets, backbone.dim, dict(spec.head_options), columns)
+    model = Model(backbone, tokenizer, head, adapter, fusion=fusion)
+    if table is None:
+        return model, field_names(part.inputs, tokenizer), None
     named = None if spec.inputs is None else column_names(spec.inputs, table.column_names)
+    if isinstance(tokenizer, Inputs):
+        named = [column for input in tokenizer.inputs for column in tokenizer.columns(input)]
     target, columns = head.columns(table, target, named, tokenizer)
     check_inputs(table, columns, target, named=named is not None)
-    return Model(backbone, tokenizer, head, adapter), columns, target
+    return model, columns, target
 
 
-def _head(spec: TaskSpec, kind: type[Tokenizer], table: "Dataset", dim: int) -> "tuple[Dataset, str | None, Head]":
-    """Table with its target in one column, the name of that column, and the head."""
+def _tokenizer(
+    spec: TaskSpec, backbone: Backbone, table: "Dataset | None", target: str | None
+) -> tuple[Tokenizer, Fusion | None]:
+    """Tokenizer of a spec, and the fusion where there are several inputs."""
+    if isinstance(spec.modality, str):
+        return build_tokenizer(spec.modality, backbone, spec.tokenizer_options), None
+    inputs = [each.as_json() for each in resolved(spec, table, target)]
+    tokenizer = build_tokenizer(COMPOSITE, backbone, {"inputs": inputs, "main": spec.main})
+    return tokenizer, build_fusion(spec.fusion, backbone, tokenizer, spec.fusion_options)
+
+
+def build_fusion(name: str, backbone: Backbone, tokenizer: Tokenizer, options: Mapping[str, Any]) -> Fusion:
+    """Build the fusion called ``name`` for the inputs of a tokenizer. Raises ValueError as ``create``."""
+    assert isinstance(tokenizer, Inputs)
+    fusion: Fusion = create("fusions", name, backbone.dim, **options)
+    return fusion.restore(
+        {
+            "inputs": list(tokenizer.inputs),
+            "main": tokenizer.main,
+            "depth": backbone.depth,
+            "class_token": backbone.has_cls,
+        }
+    )
+
+
+def _targeted(spec: TaskSpec, kind: type[Tokenizer], table: "Dataset") -> "tuple[Dataset, str | None, str | None]":
+    """Table with its target in one column, the name of that column, and that of the head, where they are known."""
     name = spec.head
     target = target_name(spec.target)
     if name is None and claimed(kind, table, target):
@@ -223,6 +297,4 @@ def _head(spec: TaskSpec, kind: type[Tokenizer], table: "Dataset", dim: int) -> 
     if name is None or lookup("heads", name).needs_target:
         table = joined_target(table, target)
         target = find_target(table, target)
-    # A forecast of several columns has no single target column.
-    targets = without_missing(table[target][:]) if target in table.column_names else None
-    return table, target, build_head(name, kind, targets, dim, dict(spec.head_options), table.column_names)
+    return table, target, name

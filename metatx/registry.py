@@ -1,4 +1,4 @@
-"""Registry of tokenizers and heads by name: shipped ones, those that users register, those of other packages."""
+"""Registry of tokenizers, heads and fusions by name: shipped ones, users' own, those of other packages."""
 
 import difflib
 import inspect
@@ -15,14 +15,16 @@ from metatx.annotations import annotated_types, check_types
 from metatx.values import plain_value
 
 __all__ = [
-    *("all_options", "called", "check_facts", "checked_options", "create", "fact_names", "load_plugin", "lookup"),
-    *("names", "option_names", "register_head", "register_tokenizer", "unknown"),
+    *("COMPOSITE", "all_options", "called", "check_facts", "checked_options", "create", "fact_names", "load_plugin"),
+    *("lookup", "names", "option_names", "register_fusion", "register_head", "register_tokenizer", "unknown"),
 ]
 
-Kind = Literal["tokenizers", "heads"]
+Kind = Literal["tokenizers", "heads", "fusions"]
 Class = TypeVar("Class", bound=type)
 
 UNNAMED = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+COMPOSITE = "inputs"  # tokenizer of several inputs, which is no modality, so that ``names`` does not list it
 
 REGISTERED: dict[tuple[str, str], Any] = {}
 
@@ -55,6 +57,20 @@ def register_head(name: str) -> Callable[[Class], Class]:
         'ndcg'
     """
     return _register("heads", name)
+
+
+def register_fusion(name: str) -> Callable[[Class], Class]:
+    """Return a class decorator that registers a ``Fusion`` as ``name``; raises the errors of ``register_tokenizer``.
+
+    Example:
+        >>> @metatx.register_fusion("last_block")
+        ... class LastBlockFusion(metatx.Fusion):
+        ...     joins = True
+        ...     fuse_at = 5
+        >>> metatx.create("fusions", "last_block", 192).fuse_at
+        5
+    """
+    return _register("fusions", name)
 
 
 def load_plugin(file: str) -> None:
@@ -126,9 +142,10 @@ def lookup(kind: Kind, name: str) -> Any:
     """
     if (kind, name) in REGISTERED:
         return REGISTERED[kind, name]
-    if name in _shipped(kind):
-        module = import_module(f"metatx.{kind}.{name}")
-        (exported,) = module.__all__
+    composite = (kind, name) == ("tokenizers", COMPOSITE)
+    if composite or name in _shipped(kind):
+        module = import_module(f"metatx.inputs.{COMPOSITE}" if composite else f"metatx.{kind}.{name}")
+        exported = module.__all__[0]
         cls = getattr(module, exported)
     else:
         points = _entry_points(kind, name)

@@ -1,15 +1,15 @@
 """Token sequences: a batch of sequences of any lengths, the input and output of the backbone."""
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
+from itertools import chain, compress
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-__all__ = ["LATE", "TokenSequence", "as_sequence", "concatenate", "divide", "joined"]
+__all__ = ["LATE", "TokenSequence", "as_sequence", "concatenate", "divide", "joined", "picked", "ranges"]
 
 LATE = sys.maxsize  # value of ``fuse_at`` for a sample whose sequences never attend to one another
 Fact = TypeVar("Fact")
@@ -31,6 +31,8 @@ class TokenSequence:
             an image, (T, H, W) of a video. A source whose tokens lie on no grid is left out.
         num_prefix_tokens: Number of leading tokens of each sequence that the backbone added (CLS, registers).
         class_token: True if the first prefix token is a class token (CLS).
+        attention_pool: Attention pool of the weights that the tokens come from: a function to one vector a sequence,
+            (S, D). None: there is none, or the tokens have not passed the backbone.
         context: Side information from tokenizer to head that bypasses the backbone, by name: tensors (B, ...), or lists
             of B tensors whose shapes differ.
 
@@ -52,6 +54,7 @@ class TokenSequence:
     grids: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     num_prefix_tokens: int = 0
     class_token: bool = True
+    attention_pool: "Callable[[TokenSequence], Tensor] | None" = None
     context: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -169,11 +172,24 @@ class TokenSequence:
         if not self.has_cls:
             raise ValueError("This backbone has no CLS token; pool by the mean of the tokens (--head.pooling mean).")
         lengths = torch.tensor(self.lengths, device=self.embeddings.device)
-        first = self.embeddings[lengths.cumsum(0) - lengths]
+        return self._by_sample(self.embeddings[lengths.cumsum(0) - lengths])
+
+    def attended(self) -> Tensor:
+        """Output of the weights' attention pool, averaged over a sample's sequences, (B, D); zeros without a sequence.
+
+        Raises:
+            ValueError: If the backbone's weights have no attention pool.
+        """
+        if self.attention_pool is None:
+            raise ValueError("This backbone's weights have no attention pool; pool by the mean of the tokens.")
+        return self._by_sample(self.attention_pool(self))
+
+    def _by_sample(self, vectors: Tensor) -> Tensor:
+        """Mean of the vectors of each sample's sequences, (S, D) to (B, D)."""
         if self.sequences_per_sample is None:
-            return first
-        sums = first.new_zeros(len(self), first.shape[1]).index_add(0, self._sample_of_sequence(), first)
-        counts = torch.tensor(self.sequences_per_sample, device=first.device, dtype=first.dtype)
+            return vectors
+        sums = vectors.new_zeros(len(self), vectors.shape[1]).index_add(0, self._sample_of_sequence(), vectors)
+        counts = torch.tensor(self.sequences_per_sample, device=vectors.device, dtype=vectors.dtype)
         return sums / counts.clamp_min(1)[:, None]
 
     def _sample_of_sequence(self) -> Tensor:
@@ -227,6 +243,7 @@ def divide(batch: TokenSequence, originals: Sequence[TokenSequence]) -> list[Tok
                 lengths=lengths,
                 num_prefix_tokens=batch.num_prefix_tokens,
                 class_token=batch.class_token,
+                attention_pool=batch.attention_pool,
             )
         )
         sequence += len(lengths)
@@ -255,6 +272,35 @@ def joined(sequences: Sequence[TokenSequence]) -> TokenSequence:
         grids=grids,
         context={name: _in_a_row([sequence.context[name] for sequence in sequences]) for name in first.context},
     )
+
+
+def picked(sequence: TokenSequence, keep: Sequence[bool]) -> TokenSequence:
+    """Leave out sequences; samples stay, also without a sequence.
+
+    Args:
+        sequence: Batch of B samples.
+        keep: True for each of the S sequences that stays.
+    """
+    if all(keep):
+        return sequence
+    device = sequence.embeddings.device
+    rows = torch.tensor(keep, device=device).repeat_interleave(torch.tensor(sequence.lengths, device=device))
+    flags = iter(keep)
+    sources = sequence.sources and tuple(compress(sequence.sources, keep))
+    return replace(
+        sequence,
+        embeddings=sequence.embeddings[rows],
+        lengths=tuple(compress(sequence.lengths, keep)),
+        sequences_per_sample=tuple(sum(next(flags) for _ in range(count)) for count in _counts(sequence)),
+        sources=sources,
+        grids={source: grid for source, grid in sequence.grids.items() if source in (sources or ("",))},
+    )
+
+
+def ranges(starts: Tensor, lengths: Tensor) -> Tensor:
+    """Concatenate the ranges from ``starts[i]`` to ``starts[i] + lengths[i] - 1``, for each i in turn."""
+    shift = starts - (lengths.cumsum(0) - lengths)
+    return torch.arange(int(lengths.sum())) + shift.repeat_interleave(lengths)
 
 
 def _counts(sequence: TokenSequence) -> tuple[int, ...]:

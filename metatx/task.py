@@ -19,12 +19,12 @@ from metatx.encoding.encoded import EncodedDataset
 from metatx.examples import Examples
 from metatx.head import Head
 from metatx.inference import Piece, ask, decoded, embedded, joined, listed
+from metatx.inputs.inputs import kind_of
 from metatx.model import Model, build
 from metatx.reading.csv_tables import Reading
-from metatx.registry import lookup
 from metatx.sequence import TokenSequence
 from metatx.settings import TrainingSettings
-from metatx.spec import TaskSpec
+from metatx.spec import AnySpec, TaskSpec
 from metatx.storage.folder import Record, read, save
 from metatx.storage.hub import push, task_folder
 from metatx.tokenizer import Tokenizer
@@ -189,13 +189,13 @@ class Task:
 
     @classmethod
     def from_data(
-        cls, backbone: Backbone, modality: str | TaskSpec, train: Any, *, skip_bad_samples: bool = False, **choices: Any
+        cls, backbone: Backbone, modality: AnySpec, train: Any, *, skip_bad_samples: bool = False, **choices: Any
     ) -> Self:
         """Build a task for data: choose the head, fit to the training split, initialise weights.
 
         Args:
             backbone: Backbone from ``load_backbone``.
-            modality: Name of the modality, or a ``TaskSpec``.
+            modality: Name of the modality; of several inputs, that of each by its name; or a ``TaskSpec``.
             train: Path, table as ``metatx.data.table_files.as_dataset`` takes it, dict of splits, or pair
                 ``(samples, targets)``.
             skip_bad_samples: Leave out samples whose target is missing; by default they raise ValueError.
@@ -206,7 +206,7 @@ class Task:
             ValueError: If a name is unknown, a column is missing or ambiguous, or no task can be made of the data.
         """
         spec = TaskSpec.of(modality, **choices)
-        kind = lookup("tokenizers", spec.modality)
+        kind = kind_of(spec)
         part, target = training_part(train, kind, target_name(spec.target))
         task = cls.of_model(*build(backbone, replace(spec, target=target), part))
         path = isinstance(train, str | Path)

@@ -43,7 +43,13 @@ def test_settings_of_a_wrong_type_are_refused(values, message):
 @pytest.mark.parametrize(
     ("choices", "message"),
     [
-        ({"modality": None}, "modality is None; expected a TaskSpec, or one of audio, .*"),
+        ({"modality": None}, "modality is None; expected a TaskSpec, inputs by name .*, or one of audio, .*"),
+        (
+            {"modality": ["image", "text"]},
+            r"modality is \['image', 'text'\]; expected .* a sequence of metatx.Input, .*",
+        ),
+        ({"modality": {"a": "text"}, "fusion_options": 3}, "fusion_options is 3; expected options by name, .*"),
+        ({"modality": {"a": "text"}, "main": 3}, "main is 3; expected a text or null."),
         (
             {"modality": "tabular", "tokenizer_options": "bins=3"},
             "tokenizer_options is 'bins=3'; expected options .*",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metatx.sequence import TokenSequence
+from metatx.sequence import TokenSequence, ranges
 
 __all__ = ["Attention", "Call", "Packing", "plain", "stretches"]
 
@@ -51,7 +51,7 @@ class Packing:
         if len(self.groups) > 1:
             tokens = torch.tensor(sizes)
             order = torch.tensor(self._order)
-            rows = _ranges((tokens.cumsum(0) - tokens)[order], tokens[order])
+            rows = ranges((tokens.cumsum(0) - tokens)[order], tokens[order])
             places = torch.empty_like(rows)
             places[rows] = torch.arange(len(rows))
             self._rows = rows.to(device)
@@ -69,8 +69,8 @@ class Packing:
         # that starts at row s of the embeddings is row s + p of that tensor.
         inner = torch.tensor(self._lengths)
         outer = inner + self._prefix
-        place = _ranges(torch.zeros_like(outer), outer)
-        source = _ranges(inner.cumsum(0) - inner, outer)
+        place = ranges(torch.zeros_like(outer), outer)
+        source = ranges(inner.cumsum(0) - inner, outer)
         index = torch.where(place < self._prefix, place, source).to(embeddings.device)
         index = index if self._rows is None else index[self._rows]
         return torch.cat([prefix, embeddings]).index_select(0, index)
@@ -137,12 +137,6 @@ def stretches(sequence: TokenSequence, prefix: int, depth: int) -> list[tuple[ra
             units += [count] if at <= start and count else [1] * count
         packed.append((range(start, stop), Packing(sequence.lengths, prefix, device, units)))
     return packed
-
-
-def _ranges(starts: Tensor, lengths: Tensor) -> Tensor:
-    """Concatenate the ranges from ``starts[i]`` to ``starts[i] + lengths[i] - 1``, for each i in turn."""
-    shift = starts - (lengths.cumsum(0) - lengths)
-    return torch.arange(int(lengths.sum())) + shift.repeat_interleave(lengths)
 
 
 def plain(layer: nn.Module, x: Tensor) -> Tensor:

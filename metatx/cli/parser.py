@@ -3,22 +3,26 @@
 import argparse
 import difflib
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, Literal, NoReturn, get_origin
 
-from jsonargparse import ArgumentParser, DefaultHelpFormatter
+import yaml
+from jsonargparse import ActionConfigFile, ArgumentParser, DefaultHelpFormatter  # type: ignore[attr-defined]
 
 from metatx import __version__
 from metatx.annotations import in_words
 from metatx.errors import short
 from metatx.registry import unknown
 
-__all__ = ["PlainParser", "command_parser", "normalise_argv", "prepare_help"]
+__all__ = ["Parser", "command_parser", "flags_of", "normalise_argv"]
 
 # Parts of jsonargparse's messages.
 KEY = re.compile(r'Parser key "([\w.]+)"')
 VALUE = re.compile(r"(?:Got|Given) value: (.*)", re.DOTALL)
 UNKNOWN = re.compile(r"unrecognized arguments: .*?(--[^\s=]+)", re.DOTALL)
+ARGUMENT = re.compile(r"argument --[\w.]+")
 
 # Groups of options in the help, in order; options that no group names are of the training.
 GROUPS = {
@@ -28,13 +32,56 @@ GROUPS = {
     ),
     "model": (
         *("head", "tokenizer", "backbone", "tune", "adapter", "head_options"),
-        *("start", "checkpoint", "random_backbone", "plugin"),
+        *("start", "checkpoint", "pretrained", "plugin"),
     ),
     "training": (),
-    "output": ("out", "resume", "no_baseline", "tensorboard", "checkpoint_seconds", "checkpoint_steps", "config"),
+    "output": ("out", "resume", "baseline", "tensorboard", "checkpoint_seconds", "checkpoint_steps", "config"),
 }
 GROUPED = ("train", "compare")  # commands with so many options that groups help
+NEGATED = {"random_backbone": "pretrained", "no_baseline": "baseline"}  # former names of options, by today's
+OPPOSITE = {"true": "false", "false": "true"}
 ASKED = ("predict", "embed")  # commands that take a task, and inputs in any number
+
+
+def normalise_argv(words: Sequence[str], flags: frozenset[str]) -> list[str]:
+    """Words as the parser takes them: underscores in names, each flag with its value, ``--no-NAME`` as ``NAME=false``.
+
+    Args:
+        words: Arguments of the command line.
+        flags: Names of the options that are true or false, as ``flags_of`` gives them.
+
+    Raises:
+        ValueError: If the value of a negated flag is neither true nor false.
+    """
+    remaining = list(words)
+    normalised = []
+    while remaining:
+        word = remaining.pop(0)
+        if word.startswith("--"):
+            name, equals, value = word[2:].partition("=")
+            name, negated = _positive(name.replace("-", "_"), flags)
+            if name in flags:
+                if not equals:
+                    value = remaining.pop(0) if remaining and remaining[0].lower() in OPPOSITE else "true"
+                if negated and value.lower() not in OPPOSITE:
+                    raise ValueError(f"{word}: the value is true or false.")
+                value = OPPOSITE[value.lower()] if negated else value
+                equals = "="
+            word = f"--{name}{equals}{value}"
+        normalised.append(word)
+    return normalised
+
+
+def _positive(name: str, flags: frozenset[str]) -> tuple[str, bool]:
+    """Name of an option, without the ``no_`` of a negated flag; True if there was one."""
+    positive = NEGATED.get(name, name.removeprefix("no_"))
+    return (positive, True) if name not in flags and positive != name and positive in flags else (name, False)
+
+
+def flags_of(parser: ArgumentParser) -> frozenset[str]:
+    """Names of the options that are true or false, with underscores."""
+    options = (action for action in parser._actions if action.option_strings)
+    return frozenset(action.dest for action in options if isinstance(action.default, bool))
 
 
 class PlainHelp(DefaultHelpFormatter):
@@ -48,21 +95,35 @@ class PlainHelp(DefaultHelpFormatter):
     def _get_help_string(self, action: argparse.Action) -> str:
         kind = _kind(action)
         default = ",".join(map(str, action.default)) if isinstance(action.default, list | tuple) else action.default
-        text = (action.help or "").replace("``", "")
         details = ["required"] if action.required else []
         if kind not in (None, bool) and get_origin(kind) is not Literal:  # those are shown as {a,b}
             details.append(_expected(kind).removeprefix("a "))
         if action.option_strings and not any(default is nothing for nothing in (None, False, argparse.SUPPRESS)):
             details += [f"default: {'true' if default is True else default}"] if default != "" else []
-        return f"{text} ({', '.join(details)})" if details else text
+        return f"{action.help or ''} ({', '.join(details)})" if details else action.help or ""
 
 
-class PlainParser(ArgumentParser):
-    """Parser whose help and errors are plain words. Errors are raised as ``ArgumentError``."""
+class Parser(ArgumentParser):
+    """Parser whose help and errors are plain words, with names of options as people write them.
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        fixed = {"formatter_class": PlainHelp, "exit_on_error": False, "print_config": None}
-        super().__init__(*args, **{**options, **fixed})
+    Errors are raised as ``ArgumentError``. The help shows names with dashes, and flags that are false by default
+    without a value. A name is not completed: the beginning of an option is no option.
+    """
+
+    def __init__(self, *given: Any, **options: Any) -> None:
+        fixed = {"formatter_class": PlainHelp, "exit_on_error": False, "print_config": None, "allow_abbrev": False}
+        super().__init__(*given, **{**options, **fixed})
+
+    def format_help(self, *given: Any, **options: Any) -> str:
+        """Return the help; the parser then parses no more, as its options have the names that are shown."""
+        for action in self._actions:
+            if action.dest == "head_options":  # people write --head.NAME
+                action.help = argparse.SUPPRESS
+            if action.default is False:
+                action.metavar = ""
+            action.option_strings = [_with_dashes(name) for name in action.option_strings if name.startswith("--")]
+        text: str = super().format_help(*given, **options)
+        return text
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise ``ArgumentError``: the option, what was found, what is expected; the nearest of an unknown option."""
@@ -74,8 +135,9 @@ class PlainParser(ArgumentParser):
                 if action.dest == key[1] and _kind(action) is not None:
                     message = f"{_shown(action)} is {short(value[1])}; expected {_expected(_kind(action))}."
         elif option:
-            message = _unknown_option(option[1], [_shown(each) for each in self._actions if each.option_strings])
-        super().error(message, ex)
+            shown = [_shown(action) for action in self._actions if action.option_strings]
+            message = _unknown_option(_with_dashes(option[1]), shown)
+        super().error(ARGUMENT.sub(lambda found: _with_dashes(found[0]), message), ex)
 
 
 def _kind(action: argparse.Action) -> Any:
@@ -94,8 +156,7 @@ def _shown(action: argparse.Action) -> str:
 
 
 def _with_dashes(name: str) -> str:
-    """Name of an option with dashes; that of a component's option, behind a dot, has underscores as in Python."""
-    return name if "." in name else "--" + name[2:].replace("_", "-")
+    return name.replace("_", "-")
 
 
 def _unknown_option(name: str, options: Sequence[str]) -> str:
@@ -104,41 +165,34 @@ def _unknown_option(name: str, options: Sequence[str]) -> str:
     siblings = [option for option in options if dot and option.startswith(f"{part}.")]
     if siblings:
         return unknown("option", name, siblings)
-    near = difflib.get_close_matches(_with_dashes(name)[2:], [option[2:] for option in options], n=1)
-    return f"Unknown option {_with_dashes(name)}. {f'Did you mean --{near[0]}? ' if near else ''}--help lists all."
+    near = difflib.get_close_matches(name[2:], [option[2:] for option in options], n=1)
+    return f"Unknown option {name}. {f'Did you mean --{near[0]}? ' if near else ''}--help lists all."
 
 
-def normalise_argv(words: Sequence[str], flags: Collection[str], head: str = "head_options") -> list[str]:
-    """Words as the parser takes them: underscores in names, flags with a value, ``--head.x`` as ``--head_options.x``.
+class ConfigFile(ActionConfigFile):
+    """Option that reads a ``config.yaml``, also one with the names that options had before."""
 
-    Args:
-        words: Arguments of the command line.
-        flags: Names of the options that may stand without a value, as ``command_parser`` gives them.
-        head: Name of the argument that holds the options of the head.
-    """
-    normalised = []
-    for word, following in zip(words, [*words, ""][1:], strict=True):
-        if word.startswith("--"):
-            name, equals, value = word.partition("=")
-            name = name.replace("--head.", f"--{head}.", 1)
-            name = "--" + name[2:].replace("-", "_")
-            if name in flags and not equals and following not in ("true", "false"):
-                equals = "="
-                value = "true"
-            word = name + equals + value
-        normalised.append(word)
-    return normalised
+    def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
+        """Read the file into ``cfg``."""
+        options: Any = None
+        with suppress(OSError, ValueError, yaml.YAMLError):  # the base class reports them
+            options = yaml.safe_load(Path(values).read_text())
+        former = [name for name in NEGATED if isinstance(options, dict) and isinstance(options.get(name), bool)]
+        if former:
+            negated = {NEGATED[name]: not options.pop(name) for name in former}
+            values = yaml.safe_dump({**options, **negated})
+        super().__call__(parser, cfg, values, option_string)  # type: ignore[no-untyped-call]
 
 
 def command_parser(commands: Mapping[str, Callable[..., None]]) -> tuple[Any, frozenset[str]]:
-    """A parser with one subcommand a function, and the names of the options that may stand without a value.
+    """A parser with one subcommand a function, and the names of the options that are true or false.
 
     Options, defaults and help come from the functions' signatures and docstrings.
     """
-    parser = PlainParser(
+    parser = Parser(
         prog="metatx",
         description="One frozen transformer for many tasks over many kinds of data.",
-        epilog="--debug, with any command, shows the traceback of an error.",
+        epilog="--debug, with any command, shows the traceback of an error. --no-NAME says --NAME false.",
     )
     parser.add_argument("--version", action="version", version=f"metatx {__version__}")
     added = parser.add_subcommands(metavar="COMMAND", title="commands", required=False)
@@ -146,12 +200,12 @@ def command_parser(commands: Mapping[str, Callable[..., None]]) -> tuple[Any, fr
     for name, function in commands.items():
         summary = (function.__doc__ or "").partition("\n")[0]
         usage = f"metatx {name} DATA --modality MODALITY [OPTION ...]" if name in GROUPED else None
-        command = PlainParser(description=summary, usage=usage)
+        command = Parser(description=summary, usage=usage)
         if name in GROUPED:
             _add_groups(command, name, function)
         else:
             _add_options(command, name, function)
-        flags |= prepare_help(command)
+        flags |= flags_of(command)
         added.add_subcommand(name, command, help=summary)
     return parser, frozenset(flags)
 
@@ -168,7 +222,7 @@ def _add_groups(command: Any, name: str, function: Callable[..., None]) -> None:
         if "plugin" in options:
             _add_plugin(group)
         if "config" in options and name == "train":
-            group.add_argument("--config", action="config", help="A config.yaml, to run it again.")
+            group.add_argument("--config", action=ConfigFile, help="A config.yaml, to run it again.")
 
 
 def _add_options(command: Any, name: str, function: Callable[..., None]) -> None:
@@ -188,18 +242,3 @@ def _add_options(command: Any, name: str, function: Callable[..., None]) -> None
 
 def _add_plugin(parser: Any) -> None:
     parser.add_argument("--plugin", type=str, help="A Python file with tokenizers and heads of your own.")
-
-
-def prepare_help(parser: Any) -> set[str]:
-    """Show names with dashes, and flags without a value; return the flags, which are what is false by default."""
-    flags: set[str] = set()
-    for action in parser._actions:
-        if action.dest == "head_options":  # people write --head.NAME, see ``normalise_argv``
-            action.help = argparse.SUPPRESS
-            continue
-        names = [name for name in action.option_strings if name.startswith("--")]
-        if action.default is False:
-            flags |= set(names)
-            action.metavar = ""
-        action.option_strings = [_with_dashes(name) for name in names]
-    return flags

@@ -1,6 +1,7 @@
 """Command lines of scripts: of a recipe, with its own values as defaults, and of any typed function."""
 
 import inspect
+import itertools
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +14,7 @@ from typing import Any
 from jsonargparse import ArgumentError, auto_cli
 
 from metatx.backbone.loading import load_backbone
-from metatx.cli.parser import PlainParser, normalise_argv, prepare_help
+from metatx.cli.parser import Parser, flags_of, normalise_argv
 from metatx.evaluation.recipe import Recipe
 from metatx.registry import lookup
 from metatx.settings import TrainingSettings
@@ -27,7 +28,7 @@ LONGEST_DEFAULT = 60  # characters that the help shows of one
 def command(main: Callable[..., Any]) -> None:
     """Run a script: options from the signature of ``main``, errors of the user's as one line and exit code 2."""
     with _errors_as_a_line():
-        auto_cli(main, parser_class=ScriptParser, args=sys.argv[1:])
+        auto_cli(main, parser_class=ScriptParser)
 
 
 def recipe_command(recipe: Recipe | Callable[..., Recipe]) -> None:
@@ -41,7 +42,7 @@ def recipe_command(recipe: Recipe | Callable[..., Recipe]) -> None:
 
 
 def _run_recipe(make: Callable[..., Recipe], words: Sequence[str]) -> None:
-    given = recipe_parser(make).parse_args(list(words), defaults=False).as_dict()
+    given = recipe_parser(make).parse_args(words, defaults=False).as_dict()
     recipe = make(**_taken(given, make))
     options = _taken(given, run_options)
     reading = {} if isinstance(recipe.read, partial) else _taken(given, recipe.read)
@@ -56,12 +57,12 @@ def run_options(
     data: str | None = None,
     backbone: str = "nano",
     checkpoint: str | None = None,
-    random_backbone: bool = False,
+    pretrained: bool = True,
     seeds: tuple[int, ...] | None = None,
     split_column: str | None = None,
     validation_share: float | None = None,
     budget: float | None = None,
-    no_baseline: bool = False,
+    baseline: bool = True,
     out: str | None = None,
 ) -> None:
     """Load the backbone and run the recipe.
@@ -71,23 +72,32 @@ def run_options(
         data: Folder of the data; by default looked up below the folder that METATX_DATA names.
         backbone: Name of the backbone; see "metatx list backbones".
         checkpoint: File with the backbone's weights.
-        random_backbone: Give the backbone random weights, always the same: the control.
+        pretrained: Use the backbone's weights; false: random ones, always the same, as the control.
         seeds: Seeds, one run each: --seeds 0,1,2.
         split_column: Column that says train, validation or test, where the table has another way to split it.
         validation_share: Share of the training split that is held out where there is no validation split.
         budget: Seconds of training of a run. Epochs, at most --epochs, and samples are chosen to fit.
-        no_baseline: Do not fit the trivial and the classical baselines.
+        baseline: Fit the trivial and the classical baselines.
         out: Folder for the tasks, one a seed; without it none is kept.
     """
-    loaded = load_backbone(backbone, checkpoint=checkpoint, pretrained=not random_backbone)
+    loaded = load_backbone(backbone, checkpoint=checkpoint, pretrained=pretrained)
     if split_column not in (None, recipe.split_column):  # what others published is of the recipe's own split
         recipe = replace(recipe, name=f"{recipe.name}, {split_column}", split_column=split_column, published={})
     if validation_share is not None:
         recipe = replace(recipe, validation_share=validation_share)
-    recipe.run(loaded, data=data, seeds=seeds, budget=budget, baseline=not no_baseline, out=out)
+    recipe.run(loaded, data=data, seeds=seeds, budget=budget, baseline=baseline, out=out)
 
 
-def recipe_parser(make: Callable[..., Recipe]) -> Any:
+class ScriptParser(Parser):
+    """Parser of a script's words: options as those of ``metatx``, and lists of whole numbers without brackets."""
+
+    def parse_args(self, args: Any = None, *given: Any, **options: Any) -> Any:
+        """Parse words, by default those of the command line."""
+        words = normalise_argv(sys.argv[1:] if args is None else args, flags_of(self))
+        return super().parse_args(_listed(words), *given, **options)
+
+
+def recipe_parser(make: Callable[..., Recipe]) -> ScriptParser:
     """Return the parser of a recipe's options; the defaults that its help shows are those of the recipe."""
     recipe = make()
     about = sys.modules["__main__"].__doc__ or recipe.name
@@ -109,7 +119,9 @@ def recipe_parser(make: Callable[..., Recipe]) -> Any:
         group.add_argument("--grid", type=tuple[int, int] | int, help="Rows and columns of patches: --grid 14,8.")
         defaults["grid"] = recipe.grid
         hidden.add("image_size")
-    parts = {"tokenizer": (recipe.spec.modality, recipe.spec.tokenizer_options)}
+    parts: dict[str, tuple[str, Any]] = {}
+    if isinstance(recipe.spec.modality, str):
+        parts["tokenizer"] = recipe.spec.modality, recipe.spec.tokenizer_options
     if recipe.spec.head is not None:
         parts["head"] = (recipe.spec.head, recipe.spec.head_options)
     for part, (name, options) in parts.items():
@@ -133,25 +145,14 @@ def _taken(given: dict[str, Any], function: Callable[..., Any]) -> dict[str, Any
     return {name: given.pop(name) for name in inspect.signature(function).parameters if name in given}
 
 
-class ScriptParser(PlainParser):
-    """Parser of a script: it takes words as ``metatx`` does, and ``--seeds 0,1`` as a list."""
-
-    def parse_args(self, args: Any = None, *rest: Any, **options: Any) -> Any:
-        """Parse words of the command line, see ``ArgumentParser.parse_args``."""
-        words = normalise_argv(args or [], prepare_help(self), head="head")
-        listed = []
-        name = ""
-        for word in words:
-            start = word.startswith("--")
-            name, equals, value = word.partition("=") if start else (name, "", word)
-            listed.append(f"{name}{equals}{_listed(name, value)}" if start else _listed(name, word))
-        return super().parse_args(listed, *rest, **options)
-
-
-def _listed(name: str, value: str) -> str:
-    """A value; in brackets where it is a list of whole numbers."""
-    several = NUMBERS.fullmatch(value) or (name == "--seeds" and value.isdecimal())
-    return f"[{value}]" if several else value
+def _listed(words: Sequence[str]) -> list[str]:
+    """Words with brackets around whole numbers that are a list: ``0,1,2``, and a single one of ``--seeds``."""
+    listed = []
+    for previous, word in itertools.pairwise(["", *words]):
+        name, equals, value = word.rpartition("=")
+        several = NUMBERS.fullmatch(value) or ((name or previous) == "--seeds" and value.isdecimal())
+        listed.append(f"{name}{equals}[{value}]" if several else word)
+    return listed
 
 
 @contextmanager

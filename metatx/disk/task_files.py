@@ -123,8 +123,10 @@ def _refuse(word: str) -> NoReturn:
     raise ValueError(f"{word} is no number of JSON")
 
 
-def within_bounds(value: Any) -> bool:
-    """Return True if an option or a fact is no number, or one that ``config.json`` may hold."""
+def within_bounds(value: Any, nested: bool = False) -> bool:
+    """Return True if a value is no number, or one that ``config.json`` may hold; ``nested`` tests what it holds too."""
+    if nested and isinstance(value, list | dict):
+        return all(within_bounds(part, nested) for part in (value.values() if isinstance(value, dict) else value))
     if isinstance(value, bool) or not isinstance(value, int | float):
         return True
     return abs(value) <= (LARGEST if isinstance(value, float) else LARGEST_WHOLE)

@@ -12,7 +12,7 @@ from metatx.exact import NO_DOUBLE
 if TYPE_CHECKING:
     from metatx.tokenizer import Tokenizer
 
-__all__ = ["collate", "encoded", "to_device", "widened"]
+__all__ = ["collate", "encoded", "stacked", "to_device", "widened"]
 
 
 def encoded(tokenizer: "Tokenizer", sample: Any) -> dict[str, Tensor]:
@@ -29,27 +29,31 @@ def encoded(tokenizer: "Tokenizer", sample: Any) -> dict[str, Tensor]:
 
 
 def collate(encoded: Sequence[dict[str, Tensor]]) -> dict[str, Any]:
-    """Collate samples field by field: tensors of equal shape to one (B, ...), others to a list of B tensors.
+    """Collate samples field by field, each as ``stacked`` does.
 
-    Raises:
-        ValueError: If samples differ in their fields.
+    A field that some samples lack, because an input of theirs is missing, is a list of B with None there.
     """
-    fields = encoded[0].keys()
-    for sample in encoded:
-        if sample.keys() != fields:
-            raise ValueError(f"Samples differ in their fields: {sorted(fields)} and {sorted(sample)}.")
-    batch: dict[str, Any] = {}
-    for name in fields:
-        tensors = [sample[name] for sample in encoded]
-        equal = all(tensor.shape == tensors[0].shape for tensor in tensors)
-        # Copies: a tensor that a worker process sends moves to shared memory, with an open file, until nothing refers
-        # to it; the dataset refers to its samples permanently.
-        batch[name] = torch.stack(tensors) if equal else [tensor.clone() for tensor in tensors]
-    return batch
+    fields = dict.fromkeys(name for sample in encoded for name in sample)
+    return {name: stacked([sample.get(name) for sample in encoded]) for name in fields}
+
+
+def stacked(tensors: Sequence[Tensor | None]) -> Tensor | list[Tensor | None]:
+    """Stack tensors of equal shape to one (B, ...); others, and those with None among them, become a list of B."""
+    present = [tensor for tensor in tensors if tensor is not None]
+    if len(present) == len(tensors) and all(tensor.shape == present[0].shape for tensor in present):
+        return torch.stack(present)
+    # Copies: a tensor that a worker process sends moves to shared memory, with an open file, until nothing refers to
+    # it; the dataset refers to its samples permanently.
+    return [None if tensor is None else tensor.clone() for tensor in tensors]
 
 
 def to_device(batch: Any, device: torch.device) -> Any:
-    """Move a tensor, or a list or dict of tensors, to ``device``; float64 is not moved to a device without float64."""
+    """Move a tensor, or a list or dict of tensors, to ``device``; None stays.
+
+    float64 is not moved to a device without float64.
+    """
+    if batch is None:
+        return None
     if isinstance(batch, Tensor):
         exact = batch.dtype == torch.float64 and device.type in NO_DOUBLE
         return batch if exact else batch.to(device)

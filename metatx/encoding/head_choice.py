@@ -19,7 +19,8 @@ SHOWN = 20  # most columns that a message names
 
 def build_tokenizer(name: str, backbone: "Backbone", options: Mapping[str, Any]) -> "Tokenizer":
     """Build the tokenizer called ``name`` for a backbone, with the backbone's stem if its class asks for one."""
-    stem = {} if lookup("tokenizers", name).stem is None else {"stem": backbone.stem}
+    wanted = lookup("tokenizers", name).stem
+    stem = {} if wanted is None else {"stem": backbone if wanted == "backbone" else backbone.stem}
     tokenizer: Tokenizer = create("tokenizers", name, backbone.dim, **options, **stem)
     return tokenizer
 

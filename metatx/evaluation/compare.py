@@ -14,7 +14,7 @@ from metatx.evaluation.report import Report
 from metatx.evaluation.run import run
 from metatx.reading.csv_tables import Reading
 from metatx.settings import TrainingSettings
-from metatx.spec import TaskSpec
+from metatx.spec import AnySpec, TaskSpec
 from metatx.training.checkpoint import RESUMABLE_CHANGES
 from metatx.training.history import can_draw
 from metatx.training.token_warmup import stem_of
@@ -60,7 +60,7 @@ ALIGNED = Variant("aligned first", _unchanged, aligned=True)
 
 def compare(
     data: Any,
-    modality: str | TaskSpec,
+    modality: AnySpec,
     *,
     backbone: Backbone,
     seeds: Sequence[int] = (0, 1, 2),
@@ -129,7 +129,7 @@ def compare(
         "skip_bad_samples": skip_bad_samples,
     }
     asked = {
-        "data": name or _source(data) or spec.modality,
+        "data": name or _source(data) or spec.said,
         **{key: value for key, value in vars(spec).items() if key not in OF_VARIANTS},
         "backbone": backbone.spec,
         "fingerprint": backbone.fingerprint,

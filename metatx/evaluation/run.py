@@ -17,11 +17,12 @@ from metatx.evaluation.report import Report
 from metatx.evaluation.splits import HELD_FOR_TEST, examples_of, measurable, read_parts, source_of, training_part_of
 from metatx.examples import Examples
 from metatx.files import written_whole
+from metatx.inputs.inputs import kind_of
 from metatx.model import build
 from metatx.reading.csv_tables import Reading
-from metatx.registry import all_options, lookup
+from metatx.registry import all_options
 from metatx.settings import TrainingSettings
-from metatx.spec import TaskSpec
+from metatx.spec import AnySpec, TaskSpec
 from metatx.task import Task
 from metatx.training.checkpoint import CHECKPOINT, check_checkpoint, decisive
 from metatx.training.distributed import processes
@@ -35,7 +36,7 @@ WORTH_KEEPING = (CHECKPOINT, "history.csv")  # files of a failed run for which i
 
 def run(
     data: Any,
-    modality: str | TaskSpec,
+    modality: AnySpec,
     *,
     backbone: Backbone,
     settings: TrainingSettings | None = None,
@@ -107,7 +108,7 @@ def run(
     drawn = folder is not None and first and can_draw("curves.png")
     parts = read_parts(
         data,
-        lookup("tokenizers", spec.modality),
+        kind_of(spec),
         target=target_name(spec.target),
         split_column=split_column,
         validation=validation,
@@ -147,7 +148,7 @@ def run(
     measured = {split: task.evaluate(part) for split, part in encoded.items() if split != "train"}
     report = Report(
         task,
-        name or (str(data) if isinstance(data, str | Path) else spec.modality),
+        name or (str(data) if isinstance(data, str | Path) else spec.said),
         where,
         settings.seed,
         measured.get("validation", {}),

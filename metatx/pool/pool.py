@@ -13,6 +13,7 @@ import torch
 
 from metatx.adapters.batched import FixedAdapter, MixedAdapter
 from metatx.backbone.base import Backbone
+from metatx.backbone.exchange import MixedExchange
 from metatx.disk.task_files import content_of
 from metatx.errors import ChangedError, SampleError
 from metatx.pool.memory import size_of, trim_heap
@@ -296,7 +297,8 @@ class TaskPool:
             first.loaded.adapter for first, sequence in zip(firsts, sequences, strict=True) for _ in sequence.lengths
         ]
         mixed = MixedAdapter(adapters) if any(adapters) else None
-        outputs = divide(self.backbone(batch, layers=max(layers), adapter=mixed), sequences)
+        exchange = MixedExchange.of([first.loaded.task.model.fusion for first in firsts], sequences)
+        outputs = divide(self.backbone(batch, layers=max(layers), adapter=mixed, exchange=exchange), sequences)
         for output, depth in zip(outputs, layers, strict=True):
             yield output.with_embeddings(output.embeddings[:, -self.backbone.width(depth) :])
 

@@ -107,12 +107,13 @@ class Request:
 
     def answers(self, sequence: TokenSequence, extents: Sequence[Any]) -> list[Any]:
         """Answers for sequences that left the backbone, one item a sample; a SampleError where numbers overflowed."""
-        head = self.loaded.task.head
+        model = self.loaded.task.model
+        head = model.head
         if self.answer == "embed":
-            output = sequence.mean().float()
+            output = model.embedding(sequence).float()
             answers = list(output.cpu().numpy())
         else:
-            output = widened(head(head.pool(sequence)))
+            output = widened(model.output(sequence))
             if self.answer == "records":
                 answers = head.records(output, *extents)
             else:

@@ -60,6 +60,7 @@ FORMS = {
     "backbone.spec": TEXT,
     "backbone.fingerprint": TEXT,
     "backbone.dim": WHOLE,
+    "backbone.attention_pool": TEXT_OR_NULL,
     "backbone.pretrained": FLAG,
     "backbone.repository": TEXT_OR_NULL,
     "tokenizer": RECORD,
@@ -74,6 +75,7 @@ FORMS = {
     "head.options": OPTIONS,
     "head.fitted": OPTIONS,
     "head.note": TEXT,
+    "fusion": RECORD_OR_NULL,
     "inputs": TEXTS,
     "target": TEXT_OR_NULL,
     "precision": TEXT,
@@ -81,10 +83,16 @@ FORMS = {
     "about": FACTS,
 }
 # Values of keys that tasks of older versions do not have.
-DEFAULTS: dict[str, Any] = {"tune": "frozen", "adapter": None, "about": {}, "metatx": "of an unknown version"}
+DEFAULTS: dict[str, Any] = {
+    "tune": "frozen",
+    "adapter": None,
+    "fusion": None,
+    "about": {},
+    "metatx": "of an unknown version",
+}
 OPTIONAL = {
     *DEFAULTS,
-    *("backbone.dim", "backbone.pretrained", "backbone.repository"),
+    *("backbone.attention_pool", "backbone.dim", "backbone.pretrained", "backbone.repository"),
     *("head.note", "trainable_parameters"),
     *("tokenizer.fitted", "head.fitted"),
 }

@@ -17,6 +17,7 @@ from metatx.disk.building import Building, check_shapes
 from metatx.disk.task_files import (
     ADAPTER,
     BACKBONE,
+    BOUNDS,
     WEIGHTS,
     check_finite,
     config_text,
@@ -25,6 +26,7 @@ from metatx.disk.task_files import (
     read_json,
     read_shapes,
     stored_bytes,
+    within_bounds,
 )
 from metatx.disk.weight_files import unshared
 from metatx.encoding.head_choice import build_tokenizer
@@ -41,7 +43,7 @@ __all__ = ["Record", "check", "describe", "read", "save", "write"]
 FORMAT = "metatx-task"
 VERSION = 3  # 1 had no ``tune``, 2 held fitted facts among the options
 COMPONENTS = ("tokenizer", "head")
-STORED_PARTS = (*COMPONENTS, "norm")  # parts whose tensors are in the file of weights
+STORED_PARTS = (*COMPONENTS, "fusion", "norm")  # parts whose tensors are in the file of weights
 OWN_BACKBONE_TIERS = ("full", "merged")  # values of ``tune`` of a task that has its own backbone
 EXTERNAL_PREFIXES = ("adapter.", "own_backbone.")  # prefixes in the state dict of tensors that have their own folder
 
@@ -85,6 +87,7 @@ def write(model: Model, record: Record, folder: Path, name: str) -> None:
         "backbone": {
             "spec": model.backbone.spec,
             "fingerprint": model.backbone.fingerprint,
+            "attention_pool": model.backbone.attention_pool_fingerprint if model.head.pooling == "attention" else None,
             "dim": model.backbone.dim,
             "pretrained": model.backbone.pretrained,
             "repository": repository(model.backbone),
@@ -93,6 +96,7 @@ def write(model: Model, record: Record, folder: Path, name: str) -> None:
         "tune": model.tune,
         "adapter": model.adapter and model.adapter.options,
         "trainable_parameters": model.trainable_parameters,
+        "fusion": model.fusion and _saved(model.fusion),
         "head": {**_saved(model.head), "note": model.head.card_note()},
         "inputs": list(record.inputs),
         "target": record.target,
@@ -166,7 +170,7 @@ def check(config: dict[str, Any], folder: Path, backbone: Backbone, fingerprint:
             raise _own_backbone_error(config, folder)
         _check_fingerprint(config, folder, backbone, fingerprint)
         _check_tier(config, folder)
-        for kind in COMPONENTS:
+        for kind in _components(config):
             _check_known(kind, config[kind]["name"], folder)
         files = (WEIGHTS, *(ADAPTER if config["tune"] != "frozen" else ()))
         _check_there(folder, files)
@@ -203,7 +207,7 @@ def read(folder: Path, backbone: Backbone | None, fingerprint: str | None = None
             _check_there(folder, ADAPTER)
             adapter = read_adapter(folder / "adapter", backbone)
         tier = config["tune"] if config["tune"] in OWN_BACKBONE_TIERS else None
-        model = Model(backbone, parts["tokenizer"], parts["head"], adapter, tier)
+        model = Model(backbone, parts["tokenizer"], parts["head"], adapter, tier, parts.get("fusion"))
         _fill(model, shapes, folder)
         model.trained = True
         settings = TrainingSettings(precision=config["precision"])
@@ -215,7 +219,7 @@ def _parts(config: dict[str, Any], folder: Path, backbone: Backbone) -> dict[str
     """Build tokenizer and head from their options and facts."""
     parts = {}
     size = stored_bytes(folder / WEIGHTS)
-    for kind in COMPONENTS:
+    for kind in _components(config):
         name = config[kind]["name"]
         _check_known(kind, name, folder)
         cls = lookup(f"{kind}s", name)  # type: ignore[arg-type]
@@ -225,13 +229,20 @@ def _parts(config: dict[str, Any], folder: Path, backbone: Backbone) -> dict[str
         what = f"the {kind} {name} cannot be built with its options ({said or 'none'}): "
         with torch.random.fork_rng(devices=[]), Building(size, folder):
             with damage(folder, what):
+                if not within_bounds(options, nested=True):
+                    raise ValueError(f"a number is too large; expected {BOUNDS}.")
                 if kind == "tokenizer":
                     component: Component = build_tokenizer(name, backbone, options)
                 else:
-                    component = create("heads", name, backbone.dim, **options)
+                    component = create(f"{kind}s", name, backbone.dim, **options)  # type: ignore[arg-type]
             with damage(folder, f"the {kind} {name} cannot be built with what it learned: "):
                 parts[kind] = component.restore(part["fitted"])
     return parts
+
+
+def _components(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Parts of a task that are components: a task of one modality has no fusion."""
+    return COMPONENTS if config["fusion"] is None else (*COMPONENTS, "fusion")
 
 
 def _check_there(folder: Path, files: Iterable[str]) -> None:
@@ -299,6 +310,11 @@ def _check_fingerprint(config: dict[str, Any], folder: Path, backbone: Backbone,
         trained_on = _said(saved["spec"], saved.get("pretrained", True), saved["fingerprint"])
         given = _said(backbone.spec, backbone.pretrained, fingerprint)
         raise TaskError(f"{folder} was trained on backbone {trained_on}, not on {given}.")
+    pool = saved.get("attention_pool")
+    if pool not in (None, backbone.attention_pool_fingerprint):
+        raise TaskError(
+            f"{folder} needs the attention pool of {saved['spec']} ({pool[:12]}), not that of {backbone.spec}."
+        )
 
 
 def _said(spec: str, pretrained: bool, fingerprint: str) -> str:

@@ -17,7 +17,7 @@ __all__ = ["cacheable", "frozen_features"]
 
 def cacheable(model: Model) -> bool:
     """Return True if nothing below the head trains or varies, so that a sample's features never change."""
-    if model.adapter is not None or model.tokenizer.augments:
+    if model.adapter is not None or model.fusion is not None or model.tokenizer.augments:
         return False
     below = [*model.tokenizer.parameters(), *model.norm.parameters(), *model.backbone.parameters()]
     return not any(parameter.requires_grad for parameter in below)
@@ -58,7 +58,8 @@ def _key(model: Model, data: EncodedDataset, settings: TrainingSettings) -> str 
         half = torch.is_autocast_enabled(model.device.type)
     content = Content()
     try:
-        content.add([model.backbone.fingerprint, half, data.content[0], repr(model.norm)])
+        pool = model.backbone.attention_pool_fingerprint if model.head.pooling == "attention" else None
+        content.add([model.backbone.fingerprint, pool, half, data.content[0], repr(model.norm)])
         add_components(content, (model.tokenizer, None), (model.head, model.head.pool_options))
     except (TypeError, OSError):
         return None

@@ -1,0 +1,202 @@
+"""Base class of fusions: how the inputs of a sample meet, in the backbone's blocks and behind them."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from metatx.component import Component
+from metatx.sequence import LATE, TokenSequence, picked
+
+__all__ = ["Fusion"]
+
+TOKENS = 2  # tokens of a fused sample: CLS, and the mean of the others
+
+
+class Fusion(Component):
+    """Base class of fusions. Each input of a sample enters the backbone as sequences of its own.
+
+    A fusion acts at three places: ``enter`` before the blocks, ``forward`` between them (as an ``Exchange``), and
+    ``pool`` and ``leave`` behind them. What a subclass trains starts at zero, so that the first step is that of the
+    task without it. ``Component`` explains options and ``build``.
+
+    Behind the blocks, CLS and mean of each input are pooled apart, so that an input of many tokens does not outvote one
+    of few. The fused vector is their mean over the inputs that are there, plus a linear map of all, which starts at
+    zero; with ``product``, plus a low-rank bilinear map of each pair of inputs, summed (MLB, Kim et al. 2017, arXiv
+    1610.04325), which starts at zero too. A sum of maps cannot answer whether two inputs match; a product can.
+
+    Args:
+        dim: Width of the backbone, D.
+        product: Rank of the products of pairs of inputs; 0 for none.
+        dropout: Probability with which training leaves out an input that is there, from 0 to below 1; at least one
+            stays.
+        max_tokens: Most tokens of a sample whose inputs attend to one another.
+
+    Attributes:
+        joins: True if inputs meet before the end of the backbone; the tokens of each input are then marked by an
+            embedding of the input, zero at first.
+        fuse_at: Number of the block from which the sequences of a sample attend to one another, see ``TokenSequence``.
+        blocks: Numbers of the blocks after which ``forward`` changes the tokens, see ``Exchange``.
+        inputs: Names of the inputs, in order; known after ``build``.
+        main: Name of the input whose tokens a head reads that labels places or steps; known after ``build``.
+
+    Example:
+        >>> fusion = metatx.create("fusions", "late", 192, product=16)
+        >>> isinstance(fusion, metatx.Fusion), fusion.joins
+        (True, False)
+    """
+
+    joins: ClassVar[bool] = False
+    fuse_at: int = LATE
+    blocks: Collection[int] = ()
+
+    def __init__(self, dim: int, product: int = 0, dropout: float = 0.0, max_tokens: int = 4096) -> None:
+        super().__init__(dim)
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout of inputs is {dropout}; expected a number from 0 to below 1.")
+        self.product = product
+        self.dropout = dropout
+        self.max_tokens = max_tokens
+
+    def build(self, inputs: list[str], main: str, depth: int, class_token: bool) -> None:
+        """Make the layers.
+
+        Args:
+            inputs: Names of the inputs, n of them, in order.
+            main: Name of the main input.
+            depth: Number of the backbone's blocks.
+            class_token: True if the backbone has a class token.
+        """
+        self.inputs = inputs
+        self.main = main
+        self.depth = depth
+        self.class_token = class_token
+        if len(inputs) == 1:
+            return
+        if self.joins:
+            self.marks = nn.Parameter(torch.zeros(len(inputs), self.dim))
+        self.mix = _zero(nn.Linear(len(inputs) * self.dim, self.dim))
+        if self.product:
+            self.factors = nn.ModuleList(nn.Linear(TOKENS * self.dim, self.product) for _ in inputs)
+            self.products = _zero(nn.Linear(self.product, self.dim))
+
+    # Before the blocks
+
+    def enter(self, sequence: TokenSequence) -> TokenSequence:
+        """Prepare the inputs' tokens for the first block; a subclass may add tokens.
+
+        Raises:
+            ValueError: If inputs that attend to one another have more than ``max_tokens`` tokens.
+        """
+        if not self.joins or len(self.inputs) == 1:
+            return sequence
+        if self.training and self.dropout:
+            counts = self.sequences_of(sequence)
+            kept = self.drop(torch.tensor(counts) > 0).flatten().tolist()
+            flat = [count for counts_of_sample in counts for count in counts_of_sample]
+            sequence = picked(sequence, [keep for keep, count in zip(kept, flat, strict=True) for _ in range(count)])
+        self._check_tokens(sequence)
+        places = [self.inputs.index(source) for source in sequence.sources or ()]
+        marks = self.marks[places].repeat_interleave(torch.tensor(sequence.lengths, device=self.marks.device), dim=0)
+        sequence = sequence.with_embeddings(sequence.embeddings + marks)
+        return replace(sequence, fuse_at=(self.fuse_at,) * len(sequence)) if self.fuse_at < LATE else sequence
+
+    def _check_tokens(self, sequence: TokenSequence) -> None:
+        if self.fuse_at >= self.depth:
+            return
+        lengths = iter(sequence.lengths)
+        for counts in self.sequences_of(sequence):
+            tokens = [sum(next(lengths) for _ in range(count)) for count in counts]
+            if sum(tokens) > self.max_tokens:
+                said = ", ".join(f"{name} {count:,}" for name, count in zip(self.inputs, tokens, strict=True) if count)
+                raise ValueError(
+                    f"The inputs of a sample have {sum(tokens):,} tokens together ({said}), and attend to one another; "
+                    f"at most {self.max_tokens:,} may. Make inputs shorter by options of their tokenizers, choose "
+                    "--fusion late, or raise --fusion.max_tokens."
+                )
+
+    def drop(self, present: Tensor) -> Tensor:
+        """Leave out inputs (B, n) at random; of each sample at least one that is present stays."""
+        draws = torch.rand(present.shape).to(present.device).masked_fill(~present, -1.0)
+        return present & ((draws >= self.dropout) | (draws == draws.amax(1, keepdim=True)))
+
+    # Between the blocks
+
+    def forward(self, block: int, sequence: TokenSequence) -> Tensor:
+        """Tokens (T, D) that enter the next block, see ``Exchange``; called after each of ``blocks``."""
+        raise NotImplementedError(f"{type(self).__name__} has no forward(block, sequence).")
+
+    # Behind the blocks
+
+    def pool(self, sequence: TokenSequence) -> Tensor:
+        """CLS and mean of each input, and 1 for an input that is there, else 0, without parameters: (B, n, 2 E + 1).
+
+        E is the width of the tokens: that of all layers that the head reads.
+        """
+        counts = self.sequences_of(sequence)
+        slots = sequence
+        if len(self.inputs) > 1:
+            flat = tuple(count for counts_of_sample in counts for count in counts_of_sample)
+            slots = replace(sequence, sequences_per_sample=flat, sources=None, fuse_at=None, grids={}, context={})
+        mean = slots.mean()
+        first = slots.cls() if slots.has_cls else mean
+        there = (torch.tensor(counts, device=mean.device) > 0).to(mean.dtype)
+        vectors = torch.cat([first, mean], dim=1).view(len(counts), len(self.inputs), -1)
+        return torch.cat([vectors, there[..., None]], dim=2)
+
+    def leave(self, pooled: Tensor) -> TokenSequence:
+        """Fuse the result of ``pool`` to one sequence a sample, of CLS and one token; heads read it as any other."""
+        present = pooled[..., -1] > 0
+        tokens = pooled[..., :-1].reshape(*present.shape, TOKENS, -1, self.dim)  # (B, n, 2, layers, D)
+        if len(self.inputs) == 1:
+            return self._sequence(tokens[:, 0])
+        if self.training and self.dropout and not self.joins:
+            present = self.drop(present)
+        there = present[:, :, None, None, None].to(tokens.dtype)
+        share = there / there.sum(1, keepdim=True).clamp_min(1)
+        weighed = tokens * share
+        mean = weighed.sum(1)
+        # Scaled by n / present, so that the map sees as much of few inputs as of all.
+        together = weighed.permute(0, 2, 3, 1, 4).flatten(3) * len(self.inputs)
+        fused = mean + self.mix(together)
+        if self.product:
+            last = tokens[:, :, :, -1].flatten(2)
+            normed = nn.functional.layer_norm(last, last.shape[-1:])
+            factors = torch.stack([factor(normed[:, at]) for at, factor in enumerate(self.factors)], dim=1)
+            factors = factors * present[..., None].to(factors.dtype)
+            pairs = (factors.sum(1) ** 2 - (factors**2).sum(1)) / 2  # the sum over pairs of different inputs
+            change = self.products(pairs)[:, None, None]
+            fused = torch.cat([fused[:, :, :-1], fused[:, :, -1:] + change], dim=2)
+        return self._sequence(fused)
+
+    def _sequence(self, tokens: Tensor) -> TokenSequence:
+        """Sequences of two tokens (B, 2, layers, D), the first of them the class token."""
+        flat = tokens.flatten(0, 1).flatten(1)
+        return TokenSequence(flat, (TOKENS,) * len(tokens), num_prefix_tokens=1, class_token=self.class_token)
+
+    def of_main(self, sequence: TokenSequence) -> TokenSequence:
+        """Tokens of the main input, for a head that reads each token."""
+        keep = [source == self.main for source in sequence.sources or ()]
+        grids = {"": sequence.grids[self.main]} if self.main in sequence.grids else {}
+        return replace(picked(sequence, keep), sources=None, fuse_at=None, grids=grids)
+
+    def sequences_of(self, sequence: TokenSequence) -> list[list[int]]:
+        """Number of sequences of each sample's inputs: B lists of n numbers, 0 for an input that is missing."""
+        places = {name: at for at, name in enumerate(self.inputs)}
+        sources = iter(sequence.sources or ())
+        counts: Sequence[int] = sequence.sequences_per_sample or (1,) * len(sequence)
+        found = []
+        for count in counts:
+            slots = [0] * len(self.inputs)
+            for _ in range(count):
+                slots[places[next(sources)]] += 1
+            found.append(slots)
+        return found
+
+
+def _zero(linear: nn.Linear) -> nn.Linear:
+    nn.init.zeros_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    return linear

@@ -1,0 +1,72 @@
+"""Columns of a table that the inputs of a task read."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from metatx.data.tables import candidates
+from metatx.registry import lookup, unknown
+from metatx.spec import Input, TaskSpec
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+__all__ = ["resolved"]
+
+
+def resolved(spec: TaskSpec, table: "Dataset | None", target: str | None) -> tuple[Input, ...]:
+    """Inputs of a spec, each with its columns.
+
+    Args:
+        spec: Spec with several inputs.
+        table: Table of the training split; None for samples without a table.
+        target: Column that is predicted.
+
+    Raises:
+        ValueError: If a column does not exist, is the target, or is read by two inputs; if ``spec.inputs`` is set, or
+            two inputs would read what no other input does.
+    """
+    if spec.inputs is not None:
+        raise ValueError("A task with several inputs names the columns of each: --input photo=image:file,...")
+    inputs = spec.several
+    if table is None:
+        return inputs
+    found: list[Input] = []
+    readers: dict[str, str] = {}
+    open_inputs: list[int] = []
+    for at, each in enumerate(inputs):
+        if (
+            each.columns is None
+            and each.name not in table.column_names
+            and lookup("tokenizers", each.modality).takes_row
+        ):
+            open_inputs.append(at)
+            found.append(each)
+            continue
+        columns = (each.name,) if each.columns is None else tuple(each.columns)
+        for column in columns:
+            _check(column, each.name, table.column_names, target, readers)
+            readers[column] = each.name
+        found.append(replace(each, columns=columns))
+    if len(open_inputs) > 1:
+        names = " and ".join(inputs[at].name for at in open_inputs)
+        raise ValueError(
+            f"Inputs {names} name no columns; name those of all but one: {inputs[open_inputs[0]].name}=...:a,b"
+        )
+    for at in open_inputs:
+        accepts = lookup("tokenizers", inputs[at].modality).accepts
+        rest = candidates(table, accepts, without={target, *readers})
+        if not rest:
+            raise ValueError(f"No column is left for input {inputs[at].name}; name its columns, or leave it out.")
+        found[at] = replace(inputs[at], columns=tuple(rest))
+    return tuple(found)
+
+
+def _check(column: str, name: str, columns: Sequence[str], target: str | None, readers: dict[str, str]) -> None:
+    """Refuse a column of an input that is missing, is the target, or is read already. Raises ValueError."""
+    if column not in columns:
+        raise ValueError(unknown(f"column of input {name}:", column, list(columns)))
+    if column == target:
+        raise ValueError(f"Input {name} reads {column}, which is the target; leave it out.")
+    if column in readers:
+        raise ValueError(f"Column {column} is read by {readers[column]} and by {name}; give it to one of them.")

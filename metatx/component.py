@@ -7,9 +7,10 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from metatx.disk.task_files import BOUNDS, DEEPEST, PART_DEPTH, check_json, within_bounds
 from metatx.errors import short
 from metatx.exact import keep_float64
-from metatx.registry import all_options, checked_options
+from metatx.registry import all_options, check_facts, checked_options
 from metatx.values import plain_value
 
 __all__ = ["Component"]
@@ -71,7 +72,8 @@ class Component(nn.Module):
         """Fit to the training split, build, and fill the buffers; called once, before training.
 
         Raises:
-            ValueError: If ``fit`` raises it.
+            ValueError: If ``fit`` raises it; if a fact is missing, unknown or of another type than ``build`` says; if
+                a saved task could not hold an option, a fact or a statistic, such as a number beyond its bounds.
             TypeError: If an option or a fact is no JSON value, so that the task could not be saved; if ``fit`` does not
                 return a dict, or one of its tensors has no buffer.
         """
@@ -89,13 +91,21 @@ class Component(nn.Module):
         for name, value in statistics.items():
             if name not in holders:
                 raise TypeError(f"{type(self).__name__}.fit returned the tensor {name!r}, which is no buffer.")
+            if value.isnan().any():
+                raise ValueError(f"{type(self).__name__}.fit returned the tensor {name!r} with NaN; expected numbers.")
             with torch.no_grad():
                 holders[name].copy_(value)
         return self
 
     def restore(self, fitted: Mapping[str, Any]) -> Self:
-        """Build from the facts of a saved task."""
+        """Build from the facts of a saved task, or from those that the model knows.
+
+        Raises:
+            ValueError: If a fact is missing, unknown or of another type, or a saved task could not hold an option.
+        """
+        self._as_saved("option", all_options(self))
         facts = {name: plain_value(value) for name, value in fitted.items()}
+        check_facts(type(self), facts)
         self.build(**facts)
         object.__setattr__(self, "fitted", _ReadOnly("fitted", facts))
         return self
@@ -114,6 +124,12 @@ class Component(nn.Module):
                     f"{type(self).__name__}: the {what} {name!r} is {short(value)}; expected a JSON value: texts, "
                     "finite numbers, true, false, null, lists, objects whose keys are texts. Keep arrays in buffers."
                 )
+            if not within_bounds(saved[name], nested=what == "option"):  # lists of facts are the data's, such as labels
+                raise ValueError(f"{type(self).__name__}: the {what} {name!r} is {short(value)}; expected {BOUNDS}.")
+            try:
+                check_json(saved[name], DEEPEST - PART_DEPTH)
+            except ValueError as error:
+                raise ValueError(f"{type(self).__name__}: the {what} {name!r} cannot be saved: {error}.") from None
         return saved
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:

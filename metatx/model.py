@@ -12,6 +12,7 @@ from metatx.adapters.tiers import merged, tuned
 from metatx.backbone.base import Backbone
 from metatx.data.arguments import column_names, joined_target, target_name
 from metatx.data.tables import find_target
+from metatx.disk.task_files import config_text
 from metatx.encoding.columns import field_names, fit_tokenizer
 from metatx.encoding.encoded import screened
 from metatx.encoding.head_choice import build_head, build_tokenizer, check_inputs, claimed
@@ -22,7 +23,7 @@ from metatx.inputs.columns import resolved
 from metatx.inputs.inputs import Inputs, kind_of
 from metatx.layers.input_norm import input_norm
 from metatx.layers.unregistered import Unregistered
-from metatx.registry import COMPOSITE, create, lookup
+from metatx.registry import COMPOSITE, all_options, create, lookup
 from metatx.seeding import seeded
 from metatx.sequence import TokenSequence, as_sequence
 from metatx.spec import TaskSpec
@@ -53,8 +54,8 @@ class Model(nn.Module):
         trained: True if the weights were trained. Further training then keeps them if no epoch is better.
 
     Raises:
-        ValueError: If the head reads more layers than the backbone has, or an attention pool that its weights have not,
-            or labels places that the tokenizer cuts off.
+        ValueError: If the head reads more layers than the backbone has, or a class token or an attention pool that it
+            does not have, or labels places that the tokenizer cuts off.
     """
 
     def __init__(
@@ -69,6 +70,11 @@ class Model(nn.Module):
         super().__init__()
         if 0 < backbone.depth < head.layers:
             raise ValueError(f"The head reads {head.layers} layers; this backbone has {backbone.depth}.")
+        if head.pooling == "cls" and not backbone.has_cls:
+            raise ValueError(
+                f"The {head.name} head pools the class token, which {backbone.spec} does not have; pool the mean of "
+                'the tokens: --head.pooling mean (in Python: head_options={"pooling": "mean"}).'
+            )
         if head.pooling == "attention" and backbone.attention_pool is None:
             raise ValueError(
                 f"The head's pooling is 'attention', but the weights of {backbone.spec} have no attention pool, which "
@@ -159,12 +165,13 @@ class Model(nn.Module):
             skip_bad: Leave out samples whose target is missing; by default they raise ValueError.
 
         Raises:
-            ValueError: If no task can be made of the samples.
+            ValueError: If no task can be made of the samples, or it could not be saved.
         """
         train = screened(train, self.head, skip_bad)
         with seeded(seed):
             fit_tokenizer(self.tokenizer, train)
             self.head.learn(train.targets if train.targets is not None else [])
+        config_text({part.name: {**all_options(part), **part.fitted} for part in (self.tokenizer, self.head)})
         self.to(self.backbone.device).eval()
 
     def extents(self, queries: Sequence[Any]) -> list[list[tuple[int, ...]]]:

@@ -3,28 +3,26 @@
 import difflib
 import inspect
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from pkgutil import iter_modules
-from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar
 
-from metatx.errors import short
+from metatx.annotations import annotated_types, check_types
 from metatx.values import plain_value
 
 __all__ = [
-    *("COMPOSITE", "all_options", "checked_options", "create", "fact_names", "load_plugin", "lookup", "names"),
-    *("option_names", "register_fusion", "register_head", "register_tokenizer", "unknown"),
+    *("COMPOSITE", "all_options", "called", "check_facts", "checked_options", "create", "fact_names", "load_plugin"),
+    *("lookup", "names", "option_names", "register_fusion", "register_head", "register_tokenizer", "unknown"),
 ]
 
 Kind = Literal["tokenizers", "heads", "fusions"]
 Class = TypeVar("Class", bound=type)
 
 UNNAMED = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", NoneType: "null"}
 
 COMPOSITE = "inputs"  # tokenizer of several inputs, which is no modality, so that ``names`` does not list it
 
@@ -35,6 +33,7 @@ def register_tokenizer(name: str) -> Callable[[Class], Class]:
     """Return a class decorator that registers a ``Tokenizer`` as modality ``name``.
 
     Raises:
+        TypeError: If the name is no text, as in ``@metatx.register_tokenizer`` without brackets.
         ValueError: If another class has the name.
 
     Example:
@@ -93,6 +92,10 @@ def load_plugin(file: str) -> None:
 
 
 def _register(kind: Kind, name: str) -> Callable[[Class], Class]:
+    if not isinstance(name, str) or not name:
+        decorator = f"@metatx.register_{kind[:-1]}"
+        raise TypeError(f'{decorator} takes the name of the {kind[:-1]}, a text, as in {decorator}("mine").')
+
     def decorate(cls: Class) -> Class:
         parameters = inspect.signature(cls.__init__).parameters.values()  # type: ignore[misc]
         unnamed = [str(p) for p in parameters if p.kind in UNNAMED]
@@ -169,7 +172,7 @@ def create(kind: Kind, name: str, dim: int, **options: Any) -> Any:
     accepted = option_names(cls)
     for option in options:
         if option not in accepted and option != "stem":
-            raise ValueError(unknown(f"option of the {name} {kind[:-1]}", option, accepted))
+            raise ValueError(unknown(f"option of {called(cls)}", option, accepted))
     return cls(dim, **{option: plain_value(value) for option, value in options.items()})
 
 
@@ -209,48 +212,30 @@ def checked_options(cls: type, args: tuple[Any, ...], kwargs: Mapping[str, Any])
     bound = inspect.signature(cls.__init__).bind_partial(None, *args, **kwargs)  # type: ignore[misc]
     given = list(bound.arguments.items())[1:]
     options = {name: plain_value(value) for name, value in given if name not in ("dim", "stem")}
-    types = _annotations(cls) if options else {}
-    for name, value in options.items():
-        if name in types and not _fits(value, types[name]):
-            raise ValueError(f"{name} is {short(value)}; expected {_said(types[name])}.")
+    if options:
+        check_types(options, annotated_types(cls.__init__), f"Option of {called(cls)}: ")  # type: ignore[misc]
     return options
 
 
-def _annotations(cls: type) -> dict[str, Any]:
-    """Types of the options; empty if an annotation has a name that is imported for type checkers only."""
-    try:
-        return get_type_hints(cls.__init__)  # type: ignore[misc]
-    except NameError:
-        return {}
+def check_facts(cls: type, facts: Mapping[str, Any]) -> None:
+    """Check the facts of a component, JSON values by name, against the arguments of ``build`` and their annotations.
+
+    Raises:
+        ValueError: If a fact is missing or unknown, or has another type.
+    """
+    build = cls.build  # type: ignore[attr-defined]
+    parameters = list(inspect.signature(build).parameters.values())[1:]
+    accepted = fact_names(cls)
+    for name in facts:
+        if name not in accepted and not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            raise ValueError(unknown(f"fact of {called(cls)}", name, accepted))
+    for parameter in parameters:
+        if parameter.name in accepted and parameter.default is parameter.empty and parameter.name not in facts:
+            raise ValueError(f"Fact of {called(cls)}: {parameter.name} is missing; build needs it.")
+    check_types(facts, annotated_types(build), f"Fact of {called(cls)}: ")
 
 
-def _fits(value: Any, kind: Any) -> bool:
-    """Return True if a JSON value fits an annotated type; every value fits a type that is not simple."""
-    origin = get_origin(kind)
-    inner = get_args(kind)
-    if origin is Literal:
-        return any(type(value) is type(choice) and value == choice for choice in inner)
-    if origin in (Union, UnionType):
-        return any(_fits(value, part) for part in inner)
-    if origin in (list, Sequence):
-        return isinstance(value, list | tuple) and all(_fits(item, inner[0]) for item in value)
-    if origin in (dict, Mapping):
-        return isinstance(value, dict) and all(_fits(key, inner[0]) and _fits(value[key], inner[1]) for key in value)
-    if kind in (int, float):
-        return isinstance(value, int | kind) and not isinstance(value, bool)
-    return kind not in WORDS or isinstance(value, kind)
-
-
-def _said(kind: Any) -> str:
-    """Express an annotated type in words."""
-    origin = get_origin(kind)
-    inner = get_args(kind)
-    if origin is Literal:
-        return "one of " + ", ".join(map(repr, inner))
-    if origin in (Union, UnionType):
-        return " or ".join(map(_said, inner))
-    if origin in (list, Sequence):
-        return f"a list of {_said(inner[0])}"
-    if origin in (dict, Mapping):
-        return f"a record of {_said(inner[1])} by {_said(inner[0])}"
-    return WORDS.get(kind, getattr(kind, "__name__", str(kind)))
+def called(cls: type) -> str:
+    """Name of a component's class in messages, such as "the tabular tokenizer"; that in Python if it has no other."""
+    kinds = [kind for (kind, _), registered in REGISTERED.items() if registered is cls]
+    return f"the {cls.name} {kinds[0][:-1]}" if kinds else cls.__name__  # type: ignore[attr-defined]

@@ -173,7 +173,7 @@ class TokenSequence:
             ValueError: If the backbone has no class token.
         """
         if not self.has_cls:
-            raise ValueError("This backbone has no CLS token; pool by the mean of the tokens.")
+            raise ValueError("This backbone has no CLS token; pool by the mean of the tokens (--head.pooling mean).")
         lengths = torch.tensor(self.lengths, device=self.embeddings.device)
         return self._by_sample(self.embeddings[lengths.cumsum(0) - lengths])
 

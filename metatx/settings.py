@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 
 import torch
 
+from metatx.annotations import annotated_types, check_types
 from metatx.registry import unknown
 from metatx.values import plain_value
 
@@ -52,13 +53,12 @@ class RunSettings:
     def __post_init__(self) -> None:
         for field in fields(self):  # convert numpy's numbers to Python's
             object.__setattr__(self, field.name, plain_value(getattr(self, field.name)))
+        check_types(vars(self), annotated_types(type(self)))
         for name in ("epochs", "batch_size"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
         if self.checkpoint_steps < 0:
             raise ValueError(f"checkpoint_steps is {self.checkpoint_steps}; it must be at least 0.")
-        if self.precision not in ("auto", "fp32", "bf16"):
-            raise ValueError(f"precision is {self.precision!r}; choose auto, fp32 or bf16.")
 
     def rate(self, step: int, steps: int) -> float:
         """Return the learning rate of step ``step`` (from 0) of ``steps`` in all."""
@@ -121,8 +121,6 @@ class TrainingSettings(RunSettings):
             raise ValueError(f"token_warmup_steps is {self.token_warmup_steps}; it must be at least 0.")
         if not 0 < self.layer_decay <= 1:
             raise ValueError(f"layer_decay is {self.layer_decay}; it must be above 0 and at most 1.")
-        if self.sampling not in ("plain", "balanced"):
-            raise ValueError(f"sampling is {self.sampling!r}; choose plain or balanced.")
 
     @classmethod
     def of(cls, **values: Any) -> "TrainingSettings":

@@ -5,11 +5,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from metatx.registry import unknown
+from metatx.annotations import annotated_types, check_types
+from metatx.errors import short
+from metatx.registry import names, unknown
+from metatx.values import plain_value
 
 __all__ = ["AnySpec", "Input", "Modality", "TaskSpec"]
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")  # names of inputs: they become keys of JSON and names of weights
+OPTIONS = ("tokenizer_options", "head_options", "fusion_options", "adapter_options")
+CHECKED = ("head", "fusion", "main", "tune", "seed")  # target and inputs may also be arrays and other sequences
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +89,9 @@ class TaskSpec:
         adapter_options: Options of a LoRA adapter, by name, as in ``LoraOptions``.
         seed: Seed of the initial weights; None: that of the training, or 0 where a task is only built.
 
+    Raises:
+        ValueError: If modality, head, fusion, main, tune, seed or options have a wrong type.
+
     Example:
         >>> spec = metatx.TaskSpec(modality="tabular", target="kind")
         >>> spec.tune, spec.head, spec.seed
@@ -106,10 +114,15 @@ class TaskSpec:
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("tokenizer_options", "head_options", "fusion_options", "adapter_options"):
-            object.__setattr__(self, name, dict(getattr(self, name) or {}))
+        for name in OPTIONS:
+            given = getattr(self, name)
+            if given is not None and not isinstance(given, Mapping):
+                raise ValueError(f"{name} is {short(given)}; expected options by name, such as {{'patch_size': 16}}.")
+            object.__setattr__(self, name, dict(given or {}))
+        object.__setattr__(self, "seed", plain_value(self.seed))
         if not isinstance(self.modality, str):
             object.__setattr__(self, "modality", _named(self.modality))
+        check_types({name: getattr(self, name) for name in CHECKED}, annotated_types(type(self)))
 
     @classmethod
     def of(cls, spec: "Modality | TaskSpec", **choices: Any) -> "TaskSpec":
@@ -119,10 +132,10 @@ class TaskSpec:
             TypeError: If there is no choice of a name; says the nearest one.
             ValueError: If the inputs do not fit together.
         """
-        names = [each.name for each in fields(cls) if each.name != "modality"]
+        accepted = [each.name for each in fields(cls) if each.name != "modality"]
         for name in choices:
-            if name not in names:
-                raise TypeError(unknown("argument", name, names))
+            if name not in accepted:
+                raise TypeError(unknown("argument", name, accepted))
         return replace(spec, **choices) if isinstance(spec, TaskSpec) else cls(modality=spec, **choices)
 
     @property
@@ -153,14 +166,24 @@ AnySpec = Modality | TaskSpec
 
 
 def _named(modality: Any) -> dict[str, Input]:
-    """Inputs by name. Raises ValueError if two have the same name but for capitals, or one shares with none."""
+    """Inputs by name.
+
+    Raises:
+        ValueError: If there are none, two have the same name but for capitals, or one shares with none.
+    """
     if isinstance(modality, Mapping):
         given = [
             replace(value, name=name) if isinstance(value, Input) else Input(name=name, modality=value)
             for name, value in modality.items()
         ]
-    else:
+    elif isinstance(modality, Sequence) and all(isinstance(each, Input) for each in modality):
         given = list(modality)
+    else:
+        choices = ", ".join(names("tokenizers"))
+        raise ValueError(
+            f"modality is {short(modality)}; expected a TaskSpec, inputs by name as in {{'photo': 'image'}}, a "
+            f"sequence of metatx.Input, or one of {choices}."
+        )
     inputs = {input.name: input for input in given}
     if not given:
         raise ValueError("There is no input; name at least one, such as {'photo': 'image'}.")

@@ -135,6 +135,17 @@ class Task:
         """Number of weights that training changes, counted over model and backbone."""
         return self.model.trainable_parameters
 
+    def __repr__(self) -> str:
+        parts = f"modality={self.tokenizer.name!r}, head={self.head.name!r}, backbone={self.backbone.spec!r}"
+        return f"Task({parts}, tune={self.tune!r}, trainable_parameters={self.trainable_parameters:_})"
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute of the task. Raises AttributeError for one of the model, which the task only reads."""
+        if name != "adapter" and "model" in vars(self) and hasattr(self.model, name):
+            message = f"Task.{name} is the model's and cannot be assigned; make a Task of the parts that you mean."
+            raise AttributeError(message, name=name, obj=self)
+        super().__setattr__(name, value)
+
     @property
     def columns(self) -> dict[str, Any]:
         """Columns that the task reads (``inputs``) and predicts (``target``)."""
@@ -175,7 +186,7 @@ class Task:
 
         return call
 
-    # Building
+    # Building and training
 
     @classmethod
     def from_data(
@@ -204,8 +215,6 @@ class Task:
         examples = task.labelled(part, str(train) if path else "the train data")
         task.model.learn(examples, spec.seed or 0, skip_bad_samples)
         return task
-
-    # Training
 
     def fit(
         self,
@@ -254,14 +263,9 @@ class Task:
         if isinstance(data, EncodedDataset):
             return data
         use_cache = self.settings.cache if cache is None else cache
-        return EncodedDataset.of(
-            self.examples(data, split),
-            self.tokenizer,
-            self.head,
-            augment=augment,
-            skip_bad=skip_bad,
-            cache_key=repr(self.backbone.config) if use_cache else None,
-        )
+        key = repr(self.backbone.config) if use_cache else None
+        examples = self.examples(data, split)
+        return EncodedDataset.of(examples, self.tokenizer, self.head, augment=augment, skip_bad=skip_bad, cache_key=key)
 
     def examples(self, data: Any, split: str) -> Examples:
         """Read labelled data, as in ``from_data``, into examples."""
@@ -300,11 +304,7 @@ class Task:
 
     def predict_proba(self, samples: Any, *, skip_bad_samples: bool = False) -> np.ndarray:
         """Predict probabilities (B, K) of the classes, in the order of ``task.head.classes``; see ``predict``."""
-
-        def shares(output: Tensor, *extents: Any) -> np.ndarray:
-            return self.head.probabilities(output, *extents).cpu().numpy()
-
-        return joined(self._pieces(samples, shares, skip_bad_samples))
+        return joined(self._pieces(samples, lambda *out: self.head.probabilities(*out).cpu().numpy(), skip_bad_samples))
 
     def records(self, samples: Any, *, skip_bad_samples: bool = False) -> list[Any]:
         """Predict JSON-able dicts, one a sample; None for a bad sample that is left out; see ``predict``."""

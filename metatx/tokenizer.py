@@ -104,7 +104,10 @@ class Tokenizer(Component):
         raise TypeError(f"The {self.name} tokenizer reads no steps in time.")
 
     def encode(self, sample: Any) -> dict[str, Tensor]:
-        """Convert one raw sample to tensors, deterministically.
+        """Convert one raw sample to tensors by name, deterministically.
+
+        The names are the same for all samples; shapes may differ. A batch has, for each name, the samples' tensors
+        stacked to (B, ...) if their shapes are equal, else a list of B tensors: ``forward`` must take both.
 
         Raises:
             SampleError: If the sample cannot be used; names the field, what was found, what was expected.

@@ -1,6 +1,7 @@
 """The base of tokenizers and heads: checked options, facts that build takes, statistics in buffers."""
 
 import copy
+import functools
 import pickle
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -46,13 +47,13 @@ class Words(Component):
         ({"size": True}, "size is True; expected a whole number."),
         ({"rate": "0.5"}, "rate is '0.5'; expected a number."),
         ({"case": "title"}, "case is 'title'; expected one of 'lower', 'upper'."),
-        ({"axes": 3}, "axes is 3; expected a list of a whole number or null."),
-        ({"axes": [1, "x"]}, r"axes is \[1, 'x'\]; expected a list of a whole number or null."),
-        ({"types": {"a": 1}}, "types is {'a': 1}; expected a record of a text by a text or null."),
+        ({"axes": 3}, "axes is 3; expected a list of whole numbers or null."),
+        ({"axes": [1, "x"]}, r"axes is \[1, 'x'\]; expected a list of whole numbers or null."),
+        ({"types": {"a": 1}}, "types is {'a': 1}; expected texts by name or null."),
     ],
 )
 def test_options_are_checked_against_the_annotations(options, message):
-    with pytest.raises(ValueError, match=f"^{message}$"):
+    with pytest.raises(ValueError, match=f"^Option of Words: {message}$"):
         Words(8, **options)
 
 
@@ -112,6 +113,60 @@ def test_an_option_that_cannot_be_saved_is_refused_before_training():
 
     with pytest.raises(TypeError, match="the option 'act' is"):
         Optional(8).learn(["a"])
+
+
+@pytest.mark.parametrize("number", [10_000_001, -(10**7) - 1, 1.1e9])
+def test_a_number_that_a_saved_task_may_not_hold_is_refused_before_training(number):
+    class Learns(metatx.Tokenizer):
+        def __init__(self, dim, size=0.0):
+            super().__init__(dim)
+
+        def fit(self, samples):
+            return {"fact": number}
+
+        def build(self, fact):
+            raise AssertionError("not reached")
+
+    with pytest.raises(ValueError, match="the fact 'fact' is .*; expected at most 10,000,000"):
+        Learns(8).learn(["a"])
+    with pytest.raises(ValueError, match="the option 'size' is .*; expected at most 10,000,000"):
+        Learns(8, size=number).learn(["a"])
+
+
+@pytest.mark.parametrize("fact", ["\ud800", 2**70, functools.reduce(lambda inner, _: [inner], range(30), 0)])
+def test_a_value_that_the_reader_of_a_config_refuses_is_refused_before_training(fact):
+    class Learns(metatx.Tokenizer):
+        def fit(self, samples):
+            return {"fact": [fact]}
+
+        def build(self, fact):
+            raise AssertionError("not reached")
+
+    with pytest.raises(ValueError, match="the fact 'fact' cannot be saved"):
+        Learns(8).learn(["a"])
+
+
+def test_statistics_are_numbers():
+    class Learns(Words):
+        def fit(self, samples):
+            return {**super().fit(samples), "length": torch.tensor(torch.nan)}
+
+    with pytest.raises(ValueError, match="the tensor 'length' with NaN"):
+        Learns(8).learn(["a"])
+
+
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        ({"words": "ab"}, "Fact of Words: words is 'ab'; expected a list of texts."),
+        ({"words": ["a", 1]}, r"Fact of Words: words is \['a', 1\]; expected a list of texts."),
+        ({}, "Fact of Words: words is missing; build needs it."),
+        ({"words": [], "word": 1}, "Unknown fact of Words 'word'. Did you mean 'words'\\? Choices: words."),
+    ],
+)
+def test_facts_are_checked_against_the_annotations_of_build(facts, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        Words(8).restore(facts)
 
 
 def test_build_takes_what_a_saved_task_gives():

@@ -127,6 +127,17 @@ def test_options_without_names_are_refused():
         metatx.register_tokenizer("open")(Open)
 
 
+@pytest.mark.parametrize("name", [Tokenizer, "", None])
+def test_a_decorator_without_a_name_says_how_it_is_written(name):
+    with pytest.raises(TypeError, match=r'takes the name of the tokenizer, .* @metatx.register_tokenizer\("mine"\)'):
+        metatx.register_tokenizer(name)
+
+
+def test_a_wrong_option_names_its_component():
+    with pytest.raises(ValueError, match="^Option of the tabular tokenizer: bins is '3'; expected a whole number or n"):
+        create("tokenizers", "tabular", 8, bins="3")
+
+
 def test_a_head_that_extends_another_is_not_chosen_for_its_targets(nano):
     @metatx.register_head("extended")
     class Extended(lookup("heads", "classification")):

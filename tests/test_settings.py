@@ -1,8 +1,10 @@
 """How many steps a run takes where nobody said."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import metatx
 from metatx.settings import EPOCHS, SMALLEST_BATCH, TrainingSettings
 
 
@@ -23,3 +25,38 @@ def test_epochs_that_were_asked_for_stay_with_their_batch():
 
 def test_small_data_are_read_in_small_batches():
     assert [TrainingSettings().for_samples(count).batch_size for count in (5, 128, 500, 5_000)] == [8, 8, 16, 64]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"epochs": "3"}, "epochs is '3'; expected a whole number or null."),
+        ({"lr": "fast"}, "lr is 'fast'; expected a number."),
+        ({"precision": "fp8"}, "precision is 'fp8'; expected one of 'auto', 'fp32', 'bf16'."),
+    ],
+)
+def test_settings_of_a_wrong_type_are_refused(values, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        metatx.TrainingSettings(**values)
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        ({"modality": None}, "modality is None; expected a TaskSpec, inputs by name .*, or one of audio, .*"),
+        (
+            {"modality": ["image", "text"]},
+            r"modality is \['image', 'text'\]; expected .* a sequence of metatx.Input, .*",
+        ),
+        ({"modality": {"a": "text"}, "fusion_options": 3}, "fusion_options is 3; expected options by name, .*"),
+        ({"modality": {"a": "text"}, "main": 3}, "main is 3; expected a text or null."),
+        (
+            {"modality": "tabular", "tokenizer_options": "bins=3"},
+            "tokenizer_options is 'bins=3'; expected options .*",
+        ),
+        ({"modality": "tabular", "tune": 3}, "tune is 3; expected a text."),
+    ],
+)
+def test_choices_of_a_wrong_type_are_refused(choices, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        metatx.TaskSpec(**choices)

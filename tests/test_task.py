@@ -3,6 +3,7 @@
 import copy
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -252,3 +253,26 @@ def test_what_only_the_model_has_is_the_task_s_too(task, tumours):
     assert set(copied.state_dict()) == names and not any(weight.requires_grad for weight in copied.parameters())
     with pytest.raises(AttributeError, match="predit"):
         copied.predit(tumours)
+
+
+def test_a_part_of_the_model_is_not_assigned_past_the_model(nano):
+    task = metatx.Task.from_data(nano, "waves", waves(8))
+    assert repr(task) == (
+        "Task(modality='waves', head='classification', backbone='nano', tune='frozen', "
+        f"trainable_parameters={task.trainable_parameters:_})"
+    )
+    for name in ("norm", "head", "tokenizer", "backbone", "tune"):
+        before = getattr(task, name)
+        with pytest.raises(AttributeError, match=f"Task.{name} is the model's and cannot be assigned"):
+            setattr(task, name, None)
+        assert getattr(task, name) is before
+    task.note = "an attribute of the task's own"
+    assert task.note
+
+
+def test_a_head_that_needs_a_class_token_is_refused_where_there_is_none(nano):
+    config = replace(nano.config, class_token=False)
+    without = nano.rebuilt(config, None)
+    with pytest.raises(ValueError, match="classification head pools the class token, .*--head.pooling mean"):
+        metatx.Task.from_data(without, "waves", waves(8), head_options={"pooling": "cls"})
+    metatx.Task.from_data(without, "waves", waves(8), head_options={"pooling": "mean"})

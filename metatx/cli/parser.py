@@ -1,20 +1,30 @@
-"""The parser of the ``metatx`` command, from typed functions."""
+"""Parsers of the ``metatx`` command and of scripts, from typed functions."""
 
 import argparse
+import difflib
 import itertools
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NoReturn, get_origin
 
 import yaml
-from jsonargparse import ActionConfigFile, ArgumentParser  # type: ignore[attr-defined]
+from jsonargparse import ActionConfigFile, ArgumentParser, DefaultHelpFormatter  # type: ignore[attr-defined]
 
 from metatx import __version__
-from metatx.registry import lookup, names
+from metatx.annotations import in_words
+from metatx.errors import short
+from metatx.registry import lookup, names, unknown
 
 __all__ = ["Parser", "command_parser", "flags_of", "normalise_argv", "shown_fusion"]
+
+# Parts of jsonargparse's messages.
+KEY = re.compile(r'Parser key "([\w.]+)"')
+VALUE = re.compile(r"(?:Got|Given) value: (.*)", re.DOTALL)
+UNKNOWN = re.compile(r"unrecognized arguments: .*?(--[^\s=]+)", re.DOTALL)
+ARGUMENT = re.compile(r"argument --[\w.]+")
 
 # Groups of options in the help, in order; options that no group names are of the training.
 GROUPS = {
@@ -105,20 +115,89 @@ def flags_of(parser: ArgumentParser) -> frozenset[str]:
     return frozenset(action.dest for action in options if isinstance(action.default, bool))
 
 
+class PlainHelp(DefaultHelpFormatter):
+    """Help without markup; it says types in words, and defaults only where there is one."""
+
+    def format_help(self) -> str:
+        """Format the help, without the backticks of docstrings."""
+        text: str = super().format_help()
+        return text.replace("``", "")
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        kind = _kind(action)
+        default = ",".join(map(str, action.default)) if isinstance(action.default, list | tuple) else action.default
+        details = ["required"] if action.required else []
+        if kind not in (None, bool) and get_origin(kind) is not Literal:  # those are shown as {a,b}
+            details.append(_expected(kind).removeprefix("a "))
+        if action.option_strings and not any(default is nothing for nothing in (None, False, argparse.SUPPRESS)):
+            details += [f"default: {'true' if default is True else default}"] if default != "" else []
+        return f"{action.help or ''} ({', '.join(details)})" if details else action.help or ""
+
+
 class Parser(ArgumentParser):
-    """Parser whose help shows the names of options with dashes, and flags that are false by default without a value."""
+    """Parser whose help and errors are plain words, with names of options as people write them.
+
+    Errors are raised as ``ArgumentError``. The help shows names with dashes, and flags that are false by default
+    without a value. A name is not completed: the beginning of an option is no option.
+    """
+
+    def __init__(self, *given: Any, **options: Any) -> None:
+        fixed = {"formatter_class": PlainHelp, "exit_on_error": False, "print_config": None, "allow_abbrev": False}
+        super().__init__(*given, **{**options, **fixed})
 
     def format_help(self, *given: Any, **options: Any) -> str:
         """Return the help; the parser then parses no more, as its options have the names that are shown."""
         for action in self._actions:
             if action.dest in ("head_options", "fusion_options"):  # people write --head.NAME
                 action.help = argparse.SUPPRESS
-            long = [name for name in action.option_strings if name.startswith("--")]
             if action.default is False:
                 action.metavar = ""
-            action.option_strings = [name.replace("fusion_options.", "fusion.").replace("_", "-") for name in long]
+            action.option_strings = [_with_dashes(name) for name in action.option_strings if name.startswith("--")]
         text: str = super().format_help(*given, **options)
         return text
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise ``ArgumentError``: the option, what was found, what is expected; the nearest of an unknown option."""
+        key = KEY.search(message)
+        value = VALUE.search(message)
+        option = UNKNOWN.search(message)
+        if key and value:
+            for action in self._actions:
+                if action.dest == key[1] and _kind(action) is not None:
+                    message = f"{_shown(action)} is {short(value[1])}; expected {_expected(_kind(action))}."
+        elif option:
+            shown = [_shown(action) for action in self._actions if action.option_strings]
+            message = _unknown_option(_with_dashes(option[1]), shown)
+        super().error(ARGUMENT.sub(lambda found: _with_dashes(found[0]), message), ex)
+
+
+def _kind(action: argparse.Action) -> Any:
+    """Annotated type of an option; None if it has none."""
+    return getattr(action, "_typehint", None) or action.type  # jsonargparse keeps all but the simplest types there
+
+
+def _expected(kind: Any) -> str:
+    """Type in words, without null, which nobody gives on a command line."""
+    return in_words(kind).removesuffix(" or null")
+
+
+def _shown(action: argparse.Action) -> str:
+    """Name of an option as people write it; that of a positional argument as it is."""
+    return _with_dashes(action.option_strings[-1]) if action.option_strings else action.dest
+
+
+def _with_dashes(name: str) -> str:
+    return name.replace("fusion_options.", "fusion.").replace("_", "-")
+
+
+def _unknown_option(name: str, options: Sequence[str]) -> str:
+    """Message on an unknown option: the nearest; and where it is one of a component, all that the component has."""
+    part, dot, _ = name.partition(".")
+    siblings = [option for option in options if dot and option.startswith(f"{part}.")]
+    if siblings:
+        return unknown("option", name, siblings)
+    near = difflib.get_close_matches(name[2:], [option[2:] for option in options], n=1)
+    return f"Unknown option {name}. {f'Did you mean --{near[0]}? ' if near else ''}--help lists all."
 
 
 class ConfigFile(ActionConfigFile):
@@ -151,7 +230,6 @@ def command_parser(
         prog="metatx",
         description="One frozen transformer for many tasks over many kinds of data.",
         epilog="--debug, with any command, shows the traceback of an error. --no-NAME says --NAME false.",
-        exit_on_error=False,
     )
     parser.add_argument("--version", action="version", version=f"metatx {__version__}")
     added = parser.add_subcommands(metavar="COMMAND", title="commands", required=False)
@@ -159,7 +237,7 @@ def command_parser(
     for name, function in commands.items():
         summary = (function.__doc__ or "").partition("\n")[0]
         usage = f"metatx {name} DATA {INPUTS} [OPTION ...]" if name in GROUPED else None
-        command = Parser(description=summary, usage=usage, exit_on_error=False, print_config=None)
+        command = Parser(description=summary, usage=usage)
         if name in GROUPED:
             _add_groups(command, name, function, fusion)
         else:

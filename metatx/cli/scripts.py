@@ -112,7 +112,7 @@ def recipe_parser(make: Callable[..., Recipe]) -> ScriptParser:
     """Return the parser of a recipe's options; the defaults that its help shows are those of the recipe."""
     recipe = make()
     about = sys.modules["__main__"].__doc__ or recipe.name
-    parser = ScriptParser(prog=Path(sys.argv[0]).name, description=about.partition("\n")[0], exit_on_error=False)
+    parser = ScriptParser(prog=Path(sys.argv[0]).name, description=about.partition("\n")[0])
     named = {*inspect.signature(make).parameters, *inspect.signature(recipe.read).parameters}
     group = parser.add_argument_group("data, backbone and output")
     group.add_function_arguments(make, as_group=False)

@@ -14,10 +14,12 @@ from typing import Any, NoReturn
 from torch import Tensor
 
 from metatx.errors import TaskError
+from metatx.files import json_text
 
 __all__ = [
     *("ADAPTER", "BACKBONE", "CARD", "FILES", "Signature", "WEIGHTS"),
-    *("check_finite", "content_of", "damage", "plain_file", "read_json", "read_shapes", "signature_of", "stored_bytes"),
+    *("BOUNDS", "DEEPEST", "PART_DEPTH", "check_finite", "check_json", "config_text", "content_of", "damage"),
+    *("plain_file", "read_json", "read_shapes", "signature_of", "stored_bytes", "within_bounds"),
 ]
 
 CONFIG = "config.json"
@@ -29,6 +31,11 @@ FILES = (CONFIG, WEIGHTS, CARD, *ADAPTER, *BACKBONE)  # all files that a task ca
 MOST_JSON = 8 << 20  # most bytes of a JSON file; a hundred thousand names of classes take 2 MB
 MOST_HEADER = 10 << 20  # most bytes of a safetensors header; a thousand tensors take 0.1 MB
 DEEPEST = 32  # most levels of nested lists and objects
+PART_DEPTH = 3  # levels of config.json above an option or a fact
+LARGEST_WHOLE = 10_000_000  # largest whole number of an option or a fact, which is a size or a count
+LARGEST = 1e9  # largest other number of an option or a fact
+BOUNDS = f"at most {LARGEST_WHOLE:,} (a whole number) or {LARGEST:.0e}"
+TOO_DEEP = f"it is nested more than {DEEPEST} deep"
 BLOCK = 1 << 20  # bytes that are hashed at once
 
 Signature = tuple[tuple[str, int, int, int, int], ...]
@@ -104,9 +111,9 @@ def read_json(folder: Path, name: str) -> Any:
         if len(content) > MOST_JSON:
             raise ValueError(f"it has more than {MOST_JSON >> 20} MB")
         value = json.loads(content.decode(), parse_constant=_refuse)
-        _check(value, DEEPEST)
+        check_json(value)
     except RecursionError:
-        raise TaskError(f"{path} is damaged: it is nested more than {DEEPEST} deep.") from None
+        raise TaskError(f"{path} is damaged: {TOO_DEEP}.") from None
     except (OSError, ValueError) as error:
         raise TaskError(f"{path} is damaged: {error}.") from None
     return value
@@ -116,10 +123,30 @@ def _refuse(word: str) -> NoReturn:
     raise ValueError(f"{word} is no number of JSON")
 
 
-def _check(value: Any, levels: int) -> None:
-    """Check a value of at most ``levels`` nested levels. Raises ValueError, or RecursionError if it is deeper."""
+def within_bounds(value: Any, nested: bool = False) -> bool:
+    """Return True if a value is no number, or one that ``config.json`` may hold; ``nested`` tests what it holds too."""
+    if nested and isinstance(value, list | dict):
+        return all(within_bounds(part, nested) for part in (value.values() if isinstance(value, dict) else value))
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return True
+    return abs(value) <= (LARGEST if isinstance(value, float) else LARGEST_WHOLE)
+
+
+def config_text(config: Any) -> str:
+    """JSON of a ``config.json``, or of a part of it. Raises ValueError if it is longer than ``read_json`` accepts."""
+    text = json_text(config)
+    if len(text) > MOST_JSON:
+        raise ValueError(
+            f"The options and facts of the task take {len(text) >> 20} MB as JSON; a task may have {MOST_JSON >> 20} "
+            "MB. Learn fewer classes or words, or keep numbers in buffers."
+        )
+    return text
+
+
+def check_json(value: Any, levels: int = DEEPEST) -> None:
+    """Check a value of JSON as ``read_json`` does. Raises ValueError if it has more than ``levels`` nested levels."""
     if levels < 0:
-        raise RecursionError
+        raise ValueError(TOO_DEEP)
     if isinstance(value, str):
         value.encode()  # raises for half of a surrogate pair, which has no form in UTF-8
     elif isinstance(value, float) and not math.isfinite(value):
@@ -128,9 +155,9 @@ def _check(value: Any, levels: int) -> None:
         raise ValueError("a whole number has more than 64 bits")
     elif isinstance(value, list | dict):
         for part in value:
-            _check(part, levels - 1)
+            check_json(part, levels - 1)
         for part in value.values() if isinstance(value, dict) else ():
-            _check(part, levels - 1)
+            check_json(part, levels - 1)
 
 
 def read_shapes(folder: Path, name: str) -> dict[str, tuple[int, ...]]:

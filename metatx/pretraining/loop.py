@@ -65,8 +65,6 @@ class PretrainingSettings(RunSettings):
         for name in ("micro_batch", "whole_epochs"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0.")
-        if self.negatives not in ("batch", "micro_batch"):
-            raise ValueError(f"negatives is {self.negatives!r}; choose batch or micro_batch.")
         if not 0 <= self.patch_dropout < 1:
             raise ValueError(f"patch_dropout is {self.patch_dropout:g}; it must be a share below 1.")
 

@@ -4,12 +4,10 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from metatx.disk.task_files import BOUNDS, within_bounds
 from metatx.errors import TaskError, short
 
 __all__ = ["checked_config", "upgraded"]
-
-LARGEST_WHOLE = 10_000_000  # largest whole number of an option, which is a size or a count
-LARGEST = 1e9  # largest other number of an option
 
 
 @dataclass(frozen=True)
@@ -29,11 +27,7 @@ def _is_whole(value: Any) -> bool:
 
 
 def _are_options(value: Any) -> bool:
-    return isinstance(value, dict) and all(
-        abs(option) <= (LARGEST if isinstance(option, float) else LARGEST_WHOLE)
-        for option in value.values()
-        if _is_number(option)
-    )
+    return isinstance(value, dict) and all(map(within_bounds, value.values()))
 
 
 def _are_metrics(value: Any) -> bool:
@@ -54,7 +48,7 @@ FLAG = Form("true or false", lambda value: isinstance(value, bool))
 RECORD = Form("an object", lambda value: isinstance(value, dict))
 RECORD_OR_NULL = Form("an object or null", lambda value: value is None or isinstance(value, dict))
 TEXTS = Form("a list of texts", lambda value: isinstance(value, list) and all(isinstance(text, str) for text in value))
-OPTIONS = Form(f"an object, its numbers at most {LARGEST_WHOLE:,} (whole) or {LARGEST:.0e}", _are_options)
+OPTIONS = Form(f"an object, its numbers {BOUNDS}", _are_options)
 METRICS = Form("numbers by name, by the name of a model", _are_metrics)
 FACTS = Form("an object of texts", _are_facts)
 

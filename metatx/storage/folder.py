@@ -17,18 +17,21 @@ from metatx.disk.building import Building, check_shapes
 from metatx.disk.task_files import (
     ADAPTER,
     BACKBONE,
+    BOUNDS,
     WEIGHTS,
     check_finite,
+    config_text,
     damage,
     plain_file,
     read_json,
     read_shapes,
     stored_bytes,
+    within_bounds,
 )
 from metatx.disk.weight_files import unshared
 from metatx.encoding.head_choice import build_tokenizer
 from metatx.errors import TaskError, short
-from metatx.files import folder_written_whole, json_text
+from metatx.files import folder_written_whole
 from metatx.model import Model
 from metatx.registry import COMPOSITE, all_options, create, fact_names, lookup, option_names
 from metatx.settings import TrainingSettings
@@ -101,7 +104,7 @@ def write(model: Model, record: Record, folder: Path, name: str) -> None:
         "metrics": dict(record.metrics),
         "about": dict(record.about),
     }
-    (folder / "config.json").write_text(json_text(config))
+    (folder / "config.json").write_text(config_text(config))
     stored = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(EXTERNAL_PREFIXES)}
     save_file(unshared(stored), folder / "model.safetensors")
     if model.adapter is not None:
@@ -112,6 +115,11 @@ def write(model: Model, record: Record, folder: Path, name: str) -> None:
 
 
 def _saved(component: Component) -> dict[str, Any]:
+    if not component.name:
+        raise ValueError(
+            f"{type(component).__name__} has no name by which a saved task finds it again; nothing was written. "
+            'Register it, as in @metatx.register_tokenizer("mine").'
+        )
     return {"name": component.name, "options": all_options(component), "fitted": dict(component.fitted)}
 
 
@@ -183,6 +191,7 @@ def check(config: dict[str, Any], folder: Path, backbone: Backbone, fingerprint:
         if config["tune"] in OWN_BACKBONE_TIERS:
             raise _own_backbone_error(config, folder)
         _check_fingerprint(config, folder, backbone, fingerprint)
+        _check_tier(config, folder)
         for kind in _components(config):
             _check_known(kind, config[kind]["name"], folder)
         files = (WEIGHTS, *(ADAPTER if config["tune"] != "frozen" else ()))
@@ -205,6 +214,7 @@ def read(folder: Path, backbone: Backbone | None, fingerprint: str | None = None
         saved = config["backbone"]
         if config["tune"] not in (*TIERS, "merged"):
             raise TaskError(f"{folder} has tune {config['tune']!r:.40}, which is not known here.")
+        _check_tier(config, folder)
         if config["tune"] in OWN_BACKBONE_TIERS:
             backbone = _own_backbone(config, folder, backbone)
         elif backbone is None:
@@ -239,12 +249,16 @@ def _parts(config: dict[str, Any], folder: Path, backbone: Backbone) -> dict[str
         options = part["options"]
         said = ", ".join(f"{option} {short(value)}" for option, value in options.items())
         what = f"the {kind} {name} cannot be built with its options ({said or 'none'}): "
-        with damage(folder, what), torch.random.fork_rng(devices=[]), Building(size, folder):
-            if kind == "tokenizer":
-                component: Component = build_tokenizer(name, backbone, options)
-            else:
-                component = create(f"{kind}s", name, backbone.dim, **options)  # type: ignore[arg-type]
-            parts[kind] = component.restore(part["fitted"])
+        with torch.random.fork_rng(devices=[]), Building(size, folder):
+            with damage(folder, what):
+                if not within_bounds(options, nested=True):
+                    raise ValueError(f"a number is too large; expected {BOUNDS}.")
+                if kind == "tokenizer":
+                    component: Component = build_tokenizer(name, backbone, options)
+                else:
+                    component = create(f"{kind}s", name, backbone.dim, **options)  # type: ignore[arg-type]
+            with damage(folder, f"the {kind} {name} cannot be built with what it learned: "):
+                parts[kind] = component.restore(part["fitted"])
     return parts
 
 
@@ -260,6 +274,18 @@ def _check_there(folder: Path, files: Iterable[str]) -> None:
             plain_file(folder, file)
         except (FileNotFoundError, NotADirectoryError):
             raise TaskError(f"{folder} is damaged: it has no {file}.") from None
+
+
+def _check_tier(config: dict[str, Any], folder: Path) -> None:
+    """Refuse a folder of weights that the task's tier would not read. Raises TaskError."""
+    tune = config["tune"]
+    unread = {"backbone": tune not in OWN_BACKBONE_TIERS, "adapter": tune == "frozen" or tune in OWN_BACKBONE_TIERS}
+    for name, is_unread in unread.items():
+        if is_unread and (folder / name).exists():
+            raise TaskError(
+                f"{folder} is damaged: its tune is {tune!r}, which has no {name}/, but there is one; save the task "
+                f"again, or remove {name}/ if it is of another task."
+            )
 
 
 def _check_names(shapes: Mapping[str, Any], folder: Path) -> None:

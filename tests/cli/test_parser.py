@@ -30,6 +30,29 @@ def test_the_help_shows_what_people_write(command, capsys):
         assert word not in shown
 
 
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_the_help_has_no_markup_and_no_types_of_python(command, capsys):
+    shown = _help(command, capsys)
+    for word in ("``", "Optional[", "Literal[", "dict[", "null", "type:", "default: None", "default: False"):
+        assert word not in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--epochs x", "metatx: --epochs is 'x'; expected a whole number."),
+        ("--batch-sise 3", "metatx: Unknown option --batch-sise. Did you mean --batch-size? --help lists all."),
+        ("--epoch 3", "metatx: Unknown option --epoch. Did you mean --epochs? --help lists all."),
+        ("--no-baselin", "metatx: Unknown option --no-baselin. Did you mean --baseline? --help lists all."),
+        ("--adapter 3", "metatx: --adapter is '3'; expected values by name."),
+    ],
+)
+def test_a_wrong_option_is_told_in_words(words, said, capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "data.csv", "--modality", "tabular", *words.split()])
+    assert capsys.readouterr().err == f"{said}\n"
+
+
 def test_flags_take_a_value_or_none_and_never_the_next_word():
     parser, flags = command_parser(COMMANDS)
     assert {"resume", "baseline", "skip_bad_samples", "watch", "cache"} <= flags and "epochs" not in flags

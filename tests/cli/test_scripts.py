@@ -79,7 +79,7 @@ def test_help_explains_the_options_and_shows_the_recipes_own_values(ran, capsys)
         ran("--help")
     shown = " ".join(capsys.readouterr().out.split())
     assert "--epochs EPOCHS Number of passes over the training split" in shown
-    assert "(type: int | null, default: 8)" in shown
+    assert "(whole number, default: 8)" in shown and "``" not in shown and "--batch-size" in shown
     assert "--head.layers LAYERS" in shown and "default: 12)" in shown
     assert "--columns {xyz,all} Columns of a point." in shown
     assert "--tokenizer.crop-pct" in shown and "--tokenizer.image-size" not in shown, "the grid says it"
@@ -88,7 +88,14 @@ def test_help_explains_the_options_and_shows_the_recipes_own_values(ran, capsys)
 
 @pytest.mark.parametrize(
     ("words", "said"),
-    [("--head.norn batch", "--head.norn"), ("--epochs", "epochs"), ("--lr -1 --epochs 0", "epochs is 0")],
+    [
+        ("--head.norn batch", "Unknown option '--head.norn'. Did you mean '--head.norm'? Choices: --head.pooling, "),
+        ("--epochz 3", "Unknown option --epochz. Did you mean --epochs? --help lists all."),
+        ("--head.norm nosuch", "--head.norm is 'nosuch'; expected one of 'layer', 'batch'."),
+        ("--epochs x", "--epochs is 'x'; expected a whole number."),
+        ("--epochs --lr 1", "argument --epochs: expected one argument"),
+        ("--lr -1 --epochs 0", "epochs is 0"),
+    ],
 )
 def test_errors_are_a_line(ran, capsys, words, said):
     with pytest.raises(SystemExit) as stopped:

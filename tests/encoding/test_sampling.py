@@ -56,7 +56,7 @@ def test_targets_that_are_no_classes_are_refused(nano, table):
     task = metatx.Task.from_data(nano, "waves", data, head="regression")
     with pytest.raises(ValueError, match="targets of the regression head are no class numbers; choose"):
         task.fit(data, epochs=1, sampling="balanced")
-    with pytest.raises(ValueError, match="sampling is 'equal'; choose plain or balanced"):
+    with pytest.raises(ValueError, match="sampling is 'equal'; expected one of 'plain', 'balanced'"):
         metatx.TrainingSettings(sampling="equal")
 
 

@@ -53,8 +53,9 @@ class Model(nn.Module):
         trained: True if the weights were trained. Further training then keeps them if no epoch is better.
 
     Raises:
-        ValueError: If the head reads more layers than the backbone has, or labels places that the tokenizer cuts off;
-            if the fusion does not belong to the inputs, or lets the head read one of them alone.
+        ValueError: If the head reads more layers than the backbone has, or an attention pool that its weights have not,
+            or labels places that the tokenizer cuts off; if the fusion does not belong to the inputs, or lets the head
+            read one of them alone.
     """
 
     def __init__(
@@ -69,6 +70,16 @@ class Model(nn.Module):
         super().__init__()
         if 0 < backbone.depth < head.layers:
             raise ValueError(f"The head reads {head.layers} layers; this backbone has {backbone.depth}.")
+        if head.pooling == "attention" and backbone.attention_pool is None:
+            raise ValueError(
+                f"The head's pooling is 'attention', but the weights of {backbone.spec} have no attention pool, which "
+                "those of SigLIP have; choose 'mean', 'cls' or 'both'."
+            )
+        if head.pooling == "attention" and fusion is not None:
+            raise ValueError(
+                "The head's pooling is 'attention', which reads the tokens of one input; of several, choose 'mean', "
+                "'cls' or 'both'."
+            )
         if head.dense and tokenizer.crop_warning:
             raise ValueError(
                 f"The {head.name} head answers for the whole of a sample, but the {tokenizer.name} tokenizer cuts its "
@@ -271,6 +282,11 @@ def _tokenizer(
 ) -> tuple[Tokenizer, Fusion | None]:
     """Tokenizer of a spec, and the fusion where there are several inputs."""
     if isinstance(spec.modality, str):
+        if spec.fusion != "late" or spec.fusion_options or spec.main is not None:
+            raise ValueError(
+                f"fusion, fusion_options and main are choices of a task with several inputs; this one reads "
+                f"{spec.modality} alone. Leave them out, or name the inputs: {{'photo': 'image', 'words': 'text'}}."
+            )
         return build_tokenizer(spec.modality, backbone, spec.tokenizer_options), None
     inputs = [each.as_json() for each in resolved(spec, table, target)]
     tokenizer = build_tokenizer(COMPOSITE, backbone, {"inputs": inputs, "main": spec.main})

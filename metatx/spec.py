@@ -79,7 +79,7 @@ class TaskSpec:
         head: Name of the head; None: it follows from the target.
         tokenizer_options: Options of the tokenizer, by name; of several inputs, by the name of the input.
         head_options: Options of the head, by name.
-        fusion: Name of the fusion of several inputs.
+        fusion: Name of the fusion of several inputs; like its options and ``main``, no choice for one modality.
         fusion_options: Options of the fusion, by name.
         main: Name of the input whose tokens a head reads that labels places or steps in time; None: the first.
         tune: Part of the backbone that is trained too: ``"frozen"``, nothing; ``"norm"``, LayerNorms of the task's own;
@@ -113,13 +113,8 @@ class TaskSpec:
             object.__setattr__(self, name, _options(getattr(self, name) or {}, name))
         if not isinstance(self.modality, str):
             object.__setattr__(self, "modality", _named(self.modality))
-            return
-        _check_modality(self.modality, "the task")
-        if self.fusion != "late" or self.fusion_options or self.main is not None:
-            raise ValueError(
-                f"fusion, fusion_options and main are choices of a task with several inputs; this one reads "
-                f"{self.modality} alone. Leave them out, or name the inputs: {{'photo': 'image', 'words': 'text'}}."
-            )
+        else:
+            _check_modality(self.modality, "the task")
 
     @classmethod
     def of(cls, spec: "Modality | TaskSpec", **choices: Any) -> "TaskSpec":

@@ -188,3 +188,9 @@ def test_a_fusion_that_does_not_belong_to_the_inputs_is_refused():
         metatx.model.Model(plain.backbone, plain.tokenizer, plain.head, fusion=task.model.fusion)
     assert isinstance(build_fusion("mid", BACKBONE, task.tokenizer, {"at": 1}), Fusion)
     assert copy.deepcopy(task.model.fusion).fitted == task.model.fusion.fitted
+
+
+@pytest.mark.parametrize("choice", [{"fusion": "early"}, {"fusion_options": {"product": 3}}, {"main": "photo"}])
+def test_choices_of_several_inputs_are_refused_for_one_modality(choice):
+    with pytest.raises(ValueError, match="choices of a task with several inputs; this one reads tabular alone"):
+        _plain("facts", [row["facts"] for row in samples(8)], **choice)

@@ -68,12 +68,6 @@ def test_inputs_that_do_not_fit_together_are_refused(modality, message):
         TaskSpec(modality=modality)
 
 
-@pytest.mark.parametrize("choice", [{"fusion": "early"}, {"fusion_options": {"product": 3}}, {"main": "photo"}])
-def test_choices_of_several_inputs_are_refused_for_one_modality(choice):
-    with pytest.raises(ValueError, match="choices of a task with several inputs; this one reads image alone"):
-        TaskSpec(modality="image", **choice)
-
-
 @pytest.mark.parametrize("options, message", [({"words": {}}, "Unknown input"), ({"photo": 3}, "of input photo is 3")])
 def test_options_of_tokenizers_go_by_input(options, message):
     with pytest.raises(ValueError, match=message):

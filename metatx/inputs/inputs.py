@@ -1,6 +1,6 @@
 """Inputs: a tokenizer of tokenizers, for samples of several inputs."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -74,22 +74,12 @@ class Inputs(Tokenizer):
             self.inputs[name] = replace(part, options=all_options(tokenizer))
         self.record_options(inputs=[each.as_json() for each in self.inputs.values()], main=self.main)
         self._read = {column for name in self.inputs for column in self.columns(name)}
-        for attribute, value in self._shared_facts().items():
-            if attribute != "signatures":
-                setattr(self, attribute, value)
+        for attribute, value in shared_facts([type(self.tokenizer(name)) for name in self.inputs]).items():
+            setattr(self, attribute, value)
         lead = self.tokenizer(self.main)
         for attribute in ("lookback", "time_axis", "mixes_channels", "crop_warning"):
             setattr(self, attribute, getattr(lead, attribute))
         self.augments = any(self.tokenizer(name).augments for name in self.inputs)
-
-    @property
-    def signatures(self) -> Mapping[str, Callable[[bytes], bool]]:  # type: ignore[override]
-        """Tests of files by suffix; not kept, because functions without a name cannot be pickled."""
-        tests: dict[str, Callable[[bytes], bool]] = self._shared_facts()["signatures"]
-        return tests
-
-    def _shared_facts(self) -> dict[str, Any]:
-        return shared_facts([type(self.tokenizer(name)) for name in self.inputs])
 
     def owners(self) -> list[str]:
         """Names of the inputs that have a tokenizer of their own."""
@@ -313,14 +303,13 @@ def kind_of(spec: TaskSpec) -> type[Tokenizer]:
 
 
 def shared_facts(kinds: Sequence[type[Tokenizer]]) -> dict[str, Any]:
-    """Attributes that reading data and serving ask of a tokenizer, over all inputs."""
-    signatures: dict[str, Callable[[bytes], bool]] = {}
-    for kind in kinds:
-        signatures |= kind.signatures
+    """Attributes that reading data and serving ask of a tokenizer, over all inputs.
+
+    Signatures are left out: a server checks the file of an input by those of the input's own tokenizer.
+    """
     return {
         "suffixes": tuple(dict.fromkeys(suffix for kind in kinds for suffix in kind.suffixes)),
         "external_refs": tuple(dict.fromkeys(suffix for kind in kinds for suffix in kind.external_refs)),
-        "signatures": signatures,
         "isolated": any(kind.isolated for kind in kinds),
     }
 

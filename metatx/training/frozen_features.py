@@ -58,7 +58,8 @@ def _key(model: Model, data: EncodedDataset, settings: TrainingSettings) -> str 
         half = torch.is_autocast_enabled(model.device.type)
     content = Content()
     try:
-        content.add([model.backbone.fingerprint, half, data.content[0], repr(model.norm)])
+        pool = model.backbone.attention_pool_fingerprint if model.head.pooling == "attention" else None
+        content.add([model.backbone.fingerprint, pool, half, data.content[0], repr(model.norm)])
         add_components(content, (model.tokenizer, None), (model.head, model.head.pool_options))
     except (TypeError, OSError):
         return None

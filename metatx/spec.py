@@ -240,7 +240,7 @@ def check_readers(inputs: Iterable[Input]) -> None:
     readers: dict[str, str] = {}
     inputs = list(inputs)
     for input in inputs:
-        for column in input.columns or ():
+        for column in input.columns or (input.name,):
             if column in readers:
                 raise ValueError(
                     f"Column {column} is read by {readers[column]} and by {input.name}; give it to one of them."

@@ -60,7 +60,11 @@ FRONT = Input(name="front", modality="image")
             "shares the tokenizer of 'back'",
         ),
         ([Input(name=name, modality="tabular", columns="a") for name in ("one", "two")], "read by one and by two"),
-        ([FRONT, Input(name="facts", modality="tabular", columns="front,b")], "column front, which facts reads"),
+        ([FRONT, Input(name="facts", modality="tabular", columns="front,b")], "front is read by front and by facts"),
+        (
+            [Input(name=name, modality="tabular", columns=columns) for name, columns in [("a", "b"), ("c", "a,d")]],
+            "Input a is called as the column a, which c reads",
+        ),
     ],
 )
 def test_inputs_that_do_not_fit_together_are_refused(modality, message):

@@ -1,16 +1,16 @@
 """Choices that make a task, apart from its data and its training: ``TaskSpec``, and ``Input`` for each of several."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from metatx.annotations import annotated_types, check_types
 from metatx.errors import short
-from metatx.registry import names, unknown
+from metatx.registry import COMPOSITE, names, unknown
 from metatx.values import plain_value
 
-__all__ = ["AnySpec", "Input", "Modality", "TaskSpec"]
+__all__ = ["AnySpec", "Input", "Modality", "TaskSpec", "check_readers"]
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")  # names of inputs: they become keys of JSON and names of weights
 OPTIONS = ("tokenizer_options", "head_options", "fusion_options", "adapter_options")
@@ -22,16 +22,15 @@ class Input:
     """One input of a task with several.
 
     Attributes:
-        name: Name, a letter followed by letters, digits, ``_`` and ``-``.
+        name: Name, a letter or ``_`` followed by letters, digits, ``_`` and ``-``.
         modality: Name of the tokenizer.
         columns: Columns of a table that the input reads, as a sequence or a text with commas. None: the column called
             ``name``, or, where a sample is a row and there is no such column, all columns that no other input reads.
-        shares: Name of an input of the same modality whose tokenizer, weights included, this input uses. Options are
-            then those of the other input.
-        options: Options of the tokenizer, by name.
+        shares: Name of an input of the same modality whose tokenizer, options and weights included, this input uses.
+        options: Options of the tokenizer, by name; none where the tokenizer is shared.
 
     Raises:
-        ValueError: If a name cannot be used.
+        ValueError: If a name, a column or the options cannot be used.
 
     Example:
         >>> metatx.Input(name="facts", modality="tabular", columns="rooms,area").columns
@@ -45,16 +44,18 @@ class Input:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not NAME.fullmatch(self.name):
+        if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
             raise ValueError(
                 f"An input is called {self.name!r}; expected a letter followed by letters, digits, _ and -, "
                 "such as photo. Columns may have any name: --input photo=image:'my photo'."
             )
-        columns = self.columns
-        if isinstance(columns, str):
-            columns = [part.strip() for part in columns.split(",")]
-        object.__setattr__(self, "columns", None if columns is None else tuple(columns))
-        object.__setattr__(self, "options", dict(self.options))
+        _check_modality(self.modality, f"input {self.name}")
+        object.__setattr__(self, "columns", _columns(self.name, self.columns))
+        object.__setattr__(self, "options", _options(self.options, f"options of input {self.name}"))
+        if self.shares is not None and self.options:
+            raise ValueError(
+                f"Input {self.name} has options, but shares the tokenizer of {self.shares}; give them to {self.shares}."
+            )
 
     def as_json(self) -> dict[str, Any]:
         """The input as an option that is saved with a task."""
@@ -81,7 +82,7 @@ class TaskSpec:
         head: Name of the head; None: it follows from the target.
         tokenizer_options: Options of the tokenizer, by name; of several inputs, by the name of the input.
         head_options: Options of the head, by name.
-        fusion: Name of the fusion of several inputs.
+        fusion: Name of the fusion of several inputs; like its options and ``main``, no choice for one modality.
         fusion_options: Options of the fusion, by name.
         main: Name of the input whose tokens a head reads that labels places or steps in time; None: the first.
         tune: Part of the backbone that is trained too: ``"frozen"``, nothing; ``"norm"``, LayerNorms of the task's own;
@@ -115,13 +116,12 @@ class TaskSpec:
 
     def __post_init__(self) -> None:
         for name in OPTIONS:
-            given = getattr(self, name)
-            if given is not None and not isinstance(given, Mapping):
-                raise ValueError(f"{name} is {short(given)}; expected options by name, such as {{'patch_size': 16}}.")
-            object.__setattr__(self, name, dict(given or {}))
+            object.__setattr__(self, name, _options(getattr(self, name) or {}, name))
         object.__setattr__(self, "seed", plain_value(self.seed))
         if not isinstance(self.modality, str):
             object.__setattr__(self, "modality", _named(self.modality))
+        else:
+            _check_modality(self.modality, "the task")
         check_types({name: getattr(self, name) for name in CHECKED}, annotated_types(type(self)))
 
     @classmethod
@@ -151,7 +151,8 @@ class TaskSpec:
         for name, options in self.tokenizer_options.items():
             if name not in inputs:
                 raise ValueError(unknown("input in the options of tokenizers", name, list(inputs)))
-            inputs[name] = replace(inputs[name], options={**inputs[name].options, **options})
+            added = _options(options, f"options of input {name}")
+            inputs[name] = replace(inputs[name], options={**inputs[name].options, **added})
         return tuple(inputs.values())
 
     @property
@@ -165,37 +166,98 @@ class TaskSpec:
 AnySpec = Modality | TaskSpec
 
 
+def _check_modality(modality: Any, what: str) -> None:
+    """Refuse what is no name. Raises ValueError; a name that is not known is refused where its class is looked up."""
+    if not isinstance(modality, str) or modality == COMPOSITE:
+        choices = ", ".join(names("tokenizers"))
+        raise ValueError(f"The modality of {what} is {short(modality)}; expected the name of one: {choices}.")
+
+
+def _options(options: Any, what: str) -> dict[str, Any]:
+    """Options as a dict. Raises ValueError if they are none."""
+    if not isinstance(options, Mapping) or not all(isinstance(name, str) for name in options):
+        raise ValueError(f"{what} is {short(options)}; expected options by name, such as {{'patch_size': 16}}.")
+    return dict(options)
+
+
+def _columns(name: str, columns: Any) -> tuple[str, ...] | None:
+    """Names of the columns of an input. Raises ValueError if they cannot be used."""
+    if columns is None:
+        return None
+    parts = [part.strip() for part in columns.split(",")] if isinstance(columns, str) else columns
+    if isinstance(parts, Mapping) or not isinstance(parts, Iterable):
+        raise ValueError(f"columns of input {name} is {short(columns)}; expected names of columns.")
+    found = tuple(parts)
+    if not found or not all(isinstance(part, str) and part for part in found) or len(set(found)) < len(found):
+        raise ValueError(f"columns of input {name} is {short(columns)}; expected names of columns, each once.")
+    return found
+
+
 def _named(modality: Any) -> dict[str, Input]:
     """Inputs by name.
 
     Raises:
-        ValueError: If there are none, two have the same name but for capitals, or one shares with none.
+        ValueError: If there is none, one is not named as its key, two have the same name but for capitals, one shares
+            with none, or one reads what another does.
     """
     if isinstance(modality, Mapping):
-        given = [
-            replace(value, name=name) if isinstance(value, Input) else Input(name=name, modality=value)
-            for name, value in modality.items()
-        ]
+        given = [each if isinstance(each, Input) else Input(name=key, modality=each) for key, each in modality.items()]
+        keys = list(modality)
     elif isinstance(modality, Sequence) and all(isinstance(each, Input) for each in modality):
         given = list(modality)
+        keys = [each.name for each in given]
     else:
         choices = ", ".join(names("tokenizers"))
         raise ValueError(
             f"modality is {short(modality)}; expected a TaskSpec, inputs by name as in {{'photo': 'image'}}, a "
             f"sequence of metatx.Input, or one of {choices}."
         )
-    inputs = {input.name: input for input in given}
     if not given:
         raise ValueError("There is no input; name at least one, such as {'photo': 'image'}.")
     folded: dict[str, str] = {}
-    for input in given:
+    for key, input in zip(keys, given, strict=True):
+        if key != input.name:
+            raise ValueError(f"The input given as {key!r} is called {input.name}; give it one name.")
         other = folded.setdefault(input.name.casefold(), input.name)
-        if other != input.name or [each.name for each in given].count(input.name) > 1:
+        if other != input.name or keys.count(key) > 1:
             raise ValueError(f"Two inputs are called {other} and {input.name}; give them different names.")
-        owner = inputs.get(input.shares or "")
-        if input.shares and (owner is None or owner.shares or owner.modality != input.modality or owner is input):
-            raise ValueError(
-                f"Input {input.name} ({input.modality}) shares the tokenizer of {input.shares!r}; expected another "
-                f"input of the modality {input.modality} that has its own."
-            )
+    inputs = {input.name: input for input in given}
+    for input in given:
+        _check_shares(input, inputs)
+    check_readers(inputs.values())
     return inputs
+
+
+def _check_shares(input: Input, inputs: Mapping[str, Input]) -> None:
+    """Refuse an input that shares with none of the inputs. Raises ValueError."""
+    if input.shares is None:
+        return
+    owner = inputs.get(input.shares) if isinstance(input.shares, str) else None
+    if owner is None or owner.shares or owner.modality != input.modality or owner is input:
+        raise ValueError(
+            f"Input {input.name} ({input.modality}) shares the tokenizer of {input.shares!r}; expected another "
+            f"input of the modality {input.modality} that has its own."
+        )
+
+
+def check_readers(inputs: Iterable[Input]) -> None:
+    """Refuse inputs that read the same column, or of which one is called as a column of another: a row names both.
+
+    Raises:
+        ValueError: If there are such inputs.
+    """
+    readers: dict[str, str] = {}
+    inputs = list(inputs)
+    for input in inputs:
+        for column in input.columns or (input.name,):
+            if column in readers:
+                raise ValueError(
+                    f"Column {column} is read by {readers[column]} and by {input.name}; give it to one of them."
+                )
+            readers[column] = input.name
+    for input in inputs:
+        reader = readers.get(input.name, input.name)
+        if reader != input.name:
+            raise ValueError(
+                f"Input {input.name} is called as the column {input.name}, which {reader} reads; call it otherwise."
+            )

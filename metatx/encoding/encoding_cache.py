@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from metatx.component import Component
 from metatx.data.content_hash import Content, options_of
 from metatx.disk.cache import read_cached, write_cached
 from metatx.encoding.sample_store import Block, Column
@@ -30,7 +31,9 @@ def add_components(content: Content, *components: "tuple[Tokenizer | Head, tuple
     """
     for component, names in components:
         content.add([component.name, options_of(component, names)])
-    content.add_code(*(type(component) for component, _ in components))
+    # The tokenizers of several inputs are modules of theirs.
+    parts = [part for component, _ in components for part in component.modules() if isinstance(part, Component)]
+    content.add_code(*map(type, parts))
 
 
 class EncodingCache:

@@ -27,7 +27,18 @@ def _is_whole(value: Any) -> bool:
 
 
 def _are_options(value: Any) -> bool:
+    # What lies within an option is checked where it is built: formats 1 and 2 hold facts, which are free, among them.
     return isinstance(value, dict) and all(map(within_bounds, value.values()))
+
+
+def _are_fitted(value: Any) -> bool:
+    """Facts: numbers within lists are the data's, such as labels. Those of several inputs lie in ``parts``, by name."""
+    parts = value.get("parts") if isinstance(value, dict) else None
+    return (
+        isinstance(value, dict)
+        and all(map(within_bounds, value.values()))
+        and all(_are_fitted(part) for part in (parts.values() if isinstance(parts, dict) else ()))
+    )
 
 
 def _are_metrics(value: Any) -> bool:
@@ -49,6 +60,7 @@ RECORD = Form("an object", lambda value: isinstance(value, dict))
 RECORD_OR_NULL = Form("an object or null", lambda value: value is None or isinstance(value, dict))
 TEXTS = Form("a list of texts", lambda value: isinstance(value, list) and all(isinstance(text, str) for text in value))
 OPTIONS = Form(f"an object, its numbers {BOUNDS}", _are_options)
+FITTED = Form(OPTIONS.what, _are_fitted)
 METRICS = Form("numbers by name, by the name of a model", _are_metrics)
 FACTS = Form("an object of texts", _are_facts)
 
@@ -66,14 +78,14 @@ FORMS = {
     "tokenizer": RECORD,
     "tokenizer.name": TEXT,
     "tokenizer.options": OPTIONS,
-    "tokenizer.fitted": OPTIONS,
+    "tokenizer.fitted": FITTED,
     "tune": TEXT,
     "adapter": RECORD_OR_NULL,
     "trainable_parameters": WHOLE,
     "head": RECORD,
     "head.name": TEXT,
     "head.options": OPTIONS,
-    "head.fitted": OPTIONS,
+    "head.fitted": FITTED,
     "head.note": TEXT,
     "fusion": RECORD_OR_NULL,
     "inputs": TEXTS,

@@ -142,7 +142,7 @@ def test_bad_options_are_refused():
         _head(objective="mse")
     with pytest.raises(ValueError, match="Labels are texts that differ"):
         _head(classes=["a", "a"])
-    with pytest.raises(ValueError, match="classes is .1, 2.; expected a list of a text or null"):
+    with pytest.raises(ValueError, match="classes is .1, 2.; expected a list of texts or null"):
         _head(classes=[1, 2])
     with pytest.raises(ValueError, match="A label 'c' is none of the 2 labels"):
         _head(classes=["b", "a"])

@@ -20,12 +20,13 @@ from metatx.fusion import Fusion
 from metatx.head import Head
 from metatx.inputs.columns import resolved
 from metatx.inputs.inputs import Inputs, kind_of
+from metatx.inputs.through import other_backbones
 from metatx.layers.input_norm import input_norm
 from metatx.layers.unregistered import Unregistered
 from metatx.registry import COMPOSITE, create, lookup
 from metatx.seeding import seeded
 from metatx.sequence import TokenSequence, as_sequence
-from metatx.spec import TaskSpec
+from metatx.spec import Input, TaskSpec
 from metatx.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -111,6 +112,11 @@ class Model(nn.Module):
     def device(self) -> torch.device:
         """Device of the backbone, on which the model computes."""
         return self.backbone.device
+
+    @property
+    def others(self) -> list[Backbone]:
+        """Other frozen backbones, which read some of several inputs first; shared, as the backbone is."""
+        return self.tokenizer.others if isinstance(self.tokenizer, Inputs) else []
 
     def tokens(self, batch: dict[str, Any]) -> TokenSequence:
         """Map collated tensors to the sequences that enter the backbone."""
@@ -199,7 +205,9 @@ class Model(nn.Module):
 
     def _copied(self, backbone: Backbone, adapter: Adapter | None, tune: str) -> Self:
         """Model with copies of this one's tokenizer and head, on another backbone with another adapter."""
-        memo = {id(self.backbone.stem): backbone.stem}  # a tokenizer that refers to the stem gets the new one
+        memo: dict[int, Any] = {id(self.backbone.stem): backbone.stem}  # a tokenizer that refers to it gets the new one
+        for other in self.others:
+            memo |= {id(other): other, id(other.stem): other.stem}
         parts = copy.deepcopy(self.tokenizer, memo), copy.deepcopy(self.head)
         made = type(self)(backbone, *parts, adapter, tune, copy.deepcopy(self.fusion))
         made.norm.load_state_dict(self.norm.state_dict())
@@ -241,8 +249,10 @@ def build(backbone: Backbone, spec: TaskSpec, part: "Dataset | Examples") -> tup
         table, target, name = _targeted(spec, kind, part)
         # A forecast of several columns has no single target column.
         targets = without_missing(table[target][:]) if target in table.column_names else None
+    several = [] if isinstance(spec.modality, str) else resolved(spec, table, target)
+    inputs, others = other_backbones(several, spec.others)
     with seeded(seed):
-        tokenizer, fusion = _tokenizer(spec, backbone, table, target)
+        tokenizer, fusion = _tokenizer(spec, backbone, inputs, others)
         columns = [] if table is None else table.column_names
         head = build_head(name, kind, targets, backbone.dim, dict(spec.head_options), columns)
     model = Model(backbone, tokenizer, head, adapter, fusion=fusion)
@@ -257,13 +267,13 @@ def build(backbone: Backbone, spec: TaskSpec, part: "Dataset | Examples") -> tup
 
 
 def _tokenizer(
-    spec: TaskSpec, backbone: Backbone, table: "Dataset | None", target: str | None
+    spec: TaskSpec, backbone: Backbone, several: Sequence[Input], others: Mapping[str, Backbone]
 ) -> tuple[Tokenizer, Fusion | None]:
     """Tokenizer of a spec, and the fusion where there are several inputs."""
     if isinstance(spec.modality, str):
         return build_tokenizer(spec.modality, backbone, spec.tokenizer_options), None
-    inputs = [each.as_json() for each in resolved(spec, table, target)]
-    tokenizer = build_tokenizer(COMPOSITE, backbone, {"inputs": inputs, "main": spec.main})
+    inputs = [each.as_json() for each in several]
+    tokenizer = build_tokenizer(COMPOSITE, backbone, {"inputs": inputs, "main": spec.main}, others)
     return tokenizer, build_fusion(spec.fusion, backbone, tokenizer, spec.fusion_options)
 
 

@@ -130,7 +130,7 @@ def compare(
     }
     asked = {
         "data": name or _source(data) or spec.said,
-        **{key: value for key, value in vars(spec).items() if key not in OF_VARIANTS},
+        **{key: value for key, value in vars(spec).items() if key not in (*OF_VARIANTS, "others")},
         "backbone": backbone.spec,
         "fingerprint": backbone.fingerprint,
         **{key: value for key, value in options.items() if key != "name"},

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from metatx.backbone.base import Backbone
+from metatx.bridge import Bridge
 from metatx.encoding.collate import stacked
 from metatx.encoding.head_choice import build_tokenizer
 from metatx.errors import BoundError, PlacedError, SampleError
+from metatx.inputs.through import Through
 from metatx.layers.input_norm import input_norm
 from metatx.registry import lookup, unknown
 from metatx.sequence import TokenSequence, as_sequence, ranges
@@ -34,6 +36,7 @@ class Inputs(Tokenizer):
         inputs: Inputs in order, each with the attributes of ``metatx.Input`` by name.
         main: Name of the input whose tokens a head reads that labels places or steps; None: the first.
         stem: The backbone, whose stem the tokenizers may start from.
+        other_backbones: Backbones that read some of the inputs first, by fingerprint.
 
     Attributes:
         inputs: The inputs by name.
@@ -47,7 +50,12 @@ class Inputs(Tokenizer):
     uses_stem_tokens = True
 
     def __init__(
-        self, dim: int, inputs: list[dict[str, Any]], main: str | None = None, stem: Backbone | None = None
+        self,
+        dim: int,
+        inputs: list[dict[str, Any]],
+        main: str | None = None,
+        stem: Backbone | None = None,
+        other_backbones: Mapping[str, Backbone] | None = None,
     ) -> None:
         super().__init__(dim)
         if stem is None:
@@ -59,10 +67,16 @@ class Inputs(Tokenizer):
         self.requires_main = False
         for name in self.owners():
             part = self.inputs[name]
-            tokenizer = build_tokenizer(part.modality, stem, part.options)
+            reader = stem if part.through is None else (other_backbones or {})[part.through["fingerprint"]]
+            tokenizer = build_tokenizer(part.modality, reader, part.options)
             # The prefix keeps names apart from the attributes of modules.
             self.add_module(f"input_{name}", tokenizer)
-            self.add_module(f"norm_{name}", input_norm(stem, tokenizer))
+            last: Tokenizer | Bridge = tokenizer
+            if part.through is not None:
+                through = Through(dim, part.through, reader, tokenizer)
+                self.add_module(f"through_{name}", through)
+                last = through.bridge
+            self.add_module(f"norm_{name}", input_norm(stem, last))
         for attribute, value in shared_facts([type(self.tokenizer(name)) for name in self.inputs]).items():
             setattr(self, attribute, value)
         lead = self.tokenizer(self.main)
@@ -82,6 +96,17 @@ class Inputs(Tokenizer):
         """Tokenizer of an input."""
         tokenizer: Any = getattr(self, f"input_{self.owner(name)}")
         return tokenizer  # type: ignore[no-any-return]
+
+    def through(self, name: str) -> Through | None:
+        """Way of an input through another backbone; None if there is none."""
+        through: Through | None = getattr(self, f"through_{self.owner(name)}", None)
+        return through
+
+    @property
+    def others(self) -> list[Backbone]:
+        """Other backbones, each once."""
+        ways = [way for name in self.owners() if (way := self.through(name)) is not None]
+        return list({id(way.other): way.other for way in ways}.values())
 
     def columns(self, name: str) -> tuple[str, ...]:
         """Columns that an input reads."""
@@ -225,6 +250,8 @@ class Inputs(Tokenizer):
             present, fields = _present(_fields(batch, name), count)
             if present:
                 sequence = as_sequence(self.tokenizer(name)(fields))
+                way = self.through(name)
+                sequence = sequence if way is None else way(sequence)
                 norm = getattr(self, f"norm_{self.owner(name)}")
                 parts[name] = present, sequence.with_embeddings(norm(sequence.embeddings))
         return _merged(parts, count, self.main)

@@ -1,6 +1,6 @@
 """Task on disk: ``config.json``, ``model.safetensors``, ``adapter/`` or ``backbone/``, and a card; never pickle."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,9 +29,11 @@ from metatx.disk.weight_files import unshared
 from metatx.encoding.head_choice import build_tokenizer
 from metatx.errors import TaskError, short
 from metatx.files import folder_written_whole, json_text
+from metatx.inputs.through import other_backbones
 from metatx.model import Model
-from metatx.registry import all_options, create, fact_names, lookup, option_names
+from metatx.registry import COMPOSITE, all_options, create, fact_names, lookup, option_names
 from metatx.settings import TrainingSettings
+from metatx.spec import Input
 from metatx.storage.card import model_card
 from metatx.storage.config import checked_config, upgraded
 
@@ -145,7 +147,9 @@ def describe(folder: Path) -> dict[str, Any]:
     return checked_config(config, place)
 
 
-def check(config: dict[str, Any], folder: Path, backbone: Backbone, fingerprint: str) -> None:
+def check(
+    config: dict[str, Any], folder: Path, backbone: Backbone, fingerprint: str, others: Collection[str] = ()
+) -> None:
     """Refuse a task that cannot use a shared backbone, or lacks a file. Headers of files are read, not the weights.
 
     Args:
@@ -153,6 +157,7 @@ def check(config: dict[str, Any], folder: Path, backbone: Backbone, fingerprint:
         folder: Folder of the task.
         backbone: Shared backbone.
         fingerprint: Fingerprint of the backbone.
+        others: Fingerprints of the backbones that may read inputs first.
 
     Raises:
         TaskError: If the task has its own backbone, was trained on another one, or is damaged.
@@ -161,6 +166,13 @@ def check(config: dict[str, Any], folder: Path, backbone: Backbone, fingerprint:
         if config["tune"] in OWN_BACKBONE_TIERS:
             raise _own_backbone_error(config, folder)
         _check_fingerprint(config, folder, backbone, fingerprint)
+        for each in _read_first(config):
+            choices = each.through or {}
+            if choices["fingerprint"] not in others:
+                raise TaskError(
+                    f"{folder}: input {each.name} is read by backbone {choices['backbone']} "
+                    f"({choices['fingerprint'][:12]}) first, which is not here; load it and give it among others=[...]."
+                )
         for kind in _components(config):
             _check_known(kind, config[kind]["name"], folder)
         files = (WEIGHTS, *(ADAPTER if config["tune"] != "frozen" else ()))
@@ -170,13 +182,20 @@ def check(config: dict[str, Any], folder: Path, backbone: Backbone, fingerprint:
                 read_shapes(folder, file)
 
 
-def read(folder: Path, backbone: Backbone | None, fingerprint: str | None = None) -> tuple[Model, Record]:
+def read(
+    folder: Path,
+    backbone: Backbone | None,
+    fingerprint: str | None = None,
+    others: Mapping[str, Backbone] | None = None,
+) -> tuple[Model, Record]:
     """Read a task from its folder; see ``Task.from_pretrained``.
 
     Args:
         folder: The task's folder.
         backbone: Backbone that the task was trained on; None loads the one that the task names, or its own.
         fingerprint: Fingerprint of ``backbone``, where it is known.
+        others: Backbones that read some of several inputs first, by name or fingerprint; those that are not given are
+            loaded.
     """
     config = describe(folder)
     with damage(folder):
@@ -191,7 +210,7 @@ def read(folder: Path, backbone: Backbone | None, fingerprint: str | None = None
         _check_there(folder, [WEIGHTS])
         shapes = read_shapes(folder, WEIGHTS)
         _check_names(shapes, folder)
-        parts = _parts(config, folder, backbone)
+        parts = _parts(config, folder, backbone, _others(config, folder, others))
         adapter = None
         if config["tune"] in ("norm", "lora"):
             _check_there(folder, ADAPTER)
@@ -205,7 +224,7 @@ def read(folder: Path, backbone: Backbone | None, fingerprint: str | None = None
         return model.to(backbone.device).eval(), Record(settings=settings, **kept)
 
 
-def _parts(config: dict[str, Any], folder: Path, backbone: Backbone) -> dict[str, Any]:
+def _parts(config: dict[str, Any], folder: Path, backbone: Backbone, others: Mapping[str, Backbone]) -> dict[str, Any]:
     """Build tokenizer and head from their options and facts."""
     parts = {}
     size = stored_bytes(folder / WEIGHTS)
@@ -219,11 +238,37 @@ def _parts(config: dict[str, Any], folder: Path, backbone: Backbone) -> dict[str
         what = f"the {kind} {name} cannot be built with its options ({said or 'none'}): "
         with damage(folder, what), torch.random.fork_rng(devices=[]), Building(size, folder):
             if kind == "tokenizer":
-                component: Component = build_tokenizer(name, backbone, options)
+                component: Component = build_tokenizer(name, backbone, options, others)
             else:
                 component = create(f"{kind}s", name, backbone.dim, **options)  # type: ignore[arg-type]
             parts[kind] = component.restore(part["fitted"])
     return parts
+
+
+def _read_first(config: Mapping[str, Any]) -> list[Input]:
+    """Inputs of a task that another backbone reads first."""
+    tokenizer = config["tokenizer"]
+    inputs = tokenizer["options"]["inputs"] if tokenizer["name"] == COMPOSITE else []
+    read_first = [Input(**each) for each in inputs if each.get("through") is not None]
+    for each in read_first:
+        if not isinstance((each.through or {}).get("fingerprint"), str):
+            raise ValueError(f"through of input {each.name} names no fingerprint")
+    return read_first
+
+
+def _others(config: Mapping[str, Any], folder: Path, given: Mapping[str, Backbone] | None) -> Mapping[str, Backbone]:
+    """Backbones that read some of several inputs first, by fingerprint. Raises TaskError if they are not had."""
+    inputs = _read_first(config)
+    try:
+        return other_backbones(inputs, given)[1]
+    except TaskError as error:
+        raise TaskError(f"{folder}: {error}") from None
+    except (ValueError, OSError) as error:
+        names = ", ".join(dict.fromkeys((each.through or {})["backbone"] for each in inputs))
+        raise TaskError(
+            f"{folder} has inputs that another backbone reads first ({names}), which cannot be loaded ({error}); load "
+            "it with load_backbone(..., checkpoint=...) and give it as others={name: backbone}"
+        ) from None
 
 
 def _components(config: Mapping[str, Any]) -> tuple[str, ...]:

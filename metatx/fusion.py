@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from metatx.component import Component
+from metatx.errors import SampleError
 from metatx.sequence import LATE, TokenSequence, picked
 
 __all__ = ["Fusion", "exchanges"]
@@ -88,7 +89,7 @@ class Fusion(Component):
         """Prepare the inputs' tokens for the first block; a subclass may add tokens.
 
         Raises:
-            ValueError: If inputs that attend to one another have more than ``max_tokens`` tokens.
+            SampleError: If inputs that attend to one another have more than ``max_tokens`` tokens.
         """
         if not self.joins or len(self.inputs) == 1:
             return sequence
@@ -111,7 +112,7 @@ class Fusion(Component):
             tokens = [sum(next(lengths) for _ in range(count)) for count in counts]
             if sum(tokens) > self.max_tokens:
                 said = ", ".join(f"{name} {count:,}" for name, count in zip(self.inputs, tokens, strict=True) if count)
-                raise ValueError(
+                raise SampleError(
                     f"The inputs of a sample have {sum(tokens):,} tokens together ({said}), and attend to one another; "
                     f"at most {self.max_tokens:,} may. Make inputs shorter by options of their tokenizers, choose "
                     "--fusion late, or raise --fusion.max_tokens."

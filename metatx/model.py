@@ -75,6 +75,11 @@ class Model(nn.Module):
                 f"The head's pooling is 'attention', but the weights of {backbone.spec} have no attention pool, which "
                 "those of SigLIP have; choose 'mean', 'cls' or 'both'."
             )
+        if head.pooling == "attention" and fusion is not None:
+            raise ValueError(
+                "The head's pooling is 'attention', which reads the tokens of one input; of several, choose 'mean', "
+                "'cls' or 'both'."
+            )
         if head.dense and tokenizer.crop_warning:
             raise ValueError(
                 f"The {head.name} head answers for the whole of a sample, but the {tokenizer.name} tokenizer cuts its "

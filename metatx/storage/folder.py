@@ -37,7 +37,7 @@ from metatx.spec import Input
 from metatx.storage.card import model_card
 from metatx.storage.config import checked_config, upgraded
 
-__all__ = ["Record", "check", "describe", "read", "save", "write"]
+__all__ = ["Record", "check", "describe", "modalities", "read", "save", "write"]
 
 FORMAT = "metatx-task"
 VERSION = 3  # 1 had no ``tune``, 2 held fitted facts among the options
@@ -145,6 +145,28 @@ def describe(folder: Path) -> dict[str, Any]:
             f"formats up to {VERSION}. Update it."
         )
     return checked_config(config, place)
+
+
+def modalities(config: Mapping[str, Any], folder: Path) -> dict[str, str]:
+    """Modality of each input of a task by its name; empty for a task of one modality.
+
+    Args:
+        config: Config from ``describe``.
+        folder: Folder of the task, for the message.
+
+    Raises:
+        TaskError: If the inputs are not described.
+    """
+    if config["tokenizer"]["name"] != COMPOSITE:
+        return {}
+    inputs = config["tokenizer"]["options"].get("inputs")
+    try:
+        return {str(each["name"]): str(each["modality"]) for each in inputs}
+    except (KeyError, TypeError):
+        raise TaskError(
+            f"{folder}/config.json is damaged: its inputs are {short(inputs)}; expected a list of objects with a name "
+            "and a modality each."
+        ) from None
 
 
 def check(

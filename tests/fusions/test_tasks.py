@@ -86,6 +86,24 @@ def test_a_task_is_trained(name) -> None:
     assert changed == set(before), "every weight is trained"
 
 
+@pytest.mark.parametrize("name", [name for name in FUSIONS if metatx.registry.lookup("fusions", name).joins])
+def test_a_head_of_masks_reads_the_places_of_the_main_input(name) -> None:
+    photo = metatx.Input(name="photo", modality="image", options={"image_size": [48, 64]})
+    samples = [{**sample(), "photo": RNG.integers(0, 256, (24, 32, 3), dtype=np.uint8)} for _ in range(3)]
+    masks = [RNG.integers(0, 2, (24, 32)).astype(np.uint8) for _ in samples]
+    inputs = {"words": INPUTS["words"], "photo": photo, "series": INPUTS["series"]}
+    options = {"head": "segmentation", "head_options": {"layers": 2}, "fusion": name, "main": "photo"}
+    task = unlike_any(metatx.Task.from_data(BACKBONE, inputs, (samples, masks), **options), 1)
+    task.set_inference(precision="fp32")
+    assert [mask.shape for mask in task.predict(samples)] == [(24, 32)] * 3
+
+    @torch.no_grad()
+    def logits(words: str) -> torch.Tensor:
+        return task.model(collate([task.tokenizer.encode({**each, "words": words}) for each in samples]))
+
+    assert (logits("some words") - logits("others")).abs().max() > 1e-5
+
+
 def test_tasks_of_all_fusions_share_one_pass_of_a_pool() -> None:
     tasks = {f"{name} {tune}": task_of(name, tune, len(tune)) for name in FUSIONS for tune in ("frozen", "lora")}
     plain = metatx.Task.from_data(BACKBONE, "text", ([each["words"] or "no" for each in SAMPLES], TARGETS))

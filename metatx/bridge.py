@@ -1,6 +1,7 @@
 """Base class of bridges: trained maps from the output of another frozen backbone to tokens of a task's."""
 
 from dataclasses import replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ class Bridge(Component):
         dim: Width of the task's backbone, D.
 
     Attributes:
+        pool_options: Names of the options that ``pool`` reads.
         uses_stem_tokens, token_rms_factor: Scale of the tokens, as those of ``Tokenizer``.
 
     Example:
@@ -30,6 +32,7 @@ class Bridge(Component):
         torch.Size([5, 192])
     """
 
+    pool_options: ClassVar[tuple[str, ...]] = ()
     uses_stem_tokens: bool = False
     token_rms_factor: float = 1.0
 

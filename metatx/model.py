@@ -20,7 +20,7 @@ from metatx.fusion import Fusion
 from metatx.head import Head
 from metatx.inputs.columns import resolved
 from metatx.inputs.inputs import Inputs, kind_of
-from metatx.inputs.through import other_backbones
+from metatx.inputs.through import Entering, other_backbones
 from metatx.layers.input_norm import input_norm
 from metatx.layers.unregistered import Unregistered
 from metatx.registry import COMPOSITE, create, lookup
@@ -123,9 +123,18 @@ class Model(nn.Module):
         """Other frozen backbones, which read some of several inputs first; shared, as the backbone is."""
         return self.tokenizer.others if isinstance(self.tokenizer, Inputs) else []
 
-    def tokens(self, batch: dict[str, Any]) -> TokenSequence:
-        """Map collated tensors to the sequences that enter the backbone."""
-        sequence = as_sequence(self.tokenizer(batch))
+    def entering(self, batch: dict[str, Any]) -> Entering:
+        """Tokens of the inputs that another backbone reads first, as they enter it, by input."""
+        return self.tokenizer.entering(batch) if isinstance(self.tokenizer, Inputs) else {}
+
+    def tokens(self, batch: dict[str, Any], read: Mapping[str, TokenSequence] | None = None) -> TokenSequence:
+        """Map collated tensors to the sequences that enter the backbone.
+
+        Args:
+            batch: Collated fields.
+            read: Output of other backbones for the inputs of ``entering``; by default they are called.
+        """
+        sequence = as_sequence(self.tokenizer(batch, read) if read else self.tokenizer(batch))
         sequence = sequence.with_embeddings(self.norm(sequence.embeddings))
         return sequence if self.fusion is None else self.fusion.enter(sequence)
 

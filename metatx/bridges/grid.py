@@ -24,6 +24,8 @@ class GridBridge(Bridge):
         ValueError: If ``side`` is below 1.
     """
 
+    pool_options = ("side",)
+
     def __init__(self, dim: int, side: int = 3) -> None:
         super().__init__(dim)
         if side < 1:

@@ -13,7 +13,7 @@ from metatx.bridge import Bridge
 from metatx.encoding.collate import stacked
 from metatx.encoding.head_choice import build_tokenizer
 from metatx.errors import BoundError, PlacedError, SampleError
-from metatx.inputs.through import Through
+from metatx.inputs.through import READ, Entering, Through, read_by_others
 from metatx.layers.input_norm import input_norm
 from metatx.registry import lookup, unknown
 from metatx.sequence import TokenSequence, as_sequence, ranges
@@ -242,16 +242,36 @@ class Inputs(Tokenizer):
 
     # Tokens
 
-    def forward(self, batch: Batch) -> TokenSequence:
-        """Sequences of all inputs, sample by sample, each named by its input in ``sources``."""
+    def entering(self, batch: Batch) -> Entering:
+        """Tokens of the inputs that another backbone reads first, as they enter it, by input."""
         count = len(next(iter(batch.values())))
+        entering: dict[str, tuple[Through, TokenSequence]] = {}
+        for name in self.inputs:
+            way = self.through(name)
+            present, fields = _present(_fields(batch, name), count)
+            if way is not None and present and READ not in fields:
+                way.follow()
+                entering[name] = way, way.enter(as_sequence(self.tokenizer(name)(fields)))
+        return entering
+
+    def forward(self, batch: Batch, read: Mapping[str, TokenSequence] | None = None) -> TokenSequence:
+        """Sequences of all inputs, sample by sample, each named by its input in ``sources``.
+
+        Args:
+            batch: Collated fields.
+            read: Output of other backbones for the inputs that they read first; by default they are called.
+        """
+        count = len(next(iter(batch.values())))
+        if read is None:
+            (read,) = read_by_others([self.entering(batch)])
         parts: dict[str, tuple[list[int], TokenSequence]] = {}
         for name in self.inputs:
             present, fields = _present(_fields(batch, name), count)
             if present:
-                sequence = as_sequence(self.tokenizer(name)(fields))
                 way = self.through(name)
-                sequence = sequence if way is None else way(sequence)
+                sequence = (
+                    as_sequence(self.tokenizer(name)(fields)) if way is None else way.leave(fields, read.get(name))
+                )
                 norm = getattr(self, f"norm_{self.owner(name)}")
                 parts[name] = present, sequence.with_embeddings(norm(sequence.embeddings))
         return _merged(parts, count, self.main)

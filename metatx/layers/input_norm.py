@@ -11,7 +11,7 @@ __all__ = ["input_norm"]
 
 
 class Scale(Protocol):
-    """What says the scale of its tokens: a tokenizer or a bridge, see ``Tokenizer``."""
+    """Tokenizer or bridge, which says the scale of its tokens, see ``Tokenizer``."""
 
     uses_stem_tokens: bool
     token_rms_factor: float

@@ -29,13 +29,12 @@ from metatx.disk.weight_files import unshared
 from metatx.encoding.head_choice import build_tokenizer
 from metatx.errors import TaskError, short
 from metatx.files import folder_written_whole, json_text
-from metatx.inputs.through import other_backbones
 from metatx.model import Model
 from metatx.registry import COMPOSITE, all_options, create, fact_names, lookup, option_names
 from metatx.settings import TrainingSettings
-from metatx.spec import Input
 from metatx.storage.card import model_card
 from metatx.storage.config import checked_config, upgraded
+from metatx.storage.others import check_others, others_of
 
 __all__ = ["Record", "check", "describe", "modalities", "read", "save", "write"]
 
@@ -188,13 +187,7 @@ def check(
         if config["tune"] in OWN_BACKBONE_TIERS:
             raise _own_backbone_error(config, folder)
         _check_fingerprint(config, folder, backbone, fingerprint)
-        for each in _read_first(config):
-            choices = each.through or {}
-            if choices["fingerprint"] not in others:
-                raise TaskError(
-                    f"{folder}: input {each.name} is read by backbone {choices['backbone']} "
-                    f"({choices['fingerprint'][:12]}) first, which is not here; load it and give it among others=[...]."
-                )
+        check_others(config, folder, others)
         for kind in _components(config):
             _check_known(kind, config[kind]["name"], folder)
         files = (WEIGHTS, *(ADAPTER if config["tune"] != "frozen" else ()))
@@ -232,7 +225,7 @@ def read(
         _check_there(folder, [WEIGHTS])
         shapes = read_shapes(folder, WEIGHTS)
         _check_names(shapes, folder)
-        parts = _parts(config, folder, backbone, _others(config, folder, others))
+        parts = _parts(config, folder, backbone, others_of(config, folder, others))
         adapter = None
         if config["tune"] in ("norm", "lora"):
             _check_there(folder, ADAPTER)
@@ -265,32 +258,6 @@ def _parts(config: dict[str, Any], folder: Path, backbone: Backbone, others: Map
                 component = create(f"{kind}s", name, backbone.dim, **options)  # type: ignore[arg-type]
             parts[kind] = component.restore(part["fitted"])
     return parts
-
-
-def _read_first(config: Mapping[str, Any]) -> list[Input]:
-    """Inputs of a task that another backbone reads first."""
-    tokenizer = config["tokenizer"]
-    inputs = tokenizer["options"]["inputs"] if tokenizer["name"] == COMPOSITE else []
-    read_first = [Input(**each) for each in inputs if each.get("through") is not None]
-    for each in read_first:
-        if not isinstance((each.through or {}).get("fingerprint"), str):
-            raise ValueError(f"through of input {each.name} names no fingerprint")
-    return read_first
-
-
-def _others(config: Mapping[str, Any], folder: Path, given: Mapping[str, Backbone] | None) -> Mapping[str, Backbone]:
-    """Backbones that read some of several inputs first, by fingerprint. Raises TaskError if they are not had."""
-    inputs = _read_first(config)
-    try:
-        return other_backbones(inputs, given)[1]
-    except TaskError as error:
-        raise TaskError(f"{folder}: {error}") from None
-    except (ValueError, OSError) as error:
-        names = ", ".join(dict.fromkeys((each.through or {})["backbone"] for each in inputs))
-        raise TaskError(
-            f"{folder} has inputs that another backbone reads first ({names}), which cannot be loaded ({error}); load "
-            "it with load_backbone(..., checkpoint=...) and give it as others={name: backbone}"
-        ) from None
 
 
 def _components(config: Mapping[str, Any]) -> tuple[str, ...]:

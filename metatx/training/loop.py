@@ -33,6 +33,7 @@ from metatx.training.history import History
 from metatx.training.interrupts import CheckpointSchedule
 from metatx.training.measuring import measure
 from metatx.training.optimizer import parameter_groups
+from metatx.training.read_inputs import ReadDataset, read_inputs
 from metatx.training.sharding import Shards
 from metatx.training.token_warmup import warm_up_tokens, warmup_parameters
 
@@ -126,8 +127,8 @@ class Training:
             warmup_parameters(model)
         self.encoded = data
         self.encoded_validation = validation
-        self.data: EncodedDataset | FeatureDataset = data
-        self.validation: EncodedDataset | FeatureDataset | None = validation
+        self.data: EncodedDataset | FeatureDataset | ReadDataset = data
+        self.validation: EncodedDataset | FeatureDataset | ReadDataset | None = validation
         self.module: nn.Module = model
         self.classes: np.ndarray | None = None  # class of each sample, for balanced sampling
         self.shards: Shards | None = None
@@ -171,6 +172,11 @@ class Training:
                 self.data = frozen_features(self.model, self.encoded, settings, self._bar)
                 if self.encoded_validation is not None:
                     self.validation = frozen_features(self.model, self.encoded_validation, settings, self._bar)
+        elif settings.cache:
+            with self.accelerator.main_process_first():
+                self.data = read_inputs(self.model, self.encoded, settings, self._bar)
+                if self.encoded_validation is not None:
+                    self.validation = read_inputs(self.model, self.encoded_validation, settings, self._bar)
         self.shards = self._shards()
         groups = parameter_groups(self.module, settings, self.model.backbone.depth)
         optimizer = torch.optim.AdamW(groups, lr=settings.lr)
@@ -330,15 +336,15 @@ class Training:
             world=self.world,
         )
 
-    def _loader(self, data: EncodedDataset | FeatureDataset, batches: list[list[int]]) -> DataLoader[Any]:
+    def _loader(self, data: EncodedDataset | FeatureDataset | ReadDataset, batches: list[list[int]]) -> DataLoader[Any]:
         return loader(data, batches, self.settings.workers)
 
-    def measure(self, data: EncodedDataset | FeatureDataset, progress: Progress) -> dict[str, float]:
+    def measure(self, data: EncodedDataset | FeatureDataset | ReadDataset, progress: Progress) -> dict[str, float]:
         """Metrics on ``data``; each process measures its share."""
         batches = self.schedule.interruptible(self._bar(self._joined(data), "validation"), progress)
         return measure(self.model, self.module, batches, self.settings).values()
 
-    def _joined(self, data: EncodedDataset | FeatureDataset) -> Iterator[Any]:
+    def _joined(self, data: EncodedDataset | FeatureDataset | ReadDataset) -> Iterator[Any]:
         """Iterate over this process's batches; with divided blocks, then join the passes of processes with more."""
         size = self.settings.batch_size
         largest_share = shares(len(data), size, 0, self.world)

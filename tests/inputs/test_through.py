@@ -9,52 +9,10 @@ import pytest
 import torch
 
 import metatx
-from metatx.backbone.stem import StemConfig
-from metatx.backbone.vit import BackboneConfig, VisionTransformer
-from tests.mixed_tasks import small_backbone, unlike_any
+from metatx.backbone.vit import VisionTransformer
+from tests.through import BACKBONE, DATA, OTHER, SHAPE, WAY, counted, samples, task
 
-BACKBONE = small_backbone()
-# Another width and another patch than those of the task's backbone.
-SHAPE = BackboneConfig(dim=24, depth=2, num_heads=2, mlp_dim=32, stem=StemConfig(patch_size=8, image_size=16))
-OTHER = VisionTransformer(SHAPE, None, spec="other")
-WAY = {"backbone": "other", "bridge": "linear"}
 BRIDGES = metatx.names("bridges")
-ANSWERS = ["even", "odd"]
-
-
-def samples(count: int = 8, seed: int = 0) -> list[dict]:
-    rng = np.random.default_rng(seed)
-    return [
-        {"photo": rng.integers(0, 256, (16, 16, 3), dtype=np.uint8), "words": f"film {at} is " + "so " * (at % 5)}
-        for at in range(count)
-    ]
-
-
-DATA = (samples(), ANSWERS * 4)
-
-
-def task(through: dict | None = None, said: bool = True, **choices) -> metatx.Task:
-    """A task whose photo is read by the other backbone first."""
-    inputs = [
-        metatx.Input(name="photo", modality="image", through=through or WAY),
-        metatx.Input(name="words", modality="text"),
-    ]
-    others = choices.pop("others", {"other": OTHER})
-    made = metatx.Task.from_data(BACKBONE, inputs, DATA, others=others, **choices)
-    return (unlike_any(made, 1) if said else made).set_inference(precision="fp32")
-
-
-def counted(monkeypatch, backbone: metatx.Backbone) -> list[int]:
-    """Numbers of sequences of each pass of a backbone."""
-    passes: list[int] = []
-    forward = backbone.forward
-
-    def counting(sequence, **options):
-        passes.append(len(sequence.lengths))
-        return forward(sequence, **options)
-
-    monkeypatch.setattr(backbone, "forward", counting)
-    return passes
 
 
 @pytest.mark.parametrize("bridge", BRIDGES)
@@ -75,7 +33,7 @@ def test_the_tokens_are_those_of_the_other_backbone_over_the_bridge() -> None:
     batch = {"photo.image": torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8)}
     way = made.tokenizer.through("photo")
     tokens = OTHER.stem(batch["photo.image"].float() / 255).flatten(0, 1)
-    read = OTHER(metatx.TokenSequence(way.norm(tokens), (4, 4)))
+    read = OTHER(way.enter(metatx.TokenSequence(tokens, (4, 4))))
     wanted = made.tokenizer.norm_photo(way.bridge.map(read.embeddings.view(2, 5, -1)[:, 1:].flatten(0, 1)))
     sequence = made.tokenizer(batch)
     torch.testing.assert_close(sequence.embeddings, wanted)
@@ -189,7 +147,7 @@ def test_mistakes_in_a_way() -> None:
         task(others={"other": OTHER.trainable_copy()})
 
 
-def test_a_pool_holds_the_other_backbone_once(tmp_path) -> None:
+def test_a_pool_holds_the_other_backbone_once_and_calls_it_once(tmp_path, monkeypatch) -> None:
     first = task({**WAY, "bridge": "grid"}, fusion="early")
     second = task({**WAY, "bridge": "resampler"}, tune="lora")
     folder = second.save_pretrained(tmp_path / "task")
@@ -197,7 +155,15 @@ def test_a_pool_holds_the_other_backbone_once(tmp_path) -> None:
     pool.add("first", first)
     pool.add("second", folder)
     asked = [(name, sample) for sample in [*samples(2), {"words": "a film"}] for name in ("first", "second")]
+    passes = counted(monkeypatch, OTHER), counted(monkeypatch, BACKBONE)
     found = pool.embed(asked)
+    assert passes == ([4], [10])
+    prepared = [pool.prepare(name, sample, "embed") for name, sample in asked]
+    assert passes == ([4], [10]), "the lengths of requests are known without a pass"
+    assert (prepared[0].lengths[0], len(prepared[0].lengths)) == (5, 2), "those of the other, and both inputs as one"
+    np.testing.assert_allclose(pool.answer(prepared), found, atol=1e-5)
+    assert passes == ([4, 4], [10, 10])
+    monkeypatch.undo()
     for vector, (name, sample) in zip(found, asked, strict=True):
         alone = {"first": first, "second": second}[name].embed([sample])[0]
         np.testing.assert_allclose(vector, alone, atol=1e-5)

@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from metatx.backbone.base import Backbone
@@ -13,10 +12,12 @@ from metatx.bridge import Bridge
 from metatx.encoding.collate import stacked
 from metatx.encoding.head_choice import build_tokenizer
 from metatx.errors import BoundError, PlacedError, SampleError
+from metatx.inputs.columns import columns_of_present, known_columns
+from metatx.inputs.merging import merged
 from metatx.inputs.through import READ, Entering, Through, read_by_others
 from metatx.layers.input_norm import input_norm
 from metatx.registry import lookup, unknown
-from metatx.sequence import TokenSequence, as_sequence, ranges
+from metatx.sequence import TokenSequence, as_sequence
 from metatx.spec import Input, TaskSpec
 from metatx.tokenizer import Batch, Tokenizer
 from metatx.values import is_missing
@@ -79,6 +80,7 @@ class Inputs(Tokenizer):
             self.add_module(f"norm_{name}", input_norm(stem, last))
         for attribute, value in shared_facts([type(self.tokenizer(name)) for name in self.inputs]).items():
             setattr(self, attribute, value)
+        self.file_columns, self.word_columns = known_columns(self.inputs.values())
         lead = self.tokenizer(self.main)
         for attribute in ("lookback", "time_axis", "mixes_channels", "crop_warning"):
             setattr(self, attribute, getattr(lead, attribute))
@@ -126,7 +128,7 @@ class Inputs(Tokenizer):
         columns = {column for name in self.inputs for column in self.columns(name)}
         strange = [key for key in sample if key not in self.inputs and key not in columns]
         values = {name: self._value(sample, name) for name in self.inputs}
-        present = {name: value for name, value in values.items() if value is not None}
+        present = {name: self._as_owner(name, value) for name, value in values.items() if value is not None}
         if strange and len(present) < len(values):
             absent = next(name for name in values if name not in present)
             raise SampleError(
@@ -138,6 +140,14 @@ class Inputs(Tokenizer):
         if self.requires_main and self.main not in present:
             raise SampleError(f"input {self.main} is missing; the task answers for it, so that it must be there")
         return present
+
+    def _as_owner(self, name: str, value: Any) -> Any:
+        """Value of an input as its tokenizer knows it: a row has the columns of the input that owns the tokenizer."""
+        own = self.columns(name)
+        if not isinstance(value, Mapping) or not set(own) & set(value):
+            return value
+        renamed = zip(own, self.columns(self.owner(name)), strict=False)
+        return {theirs: value[column] for column, theirs in renamed if column in value}
 
     def _value(self, sample: Mapping[Any, Any], name: str) -> Any:
         """Raw value of an input; None if it is missing."""
@@ -159,6 +169,10 @@ class Inputs(Tokenizer):
         return [
             column for name in self.inputs for column in self.tokenizer(name).text_columns(list(self.columns(name)))
         ]
+
+    def columns_in(self, columns: Sequence[str], inputs: Sequence[str]) -> list[str]:
+        """Columns of the inputs of which a table has some, see ``columns_of_present``."""
+        return columns_of_present({name: self.columns(name) for name in self.inputs}, columns)
 
     def names_file(self, sample: Any) -> bool:
         """Return False: a sample is a dict, whose files messages name by their input."""
@@ -274,7 +288,7 @@ class Inputs(Tokenizer):
                 )
                 norm = getattr(self, f"norm_{self.owner(name)}")
                 parts[name] = present, sequence.with_embeddings(norm(sequence.embeddings))
-        return _merged(parts, count, self.main)
+        return merged(parts, count, self.main)
 
     # What dense heads, baselines and servers ask
 
@@ -330,7 +344,9 @@ def kind_of(spec: TaskSpec) -> type[Tokenizer]:
     if isinstance(spec.modality, str):
         kind: type[Tokenizer] = lookup("tokenizers", spec.modality)
         return kind
-    return type("Inputs", (Inputs,), shared_facts([lookup("tokenizers", each.modality) for each in spec.several]))
+    facts = shared_facts([lookup("tokenizers", each.modality) for each in spec.several])
+    files, words = known_columns(spec.several)
+    return type("Inputs", (Inputs,), {**facts, "file_columns": files, "word_columns": words})
 
 
 def shared_facts(kinds: Sequence[type[Tokenizer]]) -> dict[str, Any]:
@@ -358,35 +374,3 @@ def _present(fields: Mapping[str, Any], count: int) -> tuple[list[int], dict[str
     if len(present) == count:
         return present, dict(fields)
     return present, {name: stacked([value[at] for at in present]) for name, value in fields.items()}
-
-
-def _merged(parts: Mapping[str, tuple[list[int], TokenSequence]], count: int, main: str) -> TokenSequence:
-    """One batch of all inputs' sequences, sample by sample, input by input."""
-    lengths: list[int] = []
-    sources: list[str] = []
-    owners: list[tuple[int, int]] = []  # sample and number of the input of each sequence, as the parts hold them
-    for number, (name, (present, sequence)) in enumerate(parts.items()):
-        counts = sequence.sequences_per_sample or (1,) * len(present)
-        owners += [(at, number) for at, pieces in zip(present, counts, strict=True) for _ in range(pieces)]
-        lengths += sequence.lengths
-        sources += [name] * len(sequence.lengths)
-    order = sorted(range(len(owners)), key=owners.__getitem__)  # stable: pieces of an input stay in their order
-    tokens = torch.cat([sequence.embeddings for _, sequence in parts.values()])
-    if order != list(range(len(order))):
-        sizes = torch.tensor(lengths)
-        picked = torch.tensor(order)
-        rows = ranges((sizes.cumsum(0) - sizes)[picked], sizes[picked])
-        tokens = tokens.index_select(0, rows.to(tokens.device))
-    per_sample = [0] * count
-    for at, _ in owners:
-        per_sample[at] += 1
-    whole = main in parts and len(parts[main][0]) == count
-    return TokenSequence(
-        tokens,
-        tuple(lengths[at] for at in order),
-        sequences_per_sample=None if set(per_sample) == {1} else tuple(per_sample),
-        sources=tuple(sources[at] for at in order),
-        grids={name: sequence.grid for name, (_, sequence) in parts.items() if sequence.grid is not None},
-        # A head that reads the context needs the main input of every sample.
-        context=parts[main][1].context if whole else {},
-    )

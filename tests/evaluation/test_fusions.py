@@ -66,7 +66,10 @@ def test_the_rows(done, rows, nano):
     cut = metatx.run(rows, INPUTS, only=["facts", "words"], fusion_options={"dropout": 0.2}, **options)
     assert values["without more, late:dropout=0.2"] == [cut.test["accuracy"]]
     assert cut.task.inputs == ["a", "words"]
-    assert any("all inputs" in row.name for row in result.baseline_rows()), "baselines are those of all inputs"
+    narrow = metatx.run(rows, INPUTS, only=["more"], **options)
+    assert narrow.task.inputs == ["b", "c"] and narrow.test == pytest.approx(plain.test)
+    beside = [row.name for row in result.baseline_rows()]
+    assert "words alone, TF-IDF, logistic regression (classical)" in beside, "baselines are those of all inputs"
 
 
 def test_the_choice_is_made_on_validation_and_marked(done):

@@ -75,16 +75,8 @@ class Component(nn.Module):
             TypeError: If an option or a fact is no JSON value, so that the task could not be saved; if ``fit`` does not
                 return a dict, or one of its tensors has no buffer.
         """
-        self._as_saved("option", all_options(self))
-        learned = self.fit(samples)
-        if not isinstance(learned, dict):
-            raise TypeError(
-                f"{type(self).__name__}.fit returned a {type(learned).__name__}; it must return a dict: JSON values "
-                "for build, and tensors for the buffers of their names; {} if there is neither."
-            )
-        statistics = {name: value for name, value in learned.items() if isinstance(value, Tensor)}
-        facts = {name: value for name, value in learned.items() if name not in statistics}
-        self.restore(self._as_saved("fact", facts))
+        facts, statistics = self.learned(samples)
+        self.restore(facts)
         holders = {**dict(self.named_buffers()), **dict(self.named_parameters())}
         for name, value in statistics.items():
             if name not in holders:
@@ -92,6 +84,27 @@ class Component(nn.Module):
             with torch.no_grad():
                 holders[name].copy_(value)
         return self
+
+    def learned(self, samples: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Facts, as a saved task gives them back, and statistics that ``fit`` returns; nothing is built.
+
+        Raises:
+            ValueError, TypeError: If ``learn`` raises it.
+        """
+        self._as_saved("option", all_options(self))
+        result = self.fit(samples)
+        if not isinstance(result, dict):
+            raise TypeError(
+                f"{type(self).__name__}.fit returned a {type(result).__name__}; it must return a dict: JSON values "
+                "for build, and tensors for the buffers of their names; {} if there is neither."
+            )
+        statistics = {name: value for name, value in result.items() if isinstance(value, Tensor)}
+        facts = {name: value for name, value in result.items() if name not in statistics}
+        return self._as_saved("fact", facts), statistics
+
+    def record_options(self, **options: Any) -> None:
+        """Replace recorded options, by a component that completes what the user gave."""
+        object.__setattr__(self, "options", _ReadOnly("options", {**self.options, **options}))
 
     def restore(self, fitted: Mapping[str, Any]) -> Self:
         """Build from the facts of a saved task."""

@@ -42,6 +42,7 @@ class Fusion(Component):
         blocks: Numbers of the blocks after which ``forward`` changes the tokens, see ``Exchange``.
         inputs: Names of the inputs, in order; known after ``build``.
         main: Name of the input whose tokens a head reads that labels places or steps; known after ``build``.
+        keeps_main: True if dropout leaves the main input, because the head reads its tokens; the model sets it.
 
     Example:
         >>> fusion = metatx.create("fusions", "late", 192, product=16)
@@ -52,9 +53,14 @@ class Fusion(Component):
     joins: ClassVar[bool] = False
     fuse_at: int = LATE
     blocks: Collection[int] = ()
+    keeps_main: bool = False
 
     def __init__(self, dim: int, product: int = 0, dropout: float = 0.0, max_tokens: int = 4096) -> None:
         super().__init__(dim)
+        if product < 0:
+            raise ValueError(f"product is {product}; expected a rank of 1 or more, or 0 for no product.")
+        if max_tokens < 1:
+            raise ValueError(f"max_tokens is {max_tokens}; expected 1 or more.")
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout of inputs is {dropout}; expected a number from 0 to below 1.")
         self.product = product
@@ -113,15 +119,18 @@ class Fusion(Component):
             if sum(tokens) > self.max_tokens:
                 said = ", ".join(f"{name} {count:,}" for name, count in zip(self.inputs, tokens, strict=True) if count)
                 raise SampleError(
-                    f"The inputs of a sample have {sum(tokens):,} tokens together ({said}), and attend to one another; "
-                    f"at most {self.max_tokens:,} may. Make inputs shorter by options of their tokenizers, choose "
-                    "--fusion late, or raise --fusion.max_tokens."
+                    f"the inputs of a sample have {sum(tokens):,} tokens together ({said}), and attend to one another; "
+                    f"expected at most {self.max_tokens:,}. Make inputs shorter by options of their tokenizers, choose "
+                    "--fusion late, or raise --fusion.max_tokens"
                 )
 
     def drop(self, present: Tensor) -> Tensor:
         """Leave out inputs (B, n) at random; of each sample at least one that is present stays."""
         draws = torch.rand(present.shape).to(present.device).masked_fill(~present, -1.0)
-        return present & ((draws >= self.dropout) | (draws == draws.amax(1, keepdim=True)))
+        stays = (draws >= self.dropout) | (draws == draws.amax(1, keepdim=True))
+        if self.keeps_main:
+            stays[:, self.inputs.index(self.main)] = True
+        return present & stays
 
     # Between the blocks
 

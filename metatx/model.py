@@ -55,7 +55,8 @@ class Model(nn.Module):
 
     Raises:
         ValueError: If the head reads more layers than the backbone has, or an attention pool that its weights have not,
-            or labels places that the tokenizer cuts off.
+            or labels places that the tokenizer cuts off; if the fusion does not belong to the inputs, or lets the head
+            read one of them alone.
     """
 
     def __init__(
@@ -85,13 +86,7 @@ class Model(nn.Module):
                 f"The {head.name} head answers for the whole of a sample, but the {tokenizer.name} tokenizer cuts its "
                 f"edges off: {tokenizer.crop_warning}."
             )
-        if isinstance(tokenizer, Inputs) and head.per_token:
-            if fusion is None or not fusion.joins:
-                raise ValueError(
-                    f"The {head.name} head reads the tokens of {tokenizer.main} alone, so that the other inputs would "
-                    "change nothing; choose a fusion within the backbone, such as --fusion early."
-                )
-            tokenizer.requires_main = True
+        _check_fusion(backbone, tokenizer, head, fusion)
         self._backbone = Unregistered(backbone)
         # The order of registration is that of the optimizer's states in a checkpoint.
         self.own_backbone = None if backbone.frozen else backbone
@@ -229,6 +224,27 @@ class Model(nn.Module):
         return made.eval()
 
 
+def _check_fusion(backbone: Backbone, tokenizer: Tokenizer, head: Head, fusion: Fusion | None) -> None:
+    """Refuse a fusion that does not belong to the tokenizer's inputs or the head. Raises ValueError."""
+    if not isinstance(tokenizer, Inputs):
+        if fusion is not None:
+            raise ValueError(f"A fusion is for several inputs; the {tokenizer.name} tokenizer reads one.")
+        return
+    if fusion is None:
+        raise ValueError("Several inputs need a fusion; Task.from_data builds one, or metatx.model.build_fusion.")
+    facts = _facts(backbone, tokenizer)
+    if dict(fusion.fitted) != facts:
+        raise ValueError(f"The fusion is built for {dict(fusion.fitted)}; the model has {facts}.")
+    if head.per_token:
+        if not fusion.joins:
+            raise ValueError(
+                f"The {head.name} head reads the tokens of {tokenizer.main} alone, so that the other inputs would "
+                "change nothing; choose a fusion within the backbone, such as --fusion early."
+            )
+        tokenizer.requires_main = True
+        fusion.keeps_main = True
+
+
 def _tier(backbone: Backbone, adapter: Adapter | None) -> str:
     """Tier of a model that is built from backbone and adapter."""
     if adapter is not None:
@@ -285,6 +301,11 @@ def _tokenizer(
 ) -> tuple[Tokenizer, Fusion | None]:
     """Tokenizer of a spec, and the fusion where there are several inputs."""
     if isinstance(spec.modality, str):
+        if spec.fusion != "late" or spec.fusion_options or spec.main is not None:
+            raise ValueError(
+                f"fusion, fusion_options and main are choices of a task with several inputs; this one reads "
+                f"{spec.modality} alone. Leave them out, or name the inputs: {{'photo': 'image', 'words': 'text'}}."
+            )
         return build_tokenizer(spec.modality, backbone, spec.tokenizer_options), None
     inputs = [each.as_json() for each in several]
     tokenizer = build_tokenizer(COMPOSITE, backbone, {"inputs": inputs, "main": spec.main}, others)
@@ -295,14 +316,17 @@ def build_fusion(name: str, backbone: Backbone, tokenizer: Tokenizer, options: M
     """Build the fusion called ``name`` for the inputs of a tokenizer. Raises ValueError as ``create``."""
     assert isinstance(tokenizer, Inputs)
     fusion: Fusion = create("fusions", name, backbone.dim, **options)
-    return fusion.restore(
-        {
-            "inputs": list(tokenizer.inputs),
-            "main": tokenizer.main,
-            "depth": backbone.depth,
-            "class_token": backbone.has_cls,
-        }
-    )
+    return fusion.restore(_facts(backbone, tokenizer))
+
+
+def _facts(backbone: Backbone, inputs: Inputs) -> dict[str, Any]:
+    """Facts that a fusion is built from."""
+    return {
+        "inputs": list(inputs.inputs),
+        "main": inputs.main,
+        "depth": backbone.depth,
+        "class_token": backbone.has_cls,
+    }
 
 
 def _targeted(spec: TaskSpec, kind: type[Tokenizer], table: "Dataset") -> "tuple[Dataset, str | None, str | None]":

@@ -105,7 +105,7 @@ def _register(kind: Kind, name: str) -> Callable[[Class], Class]:
         again = before is not None and (before.__module__, before.__qualname__) == (cls.__module__, cls.__qualname__)
         # A package may decorate a class and also declare it as entry point.
         declared = f"{cls.__module__}:{cls.__qualname__}" in [p.value for p in _entry_points(kind, name)]
-        if not again and not declared and name in names(kind):
+        if not again and not declared and name in (*names(kind), COMPOSITE):
             raise ValueError(f"{kind[:-1]} {name!r} exists already; register yours under another name.")
         cls.name = name  # type: ignore[attr-defined]
         REGISTERED[kind, name] = cls
@@ -130,7 +130,7 @@ def names(kind: Kind) -> list[str]:
         ['classification', 'detection', 'embedding', 'forecasting', 'multilabel', 'regression', 'segmentation']
     """
     plugins = [point.name for point in entry_points(group=f"metatx.{kind}")]
-    return sorted({*_shipped(kind), *plugins, *(name for k, name in REGISTERED if k == kind)})
+    return sorted({*_shipped(kind), *plugins, *(name for k, name in REGISTERED if k == kind)} - {COMPOSITE})
 
 
 def lookup(kind: Kind, name: str) -> Any:

@@ -1,16 +1,17 @@
 """Choices that make a task, apart from its data and its training: ``TaskSpec``, and ``Input`` for each of several."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from metatx.errors import short
-from metatx.registry import unknown
+from metatx.registry import COMPOSITE, names, unknown
 
-__all__ = ["AnySpec", "Input", "Modality", "TaskSpec"]
+__all__ = ["AnySpec", "Input", "Modality", "TaskSpec", "check_readers"]
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")  # names of inputs: they become keys of JSON and names of weights
+OPTIONS = ("tokenizer_options", "head_options", "fusion_options", "adapter_options")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,21 +19,21 @@ class Input:
     """One input of a task with several.
 
     Attributes:
-        name: Name, a letter followed by letters, digits, ``_`` and ``-``.
+        name: Name, a letter or ``_`` followed by letters, digits, ``_`` and ``-``.
         modality: Name of the tokenizer.
         columns: Columns of a table that the input reads, as a sequence or a text with commas. None: the column called
             ``name``, or, where a sample is a row and there is no such column, all columns that no other input reads.
-        shares: Name of an input of the same modality whose tokenizer, weights included, this input uses. Options are
-            then those of the other input, and so is ``through``.
+        shares: Name of an input of the same modality whose tokenizer, options and weights included, this input uses,
+            and so ``through``.
         through: Another frozen backbone that reads the input first, and the bridge from its output to tokens of the
             task's backbone: ``backbone``, its name as in ``load_backbone``; ``bridge``, the name of the bridge, by
             default ``"linear"``; options of the bridge by their names. ``checkpoint`` and ``pretrained`` are the
             arguments of ``load_backbone``; the name of the checkpoint is saved with the task. The tokenizer then starts
             from the stem of that backbone. None: the task's backbone alone reads the input.
-        options: Options of the tokenizer, by name.
+        options: Options of the tokenizer, by name; none where the tokenizer is shared.
 
     Raises:
-        ValueError: If a name or ``through`` cannot be used.
+        ValueError: If a name, a column, ``through`` or the options cannot be used.
 
     Example:
         >>> metatx.Input(name="facts", modality="tabular", columns="rooms,area").columns
@@ -47,16 +48,18 @@ class Input:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not NAME.fullmatch(self.name):
+        if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
             raise ValueError(
                 f"An input is called {self.name!r}; expected a letter followed by letters, digits, _ and -, "
                 "such as photo. Columns may have any name: --input photo=image:'my photo'."
             )
-        columns = self.columns
-        if isinstance(columns, str):
-            columns = [part.strip() for part in columns.split(",")]
-        object.__setattr__(self, "columns", None if columns is None else tuple(columns))
-        object.__setattr__(self, "options", dict(self.options))
+        _check_modality(self.modality, f"input {self.name}")
+        object.__setattr__(self, "columns", _columns(self.name, self.columns))
+        object.__setattr__(self, "options", _options(self.options, f"options of input {self.name}"))
+        if self.shares is not None and self.options:
+            raise ValueError(
+                f"Input {self.name} has options, but shares the tokenizer of {self.shares}; give them to {self.shares}."
+            )
         if self.through is not None:
             object.__setattr__(self, "through", _way(self.name, self.through, self.shares))
 
@@ -99,7 +102,7 @@ class TaskSpec:
         head: Name of the head; None: it follows from the target.
         tokenizer_options: Options of the tokenizer, by name; of several inputs, by the name of the input.
         head_options: Options of the head, by name.
-        fusion: Name of the fusion of several inputs.
+        fusion: Name of the fusion of several inputs; like its options and ``main``, no choice for one modality.
         fusion_options: Options of the fusion, by name.
         others: Backbones that read some of several inputs first, by the names that ``Input.through`` has; others are
             loaded.
@@ -132,10 +135,12 @@ class TaskSpec:
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("tokenizer_options", "head_options", "fusion_options", "adapter_options"):
-            object.__setattr__(self, name, dict(getattr(self, name) or {}))
+        for name in OPTIONS:
+            object.__setattr__(self, name, _options(getattr(self, name) or {}, name))
         if not isinstance(self.modality, str):
             object.__setattr__(self, "modality", _named(self.modality))
+        else:
+            _check_modality(self.modality, "the task")
 
     @classmethod
     def of(cls, spec: "Modality | TaskSpec", **choices: Any) -> "TaskSpec":
@@ -164,7 +169,8 @@ class TaskSpec:
         for name, options in self.tokenizer_options.items():
             if name not in inputs:
                 raise ValueError(unknown("input in the options of tokenizers", name, list(inputs)))
-            inputs[name] = replace(inputs[name], options={**inputs[name].options, **options})
+            added = _options(options, f"options of input {name}")
+            inputs[name] = replace(inputs[name], options={**inputs[name].options, **added})
         return tuple(inputs.values())
 
     @property
@@ -178,27 +184,97 @@ class TaskSpec:
 AnySpec = Modality | TaskSpec
 
 
+def _check_modality(modality: Any, what: str) -> None:
+    """Refuse what is no name. Raises ValueError; a name that is not known is refused where its class is looked up."""
+    if not isinstance(modality, str) or modality == COMPOSITE:
+        choices = ", ".join(names("tokenizers"))
+        raise ValueError(f"The modality of {what} is {short(modality)}; expected the name of one: {choices}.")
+
+
+def _options(options: Any, what: str) -> dict[str, Any]:
+    """Options as a dict. Raises ValueError if they are none."""
+    if not isinstance(options, Mapping) or not all(isinstance(name, str) for name in options):
+        raise ValueError(f"{what} is {short(options)}; expected a dict of options by name.")
+    return dict(options)
+
+
+def _columns(name: str, columns: Any) -> tuple[str, ...] | None:
+    """Names of the columns of an input. Raises ValueError if they cannot be used."""
+    if columns is None:
+        return None
+    parts = [part.strip() for part in columns.split(",")] if isinstance(columns, str) else columns
+    if isinstance(parts, Mapping) or not isinstance(parts, Iterable):
+        raise ValueError(f"columns of input {name} is {short(columns)}; expected names of columns.")
+    found = tuple(parts)
+    if not found or not all(isinstance(part, str) and part for part in found) or len(set(found)) < len(found):
+        raise ValueError(f"columns of input {name} is {short(columns)}; expected names of columns, each once.")
+    return found
+
+
 def _named(modality: Any) -> dict[str, Input]:
-    """Inputs by name. Raises ValueError if two have the same name but for capitals, or one shares with none."""
+    """Inputs by name.
+
+    Raises:
+        ValueError: If there is none, one is not named as its key, two have the same name but for capitals, one shares
+            with none, or one reads what another does.
+    """
     if isinstance(modality, Mapping):
-        given = [
-            replace(value, name=name) if isinstance(value, Input) else Input(name=name, modality=value)
-            for name, value in modality.items()
-        ]
-    else:
+        given = [each if isinstance(each, Input) else Input(name=key, modality=each) for key, each in modality.items()]
+        keys = list(modality)
+    elif isinstance(modality, Sequence) and all(isinstance(each, Input) for each in modality):
         given = list(modality)
-    inputs = {input.name: input for input in given}
+        keys = [each.name for each in given]
+    else:
+        raise ValueError(
+            f"modality is {short(modality)}; expected a name, inputs by name as in {{'photo': 'image'}}, or a list of "
+            "metatx.Input."
+        )
     if not given:
         raise ValueError("There is no input; name at least one, such as {'photo': 'image'}.")
     folded: dict[str, str] = {}
-    for input in given:
+    for key, input in zip(keys, given, strict=True):
+        if key != input.name:
+            raise ValueError(f"The input given as {key!r} is called {input.name}; give it one name.")
         other = folded.setdefault(input.name.casefold(), input.name)
-        if other != input.name or [each.name for each in given].count(input.name) > 1:
+        if other != input.name or keys.count(key) > 1:
             raise ValueError(f"Two inputs are called {other} and {input.name}; give them different names.")
-        owner = inputs.get(input.shares or "")
-        if input.shares and (owner is None or owner.shares or owner.modality != input.modality or owner is input):
-            raise ValueError(
-                f"Input {input.name} ({input.modality}) shares the tokenizer of {input.shares!r}; expected another "
-                f"input of the modality {input.modality} that has its own."
-            )
+    inputs = {input.name: input for input in given}
+    for input in given:
+        _check_shares(input, inputs)
+    check_readers(inputs.values())
     return inputs
+
+
+def _check_shares(input: Input, inputs: Mapping[str, Input]) -> None:
+    """Refuse an input that shares with none of the inputs. Raises ValueError."""
+    if input.shares is None:
+        return
+    owner = inputs.get(input.shares) if isinstance(input.shares, str) else None
+    if owner is None or owner.shares or owner.modality != input.modality or owner is input:
+        raise ValueError(
+            f"Input {input.name} ({input.modality}) shares the tokenizer of {input.shares!r}; expected another "
+            f"input of the modality {input.modality} that has its own."
+        )
+
+
+def check_readers(inputs: Iterable[Input]) -> None:
+    """Refuse inputs that read the same column, or of which one is called as a column of another: a row names both.
+
+    Raises:
+        ValueError: If there are such inputs.
+    """
+    readers: dict[str, str] = {}
+    inputs = list(inputs)
+    for input in inputs:
+        for column in input.columns or (input.name,):
+            if column in readers:
+                raise ValueError(
+                    f"Column {column} is read by {readers[column]} and by {input.name}; give it to one of them."
+                )
+            readers[column] = input.name
+    for input in inputs:
+        reader = readers.get(input.name, input.name)
+        if reader != input.name:
+            raise ValueError(
+                f"Input {input.name} is called as the column {input.name}, which {reader} reads; call it otherwise."
+            )

@@ -106,8 +106,11 @@ def _by_input(words: Sequence[str]) -> list[str]:
             continue
         if not equals:
             remaining.pop(0)
-        options = {match["option"].replace("-", "_"): value} if match["option"] else value
-        objects[match["input"]] = {**objects.get(match["input"], {}), **options}
+        options = objects.setdefault(match["input"], {})
+        if match["option"]:
+            options[match["option"].replace("-", "_")] = value
+        elif isinstance(value, dict):
+            options |= value
     return [*others, *(f"{input}={json.dumps(options, default=str)}" for input, options in objects.items())]
 
 

@@ -31,10 +31,26 @@ def encoded(tokenizer: "Tokenizer", sample: Any) -> dict[str, Tensor]:
 def collate(encoded: Sequence[dict[str, Tensor]]) -> dict[str, Any]:
     """Collate samples field by field, each as ``stacked`` does.
 
-    A field that some samples lack, because an input of theirs is missing, is a list of B with None there.
+    A sample may lack all fields of an input, ``"input.field"``, that is missing; they are lists of B with None there.
+
+    Raises:
+        ValueError: If samples differ in their fields otherwise.
     """
     fields = dict.fromkeys(name for sample in encoded for name in sample)
+    for sample in encoded:
+        if len(sample) < len(fields):
+            inputs = {_input(name) for name in sample} | {""}
+            if any(name not in sample and _input(name) in inputs for name in fields):
+                pair = [sorted(each) for each in (encoded[0], sample)]
+                if pair[0] == pair[1]:
+                    pair[1] = next(sorted(each) for each in encoded if each.keys() != sample.keys())
+                raise ValueError(f"Samples differ in their fields: {pair[0]} and {pair[1]}.")
     return {name: stacked([sample.get(name) for sample in encoded]) for name in fields}
+
+
+def _input(field: str) -> str:
+    """Name of the input of a field; "" for the only input."""
+    return field.partition(".")[0] if "." in field else ""
 
 
 def stacked(tensors: Sequence[Tensor | None]) -> Tensor | list[Tensor | None]:

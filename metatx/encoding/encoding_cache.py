@@ -30,7 +30,9 @@ def add_components(content: Content, *components: tuple[Component, tuple[str, ..
     """
     for component, names in components:
         content.add([component.name, options_of(component, names)])
-    content.add_code(*(type(component) for component, _ in components))
+    # The tokenizers of several inputs are modules of theirs.
+    parts = [part for component, _ in components for part in component.modules() if isinstance(part, Component)]
+    content.add_code(*map(type, parts))
 
 
 class EncodingCache:

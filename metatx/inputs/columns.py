@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from metatx.data.tables import candidates
 from metatx.progress import tell
 from metatx.registry import lookup, unknown
-from metatx.spec import Input, TaskSpec
+from metatx.spec import Input, TaskSpec, check_readers
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -24,8 +24,8 @@ def resolved(spec: TaskSpec, table: "Dataset | None", target: str | None) -> tup
         target: Column that is predicted.
 
     Raises:
-        ValueError: If a column does not exist, is the target, or is read by two inputs; if ``spec.inputs`` is set, or
-            two inputs would read what no other input does.
+        ValueError: If a column does not exist, is the target, is read by two inputs, or is called as another input; if
+            ``spec.inputs`` is set, or two inputs would read what no other input does.
     """
     if spec.inputs is not None:
         raise ValueError("A task with several inputs names the columns of each: --input photo=image:file,...")
@@ -33,7 +33,7 @@ def resolved(spec: TaskSpec, table: "Dataset | None", target: str | None) -> tup
     if table is None:
         return inputs
     found: list[Input] = []
-    readers: dict[str, str] = {}
+    read: set[str] = set()
     open_inputs: list[int] = []
     for at, each in enumerate(inputs):
         if (
@@ -46,8 +46,8 @@ def resolved(spec: TaskSpec, table: "Dataset | None", target: str | None) -> tup
             continue
         columns = (each.name,) if each.columns is None else tuple(each.columns)
         for column in columns:
-            _check(column, each.name, table.column_names, target, readers)
-            readers[column] = each.name
+            _check(column, each.name, table.column_names, target)
+        read.update(columns)
         found.append(replace(each, columns=columns))
     if len(open_inputs) > 1:
         names = " and ".join(inputs[at].name for at in open_inputs)
@@ -56,10 +56,11 @@ def resolved(spec: TaskSpec, table: "Dataset | None", target: str | None) -> tup
         )
     for at in open_inputs:
         accepts = lookup("tokenizers", inputs[at].modality).accepts
-        rest = candidates(table, accepts, without={target, *readers})
+        rest = candidates(table, accepts, without={target, *read})
         if not rest:
             raise ValueError(f"No column is left for input {inputs[at].name}; name its columns, or leave it out.")
         found[at] = replace(inputs[at], columns=tuple(rest))
+    check_readers(found)
     return tuple(found)
 
 
@@ -98,11 +99,9 @@ def columns_of_present(inputs: Mapping[str, Sequence[str]], columns: Sequence[st
     return list(dict.fromkeys(column for name in present for column in inputs[name]))
 
 
-def _check(column: str, name: str, columns: Sequence[str], target: str | None, readers: dict[str, str]) -> None:
-    """Refuse a column of an input that is missing, is the target, or is read already. Raises ValueError."""
+def _check(column: str, name: str, columns: Sequence[str], target: str | None) -> None:
+    """Refuse a column of an input that is missing, or is the target. Raises ValueError."""
     if column not in columns:
         raise ValueError(unknown(f"column of input {name}:", column, list(columns)))
     if column == target:
         raise ValueError(f"Input {name} reads {column}, which is the target; leave it out.")
-    if column in readers:
-        raise ValueError(f"Column {column} is read by {readers[column]} and by {name}; give it to one of them.")

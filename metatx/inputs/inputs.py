@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,13 +11,14 @@ from torch import Tensor
 from metatx.backbone.base import Backbone
 from metatx.bridge import Bridge
 from metatx.encoding.collate import stacked
+from metatx.encoding.columns import by_name
 from metatx.encoding.head_choice import build_tokenizer
 from metatx.errors import BoundError, PlacedError, SampleError
 from metatx.inputs.columns import columns_of_present, known_columns
 from metatx.inputs.merging import merged
 from metatx.inputs.through import READ, Entering, Through, read_by_others
 from metatx.layers.input_norm import input_norm
-from metatx.registry import lookup, unknown
+from metatx.registry import all_options, lookup, unknown
 from metatx.sequence import TokenSequence, as_sequence
 from metatx.spec import Input, TaskSpec
 from metatx.tokenizer import Batch, Tokenizer
@@ -24,13 +26,15 @@ from metatx.values import is_missing
 
 __all__ = ["Inputs", "kind_of"]
 
+MOST = 256  # most inputs of a task
+
 
 class Inputs(Tokenizer):
     """Tokenizer of samples that have several inputs, each with a tokenizer of its own, or shared with another input.
 
     A raw sample is a dict: of inputs by name, or of the columns that the inputs read. An input that is None, NaN or
     blank, or absent, is missing, and gives no tokens; in a row, single cells may be missing. A sample needs at least
-    one input. Encoded fields are named ``"input.field"``.
+    one input. Encoded fields are named ``"input.field"``; those of a missing input are absent.
 
     Args:
         dim: Width of the backbone, D.
@@ -61,8 +65,11 @@ class Inputs(Tokenizer):
         super().__init__(dim)
         if stem is None:
             raise TypeError("Inputs take the backbone as stem: their tokenizers start from it.")
-        self.inputs = {each["name"]: Input(**each) for each in inputs}
-        self.main = main or next(iter(self.inputs))
+        if not 0 < len(inputs) <= MOST:
+            raise ValueError(f"There are {len(inputs):,} inputs; expected 1 to {MOST}.")
+        spec = TaskSpec(modality=[Input(**each) for each in inputs])
+        self.inputs = {each.name: each for each in spec.several}
+        self.main = next(iter(self.inputs)) if main is None else main
         if self.main not in self.inputs:
             raise ValueError(unknown("main input", self.main, list(self.inputs)))
         self.requires_main = False
@@ -73,11 +80,17 @@ class Inputs(Tokenizer):
             # The prefix keeps names apart from the attributes of modules.
             self.add_module(f"input_{name}", tokenizer)
             last: Tokenizer | Bridge = tokenizer
-            if part.through is not None:
-                through = Through(dim, part.through, reader, tokenizer)
+            way = part.through
+            if way is not None:
+                through = Through(dim, way, reader, tokenizer)
                 self.add_module(f"through_{name}", through)
                 last = through.bridge
+                way = {**way, **all_options(last)}
             self.add_module(f"norm_{name}", input_norm(stem, last))
+            # Defaults are saved too, so that a later default does not change the task.
+            self.inputs[name] = replace(part, through=way, options=all_options(tokenizer))
+        self.record_options(inputs=[each.as_json() for each in self.inputs.values()], main=self.main)
+        self._read = {column for name in self.inputs for column in self.columns(name)}
         for attribute, value in shared_facts([type(self.tokenizer(name)) for name in self.inputs]).items():
             setattr(self, attribute, value)
         self.file_columns, self.word_columns = known_columns(self.inputs.values())
@@ -125,8 +138,7 @@ class Inputs(Tokenizer):
         """
         if not isinstance(sample, Mapping):
             raise SampleError(f"found a {type(sample).__name__}; expected a dict of {', '.join(self.inputs)}")
-        columns = {column for name in self.inputs for column in self.columns(name)}
-        strange = [key for key in sample if key not in self.inputs and key not in columns]
+        strange = [key for key in sample if key not in self.inputs and key not in self._read]
         values = {name: self._value(sample, name) for name in self.inputs}
         present = {name: self._as_owner(name, value) for name, value in values.items() if value is not None}
         if strange and len(present) < len(values):
@@ -150,19 +162,22 @@ class Inputs(Tokenizer):
         return {theirs: value[column] for column, theirs in renamed if column in value}
 
     def _value(self, sample: Mapping[Any, Any], name: str) -> Any:
-        """Raw value of an input; None if it is missing."""
+        """Raw value of an input, from its columns or under its name; None if it is missing."""
         columns = self.columns(name)
+        tokenizer = self.tokenizer(name)
+        if not tokenizer.takes_row and len(columns) == 1:
+            value = sample[columns[0]] if columns[0] in sample else sample.get(name)
+            if isinstance(value, Mapping) and not tokenizer.dicts:
+                raise SampleError(f"input {name}: found a dict; expected a value of column {columns[0]}")
+            return None if is_missing(value) else value
         value = sample.get(name)
-        takes_row = self.tokenizer(name).takes_row
-        if not isinstance(value, Mapping) and name in columns and (takes_row or len(columns) > 1):
-            value = None  # the cell of one of the columns
-        if value is None and (takes_row or len(columns) > 1):
+        cell = name in columns and not isinstance(value, Mapping)
+        if cell or is_missing(value):
             value = {column: sample[column] for column in columns if column in sample}
-        elif value is None:
-            value = sample.get(columns[0])
-        if isinstance(value, Mapping) and (takes_row or len(columns) > 1):
-            return value if any(not is_missing(cell) for cell in value.values()) else None
-        return None if is_missing(value) else value
+        if isinstance(value, Mapping) and all(is_missing(part) for part in value.values()):
+            return None
+        with _named(name):
+            return by_name(value, tokenizer, columns)
 
     def text_columns(self, inputs: Sequence[str]) -> list[str]:
         """Columns of words of all inputs."""
@@ -206,16 +221,14 @@ class Inputs(Tokenizer):
         for name, found in pairs.items():
             if not found:
                 raise ValueError(f"Input {name} is missing in all training samples; leave it out, or fill it in.")
-            part = self._fitted(name, found)
-            tensors = {key: value for key, value in part.items() if isinstance(value, Tensor)}
-            parts[name] = {key: value for key, value in part.items() if key not in tensors}
-            learned |= {f"input_{name}.{key}": value for key, value in tensors.items()}
+            parts[name], statistics = self._learned(name, found)
+            learned |= {f"input_{name}.{key}": value for key, value in statistics.items()}
         return learned
 
-    def _fitted(self, name: str, pairs: Sequence[tuple[int, Any]]) -> dict[str, Any]:
-        """Fit the tokenizer of an input to its numbered samples. Raises ValueError that names the input."""
+    def _learned(self, name: str, pairs: Sequence[tuple[int, Any]]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Facts and statistics of an input, from its numbered samples. Raises ValueError that names the input."""
         try:
-            return self.tokenizer(name).fit([value for _, value in pairs])
+            return self.tokenizer(name).learned([value for _, value in pairs])
         except PlacedError as error:
             places = [pairs[part][0] if isinstance(part, int) else part for part in error.parts]
             raise PlacedError(f"Input {name}: ", *places) from None
@@ -304,9 +317,14 @@ class Inputs(Tokenizer):
         """Schema of an object of inputs, each null where it is missing."""
         schemas = {name: self.tokenizer(name).json_schema() for name in self.inputs}
         examples = {name: schema["examples"][0] for name, schema in schemas.items() if schema.get("examples")}
+        needed = [self.main] if self.requires_main else []
         return {
             "type": "object",
-            "properties": {name: {"anyOf": [schema, {"type": "null"}]} for name, schema in schemas.items()},
+            "properties": {
+                name: schema if name in needed else {"anyOf": [schema, {"type": "null"}]}
+                for name, schema in schemas.items()
+            },
+            "required": needed,
             "additionalProperties": False,
             "minProperties": 1,
             "examples": [examples] if examples else [],
@@ -369,8 +387,8 @@ def _fields(batch: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def _present(fields: Mapping[str, Any], count: int) -> tuple[list[int], dict[str, Any]]:
     """Numbers of the samples that have an input, and its fields collated for these."""
-    listed = [value for value in fields.values() if isinstance(value, list)]
-    present = [at for at in range(count) if not listed or listed[0][at] is not None] if fields else []
+    listed = next((value for value in fields.values() if isinstance(value, list)), None)
+    present = [at for at in range(count) if listed is None or listed[at] is not None] if fields else []
     if len(present) == count:
         return present, dict(fields)
     return present, {name: stacked([value[at] for at in present]) for name, value in fields.items()}

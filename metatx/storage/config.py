@@ -29,11 +29,23 @@ def _is_whole(value: Any) -> bool:
 
 
 def _are_options(value: Any) -> bool:
-    return isinstance(value, dict) and all(
-        abs(option) <= (LARGEST if isinstance(option, float) else LARGEST_WHOLE)
-        for option in value.values()
-        if _is_number(option)
+    return isinstance(value, dict) and _is_bounded(value)
+
+
+def _are_fitted(value: Any) -> bool:
+    """Facts: numbers within lists are the data's, such as labels. Those of several inputs lie in ``parts``, by name."""
+    parts = value.get("parts") if isinstance(value, dict) else None
+    return (
+        isinstance(value, dict)
+        and all(_is_bounded(fact) for fact in value.values() if _is_number(fact))
+        and all(_are_fitted(part) for part in (parts.values() if isinstance(parts, dict) else ()))
     )
+
+
+def _is_bounded(value: Any) -> bool:
+    if isinstance(value, dict | list):
+        return all(map(_is_bounded, value.values() if isinstance(value, dict) else value))
+    return not _is_number(value) or abs(value) <= (LARGEST if isinstance(value, float) else LARGEST_WHOLE)
 
 
 def _are_metrics(value: Any) -> bool:
@@ -55,6 +67,7 @@ RECORD = Form("an object", lambda value: isinstance(value, dict))
 RECORD_OR_NULL = Form("an object or null", lambda value: value is None or isinstance(value, dict))
 TEXTS = Form("a list of texts", lambda value: isinstance(value, list) and all(isinstance(text, str) for text in value))
 OPTIONS = Form(f"an object, its numbers at most {LARGEST_WHOLE:,} (whole) or {LARGEST:.0e}", _are_options)
+FITTED = Form(OPTIONS.what, _are_fitted)
 METRICS = Form("numbers by name, by the name of a model", _are_metrics)
 FACTS = Form("an object of texts", _are_facts)
 
@@ -72,14 +85,14 @@ FORMS = {
     "tokenizer": RECORD,
     "tokenizer.name": TEXT,
     "tokenizer.options": OPTIONS,
-    "tokenizer.fitted": OPTIONS,
+    "tokenizer.fitted": FITTED,
     "tune": TEXT,
     "adapter": RECORD_OR_NULL,
     "trainable_parameters": WHOLE,
     "head": RECORD,
     "head.name": TEXT,
     "head.options": OPTIONS,
-    "head.fitted": OPTIONS,
+    "head.fitted": FITTED,
     "head.note": TEXT,
     "fusion": RECORD_OR_NULL,
     "inputs": TEXTS,

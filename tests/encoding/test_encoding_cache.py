@@ -8,7 +8,9 @@ import torch
 from torch import nn
 
 import metatx
+from metatx.data import content_hash
 from metatx.disk.cache import cache_folder
+from metatx.encoding.encoding_cache import EncodingCache
 
 
 class Handle:
@@ -138,3 +140,24 @@ def test_no_cache_keeps_nothing(nano, large):
     task = metatx.Task.from_data(nano, "large", (arrays(), ["a", "b"] * 20))
     task.fit((arrays(), ["a", "b"] * 20), epochs=1, cache=False)
     assert not (cache_folder() / "encoded").exists()
+
+
+class SmallTokenizer(LargeTokenizer):
+    """A tokenizer whose source a test changes."""
+
+
+def test_code_and_options_of_each_input_count(nano, monkeypatch):
+    metatx.register_tokenizer("small")(SmallTokenizer)
+    rows = [{"first": one, "second": other} for one, other in zip(arrays(4), arrays(4, seed=1), strict=True)]
+
+    def name(gain=1.0):
+        inputs = [metatx.Input(name=name, modality="small", options={"gain": gain}) for name in ("first", "second")]
+        tokenizer = metatx.Task.from_data(nano, inputs, (rows, ["a", "b"] * 2)).tokenizer
+        return EncodingCache(tokenizer, rows, "").name
+
+    assert name() == name() is not None
+    assert name(gain=2.0) != name()
+    before = name()
+    real = content_hash._source
+    monkeypatch.setattr(content_hash, "_source", lambda cls: real(cls) + b" " * (cls is SmallTokenizer))
+    assert name() != before

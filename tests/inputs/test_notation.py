@@ -11,7 +11,9 @@ from metatx.spec import Input
 
 NAMES = st.lists(st.from_regex(r"[A-Za-z][A-Za-z0-9_-]{0,6}", fullmatch=True), min_size=1, max_size=4, unique=True)
 COLUMNS = st.text(st.characters(blacklist_categories=("Cc", "Cs", "Zl", "Zp", "Zs")), min_size=1, max_size=8)
-LINES = st.tuples(NAMES, st.sampled_from(["image", "text", "tabular"]), st.lists(COLUMNS, min_size=1, max_size=3))
+LINES = st.tuples(
+    NAMES, st.sampled_from(["image", "text", "tabular"]), st.lists(COLUMNS, min_size=1, max_size=3, unique=True)
+)
 
 
 def test_names_of_one_line_share_the_first_ones_tokenizer():

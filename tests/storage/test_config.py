@@ -57,6 +57,16 @@ def test_what_is_saved_has_the_form(config):
         ("backbone", [], r"'backbone' is \[\]; expected an object"),
         ("tokenizer", {"name": "waves", "options": {"size": 10**8}}, "'tokenizer.options' is .* at most 10,000,000"),
         (
+            "tokenizer",
+            {"name": "inputs", "options": {"inputs": [{"name": "a", "options": {"size": 10**8}}]}},
+            "'tokenizer.options' is .* at most 10,000,000",
+        ),
+        (
+            "tokenizer",
+            {"name": "inputs", "options": {}, "fitted": {"parts": {"a": {"channels": 10**8}}}},
+            "'tokenizer.fitted' is .* at most 10,000,000",
+        ),
+        (
             "head",
             {"name": "a", "options": {}, "fitted": {"linear": 10**8}},
             "'head.fitted' is .* at most 10,000,000",

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from metatx.component import Component
 from metatx.sequence import LATE, TokenSequence, picked
 
-__all__ = ["Fusion"]
+__all__ = ["POOLED", "Fusion"]
 
+POOLED = "pooled"  # field of a batch that has the result of ``Fusion.pool`` for cached inputs, zeros for the others
 TOKENS = 2  # tokens of a fused sample: CLS, and the mean of the others
 
 

@@ -22,7 +22,10 @@ class Input:
         columns: Columns of a table that the input reads, as a sequence or a text with commas. None: the column called
             ``name``, or, where a sample is a row and there is no such column, all columns that no other input reads.
         shares: Name of an input of the same modality whose tokenizer, weights included, this input uses. Options are
-            then those of the other input.
+            then those of the other input, and so is ``frozen``.
+        frozen: True if the tokenizer keeps its first weights, random ones where it has no others, and varies nothing in
+            training. Where the fusion leaves the inputs apart, what the backbone makes of it is then computed once and
+            cached.
         options: Options of the tokenizer, by name.
 
     Raises:
@@ -37,6 +40,7 @@ class Input:
     modality: str
     columns: Sequence[str] | str | None = None
     shares: str | None = None
+    frozen: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from metatx.backbone.base import Backbone
 from metatx.encoding.collate import stacked
@@ -63,6 +63,7 @@ class Inputs(Tokenizer):
             # The prefix keeps names apart from the attributes of modules.
             self.add_module(f"input_{name}", tokenizer)
             self.add_module(f"norm_{name}", input_norm(stem, tokenizer))
+            self._freeze(name)
         for attribute, value in shared_facts([type(self.tokenizer(name)) for name in self.inputs]).items():
             setattr(self, attribute, value)
         lead = self.tokenizer(self.main)
@@ -82,6 +83,25 @@ class Inputs(Tokenizer):
         """Tokenizer of an input."""
         tokenizer: Any = getattr(self, f"input_{self.owner(name)}")
         return tokenizer  # type: ignore[no-any-return]
+
+    def norm(self, name: str) -> nn.Module:
+        """Norm of an input's tokens."""
+        norm: Any = getattr(self, f"norm_{self.owner(name)}")
+        return norm  # type: ignore[no-any-return]
+
+    def _freeze(self, name: str) -> None:
+        """Stop the training of a frozen input's tokenizer and norm."""
+        if self.inputs[name].frozen:
+            self.tokenizer(name).requires_grad_(False)
+            self.norm(name).requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode as ``nn.Module`` does; frozen tokenizers stay in evaluation mode."""
+        super().train(mode)
+        for name in self.owners():
+            if self.inputs[name].frozen:
+                self.tokenizer(name).train(False)
+        return self
 
     def columns(self, name: str) -> tuple[str, ...]:
         """Columns that an input reads."""
@@ -193,6 +213,7 @@ class Inputs(Tokenizer):
             raise ValueError(f"There are facts of {', '.join(parts)}; the inputs are {', '.join(self.owners())}.")
         for name, facts in parts.items():
             self.tokenizer(name).restore(facts)
+            self._freeze(name)
 
     def encode(self, sample: Any) -> dict[str, Tensor]:
         """Fields of the inputs that are there, named ``"input.field"``."""
@@ -225,8 +246,7 @@ class Inputs(Tokenizer):
             present, fields = _present(_fields(batch, name), count)
             if present:
                 sequence = as_sequence(self.tokenizer(name)(fields))
-                norm = getattr(self, f"norm_{self.owner(name)}")
-                parts[name] = present, sequence.with_embeddings(norm(sequence.embeddings))
+                parts[name] = present, sequence.with_embeddings(self.norm(name)(sequence.embeddings))
         return _merged(parts, count, self.main)
 
     # What dense heads, baselines and servers ask

@@ -40,8 +40,8 @@ class ClassificationHead(Head):
 
     Args:
         dim: Width of the backbone.
-        pooling: ``"cls"``, ``"mean"`` of the tokens, or ``"both"`` side by side. A backbone without CLS has
-            ``"mean"`` only.
+        pooling: ``"cls"``, ``"mean"`` of the tokens, ``"both"`` side by side, or ``"attention"``: the attention pool of
+            the backbone's weights, frozen, where they have one, as SigLIP's. A backbone without CLS has no ``"cls"``.
         layers: Number of the backbone's last blocks that are read, side by side (Caron et al. 2021, arXiv 2104.14294,
             read four).
         dropout: Dropout of the pooled features, 0 to 1.
@@ -78,7 +78,7 @@ class ClassificationHead(Head):
         calibrated: bool = False,
     ) -> None:
         super().__init__(dim)
-        self.pooling = pooling
+        self.pooling: Pooling = pooling
         self.layers = layers
         self.label_smoothing = label_smoothing
         self.class_weight = class_weight

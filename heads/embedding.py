@@ -43,7 +43,8 @@ class EmbeddingHead(Head):
     Args:
         dim: Width of the backbone.
         size: Length of the vectors.
-        pooling: ``"cls"``, ``"mean"`` of the tokens, or ``"both"`` side by side.
+        pooling: ``"cls"``, ``"mean"`` of the tokens, ``"both"`` side by side, or ``"attention"``: the attention pool of
+            the backbone's weights, frozen, where they have one.
         layers: Number of the backbone's last blocks that are read, side by side.
         dropout: Dropout of the pooled features, 0 to 1.
         temperature: Number that cosines are divided by in the loss; a smaller one tells identities apart more sharply.
@@ -68,7 +69,7 @@ class EmbeddingHead(Head):
         if size < 1 or temperature <= 0:
             raise ValueError(f"size is {size} and temperature {temperature:g}; both must be above 0.")
         self.size = size
-        self.pooling = pooling
+        self.pooling: Pooling = pooling
         self.layers = layers
         self.temperature = temperature
         width = pooled_width(dim, pooling, layers)

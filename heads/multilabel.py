@@ -40,7 +40,8 @@ class MultiLabelHead(Head):
 
     Args:
         dim: Width of the backbone.
-        pooling: ``"cls"``, ``"mean"`` of the tokens, or ``"both"`` side by side.
+        pooling: ``"cls"``, ``"mean"`` of the tokens, ``"both"`` side by side, or ``"attention"``: the attention pool of
+            the backbone's weights, frozen, where they have one.
         layers: Number of the backbone's last blocks that are read, side by side.
         dropout: Dropout of the pooled features, 0 to 1.
         norm: Norm of the pooled features: ``"layer"``, each sample by itself; or ``"batch"``, each feature over the
@@ -74,7 +75,7 @@ class MultiLabelHead(Head):
         classes: list[str] | None = None,
     ) -> None:
         super().__init__(dim)
-        self.pooling = pooling
+        self.pooling: Pooling = pooling
         self.layers = layers
         self.objective = objective
         width = pooled_width(dim, pooling, layers)

@@ -33,7 +33,8 @@ class RegressionHead(Head):
     Args:
         dim: Width of the backbone.
         objective: ``"mse"``, or ``"huber"`` where a few targets lie far out (Huber 1964).
-        pooling: ``"cls"``, ``"mean"`` of the tokens, or ``"both"`` side by side.
+        pooling: ``"cls"``, ``"mean"`` of the tokens, ``"both"`` side by side, or ``"attention"``: the attention pool of
+            the backbone's weights, frozen, where they have one.
         layers: Number of the backbone's last blocks that are read, side by side.
         dropout: Dropout of the pooled features, 0 to 1.
         norm: Norm of the pooled features: ``"layer"``, each sample by itself; or ``"batch"``, each feature over the
@@ -56,7 +57,7 @@ class RegressionHead(Head):
     ) -> None:
         super().__init__(dim)
         self.objective = objective
-        self.pooling = pooling
+        self.pooling: Pooling = pooling
         self.layers = layers
         width = pooled_width(dim, pooling, layers)
         self.norm = feature_norm(norm, width)

@@ -151,13 +151,13 @@ class SegmentationHead(Head):
         share = 0.0 if ignored is None else counts[ignored] / counts.total()
         chosen = "ignore_index" in self.options
         if ignored is not None and share and not chosen and (len(keys) == 1 or ignored in self.classes):
-            tell(f"Code {ignored} of the masks is a class beside {keys}; --head.ignore_index {ignored} makes it none.")
+            tell(f"Code {ignored} of the masks is a class beside {keys}; --head.ignore-index {ignored} makes it none.")
             keys = sorted([*keys, ignored])
             ignore_index = None
         elif share > MUCH:
             tell(
                 f"{ignore_index} fills {share:.0%} of the masks and is no class (ignore_index); if it is one, "
-                "give --head.ignore_index null, or another code."
+                "give --head.ignore-index null, or another code."
             )
         names, codes = self._named(keys, by_colour)
         if not 2 <= len(names) <= IGNORED:

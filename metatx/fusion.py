@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from metatx.component import Component
+from metatx.errors import SampleError
 from metatx.sequence import LATE, TokenSequence, picked
 
-__all__ = ["POOLED", "Fusion"]
+__all__ = ["POOLED", "Fusion", "exchanges"]
 
 POOLED = "pooled"  # field of a batch that has the result of ``Fusion.pool`` for cached inputs, zeros for the others
 TOKENS = 2  # tokens of a fused sample: CLS, and the mean of the others
@@ -89,7 +90,7 @@ class Fusion(Component):
         """Prepare the inputs' tokens for the first block; a subclass may add tokens.
 
         Raises:
-            ValueError: If inputs that attend to one another have more than ``max_tokens`` tokens.
+            SampleError: If inputs that attend to one another have more than ``max_tokens`` tokens.
         """
         if not self.joins or len(self.inputs) == 1:
             return sequence
@@ -98,21 +99,21 @@ class Fusion(Component):
             kept = self.drop(torch.tensor(counts) > 0).flatten().tolist()
             flat = [count for counts_of_sample in counts for count in counts_of_sample]
             sequence = picked(sequence, [keep for keep, count in zip(kept, flat, strict=True) for _ in range(count)])
-        self._check_tokens(sequence)
+        if self.fuse_at < self.depth:
+            self.check_tokens(sequence)
         places = [self.inputs.index(source) for source in sequence.sources or ()]
         marks = self.marks[places].repeat_interleave(torch.tensor(sequence.lengths, device=self.marks.device), dim=0)
         sequence = sequence.with_embeddings(sequence.embeddings + marks)
         return replace(sequence, fuse_at=(self.fuse_at,) * len(sequence)) if self.fuse_at < LATE else sequence
 
-    def _check_tokens(self, sequence: TokenSequence) -> None:
-        if self.fuse_at >= self.depth:
-            return
+    def check_tokens(self, sequence: TokenSequence) -> None:
+        """Raise ValueError if the inputs of a sample have more than ``max_tokens`` tokens together."""
         lengths = iter(sequence.lengths)
         for counts in self.sequences_of(sequence):
             tokens = [sum(next(lengths) for _ in range(count)) for count in counts]
             if sum(tokens) > self.max_tokens:
                 said = ", ".join(f"{name} {count:,}" for name, count in zip(self.inputs, tokens, strict=True) if count)
-                raise ValueError(
+                raise SampleError(
                     f"The inputs of a sample have {sum(tokens):,} tokens together ({said}), and attend to one another; "
                     f"at most {self.max_tokens:,} may. Make inputs shorter by options of their tokenizers, choose "
                     "--fusion late, or raise --fusion.max_tokens."
@@ -158,10 +159,9 @@ class Fusion(Component):
         there = present[:, :, None, None, None].to(tokens.dtype)
         share = there / there.sum(1, keepdim=True).clamp_min(1)
         weighed = tokens * share
-        mean = weighed.sum(1)
         # Scaled by n / present, so that the map sees as much of few inputs as of all.
         together = weighed.permute(0, 2, 3, 1, 4).flatten(3) * len(self.inputs)
-        fused = mean + self.mix(together)
+        fused = self.untrained(tokens, share) + self.mix(together)
         if self.product:
             last = tokens[:, :, :, -1].flatten(2)
             normed = nn.functional.layer_norm(last, last.shape[-1:])
@@ -171,6 +171,15 @@ class Fusion(Component):
             change = self.products(pairs)[:, None, None]
             fused = torch.cat([fused[:, :, :-1], fused[:, :, -1:] + change], dim=2)
         return self._sequence(fused)
+
+    def untrained(self, tokens: Tensor, share: Tensor) -> Tensor:
+        """Fused tokens (B, 2, layers, D) before training: by default the mean over the inputs that are there.
+
+        Args:
+            tokens: CLS and mean of each input, (B, n, 2, layers, D).
+            share: Weight of each input in the mean, (B, n, 1, 1, 1); 0 for one that is missing.
+        """
+        return (tokens * share).sum(1)
 
     def _sequence(self, tokens: Tensor) -> TokenSequence:
         """Sequences of two tokens (B, 2, layers, D), the first of them the class token."""
@@ -195,6 +204,17 @@ class Fusion(Component):
                 slots[places[next(sources)]] += 1
             found.append(slots)
         return found
+
+
+def exchanges(every: int, depth: int) -> range:
+    """Numbers of the blocks behind which inputs are exchanged: each ``every``-th one.
+
+    Raises:
+        ValueError: If no exchange follows.
+    """
+    if every < 1 or 0 < depth < every:
+        raise ValueError(f"--fusion.every is {every}; this backbone has {depth} blocks, so 1 to {depth} are possible.")
+    return range(every - 1, depth, every)
 
 
 def _zero(linear: nn.Linear) -> nn.Linear:

@@ -43,6 +43,8 @@ class Head(Component):
         needs_target: True if a table must have a target column; if False, a column with a usual name is not taken as
             the target.
         output_suffixes: Suffixes of the files that ``write`` makes; "" for a folder.
+        pooling: Name of the pooling of a head that uses ``pool_tokens``; ``"attention"`` needs a backbone whose weights
+            have an attention pool.
         layers: Number of the backbone's last blocks that the head reads; embeddings are then (T, layers * D).
         calibrates: True if ``calibrate`` is to be called after training.
         pool_options: Names of the options that ``pool`` depends on, for the cache of its results; None: all options.
@@ -59,6 +61,7 @@ class Head(Component):
     needs_target: ClassVar[bool] = True
     output_suffixes: ClassVar[tuple[str, ...]] = ()
     pool_options: ClassVar[tuple[str, ...] | None] = None
+    pooling: str | None = None
     layers: int = 1
     calibrates: bool = False
 

@@ -53,7 +53,8 @@ class Model(nn.Module):
         trained: True if the weights were trained. Further training then keeps them if no epoch is better.
 
     Raises:
-        ValueError: If the head reads more layers than the backbone has, or labels places that the tokenizer cuts off.
+        ValueError: If the head reads more layers than the backbone has, or an attention pool that its weights have not,
+            or labels places that the tokenizer cuts off.
     """
 
     def __init__(
@@ -68,6 +69,16 @@ class Model(nn.Module):
         super().__init__()
         if 0 < backbone.depth < head.layers:
             raise ValueError(f"The head reads {head.layers} layers; this backbone has {backbone.depth}.")
+        if head.pooling == "attention" and backbone.attention_pool is None:
+            raise ValueError(
+                f"The head's pooling is 'attention', but the weights of {backbone.spec} have no attention pool, which "
+                "those of SigLIP have; choose 'mean', 'cls' or 'both'."
+            )
+        if head.pooling == "attention" and fusion is not None:
+            raise ValueError(
+                "The head's pooling is 'attention', which reads the tokens of one input; of several, choose 'mean', "
+                "'cls' or 'both'."
+            )
         if head.dense and tokenizer.crop_warning:
             raise ValueError(
                 f"The {head.name} head answers for the whole of a sample, but the {tokenizer.name} tokenizer cuts its "

@@ -1,7 +1,7 @@
 """Token sequences: a batch of sequences of any lengths, the input and output of the backbone."""
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, compress
 from typing import Any, TypeVar
@@ -31,6 +31,8 @@ class TokenSequence:
             an image, (T, H, W) of a video. A source whose tokens lie on no grid is left out.
         num_prefix_tokens: Number of leading tokens of each sequence that the backbone added (CLS, registers).
         class_token: True if the first prefix token is a class token (CLS).
+        attention_pool: Attention pool of the weights that the tokens come from: a function to one vector a sequence,
+            (S, D). None: there is none, or the tokens have not passed the backbone.
         context: Side information from tokenizer to head that bypasses the backbone, by name: tensors (B, ...), or lists
             of B tensors whose shapes differ.
 
@@ -49,9 +51,11 @@ class TokenSequence:
     sequences_per_sample: tuple[int, ...] | None = None
     sources: tuple[str, ...] | None = None
     fuse_at: tuple[int, ...] | None = None
+    trailing: tuple[int, ...] | None = None
     grids: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     num_prefix_tokens: int = 0
     class_token: bool = True
+    attention_pool: "Callable[[TokenSequence], Tensor] | None" = None
     context: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -69,6 +73,8 @@ class TokenSequence:
             raise ValueError(f"sources names {len(self.sources)} inputs for {count} sequences; name one each.")
         if self.fuse_at is not None and (len(self.fuse_at) != len(self) or min(self.fuse_at, default=0) < 0):
             raise ValueError(f"fuse_at is {self.fuse_at}; give each of the {len(self)} samples a block, 0 or later.")
+        if self.trailing is not None and len(self.trailing) != count:
+            raise ValueError(f"trailing has {len(self.trailing)} numbers for {count} sequences; give one each.")
         foreign = set(self.grids).difference(self.sources or ("",))
         if foreign:
             raise ValueError(f"grids has the source {min(foreign)!r}, but no sequence comes from it.")
@@ -169,11 +175,24 @@ class TokenSequence:
         if not self.has_cls:
             raise ValueError("This backbone has no CLS token; pool by the mean of the tokens.")
         lengths = torch.tensor(self.lengths, device=self.embeddings.device)
-        first = self.embeddings[lengths.cumsum(0) - lengths]
+        return self._by_sample(self.embeddings[lengths.cumsum(0) - lengths])
+
+    def attended(self) -> Tensor:
+        """Output of the weights' attention pool, averaged over a sample's sequences, (B, D); zeros without a sequence.
+
+        Raises:
+            ValueError: If the backbone's weights have no attention pool.
+        """
+        if self.attention_pool is None:
+            raise ValueError("This backbone's weights have no attention pool; pool by the mean of the tokens.")
+        return self._by_sample(self.attention_pool(self))
+
+    def _by_sample(self, vectors: Tensor) -> Tensor:
+        """Mean of the vectors of each sample's sequences, (S, D) to (B, D)."""
         if self.sequences_per_sample is None:
-            return first
-        sums = first.new_zeros(len(self), first.shape[1]).index_add(0, self._sample_of_sequence(), first)
-        counts = torch.tensor(self.sequences_per_sample, device=first.device, dtype=first.dtype)
+            return vectors
+        sums = vectors.new_zeros(len(self), vectors.shape[1]).index_add(0, self._sample_of_sequence(), vectors)
+        counts = torch.tensor(self.sequences_per_sample, device=vectors.device, dtype=vectors.dtype)
         return sums / counts.clamp_min(1)[:, None]
 
     def _sample_of_sequence(self) -> Tensor:
@@ -207,6 +226,7 @@ def concatenate(sequences: Sequence[TokenSequence]) -> TokenSequence:
         sequences_per_sample=_all_counts(sequences),
         sources=_in_turn(sources, map(_nameless, sequences)),
         fuse_at=_all_fuse_at(sequences),
+        trailing=_all_trailing(sequences),
         grids=grids,
         num_prefix_tokens=sequences[0].num_prefix_tokens,
     )
@@ -227,6 +247,7 @@ def divide(batch: TokenSequence, originals: Sequence[TokenSequence]) -> list[Tok
                 lengths=lengths,
                 num_prefix_tokens=batch.num_prefix_tokens,
                 class_token=batch.class_token,
+                attention_pool=batch.attention_pool,
             )
         )
         sequence += len(lengths)
@@ -252,6 +273,7 @@ def joined(sequences: Sequence[TokenSequence]) -> TokenSequence:
         sequences_per_sample=_all_counts(sequences),
         sources=_in_turn([sequence.sources for sequence in sequences], map(_nameless, sequences)),
         fuse_at=_all_fuse_at(sequences),
+        trailing=_all_trailing(sequences),
         grids=grids,
         context={name: _in_a_row([sequence.context[name] for sequence in sequences]) for name in first.context},
     )
@@ -276,6 +298,7 @@ def picked(sequence: TokenSequence, keep: Sequence[bool]) -> TokenSequence:
         lengths=tuple(compress(sequence.lengths, keep)),
         sequences_per_sample=tuple(sum(next(flags) for _ in range(count)) for count in _counts(sequence)),
         sources=sources,
+        trailing=sequence.trailing and tuple(compress(sequence.trailing, keep)),
         grids={source: grid for source, grid in sequence.grids.items() if source in (sources or ("",))},
     )
 
@@ -297,6 +320,10 @@ def _all_counts(sequences: Sequence[TokenSequence]) -> tuple[int, ...] | None:
 
 def _all_fuse_at(sequences: Sequence[TokenSequence]) -> tuple[int, ...] | None:
     return _in_turn([sequence.fuse_at for sequence in sequences], ([LATE] * len(sequence) for sequence in sequences))
+
+
+def _all_trailing(sequences: Sequence[TokenSequence]) -> tuple[int, ...] | None:
+    return _in_turn([sequence.trailing for sequence in sequences], ([0] * len(each.lengths) for each in sequences))
 
 
 def _nameless(sequence: TokenSequence) -> tuple[str, ...]:

@@ -3,9 +3,9 @@
     python recipes/audio_speech_commands.py --data FOLDER
 
 1,000 training and 300 test clips of ten words, by speakers that do not overlap. Settings were chosen on a quarter of
-the training speakers, held out (``--validation_share 0.25``); the last weights of a run on all of them are kept. With
+the training speakers, held out (``--validation-share 0.25``); the last weights of a run on all of them are kept. With
 random nano, ``--precision bf16`` and seed 0: 4 minutes on half a core, and .900. ViT-Ti with ``--epochs 24``: 3 minutes
-on a core, and .902 ± .016 (3 seeds). With tokens of the stem's own size (``--tokenizer.token_rms_factor 1``) it was
+on a core, and .902 ± .016 (3 seeds). With tokens of the stem's own size (``--tokenizer.token-rms-factor 1``) it was
 .870, with random weights .913: those learned from pictures do not help here.
 
 ``--words all`` reads a folder as it was published (35 words, with ``validation_list.txt`` and ``testing_list.txt``),

@@ -3,7 +3,7 @@
     python recipes/imu_spsw_har.py --data FOLDER
 
 One-second windows of six channels at 100 Hz, in a pocket or on a wrist: 3,747 of 16 people to train on, 1,743 of seven
-others to test. Settings were chosen on a quarter of the training people, held out (``--validation_share 0.25``); the
+others to test. Settings were chosen on a quarter of the training people, held out (``--validation-share 0.25``); the
 last weights of a run on all of them are kept. With ``--precision bf16`` and seed 0, on half a core: random nano 3
 minutes, accuracy .950, macro-F1 .920; ViT-Ti 5 minutes, .932 and .891 with its weights, .946 and .911 with random ones.
 On nano ``--head.norm batch`` scored better on validation.

@@ -1,4 +1,4 @@
-"""The data sets of transfer_report.py, tuning_tiers.py and token_probe.py: those of the recipes, two changed."""
+"""The data sets of transfer_report.py, tuning_tiers.py and token_probe.py: those of the recipes, nine changed."""
 
 import os
 from collections.abc import Iterator
@@ -20,6 +20,9 @@ SETS: dict[str, metatx.Recipe] = {
 SETS["etth1"] = SETS["etth1"].changed(head_options={"linear": 0})
 # 82 % of the training and 53 % of the test molecules cross: plain accuracy would show that shift alone.
 SETS["bbbp"] = SETS["bbbp"].changed(head_options={"class_weight": "balanced"})
+# A norm over the batch, which on nano scored better on validation within the seconds that a run has here.
+for name in "cifar10_subset solar_modules speech_commands_v2_10 spsw_har clinc150 sst2 japanese_vowels".split():
+    SETS[name] = SETS[name].changed(head_options={"norm": "batch"})
 
 
 def chosen(only: str | None, data: str | None) -> Iterator[tuple[str, metatx.Recipe, Path]]:

@@ -151,7 +151,7 @@ class HyperspectralTokenizer(Tokenizer):
             found = f"{values.shape[0]} x {values.shape[1]}"
             first = (values.shape if self.band_axis == 0 else values.shape[::-1])[:2] == (self.patch_size,) * 2
             axis = 2 - self.band_axis
-            turn = f"; if bands stand elsewhere, set band_axis={axis} (--tokenizer.band_axis {axis})" if first else ""
+            turn = f"; if bands stand elsewhere, set band_axis={axis} (--tokenizer.band-axis {axis})" if first else ""
             raise SampleError(f"the patch has {found} pixels; expected patch_size, {self.patch_size}, each way{turn}")
         if not np.isfinite(values).all():
             band = int(np.argwhere(~np.isfinite(values))[0, 2]) + 1

@@ -83,7 +83,7 @@ class ImageTokenizer(Tokenizer):
         self.size = (side, side) if isinstance(side, int) else (side[0], side[1])
         self.grid = self.patch_stem.grid(*self.size)
         self.crop_warning = (
-            "" if self.side is None else "give image_size as [height, width], such as --tokenizer.image_size [224,224]"
+            "" if self.side is None else "give image_size as [height, width], such as --tokenizer.image-size [224,224]"
         )
         self.crop_pct = crop_pct or self.patch_stem.config.crop_pct
         self.augments = augment != "none"

@@ -149,7 +149,7 @@ class IMUTokenizer(Tokenizer):
         lengths = {shape[1] for shape in shapes}
         axes = "time x channels" if self.time_axis else "channels x time"
         other = 1 - self.time_axis
-        hint = f"set time_axis={other} (--tokenizer.time_axis {other})"
+        hint = f"set time_axis={other} (--tokenizer.time-axis {other})"
         if 2 * max(counts.values()) < len(shapes) and len(lengths) == 1:
             found = f"{min(counts)} to {max(counts)} channels and all {lengths.pop()} steps"
             raise ValueError(f"The windows have {found}: they look like {axes}; {hint}.")
@@ -215,7 +215,7 @@ class IMUTokenizer(Tokenizer):
             return ""
         axes = "time x channels" if self.time_axis else "channels x time"
         other = 1 - self.time_axis
-        return f"; it looks like {axes}: set time_axis={other} (--tokenizer.time_axis {other})"
+        return f"; it looks like {axes}: set time_axis={other} (--tokenizer.time-axis {other})"
 
     def encode(self, sample: Any) -> dict[str, Tensor]:
         """A window to ``signal`` (C, L) at ``sampling_rate``, in its unit."""

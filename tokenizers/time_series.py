@@ -120,7 +120,7 @@ class TimeSeriesTokenizer(Tokenizer):
         if num_channels > longest > 1:
             tell(
                 f"Series have {num_channels} channels and at most {longest} steps. If time comes first in them, "
-                f"set time_axis (--tokenizer.time_axis {1 - self.time_axis})."
+                f"set time_axis (--tokenizer.time-axis {1 - self.time_axis})."
             )
         moments = [_moments(values[:, -(self.lookback or 0) :]) for values in read if len(values) == num_channels]
         loc, scale = (np.stack(rows) for rows in zip(*moments, strict=True))
@@ -150,7 +150,7 @@ class TimeSeriesTokenizer(Tokenizer):
             raise ValueError(
                 f"The series have {min(counts)} to {max(counts)} channels and all {lengths.pop()} steps: "
                 f"this looks like {'time x channels' if self.time_axis else 'channels x time'}; "
-                f"set time_axis={1 - self.time_axis} (--tokenizer.time_axis {1 - self.time_axis})."
+                f"set time_axis={1 - self.time_axis} (--tokenizer.time-axis {1 - self.time_axis})."
             )
         return counts.most_common(1)[0][0]  # a sample with another number is bad, and named when it is encoded
 

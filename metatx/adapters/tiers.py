@@ -44,10 +44,11 @@ def tuned(
 
 
 def own_copy(backbone: Backbone) -> Backbone:
-    """Trainable copy of the backbone whose stem takes no gradients: tokenizers train their own copies of the stem."""
+    """Trainable copy of the backbone whose stem takes no gradients, as tokenizers train copies of it, nor its pool."""
     copy = backbone.trainable_copy()
-    if copy.stem is not None:
-        copy.stem.requires_grad_(False)
+    for part in (copy.stem, copy.attention_pool):
+        if part is not None:
+            part.requires_grad_(False)
     return copy
 
 

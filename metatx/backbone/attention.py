@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from metatx.sequence import TokenSequence, ranges
 
-__all__ = ["Attention", "Call", "Packing", "plain", "stretches"]
+__all__ = ["Attention", "Call", "Packing", "attend", "plain", "stretches"]
 
 Owner = TypeVar("Owner")
 Call = Callable[[nn.Module, Tensor], Tensor]  # applies a layer to tokens: the layer alone, or with an adapter
@@ -177,16 +177,21 @@ class Attention(nn.Module):
         for (count, length), part in zip(packing.groups, parts, strict=True):
             apart = part.view(count, length, 3, self.num_heads, self.head_dim)
             q, k, v = apart.permute(2, 0, 3, 1, 4).unbind()  # each (count, heads, length, width)
-            out = _attend(self.q_norm(q), self.k_norm(k), v)
+            out = attend(self.q_norm(q), self.k_norm(k), v)
             attended.append(out.transpose(1, 2).reshape(count * length, -1))
         return call(self.proj, torch.cat(attended) if len(attended) > 1 else attended[0])
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Scaled dot-product attention, (count, heads, L, width of a head) each."""
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Scaled dot-product attention of (count, heads, L, width of a head) to (count, heads, M, width of a head).
+
+    Args:
+        q, k, v: Queries; keys and values, of which there may be another number.
+        mask: True for the keys that are read, (count, 1, 1, M), at least one of each ``count``; by default all.
+    """
     if q.device.type == "cpu" and q.dtype == torch.bfloat16:
         # torch's bf16 kernel for CPUs takes 7 times as long as this on 256 sequences of 16 tokens, and is no faster
         # up to 200 tokens.
         with torch.autocast("cpu", enabled=False):
-            return F.scaled_dot_product_attention(q.float(), k.float(), v.float()).to(q.dtype)
-    return F.scaled_dot_product_attention(q, k, v)
+            return F.scaled_dot_product_attention(q.float(), k.float(), v.float(), mask).to(q.dtype)
+    return F.scaled_dot_product_attention(q, k, v, mask)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Protocol, Self
 
@@ -11,12 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from metatx.backbone.attention import Call, Packing, plain, stretches
+from metatx.backbone.attention_pool import AttentionPool
 from metatx.backbone.exchange import Exchange
 from metatx.backbone.random_init import random_weights
 from metatx.backbone.stem import Stem
 from metatx.sequence import TokenSequence
 
 __all__ = ["Backbone", "Config", "LayerChanges"]
+
+POOL = "attention_pool"  # name of the pool in the config, and of its weights before the dot
 
 
 class Config(Protocol):
@@ -56,7 +59,7 @@ class Backbone(nn.Module, ABC):
     No parameter takes a gradient, ``train`` and ``apply`` change nothing, and ``load_state_dict`` is refused. To train
     the weights, make a ``trainable_copy``.
 
-    A subclass makes these four, and the stem, in ``_build``, and applies a block in ``reader``.
+    A subclass makes these four, the stem and the attention pool in ``_build``, and applies a block in ``reader``.
 
     Args:
         config: Shape of the backbone.
@@ -69,6 +72,8 @@ class Backbone(nn.Module, ABC):
         config_type: Class of the config.
         causal: True if a token attends only to itself and those before it.
         stem: Pretrained layer from images to tokens; None where the weights came without one.
+        attention_pool: Layer of the weights from a sequence to one vector, which a head may pool with; None where the
+            weights came without one.
         frozen: False for a ``trainable_copy``.
         pretrained: False for random weights.
 
@@ -91,6 +96,7 @@ class Backbone(nn.Module, ABC):
     blocks: nn.ModuleList
     norm: nn.Module
     stem: Stem | None
+    attention_pool: AttentionPool | None
 
     def __init__(
         self, config: Config, weights: Mapping[str, Tensor] | None, *, spec: str, mapped: bool = False
@@ -110,7 +116,10 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def _build(self, config: Any) -> None:
-        """Make ``cls_token`` (P, D), ``norm_pre``, ``blocks``, ``norm`` and ``stem``; their values are set later."""
+        """Make ``cls_token`` (P, D), ``norm_pre``, ``blocks``, ``norm``, ``stem`` and at last ``attention_pool``.
+
+        Their values are set later; random ones are drawn in this order.
+        """
 
     @abstractmethod
     def reader(
@@ -202,20 +211,26 @@ class Backbone(nn.Module, ABC):
 
     @property
     def num_parameters(self) -> int:
-        """Number of weights, with the stem and without adapters."""
+        """Number of weights, with stem and attention pool and without adapters."""
         return sum(weight.numel() for _, weight in self.named_weights())
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the config and of every weight as float32: equal for equal weights on any device.
 
-        It is computed at each call, without adapters. A cast of the weights to a shorter dtype changes it.
+        It is computed at each call, without adapters, and without the attention pool, which no token depends on. A cast
+        of the weights to a shorter dtype changes it.
         """
-        digest = hashlib.sha256(json.dumps(self.config.to_dict(), sort_keys=True).encode())
-        for name, weight in sorted(self.named_weights()):
-            digest.update(f"{name} {tuple(weight.shape)}".encode())
-            digest.update(weight.detach().float().cpu().contiguous().numpy().data)
-        return digest.hexdigest()
+        config = {name: value for name, value in self.config.to_dict().items() if name != POOL}
+        return _digest(config, [pair for pair in self.named_weights() if not pair[0].startswith(f"{POOL}.")])
+
+    @property
+    def attention_pool_fingerprint(self) -> str | None:
+        """SHA-256 (hex) of the attention pool's config and weights; None where there is no pool."""
+        if self.attention_pool is None:
+            return None
+        weights = [pair for pair in self.named_weights() if pair[0].startswith(f"{POOL}.")]
+        return _digest(self.config.to_dict()[POOL], weights)
 
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
         """Iterate over names and values of the weights, without adapters, by the names of construction."""
@@ -256,6 +271,7 @@ class Backbone(nn.Module, ABC):
             "lengths": tuple(length + prefix for length in sequence.lengths),
             "num_prefix_tokens": prefix,
             "class_token": self.has_cls,
+            "attention_pool": self.attention_pool,
         }
         outputs: list[Tensor] = []
         parts = stretches(sequence, prefix, self.depth)
@@ -325,6 +341,14 @@ class Backbone(nn.Module, ABC):
                 "A backbone is shared and stays frozen; to train parts, choose tune='norm', 'lora' or 'full'."
             )
         return self if self.frozen else super().requires_grad_(requires_grad)
+
+
+def _digest(config: Mapping[str, Any], weights: Iterable[tuple[str, Tensor]]) -> str:
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
+    for name, weight in sorted(weights):
+        digest.update(f"{name} {tuple(weight.shape)}".encode())
+        digest.update(weight.detach().float().cpu().contiguous().numpy().data)
+    return digest.hexdigest()
 
 
 def _refuse_state(module: nn.Module, state: Mapping[str, Tensor], prefix: str, *_: Any) -> None:

@@ -7,6 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from metatx.backbone.attention_pool import AttentionPoolConfig
 from metatx.backbone.stem import StemConfig
 
 __all__ = ["from_blocks", "from_open_clip", "from_timm"]
@@ -32,6 +33,11 @@ class Shape(Protocol):
         """Layer from images to tokens; None without one."""
         ...
 
+    @property
+    def attention_pool(self) -> AttentionPoolConfig | None:
+        """Layer from a sequence to one vector; None without one."""
+        ...
+
 
 # timm keeps relative positions inside attention; the backbone keeps them beside it.
 TIMM_NAMES = (
@@ -39,6 +45,7 @@ TIMM_NAMES = (
     (r"(blocks\.\d+\.)attn\.rel_pos\.", r"\1position_bias."),
     (r"(blocks\.\d+\.)attn\.relative_position_bias_table", r"\1position_bias.relative_position_bias_table"),
     (r"(rel_pos_bias|shared_rel_pos)\.", "position_bias."),
+    (r"attn_pool\.", "attention_pool."),
 )
 
 OPEN_CLIP_NAMES = {
@@ -69,7 +76,8 @@ def from_timm(tensors: Tensors, config: Shape, *, embedded: bool = True) -> dict
     """
     starts = ("patch_embed.", "norm_pre.", "blocks.", "norm.", "rope.", "rel_pos_bias.", "shared_rel_pos.")
     ours = {}
-    for name in _starting(tensors, *starts):
+    pool = ("attn_pool.",) if config.attention_pool else ()
+    for name in _starting(tensors, *starts, *pool):
         renamed = name
         for pattern, replacement in TIMM_NAMES:
             renamed = re.sub(f"^{pattern}", replacement, renamed)

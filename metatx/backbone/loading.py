@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,13 +99,21 @@ def _from_source(spec: str, checkpoint: str | Path | None, pretrained: bool) -> 
     if source.mismatch:
         raise ValueError(source.mismatch)
     if checkpoint is None:
-        return source.kind(source.config, source.convert(_download(spec, source), source.config), spec=spec)
+        return _converted(spec, source, _download(spec, source))
     tensors = read_tensors(checkpoint)
     _check_activation(Path(checkpoint), source.config)
     try:
-        return source.kind(source.config, source.convert(tensors, source.config), spec=spec)
+        return _converted(spec, source, tensors)
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"{checkpoint} does not fit {spec}: {error}") from None
+
+
+def _converted(spec: str, source: "Source", tensors: Mapping[str, Tensor]) -> Backbone:
+    """Backbone of a source's tensors, without an attention pool where they hold none, as heads need not have it."""
+    weights = source.convert(tensors, source.config)
+    pooled = any(name.startswith("attention_pool.") for name in weights)
+    config = source.config if pooled else replace(source.config, attention_pool=None)
+    return source.kind(config, weights, spec=spec)
 
 
 def _download(spec: str, source: "Source") -> Mapping[str, Tensor]:

@@ -13,6 +13,7 @@ from timm.models.vision_transformer_relpos import VisionTransformerRelPos
 from torch import Tensor, nn
 
 from metatx.backbone.attention import Call, Packing
+from metatx.backbone.attention_pool import AttentionPool, AttentionPoolConfig
 from metatx.backbone.base import Backbone, LayerChanges
 from metatx.backbone.stem import Stem, StemConfig
 from metatx.backbone.timm_positions import bias, bias_module, grids, rotations
@@ -36,6 +37,7 @@ class TimmConfig:
         prefix: Number of prefix tokens, P.
         class_token: True if the first prefix token is a class token.
         stem: Config of the layer from images to tokens.
+        attention_pool: Config of the layer from a sequence to one vector; None where the model has none.
     """
 
     model: str
@@ -44,6 +46,7 @@ class TimmConfig:
     prefix: int
     class_token: bool
     stem: StemConfig
+    attention_pool: AttentionPoolConfig | None = None
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -52,11 +55,19 @@ class TimmConfig:
         Raises:
             KeyError, TypeError: If a field is missing or unknown.
         """
-        return cls(**{**values, "stem": StemConfig.from_dict(values["stem"])})
+        pool = values.get("attention_pool")
+        parts = {
+            "stem": StemConfig.from_dict(values["stem"]),
+            "attention_pool": None if pool is None else AttentionPoolConfig(**pool),
+        }
+        return cls(**{**values, **parts})
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON values."""
-        return asdict(self)
+        """Return the fields as JSON values; ``attention_pool``, which older folders lack, only where there is one."""
+        values = asdict(self)
+        if self.attention_pool is None:
+            del values["attention_pool"]
+        return values
 
 
 class Route(threading.local):
@@ -116,6 +127,7 @@ class TimmBlocks(Backbone):
         self.stem = Stem(config.dim, config.stem)
         self.rope = getattr(model, "rope", None)
         self.position_bias = take_bias(model)
+        self.attention_pool = AttentionPool(config.dim, config.attention_pool) if config.attention_pool else None
         self._bias_argument = BIAS_ARGUMENTS.get(type(model), "")
         self._route = Route()
         modules: list[Any] = list(self.blocks.modules())

@@ -17,7 +17,8 @@ block_diag: Callable[..., Tensor] = torch.block_diag
 
 __all__ = ["BiasMlp", "BiasTable", "Grids", "bias", "bias_module", "grids", "rotations"]
 
-Grids = tuple[tuple[int, ...], ...]  # one grid for each sequence of a unit
+# For each sequence of a unit, its grid and the number of tokens behind it that lie on none.
+Grids = tuple[tuple[tuple[int, ...], int], ...]
 
 
 def grids(sequence: TokenSequence, packing: Packing) -> list[Grids]:
@@ -28,10 +29,11 @@ def grids(sequence: TokenSequence, packing: Packing) -> list[Grids]:
     """
     by_sequence = []
     for i, length in enumerate(sequence.lengths):
-        grid = sequence.grids.get(sequence.sources[i] if sequence.sources else "", (length,))
-        if math.prod(grid) != length:
+        behind = sequence.trailing[i] if sequence.trailing else 0
+        grid = sequence.grids.get(sequence.sources[i] if sequence.sources else "", (length - behind,))
+        if math.prod(grid) != length - behind:
             raise ValueError(f"Sequence {i} has {length} tokens, which do not fill its grid {grid}.")
-        by_sequence.append(grid)
+        by_sequence.append((grid, behind))
     return [tuple(by_sequence[i] for i in unit) for unit in packing.units()]
 
 
@@ -44,7 +46,7 @@ def _planar(grid: tuple[int, ...]) -> tuple[int, tuple[int, int]]:
 def rotations(rope: nn.Module, units: list[Grids], prefix: int) -> Tensor:
     """Sines and cosines for a group of units, (..., L, 2 d), or with a dimension of units where their grids differ.
 
-    Prefix tokens are not rotated.
+    Prefix tokens, and tokens behind a grid, are not rotated.
 
     Args:
         rope: timm's module of rotary positions.
@@ -54,12 +56,13 @@ def rotations(rope: nn.Module, units: list[Grids], prefix: int) -> Tensor:
 
     def of(unit: Grids) -> Tensor:
         parts = []
-        for grid in unit:
+        for grid, behind in unit:
             frames, plane = _planar(grid)
             turned = cast(Any, rope).get_embed(shape=plane)
             still = torch.zeros_like(turned[..., :1, :])
             still[..., still.shape[-1] // 2 :] = 1
-            parts += [still.expand(*still.shape[:-2], prefix, -1), *[turned] * frames]
+            still = still.expand(*still.shape[:-2], prefix + behind, -1)
+            parts += [still[..., :prefix, :], *[turned] * frames, still[..., prefix:, :]]
         return torch.cat(parts, dim=-2)
 
     made = {unit: of(unit) for unit in dict.fromkeys(units)}
@@ -130,16 +133,19 @@ def bias_module(source: Any) -> BiasTable | BiasMlp:
 
 
 def bias(module: nn.Module, units: list[Grids], prefix: int) -> Tensor:
-    """Attention bias of a group of units, (1 or count, heads, L, L); zero between sequences of a unit."""
+    """Attention bias of a group of units, (1 or count, heads, L, L).
+
+    It is zero between sequences of a unit, and for tokens behind a grid.
+    """
 
     def of(unit: Grids) -> Tensor:
         parts: list[Tensor] = []
-        for grid in unit:
+        for grid, behind in unit:
             frames, plane = _planar(grid)
             made = module(plane, prefix)
             inside = torch.arange(prefix, made.shape[-1]).repeat(frames)
             index = torch.cat([torch.arange(prefix), inside]).to(made.device)
-            parts.append(made[:, index[:, None], index])
+            parts.append(F.pad(made[:, index[:, None], index], [0, behind, 0, behind]))
         if len(parts) == 1:
             return parts[0]
         joined: list[Tensor] = [block_diag(*heads) for heads in zip(*parts, strict=True)]

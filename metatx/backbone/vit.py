@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from metatx.backbone.attention import Call, Packing
+from metatx.backbone.attention_pool import AttentionPool, AttentionPoolConfig
 from metatx.backbone.base import Backbone, LayerChanges
 from metatx.backbone.block import Activation, Block
 from metatx.backbone.stem import Stem, StemConfig
@@ -18,6 +19,7 @@ from metatx.sequence import TokenSequence
 __all__ = ["BackboneConfig", "VisionTransformer"]
 
 ADAPTABLE_NORMS = re.compile(r"norm_pre|norm|blocks\.\d+\.norm[12]")
+RESIDUALS = re.compile(r"blocks\.\d+\.(attn\.proj|mlp\.fc2)\.(weight|bias)")  # last layers of the blocks' branches
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +41,7 @@ class BackboneConfig:
         layer_scale: True if each residual branch has a learned scale per channel.
         class_token: True if the first prefix token is a class token; the others are registers.
         stem: Config of the layer from images to tokens, where the weights came with one.
+        attention_pool: Config of the layer from a sequence to one vector, where the weights came with one.
     """
 
     dim: int
@@ -55,6 +58,7 @@ class BackboneConfig:
     layer_scale: bool = False
     stem: StemConfig | None = None
     class_token: bool = True
+    attention_pool: AttentionPoolConfig | None = None
 
     def __post_init__(self) -> None:
         if self.dim % self.num_heads:
@@ -70,13 +74,20 @@ class BackboneConfig:
             KeyError, TypeError: If a field is missing or unknown.
         """
         stem = values.get("stem")
-        return cls(**{**values, "stem": None if stem is None else StemConfig.from_dict(stem)})
+        pool = values.get("attention_pool")
+        parts = {
+            "stem": None if stem is None else StemConfig.from_dict(stem),
+            "attention_pool": None if pool is None else AttentionPoolConfig(**pool),
+        }
+        return cls(**{**values, **parts})
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON values; ``class_token`` only where False, for older folders and fingerprints."""
+        """Return the fields as JSON values; those that older folders and fingerprints lack only where they say more."""
         values = asdict(self)
         if self.class_token:
             del values["class_token"]
+        if self.attention_pool is None:
+            del values["attention_pool"]
         return values
 
 
@@ -108,6 +119,7 @@ class VisionTransformer(Backbone):
         )
         self.norm = layer_norm() if config.norm else nn.Identity()
         self.stem = Stem(config.dim, config.stem) if config.stem else None
+        self.attention_pool = AttentionPool(config.dim, config.attention_pool) if config.attention_pool else None
 
     @property
     def num_heads(self) -> int:
@@ -147,6 +159,7 @@ class VisionTransformer(Backbone):
         It interpolates between this backbone and one without blocks, as weights are interpolated after fine-tuning
         (Wortsman et al. 2022, arXiv 2109.01903).
         """
-        ends = tuple(f"{layer}.{leaf}" for layer in ("attn.proj", "mlp.fc2") for leaf in ("weight", "bias"))
-        weights = {name: weight * scale if name.endswith(ends) else weight for name, weight in self.named_weights()}
+        weights = {
+            name: weight * scale if RESIDUALS.fullmatch(name) else weight for name, weight in self.named_weights()
+        }
         return self.rebuilt(self.config, weights)

@@ -7,8 +7,9 @@ from functools import partial
 from typing import Any
 
 import torch
-from timm.layers.activations import QuickGELU
+from timm.layers.activations import GELUTanh, QuickGELU
 from timm.layers.attention import Attention
+from timm.layers.attention_pool import AttentionPoolLatent
 from timm.layers.mlp import Mlp
 from timm.layers.norm import LayerNorm
 from timm.layers.patch_embed import PatchEmbed
@@ -20,6 +21,7 @@ from timm.models.vision_transformer import Block
 from timm.models.vision_transformer_relpos import VisionTransformerRelPos
 from torch import Tensor, nn
 
+from metatx.backbone.attention_pool import AttentionPool, AttentionPoolConfig
 from metatx.backbone.base import Backbone
 from metatx.backbone.conversion import Tensors, from_blocks, from_open_clip, from_timm
 from metatx.backbone.stem import StemConfig
@@ -111,6 +113,7 @@ def timm_config(model: Any) -> BackboneConfig:
         layer_scale=not isinstance(block.ls1, nn.Identity),
         stem=timm_stem(model),
         class_token=model.cls_token is not None,
+        attention_pool=timm_pool(model),
     )
 
 
@@ -129,7 +132,28 @@ def blocks_config(name: str, model: Any) -> TimmConfig:
         prefix=model.num_prefix_tokens,
         class_token=model.cls_token is not None,
         stem=timm_stem(model),
+        attention_pool=timm_pool(model),
     )
+
+
+def timm_pool(model: Any) -> AttentionPoolConfig | None:
+    """Config of a timm model's attention pool; None if there is none that ``AttentionPool`` computes."""
+    pool: Any = getattr(model, "attn_pool", None)
+    if type(pool) is not AttentionPoolLatent or pool.mlp is None or not isinstance(model.fc_norm, nn.Identity):
+        return None
+    hidden: Any = pool.mlp.fc1
+    config = AttentionPoolConfig(
+        num_heads=pool.num_heads,
+        mlp_dim=hidden.out_features,
+        approximate="tanh" if isinstance(pool.mlp.act, GELUTanh) else "none",
+        norm_eps=getattr(pool.norm, "eps", 0.0),
+        reads_prefix=getattr(model, "pool_include_prefix", True),
+    )
+    with torch.device("meta"):
+        ours = AttentionPool(model.embed_dim, config)
+    shapes, theirs = ({name: weight.shape for name, weight in each.named_parameters()} for each in (ours, pool))
+    same = shapes == theirs and type(pool.norm) is LayerNorm and isinstance(pool.mlp.act, nn.GELU | GELUTanh)
+    return config if same and pool.pool == "token" else None
 
 
 def timm_stem(model: Any) -> StemConfig:

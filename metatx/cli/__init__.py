@@ -1,6 +1,7 @@
 """``metatx`` command; every option comes from the signature of a function in this folder."""
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -39,8 +40,8 @@ def main(arguments: list[str] | None = None) -> None:
 
     parser, flags = command_parser(COMMANDS)
     try:
-        asked = normalise_argv([word for word in words if word != "--debug"], flags)
-        values = parser.parse_args(asked).as_dict()
+        asked = [re.sub(r"^--head\.", "--head-options.", word) for word in words if word != "--debug"]
+        values = parser.parse_args(normalise_argv(asked, flags)).as_dict()
         command = values["subcommand"]
         if command is None:
             parser.print_help()

@@ -1,12 +1,17 @@
 """The parser of the ``metatx`` command, from typed functions."""
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
+
+import yaml
+from jsonargparse import ActionConfigFile, ArgumentParser  # type: ignore[attr-defined]
 
 from metatx import __version__
 
-__all__ = ["command_parser", "normalise_argv"]
+__all__ = ["Parser", "command_parser", "flags_of", "normalise_argv"]
 
 # Groups of options in the help, in order; options that no group names are of the training.
 GROUPS = {
@@ -16,47 +21,98 @@ GROUPS = {
     ),
     "model": (
         *("head", "tokenizer", "backbone", "tune", "adapter", "head_options"),
-        *("start", "checkpoint", "random_backbone", "plugin"),
+        *("start", "checkpoint", "pretrained", "plugin"),
     ),
     "training": (),
-    "output": ("out", "resume", "no_baseline", "tensorboard", "checkpoint_seconds", "checkpoint_steps", "config"),
+    "output": ("out", "resume", "baseline", "tensorboard", "checkpoint_seconds", "checkpoint_steps", "config"),
 }
 GROUPED = ("train", "compare")  # commands with so many options that groups help
+NEGATED = {"random_backbone": "pretrained", "no_baseline": "baseline"}  # former names of options, by today's
+OPPOSITE = {"true": "false", "false": "true"}
 ASKED = ("predict", "embed")  # commands that take a task, and inputs in any number
 
 
-def normalise_argv(words: list[str], flags: frozenset[str]) -> list[str]:
-    """Words as the parser takes them: underscores in names, flags with a value, ``--head.x`` as ``--head_options.x``.
+def normalise_argv(words: Sequence[str], flags: frozenset[str]) -> list[str]:
+    """Words as the parser takes them: underscores in names, each flag with its value, ``--no-NAME`` as ``NAME=false``.
 
     Args:
         words: Arguments of the command line.
-        flags: Names of the options that may stand without a value, as ``command_parser`` gives them.
+        flags: Names of the options that are true or false, as ``flags_of`` gives them.
+
+    Raises:
+        ValueError: If the value of a negated flag is neither true nor false.
     """
+    remaining = list(words)
     normalised = []
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    while remaining:
+        word = remaining.pop(0)
         if word.startswith("--"):
-            name, equals, value = word.partition("=")
-            name = name.replace("--head.", "--head-options.", 1)
-            name = "--" + name[2:].replace("-", "_")
-            if name in flags and not equals and following not in ("true", "false"):
+            name, equals, value = word[2:].partition("=")
+            name, negated = _positive(name.replace("-", "_"), flags)
+            if name in flags:
+                if not equals:
+                    value = remaining.pop(0) if remaining and remaining[0].lower() in OPPOSITE else "true"
+                if negated and value.lower() not in OPPOSITE:
+                    raise ValueError(f"{word}: the value is true or false.")
+                value = OPPOSITE[value.lower()] if negated else value
                 equals = "="
-                value = "true"
-            word = name + equals + value
+            word = f"--{name}{equals}{value}"
         normalised.append(word)
     return normalised
 
 
+def _positive(name: str, flags: frozenset[str]) -> tuple[str, bool]:
+    """Name of an option, without the ``no_`` of a negated flag; True if there was one."""
+    positive = NEGATED.get(name, name.removeprefix("no_"))
+    return (positive, True) if name not in flags and positive != name and positive in flags else (name, False)
+
+
+def flags_of(parser: ArgumentParser) -> frozenset[str]:
+    """Names of the options that are true or false, with underscores."""
+    options = (action for action in parser._actions if action.option_strings)
+    return frozenset(action.dest for action in options if isinstance(action.default, bool))
+
+
+class Parser(ArgumentParser):
+    """Parser whose help shows the names of options with dashes, and flags that are false by default without a value."""
+
+    def format_help(self, *given: Any, **options: Any) -> str:
+        """Return the help; the parser then parses no more, as its options have the names that are shown."""
+        for action in self._actions:
+            if action.dest == "head_options":  # people write --head.NAME
+                action.help = argparse.SUPPRESS
+            names = [name for name in action.option_strings if name.startswith("--")]
+            if action.default is False:
+                action.metavar = ""
+            action.option_strings = [name.replace("_", "-") for name in names]
+        text: str = super().format_help(*given, **options)
+        return text
+
+
+class ConfigFile(ActionConfigFile):
+    """Option that reads a ``config.yaml``, also one with the names that options had before."""
+
+    def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
+        """Read the file into ``cfg``."""
+        options: Any = None
+        with suppress(OSError, ValueError, yaml.YAMLError):  # the base class reports them
+            options = yaml.safe_load(Path(values).read_text())
+        former = [name for name in NEGATED if isinstance(options, dict) and isinstance(options.get(name), bool)]
+        if former:
+            negated = {NEGATED[name]: not options.pop(name) for name in former}
+            values = yaml.safe_dump({**options, **negated})
+        super().__call__(parser, cfg, values, option_string)  # type: ignore[no-untyped-call]
+
+
 def command_parser(commands: Mapping[str, Callable[..., None]]) -> tuple[Any, frozenset[str]]:
-    """A parser with one subcommand a function, and the names of the options that may stand without a value.
+    """A parser with one subcommand a function, and the names of the options that are true or false.
 
     Options, defaults and help come from the functions' signatures and docstrings.
     """
-    from jsonargparse import ArgumentParser
-
-    parser = ArgumentParser(
+    parser = Parser(
         prog="metatx",
         description="One frozen transformer for many tasks over many kinds of data.",
-        epilog="--debug, with any command, shows the traceback of an error.",
+        epilog="--debug, with any command, shows the traceback of an error. --no-NAME says --NAME false.",
         exit_on_error=False,
     )
     parser.add_argument("--version", action="version", version=f"metatx {__version__}")
@@ -65,20 +121,18 @@ def command_parser(commands: Mapping[str, Callable[..., None]]) -> tuple[Any, fr
     for name, function in commands.items():
         summary = (function.__doc__ or "").partition("\n")[0]
         usage = f"metatx {name} DATA --modality MODALITY [OPTION ...]" if name in GROUPED else None
-        command = ArgumentParser(description=summary, usage=usage, exit_on_error=False, print_config=None)
+        command = Parser(description=summary, usage=usage, exit_on_error=False, print_config=None)
         if name in GROUPED:
             _add_groups(command, name, function)
         else:
             _add_options(command, name, function)
-        flags |= _prepare_help(command)
+        flags |= flags_of(command)
         added.add_subcommand(name, command, help=summary)
     return parser, frozenset(flags)
 
 
 def _add_groups(command: Any, name: str, function: Callable[..., None]) -> None:
     """Add a function's options, each to its group."""
-    from jsonargparse import ArgumentParser
-
     found = ArgumentParser().add_function_arguments(function, as_group=False, skip={"config"})
     named = {option for options in GROUPS.values() for option in options}
     for title, options in GROUPS.items():
@@ -89,7 +143,7 @@ def _add_groups(command: Any, name: str, function: Callable[..., None]) -> None:
         if "plugin" in options:
             _add_plugin(group)
         if "config" in options and name == "train":
-            group.add_argument("--config", action="config", help="A config.yaml, to run it again.")
+            group.add_argument("--config", action=ConfigFile, help="A config.yaml, to run it again.")
 
 
 def _add_options(command: Any, name: str, function: Callable[..., None]) -> None:
@@ -109,18 +163,3 @@ def _add_options(command: Any, name: str, function: Callable[..., None]) -> None
 
 def _add_plugin(parser: Any) -> None:
     parser.add_argument("--plugin", type=str, help="A Python file with tokenizers and heads of your own.")
-
-
-def _prepare_help(parser: Any) -> set[str]:
-    """Show names with dashes, and flags without a value; return the flags, which are what is false by default."""
-    flags: set[str] = set()
-    for action in parser._actions:
-        if action.dest == "head_options":  # people write --head.NAME, see ``normalise_argv``
-            action.help = argparse.SUPPRESS
-            continue
-        names = [name for name in action.option_strings if name.startswith("--")]
-        if action.default is False:
-            flags |= set(names)
-            action.metavar = ""
-        action.option_strings = ["--" + name[2:].replace("_", "-") for name in names]
-    return flags

@@ -11,7 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import ArgumentError, auto_cli
+
 from metatx.backbone.loading import load_backbone
+from metatx.cli.parser import Parser, flags_of, normalise_argv
 from metatx.evaluation.recipe import Recipe
 from metatx.registry import lookup
 from metatx.settings import TrainingSettings
@@ -24,10 +27,8 @@ LONGEST_DEFAULT = 60  # characters that the help shows of one
 
 def command(main: Callable[..., Any]) -> None:
     """Run a script: options from the signature of ``main``, errors of the user's as one line and exit code 2."""
-    from jsonargparse import auto_cli
-
     with _errors_as_a_line():
-        auto_cli(main, args=_normalised(sys.argv[1:]))
+        auto_cli(main, parser_class=ScriptParser)
 
 
 def recipe_command(recipe: Recipe | Callable[..., Recipe]) -> None:
@@ -41,7 +42,7 @@ def recipe_command(recipe: Recipe | Callable[..., Recipe]) -> None:
 
 
 def _run_recipe(make: Callable[..., Recipe], words: Sequence[str]) -> None:
-    given = recipe_parser(make).parse_args(_normalised(words), defaults=False).as_dict()
+    given = recipe_parser(make).parse_args(words, defaults=False).as_dict()
     recipe = make(**_taken(given, make))
     options = _taken(given, run_options)
     reading = {} if isinstance(recipe.read, partial) else _taken(given, recipe.read)
@@ -56,12 +57,12 @@ def run_options(
     data: str | None = None,
     backbone: str = "nano",
     checkpoint: str | None = None,
-    random_backbone: bool = False,
+    pretrained: bool = True,
     seeds: tuple[int, ...] | None = None,
     split_column: str | None = None,
     validation_share: float | None = None,
     budget: float | None = None,
-    no_baseline: bool = False,
+    baseline: bool = True,
     out: str | None = None,
 ) -> None:
     """Load the backbone and run the recipe.
@@ -71,29 +72,36 @@ def run_options(
         data: Folder of the data; by default looked up below the folder that METATX_DATA names.
         backbone: Name of the backbone; see "metatx list backbones".
         checkpoint: File with the backbone's weights.
-        random_backbone: Give the backbone random weights, always the same: the control.
+        pretrained: Use the backbone's weights; false: random ones, always the same, as the control.
         seeds: Seeds, one run each: --seeds 0,1,2.
         split_column: Column that says train, validation or test, where the table has another way to split it.
         validation_share: Share of the training split that is held out where there is no validation split.
         budget: Seconds of training of a run. Epochs, at most --epochs, and samples are chosen to fit.
-        no_baseline: Do not fit the trivial and the classical baselines.
+        baseline: Fit the trivial and the classical baselines.
         out: Folder for the tasks, one a seed; without it none is kept.
     """
-    loaded = load_backbone(backbone, checkpoint=checkpoint, pretrained=not random_backbone)
+    loaded = load_backbone(backbone, checkpoint=checkpoint, pretrained=pretrained)
     if split_column not in (None, recipe.split_column):  # what others published is of the recipe's own split
         recipe = replace(recipe, name=f"{recipe.name}, {split_column}", split_column=split_column, published={})
     if validation_share is not None:
         recipe = replace(recipe, validation_share=validation_share)
-    recipe.run(loaded, data=data, seeds=seeds, budget=budget, baseline=not no_baseline, out=out)
+    recipe.run(loaded, data=data, seeds=seeds, budget=budget, baseline=baseline, out=out)
 
 
-def recipe_parser(make: Callable[..., Recipe]) -> Any:
+class ScriptParser(Parser):
+    """Parser of a script's words: options as those of ``metatx``, and lists of whole numbers without brackets."""
+
+    def parse_args(self, args: Any = None, *given: Any, **options: Any) -> Any:
+        """Parse words, by default those of the command line."""
+        words = normalise_argv(sys.argv[1:] if args is None else args, flags_of(self))
+        return super().parse_args(_listed(words), *given, **options)
+
+
+def recipe_parser(make: Callable[..., Recipe]) -> ScriptParser:
     """Return the parser of a recipe's options; the defaults that its help shows are those of the recipe."""
-    from jsonargparse import ArgumentParser
-
     recipe = make()
     about = sys.modules["__main__"].__doc__ or recipe.name
-    parser = ArgumentParser(prog=Path(sys.argv[0]).name, description=about.partition("\n")[0], exit_on_error=False)
+    parser = ScriptParser(prog=Path(sys.argv[0]).name, description=about.partition("\n")[0], exit_on_error=False)
     named = {*inspect.signature(make).parameters, *inspect.signature(recipe.read).parameters}
     group = parser.add_argument_group("data, backbone and output")
     group.add_function_arguments(make, as_group=False)
@@ -137,32 +145,18 @@ def _taken(given: dict[str, Any], function: Callable[..., Any]) -> dict[str, Any
     return {name: given.pop(name) for name in inspect.signature(function).parameters if name in given}
 
 
-def _normalised(words: Sequence[str]) -> list[str]:
-    """Words as the parser takes them: underscores in names, ``true`` behind a flag, a list for ``--seeds 0,1``."""
-    normalised = []
-    name = ""
-    for word, following in itertools.pairwise([*words, "--"]):
-        if not word.startswith("--"):
-            normalised.append(_listed(name, word))
-            continue
-        name, equals, value = word.partition("=")
-        name = "--" + name[2:].replace("-", "_")
-        if not equals and following.startswith("--") and name != "--help":
-            equals = "=true"
-        normalised.append(name + equals + _listed(name, value))
-    return normalised
-
-
-def _listed(name: str, value: str) -> str:
-    """A value; in brackets where it is a list of whole numbers."""
-    several = NUMBERS.fullmatch(value) or (name == "--seeds" and value.isdecimal())
-    return f"[{value}]" if several else value
+def _listed(words: Sequence[str]) -> list[str]:
+    """Words with brackets around whole numbers that are a list: ``0,1,2``, and a single one of ``--seeds``."""
+    listed = []
+    for previous, word in itertools.pairwise(["", *words]):
+        name, equals, value = word.rpartition("=")
+        several = NUMBERS.fullmatch(value) or ((name or previous) == "--seeds" and value.isdecimal())
+        listed.append(f"{name}{equals}[{value}]" if several else word)
+    return listed
 
 
 @contextmanager
 def _errors_as_a_line() -> Iterator[None]:
-    from jsonargparse import ArgumentError
-
     try:
         yield
     except (ArgumentError, ValueError, OSError, ImportError) as error:

@@ -22,13 +22,13 @@ def train(
     test: str | None = None,
     backbone: str = "nano",
     checkpoint: str | None = None,
-    random_backbone: bool = False,
+    pretrained: bool = True,
     tune: str = "frozen",
     adapter: dict[str, Any] | None = None,
     start: str | None = None,
     out: str | None = None,
     resume: bool = False,
-    no_baseline: bool = False,
+    baseline: bool = True,
     skip_bad_samples: bool = False,
     budget: float | None = None,
     head_options: dict[str, Any] | None = None,
@@ -45,19 +45,19 @@ def train(
         split_column: Column that says train, validation or test.
         csv: Format of csv files, where the detected one is wrong: --csv.sep ';', decimal, encoding.
         head: Kind of answer; inferred from the target. See "metatx list heads". Options by name: --head.dropout 0.1.
-        tokenizer: Options of the tokenizer, each by its name: --tokenizer.patch_size 16.
+        tokenizer: Options of the tokenizer, each by its name: --tokenizer.patch-size 16.
         validation: Data of the validation split, where DATA has none.
         test: Data of the test split, where DATA has none.
         backbone: Name of the backbone; see "metatx list backbones".
         checkpoint: File with the backbone's weights.
-        random_backbone: Give the backbone random weights, always the same: the control.
+        pretrained: Use the backbone's weights; false: random ones, always the same, as the control.
         tune: Part of the backbone that is trained too: frozen (none), norm (copies of its LayerNorms), lora (low-rank
             updates), full (a copy of all weights, which no other task can share).
-        adapter: Options of tune lora: --adapter.r 8, alpha, dropout, target_modules, use_dora, use_rslora.
+        adapter: Options of tune lora: --adapter.r 8, alpha, dropout, target-modules, use-dora, use-rslora.
         start: Folder of a trained, frozen task; training starts from its tokenizer and head.
         out: Folder for the task and its numbers; runs/NAME of the data by default.
         resume: Go on from the checkpoint in --out.
-        no_baseline: Do not fit the trivial and the classical baselines.
+        baseline: Fit the trivial and the classical baselines.
         skip_bad_samples: Leave out samples that cannot be used; by default they stop the command.
         budget: Seconds of training. Epochs, at most --epochs, and samples are chosen to fit.
         head_options: Options of the head, each by its name: --head.dropout 0.1.
@@ -86,7 +86,7 @@ def train(
     report = run(
         data,
         spec,
-        backbone=load_backbone(backbone, checkpoint=checkpoint, pretrained=not random_backbone),
+        backbone=load_backbone(backbone, checkpoint=checkpoint, pretrained=pretrained),
         settings=TrainingSettings(**settings),
         split_column=split_column,
         reading=Reading.of(csv),
@@ -95,7 +95,7 @@ def train(
         start=start,
         out=folder,
         resume=resume,
-        baseline=not no_baseline,
+        baseline=baseline,
         skip_bad_samples=skip_bad_samples,
         budget=budget,
         config=config,
@@ -121,7 +121,7 @@ def compare(
     seeds: str = "0,1,2",
     budget: float | None = None,
     out: str | None = None,
-    no_baseline: bool = False,
+    baseline: bool = True,
     skip_bad_samples: bool = False,
     head_options: dict[str, Any] | None = None,
     **settings: Any,
@@ -136,7 +136,7 @@ def compare(
         split_column: Column that says train, validation or test.
         csv: Format of csv files, where the detected one is wrong: --csv.sep ';', decimal, encoding.
         head: Kind of answer; inferred from the target. See "metatx list heads". Options by name: --head.dropout 0.1.
-        tokenizer: Options of the tokenizer, each by its name: --tokenizer.patch_size 16.
+        tokenizer: Options of the tokenizer, each by its name: --tokenizer.patch-size 16.
         validation: Data of the validation split, where DATA has none.
         test: Data of the test split, where DATA has none.
         backbone: Name of the backbone; see "metatx list backbones".
@@ -145,7 +145,7 @@ def compare(
         budget: Seconds of training of a run. Epochs, at most --epochs, and samples are chosen to fit, once for all.
         out: Folder for the table, the figure and the numbers; runs/NAME of the data by default. The same comparison
             goes on there.
-        no_baseline: Do not fit the trivial and the classical baselines.
+        baseline: Fit the trivial and the classical baselines.
         skip_bad_samples: Leave out samples that cannot be used; by default they stop the command.
         head_options: Options of the head, each by its name: --head.dropout 0.1.
         settings: Settings of the training, by name.
@@ -176,7 +176,7 @@ def compare(
         reading=Reading.of(csv),
         validation=validation,
         test=test,
-        baseline=not no_baseline,
+        baseline=baseline,
         skip_bad_samples=skip_bad_samples,
         out=folder,
     )

@@ -14,11 +14,14 @@ from metatx.backbone.base import Backbone
 from metatx.evaluation.report import Report
 from metatx.evaluation.run import run
 from metatx.layers.folding import NO_STEM
+from metatx.registry import lookup, option_names
 from metatx.settings import TrainingSettings
 from metatx.spec import TaskSpec
 from metatx.training.distributed import processes
 
 __all__ = ["Recipe", "dataset", "keywords", "over_seeds"]
+
+OF_RUNS = ("tune", "adapter_options", "seed")  # choices that runs and comparisons set themselves
 
 
 def _the_folder(folder: Path) -> Any:
@@ -42,7 +45,7 @@ class Recipe:
         validation_share: Share of the training split that is held out where there is no validation split.
         group: Column of the training table; the rows that are held out share no value of it with those that stay.
         grid: Rows and columns of patches that images are resized to, whatever the backbone's patch size (it sets the
-            tokenizer's option ``image_size``); one number for a square.
+            tokenizer's option ``image_size``, of several inputs that of all that have it); one number for a square.
         published: Results of others: name to metrics.
         remarks: Function from a report and the data to text that is printed with the report.
 
@@ -73,21 +76,25 @@ class Recipe:
         *,
         tokenizer_options: Mapping[str, Any] | None = None,
         head_options: Mapping[str, Any] | None = None,
+        fusion_options: Mapping[str, Any] | None = None,
         adapter_options: Mapping[str, Any] | None = None,
+        fusion: str | None = None,
         tune: str | None = None,
         grid: tuple[int, int] | int | None = None,
         **settings: Any,
     ) -> Self:
-        """Return the recipe with other options of tokenizer, head and adapter, and other settings, each by its name.
+        """Return the recipe with other options of its parts, another fusion or tier, and other settings, each by name.
 
         Raises:
             ValueError: If a setting is unknown, or out of its range.
         """
         spec = replace(
             self.spec,
-            tokenizer_options={**self.spec.tokenizer_options, **(tokenizer_options or {})},
+            tokenizer_options=_with(self.spec.tokenizer_options, tokenizer_options or {}),
             head_options={**self.spec.head_options, **(head_options or {})},
+            fusion_options={**self.spec.fusion_options, **(fusion_options or {})},
             adapter_options={**self.spec.adapter_options, **(adapter_options or {})},
+            fusion=fusion or self.spec.fusion,
             tune=tune or self.spec.tune,
         )
         changed = TrainingSettings.of(**{**vars(self.settings), **settings})
@@ -105,7 +112,13 @@ class Recipe:
         if self.grid is not None:
             patch = (NO_STEM if backbone.stem is None else backbone.stem.config).patch_size
             size = patch * self.grid if isinstance(self.grid, int) else [patch * side for side in self.grid]
-            tokenizer_options["image_size"] = size
+            sizes: dict[str, Any] = {"image_size": size}
+            if self.spec.several:
+                kinds = {
+                    each.name: lookup("tokenizers", each.modality) for each in self.spec.several if not each.shares
+                }
+                sizes = {name: sizes for name, kind in kinds.items() if "image_size" in option_names(kind)}
+            tokenizer_options = _with(tokenizer_options, sizes)
         if "layers" in head_options:
             head_options["layers"] = min(head_options["layers"], backbone.depth)
         return replace(self.spec, tokenizer_options=tokenizer_options, head_options=head_options)
@@ -179,6 +192,19 @@ class Recipe:
         return over_seeds(chosen, train)
 
 
+def _kind(modality: str) -> Any:
+    return lookup("tokenizers", modality)
+
+
+def _with(options: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Options with changes; options of an input, which are a dict, are changed one by one."""
+    changed = dict(options)
+    for name, value in changes.items():
+        both = isinstance(value, Mapping) and isinstance(changed.get(name), Mapping)
+        changed[name] = {**changed[name], **value} if both else value
+    return changed
+
+
 def _hold_out(parts: Mapping[str, pd.DataFrame], group: str, share: float) -> dict[str, pd.DataFrame]:
     """Tables by split, with a share of the groups of the training table, drawn with a seed, as validation split."""
     train = parts["train"]
@@ -188,8 +214,8 @@ def _hold_out(parts: Mapping[str, pd.DataFrame], group: str, share: float) -> di
 
 
 def keywords(spec: TaskSpec) -> dict[str, Any]:
-    """Return target, inputs, head and their options as keyword arguments of ``Task.from_data`` and ``run``."""
-    return {name: getattr(spec, name) for name in ("target", "inputs", "head", "tokenizer_options", "head_options")}
+    """Return target, inputs, head, fusion and options as keyword arguments of ``Task.from_data`` and ``run``."""
+    return {name: value for name, value in vars(spec).items() if name not in ("modality", *OF_RUNS)}
 
 
 def dataset(given: str | Path | None, place: str, source: str) -> Path:

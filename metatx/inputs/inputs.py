@@ -1,6 +1,6 @@
 """Inputs: a tokenizer of tokenizers, for samples of several inputs."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Self
 
@@ -307,14 +307,13 @@ def kind_of(spec: TaskSpec) -> type[Tokenizer]:
 
 
 def shared_facts(kinds: Sequence[type[Tokenizer]]) -> dict[str, Any]:
-    """Attributes that reading data and serving ask of a tokenizer, over all inputs."""
-    signatures: dict[str, Callable[[bytes], bool]] = {}
-    for kind in kinds:
-        signatures |= kind.signatures
+    """Attributes that reading data and serving ask of a tokenizer, over all inputs.
+
+    Signatures are left out: a server checks the file of an input by those of the input's own tokenizer.
+    """
     return {
         "suffixes": tuple(dict.fromkeys(suffix for kind in kinds for suffix in kind.suffixes)),
         "external_refs": tuple(dict.fromkeys(suffix for kind in kinds for suffix in kind.external_refs)),
-        "signatures": signatures,
         "isolated": any(kind.isolated for kind in kinds),
     }
 

@@ -26,7 +26,7 @@ def check_size(nodes: int, edges: int, most: int) -> None:
     if nodes + edges > most:
         raise SampleError(
             f"graph has {nodes} nodes and {edges} edges; expected at most {most} together (max_tokens; "
-            "--tokenizer.max_tokens raises it)"
+            "--tokenizer.max-tokens raises it)"
         )
 
 

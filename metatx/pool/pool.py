@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -16,11 +16,12 @@ from metatx.backbone.base import Backbone
 from metatx.backbone.exchange import MixedExchange
 from metatx.disk.task_files import content_of
 from metatx.errors import ChangedError, SampleError
+from metatx.inputs.inputs import Inputs
 from metatx.pool.memory import size_of, trim_heap
 from metatx.pool.requests import ANSWERS, OutputKind, Request, ResidentTask, grouped, tokenized
 from metatx.registry import unknown
 from metatx.sequence import TokenSequence, concatenate, divide, joined
-from metatx.storage.folder import check, describe
+from metatx.storage.folder import check, describe, modalities
 from metatx.storage.hub import task_folder
 from metatx.task import Task
 
@@ -34,7 +35,8 @@ class PooledTask:
     Attributes:
         name: Name in the pool.
         folder: Folder that the task is loaded from; None if it was given as an object.
-        modality: Name of the tokenizer.
+        modality: Name of the tokenizer; of several inputs, those of all tokenizers with commas.
+        inputs: Modality of each input by its name; empty for a task of one modality.
         head: Name of the head.
         tune: Tier of tuning, as in ``Task.tune``.
         loaded: True if the task's weights are in memory.
@@ -46,6 +48,7 @@ class PooledTask:
     name: str
     folder: Path | None
     modality: str
+    inputs: Mapping[str, str]
     head: str
     tune: str
     loaded: bool
@@ -65,6 +68,7 @@ class _Slot:
 
     folder: Path | None
     modality: str
+    inputs: Mapping[str, str]
     head: str
     tune: str
     pinned: bool
@@ -231,7 +235,8 @@ class TaskPool:
             PooledTask(
                 name=name,
                 folder=entry.folder,
-                modality=entry.modality,
+                modality=", ".join(dict.fromkeys(entry.inputs.values())) or entry.modality,
+                inputs=entry.inputs,
                 head=entry.head,
                 tune=entry.tune,
                 loaded=entry.loaded is not None,
@@ -319,11 +324,17 @@ class TaskPool:
                 raise ValueError(f"Task {name!r} has another backbone object; load it with backbone=pool.backbone.")
             task.model.eval()
             ready = self._ready(task)
-            return _Slot(None, task.tokenizer.name, task.head.name, task.tune, pinned, None, ready)
+            tokenizer = task.tokenizer
+            inputs = {}
+            if isinstance(tokenizer, Inputs):
+                inputs = {input: part.modality for input, part in tokenizer.inputs.items()}
+            return _Slot(None, tokenizer.name, inputs, task.head.name, task.tune, pinned, None, ready)
         folder = task_folder(task)
         config = describe(folder)
         check(config, folder, self.backbone, self._fingerprint)
-        return _Slot(folder, config["tokenizer"]["name"], config["head"]["name"], config["tune"], pinned, content)
+        modality = config["tokenizer"]["name"]
+        inputs = modalities(config, folder)
+        return _Slot(folder, modality, inputs, config["head"]["name"], config["tune"], pinned, content)
 
     def _ready(self, task: Task) -> ResidentTask:
         adapter = None if task.adapter is None else FixedAdapter(task.adapter, self.backbone)

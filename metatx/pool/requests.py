@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any, Literal
 
 import torch
@@ -33,14 +33,14 @@ class ResidentTask:
         adapter: Adapter of the task, prepared for mixed batches; None without one.
         bytes: Bytes of the task's weights.
         prefix: Number of prefix tokens of each sequence, P.
-        counts: Number of tokens of a sample, prefix included, by the shapes of its encoded fields.
+        lengths: Tokens of a sample, as ``Request.lengths``, by the shapes of its encoded fields.
     """
 
     task: Task
     adapter: FixedAdapter | None
     bytes: int
     prefix: int
-    counts: dict[Shapes, int] = field(default_factory=dict)
+    lengths: dict[Shapes, tuple[int, ...]] = field(default_factory=dict)
 
     @torch.no_grad()
     def tokens(self, encoded: Sequence[dict[str, Tensor]]) -> TokenSequence:
@@ -55,30 +55,60 @@ class ResidentTask:
         Raises:
             SampleError: If a sample cannot be used; names its position.
         """
-        return self.request(name, *read(self.task, samples, positions, answer != "embed"), answer)
+        encoded, extents = read(self.task, samples, positions, answer != "embed")
+        try:
+            return self.request(name, encoded, extents, answer)
+        except SampleError as error:
+            raise self._first_refused(encoded, positions) or error from None
 
     def request(
         self, name: str, encoded: Sequence[dict[str, Tensor]], extents: Sequence[Any], answer: OutputKind
     ) -> "Request":
-        """Make a request from the result of ``read``, of this or another process; the second half of ``prepare``."""
+        """Make a request from the result of ``read``, of this or another process; the second half of ``prepare``.
+
+        Raises:
+            SampleError: If a sample has more tokens than its task allows.
+        """
         shapes = shapes_of(encoded[0]) if len(encoded) == 1 else None
-        count = self.counts.get(shapes) if shapes else None
+        lengths = self.lengths.get(shapes) if shapes else None
         sequence = None
-        if count is None:
+        if lengths is None:
             sequence = self.tokens(encoded)
-            count = sum(sequence.lengths) + len(sequence.lengths) * self.prefix
-            if shapes and len(self.counts) < REMEMBERED:
-                self.counts[shapes] = count
+            lengths = self._attended(sequence)
+            if shapes and len(self.lengths) < REMEMBERED:
+                self.lengths[shapes] = lengths
         return Request(
             name=name,
             answer=answer,
             samples=len(encoded),
-            tokens=count,
+            lengths=lengths,
             loaded=self,
             encoded=encoded[0],
             sequence=sequence,
             extents=extents,
         )
+
+    def _first_refused(self, encoded: Sequence[dict[str, Tensor]], positions: Sequence[int]) -> SampleError | None:
+        """Error of the first sample that cannot be made tokens, with its position; None if each alone can."""
+        for sample, position in zip(encoded, positions, strict=True):
+            try:
+                self.tokens([sample])
+            except SampleError as error:
+                return SampleError(f"sample {position + 1}: {error}")
+        return None
+
+    def _attended(self, sequence: TokenSequence) -> tuple[int, ...]:
+        """Lengths of the sequences, prefix included; those of a sample that attend to one another count as one."""
+        lengths = [length + self.prefix for length in sequence.lengths]
+        if sequence.fuse_at is None:
+            return tuple(lengths)
+        attended: list[int] = []
+        remaining = iter(lengths)
+        counts = sequence.sequences_per_sample or (1,) * len(sequence)
+        for count, block in zip(counts, sequence.fuse_at, strict=True):
+            of_sample = list(islice(remaining, count))
+            attended += [sum(of_sample)] if block < self.task.backbone.depth else of_sample
+        return tuple(attended)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -89,7 +119,8 @@ class Request:
         name: Name of the task.
         answer: Kind of answer.
         samples: Number of samples.
-        tokens: Approximate number of tokens in a pass.
+        lengths: Approximate number of tokens of each sequence in a pass, prefix included. Sequences of a sample that
+            attend to one another in some blocks are counted as one.
         loaded: Task that the request was prepared for, and that answers it.
         encoded: First encoded sample; it is the only one where ``sequence`` is None.
         sequence: Tokens of the samples; None where they are made later.
@@ -99,11 +130,16 @@ class Request:
     name: str
     answer: OutputKind
     samples: int
-    tokens: int
+    lengths: tuple[int, ...]
     loaded: ResidentTask
     encoded: dict[str, Tensor]
     sequence: TokenSequence | None
     extents: Sequence[Any]
+
+    @property
+    def tokens(self) -> int:
+        """Approximate number of tokens in a pass."""
+        return sum(self.lengths)
 
     def answers(self, sequence: TokenSequence, extents: Sequence[Any]) -> list[Any]:
         """Answers for sequences that left the backbone, one item a sample; a SampleError where numbers overflowed."""

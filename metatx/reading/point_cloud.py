@@ -123,7 +123,7 @@ def _checked(cloud: Cloud, drop_invalid: bool = False) -> Cloud:
         row, column = np.argwhere(~np.isfinite(points))[0]
         others = np.count_nonzero(~np.isfinite(points).all(1)) - 1
         more = f", {others:,} more of {len(points):,} likewise" if others else ""
-        hint = "leave such points out, or have it done: drop_invalid (--tokenizer.drop_invalid true)"
+        hint = "leave such points out, or have it done: drop_invalid (--tokenizer.drop-invalid true)"
         raise SampleError(f"point {row + 1} is NaN or infinite in column {column + 1}{more}; {hint}")
     if np.abs(points).max() > LARGEST:
         raise SampleError(f"values reach {np.abs(points).max():g}; expected at most {LARGEST:g}: check the unit")

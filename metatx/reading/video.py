@@ -94,7 +94,7 @@ def read_video(
         if not time_axis and first in (1, 3) and second not in CHANNELS and last not in CHANNELS:
             raise SampleError(
                 f"video is an array {sample.shape}, with time behind the channels; set time_axis=1 "
-                "(--tokenizer.time_axis 1), or move the axis"
+                "(--tokenizer.time-axis 1), or move the axis"
             )
         sample = np.moveaxis(sample, time_axis, 0)
     elif not isinstance(sample, list | tuple):

@@ -1,10 +1,14 @@
 """Bodies of requests, JSON or forms with files, read within the limits."""
 
+import re
+from typing import Any, BinaryIO
+
 from starlette.datastructures import Headers, UploadFile
 from starlette.requests import Request
 
-from metatx.serving.catalog import Catalog
-from metatx.serving.inputs import FileInput, Input, JsonInput, mixed_inputs, parse_json, task_inputs
+from metatx.errors import short
+from metatx.serving.catalog import Catalog, Served
+from metatx.serving.inputs import FileInput, FormInput, Input, JsonInput, mixed_inputs, parse_json, task_inputs
 from metatx.serving.limits import Limits, RefusedError
 
 __all__ = ["FORM", "Body", "content_kind", "inputs_of", "read_body"]
@@ -15,6 +19,9 @@ Body = bytes | Parts
 FORM = "multipart/form-data"
 INPUT = "input"  # name of a part with a sample as JSON, in a form for one task
 FILE = "file"  # name of a part with a file
+# Parts of a form for a task of several inputs: the samples as JSON, and files named by sample and input.
+INPUTS = "inputs"
+PLACED = re.compile(r"([0-9]{1,6})\.(.+)", re.DOTALL)
 
 
 def content_kind(headers: Headers) -> str:
@@ -52,10 +59,21 @@ def inputs_of(body: Body, task: str | None, catalog: Catalog, limits: Limits) ->
         content = parse_json(body, limits)
         inputs = mixed_inputs(content) if task is None else task_inputs(content, task)
     else:
-        inputs = _from_form(body, task, limits)
+        served = None if task is None else catalog.served.get(task)
+        _check_json(body, limits)
+        if served is not None and served.inputs:
+            inputs = _samples_from_form(body, str(task), served, limits)
+        else:
+            inputs = _from_form(body, task, limits)
     if len(inputs) > limits.samples:
         raise RefusedError(413, f"{len(inputs):,} inputs; expected at most {limits.samples:,}.")
     return [item.of(catalog.resolve(item.task)) for item in inputs]
+
+
+def _check_json(parts: Parts, limits: Limits) -> None:
+    """Refuse a form with too much JSON. Raises RefusedError (413)."""
+    if sum(len(part) for _, part in parts if isinstance(part, str)) > limits.json_mb * 1e6:
+        raise RefusedError(413, f"The JSON parts have more than {limits.json_mb:g} megabytes; send files, or fewer.")
 
 
 def _from_form(parts: Parts, task: str | None, limits: Limits) -> list[Input]:
@@ -64,8 +82,6 @@ def _from_form(parts: Parts, task: str | None, limits: Limits) -> list[Input]:
     For one task the parts are named ``file`` and ``input``; for several each is named by its task.
     """
     inputs: list[Input] = []
-    if sum(len(part) for _, part in parts if isinstance(part, str)) > limits.json_mb * 1e6:
-        raise RefusedError(413, f"The JSON parts have more than {limits.json_mb:g} megabytes; send files, or fewer.")
     for name, part in parts:
         expected = FILE if isinstance(part, UploadFile) else INPUT
         if task is not None and name != expected:
@@ -78,3 +94,50 @@ def _from_form(parts: Parts, task: str | None, limits: Limits) -> list[Input]:
     if not inputs:
         raise RefusedError(422, "The form is empty; expected one part or more.")
     return inputs
+
+
+def _samples_from_form(parts: Parts, task: str, served: Served, limits: Limits) -> list[Input]:
+    """Parse the parts of a form for a task of several inputs, sample by sample.
+
+    The part ``inputs`` is a JSON array of objects of inputs; a part ``INDEX.NAME`` is the file of an input of one of
+    them, or of a further sample.
+    """
+    values: list[Any] = []
+    files: dict[int, dict[str, tuple[str, BinaryIO]]] = {}
+    seen: set[str] = set()
+    for name, part in parts:
+        placed = PLACED.fullmatch(name)
+        if name in seen:
+            raise RefusedError(422, f"The form has two parts {name[:100]!r}; expected one.")
+        seen.add(name)
+        if placed and isinstance(part, UploadFile):
+            files.setdefault(int(placed[1]), {})[placed[2]] = part.filename or "", part.file
+        elif name == INPUTS and isinstance(part, str):
+            values = parse_json(part.encode(), limits)
+            if not isinstance(values, list):
+                raise RefusedError(422, f"The part inputs is {short(values)}; expected an array of objects.")
+        else:
+            kind = "file" if isinstance(part, UploadFile) else "field"
+            raise RefusedError(
+                422,
+                f"The form has a {kind} {name[:100]!r}; expected files named INDEX.NAME, such as "
+                f"0.{served.inputs[0].name}, and other inputs as JSON in a field inputs: an array of objects.",
+            )
+    count = max([len(values), *(at + 1 for at in files)], default=0)
+    if not count:
+        raise RefusedError(422, "The form is empty; expected one part or more.")
+    if count > limits.samples:
+        raise RefusedError(413, f"{count:,} inputs; expected at most {limits.samples:,}.")
+    values += [None] * (count - len(values))
+    return [_sample(task, at, value, files.get(at, {})) for at, value in enumerate(values)]
+
+
+def _sample(task: str, at: int, value: Any, files: dict[str, tuple[str, BinaryIO]]) -> Input:
+    """One sample of a form. Raises RefusedError (422) if it is no object, or an input came twice."""
+    value = {} if value is None else value
+    if not isinstance(value, dict):
+        raise RefusedError(422, f"inputs[{at}] is {short(value)}; expected an object of inputs by name.")
+    for name in files:
+        if value.get(name) is not None:
+            raise RefusedError(422, f"inputs[{at}]: input {name[:100]} came as a file and as JSON; expected one.")
+    return FormInput(task, value, files) if files else JsonInput(task, value)

@@ -11,6 +11,7 @@ from typing import Any
 
 from metatx.disk.task_files import CARD, Signature, content_of, plain_file, signature_of
 from metatx.errors import TaskError
+from metatx.inputs.inputs import Inputs
 from metatx.pool.pool import TaskPool
 from metatx.reading.folders import visible
 from metatx.registry import unknown
@@ -18,8 +19,9 @@ from metatx.serving.file_checks import accepted_suffixes
 from metatx.serving.limits import Limits
 from metatx.serving.samples import Sample, tried
 from metatx.storage.folder import OWN_BACKBONE_TIERS, describe
+from metatx.tokenizer import Tokenizer
 
-__all__ = ["NAME", "Catalog", "Served", "UnknownTaskError", "common_backbone"]
+__all__ = ["NAME", "Catalog", "Served", "ServedInput", "UnknownTaskError", "common_backbone"]
 
 LOG = logging.getLogger("metatx.serving")
 PART = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
@@ -30,6 +32,21 @@ CHANGED = "Its files changed, but a version never changes: save another version.
 
 class UnknownTaskError(ValueError):
     """Error of a request for a task that is not served."""
+
+
+@dataclass(frozen=True)
+class ServedInput:
+    """An input of a task with several.
+
+    Attributes:
+        name: Name of the input.
+        modality: Name of its tokenizer.
+        files: Suffixes of the files that it takes.
+    """
+
+    name: str
+    modality: str
+    files: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +60,7 @@ class Served:
         card: Text of its README.md, its beginning where it is long.
         sample: JSON Schema of an input, an example, the answer to the example.
         files: Suffixes of the files that it takes.
+        inputs: Its inputs, in order; empty for a task of one modality.
     """
 
     folder: Path
@@ -51,6 +69,18 @@ class Served:
     card: str
     sample: Sample
     files: tuple[str, ...]
+    inputs: tuple[ServedInput, ...] = ()
+
+    @property
+    def modality(self) -> str:
+        """Modality; of several inputs, those of all with commas."""
+        return ", ".join(dict.fromkeys(part.modality for part in self.inputs)) or str(self.config["tokenizer"]["name"])
+
+    @property
+    def about(self) -> str:
+        """Modality, or the inputs with theirs, and the head."""
+        inputs = ", ".join(f"{part.name} ({part.modality})" for part in self.inputs)
+        return f"{inputs or self.modality} -> {self.config['head']['name']}"
 
 
 class Catalog:
@@ -214,7 +244,7 @@ class Catalog:
         self.served = {**self.served, name: served}
         self.refused = {other: why for other, why in self.refused.items() if other != name}
         self._tried.pop(name, None)
-        LOG.info("%s is served", name)
+        LOG.info("%s is served: %s", name, served.about)
         return True
 
     def _loaded(self, name: str, place: Path, signature: Signature) -> Served:
@@ -230,6 +260,7 @@ class Catalog:
         else:
             self.pool.add(name, place, content=content)
         tokenizer = self.pool.task(name).tokenizer  # loads it, so that a damaged one is known now
+        inputs = _inputs(tokenizer)
         served = Served(
             folder=place,
             signature=signature,
@@ -237,6 +268,7 @@ class Catalog:
             card=_card(place),
             sample=tried(self.pool, name, self.tokens),
             files=tuple(accepted_suffixes(tokenizer)),
+            inputs=inputs,
         )
         if content is not None:
             self._versions[name] = content
@@ -247,6 +279,15 @@ class Catalog:
         self._tried.pop(name, None)
         self.pool.remove(name)
         LOG.info("%s is no longer served", name)
+
+
+def _inputs(tokenizer: Tokenizer) -> tuple[ServedInput, ...]:
+    if not isinstance(tokenizer, Inputs):
+        return ()
+    return tuple(
+        ServedInput(name, part.modality, tuple(accepted_suffixes(tokenizer.tokenizer(name))))
+        for name, part in tokenizer.inputs.items()
+    )
 
 
 def common_backbone(folder: Path) -> tuple[str, bool]:

@@ -131,8 +131,7 @@ class Engine:
         return [name for name, _ in requests], answers
 
     def _cost(self, request: PreparedRequest) -> int:
-        sequences = [request.tokens] if request.sequence is None else request.sequence.lengths
-        return sum(cost(tokens, self._dim) for tokens in sequences)
+        return sum(cost(tokens, self._dim) for tokens in request.lengths)
 
     def _costs(self, requests: Sequence[tuple[str, PreparedRequest]]) -> Counter[str]:
         """Sum the cost of prepared requests by task. Raises RefusedError (413) if it is too much."""
@@ -210,7 +209,8 @@ class Engine:
 
     def warm(self) -> None:
         """Start the processes that read files, if a task of the pool needs them."""
-        kinds = [lookup("tokenizers", task.modality) for task in self.pool.tasks()]
+        names = {name for task in self.pool.tasks() for name in task.inputs.values() or [task.modality]}
+        kinds = [lookup("tokenizers", name) for name in names]
         if any(kind.suffixes or kind.readers or kind.isolated for kind in kinds):
             self.readers.start()
 

@@ -1,17 +1,25 @@
 """Checks of files that strangers send: the suffix of the name, and the first bytes of the content."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 
+from metatx.errors import BoundError, SampleError
+from metatx.inputs.inputs import Inputs
 from metatx.serving.limits import RefusedError
 from metatx.tokenizer import Tokenizer
 
-__all__ = ["accepted_suffixes", "check_file", "suffix_of"]
+__all__ = ["accepted_suffixes", "check_file", "of_input", "suffix_of"]
 
 HEAD = 512  # bytes of a file that a signature sees
 
 
 def accepted_suffixes(tokenizer: Tokenizer) -> list[str]:
     """Return the suffixes of files that a server takes for a tokenizer: those that it reads and has a signature for."""
+    if isinstance(tokenizer, Inputs):
+        parts = (accepted_suffixes(tokenizer.tokenizer(name)) for name in tokenizer.inputs)
+        return list(dict.fromkeys(chain.from_iterable(parts)))
     return [suffix for suffix in _readable(tokenizer) if suffix in tokenizer.signatures]
 
 
@@ -48,6 +56,18 @@ def check_file(path: Path, tokenizer: Tokenizer) -> None:
         head = file.read(HEAD)
     if signature is None or not signature(head):
         raise RefusedError(415, f"The content is not that of a {path.suffix} file.")
+
+
+@contextmanager
+def of_input(name: str) -> Iterator[None]:
+    """Put the name of an input before the message of an error about its file."""
+    try:
+        yield
+    except RefusedError as error:
+        raise RefusedError(error.status, f"input {name}: {error}") from error
+    except ValueError as error:
+        kind = BoundError if isinstance(error, BoundError) else SampleError
+        raise kind(f"input {name}: {error}") from error
 
 
 def _readable(tokenizer: Tokenizer) -> list[str]:

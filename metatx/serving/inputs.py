@@ -1,18 +1,21 @@
 """Inputs of a request, as JSON or as files of a form, each for one task."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, Protocol
 
 import orjson
 
+from metatx.errors import SampleError
+from metatx.inputs.inputs import Inputs
 from metatx.pool.requests import read
-from metatx.serving.file_checks import suffix_of
+from metatx.registry import unknown
+from metatx.serving.file_checks import of_input, suffix_of
 from metatx.serving.limits import Limits, RefusedError
 from metatx.serving.readers import EncodedSample, Readers, ReadRequest
 from metatx.serving.samples import received
 
-__all__ = ["FileInput", "Input", "JsonInput", "mixed_inputs", "parse_json", "task_inputs"]
+__all__ = ["FileInput", "FormInput", "Input", "JsonInput", "mixed_inputs", "parse_json", "task_inputs"]
 
 
 class Input(Protocol):
@@ -75,9 +78,48 @@ class FileInput:
 
     def samples(self, wanted: ReadRequest, readers: Readers) -> Sequence[EncodedSample]:
         """Encode the samples that the file holds."""
-        suffix = suffix_of(self.name, wanted.loaded.task.tokenizer)
+        tokenizer = wanted.loaded.task.tokenizer
+        if isinstance(tokenizer, Inputs):
+            raise RefusedError(
+                422,
+                f"The task {self.task} has several inputs ({', '.join(tokenizer.inputs)}); send it to "
+                f"/v1/tasks/{self.task}/predict, each file as a part INDEX.NAME, such as 0.{tokenizer.main}.",
+            )
+        suffix = suffix_of(self.name, tokenizer)
         self.content.seek(0)
         return readers.file(self.content, suffix, wanted)
+
+
+@dataclass(frozen=True)
+class FormInput:
+    """A sample of several inputs, some of them files that were sent; only the suffixes of their names are used.
+
+    Attributes:
+        task: Name of the task.
+        value: Inputs that came as JSON, by name.
+        files: Name and content of the file of each other input, by the name of the input.
+    """
+
+    task: str
+    value: Mapping[str, Any]
+    files: Mapping[str, tuple[str, BinaryIO]]
+
+    def of(self, task: str) -> "FormInput":
+        """Copy the input for a task of another name."""
+        return replace(self, task=task)
+
+    def samples(self, wanted: ReadRequest, readers: Readers) -> Sequence[EncodedSample]:
+        """Encode the one sample."""
+        tokenizer = wanted.loaded.task.tokenizer
+        names = list(tokenizer.inputs) if isinstance(tokenizer, Inputs) else []
+        files: dict[str, tuple[BinaryIO, str]] = {}
+        for name, (sent, content) in self.files.items():
+            if not isinstance(tokenizer, Inputs) or name not in names:
+                raise SampleError(unknown("input", name[:60], names))
+            with of_input(name):
+                files[name] = content, suffix_of(sent, tokenizer.tokenizer(name))
+            content.seek(0)
+        return readers.sample(self.value, files, wanted)
 
 
 def parse_json(content: bytes, limits: Limits) -> Any:

@@ -7,7 +7,7 @@ import shutil
 import signal
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import count
@@ -22,6 +22,7 @@ from torch import Tensor
 
 from metatx.pool.requests import ResidentTask
 from metatx.progress import tell
+from metatx.serving.file_checks import of_input
 from metatx.serving.fork_server import Child, ForkServer, Spawner
 from metatx.serving.limits import GONE, Limits, RefusedError
 from metatx.serving.metrics import Metrics
@@ -140,22 +141,37 @@ class Readers:
         with self._worker() as worker:
             path = worker.folder / f"file{suffix}"
             try:
-                with path.open("wb") as file:
-                    shutil.copyfileobj(content, file)
-                if not path.stat().st_size:
-                    raise RefusedError(422, "The file is empty.")
+                _store(content, path)
                 return self._read(worker, f"a {suffix} file", wanted, path=str(path))
             finally:
                 path.unlink(missing_ok=True)
 
     def value(self, value: Any, wanted: ReadRequest) -> list[EncodedSample]:
         """Read and encode a sample that came as JSON; raises as ``file``."""
-        try:
-            text = orjson.dumps(value)
-        except TypeError:
-            raise RefusedError(422, "The input is nested too deeply.") from None
+        text = _json(value)
         with self._worker() as worker:
             return self._read(worker, "a value", wanted, value=text)
+
+    def sample(self, value: Any, files: Mapping[str, tuple[BinaryIO, str]], wanted: ReadRequest) -> list[EncodedSample]:
+        """Read and encode a sample of several inputs; raises as ``file``.
+
+        Args:
+            value: Inputs that came as JSON, by name.
+            files: Bytes and suffix of the file of each other input, by the name of the input.
+            wanted: Task, and limits of the reading.
+        """
+        text = _json(value)
+        with self._worker() as worker:
+            paths = {name: worker.folder / f"{name}{suffix}" for name, (_, suffix) in files.items()}
+            try:
+                for name, (content, _) in files.items():
+                    with of_input(name):
+                        _store(content, paths[name])
+                named = {name: str(path) for name, path in paths.items()}
+                return self._read(worker, "the files of a sample", wanted, value=text, files=named)
+            finally:
+                for path in paths.values():
+                    path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """End all processes, and remove their folders."""
@@ -252,6 +268,22 @@ class Readers:
         if reason == "time":
             return RefusedError(422, f"It could not be read within {self.limits.reader_seconds:g} seconds.")
         return RefusedError(422, CRASH)
+
+
+def _store(content: BinaryIO, path: Path) -> None:
+    """Write a sent file. Raises RefusedError (422) if it is empty."""
+    with path.open("wb") as file:
+        shutil.copyfileobj(content, file)
+    if not path.stat().st_size:
+        raise RefusedError(422, "The file is empty.")
+
+
+def _json(value: Any) -> bytes:
+    """Write a value as JSON. Raises RefusedError (422) if it is nested too deeply."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        raise RefusedError(422, "The input is nested too deeply.") from None
 
 
 def _refusal(task: str, what: str, head: dict[str, Any]) -> Exception:

@@ -5,9 +5,9 @@ import os
 import tempfile
 import traceback
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,11 @@ import orjson
 from safetensors.torch import save
 
 from metatx.disk.weight_files import unshared
+from metatx.encoding.columns import raw_samples
 from metatx.errors import BoundError
+from metatx.inputs.inputs import Inputs
 from metatx.pool.requests import read
-from metatx.serving.file_checks import check_file
+from metatx.serving.file_checks import check_file, of_input
 from metatx.serving.limits import RefusedError
 from metatx.serving.samples import received
 from metatx.serving.sandbox import Sandbox, grown
@@ -35,13 +37,14 @@ TRACE = 1500  # characters of a traceback
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """Order to read a file, or a value that came as JSON.
+    """Order to read a file, a value that came as JSON, or a sample of several inputs.
 
     Attributes:
         task: Number of the task, see ``Readers``.
         skeleton: Task as bytes, if the process does not know its number yet; None otherwise.
         path: Path of the file; None for a value.
         value: JSON of the value.
+        files: Paths of the files of inputs, by the name of the input; the other inputs are in ``value``.
         extents: True if the head needs the extents of samples.
         most: Largest number of samples in the file.
     """
@@ -50,6 +53,7 @@ class Order:
     skeleton: bytes | None
     path: str | None = None
     value: bytes = b""
+    files: Mapping[str, str] = field(default_factory=dict)
     extents: bool
     most: int
 
@@ -117,6 +121,8 @@ def _answer(order: Order, tasks: "OrderedDict[int, Task]") -> tuple[dict[str, An
         status = error.status if isinstance(error, RefusedError) else 413 if isinstance(error, BoundError) else 422
         # The path of the file is left out: it tells about the server.
         reason = str(error) if expected else "It cannot be read; it is damaged."
+        for path in order.files.values():
+            reason = reason.replace(f"{os.path.dirname(path)}/", "")
         if order.path:
             folder, name = os.path.split(order.path)
             reason = reason.replace(f"{folder}/", "").removeprefix(f"{name}: ")
@@ -125,7 +131,7 @@ def _answer(order: Order, tasks: "OrderedDict[int, Task]") -> tuple[dict[str, An
 
 def _encoded(order: Order, task: Task) -> tuple[dict[str, Any], bytes]:
     if order.path is None:
-        samples: Sequence[Any] = [received(orjson.loads(order.value), task)]
+        samples: Sequence[Any] = [_sample(order, task)]
     else:
         check_file(Path(order.path), task.tokenizer)
         samples = task.queries(order.path)
@@ -137,3 +143,19 @@ def _encoded(order: Order, task: Task) -> tuple[dict[str, Any], bytes]:
     tensors = {f"{at}.{name}": tensor for at, ([fields], _) in enumerate(encoded) for name, tensor in fields.items()}
     head = {"fields": [list(fields) for [fields], _ in encoded], "extents": [extents for _, extents in encoded]}
     return head, save(unshared(tensors))
+
+
+def _sample(order: Order, task: Task) -> Any:
+    """Raw sample of the value, with the files of its inputs."""
+    sample = received(orjson.loads(order.value), task)
+    tokenizer = task.tokenizer
+    for name, path in order.files.items():
+        assert isinstance(tokenizer, Inputs)
+        part = tokenizer.tokenizer(name)
+        with of_input(name):
+            check_file(Path(path), part)
+            values = raw_samples(path, part, task.head, [])
+            if len(values) != 1:
+                raise RefusedError(422, f"The file holds {len(values):,} samples; expected one.")
+            sample[name] = values[0]
+    return sample

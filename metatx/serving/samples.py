@@ -9,6 +9,7 @@ import orjson
 
 from metatx.encoding.columns import by_name
 from metatx.errors import TaskError
+from metatx.inputs.inputs import Inputs
 from metatx.pool.pool import TaskPool
 from metatx.task import Task
 
@@ -39,7 +40,8 @@ class Sample:
 
 def received(value: Any, task: Task) -> Any:
     """Turn an input that came as JSON into a raw sample; of a row, only the task's inputs. Raises SampleError."""
-    return task.tokenizer.from_json(by_name(value, task.tokenizer, task.inputs))
+    tokenizer = task.tokenizer
+    return tokenizer.from_json(value if isinstance(tokenizer, Inputs) else by_name(value, tokenizer, task.inputs))
 
 
 def input_schema(task: Task) -> dict[str, Any]:

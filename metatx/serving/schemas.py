@@ -1,6 +1,6 @@
 """Schemas of requests and responses, and the OpenAPI document."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from fastapi import FastAPI
@@ -8,7 +8,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, ConfigDict, Field
 
 import metatx
-from metatx.serving.catalog import Catalog, Served
+from metatx.serving.catalog import Catalog, Served, ServedInput
 
 __all__ = ["Alias", "Problem", "TaskDetail", "TaskList", "TaskSummary", "detail_of", "document", "summary_of"]
 
@@ -21,11 +21,24 @@ class Problem(BaseModel):
     detail: str
 
 
+class InputSummary(BaseModel):
+    """An input of a task with several."""
+
+    model_config = ConfigDict(from_attributes=True)
+    name: str
+    modality: str
+    files: list[str] = Field(description="Suffixes of the files that the input takes.")
+
+
 class TaskSummary(BaseModel):
     """Summary of a task."""
 
     name: str
-    modality: str
+    modality: str = Field(description="Kind of data; of several inputs, the kinds of all with commas.")
+    inputs: list[InputSummary] = Field(
+        description="Inputs of a task with several, in order: what it is asked is an object of these, by name, null or "
+        "absent where missing. Empty for a task of one modality."
+    )
     head: str
     tune: str = Field(description="Part of the backbone that was trained for the task: frozen (none), norm or lora.")
     reads: list[str] = Field(description="Columns of a table that the task was trained with.")
@@ -79,7 +92,8 @@ def _summary(name: str, task: Served) -> dict[str, Any]:
     config = task.config
     return {
         "name": name,
-        "modality": config["tokenizer"]["name"],
+        "modality": task.modality,
+        "inputs": list(map(InputSummary.model_validate, task.inputs)),
         "head": config["head"]["name"],
         "tune": config["tune"],
         "reads": config["inputs"],
@@ -104,7 +118,9 @@ def document(app: FastAPI, catalog: Catalog) -> dict[str, Any]:
             general = paths[f"/v1/tasks/{{task}}/{action}"]["post"]
             operation = {key: value for key, value in general.items() if key != "parameters"}
             operation |= {"operationId": f"{action} {name}", "summary": f"{action.capitalize()} with {name}"}
-            operation |= {"requestBody": _body(reference, bool(task.files), task.sample.example)}
+            operation |= {"requestBody": _body(reference, bool(task.files), task.sample.example, task.inputs)}
+            if task.inputs:
+                operation["description"] = f"{general['description']} {_said(task.inputs)}"
             operation |= {"responses": {**general["responses"], "200": _answered(action, name, task.sample.answer)}}
             paths[f"/v1/tasks/{name}/{action}"] = {"post": operation}
     for action in ("predict", "embed"):
@@ -138,14 +154,40 @@ def _answered(action: str, name: str = "", answer: Any = None) -> dict[str, Any]
     return {"description": "Answers.", "content": {"application/json": content}}
 
 
-def _body(item: dict[str, Any], with_files: bool, example: Any = None) -> dict[str, Any]:
+def _said(inputs: Sequence[ServedInput]) -> str:
+    """Describe the inputs of a task with several."""
+    parts = [
+        f"{part.name} ({', '.join([part.modality, *part.files])})"  # a modality, and suffixes of files
+        for part in inputs
+    ]
+    said = f"An input is an object of {', '.join(parts)}; null or absent is missing, and at least one must be there."
+    if not any(part.files for part in inputs):
+        return said
+    example = next(part.name for part in inputs if part.files)
+    return f"{said} A form holds files as parts INDEX.NAME, such as 0.{example}, and the rest as JSON in a part inputs."
+
+
+def _body(
+    item: dict[str, Any], with_files: bool, example: Any = None, several: Sequence[ServedInput] = ()
+) -> dict[str, Any]:
     inputs = {"type": "array", "items": item, "minItems": 1}
     content: dict[str, Any] = {"application/json": {"schema": _record({"inputs": inputs})}}
     if example is not None:
         content["application/json"]["example"] = {"inputs": [example]}
     if with_files:
-        file = {"type": "array", "items": {"type": "string", "contentMediaType": "application/octet-stream"}}
-        content["multipart/form-data"] = {"schema": _record({"file": file})}
+        file = {"type": "string", "contentMediaType": "application/octet-stream"}
+        content["multipart/form-data"] = {"schema": _record({"file": {"type": "array", "items": file}})}
+    if with_files and several:
+        names = "|".join(part.name for part in several if part.files)
+        schema = {
+            "type": "object",
+            "properties": {"inputs": inputs},
+            "patternProperties": {f"^[0-9]+\\.({names})$": file},
+            "additionalProperties": False,
+            "minProperties": 1,
+        }
+        encoding = {"inputs": {"contentType": "application/json"}}
+        content["multipart/form-data"] = {"schema": schema, "encoding": encoding}
     return {"required": True, "content": content}
 
 

@@ -66,6 +66,7 @@ FORMS = {
     "backbone.spec": TEXT,
     "backbone.fingerprint": TEXT,
     "backbone.dim": WHOLE,
+    "backbone.attention_pool": TEXT_OR_NULL,
     "backbone.pretrained": FLAG,
     "backbone.repository": TEXT_OR_NULL,
     "tokenizer": RECORD,
@@ -97,7 +98,7 @@ DEFAULTS: dict[str, Any] = {
 }
 OPTIONAL = {
     *DEFAULTS,
-    *("backbone.dim", "backbone.pretrained", "backbone.repository"),
+    *("backbone.attention_pool", "backbone.dim", "backbone.pretrained", "backbone.repository"),
     *("head.note", "trainable_parameters"),
     *("tokenizer.fitted", "head.fitted"),
 }

@@ -30,12 +30,12 @@ from metatx.encoding.head_choice import build_tokenizer
 from metatx.errors import TaskError, short
 from metatx.files import folder_written_whole, json_text
 from metatx.model import Model
-from metatx.registry import all_options, create, fact_names, lookup, option_names
+from metatx.registry import COMPOSITE, all_options, create, fact_names, lookup, option_names
 from metatx.settings import TrainingSettings
 from metatx.storage.card import model_card
 from metatx.storage.config import checked_config, upgraded
 
-__all__ = ["Record", "check", "describe", "read", "save", "write"]
+__all__ = ["Record", "check", "describe", "modalities", "read", "save", "write"]
 
 FORMAT = "metatx-task"
 VERSION = 3  # 1 had no ``tune``, 2 held fitted facts among the options
@@ -84,6 +84,7 @@ def write(model: Model, record: Record, folder: Path, name: str) -> None:
         "backbone": {
             "spec": model.backbone.spec,
             "fingerprint": model.backbone.fingerprint,
+            "attention_pool": model.backbone.attention_pool_fingerprint if model.head.pooling == "attention" else None,
             "dim": model.backbone.dim,
             "pretrained": model.backbone.pretrained,
             "repository": repository(model.backbone),
@@ -142,6 +143,28 @@ def describe(folder: Path) -> dict[str, Any]:
             f"formats up to {VERSION}. Update it."
         )
     return checked_config(config, place)
+
+
+def modalities(config: Mapping[str, Any], folder: Path) -> dict[str, str]:
+    """Modality of each input of a task by its name; empty for a task of one modality.
+
+    Args:
+        config: Config from ``describe``.
+        folder: Folder of the task, for the message.
+
+    Raises:
+        TaskError: If the inputs are not described.
+    """
+    if config["tokenizer"]["name"] != COMPOSITE:
+        return {}
+    inputs = config["tokenizer"]["options"].get("inputs")
+    try:
+        return {str(each["name"]): str(each["modality"]) for each in inputs}
+    except (KeyError, TypeError):
+        raise TaskError(
+            f"{folder}/config.json is damaged: its inputs are {short(inputs)}; expected a list of objects with a name "
+            "and a modality each."
+        ) from None
 
 
 def check(config: dict[str, Any], folder: Path, backbone: Backbone, fingerprint: str) -> None:
@@ -283,6 +306,11 @@ def _check_fingerprint(config: dict[str, Any], folder: Path, backbone: Backbone,
         trained_on = _said(saved["spec"], saved.get("pretrained", True), saved["fingerprint"])
         given = _said(backbone.spec, backbone.pretrained, fingerprint)
         raise TaskError(f"{folder} was trained on backbone {trained_on}, not on {given}.")
+    pool = saved.get("attention_pool")
+    if pool not in (None, backbone.attention_pool_fingerprint):
+        raise TaskError(
+            f"{folder} needs the attention pool of {saved['spec']} ({pool[:12]}), not that of {backbone.spec}."
+        )
 
 
 def _said(spec: str, pretrained: bool, fingerprint: str) -> str:

@@ -116,7 +116,8 @@ def frozen_features(
 def _key(model: Model, data: EncodedDataset, settings: TrainingSettings) -> str | None:
     content = Content()
     try:
-        content.add([model.backbone.fingerprint, _is_half(model, settings), data.content[0], repr(model.norm)])
+        pool = model.backbone.attention_pool_fingerprint if model.head.pooling == "attention" else None
+        content.add([model.backbone.fingerprint, pool, _is_half(model, settings), data.content[0], repr(model.norm)])
         add_components(content, (model.tokenizer, None), (model.head, model.head.pool_options))
     except (TypeError, OSError):
         return None

@@ -26,6 +26,8 @@ LOADS = {  # kinds of tasks, in turn; aim
     "most are pictures": (("image", "image lora", "image", "image lora", "image", "lora"), "1.1"),
 }
 KINDS = ("series", "image", "lora", "image lora")
+SERIES = {"stride": 16, "channels": "mixed"}
+INPUTS = (1, 2, 4)
 
 
 def samples(lengths: list[int]) -> list[np.ndarray]:
@@ -42,7 +44,7 @@ def new_task(backbone: metatx.Backbone, kind: str) -> metatx.Task:
         backbone,
         "image" if image else "time_series",
         (inputs, list("abababab")),
-        tokenizer_options={"freeze_stem": False} if image else {"stride": 16, "channels": "mixed"},
+        tokenizer_options={"freeze_stem": False} if image else SERIES,
         tune="lora" if lora else "frozen",
         adapter_options={"r": 8, "target_modules": EVERY_LAYER} if lora else None,
     )
@@ -128,6 +130,50 @@ def across_tasks(backbone: metatx.Backbone, folders: dict[str, Path], rounds: in
     show(f"{count} requests of {len(own)} tasks, {load}, against one by task", found["each"] / found["one"], aim=aim)
 
 
+@torch.inference_mode()
+def several_inputs(backbone: metatx.Backbone, folder: Path, repeats: int, rounds: int, fusion: str) -> None:
+    """Tasks of 1, 2 and 4 inputs in one pass, against tasks of one input with as many tokens.
+
+    Their sequences are as long as an input, or as all inputs of a sample, which attend to one another in some blocks.
+    """
+    pool = metatx.TaskPool(backbone)
+    single = filled(backbone, folder / "series", 12)
+    rows: list[tuple[str, Any]] = []
+    for inputs in INPUTS:
+        names = [f"input{number}" for number in range(inputs)]
+        data = [dict(zip(names, samples([9] * inputs), strict=True)) for _ in range(8)]
+        task = metatx.Task.from_data(
+            backbone,
+            dict.fromkeys(names, "time_series"),
+            (data, list("abababab")),
+            fusion=fusion,
+            tokenizer_options=dict.fromkeys(names, SERIES),
+        )
+        saved_task = task.save_pretrained(folder / f"{fusion} {inputs}")
+        for number in range(4):
+            name = f"{inputs} {number}"
+            pool.add(name, saved_task, pinned=True)
+            rows += [(name, dict(zip(names, samples([64] * inputs), strict=True))) for _ in range(repeats)]
+    for name, sample in rows:
+        pool.prepare(name, sample)  # from now on the number of tokens is known
+    fused = [pool.prepare(name, sample) for name, sample in rows]
+    lengths = [64 * inputs for inputs in INPUTS] * 4 * repeats
+    for _ in range(2):
+        apart = ask(single, [64] * (sum(lengths) // 64), 12)
+        together = ask(single, lengths, 12)
+    tokens = {sum(request.tokens for request in requests) for requests in (fused, apart, together)}
+    assert tokens == {sum(lengths)}
+    ways = {"fused": lambda: pool.answer(fused), "apart": lambda: single.answer(apart)}
+    found = cpu_seconds({**ways, "together": lambda: single.answer(together)}, rounds)
+    show(
+        f"tasks of 1, 2 and 4 inputs, {fusion}, against as many tokens of tasks of one",
+        found["apart"] / found["fused"],
+        aim="0.95",
+    )
+    if fusion != "late":
+        show("  in sequences as long as all inputs together", found["together"] / found["fused"], aim="0.95")
+
+
 def main(
     *, size: Literal["base", "nano"] = "nano", rounds: int = 7, sequences: int = 12, loras: int = 32, tasks: int = 64
 ) -> None:
@@ -145,6 +191,8 @@ def main(
         folders = saved(backbone, Path(temporary))
         mixed_batches(filled(backbone, folders["series"], 12), sequences // 4, rounds)
         adapters(backbone, folders, rounds, loras)
+        for fusion in ("late", "mid", "early"):
+            several_inputs(backbone, Path(temporary), sequences // 4, rounds, fusion)
         for load in LOADS:
             across_tasks(backbone, folders, rounds, tasks, load)
 

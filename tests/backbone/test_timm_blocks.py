@@ -124,6 +124,20 @@ def test_positions_are_those_of_the_grid_or_of_the_order(name: str) -> None:
         backbone(replace(plain, grids={"": (2, 2)}))
 
 
+@torch.no_grad()
+def test_tokens_behind_a_grid_have_no_place(backbone) -> None:
+    tokens = torch.randn(2 * 3 + 2, backbone.dim)
+    turned = tokens[[*range(6), 7, 6]]
+    found = []
+    for each in (tokens, turned):
+        alone = TokenSequence(each, (8,), grids={"": (2, 3)}, trailing=(2,))
+        whole = concatenate([pictures(backbone, 2, 3), alone, row(backbone, 8)])
+        found.append(divide(backbone(whole), [pictures(backbone, 2, 3), alone, row(backbone, 8)])[1].embeddings)
+        torch.testing.assert_close(found[-1], backbone(alone).embeddings, atol=1e-5, rtol=1e-5)
+    assert (found[0][-1] - found[0][-2]).abs().max() > 1e-3
+    torch.testing.assert_close(found[1], found[0][[*range(len(found[0]) - 2), -1, -2]], atol=1e-5, rtol=1e-5)
+
+
 def test_a_table_of_relative_positions_is_timm_s_and_is_resampled_for_other_grids() -> None:
     theirs = RelativePositionBias((3, 3), 2)
     with torch.no_grad():

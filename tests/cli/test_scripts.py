@@ -1,5 +1,6 @@
 """The command line of a recipe: its own values as defaults, all options by the names of ``metatx train``."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -53,7 +54,7 @@ def test_without_options_a_recipe_is_run_as_it_stands(ran):
 def test_options_by_the_names_of_train(ran):
     words = (
         "--columns xyz --head.norm batch --tokenizer.augment light --grid 24,32 --epochs=3 --batch-size 4 --shard "
-        "--tune lora --adapter.r 4 --random-backbone --seeds 1 --no-baseline --out runs/x --data FOLDER --budget 5"
+        "--tune lora --adapter.r 4 --pretrained false --seeds 1 --no-baseline --out runs/x --data FOLDER --budget 5"
     )
     found, backbone, options = ran(words)
     expected = recipe(columns="xyz").changed(
@@ -69,6 +70,8 @@ def test_options_by_the_names_of_train(ran):
     assert found == expected and not backbone.pretrained
     assert options == {"data": "FOLDER", "seeds": (1,), "budget": 5.0, "baseline": False, "out": "runs/x"}
     assert ran("--seeds=0,1 --grid 7")[2]["seeds"] == (0, 1)
+    for former in ("--random-backbone", "--random_backbone=true", "--no-pretrained"):
+        assert not ran(former)[1].pretrained
 
 
 def test_help_explains_the_options_and_shows_the_recipes_own_values(ran, capsys):
@@ -79,7 +82,8 @@ def test_help_explains_the_options_and_shows_the_recipes_own_values(ran, capsys)
     assert "(type: int | null, default: 8)" in shown
     assert "--head.layers LAYERS" in shown and "default: 12)" in shown
     assert "--columns {xyz,all} Columns of a point." in shown
-    assert "--tokenizer.crop_pct" in shown and "--tokenizer.image_size" not in shown, "the grid says it"
+    assert "--tokenizer.crop-pct" in shown and "--tokenizer.image-size" not in shown, "the grid says it"
+    assert "_" not in "".join(re.findall(r"--[\w.-]+", shown)) and "--baseline {true,false}" in shown
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def test_windows_of_either_axis_are_the_same():
 
 
 def test_turned_windows_name_the_option():
-    hint = r"looks like time x channels: set time_axis=0 \(--tokenizer.time_axis 0\)"
+    hint = r"looks like time x channels: set time_axis=0 \(--tokenizer.time-axis 0\)"
     with pytest.raises(ValueError, match=f"signal has 6 steps at 100 Hz; expected at least 32.*{hint}"):
         imu().learn(list(TURNED))
     tokenizer = imu(frame=4, patch_size=4).learn(list(WINDOWS))

@@ -47,7 +47,7 @@ def test_255_beside_one_other_code_is_a_class_and_told(said, other):
     head = SegmentationHead(4).learn([blocks(other, 255), blocks(255, 255)])
     assert head.classes == [other, 255] and head.ignore_index is None
     assert head.encode(blocks(255, other))[0].tolist() == [1] * 8 + [0] * 8
-    assert f"Code 255 of the masks is a class beside [{other}]; --head.ignore_index 255 makes it none" in said()
+    assert f"Code 255 of the masks is a class beside [{other}]; --head.ignore-index 255 makes it none" in said()
     again = SegmentationHead(4, **head.options).restore(head.fitted)
     assert (again.encode(blocks(255, other)) == head.encode(blocks(255, other))).all()
 

@@ -349,7 +349,7 @@ def control(tmp_path_factory):
     folder = tmp_path_factory.mktemp("control")
     table = rows()
     table.to_csv(folder / "t.csv", index=False)
-    words = f"train {folder}/t.csv --modality tabular --random-backbone --epochs 1 --no-baseline"
+    words = f"train {folder}/t.csv --modality tabular --pretrained false --epochs 1 --no-baseline"
     main([*words.split(), "--out", f"{folder}/tasks/r"])
     return folder
 
@@ -366,7 +366,7 @@ def test_a_task_of_the_random_control_answers(control, capsys, nano):
     with pytest.raises(SystemExit):
         main(words.split())
     assert "nano with random weights (the control)" in capsys.readouterr().err
-    main([*words.split(), "--random-backbone"])
+    main([*words.split(), "--no-pretrained"])
     with pytest.raises(TaskError, match=r"nano with random weights \(the control\) \(\w{12}\), not on nano \("):
         metatx.Task.from_pretrained(place, backbone=nano)
 

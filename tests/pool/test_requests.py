@@ -68,6 +68,6 @@ def test_so_many_shapes_are_remembered(nano, monkeypatch):
     pool = metatx.TaskPool(nano)
     pool.add("rows", metatx.Task.from_data(nano, "waves", waves(20)))
     loaded = pool.loaded("rows")
-    loaded.counts.update({((str(i), ()),): 1 for i in range(REMEMBERED)})
+    loaded.lengths.update({((str(i), ()),): (1,) for i in range(REMEMBERED)})
     assert all(pool.prepare("rows", waves(1)[0][0]).sequence is not None for _ in range(2))
-    assert len(loaded.counts) == REMEMBERED
+    assert len(loaded.lengths) == REMEMBERED

@@ -49,6 +49,37 @@ def trained(nano, table, tmp_path_factory):
     return folder
 
 
+def houses_of(count):
+    """Samples of three inputs, of which some are missing, and their targets."""
+    rng = np.random.default_rng(0)
+    found = []
+    for number in range(count):
+        sample = {
+            "photo": rng.integers(0, 255, (24, 24, 3), dtype=np.uint8),
+            "words": ["a red door", "no garden at all", "quiet"][number % 3],
+            "facts": {"rooms": float(number % 4), "kind": "flat" if number % 2 else "house"},
+        }
+        if number % 4 == 3:
+            sample["photo"] = None
+        found.append(sample)
+    return found, ["dear" if number % 2 else "cheap" for number in range(count)]
+
+
+@pytest.fixture(scope="session")
+def houses(nano, tmp_path_factory):
+    """A folder of tasks: of three inputs, late with LoRA and early."""
+    folder = tmp_path_factory.mktemp("houses")
+    inputs = {"photo": "image", "words": "text", "facts": "tabular"}
+    options = {"photo": {"image_size": 32}}
+    for name, fusion, tune in (("house", "late", "lora"), ("early", "early", "frozen")):
+        limits = {"max_tokens": 40} if fusion == "early" else {}
+        task = metatx.Task.from_data(
+            nano, inputs, houses_of(16), fusion=fusion, fusion_options=limits, tune=tune, tokenizer_options=options
+        )
+        task.fit(houses_of(16), epochs=1, batch_size=8).save_pretrained(folder / name)
+    return folder
+
+
 @pytest.fixture
 def tasks(trained, tmp_path):
     """A copy of the three tasks that a test may change."""

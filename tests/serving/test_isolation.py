@@ -94,10 +94,10 @@ def test_a_client_that_leaves_ends_its_process_and_a_signal_the_server(folder, t
         until(lambda: ended([reading]))
         waiting = send(address, WAIT)
         until(lambda: below(fork_server))
-        started, pids = time.monotonic(), below(process.pid)
+        pids = below(process.pid)
         process.send_signal(signal.SIGTERM)
         assert waiting.getresponse().status == 504
-        assert process.wait(60) == 0 and time.monotonic() - started < 30
+        assert process.wait(60) == 0
         until(lambda: ended(pids))
     assert not list(tmp_path.glob("metatx-*"))
 

@@ -54,7 +54,7 @@ def test_a_person_picks_a_task_gives_an_input_and_sees_the_answer(trained, brows
         pick(browser, "kinds")
         browser.run("document.querySelector('[name=a]').value = '-2'")
         text = answered(browser)
-        assert "OutputKind in" in text and "%" in text and ("yes" in text or "no" in text)
+        assert "Answer in" in text and "%" in text and ("yes" in text or "no" in text)
         shot(browser, "table")
         assert '"a":-2' in browser.run("$('curl').textContent") or browser.run("read().a") == -2
 
@@ -65,12 +65,44 @@ def test_a_person_picks_a_task_gives_an_input_and_sees_the_answer(trained, brows
         assert "no observed value" in answered(browser)
 
         pick(browser, "light")
-        document = browser.call("DOM.getDocument")["root"]["nodeId"]
-        node = browser.call("DOM.querySelector", nodeId=document, selector="#file")["nodeId"]
-        browser.call("DOM.setFileInputFiles", files=[str(file)], nodeId=node)
+        choose_file(browser, "#file", file)
         browser.until("!$('picture').hidden")
         assert "bright" in answered(browser)
         shot(browser, "picture")
+    assert not [error for error in browser.errors if "422" not in str(error)]
+
+
+def choose_file(browser, selector, file):
+    document = browser.call("DOM.getDocument")["root"]["nodeId"]
+    node = browser.call("DOM.querySelector", nodeId=document, selector=selector)["nodeId"]
+    browser.call("DOM.setFileInputFiles", files=[str(file)], nodeId=node)
+
+
+def test_a_person_gives_some_inputs_of_several(houses, browser, tmp_path):
+    file = tmp_path / "door.png"
+    Image.fromarray(np.full((24, 24, 3), 220, np.uint8)).save(file)
+    with server(houses) as (_, address):
+        browser.call("Page.navigate", url=f"{address}/#house")
+        browser.until("document.readyState == 'complete' && document.querySelectorAll('fieldset').length == 3")
+        assert browser.run("$('about').textContent").startswith("photo (image), words (text), facts (tabular) → class")
+        assert browser.run("JSON.stringify(Object.entries(read()).map(([name, value]) => [name, value === null]))") == (
+            '[["photo",true],["words",false],["facts",false]]'
+        )
+        shot(browser, "several")
+        without = answered(browser)
+        assert "Answer in" in without and "%" in without
+        choose_file(browser, "#file-photo", file)
+        browser.until("!$('picture-photo').hidden")
+        curl = browser.run("$('curl').textContent")
+        assert "-F '0.photo=@door.png' -F 'inputs=[{\"words\":" in curl and '"facts":{"rooms":' in curl
+        assert answered(browser).split("As JSON")[0] != without.split("As JSON")[0]
+        shot(browser, "several-answered")
+        browser.run("document.querySelectorAll('fieldset .empty').forEach(button => button.click())")
+        assert browser.run("sent.size") == 0 and browser.run("Object.values(read()).every(value => value === null)")
+        assert "all inputs are missing" in answered(browser)
+        browser.run("document.querySelector('fieldset textarea').value = '[[1'")
+        assert "photo: " in answered(browser)
+        shot(browser, "several-refused")
     assert not [error for error in browser.errors if "422" not in str(error)]
 
 

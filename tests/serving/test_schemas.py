@@ -2,6 +2,7 @@
 
 import hypothesis
 import jsonschema
+import pytest
 import schemathesis
 from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
 
@@ -25,8 +26,9 @@ def test_the_document_has_a_path_and_a_schema_for_each_task(serve):
         assert not name.startswith("input.") or schema["examples"]
 
 
-def test_generated_requests_meet_no_failure(serve):
-    client = serve()
+@pytest.mark.parametrize("folder", ["trained", "houses"])
+def test_generated_requests_meet_no_failure(serve, request, folder):
+    client = serve(request.getfixturevalue(folder))
     schema = schemathesis.openapi.from_dict(client.get("/openapi.json").json())
     statuses = set()
 
@@ -46,4 +48,4 @@ def test_generated_requests_meet_no_failure(serve):
 
     for found in schema.get_all_operations():
         check(found.ok())
-    assert {200, 404, 422} <= statuses
+    assert {404, 422} <= statuses and (200 in statuses or folder == "houses")

@@ -313,7 +313,9 @@ class Training:
         inputs = to_device(inputs, self.model.device)
         targets = to_device(targets, self.model.device)
         # If some processes have samples of weight zero, the batch's statistics would count some samples twice.
-        self.model.head.train(total >= self.world)
+        for part in (self.model.head, self.model.fusion):
+            if part is not None:
+                part.train(total >= self.world)
         with self.settings.autocast(self.model.device):
             output = self.wrapped(inputs)
         loss = self.model.head.loss(widened(output), targets)

@@ -19,6 +19,7 @@ from metatx.encoding.encoded import EncodedDataset
 from metatx.examples import Examples
 from metatx.head import Head
 from metatx.inference import Piece, ask, decoded, embedded, joined, listed
+from metatx.inputs.guess import settled
 from metatx.inputs.inputs import kind_of
 from metatx.model import Model, build
 from metatx.reading.csv_tables import Reading
@@ -184,9 +185,8 @@ class Task:
 
         Args:
             backbone: Backbone from ``load_backbone``.
-            modality: Name of the modality; of several inputs, that of each by its name; or a ``TaskSpec``.
-            train: Path, table as ``metatx.data.table_files.as_dataset`` takes it, dict of splits, or pair
-                ``(samples, targets)``.
+            modality: Name of the modality, or ``"auto"``; of several inputs, that of each by name; or a ``TaskSpec``.
+            train: Path, table that ``metatx.data.table_files.as_dataset`` takes, dict of splits, or (samples, targets).
             skip_bad_samples: Leave out samples whose target is missing; by default they raise ValueError.
             choices: Attributes of ``TaskSpec`` by name, such as ``target``, ``head`` and ``tune``.
 
@@ -195,8 +195,8 @@ class Task:
             ValueError: If a name is unknown, a column is missing or ambiguous, or no task can be made of the data.
         """
         spec = TaskSpec.of(modality, **choices)
-        kind = kind_of(spec)
-        part, target = training_part(train, kind, target_name(spec.target))
+        spec = settled(spec, lambda kind: training_part(train, kind, target_name(spec.target)))
+        part, target = training_part(train, kind_of(spec), target_name(spec.target))
         task = cls.of_model(*build(backbone, replace(spec, target=target), part))
         path = isinstance(train, str | Path)
         if path and text_columns(task.tokenizer, task.head, task.inputs, task.target):

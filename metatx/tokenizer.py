@@ -36,6 +36,10 @@ class Tokenizer(Component):
             tests for common formats.
         isolated: True if a sample from JSON is parsed by a library that may crash or hang on a bad one; a server then
             parses it in another process, as it does files.
+        guessed_from: Kind of cells from which the modality of a column is guessed: names of files with one of
+            ``suffixes``, lists of numbers, words, or any value of a row; None: it is never guessed.
+        file_columns: Columns of a table that name files, with the suffixes of each; None where its cells decide.
+        word_columns: Columns of a table that are known to hold words before it is read.
         default_head: Name of the head for data without a target column; None if there is none.
         uses_stem_tokens: True if the tokens come from the backbone's stem, so that their scale needs no change.
         token_rms_factor: Root mean square of the tokens at the start of training, relative to that of the stem's
@@ -66,6 +70,9 @@ class Tokenizer(Component):
     readers: ClassVar[Mapping[str, Reader]] = {}
     signatures: ClassVar[Mapping[str, Callable[[bytes], bool]]] = {}
     isolated: ClassVar[bool] = False
+    guessed_from: ClassVar[Literal["files", "numbers", "words", "values"] | None] = "files"
+    file_columns: Mapping[str, Sequence[str]] | None = None
+    word_columns: Sequence[str] = ()
     default_head: ClassVar[str | None] = None
     uses_stem_tokens: bool = False
     token_rms_factor: float = 1.0
@@ -87,6 +94,10 @@ class Tokenizer(Component):
     def text_columns(self, inputs: Sequence[str]) -> list[str]:
         """Input columns whose cells are words, even if a file's cells look like numbers; by default none."""
         return []
+
+    def columns_in(self, columns: Sequence[str], inputs: Sequence[str]) -> list[str]:
+        """Columns of the task's ``inputs`` that are read of a table with these ``columns``; by default all inputs."""
+        return list(inputs)
 
     def read_last(self, steps: int) -> None:
         """Set ``lookback``, the number of last time steps that are read. Raises TypeError if samples have no time."""

@@ -65,6 +65,7 @@ class GraphTokenizer(Tokenizer):
         ValueError: If a number is out of its range.
     """
 
+    guessed_from = None
     isolated = True
     classical = "boosting"
 

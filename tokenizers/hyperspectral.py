@@ -48,6 +48,7 @@ class HyperspectralTokenizer(Tokenizer):
         ValueError: If an option is out of its range.
     """
 
+    guessed_from = None
     readers = {".mat": read_cube, ".npz": read_cube}
     signatures = signatures_of(readers)
     default_head = "classification"

@@ -55,6 +55,7 @@ class IMUTokenizer(Tokenizer):
         columns: Columns of a row that are channels, in order; by default all of the first training row.
     """
 
+    guessed_from = None
     takes_row = True
     readers = {".npz": read_windows}
     signatures = signatures_of(readers)

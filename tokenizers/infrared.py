@@ -40,6 +40,7 @@ class InfraredTokenizer(Tokenizer):
         ValueError: If an option is none of its choices.
     """
 
+    guessed_from = None
     suffixes = SUFFIXES
     stem = "image"
     signatures = signatures_of(suffixes)

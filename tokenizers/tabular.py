@@ -52,6 +52,7 @@ class TabularTokenizer(Tokenizer):
             ``"date"``, ``"categorical"`` or ``"ignore"``.
     """
 
+    guessed_from = "values"
     takes_row = True
     classical: ClassVar[Literal["linear", "boosting"]] = "boosting"
     left: Tensor

@@ -49,6 +49,7 @@ class TextTokenizer(Tokenizer):
         ValueError: If a number is out of its range.
     """
 
+    guessed_from = "words"
     dicts = False
     suffixes = (".txt",)
     signatures = signatures_of(suffixes)

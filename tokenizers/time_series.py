@@ -55,6 +55,7 @@ class TimeSeriesTokenizer(Tokenizer):
         ValueError: If an option is out of its range.
     """
 
+    guessed_from = "numbers"
     default_head = "forecasting"
     centre: Tensor
     spread: Tensor

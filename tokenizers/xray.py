@@ -41,6 +41,7 @@ class XRayTokenizer(Tokenizer):
         ValueError: If an option is none of its choices.
     """
 
+    guessed_from = None
     suffixes = (*SUFFIXES, *dicom.SUFFIXES)
     readers = {".npz": read_medmnist}
     stem = "image"

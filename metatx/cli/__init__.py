@@ -35,12 +35,12 @@ def main(arguments: list[str] | None = None) -> None:
     debug = "--debug" in words
     from jsonargparse import ArgumentError
 
-    from metatx.cli.parser import command_parser, normalise_argv
+    from metatx.cli.parser import command_parser, normalise_argv, shown_fusion
     from metatx.registry import load_plugin
 
-    parser, flags = command_parser(COMMANDS)
     try:
-        asked = [re.sub(r"^--head\.", "--head-options.", word) for word in words if word != "--debug"]
+        parser, flags = command_parser(COMMANDS, shown_fusion(words))
+        asked = [re.sub(r"^--(head|fusion)\.", r"--\1-options.", word) for word in words if word != "--debug"]
         values = parser.parse_args(normalise_argv(asked, flags)).as_dict()
         command = values["subcommand"]
         if command is None:

@@ -10,6 +10,7 @@ def evaluate(
     task: str,
     data: str,
     *,
+    missing: str | None = None,
     csv: dict[str, Any] | None = None,
     backbone: str | None = None,
     checkpoint: str | None = None,
@@ -20,12 +21,19 @@ def evaluate(
     Args:
         task: Folder of the task, or hf:user/task on the Hugging Face hub.
         data: Labelled data as in "metatx train"; the test split of data that are split.
+        missing: Inputs to leave out of every sample, of a task of several, separated by commas.
         csv: Format of csv files, where the detected one is wrong: --csv.sep ';', decimal, encoding.
         backbone: Name of the backbone, if the one that the task names cannot be loaded; see "metatx list backbones".
         checkpoint: File with the backbone's weights.
         skip_bad_samples: Leave out samples that cannot be used; by default they stop the command.
     """
-    metrics = _load(task, backbone, checkpoint, csv).evaluate(data, skip_bad_samples=skip_bad_samples)
+    from metatx.evaluation.missing import evaluate_without
+
+    loaded = _load(task, backbone, checkpoint, csv)
+    if missing is None:
+        metrics = loaded.evaluate(data, skip_bad_samples=skip_bad_samples)
+    else:
+        metrics = evaluate_without(loaded, data, _names(missing), skip_bad_samples=skip_bad_samples)
     for name, value in metrics.items():
         print(f"{name} {value:.6g}")
 

@@ -10,7 +10,7 @@ import numpy as np
 from metatx.data.file_columns import table_of_files
 from metatx.data.table_files import is_table, not_empty
 from metatx.data.tables import ALL, read_splits
-from metatx.encoding.columns import is_sample, table_samples
+from metatx.encoding.columns import is_sample, reading_of, table_samples
 from metatx.examples import Examples, Rows
 from metatx.progress import tell
 from metatx.reading.csv_tables import Reading
@@ -95,7 +95,7 @@ def _open(task: "Task", source: str) -> Entry:
         return Entry(source, [tokenizer.file_sample(source)], files=True)
     suffix = path.suffix.lower()
     numbered = path.is_file() and is_table(path) and not {path.name, suffix} & set(tokenizer.readers)
-    reading = task.reading.also(tokenizer.text_columns(task.inputs))
+    reading = reading_of(tokenizer, task.reading, tokenizer.text_columns(task.inputs))
     data = _numbered(path, tokenizer.suffixes, reading) if numbered else source
     splits = read_splits(data, tokenizer.suffixes, containers=tokenizer.readers, reading=reading)
     table = _asked(splits, source)

@@ -1,5 +1,6 @@
 """Command lines of scripts: of a recipe, with its own values as defaults, and of any typed function."""
 
+import argparse
 import inspect
 import itertools
 import re
@@ -15,6 +16,7 @@ from jsonargparse import ArgumentError, auto_cli
 
 from metatx.backbone.loading import load_backbone
 from metatx.cli.parser import Parser, flags_of, normalise_argv
+from metatx.cli.training import options_by_input
 from metatx.evaluation.recipe import Recipe
 from metatx.registry import lookup
 from metatx.settings import TrainingSettings
@@ -48,6 +50,8 @@ def _run_recipe(make: Callable[..., Recipe], words: Sequence[str]) -> None:
     reading = {} if isinstance(recipe.read, partial) else _taken(given, recipe.read)
     recipe = recipe.read_with(**reading) if reading else recipe
     changes = {f"{part}_options": given.pop(part, {}) for part in ("tokenizer", "head", "adapter")}
+    if recipe.spec.several:
+        changes["tokenizer_options"] = options_by_input(changes["tokenizer_options"])
     run_options(recipe.changed(**changes, **given), **options)
 
 
@@ -93,7 +97,8 @@ class ScriptParser(Parser):
 
     def parse_args(self, args: Any = None, *given: Any, **options: Any) -> Any:
         """Parse words, by default those of the command line."""
-        words = normalise_argv(sys.argv[1:] if args is None else args, flags_of(self))
+        words = [re.sub(r"^--fusion\.", "--fusion-options.", word) for word in (sys.argv[1:] if args is None else args)]
+        words = normalise_argv(words, flags_of(self))
         return super().parse_args(_listed(words), *given, **options)
 
 
@@ -122,6 +127,9 @@ def recipe_parser(make: Callable[..., Recipe]) -> ScriptParser:
     parts: dict[str, tuple[str, Any]] = {}
     if isinstance(recipe.spec.modality, str):
         parts["tokenizer"] = recipe.spec.modality, recipe.spec.tokenizer_options
+    else:
+        _add_inputs(parser.add_argument_group("several inputs"), recipe)
+        defaults["fusion"] = recipe.spec.fusion
     if recipe.spec.head is not None:
         parts["head"] = (recipe.spec.head, recipe.spec.head_options)
     for part, (name, options) in parts.items():
@@ -132,6 +140,15 @@ def recipe_parser(make: Callable[..., Recipe]) -> ScriptParser:
     del defaults["seed"]
     parser.set_defaults({name: value for name, value in defaults.items() if len(str(value)) <= LONGEST_DEFAULT})
     return parser
+
+
+def _add_inputs(group: Any, recipe: Recipe) -> None:
+    """Add the options of a recipe with several inputs."""
+    options = f"Options by input: --tokenizer.INPUT.OPTION; inputs: {', '.join(i.name for i in recipe.spec.several)}."
+    group.add_argument("--fusion", type=str, help='How inputs meet, see "metatx list fusions"; options as --fusion.at.')
+    group.add_argument("--fusion_options", type=dict[str, Any], help=argparse.SUPPRESS)
+    group.add_argument("--main", type=str, help="Input whose tokens a head reads that labels places or steps.")
+    group.add_argument("--tokenizer", type=dict[str, Any], help=options)
 
 
 def _positional(function: Callable[..., Any]) -> set[str | int]:

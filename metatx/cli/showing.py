@@ -7,16 +7,16 @@ from typing import Literal
 __all__ = ["info", "list_", "quickstart"]
 
 
-def list_(what: Literal["tokenizers", "heads", "backbones"] | None = None) -> None:
-    """List the tokenizers (modalities), heads and backbones.
+def list_(what: Literal["tokenizers", "heads", "fusions", "backbones"] | None = None) -> None:
+    """List the tokenizers (modalities), heads, fusions of several inputs, and backbones.
 
     Args:
-        what: Kind to list; by default all three.
+        what: Kind to list; by default all four.
     """
     from metatx.backbone.loading import backbones
     from metatx.registry import lookup, names
 
-    for kind in ("tokenizers", "heads"):
+    for kind in ("tokenizers", "heads", "fusions"):
         if what in (kind, None):
             print(f"{kind}:")
             for name in names(kind):
@@ -33,13 +33,13 @@ def info(task: str) -> None:
     Args:
         task: Folder of the task, or hf:user/task on the Hugging Face hub.
     """
-    from metatx.storage.card import cell
+    from metatx.storage.card import cell, inputs_of, modalities
     from metatx.storage.folder import describe
     from metatx.storage.hub import task_folder
 
     config = describe(task_folder(task))
     backbone = config["backbone"]
-    print(f"{config['tokenizer']['name']} -> {config['head']['name']}, saved by metatx {config['metatx']}")
+    print(f"{' + '.join(modalities(config))} -> {config['head']['name']}, saved by metatx {config['metatx']}")
     control = "" if backbone.get("pretrained", True) else " with random weights (the control)"
     print(f"backbone   {backbone['spec']}{control}, fingerprint {backbone['fingerprint'][:16]}")
     print(f"tune       {config['tune']}" + "".join(f", {name} {v}" for name, v in (config["adapter"] or {}).items()))
@@ -47,8 +47,14 @@ def info(task: str) -> None:
         print(f"trains     {config['trainable_parameters']:,} parameters")
     print(f"reads      {', '.join(config['inputs']) or 'raw samples'}")
     print(f"predicts   {config['target'] or 'what comes next'}")
-    for part in ("tokenizer", "head"):
-        print(f"{part:<11}{json.dumps(config[part]['options'])[:400]}")
+    inputs = inputs_of(config)
+    for each in inputs:
+        shared = f", the tokenizer of {each['shares']}" if each["shares"] else ""
+        options = f" {json.dumps(each['options'])}" if each["options"] else ""
+        print(f"{each['name']:<10} {each['modality']}: {', '.join(each['columns'])}{shared}{options}"[:400])
+    for part in ("fusion", "head") if inputs else ("tokenizer", "head"):
+        name = f"{config[part]['name']} " if part == "fusion" else ""
+        print(f"{part:<11}{name}{json.dumps(config[part]['options'])[:400]}")
     if config["head"].get("note"):
         print(f"{'note':<11}{config['head']['note']}")
     width = max(map(len, config["metrics"]), default=0) + 2

@@ -5,19 +5,22 @@ from typing import Any
 
 from metatx.reading.csv_tables import Reading
 
-__all__ = ["compare", "train"]
+__all__ = ["compare", "options_by_input", "train"]
 
 
 def train(
     data: str,
     *,
-    modality: str,
+    modality: str | None = None,
     target: str | None = None,
     inputs: str | None = None,
+    input: list[str] | None = None,
     split_column: str | None = None,
     csv: dict[str, Any] | None = None,
     head: str | None = None,
     tokenizer: dict[str, Any] | None = None,
+    fusion: str | None = None,
+    main: str | None = None,
     validation: str | None = None,
     test: str | None = None,
     backbone: str = "nano",
@@ -32,6 +35,7 @@ def train(
     skip_bad_samples: bool = False,
     budget: float | None = None,
     head_options: dict[str, Any] | None = None,
+    fusion_options: dict[str, Any] | None = None,
     config: dict[str, Any] | None = None,
     **settings: Any,
 ) -> None:
@@ -39,13 +43,20 @@ def train(
 
     Args:
         data: A table (csv, parquet, json, jsonl), a folder of splits or of classes, or hf:NAME.
-        modality: Kind of data, such as image; see "metatx list tokenizers".
+        modality: Kind of data, such as image; see "metatx list tokenizers". auto guesses the inputs of a table, and
+            prints them as --input would say them.
         target: Column to predict; a usual name (label, target, class, y) is found by itself.
         inputs: Columns to read, separated by commas.
+        input: Input of a task with several, as NAME=MODALITY[:COLUMN,...]; once for each. Without columns the name is
+            that of the column. --input front,back=image: two inputs, one tokenizer.
         split_column: Column that says train, validation or test.
         csv: Format of csv files, where the detected one is wrong: --csv.sep ';', decimal, encoding.
         head: Kind of answer; inferred from the target. See "metatx list heads". Options by name: --head.dropout 0.1.
-        tokenizer: Options of the tokenizer, each by its name: --tokenizer.patch-size 16.
+        tokenizer: Options of the tokenizer, each by its name: --tokenizer.patch-size 16; of several inputs by their
+            names too: --tokenizer.photo.patch-size 16.
+        fusion: How several inputs meet; late by default, see "metatx list fusions". Options by name: --fusion.dropout
+            0.3; with --fusion NAME, --help shows them.
+        main: Input whose tokens a head reads that labels places or steps; the first by default.
         validation: Data of the validation split, where DATA has none.
         test: Data of the test split, where DATA has none.
         backbone: Name of the backbone; see "metatx list backbones".
@@ -61,6 +72,7 @@ def train(
         skip_bad_samples: Leave out samples that cannot be used; by default they stop the command.
         budget: Seconds of training. Epochs, at most --epochs, and samples are chosen to fit.
         head_options: Options of the head, each by its name: --head.dropout 0.1.
+        fusion_options: Options of the fusion, each by its name: --fusion.dropout 0.3.
         config: Options to be written beside the task.
         settings: Settings of the training, by name.
     """
@@ -71,11 +83,10 @@ def train(
     from metatx.training.distributed import processes
 
     spec = TaskSpec(
-        modality=modality,
+        **_inputs(modality, inputs, input, tokenizer or {}),
+        **_fusion(modality, input, fusion, fusion_options, main),
         target=target,
-        inputs=inputs,
         head=head,
-        tokenizer_options=tokenizer or {},
         head_options=head_options or {},
         tune=tune,
         adapter_options=adapter or {},
@@ -107,47 +118,62 @@ def train(
 def compare(
     data: str,
     *,
-    modality: str,
+    modality: str | None = None,
     target: str | None = None,
     inputs: str | None = None,
+    input: list[str] | None = None,
     split_column: str | None = None,
     csv: dict[str, Any] | None = None,
     head: str | None = None,
     tokenizer: dict[str, Any] | None = None,
+    fusion: str | None = None,
+    main: str | None = None,
     validation: str | None = None,
     test: str | None = None,
     backbone: str = "nano",
     checkpoint: str | None = None,
     seeds: str = "0,1,2",
+    fusions: str | None = None,
     budget: float | None = None,
     out: str | None = None,
     baseline: bool = True,
     skip_bad_samples: bool = False,
     head_options: dict[str, Any] | None = None,
+    fusion_options: dict[str, Any] | None = None,
     **settings: Any,
 ) -> None:
     """Show what the backbone brings: frozen, random, left out, its norms tuned, LoRA; and two baselines.
 
     Args:
         data: Data as in "metatx train".
-        modality: Kind of data, such as image; see "metatx list tokenizers".
+        modality: Kind of data, such as image; see "metatx list tokenizers". auto guesses the inputs of a table, and
+            prints them as --input would say them.
         target: Column to predict; a usual name (label, target, class, y) is found by itself.
         inputs: Columns to read, separated by commas.
+        input: Input of a task with several, as NAME=MODALITY[:COLUMN,...]; once for each. Without columns the name is
+            that of the column. --input front,back=image: two inputs, one tokenizer.
         split_column: Column that says train, validation or test.
         csv: Format of csv files, where the detected one is wrong: --csv.sep ';', decimal, encoding.
         head: Kind of answer; inferred from the target. See "metatx list heads". Options by name: --head.dropout 0.1.
-        tokenizer: Options of the tokenizer, each by its name: --tokenizer.patch-size 16.
+        tokenizer: Options of the tokenizer, each by its name: --tokenizer.patch-size 16; of several inputs by their
+            names too: --tokenizer.photo.patch-size 16.
+        fusion: How several inputs meet; late by default, see "metatx list fusions". Options by name: --fusion.dropout
+            0.3; with --fusion NAME, --help shows them.
+        main: Input whose tokens a head reads that labels places or steps; the first by default.
         validation: Data of the validation split, where DATA has none.
         test: Data of the test split, where DATA has none.
         backbone: Name of the backbone; see "metatx list backbones".
         checkpoint: File with the backbone's weights.
         seeds: One run each, of each variant, separated by commas.
+        fusions: Fusions to compare of several inputs, separated by commas, each with its options: late,mid:at=4. Each
+            input alone and each left out stand beside them, and each fusion with a random backbone and without one.
         budget: Seconds of training of a run. Epochs, at most --epochs, and samples are chosen to fit, once for all.
         out: Folder for the table, the figure and the numbers; runs/NAME of the data by default. The same comparison
             goes on there.
         baseline: Fit the trivial and the classical baselines.
         skip_bad_samples: Leave out samples that cannot be used; by default they stop the command.
         head_options: Options of the head, each by its name: --head.dropout 0.1.
+        fusion_options: Options of the fusion, each by its name: --fusion.dropout 0.3.
         settings: Settings of the training, by name.
     """
     from metatx.backbone.loading import load_backbone
@@ -156,11 +182,10 @@ def compare(
     from metatx.spec import TaskSpec
 
     spec = TaskSpec(
-        modality=modality,
+        **_inputs(modality, inputs, input, tokenizer or {}),
+        **_fusion(modality, input, fusion, fusion_options, main),
         target=target,
-        inputs=inputs,
         head=head,
-        tokenizer_options=tokenizer or {},
         head_options=head_options or {},
     )
     folder = out or _free_folder(data)
@@ -169,6 +194,7 @@ def compare(
         spec,
         backbone=load_backbone(backbone, checkpoint=checkpoint),
         seeds=_seeds(seeds),
+        fusions=[] if fusions is None else [name.strip() for name in fusions.split(",")],
         # Fixed, and therefore no options: each run has its own seed, and writes no logs and no checkpoints.
         settings=TrainingSettings(seed=0, tensorboard=False, checkpoint_seconds=30.0, checkpoint_steps=0, **settings),
         budget=budget,
@@ -182,6 +208,79 @@ def compare(
     )
     print(comparison)
     print(f"saved in {folder}")
+
+
+def _inputs(
+    modality: str | None, columns: str | None, lines: list[str] | None, options: dict[str, Any]
+) -> dict[str, Any]:
+    """Attributes of a spec that say what is read: one modality, or several inputs.
+
+    Raises:
+        ValueError: If neither is said, or both are.
+    """
+    from metatx.inputs.guess import AUTO
+    from metatx.inputs.notation import parsed
+
+    nested = options_by_input(options) if lines or modality == AUTO else options
+    if not lines:
+        if modality is None:
+            raise ValueError(
+                "The kind of data is not said: --modality image, or --input NAME=MODALITY for each of several inputs; "
+                '--modality auto guesses them. "metatx list tokenizers" shows the kinds.'
+            )
+        return {"modality": modality, "inputs": columns, "tokenizer_options": nested}
+    if modality is not None or columns is not None:
+        other = "--modality" if modality is not None else "--inputs"
+        raise ValueError(f"--input says itself what is read, and of which kind; leave {other} out.")
+    inputs = parsed(lines)
+    names = {each.name.replace("-", "_"): each.name for each in inputs}  # as the parser writes names of options
+    for name, value in nested.items():
+        if not isinstance(value, dict):
+            raise ValueError(
+                f"--tokenizer.{name} names no input; write --tokenizer.{inputs[0].name}.{name}, or of which it is."
+            )
+    return {"modality": inputs, "tokenizer_options": {names.get(name, name): value for name, value in nested.items()}}
+
+
+def _fusion(
+    modality: str | None, lines: list[str] | None, name: str | None, options: dict[str, Any] | None, main: str | None
+) -> dict[str, Any]:
+    """Attributes of a spec that say how inputs meet. Raises ValueError if there is one input."""
+    from metatx.inputs.guess import AUTO
+    from metatx.inputs.notation import one_input_error, parsed
+
+    options = options or {}
+    given = [f"--fusion {name}"] if name is not None else []
+    given += [f"--fusion.{option}" for option in options] + (["--main"] if main is not None else [])
+    if given and modality != AUTO and len(parsed(lines or [])) < 2:
+        raise one_input_error(given)
+    return {"fusion": name or "late", "fusion_options": options, "main": main}
+
+
+def options_by_input(options: dict[str, Any]) -> dict[str, Any]:
+    """Options of tokenizers in which ``photo.patch_size`` is the option ``patch_size`` of ``photo``."""
+    nested: dict[str, Any] = {}
+    for name, value in options.items():
+        input, dot, option = name.partition(".")
+        if dot:
+            nested[input] = {**nested.get(input, {}), option: value}
+        elif isinstance(value, dict):
+            # The parser leaves values of a second level as words.
+            values = {option: _value(part) if isinstance(part, str) else part for option, part in value.items()}
+            nested[name] = {**nested.get(name, {}), **values}
+        else:
+            nested[name] = value
+    return nested
+
+
+def _value(word: str) -> Any:
+    """Value that a word of the command line says: a number, true, a list; or the word itself."""
+    import yaml
+
+    try:
+        return yaml.safe_load(word)
+    except yaml.YAMLError:
+        return word
 
 
 def _seeds(numbers: str) -> list[int]:

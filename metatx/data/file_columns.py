@@ -1,7 +1,8 @@
 """Columns of a table that name files, which are looked up beside the table, not in the working directory alone."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ NAMES = (
     *("photo", "audio", "video", "clip", "id", "imageid"),
 )
 NEW = "looked up by metatx"  # temporary name of a column
+FILE_NAME = re.compile("[_ -]*file[_ -]*name$", re.I)
 ENDINGS = ("id", "file", "name", "image", "path")  # endings of further such columns
 KEYS = ("filename", "file", "path", "filepath", "image")  # columns of a metadata file that name files, letters only
 
@@ -38,8 +40,8 @@ def table_of_files(
     """Read a table, and look up the files that its columns name; return it and the names of those columns.
 
     A column names files if most of its cells end in one of ``suffixes``, or are masks that exist; or if its own name
-    says so and most of its cells are names of files without the suffix. A cell whose file is not found becomes its
-    path beside the table, and is reported.
+    says so and most of its cells are names of files without the suffix. Where ``reading`` says which columns name
+    files, only those are looked up. A cell whose file is not found becomes its path beside the table, and is reported.
 
     Args:
         file: File of the table.
@@ -53,22 +55,49 @@ def table_of_files(
     names: list[str] = table.column_names
     if not suffixes or (file.suffix.lower() == ".json" and {"file", "objects"} <= set(names)):  # COCO: found already
         return table, ["file"] if suffixes else []
-    if reading is not None:
+    reading = reading or Reading()
+    if reading.files is not None:
+        lookups = _declared(table, file, suffixes, reading.files)
+    else:
         names = [name for name in names if name not in reading.texts]  # declared as texts, so no names of files
-    lookups = {name: lookup for name in names if (lookup := _whole_names(table, name, file, suffixes))}
-    # Names without suffix are searched only if no column has whole names, in the column with the likeliest name.
-    likely = [] if lookups else sorted(filter(_likely, names), key=lambda name: letters(name) not in NAMES)
-    for name in likely:
-        cells = _cells(table, name)
-        lookup = lookup_beside(file, suffixes, cells)
-        if letters(name) not in TARGETS and _most(map(lookup.find, cells)):
-            lookups = {name: lookup}
-            break
-        if letters(name) in KEYS and cells and not Path(str(cells[0])).suffix:
-            tell(f"{file}: column {name} names no files, such as {str(cells[0])!r}; looked in {lookup.where}.")
+        lookups = {name: lookup for name in names if (lookup := _whole_names(table, name, file, suffixes))}
+        # Names without suffix are searched only if no column has whole names, in the column with the likeliest name.
+        lookups = lookups or _without_suffix(table, file, suffixes, names)
     for name, lookup in lookups.items():
         table = _with_column(table, name, _looked_up(table[name][:], lookup, file, name))
     return table, list(lookups)
+
+
+def _declared(
+    table: "Dataset",
+    file: Path,
+    suffixes: tuple[str, ...],
+    declared: Mapping[str, Sequence[str]],
+    root: Path | None = None,
+) -> dict[str, Lookup]:
+    """Look-ups of the columns that are known to name files, by column; all files lie in ``root``."""
+    lookups: dict[str, Lookup] = {}
+    for name, accepted in declared.items():
+        if name not in table.column_names:
+            continue
+        cells = _cells(table, name)
+        if accepted and cells:
+            lookups[name] = lookup_beside(file, accepted, cells, root)
+        elif not accepted and (lookup := _whole_names(table, name, file, suffixes)):
+            lookups[name] = lookup
+    return lookups
+
+
+def _without_suffix(table: "Dataset", file: Path, suffixes: tuple[str, ...], names: Sequence[str]) -> dict[str, Lookup]:
+    """Look-up of the files that a column names without their suffix, by column; the column is the likeliest one."""
+    for name in sorted(filter(_likely, names), key=lambda name: letters(name) not in NAMES):
+        cells = _cells(table, name)
+        lookup = lookup_beside(file, suffixes, cells)
+        if letters(name) not in TARGETS and _most(map(lookup.find, cells)):
+            return {name: lookup}
+        if letters(name) in KEYS and cells and not Path(str(cells[0])).suffix:
+            tell(f"{file}: column {name} names no files, such as {str(cells[0])!r}; looked in {lookup.where}.")
+    return {}
 
 
 def _whole_names(table: "Dataset", name: str, file: Path, suffixes: tuple[str, ...]) -> Lookup | None:
@@ -136,8 +165,10 @@ def _with_column(table: "Dataset", name: str, cells: list[Any]) -> "Dataset":
     return changed.select_columns(table.column_names)
 
 
-def metadata_in(folder: Path) -> "tuple[Path, Dataset] | None":
+def metadata_in(folder: Path, reading: Reading) -> "tuple[Path, Dataset] | None":
     """Metadata file of a folder (``metadata.csv``, ``.jsonl``, ``.parquet``) and its table; None if it names no files.
+
+    Columns name files if ``reading`` says so, or by their names.
 
     Raises:
         ValueError: If there are several.
@@ -148,29 +179,34 @@ def metadata_in(folder: Path) -> "tuple[Path, Dataset] | None":
         raise ValueError(f"{folder} has {' and '.join(f.name for f in files)}; leave one of them.")
     if not files:
         return None
-    table = read_table(files[0])
-    if _keys_of(table.column_names):
+    table = read_table(files[0], reading)
+    if _keys_of(table.column_names) or set(reading.files or ()) & set(table.column_names):
         return files[0], table
     tell(f"{files[0]} has no column file_name and is not read; columns: {', '.join(table.column_names):.200}.")
     return None
 
 
-def read_metadata(file: Path, table: "Dataset", suffixes: tuple[str, ...]) -> "Dataset":
+def read_metadata(file: Path, table: "Dataset", suffixes: tuple[str, ...], reading: Reading) -> "Dataset":
     """Look up the files of a metadata table; add columns ``file``, ``split`` and ``label``.
 
     ``split`` is added if the files lie in folders named by split and no column has that name; ``label``, the name of a
-    file's folder, if all files lie in folders and no column is a target.
+    file's folder, if all files lie in folders and no column is a target. A column ``photo_file_name`` is called
+    ``photo`` then. Where ``reading`` says which columns name files, there need be no ``file_name``, and no ``label`` is
+    added.
 
     Args:
         file: Metadata file.
         table: Content of the file.
         suffixes: Suffixes of files that are a sample each.
+        reading: Options of reading the table.
 
     Raises:
         ValueError: If a name is empty or leads out of the folder, no file exists, or some files lie in no folder of a
             split while others do.
     """
     folder = file.parent
+    if reading.files is not None:
+        return _declared_metadata(file, table, suffixes, reading.files)
     key, *further = _keys_of(table.column_names)
     others = [name for name in further if letters(name).endswith("filename")]
     cells = table[key][:]
@@ -189,7 +225,7 @@ def read_metadata(file: Path, table: "Dataset", suffixes: tuple[str, ...]) -> "D
     for other in others:
         named = table[other][:]
         table = _with_column(table, other, _looked_up(named, lookup_beside(file, MASKS, named, folder), file, other))
-        table = table.rename_column(other, re.sub("[_ -]*file[_ -]*name$", "", other, flags=re.I))
+        table = table.rename_column(other, FILE_NAME.sub("", other))
     tell_unnamed(file, set(paths), suffixes)
     places = [Path(path).relative_to(folder).parts if Path(path).is_relative_to(folder) else () for path in paths]
     splits, depth = _splits(file, table, places)
@@ -202,6 +238,24 @@ def read_metadata(file: Path, table: "Dataset", suffixes: tuple[str, ...]) -> "D
     table = _with_column(table, key, paths).select_columns([*kept, key])
     mark_files(table)
     return table if "file" in table.column_names else table.rename_column(key, "file")
+
+
+def _declared_metadata(
+    file: Path, table: "Dataset", suffixes: tuple[str, ...], declared: Mapping[str, Sequence[str]]
+) -> "Dataset":
+    """Look up the files of a metadata table whose columns are known to name files, see ``read_metadata``."""
+    for name in table.column_names:
+        short = FILE_NAME.sub("", name) or "file"
+        if short != name and name not in declared and short not in table.column_names:
+            table = table.rename_column(name, short)
+    places: list[tuple[str, ...]] = []
+    for name, lookup in _declared(table, file, suffixes, declared, file.parent).items():
+        paths = _looked_up(table[name][:], lookup, file, name)
+        table = _with_column(table, name, paths)
+        inside = [path and Path(path).relative_to(file.parent).parts for path in paths]
+        places = [place or other or () for place, other in zip_longest(places, inside)]
+    splits, _ = _splits(file, table, places)
+    return table.add_column("split", splits) if splits and "split" not in table.column_names else table
 
 
 def _keys_of(columns: list[str]) -> list[str]:

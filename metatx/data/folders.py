@@ -36,6 +36,7 @@ def read_folder(
     """Read a folder by split, or as ``all``. For arguments and errors see ``metatx.data.tables.read_splits``."""
     check_folder(path)
     path = _inner(path)
+    reading = reading or Reading()
     items = visible(path)
     coco = _read_coco_files(path)
     if coco:
@@ -52,20 +53,22 @@ def read_folder(
         beside = [item.name for item in items if item.is_dir() and split_of(item.name) not in (None, *tables)]
         if beside:
             tell(f"{path}: {', '.join(beside)} beside {', '.join(f.name for f in tables.values())} left out; no table.")
-        return _read_tables(tables, suffixes, reading or Reading())
+        return _read_tables(tables, suffixes, reading)
     shards = _read_shards([*files, *(visible(path / "data") if (path / "data").is_dir() else [])])
     if shards:
         return shards
-    metadata = metadata_in(path)
+    metadata = metadata_in(path, reading)
     if metadata:
-        return by_column(read_metadata(*metadata, suffixes), str(metadata[0]), split_column)
+        return by_column(read_metadata(*metadata, suffixes, reading), str(metadata[0]), split_column)
     folders = split_folders(path, suffixes)
     if folders:
         left = [f for f in files_below(path) if not any(f.is_relative_to(folder) for folder in folders.values())]
-        parts = {split: _read_part(folder, split, suffixes, readers, left) for split, folder in folders.items()}
+        parts = {
+            split: _read_part(folder, split, suffixes, readers, left, reading) for split, folder in folders.items()
+        }
         tell_left(path, suffixes, left)
         return parts
-    sole = _sole_file(path, suffixes, readers)
+    sole = _sole_file(path, suffixes, readers, reading)
     if sole is not None:
         return sole if isinstance(sole, dict) else by_column(sole, str(path), split_column)
     unread: list[Path] = []
@@ -199,7 +202,7 @@ def _read_coco_files(path: Path) -> "dict[str, Dataset]":
 
 
 def _sole_file(
-    path: Path, suffixes: tuple[str, ...], readers: Mapping[str, Reader]
+    path: Path, suffixes: tuple[str, ...], readers: Mapping[str, Reader], reading: Reading
 ) -> "Dataset | dict[str, Examples] | None":
     """Content of the only table or container of a folder; None if there are several, or folders may be classes."""
     files = [file for file in visible(path) if file.is_file()]
@@ -212,9 +215,9 @@ def _sole_file(
         return dict(readers[containers[0].suffix.lower()](containers[0]))
     tables = [file for file in tables if not samples or file.suffix.lower() != ".json"]
     folders = {file.relative_to(path).parts[0] for file in samples if file.parent != path}
-    if len(tables) != 1 or len(folders) > 1:
+    if len(tables) != 1 or (len(folders) > 1 and reading.files is None):
         return None
-    table, named = table_of_files(tables[0], suffixes)
+    table, named = table_of_files(tables[0], suffixes, reading)
     if samples and not named:
         return None
     if named:
@@ -224,7 +227,12 @@ def _sole_file(
 
 
 def _read_part(
-    path: Path, split: str, suffixes: tuple[str, ...], readers: Mapping[str, Reader], left: list[Path]
+    path: Path,
+    split: str,
+    suffixes: tuple[str, ...],
+    readers: Mapping[str, Reader],
+    left: list[Path],
+    reading: Reading,
 ) -> "Dataset | Examples":
     """Read the folder of a split; files that are not read are appended to ``left``."""
     inner = visible(path)
@@ -236,10 +244,10 @@ def _read_part(
         if set(coco) - {ALL, split}:
             raise ValueError(f"{path} is named as {split}, but holds COCO files of {', '.join(coco)}.")
         return next(iter(coco.values()))
-    metadata = metadata_in(path)
+    metadata = metadata_in(path, reading)
     if metadata:
-        return _without_split(read_metadata(*metadata, suffixes), split, str(metadata[0]))
-    sole = _sole_file(path, suffixes, readers)
+        return _without_split(read_metadata(*metadata, suffixes, reading), split, str(metadata[0]))
+    sole = _sole_file(path, suffixes, readers, reading)
     if isinstance(sole, dict):
         return _whole(sole, path)
     return read_files(path, suffixes, readers, left) if sole is None else _without_split(sole, split, str(path))

@@ -18,7 +18,7 @@ from metatx.registry import unknown
 if TYPE_CHECKING:
     from datasets import Dataset
 
-__all__ = ["ALL", "as_table", "candidates", "find_target", "read_splits"]
+__all__ = ["ALL", "DENSE_TARGETS", "TARGETS", "as_table", "candidates", "find_target", "read_splits"]
 
 LOOKED_AT = 1000  # rows in which a value that is not missing is searched
 DENSE_TARGETS = ("mask", "objects")  # targets if there is no column with a name of TARGETS

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from metatx.data.arguments import joined_target, named_row, paired_table
 from metatx.data.table_files import TABLES, is_table
-from metatx.data.tables import as_table, candidates
+from metatx.data.tables import DENSE_TARGETS, TARGETS, as_table, candidates
 from metatx.errors import PlacedError, SampleError
 from metatx.examples import Examples
 from metatx.progress import tell
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     *("ByName", "by_name", "check_columns", "field_names", "fit_tokenizer", "labelled", "raw_samples", "read_part"),
-    *("table_samples", "text_columns", "training_part"),
+    *("reading_of", "table_samples", "text_columns", "training_part"),
 ]
 
 
@@ -55,7 +55,7 @@ def raw_samples(
         if not len(samples):
             raise ValueError("There are no samples to predict.")
         return ByName(list(samples), tokenizer, inputs)
-    reading = (reading or Reading()).also(tokenizer.text_columns(inputs))
+    reading = reading_of(tokenizer, reading, tokenizer.text_columns(inputs))
     try:
         table = as_table(samples, tokenizer.suffixes, "test", tokenizer.readers, reading)
     except TypeError:
@@ -73,6 +73,11 @@ def is_sample(path: Any, tokenizer: "Tokenizer") -> bool:
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix in tokenizer.suffixes and suffix not in tokenizer.readers:
+        if tokenizer.file_columns is not None:
+            raise ValueError(
+                f"{path} is one file, and the task reads several inputs; give a table with a row a sample, in which "
+                f"columns name the files: {', '.join(tokenizer.file_columns)}."
+            )
         return True
     if not path.is_dir() and not is_table(path) and suffix not in tokenizer.readers:
         raise ValueError(f"{path} is neither a table ({', '.join(TABLES)}) nor a file the task reads.")
@@ -86,6 +91,7 @@ def table_samples(
     if isinstance(table, Examples):
         return table.inputs
     table = _with_input(table, tokenizer, inputs)
+    inputs = tokenizer.columns_in(table.column_names, inputs)
     check_columns(table.column_names, inputs)
     return head.queries(table, inputs or head.inputs(table, None, tokenizer), tokenizer)
 
@@ -114,7 +120,8 @@ def training_part(data: Any, kind: "type[Tokenizer]", target: str | None) -> "tu
     if isinstance(data, tuple):
         paired = paired_table(data, kind.takes_row, target)
         return (Examples(*data), target) if paired is None else (paired[0], str(paired[1]))
-    part = as_table(data, kind.suffixes, "train", kind.readers)
+    reading = reading_of(kind, None, kind.word_columns, target)
+    part = as_table(data, kind.suffixes, "train", kind.readers, reading)
     return part if isinstance(part, Examples) else joined_target(part, target, strict=False), target
 
 
@@ -143,8 +150,19 @@ def read_part(
     if isinstance(data, tuple):
         paired = paired_table(data, tokenizer.takes_row, target, inputs) if inputs else None
         return Examples(*data) if paired is None else paired[0]
-    reading = (reading or Reading()).also(text_columns(tokenizer, head, inputs, target))
+    reading = reading_of(tokenizer, reading, text_columns(tokenizer, head, inputs, target), target)
     return as_table(data, tokenizer.suffixes, split, tokenizer.readers, reading)
+
+
+def reading_of(
+    tokenizer: "Tokenizer | type[Tokenizer]", reading: Reading | None, texts: Sequence[str], target: str | None = None
+) -> Reading:
+    """Options of reading a table for a tokenizer, or its class: with columns of words, and those that name files."""
+    reading = (reading or Reading()).also(texts)
+    if tokenizer.file_columns is None:
+        return reading
+    targets = [target] if target else [*TARGETS, *DENSE_TARGETS]
+    return replace(reading, files={**dict.fromkeys(targets, ()), **tokenizer.file_columns})
 
 
 def text_columns(tokenizer: "Tokenizer", head: "Head", inputs: Sequence[str], target: str | None) -> list[str]:
@@ -182,6 +200,7 @@ def labelled(
     if isinstance(part, Examples):
         return replace(part, inputs=_all_by_name(part.inputs, tokenizer, inputs))
     table = _with_input(joined_target(part, target), tokenizer, inputs, target)
+    inputs = tokenizer.columns_in(table.column_names, inputs)
     check_columns(table.column_names, [*inputs, *([target] if target else [])])
     return head.examples(table, inputs, target, tokenizer, source)
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from metatx.head import Head
     from metatx.tokenizer import Tokenizer
 
-__all__ = ["build_head", "build_tokenizer", "check_inputs", "claimed"]
+__all__ = ["build_head", "build_tokenizer", "check_inputs", "claimed", "repeating"]
 
 SHOWN = 20  # most columns that a message names
 
@@ -95,9 +95,21 @@ def check_inputs(table: "Dataset", inputs: list[str], target: str | None, *, nam
         raise ValueError(f"{reason}; columns: {columns}{more}.")
     if target in inputs:
         raise ValueError(f"{target} is the target and cannot be an input.")
-    if named or target is None:
-        return
+    name = None if named else repeating(table, inputs, target)
+    if name is not None:
+        rest = ",".join(column for column in inputs if column != name)
+        raise ValueError(
+            f"Column {name} says the same as the target {target}, row by row. If it is another form of the label, "
+            f"leave it out with --inputs {rest or '...'}; if not, name all inputs with --inputs."
+        )
+
+
+def repeating(table: "Dataset", inputs: Sequence[str], target: str | None) -> str | None:
+    """First input column that says the same as the target, row by row; None if there is none."""
     import pandas as pd
+
+    if target is None:
+        return None
 
     # Compared as words, because a target may be a list of labels.
     codes = pd.factorize(pd.Series([str(value) for value in table[target][:]]))[0]
@@ -108,8 +120,5 @@ def check_inputs(table: "Dataset", inputs: list[str], target: str | None, *, nam
             continue
         other = pd.factorize(pd.Series(table[name][:]))[0]
         if len(set(other)) == classes == len(set(zip(codes, other, strict=True))):
-            rest = ",".join(column for column in inputs if column != name)
-            raise ValueError(
-                f"Column {name} says the same as the target {target}, row by row. If it is another form of the label, "
-                f"leave it out with --inputs {rest or '...'}; if not, name all inputs with --inputs."
-            )
+            return name
+    return None

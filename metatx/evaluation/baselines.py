@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 
 from metatx.encoding.collate import collate
+from metatx.evaluation.fused_baselines import classical_of_inputs, frame_of, of_main
 from metatx.examples import Examples
 from metatx.head import Head
+from metatx.inputs.inputs import Inputs
 from metatx.metrics.evaluator import Measures, rank
 from metatx.progress import bar, tell
 from metatx.tokenizer import Tokenizer
@@ -30,11 +32,20 @@ def baselines(
 
     Returns:
         ``{"trivial": {name: metrics}, "classical": {name: metrics, ...}}``. The best classical one comes first, and
-        those that failed come last, without metrics. "classical" is missing where the head has none.
+        those that failed come last, without metrics. "classical" is missing where the head has none. Of several inputs
+        there are classical ones on all of them, on each alone, and the mean of those.
     """
     head = copy.deepcopy(head).cpu()  # estimators run on the CPU
     try:
-        chosen = {"trivial": dict([head.trivial()]), "classical": head.classical(tokenizer.classical, len(test))}
+        if isinstance(tokenizer, Inputs) and head.per_token:
+            train = of_main(tokenizer, train)
+            test = of_main(tokenizer, test)
+            tokenizer = tokenizer.tokenizer(tokenizer.main)
+        if isinstance(tokenizer, Inputs):
+            classical = classical_of_inputs(head, tokenizer, len(test))
+        else:
+            classical = head.classical(tokenizer.classical, len(test))
+        chosen = {"trivial": dict([head.trivial()]), "classical": classical}
         bench = Bench(tokenizer, head, train, test)
         higher = bool(head.metrics()[head.primary_metric].higher_is_better)
     except Exception as error:  # a plug-in's parts may raise anything
@@ -64,8 +75,9 @@ class Bench:
         self.features: Any = Described(head, tokenizer, train.inputs)
         self.unseen: Any = Described(head, tokenizer, test.inputs)
         if not head.dense:
-            self.features = _features(list(bar(self.features, "reading for the baselines")))
-            self.unseen = _features(list(bar(self.unseen, "reading for the baselines")), like=self.features)
+            table = frame_of if isinstance(tokenizer, Inputs) else _features
+            self.features = table(list(bar(self.features, "reading for the baselines")))
+            self.unseen = table(list(bar(self.unseen, "reading for the baselines")), like=self.features)
         self.truth = _encoded(head, test)
         answers = _encoded(head, train)
         self.answers = answers.numpy() if isinstance(answers, torch.Tensor) else [target.numpy() for target in answers]

@@ -1,8 +1,8 @@
 """Comparison of one task on several backbones and tiers, beside the baselines: does the frozen backbone help?"""
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from metatx.errors import DivergedError
 from metatx.evaluation.comparison_report import Comparison, Trial
 from metatx.evaluation.report import Report
 from metatx.evaluation.run import run
+from metatx.evaluation.variants import ALIGNED, VARIANTS, Variant, fusion_variants
 from metatx.reading.csv_tables import Reading
 from metatx.settings import TrainingSettings
 from metatx.spec import AnySpec, TaskSpec
@@ -21,41 +22,8 @@ from metatx.training.token_warmup import stem_of
 
 __all__ = ["ALIGNED", "VARIANTS", "Variant", "compare"]
 
-
-@dataclass(frozen=True)
-class Variant:
-    """Variant of the task in a comparison: one way to use the backbone.
-
-    Attributes:
-        name: Name in the table.
-        backbone: Function from the compared backbone to the one of this variant.
-        tune: Tier of tuning, as in ``Task.from_data``.
-        aligned: True if a token warm-up of ``token_warmup_steps`` comes first.
-    """
-
-    name: str
-    backbone: Callable[[Backbone], Backbone]
-    tune: str = "frozen"
-    aligned: bool = False
-
-
-def _unchanged(backbone: Backbone) -> Backbone:
-    return backbone
-
-
-def _random(backbone: Backbone) -> Backbone:
-    return backbone.randomised()
-
-
-VARIANTS = (
-    Variant("pretrained, frozen", _unchanged),
-    Variant("random, frozen", _random),
-    Variant("no backbone", Backbone.without_blocks),
-    Variant("LayerNorm tuned", _unchanged, tune="norm"),
-    Variant("LoRA", _unchanged, tune="lora"),
-)
 OF_VARIANTS = ("tune", "adapter_options", "seed")  # attributes of a spec that variants and seeds set
-ALIGNED = Variant("aligned first", _unchanged, aligned=True)
+OF_FUSION = ("fusion", "fusion_options", "main")  # attributes of a spec with several inputs
 
 
 def compare(
@@ -66,6 +34,7 @@ def compare(
     seeds: Sequence[int] = (0, 1, 2),
     settings: TrainingSettings | None = None,
     variants: Sequence[Variant] = VARIANTS,
+    fusions: Sequence[str] = (),
     budget: float | None = None,
     name: str = "",
     split_column: str | None = None,
@@ -84,6 +53,10 @@ def compare(
     several layers reads its tokens as many times, so that all variants have the same head. A run whose loss diverges
     is noted, and the others go on.
 
+    With ``fusions``, a task of several inputs is compared with itself: each input alone, each left out (with the first
+    fusion), and each fusion, beside it the same on random blocks and on none. The fusion that is best on the validation
+    split is marked.
+
     Args:
         data, modality, name, split_column, validation, test, validation_share: The arguments of ``metatx.run``.
         skip_bad_samples, reading: The arguments of ``metatx.run``.
@@ -92,6 +65,8 @@ def compare(
         settings: Settings of the training. The seed among them is not used; ``token_warmup_steps`` is used by aligned
             variants only.
         variants: Variants that are compared; if ``token_warmup_steps`` is not 0, ``ALIGNED`` is added.
+        fusions: Fusions to compare in the place of ``variants``, by name; options follow a colon each:
+            ``"late:product=64"``.
         budget: Seconds of training of a run. The first run of each tier times a few steps and plans epochs, at most
             those of ``settings``, and samples; see ``plan_for``. All runs of the tier use this plan. Tiers with slower
             steps train on fewer samples.
@@ -102,8 +77,9 @@ def compare(
 
     Raises:
         TypeError: If a choice is unknown.
-        ValueError: If the spec sets ``tune``, ``adapter_options`` or ``seed``; if ``out`` holds something else or a
-            comparison with other settings; or as ``metatx.run``.
+        ValueError: If the spec sets ``tune``, ``adapter_options`` or ``seed``; if there are fusions but one input, or
+            they have unknown options; if ``out`` holds something else or a comparison with other settings; or as
+            ``metatx.run``.
 
     Example:
         >>> import pandas as pd
@@ -117,6 +93,8 @@ def compare(
         raise ValueError("This backbone has random weights; give a pretrained one, the control is made from it.")
     settings = settings or TrainingSettings()
     spec = _compared(TaskSpec.of(modality, **choices))
+    if fusions:
+        variants = fusion_variants(spec, fusions, backbone)
     variants = _with_alignment(variants, settings.token_warmup_steps, backbone)
     folder = None if out is None else Path(out)
     drawn = folder is not None and can_draw("comparison.png")
@@ -130,7 +108,7 @@ def compare(
     }
     asked = {
         "data": name or _source(data) or spec.said,
-        **{key: value for key, value in vars(spec).items() if key not in OF_VARIANTS},
+        **_choices(spec, bool(fusions)),
         "backbone": backbone.spec,
         "fingerprint": backbone.fingerprint,
         **{key: value for key, value in options.items() if key != "name"},
@@ -146,6 +124,8 @@ def compare(
         },
     }
     comparison = _started(json.loads(json.dumps(asked)), folder)
+    fused = [variant.name for variant in variants if variant.candidate]
+    comparison.fusions = list(dict.fromkeys([*comparison.fusions, *fused]))
     backbones = {variant.name: variant.backbone(backbone) for variant in variants}
     for seed in seeds:
         for variant in variants:
@@ -155,11 +135,13 @@ def compare(
             try:
                 report = run(
                     data,
-                    replace(spec, tune=variant.tune),
+                    variant.spec(spec),
                     backbone=backbones[variant.name],
                     settings=replace(settings, seed=seed, token_warmup_steps=steps),
-                    budget=comparison.plans.get(variant.tune, budget),
-                    baseline=baseline and not comparison.baselines,
+                    budget=comparison.plans.get(variant.plan or variant.tune, budget),
+                    only=variant.only,
+                    leave_out=False,
+                    baseline=baseline and not comparison.baselines and not variant.only,
                     reading=reading,
                     **options,
                 )
@@ -169,6 +151,7 @@ def compare(
                         variant=variant.name,
                         seed=seed,
                         tune=variant.tune,
+                        plan=variant.plan,
                         token_warmup_steps=steps,
                         diverged=str(error),
                     )
@@ -187,6 +170,17 @@ def _compared(spec: TaskSpec) -> TaskSpec:
         if getattr(spec, name) != getattr(plain, name):
             raise ValueError(f"{name} is {getattr(spec, name)!r}; in a comparison the variants and seeds set it.")
     return spec
+
+
+def _choices(spec: TaskSpec, fusions: bool) -> dict[str, Any]:
+    """Attributes of a spec that all variants share, as JSON."""
+    skipped = OF_VARIANTS if spec.several else (*OF_VARIANTS, *OF_FUSION)
+    choices = {key: value for key, value in vars(spec).items() if key not in skipped}
+    if spec.several:
+        choices["modality"] = [each.as_json() for each in spec.several]
+    if fusions:
+        del choices["fusion"]
+    return choices
 
 
 def _with_alignment(variants: Sequence[Variant], steps: int, backbone: Backbone) -> Sequence[Variant]:
@@ -242,7 +236,7 @@ def _add(comparison: Comparison, variant: Variant, report: Report, steps: int) -
     comparison.primary = head.primary_metric
     comparison.test_split = report.test_split
     if report.plan is not None:
-        comparison.plans[variant.tune] = report.plan
+        comparison.plans[variant.plan or variant.tune] = report.plan
     comparison.higher_is_better = bool(head.metrics()[head.primary_metric].higher_is_better)
     comparison.baselines = comparison.baselines or report.baselines
     comparison.trials.append(
@@ -250,6 +244,7 @@ def _add(comparison: Comparison, variant: Variant, report: Report, steps: int) -
             variant=variant.name,
             seed=report.seed,
             tune=variant.tune,
+            plan=variant.plan,
             token_warmup_steps=steps,
             validation=report.validation,
             test=report.test,

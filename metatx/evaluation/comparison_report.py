@@ -11,6 +11,7 @@ import numpy as np
 from metatx.evaluation.budget import Plan
 from metatx.evaluation.report import versions
 from metatx.files import json_text, written_whole
+from metatx.metrics.evaluator import rank
 from metatx.storage.card import cell
 
 __all__ = ["Comparison", "Row", "Trial", "shown"]
@@ -28,6 +29,7 @@ class Trial:
         variant: Name of the variant.
         seed: Seed of initial weights, splits, order and samples.
         tune: Tier of tuning.
+        plan: Name of the plan of epochs and samples, where it is not that of the tier.
         token_warmup_steps: Number of steps of the token warm-up.
         validation: Values of the metrics on the validation split.
         test: Values of the metrics on the test split; empty where the loss diverged.
@@ -39,6 +41,7 @@ class Trial:
     variant: str
     seed: int
     tune: str = "frozen"
+    plan: str = ""
     token_warmup_steps: int = 0
     validation: dict[str, float] = field(default_factory=dict)
     test: dict[str, float] = field(default_factory=dict)
@@ -94,7 +97,8 @@ class Comparison:
         primary: Name of the metric that is compared.
         higher_is_better: True if larger values of the metric are better.
         test_split: Split that the metric was measured on, in words.
-        plans: Epochs and samples by tier, where a budget decided them.
+        plans: Epochs and samples by tier or fusion, where a budget decided them.
+        fusions: Names of the variants that are fusions, of which one is chosen on the validation split.
         baselines: Metrics by role and name, as in ``Report``.
         trials: All runs so far.
     """
@@ -106,6 +110,18 @@ class Comparison:
     plans: dict[str, Plan] = field(default_factory=dict)
     baselines: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     trials: list[Trial] = field(default_factory=list)
+    fusions: list[str] = field(default_factory=list)
+
+    @property
+    def chosen(self) -> str | None:
+        """Fusion with the best mean of the primary metric on the validation split; None where there is none."""
+        means: dict[str, float] = {}
+        for name in self.fusions:
+            values = [trial.validation.get(self.primary) for trial in self.trials if trial.variant == name]
+            defined = [value for value in values if value is not None and value == value]
+            if defined:
+                means[name] = float(np.mean(defined))
+        return min(means, key=lambda name: rank(means[name], self.higher_is_better)) if means else None
 
     def rows(self) -> list[Row]:
         """Return a row for each variant, in the order of their first runs."""
@@ -117,7 +133,7 @@ class Comparison:
                 Row(
                     name=name,
                     values=[trial.test[self.primary] for trial in finished],
-                    trained=str(self.plans.get(trials[0].tune, "")),
+                    trained=str(self.plans.get(trials[0].plan or trials[0].tune, "")),
                     parameters=finished[0].parameters if finished else None,
                     seconds=median(trial.seconds for trial in finished) if finished else None,
                     diverged=len(trials) - len(finished),
@@ -152,9 +168,12 @@ class Comparison:
             parameters = "" if row.parameters is None else f"{row.parameters:,}"
             seconds = "" if row.seconds is None else f"{row.seconds:.1f}"
             trained = row.trained or self._trained()
-            lines.append(f"| {row.name} | {row} | {seeds} | {parameters} | {trained} | {seconds} |")
+            lines.append(f"| {self._label(row)} | {row} | {seeds} | {parameters} | {trained} | {seconds} |")
         lines += [f"| {row.name} | {row} | | | | |" for row in self.baseline_rows()]
         return "\n".join(lines) + "\n"
+
+    def _label(self, row: Row) -> str:
+        return f"{row.name} (chosen on validation)" if row.name == self.chosen else row.name
 
     def caption(self) -> str:
         """Format everything that the numbers depend on in one line: data, split, seeds, backbone, budget."""
@@ -164,12 +183,23 @@ class Comparison:
             f"{self.asked['data']}, {self.test_split}: {self.primary} ({direction} is better), mean ± standard "
             f"deviation over seeds {seeds}; backbone {self.asked['backbone']}; {self._trained()}. Seconds are the "
             "median of the runs; cached features of an earlier run are not computed again. Baselines run once, on the "
-            f"whole training split.{self._aligned()}"
+            f"whole training split.{self._aligned()}{self._choice()}"
         )
 
     def _aligned(self) -> str:
         aligned = {trial.variant: trial.token_warmup_steps for trial in self.trials if trial.token_warmup_steps}
         return "".join(f" {name}: training begins after a token warm-up of {n} steps." for name, n in aligned.items())
+
+    def _choice(self) -> str:
+        """Sentence about the fusion that was chosen, and what the choice costs on the test split."""
+        means = {row.name: row.mean for row in self.rows() if row.name in self.fusions and row.values}
+        chosen = self.chosen
+        if chosen is None or len(means) < 2:
+            return ""
+        best = min(means, key=lambda name: rank(means[name], self.higher_is_better))
+        cost = abs(means[best] - means[chosen])
+        lost = "the best on the test split too" if best == chosen else f"{shown(cost)} behind the best there, {best}"
+        return f" The fusion chosen on validation is {chosen}, {lost}."
 
     def _trained(self) -> str:
         if self.asked["budget"] is None:
@@ -210,7 +240,9 @@ class Comparison:
                 continue
             axes.axvline(value, color=colour, linestyle="--", label=f"{name} ({role}), {shown(value)}")
         labels = [
-            row.name if row.parameters is None else f"{row.name}\n{row.parameters:,} parameters, {row.seconds:.1f} s"
+            row.name
+            if row.parameters is None
+            else f"{self._label(row)}\n{row.parameters:,} parameters, {row.seconds:.1f} s"
             for row in rows
         ]
         axes.set_yticks(range(len(rows)), labels)
@@ -236,7 +268,7 @@ class Comparison:
             draw: Write the figure.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        content = {"format": FORMAT, "version": VERSION, **asdict(self), "versions": versions()}
+        content = {"format": FORMAT, "version": VERSION, **asdict(self), "chosen": self.chosen, "versions": versions()}
         with written_whole(folder / "comparison.json") as temporary:
             temporary.write_text(json_text(content))
         with written_whole(folder / "comparison.md") as temporary:
@@ -253,6 +285,7 @@ class Comparison:
             if content.pop("format") != FORMAT or version not in (2, VERSION):
                 raise KeyError
             content.pop("versions")
+            content.pop("chosen", None)
             for measured in _measured(content):
                 measured.update({name: float("nan") for name, value in measured.items() if value is None})
             if version == 2:

@@ -79,22 +79,27 @@ class Recipe:
         fusion_options: Mapping[str, Any] | None = None,
         adapter_options: Mapping[str, Any] | None = None,
         fusion: str | None = None,
+        main: str | None = None,
         tune: str | None = None,
         grid: tuple[int, int] | int | None = None,
         **settings: Any,
     ) -> Self:
         """Return the recipe with other options of its parts, another fusion or tier, and other settings, each by name.
 
+        Another fusion has none of the options of the recipe's.
+
         Raises:
             ValueError: If a setting is unknown, or out of its range.
         """
+        same = fusion in (None, self.spec.fusion)
         spec = replace(
             self.spec,
             tokenizer_options=_with(self.spec.tokenizer_options, tokenizer_options or {}),
             head_options={**self.spec.head_options, **(head_options or {})},
-            fusion_options={**self.spec.fusion_options, **(fusion_options or {})},
+            fusion_options={**(self.spec.fusion_options if same else {}), **(fusion_options or {})},
             adapter_options={**self.spec.adapter_options, **(adapter_options or {})},
             fusion=fusion or self.spec.fusion,
+            main=main or self.spec.main,
             tune=tune or self.spec.tune,
         )
         changed = TrainingSettings.of(**{**vars(self.settings), **settings})

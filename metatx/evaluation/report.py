@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metatx import __version__
+from metatx.evaluation.missing import draw_missing
 from metatx.files import json_text, written_whole
 from metatx.storage.card import cell
 
 if TYPE_CHECKING:
     from metatx.evaluation.budget import Plan
+    from metatx.evaluation.missing import InputMeasures
     from metatx.task import Task
 
 __all__ = ["Report", "peak_memory_mb", "versions"]
@@ -36,6 +38,8 @@ class Report:
         published: Results of others for the table: metrics by name.
         left_out: Number of bad samples, in all splits.
         plan: Epochs and samples that a budget allowed, where there was one.
+        inputs: Primary metric by what is left of each input, of a task of several.
+        measured: Number of test samples that ``inputs`` were measured on.
     """
 
     task: "Task"
@@ -49,6 +53,8 @@ class Report:
     published: dict[str, dict[str, float]] = field(default_factory=dict)
     left_out: int = 0
     plan: "Plan | None" = None
+    inputs: dict[str, "InputMeasures"] = field(default_factory=dict)
+    measured: int = 0
 
     def __str__(self) -> str:
         """Format the table: this run, the baselines, and what others published."""
@@ -72,6 +78,10 @@ class Report:
         lines += [self.task.kept] if self.task.kept else []
         if self.left_out:
             lines.append(f"{self.left_out} samples that could not be used were left out")
+        if self.inputs:
+            primary = self.task.head.primary_metric
+            lines.append(f"{primary} by what is left of the inputs, on {self.measured:,} test samples")
+            lines += [f"  {name} ({input.modality}): {input}" for name, input in self.inputs.items()]
         return "\n".join(lines)
 
     def _baseline_rows(self) -> dict[str, dict[str, float]]:
@@ -109,8 +119,33 @@ class Report:
             "seed": self.seed,
             "versions": versions(),
         }
+        fusion = self.task.model.fusion
+        if fusion is not None:
+            values["fusion"] = {"name": fusion.name, "options": dict(fusion.options)}
+        if self.inputs:
+            values["inputs"] = {
+                name: {"modality": each.modality, "missing": each.missing, "alone": each.alone, "without": each.without}
+                for name, each in self.inputs.items()
+            }
+            values["missing"] = {
+                name: {f"{share:g}": value for share, value in each.curve.items()} for name, each in self.inputs.items()
+            }
+            values["missing_samples"] = self.measured
         with written_whole(path) as temporary:
             temporary.write_text(json_text(values))
+
+    def draw_missing(self, path: Path) -> None:
+        """Plot what is left of the primary metric where inputs are left out, see ``missing.draw_missing``."""
+        primary = self.task.head.primary_metric
+        lines = {
+            f"{name} ({role})": metrics.get(primary, float("nan"))
+            for role, results in self.baselines.items()
+            for name, metrics in list(results.items())[:1]
+        }
+        fusion = self.task.model.fusion
+        about = f"{self.data}, {self.test_split}, seed {self.seed}, backbone {self.task.backbone.spec}"
+        title = f"{about}\nfusion {fusion.name}, {self.measured:,} samples" if fusion is not None else about
+        draw_missing(self.inputs, primary, lines, title, path)
 
 
 def _first(results: dict[str, dict[str, float]] | None) -> dict[str, Any] | None:

@@ -3,9 +3,10 @@
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,14 @@ from metatx.backbone.base import Backbone
 from metatx.data.arguments import target_name
 from metatx.evaluation.baselines import baselines
 from metatx.evaluation.budget import Plan, keep_plan, kept_plan, plan_for
+from metatx.evaluation.missing import measures_of_inputs, shares_missing
+from metatx.evaluation.narrowing import narrowed, with_any_input
 from metatx.evaluation.report import Report
 from metatx.evaluation.splits import HELD_FOR_TEST, examples_of, measurable, read_parts, source_of, training_part_of
 from metatx.examples import Examples
 from metatx.files import written_whole
-from metatx.inputs.inputs import kind_of
+from metatx.inputs.guess import settled
+from metatx.inputs.inputs import Inputs, kind_of
 from metatx.model import build
 from metatx.reading.csv_tables import Reading
 from metatx.registry import all_options
@@ -54,6 +58,8 @@ def run(
     budget: float | Plan | None = None,
     reading: Reading | None = None,
     config: dict[str, Any] | None = None,
+    only: Sequence[str] = (),
+    leave_out: bool = True,
     **choices: Any,
 ) -> Report:
     """Train a task on data, evaluate it, fit the baselines, and save everything.
@@ -73,7 +79,8 @@ def run(
         start: Trained, frozen task of the same kind, or its folder. Training goes on from its tokenizer and head, with
             its statistics and classes, see ``Task.retune``.
         published: Results of others for the table: metrics by name.
-        out: Folder for ``task/``, ``metrics.json``, ``history.csv``, ``curves.png``; None writes nothing.
+        out: Folder for ``task/``, ``metrics.json``, ``history.csv``, ``curves.png`` and, of several inputs,
+            ``missing.png``; None writes nothing.
         resume: Go on from the checkpoint in ``out``.
         baseline: Fit the trivial and the classical baselines.
         skip_bad_samples: Leave out samples that cannot be used; by default they raise an error.
@@ -81,6 +88,8 @@ def run(
             run. Statistics and baselines use the whole training split in any case.
         reading: Format of csv files, where the detected one is wrong.
         config: Options of the caller, written as ``config.yaml``.
+        only: Names of the inputs that the task reads, of several; empty: all. Samples without any of them are left out.
+        leave_out: Measure a task of several inputs with each of them left out too.
         choices: Attributes of ``TaskSpec`` by name, as in ``Task.from_data``.
 
     Raises:
@@ -106,21 +115,27 @@ def run(
     state.wait_for_everyone()  # all processes must check the folder before one writes
     first = state.is_main_process
     drawn = folder is not None and first and can_draw("curves.png")
-    parts = read_parts(
+    read = partial(
+        read_parts,
         data,
-        kind_of(spec),
         target=target_name(spec.target),
         split_column=split_column,
         validation=validation,
         test=test,
         reading=reading,
     )
+    spec = settled(spec, lambda kind: (training_part_of(read(kind)), target_name(spec.target)))
+    parts = read(kind_of(spec))
+    if only:
+        spec, parts = narrowed(spec, parts, only)
     task = Task.of_model(*build(backbone, spec, training_part_of(parts)))
     task.reading = reading or task.reading
     given = {split for split, extra in (("validation", validation), ("test", test)) if extra is not None}
     parts = measurable(parts, task.target, given, source_of(data))
     where = "test split" if "test" in parts else f"test: {HELD_FOR_TEST:.0%} held out"
     examples = examples_of(parts, task, validation_share, settings.seed, source_of(data))
+    if only:
+        examples = {split: with_any_input(task.tokenizer, part, split) for split, part in examples.items()}
     whole = examples["train"]
     started = time.perf_counter()
     if start is None:
@@ -158,6 +173,9 @@ def run(
         left_out=sum(len(part.bad) for part in encoded.values()),
         plan=plan,
     )
+    if leave_out and isinstance(task.tokenizer, Inputs) and len(task.tokenizer.inputs) > 1:
+        shares = shares_missing(task.tokenizer, {split: part.good for split, part in encoded.items()})
+        report.inputs, report.measured = measures_of_inputs(task.model, encoded["test"], task.settings, shares)
     if baseline and first:
         learned = encoded["train"]
         if examples["train"] is not whole:
@@ -169,6 +187,8 @@ def run(
         task.save_pretrained(folder / "task")
         if drawn:
             draw_curves(task.history, task.head.primary_metric, folder / "curves.png")
+            if report.inputs:
+                report.draw_missing(folder / "missing.png")
         report.write(folder / "metrics.json")
     return report
 

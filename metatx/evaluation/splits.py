@@ -11,6 +11,7 @@ from metatx.data.arguments import joined_target, paired_table
 from metatx.data.holdout import with_each_class
 from metatx.data.table_files import are_columns, text_columns
 from metatx.data.tables import ALL, as_table, read_splits
+from metatx.encoding.columns import reading_of
 from metatx.examples import Examples, Subset
 from metatx.progress import tell
 from metatx.reading.csv_tables import Reading
@@ -51,6 +52,7 @@ def read_parts(
     Raises:
         ValueError: If there is no training split, or as ``read_splits``.
     """
+    reading = reading_of(kind, reading, kind.word_columns, target)
     if isinstance(data, dict) and not are_columns(data):
         parts = {split: _given(part, split, kind, target, reading) for split, part in data.items()}
     else:
@@ -59,8 +61,7 @@ def read_parts(
     words = [] if train is None or isinstance(train, Examples) else text_columns(train)
     for split, extra in {"validation": validation, "test": test}.items():
         if extra is not None:
-            also = (reading or Reading()).also(words)
-            parts[split] = as_table(extra, kind.suffixes, split, kind.readers, also)
+            parts[split] = as_table(extra, kind.suffixes, split, kind.readers, reading.also(words))
     if ALL in parts and ("validation" in parts or "test" in parts):
         parts["train"] = parts.pop(ALL)
     if "train" not in parts and ALL not in parts:

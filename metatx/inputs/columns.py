@@ -1,17 +1,18 @@
 """Columns of a table that the inputs of a task read."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from metatx.data.tables import candidates
+from metatx.progress import tell
 from metatx.registry import lookup, unknown
 from metatx.spec import Input, TaskSpec
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-__all__ = ["resolved"]
+__all__ = ["columns_of_present", "known_columns", "resolved"]
 
 
 def resolved(spec: TaskSpec, table: "Dataset | None", target: str | None) -> tuple[Input, ...]:
@@ -60,6 +61,41 @@ def resolved(spec: TaskSpec, table: "Dataset | None", target: str | None) -> tup
             raise ValueError(f"No column is left for input {inputs[at].name}; name its columns, or leave it out.")
         found[at] = replace(inputs[at], columns=tuple(rest))
     return tuple(found)
+
+
+def known_columns(inputs: Iterable[Input]) -> tuple[dict[str, tuple[str, ...]], list[str]]:
+    """Columns of inputs that name files, with the suffixes of each, and columns of words."""
+    files: dict[str, tuple[str, ...]] = {}
+    words: list[str] = []
+    for each in inputs:
+        kind = lookup("tokenizers", each.modality)
+        columns = (each.name,) if each.columns is None else each.columns
+        if kind.words:
+            words += columns
+        elif kind.suffixes:
+            files |= dict.fromkeys(columns, kind.suffixes)
+    return files, words
+
+
+def columns_of_present(inputs: Mapping[str, Sequence[str]], columns: Sequence[str]) -> list[str]:
+    """Columns of the inputs of which a table has some; inputs of which it has none are reported.
+
+    Args:
+        inputs: Columns of each input by its name.
+        columns: Columns of the table.
+
+    Raises:
+        ValueError: If the table has no column of any input.
+    """
+    present = [name for name, own in inputs.items() if set(own) & set(columns)]
+    absent = [name for name in inputs if name not in present]
+    if not present:
+        wanted = dict.fromkeys(column for own in inputs.values() for column in own)
+        raise ValueError(f"The table has no column of any input ({', '.join(wanted)}); it has {', '.join(columns)}.")
+    if absent:
+        said = f"Inputs {' and '.join(absent)} are" if len(absent) > 1 else f"Input {absent[0]} is"
+        tell(f"{said} missing: the table has no such columns. The others are read.")
+    return list(dict.fromkeys(column for name in present for column in inputs[name]))
 
 
 def _check(column: str, name: str, columns: Sequence[str], target: str | None, readers: dict[str, str]) -> None:

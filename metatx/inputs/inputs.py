@@ -12,6 +12,7 @@ from metatx.backbone.base import Backbone
 from metatx.encoding.collate import stacked
 from metatx.encoding.head_choice import build_tokenizer
 from metatx.errors import BoundError, PlacedError, SampleError
+from metatx.inputs.columns import columns_of_present, known_columns
 from metatx.layers.input_norm import input_norm
 from metatx.registry import lookup, unknown
 from metatx.sequence import TokenSequence, as_sequence, ranges
@@ -66,6 +67,7 @@ class Inputs(Tokenizer):
             self._freeze(name)
         for attribute, value in shared_facts([type(self.tokenizer(name)) for name in self.inputs]).items():
             setattr(self, attribute, value)
+        self.file_columns, self.word_columns = known_columns(self.inputs.values())
         lead = self.tokenizer(self.main)
         for attribute in ("lookback", "time_axis", "mixes_channels", "crop_warning"):
             setattr(self, attribute, getattr(lead, attribute))
@@ -121,7 +123,7 @@ class Inputs(Tokenizer):
         columns = {column for name in self.inputs for column in self.columns(name)}
         strange = [key for key in sample if key not in self.inputs and key not in columns]
         values = {name: self._value(sample, name) for name in self.inputs}
-        present = {name: value for name, value in values.items() if value is not None}
+        present = {name: self._as_owner(name, value) for name, value in values.items() if value is not None}
         if strange and len(present) < len(values):
             absent = next(name for name in values if name not in present)
             raise SampleError(
@@ -133,6 +135,14 @@ class Inputs(Tokenizer):
         if self.requires_main and self.main not in present:
             raise SampleError(f"input {self.main} is missing; the task answers for it, so that it must be there")
         return present
+
+    def _as_owner(self, name: str, value: Any) -> Any:
+        """Value of an input as its tokenizer knows it: a row has the columns of the input that owns the tokenizer."""
+        own = self.columns(name)
+        if not isinstance(value, Mapping) or not set(own) & set(value):
+            return value
+        renamed = zip(own, self.columns(self.owner(name)), strict=False)
+        return {theirs: value[column] for column, theirs in renamed if column in value}
 
     def _value(self, sample: Mapping[Any, Any], name: str) -> Any:
         """Raw value of an input; None if it is missing."""
@@ -154,6 +164,10 @@ class Inputs(Tokenizer):
         return [
             column for name in self.inputs for column in self.tokenizer(name).text_columns(list(self.columns(name)))
         ]
+
+    def columns_in(self, columns: Sequence[str], inputs: Sequence[str]) -> list[str]:
+        """Columns of the inputs of which a table has some, see ``columns_of_present``."""
+        return columns_of_present({name: self.columns(name) for name in self.inputs}, columns)
 
     def names_file(self, sample: Any) -> bool:
         """Return False: a sample is a dict, whose files messages name by their input."""
@@ -303,7 +317,9 @@ def kind_of(spec: TaskSpec) -> type[Tokenizer]:
     if isinstance(spec.modality, str):
         kind: type[Tokenizer] = lookup("tokenizers", spec.modality)
         return kind
-    return type("Inputs", (Inputs,), shared_facts([lookup("tokenizers", each.modality) for each in spec.several]))
+    facts = shared_facts([lookup("tokenizers", each.modality) for each in spec.several])
+    files, words = known_columns(spec.several)
+    return type("Inputs", (Inputs,), {**facts, "file_columns": files, "word_columns": words})
 
 
 def shared_facts(kinds: Sequence[type[Tokenizer]]) -> dict[str, Any]:

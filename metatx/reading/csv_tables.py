@@ -5,7 +5,7 @@ import csv
 import gzip
 import io
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, Self
@@ -47,12 +47,15 @@ class Reading:
 
     Args:
         texts: Columns that hold text, also where all of their cells look like numbers.
+        files: Columns that may name files, with the suffixes of the files of each; none of these where the cells of the
+            column decide. None: any column may, and its cells decide.
         sep: Separator of the cells of a csv, one character.
         decimal: Decimal mark of the numbers in a csv, ``"."`` or ``","``.
         encoding: Encoding of a csv or json, by Python's name.
     """
 
     texts: Collection[str] = ()
+    files: Mapping[str, Sequence[str]] | None = None
     sep: str | None = None
     decimal: Literal[".", ","] | None = None
     encoding: str | None = None
@@ -71,7 +74,7 @@ class Reading:
     @classmethod
     def of(cls, options: Mapping[str, Any] | None) -> Self:
         """Create from the options ``sep``, ``decimal`` and ``encoding``. Raises ValueError for another name."""
-        accepted = [field.name for field in fields(cls) if field.name != "texts"]
+        accepted = [field.name for field in fields(cls) if field.name not in ("texts", "files")]
         for name in options or {}:
             if name not in accepted:
                 raise ValueError(unknown("option of csv files", name, accepted))

@@ -6,7 +6,9 @@ from typing import Any
 
 import yaml
 
-__all__ = ["backbone_card", "cell", "front_matter", "model_card"]
+from metatx.registry import COMPOSITE
+
+__all__ = ["backbone_card", "cell", "front_matter", "inputs_of", "modalities", "model_card"]
 
 PARTS = {  # parts of a task, by its ``tune``
     "frozen": "tokenizer and head on the frozen backbone",
@@ -19,7 +21,7 @@ PARTS = {  # parts of a task, by its ``tune``
 
 def model_card(config: dict[str, Any], name: str) -> str:
     """Write the card of a task from its ``config.json``; ``name`` is the folder or hub name that it is loaded from."""
-    modality = config["tokenizer"]["name"]
+    modality = " + ".join(modalities(config))
     head = config["head"]["name"]
     backbone = config["backbone"]
     spec = f"`{backbone['spec']}`" + ("" if backbone["pretrained"] else " with random weights")
@@ -35,6 +37,12 @@ def model_card(config: dict[str, Any], name: str) -> str:
     if config["inputs"]:
         target = config["target"] or "what comes next"
         lines += [f"Reads {', '.join(config['inputs'])}; predicts {target}.", ""]
+    inputs = inputs_of(config)
+    if inputs:
+        lines += ["| input | modality | columns |", "|---|---|---|"]
+        lines += [f"| {each['name']} | {each['modality']} | {', '.join(each['columns'])} |" for each in inputs]
+        options = ", ".join(f"{name} {value}" for name, value in config["fusion"]["options"].items())
+        lines += ["", f"Fusion: {config['fusion']['name']} ({options}). Inputs may be missing, not all of them.", ""]
     if config["head"].get("note"):
         lines += [config["head"]["note"], ""]
     about = config["about"]
@@ -53,9 +61,22 @@ def model_card(config: dict[str, Any], name: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def inputs_of(config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Inputs of a task that has several, each with its ``name``, ``modality``, ``columns``; else none."""
+    if config["tokenizer"]["name"] != COMPOSITE:
+        return []
+    inputs = config["tokenizer"]["options"]["inputs"]
+    return [{**each, "columns": [each["name"]] if each["columns"] is None else each["columns"]} for each in inputs]
+
+
+def modalities(config: Mapping[str, Any]) -> list[str]:
+    """Modalities that a task reads, each once."""
+    return list(dict.fromkeys(each["modality"] for each in inputs_of(config))) or [config["tokenizer"]["name"]]
+
+
 def front_matter(config: Mapping[str, Any]) -> dict[str, Any]:
     """Metadata that the hub reads, in the form of its specification (``huggingface_hub.ModelCardData``)."""
-    modality = config["tokenizer"]["name"]
+    read = modalities(config)
     head = config["head"]["name"]
     about = config["about"]
     measured = config["metrics"].get("metatx", {})
@@ -64,7 +85,7 @@ def front_matter(config: Mapping[str, Any]) -> dict[str, Any]:
     if finite and "data" in about:
         dataset = {"name": about["data"], "type": about.get("dataset", about["data"]), "split": "test"}
         metrics = [{"type": name, "name": name, "value": value} for name, value in finite.items()]
-        kind = f"{modality}-{head}".replace("_", "-")  # the hub's own name of the task, where it has one
+        kind = "-".join([*read, head]).replace("_", "-")  # the hub's own name of the task, where it has one
         results = [{"task": {"type": kind}, "dataset": dataset, "metrics": metrics}]
     front = {
         "library_name": "metatx",
@@ -72,8 +93,8 @@ def front_matter(config: Mapping[str, Any]) -> dict[str, Any]:
         "base_model": config["backbone"]["repository"],
         "datasets": [about["dataset"]] if "dataset" in about else None,
         "metrics": list(finite),
-        "tags": ["metatx", modality, head],
-        "model-index": results and [{"name": f"{modality} {head}", "results": results}],
+        "tags": ["metatx", *read, head],
+        "model-index": results and [{"name": " ".join([*read, head]), "results": results}],
     }
     return {name: value for name, value in front.items() if value}
 

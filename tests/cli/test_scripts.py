@@ -133,3 +133,25 @@ def test_a_function_is_a_command_too(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         command(main)
     assert capsys.readouterr().err == "script.py: No luck.\n"
+
+
+def test_a_recipe_of_several_inputs_has_their_options(ran):
+    several = Recipe(
+        name="pairs",
+        place="pairs",
+        source="this test",
+        spec=metatx.TaskSpec(
+            modality={"photo": "image", "facts": "tabular"},
+            tokenizer_options={"facts": {"bins": 8}},
+            fusion="mid",
+            fusion_options={"at": 2, "dropout": 0.3},
+        ),
+        settings=metatx.TrainingSettings(epochs=1),
+    )
+    words = "--fusion.dropout 0.1 --main facts --tokenizer.photo.image_size 64 --tokenizer.facts.hide 0.5"
+    found, _, _ = ran(words, several)
+    assert found.spec.tokenizer_options == {"facts": {"bins": 8, "hide": 0.5}, "photo": {"image_size": 64}}
+    assert (found.spec.fusion, found.spec.fusion_options) == ("mid", {"at": 2, "dropout": 0.1})
+    assert found.arguments(metatx.load_backbone("nano"))["main"] == "facts"
+    other, _, _ = ran("--fusion late --fusion.product 8", several)
+    assert (other.spec.fusion, other.spec.fusion_options) == ("late", {"product": 8})

@@ -16,7 +16,7 @@ from metatx.encoding.columns import field_names, fit_tokenizer
 from metatx.encoding.encoded import screened
 from metatx.encoding.head_choice import build_head, build_tokenizer, check_inputs, claimed
 from metatx.examples import Examples, without_missing
-from metatx.fusion import Fusion
+from metatx.fusion import POOLED, Fusion
 from metatx.head import Head
 from metatx.inputs.columns import resolved
 from metatx.inputs.inputs import Inputs, kind_of
@@ -142,8 +142,19 @@ class Model(nn.Module):
         return sequence
 
     def forward(self, batch: dict[str, Any]) -> Tensor:
-        """Map collated tensors to the head's output (B, ...)."""
-        return self.output(self.features(batch))
+        """Map collated tensors to the head's output (B, ...).
+
+        A batch may have the field ``POOLED`` in the place of the fields of inputs whose output of the backbone is
+        cached.
+        """
+        if self.fusion is None or POOLED not in batch:
+            return self.output(self.features(batch))
+        pooled = batch[POOLED]
+        others = {name: value for name, value in batch.items() if name != POOLED}
+        if others:
+            pooled = pooled + self.fusion.pool(self.features(others))
+        output: Tensor = self.head(self.head.pool(self.fusion.leave(pooled)))
+        return output
 
     def fused(self, sequence: TokenSequence) -> TokenSequence:
         """Sequences that the head reads: the backbone's output itself, or what the fusion makes of the inputs."""

@@ -24,12 +24,15 @@ class Input:
         columns: Columns of a table that the input reads, as a sequence or a text with commas. None: the column called
             ``name``, or, where a sample is a row and there is no such column, all columns that no other input reads.
         shares: Name of an input of the same modality whose tokenizer, options and weights included, this input uses,
-            and so ``through``.
+            and so ``through`` and ``frozen``.
         through: Another frozen backbone that reads the input first, and the bridge from its output to tokens of the
             task's backbone: ``backbone``, its name as in ``load_backbone``; ``bridge``, the name of the bridge, by
             default ``"linear"``; options of the bridge by their names. ``checkpoint`` and ``pretrained`` are the
             arguments of ``load_backbone``; the name of the checkpoint is saved with the task. The tokenizer then starts
             from the stem of that backbone. None: the task's backbone alone reads the input.
+        frozen: True if the tokenizer keeps its first weights, random ones where it has no others, and varies nothing in
+            training. Where the fusion leaves the inputs apart, what the backbone makes of it is then computed once and
+            cached.
         options: Options of the tokenizer, by name; none where the tokenizer is shared.
 
     Raises:
@@ -45,6 +48,7 @@ class Input:
     columns: Sequence[str] | str | None = None
     shares: str | None = None
     through: Mapping[str, Any] | None = None
+    frozen: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -3,19 +3,18 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from metatx.backbone.base import Backbone
 from metatx.bridge import Bridge
-from metatx.encoding.collate import stacked
 from metatx.encoding.columns import by_name
 from metatx.encoding.head_choice import build_tokenizer
 from metatx.errors import BoundError, PlacedError, SampleError
-from metatx.inputs.columns import columns_of_present, known_columns
-from metatx.inputs.merging import merged
+from metatx.inputs.columns import columns_of_present, known_columns, shared_facts
+from metatx.inputs.merging import fields_of, merged, present_of
 from metatx.inputs.through import READ, Entering, Through, read_by_others
 from metatx.layers.input_norm import input_norm
 from metatx.registry import all_options, lookup, unknown
@@ -87,6 +86,7 @@ class Inputs(Tokenizer):
                 last = through.bridge
                 way = {**way, **all_options(last)}
             self.add_module(f"norm_{name}", input_norm(stem, last))
+            self._freeze(name)
             # Defaults are saved too, so that a later default does not change the task.
             self.inputs[name] = replace(part, through=way, options=all_options(tokenizer))
         self.record_options(inputs=[each.as_json() for each in self.inputs.values()], main=self.main)
@@ -122,6 +122,30 @@ class Inputs(Tokenizer):
         """Other backbones, each once."""
         ways = [way for name in self.owners() if (way := self.through(name)) is not None]
         return list({id(way.other): way.other for way in ways}.values())
+
+    def norm(self, name: str) -> nn.Module:
+        """Norm of an input's tokens."""
+        norm: Any = getattr(self, f"norm_{self.owner(name)}")
+        return norm  # type: ignore[no-any-return]
+
+    def before(self, name: str) -> list[nn.Module]:
+        """Tokenizer and norm that stand before the first backbone that reads an input."""
+        way = self.through(name)
+        return [self.tokenizer(name), self.norm(name) if way is None else way.norm]
+
+    def _freeze(self, name: str) -> None:
+        """Stop the training of what stands before the first backbone, if the input is frozen."""
+        if self.inputs[name].frozen:
+            for module in self.before(name):
+                module.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode as ``nn.Module`` does; frozen tokenizers stay in evaluation mode."""
+        super().train(mode)
+        for name in self.owners():
+            if self.inputs[name].frozen:
+                self.tokenizer(name).train(False)
+        return self
 
     def columns(self, name: str) -> tuple[str, ...]:
         """Columns that an input reads."""
@@ -245,6 +269,7 @@ class Inputs(Tokenizer):
             raise ValueError(f"There are facts of {', '.join(parts)}; the inputs are {', '.join(self.owners())}.")
         for name, facts in parts.items():
             self.tokenizer(name).restore(facts)
+            self._freeze(name)
 
     def encode(self, sample: Any) -> dict[str, Tensor]:
         """Fields of the inputs that are there, named ``"input.field"``."""
@@ -259,7 +284,7 @@ class Inputs(Tokenizer):
         """Vary each input by its tokenizer; ``view`` is that of the main input."""
         varied: dict[str, Tensor] = {}
         for name in self.inputs:
-            fields = _fields(encoded, name)
+            fields = fields_of(encoded, name)
             if fields:
                 changed = self.tokenizer(name).augment(fields)
                 varied |= {f"{name}.{field}": tensor for field, tensor in changed.items() if field != "view"}
@@ -275,7 +300,7 @@ class Inputs(Tokenizer):
         entering: dict[str, tuple[Through, TokenSequence]] = {}
         for name in self.inputs:
             way = self.through(name)
-            present, fields = _present(_fields(batch, name), count)
+            present, fields = present_of(fields_of(batch, name), count)
             if way is not None and present and READ not in fields:
                 way.follow()
                 entering[name] = way, way.enter(as_sequence(self.tokenizer(name)(fields)))
@@ -293,14 +318,13 @@ class Inputs(Tokenizer):
             (read,) = read_by_others([self.entering(batch)])
         parts: dict[str, tuple[list[int], TokenSequence]] = {}
         for name in self.inputs:
-            present, fields = _present(_fields(batch, name), count)
+            present, fields = present_of(fields_of(batch, name), count)
             if present:
                 way = self.through(name)
                 sequence = (
                     as_sequence(self.tokenizer(name)(fields)) if way is None else way.leave(fields, read.get(name))
                 )
-                norm = getattr(self, f"norm_{self.owner(name)}")
-                parts[name] = present, sequence.with_embeddings(norm(sequence.embeddings))
+                parts[name] = present, sequence.with_embeddings(self.norm(name)(sequence.embeddings))
         return merged(parts, count, self.main)
 
     # What dense heads, baselines and servers ask
@@ -365,30 +389,3 @@ def kind_of(spec: TaskSpec) -> type[Tokenizer]:
     facts = shared_facts([lookup("tokenizers", each.modality) for each in spec.several])
     files, words = known_columns(spec.several)
     return type("Inputs", (Inputs,), {**facts, "file_columns": files, "word_columns": words})
-
-
-def shared_facts(kinds: Sequence[type[Tokenizer]]) -> dict[str, Any]:
-    """Attributes that reading data and serving ask of a tokenizer, over all inputs.
-
-    Signatures are left out: a server checks the file of an input by those of the input's own tokenizer.
-    """
-    return {
-        "suffixes": tuple(dict.fromkeys(suffix for kind in kinds for suffix in kind.suffixes)),
-        "external_refs": tuple(dict.fromkeys(suffix for kind in kinds for suffix in kind.external_refs)),
-        "isolated": any(kind.isolated for kind in kinds),
-    }
-
-
-def _fields(batch: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Fields of one input, by their names in its tokenizer."""
-    prefix = f"{name}."
-    return {key[len(prefix) :]: value for key, value in batch.items() if key.startswith(prefix)}
-
-
-def _present(fields: Mapping[str, Any], count: int) -> tuple[list[int], dict[str, Any]]:
-    """Numbers of the samples that have an input, and its fields collated for these."""
-    listed = next((value for value in fields.values() if isinstance(value, list)), None)
-    present = [at for at in range(count) if listed is None or listed[at] is not None] if fields else []
-    if len(present) == count:
-        return present, dict(fields)
-    return present, {name: stacked([value[at] for at in present]) for name, value in fields.items()}

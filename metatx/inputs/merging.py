@@ -1,12 +1,29 @@
-"""One batch of the sequences of several inputs."""
+"""Fields of one input in a batch of several inputs, and one batch of the sequences of all."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 
+from metatx.encoding.collate import stacked
 from metatx.sequence import TokenSequence, ranges
 
-__all__ = ["merged"]
+__all__ = ["fields_of", "merged", "present_of"]
+
+
+def fields_of(batch: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Fields of one input, by their names in its tokenizer."""
+    prefix = f"{name}."
+    return {key[len(prefix) :]: value for key, value in batch.items() if key.startswith(prefix)}
+
+
+def present_of(fields: Mapping[str, Any], count: int) -> tuple[list[int], dict[str, Any]]:
+    """Numbers of the samples that have an input, and its fields collated for these."""
+    listed = next((value for value in fields.values() if isinstance(value, list)), None)
+    present = [at for at in range(count) if listed is None or listed[at] is not None] if fields else []
+    if len(present) == count:
+        return present, dict(fields)
+    return present, {name: stacked([value[at] for at in present]) for name, value in fields.items()}
 
 
 def merged(parts: Mapping[str, tuple[list[int], TokenSequence]], count: int, main: str) -> TokenSequence:

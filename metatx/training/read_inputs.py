@@ -10,7 +10,7 @@ from torch import Tensor
 from metatx.data.content_hash import Content
 from metatx.disk.cache import read_cached, write_cached
 from metatx.encoding.collate import collate, stacked, to_device
-from metatx.encoding.encoded import EncodedDataset
+from metatx.encoding.encoded import EncodedDataset, PooledDataset
 from metatx.encoding.encoding_cache import add_components
 from metatx.encoding.sample_store import Column
 from metatx.inputs.inputs import Inputs
@@ -19,7 +19,7 @@ from metatx.model import Model
 from metatx.progress import tell
 from metatx.settings import TrainingSettings
 
-__all__ = ["ReadDataset", "inputs_read_once", "read_inputs"]
+__all__ = ["ReadDataset", "different_values", "inputs_read_once", "read_inputs"]
 
 KEPT_BYTES = 4 << 30  # bytes of tokens of an input that are kept in memory; more are computed anew in each epoch
 
@@ -28,12 +28,14 @@ class ReadDataset(torch.utils.data.Dataset[Any]):
     """Samples with what another backbone makes of some inputs in the place of the fields of these.
 
     Args:
-        data: Encoded samples.
+        data: Encoded samples, of which other inputs may be pooled features.
         read: Columns of the different values of an input, and the number of each sample's value among them (N,), -1
             where the input is missing, by input.
     """
 
-    def __init__(self, data: EncodedDataset, read: Mapping[str, tuple[Mapping[str, Column], Tensor]]) -> None:
+    def __init__(
+        self, data: EncodedDataset | PooledDataset, read: Mapping[str, tuple[Mapping[str, Column], Tensor]]
+    ) -> None:
         self.data = data
         self.read = dict(read)
         self.prefixes = tuple(f"{name}." for name in read)
@@ -52,8 +54,7 @@ class ReadDataset(torch.utils.data.Dataset[Any]):
 
     def batch(self, positions: Sequence[int]) -> tuple[dict[str, Any], Any]:
         """Collated samples and targets at ``positions``."""
-        fields, targets = self.data.batch(positions)
-        fields = {name: value for name, value in fields.items() if not name.startswith(self.prefixes)}
+        fields, targets = self.data.batch(positions, without=self.prefixes)
         for name, (columns, numbers) in self.read.items():
             places = numbers[torch.as_tensor(positions)].tolist()
             for field, column in columns.items():
@@ -68,22 +69,20 @@ def inputs_read_once(model: Model) -> list[str]:
     inputs = model.tokenizer
     if not isinstance(inputs, Inputs):
         return []
-    names = []
-    for name in inputs.inputs:
-        way = inputs.through(name)
-        tokenizer = inputs.tokenizer(name)
-        if way is not None and not tokenizer.augments:
-            before = [*tokenizer.parameters(), *way.norm.parameters()]
-            if not any(parameter.requires_grad for parameter in before):
-                names.append(name)
-    return names
+    return [
+        name
+        for name in inputs.inputs
+        if inputs.through(name) is not None
+        and not inputs.tokenizer(name).augments
+        and not any(weight.requires_grad for module in inputs.before(name) for weight in module.parameters())
+    ]
 
 
 @torch.no_grad()
 def read_inputs(
     model: Model, data: EncodedDataset, settings: TrainingSettings, progress: Any, disk: bool = True
-) -> EncodedDataset | ReadDataset:
-    """Data whose inputs of ``inputs_read_once`` are what the bridges pool of the other backbone's output.
+) -> dict[str, tuple[dict[str, Column], Tensor]]:
+    """Columns of what the bridges pool for each of ``inputs_read_once``, and numbers, as ``ReadDataset`` takes them.
 
     Each different value of an input passes the other backbone once, however many samples have it. Every input has a
     file of its own, whose name is a hash of all that decides what it holds.
@@ -96,32 +95,40 @@ def read_inputs(
         disk: Read and write the cache on disk.
     """
     read = {}
-    for name in inputs_read_once(model):
-        first, numbers, digest = _values(data, f"{name}.")
+    for name, (first, numbers, digest) in different_values(data, inputs_read_once(model)).items():
         key = _key(model, name, digest, settings) if disk else None
         columns = _cached(model, data, name, first, key, settings, progress)
         if columns is not None:
             read[name] = columns, numbers
-    return ReadDataset(data, read) if read else data
+    return read
 
 
-def _values(data: EncodedDataset, prefix: str) -> tuple[list[int], Tensor, str]:
-    """Different values of an input: a position of each, each sample's number among them, and a hash of them all."""
-    seen: dict[bytes, int] = {}
-    first: list[int] = []
-    numbers = torch.full((len(data),), -1)
+def different_values(data: EncodedDataset, names: Sequence[str]) -> dict[str, tuple[list[int], Tensor, str]]:
+    """Different values of each input: a position of each, each sample's number among them, and a hash of them all."""
+    seen: dict[str, dict[bytes, int]] = {name: {} for name in names}
+    first: dict[str, list[int]] = {name: [] for name in names}
+    numbers = {name: torch.full((len(data),), -1) for name in names}
     for position in range(len(data)):
-        digest = sha256()
-        fields = {name: tensor for name, tensor in data.encoded(position).items() if name.startswith(prefix)}
-        for name, tensor in fields.items():
-            digest.update(f"{name[len(prefix) :]} {tensor.dtype} {list(tensor.shape)};".encode())
-            digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
-        if fields:
-            number = seen.setdefault(digest.digest(), len(seen))
-            if number == len(first):
-                first.append(position)
-            numbers[position] = number
-    return first, numbers, sha256(b"".join(seen)).hexdigest()
+        sample = data.encoded(position)
+        for name in names:
+            digest = _digest(sample, f"{name}.")
+            if digest is None:
+                continue
+            number = seen[name].setdefault(digest, len(seen[name]))
+            if number == len(first[name]):
+                first[name].append(position)
+            numbers[name][position] = number
+    return {name: (first[name], numbers[name], sha256(b"".join(seen[name])).hexdigest()) for name in names}
+
+
+def _digest(sample: dict[str, Tensor], prefix: str) -> bytes | None:
+    """Hash of an input's fields; None if the input is missing."""
+    fields = {name: tensor for name, tensor in sample.items() if name.startswith(prefix)}
+    digest = sha256()
+    for name, tensor in fields.items():
+        digest.update(f"{name[len(prefix) :]} {tensor.dtype} {list(tensor.shape)};".encode())
+        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.digest() if fields else None
 
 
 def _cached(

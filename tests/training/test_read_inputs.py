@@ -32,11 +32,11 @@ def data(count=24, seed=0):
     return samples, [["even", "odd"][at % 2] for at in range(count)]
 
 
-def task(bridge="linear", options=None, other=OTHER, **choices):
+def task(bridge="linear", options=None, other=OTHER, words=None, **choices):
     way = {**WAY, "bridge": bridge}
     inputs = [
         metatx.Input(name="photo", modality="image", through=way, options=options or {}),
-        metatx.Input(name="words", modality="text"),
+        metatx.Input(name="words", modality="text", **(words or {})),
     ]
     return metatx.Task.from_data(BACKBONE, inputs, data(), others={"other": other}, **choices)
 
@@ -46,6 +46,8 @@ def task(bridge="linear", options=None, other=OTHER, **choices):
     [
         ("linear", {"fusion_options": {"dropout": 0.3}}),
         ("grid", {"fusion": "early", "tune": "lora"}),
+        ("mlp", {"words": {"frozen": True}, "fusion_options": {"product": 2}}),
+        ("mlp", {"words": {"frozen": True, "through": WAY}}),
         ("qformer", {"tokenizer_options": {"words": {"context": 16, "overlap": 4}}}),
     ],
 )
@@ -73,7 +75,7 @@ def test_each_different_value_is_read_once(monkeypatch, cache):
 
 def files(cache, made, samples=None):
     encoded = made.encode(samples or data(), "train")
-    read_inputs(made.model, encoded, made.settings, lambda items, what: items)
+    assert list(read_inputs(made.model, encoded, made.settings, lambda items, what: items)) == ["photo"]
     return len(list(cache.rglob("read/*.safetensors")))
 
 
@@ -94,6 +96,8 @@ def test_what_varies_or_trains_before_the_other_backbone_is_not_kept():
     assert inputs_read_once(task(tune="full").model) == ["photo"]
     assert inputs_read_once(task(options={"augment": "flip"}).model) == []
     assert inputs_read_once(task(options={"freeze_stem": False}).model) == []
+    assert inputs_read_once(task(words={"through": WAY}).model) == ["photo"], "the tokenizer of words trains"
+    assert inputs_read_once(task(words={"through": WAY, "frozen": True}).model) == ["photo", "words"]
     assert inputs_read_once(metatx.Task.from_data(BACKBONE, {"photo": "image"}, data()).model) == []
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from metatx.backbone.base import Backbone
     from metatx.backbone.loading import load_backbone
+    from metatx.bridge import Bridge
     from metatx.errors import SampleError
     from metatx.evaluation.compare import compare
     from metatx.evaluation.recipe import Recipe
@@ -33,6 +34,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Alignment",
     "Backbone",
+    "Bridge",
     "Fusion",
     "Head",
     "Input",
@@ -57,6 +59,7 @@ __all__ = [
 _HOME = {
     "Alignment": "pretraining.alignment",
     "Backbone": "backbone.base",
+    "Bridge": "bridge",
     "Fusion": "fusion",
     "Head": "head",
     "Input": "spec",

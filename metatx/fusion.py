@@ -9,10 +9,12 @@ from torch import Tensor, nn
 
 from metatx.component import Component
 from metatx.errors import SampleError
+from metatx.layers.norms import BatchNorm
 from metatx.sequence import LATE, TokenSequence, picked
 
-__all__ = ["Fusion", "exchanges"]
+__all__ = ["POOLED", "Fusion", "exchanges"]
 
+POOLED = "pooled"  # field of a batch that has the result of ``Fusion.pool`` for cached inputs, zeros for the others
 TOKENS = 2  # tokens of a fused sample: CLS, and the mean of the others
 
 
@@ -25,8 +27,10 @@ class Fusion(Component):
 
     Behind the blocks, CLS and mean of each input are pooled apart, so that an input of many tokens does not outvote one
     of few. The fused vector is their mean over the inputs that are there, plus a linear map of all, which starts at
-    zero; with ``product``, plus a low-rank bilinear map of each pair of inputs, summed (MLB, Kim et al. 2017, arXiv
-    1610.04325), which starts at zero too. A sum of maps cannot answer whether two inputs match; a product can.
+    zero; with ``product``, plus a low-rank map of the products of pairs of inputs (MLB, Kim et al. 2017, arXiv
+    1610.04325, with GELU in the place of tanh), which starts at zero too. A product reads vectors that are standardised
+    over the batch: samples differ little beside what all of them share. A sum of maps cannot answer whether two inputs
+    match; a product can.
 
     Args:
         dim: Width of the backbone, D.
@@ -86,6 +90,7 @@ class Fusion(Component):
             self.marks = nn.Parameter(torch.zeros(len(inputs), self.dim))
         self.mix = _zero(nn.Linear(len(inputs) * self.dim, self.dim))
         if self.product:
+            self.factor_norms = nn.ModuleList(BatchNorm(TOKENS * self.dim) for _ in inputs)
             self.factors = nn.ModuleList(nn.Linear(TOKENS * self.dim, self.product) for _ in inputs)
             self.products = _zero(nn.Linear(self.product, self.dim))
 
@@ -171,14 +176,24 @@ class Fusion(Component):
         together = weighed.permute(0, 2, 3, 1, 4).flatten(3) * len(self.inputs)
         fused = self.untrained(tokens, share) + self.mix(together)
         if self.product:
-            last = tokens[:, :, :, -1].flatten(2)
-            normed = nn.functional.layer_norm(last, last.shape[-1:])
-            factors = torch.stack([factor(normed[:, at]) for at, factor in enumerate(self.factors)], dim=1)
-            factors = factors * present[..., None].to(factors.dtype)
-            pairs = (factors.sum(1) ** 2 - (factors**2).sum(1)) / 2  # the sum over pairs of different inputs
-            change = self.products(pairs)[:, None, None]
+            change = self.products(self._pairs(tokens[:, :, :, -1].flatten(2), present))[:, None, None]
             fused = torch.cat([fused[:, :, :-1], fused[:, :, -1:] + change], dim=2)
         return self._sequence(fused)
+
+    def _pairs(self, vectors: Tensor, present: Tensor) -> Tensor:
+        """Products of the factors of all pairs of different inputs, summed, (B, R).
+
+        Args:
+            vectors: Last layer's CLS and mean of each input, (B, n, 2 D).
+            present: True for an input that is there, (B, n).
+        """
+        factors = []
+        for at, (norm, factor) in enumerate(zip(self.factor_norms, self.factors, strict=True)):
+            places = present[:, at].nonzero().flatten()
+            made = nn.functional.gelu(factor(norm(vectors[places, at])))
+            factors.append(made.new_zeros(len(present), self.product).index_copy(0, places, made))
+        stacked = torch.stack(factors, dim=1)
+        return (stacked.sum(1) ** 2 - (stacked**2).sum(1)) / 2
 
     def untrained(self, tokens: Tensor, share: Tensor) -> Tensor:
         """Fused tokens (B, 2, layers, D) before training: by default the mean over the inputs that are there.

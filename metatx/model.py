@@ -17,16 +17,17 @@ from metatx.encoding.columns import field_names, fit_tokenizer
 from metatx.encoding.encoded import screened
 from metatx.encoding.head_choice import build_head, build_tokenizer, check_inputs, claimed
 from metatx.examples import Examples, without_missing
-from metatx.fusion import Fusion
+from metatx.fusion import POOLED, Fusion
 from metatx.head import Head
 from metatx.inputs.columns import resolved
 from metatx.inputs.inputs import Inputs, kind_of
+from metatx.inputs.through import Entering, other_backbones
 from metatx.layers.input_norm import input_norm
 from metatx.layers.unregistered import Unregistered
 from metatx.registry import COMPOSITE, all_options, create, lookup
 from metatx.seeding import seeded
 from metatx.sequence import TokenSequence, as_sequence
-from metatx.spec import TaskSpec
+from metatx.spec import Input, TaskSpec
 from metatx.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -118,9 +119,23 @@ class Model(nn.Module):
         """Device of the backbone, on which the model computes."""
         return self.backbone.device
 
-    def tokens(self, batch: dict[str, Any]) -> TokenSequence:
-        """Map collated tensors to the sequences that enter the backbone."""
-        sequence = as_sequence(self.tokenizer(batch))
+    @property
+    def others(self) -> list[Backbone]:
+        """Other frozen backbones, which read some of several inputs first; shared, as the backbone is."""
+        return self.tokenizer.others if isinstance(self.tokenizer, Inputs) else []
+
+    def entering(self, batch: dict[str, Any]) -> Entering:
+        """Tokens of the inputs that another backbone reads first, as they enter it, by input."""
+        return self.tokenizer.entering(batch) if isinstance(self.tokenizer, Inputs) else {}
+
+    def tokens(self, batch: dict[str, Any], read: Mapping[str, TokenSequence] | None = None) -> TokenSequence:
+        """Map collated tensors to the sequences that enter the backbone.
+
+        Args:
+            batch: Collated fields.
+            read: Output of other backbones for the inputs of ``entering``; by default they are called.
+        """
+        sequence = as_sequence(self.tokenizer(batch, read) if read else self.tokenizer(batch))
         sequence = sequence.with_embeddings(self.norm(sequence.embeddings))
         return sequence if self.fusion is None else self.fusion.enter(sequence)
 
@@ -133,8 +148,19 @@ class Model(nn.Module):
         return sequence
 
     def forward(self, batch: dict[str, Any]) -> Tensor:
-        """Map collated tensors to the head's output (B, ...)."""
-        return self.output(self.features(batch))
+        """Map collated tensors to the head's output (B, ...).
+
+        A batch may have the field ``POOLED`` in the place of the fields of inputs whose output of the backbone is
+        cached.
+        """
+        if self.fusion is None or POOLED not in batch:
+            return self.output(self.features(batch))
+        pooled = batch[POOLED]
+        others = {name: value for name, value in batch.items() if name != POOLED}
+        if others:
+            pooled = pooled + self.fusion.pool(self.features(others))
+        output: Tensor = self.head(self.head.pool(self.fusion.leave(pooled)))
+        return output
 
     def fused(self, sequence: TokenSequence) -> TokenSequence:
         """Sequences that the head reads: the backbone's output itself, or what the fusion makes of the inputs."""
@@ -206,7 +232,9 @@ class Model(nn.Module):
 
     def _copied(self, backbone: Backbone, adapter: Adapter | None, tune: str) -> Self:
         """Model with copies of this one's tokenizer and head, on another backbone with another adapter."""
-        memo = {id(self.backbone.stem): backbone.stem}  # a tokenizer that refers to the stem gets the new one
+        memo: dict[int, Any] = {id(self.backbone.stem): backbone.stem}  # a tokenizer that refers to it gets the new one
+        for other in self.others:
+            memo |= {id(other): other, id(other.stem): other.stem}
         parts = copy.deepcopy(self.tokenizer, memo), copy.deepcopy(self.head)
         made = type(self)(backbone, *parts, adapter, tune, copy.deepcopy(self.fusion))
         made.norm.load_state_dict(self.norm.state_dict())
@@ -269,8 +297,10 @@ def build(backbone: Backbone, spec: TaskSpec, part: "Dataset | Examples") -> tup
         table, target, name = _targeted(spec, kind, part)
         # A forecast of several columns has no single target column.
         targets = without_missing(table[target][:]) if target in table.column_names else None
+    several = [] if isinstance(spec.modality, str) else resolved(spec, table, target)
+    inputs, others = other_backbones(several, spec.others)
     with seeded(seed):
-        tokenizer, fusion = _tokenizer(spec, backbone, table, target)
+        tokenizer, fusion = _tokenizer(spec, backbone, inputs, others)
         columns = [] if table is None else table.column_names
         head = build_head(name, kind, targets, backbone.dim, dict(spec.head_options), columns)
     model = Model(backbone, tokenizer, head, adapter, fusion=fusion)
@@ -285,7 +315,7 @@ def build(backbone: Backbone, spec: TaskSpec, part: "Dataset | Examples") -> tup
 
 
 def _tokenizer(
-    spec: TaskSpec, backbone: Backbone, table: "Dataset | None", target: str | None
+    spec: TaskSpec, backbone: Backbone, several: Sequence[Input], others: Mapping[str, Backbone]
 ) -> tuple[Tokenizer, Fusion | None]:
     """Tokenizer of a spec, and the fusion where there are several inputs."""
     if isinstance(spec.modality, str):
@@ -295,8 +325,8 @@ def _tokenizer(
                 f"{spec.modality} alone. Leave them out, or name the inputs: {{'photo': 'image', 'words': 'text'}}."
             )
         return build_tokenizer(spec.modality, backbone, spec.tokenizer_options), None
-    inputs = [each.as_json() for each in resolved(spec, table, target)]
-    tokenizer = build_tokenizer(COMPOSITE, backbone, {"inputs": inputs, "main": spec.main})
+    inputs = [each.as_json() for each in several]
+    tokenizer = build_tokenizer(COMPOSITE, backbone, {"inputs": inputs, "main": spec.main}, others)
     return tokenizer, build_fusion(spec.fusion, backbone, tokenizer, spec.fusion_options)
 
 

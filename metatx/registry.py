@@ -1,4 +1,4 @@
-"""Registry of tokenizers, heads and fusions by name: shipped ones, users' own, those of other packages."""
+"""Registry of tokenizers, heads, fusions and bridges by name: shipped ones, users' own, those of other packages."""
 
 import difflib
 import inspect
@@ -19,12 +19,14 @@ __all__ = [
     *("lookup", "names", "option_names", "register_fusion", "register_head", "register_tokenizer", "unknown"),
 ]
 
-Kind = Literal["tokenizers", "heads", "fusions"]
+Kind = Literal["tokenizers", "heads", "fusions", "bridges"]
 Class = TypeVar("Class", bound=type)
 
 UNNAMED = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 COMPOSITE = "inputs"  # tokenizer of several inputs, which is no modality, so that ``names`` does not list it
+
+GIVEN = ("dim", "stem", "other_backbones")  # arguments of components that the core gives: no options
 
 REGISTERED: dict[tuple[str, str], Any] = {}
 
@@ -171,7 +173,7 @@ def create(kind: Kind, name: str, dim: int, **options: Any) -> Any:
     cls = lookup(kind, name)
     accepted = option_names(cls)
     for option in options:
-        if option not in accepted and option != "stem":
+        if option not in accepted and option not in GIVEN:
             raise ValueError(unknown(f"option of {called(cls)}", option, accepted))
     return cls(dim, **{option: plain_value(value) for option, value in options.items()})
 
@@ -179,7 +181,7 @@ def create(kind: Kind, name: str, dim: int, **options: Any) -> Any:
 def option_names(cls: type) -> list[str]:
     """Names of the options that a tokenizer or head takes."""
     parameters = inspect.signature(cls.__init__).parameters  # type: ignore[misc]
-    return [name for name in parameters if name not in ("self", "dim", "stem")]
+    return [name for name in parameters if name != "self" and name not in GIVEN]
 
 
 def fact_names(cls: type) -> list[str]:
@@ -199,7 +201,7 @@ def unknown(what: str, name: str, choices: list[str]) -> str:
 def all_options(component: Any) -> dict[str, Any]:
     """Options of a component with today's defaults; saved, so that a later default does not change the component."""
     parameters = inspect.signature(type(component).__init__).parameters.values()
-    defaults = {p.name: p.default for p in parameters if p.default is not p.empty and p.name != "stem"}
+    defaults = {p.name: p.default for p in parameters if p.default is not p.empty and p.name not in GIVEN}
     return {**defaults, **component.options}
 
 
@@ -211,7 +213,7 @@ def checked_options(cls: type, args: tuple[Any, ...], kwargs: Mapping[str, Any])
     """
     bound = inspect.signature(cls.__init__).bind_partial(None, *args, **kwargs)  # type: ignore[misc]
     given = list(bound.arguments.items())[1:]
-    options = {name: plain_value(value) for name, value in given if name not in ("dim", "stem")}
+    options = {name: plain_value(value) for name, value in given if name not in GIVEN}
     if options:
         check_types(options, annotated_types(cls.__init__), f"Option of {called(cls)}: ")  # type: ignore[misc]
     return options

@@ -26,11 +26,20 @@ class Input:
         modality: Name of the tokenizer.
         columns: Columns of a table that the input reads, as a sequence or a text with commas. None: the column called
             ``name``, or, where a sample is a row and there is no such column, all columns that no other input reads.
-        shares: Name of an input of the same modality whose tokenizer, options and weights included, this input uses.
+        shares: Name of an input of the same modality whose tokenizer, options and weights included, this input uses,
+            and so ``through`` and ``frozen``.
+        through: Another frozen backbone that reads the input first, and the bridge from its output to tokens of the
+            task's backbone: ``backbone``, its name as in ``load_backbone``; ``bridge``, the name of the bridge, by
+            default ``"linear"``; options of the bridge by their names. ``checkpoint`` and ``pretrained`` are the
+            arguments of ``load_backbone``; the name of the checkpoint is saved with the task. The tokenizer then starts
+            from the stem of that backbone. None: the task's backbone alone reads the input.
+        frozen: True if the tokenizer keeps its first weights, random ones where it has no others, and varies nothing in
+            training. Where the fusion leaves the inputs apart, what the backbone makes of it is then computed once and
+            cached.
         options: Options of the tokenizer, by name; none where the tokenizer is shared.
 
     Raises:
-        ValueError: If a name, a column or the options cannot be used.
+        ValueError: If a name, a column, ``through`` or the options cannot be used.
 
     Example:
         >>> metatx.Input(name="facts", modality="tabular", columns="rooms,area").columns
@@ -41,6 +50,8 @@ class Input:
     modality: str
     columns: Sequence[str] | str | None = None
     shares: str | None = None
+    through: Mapping[str, Any] | None = None
+    frozen: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -56,11 +67,27 @@ class Input:
             raise ValueError(
                 f"Input {self.name} has options, but shares the tokenizer of {self.shares}; give them to {self.shares}."
             )
+        if self.through is not None:
+            object.__setattr__(self, "through", _way(self.name, self.through, self.shares))
 
     def as_json(self) -> dict[str, Any]:
         """The input as an option that is saved with a task."""
         columns = None if self.columns is None else list(self.columns)
         return {**vars(self), "columns": columns, "options": dict(self.options)}
+
+
+def _way(name: str, through: Any, shares: str | None) -> dict[str, Any]:
+    """``through`` with the default bridge. Raises ValueError if it names no backbone, or the tokenizer is shared."""
+    texts = ("backbone", "bridge")
+    way = {"bridge": "linear", **through} if isinstance(through, Mapping) else {}
+    if not all(isinstance(way.get(key), str) for key in texts):
+        raise ValueError(
+            f"through of input {name} is {short(through)}; expected the name of a backbone and of a bridge, such as "
+            '{"backbone": "nano", "bridge": "linear"}.'
+        )
+    if shares is not None:
+        raise ValueError(f"Input {name} shares the tokenizer of {shares}; give through to {shares}, for both.")
+    return way
 
 
 Modality = str | Mapping[str, str | Input] | Sequence[Input]
@@ -84,6 +111,8 @@ class TaskSpec:
         head_options: Options of the head, by name.
         fusion: Name of the fusion of several inputs; like its options and ``main``, no choice for one modality.
         fusion_options: Options of the fusion, by name.
+        others: Backbones that read some of several inputs first, by the names that ``Input.through`` has; others are
+            loaded.
         main: Name of the input whose tokens a head reads that labels places or steps in time; None: the first.
         tune: Part of the backbone that is trained too: ``"frozen"``, nothing; ``"norm"``, LayerNorms of the task's own;
             ``"lora"``, a low-rank update; ``"full"``, all of a copy, which cannot be shared.
@@ -109,6 +138,7 @@ class TaskSpec:
     head_options: Mapping[str, Any] = field(default_factory=dict)
     fusion: str = "late"
     fusion_options: Mapping[str, Any] = field(default_factory=dict)
+    others: Mapping[str, Any] = field(default_factory=dict)
     main: str | None = None
     tune: str = "frozen"
     adapter_options: Mapping[str, Any] = field(default_factory=dict)

@@ -246,8 +246,8 @@ class Task:
         self.settings = TrainingSettings.of(**{**vars(settings or TrainingSettings()), **changes})
         data = self.encode(train, "train", augment=True, skip_bad=skip_bad_samples)
         choosing = None if validation is None else self.encode(validation, "validation", skip_bad=skip_bad_samples)
-        out = Path(out) if out else None
-        outcome = run_training(self.model, data, choosing, self.settings, self.columns, out=out, resume=resume)
+        folder = Path(out) if out else None
+        outcome = run_training(self.model, data, choosing, self.settings, self.columns, out=folder, resume=resume)
         self.history = outcome.history
         self.kept = outcome.kept
         self.token_warmup = outcome.token_warmup
@@ -312,8 +312,7 @@ class Task:
 
     def embed(self, samples: Any, *, skip_bad_samples: bool = False) -> np.ndarray:
         """Mean of each sample's output tokens of the backbone, (B, D) float32; see ``predict``."""
-        pieces = ask(self.model, self.settings, self.queries(samples), embedded, skip_bad=skip_bad_samples)
-        return joined(pieces)
+        return joined(ask(self.model, self.settings, self.queries(samples), embedded, skip_bad=skip_bad_samples))
 
     def _pieces(self, samples: Any, answer: Callable[..., Any], skip_bad: bool) -> Iterator[Piece]:
         return ask(self.model, self.settings, self.queries(samples), decoded(answer), skip_bad=skip_bad)
@@ -370,6 +369,7 @@ class Task:
         name: str | Path,
         backbone: Backbone | None = None,
         *,
+        others: Mapping[str, Backbone] | None = None,
         revision: str | None = None,
         token: str | bool | None = None,
     ) -> Self:
@@ -378,16 +378,16 @@ class Task:
         Args:
             name: Folder, or ``hf:user/task`` on the Hugging Face hub.
             backbone: Backbone that the task was trained on; None loads the one that the task names, or its own.
+            others: Backbones that read inputs first, by name or fingerprint; by default those that the task names.
             revision, token: The arguments of ``metatx.storage.hub.task_folder``.
 
         Raises FileNotFoundError if there is no such task, TaskError if it is damaged or of another backbone.
         """
-        return cls.from_folder(task_folder(name, revision, token), backbone)
+        return cls.of_record(*read(task_folder(name, revision, token), backbone, others=others))
 
     @classmethod
-    def from_folder(cls, folder: Path, backbone: Backbone | None = None, fingerprint: str | None = None) -> Self:
-        """Load a task from its folder, see ``metatx.storage.folder.read``."""
-        model, record = read(folder, backbone, fingerprint)
+    def of_record(cls, model: Model, record: Record) -> Self:
+        """Make a task of a model and its record, as ``metatx.storage.folder.read`` returns them."""
         task = cls.of_model(model, record.inputs, record.target)
         task.settings = record.settings
         task.metrics = dict(record.metrics)

@@ -33,7 +33,8 @@ GROUPS = {
         *("split_column", "csv", "skip_bad_samples"),
     ),
     "model": (
-        *("head", "tokenizer", "fusion", "main", "backbone", "tune", "adapter", "head_options", "fusion_options"),
+        *("head", "tokenizer", "through", "fusion", "main"),
+        *("backbone", "tune", "adapter", "head_options", "fusion_options"),
         *("start", "checkpoint", "pretrained", "plugin"),
     ),
     "training": (),
@@ -41,6 +42,9 @@ GROUPS = {
 }
 GROUPED = ("train", "compare")  # commands with so many options that groups help
 INPUTS = "(--modality MODALITY | --input NAME=MODALITY ...)"
+OF_INPUT = re.compile(
+    r"(?P<input>--(?:tokenizer|through)\.[^.]+)(?:\.(?P<option>[^.]+))?"
+)  # such as --tokenizer.photo.bins
 NEGATED = {"random_backbone": "pretrained", "no_baseline": "baseline"}  # former names of options, by today's
 OPPOSITE = {"true": "false", "false": "true"}
 ASKED = ("predict", "embed")  # commands that take a task, and inputs in any number
@@ -49,7 +53,7 @@ ASKED = ("predict", "embed")  # commands that take a task, and inputs in any num
 def normalise_argv(words: Sequence[str], flags: frozenset[str]) -> list[str]:
     """Words as the parser takes them: underscores in names, each flag with its value, ``--no-NAME`` as ``NAME=false``.
 
-    Several ``--input`` become one, with a list.
+    Several ``--input`` become one, with a list, and all ``--tokenizer.INPUT.OPTION`` of an input one, with an object.
 
     Args:
         words: Arguments of the command line.
@@ -58,7 +62,7 @@ def normalise_argv(words: Sequence[str], flags: frozenset[str]) -> list[str]:
     Raises:
         ValueError: If the value of a negated flag is neither true nor false.
     """
-    remaining = _inputs_listed(words)
+    remaining = _by_input(_inputs_listed(words))
     normalised = []
     while remaining:
         word = remaining.pop(0)
@@ -91,6 +95,40 @@ def _inputs_listed(words: Sequence[str]) -> list[str]:
             others.append(word)
         previous = word
     return [*others, f"--input={json.dumps(lines)}"] if lines else others
+
+
+def _by_input(words: Sequence[str]) -> list[str]:
+    """Words with all options of two levels of an input as one, whose value is an object in JSON.
+
+    Of three such options the parser would keep two.
+    """
+    others: list[str] = []
+    objects: dict[str, dict[str, Any]] = {}
+    remaining = list(words)
+    while remaining:
+        word = remaining.pop(0)
+        name, equals, text = word.partition("=")
+        match = OF_INPUT.fullmatch(name)
+        value = _value(text if equals else remaining[0]) if match and (equals or remaining) else None
+        if match is None or not (equals or remaining) or not (match["option"] or isinstance(value, dict)):
+            others.append(word)
+            continue
+        if not equals:
+            remaining.pop(0)
+        options = objects.setdefault(match["input"], {})
+        if match["option"]:
+            options[match["option"].replace("-", "_")] = value
+        elif isinstance(value, dict):
+            options |= value
+    return [*others, *(f"{input}={json.dumps(options, default=str)}" for input, options in objects.items())]
+
+
+def _value(word: str) -> Any:
+    """Value that a word says: a number, true, a list; or the word itself."""
+    for parsed in (json.loads, yaml.safe_load):
+        with suppress(ValueError, yaml.YAMLError):
+            return parsed(word)
+    return word
 
 
 def shown_fusion(words: Sequence[str]) -> str | None:
@@ -276,8 +314,8 @@ def _add_options(command: Any, name: str, function: Callable[..., None]) -> None
         command.add_argument("inputs", type=str, nargs="+", help="Tables, files or folders of samples.")
         skip |= {"task", "inputs"}
     if name == "list":
-        kinds = ("tokenizers", "heads", "fusions", "backbones")
-        command.add_argument("what", nargs="?", choices=kinds, help="One of the four; all where none is named.")
+        kinds = ("tokenizers", "heads", "fusions", "bridges", "backbones")
+        command.add_argument("what", nargs="?", choices=kinds, help="One of the five; all where none is named.")
         skip |= {"what"}
     command.add_function_arguments(function, as_group=False, as_positional=True, skip=skip)
     _add_plugin(command)

@@ -7,16 +7,16 @@ from typing import Literal
 __all__ = ["info", "list_", "quickstart"]
 
 
-def list_(what: Literal["tokenizers", "heads", "fusions", "backbones"] | None = None) -> None:
-    """List the tokenizers (modalities), heads, fusions of several inputs, and backbones.
+def list_(what: Literal["tokenizers", "heads", "fusions", "bridges", "backbones"] | None = None) -> None:
+    """List the tokenizers (modalities), heads, fusions of several inputs, bridges between backbones, and backbones.
 
     Args:
-        what: Kind to list; by default all four.
+        what: Kind to list; by default all five.
     """
     from metatx.backbone.loading import backbones
     from metatx.registry import lookup, names
 
-    for kind in ("tokenizers", "heads", "fusions"):
+    for kind in ("tokenizers", "heads", "fusions", "bridges"):
         if what in (kind, None):
             print(f"{kind}:")
             for name in names(kind):
@@ -33,7 +33,7 @@ def info(task: str) -> None:
     Args:
         task: Folder of the task, or hf:user/task on the Hugging Face hub.
     """
-    from metatx.storage.card import cell, inputs_of, modalities
+    from metatx.storage.card import cell, inputs_of, modalities, way_of
     from metatx.storage.folder import describe
     from metatx.storage.hub import task_folder
 
@@ -52,6 +52,8 @@ def info(task: str) -> None:
         shared = f", the tokenizer of {each['shares']}" if each["shares"] else ""
         options = f" {json.dumps(each['options'])}" if each["options"] else ""
         print(f"{each['name']:<10} {each['modality']}: {', '.join(each['columns'])}{shared}{options}"[:400])
+        if way := way_of(each):
+            print(f"{'':<10} read first {way}")
     for part in ("fusion", "head") if inputs else ("tokenizer", "head"):
         name = f"{config[part]['name']} " if part == "fusion" else ""
         print(f"{part:<11}{name}{json.dumps(config[part]['options'])[:400]}")

@@ -1,9 +1,11 @@
 """``metatx train`` and ``metatx compare``."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from metatx.reading.csv_tables import Reading
+from metatx.registry import unknown
 
 __all__ = ["compare", "options_by_input", "train"]
 
@@ -19,6 +21,7 @@ def train(
     csv: dict[str, Any] | None = None,
     head: str | None = None,
     tokenizer: dict[str, Any] | None = None,
+    through: dict[str, Any] | None = None,
     fusion: str | None = None,
     main: str | None = None,
     validation: str | None = None,
@@ -54,6 +57,9 @@ def train(
         head: Kind of answer; inferred from the target. See "metatx list heads". Options by name: --head.dropout 0.1.
         tokenizer: Options of the tokenizer, each by its name: --tokenizer.patch-size 16; of several inputs by their
             names too: --tokenizer.photo.patch-size 16.
+        through: Another frozen backbone that reads an input first, by the input's name: --through.photo.backbone nano,
+            and the bridge behind it, linear by default: --through.photo.bridge, see "metatx list bridges"; checkpoint,
+            pretrained, and options of the bridge likewise.
         fusion: How several inputs meet; late by default, see "metatx list fusions". Options by name: --fusion.dropout
             0.3; with --fusion NAME, --help shows them.
         main: Input whose tokens a head reads that labels places or steps; the first by default.
@@ -83,7 +89,7 @@ def train(
     from metatx.training.distributed import processes
 
     spec = TaskSpec(
-        **_inputs(modality, inputs, input, tokenizer or {}),
+        **_inputs(modality, inputs, input, tokenizer or {}, through or {}),
         **_fusion(modality, input, fusion, fusion_options, main),
         target=target,
         head=head,
@@ -126,6 +132,7 @@ def compare(
     csv: dict[str, Any] | None = None,
     head: str | None = None,
     tokenizer: dict[str, Any] | None = None,
+    through: dict[str, Any] | None = None,
     fusion: str | None = None,
     main: str | None = None,
     validation: str | None = None,
@@ -157,6 +164,9 @@ def compare(
         head: Kind of answer; inferred from the target. See "metatx list heads". Options by name: --head.dropout 0.1.
         tokenizer: Options of the tokenizer, each by its name: --tokenizer.patch-size 16; of several inputs by their
             names too: --tokenizer.photo.patch-size 16.
+        through: Another frozen backbone that reads an input first, by the input's name: --through.photo.backbone nano,
+            and the bridge behind it, linear by default: --through.photo.bridge, see "metatx list bridges"; checkpoint,
+            pretrained, and options of the bridge likewise.
         fusion: How several inputs meet; late by default, see "metatx list fusions". Options by name: --fusion.dropout
             0.3; with --fusion NAME, --help shows them.
         main: Input whose tokens a head reads that labels places or steps; the first by default.
@@ -182,7 +192,7 @@ def compare(
     from metatx.spec import TaskSpec
 
     spec = TaskSpec(
-        **_inputs(modality, inputs, input, tokenizer or {}),
+        **_inputs(modality, inputs, input, tokenizer or {}, through or {}),
         **_fusion(modality, input, fusion, fusion_options, main),
         target=target,
         head=head,
@@ -211,18 +221,24 @@ def compare(
 
 
 def _inputs(
-    modality: str | None, columns: str | None, lines: list[str] | None, options: dict[str, Any]
+    modality: str | None,
+    columns: str | None,
+    lines: list[str] | None,
+    options: dict[str, Any],
+    through: dict[str, Any],
 ) -> dict[str, Any]:
     """Attributes of a spec that say what is read: one modality, or several inputs.
 
     Raises:
-        ValueError: If neither is said, or both are.
+        ValueError: If neither is said, or both are, or an option names no input.
     """
     from metatx.inputs.guess import AUTO
     from metatx.inputs.notation import parsed
 
     nested = options_by_input(options) if lines or modality == AUTO else options
     if not lines:
+        if through:
+            raise ValueError("--through names an input; say the inputs, once for each: --input photo=image.")
         if modality is None:
             raise ValueError(
                 "The kind of data is not said: --modality image, or --input NAME=MODALITY for each of several inputs; "
@@ -239,7 +255,14 @@ def _inputs(
             raise ValueError(
                 f"--tokenizer.{name} names no input; write --tokenizer.{inputs[0].name}.{name}, or of which it is."
             )
-    return {"modality": inputs, "tokenizer_options": {names.get(name, name): value for name, value in nested.items()}}
+    ways = {names.get(name, name): value for name, value in options_by_input(through).items()}
+    for name in ways:
+        if name not in names.values():
+            raise ValueError(unknown("input in --through", name, list(names.values())))
+    return {
+        "modality": [replace(each, through=ways[each.name]) if each.name in ways else each for each in inputs],
+        "tokenizer_options": {names.get(name, name): value for name, value in nested.items()},
+    }
 
 
 def _fusion(

@@ -12,6 +12,7 @@ from metatx.encoding.encoding_cache import EncodingCache
 from metatx.encoding.sample_store import Columns
 from metatx.errors import SampleError, cannot_be_used
 from metatx.examples import Examples
+from metatx.fusion import POOLED
 from metatx.progress import bar
 from metatx.seeding import seeded
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from metatx.head import Head
     from metatx.tokenizer import Tokenizer
 
-__all__ = ["EncodedDataset", "FeatureDataset", "screened"]
+__all__ = ["EncodedDataset", "FeatureDataset", "PooledDataset", "screened"]
 
 TRIED = 8  # number of samples from which the size of encoded samples is estimated
 # Bytes of an encoded sample and its target beyond which samples are cached on disk: images, audio and molecules take
@@ -130,9 +131,16 @@ class EncodedDataset(torch.utils.data.Dataset[Any]):
                 return torch.cat([part.values for part in parts])
         return collate([{"target": self._pair(position)[1]} for position in range(len(self))])["target"]
 
-    def batch(self, positions: Sequence[int]) -> tuple[dict[str, Any], Any]:
-        """Collated samples and targets at ``positions`` among the good ones; augmented if ``augment`` is set."""
+    def batch(self, positions: Sequence[int], without: tuple[str, ...] = ()) -> tuple[dict[str, Any], Any]:
+        """Collated samples and targets at ``positions`` among the good ones; augmented if ``augment`` is set.
+
+        Args:
+            positions: Positions of the samples.
+            without: Beginnings of the names of fields that are left out.
+        """
         pairs = [self._pair(position) for position in positions]
+        if without:
+            pairs = [({n: v for n, v in sample.items() if not n.startswith(without)}, t) for sample, t in pairs]
         if self.augmented:
             pairs = [self._augment(*pair, position) for pair, position in zip(pairs, positions, strict=True)]
         return collate([sample for sample, _ in pairs]), collate([{"target": target} for _, target in pairs])["target"]
@@ -235,5 +243,61 @@ class FeatureDataset(torch.utils.data.Dataset[Any]):
         """Features and targets at ``positions``."""
         index = torch.as_tensor(positions)
         return self.features[index], collate([{"target": self.targets[position]} for position in positions])["target"]
+
+    __getitems__ = batch  # torch's loaders call this
+
+
+class PooledDataset(torch.utils.data.Dataset[Any]):
+    """Dataset of samples whose cached inputs are pooled features, with the batches of ``EncodedDataset``.
+
+    Args:
+        data: Encoded samples.
+        pooled: Result of ``Fusion.pool`` for each different value of an input, (V, E), and the number of each sample's
+            value (N,), by the names of the cached inputs; -1 where the input is missing.
+        inputs: Names of all inputs, in order.
+
+    Attributes:
+        whole: True if all inputs are cached; encoded samples are then not read again.
+    """
+
+    def __init__(
+        self, data: EncodedDataset, pooled: Mapping[str, tuple[Tensor, Tensor]], inputs: Sequence[str]
+    ) -> None:
+        self.data = data
+        self.pooled = dict(pooled)
+        self.inputs = list(inputs)
+        self.without = tuple(f"{name}." for name in pooled)
+        self.whole = set(pooled) == set(inputs)
+        self.targets = data.targets() if self.whole else None
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    @property
+    def epoch(self) -> int:
+        """Number of the epoch, which decides how other inputs are augmented."""
+        return self.data.epoch
+
+    @epoch.setter
+    def epoch(self, epoch: int) -> None:
+        self.data.epoch = epoch
+
+    def batch(self, positions: Sequence[int], without: tuple[str, ...] = ()) -> tuple[dict[str, Any], Any]:
+        """Fields of the other inputs, the pooled features of the cached ones as ``POOLED``, and targets.
+
+        The arguments are those of ``EncodedDataset.batch``.
+        """
+        index = torch.as_tensor(positions)
+        width = next(iter(self.pooled.values()))[0].shape[1]
+        rows = torch.zeros(len(index), len(self.inputs), width)
+        for name, (values, numbers) in self.pooled.items():
+            at = numbers[index]
+            rows[at >= 0, self.inputs.index(name)] = values[at[at >= 0]]
+        if self.targets is None:
+            fields, targets = self.data.batch(positions, without=(*self.without, *without))
+        else:
+            fields = {}
+            targets = collate([{"target": self.targets[position]} for position in positions])["target"]
+        return {**fields, POOLED: rows}, targets
 
     __getitems__ = batch  # torch's loaders call this

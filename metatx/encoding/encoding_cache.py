@@ -11,19 +11,18 @@ from metatx.disk.cache import read_cached, write_cached
 from metatx.encoding.sample_store import Block, Column
 
 if TYPE_CHECKING:
-    from metatx.head import Head
     from metatx.tokenizer import Tokenizer
 
 __all__ = ["EncodingCache", "add_components"]
 
 
-def add_components(content: Content, *components: "tuple[Tokenizer | Head, tuple[str, ...] | None]") -> None:
+def add_components(content: Content, *components: tuple[Component, tuple[str, ...] | None]) -> None:
     """Add everything but the weights that decides what components compute: names, options and source code.
 
     Args:
         content: Hash to add to.
-        components: Tokenizers and heads, each with the names of the options that matter; None for all options. Options
-            at their defaults count too, so that a changed default changes the hash.
+        components: Tokenizers, heads and bridges, each with the names of the options that matter; None for all options.
+            Options at their defaults count too, so that a changed default changes the hash.
 
     Raises:
         TypeError: If an option is no JSON value, or a class has no source file.

@@ -17,11 +17,22 @@ __all__ = ["build_head", "build_tokenizer", "check_inputs", "claimed", "repeatin
 SHOWN = 20  # most columns that a message names
 
 
-def build_tokenizer(name: str, backbone: "Backbone", options: Mapping[str, Any]) -> "Tokenizer":
-    """Build the tokenizer called ``name`` for a backbone, with the backbone's stem if its class asks for one."""
+def build_tokenizer(
+    name: str, backbone: "Backbone", options: Mapping[str, Any], others: "Mapping[str, Backbone] | None" = None
+) -> "Tokenizer":
+    """Build the tokenizer called ``name`` for a backbone, with the backbone's stem if its class asks for one.
+
+    Args:
+        name: Name of the tokenizer.
+        backbone: Backbone that reads its tokens.
+        options: Options of the tokenizer by name.
+        others: Backbones that read some of several inputs first, by fingerprint.
+    """
     wanted = lookup("tokenizers", name).stem
-    stem = {} if wanted is None else {"stem": backbone if wanted == "backbone" else backbone.stem}
-    tokenizer: Tokenizer = create("tokenizers", name, backbone.dim, **options, **stem)
+    given: dict[str, Any] = {}
+    if wanted is not None:
+        given = {"stem": backbone, "other_backbones": others} if wanted == "backbone" else {"stem": backbone.stem}
+    tokenizer: Tokenizer = create("tokenizers", name, backbone.dim, **options, **given)
     return tokenizer
 
 

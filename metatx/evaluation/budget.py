@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import torch
 from accelerate.utils import broadcast_object_list
 
-from metatx.encoding.collate import to_device
 from metatx.encoding.encoded import EncodedDataset
 from metatx.examples import Examples
 from metatx.files import written_whole
@@ -21,7 +19,7 @@ from metatx.settings import TrainingSettings
 from metatx.task import Task
 from metatx.training.checkpoint import Progress
 from metatx.training.facts import differences
-from metatx.training.frozen_features import cacheable
+from metatx.training.frozen_features import cached
 from metatx.training.loop import Training
 
 __all__ = ["Costs", "Plan", "keep_plan", "kept_plan", "plan_for"]
@@ -120,7 +118,7 @@ def plan_for(
 def _measured(model: Model, few: EncodedDataset, settings: TrainingSettings) -> Costs:
     """Time training, validation and features of a few samples; the model is not changed."""
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    once = _features_seconds(model, few, settings) if settings.cache and cacheable(model) else 0.0
+    once = _features_seconds(model, few, settings) if settings.cache else 0.0
     trial = replace(settings, epochs=2, patience=0, token_warmup_steps=0, tensorboard=False)
     training = Training(model, few, None, trial, quiet=True)
     trained = training.run(resume=False).history[-1]["seconds"]
@@ -172,15 +170,11 @@ def drawn(available: int, count: int, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).permutation(available)[:count])
 
 
-@torch.no_grad()
 def _features_seconds(model: Model, data: EncodedDataset, settings: TrainingSettings) -> float:
-    """Seconds to compute the features of ``data``, timed on the second of two passes."""
-    size = settings.batch_size
+    """Seconds to compute the features of ``data`` that are cached, timed on the second of two passes; 0 for none."""
+    seconds = 0.0
     for _ in range(2):
         started = time.perf_counter()
-        for start in range(0, len(data), size):
-            inputs = to_device(data.batch(range(start, min(start + size, len(data))))[0], model.device)
-            with settings.autocast(model.device):
-                model.head.pool(model.features(inputs))
+        _, features = cached(model, data, settings, lambda items, what: items, disk=False)
         seconds = time.perf_counter() - started
-    return seconds
+    return 0.0 if features is data else seconds

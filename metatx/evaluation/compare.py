@@ -175,7 +175,9 @@ def _compared(spec: TaskSpec) -> TaskSpec:
 def _choices(spec: TaskSpec, fusions: bool) -> dict[str, Any]:
     """Attributes of a spec that all variants share, as JSON."""
     skipped = OF_VARIANTS if spec.several else (*OF_VARIANTS, *OF_FUSION)
-    choices = {key: value for key, value in vars(spec).items() if key not in skipped}
+    choices = {key: value for key, value in vars(spec).items() if key not in (*skipped, "others")}
+    if spec.others:
+        choices["others"] = {name: other.fingerprint for name, other in spec.others.items()}
     if spec.several:
         choices["modality"] = [each.as_json() for each in spec.several]
     if fusions:

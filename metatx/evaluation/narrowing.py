@@ -63,7 +63,7 @@ def _owning(kept: Sequence[Input], inputs: Sequence[Input]) -> list[Input]:
         shared = each.shares or each.name
         owner = owners.setdefault(shared, shared if any(other.name == shared for other in kept) else each.name)
         if owner == each.name:
-            owning.append(replace(each, shares=None, options=by_name[shared].options))
+            owning.append(replace(by_name[shared], name=each.name, columns=each.columns))
         else:
             owning.append(replace(each, shares=owner))
     return owning

@@ -221,7 +221,8 @@ def _retuned(
     start: Task | str | Path, backbone: Backbone, built: Task, adapter_options: Mapping[str, Any], seed: int
 ) -> Task:
     """Task to start from, in the tier of the task built for the data. Raises ValueError if the two tasks differ."""
-    trained = start if isinstance(start, Task) else Task.from_pretrained(start, backbone=backbone)
+    others = {other.fingerprint: other for other in built.model.others}
+    trained = start if isinstance(start, Task) else Task.from_pretrained(start, backbone=backbone, others=others)
     if trained.backbone.fingerprint != backbone.fingerprint:
         specs = [b.spec if b.pretrained else f"{b.spec} at random" for b in (trained.backbone, backbone)]
         raise ValueError(f"The task to start from stands on {specs[0]}, other weights than {specs[1]}.")

@@ -1,18 +1,19 @@
-"""Columns of a table that the inputs of a task read."""
+"""Columns of a table that the inputs of a task read, and what reading asks of their tokenizers."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from metatx.data.tables import candidates
 from metatx.progress import tell
 from metatx.registry import lookup, unknown
 from metatx.spec import Input, TaskSpec, check_readers
+from metatx.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-__all__ = ["columns_of_present", "known_columns", "resolved"]
+__all__ = ["columns_of_present", "known_columns", "resolved", "shared_facts"]
 
 
 def resolved(spec: TaskSpec, table: "Dataset | None", target: str | None) -> tuple[Input, ...]:
@@ -76,6 +77,18 @@ def known_columns(inputs: Iterable[Input]) -> tuple[dict[str, tuple[str, ...]], 
         elif kind.suffixes:
             files |= dict.fromkeys(columns, kind.suffixes)
     return files, words
+
+
+def shared_facts(kinds: Sequence[type[Tokenizer]]) -> dict[str, Any]:
+    """Attributes that reading data and serving ask of a tokenizer, over all inputs.
+
+    Signatures are left out: a server checks the file of an input by those of the input's own tokenizer.
+    """
+    return {
+        "suffixes": tuple(dict.fromkeys(suffix for kind in kinds for suffix in kind.suffixes)),
+        "external_refs": tuple(dict.fromkeys(suffix for kind in kinds for suffix in kind.external_refs)),
+        "isolated": any(kind.isolated for kind in kinds),
+    }
 
 
 def columns_of_present(inputs: Mapping[str, Sequence[str]], columns: Sequence[str]) -> list[str]:

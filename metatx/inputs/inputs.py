@@ -3,21 +3,22 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from metatx.backbone.base import Backbone
-from metatx.encoding.collate import stacked
+from metatx.bridge import Bridge
 from metatx.encoding.columns import by_name
 from metatx.encoding.head_choice import build_tokenizer
 from metatx.errors import BoundError, PlacedError, SampleError
-from metatx.inputs.columns import columns_of_present, known_columns
+from metatx.inputs.columns import columns_of_present, known_columns, shared_facts
+from metatx.inputs.merging import fields_of, merged, present_of
+from metatx.inputs.through import READ, Entering, Through, read_by_others
 from metatx.layers.input_norm import input_norm
 from metatx.registry import all_options, lookup, unknown
-from metatx.sequence import TokenSequence, as_sequence, ranges
+from metatx.sequence import TokenSequence, as_sequence
 from metatx.spec import Input, TaskSpec
 from metatx.tokenizer import Batch, Tokenizer
 from metatx.values import is_missing
@@ -39,6 +40,7 @@ class Inputs(Tokenizer):
         inputs: Inputs in order, each with the attributes of ``metatx.Input`` by name.
         main: Name of the input whose tokens a head reads that labels places or steps; None: the first.
         stem: The backbone, whose stem the tokenizers may start from.
+        other_backbones: Backbones that read some of the inputs first, by fingerprint.
 
     Attributes:
         inputs: The inputs by name.
@@ -52,7 +54,12 @@ class Inputs(Tokenizer):
     uses_stem_tokens = True
 
     def __init__(
-        self, dim: int, inputs: list[dict[str, Any]], main: str | None = None, stem: Backbone | None = None
+        self,
+        dim: int,
+        inputs: list[dict[str, Any]],
+        main: str | None = None,
+        stem: Backbone | None = None,
+        other_backbones: Mapping[str, Backbone] | None = None,
     ) -> None:
         super().__init__(dim)
         if stem is None:
@@ -67,12 +74,21 @@ class Inputs(Tokenizer):
         self.requires_main = False
         for name in self.owners():
             part = self.inputs[name]
-            tokenizer = build_tokenizer(part.modality, stem, part.options)
+            reader = stem if part.through is None else (other_backbones or {})[part.through["fingerprint"]]
+            tokenizer = build_tokenizer(part.modality, reader, part.options)
             # The prefix keeps names apart from the attributes of modules.
             self.add_module(f"input_{name}", tokenizer)
-            self.add_module(f"norm_{name}", input_norm(stem, tokenizer))
+            last: Tokenizer | Bridge = tokenizer
+            way = part.through
+            if way is not None:
+                through = Through(dim, way, reader, tokenizer)
+                self.add_module(f"through_{name}", through)
+                last = through.bridge
+                way = {**way, **all_options(last)}
+            self.add_module(f"norm_{name}", input_norm(stem, last))
+            self._freeze(name)
             # Defaults are saved too, so that a later default does not change the task.
-            self.inputs[name] = replace(part, options=all_options(tokenizer))
+            self.inputs[name] = replace(part, through=way, options=all_options(tokenizer))
         self.record_options(inputs=[each.as_json() for each in self.inputs.values()], main=self.main)
         self._read = {column for name in self.inputs for column in self.columns(name)}
         for attribute, value in shared_facts([type(self.tokenizer(name)) for name in self.inputs]).items():
@@ -95,6 +111,41 @@ class Inputs(Tokenizer):
         """Tokenizer of an input."""
         tokenizer: Any = getattr(self, f"input_{self.owner(name)}")
         return tokenizer  # type: ignore[no-any-return]
+
+    def through(self, name: str) -> Through | None:
+        """Way of an input through another backbone; None if there is none."""
+        through: Through | None = getattr(self, f"through_{self.owner(name)}", None)
+        return through
+
+    @property
+    def others(self) -> list[Backbone]:
+        """Other backbones, each once."""
+        ways = [way for name in self.owners() if (way := self.through(name)) is not None]
+        return list({id(way.other): way.other for way in ways}.values())
+
+    def norm(self, name: str) -> nn.Module:
+        """Norm of an input's tokens."""
+        norm: Any = getattr(self, f"norm_{self.owner(name)}")
+        return norm  # type: ignore[no-any-return]
+
+    def before(self, name: str) -> list[nn.Module]:
+        """Tokenizer and norm that stand before the first backbone that reads an input."""
+        way = self.through(name)
+        return [self.tokenizer(name), self.norm(name) if way is None else way.norm]
+
+    def _freeze(self, name: str) -> None:
+        """Stop the training of what stands before the first backbone, if the input is frozen."""
+        if self.inputs[name].frozen:
+            for module in self.before(name):
+                module.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode as ``nn.Module`` does; frozen tokenizers stay in evaluation mode."""
+        super().train(mode)
+        for name in self.owners():
+            if self.inputs[name].frozen:
+                self.tokenizer(name).train(False)
+        return self
 
     def columns(self, name: str) -> tuple[str, ...]:
         """Columns that an input reads."""
@@ -218,6 +269,7 @@ class Inputs(Tokenizer):
             raise ValueError(f"There are facts of {', '.join(parts)}; the inputs are {', '.join(self.owners())}.")
         for name, facts in parts.items():
             self.tokenizer(name).restore(facts)
+            self._freeze(name)
 
     def encode(self, sample: Any) -> dict[str, Tensor]:
         """Fields of the inputs that are there, named ``"input.field"``."""
@@ -232,7 +284,7 @@ class Inputs(Tokenizer):
         """Vary each input by its tokenizer; ``view`` is that of the main input."""
         varied: dict[str, Tensor] = {}
         for name in self.inputs:
-            fields = _fields(encoded, name)
+            fields = fields_of(encoded, name)
             if fields:
                 changed = self.tokenizer(name).augment(fields)
                 varied |= {f"{name}.{field}": tensor for field, tensor in changed.items() if field != "view"}
@@ -242,17 +294,38 @@ class Inputs(Tokenizer):
 
     # Tokens
 
-    def forward(self, batch: Batch) -> TokenSequence:
-        """Sequences of all inputs, sample by sample, each named by its input in ``sources``."""
+    def entering(self, batch: Batch) -> Entering:
+        """Tokens of the inputs that another backbone reads first, as they enter it, by input."""
         count = len(next(iter(batch.values())))
+        entering: dict[str, tuple[Through, TokenSequence]] = {}
+        for name in self.inputs:
+            way = self.through(name)
+            present, fields = present_of(fields_of(batch, name), count)
+            if way is not None and present and READ not in fields:
+                way.follow()
+                entering[name] = way, way.enter(as_sequence(self.tokenizer(name)(fields)))
+        return entering
+
+    def forward(self, batch: Batch, read: Mapping[str, TokenSequence] | None = None) -> TokenSequence:
+        """Sequences of all inputs, sample by sample, each named by its input in ``sources``.
+
+        Args:
+            batch: Collated fields.
+            read: Output of other backbones for the inputs that they read first; by default they are called.
+        """
+        count = len(next(iter(batch.values())))
+        if read is None:
+            (read,) = read_by_others([self.entering(batch)])
         parts: dict[str, tuple[list[int], TokenSequence]] = {}
         for name in self.inputs:
-            present, fields = _present(_fields(batch, name), count)
+            present, fields = present_of(fields_of(batch, name), count)
             if present:
-                sequence = as_sequence(self.tokenizer(name)(fields))
-                norm = getattr(self, f"norm_{self.owner(name)}")
-                parts[name] = present, sequence.with_embeddings(norm(sequence.embeddings))
-        return _merged(parts, count, self.main)
+                way = self.through(name)
+                sequence = (
+                    as_sequence(self.tokenizer(name)(fields)) if way is None else way.leave(fields, read.get(name))
+                )
+                parts[name] = present, sequence.with_embeddings(self.norm(name)(sequence.embeddings))
+        return merged(parts, count, self.main)
 
     # What dense heads, baselines and servers ask
 
@@ -316,62 +389,3 @@ def kind_of(spec: TaskSpec) -> type[Tokenizer]:
     facts = shared_facts([lookup("tokenizers", each.modality) for each in spec.several])
     files, words = known_columns(spec.several)
     return type("Inputs", (Inputs,), {**facts, "file_columns": files, "word_columns": words})
-
-
-def shared_facts(kinds: Sequence[type[Tokenizer]]) -> dict[str, Any]:
-    """Attributes that reading data and serving ask of a tokenizer, over all inputs.
-
-    Signatures are left out: a server checks the file of an input by those of the input's own tokenizer.
-    """
-    return {
-        "suffixes": tuple(dict.fromkeys(suffix for kind in kinds for suffix in kind.suffixes)),
-        "external_refs": tuple(dict.fromkeys(suffix for kind in kinds for suffix in kind.external_refs)),
-        "isolated": any(kind.isolated for kind in kinds),
-    }
-
-
-def _fields(batch: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Fields of one input, by their names in its tokenizer."""
-    prefix = f"{name}."
-    return {key[len(prefix) :]: value for key, value in batch.items() if key.startswith(prefix)}
-
-
-def _present(fields: Mapping[str, Any], count: int) -> tuple[list[int], dict[str, Any]]:
-    """Numbers of the samples that have an input, and its fields collated for these."""
-    listed = next((value for value in fields.values() if isinstance(value, list)), None)
-    present = [at for at in range(count) if listed is None or listed[at] is not None] if fields else []
-    if len(present) == count:
-        return present, dict(fields)
-    return present, {name: stacked([value[at] for at in present]) for name, value in fields.items()}
-
-
-def _merged(parts: Mapping[str, tuple[list[int], TokenSequence]], count: int, main: str) -> TokenSequence:
-    """One batch of all inputs' sequences, sample by sample, input by input."""
-    lengths: list[int] = []
-    sources: list[str] = []
-    owners: list[tuple[int, int]] = []  # sample and number of the input of each sequence, as the parts hold them
-    for number, (name, (present, sequence)) in enumerate(parts.items()):
-        counts = sequence.sequences_per_sample or (1,) * len(present)
-        owners += [(at, number) for at, pieces in zip(present, counts, strict=True) for _ in range(pieces)]
-        lengths += sequence.lengths
-        sources += [name] * len(sequence.lengths)
-    order = sorted(range(len(owners)), key=owners.__getitem__)  # stable: pieces of an input stay in their order
-    tokens = torch.cat([sequence.embeddings for _, sequence in parts.values()])
-    if order != list(range(len(order))):
-        sizes = torch.tensor(lengths)
-        picked = torch.tensor(order)
-        rows = ranges((sizes.cumsum(0) - sizes)[picked], sizes[picked])
-        tokens = tokens.index_select(0, rows.to(tokens.device))
-    per_sample = [0] * count
-    for at, _ in owners:
-        per_sample[at] += 1
-    whole = main in parts and len(parts[main][0]) == count
-    return TokenSequence(
-        tokens,
-        tuple(lengths[at] for at in order),
-        sequences_per_sample=None if set(per_sample) == {1} else tuple(per_sample),
-        sources=tuple(sources[at] for at in order),
-        grids={name: sequence.grid for name, (_, sequence) in parts.items() if sequence.grid is not None},
-        # A head that reads the context needs the main input of every sample.
-        context=parts[main][1].context if whole else {},
-    )

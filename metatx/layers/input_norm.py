@@ -1,17 +1,23 @@
 """LayerNorm that rescales tokens to the stem's RMS before the first block."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from torch import nn
 
 if TYPE_CHECKING:
     from metatx.backbone.base import Backbone
-    from metatx.tokenizer import Tokenizer
 
 __all__ = ["input_norm"]
 
 
-def input_norm(backbone: "Backbone", tokenizer: "Tokenizer") -> nn.Module:
+class Scale(Protocol):
+    """Tokenizer or bridge, which says the scale of its tokens, see ``Tokenizer``."""
+
+    uses_stem_tokens: bool
+    token_rms_factor: float
+
+
+def input_norm(backbone: "Backbone", tokenizer: Scale) -> nn.Module:
     """LayerNorm to the RMS of the stem's tokens times the tokenizer's factor; the identity where none is needed.
 
     Tokens of another scale than the stem's pass through the blocks almost unchanged, or drown them.

@@ -21,7 +21,7 @@ from metatx.pool.memory import size_of, trim_heap
 from metatx.pool.requests import ANSWERS, OutputKind, Request, ResidentTask, grouped, tokenized
 from metatx.registry import unknown
 from metatx.sequence import TokenSequence, concatenate, divide, joined
-from metatx.storage.folder import check, describe, modalities
+from metatx.storage.folder import check, describe, modalities, read
 from metatx.storage.hub import task_folder
 from metatx.task import Task
 
@@ -84,6 +84,7 @@ class TaskPool:
 
     Args:
         backbone: Backbone from ``load_backbone``; tasks of another backbone are refused.
+        others: Backbones that read inputs of some tasks first, see ``Input.through``; tasks of yet others are refused.
         memory_mb: Memory for the weights of tasks, in 10^6 bytes. Beyond it, the least recently used tasks are dropped
             and loaded again when they are needed. Pinned tasks, tasks given as objects, and tasks that requests hold
             stay. None: no bound.
@@ -98,12 +99,13 @@ class TaskPool:
         True
     """
 
-    def __init__(self, backbone: Backbone, *, memory_mb: float | None = None) -> None:
+    def __init__(self, backbone: Backbone, *, others: Sequence[Backbone] = (), memory_mb: float | None = None) -> None:
         if memory_mb is not None and memory_mb <= 0:
             raise ValueError(f"memory_mb is {memory_mb}; it must be above 0, or None for no bound.")
         self.backbone = backbone
         self.memory_mb = memory_mb
         self._fingerprint = backbone.fingerprint  # once: hashing a large backbone takes longer than loading a task
+        self._others = {other.fingerprint: other.to(backbone.device) for other in others}
         self._entries: OrderedDict[str, _Slot] = OrderedDict()  # least recently used first
         self._answered: Counter[str] = Counter()
         self._lock = threading.Lock()  # protects the dicts; held only for lookups and changes
@@ -322,6 +324,8 @@ class TaskPool:
                 raise ValueError(f"Task {name!r} has its own backbone (tune {task.tune}), which cannot be shared.")
             if task.backbone is not self.backbone:
                 raise ValueError(f"Task {name!r} has another backbone object; load it with backbone=pool.backbone.")
+            if not {id(other) for other in task.model.others} <= {id(other) for other in self._others.values()}:
+                raise ValueError(f"Inputs of task {name!r} are read by a backbone that is not among the pool's others.")
             task.model.eval()
             ready = self._ready(task)
             tokenizer = task.tokenizer
@@ -331,7 +335,7 @@ class TaskPool:
             return _Slot(None, tokenizer.name, inputs, task.head.name, task.tune, pinned, None, ready)
         folder = task_folder(task)
         config = describe(folder)
-        check(config, folder, self.backbone, self._fingerprint)
+        check(config, folder, self.backbone, self._fingerprint, self._others)
         modality = config["tokenizer"]["name"]
         inputs = modalities(config, folder)
         return _Slot(folder, modality, inputs, config["head"]["name"], config["tune"], pinned, content)
@@ -346,7 +350,7 @@ class TaskPool:
             raise ChangedError(f"The folder of task {name!r} is gone, so it cannot be loaded again.")
         if entry.content is not None and entry.content != content_of(entry.folder):
             raise ChangedError(f"{name} changed on disk, but a version must not change; save another version.")
-        return self._ready(Task.from_folder(entry.folder, self.backbone, self._fingerprint))
+        return self._ready(Task.of_record(*read(entry.folder, self.backbone, self._fingerprint, self._others)))
 
     def _make_room(self) -> None:
         """Drop the least recently used tasks until the rest fits; the most recently used task always stays."""

@@ -12,6 +12,7 @@ from metatx.adapters.batched import FixedAdapter
 from metatx.encoding.collate import collate, to_device, widened
 from metatx.errors import SampleError
 from metatx.inference import read_one
+from metatx.inputs.through import read_by_others
 from metatx.sequence import TokenSequence
 from metatx.task import Task
 
@@ -42,10 +43,26 @@ class ResidentTask:
     prefix: int
     lengths: dict[Shapes, tuple[int, ...]] = field(default_factory=dict)
 
+    def batch(self, encoded: Sequence[dict[str, Tensor]]) -> dict[str, Any]:
+        """Collate encoded samples on the task's device."""
+        batch: dict[str, Any] = to_device(collate(encoded), self.task.device)
+        return batch
+
     @torch.no_grad()
-    def tokens(self, encoded: Sequence[dict[str, Tensor]]) -> TokenSequence:
-        """Tokenize encoded samples."""
-        return self.task.tokens(to_device(collate(encoded), self.task.device))
+    def measured(self, encoded: Sequence[dict[str, Tensor]]) -> tuple[TokenSequence | None, tuple[int, ...]]:
+        """Tokens of encoded samples, and their ``Request.lengths``.
+
+        No tokens are returned where another backbone makes some of them, which is called in the pass.
+        """
+        model = self.task.model
+        batch = self.batch(encoded)
+        entering = model.entering(batch)
+        if not entering:
+            sequence = model.tokens(batch)
+            return sequence, self._attended(sequence)
+        blank = {name: way.blank(sequence) for name, (way, sequence) in entering.items()}
+        first = [length for sequence in blank.values() for length in sequence.lengths]
+        return None, (*first, *self._attended(model.tokens(batch, blank)))
 
     def prepare(self, name: str, samples: Sequence[Any], positions: Sequence[int], answer: OutputKind) -> "Request":
         """Turn raw samples into a request.
@@ -73,8 +90,7 @@ class ResidentTask:
         lengths = self.lengths.get(shapes) if shapes else None
         sequence = None
         if lengths is None:
-            sequence = self.tokens(encoded)
-            lengths = self._attended(sequence)
+            sequence, lengths = self.measured(encoded)
             if shapes and len(self.lengths) < REMEMBERED:
                 self.lengths[shapes] = lengths
         return Request(
@@ -83,7 +99,7 @@ class ResidentTask:
             samples=len(encoded),
             lengths=lengths,
             loaded=self,
-            encoded=encoded[0],
+            encoded=encoded if sequence is None else (),
             sequence=sequence,
             extents=extents,
         )
@@ -92,7 +108,7 @@ class ResidentTask:
         """Error of the first sample that cannot be made tokens, with its position; None if each alone can."""
         for sample, position in zip(encoded, positions, strict=True):
             try:
-                self.tokens([sample])
+                self.measured([sample])
             except SampleError as error:
                 return SampleError(f"sample {position + 1}: {error}")
         return None
@@ -120,9 +136,9 @@ class Request:
         answer: Kind of answer.
         samples: Number of samples.
         lengths: Approximate number of tokens of each sequence in a pass, prefix included. Sequences of a sample that
-            attend to one another in some blocks are counted as one.
+            attend to one another in some blocks are counted as one, and those of other backbones count too.
         loaded: Task that the request was prepared for, and that answers it.
-        encoded: First encoded sample; it is the only one where ``sequence`` is None.
+        encoded: Encoded samples; none where ``sequence`` holds their tokens.
         sequence: Tokens of the samples; None where they are made later.
         extents: Further arguments of the head, see ``Model.extents``.
     """
@@ -132,7 +148,7 @@ class Request:
     samples: int
     lengths: tuple[int, ...]
     loaded: ResidentTask
-    encoded: dict[str, Tensor]
+    encoded: Sequence[dict[str, Tensor]]
     sequence: TokenSequence | None
     extents: Sequence[Any]
 
@@ -199,20 +215,29 @@ def shapes_of(encoded: dict[str, Tensor]) -> Shapes:
     return tuple((name, tensor.shape) for name, tensor in encoded.items())
 
 
+@torch.no_grad()
 def tokenized(requests: Sequence[Request]) -> list[TokenBatch]:
-    """Tokenize all requests; samples of equal shapes together, which for short ones takes a fraction of the time."""
+    """Tokenize all requests; samples of equal shapes together, which for short ones takes a fraction of the time.
+
+    A backbone that reads inputs of some tasks first is called once for all of them.
+    """
     parts: list[TokenBatch] = []
     waiting: dict[Any, list[int]] = {}
     for index, request in enumerate(requests):
         if request.sequence is not None:
             parts.append(TokenBatch(request, [index], request.sequence))
         else:
-            alike = id(request.loaded), request.answer, shapes_of(request.encoded)
+            alike = id(request.loaded), request.answer, tuple(map(shapes_of, request.encoded))
             waiting.setdefault(alike, []).append(index)
-    for indices in waiting.values():
-        first = requests[indices[0]]
-        sequence = first.loaded.tokens([requests[index].encoded for index in indices])
-        parts.append(TokenBatch(first, indices, sequence))
+    groups = list(waiting.values())
+    batches = [
+        requests[group[0]].loaded.batch([sample for index in group for sample in requests[index].encoded])
+        for group in groups
+    ]
+    models = [requests[group[0]].loaded.task.model for group in groups]
+    entering = [model.entering(batch) for model, batch in zip(models, batches, strict=True)]
+    for group, model, batch, read in zip(groups, models, batches, read_by_others(entering), strict=True):
+        parts.append(TokenBatch(requests[group[0]], group, model.tokens(batch, read)))
     return parts
 
 

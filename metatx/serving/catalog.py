@@ -5,10 +5,13 @@ import os
 import re
 import secrets
 import threading
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from metatx.backbone.base import Backbone
 from metatx.disk.task_files import CARD, Signature, content_of, plain_file, signature_of
 from metatx.errors import TaskError
 from metatx.inputs.inputs import Inputs
@@ -19,9 +22,10 @@ from metatx.serving.file_checks import accepted_suffixes
 from metatx.serving.limits import Limits
 from metatx.serving.samples import Sample, tried
 from metatx.storage.folder import OWN_BACKBONE_TIERS, describe
+from metatx.storage.others import others_of
 from metatx.tokenizer import Tokenizer
 
-__all__ = ["NAME", "Catalog", "Served", "ServedInput", "UnknownTaskError", "common_backbone"]
+__all__ = ["NAME", "Catalog", "Served", "ServedInput", "UnknownTaskError", "common_backbone", "common_others"]
 
 LOG = logging.getLogger("metatx.serving")
 PART = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
@@ -296,16 +300,33 @@ def common_backbone(folder: Path) -> tuple[str, bool]:
     Returns:
         Spec and ``pretrained``, as ``load_backbone`` takes them; ``nano`` and True where tasks differ or there is none.
     """
-    backbones = set()
+    backbones = {
+        (config["backbone"]["spec"], config["backbone"].get("pretrained", True))
+        for _, config in _configs(folder)
+        if config["tune"] not in OWN_BACKBONE_TIERS
+    }
+    return backbones.pop() if len(backbones) == 1 else ("nano", True)
+
+
+def common_others(folder: Path) -> list[Backbone]:
+    """Load the backbones that read inputs of a folder's tasks first, each once; those that cannot be loaded are out."""
+    others: dict[str, Backbone] = {}
+    for place, config in _configs(folder):
+        with suppress(TaskError):  # the catalog says why the task is refused
+            others |= others_of(config, place, others)
+    return list(others.values())
+
+
+def _configs(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Folders of a folder's tasks, and their configs; those that cannot be read are left out."""
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         try:
             place = _place(path) if NAME.fullmatch(path.name) else None
             config = None if place is None else describe(place)
         except (ValueError, OSError, RuntimeError):
             continue  # the catalog says why it is refused
-        if config is not None and config["tune"] not in OWN_BACKBONE_TIERS:
-            backbones.add((config["backbone"]["spec"], config["backbone"].get("pretrained", True)))
-    return backbones.pop() if len(backbones) == 1 else ("nano", True)
+        if place is not None and config is not None:
+            yield place, config
 
 
 def _place(path: Path) -> Path | None:

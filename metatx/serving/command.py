@@ -160,7 +160,7 @@ def build_service(
     from metatx.backbone.loading import load_backbone
     from metatx.pool.pool import TaskPool
     from metatx.registry import load_plugin
-    from metatx.serving.catalog import Catalog, common_backbone
+    from metatx.serving.catalog import Catalog, common_backbone, common_others
     from metatx.serving.engine import Engine
     from metatx.serving.limits import Limits
     from metatx.serving.readers import Readers
@@ -170,7 +170,8 @@ def build_service(
         load_plugin(plugin)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     spec, pretrained = (backbone, True) if backbone else common_backbone(tasks)
-    pool = TaskPool(load_backbone(spec, checkpoint=checkpoint, pretrained=pretrained), memory_mb=memory_mb)
+    loaded = load_backbone(spec, checkpoint=checkpoint, pretrained=pretrained)
+    pool = TaskPool(loaded, others=common_others(tasks), memory_mb=memory_mb)
     catalog = Catalog(tasks, pool)
     measured, rate = find_batch_tokens(pool.backbone)
     budget = batch_tokens or measured

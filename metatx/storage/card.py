@@ -8,7 +8,7 @@ import yaml
 
 from metatx.registry import COMPOSITE
 
-__all__ = ["backbone_card", "cell", "front_matter", "inputs_of", "modalities", "model_card"]
+__all__ = ["backbone_card", "cell", "front_matter", "inputs_of", "modalities", "model_card", "way_of"]
 
 PARTS = {  # parts of a task, by its ``tune``
     "frozen": "tokenizer and head on the frozen backbone",
@@ -41,6 +41,8 @@ def model_card(config: dict[str, Any], name: str) -> str:
     if inputs:
         lines += ["| input | modality | columns |", "|---|---|---|"]
         lines += [f"| {each['name']} | {each['modality']} | {', '.join(each['columns'])} |" for each in inputs]
+        ways = [f"{each['name']} is read {way}" for each in inputs if (way := way_of(each))]
+        lines += ["", f"First {'; '.join(ways)}."] if ways else []
         options = ", ".join(f"{name} {value}" for name, value in config["fusion"]["options"].items())
         lines += ["", f"Fusion: {config['fusion']['name']} ({options}). Inputs may be missing, not all of them.", ""]
     if config["head"].get("note"):
@@ -67,6 +69,16 @@ def inputs_of(config: Mapping[str, Any]) -> list[dict[str, Any]]:
         return []
     inputs = config["tokenizer"]["options"]["inputs"]
     return [{**each, "columns": [each["name"]] if each["columns"] is None else each["columns"]} for each in inputs]
+
+
+def way_of(input: Mapping[str, Any]) -> str:
+    """Words for the other backbone that reads an input first, and the bridge behind it; empty for none."""
+    way = input.get("through")
+    if way is None:
+        return ""
+    control = "" if way.get("pretrained", True) else " with random weights"
+    fingerprint = str(way.get("fingerprint"))[:16]
+    return f"by backbone {way['backbone']}{control} (fingerprint {fingerprint}), over the bridge {way['bridge']}"
 
 
 def modalities(config: Mapping[str, Any]) -> list[str]:

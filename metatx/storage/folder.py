@@ -1,6 +1,6 @@
 """Task on disk: ``config.json``, ``model.safetensors``, ``adapter/`` or ``backbone/``, and a card; never pickle."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from metatx.registry import COMPOSITE, all_options, create, fact_names, lookup, 
 from metatx.settings import TrainingSettings
 from metatx.storage.card import model_card
 from metatx.storage.config import checked_config, upgraded
+from metatx.storage.others import check_others, others_of
 
 __all__ = ["Record", "check", "describe", "modalities", "read", "save", "write"]
 
@@ -175,7 +176,9 @@ def modalities(config: Mapping[str, Any], folder: Path) -> dict[str, str]:
         ) from None
 
 
-def check(config: dict[str, Any], folder: Path, backbone: Backbone, fingerprint: str) -> None:
+def check(
+    config: dict[str, Any], folder: Path, backbone: Backbone, fingerprint: str, others: Collection[str] = ()
+) -> None:
     """Refuse a task that cannot use a shared backbone, or lacks a file. Headers of files are read, not the weights.
 
     Args:
@@ -183,6 +186,7 @@ def check(config: dict[str, Any], folder: Path, backbone: Backbone, fingerprint:
         folder: Folder of the task.
         backbone: Shared backbone.
         fingerprint: Fingerprint of the backbone.
+        others: Fingerprints of the backbones that may read inputs first.
 
     Raises:
         TaskError: If the task has its own backbone, was trained on another one, or is damaged.
@@ -192,6 +196,7 @@ def check(config: dict[str, Any], folder: Path, backbone: Backbone, fingerprint:
             raise _own_backbone_error(config, folder)
         _check_fingerprint(config, folder, backbone, fingerprint)
         _check_tier(config, folder)
+        check_others(config, folder, others)
         for kind in _components(config):
             _check_known(kind, config[kind]["name"], folder)
         files = (WEIGHTS, *(ADAPTER if config["tune"] != "frozen" else ()))
@@ -201,13 +206,20 @@ def check(config: dict[str, Any], folder: Path, backbone: Backbone, fingerprint:
                 read_shapes(folder, file)
 
 
-def read(folder: Path, backbone: Backbone | None, fingerprint: str | None = None) -> tuple[Model, Record]:
+def read(
+    folder: Path,
+    backbone: Backbone | None,
+    fingerprint: str | None = None,
+    others: Mapping[str, Backbone] | None = None,
+) -> tuple[Model, Record]:
     """Read a task from its folder; see ``Task.from_pretrained``.
 
     Args:
         folder: The task's folder.
         backbone: Backbone that the task was trained on; None loads the one that the task names, or its own.
         fingerprint: Fingerprint of ``backbone``, where it is known.
+        others: Backbones that read some of several inputs first, by name or fingerprint; those that are not given are
+            loaded.
     """
     config = describe(folder)
     with damage(folder):
@@ -223,7 +235,7 @@ def read(folder: Path, backbone: Backbone | None, fingerprint: str | None = None
         _check_there(folder, [WEIGHTS])
         shapes = read_shapes(folder, WEIGHTS)
         _check_names(shapes, folder)
-        parts = _parts(config, folder, backbone)
+        parts = _parts(config, folder, backbone, others_of(config, folder, others))
         adapter = None
         if config["tune"] in ("norm", "lora"):
             _check_there(folder, ADAPTER)
@@ -237,7 +249,7 @@ def read(folder: Path, backbone: Backbone | None, fingerprint: str | None = None
         return model.to(backbone.device).eval(), Record(settings=settings, **kept)
 
 
-def _parts(config: dict[str, Any], folder: Path, backbone: Backbone) -> dict[str, Any]:
+def _parts(config: dict[str, Any], folder: Path, backbone: Backbone, others: Mapping[str, Backbone]) -> dict[str, Any]:
     """Build tokenizer and head from their options and facts."""
     parts = {}
     size = stored_bytes(folder / WEIGHTS)
@@ -254,7 +266,7 @@ def _parts(config: dict[str, Any], folder: Path, backbone: Backbone) -> dict[str
                 if not within_bounds(options, nested=True):
                     raise ValueError(f"a number is too large; expected {BOUNDS}.")
                 if kind == "tokenizer":
-                    component: Component = build_tokenizer(name, backbone, options)
+                    component: Component = build_tokenizer(name, backbone, options, others)
                 else:
                     component = create(f"{kind}s", name, backbone.dim, **options)  # type: ignore[arg-type]
             with damage(folder, f"the {kind} {name} cannot be built with what it learned: "):

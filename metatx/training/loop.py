@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from metatx.encoding.collate import collate, to_device, widened
-from metatx.encoding.encoded import EncodedDataset, FeatureDataset
+from metatx.encoding.encoded import EncodedDataset, FeatureDataset, PooledDataset
 from metatx.encoding.sampling import class_numbers
 from metatx.errors import DivergedError
 from metatx.model import Model
@@ -28,7 +28,7 @@ from metatx.training.batches import epoch_batches, loader, shares
 from metatx.training.checkpoint import Checkpoint, Progress
 from metatx.training.distributed import processes
 from metatx.training.facts import facts_of
-from metatx.training.frozen_features import cacheable, frozen_features
+from metatx.training.frozen_features import Batches, cached
 from metatx.training.history import History
 from metatx.training.interrupts import CheckpointSchedule
 from metatx.training.measuring import measure
@@ -126,8 +126,8 @@ class Training:
             warmup_parameters(model)
         self.encoded = data
         self.encoded_validation = validation
-        self.data: EncodedDataset | FeatureDataset = data
-        self.validation: EncodedDataset | FeatureDataset | None = validation
+        self.data: Batches = data
+        self.validation: Batches | None = validation
         self.module: nn.Module = model
         self.classes: np.ndarray | None = None  # class of each sample, for balanced sampling
         self.shards: Shards | None = None
@@ -165,12 +165,7 @@ class Training:
         self.encoded.seed = settings.seed
         if settings.sampling == "balanced":
             self.classes = class_numbers(self.encoded)
-        if settings.cache and cacheable(self.model):
-            self.module = self.model.head
-            with self.accelerator.main_process_first():
-                self.data = frozen_features(self.model, self.encoded, settings, self._bar)
-                if self.encoded_validation is not None:
-                    self.validation = frozen_features(self.model, self.encoded_validation, settings, self._bar)
+        self._cache()
         self.shards = self._shards()
         groups = parameter_groups(self.module, settings, self.model.backbone.depth)
         optimizer = torch.optim.AdamW(groups, lr=settings.lr)
@@ -178,6 +173,18 @@ class Training:
         facts = facts_of(self.model, self.encoded, self.encoded_validation, self.columns) if self.out else {}
         checkpoint = Checkpoint(self.out, self.model, self.optimizer, settings, facts, self.steps)
         self.schedule = CheckpointSchedule(self.accelerator, checkpoint)
+
+    def _cache(self) -> None:
+        """Replace the data by features of what is frozen, and the module by what is left to compute."""
+        if not self.settings.cache:
+            return
+        # In divided blocks all processes take part in each pass, which a batch of cached inputs alone would leave out.
+        partly = not self._divides()
+        with self.accelerator.main_process_first():
+            self.module, self.data = cached(self.model, self.encoded, self.settings, self._bar, partly=partly)
+            if self.encoded_validation is not None:
+                held = self.encoded_validation
+                _, self.validation = cached(self.model, held, self.settings, self._bar, partly=partly)
 
     def _kept(self, progress: Progress) -> str:
         """Sentence that says which weights are kept, and why."""
@@ -194,10 +201,13 @@ class Training:
     def _is_higher_better(self) -> bool:
         return self.metric != "loss" and bool(self.model.head.metrics()[self.metric].higher_is_better)
 
+    def _divides(self) -> bool:
+        """Return True if settings or launch ask that blocks are divided among processes."""
+        return self.world > 1 and bool(self.settings.shard or parse_flag_from_env(FSDP))
+
     def _shards(self) -> Shards | None:
         """Blocks divided among processes, if settings or launch ask for it; None where features are cached."""
-        wanted = self.settings.shard or parse_flag_from_env(FSDP)
-        if not wanted or self.world == 1 or self.module is not self.model:
+        if not self._divides() or isinstance(self.data, FeatureDataset | PooledDataset):
             return None
         if self.model.own_backbone is not None:
             raise ValueError(
@@ -303,7 +313,9 @@ class Training:
         inputs = to_device(inputs, self.model.device)
         targets = to_device(targets, self.model.device)
         # If some processes have samples of weight zero, the batch's statistics would count some samples twice.
-        self.model.head.train(total >= self.world)
+        for part in (self.model.head, self.model.fusion):
+            if part is not None:
+                part.train(total >= self.world)
         with self.settings.autocast(self.model.device):
             output = self.wrapped(inputs)
         loss = self.model.head.loss(widened(output), targets)
@@ -330,15 +342,15 @@ class Training:
             world=self.world,
         )
 
-    def _loader(self, data: EncodedDataset | FeatureDataset, batches: list[list[int]]) -> DataLoader[Any]:
+    def _loader(self, data: Batches, batches: list[list[int]]) -> DataLoader[Any]:
         return loader(data, batches, self.settings.workers)
 
-    def measure(self, data: EncodedDataset | FeatureDataset, progress: Progress) -> dict[str, float]:
+    def measure(self, data: Batches, progress: Progress) -> dict[str, float]:
         """Metrics on ``data``; each process measures its share."""
         batches = self.schedule.interruptible(self._bar(self._joined(data), "validation"), progress)
         return measure(self.model, self.module, batches, self.settings).values()
 
-    def _joined(self, data: EncodedDataset | FeatureDataset) -> Iterator[Any]:
+    def _joined(self, data: Batches) -> Iterator[Any]:
         """Iterate over this process's batches; with divided blocks, then join the passes of processes with more."""
         size = self.settings.batch_size
         largest_share = shares(len(data), size, 0, self.world)

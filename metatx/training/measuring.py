@@ -7,14 +7,14 @@ import torch
 from torch import nn
 
 from metatx.encoding.collate import to_device, widened
-from metatx.encoding.encoded import EncodedDataset, FeatureDataset
+from metatx.encoding.encoded import EncodedDataset
 from metatx.metrics.evaluator import Measures
 from metatx.model import Model
 from metatx.progress import bar, tell
 from metatx.settings import TrainingSettings
 from metatx.training.batches import shares
 from metatx.training.distributed import processes
-from metatx.training.frozen_features import cacheable, frozen_features
+from metatx.training.frozen_features import Batches, cached
 
 __all__ = ["evaluate", "measure"]
 
@@ -40,16 +40,15 @@ def measure(model: Model, module: nn.Module, batches: Iterable[Any], settings: T
 
 
 def evaluate(model: Model, data: EncodedDataset, settings: TrainingSettings) -> dict[str, float]:
-    """Compute the head's metrics, and ``loss``, on ``data``; on cached features where all below the head is frozen.
+    """Compute the head's metrics, and ``loss``, on ``data``; on cached features of what is frozen.
 
     A metric that is not defined on ``data`` is nan, and this is told. If there are several processes, all must call
     this; each measures its share.
     """
     module: nn.Module = model
-    items: EncodedDataset | FeatureDataset = data
-    if settings.cache and cacheable(model):
-        module = model.head
-        items = frozen_features(model, data, settings, bar)
+    items: Batches = data
+    if settings.cache:
+        module, items = cached(model, data, settings, bar)
     state = processes()
     positions = shares(len(items), settings.batch_size, state.process_index, state.num_processes)
     shown = bar(positions, "measuring") if state.is_main_process else positions

@@ -99,3 +99,17 @@ def test_what_cannot_be_read_is_said(words, said, tmp_path, monkeypatch, capsys)
     with pytest.raises(SystemExit) as stopped:
         main(["train", "data.csv", "--modality", "image", *words.split()])
     assert stopped.value.code == 2 and said in capsys.readouterr().err
+
+
+def test_all_options_of_an_input_are_kept():
+    parser, flags = command_parser(COMMANDS)
+    words = (
+        "train t.csv --input photo=image --tokenizer.photo.image-size 16 --tokenizer.photo.crop_pct=1e-1 "
+        """--tokenizer.words.context 8 --tokenizer.photo.augment flip --through.photo {"backbone":"nano"} """
+        "--through.photo.bridge grid --through.photo.side 2 --tokenizer.photo.freeze-stem false"
+    )
+    values = parser.parse_args(normalise_argv(words.split(), flags)).as_dict()["train"]
+    photo = {"image_size": 16, "crop_pct": 0.1, "augment": "flip", "freeze_stem": False}
+    assert values["tokenizer"] == {"photo": photo, "words": {"context": 8}}
+    assert values["through"] == {"photo": {"backbone": "nano", "bridge": "grid", "side": 2}}
+    assert values["data"] == "t.csv" and values["input"] == ["photo=image"]

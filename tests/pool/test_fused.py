@@ -113,7 +113,7 @@ def test_inputs_that_are_too_long_together_fail_alone(crowd):
     pool.add("long", build(pool.backbone, 4, "early"))
     long = sample(1)
     fits = sample(1, ("words", "facts"))
-    told = "The inputs of a sample have .* tokens together .*photo 16, .*; at most 20 may"
+    told = "the inputs of a sample have .* tokens together .*photo 16, .*; expected at most 20"
     with pytest.raises(metatx.SampleError, match=f"sample 1: {told}"):
         pool.prepare("short", long)
     with pytest.raises(metatx.SampleError, match=f"sample 3: {told}"):

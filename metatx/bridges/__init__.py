@@ -1,0 +1,1 @@
+"""Bridges, one file each, found by name as tokenizers are."""

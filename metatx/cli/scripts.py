@@ -67,6 +67,7 @@ def run_options(
     validation_share: float | None = None,
     budget: float | None = None,
     baseline: bool = True,
+    fusions: str | None = None,
     out: str | None = None,
 ) -> None:
     """Load the backbone and run the recipe.
@@ -82,14 +83,19 @@ def run_options(
         validation_share: Share of the training split that is held out where there is no validation split.
         budget: Seconds of training of a run. Epochs, at most --epochs, and samples are chosen to fit.
         baseline: Fit the trivial and the classical baselines.
-        out: Folder for the tasks, one a seed; without it none is kept.
+        fusions: Fusions to compare, separated by commas, beside each input alone and each left out: late,mid:at=4.
+        out: Folder for the tasks, one a seed, or for the comparison of fusions; without it none is kept.
     """
     loaded = load_backbone(backbone, checkpoint=checkpoint, pretrained=pretrained)
     if split_column not in (None, recipe.split_column):  # what others published is of the recipe's own split
         recipe = replace(recipe, name=f"{recipe.name}, {split_column}", split_column=split_column, published={})
     if validation_share is not None:
         recipe = replace(recipe, validation_share=validation_share)
-    recipe.run(loaded, data=data, seeds=seeds, budget=budget, baseline=baseline, out=out)
+    options: dict[str, Any] = {"data": data, "seeds": seeds, "budget": budget, "baseline": baseline, "out": out}
+    if fusions is None:
+        recipe.run(loaded, **options)
+    else:
+        print(recipe.compare(loaded, fusions.split(","), **options))
 
 
 class ScriptParser(Parser):

@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 
 from metatx.backbone.base import Backbone
+from metatx.evaluation.compare import compare
+from metatx.evaluation.comparison_report import Comparison
 from metatx.evaluation.report import Report
 from metatx.evaluation.run import run
 from metatx.layers.folding import NO_STEM
@@ -119,9 +121,8 @@ class Recipe:
             size = patch * self.grid if isinstance(self.grid, int) else [patch * side for side in self.grid]
             sizes: dict[str, Any] = {"image_size": size}
             if self.spec.several:
-                kinds = {
-                    each.name: lookup("tokenizers", each.modality) for each in self.spec.several if not each.shares
-                }
+                owners = {each.name: each.modality for each in self.spec.several if not each.shares}
+                kinds = {name: lookup("tokenizers", modality) for name, modality in owners.items()}
                 sizes = {name: sizes for name, kind in kinds.items() if "image_size" in option_names(kind)}
             tokenizer_options = _with(tokenizer_options, sizes)
         if "layers" in head_options:
@@ -196,9 +197,36 @@ class Recipe:
 
         return over_seeds(chosen, train)
 
+    def compare(
+        self,
+        backbone: Backbone,
+        fusions: Sequence[str],
+        *,
+        data: str | Path | None = None,
+        seeds: Sequence[int] | None = None,
+        budget: float | None = None,
+        baseline: bool = True,
+        out: str | Path | None = None,
+    ) -> Comparison:
+        """Compare fusions of the inputs, each input alone and each left out, see ``metatx.compare``.
 
-def _kind(modality: str) -> Any:
-    return lookup("tokenizers", modality)
+        Args:
+            backbone: Pretrained backbone.
+            fusions: Names of fusions, with options after a colon: ``"mid:at=4"``.
+            data, seeds, budget, baseline, out: The arguments of ``run``.
+        """
+        return compare(
+            self.load(data),
+            self.spec.modality,
+            **self.arguments(backbone),
+            backbone=backbone,
+            settings=self.settings,
+            seeds=self.seeds if seeds is None else seeds,
+            fusions=fusions,
+            budget=budget,
+            baseline=baseline,
+            out=out,
+        )
 
 
 def _with(options: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import metatx
 from metatx.errors import TaskError
-from metatx.pool.requests import tokenized
+from metatx.pool.requests import grouped, tokenized
 from tests.conftest import waves
 from tests.fused_tasks import INPUTS, build, sample
 from tests.mixed_tasks import alone, number_of, small_backbone, unlike_any
@@ -94,6 +94,17 @@ def test_tokens_are_counted_by_the_inputs_that_are_there(crowd, fusion):
             assert first.lengths == second.lengths and first.tokens == sum(lengths)
             together = part.sequence.fuse_at is not None and part.sequence.fuse_at[0] < pool.backbone.depth
             assert first.lengths == ((sum(lengths),) if together else tuple(lengths))
+
+
+def test_samples_of_other_grids_or_context_are_not_joined(crowd):
+    pool, tasks = crowd
+    name = name_of((4, "late", "lora"))  # its main input is the signal
+    values = [sample(1), sample(1, ("words",)), sample(2, ("signal", "facts")), sample(4)]
+    requests = [pool.prepare(name, value, "embed") for value in values]
+    groups = grouped(tokenized(requests))
+    assert sorted(sorted(index for part in group for index in part.indices) for group in groups) == [[0, 3], [1], [2]]
+    for vector, value in zip(pool.answer(requests), values, strict=True):
+        np.testing.assert_allclose(vector, tasks[name].embed([value])[0], atol=1e-5, rtol=1e-5)
 
 
 def test_inputs_that_are_too_long_together_fail_alone(crowd):

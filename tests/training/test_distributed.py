@@ -41,6 +41,15 @@ task = metatx.Task.from_data(metatx.load_backbone("nano"), "waves", waves(41))  
 task.fit(waves(41), waves(21, seed=1), **settings, token_warmup_steps=5)
 found["aligned"] = [*task.history, task.evaluate(waves(13, seed=2))]
 
+def pairs(seed):
+    signals, labels = waves(41, seed)
+    return [{"a": a, "b": b} for a, b in zip(signals, waves(41, 9)[0])], labels
+
+inputs = [metatx.Input(name=name, modality="waves", frozen=name == "a") for name in "ab"]
+task = metatx.Task.from_data(small, inputs, pairs(0), fusion_options={"product": 4})
+task.fit(pairs(0), pairs(1), **settings)
+found["fused"] = [*task.history, task.evaluate(pairs(2))]
+
 state = processes()
 if state.is_main_process:
     save_backbone(small, out / "small", about="tests")
@@ -81,7 +90,7 @@ def launched(tmp_path_factory):
     return results
 
 
-@pytest.mark.parametrize("tune", ["frozen", "norm", "lora", "full", "aligned"])
+@pytest.mark.parametrize("tune", ["frozen", "norm", "lora", "full", "aligned", "fused"])
 def test_each_tier_has_the_losses_of_one_process(launched, tune):
     one, two = (launched[count][1] for count in LAUNCHERS)
     assert (one["processes"], two["processes"]) == (1, 2)

@@ -69,7 +69,8 @@ class Report:
             cells = [f"{cell:>{max(10, len(name) + 2)}}" for cell, name in zip(cells, columns, strict=True)]
             lines.append(f"{model:<{width}}" + "".join(cells))
         trained = self.task.trainable_parameters
-        frozen = sum(p.numel() for p in self.task.backbone.parameters() if not p.requires_grad)
+        backbones = (self.task.backbone, *self.task.model.others)
+        frozen = sum(p.numel() for each in backbones for p in each.parameters() if not p.requires_grad)
         lines += ["", f"{trained:,} parameters trained on {frozen:,} frozen ones in {self.seconds:.0f} s"]
         warmup = self.task.token_warmup
         if warmup:

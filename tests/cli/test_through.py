@@ -44,7 +44,8 @@ def test_a_task_is_trained_described_and_asked(folder, way, tmp_path, capsys):
     through = task.tokenizer.through("photo")
     assert (through.bridge.name, through.bridge.side) == ("grid", 2)
     assert not through.other.pretrained
-    capsys.readouterr()
+    frozen = task.backbone.num_parameters + through.other.num_parameters
+    assert f" trained on {frozen:,} frozen ones in " in capsys.readouterr().out
     _main(f"info {tmp_path}/run/task")
     said = f"read first by backbone nano with random weights (fingerprint {through.other.fingerprint[:16]})"
     assert said in capsys.readouterr().out

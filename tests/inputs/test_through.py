@@ -40,6 +40,14 @@ def test_the_tokens_are_those_of_the_other_backbone_over_the_bridge() -> None:
     assert (sequence.lengths, sequence.grids) == ((4, 4), {"photo": (2, 2)})
 
 
+@pytest.mark.parametrize("bridge", BRIDGES)
+def test_tokens_arrive_in_the_scale_of_the_stem(bridge) -> None:
+    assert not BACKBONE.normalises_input
+    made = task({**WAY, "bridge": bridge}, said=False)
+    tokens = made.tokenizer({"photo.image": torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8)}).embeddings
+    assert tokens.square().mean().sqrt().item() == pytest.approx(BACKBONE.token_rms, rel=1e-2)
+
+
 def test_training_changes_bridge_and_not_the_backbones() -> None:
     before = BACKBONE.fingerprint, OTHER.fingerprint
     made = task(said=False)

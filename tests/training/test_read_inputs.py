@@ -32,8 +32,8 @@ def data(count=24, seed=0):
     return samples, [["even", "odd"][at % 2] for at in range(count)]
 
 
-def task(bridge="linear", options=None, other=OTHER, words=None, **choices):
-    way = {**WAY, "bridge": bridge}
+def task(bridge="linear", options=None, other=OTHER, words=None, way=None, **choices):
+    way = {**WAY, "bridge": bridge, **(way or {})}
     inputs = [
         metatx.Input(name="photo", modality="image", through=way, options=options or {}),
         metatx.Input(name="words", modality="text", **(words or {})),
@@ -88,7 +88,8 @@ def test_what_decides_the_tokens_decides_the_file(cache):
     assert files(cache, task(options={"crop_pct": 0.5})) == before + 1
     assert files(cache, task(other=VisionTransformer(replace(SHAPE, depth=1), None, spec="other"))) == before + 2
     assert files(cache, task("grid")) == before + 3
-    assert files(cache, task().set_inference(precision="bf16")) == before + 4
+    assert files(cache, task("grid", way={"side": 2})) == before + 4
+    assert files(cache, task().set_inference(precision="bf16")) == before + 5
 
 
 def test_what_varies_or_trains_before_the_other_backbone_is_not_kept():

@@ -3,7 +3,8 @@
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -12,14 +13,16 @@ import numpy as np
 from accelerate.utils import broadcast_object_list
 
 from metatx.encoding.encoded import EncodedDataset
+from metatx.errors import SampleError
 from metatx.examples import Examples
 from metatx.files import written_whole
+from metatx.inputs.inputs import Inputs
 from metatx.model import Model
 from metatx.settings import TrainingSettings
 from metatx.task import Task
 from metatx.training.checkpoint import Progress
 from metatx.training.facts import differences
-from metatx.training.frozen_features import cached
+from metatx.training.frozen_features import cacheable_inputs, cached
 from metatx.training.loop import Training
 
 __all__ = ["Costs", "Plan", "keep_plan", "kept_plan", "plan_for"]
@@ -110,6 +113,7 @@ def plan_for(
     rows = drawn(len(train), min(len(train), PROBED * settings.batch_size), settings.seed)
     few = task.encode(train.select(rows), "train", augment=True, skip_bad=skip_bad, cache=settings.cache)
     costs = _measured(task.model, few, settings)
+    costs = replace(costs, features=costs.features * _different(task.model, train.inputs))
     # The first process decides: clocks differ, but processes that train together need the same plan.
     (plan,) = broadcast_object_list([costs.plan(len(train), len(examples.get("validation", ())), settings, seconds)])
     return cast(Plan, plan)
@@ -127,6 +131,28 @@ def _measured(model: Model, few: EncodedDataset, settings: TrainingSettings) -> 
     measured = time.perf_counter() - started
     model.load_state_dict(before)
     return Costs(trained / len(few), measured / len(few), once / len(few))
+
+
+def _different(model: Model, samples: Sequence[Any]) -> float:
+    """Share of different values, which alone pass the backbone, among those of a cached input; the largest of all.
+
+    Only texts, such as names of files, are compared; other values count as different.
+    """
+    names = cacheable_inputs(model)
+    if not names:
+        return 1.0
+    assert isinstance(model.tokenizer, Inputs)
+    texts: dict[str, set[str]] = {name: set() for name in names}
+    counts = dict.fromkeys(names, 0)
+    others = dict.fromkeys(names, 0)
+    for at in range(len(samples)):
+        with suppress(SampleError):  # left out, or reported, when the sample is encoded
+            for name, value in model.tokenizer.values(samples[at]).items():
+                if name in texts:
+                    counts[name] += 1
+                    others[name] += not isinstance(value, str)
+                    texts[name].update([value] if isinstance(value, str) else [])
+    return max((len(texts[name]) + others[name]) / max(1, counts[name]) for name in names)
 
 
 def keep_plan(folder: Path, plan: Plan, asked: Mapping[str, Any]) -> None:

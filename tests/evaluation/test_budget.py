@@ -69,3 +69,16 @@ def test_a_trial_for_a_budget_tells_of_no_epochs(nano, table, caplog):
     report = metatx.run(table, "tabular", backbone=nano, target="kind", budget=0.5, baseline=False)
     told = [record.message for record in caplog.records if record.message.startswith("epoch ")]
     assert len(told) == report.plan.epochs
+
+
+def test_features_of_values_that_come_again_cost_nothing(monkeypatch, nano):
+    """Of forty samples with four texts a plan counts the features of four."""
+    texts = [f"question {number % 4}" for number in range(40)]
+    data = Examples([{"words": text, "more": text} for text in texts], ["yes", "no"] * 20)
+    inputs = [metatx.Input(name=name, modality="text", frozen=True) for name in ("words", "more")]
+    task = metatx.Task.from_data(nano, inputs, data)
+    planned = []
+    monkeypatch.setattr("metatx.evaluation.budget._measured", lambda *given: Costs(1.0, 1.0, features=10.0))
+    monkeypatch.setattr(Costs, "plan", lambda costs, *given: planned.append(costs.features) or Plan(1, 40, 40))
+    plan_for(task, {"train": data}, metatx.TrainingSettings(epochs=1), 10.0)
+    assert planned == [pytest.approx(10.0 * 4 / 40)]

@@ -1,6 +1,7 @@
 """Trivial and classical baselines, fitted on the same split as the task and measured with the same metrics."""
 
 import copy
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -86,8 +87,13 @@ class Bench:
         """Fit an estimator and return its metrics; none, with a message, if it fails."""
         if len(self.answers) > MANY:
             tell(f"Fitting the baseline: {name}, on {len(self.answers):,} samples.")
+        from sklearn.exceptions import ConvergenceWarning
+
         try:
-            estimator.fit(self.features, self.answers)
+            with warnings.catch_warnings(record=True) as raised:
+                estimator.fit(self.features, self.answers)
+            if any(issubclass(each.category, ConvergenceWarning) for each in raised):
+                tell(f"The baseline {name} stopped at its most steps before it converged.")
             measures = Measures(self.head)
             count = len(self.truth)
             size = AT_ONCE if self.head.dense else count

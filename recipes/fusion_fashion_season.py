@@ -9,6 +9,7 @@ Rows without a season are left out.
 from pathlib import Path
 
 import pandas as pd
+from image_tags_fashion import RECIPE as TAGS
 
 import metatx
 from metatx.cli.scripts import recipe_command
@@ -24,8 +25,8 @@ def read(folder: Path) -> dict[str, pd.DataFrame]:
 
 RECIPE = metatx.Recipe(
     name="Fashion products, season",
-    place="image_text/fashion_products",
-    source="kaggle.com (paramaggarwal/fashion-product-images-small)",
+    place=TAGS.place,
+    source=TAGS.source,
     read=read,
     grid=7,
     spec=metatx.TaskSpec(

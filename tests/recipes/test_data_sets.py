@@ -32,8 +32,9 @@ def test_no_data_set_is_stated_twice() -> None:
 def test_a_recipe_says_what_it_is(name: str) -> None:
     module = import_module(name)
     recipe = module.RECIPE
-    assert recipe.spec.modality in names("tokenizers") and recipe.spec.head in names("heads")
-    assert name.startswith(recipe.spec.modality), "the file is named by its modality"
+    modalities = [each.modality for each in recipe.spec.several] or [recipe.spec.modality]
+    assert set(modalities) <= set(names("tokenizers")) and recipe.spec.head in names("heads")
+    assert name.startswith("fusion" if recipe.spec.several else recipe.spec.modality), "the file is named by its modality"
     assert f"python recipes/{name}.py" in module.__doc__
 
 
@@ -44,7 +45,9 @@ def test_each_of_the_twelve_modalities_is_compared() -> None:
 
 def test_reports_compare_what_the_recipes_train() -> None:
     recipes = {recipe.place: recipe for recipe in (import_module(name).RECIPE for name in LITERALS)}
-    changes = {"etth1": {"linear": 0}, "bbbp": {"class_weight": "balanced"}}
+    changes: dict[str, dict[str, object]] = {"etth1": {"linear": 0}, "bbbp": {"class_weight": "balanced"}}
+    for name in "cifar10_subset solar_modules speech_commands_v2_10 spsw_har clinc150 sst2 japanese_vowels".split():
+        changes[name] = {"norm": "batch"}
     for name, recipe in SETS.items():
         own = recipes[recipe.place]
         head_options = {**own.spec.head_options, **changes.get(name, {})}

@@ -111,7 +111,8 @@ class Columns:
 
     def add(self, sample: Sample, target: Tensor) -> None:
         """Add a sample and its target."""
-        form = [(name, value.dtype, value.ndim) for name, value in (*sample.items(), ("", target))]
+        # Fields in any order make one block: samples read from the disk have theirs sorted by name.
+        form = {name: (value.dtype, value.ndim) for name, value in (*sample.items(), ("", target))}
         full = len(self._open) == ROWS or self._open_bytes > BYTES
         if self._open and (full or form != self._form):
             self._close()

@@ -80,3 +80,15 @@ def test_they_can_be_sent_to_a_worker():
     kept = _filled(1 << 20, [1.0, 2.0])
     sent = pickle.loads(pickle.dumps(kept))
     assert sent.content == kept.content and sent.get(1)[0]["x"].tolist() == [2.0, 0.0]
+
+
+def test_the_order_of_fields_does_not_change_the_content():
+    sample = {"b": torch.ones(2), "a": torch.zeros(3)}
+    contents = []
+    for second in (sample, {"a": sample["a"], "b": sample["b"]}):
+        kept = Columns(1 << 30)
+        for fields in (sample, second):
+            kept.add(fields, torch.tensor(1))
+        kept.finish()
+        contents.append(kept.content)
+    assert contents[0] == contents[1]

@@ -12,6 +12,7 @@ from typing import Any
 
 from metatx.backbone.base import Backbone
 from metatx.data.arguments import target_name
+from metatx.errors import short
 from metatx.evaluation.baselines import baselines
 from metatx.evaluation.budget import Plan, keep_plan, kept_plan, plan_for
 from metatx.evaluation.missing import measures_of_inputs, shares_missing
@@ -226,15 +227,17 @@ def _retuned(
     if trained.backbone.fingerprint != backbone.fingerprint:
         specs = [b.spec if b.pretrained else f"{b.spec} at random" for b in (trained.backbone, backbone)]
         raise ValueError(f"The task to start from stands on {specs[0]}, other weights than {specs[1]}.")
-    for part in ("tokenizer", "head"):
-        has = getattr(trained, part)
-        asked = getattr(built, part)
+    for part in ("tokenizer", "head", "fusion"):
+        has = getattr(trained.model, part)
+        asked = getattr(built.model, part)
+        if asked is None:  # one input, as the tokenizers' names are equal
+            continue
         if has.name != asked.name:
             raise ValueError(f"The task to start from has the {part} {has.name}, not {asked.name}.")
         options = {**all_options(has), **has.fitted}
         other = [name for name, value in asked.options.items() if json.dumps(options[name]) != json.dumps(value)]
         if other:
-            values = ", ".join(f"{name} {json.dumps(options[name]):.40}" for name in other)
+            values = ", ".join(f"{name} {short(options[name])}" for name in other)
             raise ValueError(f"The {part} of the task to start from has {values}; these options cannot be changed.")
     if (trained.inputs, trained.target) != (built.inputs, built.target):
         raise ValueError(

@@ -172,3 +172,19 @@ def test_baselines_of_each_input_alone_are_those_of_a_task_of_it(nano, rows):
     assert result["trivial"] == alone["trivial"]
     best = result["classical"]["all inputs, logistic regression"]["accuracy"]
     assert best > result["classical"]["words alone, TF-IDF, logistic regression"]["accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"fusion": "early"}, "The task to start from has the fusion late, not early"),
+        ({"fusion_options": {"product": 8}}, "The fusion of the task to start from has product 0; these options"),
+    ],
+)
+def test_the_fusion_of_a_task_to_start_from_is_not_changed(change, message):
+    rows = {"note": ["a red fox jumps", "two blue cats sit"] * 8, "rooms": range(16), "kind": ["u", "v"] * 8}
+    inputs = {"note": "text", "facts": metatx.Input(name="facts", modality="tabular", columns="rooms")}
+    options = {"target": "kind", "backbone": metatx.load_backbone("nano"), "baseline": False}
+    start = metatx.Task.from_data(options["backbone"], inputs, pd.DataFrame(rows), target="kind")
+    with pytest.raises(ValueError, match=message):
+        metatx.run(pd.DataFrame(rows), inputs, start=start, tune="norm", **options, **change)

@@ -34,7 +34,9 @@ def test_a_recipe_says_what_it_is(name: str) -> None:
     recipe = module.RECIPE
     modalities = [each.modality for each in recipe.spec.several] or [recipe.spec.modality]
     assert set(modalities) <= set(names("tokenizers")) and recipe.spec.head in names("heads")
-    assert name.startswith("fusion" if recipe.spec.several else recipe.spec.modality), "the file is named by its modality"
+    assert name.startswith("fusion" if recipe.spec.several else recipe.spec.modality), (
+        "the file is named by its modality"
+    )
     assert f"python recipes/{name}.py" in module.__doc__
 
 

@@ -71,7 +71,13 @@ class Stopped(KeyboardInterrupt):  # noqa: N818  # no error
 
 
 class TaskError(ValueError):
-    """A task folder is damaged, foreign, or belongs to another backbone; nothing of it was loaded."""
+    """A task folder is damaged, foreign, or belongs to another backbone; nothing of it was loaded.
+
+    The message is one line, whatever the texts of the folder hold.
+    """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(" ".join(str(message).splitlines()))
 
 
 class ChangedError(TaskError):

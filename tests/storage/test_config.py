@@ -119,3 +119,13 @@ def test_no_config_makes_anything_but_a_task_error(tasks, data):
             assert "\n" not in str(error)
     assert good in (0, 1, 3), "Python and the pool agree"
     shutil.rmtree(folder)
+
+
+def test_the_message_about_a_task_is_one_line(tasks):
+    folder = shutil.copytree(tasks["image"], tasks["image"].parent / "lines", dirs_exist_ok=True)
+    config = json.loads((folder / "config.json").read_text())
+    config["backbone"] |= {"spec": "a\nb", "fingerprint": "c\u2028d"}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(TaskError, match="was trained on backbone a b .*c d") as raised:
+        metatx.Task.from_pretrained(folder, BACKBONE)
+    assert len(str(raised.value).splitlines()) == 1

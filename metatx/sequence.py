@@ -27,6 +27,8 @@ class TokenSequence:
         sources: Name of the input of each sequence, S names. None: there is one input, named "".
         fuse_at: Number of the block from which the sequences of a sample attend to one another, B numbers; 0 is the
             first block. None, or a number of at least the depth: they never do.
+        trailing: Number of tokens at the end of each sequence that lie on no grid and have no position, S numbers, such
+            as those of a bottleneck. None: there are none.
         grids: Grid of the tokens of each source's sequences, row-major and without prefix tokens, by source: (H, W) of
             an image, (T, H, W) of a video. A source whose tokens lie on no grid is left out.
         num_prefix_tokens: Number of leading tokens of each sequence that the backbone added (CLS, registers).

@@ -74,6 +74,11 @@ class RunSettings:
         wanted = self.precision == "bf16" or (self.precision == "auto" and hardware)
         return torch.autocast(device.type, torch.bfloat16, enabled=wanted)
 
+    def is_half(self, device: torch.device) -> bool:
+        """Return True if ``autocast`` computes in bfloat16 on ``device``."""
+        with self.autocast(device):
+            return torch.is_autocast_enabled(device.type)
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings(RunSettings):

@@ -9,8 +9,8 @@ import torch
 import metatx
 from metatx.fusion import Fusion
 from metatx.model import build_fusion
-from metatx.training.loop import Training
 from tests.several import BACKBONE, FUSIONS, MODALITIES, labels, samples, several, without
+from tests.training.stopping import stopped_after
 
 QUICK = {"epochs": 2, "batch_size": 4, "precision": "fp32", "checkpoint_seconds": 0.0}
 
@@ -103,18 +103,8 @@ def test_a_run_that_is_stopped_and_goes_on_ends_with_the_same_weights(fusion, tm
     choices = {"said": False, "fusion": fusion, "fusion_options": {"dropout": 0.5, "product": 2}, "data": data}
     train = {**QUICK, "epochs": 3, "checkpoint_steps": 1}
     whole = several(**choices).fit(data, **train)
-    real = Training.step
-    left = iter([True] * 4)
-
-    def step(*arguments):
-        if not next(left, False):
-            raise KeyboardInterrupt
-        return real(*arguments)
-
-    monkeypatch.setattr(Training, "step", step)
-    with pytest.raises(KeyboardInterrupt):
+    with stopped_after(4, monkeypatch):
         several(**choices).fit(data, **train, out=tmp_path)
-    monkeypatch.setattr(Training, "step", real)
     resumed = several(**choices).fit(data, **train, out=tmp_path, resume=True)
     assert not _same(_weights(whole), _weights(several(**choices)))
     assert _same(_weights(whole), _weights(resumed))

@@ -51,7 +51,7 @@ class IMUTokenizer(Tokenizer):
         width: Channels of the first convolution.
         rotation: In training, turn each window about a random axis by an angle of this standard deviation, in degrees,
             as if the device were worn so.
-        time_axis: Which axis of a two-dimensional window is time: 1 for (channels, time), 0 for (time, channels).
+        time_axis: Axis of a two-dimensional window that is time: 1 for (channels, time), 0 for (time, channels).
         columns: Columns of a row that are channels, in order; by default all of the first training row.
     """
 

@@ -49,7 +49,7 @@ class TimeSeriesTokenizer(Tokenizer):
             ``"mixed"`` makes one sequence of patches that span all channels.
         normalize: Reference of the values: ``"instance"`` shows the series relative to itself, ``"training"``
             relative to mean and deviation of the training split, where levels are what tells samples apart.
-        time_axis: Which axis of a two-dimensional sample is time: 1 for (C, L), 0 for (L, C).
+        time_axis: Axis of a two-dimensional sample that is time: 1 for (C, L), 0 for (L, C).
 
     Raises:
         ValueError: If an option is out of its range.

@@ -50,7 +50,7 @@ class VideoTokenizer(Tokenizer):
         freeze_stem: Leave all as it starts, so that features are computed once.
         augment: In training, any of: ``"flip"`` left and right; ``"crop"`` and resize; ``"reverse"`` in time;
             ``"cut"``: the frames are spread over a random part, at least half, of the film, which makes it seem slower.
-        time_axis: Which axis of an array is time: 0 for (T, H, W, 3) and (T, 3, H, W), 1 for (3, T, H, W).
+        time_axis: Axis of an array that is time: 0 for (T, H, W, 3) and (T, 3, H, W), 1 for (3, T, H, W).
 
     Raises:
         ValueError: If an option is none of its choices, or frames and tubelets do not fit.

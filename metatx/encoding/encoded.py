@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from metatx.head import Head
     from metatx.tokenizer import Tokenizer
 
-__all__ = ["EncodedDataset", "FeatureDataset", "PooledDataset", "screened"]
+__all__ = ["EncodedDataset", "FeatureDataset", "OverDataset", "PooledDataset", "screened"]
 
 TRIED = 8  # number of samples from which the size of encoded samples is estimated
 # Bytes of an encoded sample and its target beyond which samples are cached on disk: images, audio and molecules take
@@ -247,7 +247,30 @@ class FeatureDataset(torch.utils.data.Dataset[Any]):
     __getitems__ = batch  # torch's loaders call this
 
 
-class PooledDataset(torch.utils.data.Dataset[Any]):
+class OverDataset(torch.utils.data.Dataset[Any]):
+    """Base class of datasets that put features in the place of some inputs of another dataset.
+
+    Args:
+        data: Dataset of the other inputs, of the same samples.
+    """
+
+    def __init__(self, data: "EncodedDataset | PooledDataset") -> None:
+        self.data = data
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    @property
+    def epoch(self) -> int:
+        """Number of the epoch, which decides how other inputs are augmented."""
+        return self.data.epoch
+
+    @epoch.setter
+    def epoch(self, epoch: int) -> None:
+        self.data.epoch = epoch
+
+
+class PooledDataset(OverDataset):
     """Dataset of samples whose cached inputs are pooled features, with the batches of ``EncodedDataset``.
 
     Args:
@@ -263,24 +286,12 @@ class PooledDataset(torch.utils.data.Dataset[Any]):
     def __init__(
         self, data: EncodedDataset, pooled: Mapping[str, tuple[Tensor, Tensor]], inputs: Sequence[str]
     ) -> None:
-        self.data = data
+        super().__init__(data)
         self.pooled = dict(pooled)
         self.inputs = list(inputs)
         self.without = tuple(f"{name}." for name in pooled)
         self.whole = set(pooled) == set(inputs)
         self.targets = data.targets() if self.whole else None
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    @property
-    def epoch(self) -> int:
-        """Number of the epoch, which decides how other inputs are augmented."""
-        return self.data.epoch
-
-    @epoch.setter
-    def epoch(self, epoch: int) -> None:
-        self.data.epoch = epoch
 
     def batch(self, positions: Sequence[int], without: tuple[str, ...] = ()) -> tuple[dict[str, Any], Any]:
         """Fields of the other inputs, the pooled features of the cached ones as ``POOLED``, and targets.

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from metatx.component import Component
 from metatx.data.content_hash import Content, options_of
@@ -13,16 +13,19 @@ from metatx.encoding.sample_store import Block, Column
 if TYPE_CHECKING:
     from metatx.tokenizer import Tokenizer
 
-__all__ = ["EncodingCache", "add_components"]
+__all__ = ["EncodingCache", "add_components", "key_of"]
 
 
-def add_components(content: Content, *components: tuple[Component, tuple[str, ...] | None]) -> None:
+def add_components(
+    content: Content, *components: tuple[Component, tuple[str, ...] | None], code: Sequence[type] = ()
+) -> None:
     """Add everything but the weights that decides what components compute: names, options and source code.
 
     Args:
         content: Hash to add to.
         components: Tokenizers, heads and bridges, each with the names of the options that matter; None for all options.
             Options at their defaults count too, so that a changed default changes the hash.
+        code: Further classes whose source code counts.
 
     Raises:
         TypeError: If an option is no JSON value, or a class has no source file.
@@ -32,7 +35,32 @@ def add_components(content: Content, *components: tuple[Component, tuple[str, ..
         content.add([component.name, options_of(component, names)])
     # The tokenizers of several inputs are modules of theirs.
     parts = [part for component, _ in components for part in component.modules() if isinstance(part, Component)]
-    content.add_code(*map(type, parts))
+    content.add_code(*map(type, parts), *code)
+
+
+def key_of(
+    facts: list[Any],
+    components: Sequence[tuple[Component, tuple[str, ...] | None]],
+    modules: Sequence[nn.Module],
+    code: Sequence[type] = (),
+) -> str | None:
+    """Hash of all that decides features; None if something cannot be hashed, so that nothing may be cached.
+
+    Args:
+        facts: Values, such as fingerprints, as ``Content.add`` takes them.
+        components: The arguments of ``add_components``.
+        modules: Modules whose weights and buffers count.
+        code: The argument of ``add_components``.
+    """
+    content = Content()
+    try:
+        content.add(facts)
+        add_components(content, *components, code=code)
+    except (TypeError, OSError):
+        return None
+    for module in modules:
+        content.add_tensors(module.state_dict())
+    return content.hexdigest()
 
 
 class EncodingCache:

@@ -6,11 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from metatx.data.content_hash import Content
 from metatx.disk.cache import read_cached, write_cached
 from metatx.encoding.collate import collate, to_device
 from metatx.encoding.encoded import EncodedDataset, FeatureDataset, PooledDataset
-from metatx.encoding.encoding_cache import add_components
+from metatx.encoding.encoding_cache import key_of
 from metatx.fusion import Fusion
 from metatx.inputs.inputs import Inputs
 from metatx.model import Model
@@ -117,21 +116,13 @@ def frozen_features(
 
 
 def _key(model: Model, data: EncodedDataset, settings: TrainingSettings) -> str | None:
-    content = Content()
-    try:
-        pool = model.backbone.attention_pool_fingerprint if model.head.pooling == "attention" else None
-        content.add([model.backbone.fingerprint, pool, _is_half(model, settings), data.content[0], repr(model.norm)])
-        add_components(content, (model.tokenizer, None), (model.head, model.head.pool_options))
-    except (TypeError, OSError):
-        return None
-    content.add_tensors(model.tokenizer.state_dict())
-    content.add_tensors(model.norm.state_dict())
-    return content.hexdigest()
-
-
-def _is_half(model: Model, settings: TrainingSettings) -> bool:
-    with settings.autocast(model.device):
-        return torch.is_autocast_enabled(model.device.type)
+    pool = model.backbone.attention_pool_fingerprint if model.head.pooling == "attention" else None
+    half = settings.is_half(model.device)
+    return key_of(
+        [model.backbone.fingerprint, pool, half, data.content[0], repr(model.norm)],
+        [(model.tokenizer, None), (model.head, model.head.pool_options)],
+        [model.tokenizer, model.norm],
+    )
 
 
 @torch.no_grad()
@@ -181,13 +172,10 @@ def _input_key(model: Model, name: str, digest: str, settings: TrainingSettings)
     assert isinstance(model.tokenizer, Inputs)
     tokenizer = model.tokenizer.tokenizer(name)
     norm = model.tokenizer.norm(name)
-    content = Content()
-    try:
-        content.add([model.backbone.fingerprint, _is_half(model, settings), model.head.layers, digest, repr(norm)])
-        add_components(content, (tokenizer, None))
-        content.add_code(type(model.fusion))
-    except (TypeError, OSError):
-        return None
-    content.add_tensors(tokenizer.state_dict())
-    content.add_tensors(norm.state_dict())
-    return content.hexdigest()
+    half = settings.is_half(model.device)
+    return key_of(
+        [model.backbone.fingerprint, half, model.head.layers, digest, repr(norm)],
+        [(tokenizer, None)],
+        [tokenizer, norm],
+        [type(model.fusion)],
+    )

@@ -214,8 +214,7 @@ class Training:
                 f"shard divides a backbone that is frozen and shared; with tune {self.model.tune!r} the task has its "
                 "own. Leave shard at false (and FSDP out of the launch), or choose tune frozen, norm or lora."
             )
-        with self.settings.autocast(self.model.device):
-            half = torch.is_autocast_enabled(self.model.device.type)
+        half = self.settings.is_half(self.model.device)
         # DoRA needs the norms of whole matrices in full precision.
         dora = self.model.adapter is not None and self.model.adapter.options.get("use_dora", False)
         return Shards(self.model.backbone, half and not dora)

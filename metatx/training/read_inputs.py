@@ -7,11 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metatx.data.content_hash import Content
 from metatx.disk.cache import read_cached, write_cached
 from metatx.encoding.collate import collate, stacked, to_device
-from metatx.encoding.encoded import EncodedDataset, PooledDataset
-from metatx.encoding.encoding_cache import add_components
+from metatx.encoding.encoded import EncodedDataset, OverDataset, PooledDataset
+from metatx.encoding.encoding_cache import key_of
 from metatx.encoding.sample_store import Column
 from metatx.inputs.inputs import Inputs
 from metatx.inputs.through import READ, Through, taken_apart
@@ -24,7 +23,7 @@ __all__ = ["ReadDataset", "different_values", "inputs_read_once", "read_inputs"]
 KEPT_BYTES = 4 << 30  # bytes of tokens of an input that are kept in memory; more are computed anew in each epoch
 
 
-class ReadDataset(torch.utils.data.Dataset[Any]):
+class ReadDataset(OverDataset):
     """Samples with what another backbone makes of some inputs in the place of the fields of these.
 
     Args:
@@ -36,21 +35,9 @@ class ReadDataset(torch.utils.data.Dataset[Any]):
     def __init__(
         self, data: EncodedDataset | PooledDataset, read: Mapping[str, tuple[Mapping[str, Column], Tensor]]
     ) -> None:
-        self.data = data
+        super().__init__(data)
         self.read = dict(read)
         self.prefixes = tuple(f"{name}." for name in read)
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    @property
-    def epoch(self) -> int:
-        """Number of the epoch, which decides how other inputs are augmented."""
-        return self.data.epoch
-
-    @epoch.setter
-    def epoch(self, epoch: int) -> None:
-        self.data.epoch = epoch
 
     def batch(self, positions: Sequence[int]) -> tuple[dict[str, Any], Any]:
         """Collated samples and targets at ``positions``."""
@@ -184,14 +171,8 @@ def _key(model: Model, name: str, digest: str, settings: TrainingSettings) -> st
     tokenizer = model.tokenizer.tokenizer(name)
     way = model.tokenizer.through(name)
     assert isinstance(way, Through)
-    content = Content()
-    try:
-        with settings.autocast(model.device):
-            half = torch.is_autocast_enabled(model.device.type)
-        content.add([way.other.fingerprint, half, digest, repr(way.norm)])
-        add_components(content, (tokenizer, None), (way.bridge, way.bridge.pool_options))
-    except (TypeError, OSError):
-        return None
-    content.add_tensors(tokenizer.state_dict())
-    content.add_tensors(way.norm.state_dict())
-    return content.hexdigest()
+    return key_of(
+        [way.other.fingerprint, settings.is_half(model.device), digest, repr(way.norm)],
+        [(tokenizer, None), (way.bridge, way.bridge.pool_options)],
+        [tokenizer, way.norm],
+    )

@@ -6,9 +6,9 @@ import torch
 
 import metatx
 from metatx.training.frozen_features import cacheable_inputs, pooled_inputs
-from metatx.training.loop import Training
 from tests.conftest import waves
 from tests.mixed_tasks import small_backbone
+from tests.training.stopping import stopped_after
 
 SETTINGS = {"epochs": 3, "batch_size": 16, "precision": "fp32", "lr": 0.01}
 BOTH = ("left", "right")
@@ -174,16 +174,7 @@ def test_a_run_that_ends_at_any_step_and_is_resumed_is_the_unbroken_run(small, t
     data = pairs(40), pairs(30, seed=1)
     options = {"fusion_options": {"dropout": 0.3}, "noise": 0.0}
     whole = fused(small, frozen, **options).fit(*data, **settings, out=tmp_path / "whole")
-    step = Training.step
-    steps = iter(range(end + 1))
-
-    def ending(*arguments):
-        if next(steps) == end:
-            raise KeyboardInterrupt
-        return step(*arguments)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Training, "step", ending)
+    with stopped_after(end, monkeypatch):
         fused(small, frozen, **options).fit(*data, **settings, out=tmp_path / "broken")
     resumed = fused(small, frozen, **options).fit(*data, **settings, out=tmp_path / "broken", resume=True)
     for name, tensor in whole.state_dict().items():

@@ -8,9 +8,9 @@ import torch
 
 import metatx
 from metatx.backbone.vit import VisionTransformer
-from metatx.training.loop import Training
 from metatx.training.read_inputs import inputs_read_once, read_inputs
 from tests.through import BACKBONE, OTHER, SHAPE, WAY, counted
+from tests.training.stopping import stopped_after
 
 SETTINGS = {"epochs": 3, "batch_size": 8, "precision": "fp32", "lr": 0.01}
 
@@ -106,16 +106,7 @@ def test_what_varies_or_trains_before_the_other_backbone_is_not_kept():
 def test_a_run_that_ends_at_any_step_and_is_resumed_is_the_unbroken_run(tmp_path, monkeypatch, end):
     settings = {**SETTINGS, "checkpoint_seconds": 0.0}
     whole = task().fit(data(), data(12, 1), **settings, out=tmp_path / "whole")
-    step = Training.step
-    steps = iter(range(end + 1))
-
-    def ending(*arguments):
-        if next(steps) == end:
-            raise KeyboardInterrupt
-        return step(*arguments)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Training, "step", ending)
+    with stopped_after(end, monkeypatch):
         task().fit(data(), data(12, 1), **settings, out=tmp_path / "broken")
     resumed = task().fit(data(), data(12, 1), **settings, out=tmp_path / "broken", resume=True)
     for name, tensor in whole.state_dict().items():

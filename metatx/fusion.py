@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from metatx.component import Component
 from metatx.errors import SampleError
+from metatx.layers.linear import zero_linear
 from metatx.layers.norms import BatchNorm
 from metatx.sequence import LATE, TokenSequence, picked
 
@@ -88,11 +89,11 @@ class Fusion(Component):
             return
         if self.joins:
             self.marks = nn.Parameter(torch.zeros(len(inputs), self.dim))
-        self.mix = _zero(nn.Linear(len(inputs) * self.dim, self.dim))
+        self.mix = zero_linear(len(inputs) * self.dim, self.dim)
         if self.product:
             self.factor_norms = nn.ModuleList(BatchNorm(TOKENS * self.dim) for _ in inputs)
             self.factors = nn.ModuleList(nn.Linear(TOKENS * self.dim, self.product) for _ in inputs)
-            self.products = _zero(nn.Linear(self.product, self.dim))
+            self.products = zero_linear(self.product, self.dim)
 
     # Before the blocks
 
@@ -117,7 +118,7 @@ class Fusion(Component):
         return replace(sequence, fuse_at=(self.fuse_at,) * len(sequence)) if self.fuse_at < LATE else sequence
 
     def check_tokens(self, sequence: TokenSequence) -> None:
-        """Raise ValueError if the inputs of a sample have more than ``max_tokens`` tokens together."""
+        """Raise SampleError if the inputs of a sample have more than ``max_tokens`` tokens together."""
         lengths = iter(sequence.lengths)
         for counts in self.sequences_of(sequence):
             tokens = [sum(next(lengths) for _ in range(count)) for count in counts]
@@ -238,9 +239,3 @@ def exchanges(every: int, depth: int) -> range:
     if every < 1 or 0 < depth < every:
         raise ValueError(f"--fusion.every is {every}; this backbone has {depth} blocks, so 1 to {depth} are possible.")
     return range(every - 1, depth, every)
-
-
-def _zero(linear: nn.Linear) -> nn.Linear:
-    nn.init.zeros_(linear.weight)
-    nn.init.zeros_(linear.bias)
-    return linear

@@ -13,7 +13,7 @@ LAUNCHERS = {
     2: [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--multi_gpu", "--num_processes", "2"],
 }
 SCRIPT = """
-import json, os, signal, sys
+import atexit, json, os, signal, sys
 from pathlib import Path
 
 sys.path.insert(0, os.getcwd())
@@ -29,6 +29,8 @@ from tests.conftest import waves
 
 torch.set_num_threads(1)
 out, found = Path(sys.argv[1]), {}
+rank = os.environ.get("RANK", "0")  # a function that is registered first is called last
+atexit.register(lambda: (out / f"ended_{rank}").write_text(str(torch.distributed.is_initialized())))
 settings = {"epochs": 2, "batch_size": 20, "precision": "fp32", "sampling": "balanced"}
 small = VisionTransformer(BackboneConfig(dim=32, depth=2, num_heads=2, mlp_dim=64), None, spec="small")
 for tune in TIERS:
@@ -111,6 +113,11 @@ def test_a_run_is_written_and_told_once(launched):
         assert done.stdout.count("saved in runs/rows") == 1
     one, two = (json.loads((launched[count][0] / "runs/rows/metrics.json").read_text()) for count in LAUNCHERS)
     assert two["test"] == pytest.approx(one["test"], abs=1e-4) and two["baseline"] == one["baseline"]
+
+
+def test_the_group_of_processes_ends_before_python_does(launched):
+    for count, (folder, _, _) in launched.items():
+        assert [(folder / f"ended_{rank}").read_text() for rank in range(count)] == ["False"] * count
 
 
 def test_a_signal_to_one_process_stops_all_and_all_go_on(launched):

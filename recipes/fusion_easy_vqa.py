@@ -9,8 +9,8 @@ Three of four questions are answered yes or no, and need picture and question at
 can be right in more than .825 of them. On frozen nano the product was right in .993 of all test questions and .995 of
 these (seed 0; seed 1: .992 and .995), in 4 minutes beside other work on two cores; random weights in .962 and .969, the
 sum in .868 and .825. Words pass through fixed random embeddings, so that both inputs are cached, each of the 5,000
-pictures and 107 questions computed a single time; an epoch then reads no picture. The head is linear: a layer between multiplies too, and with ``--head.hidden 256`` the sum
-alone was right in .991 and .993.
+pictures and 107 questions computed a single time; an epoch then reads no picture. The head is linear: a layer between
+multiplies too, and with ``--head.hidden 256 --epochs 20 --weight-decay 0.3`` the sum was right in .991 and .993.
 """
 
 from dataclasses import replace

@@ -29,9 +29,9 @@ class Fusion(Component):
     Behind the blocks, CLS and mean of each input are pooled apart, so that an input of many tokens does not outvote one
     of few. The fused vector is their mean over the inputs that are there, plus a linear map of all, which starts at
     zero; with ``product``, plus a low-rank map of the products of pairs of inputs (MLB, Kim et al. 2017, arXiv
-    1610.04325, with GELU in the place of tanh), which starts at zero too. A product reads vectors that are standardised
-    over the batch: samples differ little beside what all of them share. A sum of maps cannot answer whether two inputs
-    match; a product can.
+    1610.04325), which starts at zero too. Its factors are two layers with GELU between, on vectors that are
+    standardised over the batch: samples differ little beside what all of them share. A sum of maps cannot answer
+    whether two inputs match; a product can.
 
     Args:
         dim: Width of the backbone, D.
@@ -92,7 +92,7 @@ class Fusion(Component):
         self.mix = zero_linear(len(inputs) * self.dim, self.dim)
         if self.product:
             self.factor_norms = nn.ModuleList(BatchNorm(TOKENS * self.dim) for _ in inputs)
-            self.factors = nn.ModuleList(nn.Linear(TOKENS * self.dim, self.product) for _ in inputs)
+            self.factors = nn.ModuleList(_factor(TOKENS * self.dim, self.product) for _ in inputs)
             self.products = zero_linear(self.product, self.dim)
 
     # Before the blocks
@@ -191,7 +191,7 @@ class Fusion(Component):
         factors = []
         for at, (norm, factor) in enumerate(zip(self.factor_norms, self.factors, strict=True)):
             places = present[:, at].nonzero().flatten()
-            made = nn.functional.gelu(factor(norm(vectors[places, at])))
+            made = factor(norm(vectors[places, at]))
             factors.append(made.new_zeros(len(present), self.product).index_copy(0, places, made))
         stacked = torch.stack(factors, dim=1)
         return (stacked.sum(1) ** 2 - (stacked**2).sum(1)) / 2
@@ -239,3 +239,8 @@ def exchanges(every: int, depth: int) -> range:
     if every < 1 or 0 < depth < every:
         raise ValueError(f"--fusion.every is {every}; this backbone has {depth} blocks, so 1 to {depth} are possible.")
     return range(every - 1, depth, every)
+
+
+def _factor(width: int, rank: int) -> nn.Module:
+    """Map of one input's vector (B, width) to its factor of the products, (B, rank)."""
+    return nn.Sequential(nn.Linear(width, rank), nn.GELU(), nn.Linear(rank, rank))

@@ -133,9 +133,9 @@ def test_the_order_of_inputs_does_not_matter(name, options) -> None:
             weights[key] = value[order]
         if key == "mix.weight":
             weights[key] = value.unflatten(1, (len(INPUTS), -1))[:, order].flatten(1)
-        if key.startswith("factors."):
-            _, at, leaf = key.split(".")
-            weights[f"factors.{order.index(int(at))}.{leaf}"] = value
+        if key.startswith(("factors.", "factor_norms.")):
+            part, at, leaf = key.split(".", 2)
+            weights[f"{part}.{order.index(int(at))}.{leaf}"] = value
     other.load_state_dict(weights)
     wanted = fused(fusion, BACKBONE, batch())
     found = torch.cat([fused(other, BACKBONE, reordered(sample, order)) for sample in samples_of(batch())])

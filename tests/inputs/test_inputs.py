@@ -83,9 +83,9 @@ def test_the_order_of_inputs_does_not_matter(task):
             weights[key] = value[places]
         if key == "fusion.mix.weight":
             weights[key] = value.view(dim, len(NAMES), dim)[:, places].reshape(dim, -1)
-        if key.startswith("fusion.factors."):
-            _, _, number, part = key.split(".")
-            weights[f"fusion.factors.{order.index(NAMES[int(number)])}.{part}"] = value
+        if key.startswith(("fusion.factors.", "fusion.factor_norms.")):
+            _, layer, number, part = key.split(".", 3)
+            weights[f"fusion.{layer}.{order.index(NAMES[int(number)])}.{part}"] = value
     other.load_state_dict(weights)
     some = samples(3, seed=3)
     some[1] = without(some[1], "photo", "facts")

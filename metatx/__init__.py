@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from metatx.evaluation.run import run
     from metatx.fusion import Fusion
     from metatx.head import Head
+    from metatx.objective import Objective
     from metatx.pool.pool import TaskPool
     from metatx.pretraining.alignment import Alignment
-    from metatx.registry import create, names, register_fusion, register_head, register_tokenizer
+    from metatx.registry import create, names, register_fusion, register_head, register_objective, register_tokenizer
     from metatx.sequence import TokenSequence
     from metatx.settings import TrainingSettings
     from metatx.spec import Input, TaskSpec
@@ -38,6 +39,7 @@ __all__ = [
     "Fusion",
     "Head",
     "Input",
+    "Objective",
     "Recipe",
     "SampleError",
     "Task",
@@ -52,6 +54,7 @@ __all__ = [
     "names",
     "register_fusion",
     "register_head",
+    "register_objective",
     "register_tokenizer",
     "run",
 ]
@@ -63,6 +66,7 @@ _HOME = {
     "Fusion": "fusion",
     "Head": "head",
     "Input": "spec",
+    "Objective": "objective",
     "Recipe": "evaluation.recipe",
     "SampleError": "errors",
     "Task": "task",
@@ -77,6 +81,7 @@ _HOME = {
     "names": "registry",
     "register_fusion": "registry",
     "register_head": "registry",
+    "register_objective": "registry",
     "register_tokenizer": "registry",
     "run": "evaluation.run",
 }

@@ -1,4 +1,4 @@
-"""Registry of tokenizers, heads, fusions and bridges by name: shipped ones, users' own, those of other packages."""
+"""Registry of tokenizers, heads, fusions, bridges and objectives by name: shipped, users' own, other packages'."""
 
 import difflib
 import inspect
@@ -16,10 +16,11 @@ from metatx.values import plain_value
 
 __all__ = [
     *("COMPOSITE", "all_options", "called", "check_facts", "checked_options", "create", "fact_names", "load_plugin"),
-    *("lookup", "names", "option_names", "register_fusion", "register_head", "register_tokenizer", "unknown"),
+    *("lookup", "names", "option_names", "register_fusion", "register_head", "register_objective"),
+    *("register_tokenizer", "unknown"),
 ]
 
-Kind = Literal["tokenizers", "heads", "fusions", "bridges"]
+Kind = Literal["tokenizers", "heads", "fusions", "bridges", "objectives"]
 Class = TypeVar("Class", bound=type)
 
 UNNAMED = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -73,6 +74,21 @@ def register_fusion(name: str) -> Callable[[Class], Class]:
         5
     """
     return _register("fusions", name)
+
+
+def register_objective(name: str) -> Callable[[Class], Class]:
+    """Return a class decorator that registers an ``Objective`` as ``name``; raises those of ``register_tokenizer``.
+
+    Example:
+        >>> @metatx.register_objective("alignment")
+        ... class AlignmentObjective(metatx.Objective):
+        ...     compares = True
+        ...     def compare(self, alignment, left, right, same):
+        ...         return (left - right).square().sum(1).mean()
+        >>> metatx.create("objectives", "alignment", 192).compares
+        True
+    """
+    return _register("objectives", name)
 
 
 def load_plugin(file: str) -> None:

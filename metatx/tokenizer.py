@@ -46,6 +46,8 @@ class Tokenizer(Component):
             tokens, on a backbone that does not normalise its input. The larger it is, the less blocks change tokens.
         lookback: Number of last time steps that are read of a sample; None for all.
         time_axis: Axis of a two-dimensional sample that is time: 1 for (C, L), 0 for (L, C).
+        vocabulary: Number of different words, V, that tokens stand for; 0 if they are no words. If it is above 0,
+            ``words_of`` and ``hide_words`` are written too.
         mixes_channels: True if one sequence holds all channels of a series, False if each channel is a sequence.
         augments: True if ``augment`` changes samples; options decide it.
         crop_warning: Advice, for users of dense heads, how to avoid that tokens leave out the edges of a sample; empty
@@ -79,6 +81,7 @@ class Tokenizer(Component):
     lookback: int | None = None
     time_axis: int = 1
     mixes_channels: bool = False
+    vocabulary: int = 0
     augments: bool = False
     crop_warning: str = ""
     classical: ClassVar[Literal["linear", "boosting", "words"]] = "linear"
@@ -175,6 +178,29 @@ class Tokenizer(Component):
     def forward(self, batch: Batch) -> Tensor | tuple[Tensor, Tensor] | TokenSequence:
         """Map collated tensors to tokens: (B, N, D), or these and a mask (B, N), or a TokenSequence."""
         raise NotImplementedError(f"{type(self).__name__} has no forward(batch).")
+
+    def words_of(self, batch: Batch) -> list[Tensor]:
+        """Numbers of the words of each sample, B tensors int64 (n,), from 0 to below V; negative: a word not known.
+
+        Raises:
+            TypeError: If samples of this modality have no words.
+        """
+        raise TypeError(f"The {self.name} tokenizer reads samples without words.")
+
+    def hide_words(self, batch: Batch, hidden: Sequence[Tensor]) -> tuple[TokenSequence, Tensor]:
+        """Map collated tensors to tokens, as ``forward`` does, with some of the words hidden at their places.
+
+        Args:
+            batch: Collated tensors.
+            hidden: True for the words to hide, B tensors bool (n,), in the order of ``words_of``.
+
+        Returns:
+            The tokens, and for each the number of the word that is hidden there, int64 (T,), negative elsewhere.
+
+        Raises:
+            TypeError: If samples of this modality have no words.
+        """
+        raise TypeError(f"The {self.name} tokenizer reads samples without words.")
 
     def dense_values(self, sample: Any) -> np.ndarray:
         """Values at each place that a dense head labels, float32: (H, W, C) of an image, (N, C) of points.

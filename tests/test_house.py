@@ -28,7 +28,7 @@ ORDER = (
     "inputs",
     "model",
     "training",
-    "storage retrieval pretraining",
+    "storage retrieval pretraining objective objectives",
     "inference",
     "task",
     "evaluation",

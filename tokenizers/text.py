@@ -93,6 +93,7 @@ class TextTokenizer(Tokenizer):
         """Make the embeddings of ``size`` known tokens, V, and of two more: unknown ones, the separator."""
         self.register_buffer("known", torch.zeros(size, dtype=torch.int64))  # CLIP's number of each, ascending
         self.embedding = nn.Parameter(torch.randn(2 + size, self.dim) * 0.02)  # unknown, separator, the known
+        self.vocabulary = size
 
     @classmethod
     def accepts(cls, value: Any) -> bool:
@@ -147,10 +148,29 @@ class TextTokenizer(Tokenizer):
 
     def forward(self, batch: Batch) -> TokenSequence:
         """Tokens of B texts, of any lengths, to the S sequences that they are cut into."""
+        row = self._rows(_numbers(batch))
+        if self.training and self.hide:
+            row = torch.where((torch.rand(row.shape, device=row.device) < self.hide) & (row != 1), 0, row)
+        return self._sequences(batch, row)[0]
+
+    def words_of(self, batch: Batch) -> list[Tensor]:
+        """Numbers of the known tokens of each text; negative for unknown ones and the separator."""
+        return [self._rows(tokens.long()) - 2 for tokens in batch["tokens"]]
+
+    def hide_words(self, batch: Batch, hidden: Sequence[Tensor]) -> tuple[TokenSequence, Tensor]:
+        """Tokens as ``forward`` gives them in evaluation, hidden ones as unknown, and the numbers of the hidden."""
+        row = self._rows(_numbers(batch))
+        flat = torch.cat(list(hidden)).to(row.device)
+        sequence, places = self._sequences(batch, torch.where(flat, 0, row))
+        words = torch.where(flat, row - 2, -1)
+        return sequence, words if places is None else words[places]
+
+    def _sequences(self, batch: Batch, row: Tensor) -> tuple[TokenSequence, Tensor | None]:
+        """Sequences of tokens with these rows of the embedding, and which token each is; None: all in turn."""
+        number = _numbers(batch)
         lengths = [len(tokens) for tokens in batch["tokens"]]
-        number = torch.cat(list(batch["tokens"])).long()  # all texts, back to back
-        first = torch.tensor([0, *lengths[:-1]], device=number.device).cumsum(0)  # where each begins
-        x = self.embedding[self._rows(number)] + self.segments[self._segment(number, first, lengths)]
+        first = torch.tensor([0, *lengths[:-1]], device=number.device).cumsum(0)  # where each text begins
+        x = self.embedding[row] + self.segments[self._segment(number, first, lengths)]
         counts = []
         cuts = []
         for begin, length in zip(first.tolist(), lengths, strict=True):
@@ -158,19 +178,17 @@ class TextTokenizer(Tokenizer):
             counts.append(len(starts))
             cuts += [torch.arange(begin + start, begin + min(start + self.context, length)) for start in starts]
         sizes = tuple(len(cut) for cut in cuts)
-        several = max(counts) > 1
-        if several:
-            x = x[torch.cat(cuts).to(x.device)]
+        chosen = torch.cat(cuts).to(x.device) if max(counts) > 1 else None
+        if chosen is not None:
+            x = x[chosen]
         places = torch.cat([torch.arange(size) for size in sizes]).to(x.device)
         x = x + self.positions.weight[places]
-        return TokenSequence(x, sizes, sequences_per_sample=tuple(counts) if several else None)
+        return TokenSequence(x, sizes, sequences_per_sample=None if chosen is None else tuple(counts)), chosen
 
     def _rows(self, number: Tensor) -> Tensor:
-        """CLIP's numbers to rows of the embedding; in training some of them to the unknown one's."""
+        """CLIP's numbers to rows of the embedding."""
         at = torch.searchsorted(self.known, number).clamp(max=len(self.known) - 1)
         row = torch.where(self.known[at] == number, at + 2, 0)
-        if self.training and self.hide:
-            row = torch.where(torch.rand(row.shape, device=row.device) < self.hide, 0, row)
         return torch.where(number == SEPARATOR, 1, row)
 
     def _segment(self, number: Tensor, first: Tensor, lengths: list[int]) -> Tensor:
@@ -181,6 +199,11 @@ class TextTokenizer(Tokenizer):
     def baseline_features(self, sample: Any) -> str:
         """The text as it is; of a pair, both."""
         return " ".join(_texts(sample).values())
+
+
+def _numbers(batch: Batch) -> Tensor:
+    """CLIP's numbers of all texts, back to back, int64 (T,)."""
+    return torch.cat(list(batch["tokens"])).long()
 
 
 def _texts(sample: Any) -> dict[str, str]:

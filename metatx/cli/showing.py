@@ -7,16 +7,16 @@ from typing import Literal
 __all__ = ["info", "list_", "quickstart"]
 
 
-def list_(what: Literal["tokenizers", "heads", "fusions", "bridges", "backbones"] | None = None) -> None:
-    """List the tokenizers (modalities), heads, fusions of several inputs, bridges between backbones, and backbones.
+def list_(what: Literal["tokenizers", "heads", "fusions", "bridges", "objectives", "backbones"] | None = None) -> None:
+    """List tokenizers (modalities), heads, fusions of inputs, bridges between backbones, objectives, and backbones.
 
     Args:
-        what: Kind to list; by default all five.
+        what: Kind to list; by default all six.
     """
     from metatx.backbone.loading import backbones
     from metatx.registry import lookup, names
 
-    for kind in ("tokenizers", "heads", "fusions", "bridges"):
+    for kind in ("tokenizers", "heads", "fusions", "bridges", "objectives"):
         if what in (kind, None):
             print(f"{kind}:")
             for name in names(kind):

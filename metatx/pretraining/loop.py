@@ -4,7 +4,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,9 +15,12 @@ from torch import Tensor, nn
 
 from metatx.encoding.collate import to_device
 from metatx.pretraining.alignment import Alignment
+from metatx.pretraining.batch import Batch
 from metatx.pretraining.contrastive import matches
 from metatx.pretraining.distillation import Distillation, is_image
-from metatx.pretraining.paired_data import PairedDataset, drop_tokens, part_of
+from metatx.pretraining.negatives import Compared
+from metatx.pretraining.objective_sum import ObjectiveSum
+from metatx.pretraining.paired_data import PairedDataset, drop_tokens
 from metatx.pretraining.transport import pass_with_transport_cost
 from metatx.progress import bar
 from metatx.seeding import seeded
@@ -50,6 +53,9 @@ class PretrainingSettings(RunSettings):
         whole_epochs: Number of final epochs without patch dropout.
         distillation: Weight of the teacher's loss, where there is a teacher.
         transport_weight: Weight of the transport cost of the blocks, see ``pass_with_transport_cost``; 0: none.
+        objectives: Weight of each objective, by name: ``{"contrastive": 1, "matching": 0.5}``, see "metatx list
+            objectives"; None: contrastive alone.
+        objective_options: Options of objectives, by name.
     """
 
     epochs: int = 20
@@ -59,6 +65,8 @@ class PretrainingSettings(RunSettings):
     whole_epochs: int = 0
     distillation: float = 5.0
     transport_weight: float = 0.0
+    objectives: dict[str, float] | None = None
+    objective_options: dict[str, dict[str, Any]] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -67,23 +75,6 @@ class PretrainingSettings(RunSettings):
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0.")
         if not 0 <= self.patch_dropout < 1:
             raise ValueError(f"patch_dropout is {self.patch_dropout:g}; it must be a share below 1.")
-
-
-@dataclass(frozen=True)
-class Batch:
-    """The share of one process in one step: n pairs, the number of the step, its patch dropout."""
-
-    sides: dict[str, Any]
-    keys: Tensor  # int64 (2, n)
-    positions: Tensor  # int64 (n,)
-    number: int  # of the step, from 0
-    dropout: float
-
-    def part(self, rows: slice) -> "Batch":
-        return replace(self, sides=part_of(self.sides, rows), keys=self.keys[:, rows], positions=self.positions[rows])
-
-    def split(self, size: int) -> "list[Batch]":
-        return [self.part(slice(at, at + size)) for at in range(0, len(self.positions), size)]
 
 
 def pretrain(
@@ -156,6 +147,9 @@ class Pretraining:
         modules |= {"distillation": distillation} if distillation else {}
         self.module = nn.ModuleDict(modules).to(self.accelerator.device)
         alignment.backbone.to(self.accelerator.device)
+        weights = settings.objectives or {"contrastive": 1.0}
+        self.objectives = ObjectiveSum(alignment, pairs, weights, settings.objective_options or {}, settings.seed)
+        self.module["objectives"] = self.objectives
         trained = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
         decay = [parameter for parameter in trained if parameter.ndim > 1]
         plain = [parameter for parameter in trained if parameter.ndim < 2]
@@ -164,6 +158,7 @@ class Pretraining:
         self.trained = [*decay, *plain]
         folder = out if self.accelerator.is_main_process else None
         facts = {f"the {modality} samples": data_fact(side) for modality, side in pairs.sides.items()}
+        facts |= self.objectives.facts()
         self.schedule = CheckpointSchedule(
             self.accelerator, Checkpoint(out, self.module, self.optimizer, settings, facts, self.steps)
         )
@@ -268,17 +263,21 @@ class Pretraining:
         local = [torch.cat(side) for side in zip(*(vectors for vectors, _ in passes), strict=True)]
         leaves = [self.accelerator.gather(side.detach()).requires_grad_() for side in local]
         keys = self.accelerator.gather(torch.cat([part.keys for part in parts], 1).T.contiguous()).T
-        contrast = self.alignment.contrast
-        loss = contrast(*leaves, matches(keys)) * len(local[0]) / size
-        learned = [parameter for parameter in contrast.parameters() if parameter.requires_grad]
+        same = matches(keys)
+        loss = self.objectives.compare(self.alignment, leaves[0], leaves[1], same) * len(local[0]) / size
+        weights = [*self.alignment.contrast.parameters(), *self.objectives.comparing.parameters()]
+        learned = [parameter for parameter in weights if parameter.requires_grad]
         left, right, *others = torch.autograd.grad(loss, [*leaves, *learned])
         for parameter, gradient in zip(learned, others, strict=True):
             # Every process computes the same gradient here, and they are summed later: each adds its share.
             torch.autograd.backward(parameter, gradient / self.world)
         total: float = loss.item()
+        compared = self._compared(parts, leaves, same) if self.objectives.others else None
         at = self.rank * len(local[0])
         for part, first in zip(parts, passes, strict=True):
             vectors, extra = first if once else self._pass(part, graph=True)
+            if compared is not None:
+                extra = extra + self._others(part, compared)
             rows = slice(at, at := at + len(part.positions))
             share = len(part.positions) / (size * self.world)
             ways = zip([*vectors, share * extra], [left[rows], right[rows], None], strict=True)
@@ -286,6 +285,20 @@ class Pretraining:
             torch.autograd.backward(tensors, gradients)
             total += self.accelerator.reduce(share * extra.detach(), reduction="sum").item()
         return total
+
+    def _compared(self, parts: list[Batch], vectors: list[Tensor], same: Tensor) -> Compared:
+        """Return the pairs that are compared, of all processes, for objectives that read more than vectors."""
+        left, right = (side.detach() for side in vectors)
+        logits = self.alignment.contrast.logit_scale.exp() * left @ right.T
+        positions = self.accelerator.gather(torch.cat([part.positions for part in parts]))
+        return Compared.of(parts, positions, logits, same, samples=self.objectives.reads_negatives)
+
+    def _others(self, batch: Batch, compared: Compared) -> Tensor:
+        """Return the loss of the objectives of tokens for a micro-batch, a scalar."""
+        drawn = seeded(self.settings.seed, batch.number, int(batch.positions[0]), 1)
+        with drawn, self.settings.autocast(batch.positions.device):
+            loss: Tensor = self.objectives(self.alignment, batch, compared)
+        return loss
 
     def _pass(self, batch: Batch, graph: bool) -> tuple[list[Tensor], Tensor]:
         """Return unit vectors (b, E) of both sides, and the other losses (teacher, transport), 0 without ``graph``."""

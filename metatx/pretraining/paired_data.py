@@ -101,8 +101,11 @@ def _keys(side: EncodedDataset, places: Sequence[int]) -> Tensor:
     return torch.tensor(keys)
 
 
-def part_of(batch: Any, rows: slice) -> Any:
-    """Slice a collated batch to the samples ``rows``: its tensors (B, ...), lists of B, and dicts of these."""
+def part_of(batch: Any, rows: slice | int) -> Any:
+    """Slice a collated batch to the samples ``rows``: its tensors (B, ...), lists of B, and dicts of these.
+
+    A number gives one sample as it was before it was collated.
+    """
     if isinstance(batch, dict):
         return {name: part_of(value, rows) for name, value in batch.items()}
     return batch[rows]

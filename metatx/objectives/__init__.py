@@ -1,0 +1,1 @@
+"""Objectives of pretraining, one file each, found by name as tokenizers are."""

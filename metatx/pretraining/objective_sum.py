@@ -1,0 +1,97 @@
+"""Weighted sum of the objectives of a run."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from metatx.encoding.collate import collate, to_device
+from metatx.objective import Objective
+from metatx.pretraining.alignment import Alignment
+from metatx.pretraining.batch import Batch
+from metatx.pretraining.negatives import Compared
+from metatx.pretraining.paired_data import PairedDataset
+from metatx.registry import create, unknown
+from metatx.seeding import seeded
+
+__all__ = ["ObjectiveSum"]
+
+
+class ObjectiveSum(nn.Module):
+    """Sum of objectives, each times its weight.
+
+    Args:
+        alignment: Alignment as it is before training.
+        pairs: Pairs of the training split.
+        weights: Weight of each objective, by name.
+        options: Options of objectives, by name.
+        seed: Seed of the initial weights, and of what objectives draw.
+
+    Attributes:
+        comparing: Objectives that compare the vectors of all pairs of a step.
+        others: Objectives of tokens, which are computed for each micro-batch.
+
+    Raises:
+        ValueError: If an objective or an option is unknown, a weight is not above 0, no objective compares vectors, or
+            an objective cannot be computed for these modalities.
+    """
+
+    def __init__(
+        self,
+        alignment: Alignment,
+        pairs: PairedDataset,
+        weights: Mapping[str, float],
+        options: Mapping[str, Mapping[str, Any]],
+        seed: int,
+    ) -> None:
+        super().__init__()
+        for name in options:
+            if name not in weights:
+                raise ValueError(unknown("objective among objective_options", name, list(weights)))
+        for name, weight in weights.items():
+            if not weight > 0:
+                raise ValueError(f"The weight of the objective {name} is {weight:g}; expected one above 0.")
+        self.weights = dict(weights)
+        self.comparing = nn.ModuleDict()
+        self.others = nn.ModuleDict()
+        sample = {
+            modality: to_device(collate([pairs.encoded(modality, 0)]), alignment.backbone.device)
+            for modality in pairs.sides
+        }
+        for number, name in enumerate(weights):
+            with seeded(seed, number):
+                objective: Objective = create("objectives", name, alignment.backbone.dim, **options.get(name, {}))
+                objective.prepare(alignment, sample, seed + number)
+            (self.comparing if objective.compares else self.others)[name] = objective
+        if not self.comparing:
+            raise ValueError(
+                f"None of the objectives ({', '.join(weights) or 'none'}) compares vectors, which would stay as they "
+                "are; add contrastive."
+            )
+        self.to(alignment.backbone.device)
+
+    @property
+    def reads_negatives(self) -> bool:
+        """True if an objective reads the samples of other pairs."""
+        return any(objective.reads_negatives for objective in self._all())
+
+    def facts(self) -> dict[str, Any]:
+        """Facts of all objectives that a resumed run must share."""
+        return {name: fact for objective in self._all() for name, fact in objective.facts().items()}
+
+    def _all(self) -> list[Objective]:
+        objectives: list[Any] = [*self.comparing.values(), *self.others.values()]
+        return objectives
+
+    def compare(self, alignment: Alignment, left: Tensor, right: Tensor, same: Tensor) -> Tensor:
+        """Return the sum of the objectives that compare vectors, see ``Objective.compare``."""
+        return self._sum(self.comparing, lambda objective: objective.compare(alignment, left, right, same))
+
+    def forward(self, alignment: Alignment, batch: Batch, compared: Compared) -> Tensor:
+        """Return the sum of the other objectives for a micro-batch, see ``Objective.forward``."""
+        return self._sum(self.others, lambda objective: objective(alignment, batch, compared))
+
+    def _sum(self, objectives: nn.ModuleDict, loss: Callable[[Any], Tensor]) -> Tensor:
+        losses = [self.weights[name] * loss(objective) for name, objective in objectives.items()]
+        return torch.stack(losses).sum() if len(losses) > 1 else losses[0]

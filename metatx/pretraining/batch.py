@@ -15,7 +15,8 @@ class Batch:
     """The share of one process in one step: n pairs, the number of the step, its patch dropout."""
 
     sides: dict[str, Any]
-    keys: Tensor  # int64 (2, n)
+    edges: tuple[tuple[int, int], ...]  # sides that are compared
+    keys: Tensor  # int64 (K, n)
     positions: Tensor  # int64 (n,)
     number: int  # of the step, from 0
     dropout: float

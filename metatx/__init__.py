@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from metatx.pool.pool import TaskPool
     from metatx.pretraining.alignment import Alignment
     from metatx.registry import create, names, register_fusion, register_head, register_objective, register_tokenizer
+    from metatx.retrieval.index import Index
     from metatx.sequence import TokenSequence
     from metatx.settings import TrainingSettings
     from metatx.spec import Input, TaskSpec
@@ -38,6 +39,7 @@ __all__ = [
     "Bridge",
     "Fusion",
     "Head",
+    "Index",
     "Input",
     "Objective",
     "Recipe",
@@ -65,6 +67,7 @@ _HOME = {
     "Bridge": "bridge",
     "Fusion": "fusion",
     "Head": "head",
+    "Index": "retrieval.index",
     "Input": "spec",
     "Objective": "objective",
     "Recipe": "evaluation.recipe",

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metatx.backbone.base import Backbone
+from metatx.disk.weight_files import tensors_sha256
 from metatx.layers.input_norm import input_norm
 from metatx.pretraining.encoders import FrozenEncoder
 from metatx.registry import all_options
@@ -138,8 +139,5 @@ class ExternalTower(nn.Module):
 
 
 def _digest(facts: list[Any], module: nn.Module) -> str:
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode())
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    text = json.dumps([*facts, tensors_sha256(module.state_dict())], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()

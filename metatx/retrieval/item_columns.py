@@ -1,6 +1,7 @@
 """Columns of items as a picture shows them: words by number, and numbers."""
 
 import datetime
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -11,7 +12,7 @@ import pandas as pd
 
 from metatx.registry import unknown
 
-__all__ = ["ItemColumn", "chosen_column", "shown_columns"]
+__all__ = ["ItemColumn", "cell_text", "chosen_column", "shown_columns"]
 
 LONGEST = 300  # characters of a cell
 MOST_TEXT = 16_000_000  # characters of all cells that differ, in a page
@@ -52,7 +53,7 @@ def shown_columns(columns: Mapping[str, Sequence[Any]]) -> tuple[list[ItemColumn
     left = []
     size = 0
     for name, cells in columns.items():
-        column = _column(name, pd.Series(list(cells), dtype=object))
+        column = _column(name, cells)
         size += 0 if column is None else column.size
         if column is None or size > MOST_TEXT:
             size -= 0 if column is None else column.size
@@ -76,21 +77,32 @@ def chosen_column(columns: Sequence[ItemColumn], name: str | None) -> ItemColumn
     return next((column for column in columns if column.values and 2 <= len(column.values) <= FEW), None)
 
 
-def _column(name: str, cells: pd.Series) -> ItemColumn | None:
-    present = cells[cells.notna().to_numpy()]
-    if not len(present) or not all(isinstance(cell, SCALARS) for cell in present):
+def cell_text(cell: Any) -> str | None:
+    """Text of a cell, one line of at most 300 characters; None if it is empty, or holds no single value."""
+    if not isinstance(cell, SCALARS) or pd.isna(cell):
+        return None
+    if isinstance(cell, float | np.floating):
+        return f"{cell:.6g}"
+    return " ".join(str(cell).split())[:LONGEST]
+
+
+def _column(name: str, cells: Sequence[Any]) -> ItemColumn | None:
+    """Column as it is shown; None if it is empty, or its cells are not single values."""
+    empty = np.array([cell is None or (isinstance(cell, SCALARS) and bool(pd.isna(cell))) for cell in cells])
+    present = [cell for cell, nothing in zip(cells, empty, strict=True) if not nothing]
+    if not present or not all(isinstance(cell, SCALARS) for cell in present):
         return None
     if all(isinstance(cell, int | float | np.number) and not isinstance(cell, bool) for cell in present):
-        numbers = pd.to_numeric(cells, errors="coerce").to_numpy(np.float64)
-        known = numbers[~np.isnan(numbers)]
+        numbers = np.array([float(cell) for cell in present])
         numbers[np.isinf(numbers)] = np.nan
-        if len(np.unique(known)) > FEW or np.any(known % 1 != 0):
-            return ItemColumn(name, None, numbers)
-        present = present.map(lambda cell: str(int(cell)))
-    words = present.map(lambda cell: " ".join(str(cell).split())[:LONGEST])
-    counts = words.value_counts()
-    ordered = sorted(counts.index, key=lambda word: (-counts[word], word))
+        if len(np.unique(numbers)) > FEW or np.any(numbers % 1 != 0):
+            codes = np.full(len(cells), np.nan)
+            codes[~empty] = numbers
+            return ItemColumn(name, None, codes)
+    words = [cell_text(cell) or "" for cell in present]
+    counts = Counter(words)
+    ordered = sorted(counts, key=lambda word: (-counts[word], word))
     places = {word: place for place, word in enumerate(ordered)}
-    codes = np.full(len(cells), -1)
-    codes[cells.notna().to_numpy()] = [places[word] for word in words]
-    return ItemColumn(name, tuple(ordered), codes)
+    numbers = np.full(len(cells), -1)
+    numbers[~empty] = [places[word] for word in words]
+    return ItemColumn(name, tuple(ordered), numbers)

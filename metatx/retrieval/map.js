@@ -141,7 +141,7 @@ function fit() {
 }
 
 const place = i => [(X(i) - view.x) * view.k + width / 2, (view.y - Y(i)) * view.k + height / 2];
-const radius = () => Math.min(9, (count < 500 ? 5.5 : count < 3000 ? 4 : count < 20000 ? 2.8 : 2) * Math.sqrt(view.k / whole) ** .8);
+const radius = () => Math.min(9, (count < 500 ? 5.5 : count < 3000 ? 4 : count < 20000 ? 2.8 : 2) * Math.min(1, width / 700) ** .5 * (view.k / whole) ** .4);
 
 function stamp(n, size) {
   const key = `${n} ${size}`;
@@ -185,7 +185,7 @@ function draw() {
   }
   context.globalAlpha = 1;
   context.setTransform(ratio, 0, 0, ratio, 0, 0);
-  if (inside.length * 1500 < width * height) for (const i of inside) framed(i, 38);
+  if (inside.length * 4000 < width * height) for (const i of inside) framed(i, 38);
   if (selected >= 0) {
     const [x, y] = place(selected);
     context.strokeStyle = night.matches ? "#fffc" : "#000a";
@@ -195,8 +195,7 @@ function draw() {
       context.beginPath(); context.moveTo(x, y); context.lineTo(a, b); context.stroke();
       if (!framed(other, 34)) ring(other, 3, 1.5);
     }
-    framed(selected, 56);
-    ring(selected, 6, 2.5);
+    if (!framed(selected, 56, night.matches ? "#fff" : "#000")) ring(selected, 6, 2.5);
   }
   if (hovered >= 0 && hovered !== selected) ring(hovered, 3, 2);
 }
@@ -210,10 +209,10 @@ function ring(i, gap, thick) {
   context.stroke();
 }
 
-function framed(i, side) {
+function framed(i, side, colour = groups[group[i]].colour) {
   const [x, y] = place(i), [w, h] = fitted(i, side);
   if (!w) return false;
-  context.fillStyle = groups[group[i]].colour;
+  context.fillStyle = colour;
   context.fillRect(x - w / 2 - 2, y - h / 2 - 2, w + 4, h + 4);
   put(context, i, x - w / 2, y - h / 2, w, h);
   return true;
@@ -284,7 +283,7 @@ function select(i, focus = false) {
   const picture = thumb(i, 128);
   box.replaceChildren(close, ...picture ? [picture] : [], head, facts);
   if (others.length) box.append(make("h3", "Nearest, by cosine in the full space"), list(others, (_, n) => marks[n]));
-  box.scrollIntoView({block: "nearest"});
+  $("items").scrollTop = 0;
   const [x, y] = place(i);
   if (x < 20 || y < 20 || x > width - 20 || y > height - 20) [view.x, view.y] = [X(i), Y(i)];
   if (focus) head.focus({preventScroll: true});
@@ -352,9 +351,12 @@ canvas.onpointermove = event => {
 canvas.onpointerup = canvas.onpointercancel = event => {
   const single = down.size === 1, [x, y] = local(event);
   down.delete(event.pointerId);
-  if (event.type === "pointerup" && single && moved < 5) select(under(x, y, event.pointerType === "touch" ? 24 : radius() + 8));
+  if (event.type !== "pointerup" || !single || moved > 4) return;
+  const touch = event.pointerType === "touch", i = under(x, y, touch ? 24 : radius() + 8);
+  select(i);
+  if (touch) tip(i, x, y); // the list may be below the screen
 };
-canvas.onpointerleave = () => { if (!down.size) { hovered = -1; $("tip").hidden = true; paint(); } };
+canvas.onpointerleave = event => { if (!down.size && event.pointerType !== "touch") { hovered = -1; $("tip").hidden = true; paint(); } };
 canvas.addEventListener("wheel", event => {
   event.preventDefault();
   zoom(Math.exp(-event.deltaY * (event.deltaMode ? .06 : .002)), ...local(event));

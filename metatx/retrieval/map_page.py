@@ -13,7 +13,7 @@ from metatx.retrieval.item_columns import ItemColumn
 from metatx.retrieval.projection import Projection
 from metatx.writing.media import packed, page, script_json, tile_sheet
 
-__all__ = ["MOST_PICTURES", "map_page"]
+__all__ = ["MOST_PICTURES", "TILE", "believed", "map_page"]
 
 TILE = 64  # side of a thumbnail in pixels
 SHEET = 1024  # thumbnails in a sheet

@@ -10,11 +10,11 @@ import numpy as np
 from metatx.files import written_whole
 from metatx.progress import tell
 from metatx.retrieval.item_columns import ItemColumn, chosen_column, shown_columns
-from metatx.retrieval.map_page import MOST_PICTURES, believed, map_page
+from metatx.retrieval.map_page import MOST_PICTURES, TILE, believed, map_page
 from metatx.retrieval.previews import Points, pictures_and_words
 from metatx.retrieval.projection import Projection, nearest, project
 
-__all__ = ["check_picture", "write_picture"]
+__all__ = ["check_picture", "check_points", "write_picture"]
 
 SUFFIXES = (".html", ".png")
 MOST_POINTS = 100_000
@@ -44,8 +44,8 @@ def write_picture(
     points: Points,
     *,
     colour: str | None = None,
-    sample: int | None = None,
     title: str = "Items",
+    notes: Sequence[str] = (),
     seed: int = 0,
 ) -> Projection:
     """Draw points to ``.html``, a page of its own, or ``.png``; report how far the picture can be believed.
@@ -54,9 +54,9 @@ def write_picture(
         out: File to write.
         points: Vectors and what is known of them.
         colour: Column that colours the points; by default the first that holds 2 to 20 different words.
-        sample: Number of points to draw, at random; by default all.
         title: Title of the picture.
-        seed: Seed of the sample, of t-SNE and of the choice of thumbnails.
+        notes: Sentences for below the map of a page.
+        seed: Seed of t-SNE and of the choice of thumbnails.
 
     Raises:
         ValueError: If there are no points or too many, the column or the suffix is unknown.
@@ -64,7 +64,7 @@ def write_picture(
         OSError: If the file cannot be written.
     """
     check_picture(out)
-    points, notes = _chosen(points, sample, seed)
+    check_points(len(points))
     cells = dict(points.columns)
     several = len(set(points.modalities)) > 1
     if several and MODALITY not in cells:
@@ -77,28 +77,20 @@ def write_picture(
         if Path(out).suffix == ".png":
             _draw(temporary, projection, column, title)
         else:
-            if left:
-                notes.append(f"Columns that are not shown: {', '.join(left)}.")
-            temporary.write_text(_page(points, projection, columns, column, title, notes, seed), encoding="utf-8")
+            told = [*notes, f"Columns that are not shown: {', '.join(left)}."] if left else notes
+            temporary.write_text(_page(points, projection, columns, column, title, told, seed), encoding="utf-8")
     return projection
 
 
-def _chosen(points: Points, sample: int | None, seed: int) -> tuple[Points, list[str]]:
-    """The points that are drawn, and a note if they are not all."""
-    count = len(points)
+def check_points(count: int) -> None:
+    """Refuse no points, or too many to draw. Raises ValueError."""
     if not count:
         raise ValueError("There are no items to draw.")
-    if sample is not None and sample < 1:
-        raise ValueError(f"sample is {sample}; draw at least one item.")
-    if (sample or count) > MOST_POINTS:
+    if count > MOST_POINTS:
         raise ValueError(
-            f"There are {sample or count:,} vectors to draw, at most {MOST_POINTS:,} fit a picture: draw some of them "
-            f"at random with --sample {MOST_POINTS} (in Python: sample={MOST_POINTS})."
+            f"There are {count:,} vectors to draw, at most {MOST_POINTS:,} fit a picture: draw some of them at random "
+            f"with --sample {MOST_POINTS} (in Python: sample={MOST_POINTS})."
         )
-    if sample is None or sample >= count:
-        return points, []
-    rows = np.sort(np.random.default_rng(seed).permutation(count)[:sample])
-    return points.some(rows), [f"{sample:,} of {count:,} items, drawn at random; neighbours are those among them."]
 
 
 def _page(
@@ -107,14 +99,13 @@ def _page(
     columns: list[ItemColumn],
     column: ItemColumn | None,
     title: str,
-    notes: list[str],
+    notes: Sequence[str],
     seed: int,
 ) -> str:
-    pictures, words, note = pictures_and_words(points, MOST_PICTURES, seed)
+    pictures, words, left = pictures_and_words(points, MOST_PICTURES, TILE, seed)
     labels = _labels(columns, words, len(points))
-    notes = [*notes, note] if note else notes
     near = nearest(points.vectors, NEIGHBOURS)
-    return map_page(projection, near, columns, column, labels, pictures, title=title, notes=notes)
+    return map_page(projection, near, columns, column, labels, pictures, title=title, notes=[*notes, *left])
 
 
 def _labels(columns: Sequence[ItemColumn], words: dict[int, str], count: int) -> list[str]:
@@ -151,9 +142,7 @@ def _draw(path: Path, projection: Projection, column: ItemColumn | None, title: 
         low, high = np.nanquantile(column.codes, (0.01, 0.99))
         empty = np.isnan(column.codes)
         axis.scatter(x[empty], y[empty], color=OTHER, marker="s", **style)
-        drawn = axis.scatter(
-            x[~empty], y[~empty], c=column.codes[~empty], cmap="viridis", vmin=low, vmax=high, **style
-        )
+        drawn = axis.scatter(x[~empty], y[~empty], c=column.codes[~empty], cmap="viridis", vmin=low, vmax=high, **style)
         figure.colorbar(drawn, label=column.name, shrink=0.7)
     else:
         _draw_groups(axis, x, y, column, style)

@@ -1,6 +1,6 @@
 """Samples of several modalities as people see, hear and read them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,11 @@ from metatx.registry import lookup
 
 __all__ = ["Points", "pictures_and_words", "preview"]
 
+READ = 256  # samples that are read at once
+TRIED = 16  # samples of a modality that tell how it is shown
+
+Read = Callable[[Sequence[int]], Sequence[Any]]
+
 
 @dataclass(frozen=True)
 class Points:
@@ -21,31 +26,21 @@ class Points:
     Attributes:
         vectors: Vectors (N, E), of which the cosine counts.
         modalities: Name of the modality of each.
-        samples: Raw samples; None where they are not kept.
         columns: Cells by column.
+        read: Function that reads the raw samples of some rows, None where a sample is not kept.
     """
 
     vectors: np.ndarray
     modalities: Sequence[str]
-    samples: Sequence[Any]
-    columns: dict[str, Sequence[Any]]
+    columns: Mapping[str, Sequence[Any]]
+    read: Read
 
     def __len__(self) -> int:
         return len(self.vectors)
 
-    def some(self, rows: np.ndarray) -> "Points":
-        """Return the points of these rows."""
-        chosen = rows.tolist()
-        return Points(
-            self.vectors[rows],
-            [self.modalities[row] for row in chosen],
-            [self.samples[row] for row in chosen],
-            {name: [cells[row] for row in chosen] for name, cells in self.columns.items()},
-        )
-
 
 def preview(modality: str, sample: Any) -> Any:
-    """A sample as the tokenizer of its modality shows it: a picture, sound or words; None without a sample.
+    """Picture, sound or words of a sample, as the tokenizer of its modality shows it; None without a sample.
 
     Raises:
         SampleError: If the sample cannot be read.
@@ -54,44 +49,54 @@ def preview(modality: str, sample: Any) -> Any:
     return None if sample is None else lookup("tokenizers", modality).preview(sample)
 
 
-def pictures_and_words(points: Points, most: int, seed: int) -> tuple[dict[int, Image.Image], dict[int, str], str]:
-    """Pictures of at most ``most`` points, drawn with the seed, the words of all that have some, and a note.
+def pictures_and_words(
+    points: Points, most: int, side: int, seed: int
+) -> tuple[dict[int, Image.Image], dict[int, str], list[str]]:
+    """Show the pictures of at most ``most`` points, drawn with the seed, and the words of all that have some.
 
-    The note says how many pictures were left out or could not be read; it is empty if none.
+    Args:
+        points: Points.
+        most: Number of pictures.
+        side: Longest side of a picture in pixels; larger ones are reduced.
+        seed: Seed of the choice.
+
+    Returns:
+        Pictures by row, words by row, and sentences on what was left out or could not be read.
     """
+    pictures: dict[int, Image.Image] = {}
     words: dict[int, str] = {}
     pictured: list[int] = []
+    bad: list[str] = []
     for modality in dict.fromkeys(points.modalities):
         rows = [row for row, name in enumerate(points.modalities) if name == modality]
-        rows = [row for row in rows if points.samples[row] is not None]
-        shown = next((shown for row in rows[:20] if (shown := _readable(points, row)[0]) is not None), None)
-        if isinstance(shown, Image.Image):
+        first = [shown for _, shown in _shown(points, rows[:TRIED], [])]
+        if any(isinstance(shown, Image.Image) for shown in first):
             pictured += rows
-        elif isinstance(shown, str):
-            words |= {row: text for row in rows if isinstance(text := _readable(points, row)[0], str)}
+        elif any(isinstance(shown, str) for shown in first):
+            words |= {row: shown for row, shown in _shown(points, rows, bad) if isinstance(shown, str)}
     order = np.random.default_rng(seed).permutation(len(pictured))[:most]
     chosen = sorted(pictured[place] for place in order)
-    pictures = {}
-    bad = []
-    for row in bar(chosen, "pictures"):
-        shown, fault = _readable(points, row)
-        if isinstance(shown, Image.Image):
-            pictures[row] = shown
-        elif fault:
-            bad.append(fault)
+    for start in bar(range(0, len(chosen), READ), "thumbnails"):
+        for row, shown in _shown(points, chosen[start : start + READ], bad):
+            if isinstance(shown, Image.Image):
+                shown.thumbnail((side, side))
+                pictures[row] = shown
     notes = []
     if len(chosen) < len(pictured):
-        notes.append(f"{len(chosen):,} of {len(pictured):,} pictures are shown, drawn at random, to keep the page small.")
+        notes.append(f"{len(chosen):,} of {len(pictured):,} pictures are shown, drawn at random: more would not fit.")
     if bad:
-        notes.append(f"{len(bad):,} pictures cannot be read; the first: {bad[0]}.")
+        notes.append(f"Samples that cannot be read: {len(bad):,}; the first: {bad[0]}.")
     for note in notes:
         tell(note)
-    return pictures, words, " ".join(notes)
+    return pictures, words, notes
 
 
-def _readable(points: Points, row: int) -> tuple[Any, str]:
-    """What a row shows, or None and why it cannot be read."""
-    try:
-        return preview(points.modalities[row], points.samples[row]), ""
-    except SampleError as error:
-        return None, str(error)
+def _shown(points: Points, rows: Sequence[int], bad: list[str]) -> Iterator[tuple[int, Any]]:
+    """Yield rows with the preview of their sample; why one cannot be read is added to ``bad``."""
+    for start in range(0, len(rows), READ):
+        part = rows[start : start + READ]
+        for row, sample in zip(part, points.read(part), strict=True):
+            try:
+                yield row, preview(points.modalities[row], sample)
+            except SampleError as error:
+                bad.append(str(error))

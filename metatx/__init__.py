@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from metatx.pool.pool import TaskPool
     from metatx.pretraining.alignment import Alignment
     from metatx.registry import create, names, register_fusion, register_head, register_tokenizer
+    from metatx.retrieval.index import Index
     from metatx.sequence import TokenSequence
     from metatx.settings import TrainingSettings
     from metatx.spec import Input, TaskSpec
@@ -37,6 +38,7 @@ __all__ = [
     "Bridge",
     "Fusion",
     "Head",
+    "Index",
     "Input",
     "Recipe",
     "SampleError",
@@ -62,6 +64,7 @@ _HOME = {
     "Bridge": "bridge",
     "Fusion": "fusion",
     "Head": "head",
+    "Index": "retrieval.index",
     "Input": "spec",
     "Recipe": "evaluation.recipe",
     "SampleError": "errors",

@@ -1,5 +1,6 @@
 """Alignment: several modalities in one space of unit vectors, through one backbone."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 
 from metatx.backbone.base import Backbone
 from metatx.backbone.loading import backbone_folder, load_backbone, save_backbone
-from metatx.disk.weight_files import file_sha256, read_tensors, unshared
+from metatx.disk.weight_files import file_sha256, read_tensors, tensors_sha256, unshared
 from metatx.encoding.collate import collate, to_device
 from metatx.encoding.head_choice import build_tokenizer
 from metatx.errors import SampleError
@@ -136,6 +137,21 @@ class Alignment(nn.Module):
         tower = self.towers[modality]
         assert isinstance(tower, Tower)
         return tower
+
+    def fingerprint(self, modality: str) -> str:
+        """SHA-256 (hex) of all that the vectors of a modality depend on: the backbone, and the tower as it is read.
+
+        It is computed at each call. Further modalities do not change it.
+
+        Raises:
+            ValueError: If the modality is not aligned.
+        """
+        tower = self.tower(modality)
+        tokenizer = tower.tokenizer
+        facts = [self.backbone.fingerprint, tokenizer.name, all_options(tokenizer), dict(tokenizer.fitted)]
+        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+        digest.update(tensors_sha256(tower.state_dict()).encode())
+        return digest.hexdigest()
 
     def forward(self, modality: str, batch: dict[str, Any]) -> Tensor:
         """Map collated tensors of one modality to unit vectors (B, E)."""

@@ -1,0 +1,390 @@
+"""Index: vectors of many samples, of any aligned modalities, on disk; searched exactly."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from metatx.pretraining.alignment import Alignment
+from metatx.retrieval.export import export
+from metatx.retrieval.filters import Where
+from metatx.retrieval.manifest import DELETED, Manifest, commit, is_index, newest, published
+from metatx.retrieval.queries import Hit, Queries, hits_of, vectors_of
+from metatx.retrieval.snapshot import Snapshot
+from metatx.retrieval.writing import Incoming, Written, are_vectors, incoming, remove, still_missing, written
+
+__all__ = ["Hit", "Index"]
+
+
+class Index:
+    """Vectors of items on disk, a vector for each of an item's aligned modalities, with the items' own columns.
+
+    An index is a snapshot of what its folder held when it was opened; ``refresh`` reads what others have written since.
+    Vectors are stored in float16 and read from the disk as they are needed; a search compares the query with all of
+    them, in float32. Any number of processes may read while others write: see ``metatx.retrieval.manifest``. ``build``
+    makes an index, ``open`` opens one.
+
+    Example:
+        >>> import tempfile
+        >>> alignment = metatx.Alignment.from_pretrained("nano")
+        >>> names = ["a red shoe", "a blue shirt", "a silver watch"]
+        >>> folder = tempfile.mkdtemp() + "/shop.index"
+        >>> index = metatx.Index.build(folder, alignment, {"text": "name"}, items={"name": names})
+        >>> [[hit]] = index.search(["a shoe"], modality="text", k=1)
+        >>> index.rows([hit.item])
+        [{'name': 'a red shoe'}]
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest, alignment: Alignment | None = None) -> None:
+        self.folder = folder
+        self._alignment = alignment
+        self._checked: Alignment | None = None  # the last that was compared with the index
+        self._take(manifest)
+
+    # Making and opening
+
+    @classmethod
+    def build(
+        cls,
+        folder: str | Path,
+        alignment: Alignment | None,
+        samples: Mapping[str, Any],
+        items: Any = None,
+        *,
+        skip_bad: bool = False,
+        resume: bool = False,
+        batch_size: int = 128,
+    ) -> Self:
+        """Embed samples and write an index, in pieces: a build that is killed leaves the pieces that were finished.
+
+        Args:
+            folder: Folder of the new index.
+            alignment: Alignment that embeds the samples; None if ``samples`` holds vectors alone.
+            samples: By modality, the raw samples of N items, of which None has no vector; or vectors (N, E), of any
+                length; or the name of a column of ``items``.
+            items: Columns of the items, a row an item: any table that ``Task.from_data`` takes; None: they have none.
+            skip_bad: Give no vector to a sample that cannot be used; by default it raises an error.
+            resume: Go on with a build that was stopped, with the same items.
+            batch_size: Samples that are embedded at once.
+
+        Raises:
+            SampleError: If a sample cannot be used; names its row. The pieces before it stay, for ``resume``.
+            ValueError: If there are no items, numbers of samples differ, a modality is not aligned, a vector holds NaN,
+                or the folder is not as ``resume`` says.
+            OSError: If the folder cannot be written.
+        """
+        path = Path(folder)
+        given = incoming(alignment, samples, items)
+        if is_index(path):
+            if not resume:
+                raise ValueError(f"{path} is an index already; add to it, resume a stopped build, or choose another.")
+            index = cls.open(path, alignment)
+        else:
+            if path.exists() and (not path.is_dir() or any(path.iterdir())):
+                raise ValueError(f"{path} exists and is no index; choose another folder.")
+            path.mkdir(parents=True, exist_ok=True)
+            start = Manifest(
+                width=given.width, alignment=_name_of(alignment), columns=given.columns, sources=given.sources
+            )
+            index = cls(path, start, alignment)
+        index._check(given)
+        given = still_missing(given, index.snapshot)
+        for pieces in written(path, given, skip_bad, batch_size, whole=False):
+            index._commit(given, pieces)
+        return index
+
+    @classmethod
+    def open(cls, folder: str | Path, alignment: Alignment | None = None) -> Self:
+        """Open an index; nothing but its manifest is read.
+
+        Args:
+            folder: Folder of the index.
+            alignment: Alignment that embeds queries and samples to add; by default the one that the index names, loaded
+                when it is needed.
+
+        Raises:
+            FileNotFoundError: If the folder is no index.
+            ValueError: If it is damaged, or its vectors come from another alignment.
+        """
+        path = Path(folder)
+        index = cls(path, newest(path), alignment)
+        if alignment is not None:
+            index._check_alignment(alignment)
+        return index
+
+    def refresh(self) -> bool:
+        """Read what other processes have written; return True if there was something."""
+        manifest = newest(self.folder)
+        if manifest.generation == self.generation:
+            return False
+        self._take(manifest)
+        return True
+
+    # Facts
+
+    def __len__(self) -> int:
+        """Count the items that are not deleted."""
+        return self.total - self.snapshot.manifest.deleted_count
+
+    @property
+    def total(self) -> int:
+        """Number of items, the deleted ones too; the next item gets this number."""
+        return self.snapshot.total
+
+    @property
+    def generation(self) -> int:
+        """Number of the last write that this index knows."""
+        return self.snapshot.manifest.generation
+
+    @property
+    def width(self) -> int:
+        """Width of the vectors, E."""
+        return self.snapshot.manifest.width
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Modalities of which items have vectors."""
+        return self.snapshot.manifest.modalities
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the items' columns."""
+        return self.snapshot.manifest.columns
+
+    @property
+    def sources(self) -> Mapping[str, str]:
+        """Columns that hold the samples, by modality, of modalities that were given as columns."""
+        return self.snapshot.manifest.sources
+
+    @property
+    def means(self) -> dict[str, np.ndarray]:
+        """Mean (E,) of the vectors of each modality, float64."""
+        return self.snapshot.means
+
+    @property
+    def alignment(self) -> Alignment:
+        """Alignment that made the vectors, loaded if it was not given.
+
+        Raises:
+            ValueError: If the index names none, or another one lies where it names it.
+        """
+        if self._alignment is None:
+            name = self.snapshot.manifest.alignment
+            if name is None:
+                raise ValueError(f"{self.folder} names no alignment: search it by vectors, or give one to open.")
+            loaded = Alignment.from_pretrained(name)
+            self._check_alignment(loaded)
+            self._alignment = loaded
+        return self._alignment
+
+    # Writing
+
+    def add(
+        self, samples: Mapping[str, Any], items: Any = None, *, skip_bad: bool = False, batch_size: int = 128
+    ) -> range:
+        """Add items, all in one step or none; what another process adds meanwhile stays.
+
+        Arguments and errors are those of ``build``.
+
+        Returns:
+            Numbers of the new items.
+        """
+        embeds = not all(are_vectors(side) for side in samples.values())
+        given = incoming(self.alignment if embeds else self._alignment, samples, items)
+        self._check(given)
+        numbers = range(0)
+        for pieces in written(self.folder, given, skip_bad, batch_size, whole=True):
+            numbers = self._commit(given, pieces)
+        return numbers
+
+    def delete(self, items: Sequence[int] | None = None, *, where: Where | None = None) -> int:
+        """Delete items, in one step; return their number. Their vectors stay on the disk, but are never found.
+
+        Args:
+            items: Numbers of items.
+            where: Conditions on the items' columns, as for ``search``, in place of numbers.
+
+        Raises:
+            ValueError: If an item is deleted already or does not exist; no item is deleted then.
+        """
+        if (items is None) == (where is None):
+            raise ValueError("Give the numbers of the items to delete, or conditions on their columns (where).")
+        numbers = self._matching(where) if items is None else np.asarray(list(items), np.int64)
+        if not len(numbers):
+            return 0
+
+        def change(current: Manifest) -> Manifest:
+            snapshot = Snapshot(self.folder, current)
+            snapshot.check_items(numbers)
+            both = np.union1d(snapshot.deleted, numbers)
+            if len(both) < len(snapshot.deleted) + len(numbers):
+                gone = np.intersect1d(snapshot.deleted, numbers)
+                which = f"Item {gone[0]} is deleted already" if len(gone) else "An item is named twice"
+                raise ValueError(f"{which}; nothing was deleted.")
+            with published(self.folder, DELETED, current.generation + 1) as (temporary, publish):
+                with temporary.open("wb") as file:
+                    np.save(file, both)
+                name = publish()
+            sums = {
+                modality: (values.sum(0, dtype=np.float64), len(values))
+                for modality in current.modalities
+                for _, values in [snapshot.vectors(modality, numbers)]
+            }
+            return replace(current.with_sums(sums, -1), deleted=name, deleted_count=len(both))
+
+        self._take(commit(self.folder, change, self.snapshot.manifest))
+        return len(numbers)
+
+    # Reading
+
+    def search(
+        self,
+        queries: Queries,
+        *,
+        modality: str | None = None,
+        among: Sequence[str] | None = None,
+        k: int = 10,
+        where: Where | None = None,
+        centre: bool | None = None,
+    ) -> list[list[Hit]]:
+        """Find the ``k`` nearest items for each query, best first; an item comes once, with its nearest modality.
+
+        Args:
+            queries: Raw samples of an aligned modality; or vectors (B, E); or hits of another search.
+            modality: Modality of the samples or vectors.
+            among: Modalities whose vectors are compared; by default all.
+            k: Number of items; all, if there are fewer.
+            where: Conditions on columns, all of which an item must satisfy. ``{"season": "Fall"}``: a value; a list of
+                values: one of them; ``{"price": {"min": 10, "max": 20}}``: between them, bounds included; None: empty.
+            centre: Take off the mean of its modality from each vector first, so that modalities can be compared with
+                one another; by default where several are searched.
+
+        Raises:
+            SampleError: If a sample cannot be used; gives its number, counted from 1.
+            ValueError: If the index is empty, ``k`` is less than 1, or there is no such modality or column.
+        """
+        names = self.snapshot.searched(among)
+        if k < 1:
+            raise ValueError(f"k is {k}; it must be at least 1.")
+        if not len(self):
+            raise ValueError(f"{self.folder} is empty: all of its {self.total:,} items are deleted; add some.")
+        vectors, modalities = vectors_of(
+            self.snapshot, queries, modality, lambda name, samples: self.alignment.embed(name, samples)
+        )
+        return hits_of(
+            self.snapshot,
+            vectors,
+            modalities,
+            among=names,
+            k=k,
+            allowed=self.snapshot.allowed(where),
+            centre=len(names) > 1 if centre is None else centre,
+        )
+
+    def rows(self, items: Sequence[int], columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
+        """Read columns of items, by default all, in the order of ``items``.
+
+        Raises:
+            ValueError: If there is no such item or column.
+        """
+        return self.snapshot.rows(items, columns)
+
+    def vectors(self, modality: str, items: Sequence[int] | np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Read vectors of a modality.
+
+        Args:
+            modality: Modality that has vectors.
+            items: Numbers of items, in any order; by default all that are not deleted.
+
+        Returns:
+            Numbers of the items that have such a vector, ascending, int64 (n,), and unit vectors (n, E), float32.
+
+        Raises:
+            ValueError: If there is no such modality or item.
+        """
+        return self.snapshot.vectors(modality, items)
+
+    def export(self, file: str | Path, *, neighbours: int = 15, places: np.ndarray | None = None) -> Path:
+        """Write a parquet file that Apple's embedding-atlas opens, a row a vector: ``metatx.retrieval.export.export``.
+
+        Args:
+            file: Path ending in ``.parquet``.
+            neighbours: Number of neighbours of each row; 0 writes none.
+            places: Places of the rows in a picture, (rows, 2): the columns ``x`` and ``y``; None writes none.
+        """
+        return export(self.snapshot, Path(file), neighbours, places)
+
+    # Implementation
+
+    def _check(self, given: Incoming) -> None:
+        """Refuse items that do not belong into the index. Raises ValueError."""
+        if given.width != self.width:
+            raise ValueError(f"The vectors are {given.width} wide; those of {self.folder} are {self.width} wide.")
+        if set(given.columns) != set(self.columns):
+            raise ValueError(
+                f"The items have the columns {', '.join(given.columns) or 'none'}; those of {self.folder} have "
+                f"{', '.join(self.columns) or 'none'}."
+            )
+        if given.alignment is not None:
+            self._check_alignment(given.alignment)
+
+    def _check_alignment(self, alignment: Alignment) -> None:
+        """Refuse an alignment of which a tower differs from that which made the vectors. Raises ValueError."""
+        if alignment is self._checked:
+            return
+        kept = self.snapshot.manifest.fingerprints
+        shared = [name for name in kept if name in alignment.towers]
+        if kept and not shared:
+            raise ValueError(f"{self.folder} holds {', '.join(kept)}, of which the alignment has none.")
+        for name in shared:
+            fingerprint = alignment.fingerprint(name)
+            if fingerprint != kept[name]:
+                raise ValueError(
+                    f"{self.folder} was made with another alignment: the fingerprint of {name} is "
+                    f"{kept[name][:12]} there and {fingerprint[:12]} here. Open it with its own, or build it anew."
+                )
+        self._checked = alignment
+
+    def _commit(self, given: Incoming, pieces: Written) -> range:
+        """Commit segments; return the numbers of their items."""
+        known = self.snapshot.manifest.fingerprints
+        new = [name for name in given.samples if given.alignment is not None and name not in known]
+        fingerprints = {name: given.alignment.fingerprint(name) for name in new if given.alignment is not None}
+
+        def change(current: Manifest) -> Manifest:
+            lost = [part.vectors for part in pieces.segments if not (self.folder / part.vectors).exists()]
+            if lost:
+                raise OSError(f"{lost[0]} was removed from {self.folder} before it was part of the index.")
+            return replace(
+                current.with_sums(pieces.sums),
+                segments=(*current.segments, *pieces.segments),
+                fingerprints={**fingerprints, **current.fingerprints},
+                sources={**given.sources, **current.sources},
+            )
+
+        try:
+            self._take(commit(self.folder, change, self.snapshot.manifest))
+        except BaseException:
+            if not is_index(self.folder) or pieces.segments[0] not in newest(self.folder).segments:
+                remove(self.folder, pieces.segments)
+            raise
+        return range(self.total - sum(segment.count for segment in pieces.segments), self.total)
+
+    def _matching(self, where: Where | None) -> np.ndarray:
+        """Numbers of the items that are not deleted and satisfy all conditions, int64."""
+        allowed = self.snapshot.allowed(where)
+        return np.arange(self.total) if allowed is None else np.flatnonzero(allowed)
+
+    def _take(self, manifest: Manifest) -> None:
+        """Replace what is known of the index; its files are opened when they are needed."""
+        self.snapshot = Snapshot(self.folder, manifest)
+
+
+def _name_of(alignment: Alignment | None) -> str | None:
+    """Name or folder that ``Alignment.from_pretrained`` reads an alignment from; None where there is none."""
+    if alignment is None:
+        return None
+    spec = alignment.backbone.spec
+    return str(Path(spec).absolute()) if Path(spec).is_dir() else spec

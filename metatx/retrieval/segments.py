@@ -1,0 +1,162 @@
+"""Segment of an index: vectors of consecutive items as a memory-mapped safetensors file, their columns as parquet."""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metatx.retrieval.manifest import ITEMS, VECTORS, Segment, published
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["OpenSegment", "Vectors", "unit_vectors", "write_segment"]
+
+GROUP = 1024  # rows of a group of parquet, which is read whole to show one of them
+OFFSETS = "{}.items"  # tensor of the items' offsets, where not every item of a segment has a vector
+SMALLEST = 1e-12  # length below which a vector has no direction
+
+# Vectors (n, E) of one modality in float16 or float32, with the numbers of their items, int64 (n,), or None: all items.
+Vectors = tuple[np.ndarray | None, np.ndarray]
+
+
+def unit_vectors(vectors: np.ndarray, first: int = 0) -> np.ndarray:
+    """Scale vectors (n, E) to length 1, float32.
+
+    Args:
+        vectors: Vectors of any length.
+        first: Number of the first, for messages.
+
+    Raises:
+        ValueError: If one is not finite, or all zeros; the message names the first.
+    """
+    lengths = np.linalg.norm(np.asarray(vectors, np.float64), axis=1, keepdims=True)
+    bad = np.flatnonzero(~(np.isfinite(lengths) & (lengths > SMALLEST)))
+    if len(bad):
+        what = "is all zeros" if np.isfinite(lengths[bad[0]]) else "holds NaN or infinite numbers"
+        raise ValueError(f"Vector {first + bad[0]} (counted from 0) {what}; leave it out, or give None for it.")
+    scaled: np.ndarray = (vectors / lengths).astype(np.float32)
+    return scaled
+
+
+def write_segment(folder: Path, count: int, vectors: Mapping[str, Vectors], items: "pa.Table | None") -> Segment:
+    """Write the files of a segment under the first free names; no index holds them before a commit.
+
+    Args:
+        folder: Folder of the index.
+        count: Number of items.
+        vectors: Unit vectors by modality, with the offsets of their items from the first of the segment.
+        items: Columns of the items, a row an item; None if they have none.
+
+    Raises:
+        OSError: If they cannot be written; nothing is left then.
+    """
+    from pyarrow import parquet
+    from safetensors.numpy import save
+
+    tensors = {}
+    for modality, (offsets, values) in vectors.items():
+        tensors[modality] = np.ascontiguousarray(values, np.float16)
+        if offsets is not None and len(offsets) < count:
+            tensors[OFFSETS.format(modality)] = np.ascontiguousarray(offsets, np.int64)
+    with published(folder, VECTORS) as (temporary, publish):
+        temporary.write_bytes(save(tensors))
+        vectors_name = publish()
+    try:
+        items_name = None
+        if items is not None:
+            with published(folder, ITEMS) as (temporary, publish):
+                parquet.write_table(items, temporary, row_group_size=GROUP)
+                items_name = publish()
+    except BaseException:
+        (folder / vectors_name).unlink(missing_ok=True)
+        raise
+    return Segment(vectors_name, items_name, count, {name: len(part) for name, (_, part) in vectors.items()})
+
+
+class OpenSegment:
+    """Segment that is read: its vectors stay on the disk until they are needed.
+
+    Args:
+        folder: Folder of the index.
+        segment: Files and counts.
+        first: Number of its first item in the index.
+        width: Width of the vectors, E.
+    """
+
+    def __init__(self, folder: Path, segment: Segment, first: int, width: int) -> None:
+        self.folder = folder
+        self.segment = segment
+        self.first = first
+        self.width = width
+
+    @property
+    def count(self) -> int:
+        """Number of items."""
+        return self.segment.count
+
+    @cached_property
+    def _tensors(self) -> dict[str, Tensor]:
+        from safetensors import SafetensorError, safe_open
+
+        path = self.folder / self.segment.vectors
+        try:
+            with safe_open(path, "pt") as file:  # memory-mapped: pages are read when they are touched
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            for name, count in self.segment.vector_counts.items():
+                if tensors[name].shape != (count, self.width) or tensors[name].dtype != torch.float16:
+                    raise ValueError(f"{name} is {tuple(tensors[name].shape)} of {tensors[name].dtype}")
+                if len(tensors.get(OFFSETS.format(name), tensors[name])) != count:
+                    raise ValueError(f"the numbers of the items of {name} are of another length")
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            if isinstance(error, FileNotFoundError):
+                raise
+            raise ValueError(f"{path} is damaged: {str(error).splitlines()[0]}.") from None
+        return tensors
+
+    def vectors(self, modality: str) -> tuple[np.ndarray | None, Tensor] | None:
+        """Offsets of items (None: all, in order) and their vectors, float16 (n, E); None without the modality."""
+        if not self.segment.vector_counts.get(modality):
+            return None
+        offsets = self._tensors.get(OFFSETS.format(modality))
+        return None if offsets is None else offsets.numpy(), self._tensors[modality]
+
+    def column(self, name: str) -> "pa.ChunkedArray":
+        """Read a column of the items."""
+        return self._parquet.read(columns=[name])[name]
+
+    def rows(self, offsets: Sequence[int], columns: Sequence[str]) -> list[dict[str, Any]]:
+        """Read columns of some items, in the order of ``offsets``."""
+        if self.segment.items is None:
+            return [{} for _ in offsets]
+        rows: dict[int, dict[str, Any]] = {}
+        for group in sorted({offset // GROUP for offset in offsets}):
+            table = self._parquet.read_row_group(group, columns=list(columns))
+            wanted = sorted({offset for offset in offsets if offset // GROUP == group})
+            taken = table.take([offset - group * GROUP for offset in wanted]).to_pylist()
+            rows |= dict(zip(wanted, taken, strict=True))
+        return [rows[offset] for offset in offsets]
+
+    @property
+    def schema(self) -> "pa.Schema":
+        """Types of the columns of the items."""
+        return self._parquet.schema_arrow
+
+    @cached_property
+    def _parquet(self) -> Any:
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        assert self.segment.items is not None
+        path = self.folder / self.segment.items
+        try:
+            file = parquet.ParquetFile(path)
+        except pa.ArrowInvalid as error:
+            raise ValueError(f"{path} is damaged: {error}.") from None
+        if file.metadata.num_rows != self.count:
+            raise ValueError(f"{path} is damaged: it has {file.metadata.num_rows} rows of {self.count} items.")
+        return file

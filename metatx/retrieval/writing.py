@@ -1,0 +1,246 @@
+"""Items on their way into an index: samples are embedded in pieces, each written as a segment."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from metatx.data.table_files import as_dataset
+from metatx.errors import SampleError, first_named
+from metatx.pretraining.alignment import Alignment
+from metatx.progress import bar, tell
+from metatx.registry import unknown
+from metatx.retrieval.manifest import Segment
+from metatx.retrieval.segments import Vectors, unit_vectors, write_segment
+from metatx.retrieval.snapshot import Snapshot
+from metatx.values import is_missing
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from datasets import Dataset
+
+__all__ = ["Incoming", "Written", "are_vectors", "incoming", "remove", "still_missing", "written"]
+
+PIECE = 8192  # items of a segment
+
+Sums = dict[str, tuple[np.ndarray, int]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Incoming:
+    """Items that are to be written.
+
+    Attributes:
+        alignment: Alignment that embeds samples; None where all are vectors.
+        samples: Raw samples, or vectors (N, E), by modality.
+        items: Columns of the items; None if they have none.
+        sources: Columns that hold the samples, by modality.
+        count: Number of items, N.
+        first: Number of the first that is still to be written.
+    """
+
+    alignment: Alignment | None
+    samples: Mapping[str, Any]
+    items: "Dataset | None"
+    sources: Mapping[str, str]
+    count: int
+    first: int = 0
+
+    @property
+    def width(self) -> int:
+        """Width of the vectors, E."""
+        if self.alignment is not None:
+            return self.alignment.size
+        return int(next(iter(self.samples.values())).shape[1])
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the items' columns."""
+        return () if self.items is None else tuple(self.items.column_names)
+
+    def table(self, start: int, stop: int) -> "pa.Table | None":
+        """Columns of some items, as Arrow."""
+        if self.items is None:
+            return None
+        table: pa.Table = self.items.with_format("arrow")[start:stop]
+        return table.replace_schema_metadata(None)
+
+
+@dataclass(frozen=True)
+class Written:
+    """Segments that were written and are in no index yet.
+
+    Attributes:
+        segments: Segments, in the order of the items.
+        sums: Sum (E,) and number of the vectors, by modality.
+    """
+
+    segments: list[Segment] = field(default_factory=list)
+    sums: Sums = field(default_factory=dict)
+
+    def add(self, segment: Segment, vectors: Mapping[str, Vectors]) -> None:
+        """Append a segment with its vectors."""
+        self.segments.append(segment)
+        for name, (_, values) in vectors.items():
+            total, count = self.sums.get(name, (0.0, 0))
+            stored = values.astype(np.float16)  # a sum of what is read again, so that deleting takes off the same
+            self.sums[name] = total + stored.sum(0, dtype=np.float64), count + len(values)
+
+
+def are_vectors(samples: Any) -> bool:
+    """Return True if samples of a modality are vectors: a two-dimensional array of floats."""
+    return isinstance(samples, np.ndarray) and samples.ndim == 2 and samples.dtype.kind == "f"
+
+
+def incoming(alignment: Alignment | None, samples: Mapping[str, Any], items: Any) -> Incoming:
+    """Check samples and items against one another.
+
+    Raises:
+        ValueError: If there are none, numbers differ, a column does not exist, a modality is not aligned, or widths
+            differ.
+        TypeError: If ``items`` is no table.
+    """
+    table = None if items is None else as_dataset(items)
+    sources = {name: given for name, given in samples.items() if isinstance(given, str)}
+    sides: dict[str, Any] = {}
+    for name, given in samples.items():
+        if name in sources:
+            if table is None or given not in table.column_names:
+                raise ValueError(unknown(f"column of items for {name}:", given, table.column_names if table else []))
+            given = table[given]
+        sides[name] = given
+        if alignment is not None and name not in alignment.towers:
+            raise ValueError(unknown("aligned modality", name, list(alignment.towers)))
+        if alignment is None and not are_vectors(given):
+            raise ValueError(f"Samples of {name} need an alignment that embeds them; give one, or vectors (N, E).")
+    counts = {f"{len(side):,} of {name}": len(side) for name, side in sides.items()}
+    if table is not None:
+        counts[f"{len(table):,} items"] = len(table)
+    if not sides or 0 in counts.values():
+        raise ValueError(f"There is nothing to index: {', '.join(counts) or 'no modality is given'}.")
+    if len(set(counts.values())) > 1:
+        raise ValueError(f"Numbers of samples and items differ: {', '.join(counts)}; give None where one is missing.")
+    given = Incoming(
+        alignment=alignment, samples=sides, items=table, sources=sources, count=next(iter(counts.values()))
+    )
+    for name, side in sides.items():
+        if are_vectors(side) and side.shape[1] != given.width:
+            raise ValueError(f"The vectors of {name} are {side.shape[1]} wide; expected {given.width}.")
+    return given
+
+
+def written(folder: Path, given: Incoming, skip_bad: bool, batch_size: int, whole: bool) -> Iterator[Written]:
+    """Embed and write the items, a segment after the other.
+
+    Args:
+        folder: Folder of the index.
+        given: Items.
+        skip_bad: Give no vector to a sample that cannot be used.
+        batch_size: Samples that are embedded at once.
+        whole: True yields all segments together at the end; they are removed if one cannot be written. False yields
+            each when it is written.
+
+    Raises:
+        SampleError: If a sample cannot be used and ``skip_bad`` is False.
+        ValueError: If a vector is not finite, or all zeros.
+        OSError: If they cannot be written.
+    """
+    done = Written()
+    bad: list[str] = []
+    pieces = [range(at, min(at + PIECE, given.count)) for at in range(given.first, given.count, PIECE)]
+    batches = [(piece, start) for piece in pieces for start in range(piece.start, piece.stop, batch_size)]
+    embedded: dict[str, list[Vectors]] = {name: [] for name in given.samples}
+    try:
+        for piece, start in bar(batches, "index"):
+            stop = min(start + batch_size, piece.stop)
+            for name in given.samples:
+                embedded[name].append(_embedded(given, name, range(start, stop), skip_bad, bad))
+            if stop < piece.stop:
+                continue
+            vectors = {name: _piece(parts, piece.start) for name, parts in embedded.items()}
+            vectors = {name: part for name, part in vectors.items() if len(part[1])}
+            segment = write_segment(folder, len(piece), vectors, given.table(piece.start, piece.stop))
+            done.add(segment, vectors)
+            embedded = {name: [] for name in given.samples}
+            for kept in done.segments:  # a file that no manifest names yet is not to look old
+                os.utime(folder / kept.vectors)
+            if whole and piece is not pieces[-1]:
+                continue
+            handed, done = done, Written()  # whoever takes them removes them
+            yield handed
+    except BaseException:
+        remove(folder, done.segments)
+        raise
+    if bad:
+        tell(f"{len(bad):,} samples cannot be used and have no vector: {first_named(bad)}.")
+
+
+def remove(folder: Path, segments: Sequence[Segment]) -> None:
+    """Remove the files of segments that are in no index."""
+    for segment in segments:
+        for name in (segment.vectors, segment.items):
+            if name is not None:
+                (folder / name).unlink(missing_ok=True)
+
+
+def still_missing(given: Incoming, snapshot: Snapshot) -> Incoming:
+    """Items that a build that was stopped has not written.
+
+    Raises:
+        ValueError: If it has written other items than these.
+    """
+    if given.count < snapshot.total:
+        raise ValueError(f"{snapshot.folder} has {snapshot.total:,} items, more than the {given.count:,} given.")
+    for start in range(0, snapshot.total if given.columns else 0, PIECE):
+        numbers = range(start, min(start + PIECE, snapshot.total))
+        table = given.table(numbers.start, numbers.stop)
+        assert table is not None
+        if table.select(snapshot.manifest.columns).to_pylist() != snapshot.rows(numbers):
+            raise ValueError(f"{snapshot.folder} was begun with other items than these; build it anew.")
+    return replace(given, first=snapshot.total)
+
+
+def _piece(parts: Sequence[Vectors], first: int) -> Vectors:
+    """Vectors of the batches of a piece, with their offsets from its first item."""
+    numbers = np.concatenate([np.asarray(part) for part, _ in parts]) - first
+    return numbers, np.concatenate([values for _, values in parts])
+
+
+def _embedded(given: Incoming, name: str, places: range, skip_bad: bool, bad: list[str]) -> Vectors:
+    """Numbers and unit vectors of some items; samples that are missing have none."""
+    side = given.samples[name]
+    if are_vectors(side):
+        return np.arange(places.start, places.stop), unit_vectors(side[places.start : places.stop], places.start)
+    assert given.alignment is not None
+    batch = list(side[places.start : places.stop])
+    numbers = [at for at, sample in zip(places, batch, strict=True) if not is_missing(sample)]
+    samples = [batch[at - places.start] for at in numbers]
+    try:
+        vectors = [given.alignment.embed(name, samples)] if samples else []
+    except SampleError:
+        numbers, vectors = _one_by_one(given, name, numbers, samples, skip_bad, bad)
+    if not vectors:
+        return np.zeros(0, np.int64), np.zeros((0, given.width), np.float32)
+    return np.asarray(numbers, np.int64), unit_vectors(np.concatenate(vectors), places.start)
+
+
+def _one_by_one(
+    given: Incoming, name: str, numbers: Sequence[int], samples: Sequence[Any], skip_bad: bool, bad: list[str]
+) -> tuple[list[int], list[np.ndarray]]:
+    """Embed samples of which one or more cannot be used. Raises SampleError, or leaves them out and says so."""
+    assert given.alignment is not None
+    good: list[int] = []
+    vectors: list[np.ndarray] = []
+    for number, sample in zip(numbers, samples, strict=True):
+        try:
+            vectors.append(given.alignment.embed(name, [sample]))
+            good.append(number)
+        except SampleError as error:
+            reason = f"row {number + 1}, {name}: {str(error).removeprefix('sample 1: ')}"
+            if not skip_bad:
+                raise SampleError(f"{reason}. Bad samples are left out with skip_bad (--skip-bad-samples).") from None
+            bad.append(reason)
+    return good, vectors

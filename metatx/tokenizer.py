@@ -99,7 +99,9 @@ class Tokenizer(Component):
             SampleError: If the sample cannot be read.
         """
         if isinstance(sample, dict):
-            return ", ".join(f"{name}: {value if isinstance(value, str) else short(value)}" for name, value in sample.items())
+            return ", ".join(
+                f"{name}: {value if isinstance(value, str) else short(value)}" for name, value in sample.items()
+            )
         return str(sample) if isinstance(sample, str | Path) else short(sample)
 
     def text_columns(self, inputs: Sequence[str]) -> list[str]:

@@ -94,6 +94,19 @@ class Tokenizer(Component):
         """
         return not cls.suffixes or (isinstance(value, str) and value.lower().endswith(cls.suffixes))
 
+    @classmethod
+    def preview(cls, sample: Any) -> Any:
+        """Show a raw sample to a person: a PIL image, sound as (float32 (L,), rate in Hz), or words; by default words.
+
+        Raises:
+            SampleError: If the sample cannot be read.
+        """
+        if isinstance(sample, dict):
+            return ", ".join(
+                f"{name}: {value if isinstance(value, str) else short(value)}" for name, value in sample.items()
+            )
+        return str(sample) if isinstance(sample, str | Path) else short(sample)
+
     def text_columns(self, inputs: Sequence[str]) -> list[str]:
         """Input columns whose cells are words, even if a file's cells look like numbers; by default none."""
         return []

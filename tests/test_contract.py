@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from metatx import registry
 from metatx.testing import check_tokenizer
@@ -31,3 +32,15 @@ def test_a_tokenizer_of_its_own_stem_keeps_the_contract(name):
 def test_a_tokenizer_of_graphs_as_arrays_keeps_the_contract(options):
     bad = [{}, "CCO", {**graphs()[0], "edge_index": [[0], [99]]}, {**graphs()[0], "x": np.full((3, 3), np.nan)}]
     check_tokenizer(registry.lookup("tokenizers", "graph"), graphs(), bad_samples=bad, options=options)
+
+
+@pytest.mark.parametrize("name", sorted(TOKENIZERS))
+def test_a_sample_is_shown_as_a_picture_as_sound_or_as_words(name):
+    cls = registry.lookup("tokenizers", name)
+    for sample in TOKENIZERS[name].samples:
+        shown = cls.preview(sample)
+        if isinstance(shown, tuple):
+            values, rate = shown
+            assert values.ndim == 1 and values.dtype == np.float32 and rate > 0
+        else:
+            assert isinstance(shown, Image.Image) or (isinstance(shown, str) and shown)

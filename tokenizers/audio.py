@@ -111,6 +111,11 @@ class AudioTokenizer(Tokenizer):
             return file or {"array", "sampling_rate"} <= set(value)
         return super().accepts(value)
 
+    @classmethod
+    def preview(cls, sample: Any) -> tuple[np.ndarray, int]:
+        """The clip (L,) and its rate; an array that comes without one is taken to have 16 kHz."""
+        return read_audio(sample, 16_000)
+
     def fit(self, samples: Sequence[Any]) -> dict[str, Any]:
         """Learn each band's mean and deviation over the frames of the training split.
 

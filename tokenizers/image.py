@@ -101,6 +101,11 @@ class ImageTokenizer(Tokenizer):
         """Pictures, names of picture files, and the dicts of Hugging Face's image columns."""
         return is_image(value)
 
+    @classmethod
+    def preview(cls, sample: Any) -> Image.Image:
+        """The picture."""
+        return read_image(sample)
+
     def encode(self, sample: Any) -> dict[str, Tensor]:
         """An image, in any form ``read_image`` knows, to ``image`` uint8 (3, H, W)."""
         config = self.patch_stem.config

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from torch import Tensor
 
 from metatx.backbone.stem import Stem
 from metatx.json_schema import image_schema
 from metatx.layers.grey import Augment, Flips, GreyImages, Normalize
-from metatx.reading.image import SUFFIXES, is_image
+from metatx.reading.image import SUFFIXES, contrasted, is_image, read_grey
 from metatx.reading.signatures import signatures_of
 from metatx.sequence import TokenSequence
 from metatx.tokenizer import Batch, Tokenizer
@@ -66,6 +67,11 @@ class InfraredTokenizer(Tokenizer):
     def accepts(cls, value: Any) -> bool:
         """Pictures, names of picture files, and the dicts of Hugging Face's image columns."""
         return is_image(value)
+
+    @classmethod
+    def preview(cls, sample: Any) -> Image.Image:
+        """The picture, stretched to its own contrast."""
+        return contrasted(read_grey(sample))
 
     def fit(self, samples: Sequence[Any]) -> dict[str, Any]:
         """Learn the window. Raises ValueError if no picture can be read, or all pixels have the same value."""

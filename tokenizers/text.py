@@ -104,6 +104,11 @@ class TextTokenizer(Tokenizer):
         """All input columns."""
         return list(inputs)
 
+    @classmethod
+    def preview(cls, sample: Any) -> str:
+        """The text; of a pair, both, a line each."""
+        return "\n".join(_texts(sample).values())
+
     def fit(self, samples: Sequence[Any]) -> dict[str, Any]:
         """Collect the tokens of the training split.
 

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
+from PIL import Image
 from torch import Tensor
 
 from metatx.backbone.stem import Stem
 from metatx.json_schema import image_schema
 from metatx.layers.grey import Augment, GreyImages, Normalize
 from metatx.reading import dicom
-from metatx.reading.image import SUFFIXES, is_image
+from metatx.reading.image import SUFFIXES, contrasted, is_image
 from metatx.reading.medmnist import read_medmnist
 from metatx.reading.signatures import signatures_of
 from metatx.sequence import TokenSequence
@@ -71,6 +72,11 @@ class XRayTokenizer(Tokenizer):
     def accepts(cls, value: Any) -> bool:
         """Pictures, names of picture files, and the dicts of Hugging Face's image columns."""
         return is_image(value, cls.suffixes)
+
+    @classmethod
+    def preview(cls, sample: Any) -> Image.Image:
+        """The picture, stretched to its own contrast."""
+        return contrasted(dicom.read_radiograph(sample))
 
     def fit(self, samples: Sequence[Any]) -> dict[str, Any]:
         """Learn the window. Raises ValueError if no picture can be read, or all pixels have the same value."""

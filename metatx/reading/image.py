@@ -14,7 +14,7 @@ from metatx.reading.bounds import check_bound
 from metatx.reading.file_samples import file_of_sample, is_file_sample
 from metatx.reading.image_files import SUFFIXES, opened_image, refuse_format
 
-__all__ = ["SUFFIXES", "fit_image", "is_image", "open_image", "read_grey", "read_image", "upright_size"]
+__all__ = ["SUFFIXES", "contrasted", "fit_image", "is_image", "open_image", "read_grey", "read_image", "upright_size"]
 
 CHANNELS = (1, 3, 4)
 LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue (ITU-R BT.601), PIL's too
@@ -66,6 +66,13 @@ def read_grey(sample: Any) -> np.ndarray:
     if values.ndim == 3:
         values = values[..., 0] if values.shape[2] == 1 else values[..., :3] @ np.array(LUMA, np.float32)
     return values
+
+
+def contrasted(values: np.ndarray) -> Image.Image:
+    """Grey values (H, W) of any unit as an 8-bit picture, black and white at percentiles 0.5 and 99.5."""
+    low, high = np.percentile(values, (0.5, 99.5))
+    shares = (values - low) / ((high - low) or 1)
+    return Image.fromarray((255 * shares.clip(0, 1)).astype(np.uint8))
 
 
 def open_image(sample: Any) -> Image.Image | np.ndarray:

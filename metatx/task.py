@@ -18,7 +18,7 @@ from metatx.encoding.columns import labelled, raw_samples, read_part, text_colum
 from metatx.encoding.encoded import EncodedDataset
 from metatx.examples import Examples
 from metatx.head import Head
-from metatx.inference import Piece, ask, decoded, embedded, joined, listed
+from metatx.inference import Piece, ask, decoded, embedded, joined, listed, refusal
 from metatx.inputs.guess import settled
 from metatx.inputs.inputs import kind_of
 from metatx.model import Model, build
@@ -262,10 +262,9 @@ class Task:
         """
         if isinstance(data, EncodedDataset):
             return data
-        use_cache = self.settings.cache if cache is None else cache
-        key = repr(self.backbone.config) if use_cache else None
-        examples = self.examples(data, split)
-        return EncodedDataset.of(examples, self.tokenizer, self.head, augment=augment, skip_bad=skip_bad, cache_key=key)
+        options: dict[str, Any] = {"augment": augment, "skip_bad": skip_bad, "check": refusal(self.model)}
+        key = repr(self.backbone.config) if (self.settings.cache if cache is None else cache) else None
+        return EncodedDataset.of(self.examples(data, split), self.tokenizer, self.head, cache_key=key, **options)
 
     def examples(self, data: Any, split: str) -> Examples:
         """Read labelled data, as in ``from_data``, into examples."""

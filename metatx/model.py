@@ -21,7 +21,7 @@ from metatx.fusion import POOLED, Fusion
 from metatx.head import Head
 from metatx.inputs.columns import resolved
 from metatx.inputs.inputs import Inputs, kind_of
-from metatx.inputs.through import Entering, other_backbones
+from metatx.inputs.through import Entering, backbones_by_name, check_needed, other_backbones
 from metatx.layers.input_norm import input_norm
 from metatx.layers.unregistered import Unregistered
 from metatx.registry import COMPOSITE, all_options, create, lookup
@@ -298,7 +298,9 @@ def build(backbone: Backbone, spec: TaskSpec, part: "Dataset | Examples") -> tup
         # A forecast of several columns has no single target column.
         targets = without_missing(table[target][:]) if target in table.column_names else None
     several = [] if isinstance(spec.modality, str) else resolved(spec, table, target)
-    inputs, others = other_backbones(several, spec.others)
+    given = backbones_by_name(spec.others)
+    inputs, others = other_backbones(several, given)
+    check_needed(given, others.values())
     with seeded(seed):
         tokenizer, fusion = _tokenizer(spec, backbone, inputs, others)
         columns = [] if table is None else table.column_names

@@ -31,7 +31,7 @@ class Input:
         through: Another frozen backbone that reads the input first, and the bridge from its output to tokens of the
             task's backbone: ``backbone``, its name as in ``load_backbone``; ``bridge``, the name of the bridge, by
             default ``"linear"``; options of the bridge by their names. ``checkpoint`` and ``pretrained`` are the
-            arguments of ``load_backbone``; the name of the checkpoint is saved with the task. The tokenizer then starts
+            arguments of ``load_backbone``; the checkpoint's place is not saved with the task. The tokenizer then starts
             from the stem of that backbone. None: the task's backbone alone reads the input.
         frozen: True if the tokenizer keeps its first weights, random ones where it has no others, and varies nothing in
             training. Where the fusion leaves the inputs apart, what the backbone makes of it is then computed once and
@@ -111,8 +111,8 @@ class TaskSpec:
         head_options: Options of the head, by name.
         fusion: Name of the fusion of several inputs; like its options and ``main``, no choice for one modality.
         fusion_options: Options of the fusion, by name.
-        others: Backbones that read some of several inputs first, by the names that ``Input.through`` has; others are
-            loaded.
+        others: Backbones that read some of several inputs first, as ``metatx.inputs.through.backbones_by_name`` takes
+            them; those that are not given are loaded.
         main: Name of the input whose tokens a head reads that labels places or steps in time; None: the first.
         tune: Part of the backbone that is trained too: ``"frozen"``, nothing; ``"norm"``, LayerNorms of the task's own;
             ``"lora"``, a low-rank update; ``"full"``, all of a copy, which cannot be shared.
@@ -138,7 +138,7 @@ class TaskSpec:
     head_options: Mapping[str, Any] = field(default_factory=dict)
     fusion: str = "late"
     fusion_options: Mapping[str, Any] = field(default_factory=dict)
-    others: Mapping[str, Any] = field(default_factory=dict)
+    others: Any = None
     main: str | None = None
     tune: str = "frozen"
     adapter_options: Mapping[str, Any] = field(default_factory=dict)

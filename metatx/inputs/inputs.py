@@ -85,7 +85,9 @@ class Inputs(Tokenizer):
                 through = Through(dim, way, reader, tokenizer)
                 self.add_module(f"through_{name}", through)
                 last = through.bridge
+                # The place of the checkpoint belongs to this machine; a task that is saved names the fingerprint.
                 way = {**way, **all_options(last)}
+                way.pop("checkpoint", None)
             self.add_module(f"norm_{name}", input_norm(stem, last))
             self._freeze(name)
             # Defaults are saved too, so that a later default does not change the task.

@@ -1,8 +1,9 @@
 """Choices that make a task, apart from its data and its training: ``TaskSpec``, and ``Input`` for each of several."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any
 
 from metatx.annotations import annotated_types, check_types
@@ -14,6 +15,7 @@ __all__ = ["AnySpec", "Input", "Modality", "TaskSpec", "check_readers"]
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")  # names of inputs: they become keys of JSON and names of weights
 OPTIONS = ("tokenizer_options", "head_options", "fusion_options", "adapter_options")
+WAY = {"checkpoint": str | None, "pretrained": bool, "fingerprint": str}  # keys of ``Input.through``
 CHECKED = ("head", "fusion", "main", "tune", "seed")  # target and inputs may also be arrays and other sequences
 
 
@@ -63,6 +65,8 @@ class Input:
         _check_modality(self.modality, f"input {self.name}")
         object.__setattr__(self, "columns", _columns(self.name, self.columns))
         object.__setattr__(self, "options", _options(self.options, f"options of input {self.name}"))
+        if not isinstance(self.frozen, bool):
+            raise ValueError(f"frozen of input {self.name} is {short(self.frozen)}; expected true or false.")
         if self.shares is not None and self.options:
             raise ValueError(
                 f"Input {self.name} has options, but shares the tokenizer of {self.shares}; give them to {self.shares}."
@@ -80,11 +84,14 @@ def _way(name: str, through: Any, shares: str | None) -> dict[str, Any]:
     """``through`` with the default bridge. Raises ValueError if it names no backbone, or the tokenizer is shared."""
     texts = ("backbone", "bridge")
     way = {"bridge": "linear", **through} if isinstance(through, Mapping) else {}
+    way = {key: str(value) if isinstance(value, Path) else value for key, value in way.items()}
     if not all(isinstance(way.get(key), str) for key in texts):
         raise ValueError(
             f"through of input {name} is {short(through)}; expected the name of a backbone and of a bridge, such as "
-            '{"backbone": "nano", "bridge": "linear"}.'
+            f'{{"backbone": "nano", "bridge": "linear"}}, or --through.{name}.backbone nano.'
         )
+    check_types(way, WAY, f"through of input {name}: ")
+    _options(way, f"through of input {name}")
     if shares is not None:
         raise ValueError(f"Input {name} shares the tokenizer of {shares}; give through to {shares}, for both.")
     return way
@@ -215,7 +222,7 @@ def _columns(name: str, columns: Any) -> tuple[str, ...] | None:
     if columns is None:
         return None
     parts = [part.strip() for part in columns.split(",")] if isinstance(columns, str) else columns
-    if isinstance(parts, Mapping) or not isinstance(parts, Iterable):
+    if isinstance(parts, Mapping | Set) or not isinstance(parts, Iterable):  # a set has no order
         raise ValueError(f"columns of input {name} is {short(columns)}; expected names of columns.")
     found = tuple(parts)
     if not found or not all(isinstance(part, str) and part for part in found) or len(set(found)) < len(found):

@@ -312,7 +312,8 @@ def build(backbone: Backbone, spec: TaskSpec, part: "Dataset | Examples") -> tup
     if isinstance(tokenizer, Inputs):
         named = [column for input in tokenizer.inputs for column in tokenizer.columns(input)]
     target, columns = head.columns(table, target, named, tokenizer)
-    check_inputs(table, columns, target, named=named is not None)
+    alone = None if isinstance(tokenizer, Inputs) else type(tokenizer)
+    check_inputs(table, columns, target, named=named is not None, kind=alone)
     return model, columns, target
 
 

@@ -230,6 +230,17 @@ class Model(nn.Module):
             raise ValueError(f"The task to start from is tuned already ({self.tune}); start from a frozen one.")
         return self._copied(*tuned(self.backbone, tune, options, seed), tune)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Copy that shares the frozen backbones, as all models on them do."""
+        for backbone in (self.backbone, *self.others):
+            if backbone.frozen:
+                parts = (*backbone.modules(), *backbone.parameters(), *backbone.buffers())
+                memo |= {id(part): part for part in parts}
+        made = type(self).__new__(type(self))
+        memo[id(self)] = made
+        made.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return made
+
     def _copied(self, backbone: Backbone, adapter: Adapter | None, tune: str) -> Self:
         """Model with copies of this one's tokenizer and head, on another backbone with another adapter."""
         memo: dict[int, Any] = {id(self.backbone.stem): backbone.stem}  # a tokenizer that refers to it gets the new one

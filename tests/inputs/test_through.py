@@ -1,5 +1,6 @@
 """Inputs that another frozen backbone reads first, over a bridge."""
 
+import copy
 import json
 import re
 from dataclasses import replace
@@ -122,6 +123,15 @@ def test_copies_share_the_other_backbone() -> None:
     assert copy.others[0] is OTHER
     assert copy.tokenizer.tokenizer("photo").patch_stem is OTHER.stem
     np.testing.assert_array_equal(copy.predict_proba(samples(3)), made.predict_proba(samples(3)))
+
+
+@pytest.mark.parametrize("tune", ["frozen", "lora"])
+def test_a_deep_copy_shares_both_backbones(tune) -> None:
+    made = task(tune=tune)
+    copied = copy.deepcopy(made)
+    assert copied.backbone is BACKBONE and copied.others[0] is OTHER
+    assert copied.tokenizer.tokenizer("photo").patch_stem is OTHER.stem
+    np.testing.assert_array_equal(copied.predict_proba(samples(3)), made.predict_proba(samples(3)))
 
 
 def test_inputs_that_share_a_tokenizer_share_the_way() -> None:

@@ -15,7 +15,7 @@ from metatx.bridge import Bridge
 from metatx.errors import TaskError, short
 from metatx.layers.input_norm import input_norm
 from metatx.layers.unregistered import Unregistered
-from metatx.registry import create
+from metatx.registry import called, create, lookup, option_names, unknown
 from metatx.sequence import TokenSequence, concatenate, divide
 from metatx.spec import Input
 from metatx.tokenizer import Tokenizer
@@ -57,6 +57,11 @@ class Through(nn.Module):
         self._other = Unregistered(other)
         self.norm = input_norm(other, tokenizer)
         options = {name: value for name, value in choices.items() if name not in NAMED}
+        kind = lookup("bridges", choices["bridge"])
+        accepted = option_names(kind)
+        for name in options:
+            if name not in accepted:
+                raise ValueError(unknown(f"option of {called(kind)}", name, [*accepted, *NAMED]))
         bridge: Bridge = create("bridges", choices["bridge"], dim, **options)
         self.bridge = bridge.restore({"width": other.dim})
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from metatx.head import Head
     from metatx.pool.pool import TaskPool
     from metatx.pretraining.alignment import Alignment
-    from metatx.registry import create, names, register_fusion, register_head, register_tokenizer
+    from metatx.registry import create, names, register_bridge, register_fusion, register_head, register_tokenizer
     from metatx.sequence import TokenSequence
     from metatx.settings import TrainingSettings
     from metatx.spec import Input, TaskSpec
@@ -50,6 +50,7 @@ __all__ = [
     "create",
     "load_backbone",
     "names",
+    "register_bridge",
     "register_fusion",
     "register_head",
     "register_tokenizer",
@@ -75,6 +76,7 @@ _HOME = {
     "create": "registry",
     "load_backbone": "backbone.loading",
     "names": "registry",
+    "register_bridge": "registry",
     "register_fusion": "registry",
     "register_head": "registry",
     "register_tokenizer": "registry",

@@ -23,7 +23,15 @@ if TYPE_CHECKING:
     from metatx.objective import Objective
     from metatx.pool.pool import TaskPool
     from metatx.pretraining.alignment import Alignment
-    from metatx.registry import create, names, register_fusion, register_head, register_objective, register_tokenizer
+    from metatx.registry import (
+        create,
+        names,
+        register_bridge,
+        register_fusion,
+        register_head,
+        register_objective,
+        register_tokenizer,
+    )
     from metatx.retrieval.index import Index
     from metatx.sequence import TokenSequence
     from metatx.settings import TrainingSettings
@@ -54,6 +62,7 @@ __all__ = [
     "create",
     "load_backbone",
     "names",
+    "register_bridge",
     "register_fusion",
     "register_head",
     "register_objective",
@@ -82,6 +91,7 @@ _HOME = {
     "create": "registry",
     "load_backbone": "backbone.loading",
     "names": "registry",
+    "register_bridge": "registry",
     "register_fusion": "registry",
     "register_head": "registry",
     "register_objective": "registry",

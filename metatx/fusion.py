@@ -97,6 +97,11 @@ class Fusion(Component):
 
     # Before the blocks
 
+    @property
+    def refuses(self) -> bool:
+        """True if ``enter`` may refuse a sample; each is then tried when it is read, and not in a pass of many."""
+        return self.joins or type(self).enter is not Fusion.enter
+
     def enter(self, sequence: TokenSequence) -> TokenSequence:
         """Prepare the inputs' tokens for the first block; a subclass may add tokens.
 
@@ -127,7 +132,7 @@ class Fusion(Component):
                 raise SampleError(
                     f"the inputs of a sample have {sum(tokens):,} tokens together ({said}), and attend to one another; "
                     f"expected at most {self.max_tokens:,}. Make inputs shorter by options of their tokenizers, choose "
-                    "--fusion late, or raise --fusion.max_tokens"
+                    "--fusion late, or raise --fusion.max-tokens"
                 )
 
     def drop(self, present: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Inference: raw samples in batches, answers in their order, bad samples named or left out."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,9 @@ from metatx.progress import tell
 from metatx.settings import TrainingSettings
 from metatx.tokenizer import Tokenizer
 
-__all__ = ["Piece", "ask", "decoded", "embedded", "joined", "listed", "read_one"]
+__all__ = ["Piece", "ask", "decoded", "embedded", "joined", "listed", "read_one", "refusal"]
+
+REMEMBERED = 4096  # forms of samples of which it is remembered that a fusion takes them
 
 Answer = Callable[[Model, TrainingSettings, dict[str, Any], Sequence[Any]], Sequence[Any]]
 Place = Callable[[int], str]
@@ -64,12 +66,13 @@ def ask(
         SampleError: If a sample cannot be used and ``skip_bad`` is False, or none can; names the first of its batch.
     """
     model.eval()
+    check = refusal(model)
     size = settings.batch_size
     bad: list[str] = []
     where = place or (lambda at: _place(model.tokenizer, queries, at, at + 1))
     for start in watch(range(0, len(queries), size)):
         places = range(start, min(start + size, len(queries)))
-        raw, tensors, refused = _read(model.tokenizer, queries, places)
+        raw, tensors, refused = _read(model.tokenizer, queries, places, check)
         bad += [f"{where(at)}: {reason}" for at, reason in refused.items()]
         if refused and not skip_bad:
             after = f"{start + len(raw):,} samples before it were good. " if start else ""
@@ -84,7 +87,38 @@ def ask(
         tell(f"{len(bad):,} of {len(queries):,} samples cannot be used and have no answer: {first_named(bad)}.")
 
 
-def _read(tokenizer: Tokenizer, queries: Sequence[Any], places: range) -> tuple[list[Any], list[Any], dict[int, str]]:
+def refusal(model: Model) -> Callable[[Mapping[str, Tensor]], None]:
+    """Function that raises SampleError for an encoded sample that the model's fusion refuses, such as a too long one.
+
+    It makes the sample's tokens, without a pass through any backbone; of samples of equal shapes, which have the same
+    number of tokens, once.
+    """
+    if model.fusion is None or not model.fusion.refuses:
+        return _accept
+    model.eval()  # in training the fusion leaves out inputs at random
+    accepted: set[Any] = set()
+
+    @torch.no_grad()
+    def check(encoded: Mapping[str, Tensor]) -> None:
+        shapes = tuple((name, tensor.shape) for name, tensor in encoded.items())
+        if shapes in accepted:
+            return
+        batch = to_device(collate([dict(encoded)]), model.device)
+        entering = model.entering(batch)
+        model.tokens(batch, {name: way.blank(sequence) for name, (way, sequence) in entering.items()})
+        if len(accepted) < REMEMBERED:
+            accepted.add(shapes)
+
+    return check
+
+
+def _accept(encoded: Mapping[str, Tensor]) -> None:
+    """Refuse no sample."""
+
+
+def _read(
+    tokenizer: Tokenizer, queries: Sequence[Any], places: range, check: Callable[[Mapping[str, Tensor]], None]
+) -> tuple[list[Any], list[Any], dict[int, str]]:
     """Read and encode samples; return raw and encoded ones, and the reasons why others cannot be used."""
     raw = []
     tensors = []
@@ -92,7 +126,9 @@ def _read(tokenizer: Tokenizer, queries: Sequence[Any], places: range) -> tuple[
     for at in places:
         try:
             query = queries[at]
-            tensors.append(encoded(tokenizer, query))
+            sample = encoded(tokenizer, query)
+            check(sample)
+            tensors.append(sample)
             raw.append(query)
         except SampleError as error:
             refused[at] = str(error)

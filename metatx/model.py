@@ -21,7 +21,7 @@ from metatx.fusion import POOLED, Fusion
 from metatx.head import Head
 from metatx.inputs.columns import resolved
 from metatx.inputs.inputs import Inputs, kind_of
-from metatx.inputs.through import Entering, other_backbones
+from metatx.inputs.through import Entering, backbones_by_name, check_needed, other_backbones
 from metatx.layers.input_norm import input_norm
 from metatx.layers.unregistered import Unregistered
 from metatx.registry import COMPOSITE, all_options, create, lookup
@@ -230,6 +230,17 @@ class Model(nn.Module):
             raise ValueError(f"The task to start from is tuned already ({self.tune}); start from a frozen one.")
         return self._copied(*tuned(self.backbone, tune, options, seed), tune)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Copy that shares the frozen backbones, as all models on them do."""
+        for backbone in (self.backbone, *self.others):
+            if backbone.frozen:
+                parts = (*backbone.modules(), *backbone.parameters(), *backbone.buffers())
+                memo |= {id(part): part for part in parts}
+        made = type(self).__new__(type(self))
+        memo[id(self)] = made
+        made.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return made
+
     def _copied(self, backbone: Backbone, adapter: Adapter | None, tune: str) -> Self:
         """Model with copies of this one's tokenizer and head, on another backbone with another adapter."""
         memo: dict[int, Any] = {id(self.backbone.stem): backbone.stem}  # a tokenizer that refers to it gets the new one
@@ -298,7 +309,9 @@ def build(backbone: Backbone, spec: TaskSpec, part: "Dataset | Examples") -> tup
         # A forecast of several columns has no single target column.
         targets = without_missing(table[target][:]) if target in table.column_names else None
     several = [] if isinstance(spec.modality, str) else resolved(spec, table, target)
-    inputs, others = other_backbones(several, spec.others)
+    given = backbones_by_name(spec.others)
+    inputs, others = other_backbones(several, given)
+    check_needed(given, others.values())
     with seeded(seed):
         tokenizer, fusion = _tokenizer(spec, backbone, inputs, others)
         columns = [] if table is None else table.column_names
@@ -310,7 +323,8 @@ def build(backbone: Backbone, spec: TaskSpec, part: "Dataset | Examples") -> tup
     if isinstance(tokenizer, Inputs):
         named = [column for input in tokenizer.inputs for column in tokenizer.columns(input)]
     target, columns = head.columns(table, target, named, tokenizer)
-    check_inputs(table, columns, target, named=named is not None)
+    alone = None if isinstance(tokenizer, Inputs) else type(tokenizer)
+    check_inputs(table, columns, target, named=named is not None, kind=alone)
     return model, columns, target
 
 

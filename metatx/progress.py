@@ -3,10 +3,11 @@
 import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
+from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["bar", "tell"]
+__all__ = ["bar", "tell", "told_as"]
 
 SILENT = 30.0  # seconds without a line
 
@@ -24,6 +25,26 @@ def tell(message: str) -> None:
     if logger.level == logging.NOTSET:
         logger.setLevel(logging.INFO)
     logger.info(message)
+
+
+@contextmanager
+def told_as(change: Callable[[str], str | None]) -> Iterator[None]:
+    """Change the lines that are told in the block, such as those of a part that does not know its name in the whole.
+
+    Lines for which ``change`` returns None are not told.
+    """
+    logger = logging.getLogger("metatx")
+
+    def changed(record: logging.LogRecord) -> bool:
+        line = change(record.msg)
+        record.msg = line or ""
+        return line is not None
+
+    logger.addFilter(changed)
+    try:
+        yield
+    finally:
+        logger.removeFilter(changed)
 
 
 def bar(items: Iterable[Any], what: str) -> Any:

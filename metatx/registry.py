@@ -16,7 +16,7 @@ from metatx.values import plain_value
 
 __all__ = [
     *("COMPOSITE", "all_options", "called", "check_facts", "checked_options", "create", "fact_names", "load_plugin"),
-    *("lookup", "names", "option_names", "register_fusion", "register_head", "register_objective"),
+    *("lookup", "names", "option_names", "register_bridge", "register_fusion", "register_head", "register_objective"),
     *("register_tokenizer", "unknown"),
 ]
 
@@ -89,6 +89,19 @@ def register_objective(name: str) -> Callable[[Class], Class]:
         True
     """
     return _register("objectives", name)
+
+
+def register_bridge(name: str) -> Callable[[Class], Class]:
+    """Return a class decorator that registers a ``Bridge`` as ``name``; raises the errors of ``register_tokenizer``.
+
+    Example:
+        >>> @metatx.register_bridge("first_token")
+        ... class FirstTokenBridge(metatx.Bridge):
+        ...     token_rms_factor = 0.5
+        >>> metatx.create("bridges", "first_token", 192).token_rms_factor
+        0.5
+    """
+    return _register("bridges", name)
 
 
 def load_plugin(file: str) -> None:

@@ -1,8 +1,9 @@
 """Choices that make a task, apart from its data and its training: ``TaskSpec``, and ``Input`` for each of several."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any
 
 from metatx.annotations import annotated_types, check_types
@@ -14,6 +15,7 @@ __all__ = ["AnySpec", "Input", "Modality", "TaskSpec", "check_readers"]
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")  # names of inputs: they become keys of JSON and names of weights
 OPTIONS = ("tokenizer_options", "head_options", "fusion_options", "adapter_options")
+WAY = {"checkpoint": str | None, "pretrained": bool, "fingerprint": str}  # keys of ``Input.through``
 CHECKED = ("head", "fusion", "main", "tune", "seed")  # target and inputs may also be arrays and other sequences
 
 
@@ -31,7 +33,7 @@ class Input:
         through: Another frozen backbone that reads the input first, and the bridge from its output to tokens of the
             task's backbone: ``backbone``, its name as in ``load_backbone``; ``bridge``, the name of the bridge, by
             default ``"linear"``; options of the bridge by their names. ``checkpoint`` and ``pretrained`` are the
-            arguments of ``load_backbone``; the name of the checkpoint is saved with the task. The tokenizer then starts
+            arguments of ``load_backbone``; the checkpoint's place is not saved with the task. The tokenizer then starts
             from the stem of that backbone. None: the task's backbone alone reads the input.
         frozen: True if the tokenizer keeps its first weights, random ones where it has no others, and varies nothing in
             training. Where the fusion leaves the inputs apart, what the backbone makes of it is then computed once and
@@ -63,6 +65,8 @@ class Input:
         _check_modality(self.modality, f"input {self.name}")
         object.__setattr__(self, "columns", _columns(self.name, self.columns))
         object.__setattr__(self, "options", _options(self.options, f"options of input {self.name}"))
+        if not isinstance(self.frozen, bool):
+            raise ValueError(f"frozen of input {self.name} is {short(self.frozen)}; expected true or false.")
         if self.shares is not None and self.options:
             raise ValueError(
                 f"Input {self.name} has options, but shares the tokenizer of {self.shares}; give them to {self.shares}."
@@ -80,11 +84,14 @@ def _way(name: str, through: Any, shares: str | None) -> dict[str, Any]:
     """``through`` with the default bridge. Raises ValueError if it names no backbone, or the tokenizer is shared."""
     texts = ("backbone", "bridge")
     way = {"bridge": "linear", **through} if isinstance(through, Mapping) else {}
+    way = {key: str(value) if isinstance(value, Path) else value for key, value in way.items()}
     if not all(isinstance(way.get(key), str) for key in texts):
         raise ValueError(
             f"through of input {name} is {short(through)}; expected the name of a backbone and of a bridge, such as "
-            '{"backbone": "nano", "bridge": "linear"}.'
+            f'{{"backbone": "nano", "bridge": "linear"}}, or --through.{name}.backbone nano.'
         )
+    check_types(way, WAY, f"through of input {name}: ")
+    _options(way, f"through of input {name}")
     if shares is not None:
         raise ValueError(f"Input {name} shares the tokenizer of {shares}; give through to {shares}, for both.")
     return way
@@ -111,8 +118,8 @@ class TaskSpec:
         head_options: Options of the head, by name.
         fusion: Name of the fusion of several inputs; like its options and ``main``, no choice for one modality.
         fusion_options: Options of the fusion, by name.
-        others: Backbones that read some of several inputs first, by the names that ``Input.through`` has; others are
-            loaded.
+        others: Backbones that read some of several inputs first, as ``metatx.inputs.through.backbones_by_name`` takes
+            them; those that are not given are loaded.
         main: Name of the input whose tokens a head reads that labels places or steps in time; None: the first.
         tune: Part of the backbone that is trained too: ``"frozen"``, nothing; ``"norm"``, LayerNorms of the task's own;
             ``"lora"``, a low-rank update; ``"full"``, all of a copy, which cannot be shared.
@@ -138,7 +145,7 @@ class TaskSpec:
     head_options: Mapping[str, Any] = field(default_factory=dict)
     fusion: str = "late"
     fusion_options: Mapping[str, Any] = field(default_factory=dict)
-    others: Mapping[str, Any] = field(default_factory=dict)
+    others: Any = None
     main: str | None = None
     tune: str = "frozen"
     adapter_options: Mapping[str, Any] = field(default_factory=dict)
@@ -215,7 +222,7 @@ def _columns(name: str, columns: Any) -> tuple[str, ...] | None:
     if columns is None:
         return None
     parts = [part.strip() for part in columns.split(",")] if isinstance(columns, str) else columns
-    if isinstance(parts, Mapping) or not isinstance(parts, Iterable):
+    if isinstance(parts, Mapping | Set) or not isinstance(parts, Iterable):  # a set has no order
         raise ValueError(f"columns of input {name} is {short(columns)}; expected names of columns.")
     found = tuple(parts)
     if not found or not all(isinstance(part, str) and part for part in found) or len(set(found)) < len(found):

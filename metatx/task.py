@@ -18,15 +18,16 @@ from metatx.encoding.columns import labelled, raw_samples, read_part, text_colum
 from metatx.encoding.encoded import EncodedDataset
 from metatx.examples import Examples
 from metatx.head import Head
-from metatx.inference import Piece, ask, decoded, embedded, joined, listed
+from metatx.inference import Piece, ask, decoded, embedded, joined, listed, refusal
 from metatx.inputs.guess import settled
 from metatx.inputs.inputs import kind_of
+from metatx.inputs.through import Others
 from metatx.model import Model, build
 from metatx.reading.csv_tables import Reading
 from metatx.sequence import TokenSequence
 from metatx.settings import TrainingSettings
 from metatx.spec import AnySpec, TaskSpec
-from metatx.storage.folder import Record, read, save
+from metatx.storage.folder import Record, load, save
 from metatx.storage.hub import push, task_folder
 from metatx.tokenizer import Tokenizer
 from metatx.training.loop import train as run_training
@@ -262,10 +263,9 @@ class Task:
         """
         if isinstance(data, EncodedDataset):
             return data
-        use_cache = self.settings.cache if cache is None else cache
-        key = repr(self.backbone.config) if use_cache else None
-        examples = self.examples(data, split)
-        return EncodedDataset.of(examples, self.tokenizer, self.head, augment=augment, skip_bad=skip_bad, cache_key=key)
+        options: dict[str, Any] = {"augment": augment, "skip_bad": skip_bad, "check": refusal(self.model)}
+        key = repr(self.backbone.config) if (self.settings.cache if cache is None else cache) else None
+        return EncodedDataset.of(self.examples(data, split), self.tokenizer, self.head, cache_key=key, **options)
 
     def examples(self, data: Any, split: str) -> Examples:
         """Read labelled data, as in ``from_data``, into examples."""
@@ -369,7 +369,7 @@ class Task:
         name: str | Path,
         backbone: Backbone | None = None,
         *,
-        others: Mapping[str, Backbone] | None = None,
+        others: Others = None,
         revision: str | None = None,
         token: str | bool | None = None,
     ) -> Self:
@@ -378,12 +378,12 @@ class Task:
         Args:
             name: Folder, or ``hf:user/task`` on the Hugging Face hub.
             backbone: Backbone that the task was trained on; None loads the one that the task names, or its own.
-            others: Backbones that read inputs first, by name or fingerprint; by default those that the task names.
+            others: Backbones that read inputs first, see ``TaskSpec``; by default those that the task names.
             revision, token: The arguments of ``metatx.storage.hub.task_folder``.
 
         Raises FileNotFoundError if there is no such task, TaskError if it is damaged or of another backbone.
         """
-        return cls.of_record(*read(task_folder(name, revision, token), backbone, others=others))
+        return cls.of_record(*load(task_folder(name, revision, token), backbone, others))
 
     @classmethod
     def of_record(cls, model: Model, record: Record) -> Self:

@@ -45,6 +45,7 @@ class Tokenizer(Component):
         token_rms_factor: Root mean square of the tokens at the start of training, relative to that of the stem's
             tokens, on a backbone that does not normalise its input. The larger it is, the less blocks change tokens.
         lookback: Number of last time steps that are read of a sample; None for all.
+        option_prefix: Beginning of the tokenizer's options on the command line, for messages.
         time_axis: Axis of a two-dimensional sample that is time: 1 for (C, L), 0 for (L, C).
         vocabulary: Number of different words, V, that tokens stand for; 0 if they are no words. If it is above 0,
             ``words_of`` and ``hide_words`` are written too.
@@ -80,6 +81,7 @@ class Tokenizer(Component):
     token_rms_factor: float = 1.0
     lookback: int | None = None
     time_axis: int = 1
+    option_prefix: str = "--tokenizer"
     mixes_channels: bool = False
     vocabulary: int = 0
     augments: bool = False

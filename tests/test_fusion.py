@@ -94,6 +94,27 @@ def test_joined_inputs_that_are_too_long_are_a_bad_sample():
     assert len(several(fusion="mid", fusion_options={"max_tokens": 4, "at": 3}).predict(samples(1))) == 1
 
 
+@pytest.mark.parametrize("fusion", ["early", "mid", "coattention"])
+def test_samples_that_are_too_long_together_are_known_by_row_before_training(fusion, tmp_path):
+    names = ("words", "facts")
+    good = samples(8, names=names)
+    rows = [{**row, "words": "so " * 900} if at in (2, 5) else row for at, row in enumerate(good)]
+    task = several(names, said=False, fusion=fusion, fusion_options={"max_tokens": 500})
+    long = (rows, labels(8))
+    told = (
+        r"2 of 8 samples .* row 3: the inputs of a sample have 1,198 tokens together .* at most 500.*--fusion late, or"
+    )
+    with pytest.raises(ValueError, match=told):
+        task.fit((good, labels(8)), validation=long, out=tmp_path, **QUICK)
+    assert not list(tmp_path.iterdir())
+    assert len(task.fit(long, skip_bad_samples=True, **QUICK).history)
+    with pytest.raises(metatx.SampleError, match="sample 3: the inputs of a sample have"):
+        task.predict(rows)
+    answers = task.predict(rows, skip_bad_samples=True)
+    assert [at for at, answer in enumerate(answers) if answer is None] == [2, 5]
+    np.testing.assert_array_equal(answers[[0, 7]], task.predict([rows[0], rows[7]]))
+
+
 @pytest.mark.parametrize("fusion", FUSIONS)
 def test_a_run_that_is_stopped_and_goes_on_ends_with_the_same_weights(fusion, tmp_path, monkeypatch):
     """Stopped in the middle of an epoch; dropout draws on."""

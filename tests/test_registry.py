@@ -21,12 +21,15 @@ def plugin(tmp_path, monkeypatch):
         "        super().__init__(dim)\n"
         "@metatx.register_head('depth')\n"
         "class DepthHead(metatx.Head): ...\n"
+        "class LastFusion(metatx.Fusion): ...\n"
+        "class WireBridge(metatx.Bridge): ...\n"
     )
     info = tmp_path / "sonar-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: sonar\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(
         "[metatx.tokenizers]\nsonar = sonar:SonarTokenizer\n[metatx.heads]\ndepth = sonar:DepthHead\n"
+        "[metatx.fusions]\nlast = sonar:LastFusion\n[metatx.bridges]\nwire = sonar:WireBridge\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     yield
@@ -67,6 +70,15 @@ def test_registered_classes_are_found_and_listed():
     assert (tokenizer.dim, tokenizer.options) == (8, {"leads": 3})
 
 
+@pytest.mark.parametrize("kind", ["tokenizer", "head", "fusion", "bridge"])
+def test_every_kind_of_component_can_be_registered(kind):
+    base = getattr(metatx, kind.capitalize())
+    own = getattr(metatx, f"register_{kind}")(f"own_{kind}")(type("Own", (base,), {}))
+    assert issubclass(lookup(f"{kind}s", f"own_{kind}"), base) and own.name == f"own_{kind}"
+    with pytest.raises(ValueError, match=f"{kind} 'own_{kind}' exists already"):
+        getattr(metatx, f"register_{kind}")(f"own_{kind}")(type("Other", (base,), {}))
+
+
 @pytest.mark.parametrize("name", ["image", "ecg"])
 def test_taken_names_are_refused(name):
     metatx.register_tokenizer("ecg")(type("First", (Tokenizer,), {}))
@@ -93,6 +105,8 @@ def test_entry_points_of_other_packages(plugin):
     assert "sonar" not in sys.modules
     assert create("tokenizers", "sonar", 8, pings=2).options == {"pings": 2}
     assert lookup("tokenizers", "sonar").name == "sonar"
+    for kind, name in (("fusions", "last"), ("bridges", "wire")):
+        assert name in names(kind) and create(kind, name, 8).name == name
 
 
 def test_a_package_may_decorate_what_it_names_as_entry_point(plugin):

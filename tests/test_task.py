@@ -255,6 +255,24 @@ def test_what_only_the_model_has_is_the_task_s_too(task, tumours):
         copied.predit(tumours)
 
 
+def test_a_copy_shares_the_frozen_backbone_and_has_its_own_weights(task, tumours):
+    copied = copy.deepcopy(task)
+    assert copied.backbone is task.backbone and copied.model is not task.model
+    first = next(copied.model.parameters())
+    assert all(first is not weight for weight in task.model.parameters())
+    with torch.no_grad():
+        for weight in copied.parameters():
+            weight.zero_()
+    assert any(weight.any() for weight in task.parameters())
+
+
+def test_a_copy_of_a_task_with_its_own_backbone_has_another(nano):
+    task = metatx.Task.from_data(nano, "waves", waves(8), tune="full")
+    copied = copy.deepcopy(task)
+    assert copied.backbone is copied.model.own_backbone and copied.backbone is not task.backbone
+    np.testing.assert_array_equal(copied.predict(waves(8)[0]), task.predict(waves(8)[0]))
+
+
 def test_a_part_of_the_model_is_not_assigned_past_the_model(nano):
     task = metatx.Task.from_data(nano, "waves", waves(8))
     assert repr(task) == (

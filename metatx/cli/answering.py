@@ -14,6 +14,7 @@ def evaluate(
     csv: dict[str, Any] | None = None,
     backbone: str | None = None,
     checkpoint: str | None = None,
+    others: str | None = None,
     skip_bad_samples: bool = False,
 ) -> None:
     """Measure a saved task on labelled data.
@@ -25,15 +26,16 @@ def evaluate(
         csv: Format of csv files, where the detected one is wrong: --csv.sep ';', decimal, encoding.
         backbone: Name of the backbone, if the one that the task names cannot be loaded; see "metatx list backbones".
         checkpoint: File with the backbone's weights.
+        others: Files with the weights of the backbones that read inputs first: NAME=FILE, several with commas.
         skip_bad_samples: Leave out samples that cannot be used; by default they stop the command.
     """
     from metatx.evaluation.missing import evaluate_without
 
-    loaded = _load(task, backbone, checkpoint, csv)
+    loaded = _load(task, backbone, checkpoint, others, csv)
     if missing is None:
         metrics = loaded.evaluate(data, skip_bad_samples=skip_bad_samples)
     else:
-        metrics = evaluate_without(loaded, data, _names(missing), skip_bad_samples=skip_bad_samples)
+        metrics = evaluate_without(loaded, data, _names("--missing", missing), skip_bad_samples=skip_bad_samples)
     for name, value in metrics.items():
         print(f"{name} {value:.6g}")
 
@@ -49,6 +51,7 @@ def predict(
     csv: dict[str, Any] | None = None,
     backbone: str | None = None,
     checkpoint: str | None = None,
+    others: str | None = None,
 ) -> None:
     """Answer with a saved task: one row a sample, with its file or its row (counted from 1).
 
@@ -66,11 +69,12 @@ def predict(
         csv: Format of csv files, where the detected one is wrong: --csv.sep ';', decimal, encoding.
         backbone: Name of the backbone, if the one that the task names cannot be loaded; see "metatx list backbones".
         checkpoint: File with the backbone's weights.
+        others: Files with the weights of the backbones that read inputs first: NAME=FILE, several with commas.
     """
     from metatx.cli.predictions import write_answers
 
-    loaded = _load(task, backbone, checkpoint, csv, batch_size)
-    write_answers(loaded, inputs, out, sys.stdout, keep=_names(keep), skip_bad=skip_bad_samples)
+    loaded = _load(task, backbone, checkpoint, others, csv, batch_size)
+    write_answers(loaded, inputs, out, sys.stdout, keep=_names("--keep", keep), skip_bad=skip_bad_samples)
 
 
 def embed(
@@ -84,6 +88,7 @@ def embed(
     csv: dict[str, Any] | None = None,
     backbone: str | None = None,
     checkpoint: str | None = None,
+    others: str | None = None,
 ) -> None:
     """Embed samples with a saved task: vectors of the backbone's width, a row a sample, as "metatx predict".
 
@@ -98,27 +103,38 @@ def embed(
         csv: Format of csv files, where the detected one is wrong: --csv.sep ';', decimal, encoding.
         backbone: Name of the backbone, if the one that the task names cannot be loaded; see "metatx list backbones".
         checkpoint: File with the backbone's weights.
+        others: Files with the weights of the backbones that read inputs first: NAME=FILE, several with commas.
     """
     from metatx.cli.predictions import check_suffix, write_vectors
     from metatx.writing.rows import ROWS
 
     check_suffix(out, (*ROWS, ".npy"))
-    loaded = _load(task, backbone, checkpoint, csv, batch_size)
-    write_vectors(loaded, inputs, out, sys.stdout, keep=_names(keep), skip_bad=skip_bad_samples)
+    loaded = _load(task, backbone, checkpoint, others, csv, batch_size)
+    write_vectors(loaded, inputs, out, sys.stdout, keep=_names("--keep", keep), skip_bad=skip_bad_samples)
 
 
-def _names(keep: str | None) -> list[str]:
-    return [] if keep is None else [name.strip() for name in keep.split(",")]
+def _names(option: str, words: str | None) -> list[str]:
+    """Names that an option lists. Raises ValueError if one is empty."""
+    listed = [] if words is None else [name.strip() for name in words.split(",")]
+    if not all(listed):
+        raise ValueError(f"{option} is {words!r}; give names separated by commas, or leave it out.")
+    return listed
 
 
 def _load(
-    task: str, backbone: str | None, checkpoint: str | None, csv: dict[str, Any] | None, batch_size: int | None = None
+    task: str,
+    backbone: str | None,
+    checkpoint: str | None,
+    others: str | None,
+    csv: dict[str, Any] | None,
+    batch_size: int | None = None,
 ) -> Any:
     from metatx.backbone.loading import load_backbone
+    from metatx.inputs.through import checkpoints, with_checkpoints
     from metatx.reading.csv_tables import Reading
     from metatx.task import Task
 
     loaded = None if backbone is None else load_backbone(backbone, checkpoint=checkpoint)
-    saved = Task.from_pretrained(task, backbone=loaded)
+    saved = Task.from_pretrained(task, backbone=loaded, others=with_checkpoints(checkpoints(others)))
     saved.reading = Reading.of(csv)
     return saved if batch_size is None else saved.set_inference(batch_size=batch_size)

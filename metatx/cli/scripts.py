@@ -83,7 +83,8 @@ def run_options(
         validation_share: Share of the training split that is held out where there is no validation split.
         budget: Seconds of training of a run. Epochs, at most --epochs, and samples are chosen to fit.
         baseline: Fit the trivial and the classical baselines.
-        fusions: Fusions to compare, separated by commas, beside each input alone and each left out: late,mid:at=4.
+        fusions: Fusions to compare, separated by commas, beside each input alone and each left out:
+            late,mid:at=4; all for every one.
         out: Folder for the tasks, one a seed, or for the comparison of fusions; without it none is kept.
     """
     loaded = load_backbone(backbone, checkpoint=checkpoint, pretrained=pretrained)

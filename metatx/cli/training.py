@@ -175,8 +175,9 @@ def compare(
         backbone: Name of the backbone; see "metatx list backbones".
         checkpoint: File with the backbone's weights.
         seeds: One run each, of each variant, separated by commas.
-        fusions: Fusions to compare of several inputs, separated by commas, each with its options: late,mid:at=4. Each
-            input alone and each left out stand beside them, and each fusion with a random backbone and without one.
+        fusions: Fusions to compare of several inputs, separated by commas, each with its options: late,mid:at=4; all
+            for every one. Each input alone and each left out stand beside them, and each fusion with a random backbone
+            and without one.
         budget: Seconds of training of a run. Epochs, at most --epochs, and samples are chosen to fit, once for all.
         out: Folder for the table, the figure and the numbers; runs/NAME of the data by default. The same comparison
             goes on there.
@@ -257,6 +258,10 @@ def _inputs(
             )
     ways = {names.get(name, name): value for name, value in options_by_input(through).items()}
     for name in ways:
+        if name not in names.values() and not isinstance(ways[name], dict):
+            raise ValueError(
+                f"--through.{name} names no input; write --through.{inputs[0].name}.{name}, or of which it is."
+            )
         if name not in names.values():
             raise ValueError(unknown("input in --through", name, list(names.values())))
     return {

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
@@ -79,7 +80,8 @@ def _advice(bad: list[str], good: list[str]) -> str:
     other = f"or ignore {'it' if len(bad) == 1 else 'them'}: --tokenizer.columns '{ignored}'"
     if not 0 < len(good) <= NAMED:
         return f"Leave {'it' if len(bad) == 1 else 'them'} out of --inputs, {other}."
-    return f"Leave {'it' if len(bad) == 1 else 'them'} out of --inputs, as in --inputs {','.join(good)}; {other}."
+    kept = shlex.quote(",".join(good))
+    return f"Leave {'it' if len(bad) == 1 else 'them'} out of --inputs, as in --inputs {kept}; {other}."
 
 
 def _learn(name: str, kind: str | None, values: list[Any], bins: int, rows: list[int]) -> Learned:

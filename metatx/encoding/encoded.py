@@ -1,6 +1,6 @@
 """Datasets of encoded examples: encoded once, kept as far as memory allows, read in batches."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Self
 
@@ -81,6 +81,7 @@ class EncodedDataset(torch.utils.data.Dataset[Any]):
         skip_bad: bool = False,
         cache_key: str | None = None,
         views: bool = False,
+        check: Callable[[Mapping[str, Tensor]], None] | None = None,
     ) -> Self:
         """Encode every sample once.
 
@@ -89,11 +90,13 @@ class EncodedDataset(torch.utils.data.Dataset[Any]):
             skip_bad: Leave out samples that raise SampleError; by default they raise ValueError.
             cache_key: Facts that decide the encoded samples besides the tokenizer, for an ``EncodingCache`` of large
                 samples; None caches none on disk.
+            check: Function that raises SampleError for an encoded sample that the model refuses, see ``refusal`` of
+                ``metatx.inference``.
 
         Raises:
             ValueError: If samples are bad and ``skip_bad`` is False, or all are; names the first and counts the rest.
         """
-        kept, bad = _encode_all(examples, tokenizer, head, cache_key)
+        kept, bad = _encode_all(examples, tokenizer, head, cache_key, check)
         if bad and not (skip_bad and len(bad) < len(examples)):
             raise cannot_be_used(named(bad, examples), len(examples))
         return cls(examples, tokenizer, head, kept, bad, augment=augment, views=views)
@@ -163,7 +166,11 @@ class EncodedDataset(torch.utils.data.Dataset[Any]):
 
 
 def _encode_all(
-    examples: Examples, tokenizer: "Tokenizer", head: "Head", cache_key: str | None
+    examples: Examples,
+    tokenizer: "Tokenizer",
+    head: "Head",
+    cache_key: str | None,
+    check: Callable[[Mapping[str, Tensor]], None] | None,
 ) -> tuple[Columns, dict[int, str]]:
     """Encode samples and targets; return the good ones, and the reasons why others are bad, by position."""
     kept = Columns(KEPT_BYTES)
@@ -177,6 +184,8 @@ def _encode_all(
             stored = stored and islice(stored, index, None)
         try:
             sample = encoded(tokenizer, examples.inputs[index]) if stored is None else next(stored)
+            if check is not None:
+                check(sample)
             target = _target(examples, head, index)
             if examples.targets is not None:
                 head.check(target, tokenizer, examples.inputs[index])

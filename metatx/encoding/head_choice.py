@@ -1,9 +1,11 @@
 """Choice of the head from the target, and check of the input columns."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from metatx.registry import create, lookup, names
+from metatx.values import is_missing
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -12,7 +14,10 @@ if TYPE_CHECKING:
     from metatx.head import Head
     from metatx.tokenizer import Tokenizer
 
-__all__ = ["build_head", "build_tokenizer", "check_inputs", "claimed", "repeating"]
+__all__ = [
+    *("build_head", "build_tokenizer", "check_inputs", "claimed", "one_column_error", "repeating"),
+    "whole_samples",
+]
 
 SHOWN = 20  # most columns that a message names
 
@@ -86,13 +91,21 @@ def _kind(value: Any) -> str:
     return "empty" if value is None else type(value).__name__
 
 
-def check_inputs(table: "Dataset", inputs: list[str], target: str | None, *, named: bool) -> None:
-    """Refuse input columns that are missing, that are the target, or that repeat it.
+def check_inputs(
+    table: "Dataset",
+    inputs: list[str],
+    target: str | None,
+    *,
+    named: bool,
+    kind: "type[Tokenizer] | None" = None,
+) -> None:
+    """Refuse input columns that are missing, that are the target, or that repeat it; and several where one is read.
 
     Args:
         table: Table of the training split.
         inputs: Input columns.
         target: Column to predict.
+        kind: Class of the tokenizer, where it has one input.
         named: True if the user named the inputs; a column may repeat the target then.
 
     Raises:
@@ -104,6 +117,9 @@ def check_inputs(table: "Dataset", inputs: list[str], target: str | None, *, nam
         columns = ", ".join(f"{name} ({_kind(table[0][name])})" for name in table.column_names[:SHOWN])
         more = ", ..." if len(table.column_names) > SHOWN else ""
         raise ValueError(f"{reason}; columns: {columns}{more}.")
+    samples = [] if kind is None else whole_samples(table, inputs, kind)
+    if kind is not None and samples:
+        raise one_column_error(kind.name, samples)
     if target in inputs:
         raise ValueError(f"{target} is the target and cannot be an input.")
     name = None if named else repeating(table, inputs, target)
@@ -113,6 +129,27 @@ def check_inputs(table: "Dataset", inputs: list[str], target: str | None, *, nam
             f"Column {name} says the same as the target {target}, row by row. If it is another form of the label, "
             f"leave it out with --inputs {rest or '...'}; if not, name all inputs with --inputs."
         )
+
+
+def whole_samples(table: "Dataset", columns: Sequence[str], kind: "type[Tokenizer]") -> list[str]:
+    """Those of several columns of which each cell is a sample, such as the name of a file, where rows are none."""
+    if len(columns) < 2 or kind.takes_row or kind.words or not (kind.suffixes or "accepts" in vars(kind)):
+        return []
+    cells = {name: next((cell for cell in table[name] if not is_missing(cell)), None) for name in columns}
+    if kind.accepts(cells):  # fields of one sample
+        return []
+    samples = [name for name, cell in cells.items() if cell is not None and kind.accepts(cell)]
+    return samples if len(samples) > 1 else []
+
+
+def one_column_error(modality: str, columns: Sequence[str], name: str | None = None) -> ValueError:
+    """Error for an input, or a task of one modality, that is given several columns of which each is a sample."""
+    inputs = [*columns] if name is None else [name, *(f"{name}_{at}" for at in range(2, len(columns) + 1))]
+    line = f"{','.join(inputs)}={modality}" + ("" if name is None else f":{','.join(columns)}")
+    return ValueError(
+        f"{'The task' if name is None else f'Input {name}'} is given the columns {', '.join(columns)}, and {modality} "
+        f"reads one. Make each an input, with one tokenizer for all: --input {shlex.quote(line)}"
+    )
 
 
 def repeating(table: "Dataset", inputs: Sequence[str], target: str | None) -> str | None:

@@ -34,11 +34,12 @@ def baselines(
     Returns:
         ``{"trivial": {name: metrics}, "classical": {name: metrics, ...}}``. The best classical one comes first, and
         those that failed come last, without metrics. "classical" is missing where the head has none. Of several inputs
-        there are classical ones on all of them, on each alone, and the mean of those.
+        there are classical ones on all of them, on each alone, and the mean of those; one input has those of its
+        modality.
     """
     head = copy.deepcopy(head).cpu()  # estimators run on the CPU
     try:
-        if isinstance(tokenizer, Inputs) and head.per_token:
+        if isinstance(tokenizer, Inputs) and (head.per_token or len(tokenizer.inputs) == 1):
             train = of_main(tokenizer, train)
             test = of_main(tokenizer, test)
             tokenizer = tokenizer.tokenizer(tokenizer.main)

@@ -13,6 +13,7 @@ from metatx.evaluation.comparison_report import Comparison, Trial
 from metatx.evaluation.report import Report
 from metatx.evaluation.run import run
 from metatx.evaluation.variants import ALIGNED, VARIANTS, Variant, fusion_variants
+from metatx.inputs.through import backbones_by_name
 from metatx.reading.csv_tables import Reading
 from metatx.settings import TrainingSettings
 from metatx.spec import AnySpec, TaskSpec
@@ -66,7 +67,7 @@ def compare(
             variants only.
         variants: Variants that are compared; if ``token_warmup_steps`` is not 0, ``ALIGNED`` is added.
         fusions: Fusions to compare in the place of ``variants``, by name; options follow a colon each:
-            ``"late:product=64"``.
+            ``"late:product=64"``; ``"all"`` for every one.
         budget: Seconds of training of a run. The first run of each tier times a few steps and plans epochs, at most
             those of ``settings``, and samples; see ``plan_for``. All runs of the tier use this plan. Tiers with slower
             steps train on fewer samples.
@@ -177,7 +178,7 @@ def _choices(spec: TaskSpec, fusions: bool) -> dict[str, Any]:
     skipped = OF_VARIANTS if spec.several else (*OF_VARIANTS, *OF_FUSION)
     choices = {key: value for key, value in vars(spec).items() if key not in (*skipped, "others")}
     if spec.others:
-        choices["others"] = {name: other.fingerprint for name, other in spec.others.items()}
+        choices["others"] = {name: other.fingerprint for name, other in backbones_by_name(spec.others).items()}
     if spec.several:
         choices["modality"] = [each.as_json() for each in spec.several]
     if fusions:

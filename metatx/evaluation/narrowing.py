@@ -11,6 +11,7 @@ from metatx.evaluation.splits import Parts, training_part_of
 from metatx.examples import Examples
 from metatx.inputs.columns import resolved
 from metatx.inputs.inputs import Inputs
+from metatx.inputs.through import backbones_by_name
 from metatx.progress import tell
 from metatx.registry import lookup, unknown
 from metatx.spec import Input, TaskSpec
@@ -47,7 +48,15 @@ def narrowed(spec: TaskSpec, parts: Parts, only: Sequence[str]) -> tuple[TaskSpe
     gone = {name for each in dropped for name in (each.name, *(each.columns or ()))}
     cut = {split: _without(part, gone) if isinstance(part, Examples) else part for split, part in parts.items()}
     main = spec.main if spec.main in only else None
-    options: dict[str, Any] = {"modality": _owning(kept, inputs), "tokenizer_options": {}, "main": main}
+    owning = _owning(kept, inputs)
+    ways = [each.through for each in owning if each.through is not None]
+    named = {way.get(key) for way in ways for key in ("backbone", "fingerprint")}
+    options: dict[str, Any] = {
+        "modality": owning,
+        "tokenizer_options": {},
+        "main": main,
+        "others": {name: other for name, other in backbones_by_name(spec.others).items() if name in named},
+    }
     if len(kept) == 1:
         # There is nothing to fuse; a head that labels places or steps takes early fusion only.
         options |= {"fusion": "early", "fusion_options": {}}

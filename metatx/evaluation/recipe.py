@@ -212,7 +212,7 @@ class Recipe:
 
         Args:
             backbone: Pretrained backbone.
-            fusions: Names of fusions, with options after a colon: ``"mid:at=4"``.
+            fusions: Names of fusions, with options after a colon: ``"mid:at=4"``; ``"all"`` for every one.
             data, seeds, budget, baseline, out: The arguments of ``run``.
         """
         return compare(

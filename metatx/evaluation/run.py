@@ -28,6 +28,8 @@ from metatx.reading.csv_tables import Reading
 from metatx.registry import all_options
 from metatx.settings import TrainingSettings
 from metatx.spec import AnySpec, TaskSpec
+from metatx.storage.folder import read
+from metatx.storage.hub import task_folder
 from metatx.task import Task
 from metatx.training.checkpoint import CHECKPOINT, check_checkpoint, decisive
 from metatx.training.distributed import processes
@@ -223,7 +225,7 @@ def _retuned(
 ) -> Task:
     """Task to start from, in the tier of the task built for the data. Raises ValueError if the two tasks differ."""
     others = {other.fingerprint: other for other in built.model.others}
-    trained = start if isinstance(start, Task) else Task.from_pretrained(start, backbone=backbone, others=others)
+    trained = start if isinstance(start, Task) else Task.of_record(*read(task_folder(start), backbone, others=others))
     if trained.backbone.fingerprint != backbone.fingerprint:
         specs = [b.spec if b.pretrained else f"{b.spec} at random" for b in (trained.backbone, backbone)]
         raise ValueError(f"The task to start from stands on {specs[0]}, other weights than {specs[1]}.")

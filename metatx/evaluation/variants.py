@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from metatx.backbone.base import Backbone
-from metatx.registry import create
+from metatx.registry import create, names
 from metatx.spec import TaskSpec
 
 __all__ = ["ALIGNED", "VARIANTS", "Variant", "fusion_variants"]
@@ -61,6 +61,7 @@ VARIANTS = (
     Variant("LayerNorm tuned", _unchanged, tune="norm"),
     Variant("LoRA", _unchanged, tune="lora"),
 )
+ALL = "all"  # stands for every fusion
 ALIGNED = Variant("aligned first", _unchanged, aligned=True)
 CONTROLS: dict[str, Callable[[Backbone], Backbone]] = {", random": _random, ", no backbone": Backbone.without_blocks}
 
@@ -72,25 +73,26 @@ def fusion_variants(spec: TaskSpec, fusions: Sequence[str], backbone: Backbone) 
 
     Args:
         spec: Spec of several inputs.
-        fusions: Names of fusions, with options behind a colon each: ``"late:product=64:dropout=0.3"``.
+        fusions: Names of fusions, with options behind a colon each: ``"late:product=64:dropout=0.3"``; ``"all"`` for
+            every registered one, that of the spec first.
         backbone: Backbone that is compared.
 
     Raises:
         ValueError: If there are fewer than two inputs, no fusion has a name, or an option is unknown.
     """
-    names = [each.name for each in spec.several]
-    if len(names) < 2:
+    inputs = [each.name for each in spec.several]
+    if len(inputs) < 2:
         raise ValueError(f"Fusions need several inputs; this task reads {spec.said}.")
-    parsed = {text: _parsed(text) for text in fusions}
+    parsed = {text: _parsed(text) for each in fusions for text in _named(each, spec.fusion)}
     for fusion, options in parsed.values():
         create("fusions", fusion, backbone.dim, **{**spec.fusion_options, **options})
     first = next(iter(parsed))
     fusion, options = parsed[first]
-    variants = [Variant(f"{name} alone", _unchanged, only=(name,), plan=f"{name} alone") for name in names]
-    if len(names) > 2:
-        for name in names:
+    variants = [Variant(f"{name} alone", _unchanged, only=(name,), plan=f"{name} alone") for name in inputs]
+    if len(inputs) > 2:
+        for name in inputs:
             title = f"without {name}, {first}"
-            rest = tuple(other for other in names if other != name)
+            rest = tuple(other for other in inputs if other != name)
             variants.append(Variant(title, _unchanged, "frozen", False, fusion, options, rest, title))
     for title, (fusion, options) in parsed.items():
         whole = Variant(title, _unchanged, fusion=fusion, fusion_options=options, plan=title, candidate=True)
@@ -100,6 +102,15 @@ def fusion_variants(spec: TaskSpec, fusions: Sequence[str], backbone: Backbone) 
             for control, changed in CONTROLS.items()
         ]
     return variants
+
+
+def _named(text: str, first: str) -> list[str]:
+    """Fusions that a text means, with its options: all of them for the name ``ALL``."""
+    name, colon, options = text.partition(":")
+    every = names("fusions")
+    if name != ALL or ALL in every:
+        return [text]
+    return [each + colon + options for each in sorted(every, key=lambda each: (each != first, each))]
 
 
 def _parsed(text: str) -> tuple[str, dict[str, Any]]:

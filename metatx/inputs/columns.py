@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from metatx.data.tables import candidates
+from metatx.encoding.head_choice import one_column_error, whole_samples
 from metatx.progress import tell
 from metatx.registry import lookup, unknown
 from metatx.spec import Input, TaskSpec, check_readers
@@ -48,6 +49,9 @@ def resolved(spec: TaskSpec, table: "Dataset | None", target: str | None) -> tup
         columns = (each.name,) if each.columns is None else tuple(each.columns)
         for column in columns:
             _check(column, each.name, table.column_names, target)
+        samples = whole_samples(table, columns, lookup("tokenizers", each.modality))
+        if samples:
+            raise one_column_error(each.modality, samples, each.name)
         read.update(columns)
         found.append(replace(each, columns=columns))
     if len(open_inputs) > 1:

@@ -15,7 +15,7 @@ from metatx.encoding.head_choice import repeating
 from metatx.errors import SampleError
 from metatx.examples import Examples
 from metatx.inputs.notation import one_input_error, written
-from metatx.progress import tell
+from metatx.progress import tell, told_as
 from metatx.registry import lookup, names
 from metatx.spec import Input, TaskSpec
 from metatx.tokenizer import Tokenizer
@@ -54,7 +54,9 @@ def settled(spec: TaskSpec, read: "Callable[[type[Tokenizer]], tuple[Dataset | E
         return spec
     kinds = {name: lookup("tokenizers", name) for name in names("tokenizers")}
     suffixes = [suffix for kind in kinds.values() if kind.guessed_from == "files" for suffix in kind.suffixes]
-    table, target = read(type("Guessed", (Tokenizer,), {"suffixes": tuple(dict.fromkeys(suffixes)), "takes_row": True}))
+    guessed = type("Guessed", (Tokenizer,), {"suffixes": tuple(dict.fromkeys(suffixes)), "takes_row": True})
+    with told_as(lambda line: None):  # the data are read again for the inputs that are guessed, and tell it then
+        table, target = read(guessed)
     if isinstance(table, Examples):
         raise ValueError(f"modality {AUTO} reads the columns of a table, and these samples have none; name it.")
     target = find_target(table, target)

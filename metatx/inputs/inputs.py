@@ -1,7 +1,6 @@
 """Inputs: a tokenizer of tokenizers, for samples of several inputs."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Self
 
@@ -12,9 +11,10 @@ from metatx.backbone.base import Backbone
 from metatx.bridge import Bridge
 from metatx.encoding.columns import by_name
 from metatx.encoding.head_choice import build_tokenizer
-from metatx.errors import BoundError, PlacedError, SampleError
+from metatx.errors import SampleError
 from metatx.inputs.columns import columns_of_present, known_columns, shared_facts
 from metatx.inputs.merging import fields_of, merged, present_of
+from metatx.inputs.messages import learning, named, with_options_of
 from metatx.inputs.through import READ, Entering, Through, read_by_others
 from metatx.layers.input_norm import input_norm
 from metatx.registry import all_options, lookup, unknown
@@ -75,7 +75,8 @@ class Inputs(Tokenizer):
         for name in self.owners():
             part = self.inputs[name]
             reader = stem if part.through is None else (other_backbones or {})[part.through["fingerprint"]]
-            tokenizer = build_tokenizer(part.modality, reader, part.options)
+            with learning(part):
+                tokenizer = build_tokenizer(part.modality, reader, part.options)
             # The prefix keeps names apart from the attributes of modules.
             self.add_module(f"input_{name}", tokenizer)
             last: Tokenizer | Bridge = tokenizer
@@ -84,7 +85,9 @@ class Inputs(Tokenizer):
                 through = Through(dim, way, reader, tokenizer)
                 self.add_module(f"through_{name}", through)
                 last = through.bridge
+                # The place of the checkpoint belongs to this machine; a task that is saved names the fingerprint.
                 way = {**way, **all_options(last)}
+                way.pop("checkpoint", None)
             self.add_module(f"norm_{name}", input_norm(stem, last))
             self._freeze(name)
             # Defaults are saved too, so that a later default does not change the task.
@@ -95,8 +98,11 @@ class Inputs(Tokenizer):
             setattr(self, attribute, value)
         self.file_columns, self.word_columns = known_columns(self.inputs.values())
         lead = self.tokenizer(self.main)
-        for attribute in ("lookback", "time_axis", "mixes_channels", "crop_warning"):
+        for attribute in ("lookback", "time_axis", "mixes_channels"):
             setattr(self, attribute, getattr(lead, attribute))
+        owner = self.inputs[self.owner(self.main)]
+        self.crop_warning = with_options_of(lead.crop_warning, owner)
+        self.option_prefix = f"{self.option_prefix}.{owner.name}"
         self.augments = any(self.tokenizer(name).augments for name in self.inputs)
 
     def owners(self) -> list[str]:
@@ -200,7 +206,7 @@ class Inputs(Tokenizer):
             value = {column: sample[column] for column in columns if column in sample}
         if isinstance(value, Mapping) and all(is_missing(part) for part in value.values()):
             return None
-        with _named(name):
+        with named(name, self.inputs[self.owner(name)]):
             return by_name(value, tokenizer, columns)
 
     def text_columns(self, inputs: Sequence[str]) -> list[str]:
@@ -245,19 +251,10 @@ class Inputs(Tokenizer):
         for name, found in pairs.items():
             if not found:
                 raise ValueError(f"Input {name} is missing in all training samples; leave it out, or fill it in.")
-            parts[name], statistics = self._learned(name, found)
+            with learning(self.inputs[name], [index for index, _ in found]):
+                parts[name], statistics = self.tokenizer(name).learned([value for _, value in found])
             learned |= {f"input_{name}.{key}": value for key, value in statistics.items()}
         return learned
-
-    def _learned(self, name: str, pairs: Sequence[tuple[int, Any]]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """Facts and statistics of an input, from its numbered samples. Raises ValueError that names the input."""
-        try:
-            return self.tokenizer(name).learned([value for _, value in pairs])
-        except PlacedError as error:
-            places = [pairs[part][0] if isinstance(part, int) else part for part in error.parts]
-            raise PlacedError(f"Input {name}: ", *places) from None
-        except ValueError as error:
-            raise ValueError(f"Input {name}: {error}") from error
 
     def build(self, parts: dict[str, dict[str, Any]]) -> None:
         """Build each tokenizer from its facts.
@@ -275,7 +272,7 @@ class Inputs(Tokenizer):
         """Fields of the inputs that are there, named ``"input.field"``."""
         fields: dict[str, Tensor] = {}
         for name, value in self.values(sample).items():
-            with _named(name):
+            with named(name, self.inputs[self.owner(name)]):
                 encoded = self.tokenizer(name).encode(value)
             fields |= {f"{name}.{field}": tensor for field, tensor in encoded.items()}
         return fields
@@ -366,19 +363,9 @@ class Inputs(Tokenizer):
         for name, part in value.items():
             if name not in self.inputs:
                 raise SampleError(unknown("input", str(name)[:60], list(self.inputs)).rstrip("."))
-            with _named(name):
+            with named(name, self.inputs[self.owner(name)]):
                 sample[name] = None if part is None else self.tokenizer(name).from_json(part)
         return sample
-
-
-@contextmanager
-def _named(name: str) -> Iterator[None]:
-    """Put the name of an input before the message of a SampleError."""
-    try:
-        yield
-    except SampleError as error:
-        kind = BoundError if isinstance(error, BoundError) else SampleError
-        raise kind(f"input {name}: {error}") from error
 
 
 def kind_of(spec: TaskSpec) -> type[Tokenizer]:

@@ -1,7 +1,9 @@
 """Inputs that another frozen backbone reads first: ``Through``, and the choice of these backbones."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,21 +12,28 @@ from torch import Tensor, nn
 from metatx.backbone.base import Backbone
 from metatx.backbone.loading import load_backbone
 from metatx.bridge import Bridge
-from metatx.errors import TaskError
+from metatx.errors import TaskError, short
 from metatx.layers.input_norm import input_norm
 from metatx.layers.unregistered import Unregistered
-from metatx.registry import create
+from metatx.registry import called, create, lookup, option_names, unknown
 from metatx.sequence import TokenSequence, concatenate, divide
 from metatx.spec import Input
 from metatx.tokenizer import Tokenizer
 
-__all__ = ["READ", "Entering", "Through", "other_backbones", "read_by_others", "taken_apart"]
+__all__ = [
+    *("READ", "Entering", "Others", "Through", "backbones_by_name", "check_needed", "checkpoints"),
+    *("other_backbones", "read_by_others", "taken_apart", "with_checkpoints"),
+]
 
 READ = "read"  # field of an input in the place of those of its tokenizer, see ``taken_apart``
 LENGTHS = "lengths"  # field beside it: lengths of the sample's sequences
 GRID = "grid"  # field beside it: the grid of its tokens, empty for none
 
 NAMED = ("backbone", "checkpoint", "pretrained", "fingerprint", "bridge")  # the other keys are options of the bridge
+EXAMPLE = "meta-transformer:base=weights.pth"
+FINGERPRINT = re.compile("[0-9a-f]{64}")
+
+Others = Mapping[str, Backbone] | Iterable[Backbone] | Backbone | None  # as a user gives other backbones
 
 
 class Through(nn.Module):
@@ -48,6 +57,11 @@ class Through(nn.Module):
         self._other = Unregistered(other)
         self.norm = input_norm(other, tokenizer)
         options = {name: value for name, value in choices.items() if name not in NAMED}
+        kind = lookup("bridges", choices["bridge"])
+        accepted = option_names(kind)
+        for name in options:
+            if name not in accepted:
+                raise ValueError(unknown(f"option of {called(kind)}", name, [*accepted, *NAMED]))
         bridge: Bridge = create("bridges", choices["bridge"], dim, **options)
         self.bridge = bridge.restore({"width": other.dim})
 
@@ -121,6 +135,73 @@ def read_by_others(batches: Sequence[Entering]) -> list[dict[str, TokenSequence]
     return read
 
 
+def backbones_by_name(others: Others) -> dict[str, Backbone]:
+    """Other backbones that a user gives, by name or fingerprint.
+
+    Args:
+        others: Backbones by the name that ``through`` has, or by fingerprint; or several, or one, which are known by
+            their ``spec``, and those of the same spec by fingerprint.
+
+    Raises:
+        TypeError: If something is no backbone, or a name no text.
+        ValueError: If a backbone has another fingerprint than it is given by.
+    """
+    if others is None:
+        return {}
+    if isinstance(others, Mapping):
+        given = dict(others)
+    else:
+        listed = [others] if isinstance(others, Backbone) or not isinstance(others, Iterable) else list(others)
+        specs = [getattr(each, "spec", None) for each in listed]
+        given = {
+            each.fingerprint if isinstance(each, Backbone) and specs.count(each.spec) > 1 else specs[at]: each
+            for at, each in enumerate(listed)
+        }
+    for name, other in given.items():
+        if not isinstance(other, Backbone) or not isinstance(name, str):
+            wrong = other if not isinstance(other, Backbone) else name
+            raise TypeError(
+                f"others holds {short(wrong)}; expected backbones from load_backbone, by the names that through of the "
+                "inputs has: {'nano': backbone}."
+            )
+        if FINGERPRINT.fullmatch(name) and name != other.fingerprint:
+            raise ValueError(
+                f"others has {other.spec} by the fingerprint {name[:12]}, but its own is {other.fingerprint[:12]}; "
+                "give it by its name."
+            )
+    return given
+
+
+def checkpoints(text: str | None) -> dict[str, str]:
+    """Absolute paths of the checkpoints that ``--others NAME=FILE,...`` says, by the names of the backbones.
+
+    Raises:
+        ValueError: If the text has another form.
+    """
+    files: dict[str, str] = {}
+    for part in [] if text is None else text.split(","):
+        name, _, file = part.strip().partition("=")
+        if not name or not file:
+            raise ValueError(f"--others is {text!r}; expected NAME=FILE, such as {EXAMPLE}; several with commas.")
+        files[name] = str(Path(file).absolute())
+    return files
+
+
+def with_checkpoints(files: Mapping[str, str]) -> dict[str, Backbone]:
+    """Backbones by name, each with the weights of its file. Raises ValueError, OSError as ``load_backbone``."""
+    return {name: load_backbone(name, checkpoint=file) for name, file in files.items()}
+
+
+def check_needed(given: Mapping[str, Backbone], needed: Iterable[Backbone]) -> None:
+    """Refuse a backbone that was given and that reads no input. Raises ValueError."""
+    read = {id(other): other for other in needed}
+    for name, other in given.items():
+        if id(other) not in read:
+            names = ", ".join(each.spec for each in read.values())
+            only = f"the inputs are read first by {names}" if names else "no input is read by another backbone first"
+            raise ValueError(f"others has {name:.40}, but {only}; leave it out.")
+
+
 def other_backbones(
     inputs: Iterable[Input], given: Mapping[str, Backbone] | None = None
 ) -> tuple[list[Input], dict[str, Backbone]]:
@@ -128,13 +209,13 @@ def other_backbones(
 
     Args:
         inputs: Inputs, of which some have ``through``.
-        given: Backbones by the name that ``through`` has, or by fingerprint. Others are loaded.
+        given: Result of ``backbones_by_name``. Others are loaded.
 
     Returns:
         The inputs, whose ``through`` names the fingerprint too, and the backbones by fingerprint.
 
     Raises:
-        ValueError: If a backbone cannot be loaded, or is not frozen, or one is given that no input names.
+        ValueError: If a backbone cannot be loaded, or is not frozen.
         OSError: If its weights cannot be read.
         TaskError: If a backbone has another fingerprint than ``through`` says.
     """

@@ -17,6 +17,7 @@ from metatx.backbone.exchange import MixedExchange
 from metatx.disk.task_files import content_of
 from metatx.errors import ChangedError, SampleError
 from metatx.inputs.inputs import Inputs
+from metatx.inputs.through import Others, backbones_by_name
 from metatx.pool.memory import size_of, trim_heap
 from metatx.pool.requests import ANSWERS, OutputKind, Request, ResidentTask, grouped, tokenized
 from metatx.registry import unknown
@@ -84,7 +85,8 @@ class TaskPool:
 
     Args:
         backbone: Backbone from ``load_backbone``; tasks of another backbone are refused.
-        others: Backbones that read inputs of some tasks first, see ``Input.through``; tasks of yet others are refused.
+        others: Backbones that read inputs of some tasks first, as ``TaskSpec`` takes them; tasks of yet others are
+            refused.
         memory_mb: Memory for the weights of tasks, in 10^6 bytes. Beyond it, the least recently used tasks are dropped
             and loaded again when they are needed. Pinned tasks, tasks given as objects, and tasks that requests hold
             stay. None: no bound.
@@ -99,13 +101,13 @@ class TaskPool:
         True
     """
 
-    def __init__(self, backbone: Backbone, *, others: Sequence[Backbone] = (), memory_mb: float | None = None) -> None:
+    def __init__(self, backbone: Backbone, *, others: Others = None, memory_mb: float | None = None) -> None:
         if memory_mb is not None and memory_mb <= 0:
             raise ValueError(f"memory_mb is {memory_mb}; it must be above 0, or None for no bound.")
         self.backbone = backbone
         self.memory_mb = memory_mb
         self._fingerprint = backbone.fingerprint  # once: hashing a large backbone takes longer than loading a task
-        self._others = {other.fingerprint: other.to(backbone.device) for other in others}
+        self._others = {other.fingerprint: other.to(backbone.device) for other in backbones_by_name(others).values()}
         self._entries: OrderedDict[str, _Slot] = OrderedDict()  # least recently used first
         self._answered: Counter[str] = Counter()
         self._lock = threading.Lock()  # protects the dicts; held only for lookups and changes

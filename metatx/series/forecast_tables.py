@@ -173,7 +173,7 @@ def lookback_of(tokenizer: "Tokenizer") -> int:
     if tokenizer.lookback is None:
         raise ValueError(
             "How many steps may a forecast read? Set the tokenizer's option lookback: "
-            "--tokenizer.lookback 96 (and --head.horizon 24 for how many it forecasts)."
+            f"{tokenizer.option_prefix}.lookback 96 (and --head.horizon 24 for how many it forecasts)."
         )
     return tokenizer.lookback
 

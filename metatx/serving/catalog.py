@@ -5,7 +5,7 @@ import os
 import re
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -308,13 +308,16 @@ def common_backbone(folder: Path) -> tuple[str, bool]:
     return backbones.pop() if len(backbones) == 1 else ("nano", True)
 
 
-def common_others(folder: Path) -> list[Backbone]:
-    """Load the backbones that read inputs of a folder's tasks first, each once; those that cannot be loaded are out."""
-    others: dict[str, Backbone] = {}
+def common_others(folder: Path, given: Mapping[str, Backbone] | None = None) -> list[Backbone]:
+    """Load the backbones that read inputs of a folder's tasks first, each once; those that cannot be loaded are out.
+
+    Those that are given, by name or fingerprint, are not loaded.
+    """
+    others = dict(given or {})
     for place, config in _configs(folder):
         with suppress(TaskError):  # the catalog says why the task is refused
             others |= others_of(config, place, others)
-    return list(others.values())
+    return list({id(other): other for other in others.values()}.values())
 
 
 def _configs(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:

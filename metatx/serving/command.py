@@ -3,6 +3,7 @@
 import logging
 import os
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from ipaddress import ip_address
@@ -31,6 +32,7 @@ def serve(
     *,
     backbone: str | None = None,
     checkpoint: str | None = None,
+    others: str | None = None,
     host: str = "127.0.0.1",
     port: int = 8000,
     memory_mb: float | None = None,
@@ -56,6 +58,7 @@ def serve(
         backbone: Name of the backbone, see "metatx list backbones"; by default the one that all the tasks name, nano
             where they differ.
         checkpoint: File with the backbone's weights.
+        others: Files with the weights of the backbones that read inputs first: NAME=FILE, several with commas.
         host: Address to listen on; 0.0.0.0 for all.
         port: Port to listen on.
         memory_mb: Megabytes for the weights of tasks, beyond which the least recently used tasks are dropped.
@@ -75,12 +78,15 @@ def serve(
         replica_cpus: Cores of a replica, on Ray.
         plugin: Python file with tokenizers and heads of your own.
     """
+    from metatx.inputs.through import checkpoints
+
     token = _token(token, host)
     build = partial(
         build_service,
         Path(tasks).absolute(),
         backbone=backbone,
         checkpoint=None if checkpoint is None else str(Path(checkpoint).absolute()),
+        others=checkpoints(others),
         memory_mb=memory_mb,
         token=token,
         admin=admin,
@@ -137,6 +143,7 @@ def build_service(
     *,
     backbone: str | None,
     checkpoint: str | None,
+    others: Mapping[str, str],
     memory_mb: float | None,
     token: str | None,
     admin: bool,
@@ -158,6 +165,7 @@ def build_service(
     except ImportError as error:
         raise ImportError(f"{MISSING} ({error})") from error
     from metatx.backbone.loading import load_backbone
+    from metatx.inputs.through import with_checkpoints
     from metatx.pool.pool import TaskPool
     from metatx.registry import load_plugin
     from metatx.serving.catalog import Catalog, common_backbone, common_others
@@ -171,7 +179,7 @@ def build_service(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     spec, pretrained = (backbone, True) if backbone else common_backbone(tasks)
     loaded = load_backbone(spec, checkpoint=checkpoint, pretrained=pretrained)
-    pool = TaskPool(loaded, others=common_others(tasks), memory_mb=memory_mb)
+    pool = TaskPool(loaded, others=common_others(tasks, with_checkpoints(others)), memory_mb=memory_mb)
     catalog = Catalog(tasks, pool)
     measured, rate = find_batch_tokens(pool.backbone)
     budget = batch_tokens or measured

@@ -32,6 +32,7 @@ from metatx.disk.weight_files import unshared
 from metatx.encoding.head_choice import build_tokenizer
 from metatx.errors import TaskError, short
 from metatx.files import folder_written_whole
+from metatx.inputs.through import Others, backbones_by_name, check_needed
 from metatx.model import Model
 from metatx.registry import COMPOSITE, all_options, create, fact_names, lookup, option_names
 from metatx.settings import TrainingSettings
@@ -39,7 +40,7 @@ from metatx.storage.card import model_card
 from metatx.storage.config import checked_config, upgraded
 from metatx.storage.others import check_others, others_of
 
-__all__ = ["Record", "check", "describe", "modalities", "read", "save", "write"]
+__all__ = ["Record", "check", "describe", "load", "modalities", "read", "save", "write"]
 
 FORMAT = "metatx-task"
 VERSION = 3  # 1 had no ``tune``, 2 held fitted facts among the options
@@ -206,6 +207,14 @@ def check(
                 read_shapes(folder, file)
 
 
+def load(folder: Path, backbone: Backbone | None, others: Others) -> tuple[Model, Record]:
+    """Read a task as ``read``, with other backbones as a user gives them. Raises ValueError for one not needed."""
+    given = backbones_by_name(others)
+    model, record = read(folder, backbone, others=given)
+    check_needed(given, model.others)
+    return model, record
+
+
 def read(
     folder: Path,
     backbone: Backbone | None,
@@ -218,8 +227,8 @@ def read(
         folder: The task's folder.
         backbone: Backbone that the task was trained on; None loads the one that the task names, or its own.
         fingerprint: Fingerprint of ``backbone``, where it is known.
-        others: Backbones that read some of several inputs first, by name or fingerprint; those that are not given are
-            loaded.
+        others: Backbones that read some of several inputs first, as ``backbones_by_name`` returns them; those that are
+            not given are loaded.
     """
     config = describe(folder)
     with damage(folder):

@@ -22,7 +22,7 @@ def others_of(
     Args:
         config: Config from ``describe``.
         folder: Folder of the task, for messages.
-        given: Backbones by name or fingerprint; those that are not given are loaded.
+        given: Result of ``backbones_by_name``; backbones that are not given are loaded.
 
     Raises:
         TaskError: If a backbone cannot be loaded, or has other weights.
@@ -36,7 +36,7 @@ def others_of(
         names = ", ".join(dict.fromkeys(way["backbone"] for each in inputs if (way := each.through)))
         raise TaskError(
             f"{folder} has inputs that another backbone reads first ({names}), which cannot be loaded ({error}); load "
-            "it with load_backbone(..., checkpoint=...) and give it as others={name: backbone}"
+            "it with load_backbone(name, checkpoint=...) and give it as others={name: backbone} (--others NAME=FILE)"
         ) from None
 
 
@@ -47,7 +47,7 @@ def check_others(config: Mapping[str, Any], folder: Path, fingerprints: Collecti
         if way["fingerprint"] not in fingerprints:
             raise TaskError(
                 f"{folder}: input {each.name} is read by backbone {way['backbone']} ({way['fingerprint'][:12]}) "
-                "first, which is not here; load it and give it among others=[...]."
+                "first, which is not here; load it and give it among others=[...] (metatx serve --others NAME=FILE)."
             )
 
 

@@ -1,9 +1,10 @@
-"""Does a tokenizer or head keep its contract? Two functions for all who write one, with any test runner.
+"""Does a tokenizer, head or fusion keep its contract? Functions for all who write one, with any test runner.
 
-    from metatx.testing import check_head, check_tokenizer
+    from metatx.testing import check_head, check_inputs, check_tokenizer
 
     check_tokenizer(ECGTokenizer, recordings, bad_samples=[recording[:3]])
     check_head(RankingHead, targets)
+    check_inputs(Task.from_data(backbone, {"photo": "image", "facts": "tabular"}, data, fusion="mine"), samples)
 
 In the spirit of scikit-learn's ``check_estimator``: AssertionError at the first break of the contract; its
 message names the check and says what was found, what is expected and how to mend it.
@@ -16,11 +17,13 @@ import torch
 
 from metatx.backbone.stem import Stem
 from metatx.head import Head
+from metatx.task import Task
 from metatx.testing.heads import HEAD_CHECKS, HeadCase, SequenceFactory
+from metatx.testing.inputs import INPUTS_CHECKS, InputsCase
 from metatx.testing.tokenizers import TOKENIZER_CHECKS, TokenizerCase
 from metatx.tokenizer import Tokenizer
 
-__all__ = ["check_head", "check_tokenizer"]
+__all__ = ["check_head", "check_inputs", "check_tokenizer"]
 
 
 def check_tokenizer(
@@ -88,6 +91,27 @@ def check_head(
         cls,
         lambda: HeadCase(cls, targets, dim, options or {}, bad, prefixes, sequence, features),
     )
+
+
+def check_inputs(task: Task, samples: Sequence[Any]) -> None:
+    """Check how the inputs of a task meet: its fusion and its tokenizers together, on the backbone; some seconds.
+
+    Every input must change what the head reads; a missing input must be one that is not there; a sample must not depend
+    on its neighbours; the order of the inputs must not matter before training. The task itself is not changed.
+
+    Args:
+        task: Task of two or more inputs; it need not be trained.
+        samples: At least two, as ``predict`` takes them, that have every input and differ in each.
+
+    Raises:
+        AssertionError: At the first break of the contract.
+        ValueError: If the task has one input, or there are fewer than two samples.
+    """
+    if task.model.fusion is None or len(task.model.fusion.inputs) < 2:
+        raise ValueError(f"check_inputs needs a task of several inputs; this one reads {task.tokenizer.name} alone.")
+    if len(samples) < 2:
+        raise ValueError(f"check_inputs needs two or more samples that differ, not {len(samples)}.")
+    _run(INPUTS_CHECKS, type(task.model.fusion), lambda: InputsCase(task.model, task.queries(samples)))
 
 
 def _run(checks: Sequence[Callable[[Any], None]], cls: type, case: Callable[[], Any]) -> None:

@@ -135,6 +135,8 @@ def test_words_in_a_column_of_pictures_are_told_with_their_row(run, capsys):
         ("--input front=image --input front=text", "Two inputs are called front and front"),
         ("--input front=image --input again=image:front", "Column front is read by front and by again"),
         ("--input front=image --input price=tabular", "Input price reads price, which is the target"),
+        ("--input a=image:front,back --input facts=tabular:rooms", "--input a,a_2=image:front,back"),
+        ("--modality image --inputs front,back", "image reads one. Make each an input, with one tokenizer for all"),
         ("--input front=image --input sky=image", "Unknown column of input sky: 'sky'"),
         ("--input front=image --modality image", "leave --modality out"),
         ("--input front=image --inputs front", "leave --inputs out"),
@@ -155,6 +157,35 @@ def test_words_in_a_column_of_pictures_are_told_with_their_row(run, capsys):
 def test_a_bad_line_is_one_line_and_nothing_is_written(run, capsys, options, said):
     assert said in _fails(f"train {run}/t.csv --target price {options} --out {run}/none", capsys)
     assert not (run / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("evaluate {0}/out/task {0}/t.csv --missing ''", "--missing is ''; give names separated by commas"),
+        ("evaluate {0}/out/task {0}/t.csv --missing front,", "--missing is 'front,'; give names"),
+        ("predict {0}/out/task {0}/t.csv --keep ''", "--keep is ''; give names"),
+        ("predict {0}/out/task {0}/t.csv --others nano", "--others is 'nano'; expected NAME=FILE"),
+    ],
+)
+def test_lists_that_name_nothing(run, capsys, command, said):
+    assert said in _fails(command.format(run), capsys)
+
+
+def test_a_file_is_told_about_once_where_the_inputs_are_guessed(run, told):
+    pd.read_csv(run / "t.csv").to_csv(run / "semicolons.csv", index=False, sep=";")
+    small = "--epochs 1 --no-baseline --tokenizer.front.image_size 16 --target price"
+    _main(f"train {run}/semicolons.csv --modality auto {small} --out {run}/once")
+    assert sum("is read with ';'" in line for line in told) == 1
+
+
+def test_a_sole_input_has_the_baselines_of_its_modality(run):
+    small = "--epochs 1 --target price"
+    _main(f"train {run}/t.csv --input facts=tabular:rooms,area {small} --out {run}/sole")
+    _main(f"train {run}/t.csv --modality tabular --inputs rooms,area {small} --out {run}/plain")
+    sole, plain = (json.loads((run / name / "task/config.json").read_text())["metrics"] for name in ("sole", "plain"))
+    assert list(sole) == list(plain) and len(sole) > 2
+    assert all(sole[name] == plain[name] for name in sole if name != "metatx")
 
 
 def test_one_file_is_no_sample_of_several_inputs(run, capsys):

@@ -11,6 +11,7 @@ from metatx.evaluation import compare as comparison
 from metatx.evaluation.baselines import baselines
 from metatx.evaluation.compare import VARIANTS
 from metatx.evaluation.comparison_report import Comparison, Trial
+from metatx.evaluation.variants import fusion_variants
 from metatx.examples import Examples
 from metatx.registry import create
 
@@ -121,6 +122,14 @@ def test_of_two_inputs_each_alone_stands_once(rows, nano):
     result = metatx.compare(rows, two, fusions=["early"], budget=1e-6, **options)
     assert [row.name for row in result.rows()][:3] == ["facts alone", "words alone", "early"]
     assert list(result.plans) == ["facts alone", "words alone", "early"], "controls have the plan of their fusion"
+
+
+def test_all_means_every_registered_fusion_that_of_the_spec_first(nano):
+    metatx.register_fusion("own")(type("Own", (metatx.Fusion,), {}))
+    spec = metatx.TaskSpec(modality={"photo": "image", "facts": "tabular"}, fusion="mid")
+    chosen = [variant.name for variant in fusion_variants(spec, ["all:dropout=0.1"], nano) if variant.candidate]
+    assert chosen[0] == "mid:dropout=0.1"
+    assert sorted(chosen) == [f"{name}:dropout=0.1" for name in metatx.names("fusions")] and "own:dropout=0.1" in chosen
 
 
 def test_wrong_fusions_are_refused_before_any_run(rows, nano, tmp_path, monkeypatch):

@@ -34,6 +34,12 @@ def test_an_input_reads_the_column_of_its_name_and_a_row_what_is_left():
             "Column front is read by front and by same; give it to one of them.",
         ),
         ({"front": "image"}, {"inputs": "front"}, "names the columns of each"),
+        (
+            [Input(name="a", modality="image", columns="front,back"), Input(name="rooms", modality="tabular")],
+            {},
+            "Input a is given the columns front, back, and image reads one. Make each an input, with one tokenizer for "
+            "all: --input a,a_2=image:front,back",
+        ),
         ({"a": "tabular", "b": "tabular"}, {}, "Inputs a and b name no columns; name those of all but one: a=...:a,b"),
     ],
 )

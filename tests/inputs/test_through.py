@@ -1,5 +1,6 @@
 """Inputs that another frozen backbone reads first, over a bridge."""
 
+import copy
 import json
 import re
 from dataclasses import replace
@@ -124,6 +125,15 @@ def test_copies_share_the_other_backbone() -> None:
     np.testing.assert_array_equal(copy.predict_proba(samples(3)), made.predict_proba(samples(3)))
 
 
+@pytest.mark.parametrize("tune", ["frozen", "lora"])
+def test_a_deep_copy_shares_both_backbones(tune) -> None:
+    made = task(tune=tune)
+    copied = copy.deepcopy(made)
+    assert copied.backbone is BACKBONE and copied.others[0] is OTHER
+    assert copied.tokenizer.tokenizer("photo").patch_stem is OTHER.stem
+    np.testing.assert_array_equal(copied.predict_proba(samples(3)), made.predict_proba(samples(3)))
+
+
 def test_inputs_that_share_a_tokenizer_share_the_way() -> None:
     inputs = [
         metatx.Input(name="photo", modality="image", through=WAY),
@@ -142,6 +152,35 @@ def test_inputs_that_share_a_tokenizer_share_the_way() -> None:
 def test_a_way_must_name_a_backbone_and_a_bridge(through) -> None:
     with pytest.raises(ValueError, match="expected the name of a backbone and of a bridge"):
         metatx.Input(name="photo", modality="image", through=through)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "said"),
+    [
+        ({"frozen": "yes"}, "frozen of input photo is 'yes'; expected true or false."),
+        ({"frozen": None}, "frozen of input photo is None; expected true or false."),
+        ({"frozen": 1}, "frozen of input photo is 1; expected true or false."),
+        (
+            {"through": {**WAY, "pretrained": "no"}},
+            "through of input photo: pretrained is 'no'; expected true or false.",
+        ),
+        ({"through": {**WAY, "checkpoint": 3}}, "through of input photo: checkpoint is 3; expected a text or null."),
+        ({"through": {**WAY, 4: 3}}, "through of input photo is"),
+        ({"through": ["nano"]}, "through of input photo is ['nano']; expected the name of a backbone"),
+        ({"through": 3}, "or --through.photo.backbone nano."),
+        ({"columns": 3}, "columns of input photo is 3; expected names of columns."),
+        ({"columns": {"a", "b"}}, "expected names of columns."),
+        ({"columns": ["a", 3]}, "columns of input photo is ['a', 3]; expected names of columns, each once."),
+        ({"columns": {"a": "b"}}, "columns of input photo is {'a': 'b'}; expected names of columns."),
+        ({"options": ["bins"]}, "options of input photo is ['bins']; expected options by name"),
+        ({"options": {3: 4}}, "options of input photo is {3: 4}; expected options by name"),
+        ({"options": None}, "options of input photo is None; expected options by name"),
+    ],
+)
+def test_a_wrong_type_is_one_clear_line(attributes, said) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)) as raised:
+        metatx.Input(**{"name": "photo", "modality": "image", **attributes})
+    assert "\n" not in str(raised.value)
 
 
 def test_mistakes_in_a_way() -> None:

@@ -3,6 +3,10 @@
 import sys
 from typing import Any
 
+from metatx.reading.csv_tables import Reading
+from metatx.storage.config import describe
+from metatx.storage.fetching import MARK, task_folder
+
 __all__ = ["embed", "evaluate", "predict"]
 
 
@@ -27,9 +31,9 @@ def evaluate(
         checkpoint: File with the backbone's weights.
         skip_bad_samples: Leave out samples that cannot be used; by default they stop the command.
     """
+    loaded = _load(task, backbone, checkpoint, csv)
     from metatx.evaluation.missing import evaluate_without
 
-    loaded = _load(task, backbone, checkpoint, csv)
     if missing is None:
         metrics = loaded.evaluate(data, skip_bad_samples=skip_bad_samples)
     else:
@@ -67,9 +71,9 @@ def predict(
         backbone: Name of the backbone, if the one that the task names cannot be loaded; see "metatx list backbones".
         checkpoint: File with the backbone's weights.
     """
+    loaded = _load(task, backbone, checkpoint, csv, batch_size)
     from metatx.cli.predictions import write_answers
 
-    loaded = _load(task, backbone, checkpoint, csv, batch_size)
     write_answers(loaded, inputs, out, sys.stdout, keep=_names(keep), skip_bad=skip_bad_samples)
 
 
@@ -114,11 +118,13 @@ def _names(keep: str | None) -> list[str]:
 def _load(
     task: str, backbone: str | None, checkpoint: str | None, csv: dict[str, Any] | None, batch_size: int | None = None
 ) -> Any:
+    reading = Reading.of(csv)
+    if not task.startswith(MARK):
+        describe(task_folder(task))  # a name mistyped is told before torch is imported
     from metatx.backbone.loading import load_backbone
-    from metatx.reading.csv_tables import Reading
     from metatx.task import Task
 
     loaded = None if backbone is None else load_backbone(backbone, checkpoint=checkpoint)
     saved = Task.from_pretrained(task, backbone=loaded)
-    saved.reading = Reading.of(csv)
+    saved.reading = reading
     return saved if batch_size is None else saved.set_inference(batch_size=batch_size)

@@ -1,12 +1,13 @@
 """Registry of tokenizers, heads, fusions, bridges and objectives by name: shipped, users' own, other packages'."""
 
+import ast
 import difflib
 import inspect
 import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from importlib.util import module_from_spec, spec_from_file_location
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any, Literal, TypeVar
@@ -17,7 +18,7 @@ from metatx.values import plain_value
 __all__ = [
     *("COMPOSITE", "all_options", "called", "check_facts", "checked_options", "create", "fact_names", "load_plugin"),
     *("lookup", "names", "option_names", "register_bridge", "register_fusion", "register_head", "register_objective"),
-    *("register_tokenizer", "unknown"),
+    *("register_tokenizer", "summary", "unknown"),
 ]
 
 Kind = Literal["tokenizers", "heads", "fusions", "bridges", "objectives"]
@@ -186,6 +187,26 @@ def lookup(kind: Kind, name: str) -> Any:
     cls.name = name
     REGISTERED[kind, name] = cls
     return cls
+
+
+def summary(kind: Kind, name: str) -> str:
+    """First line of the docstring of the class called ``name``, read from its file where it ships, without an import.
+
+    Example:
+        >>> from metatx.registry import summary
+        >>> summary("heads", "regression")
+        'Head of one or several numbers, which it learns on a standard scale.'
+    """
+    if (kind, name) in REGISTERED or name not in _shipped(kind):
+        text = lookup(kind, name).__doc__
+    else:
+        spec = find_spec(f"metatx.{kind}.{name}")
+        assert spec is not None and spec.origin is not None, "a name that ships is a module's"
+        tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+        assigned = {ast.unparse(node.targets[0]): node.value for node in tree.body if isinstance(node, ast.Assign)}
+        classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+        text = ast.get_docstring(classes[ast.literal_eval(assigned["__all__"])[0]])
+    return (text or "").strip().partition("\n")[0]
 
 
 def create(kind: Kind, name: str, dim: int, **options: Any) -> Any:

@@ -2,13 +2,14 @@
 
 import math
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, Self
-
-import torch
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from metatx.annotations import annotated_types, check_types
 from metatx.registry import unknown
 from metatx.values import plain_value
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["RunSettings", "TrainingSettings"]
 
@@ -67,15 +68,19 @@ class RunSettings:
             return self.lr * (step + 1) / rising
         return self.lr * 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
 
-    def autocast(self, device: torch.device) -> torch.autocast:
+    def autocast(self, device: "torch.device") -> "torch.autocast":
         """Return the autocast context in which the model runs on ``device``."""
+        import torch
+
         hardware = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         hardware = hardware or (device.type == "cpu" and torch.cpu._is_amx_tile_supported())
         wanted = self.precision == "bf16" or (self.precision == "auto" and hardware)
         return torch.autocast(device.type, torch.bfloat16, enabled=wanted)
 
-    def is_half(self, device: torch.device) -> bool:
+    def is_half(self, device: "torch.device") -> bool:
         """Return True if ``autocast`` computes in bfloat16 on ``device``."""
+        import torch
+
         with self.autocast(device):
             return torch.is_autocast_enabled(device.type)
 

@@ -1,13 +1,15 @@
 """Values of numpy, pandas, polars, Arrow and torch as plain Python."""
 
 import math
+import sys
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
-import pandas as pd
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["are_codes", "is_missing", "plain_cell", "plain_samples", "plain_targets", "plain_value", "whole_number"]
 
@@ -16,7 +18,7 @@ MAX_CODES = 50  # whole numbers with at most so many values, each seen often, ar
 
 def plain_value(value: Any) -> Any:
     """Convert an option, also within lists and dicts, to JSON's types: numbers of numpy and torch, arrays to lists."""
-    if isinstance(value, np.generic | np.ndarray | Tensor):
+    if isinstance(value, np.generic | np.ndarray) or _is_tensor(value):
         return value.tolist()
     if isinstance(value, dict):
         return {plain_value(key): plain_value(part) for key, part in value.items()}
@@ -31,6 +33,8 @@ def plain_cell(value: Any) -> Any:
         return value
     if isinstance(value, float | np.floating):
         return None if math.isnan(value) else float(value)
+    import pandas as pd
+
     if value is pd.NA or value is pd.NaT:
         return None
     if isinstance(value, Decimal):
@@ -39,9 +43,15 @@ def plain_cell(value: Any) -> Any:
         return plain_cell(pd.Timestamp(value))
     if isinstance(value, np.generic):
         return plain_cell(value.item())
-    if isinstance(value, np.ndarray | Tensor) and not value.ndim:
+    if (isinstance(value, np.ndarray) or _is_tensor(value)) and not value.ndim:
         return plain_cell(value.item())
     return value
+
+
+def _is_tensor(value: Any) -> "TypeGuard[Tensor]":
+    """Return True for a tensor. Before torch is imported there is none, and a command may end without it."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
 
 
 def is_missing(value: Any) -> bool:
@@ -70,7 +80,7 @@ def are_codes(cells: Sequence[Any]) -> bool:
 def plain_samples(samples: Any) -> Any:
     """Convert raw samples for tokenizers: columns become lists; tensors move to the CPU and lose their gradient."""
     samples = _listed(samples)
-    if isinstance(samples, Tensor):
+    if _is_tensor(samples):
         return samples.detach().cpu()
     if isinstance(samples, list | tuple) and any(map(_holds_tensor, samples)):
         return [_plain_sample(sample) for sample in samples]
@@ -80,15 +90,16 @@ def plain_samples(samples: Any) -> Any:
 def plain_targets(targets: Any) -> Any:
     """Convert targets for heads: columns become lists, tensors arrays."""
     targets = _listed(targets)
-    if isinstance(targets, Tensor):
+    if _is_tensor(targets):
         return targets.detach().cpu().numpy()
-    if isinstance(targets, list | tuple) and any(isinstance(target, Tensor) for target in targets):
-        return [target.detach().cpu().numpy() if isinstance(target, Tensor) else target for target in targets]
+    if isinstance(targets, list | tuple) and any(_is_tensor(target) for target in targets):
+        return [target.detach().cpu().numpy() if _is_tensor(target) else target for target in targets]
     return targets
 
 
 def _listed(values: Any) -> Any:
     """Convert columns of pandas, polars and Arrow to lists."""
+    import pandas as pd
     import pyarrow as pa
 
     if isinstance(values, pd.Series | pd.Index | pd.api.extensions.ExtensionArray):
@@ -104,11 +115,11 @@ def _holds_tensor(sample: Any) -> bool:
     parts: Iterable[Any] = sample.values() if isinstance(sample, dict) else [sample]
     if isinstance(sample, list | tuple):
         parts = sample[:1]
-    return any(isinstance(part, Tensor) for part in parts)
+    return any(_is_tensor(part) for part in parts)
 
 
 def _plain_sample(sample: Any) -> Any:
-    if isinstance(sample, Tensor):
+    if _is_tensor(sample):
         return sample.detach().cpu()
     if isinstance(sample, dict):
         return {name: _plain_sample(part) for name, part in sample.items()}

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from metatx.backbone.base import Backbone
+from metatx.backbone.names import KNOWN, backbones
 from metatx.backbone.vit import BackboneConfig, VisionTransformer
 from metatx.disk.weight_files import file_sha256, read_tensors, unshared
 from metatx.files import folder_written_whole
@@ -23,20 +24,6 @@ __all__ = ["backbone_folder", "backbones", "load_backbone", "repository", "save_
 FORMAT = "metatx-backbone"
 TIMM_BLOCKS = "timm_blocks"  # name of a kind of backbone in ``config.json``
 NANO = Path(__file__).parents[1] / "nano"
-
-KNOWN = {
-    "nano": "small backbone inside the package, pretrained on images and their names",
-    "open_clip:MODEL/TAG": "visual tower of an open_clip ViT, by model and tag or from a checkpoint",
-    "timm:NAME": "Vision Transformer of timm that cuts images into patches, by name or from a checkpoint",
-    "meta-transformer:base": "published Meta-Transformer B/16 encoder, whose file is given as checkpoint",
-    "meta-transformer:large": "published Meta-Transformer L/14 encoder, whose file is given as checkpoint",
-    "FOLDER": "folder that save_backbone wrote",
-}
-
-
-def backbones() -> dict[str, str]:
-    """Names that ``load_backbone`` accepts, each with one line that explains it."""
-    return dict(KNOWN)
 
 
 def load_backbone(spec: str, *, checkpoint: str | Path | None = None, pretrained: bool = True) -> Backbone:

@@ -3,6 +3,10 @@
 import sys
 from typing import Any
 
+from metatx.reading.csv_tables import Reading
+from metatx.storage.config import describe
+from metatx.storage.fetching import MARK, task_folder
+
 __all__ = ["embed", "evaluate", "predict"]
 
 
@@ -29,9 +33,9 @@ def evaluate(
         others: Files with the weights of the backbones that read inputs first: NAME=FILE, several with commas.
         skip_bad_samples: Leave out samples that cannot be used; by default they stop the command.
     """
+    loaded = _load(task, backbone, checkpoint, others, csv)
     from metatx.evaluation.missing import evaluate_without
 
-    loaded = _load(task, backbone, checkpoint, others, csv)
     if missing is None:
         metrics = loaded.evaluate(data, skip_bad_samples=skip_bad_samples)
     else:
@@ -71,9 +75,9 @@ def predict(
         checkpoint: File with the backbone's weights.
         others: Files with the weights of the backbones that read inputs first: NAME=FILE, several with commas.
     """
+    loaded = _load(task, backbone, checkpoint, others, csv, batch_size)
     from metatx.cli.predictions import write_answers
 
-    loaded = _load(task, backbone, checkpoint, others, csv, batch_size)
     write_answers(loaded, inputs, out, sys.stdout, keep=_names("--keep", keep), skip_bad=skip_bad_samples)
 
 
@@ -129,12 +133,14 @@ def _load(
     csv: dict[str, Any] | None,
     batch_size: int | None = None,
 ) -> Any:
+    reading = Reading.of(csv)
+    if not task.startswith(MARK):
+        describe(task_folder(task))  # a name mistyped is told before torch is imported
     from metatx.backbone.loading import load_backbone
     from metatx.inputs.through import checkpoints, with_checkpoints
-    from metatx.reading.csv_tables import Reading
     from metatx.task import Task
 
     loaded = None if backbone is None else load_backbone(backbone, checkpoint=checkpoint)
     saved = Task.from_pretrained(task, backbone=loaded, others=with_checkpoints(checkpoints(others)))
-    saved.reading = Reading.of(csv)
+    saved.reading = reading
     return saved if batch_size is None else saved.set_inference(batch_size=batch_size)

@@ -4,6 +4,12 @@ import json
 from pathlib import Path
 from typing import Literal
 
+from metatx.backbone.names import backbones
+from metatx.registry import names, summary
+from metatx.storage.card import cell, inputs_of, modalities, way_of
+from metatx.storage.config import describe
+from metatx.storage.fetching import task_folder
+
 __all__ = ["info", "list_", "quickstart"]
 
 
@@ -13,14 +19,11 @@ def list_(what: Literal["tokenizers", "heads", "fusions", "bridges", "objectives
     Args:
         what: Kind to list; by default all six.
     """
-    from metatx.backbone.loading import backbones
-    from metatx.registry import lookup, names
-
     for kind in ("tokenizers", "heads", "fusions", "bridges", "objectives"):
         if what in (kind, None):
             print(f"{kind}:")
             for name in names(kind):
-                print(f"  {name:<16}{_summary(lookup(kind, name))}")
+                print(f"  {name:<16}{summary(kind, name)}")
     if what in ("backbones", None):
         print("backbones:")
         for name, line in backbones().items():
@@ -33,10 +36,6 @@ def info(task: str) -> None:
     Args:
         task: Folder of the task, or hf:user/task on the Hugging Face hub.
     """
-    from metatx.storage.card import cell, inputs_of, modalities, way_of
-    from metatx.storage.folder import describe
-    from metatx.storage.hub import task_folder
-
     config = describe(task_folder(task))
     backbone = config["backbone"]
     print(f"{' + '.join(modalities(config))} -> {config['head']['name']}, saved by metatx {config['metatx']}")
@@ -74,7 +73,3 @@ def quickstart(*, out: str = "runs/quickstart", seed: int = 0) -> None:
     from metatx.cli.quickstart import tour
 
     tour(Path(out), seed)
-
-
-def _summary(cls: type) -> str:
-    return (cls.__doc__ or "").strip().partition("\n")[0]

@@ -4,10 +4,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from metatx.inputs.notation import AUTO, one_input_error, parsed
 from metatx.reading.csv_tables import Reading
-from metatx.registry import unknown
+from metatx.registry import Kind, names, unknown
+from metatx.settings import TrainingSettings
+from metatx.spec import TaskSpec
 
-__all__ = ["compare", "options_by_input", "train"]
+__all__ = ["compare_", "options_by_input", "train"]
 
 
 def train(
@@ -82,12 +85,6 @@ def train(
         config: Options to be written beside the task.
         settings: Settings of the training, by name.
     """
-    from metatx.backbone.loading import load_backbone
-    from metatx.evaluation.run import run
-    from metatx.settings import TrainingSettings
-    from metatx.spec import TaskSpec
-    from metatx.training.distributed import processes
-
     spec = TaskSpec(
         **_inputs(modality, inputs, input, tokenizer or {}, through or {}),
         **_fusion(modality, input, fusion, fusion_options, main),
@@ -99,14 +96,22 @@ def train(
     )
     if resume and out is None:
         raise ValueError("--resume goes on with a run in a folder; name it with --out.")
+    _check_names(spec)
+    chosen = TrainingSettings(**settings)
+    reading = Reading.of(csv)
     folder = out or _free_folder(data)
+    # Imported here: torch takes seconds, and a mistake in the arguments has been told before.
+    from metatx.backbone.loading import load_backbone
+    from metatx.evaluation.run import run
+    from metatx.training.distributed import processes
+
     report = run(
         data,
         spec,
         backbone=load_backbone(backbone, checkpoint=checkpoint, pretrained=pretrained),
-        settings=TrainingSettings(**settings),
+        settings=chosen,
         split_column=split_column,
-        reading=Reading.of(csv),
+        reading=reading,
         validation=validation,
         test=test,
         start=start,
@@ -121,7 +126,7 @@ def train(
         print(f"{report}\nsaved in {folder}")
 
 
-def compare(
+def compare_(
     data: str,
     *,
     modality: str | None = None,
@@ -187,11 +192,6 @@ def compare(
         fusion_options: Options of the fusion, each by its name: --fusion.dropout 0.3.
         settings: Settings of the training, by name.
     """
-    from metatx.backbone.loading import load_backbone
-    from metatx.evaluation.compare import compare as compare_variants
-    from metatx.settings import TrainingSettings
-    from metatx.spec import TaskSpec
-
     spec = TaskSpec(
         **_inputs(modality, inputs, input, tokenizer or {}, through or {}),
         **_fusion(modality, input, fusion, fusion_options, main),
@@ -199,18 +199,25 @@ def compare(
         head=head,
         head_options=head_options or {},
     )
+    _check_names(spec)
+    # Fixed, and therefore no options: each run has its own seed, and writes no logs and no checkpoints.
+    chosen = TrainingSettings(seed=0, tensorboard=False, checkpoint_seconds=30.0, checkpoint_steps=0, **settings)
+    reading = Reading.of(csv)
+    numbers = _seeds(seeds)
     folder = out or _free_folder(data)
-    comparison = compare_variants(
+    from metatx.backbone.loading import load_backbone
+    from metatx.evaluation.compare import compare
+
+    comparison = compare(
         data,
         spec,
         backbone=load_backbone(backbone, checkpoint=checkpoint),
-        seeds=_seeds(seeds),
+        seeds=numbers,
         fusions=[] if fusions is None else [name.strip() for name in fusions.split(",")],
-        # Fixed, and therefore no options: each run has its own seed, and writes no logs and no checkpoints.
-        settings=TrainingSettings(seed=0, tensorboard=False, checkpoint_seconds=30.0, checkpoint_steps=0, **settings),
+        settings=chosen,
         budget=budget,
         split_column=split_column,
-        reading=Reading.of(csv),
+        reading=reading,
         validation=validation,
         test=test,
         baseline=baseline,
@@ -219,6 +226,16 @@ def compare(
     )
     print(comparison)
     print(f"saved in {folder}")
+
+
+def _check_names(spec: TaskSpec) -> None:
+    """Refuse names of tokenizers, heads and fusions that are not known, as ``lookup`` does, but without torch."""
+    modalities = [spec.modality] if isinstance(spec.modality, str) else [each.modality for each in spec.several]
+    chosen: list[tuple[Kind, str | None]] = [("tokenizers", name) for name in modalities if name != AUTO]
+    chosen += [("heads", spec.head), ("fusions", spec.fusion)]
+    for kind, name in chosen:
+        if name is not None and name not in (choices := names(kind)):
+            raise ValueError(unknown(kind[:-1], name, choices))
 
 
 def _inputs(
@@ -233,9 +250,6 @@ def _inputs(
     Raises:
         ValueError: If neither is said, or both are, or an option names no input.
     """
-    from metatx.inputs.guess import AUTO
-    from metatx.inputs.notation import parsed
-
     nested = options_by_input(options) if lines or modality == AUTO else options
     if not lines:
         if through:
@@ -250,23 +264,23 @@ def _inputs(
         other = "--modality" if modality is not None else "--inputs"
         raise ValueError(f"--input says itself what is read, and of which kind; leave {other} out.")
     inputs = parsed(lines)
-    names = {each.name.replace("-", "_"): each.name for each in inputs}  # as the parser writes names of options
+    called = {each.name.replace("-", "_"): each.name for each in inputs}  # as the parser writes names of options
     for name, value in nested.items():
         if not isinstance(value, dict):
             raise ValueError(
                 f"--tokenizer.{name} names no input; write --tokenizer.{inputs[0].name}.{name}, or of which it is."
             )
-    ways = {names.get(name, name): value for name, value in options_by_input(through).items()}
+    ways = {called.get(name, name): value for name, value in options_by_input(through).items()}
     for name in ways:
-        if name not in names.values() and not isinstance(ways[name], dict):
+        if name not in called.values() and not isinstance(ways[name], dict):
             raise ValueError(
                 f"--through.{name} names no input; write --through.{inputs[0].name}.{name}, or of which it is."
             )
-        if name not in names.values():
-            raise ValueError(unknown("input in --through", name, list(names.values())))
+        if name not in called.values():
+            raise ValueError(unknown("input in --through", name, list(called.values())))
     return {
         "modality": [replace(each, through=ways[each.name]) if each.name in ways else each for each in inputs],
-        "tokenizer_options": {names.get(name, name): value for name, value in nested.items()},
+        "tokenizer_options": {called.get(name, name): value for name, value in nested.items()},
     }
 
 
@@ -274,9 +288,6 @@ def _fusion(
     modality: str | None, lines: list[str] | None, name: str | None, options: dict[str, Any] | None, main: str | None
 ) -> dict[str, Any]:
     """Attributes of a spec that say how inputs meet. Raises ValueError if there is one input."""
-    from metatx.inputs.guess import AUTO
-    from metatx.inputs.notation import one_input_error, parsed
-
     options = options or {}
     given = [f"--fusion {name}"] if name is not None else []
     given += [f"--fusion.{option}" for option in options] + (["--main"] if main is not None else [])

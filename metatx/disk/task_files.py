@@ -9,12 +9,13 @@ import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from metatx.errors import TaskError
 from metatx.files import json_text
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = [
     *("ADAPTER", "BACKBONE", "CARD", "FILES", "Signature", "WEIGHTS"),
@@ -200,7 +201,7 @@ def stored_bytes(path: Path) -> int:
     return total
 
 
-def check_finite(tensors: Mapping[str, Tensor], weights: set[str], place: Path) -> None:
+def check_finite(tensors: Mapping[str, "Tensor"], weights: set[str], place: Path) -> None:
     """Refuse weights that are not finite, and statistics that are NaN; a scale may be infinite.
 
     Args:

@@ -14,7 +14,7 @@ from metatx.data.tables import find_target
 from metatx.encoding.head_choice import repeating
 from metatx.errors import SampleError
 from metatx.examples import Examples
-from metatx.inputs.notation import one_input_error, written
+from metatx.inputs.notation import AUTO, one_input_error, written
 from metatx.progress import tell, told_as
 from metatx.registry import lookup, names
 from metatx.spec import Input, TaskSpec
@@ -24,9 +24,8 @@ from metatx.values import is_missing
 if TYPE_CHECKING:
     from datasets import Dataset
 
-__all__ = ["AUTO", "settled"]
+__all__ = ["settled"]
 
-AUTO = "auto"  # modality of a spec whose inputs are guessed
 SURE = 0.9  # share of cells that name files above which a column names files; below 1 - SURE it names none
 WORDS = 3  # mean number of words of a text
 DISTINCT = 0.2  # share of distinct cells of a column of texts

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Sequence
 
 from metatx.spec import Input
 
-__all__ = ["one_input_error", "parsed", "written"]
+__all__ = ["AUTO", "one_input_error", "parsed", "written"]
+
+AUTO = "auto"  # modality of a spec whose inputs are guessed
 
 FORM = "NAME=MODALITY or NAME=MODALITY:COLUMN,..., such as photo=image:file"
 

@@ -1,13 +1,17 @@
-"""Check of a task's ``config.json``: its keys and the form of their values."""
+"""A task's ``config.json``, read and checked: its keys and the form of their values. It needs no torch."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from metatx.disk.task_files import BOUNDS, within_bounds
+from metatx.disk.task_files import BOUNDS, read_json, within_bounds
 from metatx.errors import TaskError, short
 
-__all__ = ["checked_config", "upgraded"]
+__all__ = ["FORMAT", "VERSION", "checked_config", "describe", "upgraded"]
+
+FORMAT = "metatx-task"
+VERSION = 3  # 1 had no ``tune``, 2 held fitted facts among the options
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,36 @@ OPTIONAL = {
 }
 RENAMED = {"amplitude": "token_rms_factor"}  # options by their names in older versions
 MISSING = object()
+
+
+def describe(folder: Path) -> dict[str, Any]:
+    """Read and check a task's ``config.json``.
+
+    Raises:
+        FileNotFoundError: If the folder does not exist.
+        TaskError: If it is no task, has a newer format, or a key is missing or has a value of another form.
+    """
+    try:
+        exists = folder.exists()
+    except (OSError, ValueError) as error:  # the name is too long, or holds a NUL
+        raise FileNotFoundError(f"{folder} cannot be a folder: {getattr(error, 'strerror', error)}.") from None
+    if not exists:
+        raise FileNotFoundError(f"{folder} does not exist.")
+    try:
+        config = read_json(folder, "config.json")
+    except FileNotFoundError:
+        raise TaskError(f"{folder} is no task: it has no config.json.") from None
+    except NotADirectoryError:
+        raise TaskError(f"{folder} is a file; a task is a folder.") from None
+    place = f"{folder}/config.json"
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        raise TaskError(f"{place} is damaged or not a task's.")
+    if isinstance(config.get("version"), int) and config["version"] > VERSION:
+        raise TaskError(
+            f"{folder} is of format {config['version']}, by metatx {config.get('metatx')!r:.40}; this metatx reads "
+            f"formats up to {VERSION}. Update it."
+        )
+    return checked_config(config, place)
 
 
 def checked_config(config: Mapping[str, Any], place: str) -> dict[str, Any]:

@@ -23,7 +23,6 @@ from metatx.disk.task_files import (
     config_text,
     damage,
     plain_file,
-    read_json,
     read_shapes,
     stored_bytes,
     within_bounds,
@@ -37,13 +36,11 @@ from metatx.model import Model
 from metatx.registry import COMPOSITE, all_options, create, fact_names, lookup, option_names
 from metatx.settings import TrainingSettings
 from metatx.storage.card import model_card
-from metatx.storage.config import checked_config, upgraded
+from metatx.storage.config import FORMAT, VERSION, describe, upgraded
 from metatx.storage.others import check_others, others_of
 
 __all__ = ["Record", "check", "describe", "load", "modalities", "read", "save", "write"]
 
-FORMAT = "metatx-task"
-VERSION = 3  # 1 had no ``tune``, 2 held fitted facts among the options
 COMPONENTS = ("tokenizer", "head")
 STORED_PARTS = (*COMPONENTS, "fusion", "norm")  # parts whose tensors are in the file of weights
 OWN_BACKBONE_TIERS = ("full", "merged")  # values of ``tune`` of a task that has its own backbone
@@ -123,36 +120,6 @@ def _saved(component: Component) -> dict[str, Any]:
             'Register it, as in @metatx.register_tokenizer("mine").'
         )
     return {"name": component.name, "options": all_options(component), "fitted": dict(component.fitted)}
-
-
-def describe(folder: Path) -> dict[str, Any]:
-    """Read and check a task's ``config.json``.
-
-    Raises:
-        FileNotFoundError: If the folder does not exist.
-        TaskError: If it is no task, has a newer format, or a key is missing or has a value of another form.
-    """
-    try:
-        exists = folder.exists()
-    except (OSError, ValueError) as error:  # the name is too long, or holds a NUL
-        raise FileNotFoundError(f"{folder} cannot be a folder: {getattr(error, 'strerror', error)}.") from None
-    if not exists:
-        raise FileNotFoundError(f"{folder} does not exist.")
-    try:
-        config = read_json(folder, "config.json")
-    except FileNotFoundError:
-        raise TaskError(f"{folder} is no task: it has no config.json.") from None
-    except NotADirectoryError:
-        raise TaskError(f"{folder} is a file; a task is a folder.") from None
-    place = f"{folder}/config.json"
-    if not isinstance(config, dict) or config.get("format") != FORMAT:
-        raise TaskError(f"{place} is damaged or not a task's.")
-    if isinstance(config.get("version"), int) and config["version"] > VERSION:
-        raise TaskError(
-            f"{folder} is of format {config['version']}, by metatx {config.get('metatx')!r:.40}; this metatx reads "
-            f"formats up to {VERSION}. Update it."
-        )
-    return checked_config(config, place)
 
 
 def modalities(config: Mapping[str, Any], folder: Path) -> dict[str, str]:

@@ -6,8 +6,8 @@ import pytest
 
 import metatx
 from metatx.data.table_files import as_dataset
-from metatx.inputs.guess import AUTO, settled
-from metatx.inputs.notation import parsed
+from metatx.inputs.guess import settled
+from metatx.inputs.notation import AUTO, parsed
 from metatx.spec import TaskSpec
 from tests.own_data.layouts import lines_told
 

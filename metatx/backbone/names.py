@@ -1,0 +1,17 @@
+"""Names of backbones, each with one line that explains it. They need no torch."""
+
+__all__ = ["KNOWN", "backbones"]
+
+KNOWN = {
+    "nano": "small backbone inside the package, pretrained on images and their names",
+    "open_clip:MODEL/TAG": "visual tower of an open_clip ViT, by model and tag or from a checkpoint",
+    "timm:NAME": "Vision Transformer of timm that cuts images into patches, by name or from a checkpoint",
+    "meta-transformer:base": "published Meta-Transformer B/16 encoder, whose file is given as checkpoint",
+    "meta-transformer:large": "published Meta-Transformer L/14 encoder, whose file is given as checkpoint",
+    "FOLDER": "folder that save_backbone wrote",
+}
+
+
+def backbones() -> dict[str, str]:
+    """Names that ``load_backbone`` accepts, each with one line that explains it."""
+    return dict(KNOWN)

@@ -1,12 +1,13 @@
 """Contrastive losses of B pairs of unit vectors."""
 
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["ContrastiveLoss", "matches"]
+__all__ = ["ContrastiveLoss", "matches", "over_graph"]
 
 LARGEST_SCALE = 100.0  # of ``logit_scale.exp()``, as in CLIP
 START = {"softmax": (1 / 0.07, 0.0), "sigmoid": (10.0, -10.0)}  # scale and bias of the logits, as published
@@ -23,6 +24,24 @@ def matches(keys: Tensor) -> Tensor:
         keys: int64 (2, B); samples of one side are the same where their keys are equal.
     """
     return (keys[:, :, None] == keys[:, None, :]).any(0)
+
+
+def over_graph(
+    loss: Callable[[Tensor, Tensor, Tensor], Tensor],
+    sides: Sequence[Tensor],
+    keys: Tensor,
+    edges: Sequence[tuple[int, int]],
+) -> Tensor:
+    """Mean of a loss of two sides over the edges of a graph of sides, a scalar.
+
+    Args:
+        loss: Function from two sides (B, E) and the pairs that belong together (B, B) to a scalar.
+        sides: Unit vectors (B, E) of each side, K of them.
+        keys: int64 (K, B), see ``matches``.
+        edges: Numbers of the two sides of each edge.
+    """
+    first, *others = (loss(sides[i], sides[j], matches(keys[[i, j]])) for i, j in edges)
+    return first if not others else torch.stack([first, *others]).mean()
 
 
 class ContrastiveLoss(nn.Module):

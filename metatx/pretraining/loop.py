@@ -1,23 +1,25 @@
-"""Contrastive pretraining: two modalities through one backbone, which is trained with them or stays frozen."""
+"""Contrastive pretraining: modalities through one backbone, which is trained with them or stays frozen."""
 
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from metatx.encoding.collate import to_device
 from metatx.pretraining.alignment import Alignment
-from metatx.pretraining.contrastive import matches
+from metatx.pretraining.contrastive import over_graph
 from metatx.pretraining.distillation import Distillation, is_image
+from metatx.pretraining.pair_sets import PairSets
 from metatx.pretraining.paired_data import PairedDataset, drop_tokens, part_of
+from metatx.pretraining.towers import FEATURES, Tower
 from metatx.pretraining.transport import pass_with_transport_cost
 from metatx.progress import bar
 from metatx.seeding import seeded
@@ -50,6 +52,8 @@ class PretrainingSettings(RunSettings):
         whole_epochs: Number of final epochs without patch dropout.
         distillation: Weight of the teacher's loss, where there is a teacher.
         transport_weight: Weight of the transport cost of the blocks, see ``pass_with_transport_cost``; 0: none.
+        feature_dropout: Share of the numbers that the towers' linear maps read, which is set to 0 in training.
+        pair_weights: Share of the steps of each of several sets of pairs, as any positive numbers; (): by their sizes.
     """
 
     epochs: int = 20
@@ -59,6 +63,8 @@ class PretrainingSettings(RunSettings):
     whole_epochs: int = 0
     distillation: float = 5.0
     transport_weight: float = 0.0
+    feature_dropout: float = 0.0
+    pair_weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -67,6 +73,8 @@ class PretrainingSettings(RunSettings):
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0.")
         if not 0 <= self.patch_dropout < 1:
             raise ValueError(f"patch_dropout is {self.patch_dropout:g}; it must be a share below 1.")
+        if not 0 <= self.feature_dropout < 1:
+            raise ValueError(f"feature_dropout is {self.feature_dropout:g}; it must be a share below 1.")
 
 
 @dataclass(frozen=True)
@@ -74,7 +82,8 @@ class Batch:
     """The share of one process in one step: n pairs, the number of the step, its patch dropout."""
 
     sides: dict[str, Any]
-    keys: Tensor  # int64 (2, n)
+    edges: tuple[tuple[int, int], ...]  # sides that are compared
+    keys: Tensor  # int64 (K, n)
     positions: Tensor  # int64 (n,)
     number: int  # of the step, from 0
     dropout: float
@@ -88,7 +97,7 @@ class Batch:
 
 def pretrain(
     alignment: Alignment,
-    pairs: PairedDataset,
+    pairs: PairedDataset | Sequence[PairedDataset],
     settings: PretrainingSettings,
     *,
     distillation: Distillation | None = None,
@@ -100,7 +109,7 @@ def pretrain(
 
     Args:
         alignment: Alignment to train, in place. Parameters that take no gradient stay as they are.
-        pairs: Pairs of the training split.
+        pairs: Pairs of the training split; or several sets of pairs, each step of one of them, in turn.
         settings: Settings of the run.
         distillation: Teacher whose loss is added; by default none.
         measure: Function that is called after each epoch; its numbers stand in the row of the epoch.
@@ -114,6 +123,14 @@ def pretrain(
         Stopped: If SIGTERM or SIGINT came; the checkpoint in ``out`` is up to date then.
         ValueError: If there are fewer pairs than a batch needs, the loss is not finite, a teacher has no images to see,
             or the checkpoint in ``out`` is that of other settings.
+
+    Example:
+        >>> alignment = metatx.Alignment.from_pretrained("nano").anchor("image")  # doctest: +SKIP
+        >>> sets = [  # doctest: +SKIP
+        ...     PairedDataset(alignment, {"image": pictures, "text": captions}),
+        ...     PairedDataset(alignment, {"image": filmed, "audio": sounds}),
+        ... ]
+        >>> history = pretrain(alignment, sets, PretrainingSettings(epochs=5))  # doctest: +SKIP
     """
     return Pretraining(alignment, pairs, settings, distillation, measure, out).run(resume)
 
@@ -124,7 +141,7 @@ class Pretraining:
     def __init__(
         self,
         alignment: Alignment,
-        pairs: PairedDataset,
+        pairs: PairedDataset | Sequence[PairedDataset],
         settings: PretrainingSettings,
         distillation: Distillation | None,
         measure: Callable[[Alignment], dict[str, float]] | None,
@@ -134,21 +151,24 @@ class Pretraining:
         self.rank = self.accelerator.process_index
         self.world = self.accelerator.num_processes
         self.alignment = alignment
-        self.pairs = pairs
+        self.sets = PairSets(
+            [pairs] if isinstance(pairs, PairedDataset) else pairs, settings.batch_size, settings.pair_weights
+        )
+        self.pairs = self.sets.sets[0]
         self.settings = settings
         self.distillation = distillation
         self.measure = measure
         self.out = out
-        self.images = [modality for modality in pairs.sides if is_image(pairs.encoded(modality, 0))][:1]
+        self.images = [modality for modality in self.pairs.sides if is_image(self.pairs.encoded(modality, 0))][:1]
         if distillation and not self.images:
-            raise ValueError(f"A teacher needs images of three channels; {' and '.join(pairs.sides)} are none.")
+            raise ValueError(f"A teacher needs images of three channels; {' and '.join(self.pairs.sides)} are none.")
+        if distillation and len(self.sets.sets) > 1:
+            raise ValueError(f"A teacher goes with one set of pairs; there are {len(self.sets.sets)}.")
         if settings.transport_weight and alignment.backbone.frozen:
             raise ValueError(
                 "transport_weight changes the backbone, which is frozen here; set it to 0, or train the backbone."
             )
-        self.steps = len(pairs) // settings.batch_size  # of an epoch
-        if not self.steps:
-            raise ValueError(f"A batch of {settings.batch_size} needs as many pairs; there are {len(pairs)}.")
+        self.steps = sum(self.sets.steps)  # of an epoch
         if settings.batch_size % self.world:
             raise ValueError(f"{self.world} processes cannot share a batch of {settings.batch_size} evenly.")
         modules: dict[str, nn.Module] = {"alignment": alignment}
@@ -156,14 +176,21 @@ class Pretraining:
         modules |= {"distillation": distillation} if distillation else {}
         self.module = nn.ModuleDict(modules).to(self.accelerator.device)
         alignment.backbone.to(self.accelerator.device)
-        trained = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
+        # Weight decay would change the towers of modalities that these pairs do not show.
+        absent = [tower for modality, tower in alignment.towers.items() if modality not in self.sets.modalities]
+        kept = {id(parameter) for tower in absent for parameter in tower.parameters()}
+        trained = [each for each in self.module.parameters() if each.requires_grad and id(each) not in kept]
         decay = [parameter for parameter in trained if parameter.ndim > 1]
         plain = [parameter for parameter in trained if parameter.ndim < 2]
         groups = [{"params": decay, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
         self.optimizer = torch.optim.AdamW(groups, lr=settings.lr, betas=BETAS)
         self.trained = [*decay, *plain]
         folder = out if self.accelerator.is_main_process else None
-        facts = {f"the {modality} samples": data_fact(side) for modality, side in pairs.sides.items()}
+        facts = {
+            f"the {modality} samples{f' of set {number + 1}' if number else ''}": data_fact(side)
+            for number, shown in enumerate(self.sets.sets)
+            for modality, side in shown.sides.items()
+        }
         self.schedule = CheckpointSchedule(
             self.accelerator, Checkpoint(out, self.module, self.optimizer, settings, facts, self.steps)
         )
@@ -205,17 +232,15 @@ class Pretraining:
         self.module.train()
         settings = self.settings
         whole = progress.epoch >= settings.epochs - settings.whole_epochs
-        self.pairs.start(settings.seed, progress.epoch)
-        rng = np.random.default_rng((settings.seed, progress.epoch))
-        order = rng.permutation(len(self.pairs)).tolist()
-        size = settings.batch_size
-        batches = [order[step * size : (step + 1) * size][self.rank :: self.world] for step in range(self.steps)]
-        steps = loader(self.pairs, batches[progress.step :], settings.workers)
+        self.sets.start(settings.seed, progress.epoch)
+        batches = [batch[self.rank :: self.world] for batch in self.sets.batches(settings.seed, progress.epoch)]
+        steps = loader(self.sets, batches[progress.step :], settings.workers)
         name = f"epoch {progress.epoch + 1}/{settings.epochs}"
         for loaded in bar(steps, name) if self.accelerator.is_main_process else steps:
             sides, keys, positions = to_device(list(loaded), self.accelerator.device)
             number = progress.epoch * self.steps + progress.step
-            batch = Batch(sides, keys, positions, number, 0.0 if whole else settings.patch_dropout)
+            edges = self.sets.edges(batches[progress.step])
+            batch = Batch(sides, edges, keys, positions, number, 0.0 if whole else settings.patch_dropout)
             loss = self._step(batch)
             if not math.isfinite(loss):
                 raise ValueError(
@@ -269,10 +294,10 @@ class Pretraining:
         leaves = [self.accelerator.gather(side.detach()).requires_grad_() for side in local]
         keys = self.accelerator.gather(torch.cat([part.keys for part in parts], 1).T.contiguous()).T
         contrast = self.alignment.contrast
-        loss = contrast(*leaves, matches(keys)) * len(local[0]) / size
+        loss = over_graph(contrast, leaves, keys, parts[0].edges) * len(local[0]) / size
         learned = [parameter for parameter in contrast.parameters() if parameter.requires_grad]
-        left, right, *others = torch.autograd.grad(loss, [*leaves, *learned])
-        for parameter, gradient in zip(learned, others, strict=True):
+        gradients = torch.autograd.grad(loss, [*leaves, *learned])
+        for parameter, gradient in zip(learned, gradients[len(leaves) :], strict=True):
             # Every process computes the same gradient here, and they are summed later: each adds its share.
             torch.autograd.backward(parameter, gradient / self.world)
         total: float = loss.item()
@@ -281,9 +306,10 @@ class Pretraining:
             vectors, extra = first if once else self._pass(part, graph=True)
             rows = slice(at, at := at + len(part.positions))
             share = len(part.positions) / (size * self.world)
-            ways = zip([*vectors, share * extra], [left[rows], right[rows], None], strict=True)
-            tensors, gradients = zip(*(way for way in ways if way[0].requires_grad), strict=True)
-            torch.autograd.backward(tensors, gradients)
+            into = [gradient[rows] for gradient in gradients[: len(leaves)]]
+            ways = zip([*vectors, share * extra], [*into, None], strict=True)
+            tensors, arriving = zip(*(way for way in ways if way[0].requires_grad), strict=True)
+            torch.autograd.backward(tensors, arriving)
             total += self.accelerator.reduce(share * extra.detach(), reduction="sum").item()
         return total
 
@@ -295,28 +321,43 @@ class Pretraining:
             return self._passed(batch, graph)
 
     def _passed(self, batch: Batch, graph: bool) -> tuple[list[Tensor], Tensor]:
-        towers = [self.alignment.tower(modality) for modality in batch.sides]
         device = batch.positions.device
         extra = torch.zeros((), device=device, requires_grad=graph)
+        leaving: dict[str, TokenSequence] = {}
         with torch.set_grad_enabled(graph), self.settings.autocast(device):
-            entering = [
-                drop_tokens(tower.tokens(side), batch.dropout)
-                for tower, side in zip(towers, batch.sides.values(), strict=True)
-            ]
-            sequences = [sequence for sequence, _ in entering]
-            entered = concatenate(sequences)
-            if self.settings.transport_weight and graph:
-                left, transport_cost = pass_with_transport_cost(self.alignment.backbone, entered)
-                extra = extra + self.settings.transport_weight * transport_cost
-            else:
-                left = self.alignment.backbone(entered)
-            leaving = divide(left, sequences)
-            vectors = [tower.vectors(sequence) for tower, sequence in zip(towers, leaving, strict=True)]
+            entering = {
+                modality: drop_tokens(self.alignment.tower(modality).tokens(side), batch.dropout)
+                for modality, side in batch.sides.items()
+                if FEATURES not in side
+            }
+            if entering:
+                sequences = [sequence for sequence, _ in entering.values()]
+                left, transport_cost = self._through_backbone(concatenate(sequences), graph)
+                extra = extra if transport_cost is None else extra + self.settings.transport_weight * transport_cost
+                leaving = dict(zip(entering, divide(left, sequences), strict=True))
+            vectors = []
+            for modality, side in batch.sides.items():
+                tower = self.alignment.aligned(modality)
+                features = side.get(FEATURES)
+                if isinstance(tower, Tower) and features is None:
+                    features = tower.pool(leaving[modality])
+                vectors.append(tower.project(self._dropped(features) if tower.maps else features))
             if self.distillation and graph:
-                at = list(batch.sides).index(self.images[0])
-                distance = self._distance(leaving[at], entering[at][1], batch)
+                (images,) = self.images
+                distance = self._distance(leaving[images], entering[images][1], batch)
                 extra = extra + self.settings.distillation * distance
         return vectors, extra
+
+    def _through_backbone(self, entered: TokenSequence, graph: bool) -> tuple[TokenSequence, Tensor | None]:
+        """Tokens that leave the backbone, and the transport cost of its blocks where that is trained."""
+        if self.settings.transport_weight and graph:
+            return pass_with_transport_cost(self.alignment.backbone, entered)
+        return self.alignment.backbone(entered), None
+
+    def _dropped(self, features: Tensor) -> Tensor:
+        """Features with a random part of their numbers set to 0."""
+        share = self.settings.feature_dropout
+        return F.dropout(features, share) if share else features
 
     def _distance(self, images: TokenSequence, chosen: Tensor | None, batch: Batch) -> Tensor:
         """Return the teacher's loss for the images of a batch, a scalar."""

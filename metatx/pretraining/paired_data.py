@@ -1,9 +1,10 @@
-"""Pairs of samples of two modalities, as batches of tensors."""
+"""Pairs of samples of two modalities, or groups of more, as batches of tensors."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from itertools import combinations
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -11,6 +12,9 @@ from torch import Tensor
 from metatx.encoding.encoded import EncodedDataset
 from metatx.examples import Examples
 from metatx.head import Head
+from metatx.pretraining.encoders import distinct
+from metatx.pretraining.fixed_sides import FixedSide, external_side, fixed_side
+from metatx.pretraining.towers import ExternalTower
 from metatx.sequence import TokenSequence
 
 if TYPE_CHECKING:
@@ -20,19 +24,36 @@ __all__ = ["PairedDataset", "drop_tokens", "part_of"]
 
 
 class PairedDataset(torch.utils.data.Dataset[Any]):
-    """B pairs: ``pairs.batch(positions)`` gives ``(batches by modality, keys (2, b), positions (b,))``.
+    """B pairs: ``pairs.batch(positions)`` gives ``(batches by modality, keys (K, b), positions (b,))``.
 
-    Two samples of a side have equal keys if their encoded tensors are equal, see ``contrastive.matches``.
+    Two samples of a side have equal keys if their encoded tensors are equal, see ``contrastive.matches``. There may be
+    more than two sides, K; which of them are compared is then a graph (contrastive multiview coding, Tian et al. 2020,
+    arXiv 1906.05849). A side that never changes is computed once: always that of an anchor, others with ``cache``. Its
+    batch holds nothing but the features that the linear map of its tower reads.
 
     Args:
         alignment: Alignment whose tokenizers encode the samples.
-        samples: Raw samples of the two modalities, by modality, equally many of each.
+        samples: Raw samples of two or more modalities, by modality, equally many of each.
         augment: True lets the tokenizers vary the samples (training only).
         skip_bad: True leaves out pairs with a sample that cannot be used; False raises ValueError.
+        graph: ``"core"``: all sides are compared with the first; ``"full"``: all with one another.
+        cache: True computes all sides once before whose linear map nothing trains or varies, seen whole and in full
+            precision; augmentations count as variation where ``augment`` is set.
 
     Raises:
-        ValueError: If there are not two sides of equal length, or samples are bad; names the first, counts the rest.
+        ValueError: If there are not several sides of equal length, or samples are bad; names the first, counts the
+            rest.
+
+    Example:
+        >>> alignment = metatx.Alignment.from_pretrained("nano").anchor("text")
+        >>> pictures = [np.zeros((32, 32, 3), np.uint8), np.full((32, 32, 3), 255, np.uint8)]
+        >>> pairs = PairedDataset(alignment, {"image": pictures, "text": ["black", "white"]})
+        >>> batches, keys, positions = pairs.batch([1])
+        >>> sorted(batches["image"]), sorted(batches["text"])
+        (['image'], ['features'])
     """
+
+    sides: "dict[str, EncodedDataset | FixedSide]"
 
     def __init__(
         self,
@@ -41,25 +62,26 @@ class PairedDataset(torch.utils.data.Dataset[Any]):
         *,
         augment: bool = False,
         skip_bad: bool = False,
+        graph: Literal["core", "full"] = "core",
+        cache: bool = False,
     ) -> None:
         sizes = {modality: len(side) for modality, side in samples.items()}
-        if len(sizes) != 2 or len(set(sizes.values())) != 1 or not max(sizes.values()):
+        if len(sizes) < 2 or len(set(sizes.values())) != 1 or not max(sizes.values()):
             given = " and ".join(f"{size} of {modality}" for modality, size in sizes.items())
-            raise ValueError(f"Pairs need samples of two modalities, equally many of each; found {given or 'none'}.")
-        self.sides = {
-            modality: EncodedDataset.of(
-                Examples(side, None),
-                alignment.tower(modality).tokenizer,
-                Head(alignment.backbone.dim),
-                augment=augment,
-                skip_bad=skip_bad,
-                views=True,
+            raise ValueError(
+                f"Pairs need samples of two or more modalities, equally many of each; found {given or 'none'}."
             )
+        if graph not in ("core", "full"):
+            raise ValueError(f"graph is {graph!r}; choose core or full.")
+        edges = tuple(combinations(range(len(sizes)), 2))
+        self.edges = edges if graph == "full" else tuple(edge for edge in edges if not edge[0])
+        self.sides = {
+            modality: _side(alignment, modality, side, augment=augment, skip_bad=skip_bad, cache=cache)
             for modality, side in samples.items()
         }
         good = [set(side.indices) for side in self.sides.values()]
         places = [{index: at for at, index in enumerate(side.indices)} for side in self.sides.values()]
-        self.rows = [tuple(place[index] for place in places) for index in sorted(good[0] & good[1])]
+        self.rows = [tuple(place[index] for place in places) for index in sorted(set.intersection(*good))]
         if not self.rows:
             raise ValueError("No pair is left: in each pair, one of the samples cannot be used.")
         self.keys = torch.stack(
@@ -80,7 +102,7 @@ class PairedDataset(torch.utils.data.Dataset[Any]):
             side.epoch = epoch
 
     def batch(self, positions: Sequence[int]) -> tuple[dict[str, dict[str, Any]], Tensor, Tensor]:
-        """Batches by modality, keys (2, b) and positions (b,) of the pairs at ``positions``."""
+        """Batches by modality, keys (K, b) and positions (b,) of the pairs at ``positions``."""
         rows = zip(*(self.rows[position] for position in positions), strict=True)
         batches = {modality: side.batch(at)[0] for (modality, side), at in zip(self.sides.items(), rows, strict=True)}
         index = torch.as_tensor(positions)
@@ -89,7 +111,28 @@ class PairedDataset(torch.utils.data.Dataset[Any]):
     __getitems__ = batch  # the hook of torch's loaders
 
 
-def _keys(side: EncodedDataset, places: Sequence[int]) -> Tensor:
+def _side(
+    alignment: "Alignment", modality: str, samples: Sequence[Any], *, augment: bool, skip_bad: bool, cache: bool
+) -> EncodedDataset | FixedSide:
+    """Encoded samples of a modality, or the features of one that never changes."""
+    tower = alignment.aligned(modality)
+    if isinstance(tower, ExternalTower):
+        return external_side(tower.encoder, Examples(samples, None), skip_bad)
+    varied = augment and tower.tokenizer.augments and not tower.locked
+    fixed = alignment.backbone.frozen and tower.fixed and not varied and (cache or tower.locked)
+    first, numbers = distinct(samples) if fixed else ([], [])
+    data = EncodedDataset.of(
+        Examples([samples[place] for place in first], None, rows=first) if fixed else Examples(samples, None),
+        tower.tokenizer,
+        Head(alignment.backbone.dim),
+        augment=varied,
+        skip_bad=skip_bad,
+        views=True,
+    )
+    return fixed_side(alignment.backbone, tower, data, numbers) if fixed else data
+
+
+def _keys(side: EncodedDataset | FixedSide, places: Sequence[int]) -> Tensor:
     """Hash all tensors of each sample to a number: int64 (n,)."""
     keys = []
     for place in places:

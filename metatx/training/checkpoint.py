@@ -208,7 +208,8 @@ def check_checkpoint(path: Path, settings: Mapping[str, Any], facts: Facts) -> N
 
 def decisive(settings: "RunSettings") -> dict[str, Any]:
     """Settings that decide a run's numbers, by name."""
-    return {name: value for name, value in asdict(settings).items() if name not in RESUMABLE_CHANGES}
+    settled = {name: value for name, value in asdict(settings).items() if name not in RESUMABLE_CHANGES}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in settled.items()}
 
 
 def _read(path: Path, *, weights: bool = True) -> tuple[dict[str, Any], dict[str, Tensor]]:

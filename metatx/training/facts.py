@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from metatx.data.content_hash import Content
 from metatx.encoding.encoded import EncodedDataset
@@ -56,7 +56,15 @@ def facts_of(
     return facts
 
 
-def data_fact(data: EncodedDataset) -> Any:
+class Hashed(Protocol):
+    """Samples with hashes of their content."""
+
+    content: tuple[str, str]
+
+    def __len__(self) -> int: ...
+
+
+def data_fact(data: EncodedDataset | Hashed) -> Any:
     """Fact of a split: hashes of its samples and targets."""
     content = "-".join(data.content)
     inputs, targets = (part[:6] for part in data.content)

@@ -82,14 +82,14 @@ def test_gradients_are_those_of_the_loss_of_the_whole_batch(kind, weight, micro_
 
 
 def test_both_passes_of_a_micro_batch_drop_the_same(monkeypatch):
-    real, seen = Tower.vectors, {False: [], True: []}
+    real, seen = Tower.project, {False: [], True: []}
 
     def recorded(tower, sequence):
         vectors = real(tower, sequence)
         seen[torch.is_grad_enabled()].append(vectors.detach())
         return vectors
 
-    monkeypatch.setattr(Tower, "vectors", recorded)
+    monkeypatch.setattr(Tower, "project", recorded)
     run(coloured(16), micro_batch=5, patch_dropout=0.5, epochs=1)
     assert len(seen[True]) == len(seen[False]) == 4 * 2
     assert all(torch.equal(*pair) for pair in zip(seen[False], seen[True], strict=True))

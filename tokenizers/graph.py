@@ -13,7 +13,15 @@ from torch import Tensor, nn
 
 from metatx.errors import SampleError, decoding, read_all, short
 from metatx.json_schema import array_schema
-from metatx.layers.molecules import atom_numbers, bond_numbers, check_size, descriptor_numbers, parsed
+from metatx.layers.laplacian import laplacian_eigenvectors
+from metatx.layers.molecules import (
+    atom_numbers,
+    bond_numbers,
+    check_size,
+    descriptor_numbers,
+    parsed,
+    substructure_counts,
+)
 from metatx.reading.arrays import as_array
 from metatx.sequence import TokenSequence
 from metatx.tokenizer import Batch, Tokenizer, orthogonal_linear
@@ -22,7 +30,6 @@ __all__ = ["GraphTokenizer"]
 
 FAR = 10.0  # standard deviations beyond which a number counts as so far
 REMEMBERED = 200  # characters of SMILES whose molecules are kept for a while
-EQUAL = 1e-6  # eigenvalues that differ by less are one
 PARTS = ("nodes", "edges", "whole")
 NAMES = {"x": ("x", "node_feat"), "edge_attr": ("edge_attr", "edge_feat")}  # PyTorch Geometric's, OGB's
 ANSWER = "y"  # both keep it beside the graph
@@ -56,6 +63,9 @@ class GraphTokenizer(Tokenizer):
         identifiers: Eigenvectors, K.
         directed: True where edges have a direction; if not, an edge that is there both ways is one.
         descriptors: True if the token of a molecule as a whole knows RDKit's 217 physico-chemical descriptors.
+        fingerprint: Bits of a Morgan fingerprint (Rogers & Hahn 2010) whose counts the tokens of a molecule as a whole
+            know too; 0: none. It helps where there are too few molecules to learn substructures from.
+        structure: True if nodes and edges have tokens; otherwise a graph is its tokens as a whole, which cost less.
         summary: Tokens for the graph as a whole.
         max_tokens: Larger graphs are refused.
         token_rms_factor: RMS of the tokens at the start of training, in units of that of the stem's tokens, on a
@@ -75,6 +85,8 @@ class GraphTokenizer(Tokenizer):
         identifiers: int = 16,
         directed: bool = False,
         descriptors: bool = True,
+        fingerprint: int = 0,
+        structure: bool = True,
         summary: int = 4,
         max_tokens: int = 1024,
         token_rms_factor: float = 4.0,
@@ -83,17 +95,21 @@ class GraphTokenizer(Tokenizer):
         for name, value in (("identifiers", identifiers), ("summary", summary), ("max_tokens", max_tokens)):
             if value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1.")
+        if fingerprint < 0:
+            raise ValueError(f"fingerprint is {fingerprint}; it must be at least 0.")
         if not token_rms_factor > 0:
             raise ValueError(f"token_rms_factor is {token_rms_factor}; it must be above 0.")
         self.count = identifiers
         self.directed = directed
         self.descriptors = descriptors
+        self.fingerprint = fingerprint
+        self.structure = structure
         self.summary = summary
         self.max_tokens = max_tokens
-        self.augments = True
+        self.augments = structure
         self.token_rms_factor = token_rms_factor
-        self.identify = orthogonal_linear(identifiers, dim, bias=False)
-        self.direct = orthogonal_linear(identifiers, dim, bias=False) if directed else None
+        self.identify = orthogonal_linear(identifiers, dim, bias=False) if structure else None
+        self.direct = orthogonal_linear(identifiers, dim, bias=False) if directed and structure else None
         self.kinds = nn.Parameter(torch.randn(2 + summary, dim))
         self.maps = nn.ModuleDict()
         self.molecules = False
@@ -111,8 +127,10 @@ class GraphTokenizer(Tokenizer):
         for part, width in zip(PARTS, widths, strict=True):
             self.register_buffer(f"{part}_mean", torch.zeros(width, dtype=torch.float64))
             self.register_buffer(f"{part}_scale", torch.ones(width, dtype=torch.float64))
-            if width:
+            if width and (self.structure or part == "whole"):
                 self.maps[part] = orthogonal_linear(width, self.dim * (self.summary if part == "whole" else 1))
+        if self.fingerprint:
+            self.maps["fingerprint"] = orthogonal_linear(self.fingerprint, self.dim * self.summary, bias=False)
 
     @classmethod
     def accepts(cls, value: Any) -> bool:
@@ -129,6 +147,8 @@ class GraphTokenizer(Tokenizer):
             ValueError: If no sample is good.
         """
         molecules = any(isinstance(sample, str) for sample in samples)
+        if self.fingerprint and not molecules:
+            raise ValueError("A fingerprint is that of molecules, and no sample is SMILES; set fingerprint to 0.")
         graphs = read_all(lambda sample: self._read(sample, molecules), samples)
         widths = [_usual_width([getattr(graph, part) for graph in graphs]) for part in PARTS]
         graphs = [graph for graph in graphs if not _misfit(graph, widths)]
@@ -164,13 +184,17 @@ class GraphTokenizer(Tokenizer):
         graph = self._fitting(sample)
         encoded = {}
         for part, width in zip(PARTS, self.widths, strict=True):
-            if width:
+            if width and (self.structure or part == "whole"):
                 numbers = torch.from_numpy(np.asarray(getattr(graph, part), dtype=np.float64))
                 mean = self.get_buffer(f"{part}_mean").cpu()
                 scale = self.get_buffer(f"{part}_scale").cpu()
                 encoded[part] = ((numbers - mean) / scale).nan_to_num(0.0).clamp(-FAR, FAR).float()
-        encoded["pairs"] = torch.from_numpy(graph.pairs)
-        encoded["identifiers"] = torch.from_numpy(_eigenvectors(graph.pairs, len(graph.nodes), self.count)).float()
+        if self.fingerprint:
+            encoded["fingerprint"] = torch.from_numpy(np.log1p(substructure_counts(sample, self.fingerprint)))
+        if self.structure:
+            identifiers = laplacian_eigenvectors(graph.pairs, len(graph.nodes), self.count)
+            encoded["pairs"] = torch.from_numpy(graph.pairs)
+            encoded["identifiers"] = torch.from_numpy(identifiers).float()
         return encoded
 
     def json_schema(self) -> dict[str, Any]:
@@ -189,11 +213,16 @@ class GraphTokenizer(Tokenizer):
 
     def augment(self, encoded: dict[str, Tensor]) -> dict[str, Tensor]:
         """Each identifier with either sign."""
+        if not self.structure:
+            return encoded
         signs = 1.0 - 2.0 * torch.randint(2, (self.count,))
         return {**encoded, "identifiers": encoded["identifiers"] * signs}
 
     def forward(self, batch: Batch) -> TokenSequence:
-        """Graphs of any sizes to summary + N + E tokens each: the whole, nodes, edges."""
+        """Graphs of any sizes to summary + N + E tokens each: the whole, nodes, edges; or to the summary alone."""
+        whole = self._whole(batch)
+        if self.identify is None:
+            return TokenSequence.pack(whole)
         identifiers = list(batch["identifiers"])
         pairs = list(batch["pairs"])
         nodes = [len(each) for each in identifiers]
@@ -206,60 +235,34 @@ class GraphTokenizer(Tokenizer):
         if self.direct is not None:
             flat = self.direct(torch.cat(identifiers))
             edge = edge + flat[ends[:, 0]] - flat[ends[:, 1]]
-        whole = self.kinds[2:].expand(len(nodes), -1, -1)
         if "nodes" in batch:
             node = node + self._map("nodes", batch)
         if "edges" in batch:
             edge = edge + self._map("edges", batch)
-        if "whole" in batch:
-            whole = whole + self._map("whole", batch).view(len(nodes), self.summary, self.dim)
         pieces = zip(whole, node.split(nodes), edge.split(edges), strict=True)
         embeddings = torch.cat([token for piece in pieces for token in piece])
         return TokenSequence(embeddings, tuple(self.summary + n + e for n, e in zip(nodes, edges, strict=True)))
 
+    def _whole(self, batch: Batch) -> Tensor:
+        """Tokens (B, summary, D) of the graphs as a whole."""
+        whole = self.kinds[2:].expand(len(next(iter(batch.values()))), -1, -1)
+        for part in ("whole", "fingerprint"):
+            if part in batch:
+                whole = whole + self._map(part, batch).view(whole.shape)
+        return whole
+
     def _map(self, part: str, batch: Batch) -> Tensor:
-        numbers = torch.cat(list(batch[part])) if part != "whole" else batch[part]
+        numbers = torch.cat(list(batch[part])) if part in ("nodes", "edges") else batch[part]
         mapped: Tensor = self.maps[part](numbers)
         return mapped
 
     def baseline_features(self, sample: Any) -> np.ndarray:
-        """Mean, deviation, least and largest of what is known of nodes and of edges, and the whole graph's numbers."""
+        """Mean, deviation, least and largest of what is known of nodes and of edges, and of the graph as a whole."""
         graph = self._fitting(sample)
         with_none = [part if len(part) else np.full((1, part.shape[1]), np.nan) for part in (graph.nodes, graph.edges)]
         rows = [np.concatenate([p.mean(0), p.std(0), p.min(0), p.max(0)]) for p in with_none]
-        return np.concatenate([graph.whole, *rows])
-
-
-def _eigenvectors(pairs: np.ndarray, n: int, count: int) -> np.ndarray:
-    """Eigenvectors (N, K) of the normalised Laplacian, least eigenvalues first, of mean square 1; then zeros.
-
-    That of eigenvalue 0 is left out where it is the only one: it says no more than that the graph is connected.
-    Signs, and the basis where eigenvalues are equal, do not depend on the solver: of each eigenspace, vectors are
-    taken one by one, each the space's projection of the node that it holds most of (of equals, the first).
-    """
-    adjacency = np.zeros((n, n))
-    adjacency[pairs[:, 0], pairs[:, 1]] = adjacency[pairs[:, 1], pairs[:, 0]] = 1
-    root = np.sqrt(np.maximum(adjacency.sum(1), 1))
-    values, vectors = np.linalg.eigh(np.eye(n) - adjacency / root[:, None] / root)
-    starts = np.flatnonzero(np.diff(values, prepend=-np.inf) > EQUAL)
-    spaces = np.split(vectors, starts[1:], axis=1)
-    if values[0] < EQUAL and spaces[0].shape[1] == 1:
-        spaces = spaces[1:]
-    found: list[np.ndarray] = []
-    for space in spaces:
-        if len(found) >= count:
-            break
-        projection = space @ space.T
-        for _ in range(min(space.shape[1], count - len(found))):
-            held = projection.diagonal()
-            pivot = np.flatnonzero(held > held.max() - EQUAL)[0]
-            vector = projection[pivot] / np.sqrt(held[pivot])
-            projection = projection - np.outer(vector, vector)
-            found.append(vector)
-    identifiers = np.zeros((n, count))
-    if found:
-        identifiers[:, : len(found)] = np.stack(found, axis=1) * np.sqrt(n)
-    return identifiers
+        counts = [np.log1p(substructure_counts(sample, self.fingerprint))] if self.fingerprint else []
+        return np.concatenate([graph.whole, *rows, *counts])
 
 
 def _misfit(graph: Graph, widths: Sequence[int]) -> str:

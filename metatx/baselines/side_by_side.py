@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
 
-__all__ = ["InputAlone", "MeanOfInputs", "SideBySide", "blocks_of", "grouped"]
+__all__ = ["InputAlone", "MeanOfInputs", "SideBySide", "WordComponents", "blocks_of", "grouped"]
 
 WIDEST = 200  # numbers of an input; of more the principal components are taken
 COMPONENTS = 64  # components of wide inputs and of words that decision trees read
@@ -75,7 +75,14 @@ class SideBySide(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
 
 class WordComponents(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Components of TF-IDF weights of words and of pairs of neighbouring words; the weights where they are few."""
+    """Components of TF-IDF weights of words and of pairs of neighbouring words; the weights where they are few.
+
+    Args:
+        components: Number of components.
+    """
+
+    def __init__(self, components: int = COMPONENTS) -> None:
+        self.components = components
 
     def fit(self, texts: Any, answers: Any = None) -> Self:
         """Learn from texts (N,)."""
@@ -84,12 +91,12 @@ class WordComponents(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
         self.weights_ = TfidfVectorizer(ngram_range=(1, 2))
         weights = self.weights_.fit_transform(texts)
-        wide = min(weights.shape) > COMPONENTS
-        self.components_ = TruncatedSVD(COMPONENTS, random_state=0).fit(weights) if wide else None
+        wide = min(weights.shape) > self.components
+        self.components_ = TruncatedSVD(self.components, random_state=0).fit(weights) if wide else None
         return self
 
     def transform(self, texts: Any) -> np.ndarray:
-        """Components (N, 64), or the weights."""
+        """Components (N, C), or the weights."""
         weights = self.weights_.transform(texts)
         vectors: np.ndarray = weights.toarray() if self.components_ is None else self.components_.transform(weights)
         return vectors

@@ -7,11 +7,14 @@ import numpy as np
 from metatx.errors import SampleError, decoding, short
 from metatx.reading.bounds import check_bound
 
-__all__ = ["atom_numbers", "bond_numbers", "check_size", "descriptor_numbers", "parsed"]
+__all__ = [
+    *("atom_numbers", "bond_numbers", "check_size", "descriptor_numbers", "parsed", "substructure_counts"),
+]
 
 ELEMENTS = ("C", "N", "O", "S", "F", "Cl", "Br", "I", "P", "B", "Si", "Se")
 HYBRIDS = ("SP", "SP2", "SP3")
 BONDS = ("SINGLE", "DOUBLE", "TRIPLE", "AROMATIC")
+RADIUS = 2  # bonds from an atom to the edge of a substructure
 RINGS = (3, 4, 5, 6, 7)
 LARGE = 200  # most atoms for which steep descriptors are computed
 # Steep descriptors: characteristic polynomials take N^4 steps (a minute for 1,000 atoms); others take dense
@@ -108,6 +111,15 @@ def descriptor_numbers(molecule: Any) -> np.ndarray:
     values = np.array(numbers, dtype=np.float64)
     # Some descriptors grow with a power of the size; arcsinh is a logarithm of large values.
     return np.where(np.isfinite(values), np.arcsinh(values), np.nan)
+
+
+def substructure_counts(smiles: str, bits: int) -> np.ndarray:
+    """Counts of a molecule's substructures of radius 2, hashed to so many numbers: float32 (bits,)."""
+    from rdkit.Chem import rdFingerprintGenerator
+
+    generator = rdFingerprintGenerator.GetMorganGenerator(radius=RADIUS, fpSize=bits)
+    counts: np.ndarray = generator.GetCountFingerprintAsNumPy(parsed(smiles)).astype(np.float32)
+    return counts
 
 
 def _descriptor(calculate: Any, molecule: Any) -> Any:

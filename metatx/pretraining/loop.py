@@ -147,7 +147,7 @@ class Pretraining:
         modules |= {"distillation": distillation} if distillation else {}
         self.module = nn.ModuleDict(modules).to(self.accelerator.device)
         alignment.backbone.to(self.accelerator.device)
-        weights = settings.objectives or {"contrastive": 1.0}
+        weights = {"contrastive": 1.0} if settings.objectives is None else settings.objectives
         self.objectives = ObjectiveSum(alignment, pairs, weights, settings.objective_options or {}, settings.seed)
         self.module["objectives"] = self.objectives
         trained = [parameter for parameter in self.module.parameters() if parameter.requires_grad]

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from metatx.encoding.collate import collate, to_device
+from metatx.encoding.collate import to_device
 from metatx.objective import Objective
 from metatx.pretraining.alignment import Alignment
 from metatx.pretraining.batch import Batch
@@ -16,6 +16,8 @@ from metatx.registry import create, unknown
 from metatx.seeding import seeded
 
 __all__ = ["ObjectiveSum"]
+
+FEATURES = "features"  # field of a side whose vectors are given in place of its tokens
 
 
 class ObjectiveSum(nn.Module):
@@ -34,7 +36,7 @@ class ObjectiveSum(nn.Module):
 
     Raises:
         ValueError: If an objective or an option is unknown, a weight is not above 0, no objective compares vectors, or
-            an objective cannot be computed for these modalities.
+            an objective cannot be computed for these sides.
     """
 
     def __init__(
@@ -55,13 +57,12 @@ class ObjectiveSum(nn.Module):
         self.weights = dict(weights)
         self.comparing = nn.ModuleDict()
         self.others = nn.ModuleDict()
-        sample = {
-            modality: to_device(collate([pairs.encoded(modality, 0)]), alignment.backbone.device)
-            for modality in pairs.sides
-        }
+        sample = to_device(pairs.batch([0])[0], alignment.backbone.device)
         for number, name in enumerate(weights):
             with seeded(seed, number):
                 objective: Objective = create("objectives", name, alignment.backbone.dim, **options.get(name, {}))
+                if not objective.compares:
+                    _check_sides(name, sample)
                 objective.prepare(alignment, sample, seed + number)
             (self.comparing if objective.compares else self.others)[name] = objective
         if not self.comparing:
@@ -95,3 +96,15 @@ class ObjectiveSum(nn.Module):
     def _sum(self, objectives: nn.ModuleDict, loss: Callable[[Any], Tensor]) -> Tensor:
         losses = [self.weights[name] * loss(objective) for name, objective in objectives.items()]
         return torch.stack(losses).sum() if len(losses) > 1 else losses[0]
+
+
+def _check_sides(name: str, sample: Mapping[str, dict[str, Any]]) -> None:
+    """Refuse an objective of tokens where there are not the tokens of two sides. Raises ValueError."""
+    if len(sample) != 2:
+        raise ValueError(f"{name} joins the two sides of a pair; found {len(sample)}: {', '.join(sample)}.")
+    for modality, side in sample.items():
+        if FEATURES in side:
+            raise ValueError(
+                f"{name} reads the tokens of both sides, and those of {modality} are not computed here, only its "
+                "vectors; leave it out, or choose a modality that passes through the backbone."
+            )

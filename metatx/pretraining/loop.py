@@ -148,7 +148,8 @@ class Pretraining:
         self.module = nn.ModuleDict(modules).to(self.accelerator.device)
         alignment.backbone.to(self.accelerator.device)
         weights = {"contrastive": 1.0} if settings.objectives is None else settings.objectives
-        self.objectives = ObjectiveSum(alignment, pairs, weights, settings.objective_options or {}, settings.seed)
+        shown = [to_device(pairs.batch([0])[0], self.accelerator.device)]
+        self.objectives = ObjectiveSum(alignment, shown, weights, settings.objective_options or {}, settings.seed)
         self.module["objectives"] = self.objectives
         trained = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
         decay = [parameter for parameter in trained if parameter.ndim > 1]

@@ -1,17 +1,15 @@
 """Weighted sum of the objectives of a run."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from metatx.encoding.collate import to_device
 from metatx.objective import Objective
 from metatx.pretraining.alignment import Alignment
 from metatx.pretraining.batch import Batch
 from metatx.pretraining.negatives import Compared
-from metatx.pretraining.paired_data import PairedDataset
 from metatx.registry import create, unknown
 from metatx.seeding import seeded
 
@@ -25,7 +23,7 @@ class ObjectiveSum(nn.Module):
 
     Args:
         alignment: Alignment as it is before training.
-        pairs: Pairs of the training split.
+        shown: Collated tensors of the first pair of each set of pairs, by modality.
         weights: Weight of each objective, by name.
         options: Options of objectives, by name.
         seed: Seed of the initial weights, and of what objectives draw.
@@ -42,7 +40,7 @@ class ObjectiveSum(nn.Module):
     def __init__(
         self,
         alignment: Alignment,
-        pairs: PairedDataset,
+        shown: Sequence[Mapping[str, dict[str, Any]]],
         weights: Mapping[str, float],
         options: Mapping[str, Mapping[str, Any]],
         seed: int,
@@ -57,12 +55,12 @@ class ObjectiveSum(nn.Module):
         self.weights = dict(weights)
         self.comparing = nn.ModuleDict()
         self.others = nn.ModuleDict()
-        sample = to_device(pairs.batch([0])[0], alignment.backbone.device)
+        sample = {modality: side for sides in reversed(shown) for modality, side in sides.items()}
         for number, name in enumerate(weights):
             with seeded(seed, number):
                 objective: Objective = create("objectives", name, alignment.backbone.dim, **options.get(name, {}))
                 if not objective.compares:
-                    _check_sides(name, sample)
+                    _check_sides(name, shown)
                 objective.prepare(alignment, sample, seed + number)
             (self.comparing if objective.compares else self.others)[name] = objective
         if not self.comparing:
@@ -98,13 +96,14 @@ class ObjectiveSum(nn.Module):
         return torch.stack(losses).sum() if len(losses) > 1 else losses[0]
 
 
-def _check_sides(name: str, sample: Mapping[str, dict[str, Any]]) -> None:
+def _check_sides(name: str, shown: Sequence[Mapping[str, dict[str, Any]]]) -> None:
     """Refuse an objective of tokens where there are not the tokens of two sides. Raises ValueError."""
-    if len(sample) != 2:
-        raise ValueError(f"{name} joins the two sides of a pair; found {len(sample)}: {', '.join(sample)}.")
-    for modality, side in sample.items():
-        if FEATURES in side:
-            raise ValueError(
-                f"{name} reads the tokens of both sides, and those of {modality} are not computed here, only its "
-                "vectors; leave it out, or choose a modality that passes through the backbone."
-            )
+    for sides in shown:
+        if len(sides) != 2:
+            raise ValueError(f"{name} joins the two sides of a pair; found {len(sides)}: {', '.join(sides)}.")
+        for modality, side in sides.items():
+            if FEATURES in side:
+                raise ValueError(
+                    f"{name} reads the tokens of both sides, and those of {modality} are not computed here, only its "
+                    "vectors; leave it out, or choose a modality that passes through the backbone."
+                )

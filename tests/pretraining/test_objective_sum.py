@@ -12,7 +12,7 @@ from tests.pairs import colour_alignment, coloured, small_backbone
 def made(weights, options=None):
     samples = coloured(6)
     alignment = colour_alignment(small_backbone(), samples)
-    return ObjectiveSum(alignment, PairedDataset(alignment, samples), weights, options or {}, 0)
+    return ObjectiveSum(alignment, [PairedDataset(alignment, samples).batch([0])[0]], weights, options or {}, 0)
 
 
 def test_weights_scale_the_losses():
@@ -53,11 +53,13 @@ def test_what_cannot_be_summed_is_said(weights, options, message):
 
 
 def test_objectives_of_tokens_need_the_tokens_of_two_sides():
-    class Cached:
-        def batch(self, positions):
-            return {"image": {"image": torch.zeros(1, 3, 32, 32)}, "text": {"features": torch.zeros(1, 8)}}, None, None
-
+    whole = {"image": {"image": torch.zeros(1, 3, 32, 32)}, "text": {"tokens": torch.zeros(1, 4)}}
+    cached = {**whole, "text": {"features": torch.zeros(1, 8)}}
     alignment = colour_alignment(small_backbone(), coloured(6))
-    ObjectiveSum(alignment, Cached(), {"contrastive": 1.0}, {}, 0)
+    both = {"contrastive": 1.0, "matching": 1.0}
+    ObjectiveSum(alignment, [whole, cached], {"contrastive": 1.0}, {}, 0)
+    ObjectiveSum(alignment, [whole], both, {}, 0)
     with pytest.raises(ValueError, match="matching reads the tokens of both sides, and those of text"):
-        ObjectiveSum(alignment, Cached(), {"contrastive": 1.0, "matching": 1.0}, {}, 0)
+        ObjectiveSum(alignment, [whole, cached], both, {}, 0)
+    with pytest.raises(ValueError, match="matching joins the two sides of a pair; found 3"):
+        ObjectiveSum(alignment, [{**whole, "audio": {}}], both, {}, 0)

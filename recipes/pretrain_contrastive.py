@@ -3,6 +3,8 @@ r"""Contrastive pretraining: pairs of two modalities through one transformer, or
     python recipes/pretrain_contrastive.py --out runs/new              # image and text through a new backbone
     python recipes/pretrain_contrastive.py --out runs/infrared --data '["FOLDER"]' --modalities '["infrared","text"]' \
         --backbone runs/new/backbone --pretrained true --train-backbone false    # one more, on a frozen one
+    python recipes/pretrain_contrastive.py --out runs/more \
+        --settings.objectives '{"contrastive": 1, "matching": 1}'              # see "metatx list objectives"
 
 Writes ``backbone/``, which ``load_backbone`` reads, with both modalities' tokenizers and projections beside it and a
 card. ``torchrun --nproc_per_node N`` spreads it over processes: a pair's negatives are then those of all of them.

@@ -314,8 +314,8 @@ def _add_options(command: Any, name: str, function: Callable[..., None]) -> None
         command.add_argument("inputs", type=str, nargs="+", help="Tables, files or folders of samples.")
         skip |= {"task", "inputs"}
     if name == "list":
-        kinds = ("tokenizers", "heads", "fusions", "bridges", "backbones")
-        command.add_argument("what", nargs="?", choices=kinds, help="One of the five; all where none is named.")
+        kinds = ("tokenizers", "heads", "fusions", "bridges", "objectives", "backbones")
+        command.add_argument("what", nargs="?", choices=kinds, help="One of the six; all where none is named.")
         skip |= {"what"}
     command.add_function_arguments(function, as_group=False, as_positional=True, skip=skip)
     _add_plugin(command)

@@ -52,11 +52,11 @@ class MatchingObjective(Objective):
         other_right = draw_negatives(logits, compared.same, generator)
         other_left = draw_negatives(logits.T, compared.same, generator)
         rows = compared.rows(batch)
-        crowd = rows[other_right[rows] >= 0]  # pairs that have mismatches
+        mismatched = rows[other_right[rows] >= 0]  # pairs that have mismatches
         left, right = batch.sides
         chosen = {
-            left: torch.cat([rows, crowd, other_left[crowd]]),
-            right: torch.cat([rows, other_right[crowd], crowd]),
+            left: torch.cat([rows, mismatched, other_left[mismatched]]),
+            right: torch.cat([rows, other_right[mismatched], mismatched]),
         }
         device = batch.positions.device
         sides = {modality: compared.collated(modality, at, device) for modality, at in chosen.items()}
@@ -66,7 +66,7 @@ class MatchingObjective(Objective):
         target[: len(rows)] = 1
         # A pair without mismatches counts by itself; each other one by the mean of its three losses.
         lone = other_right[rows] < 0
-        share = torch.cat([torch.where(lone, 1.0, 1 / 3), torch.full((2 * len(crowd),), 1 / 3)]).to(device)
+        share = torch.cat([torch.where(lone, 1.0, 1 / 3), torch.full((2 * len(mismatched),), 1 / 3)]).to(device)
         return (F.cross_entropy(scores, target, reduction="none") * share).sum() / len(rows)
 
 

@@ -120,12 +120,9 @@ class Pretraining:
         modules |= {"distillation": distillation} if distillation else {}
         self.module = nn.ModuleDict(modules).to(self.accelerator.device)
         alignment.backbone.to(self.accelerator.device)
-        weights = settings.objectives or {"contrastive": 1.0}
-        self.objectives = ObjectiveSum(alignment, self.pairs, weights, settings.objective_options or {}, settings.seed)
-        if self.objectives.others and len(self.sets.sets) > 1:
-            raise ValueError(
-                f"{', '.join(self.objectives.others)} goes with one set of pairs; there are {len(self.sets.sets)}."
-            )
+        weights = {"contrastive": 1.0} if settings.objectives is None else settings.objectives
+        shown = [to_device(pairs.batch([0])[0], self.accelerator.device) for pairs in self.sets.sets]
+        self.objectives = ObjectiveSum(alignment, shown, weights, settings.objective_options or {}, settings.seed)
         self.module["objectives"] = self.objectives
         # Weight decay would change the towers of modalities that these pairs do not show.
         absent = [tower for modality, tower in alignment.towers.items() if modality not in self.sets.modalities]

@@ -1,17 +1,16 @@
 """Weighted sum of the objectives of a run."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from metatx.encoding.collate import collate, to_device
 from metatx.objective import Objective
 from metatx.pretraining.alignment import Alignment
 from metatx.pretraining.batch import Batch
 from metatx.pretraining.negatives import Compared
-from metatx.pretraining.paired_data import PairedDataset
+from metatx.pretraining.towers import FEATURES
 from metatx.registry import create, unknown
 from metatx.seeding import seeded
 
@@ -23,7 +22,7 @@ class ObjectiveSum(nn.Module):
 
     Args:
         alignment: Alignment as it is before training.
-        pairs: Pairs of the training split.
+        shown: Collated tensors of the first pair of each set of pairs, by modality.
         weights: Weight of each objective, by name.
         options: Options of objectives, by name.
         seed: Seed of the initial weights, and of what objectives draw.
@@ -34,13 +33,13 @@ class ObjectiveSum(nn.Module):
 
     Raises:
         ValueError: If an objective or an option is unknown, a weight is not above 0, no objective compares vectors, or
-            an objective cannot be computed for these modalities.
+            an objective cannot be computed for these sides.
     """
 
     def __init__(
         self,
         alignment: Alignment,
-        pairs: PairedDataset,
+        shown: Sequence[Mapping[str, dict[str, Any]]],
         weights: Mapping[str, float],
         options: Mapping[str, Mapping[str, Any]],
         seed: int,
@@ -55,13 +54,12 @@ class ObjectiveSum(nn.Module):
         self.weights = dict(weights)
         self.comparing = nn.ModuleDict()
         self.others = nn.ModuleDict()
-        sample = {
-            modality: to_device(collate([pairs.encoded(modality, 0)]), alignment.backbone.device)
-            for modality in pairs.sides
-        }
+        sample = {modality: side for sides in reversed(shown) for modality, side in sides.items()}
         for number, name in enumerate(weights):
             with seeded(seed, number):
                 objective: Objective = create("objectives", name, alignment.backbone.dim, **options.get(name, {}))
+                if not objective.compares:
+                    _check_sides(name, shown)
                 objective.prepare(alignment, sample, seed + number)
             (self.comparing if objective.compares else self.others)[name] = objective
         if not self.comparing:
@@ -95,3 +93,16 @@ class ObjectiveSum(nn.Module):
     def _sum(self, objectives: nn.ModuleDict, loss: Callable[[Any], Tensor]) -> Tensor:
         losses = [self.weights[name] * loss(objective) for name, objective in objectives.items()]
         return torch.stack(losses).sum() if len(losses) > 1 else losses[0]
+
+
+def _check_sides(name: str, shown: Sequence[Mapping[str, dict[str, Any]]]) -> None:
+    """Refuse an objective of tokens where there are not the tokens of two sides. Raises ValueError."""
+    for sides in shown:
+        if len(sides) != 2:
+            raise ValueError(f"{name} joins the two sides of a pair; found {len(sides)}: {', '.join(sides)}.")
+        for modality, side in sides.items():
+            if FEATURES in side:
+                raise ValueError(
+                    f"{name} reads the tokens of both sides, and those of {modality} are not computed here, only its "
+                    "vectors; leave it out, or choose a modality that passes through the backbone."
+                )

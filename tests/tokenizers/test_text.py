@@ -102,6 +102,28 @@ def test_a_token_is_the_sum_of_its_word_its_place_and_its_segment():
     torch.testing.assert_close(tokens_of(tokenizer, "charm charm charm").embeddings, expected)
 
 
+def test_hidden_words_are_read_as_unknown_at_their_place():
+    tokenizer = fitted(["charm jokes film"], context=4, overlap=2)
+    assert tokenizer.vocabulary == 3
+    texts = ["charm jokes film charm jokes film", "zebra charm"]
+    batch = {"tokens": [tokenizer.encode(text)["tokens"] for text in texts]}
+    words = tokenizer.words_of(batch)
+    assert [tokenizer.known[number].item() for number in words[0]] == batch["tokens"][0].tolist()
+    assert words[1][0] < 0 <= words[1][-1], "a word that training did not show has no number"
+    nothing = [torch.zeros(len(each), dtype=torch.bool) for each in words]
+    plain, none = tokenizer.hide_words(batch, nothing)
+    torch.testing.assert_close(plain.embeddings, tokenizer(batch).embeddings, rtol=0, atol=0)
+    assert (none < 0).all()
+    hidden = [mask.clone() for mask in nothing]
+    hidden[0][2] = True  # in both windows of the text
+    sequence, found = tokenizer.hide_words(batch, hidden)
+    assert found[found >= 0].tolist() == [words[0][2]] * 2
+    assert (sequence.embeddings != plain.embeddings).any(1).tolist() == (found >= 0).tolist()
+    other = {"tokens": [batch["tokens"][0].clone(), batch["tokens"][1]]}
+    other["tokens"][0][2] = batch["tokens"][0][0]
+    torch.testing.assert_close(tokenizer.hide_words(other, hidden)[0].embeddings, sequence.embeddings)
+
+
 def test_rare_and_unseen_tokens_share_one_embedding():
     tokenizer = fitted(["charm jokes", "charm film", "jokes"], min_count=2)
     assert tokenizer.fitted == {"size": 2}

@@ -11,6 +11,7 @@ from metatx.cli.picturing import picture
 from metatx.cli.showing import info, list_, quickstart
 from metatx.cli.training import compare_, train
 from metatx.errors import Stopped
+from metatx.process import keep_memory, let_threads_sleep
 from metatx.serving.command import serve
 
 __all__ = ["main"]
@@ -29,6 +30,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "serve": serve,
     "quickstart": quickstart,
 }
+# Commands whose threads sleep while they wait. The server's do not: it lost 2 to 10 % of its requests by it.
+COMPUTING = ("train", "compare", "evaluate", "predict", "embed", "quickstart")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -49,6 +52,9 @@ def main(arguments: list[str] | None = None) -> None:
             parser.print_help()
             return
         chosen = values[command]
+        if command in COMPUTING:
+            let_threads_sleep()
+            keep_memory()
         plugin = chosen.pop("plugin")
         chosen.pop("config", None)
         if command == "serve":  # every replica imports the plug-in itself

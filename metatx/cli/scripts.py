@@ -18,6 +18,7 @@ from metatx.backbone.loading import load_backbone
 from metatx.cli.parser import Parser, flags_of, normalise_argv
 from metatx.cli.training import options_by_input
 from metatx.evaluation.recipe import Recipe
+from metatx.process import keep_memory
 from metatx.registry import lookup
 from metatx.settings import TrainingSettings
 
@@ -39,6 +40,7 @@ def recipe_command(recipe: Recipe | Callable[..., Recipe]) -> None:
     Args:
         recipe: A recipe; or a function that makes one, all of whose arguments have a default and become options too.
     """
+    keep_memory()
     with _errors_as_a_line():
         _run_recipe((lambda: recipe) if isinstance(recipe, Recipe) else recipe, sys.argv[1:])
 

@@ -17,6 +17,7 @@ from metatx.progress import bar, tell
 from metatx.tokenizer import Tokenizer
 
 MANY = 50_000  # samples beyond which fitting takes a while, so that a message says it
+FEW = 10_000  # samples below which threads wait for one another longer than they compute, so that one does it all
 AT_ONCE = 8  # dense answers that are measured together; each is as large as its sample
 
 __all__ = ["baselines"]
@@ -37,6 +38,8 @@ def baselines(
         there are classical ones on all of them, on each alone, and the mean of those; one input has those of its
         modality.
     """
+    from threadpoolctl import threadpool_limits
+
     head = copy.deepcopy(head).cpu()  # estimators run on the CPU
     try:
         if isinstance(tokenizer, Inputs) and (head.per_token or len(tokenizer.inputs) == 1):
@@ -55,7 +58,8 @@ def baselines(
         return {}
     results = {}
     for role, estimators in chosen.items():
-        measured = {name: bench.measured(name, estimator) for name, estimator in estimators.items()}
+        with threadpool_limits(1 if len(train) < FEW else None):
+            measured = {name: bench.measured(name, estimator) for name, estimator in estimators.items()}
         if measured:
             best_first = sorted(measured.items(), key=lambda item: rank(item[1].get(head.primary_metric), higher))
             results[role] = dict(best_first)

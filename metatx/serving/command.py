@@ -10,6 +10,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from metatx.process import keep_memory
 from metatx.progress import tell
 
 if TYPE_CHECKING:
@@ -174,6 +175,7 @@ def build_service(
     from metatx.serving.readers import Readers
     from metatx.serving.throughput import find_batch_tokens
 
+    keep_memory()
     if plugin is not None:
         load_plugin(plugin)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")

@@ -96,3 +96,26 @@ def test_a_run_starts_from_a_task_of_its_kind(nano, table, tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             metatx.run(table, "tabular", settings=still, start=tmp_path / "first" / "task", **{**options, **change})
+
+
+@pytest.mark.parametrize(("few", "threads"), [(200, 2), (201, 1)])
+def test_few_samples_are_fitted_on_one_thread(few, threads, monkeypatch):
+    from sklearn.dummy import DummyClassifier
+    from threadpoolctl import threadpool_info, threadpool_limits
+
+    seen = set()
+
+    class Counting(DummyClassifier):
+        def fit(self, features, answers):
+            seen.update(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "openmp")
+            return super().fit(features, answers)
+
+    train, test = Examples(*waves(200)), Examples(*waves(20, seed=1))
+    tokenizer = create("tokenizers", "waves", 8)
+    head = create("heads", "classification", 8).learn(train.targets)
+    monkeypatch.setattr("metatx.evaluation.baselines.FEW", few)
+    monkeypatch.setattr(type(head), "classical", lambda *given: {"counting": Counting()})
+    with threadpool_limits(2):
+        assert "accuracy" in baselines(tokenizer, head, train, test)["classical"]["counting"]
+        after = {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "openmp"}
+    assert (seen, after) == ({threads}, {2})

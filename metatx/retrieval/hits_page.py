@@ -14,9 +14,11 @@ from metatx.files import written_whole
 from metatx.progress import tell
 from metatx.retrieval.item_columns import cell_text
 from metatx.retrieval.previews import preview
+from metatx.retrieval.queries import Hit
+from metatx.retrieval.snapshot import Snapshot
 from metatx.writing.media import jpeg_uri, page, wav_uri
 
-__all__ = ["Shown", "hits_page", "write_hits"]
+__all__ = ["Shown", "hits_page", "shown_hits", "write_hits"]
 
 SIDE = 256  # longest side of a picture in pixels
 SECONDS = 15.0  # of a clip that can be heard
@@ -40,6 +42,16 @@ class Shown:
     sample: Any = None
     score: float | None = None
     columns: Mapping[str, Any] = field(default_factory=dict)
+
+
+def shown_hits(snapshot: Snapshot, hits: Sequence[Hit]) -> list[Shown]:
+    """Hits with their items' columns, and the samples that the index keeps."""
+    rows = snapshot.rows([hit.item for hit in hits])
+    sources = snapshot.manifest.sources
+    return [
+        Shown(hit.modality, row.get(sources.get(hit.modality, "")), hit.score, row)
+        for hit, row in zip(hits, rows, strict=True)
+    ]
 
 
 def write_hits(

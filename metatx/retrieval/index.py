@@ -10,9 +10,8 @@ import numpy as np
 from metatx.pretraining.alignment import Alignment
 from metatx.retrieval.export import export
 from metatx.retrieval.filters import Where
-from metatx.retrieval.index_picture import draw_index, places
+from metatx.retrieval.index_picture import Drawn
 from metatx.retrieval.manifest import DELETED, Manifest, commit, is_index, newest, published
-from metatx.retrieval.projection import Projection
 from metatx.retrieval.queries import Hit, Queries, hits_of, vectors_of
 from metatx.retrieval.snapshot import Snapshot
 from metatx.retrieval.writing import Incoming, Written, are_vectors, incoming, remove, still_missing, written
@@ -20,7 +19,7 @@ from metatx.retrieval.writing import Incoming, Written, are_vectors, incoming, r
 __all__ = ["Hit", "Index"]
 
 
-class Index:
+class Index(Drawn):
     """Vectors of items on disk, a vector for each of an item's aligned modalities, with the items' own columns.
 
     An index is a snapshot of what its folder held when it was opened; ``refresh`` reads what others have written since.
@@ -317,14 +316,6 @@ class Index:
             places: Places of the rows in a picture, (rows, 2): the columns ``x`` and ``y``; None writes none.
         """
         return export(self.snapshot, Path(file), neighbours, places)
-
-    def places(self, *, seed: int = 0) -> np.ndarray:
-        """Places (rows, 2) of the rows of ``export`` in a picture, float32."""
-        return places(self.snapshot, seed)
-
-    def picture(self, out: str | Path, **options: Any) -> Projection:
-        """Draw a map, ``.html`` or ``.png``, with the options of ``metatx.retrieval.index_picture.draw_index``."""
-        return draw_index(self.snapshot, out, **options)
 
     # Implementation
 

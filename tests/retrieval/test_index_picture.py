@@ -24,7 +24,7 @@ def as_png(colour):
 
 @pytest.fixture
 def index(tmp_path):
-    """30 coloured pictures with names, the last without a name, their vectors at hand."""
+    """30 coloured pictures with names, and a column that no picture shows."""
     kinds = [list(COLOURS)[number % 3] for number in range(COUNT)]
     table = {
         "photo": [as_png(COLOURS[kind]) for kind in kinds],

@@ -85,7 +85,7 @@ def main(
 
     seen = index.picture(folder / "map.html", colour=colour, seed=seed)
     print(f"{folder / 'map.html'}: {seen}")
-    index.export(folder / "items.parquet", places=index.places(seed=seed))
+    index.export(folder / "items.parquet", places=seen.points)
     return {**measured, "trustworthiness": seen.trustworthiness, "kept": seen.kept}
 
 

@@ -3,6 +3,7 @@
 import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -75,10 +76,11 @@ def hits_page(queries: Sequence[Shown], hits: Sequence[Sequence[Shown]], *, titl
         title: Title of the page.
     """
     media = _Media()
+    naming = _naming(hits)
     sections = []
     room = MOST_HITS
     for number, (query, found) in enumerate(zip(queries, hits, strict=True), 1):
-        cards = "".join(_card(media, rank, hit) for rank, hit in enumerate(found[:room], 1))
+        cards = "".join(_card(media, rank, hit, naming) for rank, hit in enumerate(found[:room], 1))
         room -= min(room, len(found))
         count = f"{len(found)} hit{'' if len(found) == 1 else 's'}"
         asked = _body(media, query, "h2") or _named(query, number)
@@ -138,10 +140,22 @@ def _body(media: _Media, shown: Shown, tag: str) -> str:
     return "" if sample is None else media.element(sample)
 
 
-def _card(media: _Media, rank: int, hit: Shown) -> str:
+def _naming(hits: Sequence[Sequence[Shown]]) -> str | None:
+    """Column that tells the hits apart best: that of the most different texts; None without texts."""
+    texts: dict[str, set[str]] = {}
+    for hit in chain.from_iterable(hits):
+        for name, cell in hit.columns.items():
+            if isinstance(cell, str) and cell.strip():
+                texts.setdefault(name, set()).add(cell)
+    return max(texts, key=lambda name: len(texts[name]), default=None)
+
+
+def _card(media: _Media, rank: int, hit: Shown, naming: str | None) -> str:
     body = _body(media, hit, "b")
-    cells = {name: cell_text(cell) for name, cell in hit.columns.items()}
-    facts = [f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>" for name, text in cells.items() if text]
+    cells = {name: text for name, cell in hit.columns.items() if (text := cell_text(cell))}
+    if naming in cells and not body.startswith("<b>"):
+        body += f"<b>{html.escape(cells.pop(naming))}</b>"
+    facts = [f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>" for name, text in cells.items()]
     score = "" if hit.score is None else f"<span>{hit.score:.3f}</span>"
     head = f'<p class="soft"><span>{rank} · {html.escape(hit.modality or "")}</span>{score}</p>'
     return f"<li>{head}{body}<dl>{''.join(facts)}</dl></li>"

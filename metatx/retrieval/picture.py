@@ -103,7 +103,7 @@ def _page(
     seed: int,
 ) -> str:
     pictures, words, left = pictures_and_words(points, MOST_PICTURES, TILE, seed)
-    labels = _labels(columns, words, len(points))
+    labels = _labels([column for column in columns if column.name in points.columns], words, len(points))
     near = nearest(points.vectors, NEIGHBOURS)
     return map_page(projection, near, columns, column, labels, pictures, title=title, notes=[*notes, *left])
 

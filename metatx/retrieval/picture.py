@@ -160,13 +160,14 @@ def _draw_groups(axis: Any, x: np.ndarray, y: np.ndarray, column: ItemColumn, st
     values = column.values or ()
     most = len(COLOURS) * len(SHAPES)
     named = len(values) if len(values) <= most else most - 1
-    others = column.codes >= named
-    empty = column.codes < 0
-    if others.any():
-        axis.scatter(x[others], y[others], color=OTHER, label=f"{len(values) - named} other values", **style)
-    if empty.any():
-        axis.scatter(x[empty], y[empty], color=OTHER, marker="s", label="(empty)", **style)
     for code, value in enumerate(values[:named]):
         here = column.codes == code
         shape = SHAPES[code // len(COLOURS)]
         axis.scatter(x[here], y[here], color=COLOURS[code % len(COLOURS)], marker=shape, label=value[:30], **style)
+    others = column.codes >= named
+    empty = column.codes < 0
+    behind = {**style, "color": OTHER, "zorder": 0}
+    if others.any():
+        axis.scatter(x[others], y[others], label=f"{len(values) - named} other values", **behind)
+    if empty.any():
+        axis.scatter(x[empty], y[empty], marker="s", label="(empty)", **behind)

@@ -4,9 +4,9 @@ r"""Search across modalities, end to end: index product photographs and names, s
     python recipes/search_fashion.py --out runs/fashion --queries '["a silver watch","green flip flops"]' -k 20
 
 nano's own alignment of image and text embeds the 700 pairs of the test split of Fashion Product Images; nothing is
-trained and nothing is fetched. Writes ``shop.index``, which ``metatx search`` and ``metatx picture`` read; ``hits.html``
-with the photographs that each query finds; ``map.html``, to walk through; and ``items.parquet`` for Apple's
-embedding-atlas. Prints recall both ways beside chance.
+trained and nothing is fetched. Writes ``shop.index``, which ``metatx search`` and ``metatx picture`` read;
+``hits.html`` with the photographs that each query finds; ``map.html``, to walk through; and ``items.parquet`` for
+Apple's embedding-atlas. Prints recall both ways beside chance.
 """
 
 from math import comb
@@ -20,7 +20,7 @@ from metatx.cli.scripts import command
 from metatx.data.tables import read_splits
 from metatx.evaluation.recipe import dataset
 from metatx.pretraining.alignment import Alignment
-from metatx.retrieval.hits_page import Shown, write_hits
+from metatx.retrieval.hits_page import Shown, shown_hits, write_hits
 from metatx.retrieval.zero_shot import recalls
 
 NAME = "fashion_products"
@@ -68,11 +68,9 @@ def main(
     print(f"{index.folder}: {len(index):,} items, {' and '.join(index.modalities)}")
 
     hits = index.search(list(queries), modality="text", among=["image"], k=k)
-    shown = []
-    for words, found in zip(queries, hits, strict=True):
-        rows = index.rows([hit.item for hit in found])
-        print(f"{words}: " + "; ".join(row["text"] for row in rows[:3]))
-        shown.append([Shown("image", row["image"], hit.score, row) for hit, row in zip(found, rows, strict=True)])
+    shown = [shown_hits(index.snapshot, found) for found in hits]
+    for words, found in zip(queries, shown, strict=True):
+        print(f"{words}: {'; '.join(hit.columns['text'] for hit in found[:3])}")
     write_hits(folder / "hits.html", [Shown("text", words) for words in queries], shown, title="Fashion products")
 
     vectors = {modality: index.vectors(modality)[1] for modality in ("image", "text")}
@@ -80,12 +78,14 @@ def main(
     at = [number for number in AT if number < len(names)]
     measured = recalls(vectors, names, at)
     for number in at:
-        both = ", ".join(f"{way} {measured[f'{way}_recall@{number}']:.3f}" for way in ("image_to_text", "text_to_image"))
+        both = ", ".join(
+            f"{way} {measured[f'{way}_recall@{number}']:.3f}" for way in ("image_to_text", "text_to_image")
+        )
         print(f"recall@{number}, {len(names):,} pairs of the {split} split: {both}, chance {chance(names, number):.3f}")
 
     seen = index.picture(folder / "map.html", colour=colour, seed=seed)
     print(f"{folder / 'map.html'}: {seen}")
-    index.export(folder / "items.parquet", places=index.places(seed=seed))
+    index.export(folder / "items.parquet", places=seen.points)
     return {**measured, "trustworthiness": seen.trustworthiness, "kept": seen.kept}
 
 

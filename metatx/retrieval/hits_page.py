@@ -3,6 +3,7 @@
 import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from metatx.files import written_whole
 from metatx.progress import tell
 from metatx.retrieval.item_columns import cell_text
 from metatx.retrieval.previews import preview
+from metatx.retrieval.queries import Hit
+from metatx.retrieval.snapshot import Snapshot
 from metatx.writing.media import jpeg_uri, page, wav_uri
 
-__all__ = ["Shown", "hits_page", "write_hits"]
+__all__ = ["Shown", "hits_page", "shown_hits", "write_hits"]
 
 SIDE = 256  # longest side of a picture in pixels
 SECONDS = 15.0  # of a clip that can be heard
@@ -42,6 +45,16 @@ class Shown:
     columns: Mapping[str, Any] = field(default_factory=dict)
 
 
+def shown_hits(snapshot: Snapshot, hits: Sequence[Hit]) -> list[Shown]:
+    """Hits with their items' columns, and the samples that the index keeps."""
+    rows = snapshot.rows([hit.item for hit in hits])
+    sources = snapshot.manifest.sources
+    return [
+        Shown(hit.modality, row.get(sources.get(hit.modality, "")), hit.score, row)
+        for hit, row in zip(hits, rows, strict=True)
+    ]
+
+
 def write_hits(
     out: str | Path, queries: Sequence[Shown], hits: Sequence[Sequence[Shown]], *, title: str = "Search"
 ) -> None:
@@ -63,10 +76,11 @@ def hits_page(queries: Sequence[Shown], hits: Sequence[Sequence[Shown]], *, titl
         title: Title of the page.
     """
     media = _Media()
+    naming = _naming(hits)
     sections = []
     room = MOST_HITS
     for number, (query, found) in enumerate(zip(queries, hits, strict=True), 1):
-        cards = "".join(_card(media, rank, hit) for rank, hit in enumerate(found[:room], 1))
+        cards = "".join(_card(media, rank, hit, naming) for rank, hit in enumerate(found[:room], 1))
         room -= min(room, len(found))
         count = f"{len(found)} hit{'' if len(found) == 1 else 's'}"
         asked = _body(media, query, "h2") or _named(query, number)
@@ -126,10 +140,22 @@ def _body(media: _Media, shown: Shown, tag: str) -> str:
     return "" if sample is None else media.element(sample)
 
 
-def _card(media: _Media, rank: int, hit: Shown) -> str:
+def _naming(hits: Sequence[Sequence[Shown]]) -> str | None:
+    """Column that tells the hits apart best: that of the most different texts; None without texts."""
+    texts: dict[str, set[str]] = {}
+    for hit in chain.from_iterable(hits):
+        for name, cell in hit.columns.items():
+            if isinstance(cell, str) and cell.strip():
+                texts.setdefault(name, set()).add(cell)
+    return max(texts, key=lambda name: len(texts[name]), default=None)
+
+
+def _card(media: _Media, rank: int, hit: Shown, naming: str | None) -> str:
     body = _body(media, hit, "b")
-    cells = {name: cell_text(cell) for name, cell in hit.columns.items()}
-    facts = [f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>" for name, text in cells.items() if text]
+    cells = {name: text for name, cell in hit.columns.items() if (text := cell_text(cell))}
+    if naming in cells and not body.startswith("<b>"):
+        body += f"<b>{html.escape(cells.pop(naming))}</b>"
+    facts = [f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>" for name, text in cells.items()]
     score = "" if hit.score is None else f"<span>{hit.score:.3f}</span>"
     head = f'<p class="soft"><span>{rank} · {html.escape(hit.modality or "")}</span>{score}</p>'
     return f"<li>{head}{body}<dl>{''.join(facts)}</dl></li>"

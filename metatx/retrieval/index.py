@@ -1,26 +1,34 @@
 """Index: vectors of many samples, of any aligned modalities, on disk; searched exactly."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
 from metatx.pretraining.alignment import Alignment
+from metatx.retrieval.changes import adding, deleting
 from metatx.retrieval.export import export
 from metatx.retrieval.filters import Where
-from metatx.retrieval.index_picture import draw_index, places
-from metatx.retrieval.manifest import DELETED, Manifest, commit, is_index, newest, published
-from metatx.retrieval.projection import Projection
+from metatx.retrieval.index_picture import Drawn
+from metatx.retrieval.manifest import Manifest, commit, is_index, newest
 from metatx.retrieval.queries import Hit, Queries, hits_of, vectors_of
 from metatx.retrieval.snapshot import Snapshot
-from metatx.retrieval.writing import Incoming, Written, are_vectors, incoming, remove, still_missing, written
+from metatx.retrieval.writing import (
+    Incoming,
+    Written,
+    are_vectors,
+    check_types,
+    incoming,
+    remove,
+    still_missing,
+    written,
+)
 
 __all__ = ["Hit", "Index"]
 
 
-class Index:
+class Index(Drawn):
     """Vectors of items on disk, a vector for each of an item's aligned modalities, with the items' own columns.
 
     An index is a snapshot of what its folder held when it was opened; ``refresh`` reads what others have written since.
@@ -64,8 +72,8 @@ class Index:
         Args:
             folder: Folder of the new index.
             alignment: Alignment that embeds the samples; None if ``samples`` holds vectors alone.
-            samples: By modality, the raw samples of N items, of which None has no vector; or vectors (N, E), of any
-                length; or the name of a column of ``items``.
+            samples: Raw samples of N items by modality, of which None has no vector; or vectors (N, E), of any length;
+                or the name of a column of ``items``.
             items: Columns of the items, a row an item: any table that ``Task.from_data`` takes; None: they have none.
             skip_bad: Give no vector to a sample that cannot be used; by default it raises an error.
             resume: Go on with a build that was stopped, with the same items.
@@ -216,27 +224,7 @@ class Index:
         numbers = self._matching(where) if items is None else np.asarray(list(items), np.int64)
         if not len(numbers):
             return 0
-
-        def change(current: Manifest) -> Manifest:
-            snapshot = Snapshot(self.folder, current)
-            snapshot.check_items(numbers)
-            both = np.union1d(snapshot.deleted, numbers)
-            if len(both) < len(snapshot.deleted) + len(numbers):
-                gone = np.intersect1d(snapshot.deleted, numbers)
-                which = f"Item {gone[0]} is deleted already" if len(gone) else "An item is named twice"
-                raise ValueError(f"{which}; nothing was deleted.")
-            with published(self.folder, DELETED, current.generation + 1) as (temporary, publish):
-                with temporary.open("wb") as file:
-                    np.save(file, both)
-                name = publish()
-            sums = {
-                modality: (values.sum(0, dtype=np.float64), len(values))
-                for modality in current.modalities
-                for _, values in [snapshot.vectors(modality, numbers)]
-            }
-            return replace(current.with_sums(sums, -1), deleted=name, deleted_count=len(both))
-
-        self._take(commit(self.folder, change, self.snapshot.manifest))
+        self._take(commit(self.folder, deleting(self.folder, numbers), self.snapshot.manifest))
         return len(numbers)
 
     # Reading
@@ -318,14 +306,6 @@ class Index:
         """
         return export(self.snapshot, Path(file), neighbours, places)
 
-    def places(self, *, seed: int = 0) -> np.ndarray:
-        """Places (rows, 2) of the rows of ``export`` in a picture, float32."""
-        return places(self.snapshot, seed)
-
-    def picture(self, out: str | Path, **options: Any) -> Projection:
-        """Draw a map, ``.html`` or ``.png``, with the options of ``metatx.retrieval.index_picture.draw_index``."""
-        return draw_index(self.snapshot, out, **options)
-
     # Implementation
 
     def _check(self, given: Incoming) -> None:
@@ -337,6 +317,7 @@ class Index:
                 f"The items have the columns {', '.join(given.columns) or 'none'}; those of {self.folder} have "
                 f"{', '.join(self.columns) or 'none'}."
             )
+        check_types(given, self.snapshot)
         if given.alignment is not None:
             self._check_alignment(given.alignment)
 
@@ -362,18 +343,7 @@ class Index:
         known = self.snapshot.manifest.fingerprints
         new = [name for name in given.samples if given.alignment is not None and name not in known]
         fingerprints = {name: given.alignment.fingerprint(name) for name in new if given.alignment is not None}
-
-        def change(current: Manifest) -> Manifest:
-            lost = [part.vectors for part in pieces.segments if not (self.folder / part.vectors).exists()]
-            if lost:
-                raise OSError(f"{lost[0]} was removed from {self.folder} before it was part of the index.")
-            return replace(
-                current.with_sums(pieces.sums),
-                segments=(*current.segments, *pieces.segments),
-                fingerprints={**fingerprints, **current.fingerprints},
-                sources={**given.sources, **current.sources},
-            )
-
+        change = adding(self.folder, pieces, fingerprints, given.sources)
         try:
             self._take(commit(self.folder, change, self.snapshot.manifest))
         except BaseException:

@@ -12,71 +12,77 @@ from metatx.retrieval.previews import Points
 from metatx.retrieval.projection import Projection, project
 from metatx.retrieval.snapshot import Snapshot
 
-__all__ = ["draw_index", "places"]
+__all__ = ["Drawn"]
 
 SMALLEST = 1e-3  # length of a centred vector that has a direction; vectors are stored in float16
 
 
-def draw_index(
-    snapshot: Snapshot,
-    out: str | Path,
-    *,
-    colour: str | None = None,
-    among: Sequence[str] | None = None,
-    where: Where | None = None,
-    sample: int | None = None,
-    centre: bool | None = None,
-    seed: int = 0,
-) -> Projection:
-    """Draw the vectors of an index to ``.html``, a page of its own, or ``.png``.
+class Drawn:
+    """Methods of an index that draw it."""
 
-    Args:
-        snapshot: Items and vectors.
-        out: File to write.
-        colour: Column that colours the points; by default the first that holds 2 to 20 different words.
-        among: Modalities whose vectors are drawn; by default all.
-        where: Conditions on columns, as for ``Index.search``.
-        sample: Number of items to draw, at random; by default all.
-        centre: Take off the mean of its modality from each vector; by default where several are drawn.
-        seed: Seed of the sample, of t-SNE and of the choice of thumbnails.
+    snapshot: Snapshot
 
-    Returns:
-        Places of the points, and how far the picture can be believed.
+    def picture(
+        self,
+        out: str | Path,
+        *,
+        colour: str | None = None,
+        among: Sequence[str] | None = None,
+        where: Where | None = None,
+        sample: int | None = None,
+        centre: bool | None = None,
+        seed: int = 0,
+    ) -> Projection:
+        """Draw the vectors to ``.html``, a page of its own with thumbnails, neighbours and search, or ``.png``.
 
-    Raises:
-        ValueError: If there are no such items or too many vectors, there is no such modality or column, or the suffix
-            is unknown.
-        ImportError: If a png is asked for and matplotlib is missing.
-        OSError: If the file cannot be written.
-    """
-    check_picture(out)
-    names = snapshot.searched(among)
-    allowed = snapshot.allowed(where)
-    items = np.arange(snapshot.total) if allowed is None else np.flatnonzero(allowed)
-    notes = []
-    if sample is not None and sample < 1:
-        raise ValueError(f"sample is {sample}; draw at least one item.")
-    if sample is not None and sample < len(items):
-        notes.append(f"{sample:,} of {len(items):,} items, drawn at random; neighbours are those among them.")
-        items = np.sort(np.random.default_rng(seed).permutation(items)[:sample])
-    numbers, modalities, vectors = _vectors(snapshot, names, items, len(names) > 1 if centre is None else centre)
-    check_points(len(numbers))
-    points = Points(vectors, modalities, _columns(snapshot, numbers), _Samples(snapshot, numbers, modalities))
-    title = snapshot.folder.absolute().name.removesuffix(".index")
-    return write_picture(out, points, colour=colour, title=title, notes=notes, seed=seed)
+        Args:
+            out: File to write.
+            colour: Column that colours the points; by default the first that holds 2 to 20 different words.
+            among: Modalities whose vectors are drawn; by default all.
+            where: Conditions on columns, as for ``search``.
+            sample: Number of items to draw, at random; by default all.
+            centre: Take off the mean of its modality from each vector; by default where several are drawn.
+            seed: Seed of the sample, of t-SNE and of the choice of thumbnails.
 
+        Returns:
+            Places of the points, and how far the picture can be believed.
 
-def places(snapshot: Snapshot, seed: int = 0) -> np.ndarray:
-    """Places (N, 2) of all vectors in a picture, float32, in the order of ``Index.export``; centred as ``draw_index``.
+        Raises:
+            ValueError: If there are no such items or too many vectors, there is no such modality or column, or the
+                suffix is unknown.
+            ImportError: If a png is asked for and matplotlib is missing.
+            OSError: If the file cannot be written.
+        """
+        check_picture(out)
+        names = self.snapshot.searched(among)
+        allowed = self.snapshot.allowed(where)
+        items = np.arange(self.snapshot.total) if allowed is None else np.flatnonzero(allowed)
+        notes = []
+        if sample is not None and sample < 1:
+            raise ValueError(f"sample is {sample}; draw at least one item.")
+        if sample is not None and sample < len(items):
+            notes.append(f"{sample:,} of {len(items):,} items, drawn at random; neighbours are those among them.")
+            items = np.sort(np.random.default_rng(seed).permutation(items)[:sample])
+        numbers, modalities, vectors = _vectors(
+            self.snapshot, names, items, len(names) > 1 if centre is None else centre
+        )
+        check_points(len(numbers))
+        samples = _Samples(self.snapshot, numbers, modalities)
+        points = Points(vectors, modalities, _columns(self.snapshot, numbers), samples)
+        title = self.snapshot.folder.absolute().name.removesuffix(".index")
+        return write_picture(out, points, colour=colour, title=title, notes=notes, seed=seed)
 
-    Raises:
-        ValueError: If there are no vectors.
-    """
-    names = snapshot.searched(None)
-    numbers, _, vectors = _vectors(snapshot, names, None, len(names) > 1)
-    if not len(numbers):
-        raise ValueError("There are no items to place.")
-    return project(vectors, seed=seed).points
+    def places(self, *, seed: int = 0) -> np.ndarray:
+        """Places (rows, 2) of the rows of ``export`` in a picture of all vectors, float32.
+
+        Raises:
+            ValueError: If there are no vectors.
+        """
+        names = self.snapshot.searched(None)
+        numbers, _, vectors = _vectors(self.snapshot, names, None, len(names) > 1)
+        if not len(numbers):
+            raise ValueError("There are no items to place.")
+        return project(vectors, seed=seed).points
 
 
 def _vectors(

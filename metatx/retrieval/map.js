@@ -23,6 +23,8 @@ const MOST = COLOURS.length * SHAPES - 1; // values with a colour of their own; 
 const canvas = $("canvas"), context = canvas.getContext("2d");
 let width = 0, height = 0, view = {x: 0, y: 0, k: 1}, whole = 1, selected = -1, hovered = -1, column = null;
 let chosen = new Set(), words = "", shown = new Uint8Array(count).fill(1), matches = [], stamps = new Map(), group = new Int16Array(count), groups = [], asked = false;
+let version = 0; // of what is shown, and how
+const layer = {canvas: document.createElement("canvas"), key: "", inside: []};
 
 /* Values */
 const label = i => data.labels.values[data.labels.codes[i]] ?? `item ${i + 1}`;
@@ -107,6 +109,7 @@ function filter() {
     if (chosen.size && !chosen.has(group[i])) shown[i] = 0;
     if (shown[i]) matches.push(i);
   }
+  version++;
   const total = count.toLocaleString("en"), some = parts.length || chosen.size;
   $("state").textContent = some ? `${matches.length.toLocaleString("en")} of ${total} items` : `${total} items`;
   const place = $("hits");
@@ -168,22 +171,33 @@ function paint() {
   requestAnimationFrame(() => { asked = false; draw(); });
 }
 
-function draw() {
-  const ratio = devicePixelRatio || 1, size = Math.round(radius() * ratio * 2) / 2, inside = [];
-  context.setTransform(1, 0, 0, 1, 0, 0);
-  context.clearRect(0, 0, canvas.width, canvas.height);
+/** Draw the points on a layer of their own, anew only if they changed; returns those that are shown and in view. */
+function drawPoints(ratio) {
+  const key = [view.x, view.y, view.k, canvas.width, canvas.height, version].join();
+  if (key === layer.key) return layer.inside;
+  const size = Math.round(radius() * ratio * 2) / 2, inside = [];
+  [layer.canvas.width, layer.canvas.height] = [canvas.width, canvas.height];
+  const ink = layer.canvas.getContext("2d");
   for (const visible of [0, 1]) {
-    context.globalAlpha = visible ? .9 : .1;
+    ink.globalAlpha = visible ? .9 : .1;
     for (let i = 0; i < count; i++) {
       if (shown[i] !== visible) continue;
       const [x, y] = place(i);
       if (x < -20 || y < -20 || x > width + 20 || y > height + 20) continue;
       if (visible) inside.push(i);
       const image = stamp(group[i], size);
-      context.drawImage(image, x * ratio - image.width / 2, y * ratio - image.height / 2);
+      ink.drawImage(image, x * ratio - image.width / 2, y * ratio - image.height / 2);
     }
   }
-  context.globalAlpha = 1;
+  [layer.key, layer.inside] = [key, inside];
+  return inside;
+}
+
+function draw() {
+  const ratio = devicePixelRatio || 1, inside = drawPoints(ratio);
+  context.setTransform(1, 0, 0, 1, 0, 0);
+  context.clearRect(0, 0, canvas.width, canvas.height);
+  if (canvas.width && canvas.height) context.drawImage(layer.canvas, 0, 0);
   context.setTransform(ratio, 0, 0, ratio, 0, 0);
   if (inside.length * 4000 < width * height) for (const i of inside) framed(i, 38);
   if (selected >= 0) {
@@ -409,6 +423,6 @@ $("fit").onclick = fit;
 $("colour").append(make("option", "nothing", {value: -1}), ...data.columns.map((part, n) => make("option", part.name, {value: n})));
 $("colour").value = data.colour;
 $("colour").onchange = () => colourBy(data.columns[$("colour").value]);
-night.onchange = () => { stamps.clear(); legend(); paint(); };
+night.onchange = () => { version++; stamps.clear(); legend(); paint(); };
 new ResizeObserver(resize).observe($("stage"));
 colourBy(data.columns[data.colour]);

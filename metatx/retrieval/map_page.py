@@ -69,7 +69,7 @@ def map_page(
         "sizes": packed(np.array(sizes), "u1"),
         "sheets": sheets,
     }
-    sentences = [believed(projection), *notes]
+    sentences = [f"{believed(projection)} Lists and lines of neighbours are exact.", *notes]
     parts = {
         "title": html.escape(title),
         "data": script_json(data),
@@ -88,7 +88,7 @@ def believed(projection: Projection) -> str:
     return (
         f"{flat}: a flat picture of many dimensions. Trustworthiness {projection.trustworthiness:.2f} (1: who is near "
         f"here is near in the full space); {projection.kept:.0%} of the items' 10 nearest neighbours are among the 10 "
-        f"nearest here{sampled}. Lists and lines of neighbours are exact."
+        f"nearest here{sampled}."
     )
 
 

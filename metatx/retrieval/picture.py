@@ -103,7 +103,7 @@ def _page(
     seed: int,
 ) -> str:
     pictures, words, left = pictures_and_words(points, MOST_PICTURES, TILE, seed)
-    labels = _labels(columns, words, len(points))
+    labels = _labels([column for column in columns if column.name in points.columns], words, len(points))
     near = nearest(points.vectors, NEIGHBOURS)
     return map_page(projection, near, columns, column, labels, pictures, title=title, notes=[*notes, *left])
 
@@ -160,13 +160,14 @@ def _draw_groups(axis: Any, x: np.ndarray, y: np.ndarray, column: ItemColumn, st
     values = column.values or ()
     most = len(COLOURS) * len(SHAPES)
     named = len(values) if len(values) <= most else most - 1
-    others = column.codes >= named
-    empty = column.codes < 0
-    if others.any():
-        axis.scatter(x[others], y[others], color=OTHER, label=f"{len(values) - named} other values", **style)
-    if empty.any():
-        axis.scatter(x[empty], y[empty], color=OTHER, marker="s", label="(empty)", **style)
     for code, value in enumerate(values[:named]):
         here = column.codes == code
         shape = SHAPES[code // len(COLOURS)]
         axis.scatter(x[here], y[here], color=COLOURS[code % len(COLOURS)], marker=shape, label=value[:30], **style)
+    others = column.codes >= named
+    empty = column.codes < 0
+    behind = {**style, "color": OTHER, "zorder": 0}
+    if others.any():
+        axis.scatter(x[others], y[others], label=f"{len(values) - named} other values", **behind)
+    if empty.any():
+        axis.scatter(x[empty], y[empty], marker="s", label="(empty)", **behind)

@@ -125,9 +125,9 @@ class OpenSegment:
         offsets = self._tensors.get(OFFSETS.format(modality))
         return None if offsets is None else offsets.numpy(), self._tensors[modality]
 
-    def column(self, name: str) -> "pa.ChunkedArray":
-        """Read a column of the items."""
-        return self._parquet.read(columns=[name])[name]
+    def columns(self, names: Sequence[str]) -> "pa.Table":
+        """Read columns of all items."""
+        return self._parquet.read(columns=list(names))
 
     def rows(self, offsets: Sequence[int], columns: Sequence[str]) -> list[dict[str, Any]]:
         """Read columns of some items, in the order of ``offsets``."""

@@ -105,7 +105,8 @@ class Snapshot:
     def _column(self, name: str) -> "pa.ChunkedArray":
         import pyarrow as pa
 
-        return pa.chunked_array([chunk for segment in self.segments for chunk in segment.column(name).chunks])
+        tables = [segment.columns([name]) for segment in self.segments]
+        return pa.concat_tables(tables, promote_options="permissive")[name]
 
     def blocks(self, modality: str, allowed: np.ndarray | None) -> Iterator[Block]:
         """Iterate over numbers of items and their vectors, a segment after the other; those not ``allowed`` are out."""
@@ -134,10 +135,11 @@ class Snapshot:
 
     @cached_property
     def schema(self) -> "pa.Schema":
-        """Types of the items' columns."""
+        """Types of the items' columns, wide enough for all segments."""
         import pyarrow as pa
 
-        return self.segments[0].schema if self.manifest.columns else pa.schema([])
+        schemas = [segment.schema for segment in self.segments] if self.manifest.columns else []
+        return pa.unify_schemas(schemas, promote_options="permissive") if schemas else pa.schema([])
 
     def rows(self, items: Sequence[int], columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
         """Read columns of items, by default all, in the order of ``items``.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Dataset
 
-__all__ = ["Incoming", "Written", "are_vectors", "incoming", "remove", "still_missing", "written"]
+__all__ = ["Incoming", "Written", "are_vectors", "check_types", "incoming", "remove", "still_missing", "written"]
 
 PIECE = 8192  # items of a segment
 
@@ -169,7 +169,8 @@ def written(folder: Path, given: Incoming, skip_bad: bool, batch_size: int, whol
                 os.utime(folder / kept.vectors)
             if whole and piece is not pieces[-1]:
                 continue
-            handed, done = done, Written()  # whoever takes them removes them
+            handed = done
+            done = Written()  # whoever takes the segments removes them
             yield handed
     except BaseException:
         remove(folder, done.segments)
@@ -184,6 +185,24 @@ def remove(folder: Path, segments: Sequence[Segment]) -> None:
         for name in (segment.vectors, segment.items):
             if name is not None:
                 (folder / name).unlink(missing_ok=True)
+
+
+def check_types(given: Incoming, snapshot: Snapshot) -> None:
+    """Refuse columns whose types no column of the index can hold. Raises ValueError."""
+    import pyarrow as pa
+
+    table = given.table(0, 1)
+    if table is None or not snapshot.total:
+        return
+    for name in table.column_names:
+        kinds = [pa.schema([schema.field(name)]) for schema in (snapshot.schema, table.schema)]
+        try:
+            pa.unify_schemas(kinds, promote_options="permissive")
+        except (pa.ArrowInvalid, pa.ArrowTypeError):
+            types = [kind.field(name).type for kind in kinds]
+            raise ValueError(
+                f"Column {name} of {snapshot.folder} holds {types[0]}; that of the new items holds {types[1]}."
+            ) from None
 
 
 def still_missing(given: Incoming, snapshot: Snapshot) -> Incoming:

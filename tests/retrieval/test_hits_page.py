@@ -25,6 +25,7 @@ def test_each_sample_is_shown_as_what_it_is(tmp_path):
     text = (tmp_path / "hits.html").read_text()
     assert text.count("data:image/jpeg") == 1 and text.count("<audio") == 1 and "<b>some words</b>" in text
     assert "<dt>price</dt><dd>2.5</dd>" in text and "<dt>photo" not in text and "<dt>none" not in text
+    assert "<b>a red thing</b>" in text and "<b>no picture is kept</b>" in text
     assert "0.900" in text and "5 hits" in text and "0 hits" in text and "Query 2" in text
     assert "cannot be read" in text and "gone.png" in text and "<title>a &amp; b</title>" in text
     assert "http" not in re.sub(r'http-equiv="', "", text), "a page needs no network"

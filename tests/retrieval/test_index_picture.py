@@ -24,16 +24,17 @@ def as_png(colour):
 
 @pytest.fixture
 def index(tmp_path):
-    """30 coloured pictures with names, the last without a name, their vectors at hand."""
+    """30 coloured pictures with names, and a column that no picture shows."""
     kinds = [list(COLOURS)[number % 3] for number in range(COUNT)]
-    table = {
+    cells = {
         "photo": [as_png(COLOURS[kind]) for kind in kinds],
         "name": [f"{kind} {number}" for number, kind in enumerate(kinds)],
         "kind": kinds,
         "tags": [["a"]] * COUNT,
     }
     alignment = metatx.Alignment.from_pretrained("nano")
-    return metatx.Index.build(tmp_path / "shop.index", alignment, {"image": "photo", "text": "name"}, items=table)
+    columns = {"image": "photo", "text": "name"}
+    return metatx.Index.build(tmp_path / "shop.index", alignment, columns, items=pd.DataFrame(cells))
 
 
 def data_of(path):

@@ -25,7 +25,7 @@ def test_what_is_near_stays_near_and_a_seed_gives_the_same():
     assert (groups[distances.argmin(1)] == groups).mean() > 0.95
     assert seen.trustworthiness > 0.8 and 0.1 < seen.kept <= 1 and seen.measured == 160
     assert np.array_equal(project(vectors).points, seen.points)
-    assert np.array_equal(project(3 * vectors).points, seen.points), "the cosine counts, not the length"
+    assert np.array_equal(project(4 * vectors).points, seen.points), "the cosine counts, not the length"
 
 
 def test_flat_vectors_keep_all_neighbours_and_noise_keeps_few(monkeypatch):

@@ -1,0 +1,63 @@
+"""Changes of an index, from one manifest to the next: items that are added, items that are deleted."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from metatx.retrieval.manifest import DELETED, Manifest, published
+from metatx.retrieval.snapshot import Snapshot
+from metatx.retrieval.writing import Written
+
+__all__ = ["adding", "deleting"]
+
+Change = Callable[[Manifest], Manifest]
+
+
+def adding(folder: Path, pieces: Written, fingerprints: Mapping[str, str], sources: Mapping[str, str]) -> Change:
+    """Change that appends segments.
+
+    Args:
+        folder: Folder of the index.
+        pieces: Segments that were written.
+        fingerprints: Fingerprints of the towers of new modalities.
+        sources: Columns that hold the samples, by modality.
+    """
+
+    def change(current: Manifest) -> Manifest:
+        lost = [part.vectors for part in pieces.segments if not (folder / part.vectors).exists()]
+        if lost:
+            raise OSError(f"{lost[0]} was removed from {folder} before it was part of the index.")
+        return replace(
+            current.with_sums(pieces.sums),
+            segments=(*current.segments, *pieces.segments),
+            fingerprints={**fingerprints, **current.fingerprints},
+            sources={**sources, **current.sources},
+        )
+
+    return change
+
+
+def deleting(folder: Path, numbers: np.ndarray) -> Change:
+    """Change that deletes items by their numbers; it raises ValueError where one is deleted or does not exist."""
+
+    def change(current: Manifest) -> Manifest:
+        snapshot = Snapshot(folder, current)
+        snapshot.check_items(numbers)
+        both = np.union1d(snapshot.deleted, numbers)
+        if len(both) < len(snapshot.deleted) + len(numbers):
+            gone = np.intersect1d(snapshot.deleted, numbers)
+            which = f"Item {gone[0]} is deleted already" if len(gone) else "An item is named twice"
+            raise ValueError(f"{which}; nothing was deleted.")
+        sums: dict[str, tuple[np.ndarray, int]] = {}
+        for modality in current.modalities:
+            _, vectors = snapshot.vectors(modality, numbers)
+            sums[modality] = vectors.sum(0, dtype=np.float64), len(vectors)
+        with published(folder, DELETED, current.generation + 1) as (temporary, publish):
+            with temporary.open("wb") as file:
+                np.save(file, both)
+            name = publish()
+        return replace(current.with_sums(sums, -1), deleted=name, deleted_count=len(both))
+
+    return change

@@ -1,4 +1,4 @@
-"""Texts and pairs of texts: CLIP's byte-pair tokens, each with a trained embedding."""
+"""Texts and pairs of texts: tokens of a language model's own vocabulary, or CLIP's with trained embeddings."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from metatx.backbone.vocabulary import Vocabulary
 from metatx.data.byte_pairs import clip_tokens
 from metatx.errors import SampleError, read_all, short
 from metatx.json_schema import array_schema
+from metatx.layers.unregistered import Unregistered
 from metatx.progress import tell
 from metatx.reading.signatures import signatures_of
 from metatx.sequence import TokenSequence
@@ -25,17 +27,24 @@ SEPARATOR = CLIP_TOKENS  # the token between the two texts of a pair
 
 
 class TextTokenizer(Tokenizer):
-    """Byte-pair tokens of CLIP (Radford et al. 2021, arXiv 2103.00020), lower-cased, with learned positions.
+    """Tokens of the language model that is the backbone, embedded by its own table; else those of CLIP.
 
-    The vocabulary is CLIP's, from open_clip's wheel; embeddings are trained, for the tokens of the training split
-    alone, and one more stands for all others. A sample is a text, the ``Path`` of a UTF-8 ``.txt`` file, or a pair: two
-    texts in a list, a tuple or a row of two columns, joined by a separator and told apart by a segment embedding.
-    A text longer than ``context`` becomes several overlapping sequences, over which heads pool. A run of more than
-    100 characters without a space is cut as if it had one there.
+    With a language model, a text becomes what the model was trained on: its template's tokens around the text, or
+    between the two of a pair, segment embeddings included. The table stays frozen, or the rows of the training split's
+    tokens are trained from where they are. ``min_count``, ``hide`` and ``token_rms_factor`` are for other backbones.
+
+    Other backbones read byte-pair tokens of CLIP (Radford et al. 2021, arXiv 2103.00020), lower-cased, with learned
+    positions. The vocabulary is CLIP's, from open_clip's wheel; embeddings are trained, for the tokens of the training
+    split alone, and one more stands for all others.
+
+    A sample is a text, the ``Path`` of a UTF-8 ``.txt`` file, or a pair: two texts in a list, a tuple or a row of two
+    columns, joined by a separator and told apart by a segment embedding. A text longer than ``context`` becomes several
+    overlapping sequences, over which heads pool. For CLIP's tokens, a run of more than 100 characters without a space
+    is cut as if it had one there.
 
     Args:
         dim: Width of the backbone.
-        context: Tokens of a sequence, N.
+        context: Tokens of a sequence, N, the language model's template included.
         overlap: Tokens that two neighbouring sequences of a text share.
         max_tokens: Longer texts are refused.
         min_count: Tokens that the training split shows less often count as unknown.
@@ -44,9 +53,11 @@ class TextTokenizer(Tokenizer):
             backbone that does not normalise its input.
             Blocks trained on pictures drown random words of the size of patches: a ridge classifier of 40 intents of
             CLINC150 is right in 0.15 on the last layer of ViT-Ti at 1, 0.31 at 4, 0.75 at 16, and 0.81 on the tokens.
+        freeze_stem: Use the language model's table as it is; otherwise train the rows of the training split's tokens.
+        stem: The vocabulary of a backbone that is a language model, ``backbone.stems["text"]``; None for others.
 
     Raises:
-        ValueError: If a number is out of its range.
+        ValueError: If a number is out of its range, or the context longer than the language model's.
     """
 
     guessed_from = "words"
@@ -54,6 +65,7 @@ class TextTokenizer(Tokenizer):
     suffixes = (".txt",)
     signatures = signatures_of(suffixes)
     words = True
+    stem = "text"
     default_head = "classification"
     classical = "words"
     known: Tensor
@@ -67,6 +79,8 @@ class TextTokenizer(Tokenizer):
         min_count: int = 1,
         hide: float = 0.1,
         token_rms_factor: float = 16.0,
+        freeze_stem: bool = True,
+        stem: Vocabulary | None = None,
     ) -> None:
         super().__init__(dim)
         for name, value, least in (("context", context, 1), ("overlap", overlap, 0), ("min_count", min_count, 1)):
@@ -86,12 +100,34 @@ class TextTokenizer(Tokenizer):
         self.min_count = min_count
         self.hide = hide
         self.token_rms_factor = token_rms_factor
+        self.freeze_stem = freeze_stem
+        self.uses_stem_tokens = stem is not None
+        self._shared = None if stem is None else Unregistered(stem)  # the backbone's: no part of this module's state
+        self.inner = context  # tokens of the text itself in a sequence
+        if stem is not None:
+            if context + len(stem.prefix) > stem.context:
+                raise ValueError(
+                    f"context is {context}; the language model reads at most {stem.context - len(stem.prefix)} tokens."
+                )
+            self.inner = context - len(stem.suffix)
+            if overlap >= self.inner:
+                raise ValueError(
+                    f"overlap {overlap} leaves nothing new in a context of {context}, {len(stem.suffix)} of them the "
+                    "language model's; make it smaller."
+                )
+            return
         self.positions = LearnedPositions(dim, context)
         self.segments = nn.Parameter(torch.randn(2, dim) * 0.02)
 
     def build(self, size: int) -> None:
-        """Make the embeddings of ``size`` known tokens, V, and of two more: unknown ones, the separator."""
-        self.register_buffer("known", torch.zeros(size, dtype=torch.int64))  # CLIP's number of each, ascending
+        """Make the embeddings of ``size`` known tokens, V, and of two more: unknown ones, the separator.
+
+        With a language model, they are copies of its rows, and the two more are not needed.
+        """
+        self.register_buffer("known", torch.zeros(size, dtype=torch.int64))  # the number of each, ascending
+        if self._shared is not None:
+            self.embedding = nn.Parameter(torch.zeros(size, self.dim), requires_grad=not self.freeze_stem)
+            return
         self.embedding = nn.Parameter(torch.randn(2 + size, self.dim) * 0.02)  # unknown, separator, the known
 
     @classmethod
@@ -116,15 +152,23 @@ class TextTokenizer(Tokenizer):
                 f"{named} of {len(samples)} texts look like names of .txt files; they are taken by their words. For "
                 "what is in the files give a folder of them, or in Python a pathlib.Path for each."
             )
+        if self._shared is not None and self.freeze_stem:
+            return {"size": 0}
         for tokens in read_all(self.encode, samples):
             counts.update(tokens["tokens"].tolist())
         found = sorted(token for token, count in counts.items() if count >= self.min_count and token != SEPARATOR)
         if not found:
             raise ValueError(f"No token occurs {self.min_count} times in {len(samples)} texts; lower min_count.")
-        return {"size": len(found), "known": torch.tensor(found)}
+        facts = {"size": len(found), "known": torch.tensor(found)}
+        return facts if self._shared is None else {**facts, "embedding": self._shared.module(facts["known"]).detach()}
 
     def encode(self, sample: Any) -> dict[str, Tensor]:
-        """A text, or a pair, to ``tokens`` int32 (N,): CLIP's numbers, and one more between the two of a pair."""
+        """A text, or a pair, to ``tokens`` int32 (N,): CLIP's numbers, and one more between the two of a pair.
+
+        Of a language model they are its own numbers, and ``segments`` uint8 (N,) says which text each belongs to.
+        """
+        if self._shared is not None:
+            return self._numbered(self._shared.module, sample)
         tokens: list[int] = []
         for name, text in _texts(sample).items():
             found = clip_tokens(text, self.max_tokens)
@@ -134,6 +178,19 @@ class TextTokenizer(Tokenizer):
             if found is None or len(tokens) > self.max_tokens:
                 raise SampleError(f"{name} is too long: more than {self.max_tokens} tokens (max_tokens); shorten it")
         return {"tokens": torch.tensor(tokens, dtype=torch.int32)}
+
+    def _numbered(self, vocabulary: Vocabulary, sample: Any) -> dict[str, Tensor]:
+        texts = _texts(sample)
+        made = vocabulary.tokenize(list(texts.values()), self.max_tokens)
+        name = " and ".join(texts)
+        if made is None:
+            raise SampleError(f"{name} is too long: more than {self.max_tokens} tokens (max_tokens); shorten it")
+        if not made[0]:
+            raise SampleError(f"{name} is {short(list(texts.values()))}, without a token; expected words")
+        return {
+            "tokens": torch.tensor(made[0], dtype=torch.int32),
+            "segments": torch.tensor(made[1], dtype=torch.uint8),
+        }
 
     def json_schema(self) -> dict[str, Any]:
         """A text, or a pair."""
@@ -150,20 +207,55 @@ class TextTokenizer(Tokenizer):
         lengths = [len(tokens) for tokens in batch["tokens"]]
         number = torch.cat(list(batch["tokens"])).long()  # all texts, back to back
         first = torch.tensor([0, *lengths[:-1]], device=number.device).cumsum(0)  # where each begins
-        x = self.embedding[self._rows(number)] + self.segments[self._segment(number, first, lengths)]
         counts = []
         cuts = []
         for begin, length in zip(first.tolist(), lengths, strict=True):
-            starts = range(0, max(1, length - self.overlap), self.context - self.overlap)
+            starts = range(0, max(1, length - self.overlap), self.inner - self.overlap)
             counts.append(len(starts))
-            cuts += [torch.arange(begin + start, begin + min(start + self.context, length)) for start in starts]
+            cuts += [torch.arange(begin + start, begin + min(start + self.inner, length)) for start in starts]
+        per_sample = tuple(counts) if max(counts) > 1 else None
+        if self._shared is not None:
+            segment = torch.cat(list(batch["segments"])).long()
+            return self._pretrained(self._shared.module, number, segment, cuts, per_sample)
+        x = self.embedding[self._rows(number)] + self.segments[self._segment(number, first, lengths)]
         sizes = tuple(len(cut) for cut in cuts)
-        several = max(counts) > 1
-        if several:
+        if per_sample is not None:
             x = x[torch.cat(cuts).to(x.device)]
         places = torch.cat([torch.arange(size) for size in sizes]).to(x.device)
         x = x + self.positions.weight[places]
-        return TokenSequence(x, sizes, sequences_per_sample=tuple(counts) if several else None)
+        return TokenSequence(x, sizes, sequences_per_sample=per_sample)
+
+    def _pretrained(
+        self,
+        vocabulary: Vocabulary,
+        number: Tensor,
+        segment: Tensor,
+        cuts: list[Tensor],
+        per_sample: tuple[int, ...] | None,
+    ) -> TokenSequence:
+        """Sequences of a language model's tokens, each with the template's last tokens behind.
+
+        Args:
+            vocabulary: The language model's.
+            number: Numbers of all tokens, (T,).
+            segment: Segment of each token, (T,).
+            cuts: Places of each sequence's tokens.
+            per_sample: Number of sequences of each sample; None: one each.
+        """
+        behind = len(vocabulary.suffix)
+        at = torch.cat([torch.cat([cut, cut[-1:].expand(behind)]) for cut in cuts]).to(number.device)
+        sizes = tuple(len(cut) + behind for cut in cuts)
+        ends = torch.tensor(sizes, device=number.device).cumsum(0)
+        chosen = number[at]
+        for place, token in enumerate(reversed(vocabulary.suffix)):
+            chosen[ends - 1 - place] = token
+        x = vocabulary(chosen)
+        if len(self.known):
+            row = torch.searchsorted(self.known, chosen).clamp(max=len(self.known) - 1)
+            trained = (self.known[row] == chosen)[:, None]
+            x = torch.where(trained, self.embedding[row], x)
+        x = x + vocabulary.segment(segment[at])
+        return TokenSequence(x, sizes, sequences_per_sample=per_sample)
 
     def _rows(self, number: Tensor) -> Tensor:
         """CLIP's numbers to rows of the embedding; in training some of them to the unknown one's."""

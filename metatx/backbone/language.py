@@ -308,8 +308,8 @@ def packed_attention(
 
     Args:
         module: Attention layer, which knows if it is causal.
-        query, key, value: Queries, keys and values of all tokens in block order, (1, heads, T, width of a head); there may be
-            fewer heads of keys and values, each for as many of the queries'.
+        query, key, value: Queries, keys and values of all tokens in block order, (1, heads, T, width of a head). There
+            may be fewer heads of keys and values, each for as many of the queries'.
         attention_mask: None.
         packing: Order of the tokens.
 

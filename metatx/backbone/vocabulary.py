@@ -86,5 +86,5 @@ class Vocabulary(nn.Module):
         return rows
 
     def segment(self, segments: Tensor) -> Tensor | int:
-        """Difference of tokens of ``segments`` (T,) from those of segment 0, as which the backbone reads all: (T, D)."""
+        """Difference of tokens of ``segments`` (T,) from those of segment 0, as which all tokens are read: (T, D)."""
         return 0 if self.types is None else (self.types - self.types[0])[segments.clamp(max=len(self.types) - 1)]

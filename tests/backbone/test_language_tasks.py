@@ -8,6 +8,8 @@ import torch
 
 import metatx
 from metatx import registry
+from metatx.cli import main
+from metatx.training.optimizer import parameter_groups
 from tests.backbone.language_models import write_model
 from tests.mixed_tasks import unlike_any
 from tests.samples import TOKENIZERS
@@ -112,6 +114,15 @@ def test_every_tier_trains_what_it_says(backbones, tune, tmp_path) -> None:
     np.testing.assert_allclose(again.embed(row("text")), task.embed(row("text")), atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_block_tuned_in_full_has_its_own_rate(backbones, kind) -> None:
+    task = metatx.Task.from_data(backbones[kind], "text", (row("text"), ["even", "odd"] * 2), tune="full")
+    groups = parameter_groups(task.model, metatx.TrainingSettings(layer_decay=0.5), depth=2)
+    scales = {id(parameter): group["scale"] for group in groups for parameter in group["params"]}
+    first, second = (next(block.parameters()) for block in task.backbone.blocks)
+    assert (scales[id(first)], scales[id(second)]) == (0.25, 0.5)
+
+
 @pytest.mark.parametrize("freeze", [True, False])
 def test_a_further_task_needs_its_own_weights_alone(backbones, freeze, tmp_path) -> None:
     choices = {"tokenizer_options": {"freeze_stem": freeze}}
@@ -161,11 +172,26 @@ def test_a_task_of_another_vocabulary_s_model_is_refused(backbones, tmp_path) ->
 def test_a_sample_with_too_many_tokens_is_refused_alone(backbones, tmp_path) -> None:
     place = write_model(tmp_path / "short", "bert", max_position_embeddings=40)
     backbone = metatx.load_backbone(f"transformers:{place}")
-    small = {"mine": "time_series"}["mine"]
-    task = metatx.Task.from_data(backbone, small, (row(small)[2:3] * 4, ["even", "odd"] * 2), head="classification")
+    series = row("time_series")
+    task = metatx.Task.from_data(backbone, "time_series", (series[2:3] * 4, ["even", "odd"] * 2))
     pool = metatx.TaskPool(backbone)
     pool.add("t", task)
-    kept = pool.prepare("t", row(small)[2])
+    kept = pool.prepare("t", series[2])
     with pytest.raises(metatx.SampleError, match="sample 1: a sequence has .* tokens; .* reads at most 39"):
         pool.prepare("t", RNG.normal(size=(2, 4000)))
     assert len(pool.answer([kept])) == 1
+
+
+def test_the_command_line_trains_describes_and_predicts(tmp_path, capsys) -> None:
+    place = write_model(tmp_path / "model", "llama")
+    rows = "".join(f"{text},{label}\n" for text, label in [("a good film", "yes"), ("a bad film", "no")] * 8)
+    (tmp_path / "films.csv").write_text("text,good\n" + rows)
+    task = f"{tmp_path}/task"
+    options = f"--modality text --target good --backbone transformers:{place} --epochs 2 --no-baseline --out {task}"
+    main(f"train {tmp_path}/films.csv {options}".split())
+    main(f"info {task}".split())
+    main(f"predict {task} {tmp_path}/films.csv".split())
+    said = capsys.readouterr().out
+    assert f"transformers:{place}" in said and "prediction" in said
+    main("list backbones".split())
+    assert "transformers:NAME_OR_FOLDER" in capsys.readouterr().out

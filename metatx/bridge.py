@@ -51,7 +51,7 @@ class Bridge(Component):
 
 def plain(sequence: TokenSequence) -> TokenSequence:
     """The sequences as a tokenizer gives them: their prefix tokens, if they have any, are tokens as all others."""
-    return replace(sequence, num_prefix_tokens=0, class_token=True, attention_pool=None)
+    return replace(sequence, num_prefix_tokens=0, class_token=True, causal=False, attention_pool=None)
 
 
 def without_prefix(sequence: TokenSequence) -> TokenSequence:

@@ -134,10 +134,16 @@ class Model(nn.Module):
         Args:
             batch: Collated fields.
             read: Output of other backbones for the inputs of ``entering``; by default they are called.
+
+        Raises:
+            SampleError: If a sample has more tokens than the fusion or the backbone takes.
         """
         sequence = as_sequence(self.tokenizer(batch, read) if read else self.tokenizer(batch))
         sequence = sequence.with_embeddings(self.norm(sequence.embeddings))
-        return sequence if self.fusion is None else self.fusion.enter(sequence)
+        if self.fusion is not None:
+            sequence = self.fusion.enter(sequence)
+        self.backbone.check_lengths(sequence.lengths)
+        return sequence
 
     def features(self, batch: dict[str, Any], layers: int | None = None) -> TokenSequence:
         """Map collated tensors to the backbone's output, of ``layers`` last layers (by default those of the head)."""
@@ -243,9 +249,10 @@ class Model(nn.Module):
 
     def _copied(self, backbone: Backbone, adapter: Adapter | None, tune: str) -> Self:
         """Model with copies of this one's tokenizer and head, on another backbone with another adapter."""
-        memo: dict[int, Any] = {id(self.backbone.stem): backbone.stem}  # a tokenizer that refers to it gets the new one
+        # A tokenizer that refers to a stem of the backbone gets that of the new one.
+        memo: dict[int, Any] = {id(stem): backbone.stems[name] for name, stem in self.backbone.stems.items()}
         for other in self.others:
-            memo |= {id(other): other, id(other.stem): other.stem}
+            memo |= {id(part): part for part in (other, *other.stems.values())}
         parts = copy.deepcopy(self.tokenizer, memo), copy.deepcopy(self.head)
         made = type(self)(backbone, *parts, adapter, tune, copy.deepcopy(self.fusion))
         made.norm.load_state_dict(self.norm.state_dict())
@@ -264,6 +271,11 @@ def _check_fusion(backbone: Backbone, tokenizer: Tokenizer, head: Head, fusion: 
     facts = _facts(backbone, tokenizer)
     if dict(fusion.fitted) != facts:
         raise ValueError(f"The fusion is built for {dict(fusion.fitted)}; the model has {facts}.")
+    if backbone.causal and fusion.joins:
+        raise ValueError(
+            f"The {fusion.name} fusion lets inputs read one another within the blocks; in those of {backbone.spec}, a "
+            "causal language model, a token reads only what stands before it. Choose --fusion late."
+        )
     if head.per_token:
         if not fusion.joins:
             raise ValueError(

@@ -33,6 +33,8 @@ class TokenSequence:
             an image, (T, H, W) of a video. A source whose tokens lie on no grid is left out.
         num_prefix_tokens: Number of leading tokens of each sequence that the backbone added (CLS, registers).
         class_token: True if the first prefix token is a class token (CLS).
+        causal: True if the tokens come from a causal backbone. The class token of a sequence then is its last token,
+            the only one that has attended to all others.
         attention_pool: Attention pool of the weights that the tokens come from: a function to one vector a sequence,
             (S, D). None: there is none, or the tokens have not passed the backbone.
         context: Side information from tokenizer to head that bypasses the backbone, by name: tensors (B, ...), or lists
@@ -57,6 +59,7 @@ class TokenSequence:
     grids: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     num_prefix_tokens: int = 0
     class_token: bool = True
+    causal: bool = False
     attention_pool: "Callable[[TokenSequence], Tensor] | None" = None
     context: Mapping[str, Any] = field(default_factory=dict)
 
@@ -93,8 +96,8 @@ class TokenSequence:
 
     @property
     def has_cls(self) -> bool:
-        """True if each sequence begins with a class token."""
-        return self.class_token and self.num_prefix_tokens > 0
+        """True if each sequence has a class token, its first or its last."""
+        return self.causal or (self.class_token and self.num_prefix_tokens > 0)
 
     @property
     def grid(self) -> tuple[int, ...] | None:
@@ -177,7 +180,8 @@ class TokenSequence:
         if not self.has_cls:
             raise ValueError("This backbone has no CLS token; pool by the mean of the tokens (--head.pooling mean).")
         lengths = torch.tensor(self.lengths, device=self.embeddings.device)
-        return self._by_sample(self.embeddings[lengths.cumsum(0) - lengths])
+        ends = lengths.cumsum(0)
+        return self._by_sample(self.embeddings[ends - 1 if self.causal else ends - lengths])
 
     def attended(self) -> Tensor:
         """Output of the weights' attention pool, averaged over a sample's sequences, (B, D); zeros without a sequence.
@@ -249,6 +253,7 @@ def divide(batch: TokenSequence, originals: Sequence[TokenSequence]) -> list[Tok
                 lengths=lengths,
                 num_prefix_tokens=batch.num_prefix_tokens,
                 class_token=batch.class_token,
+                causal=batch.causal,
                 attention_pool=batch.attention_pool,
             )
         )

@@ -53,10 +53,11 @@ def targets(head, samples, tokenizer):
 def made(modality, number, head, tune):
     """A pool of the one task, if the head reads what the tokenizer gives."""
     row = TOKENIZERS[modality]
-    stem = "stem" in inspect.signature(registry.lookup("tokenizers", modality).__init__).parameters
+    kind = registry.lookup("tokenizers", modality)
+    stem = "stem" in inspect.signature(kind.__init__).parameters
     samples, options = list(row.samples), options_of(modality)[number]
     tokenizer = registry.create(
-        "tokenizers", modality, BACKBONE.dim, **options, **({"stem": BACKBONE.stem} if stem else {})
+        "tokenizers", modality, BACKBONE.dim, **options, **({"stem": BACKBONE.stems.get(kind.stem)} if stem else {})
     )
     try:
         wanted = targets(head, samples, tokenizer.learn(samples))

@@ -1,4 +1,4 @@
-"""Texts and pairs of texts: CLIP's byte-pair tokens, each with a trained embedding."""
+"""Texts and pairs of texts: tokens of a language model's own vocabulary, or CLIP's with trained embeddings."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from metatx.backbone.vocabulary import Vocabulary
 from metatx.data.byte_pairs import clip_tokens
 from metatx.errors import SampleError, read_all, short
 from metatx.json_schema import array_schema
+from metatx.layers.unregistered import Unregistered
 from metatx.progress import tell
 from metatx.reading.signatures import signatures_of
 from metatx.sequence import TokenSequence
@@ -25,17 +27,24 @@ SEPARATOR = CLIP_TOKENS  # the token between the two texts of a pair
 
 
 class TextTokenizer(Tokenizer):
-    """Byte-pair tokens of CLIP (Radford et al. 2021, arXiv 2103.00020), lower-cased, with learned positions.
+    """Tokens of the language model that is the backbone, embedded by its own table; else those of CLIP.
 
-    The vocabulary is CLIP's, from open_clip's wheel; embeddings are trained, for the tokens of the training split
-    alone, and one more stands for all others. A sample is a text, the ``Path`` of a UTF-8 ``.txt`` file, or a pair: two
-    texts in a list, a tuple or a row of two columns, joined by a separator and told apart by a segment embedding.
-    A text longer than ``context`` becomes several overlapping sequences, over which heads pool. A run of more than
-    100 characters without a space is cut as if it had one there.
+    With a language model, a text becomes what the model was trained on: its template's tokens around the text, or
+    between the two of a pair, segment embeddings included. The table stays frozen, or the rows of the training split's
+    tokens are trained from where they are. ``min_count``, ``hide`` and ``token_rms_factor`` are for other backbones.
+
+    Other backbones read byte-pair tokens of CLIP (Radford et al. 2021, arXiv 2103.00020), lower-cased, with learned
+    positions. The vocabulary is CLIP's, from open_clip's wheel; embeddings are trained, for the tokens of the training
+    split alone, and one more stands for all others.
+
+    A sample is a text, the ``Path`` of a UTF-8 ``.txt`` file, or a pair: two texts in a list, a tuple or a row of two
+    columns, joined by a separator and told apart by a segment embedding. A text longer than ``context`` becomes several
+    overlapping sequences, over which heads pool. For CLIP's tokens, a run of more than 100 characters without a space
+    is cut as if it had one there.
 
     Args:
         dim: Width of the backbone.
-        context: Tokens of a sequence, N.
+        context: Tokens of a sequence, N, the language model's template included.
         overlap: Tokens that two neighbouring sequences of a text share.
         max_tokens: Longer texts are refused.
         min_count: Tokens that the training split shows less often count as unknown.
@@ -44,9 +53,11 @@ class TextTokenizer(Tokenizer):
             backbone that does not normalise its input.
             Blocks trained on pictures drown random words of the size of patches: a ridge classifier of 40 intents of
             CLINC150 is right in 0.15 on the last layer of ViT-Ti at 1, 0.31 at 4, 0.75 at 16, and 0.81 on the tokens.
+        freeze_stem: Use the language model's table as it is; otherwise train the rows of the training split's tokens.
+        stem: The vocabulary of a backbone that is a language model, ``backbone.stems["text"]``; None for others.
 
     Raises:
-        ValueError: If a number is out of its range.
+        ValueError: If a number is out of its range, or the context longer than the language model's.
     """
 
     guessed_from = "words"
@@ -54,6 +65,7 @@ class TextTokenizer(Tokenizer):
     suffixes = (".txt",)
     signatures = signatures_of(suffixes)
     words = True
+    stem = "text"
     default_head = "classification"
     classical = "words"
     known: Tensor
@@ -67,6 +79,8 @@ class TextTokenizer(Tokenizer):
         min_count: int = 1,
         hide: float = 0.1,
         token_rms_factor: float = 16.0,
+        freeze_stem: bool = True,
+        stem: Vocabulary | None = None,
     ) -> None:
         super().__init__(dim)
         for name, value, least in (("context", context, 1), ("overlap", overlap, 0), ("min_count", min_count, 1)):
@@ -86,12 +100,34 @@ class TextTokenizer(Tokenizer):
         self.min_count = min_count
         self.hide = hide
         self.token_rms_factor = token_rms_factor
+        self.freeze_stem = freeze_stem
+        self.uses_stem_tokens = stem is not None
+        self._shared = None if stem is None else Unregistered(stem)  # the backbone's: no part of this module's state
+        self.inner = context  # tokens of the text itself in a sequence
+        if stem is not None:
+            if context + len(stem.prefix) > stem.context:
+                raise ValueError(
+                    f"context is {context}; the language model reads at most {stem.context - len(stem.prefix)} tokens."
+                )
+            self.inner = context - len(stem.suffix)
+            if overlap >= self.inner:
+                raise ValueError(
+                    f"overlap {overlap} leaves nothing new in a context of {context}, {len(stem.suffix)} of them the "
+                    "language model's; make it smaller."
+                )
+            return
         self.positions = LearnedPositions(dim, context)
         self.segments = nn.Parameter(torch.randn(2, dim) * 0.02)
 
     def build(self, size: int) -> None:
-        """Make the embeddings of ``size`` known tokens, V, and of two more: unknown ones, the separator."""
-        self.register_buffer("known", torch.zeros(size, dtype=torch.int64))  # CLIP's number of each, ascending
+        """Make the embeddings of ``size`` known tokens, V, and of two more: unknown ones, the separator.
+
+        With a language model, they are copies of its rows, and the two more are not needed.
+        """
+        self.register_buffer("known", torch.zeros(size, dtype=torch.int64))  # the number of each, ascending
+        if self._shared is not None:
+            self.embedding = nn.Parameter(torch.zeros(size, self.dim), requires_grad=not self.freeze_stem)
+            return
         self.embedding = nn.Parameter(torch.randn(2 + size, self.dim) * 0.02)  # unknown, separator, the known
         self.vocabulary = size
 
@@ -122,15 +158,23 @@ class TextTokenizer(Tokenizer):
                 f"{named} of {len(samples)} texts look like names of .txt files; they are taken by their words. For "
                 "what is in the files give a folder of them, or in Python a pathlib.Path for each."
             )
+        if self._shared is not None and self.freeze_stem:
+            return {"size": 0}
         for tokens in read_all(self.encode, samples):
             counts.update(tokens["tokens"].tolist())
         found = sorted(token for token, count in counts.items() if count >= self.min_count and token != SEPARATOR)
         if not found:
             raise ValueError(f"No token occurs {self.min_count} times in {len(samples)} texts; lower min_count.")
-        return {"size": len(found), "known": torch.tensor(found)}
+        facts = {"size": len(found), "known": torch.tensor(found)}
+        return facts if self._shared is None else {**facts, "embedding": self._shared.module(facts["known"]).detach()}
 
     def encode(self, sample: Any) -> dict[str, Tensor]:
-        """A text, or a pair, to ``tokens`` int32 (N,): CLIP's numbers, and one more between the two of a pair."""
+        """A text, or a pair, to ``tokens`` int32 (N,): CLIP's numbers, and one more between the two of a pair.
+
+        Of a language model they are its own numbers, and ``segments`` uint8 (N,) says which text each belongs to.
+        """
+        if self._shared is not None:
+            return self._numbered(self._shared.module, sample)
         tokens: list[int] = []
         for name, text in _texts(sample).items():
             found = clip_tokens(text, self.max_tokens)
@@ -140,6 +184,19 @@ class TextTokenizer(Tokenizer):
             if found is None or len(tokens) > self.max_tokens:
                 raise SampleError(f"{name} is too long: more than {self.max_tokens} tokens (max_tokens); shorten it")
         return {"tokens": torch.tensor(tokens, dtype=torch.int32)}
+
+    def _numbered(self, vocabulary: Vocabulary, sample: Any) -> dict[str, Tensor]:
+        texts = _texts(sample)
+        made = vocabulary.tokenize(list(texts.values()), self.max_tokens)
+        name = " and ".join(texts)
+        if made is None:
+            raise SampleError(f"{name} is too long: more than {self.max_tokens} tokens (max_tokens); shorten it")
+        if not made[0]:
+            raise SampleError(f"{name} is {short(list(texts.values()))}, without a token; expected words")
+        return {
+            "tokens": torch.tensor(made[0], dtype=torch.int32),
+            "segments": torch.tensor(made[1], dtype=torch.uint8),
+        }
 
     def json_schema(self) -> dict[str, Any]:
         """A text, or a pair."""
@@ -153,6 +210,8 @@ class TextTokenizer(Tokenizer):
 
     def forward(self, batch: Batch) -> TokenSequence:
         """Tokens of B texts, of any lengths, to the S sequences that they are cut into."""
+        if self._shared is not None:
+            return self._pretrained(self._shared.module, batch)
         row = self._rows(_numbers(batch))
         if self.training and self.hide:
             row = torch.where((torch.rand(row.shape, device=row.device) < self.hide) & (row != 1), 0, row)
@@ -170,25 +229,52 @@ class TextTokenizer(Tokenizer):
         words = torch.where(flat, row - 2, -1)
         return sequence, words if places is None else words[places]
 
+    def _cut(self, lengths: list[int]) -> tuple[list[Tensor], tuple[int, ...] | None]:
+        """Places of each sequence's tokens among those of all texts, and how many each text has; None: one each."""
+        counts = []
+        cuts = []
+        begin = 0
+        for length in lengths:
+            starts = range(0, max(1, length - self.overlap), self.inner - self.overlap)
+            counts.append(len(starts))
+            cuts += [torch.arange(begin + start, begin + min(start + self.inner, length)) for start in starts]
+            begin += length
+        return cuts, tuple(counts) if max(counts) > 1 else None
+
     def _sequences(self, batch: Batch, row: Tensor) -> tuple[TokenSequence, Tensor | None]:
         """Sequences of tokens with these rows of the embedding, and which token each is; None: all in turn."""
         number = _numbers(batch)
         lengths = [len(tokens) for tokens in batch["tokens"]]
         first = torch.tensor([0, *lengths[:-1]], device=number.device).cumsum(0)  # where each text begins
         x = self.embedding[row] + self.segments[self._segment(number, first, lengths)]
-        counts = []
-        cuts = []
-        for begin, length in zip(first.tolist(), lengths, strict=True):
-            starts = range(0, max(1, length - self.overlap), self.context - self.overlap)
-            counts.append(len(starts))
-            cuts += [torch.arange(begin + start, begin + min(start + self.context, length)) for start in starts]
+        cuts, per_sample = self._cut(lengths)
         sizes = tuple(len(cut) for cut in cuts)
-        chosen = torch.cat(cuts).to(x.device) if max(counts) > 1 else None
+        chosen = None if per_sample is None else torch.cat(cuts).to(x.device)
         if chosen is not None:
             x = x[chosen]
         places = torch.cat([torch.arange(size) for size in sizes]).to(x.device)
         x = x + self.positions.weight[places]
-        return TokenSequence(x, sizes, sequences_per_sample=None if chosen is None else tuple(counts)), chosen
+        return TokenSequence(x, sizes, sequences_per_sample=per_sample), chosen
+
+    def _pretrained(self, words: Vocabulary, batch: Batch) -> TokenSequence:
+        """Sequences of a language model's tokens, each with the last tokens of its template behind."""
+        number = _numbers(batch)
+        segment = torch.cat(list(batch["segments"])).long()
+        cuts, per_sample = self._cut([len(tokens) for tokens in batch["tokens"]])
+        behind = len(words.suffix)
+        at = torch.cat([torch.cat([cut, cut[-1:].expand(behind)]) for cut in cuts]).to(number.device)
+        sizes = tuple(len(cut) + behind for cut in cuts)
+        ends = torch.tensor(sizes, device=number.device).cumsum(0)
+        chosen = number[at]
+        for place, token in enumerate(reversed(words.suffix)):
+            chosen[ends - 1 - place] = token
+        x = words(chosen)
+        if len(self.known):
+            row = torch.searchsorted(self.known, chosen).clamp(max=len(self.known) - 1)
+            trained = (self.known[row] == chosen)[:, None]
+            x = torch.where(trained, self.embedding[row], x)
+        x = x + words.segment(segment[at])
+        return TokenSequence(x, sizes, sequences_per_sample=per_sample)
 
     def _rows(self, number: Tensor) -> Tensor:
         """CLIP's numbers to rows of the embedding."""
@@ -207,7 +293,7 @@ class TextTokenizer(Tokenizer):
 
 
 def _numbers(batch: Batch) -> Tensor:
-    """CLIP's numbers of all texts, back to back, int64 (T,)."""
+    """Numbers of the tokens of all texts, back to back, int64 (T,)."""
     return torch.cat(list(batch["tokens"])).long()
 
 

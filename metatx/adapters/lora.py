@@ -34,7 +34,8 @@ class LoraOptions:
         r: Rank of the update.
         alpha: Numerator of the update's factor, ``alpha / r``.
         dropout: Dropout rate on the update's input, in training.
-        target_modules: Ends of the layers' names, such as ``mlp.fc1``; or one regular expression for whole names.
+        target_modules: Ends of the layers' names, such as ``mlp.fc1``; or one regular expression for whole names. By
+            default all linear layers of the attention.
         use_dora: Also train the norm of each row of the adapted weight (DoRA, Liu et al. 2024).
         use_rslora: Scale the update by ``alpha / sqrt(r)`` (rsLoRA, Kalajdzievski 2023).
     """
@@ -42,7 +43,7 @@ class LoraOptions:
     r: int = 8
     alpha: float = 16
     dropout: float = 0.0
-    target_modules: Sequence[str] | str = ("attn.qkv", "attn.proj")
+    target_modules: Sequence[str] | str | None = None
     use_dora: bool = False
     use_rslora: bool = False
 
@@ -200,7 +201,8 @@ def lora_adapter(backbone: Backbone, options: LoraOptions) -> Adapter:
         ValueError: If ``target_modules`` names a layer that the backbone does not have; lists its layers.
     """
     layers = linear_layers(backbone)
-    targets = _targets(options.target_modules, layers)
+    wanted = backbone.lora_targets if options.target_modules is None else options.target_modules
+    targets = _targets(wanted, layers)
     options = replace(options, target_modules=shortest(targets, layers))
     return Adapter("lora", {name: LoraLayer(layers[name], options) for name in targets}, asdict(options))
 
@@ -244,4 +246,5 @@ def shortest(names: Sequence[str], layers: Mapping[str, nn.Module]) -> list[str]
 
 
 def _in_block(name: str) -> str:
-    return name.split(".", 2)[2]
+    """Name of a layer within its block: ``attn.qkv`` of ``blocks.0.attn.qkv``."""
+    return re.sub(r"^.*?\.\d+\.", "", name)

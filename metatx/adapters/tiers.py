@@ -44,9 +44,9 @@ def tuned(
 
 
 def own_copy(backbone: Backbone) -> Backbone:
-    """Trainable copy of the backbone whose stem takes no gradients, as tokenizers train copies of it, nor its pool."""
+    """Trainable copy whose stems take no gradients, as tokenizers train copies of them, nor its pool."""
     copy = backbone.trainable_copy()
-    for part in (copy.stem, copy.attention_pool):
+    for part in (*copy.stems.values(), copy.attention_pool):
         if part is not None:
             part.requires_grad_(False)
     return copy

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Protocol, Self
 
@@ -70,7 +70,11 @@ class Backbone(nn.Module, ABC):
 
     Attributes:
         config_type: Class of the config.
-        causal: True if a token attends only to itself and those before it.
+        kind: Name of the kind in the ``config.json`` of a saved backbone; a Vision Transformer's has none.
+        causal: True if a token attends only to itself and those before it. The last token of a sequence then is its
+            class token.
+        blocks_name: Name of the list of blocks among the submodules.
+        lora_targets: Ends of the names of the layers that a LoRA adapter changes by default.
         stem: Pretrained layer from images to tokens; None where the weights came without one.
         attention_pool: Layer of the weights from a sequence to one vector, which a head may pool with; None where the
             weights came without one.
@@ -89,7 +93,10 @@ class Backbone(nn.Module, ABC):
     """
 
     config_type: ClassVar[type[Any]]
-    causal: ClassVar[bool] = False
+    kind: ClassVar[str | None] = None
+    causal: bool = False
+    blocks_name: str = "blocks"
+    lora_targets: tuple[str, ...] = ("attn.qkv", "attn.proj")
     config: Any
     cls_token: nn.Parameter
     norm_pre: nn.Module
@@ -181,7 +188,7 @@ class Backbone(nn.Module, ABC):
 
     @property
     def stems(self) -> Mapping[str, nn.Module]:
-        """Pretrained stems by the name that a tokenizer asks for: ``"image"``, or none."""
+        """Pretrained stems by the name that a tokenizer asks for: ``"image"``, ``"text"``, or none."""
         return {} if self.stem is None else {"image": self.stem}
 
     @property
@@ -193,6 +200,11 @@ class Backbone(nn.Module, ABC):
     def normalises_input(self) -> bool:
         """True if a norm stands before the blocks; if not, the tokenizer must scale its tokens."""
         return not isinstance(self.norm_pre, nn.Identity)
+
+    @property
+    def adds_positions(self) -> bool:
+        """True if embeddings of positions are added before that norm, whose scale the tokens must have."""
+        return False
 
     @property
     def token_rms(self) -> float:
@@ -264,6 +276,7 @@ class Backbone(nn.Module, ABC):
             raise ValueError(f"The tokens are {width} wide; this backbone's are {self.dim}.")
         if sequence.num_prefix_tokens:
             raise ValueError("These sequences have prefix tokens already; give the backbone a tokenizer's output.")
+        self.check_lengths(sequence.lengths)
         if layers < 1 or 0 < self.depth < layers:
             raise ValueError(f"{layers} layers are asked for; this backbone has {self.depth}.")
         prefix = self.num_prefix_tokens
@@ -271,6 +284,7 @@ class Backbone(nn.Module, ABC):
             "lengths": tuple(length + prefix for length in sequence.lengths),
             "num_prefix_tokens": prefix,
             "class_token": self.has_cls,
+            "causal": self.causal,
             "attention_pool": self.attention_pool,
         }
         outputs: list[Tensor] = []
@@ -278,6 +292,7 @@ class Backbone(nn.Module, ABC):
         packing = parts[0][1]
         # Cast to the dtype of the weights: the residual stream stays in full precision under autocast.
         x = packing.enter(sequence.embeddings.to(self.cls_token.dtype), self.cls_token)
+        x = self.entering(x, sequence, packing)
         call = self._call(adapter, packing)
         x = call(self.norm_pre, x)
         for blocks, following in parts:
@@ -298,6 +313,13 @@ class Backbone(nn.Module, ABC):
         embeddings = torch.cat(outputs, dim=1) if layers > 1 else outputs[0]
         return replace(sequence, embeddings=packing.leave(embeddings), **facts)
 
+    def check_lengths(self, lengths: Sequence[int]) -> None:
+        """Raise SampleError if a sequence without its prefix tokens is too long; by default none is."""
+
+    def entering(self, x: Tensor, sequence: TokenSequence, packing: Packing) -> Tensor:
+        """Tokens in block order as ``norm_pre`` reads them; a backbone with positions of its own adds these."""
+        return x
+
     def _call(self, adapter: LayerChanges | None, packing: Packing) -> Call:
         return plain if adapter is None else adapter.on(self, packing)
 
@@ -315,7 +337,7 @@ class Backbone(nn.Module, ABC):
 
     def without_blocks(self) -> Self:
         """Backbone of the same prefix, norms and stem without blocks: the control for the blocks' contribution."""
-        weights = {name: weight for name, weight in self.named_weights() if not name.startswith("blocks.")}
+        weights = {name: weight for name, weight in self.named_weights() if not name.startswith(f"{self.blocks_name}.")}
         copy = self.rebuilt(replace(self.config, depth=0), weights)
         copy.spec = f"{self.spec} without blocks"
         return copy

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["backbone_folder", "backbones", "load_backbone", "repository", "save_backbone"]
 
 FORMAT = "metatx-backbone"
-TIMM_BLOCKS = "timm_blocks"  # name of a kind of backbone in ``config.json``
 NANO = Path(__file__).parents[1] / "nano"
 
 
@@ -51,7 +50,9 @@ def load_backbone(spec: str, *, checkpoint: str | Path | None = None, pretrained
     if folder is None:
         return _from_source(spec, checkpoint, pretrained)
     if checkpoint is not None:
-        raise ValueError(f"{spec} has its own weights; a checkpoint goes with open_clip, timm or meta-transformer.")
+        raise ValueError(
+            f"{spec} has its own weights; a checkpoint goes with open_clip, timm, transformers or meta-transformer."
+        )
     return _read_folder(folder, spec, pretrained)
 
 
@@ -99,7 +100,9 @@ def _converted(spec: str, source: "Source", tensors: Mapping[str, Tensor]) -> Ba
     """Backbone of a source's tensors, without an attention pool where they hold none, as heads need not have it."""
     weights = source.convert(tensors, source.config)
     pooled = any(name.startswith("attention_pool.") for name in weights)
-    config = source.config if pooled else replace(source.config, attention_pool=None)
+    config = source.config
+    if config.attention_pool is not None and not pooled:
+        config = replace(config, attention_pool=None)
     return source.kind(config, weights, spec=spec)
 
 
@@ -147,7 +150,7 @@ def save_backbone(backbone: Backbone, folder: str | Path, *, about: str, dtype: 
     from safetensors.torch import save_file
 
     path = Path(folder)
-    kind = {} if isinstance(backbone, VisionTransformer) else {"kind": TIMM_BLOCKS}
+    kind = {} if backbone.kind is None else {"kind": backbone.kind}
     config: dict[str, Any] = {"format": FORMAT, "version": 1, "weights": about, **kind}
     with folder_written_whole(path) as temporary:
         file = temporary / "model.safetensors"
@@ -186,7 +189,11 @@ def _kind(name: str | None) -> type[Backbone]:
     """Class of the backbone that a folder holds; a Vision Transformer's names no kind. Raises KeyError if unknown."""
     if name is None:
         return VisionTransformer
-    if name != TIMM_BLOCKS:
+    if name == "language":
+        from metatx.backbone.language import LanguageBackbone
+
+        return LanguageBackbone
+    if name != "timm_blocks":
         raise KeyError(name)
     from metatx.backbone.timm_blocks import TimmBlocks  # timm takes seconds
 

@@ -8,6 +8,7 @@ KNOWN = {
     "timm:NAME": "Vision Transformer of timm that cuts images into patches, by name or from a checkpoint",
     "meta-transformer:base": "published Meta-Transformer B/16 encoder, whose file is given as checkpoint",
     "meta-transformer:large": "published Meta-Transformer L/14 encoder, whose file is given as checkpoint",
+    "transformers:NAME_OR_FOLDER": "text encoder or causal language model of transformers, from the hub or a folder",
     "FOLDER": "folder that save_backbone wrote",
 }
 

@@ -10,8 +10,10 @@ __all__ = ["random_weights"]
 SEED = 0
 # Both were chosen with nano by logistic regression on CLS and mean: accuracy 0.93 on scikit-learn's digits and 0.35 on
 # 1,000 images of CIFAR-10. With the usual initial weights (all 0.02) blocks hardly mix tokens: 0.55 and 0.28.
-EMBEDDING = 0.5  # standard deviation of prefix tokens and positions; that of patches is about 1
+EMBEDDING = 0.5  # standard deviation of prefix tokens and positions; that of patches and of words is about 1
 BRANCH = 0.5  # scale of the residual branches' last layers
+POSITIONS = ("cls_token", "positions", "position_embeddings.weight", "types")
+LAST = (*("attn.proj.weight", "mlp.fc2.weight"), *("o_proj.weight", "down_proj.weight"), "output.dense.weight")
 
 
 def random_weights(network: nn.Module, seed: int = SEED) -> dict[str, Tensor]:
@@ -27,9 +29,11 @@ def random_weights(network: nn.Module, seed: int = SEED) -> dict[str, Tensor]:
         if len(shape) == 1:  # scales of norms and of layer scale
             return torch.ones(shape)
         values = torch.randn(shape, generator=generator)
-        if name.endswith(("cls_token", "positions")):
+        if name.endswith(POSITIONS):
             return values * EMBEDDING
-        scale = BRANCH if name.endswith(("attn.proj.weight", "mlp.fc2.weight")) else 1.0
+        if name.endswith("vocabulary.embedding.weight"):
+            return values
+        scale = BRANCH if name.endswith(LAST) else 1.0
         return values * scale / math.sqrt(shape[1:].numel())
 
     return {name: draw(name, parameter.shape) for name, parameter in network.named_parameters()}

@@ -1,6 +1,5 @@
 """Backbone of timm's own blocks, for models that ``metatx.backbone.block`` does not compute."""
 
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from metatx.backbone.attention import Call, Packing
 from metatx.backbone.attention_pool import AttentionPool, AttentionPoolConfig
 from metatx.backbone.base import Backbone, LayerChanges
+from metatx.backbone.routing import Route, route_layers
 from metatx.backbone.stem import Stem, StemConfig
 from metatx.backbone.timm_positions import bias, bias_module, grids, rotations
 from metatx.sequence import TokenSequence
@@ -70,39 +70,6 @@ class TimmConfig:
         return values
 
 
-class Route(threading.local):
-    """Function that applies the blocks' layers in the current thread; all layers share one route.
-
-    Attributes:
-        call: Function for one pass, of an adapter; None applies the layers alone.
-    """
-
-    call: Call | None = None
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "Route":
-        return self
-
-    def __call__(self, layer: nn.Module, forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        call = self.call
-        if call is None:
-            return forward(x)
-        self.call = None  # ``call`` calls the layer again, which must then apply itself
-        try:
-            out = call(layer, x.flatten(0, -2))
-            return out.view(*x.shape[:-1], out.shape[-1])
-        finally:
-            self.call = call
-
-
-class Routed(nn.Module):
-    """Mixin for the class of a layer that applies the layer through ``route``."""
-
-    route: Route
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.route(self, super().forward, x)
-
-
 class TimmBlocks(Backbone):
     """Blocks of a timm model, with its rotary or relative positions.
 
@@ -112,6 +79,7 @@ class TimmBlocks(Backbone):
     """
 
     config_type = TimmConfig
+    kind = "timm_blocks"
     _route: Any
     rope: nn.Module | None
     position_bias: nn.Module | None
@@ -131,10 +99,8 @@ class TimmBlocks(Backbone):
         self._bias_argument = BIAS_ARGUMENTS.get(type(model), "")
         self._route = Route()
         modules: list[Any] = list(self.blocks.modules())
+        route_layers(modules, self._route)
         for module in modules:
-            if isinstance(module, nn.Linear | nn.LayerNorm):
-                module.__class__ = type(f"Routed{type(module).__name__}", (Routed, type(module)), {})
-                module.route = self._route
             if hasattr(module, "num_prefix_tokens"):
                 module.num_prefix_tokens = 0  # ``rotations`` covers the prefix tokens of each sequence
             if hasattr(module, "qkv_bias_separate"):

@@ -24,6 +24,13 @@ from torch import Tensor, nn
 from metatx.backbone.attention_pool import AttentionPool, AttentionPoolConfig
 from metatx.backbone.base import Backbone
 from metatx.backbone.conversion import Tensors, from_blocks, from_open_clip, from_timm
+from metatx.backbone.language import LanguageBackbone
+from metatx.backbone.language_source import (
+    download_language_model,
+    from_transformers,
+    language_config,
+    language_repository,
+)
 from metatx.backbone.stem import StemConfig
 from metatx.backbone.timm_blocks import TimmBlocks, TimmConfig, take_bias
 from metatx.backbone.vit import BackboneConfig, VisionTransformer
@@ -331,10 +338,26 @@ def meta_transformer(name: str) -> Source:
     return Source(config, from_blocks, download)
 
 
+# transformers
+
+
+def transformers(name: str) -> Source:
+    """Source for ``transformers:NAME_OR_FOLDER``: a text encoder or causal language model.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If its architecture cannot be used.
+    """
+    return Source(
+        language_config(name), from_transformers, partial(download_language_model, name), kind=LanguageBackbone
+    )
+
+
 SOURCES: dict[str, Callable[[str], Source]] = {
     "open_clip": open_clip,
     "timm": timm,
     "meta-transformer": meta_transformer,
+    "transformers": transformers,
 }
 
 
@@ -353,4 +376,8 @@ def open_clip_repository(name: str) -> str | None:
     return get_pretrained_cfg(*name.split("/", 1)).get("hf_hub", "").rstrip("/") or None if "/" in name else None
 
 
-REPOSITORIES: dict[str, Callable[[str], str | None]] = {"timm": timm_repository, "open_clip": open_clip_repository}
+REPOSITORIES: dict[str, Callable[[str], str | None]] = {
+    "timm": timm_repository,
+    "open_clip": open_clip_repository,
+    "transformers": language_repository,
+}

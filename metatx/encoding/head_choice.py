@@ -35,8 +35,10 @@ def build_tokenizer(
     """
     wanted = lookup("tokenizers", name).stem
     given: dict[str, Any] = {}
-    if wanted is not None:
-        given = {"stem": backbone, "other_backbones": others} if wanted == "backbone" else {"stem": backbone.stem}
+    if wanted == "backbone":
+        given = {"stem": backbone, "other_backbones": others}
+    elif wanted is not None:
+        given = {"stem": backbone.stems.get(wanted)}
     tokenizer: Tokenizer = create("tokenizers", name, backbone.dim, **options, **given)
     return tokenizer
 

@@ -20,10 +20,12 @@ class Scale(Protocol):
 def input_norm(backbone: "Backbone", tokenizer: Scale) -> nn.Module:
     """LayerNorm to the RMS of the stem's tokens times the tokenizer's factor; the identity where none is needed.
 
-    Tokens of another scale than the stem's pass through the blocks almost unchanged, or drown them.
+    Tokens of another scale than the stem's pass through the blocks almost unchanged, or drown them. Where the backbone
+    adds positions and then normalises, a larger scale would but drown the positions; the factor is 1 there.
     """
-    if backbone.normalises_input or tokenizer.uses_stem_tokens:
+    if tokenizer.uses_stem_tokens or (backbone.normalises_input and not backbone.adds_positions):
         return nn.Identity()
+    factor = 1.0 if backbone.normalises_input else tokenizer.token_rms_factor
     norm = nn.LayerNorm(backbone.dim)
-    nn.init.constant_(norm.weight, backbone.token_rms * tokenizer.token_rms_factor)
+    nn.init.constant_(norm.weight, backbone.token_rms * factor)
     return norm

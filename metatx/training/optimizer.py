@@ -36,5 +36,5 @@ def _below_the_end(name: str, depth: int) -> int:
     """Number of blocks from a parameter to the head, the parameter's block included; 0 outside the backbone."""
     if not name.startswith("own_backbone.") or name.startswith("own_backbone.norm."):
         return 0
-    block = re.match(r"own_backbone\.blocks\.(\d+)\.", name)
+    block = re.match(r"own_backbone\.(?:blocks|encoder\.layer|layers)\.(\d+)\.", name)
     return depth - int(block[1]) if block else depth + 1

@@ -118,8 +118,8 @@ class TaskSpec:
         head_options: Options of the head, by name.
         fusion: Name of the fusion of several inputs; like its options and ``main``, no choice for one modality.
         fusion_options: Options of the fusion, by name.
-        others: Backbones that read some of several inputs first, as ``metatx.inputs.through.backbones_by_name`` takes
-            them; those that are not given are loaded.
+        others: Backbones that read some of several inputs first, by the names that ``Input.through`` has or by
+            fingerprint; or a sequence of them, or one. Those that are not given are loaded.
         main: Name of the input whose tokens a head reads that labels places or steps in time; None: the first.
         tune: Part of the backbone that is trained too: ``"frozen"``, nothing; ``"norm"``, LayerNorms of the task's own;
             ``"lora"``, a low-rank update; ``"full"``, all of a copy, which cannot be shared.

@@ -19,8 +19,8 @@ RECIPE = metatx.Recipe(
     grid=14,
     spec=metatx.TaskSpec(
         modality=[
-            metatx.Input(name="frontal", modality="image"),
-            *(metatx.Input(name=room, modality="image", shares="frontal") for room in ROOMS[1:]),
+            metatx.Input(name="frontal", modality="image", frozen=True),
+            *(metatx.Input(name=room, modality="image", shares="frontal", frozen=True) for room in ROOMS[1:]),
             metatx.Input(name="facts", modality="tabular", columns="bedrooms,bathrooms,area,zipcode"),
         ],
         target="log_price",

@@ -58,8 +58,10 @@ def narrowed(spec: TaskSpec, parts: Parts, only: Sequence[str]) -> tuple[TaskSpe
         "others": {name: other for name, other in backbones_by_name(spec.others).items() if name in named},
     }
     if len(kept) == 1:
-        # There is nothing to fuse; a head that labels places or steps takes early fusion only.
-        options |= {"fusion": "early", "fusion_options": {}}
+        # There is nothing to fuse. Late fusion reads a frozen input's features from the cache; a head that labels places
+        # or steps takes early fusion only.
+        is_cached = kept[0].frozen and spec.fusion == "late"
+        options |= {"fusion": "late" if is_cached else "early", "fusion_options": {}}
     return replace(spec, **options), cut
 
 

@@ -75,7 +75,7 @@ def test_every_tokenizer_works_and_the_pool_answers_all_in_one_pass(backbones, k
     assert len(passes) == 2  # one for the vectors, one for the answers
     for vector, expected in zip(found, alone, strict=True):
         np.testing.assert_allclose(vector, expected, atol=1e-5, rtol=1e-4)
-    assert [record[0]["p(even)"] for record in answered] == pytest.approx(said, abs=1e-5)
+    assert [record["p(even)"] for record in answered] == pytest.approx(said, abs=1e-5)
     for modality in TOKENIZERS:
         vectors = [vector for (name, _), vector in zip(asked, found, strict=True) if name == modality]
         assert max(np.abs(vector - vectors[0]).max() for vector in vectors) > 1e-4  # it does not ignore its input
@@ -188,8 +188,10 @@ def test_the_command_line_trains_describes_and_predicts(tmp_path, capsys) -> Non
     place = write_model(tmp_path / "model", "llama")
     rows = "".join(f"a {['good', 'bad'][at % 2]} film number {at},{['yes', 'no'][at % 2]}\n" for at in range(24))
     (tmp_path / "films.csv").write_text("text,good\n" + rows)
-    task = f"{tmp_path}/task"
-    options = f"--modality text --target good --backbone transformers:{place} --epochs 2 --no-baseline --out {task}"
+    task = f"{tmp_path}/run/task"
+    options = (
+        f"--modality text --target good --backbone transformers:{place} --epochs 2 --no-baseline --out {tmp_path}/run"
+    )
     main(f"train {tmp_path}/films.csv {options}".split())
     main(f"info {task}".split())
     main(f"predict {task} {tmp_path}/films.csv".split())

@@ -99,7 +99,7 @@ def watched() -> Iterator[None]:
 def fitted(name: str) -> list[Tokenizer]:
     """Of graphs two: one reads molecules."""
     row, cls = TOKENIZERS[name], registry.lookup("tokenizers", name)
-    stem = {"stem": small_stem()} if cls.stem else {}
+    stem = {"stem": small_stem()} if cls.stem == "image" else {}
     found = []
     for samples in [row.samples, graphs()] if name == "graph" else [row.samples]:
         torch.manual_seed(0)

@@ -146,3 +146,8 @@ def test_gradients_pass_through_an_exchange() -> None:
     amount = torch.tensor(0.0, requires_grad=True)
     tiny()(BATCH, exchange=Adds(1, amount=amount)).embeddings.square().sum().backward()
     assert amount.grad is not None and amount.grad != 0
+
+
+def test_places_begin_at_zero_in_each_sequence() -> None:
+    packing = Packing((3, 1, 3), 1, torch.device("cpu"))
+    assert packing.leave(packing.places()).tolist() == [0, 1, 2, 3, 0, 1, 0, 1, 2, 3]

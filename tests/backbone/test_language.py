@@ -176,6 +176,16 @@ def test_a_trainable_copy_trains_and_the_shared_one_stays(backbones, kind) -> No
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("kind", KINDS)
+def test_half_precision_is_near_full(backbones, kind) -> None:
+    batch = sequences(4, 7)
+    expected = backbones[kind](batch).embeddings
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = backbones[kind](batch).embeddings.float()
+    assert 0 < (found - expected).abs().mean() < 0.03 * expected.std()
+
+
+@torch.no_grad()
 def test_tokens_that_trail_have_no_position(backbones) -> None:
     batch = sequences(5)
     tokens = batch.embeddings.clone()

@@ -9,6 +9,7 @@ import torch
 import metatx
 from metatx import registry
 from metatx.cli import main
+from metatx.errors import TaskError
 from metatx.training.optimizer import parameter_groups
 from tests.backbone.language_models import write_model
 from tests.mixed_tasks import unlike_any
@@ -27,13 +28,14 @@ ANSWERS = {  # a modality and the targets of four samples, by head
     "segmentation": ("image", [RNG.integers(0, 3, (40, 50)).astype(np.uint8) for _ in range(4)]),
     "detection": ("image", [BOX] * 4),
 }
-OPTIONS = {"forecasting": {"horizon": 4}}
+OPTIONS = {"forecasting": {"horizon": 4}, "segmentation": {"layers": 2}, "detection": {"layers": 2}}
 
 
 @pytest.fixture(scope="module")
 def backbones(tmp_path_factory) -> dict[str, metatx.Backbone]:
     place = tmp_path_factory.mktemp("models")
-    return {kind: metatx.load_backbone(f"transformers:{write_model(place / kind, kind)}") for kind in KINDS}
+    folders = {kind: write_model(place / kind, kind, max_position_embeddings=2048) for kind in KINDS}
+    return {kind: metatx.load_backbone(f"transformers:{folder}") for kind, folder in folders.items()}
 
 
 @cache
@@ -73,7 +75,7 @@ def test_every_tokenizer_works_and_the_pool_answers_all_in_one_pass(backbones, k
     assert len(passes) == 2  # one for the vectors, one for the answers
     for vector, expected in zip(found, alone, strict=True):
         np.testing.assert_allclose(vector, expected, atol=1e-5, rtol=1e-4)
-    assert [record[0]["p(even)"] for record in answered] == pytest.approx(said, abs=1e-5)
+    assert [record["p(even)"] for record in answered] == pytest.approx(said, abs=1e-5)
     for modality in TOKENIZERS:
         vectors = [vector for (name, _), vector in zip(asked, found, strict=True) if name == modality]
         assert max(np.abs(vector - vectors[0]).max() for vector in vectors) > 1e-4  # it does not ignore its input
@@ -165,7 +167,7 @@ def test_a_causal_model_takes_late_fusion_alone_and_says_so(backbones, fusion) -
 def test_a_task_of_another_vocabulary_s_model_is_refused(backbones, tmp_path) -> None:
     task = metatx.Task.from_data(backbones["bert"], "text", (row("text"), ["even", "odd"] * 2))
     folder = task.save_pretrained(tmp_path / "task")
-    with pytest.raises(metatx.TaskError, match="was trained on backbone transformers:.*, not on transformers:"):
+    with pytest.raises(TaskError, match="was trained on backbone transformers:.*, not on transformers:"):
         metatx.Task.from_pretrained(folder, backbone=backbones["llama"])
 
 
@@ -184,10 +186,12 @@ def test_a_sample_with_too_many_tokens_is_refused_alone(backbones, tmp_path) -> 
 
 def test_the_command_line_trains_describes_and_predicts(tmp_path, capsys) -> None:
     place = write_model(tmp_path / "model", "llama")
-    rows = "".join(f"{text},{label}\n" for text, label in [("a good film", "yes"), ("a bad film", "no")] * 8)
+    rows = "".join(f"a {['good', 'bad'][at % 2]} film number {at},{['yes', 'no'][at % 2]}\n" for at in range(24))
     (tmp_path / "films.csv").write_text("text,good\n" + rows)
-    task = f"{tmp_path}/task"
-    options = f"--modality text --target good --backbone transformers:{place} --epochs 2 --no-baseline --out {task}"
+    task = f"{tmp_path}/run/task"
+    options = (
+        f"--modality text --target good --backbone transformers:{place} --epochs 2 --no-baseline --out {tmp_path}/run"
+    )
     main(f"train {tmp_path}/films.csv {options}".split())
     main(f"info {task}".split())
     main(f"predict {task} {tmp_path}/films.csv".split())

@@ -39,7 +39,8 @@ def tokens(tokenizer, sample):
 @pytest.mark.parametrize("options", [{}, {"context": 32, "overlap": 4}, {"freeze_stem": False, "min_count": 2}])
 def test_it_keeps_the_contract(vocabularies, kind, options) -> None:
     cls = metatx.registry.lookup("tokenizers", "text")
-    check_tokenizer(cls, ROW.samples, bad_samples=ROW.bad_samples, options=options, stem=vocabularies[kind])
+    given = {"bad_samples": ROW.bad_samples, "options": options, "stem": vocabularies[kind]}
+    check_tokenizer(cls, ROW.samples, dim=64, **given)
 
 
 @torch.no_grad()

@@ -86,6 +86,7 @@ def main(*, rounds: int = 3, threads: int = 2, busy: int = 0) -> None:
     for _ in range(rounds):
         for name, variables in WAYS.items():
             figures[name].append(measure(variables, threads))
+            print(f"{name}: {' '.join(f'{value:.2f}' for value in figures[name][-1])}", file=sys.stderr)
     for other in others:
         other.terminate()
     print(f"{threads} threads, {busy} busy processes beside them, load {os.getloadavg()[0]:.1f}, {rounds} rounds")

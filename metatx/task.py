@@ -169,7 +169,7 @@ class Task:
 
         def __getattr__(self, name: str) -> Any:
             """Read an attribute that only the model has: ``parameters``, ``state_dict``, ``norm`` and so on."""
-            if name == "model" or not hasattr(self.model, name):  # copies and pickles ask before there is a model
+            if name == "model" or name.startswith("__") or not hasattr(self.model, name):  # copies ask without one
                 raise AttributeError(f"Task has no attribute {name!r}.", name=name, obj=self)
             value = getattr(self.model, name)
             return self._as_own(value) if inspect.ismethod(value) else value

@@ -51,11 +51,12 @@ def narrowed(spec: TaskSpec, parts: Parts, only: Sequence[str]) -> tuple[TaskSpe
     owning = _owning(kept, inputs)
     ways = [each.through for each in owning if each.through is not None]
     named = {way.get(key) for way in ways for key in ("backbone", "fingerprint")}
+    given = backbones_by_name(spec.others)
     options: dict[str, Any] = {
         "modality": owning,
         "tokenizer_options": {},
         "main": main,
-        "others": {name: other for name, other in backbones_by_name(spec.others).items() if name in named},
+        "others": {name: other for name, other in given.items() if {name, other.spec} & named},
     }
     if len(kept) == 1:
         # There is nothing to fuse. Late fusion reads a frozen input's features from the cache; a head that labels places

@@ -151,7 +151,9 @@ def backbones_by_name(others: Others) -> dict[str, Backbone]:
     if isinstance(others, Mapping):
         given = dict(others)
     else:
-        listed = [others] if isinstance(others, Backbone) or not isinstance(others, Iterable) else list(others)
+        listed: list[Any] = [others]
+        if isinstance(others, Iterable) and not isinstance(others, Backbone | str):
+            listed = list(others)
         specs = [getattr(each, "spec", None) for each in listed]
         given = {
             each.fingerprint if isinstance(each, Backbone) and specs.count(each.spec) > 1 else specs[at]: each
@@ -241,7 +243,8 @@ def _other(
     wanted: str = choices.get("fingerprint", "")
     if wanted in given:
         return given[wanted], wanted
-    other = given.get(spec)
+    of_spec = [each for each in given.values() if each.spec == spec]
+    other = given.get(spec, of_spec[0] if not wanted and len(of_spec) == 1 else None)
     if other is None:
         options = {"checkpoint": choices.get("checkpoint"), "pretrained": choices.get("pretrained", True)}
         key = spec, *options.values()

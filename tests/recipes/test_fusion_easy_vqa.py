@@ -6,6 +6,7 @@ import pandas as pd
 from PIL import Image
 
 from tests.recipes.common import check_run, real, train
+from tests.recipes.fused import check_every_input_is_read
 
 COLOURS = {"red": (220, 30, 30), "blue": (30, 30, 220)}
 PICTURES = {"train": 12, "val": 4, "test": 6}
@@ -47,6 +48,7 @@ def test_easy_vqa(nano, tmp_path, capsys):
     samples = [{"image": str(tmp_path / row.image), "question": row.question} for row in closed.itertuples()]
     right = np.mean(report.task.predict(samples) == closed.answer.to_numpy())
     assert f"yes or no {right:.4f}" in printed
+    check_every_input_is_read(report.task, samples[:: len(samples) // 4])
     check_run(report, tmp_path / "out" / "seed0", samples[:4])
 
 

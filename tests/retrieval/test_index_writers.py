@@ -58,7 +58,7 @@ def build(folder, end=None, diary=None):
 
 
 def build_until_killed(folder, diary):
-    """Build once to import all and count the calls, then anew, killed later each time, until a build comes to its end."""
+    """Build once to count the calls, then anew, killed later each time, until a build comes to its end."""
     build(folder.with_name("first"))
     calls = build(folder.with_name("second"))
     for end in range(calls // 6, 10 * calls, calls // 6):

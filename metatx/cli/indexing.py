@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["conditions", "index", "search"]
 
+PAGE = ".html"
 SPLIT = "split"  # column that says the split of each item, of data that are split
 RANGE = ".."  # between the bounds of a condition
 
@@ -83,15 +84,17 @@ def search(
             have one of the values.
         centre: Take off the mean of each modality first; by default where several are searched.
         alignment: Folder of the alignment, where the index does not find it.
-        out: File to write: .csv, .jsonl or .parquet; without it the terminal, as csv.
+        out: File to write: .csv, .jsonl or .parquet; .html, a page of pictures, players and words; without it the
+            terminal, as csv.
     """
     from metatx.cli.predictions import check_folder, check_suffix
     from metatx.pretraining.alignment import Alignment
+    from metatx.retrieval.hits_page import Shown, shown_hits, write_hits
     from metatx.retrieval.index import Index
     from metatx.retrieval.queries import Hit
     from metatx.writing.rows import ROWS, write_rows
 
-    check_suffix(out, ROWS)
+    check_suffix(out, (*ROWS, PAGE))
     check_folder(out)
     if item and not query.isdecimal():
         raise ValueError(f"{query} is no number of an item, as --item says; leave --item out, or give a number.")
@@ -106,6 +109,13 @@ def search(
     [hits] = opened.search(
         queries, modality=modality, among=searched, k=k, where=conditions(where or []), centre=centre
     )
+    if out is not None and out.endswith(PAGE):
+        asked = (
+            [Shown(modality, sample) for sample in queries] if item is None else shown_hits(opened.snapshot, queries)
+        )
+        title = f"Search in {opened.folder.absolute().name}"
+        write_hits(out, asked, [shown_hits(opened.snapshot, hits)], title=title)
+        return
     names = [f"_{name}" if name in opened.columns else name for name in ("item", "modality", "score")]
     rows = [
         dict(zip(names, (hit.item, hit.modality, hit.score), strict=True))

@@ -1,7 +1,7 @@
 r"""Search across modalities, end to end: index product photographs and names, search, measure, look at the map.
 
     python recipes/search_fashion.py --out runs/fashion
-    python recipes/search_fashion.py --out runs/fashion --queries '["a silver watch","green flip flops"]' -k 20
+    python recipes/search_fashion.py --out runs/fashion --queries '["a silver watch","green flip flops"]' --k 20
 
 nano's own alignment of image and text embeds the 700 pairs of the test split of Fashion Product Images; nothing is
 trained and nothing is fetched. Writes ``shop.index``, which ``metatx search`` and ``metatx picture`` read;

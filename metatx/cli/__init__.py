@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 
 from metatx.cli.answering import embed, evaluate, predict
+from metatx.cli.indexing import index, search
 from metatx.cli.picturing import picture
 from metatx.cli.showing import info, list_, quickstart
 from metatx.cli.training import compare_, train
@@ -24,6 +25,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,
     "predict": predict,
     "embed": embed,
+    "index": index,
+    "search": search,
     "picture": picture,
     "list": list_,
     "info": info,

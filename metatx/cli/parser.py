@@ -47,13 +47,15 @@ OF_INPUT = re.compile(
 )  # such as --tokenizer.photo.bins
 NEGATED = {"random_backbone": "pretrained", "no_baseline": "baseline"}  # former names of options, by today's
 OPPOSITE = {"true": "false", "false": "true"}
+LISTED = ("--input", "--where", "--index")  # options that are given once for each of several values
 ASKED = ("predict", "embed")  # commands that take a task, and inputs in any number
 
 
 def normalise_argv(words: Sequence[str], flags: frozenset[str]) -> list[str]:
     """Words as the parser takes them: underscores in names, each flag with its value, ``--no-NAME`` as ``NAME=false``.
 
-    Several ``--input`` become one, with a list, and all ``--tokenizer.INPUT.OPTION`` of an input one, with an object.
+    Several ``--input`` become one, with a list, as do several ``--where``; all ``--tokenizer.INPUT.OPTION`` of an input
+    become one, with an object. ``-k`` is short for ``--k``.
 
     Args:
         words: Arguments of the command line.
@@ -62,7 +64,10 @@ def normalise_argv(words: Sequence[str], flags: frozenset[str]) -> list[str]:
     Raises:
         ValueError: If the value of a negated flag is neither true nor false.
     """
-    remaining = _by_input(_inputs_listed(words))
+    whole = ["--k" if word == "-k" else word for word in words]
+    for name in LISTED:
+        whole = _listed(whole, name)
+    remaining = _by_input(whole)
     normalised = []
     while remaining:
         word = remaining.pop(0)
@@ -81,20 +86,20 @@ def normalise_argv(words: Sequence[str], flags: frozenset[str]) -> list[str]:
     return normalised
 
 
-def _inputs_listed(words: Sequence[str]) -> list[str]:
-    """Words with all ``--input`` as one, whose value is a list in JSON."""
+def _listed(words: Sequence[str], name: str) -> list[str]:
+    """Words with all options ``name`` as one, whose value is a list in JSON."""
     others: list[str] = []
     lines: list[str] = []
     previous = ""
     for word, following in itertools.pairwise([*words, "--"]):
-        if word.startswith("--input="):
-            lines.append(word.removeprefix("--input="))
-        elif previous == "--input" and not word.startswith("--"):
+        if word.startswith(f"{name}="):
+            lines.append(word.removeprefix(f"{name}="))
+        elif previous == name and not word.startswith("--"):
             lines.append(word)
-        elif word != "--input" or following.startswith("--"):  # without a value the parser refuses it
+        elif word != name or following.startswith("--"):  # without a value the parser refuses it
             others.append(word)
         previous = word
-    return [*others, f"--input={json.dumps(lines)}"] if lines else others
+    return [*others, f"{name}={json.dumps(lines)}"] if lines else others
 
 
 def _by_input(words: Sequence[str]) -> list[str]:

@@ -1,5 +1,7 @@
 """``metatx picture``."""
 
+from metatx.cli.indexing import conditions
+
 __all__ = ["picture"]
 
 
@@ -9,6 +11,7 @@ def picture(
     out: str,
     colour: str | None = None,
     among: str | None = None,
+    where: list[str] | None = None,
     sample: int | None = None,
     centre: bool | None = None,
     seed: int = 0,
@@ -22,6 +25,7 @@ def picture(
         out: File to write: .html, a page of its own, or .png.
         colour: Column that colours the points; by default the first of 2 to 20 different words.
         among: Modalities to draw, separated by commas; by default all.
+        where: Conditions on columns of the items, each an option of its own, as for "metatx search".
         sample: Items to draw, at random; by default all.
         centre: Take off the mean of its modality from each vector; by default where several are drawn.
         seed: Seed of the sample, of t-SNE and of the choice of thumbnails.
@@ -29,5 +33,8 @@ def picture(
     from metatx.retrieval.index import Index
 
     names = None if among is None else [name.strip() for name in among.split(",")]
-    seen = Index.open(index).picture(out, colour=colour, among=names, sample=sample, centre=centre, seed=seed)
+    chosen = conditions(where or [])
+    seen = Index.open(index).picture(
+        out, colour=colour, among=names, where=chosen, sample=sample, centre=centre, seed=seed
+    )
     print(f"{out}: {seen}")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["Where", "satisfying"]
 
 Where = Mapping[str, Any]
+LARGE = "large_"  # in names of types, which means nothing to a user
 BOUNDS = ("min", "max")
 FORM = 'a value, a list of values, or {"min": ..., "max": ...}'
 
@@ -81,4 +82,6 @@ def _scalar(value: Any, kind: "pa.DataType", name: str) -> "pa.Scalar":
             return pa.scalar(value)
         return pa.scalar(value, type=kind)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, TypeError, OverflowError):
-        raise ValueError(f"{name} holds {kind}, but the condition is {short(value)}; expected {FORM}.") from None
+        raise ValueError(
+            f"{name} holds {str(kind).removeprefix(LARGE)}, but the condition is {short(value)}; expected {FORM}."
+        ) from None

@@ -124,8 +124,12 @@ class _Media:
         return '<p class="soft">left out, to keep the page small</p>'
 
     def notes(self) -> list[str]:
-        notes = [f"{self.left:,} pictures or clips were left out, to keep the page small."] if self.left else []
-        return [*notes, f"{len(self.bad):,} samples cannot be read; the first: {self.bad[0]}."] if self.bad else notes
+        notes = []
+        if self.left:
+            notes.append(f"Pictures and clips that were left out, to keep the page small: {self.left:,}.")
+        if self.bad:
+            notes.append(f"Samples that cannot be read: {len(self.bad):,}; the first: {self.bad[0]}.")
+        return notes
 
 
 def _body(media: _Media, shown: Shown, tag: str) -> str:

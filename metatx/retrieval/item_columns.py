@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -79,16 +79,23 @@ def chosen_column(columns: Sequence[ItemColumn], name: str | None) -> ItemColumn
 
 def cell_text(cell: Any) -> str | None:
     """Text of a cell, one line of at most 300 characters; None if it is empty, or holds no single value."""
-    if not isinstance(cell, SCALARS) or pd.isna(cell):
+    if not isinstance(cell, SCALARS) or _is_empty(cell):
         return None
     if isinstance(cell, float | np.floating):
         return f"{cell:.6g}"
     return " ".join(str(cell).split())[:LONGEST]
 
 
+def _is_empty(cell: Any) -> bool:
+    """Return whether a cell is None, NaN, NaT or blank."""
+    if isinstance(cell, str):
+        return not cell.strip()
+    return cell is None or (isinstance(cell, SCALARS) and bool(pd.isna(cast(Any, cell))))
+
+
 def _column(name: str, cells: Sequence[Any]) -> ItemColumn | None:
     """Column as it is shown; None if it is empty, or its cells are not single values."""
-    empty = np.array([cell is None or (isinstance(cell, SCALARS) and bool(pd.isna(cell))) for cell in cells])
+    empty = np.array([_is_empty(cell) for cell in cells])
     present = [cell for cell, nothing in zip(cells, empty, strict=True) if not nothing]
     if not present or not all(isinstance(cell, SCALARS) for cell in present):
         return None

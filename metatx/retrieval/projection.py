@@ -109,7 +109,8 @@ def unit(vectors: np.ndarray) -> np.ndarray:
     bad = np.flatnonzero(~np.isfinite(lengths[:, 0]) | (lengths[:, 0] == 0))
     if len(bad):
         raise ValueError(f"{len(bad):,} vectors are zero or not finite, the first in row {bad[0] + 1}; leave them out.")
-    return values / lengths
+    units: np.ndarray = values / lengths
+    return units
 
 
 def _components(units: np.ndarray, count: int) -> np.ndarray:

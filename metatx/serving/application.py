@@ -23,6 +23,7 @@ from metatx.serving.catalog import Catalog
 from metatx.serving.clients import sender
 from metatx.serving.engine import Engine, OutputKind
 from metatx.serving.gate import Gate
+from metatx.serving.indexes import Indexes
 from metatx.serving.inputs import Input
 from metatx.serving.limits import GONE, RefusedError
 from metatx.serving.refusals import discreet, places, refusal
@@ -48,6 +49,7 @@ class Service:
         engine: Engine that computes the answers.
         catalog: Catalog of the tasks; it is filled when the application starts.
         token: Token that requests must bear; None lets all requests pass.
+        indexes: Indexes that are searched; None: none.
         admin: True lets tasks be loaded and removed over HTTP; only with a token.
         watch: Seconds between two looks at the folder of tasks; None: it is read once.
 
@@ -61,6 +63,7 @@ class Service:
         catalog: Catalog,
         *,
         token: str | None = None,
+        indexes: Indexes | None = None,
         admin: bool = False,
         watch: float | None = None,
     ) -> None:
@@ -68,6 +71,7 @@ class Service:
             raise ValueError("Loading and removing tasks over HTTP (--admin) needs a token; give one.")
         self.engine = engine
         self.catalog = catalog
+        self.indexes = indexes or Indexes(engine.pool, {})
         self.admin = admin
         self.watch = watch
         self.token = token
@@ -115,8 +119,7 @@ class Service:
         tasks: list[str | None] = [task]
         self.active += 1
         try:
-            if not self.ready:
-                raise ClosedError("The server is stopping." if self.draining else "The server is starting.")
+            self._check_ready()
             if task is not None:
                 tasks[:] = [task := self.catalog.resolve(task)]
             engine = self.engine
@@ -147,6 +150,36 @@ class Service:
             served = [name for name in tasks if name in self.catalog.served]
             self.engine.metrics.answered(served, answer, status, time.perf_counter() - started)
 
+    async def search(self, request: Request, name: str) -> Response:
+        """Answer a search of an index.
+
+        Args:
+            request: HTTP request; its body is not read yet.
+            name: Name of the index.
+        """
+        self.active += 1
+        try:
+            self._check_ready()
+            self.indexes.resolve(name)
+            engine = self.engine
+            form = content_kind(request.headers) == FORM
+            asked = Asked(client=sender(request.scope), task=f"{name}:", form=form)
+            async with asyncio.timeout(engine.limits.wait):
+                engine.check(asked, engine.file_workers if form else engine.json_workers)
+                body = await read_body(request, engine.limits)
+                asked = replace(asked, size=len(body))
+                hits = await _unless_gone(request, asyncio.create_task(self.indexes.search(name, body, engine, asked)))
+            return _json({"index": name, "hits": hits})
+        except Exception as error:
+            return refusal(error, self.hidden)
+        finally:
+            self.active -= 1
+
+    def _check_ready(self) -> None:
+        """Refuse requests before the tasks are loaded, and while the server stops. Raises ClosedError."""
+        if not self.ready:
+            raise ClosedError("The server is stopping." if self.draining else "The server is starting.")
+
 
 def create_application(service: Service) -> FastAPI:
     """Build the application with all endpoints of a server."""
@@ -168,6 +201,8 @@ def create_application(service: Service) -> FastAPI:
     app.add_middleware(Gate, token=service.token, hidden=service.hidden)
     app.include_router(_public(service))
     app.include_router(_asking(service))
+    if service.indexes.served:
+        app.include_router(_searching(service))
     app.include_router(_describing(service, app))
     if service.admin:
         app.include_router(_managing(service))
@@ -217,6 +252,28 @@ def _asking(service: Service) -> APIRouter:
     async def embed(task: str, request: Request) -> dict[str, Any]:
         """Embed the inputs, in their order: vectors of the backbone's width."""
         return await service.ask(request, task, "embed")  # type: ignore[return-value]
+
+    return router
+
+
+def _searching(service: Service) -> APIRouter:
+    refusals = problems((400, 401, 404, 408, 413, 415, 422, 429, 503, 504))
+    router = APIRouter(prefix="/v1", tags=["indexes"])
+
+    @router.get("/indexes", responses=problems((401,)))
+    async def indexes() -> dict[str, Any]:
+        """List the indexes that are searched."""
+        served = sorted(service.indexes.served)
+        return {"indexes": [await run_in_threadpool(service.indexes.about, name) for name in served]}
+
+    @router.post("/indexes/{name}/search", responses=refusals)
+    async def search(name: str, request: Request) -> dict[str, Any]:
+        """Find the items nearest to queries of an aligned modality, or to vectors.
+
+        JSON: {"queries": [...], "modality": NAME} or {"vectors": [[...]]}; and k, among, where, centre. A form has
+        files as parts "file", and the other fields as JSON in a part "options".
+        """
+        return await service.search(request, name)  # type: ignore[return-value]
 
     return router
 

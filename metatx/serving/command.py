@@ -3,7 +3,7 @@
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from ipaddress import ip_address
@@ -31,6 +31,7 @@ NO_RAY = "metatx serve --ray needs Ray Serve: pip install 'metatx[ray]'"
 def serve(
     tasks: str,
     *,
+    index: list[str] | None = None,
     backbone: str | None = None,
     checkpoint: str | None = None,
     others: str | None = None,
@@ -56,6 +57,7 @@ def serve(
 
     Args:
         tasks: Folder with one subfolder a task. NAME@VERSION is a version; a symbolic link NAME to it is its alias.
+        index: Index to search, as NAME=FOLDER; once for each.
         backbone: Name of the backbone, see "metatx list backbones"; by default the one that all the tasks name, nano
             where they differ.
         checkpoint: File with the backbone's weights.
@@ -85,6 +87,7 @@ def serve(
     build = partial(
         build_service,
         Path(tasks).absolute(),
+        index=index or (),
         backbone=backbone,
         checkpoint=None if checkpoint is None else str(Path(checkpoint).absolute()),
         others=checkpoints(others),
@@ -142,6 +145,7 @@ def _token(given: str | None, host: str) -> str | None:
 def build_service(
     tasks: Path,
     *,
+    index: Sequence[str] = (),
     backbone: str | None,
     checkpoint: str | None,
     others: Mapping[str, str],
@@ -171,6 +175,7 @@ def build_service(
     from metatx.registry import load_plugin
     from metatx.serving.catalog import Catalog, common_backbone, common_others
     from metatx.serving.engine import Engine
+    from metatx.serving.indexes import Indexes, named_folders
     from metatx.serving.limits import Limits
     from metatx.serving.readers import Readers
     from metatx.serving.throughput import find_batch_tokens
@@ -197,7 +202,8 @@ def build_service(
         workers=workers,
         readers=Readers(limits, metrics, plugin),
     )
-    service = Service(engine, catalog, token=token, admin=admin, watch=2.0 if watch else None)
+    indexes = Indexes(pool, named_folders(index))
+    service = Service(engine, catalog, indexes=indexes, token=token, admin=admin, watch=2.0 if watch else None)
     logging.getLogger("metatx.serving").info("%.0f tokens a second, %d in a pass", rate, budget)
     return service
 

@@ -42,5 +42,5 @@ def test_too_many_pictures_and_hits_are_left_out_and_told(monkeypatch, caplog):
     monkeypatch.setattr(module, "MOST_HITS", 7)
     with caplog.at_level("INFO", "metatx"):
         text = hits_page([Shown("text", "x")] * 2, [[Shown("image", noise, 0.1)] * 5] * 2)
-    assert len(text) < 110_000 and "pictures or clips were left out" in text and "7 of 10 hits" in text
+    assert len(text) < 110_000 and "Pictures and clips that were left out" in text and "7 of 10 hits" in text
     assert text.count("<li>") == 7 and "left out" in caplog.text

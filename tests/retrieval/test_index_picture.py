@@ -74,9 +74,19 @@ def test_an_export_gets_the_places_of_its_rows(index, tmp_path):
 
 def test_the_command_draws_and_says_how_far_to_believe_it(index, tmp_path, capsys):
     out = tmp_path / "map.html"
-    main(["picture", str(index.folder), "--out", str(out), "--colour", "kind", "--among", "image"])
-    assert "map.html: t-SNE of 30 items: trustworthiness" in capsys.readouterr().out
-    assert data_of(out)["count"] == COUNT
+    words = ["--colour", "kind", "--among", "image", "--where", "kind=red", "--where", "kind=blue"]
+    main(["picture", str(index.folder), "--out", str(out), *words])
+    assert "map.html: t-SNE of 20 items: trustworthiness" in capsys.readouterr().out
+    assert data_of(out)["count"] == 20
+
+
+def test_hits_of_the_command_are_a_page(index, tmp_path):
+    out = tmp_path / "hits.html"
+    main(["search", str(index.folder), "red", "-k", "3", "--among", "image", "--out", str(out)])
+    text = out.read_text()
+    assert text.count("<li>") == text.count("data:image/jpeg") == 3 and "<h2>red</h2>" in text
+    main(["search", str(index.folder), "--item", "1", "--modality", "image", "-k", "2", "--out", str(out)])
+    assert out.read_text().count("data:image/jpeg") >= 2
 
 
 @pytest.mark.parametrize(

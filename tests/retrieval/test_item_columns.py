@@ -17,7 +17,7 @@ def shown(**columns):
 
 def test_words_come_by_number_and_numbers_as_they_are():
     columns, left = shown(
-        kind=["b", "a", None, "a"],
+        kind=["b", "a", " ", "a"],
         price=[1.5, None, float("nan"), float("inf")],
         stars=[3, 4, 3, None],
         sold=[True, False, None, True],

@@ -13,6 +13,7 @@ from metatx.pool.pool import TaskPool
 from metatx.serving.application import Service, create_application
 from metatx.serving.catalog import Catalog
 from metatx.serving.engine import Engine
+from metatx.serving.indexes import Indexes
 from metatx.serving.limits import Limits
 from metatx.serving.metrics import Metrics
 from metatx.serving.readers import Readers
@@ -106,7 +107,7 @@ def serve(nano, trained, readers):
     """A function that gives a client of a running application, by default on the three tasks."""
     running = []
 
-    def start(folder=trained, *, limits=None, queue_seconds=10.0, readers=readers, **options):
+    def start(folder=trained, *, limits=None, queue_seconds=10.0, readers=readers, indexes=None, **options):
         pool = TaskPool(nano)
         engine = Engine(
             pool,
@@ -117,7 +118,7 @@ def serve(nano, trained, readers):
             queue_seconds=queue_seconds,
             readers=readers,
         )
-        service = Service(engine, Catalog(folder, pool), **options)
+        service = Service(engine, Catalog(folder, pool), indexes=Indexes(pool, indexes or {}), **options)
         client = TestClient(create_application(service), raise_server_exceptions=False)
         client.service = service
         client.__enter__()

@@ -1,0 +1,227 @@
+"""``metatx index`` and ``metatx search``."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from metatx.pretraining.alignment import Alignment
+    from metatx.spec import Input
+
+__all__ = ["conditions", "index", "search"]
+
+PAGE = ".html"
+SPLIT = "split"  # column that says the split of each item, of data that are split
+RANGE = ".."  # between the bounds of a condition
+
+
+def index(
+    data: str,
+    *,
+    alignment: str,
+    input: list[str],
+    out: str,
+    resume: bool = False,
+    add: bool = False,
+    csv: dict[str, Any] | None = None,
+    skip_bad_samples: bool = False,
+) -> None:
+    """Embed the samples of a table and write an index of them, to be searched by any aligned modality.
+
+    Args:
+        data: A table (csv, parquet, json, jsonl), a folder of splits, or hf:NAME; all splits are indexed.
+        alignment: Folder of an alignment, or nano.
+        input: Samples of an aligned modality, as NAME=MODALITY[:COLUMN]; once for each. Without a column the name is
+            that of the column.
+        out: Folder of the index.
+        resume: Go on with a build that was stopped.
+        add: Add to the index that is there.
+        csv: Format of csv files, where the detected one is wrong: --csv.sep ';', decimal, encoding.
+        skip_bad_samples: Give no vector to samples that cannot be used; by default they stop the command.
+    """
+    from metatx.pretraining.alignment import Alignment
+    from metatx.retrieval.index import Index
+
+    loaded = Alignment.from_pretrained(alignment)
+    table, samples = _read(data, input, loaded, csv)
+    if add:
+        built = Index.open(out, loaded)
+        built.add(samples, table, skip_bad=skip_bad_samples)
+    else:
+        built = Index.build(out, loaded, samples, table, skip_bad=skip_bad_samples, resume=resume)
+    said = ", ".join(f"{built.snapshot.manifest.sum_counts[name]:,} of {name}" for name in built.modalities)
+    print(f"{out}: {len(built):,} items; vectors: {said}")
+
+
+def search(
+    index: str,
+    query: str,
+    *,
+    modality: str | None = None,
+    item: bool = False,
+    k: int = 10,
+    among: str | None = None,
+    where: list[str] | None = None,
+    centre: bool | None = None,
+    alignment: str | None = None,
+    out: str | None = None,
+) -> None:
+    """Find the items of an index that are nearest to a text, a file or another item: one row a hit, best first.
+
+    Args:
+        index: Folder of the index.
+        query: Text, name of a file, or, with --item, number of an item.
+        modality: Modality of the query; by default that whose files have its suffix, or else that of texts.
+        item: Take the query for the number of an item of the index; --modality says which of its vectors.
+        k: Number of hits, also as -k.
+        among: Modalities that are searched, separated by commas; by default all.
+        where: Conditions on columns of the items, each an option of its own, all of which must hold: --where
+            season=Fall, or 'price=10..20' (bounds included, either may be left out). A column that is named twice must
+            have one of the values.
+        centre: Take off the mean of each modality first; by default where several are searched.
+        alignment: Folder of the alignment, where the index does not find it.
+        out: File to write: .csv, .jsonl or .parquet; .html, a page of pictures, players and words; without it the
+            terminal, as csv.
+    """
+    from metatx.cli.predictions import check_folder, check_suffix
+    from metatx.pretraining.alignment import Alignment
+    from metatx.retrieval.hits_page import Shown, shown_hits, write_hits
+    from metatx.retrieval.index import Index
+    from metatx.retrieval.queries import Hit
+    from metatx.writing.rows import ROWS, write_rows
+
+    check_suffix(out, (*ROWS, PAGE))
+    check_folder(out)
+    if item and not query.isdecimal():
+        raise ValueError(f"{query} is no number of an item, as --item says; leave --item out, or give a number.")
+    opened = Index.open(index, None if alignment is None else Alignment.from_pretrained(alignment))
+    queries: list[Any] = []
+    if item:
+        queries.append(Hit(int(query), modality or opened.modalities[0], 1.0))
+    else:
+        modality = modality or _modality(query, opened.alignment)
+        queries.append(_sample(query, modality))
+    searched = None if among is None else [name.strip() for name in among.split(",")]
+    [hits] = opened.search(
+        queries, modality=modality, among=searched, k=k, where=conditions(where or []), centre=centre
+    )
+    if out is not None and out.endswith(PAGE):
+        asked = (
+            [Shown(modality, sample) for sample in queries] if item is None else shown_hits(opened.snapshot, queries)
+        )
+        title = f"Search in {opened.folder.absolute().name}"
+        write_hits(out, asked, [shown_hits(opened.snapshot, hits)], title=title)
+        return
+    names = [f"_{name}" if name in opened.columns else name for name in ("item", "modality", "score")]
+    rows = [
+        dict(zip(names, (hit.item, hit.modality, hit.score), strict=True))
+        | {name: shown(value) for name, value in row.items()}
+        for hit, row in zip(hits, opened.rows([hit.item for hit in hits]), strict=True)
+    ]
+    write_rows(rows, out, sys.stdout)
+
+
+def shown(value: Any) -> Any:
+    """Cell of a row of hits: the path in place of a file's bytes."""
+    return value.get("path") if isinstance(value, dict) and "bytes" in value else value
+
+
+def conditions(lines: Sequence[str]) -> dict[str, Any]:
+    """Conditions that the values of ``--where`` say, as ``Index.search`` takes them.
+
+    Raises:
+        ValueError: If a value has another form.
+
+    Example:
+        >>> conditions(["season=Fall", "season=Winter", "price=10..", "note="])
+        {'season': ['Fall', 'Winter'], 'price': {'min': '10'}, 'note': None}
+    """
+    found: dict[str, Any] = {}
+    for line in lines:
+        name, equals, text = line.partition("=")
+        if not equals or not name.strip():
+            raise ValueError(f"--where is {line!r}; expected COLUMN=VALUE or COLUMN=LOW..HIGH, such as season=Fall.")
+        value: Any = text or None
+        if RANGE in text:
+            low, _, high = text.partition(RANGE)
+            value = {bound: part for bound, part in (("min", low), ("max", high)) if part}
+        if name in found and isinstance(value, dict) | isinstance(found[name], dict):
+            raise ValueError(f"--where names {name} twice, and a range among them; give one condition.")
+        if name in found:
+            value = [*(found[name] if isinstance(found[name], list) else [found[name]]), value]
+        found[name] = value
+    return found
+
+
+def _modality(query: str, alignment: "Alignment") -> str:
+    """Modality of a query: that whose files end as it does, or else that of texts. Raises ValueError."""
+    from metatx.registry import lookup
+
+    kinds = {name: lookup("tokenizers", name) for name in alignment.towers}
+    words = [name for name, kind in kinds.items() if kind.words]
+    files = [name for name, kind in kinds.items() if kind.suffixes and query.lower().endswith(tuple(kind.suffixes))]
+    chosen = [name for name in files if name not in words] if Path(query).is_file() else words
+    if len(chosen) != 1:
+        raise ValueError(f"{query} may be of {', '.join(chosen or kinds)}; name its --modality.")
+    return chosen[0]
+
+
+def _sample(query: str, modality: str) -> Any:
+    """Raw sample that a word of the command line stands for: a text, or the file of that name."""
+    from metatx.registry import lookup
+
+    return Path(query) if lookup("tokenizers", modality).words and Path(query).is_file() else query
+
+
+def _read(
+    data: str, lines: Sequence[str], alignment: "Alignment", csv: dict[str, Any] | None
+) -> "tuple[Dataset, Mapping[str, Any]]":
+    """Table of all splits, and the samples of each modality: a column, or rows of several."""
+    from datasets import concatenate_datasets
+
+    from metatx.data.tables import ALL, read_splits
+    from metatx.examples import Examples, Rows
+    from metatx.inputs.columns import known_columns, shared_facts
+    from metatx.inputs.notation import parsed
+    from metatx.reading.csv_tables import Reading
+    from metatx.registry import lookup
+
+    inputs = _one_a_modality(parsed(lines), alignment)
+    files, words = known_columns(inputs)
+    kinds = [lookup("tokenizers", each.modality) for each in inputs]
+    reading = replace(Reading.of(csv).also(words), files=files)
+    source = data if data.startswith("hf:") else Path(data).absolute()  # so that an index names its files from anywhere
+    splits = read_splits(source, shared_facts(kinds)["suffixes"], reading=reading)
+    tables = []
+    for split, table in splits.items():
+        if isinstance(table, Examples):
+            raise ValueError(f"{data} holds samples without columns; an index is made of a table.")
+        named = split == ALL or SPLIT in table.column_names
+        tables.append(table if named else table.add_column(SPLIT, [split] * len(table)))
+    whole = concatenate_datasets(tables) if len(tables) > 1 else tables[0]
+    samples: dict[str, Any] = {}
+    for each in inputs:
+        names = list(each.columns or (each.name,))
+        missing = [name for name in names if name not in whole.column_names]
+        if missing:
+            raise ValueError(f"{data} has no column {missing[0]} for --input; it has {', '.join(whole.column_names)}.")
+        one = len(names) == 1 and not lookup("tokenizers", each.modality).takes_row
+        samples[each.modality] = names[0] if one else Rows(whole, names)
+    return whole, samples
+
+
+def _one_a_modality(inputs: "Sequence[Input]", alignment: "Alignment") -> "Sequence[Input]":
+    """Refuse a modality that is not aligned, or is named twice. Raises ValueError."""
+    from metatx.registry import unknown
+
+    names = [each.modality for each in inputs]
+    for name in names:
+        if name not in alignment.towers:
+            raise ValueError(unknown("aligned modality", name, list(alignment.towers)))
+        if names.count(name) > 1:
+            raise ValueError(f"Two inputs are of {name}; an item has one vector of each modality.")
+    return inputs

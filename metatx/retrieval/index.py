@@ -249,7 +249,8 @@ class Index(Drawn):
             where: Conditions on columns, all of which an item must satisfy. ``{"season": "Fall"}``: a value; a list of
                 values: one of them; ``{"price": {"min": 10, "max": 20}}``: between them, bounds included; None: empty.
             centre: Take off the mean of its modality from each vector first, so that modalities can be compared with
-                one another; by default where several are searched.
+                one another; by default where several are searched. (700 products, nano, half as pictures and half as
+                names: the partner of a picture is among 10 hits for .54 with it, .26 without; of a name, .72 and .60.)
 
         Raises:
             SampleError: If a sample cannot be used; gives its number, counted from 1.

@@ -161,7 +161,11 @@ class Alignment(nn.Module):
         """
         tower = self.tower(modality)
         if tower.locked:
-            raise ValueError(f"{modality} is an anchor, which does not change; set its options before it is locked.")
+            if options:
+                raise ValueError(
+                    f"{modality} is an anchor, which does not change; give options before you lock it."
+                )
+            return self
         known = all_options(tower.tokenizer)
         tokenizer = build_tokenizer(modality, self.backbone, {**known, **options}).restore(tower.tokenizer.fitted)
         try:
@@ -235,7 +239,7 @@ class Alignment(nn.Module):
         if not len(samples):
             raise ValueError("There are no samples to embed.")
         if isinstance(tower, ExternalTower):
-            vectors, bad = tower.encoder.vectors(samples)
+            vectors, bad = tower.encoder.vectors(samples, disk=False)
             if bad:
                 first = min(bad)
                 raise SampleError(f"sample {first + 1}: {bad[first]}")

@@ -72,15 +72,18 @@ class FrozenEncoder:
             raise ValueError(f"{self.name} gave vectors with numbers that are not finite; expected finite ones.")
         return vectors
 
-    def vectors(self, samples: Sequence[Any]) -> tuple[np.ndarray, dict[int, str]]:
+    def vectors(self, samples: Sequence[Any], disk: bool = True) -> tuple[np.ndarray, dict[int, str]]:
         """Vectors of the good samples (n, E'), in order, and the reasons why others cannot be used, by position.
 
-        Each different sample is encoded once. The vectors are cached on disk, where samples have a content that can be
-        hashed.
+        Each different sample is encoded once.
+
+        Args:
+            samples: Raw samples.
+            disk: Read and write the cache on disk, where samples have a content that can be hashed.
         """
         first, numbers = distinct(samples)
         different = [samples[place] for place in first]
-        key = self._key(different)
+        key = self._key(different) if disk else None
         kept = None if key is None else read_cached(f"encoders/{key}")
         if kept is not None:
             return kept["vectors"].numpy()[numbers], {}
@@ -218,7 +221,7 @@ def _longest(folder: Path, tokenizer: Any, model: Any) -> int:
         limits.append(model.config.max_position_embeddings)
     if (folder / "sentence_bert_config.json").is_file():
         limits.append(_json(folder / "sentence_bert_config.json").get("max_seq_length") or LONGEST)
-    return min(LONGEST, *limits)
+    return int(min(LONGEST, *limits))
 
 
 def _json(path: Path) -> Any:

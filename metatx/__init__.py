@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from metatx.pool.pool import TaskPool
     from metatx.pretraining.alignment import Alignment
     from metatx.registry import create, names, register_fusion, register_head, register_tokenizer
+    from metatx.retrieval.recall import Paired, recall
     from metatx.sequence import TokenSequence
     from metatx.settings import TrainingSettings
     from metatx.spec import Input, TaskSpec
@@ -38,6 +39,7 @@ __all__ = [
     "Fusion",
     "Head",
     "Input",
+    "Paired",
     "Recipe",
     "SampleError",
     "Task",
@@ -50,6 +52,7 @@ __all__ = [
     "create",
     "load_backbone",
     "names",
+    "recall",
     "register_fusion",
     "register_head",
     "register_tokenizer",
@@ -63,6 +66,7 @@ _HOME = {
     "Fusion": "fusion",
     "Head": "head",
     "Input": "spec",
+    "Paired": "retrieval.recall",
     "Recipe": "evaluation.recipe",
     "SampleError": "errors",
     "Task": "task",
@@ -75,6 +79,7 @@ _HOME = {
     "create": "registry",
     "load_backbone": "backbone.loading",
     "names": "registry",
+    "recall": "retrieval.recall",
     "register_fusion": "registry",
     "register_head": "registry",
     "register_tokenizer": "registry",

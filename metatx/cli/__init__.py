@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 
 from metatx.cli.answering import embed, evaluate, predict
+from metatx.cli.recalling import recall
 from metatx.cli.showing import info, list_, quickstart
 from metatx.cli.training import compare, train
 from metatx.errors import Stopped
@@ -22,6 +23,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,
     "predict": predict,
     "embed": embed,
+    "recall": recall,
     "list": list_,
     "info": info,
     "serve": serve,

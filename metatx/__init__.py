@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         register_tokenizer,
     )
     from metatx.retrieval.index import Index
+    from metatx.retrieval.recall import Paired, recall
     from metatx.sequence import TokenSequence
     from metatx.settings import TrainingSettings
     from metatx.spec import Input, TaskSpec
@@ -50,6 +51,7 @@ __all__ = [
     "Index",
     "Input",
     "Objective",
+    "Paired",
     "Recipe",
     "SampleError",
     "Task",
@@ -62,6 +64,7 @@ __all__ = [
     "create",
     "load_backbone",
     "names",
+    "recall",
     "register_bridge",
     "register_fusion",
     "register_head",
@@ -79,6 +82,7 @@ _HOME = {
     "Index": "retrieval.index",
     "Input": "spec",
     "Objective": "objective",
+    "Paired": "retrieval.recall",
     "Recipe": "evaluation.recipe",
     "SampleError": "errors",
     "Task": "task",
@@ -91,6 +95,7 @@ _HOME = {
     "create": "registry",
     "load_backbone": "backbone.loading",
     "names": "registry",
+    "recall": "retrieval.recall",
     "register_bridge": "registry",
     "register_fusion": "registry",
     "register_head": "registry",

@@ -81,7 +81,8 @@ class _Side:
         self.mean = features.mean(0)
         centred = np.asarray(features - self.mean, dtype=np.float64)
         scores, singular, axes = np.linalg.svd(centred, full_matrices=False)
-        kept = singular > TINY * max(singular[0], np.finfo(float).tiny)
+        kept = singular > TINY * singular[0]
+        kept[0] = True  # of constant features too, whose correlation is 0
         self.scores = scores[:, kept] * np.sqrt(len(features))  # of variance 1
         self.variances = singular[kept] ** 2 / len(features)
         self.axes = axes[kept]
@@ -89,7 +90,7 @@ class _Side:
 
     def shrinkage(self, strength: float) -> np.ndarray:
         """Variance of each component with the ridge."""
-        variances: np.ndarray = self.variances + strength * self.mean_variance
+        variances: np.ndarray = np.maximum(self.variances + strength * self.mean_variance, np.finfo(float).tiny)
         return variances
 
     def whitened(self, strength: float) -> np.ndarray:

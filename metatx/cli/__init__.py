@@ -9,6 +9,7 @@ from collections.abc import Callable
 from metatx.cli.answering import embed, evaluate, predict
 from metatx.cli.indexing import index, search
 from metatx.cli.picturing import picture
+from metatx.cli.recalling import recall
 from metatx.cli.showing import info, list_, quickstart
 from metatx.cli.training import compare_, train
 from metatx.errors import Stopped
@@ -28,6 +29,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "index": index,
     "search": search,
     "picture": picture,
+    "recall": recall,
     "list": list_,
     "info": info,
     "serve": serve,

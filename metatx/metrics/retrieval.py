@@ -143,7 +143,7 @@ def _ranking(places: np.ndarray, at: Sequence[int]) -> dict[str, float]:
     kinds, counts = np.unique(places[places[:, 2] > 0], axis=0, return_counts=True)
     if not len(kinds):
         raise ValueError("No sample has a partner in the other modality; there is nothing to rank.")
-    measures = np.array([_of_ties(*kind, at) for kind in kinds.tolist()])
+    measures = np.array([_of_ties(above, others, partners, at) for above, others, partners in kinds.tolist()])
     means = np.average(measures[:, :-1], axis=0, weights=counts).tolist()
     ranks = np.repeat(measures[:, -1], counts)
     return {

@@ -162,9 +162,7 @@ class Alignment(nn.Module):
         tower = self.tower(modality)
         if tower.locked:
             if options:
-                raise ValueError(
-                    f"{modality} is an anchor, which does not change; give options before you lock it."
-                )
+                raise ValueError(f"{modality} is an anchor, which does not change; give options before you lock it.")
             return self
         known = all_options(tower.tokenizer)
         tokenizer = build_tokenizer(modality, self.backbone, {**known, **options}).restore(tower.tokenizer.fitted)

@@ -312,3 +312,23 @@ def test_train_on_smiles_and_on_arrays(tmp_path, capsys):
     capsys.readouterr()
     main(f"predict {tmp_path}/a/task {tmp_path}/chains.csv --out {tmp_path}/answer.csv".split())
     assert np.isfinite(pd.read_csv(tmp_path / "answer.csv").prediction).all()
+
+
+def test_a_fingerprint_tells_substructures_apart_and_not_spellings():
+    tokenizer = fitted(SMILES, fingerprint=64, descriptors=False)
+    counts = [tokenizer.encode(smiles)["fingerprint"] for smiles in ("CCO", "OCC", "CCN")]
+    assert counts[0].shape == (64,) and torch.equal(counts[0], counts[1]) and not torch.equal(counts[0], counts[2])
+    assert torch.expm1(counts[0]).sum().item() == pytest.approx(6), "three atoms, each alone and with its neighbours"
+    with pytest.raises(ValueError, match="no sample is SMILES"):
+        fitted([TRIANGLE] * 2, fingerprint=64)
+    with pytest.raises(ValueError, match="fingerprint is -1"):
+        make(fingerprint=-1)
+
+
+def test_without_structure_a_molecule_is_its_summary():
+    tokenizer = fitted(SMILES, fingerprint=64, structure=False, summary=3)
+    sequence = tokens_of(tokenizer, *SMILES)
+    assert sequence.lengths == (3,) * len(SMILES)
+    sequence.embeddings.square().sum().backward()
+    assert all(weight.grad is not None for weight in tokenizer.parameters()), "nothing is there in vain"
+    assert tokenizer.augment(tokenizer.encode(ASPIRIN)).keys() == {"whole", "fingerprint"}

@@ -1,0 +1,68 @@
+"""``metatx recall``."""
+
+from pathlib import Path
+from typing import Any
+
+__all__ = ["recall"]
+
+
+def recall(
+    data: str,
+    *,
+    alignment: str,
+    input: list[str] | None = None,
+    anchor: dict[str, Any] | None = None,
+    split_column: str | None = None,
+    csv: dict[str, Any] | None = None,
+    baseline: bool = True,
+    out: str | None = None,
+) -> None:
+    """Measure how well aligned modalities find one another: every modality asked for its partners in each other one.
+
+    The table shows the recall among the nearest 1, 5 and 10, the mean reciprocal rank and the median rank, beside
+    chance, the same backbone without training, and regularised CCA, which learns from the train split.
+
+    Args:
+        data: A table (csv, parquet, json, jsonl) or a folder of splits, or hf:NAME, with a row for each pair. Where it
+            is split, the test split is measured.
+        alignment: Folder of the alignment, or nano.
+        input: Side of the pairs, as NAME=MODALITY[:COLUMN,...]; once for each. Without columns the name is that of the
+            column. Of several columns each holds a partner: --input caption=text:caption1,caption2.
+        anchor: Folder of the text encoder that is the anchor of a modality: --anchor.text FOLDER.
+        split_column: Column that says train, validation or test.
+        csv: Format of csv files, where the detected one is wrong: --csv.sep ';', decimal, encoding.
+        baseline: Compute the lines without training and of CCA.
+        out: Folder for metrics.json.
+    """
+    from metatx.files import json_text, written_whole
+    from metatx.inputs.notation import parsed
+    from metatx.pretraining.alignment import Alignment
+    from metatx.pretraining.encoders import sentence_encoder
+    from metatx.progress import tell
+    from metatx.reading.csv_tables import Reading
+    from metatx.reading.split_names import ALL
+    from metatx.retrieval.paired_tables import read_pairs
+    from metatx.retrieval.recall import recall as measured
+
+    inputs = parsed(input or [])
+    splits = read_pairs(data, inputs, split_column, Reading.of(csv))
+    asked = splits.get("test", splits.get(ALL))
+    if asked is None:
+        raise ValueError(f"{data} has no test split; it has {', '.join(splits)}.")
+    if baseline and "train" not in splits:
+        tell(f"{data} has no train split to learn from, so there is no line of CCA.")
+    encoders = {modality: sentence_encoder(folder) for modality, folder in (anchor or {}).items()}
+    report = measured(
+        Alignment.from_pretrained(alignment, encoders=encoders),
+        asked,
+        train=splits.get("train"),
+        validation=splits.get("validation"),
+        modalities={each.name: each.modality for each in inputs},
+        baseline=baseline,
+    )
+    print(report)
+    if out is not None:
+        Path(out).mkdir(parents=True, exist_ok=True)
+        with written_whole(Path(out) / "metrics.json") as path:
+            path.write_text(json_text({"data": data, "alignment": alignment, **report.as_json()}))
+        print(f"saved in {out}")

@@ -59,8 +59,8 @@ def narrowed(spec: TaskSpec, parts: Parts, only: Sequence[str]) -> tuple[TaskSpe
         "others": {name: other for name, other in given.items() if {name, other.spec} & named},
     }
     if len(kept) == 1:
-        # There is nothing to fuse. Late fusion reads a frozen input's features from the cache; a head that labels places
-        # or steps takes early fusion only.
+        # There is nothing to fuse. Late fusion reads the features of a frozen input from the cache; a head that labels
+        # places or steps takes early fusion only.
         is_cached = kept[0].frozen and spec.fusion == "late"
         options |= {"fusion": "late" if is_cached else "early", "fusion_options": {}}
     return replace(spec, **options), cut

@@ -110,9 +110,7 @@ def search(
         queries, modality=modality, among=searched, k=k, where=conditions(where or []), centre=centre
     )
     if out is not None and out.endswith(PAGE):
-        asked = (
-            [Shown(modality, sample) for sample in queries] if item is None else shown_hits(opened.snapshot, queries)
-        )
+        asked = shown_hits(opened.snapshot, queries) if item else [Shown(modality, sample) for sample in queries]
         title = f"Search in {opened.folder.absolute().name}"
         write_hits(out, asked, [shown_hits(opened.snapshot, hits)], title=title)
         return

@@ -74,6 +74,9 @@ def test_hits_are_written_to_files(shop, capsys, tmp_path):
     assert lines[0]["price"] in (1, 2, 3, 40)
     run(f"search {shop}/shop.index shoe -k 3 --out {tmp_path}/hits.parquet")
     assert pd.read_parquet(tmp_path / "hits.parquet").item.tolist() == [line["item"] for line in lines]
+    for query in ("shirt", "1 --item"):
+        run(f"search {shop}/shop.index {query} -k 1 --among text --out {tmp_path}/hits.html")
+        assert "a blue shirt" in (tmp_path / "hits.html").read_text()
 
 
 def test_splits_are_all_indexed_and_further_items_added(shop, capsys, tmp_path):
@@ -98,7 +101,7 @@ def test_splits_are_all_indexed_and_further_items_added(shop, capsys, tmp_path):
         ("search {shop}/shop.index shoe --where price=cheap", "price holds int64, but the condition is 'cheap'"),
         ("search {shop}/shop.index shoe --where price", "expected COLUMN=VALUE or COLUMN=LOW..HIGH"),
         ("search {shop}/shop.index shoe -k 0", "k is 0; it must be at least 1."),
-        ("search {shop}/shop.index shoe --out {shop}/x.txt", "expected a name with .csv, .jsonl or .parquet"),
+        ("search {shop}/shop.index shoe --out {shop}/x.txt", "expected a name with .csv, .jsonl, .parquet or .html"),
         ("search {shop}/shop.index 9 --item", "There is no item 9"),
         ("search {shop} shoe", "is no index"),
         ("index {shop}/shop.csv --alignment nano --input name=text --out {shop}/shop.index", "is an index already"),

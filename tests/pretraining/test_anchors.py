@@ -92,10 +92,10 @@ def test_sides_that_never_change_pass_the_backbone_once(monkeypatch):
             passes.append(self)
             return real(self, *given, **options)
 
-        monkeypatch.setattr(kind, "forward", counted)
-        pairs = PairedDataset(alignment, samples, augment=True, cache=cache)
-        histories.append(pretrain(alignment, pairs, PretrainingSettings(**QUICK)))
-        monkeypatch.undo()
+        with monkeypatch.context() as patch:
+            patch.setattr(kind, "forward", counted)
+            pairs = PairedDataset(alignment, samples, augment=True, cache=cache)
+            histories.append(pretrain(alignment, pairs, PretrainingSettings(**QUICK)))
         assert len(passes) == (1 if cache else 6)
     losses = [[row["train_loss"] for row in history] for history in histories]
     assert losses[0] == pytest.approx(losses[1], abs=1e-4)

@@ -138,10 +138,9 @@ def test_a_run_over_two_sets_goes_on_where_it_was_stopped(tmp_path, monkeypatch)
             raise KeyboardInterrupt
         return real(self, *given)
 
-    monkeypatch.setattr(torch.optim.AdamW, "step", stopping)
-    with pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(torch.optim.AdamW, "step", stopping)
         turns(samples, out=tmp_path / "run", **settings)
-    monkeypatch.undo()
     resumed, history = turns(samples, out=tmp_path / "run", resume=True, **settings)
     assert [row["train_loss"] for row in history] == [row["train_loss"] for row in expected]
     assert all(torch.equal(value, resumed.state_dict()[name]) for name, value in whole.state_dict().items())

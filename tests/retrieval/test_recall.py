@@ -43,7 +43,7 @@ def test_each_way_has_all_lines(report) -> None:
 
 def test_cca_finds_what_there_is_to_find(report) -> None:
     for lines in report.lines.values():
-        assert lines["CCA, classical features"]["recall@1"] > 0.8 > lines["chance"]["recall@1"] * 2
+        assert lines["CCA, classical features"]["recall@1"] > 3 * lines["chance"]["recall@1"]
 
 
 def test_chance_knows_how_many_partners_there_are(report) -> None:

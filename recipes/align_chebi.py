@@ -7,6 +7,11 @@ r"""ChEBI-20: molecules and what is written about them in one space, through one
 their captions only. A molecule is four tokens made of the counts of its substructures; with the options of ``--graph
 '{"structure": true}'`` each atom and bond has one too, at ten times the cost. ``--anchor`` names a folder of
 sentence-transformers, such as all-MiniLM-L6-v2, whose weights stay as they are.
+
+Recall@1, recall@10 and MRR on the test split, one seed, nano, 14 minutes on a third of a core: text to molecule 0.175,
+0.565, 0.301, molecule to text 0.173, 0.553, 0.294. That is below CCA of the same counts and TF-IDF, 0.209, 0.563, 0.326
+and 0.230, 0.589, 0.347; chance 0.0003, 0.003, 0.003, the backbone without training 0.001, 0.004, 0.003. On the
+validation split MRR was 0.634 after seven of eight epochs.
 """
 
 from pathlib import Path

@@ -1,6 +1,6 @@
 r"""Flickr8k, 1,000 photographs with five captions each and a spoken one: pictures, words and speech in one space.
 
-python recipes/align_flickr8k.py --backbone timm:vit_tiny_patch16_224 --checkpoint FILE --anchor FOLDER_OF_MINILM
+    python recipes/align_flickr8k.py --backbone timm:vit_tiny_patch16_224 --checkpoint FILE --anchor FOLDER_OF_MINILM
 
 Split by picture: 700 train, 100 validate, 200 test, whose 1,000 captions are searched. Pictures through frozen ViT-Ti
 (CLS and mean) and words by frozen MiniLM, all-MiniLM-L6-v2, are computed once; a linear map of each is trained, with

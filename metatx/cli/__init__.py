@@ -9,7 +9,7 @@ from collections.abc import Callable
 from metatx.cli.answering import embed, evaluate, predict
 from metatx.cli.indexing import index, search
 from metatx.cli.picturing import picture
-from metatx.cli.recalling import recall
+from metatx.cli.recalling import recall_
 from metatx.cli.showing import info, list_, quickstart
 from metatx.cli.training import compare_, train
 from metatx.errors import Stopped
@@ -22,21 +22,21 @@ PIPE_CLOSED = 141  # exit code after SIGPIPE in a shell (128 + 13); not every sy
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "train": train,
-    "compare": compare_,  # of a name that metatx has not: the parser would look it up there, and import torch
+    "compare": compare_,  # these functions have names that metatx has not: the parser would look them up there
     "evaluate": evaluate,
     "predict": predict,
     "embed": embed,
     "index": index,
     "search": search,
     "picture": picture,
-    "recall": recall,
+    "recall": recall_,
     "list": list_,
     "info": info,
     "serve": serve,
     "quickstart": quickstart,
 }
 # Commands whose threads sleep while they wait. The server's do not: it lost 2 to 10 % of its requests by it.
-COMPUTING = ("train", "compare", "evaluate", "predict", "embed", "quickstart")
+COMPUTING = ("train", "compare", "evaluate", "predict", "embed", "index", "search", "picture", "recall", "quickstart")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -89,6 +89,7 @@ def search(
     """
     from metatx.cli.predictions import check_folder, check_suffix
     from metatx.pretraining.alignment import Alignment
+    from metatx.progress import tell
     from metatx.retrieval.hits_page import Shown, shown_hits, write_hits
     from metatx.retrieval.index import Index
     from metatx.retrieval.queries import Hit
@@ -109,6 +110,8 @@ def search(
     [hits] = opened.search(
         queries, modality=modality, among=searched, k=k, where=conditions(where or []), centre=centre
     )
+    if not hits:
+        tell(f"Nothing is found: no item of {index} that may be searched meets --where.")
     if out is not None and out.endswith(PAGE):
         asked = shown_hits(opened.snapshot, queries) if item else [Shown(modality, sample) for sample in queries]
         title = f"Search in {opened.folder.absolute().name}"
@@ -162,7 +165,10 @@ def _modality(query: str, alignment: "Alignment") -> str:
     kinds = {name: lookup("tokenizers", name) for name in alignment.towers}
     words = [name for name, kind in kinds.items() if kind.words]
     files = [name for name, kind in kinds.items() if kind.suffixes and query.lower().endswith(tuple(kind.suffixes))]
-    chosen = [name for name in files if name not in words] if Path(query).is_file() else words
+    files = [name for name in files if name not in words]
+    if files and not Path(query).is_file():
+        raise ValueError(f"{query} is no file here; to search the words themselves, name their --modality.")
+    chosen = files or words
     if len(chosen) != 1:
         raise ValueError(f"{query} may be of {', '.join(chosen or kinds)}; name its --modality.")
     return chosen[0]

@@ -99,7 +99,7 @@ def _listed(words: Sequence[str], name: str) -> list[str]:
         elif word != name or following.startswith("--"):  # without a value the parser refuses it
             others.append(word)
         previous = word
-    return [*others, f"{name}={json.dumps(lines)}"] if lines else others
+    return [*others, f"{name}={json.dumps(lines, ensure_ascii=False)}"] if lines else others
 
 
 def _by_input(words: Sequence[str]) -> list[str]:
@@ -125,7 +125,8 @@ def _by_input(words: Sequence[str]) -> list[str]:
             options[match["option"].replace("-", "_")] = value
         elif isinstance(value, dict):
             options |= value
-    return [*others, *(f"{input}={json.dumps(options, default=str)}" for input, options in objects.items())]
+    texts = {name: json.dumps(options, ensure_ascii=False, default=str) for name, options in objects.items()}
+    return [*others, *(f"{name}={text}" for name, text in texts.items())]
 
 
 def _value(word: str) -> Any:
@@ -195,7 +196,11 @@ class Parser(ArgumentParser):
                 action.help = argparse.SUPPRESS
             if action.default is False:
                 action.metavar = ""
-            action.option_strings = [_with_dashes(name) for name in action.option_strings if name.startswith("--")]
+            elif _kind(action) == bool | None:
+                action.metavar = "{true,false}"
+            action.option_strings = [
+                _with_dashes(name) for name in action.option_strings if name.startswith("--") and name[-1] != "+"
+            ]
         text: str = super().format_help(*given, **options)
         return text
 
@@ -226,7 +231,8 @@ def _expected(kind: Any) -> str:
 
 def _shown(action: argparse.Action) -> str:
     """Name of an option as people write it; that of a positional argument as it is."""
-    return _with_dashes(action.option_strings[-1]) if action.option_strings else action.dest
+    names = [name for name in action.option_strings if name[-1] != "+"]  # jsonargparse's own form of a list
+    return _with_dashes(names[-1]) if names else action.dest
 
 
 def _with_dashes(name: str) -> str:

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-__all__ = ["recall"]
+__all__ = ["recall_"]
 
 
-def recall(
+def recall_(
     data: str,
     *,
     alignment: str,
@@ -38,9 +38,11 @@ def recall(
     from metatx.inputs.notation import parsed
     from metatx.pretraining.alignment import Alignment
     from metatx.pretraining.encoders import sentence_encoder
+    from metatx.pretraining.towers import ExternalTower
     from metatx.progress import tell
     from metatx.reading.csv_tables import Reading
     from metatx.reading.split_names import ALL
+    from metatx.registry import unknown
     from metatx.retrieval.paired_tables import read_pairs
     from metatx.retrieval.recall import recall as measured
 
@@ -52,8 +54,13 @@ def recall(
     if baseline and "train" not in splits:
         tell(f"{data} has no train split to learn from, so there is no line of CCA.")
     encoders = {modality: sentence_encoder(folder) for modality, folder in (anchor or {}).items()}
+    loaded = Alignment.from_pretrained(alignment, encoders=encoders)
+    anchors = [name for name, tower in loaded.towers.items() if isinstance(tower, ExternalTower)]
+    for name in encoders:
+        if name not in anchors:
+            raise ValueError(unknown(f"anchor of {alignment} in --anchor", name, anchors))
     report = measured(
-        Alignment.from_pretrained(alignment, encoders=encoders),
+        loaded,
         asked,
         train=splits.get("train"),
         validation=splits.get("validation"),

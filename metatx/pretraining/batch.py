@@ -15,11 +15,11 @@ class Batch:
     """The share of one process in one step: n pairs, the number of the step, its patch dropout."""
 
     sides: dict[str, Any]
-    edges: tuple[tuple[int, int], ...]  # sides that are compared
     keys: Tensor  # int64 (K, n)
     positions: Tensor  # int64 (n,)
     number: int  # of the step, from 0
     dropout: float
+    edges: tuple[tuple[int, int], ...] = ((0, 1),)  # sides that are compared
 
     def part(self, rows: slice) -> "Batch":
         return replace(self, sides=part_of(self.sides, rows), keys=self.keys[:, rows], positions=self.positions[rows])

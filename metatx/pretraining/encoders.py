@@ -159,6 +159,9 @@ def sentence_encoder(folder: str | Path, name: str | None = None) -> FrozenEncod
     path = Path(folder)
     if not (path / "config.json").is_file():
         raise FileNotFoundError(f"{path} holds no text encoder: there is no config.json.")
+    if not (path / "tokenizer.json").is_file() and not (path / "vocab.txt").is_file():
+        # transformers would make an empty tokenizer, to which all words are the same unknown one.
+        raise ValueError(f"{path} is incomplete: it has no tokenizer.json (or vocab.txt).")
     first_token, unit_length = _pooling(path)
     try:
         model = (

@@ -189,7 +189,7 @@ class Pretraining:
             sides, keys, positions = to_device(list(loaded), self.accelerator.device)
             number = progress.epoch * self.steps + progress.step
             edges = self.sets.edges(batches[progress.step])
-            batch = Batch(sides, edges, keys, positions, number, 0.0 if whole else settings.patch_dropout)
+            batch = Batch(sides, keys, positions, number, 0.0 if whole else settings.patch_dropout, edges)
             loss = self._step(batch)
             if not math.isfinite(loss):
                 raise ValueError(

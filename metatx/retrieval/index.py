@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from metatx.errors import short
 from metatx.pretraining.alignment import Alignment
 from metatx.retrieval.changes import adding, deleting
 from metatx.retrieval.export import export
@@ -85,6 +86,7 @@ class Index(Drawn):
                 or the folder is not as ``resume`` says.
             OSError: If the folder cannot be written.
         """
+        _check_type(alignment)
         path = Path(folder)
         given = incoming(alignment, samples, items)
         if is_index(path):
@@ -118,6 +120,7 @@ class Index(Drawn):
             FileNotFoundError: If the folder is no index.
             ValueError: If it is damaged, or its vectors come from another alignment.
         """
+        _check_type(alignment)
         path = Path(folder)
         index = cls(path, newest(path), alignment)
         if alignment is not None:
@@ -217,9 +220,10 @@ class Index(Drawn):
             where: Conditions on the items' columns, as for ``search``, in place of numbers.
 
         Raises:
-            ValueError: If an item is deleted already or does not exist; no item is deleted then.
+            ValueError: If an item is deleted already or does not exist, or there is no condition; no item is deleted
+                then.
         """
-        if (items is None) == (where is None):
+        if (items is None) == (where is None) or (items is None and not where):
             raise ValueError("Give the numbers of the items to delete, or conditions on their columns (where).")
         numbers = self._matching(where) if items is None else np.asarray(list(items), np.int64)
         if not len(numbers):
@@ -369,3 +373,9 @@ def _name_of(alignment: Alignment | None) -> str | None:
         return None
     spec = alignment.backbone.spec
     return str(Path(spec).absolute()) if Path(spec).is_dir() else spec
+
+
+def _check_type(alignment: Any) -> None:
+    """Raise TypeError, which says how to load it, if this is no alignment, such as the name of one."""
+    if not isinstance(alignment, Alignment | None):
+        raise TypeError(f"alignment is {short(alignment)}; expected one of Alignment.from_pretrained.")

@@ -67,6 +67,11 @@ def test_conditions_hold_together(shop, capsys):
     assert sorted(row["item"] for row in rows(capsys.readouterr().out)) == ["0", "3"]
 
 
+def test_a_search_that_finds_nothing_says_so_and_words_of_any_script_are_conditions(shop, caplog):
+    run(f"search {shop}/shop.index shoe --among text --where=name=🐟")
+    assert "Nothing is found" in caplog.text
+
+
 def test_hits_are_written_to_files(shop, capsys, tmp_path):
     run(f"search {shop}/shop.index shoe -k 3 --out {tmp_path}/hits.jsonl")
     lines = [json.loads(line) for line in (tmp_path / "hits.jsonl").read_text().splitlines()]
@@ -103,6 +108,7 @@ def test_splits_are_all_indexed_and_further_items_added(shop, capsys, tmp_path):
         ("search {shop}/shop.index shoe -k 0", "k is 0; it must be at least 1."),
         ("search {shop}/shop.index shoe --out {shop}/x.txt", "expected a name with .csv, .jsonl, .parquet or .html"),
         ("search {shop}/shop.index 9 --item", "There is no item 9"),
+        ("search {shop}/shop.index {shop}/7.png", "7.png is no file here; to search the words themselves, name"),
         ("search {shop} shoe", "is no index"),
         ("index {shop}/shop.csv --alignment nano --input name=text --out {shop}/shop.index", "is an index already"),
         ("index {shop}/shop.csv --alignment nano --input title=text --out {shop}/i", "has no column title"),

@@ -57,6 +57,11 @@ def test_folders_that_are_no_encoder_are_named(tmp_path):
     (folder / "modules.json").write_text("[1]")
     with pytest.raises(ValueError, match="max is damaged"):
         sentence_encoder(folder)
+    folder = bert_folder(tmp_path / "wordless")
+    for file in ("tokenizer.json", "vocab.txt"):
+        (folder / file).unlink(missing_ok=True)
+    with pytest.raises(ValueError, match=r"wordless is incomplete: it has no tokenizer\.json"):
+        sentence_encoder(folder)
     folder = bert_folder(tmp_path / "bare")
     (folder / "model.safetensors").unlink()
     with pytest.raises(ValueError, match="no text encoder that transformers reads") as caught:

@@ -55,6 +55,7 @@ def bad(position, value):
         (lambda i: i.delete([30]), "There is no item 30"),
         (lambda i: i.delete([3, 3]), "An item is named twice; nothing was deleted."),
         (lambda i: i.delete(), "Give the numbers of the items to delete, or conditions"),
+        (lambda i: i.delete(where={}), "Give the numbers of the items to delete, or conditions"),
         (lambda i: i.add({"image": unit(1, width=8)}, {"colour": ["red"]}), "are 8 wide; those of .* are 16 wide."),
         (lambda i: i.add(bad(7, np.inf), ITEMS), "Vector 7 .* holds NaN or infinite numbers"),
         (lambda i: i.add(bad(7, 0), ITEMS), "Vector 7 .* is all zeros"),

@@ -24,6 +24,7 @@ from tests.serving.load import ROWS, Clients, ask, connected, right
 OPTIONS = {
     "backbone": "nano",
     "checkpoint": None,
+    "others": {},
     "memory_mb": None,
     "token": None,
     "admin": False,

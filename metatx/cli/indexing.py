@@ -107,9 +107,12 @@ def search(
         modality = modality or _modality(query, opened.alignment)
         queries.append(_sample(query, modality))
     searched = None if among is None else [name.strip() for name in among.split(",")]
+    wanted = k + 1 if item and k > 0 else k  # an item finds itself too
     [hits] = opened.search(
-        queries, modality=modality, among=searched, k=k, where=conditions(where or []), centre=centre
+        queries, modality=modality, among=searched, k=wanted, where=conditions(where or []), centre=centre
     )
+    if item:
+        hits = [hit for hit in hits if hit.item != int(query)][:k]
     if not hits:
         tell(f"Nothing is found: no item of {index} that may be searched meets --where.")
     if out is not None and out.endswith(PAGE):

@@ -25,6 +25,7 @@ def index(
     alignment: str,
     input: list[str],
     out: str,
+    anchor: dict[str, Any] | None = None,
     resume: bool = False,
     add: bool = False,
     csv: dict[str, Any] | None = None,
@@ -38,15 +39,16 @@ def index(
         input: Samples of an aligned modality, as NAME=MODALITY[:COLUMN]; once for each. Without a column the name is
             that of the column.
         out: Folder of the index.
+        anchor: Folder of the text encoder that is the anchor of a modality: --anchor.text FOLDER.
         resume: Go on with a build that was stopped.
         add: Add to the index that is there.
         csv: Format of csv files, where the detected one is wrong: --csv.sep ';', decimal, encoding.
         skip_bad_samples: Give no vector to samples that cannot be used; by default they stop the command.
     """
-    from metatx.pretraining.alignment import Alignment
+    from metatx.cli.alignments import load_alignment
     from metatx.retrieval.index import Index
 
-    loaded = Alignment.from_pretrained(alignment)
+    loaded = load_alignment(alignment, anchor)
     table, samples = _read(data, input, loaded, csv)
     if add:
         built = Index.open(out, loaded)
@@ -68,6 +70,7 @@ def search(
     where: list[str] | None = None,
     centre: bool | None = None,
     alignment: str | None = None,
+    anchor: dict[str, Any] | None = None,
     out: str | None = None,
 ) -> None:
     """Find the items of an index that are nearest to a text, a file or another item: one row a hit, best first.
@@ -84,11 +87,12 @@ def search(
             have one of the values.
         centre: Take off the mean of each modality first; by default where several are searched.
         alignment: Folder of the alignment, where the index does not find it.
+        anchor: Folder of the text encoder that is the anchor of a modality: --anchor.text FOLDER; with --alignment.
         out: File to write: .csv, .jsonl or .parquet; .html, a page of pictures, players and words; without it the
             terminal, as csv.
     """
+    from metatx.cli.alignments import load_alignment
     from metatx.cli.predictions import check_folder, check_suffix
-    from metatx.pretraining.alignment import Alignment
     from metatx.progress import tell
     from metatx.retrieval.hits_page import Shown, shown_hits, write_hits
     from metatx.retrieval.index import Index
@@ -99,7 +103,9 @@ def search(
     check_folder(out)
     if item and not query.isdecimal():
         raise ValueError(f"{query} is no number of an item, as --item says; leave --item out, or give a number.")
-    opened = Index.open(index, None if alignment is None else Alignment.from_pretrained(alignment))
+    if anchor and alignment is None:
+        raise ValueError("--anchor belongs to an alignment; name its folder with --alignment.")
+    opened = Index.open(index, None if alignment is None else load_alignment(alignment, anchor))
     queries: list[Any] = []
     if item:
         queries.append(Hit(int(query), modality or opened.modalities[0], 1.0))

@@ -34,15 +34,12 @@ def recall_(
         baseline: Compute the lines without training and of CCA.
         out: Folder for metrics.json.
     """
+    from metatx.cli.alignments import load_alignment
     from metatx.files import json_text, written_whole
     from metatx.inputs.notation import parsed
-    from metatx.pretraining.alignment import Alignment
-    from metatx.pretraining.encoders import sentence_encoder
-    from metatx.pretraining.towers import ExternalTower
     from metatx.progress import tell
     from metatx.reading.csv_tables import Reading
     from metatx.reading.split_names import ALL
-    from metatx.registry import unknown
     from metatx.retrieval.paired_tables import read_pairs
     from metatx.retrieval.recall import recall as measured
 
@@ -53,14 +50,8 @@ def recall_(
         raise ValueError(f"{data} has no test split; it has {', '.join(splits)}.")
     if baseline and "train" not in splits:
         tell(f"{data} has no train split to learn from, so there is no line of CCA.")
-    encoders = {modality: sentence_encoder(folder) for modality, folder in (anchor or {}).items()}
-    loaded = Alignment.from_pretrained(alignment, encoders=encoders)
-    anchors = [name for name, tower in loaded.towers.items() if isinstance(tower, ExternalTower)]
-    for name in encoders:
-        if name not in anchors:
-            raise ValueError(unknown(f"anchor of {alignment} in --anchor", name, anchors))
     report = measured(
-        loaded,
+        load_alignment(alignment, anchor),
         asked,
         train=splits.get("train"),
         validation=splits.get("validation"),

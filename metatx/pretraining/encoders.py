@@ -1,7 +1,8 @@
 """Frozen encoders: functions from raw samples to vectors that never change, such as the anchors of an alignment."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -134,6 +135,21 @@ def distinct(samples: Sequence[Any]) -> tuple[list[int], list[int]]:
     return first, numbers
 
 
+@contextmanager
+def _no_bar() -> Iterator[None]:
+    """Keep transformers from drawing a progress bar, which a second does not need."""
+    from transformers.utils import logging
+
+    bars: Any = logging  # which has no types
+    was_on = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_on:
+            bars.enable_progress_bar()
+
+
 def sentence_encoder(folder: str | Path, name: str | None = None) -> FrozenEncoder:
     """Text encoder of a folder that sentence-transformers or transformers wrote, on the CPU in float32.
 
@@ -164,9 +180,9 @@ def sentence_encoder(folder: str | Path, name: str | None = None) -> FrozenEncod
         raise ValueError(f"{path} is incomplete: it has no tokenizer.json (or vocab.txt).")
     first_token, unit_length = _pooling(path)
     try:
-        model = (
-            AutoModel.from_pretrained(path, local_files_only=True, use_safetensors=True).eval().requires_grad_(False)
-        )
+        with _no_bar():
+            model = AutoModel.from_pretrained(path, local_files_only=True, use_safetensors=True)
+        model = model.eval().requires_grad_(False)
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(

@@ -49,10 +49,12 @@ def killed(wild, reason):
 
 
 def alive(pid):
+    """True if a thread of a process is left: the first may end before another, which holds its files open."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().split(") ")[1][0] != "Z"
-    except FileNotFoundError:
+        states = [(task / "stat").read_text().split(") ")[1][0] for task in Path(f"/proc/{pid}/task").iterdir()]
+    except (FileNotFoundError, ProcessLookupError):
         return False
+    return any(state != "Z" for state in states)
 
 
 def place(wild):

@@ -26,7 +26,8 @@ from metatx.reading.bounds import VARIABLE, stricter
 __all__ = ["Child", "ForkServer", "Spawner", "main"]
 
 CODE = "import json, sys; setup = json.load(sys.stdin); sys.path[:] = setup['path']; from {0} import main; main(setup)"
-MODULES = ("metatx.heads", "metatx.tokenizers", "metatx.serving.reading_process")
+# pandas too: otherwise the first file of each process pays for it, of its seconds of CPU time.
+MODULES = ("metatx.heads", "metatx.tokenizers", "metatx.serving.reading_process", "pandas")
 # Environment variables that reach a process that a stranger's file may take over; never the token.
 HANDED = (
     *("HOME", "LANG", "LC_ALL", "LC_CTYPE", "PATH", "SYSTEMROOT", "TMPDIR", "TZ"),

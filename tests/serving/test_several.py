@@ -232,6 +232,10 @@ VALUES = st.recursive(
 )
 CELLS = st.dictionaries(st.sampled_from(["rooms", "kind", "path"]), VALUES, max_size=3)
 OBJECTS = st.dictionaries(st.sampled_from(["photo", "words", "facts", "Photo", "rooms"]), VALUES | CELLS, max_size=4)
+READ = st.fixed_dictionaries(
+    {"words": st.text("abc ", min_size=1)},
+    optional={"facts": st.fixed_dictionaries({"rooms": st.floats(0, 9), "kind": st.text("abc")}), "photo": st.none()},
+)
 
 
 def test_generated_objects_meet_no_failure(serve, houses):
@@ -239,7 +243,7 @@ def test_generated_objects_meet_no_failure(serve, houses):
     statuses = set()
 
     @hypothesis.settings(max_examples=max(EXAMPLES, 1000), deadline=None, database=None, derandomize=True)
-    @hypothesis.given(value=OBJECTS | VALUES)
+    @hypothesis.given(value=OBJECTS | VALUES | READ)
     def generated(value):
         found = client.post(HOUSE, json={"inputs": [value]})
         statuses.add(found.status_code)

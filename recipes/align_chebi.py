@@ -21,7 +21,6 @@ import metatx
 from metatx.cli.scripts import command
 from metatx.data.tables import read_splits
 from metatx.evaluation.recipe import dataset
-from metatx.files import json_text, written_whole
 from metatx.pretraining.alignment import Alignment
 from metatx.pretraining.encoders import sentence_encoder
 from metatx.pretraining.loop import PretrainingSettings, pretrain
@@ -100,8 +99,7 @@ def main(
     about = f"{len(pairs):,} molecules and their descriptions (ChEBI-20), on {backbone}"
     alignment.save_pretrained(Path(out) / "alignment", about=about)
     measured = recall(alignment, splits["test"], train=splits["train"], validation=splits["validation"])
-    with written_whole(Path(out) / "metrics.json") as path:
-        path.write_text(json_text(measured.as_json()))
+    measured.write(Path(out) / "metrics.json")
     print(measured)
     return measured
 

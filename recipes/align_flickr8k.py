@@ -20,6 +20,7 @@ import metatx
 from metatx.cli.scripts import command
 from metatx.data.tables import read_splits
 from metatx.evaluation.recipe import dataset
+from metatx.metrics.retrieval import partner_ranking
 from metatx.pretraining.alignment import Alignment
 from metatx.pretraining.encoders import backbone_encoder, sentence_encoder
 from metatx.pretraining.loop import PretrainingSettings, pretrain
@@ -70,12 +71,9 @@ def measured(alignment: Alignment, rows: Samples) -> dict[str, float]:
             if asked != answer:
                 first = {asked, answer} == {"audio", "text"}  # only one caption is spoken
                 texts = {name: slice(len(numbers)) if first else slice(None) for name in (asked, answer)}
-                likeness = vectors[asked][texts[asked]] @ vectors[answer][texts[answer]].T
-                same = places[asked][texts[asked], None] == places[answer][texts[answer]]
-                best = np.where(same, likeness, -np.inf).max(1, keepdims=True)
-                rank = 1 + ((likeness >= best) & ~same).sum(1)
-                measures |= {f"{asked}_to_{answer}_recall@{k}": float((rank <= k).mean()) for k in (1, 10)}
-                measures[f"{asked}_to_{answer}_mrr"] = float((1 / rank).mean())
+                sides = [side[name][texts[name]] for side in (vectors, places) for name in (asked, answer)]
+                found = partner_ranking(*sides, at=(1, 10))
+                measures |= {f"{asked}_to_{answer}_{name}": found[name] for name in ("recall@1", "recall@10", "mrr")}
     return measures
 
 

@@ -22,7 +22,6 @@ import metatx
 from metatx.cli.scripts import command
 from metatx.data.tables import read_splits
 from metatx.evaluation.recipe import dataset
-from metatx.files import json_text, written_whole
 from metatx.pretraining.alignment import Alignment
 from metatx.pretraining.loop import PretrainingSettings, pretrain
 from metatx.pretraining.paired_data import PairedDataset
@@ -127,8 +126,7 @@ def main(
     alignment.load_state_dict(best.weights)
     alignment.save_pretrained(Path(out) / "alignment", about=f"{len(pairs)} pairs of RoadScene, on {backbone}")
     measured = recall(alignment, splits["test"], train=splits["train"], validation=splits["validation"])
-    with written_whole(Path(out) / "metrics.json") as path:
-        path.write_text(json_text(measured.as_json()))
+    measured.write(Path(out) / "metrics.json")
     print(measured)
     return measured
 

@@ -9,7 +9,6 @@ trained and nothing is fetched. Writes ``shop.index``, which ``metatx search`` a
 Apple's embedding-atlas. Prints recall both ways beside chance.
 """
 
-from math import comb
 from pathlib import Path
 
 import numpy as np
@@ -19,20 +18,12 @@ import metatx
 from metatx.cli.scripts import command
 from metatx.data.tables import read_splits
 from metatx.evaluation.recipe import dataset
+from metatx.metrics.retrieval import chance_ranking, partner_ranking
 from metatx.pretraining.alignment import Alignment
 from metatx.retrieval.hits_page import Shown, shown_hits, write_hits
-from metatx.retrieval.zero_shot import recalls
 
 NAME = "fashion_products"
 AT = (1, 5, 10)
-
-
-def chance(partners: list[str], k: int) -> float:
-    """Expected share of queries with a right answer among ``k`` answers drawn at random."""
-    counts = np.unique(partners, return_inverse=True, return_counts=True)
-    total = comb(len(partners), k)
-    missed = [comb(len(partners) - int(right), k) / total for right in counts[2]]
-    return 1 - float(np.mean(np.array(missed)[counts[1]]))
 
 
 def main(
@@ -75,13 +66,16 @@ def main(
 
     vectors = {modality: index.vectors(modality)[1] for modality in ("image", "text")}
     names = [row["text"] for row in index.rows(range(len(index)), ["text"])]
+    numbers = np.unique(names, return_inverse=True)[1]  # articles of one name are partners of one another
     at = [number for number in AT if number < len(names)]
-    measured = recalls(vectors, names, at)
-    for number in at:
-        both = ", ".join(
-            f"{way} {measured[f'{way}_recall@{number}']:.3f}" for way in ("image_to_text", "text_to_image")
-        )
-        print(f"recall@{number}, {len(names):,} pairs of the {split} split: {both}, chance {chance(names, number):.3f}")
+    lines = {
+        f"{asked}_to_{answer}": partner_ranking(vectors[asked], vectors[answer], numbers, numbers, at)
+        for asked, answer in (("image", "text"), ("text", "image"))
+    }
+    print(f"{len(names):,} pairs of the {split} split")
+    for name, line in {**lines, "chance": chance_ranking(numbers, numbers, at)}.items():
+        print(f"{name:<14}" + ", ".join(f"{measure} {value:.4g}" for measure, value in line.items()))
+    measured = {f"{name}_{measure}": value for name, line in lines.items() for measure, value in line.items()}
 
     seen = index.picture(folder / "map.html", colour=colour, seed=seed)
     print(f"{folder / 'map.html'}: {seen}")

@@ -35,7 +35,6 @@ def recall_(
         out: Folder for metrics.json.
     """
     from metatx.cli.alignments import load_alignment
-    from metatx.files import json_text, written_whole
     from metatx.inputs.notation import parsed
     from metatx.progress import tell
     from metatx.reading.csv_tables import Reading
@@ -60,7 +59,5 @@ def recall_(
     )
     print(report)
     if out is not None:
-        Path(out).mkdir(parents=True, exist_ok=True)
-        with written_whole(Path(out) / "metrics.json") as path:
-            path.write_text(json_text({"data": data, "alignment": alignment, **report.as_json()}))
+        report.write(Path(out) / "metrics.json", data=data, alignment=alignment)
         print(f"saved in {out}")

@@ -3,11 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import permutations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from metatx.errors import SampleError
+from metatx.files import json_text, written_whole
 from metatx.metrics.retrieval import chance_ranking, partner_ranking
 from metatx.pretraining.alignment import Alignment
 from metatx.progress import bar
@@ -76,6 +78,12 @@ class Recall:
             f"{query}_to_{answer}": {"queries": self.counts[query], "answers": self.counts[answer], **lines}
             for (query, answer), lines in self.lines.items()
         }
+
+    def write(self, path: Path, **facts: Any) -> None:
+        """Write the measures as JSON, after facts about the run; a folder that is not there is made."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(path) as temporary:
+            temporary.write_text(json_text({**facts, **self.as_json()}))
 
     def __str__(self) -> str:
         rows = []

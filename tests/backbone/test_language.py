@@ -197,12 +197,12 @@ def test_tokens_that_trail_have_no_position(backbones) -> None:
     assert (apart[-1] - apart[-2]).abs().max() > 1e-3
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["minilm_l6_v2", "smollm2_135m"])
 def test_real_weights_are_read_as_transformers_reads_them(name) -> None:
     folder = Path(os.environ.get("METATX_WEIGHTS", "")) / name
-    if not (folder / "config.json").is_file():
-        pytest.skip(f"$METATX_WEIGHTS/{name} is no folder of transformers with the model's weights")
+    assert (folder / "config.json").is_file(), f"put transformers' folder of the model to $METATX_WEIGHTS/{name}"
     backbone = metatx.load_backbone(f"transformers:{folder}")
     model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
     vocabulary = backbone.stems["text"]

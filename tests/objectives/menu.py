@@ -2,6 +2,7 @@
 
 import torch
 
+from metatx.pretraining.alignment import Tower
 from metatx.pretraining.loop import Pretraining, PretrainingSettings
 from metatx.pretraining.paired_data import PairedDataset
 from tests.adapters.trained import scramble
@@ -37,3 +38,18 @@ def state(made):
 
 def equal(first, second):
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def record_tokens(monkeypatch):
+    """List that gets each tower that is asked for tokens from now on, and the tokens, which take a gradient."""
+    real = Tower.tokens
+    entered = []
+
+    def recorded(tower, batch):
+        sequence = real(tower, batch)
+        sequence = sequence.with_embeddings(sequence.embeddings.detach().requires_grad_())
+        entered.append((tower, sequence.embeddings))
+        return sequence
+
+    monkeypatch.setattr(Tower, "tokens", recorded)
+    return entered

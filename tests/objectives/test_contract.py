@@ -1,10 +1,6 @@
 """Contract of all objectives: exact however a batch is cut, spread or interrupted; and kept out of what is saved."""
 
-import json
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,12 +9,13 @@ from safetensors import safe_open
 
 import metatx
 from metatx.cli import main
-from metatx.pretraining.alignment import Alignment, Tower
+from metatx.pretraining.alignment import Alignment
 from metatx.pretraining.batch import Batch
 from metatx.pretraining.contrastive import matches
 from metatx.pretraining.negatives import Compared
 from tests.adapters.trained import scramble
-from tests.objectives.menu import OTHERS, equal, gradients, state, training
+from tests.launching import on_one_and_two
+from tests.objectives.menu import OTHERS, equal, gradients, record_tokens, state, training
 from tests.pairs import coloured, small_backbone
 
 ROOT = Path(__file__).parents[2]
@@ -63,16 +60,7 @@ def test_both_sides_are_read(name, monkeypatch):
     made = training([name], frozen=True)
     objective = made.objectives.others[name]
     scramble(made.objectives)
-    real = Tower.tokens
-    entered = []
-
-    def recorded(tower, batch):
-        sequence = real(tower, batch)
-        sequence = sequence.with_embeddings(sequence.embeddings.detach().requires_grad_())
-        entered.append((tower, sequence.embeddings))
-        return sequence
-
-    monkeypatch.setattr(Tower, "tokens", recorded)
+    entered = record_tokens(monkeypatch)
     sides, keys, positions = made.pairs.batch(range(6))
     batch = Batch(sides, keys, positions, 0, 0.0)
     compared = Compared.of([batch], positions, torch.zeros(6, 6), matches(keys), samples=True)
@@ -136,14 +124,7 @@ if int(os.environ.get("RANK", 0)) == 0:
 
 
 def test_two_processes_give_the_losses_of_one(tmp_path):
-    script = tmp_path / "two.py"
-    script.write_text(TWO)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    plain = [sys.executable, script, tmp_path / "1", "0"]
-    subprocess.run(plain, cwd=ROOT, check=True, env=environment, timeout=200)
-    subprocess.run([*launch, script, tmp_path / "2", "3"], cwd=ROOT, check=True, env=environment, timeout=200)
-    (count, one), (processes, two) = (json.loads((tmp_path / name).read_text()) for name in "12")
+    (count, one), (processes, two) = on_one_and_two(TWO, tmp_path)
     assert (count, processes) == (1, 2)
     assert two[0] == pytest.approx(one[0], abs=1e-4)
     assert two[1] == pytest.approx(one[1], abs=1e-4)

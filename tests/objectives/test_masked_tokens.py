@@ -3,12 +3,11 @@
 import pytest
 import torch
 
-from metatx.pretraining.alignment import Tower
 from metatx.pretraining.batch import Batch
 from metatx.pretraining.loop import Pretraining, PretrainingSettings
 from metatx.pretraining.paired_data import PairedDataset
 from tests.adapters.trained import scramble
-from tests.objectives.menu import QUICK, training
+from tests.objectives.menu import QUICK, record_tokens, training
 from tests.pairs import colour_alignment, coloured, small_backbone
 
 
@@ -22,18 +21,9 @@ def test_hidden_tokens_do_not_enter(monkeypatch, distance):
     options = {"masked_tokens": {"share": 0.25, "distance": distance}}
     made = training(["masked_tokens"], frozen=True, objective_options=options)
     scramble(made.objectives)
-    real = Tower.tokens
-    entered = []
-
-    def recorded(tower, batch):
-        sequence = real(tower, batch)
-        sequence = sequence.with_embeddings(sequence.embeddings.detach().requires_grad_())
-        entered.append(sequence.embeddings)
-        return sequence
-
-    monkeypatch.setattr(Tower, "tokens", recorded)
+    entered = record_tokens(monkeypatch)
     made.objectives.others["masked_tokens"](made.alignment, batch_of(made, 5), None).backward()
-    pictures = entered[0].grad.view(5, 16, -1).abs().sum(2)
+    pictures = entered[0][1].grad.view(5, 16, -1).abs().sum(2)
     assert (pictures == 0).sum(1).tolist() == [4] * 5, "a quarter of the 16 places of each picture"
     assert len({tuple(row.tolist()) for row in pictures == 0}) > 1, "at other places in each picture"
 

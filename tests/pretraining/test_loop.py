@@ -3,8 +3,6 @@
 import json
 import multiprocessing
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +17,7 @@ from metatx.pretraining.paired_data import PairedDataset
 from metatx.pretraining.transport import pass_with_transport_cost
 from metatx.retrieval.zero_shot import recalls
 from metatx.sequence import as_sequence
+from tests.launching import on_one_and_two
 from tests.pairs import colour_alignment, coloured, small_backbone
 
 ROOT = Path(__file__).parents[2]
@@ -118,14 +117,7 @@ if int(os.environ.get("RANK", 0)) == 0:
 
 
 def test_two_processes_give_the_loss_and_weights_of_one(tmp_path):
-    script = tmp_path / "two.py"
-    script.write_text(TWO)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    plain = [sys.executable, script, tmp_path / "1", "0"]
-    subprocess.run(plain, cwd=ROOT, check=True, env=environment, timeout=200)
-    subprocess.run([*launch, script, tmp_path / "2", "3"], cwd=ROOT, check=True, env=environment, timeout=200)
-    one, two = (json.loads((tmp_path / name).read_text()) for name in "12")
+    one, two = on_one_and_two(TWO, tmp_path)
     assert (one.pop(), two.pop()) == (1, 2), "the number of processes"
     for first, second in zip(one, two, strict=True):
         assert second == pytest.approx(first, abs=1e-5)

@@ -26,11 +26,11 @@ DAMAGED = "cannot be read; it is damaged"
 
 @pytest.fixture(scope="module")
 def wild(nano):
-    """Processes with the plug-in, half a gigabyte and a second each; and a pool with a task of it."""
+    """Processes with the plug-in, half a gigabyte and three seconds of CPU time each; and a pool with a task of it."""
     load_plugin(PLUGIN)
     pool = metatx.TaskPool(nano)
     pool.add("wild", metatx.Task.from_data(nano, "wild", (PAIRS, ["a", "b"] * 4)))
-    readers = Readers(Limits(reader_mb=500, reader_seconds=1), Metrics(), PLUGIN)
+    readers = Readers(Limits(reader_mb=500, reader_seconds=3), Metrics(), PLUGIN)
     yield readers, pool
     readers.close()
 
@@ -85,7 +85,7 @@ def fails(wild, code, line, status=422):
         ("import ctypes; ctypes.string_at(0)", "crash", CRASH),
         ("import os; os._exit(0)", "crash", CRASH),
         ("raise SystemExit", "crash", CRASH),
-        ("while True: pass", "time", "within 1 seconds"),
+        ("while True: pass", "time", "within 3 seconds"),
         ("held = bytearray(10**9)", "memory", "within 500 megabytes"),
         ("held = [bytearray(10**6) for _ in range(1000)]", "memory", "within 500 megabytes"),
         ("import os; os.closerange(3, 99)", "crash", CRASH),
@@ -247,7 +247,7 @@ def test_where_processes_cannot_fork_they_are_started(wild, monkeypatch):
     monkeypatch.setenv("METATX_TOKEN", "secret")
     with monkeypatch.context() as patch:
         patch.delattr(os, "fork")
-        readers, pool = Readers(Limits(reader_mb=500, reader_seconds=1), Metrics(), PLUGIN), wild[1]
+        readers, pool = Readers(Limits(reader_mb=500, reader_seconds=3), Metrics(), PLUGIN), wild[1]
     assert place((readers, pool))[1] == os.getpid(), "its parent is no process that forks"
     assert run((readers, pool), "values = [4.0, 5.0]")[0][0]["x"].tolist() == [4, 5]
     fails((readers, pool), "import os; os.abort()", CRASH)

@@ -34,7 +34,7 @@ ORDER = (
     "task",
     "evaluation",
     "pool",
-    "serving cli",
+    "serving cli sklearn",
     "testing",
 )
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms.split()}

@@ -15,6 +15,7 @@ from metatx.data.holdout import by_class
 from metatx.data.spellings import Spellings, are_label_lists
 from metatx.errors import SampleError
 from metatx.head import Head
+from metatx.layers.conformal import check_coverage, conformal_quantile
 from metatx.layers.linear import zero_linear
 from metatx.layers.norms import Norm, feature_norm
 from metatx.layers.pooling import Pooling, pool_tokens, pooled_width
@@ -55,6 +56,9 @@ class ClassificationHead(Head):
         calibrated: Divide logits by the temperature of the least cross-entropy on the validation split (Guo et al.
             2017, arXiv 1706.04599): of answers with probability 0.8, 80 % are then right. Labels stay the same.
             Without a validation split, nothing is divided.
+        coverage: Promised share of samples whose label is in the set of labels that ``records`` gives, such as 0.9:
+            split conformal prediction on the validation split, see ``conformal_quantile``, with one bound for all
+            classes (Sadinle et al. 2019, arXiv 1609.00451). The split chose the epoch too, so the promise holds about.
 
     Attributes:
         classes: Labels, in the order of the outputs; learned by ``fit``.
@@ -63,6 +67,7 @@ class ClassificationHead(Head):
     primary_metric = "accuracy"
     class_weights: Tensor | None
     temperature: Tensor | None
+    bound: Tensor | None
     pool_options = ("pooling", "layers")
 
     def __init__(
@@ -76,8 +81,10 @@ class ClassificationHead(Head):
         class_weight: Literal["balanced"] | None = None,
         hidden: int = 0,
         calibrated: bool = False,
+        coverage: float | None = None,
     ) -> None:
         super().__init__(dim)
+        check_coverage(coverage)
         self.pooling: Pooling = pooling
         self.layers = layers
         self.label_smoothing = label_smoothing
@@ -89,8 +96,10 @@ class ClassificationHead(Head):
         self.dropout = nn.Dropout(dropout)
         self.hidden = nn.Sequential(nn.Linear(width, hidden), nn.GELU()) if hidden else nn.Identity()
         self.width = hidden or width
-        self.calibrates = calibrated
+        self.coverage = coverage
+        self.calibrates = calibrated or coverage is not None
         self.register_buffer("temperature", torch.ones(()) if calibrated else None)
+        self.register_buffer("bound", None if coverage is None else torch.full((), math.inf))
         self.classes: list[Any] = []
 
     def build(self, classes: list[Any]) -> None:
@@ -189,25 +198,56 @@ class ClassificationHead(Head):
         return (logits if self.temperature is None else logits / self.temperature).softmax(1)
 
     def calibrate(self, output: Tensor, target: Tensor) -> None:
-        """Fit the temperature to logits (B, K) and class numbers (B,), weighted as the loss is."""
+        """Fit the temperature to logits (B, K) and class numbers (B,), weighted as the loss is; and the sets' bound."""
         if self.temperature is not None:
             self.temperature.fill_(best_temperature(output, target, self.class_weights))
+        if self.bound is not None and self.coverage is not None:
+            true = self.probabilities(output).gather(1, target[:, None]).squeeze(1)
+            self.bound.copy_(conformal_quantile(1 - true, self.coverage))
+
+    def sets(self, probabilities: Tensor) -> Tensor:
+        """Labels (B, K) that the promised share of samples is among, bool; the most likely one is always there."""
+        assert self.bound is not None
+        likely = probabilities == probabilities.amax(1, keepdim=True)
+        return likely | (1 - probabilities <= self.bound)
+
+    def calibration_metrics(self) -> "dict[str, Metric]":
+        """Share of samples whose label is in their set, and mean number of labels in a set."""
+        if self.bound is None:
+            return {}
+        from metatx.metrics.labels import SampleMean
+
+        return {
+            "coverage": SampleMean(lambda shares, label: self.sets(shares).gather(1, label[:, None])[:, 0]),
+            "set_size": SampleMean(lambda shares, _: self.sets(shares).sum(1)),
+        }
 
     def card_note(self) -> str:
-        """One sentence that says whether the probabilities are calibrated."""
+        """Sentences that say whether the probabilities are calibrated, and what sets of labels promise."""
         if self.temperature is None or self.temperature == 1:
-            return "Probabilities are not calibrated."
-        return f"Probabilities are calibrated on the validation split (temperature {self.temperature.item():.3f})."
+            note = "Probabilities are not calibrated."
+        else:
+            note = f"Probabilities are calibrated on the validation split (temperature {self.temperature.item():.3f})."
+        if self.bound is not None and self.bound.isfinite():
+            note += (
+                f" A set of labels holds the true one for {self.coverage:.0%} of samples like the validation split's."
+            )
+        return note
 
     def records(self, output: Tensor) -> list[dict[str, Any]]:
-        """``prediction``, and the probability of each class."""
-        shares = self.probabilities(output).tolist()
+        """``prediction``, the probability of each class, and with ``coverage`` the promised ``set`` of labels."""
+        probabilities = self.probabilities(output)
+        shares = probabilities.tolist()
         labels = self.decode(output).tolist()
         names = [f"p({label})" for label in self.classes]
-        return [
+        records = [
             {"prediction": label, **dict(zip(names, row, strict=True))}
             for label, row in zip(labels, shares, strict=True)
         ]
+        if self.bound is not None:
+            for record, row in zip(records, self.sets(probabilities).tolist(), strict=True):
+                record["set"] = [label for label, inside in zip(self.classes, row, strict=True) if inside]
+        return records
 
     def metrics(self) -> "dict[str, Metric]":
         """Accuracy (also averaged over classes), macro F1, one-against-rest ROC area, expected calibration error.

@@ -1,5 +1,6 @@
 """One number per sample, in its own unit."""
 
+import math
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 from metatx.baselines.pipelines import scaled, worded
 from metatx.errors import SampleError, short
 from metatx.head import Head
+from metatx.layers.conformal import check_coverage, conformal_quantile
 from metatx.layers.linear import zero_linear
 from metatx.layers.norms import Norm, feature_norm
 from metatx.layers.pooling import Pooling, pool_tokens, pooled_width
@@ -39,10 +41,14 @@ class RegressionHead(Head):
         dropout: Dropout of the pooled features, 0 to 1.
         norm: Norm of the pooled features: ``"layer"``, each sample by itself; or ``"batch"``, each feature over the
             batch, with which frozen features are often learnt faster.
+        coverage: Promised share of samples whose number is between ``low`` and ``high`` of ``records``, such as 0.9:
+            split conformal prediction on the validation split, see ``conformal_quantile``, with one width for all.
+            The split chose the epoch too, so the promise holds about.
     """
 
     centre: Tensor
     scale: Tensor
+    bound: Tensor | None
     primary_metric = "rmse"
     pool_options = ("pooling", "layers")
 
@@ -54,8 +60,12 @@ class RegressionHead(Head):
         layers: int = 1,
         dropout: float = 0.0,
         norm: Norm = "layer",
+        coverage: float | None = None,
     ) -> None:
         super().__init__(dim)
+        check_coverage(coverage)
+        self.coverage = coverage
+        self.calibrates = coverage is not None
         self.objective = objective
         self.pooling: Pooling = pooling
         self.layers = layers
@@ -65,6 +75,8 @@ class RegressionHead(Head):
         self.output = zero_linear(width, 1)
         self.register_buffer("centre", torch.zeros((), dtype=torch.float64))
         self.register_buffer("scale", torch.ones((), dtype=torch.float64))
+        bound = None if coverage is None else torch.full((), torch.inf, dtype=torch.float64)
+        self.register_buffer("bound", bound)
 
     @classmethod
     def accepts(cls, targets: Sequence[Any]) -> bool:
@@ -126,6 +138,41 @@ class RegressionHead(Head):
         """Mean error of standardised predictions (B,) and targets in their unit (B,)."""
         wanted = ((target - self.centre) / self.scale).to(output)
         return F.mse_loss(output, wanted) if self.objective == "mse" else F.huber_loss(output, wanted)
+
+    def calibrate(self, output: Tensor, target: Tensor) -> None:
+        """Fit the bound of the errors to standardised predictions (B,) and targets in their unit (B,)."""
+        if self.bound is not None and self.coverage is not None:
+            errors = (self._in_unit(output) - target.cpu()).abs()
+            self.bound.copy_(conformal_quantile(errors, self.coverage))
+
+    def calibration_metrics(self) -> "dict[str, Metric]":
+        """Share of samples whose number is within the bound; the width of the bound is the same for all."""
+        if self.bound is None:
+            return {}
+        from metatx.metrics.labels import SampleMean
+
+        bound = self.bound.cpu()
+        return {
+            "coverage": SampleMean(lambda found, true: (found - true).abs() <= bound),
+            "width": SampleMean(lambda found, _: 2 * bound.expand(len(found))),
+        }
+
+    def card_note(self) -> str:
+        """Sentence that says what the interval promises."""
+        if self.bound is None or not self.bound.isfinite():
+            return ""
+        within = f"plus or minus {self.bound.item():.4g} of the prediction"
+        return f"The number is within {within} for {self.coverage:.0%} of samples like the validation split's."
+
+    def records(self, output: Tensor) -> list[dict[str, Any]]:
+        """``prediction``, and with ``coverage`` the promised interval, ``low`` to ``high``, in the target's unit."""
+        values = self.decode(output).tolist()
+        if self.bound is None:
+            return [{"prediction": value} for value in values]
+        bound = self.bound.item()
+        if not math.isfinite(bound):  # not calibrated: no interval, and JSON has no infinity
+            return [{"prediction": value, "low": None, "high": None} for value in values]
+        return [{"prediction": value, "low": value - bound, "high": value + bound} for value in values]
 
     def decode(self, output: Tensor) -> np.ndarray:
         """Numbers in the target's unit (B,), float64."""

@@ -206,6 +206,13 @@ class Head(Component):
         saved with the task.
         """
 
+    def calibration_metrics(self) -> "dict[str, Metric]":
+        """Fresh metrics of what ``calibrate`` fitted, with the same inputs as ``metrics``; by default none.
+
+        They say nothing about a baseline, and are measured of the trained model alone.
+        """
+        return {}
+
     # Answers
 
     def decode(self, output: Tensor) -> np.ndarray:

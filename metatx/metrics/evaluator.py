@@ -22,6 +22,7 @@ class Measures:
     Args:
         head: Head that provides ``metrics`` and ``metric_inputs``.
         device: Device of the batches; None for the CPU.
+        calibrated: True to add ``calibration_metrics`` of the head.
         shared: True if each process adds its share of the samples. ``values`` then covers the samples of all, in the
             order of the processes; all processes must call it, also one without samples.
 
@@ -29,10 +30,13 @@ class Measures:
         undefined: Names of the metrics that were not defined in the last ``values``, with their reasons.
     """
 
-    def __init__(self, head: "Head", device: torch.device | None = None, shared: bool = False) -> None:
+    def __init__(
+        self, head: "Head", device: torch.device | None = None, *, calibrated: bool = False, shared: bool = False
+    ) -> None:
         self.head = head
         self.shared = shared
-        self.metrics = {name: metric.to(device or "cpu") for name, metric in head.metrics().items()}
+        metrics = head.metrics() | (head.calibration_metrics() if calibrated else {})
+        self.metrics = {name: metric.to(device or "cpu") for name, metric in metrics.items()}
         self.undefined = ""
         self.losses: list[Tensor] = []
         self.counts: list[int] = []

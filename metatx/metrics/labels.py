@@ -16,6 +16,7 @@ __all__ = [
     "Errors",
     "LabelScores",
     "Pairs",
+    "SampleMean",
     "average_precision",
     "mean_absolute_error",
     "r_squared",
@@ -66,6 +67,34 @@ class Errors(Pairs):
     """Measure of all predictions and targets together; lower is better."""
 
     higher_is_better = False
+
+
+class SampleMean(Metric):
+    """Mean over samples of a number that each of them has.
+
+    Args:
+        measure: Function from predictions (B, ...) and targets (B, ...) to numbers (B,).
+    """
+
+    is_differentiable = False
+    full_state_update = False
+    total: Tensor
+    count: Tensor
+
+    def __init__(self, measure: Callable[[Tensor, Tensor], Tensor], **options: Any) -> None:
+        super().__init__(**options)
+        self.measure = measure
+        self.add_state("total", default=torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("count", default=torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, predictions: Tensor, targets: Tensor) -> None:
+        """Add predictions (B, ...) and targets (B, ...)."""
+        self.total += self.measure(predictions, targets).double().sum().to(self.total)
+        self.count += len(targets)
+
+    def compute(self) -> Tensor:
+        """Compute the mean, a float64 scalar; nan without samples."""
+        return self.total / self.count
 
 
 class CalibrationError(Errors):

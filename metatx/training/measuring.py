@@ -20,7 +20,9 @@ __all__ = ["evaluate", "measure"]
 
 
 @torch.no_grad()
-def measure(model: Model, module: nn.Module, batches: Iterable[Any], settings: TrainingSettings) -> Measures:
+def measure(
+    model: Model, module: nn.Module, batches: Iterable[Any], settings: TrainingSettings, *, calibrated: bool = False
+) -> Measures:
     """Compute the head's metrics, and ``loss``, over the batches of all processes together.
 
     Args:
@@ -28,9 +30,10 @@ def measure(model: Model, module: nn.Module, batches: Iterable[Any], settings: T
         module: Module that returns the head's output: the model, or its head where batches hold cached features.
         batches: Inputs and targets of this process.
         settings: Settings that say the precision.
+        calibrated: True to measure what the head's ``calibrate`` fitted too.
     """
     model.eval()
-    measures = Measures(model.head, model.device, shared=processes().num_processes > 1)
+    measures = Measures(model.head, model.device, calibrated=calibrated, shared=processes().num_processes > 1)
     for inputs, targets in batches:
         targets = to_device(targets, model.device)
         with settings.autocast(model.device):
@@ -52,7 +55,7 @@ def evaluate(model: Model, data: EncodedDataset, settings: TrainingSettings) -> 
     state = processes()
     positions = shares(len(items), settings.batch_size, state.process_index, state.num_processes)
     shown = bar(positions, "measuring") if state.is_main_process else positions
-    measures = measure(model, module, (items.batch(batch) for batch in shown), settings)
+    measures = measure(model, module, (items.batch(batch) for batch in shown), settings, calibrated=True)
     values = measures.values()
     if measures.undefined and state.is_main_process:
         samples = "1 sample" if len(items) == 1 else f"{len(items)} samples"

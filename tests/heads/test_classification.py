@@ -212,6 +212,26 @@ def test_calibration_lowers_the_error_of_confidence_and_nothing_else():
     assert f"calibrated on the validation split (temperature {head.temperature.item():.3f})" in head.card_note()
 
 
+@pytest.mark.parametrize("coverage", [0.5, 0.9, 0.99])
+def test_sets_hold_the_label_as_often_as_promised(coverage):
+    (logits, truth), (others, unseen) = _validation(count=4000), _validation(count=4000, seed=1)
+    head = _head(coverage=coverage).learn(CLASSES)
+    assert head.records(others)[0]["set"] == CLASSES and "set of labels" not in head.card_note()
+    head.calibrate(logits, truth)
+    sets = [record["set"] for record in head.records(others)]
+    held = np.mean([CLASSES[label] in labels for label, labels in zip(unseen, sets, strict=True)])
+    most_likely = (unseen == others.argmax(1)).double().mean().item()
+    assert held == pytest.approx(max(coverage, most_likely), abs=0.02)
+    found = {}
+    for name, metric in head.calibration_metrics().items():
+        for part in (slice(0, 1000), slice(1000, None)):
+            metric.update(*head.metric_inputs(others[part], unseen[part]))
+        found[name] = metric.compute().item()
+    assert found == pytest.approx({"coverage": held, "set_size": np.mean([len(labels) for labels in sets])})
+    assert f"for {coverage:.0%} of samples" in head.card_note()
+    assert _head().calibration_metrics() == {}
+
+
 def test_calibration_error_is_the_mean_gap_of_the_bins():
     head = _head().learn(CLASSES)
     logits, truth = _validation(count=3000)

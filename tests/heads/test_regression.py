@@ -36,6 +36,26 @@ def test_loss_does_not_depend_on_the_unit():
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
+def test_intervals_hold_the_number_as_often_as_promised():
+    generator = torch.Generator().manual_seed(0)
+    head = create("heads", "regression", 4, coverage=0.8).learn(TARGETS.tolist())
+    output = torch.randn(4000, generator=generator)
+    truth = torch.from_numpy(head.decode(output)) + 7 * torch.randn(4000, generator=generator).double()
+    assert head.records(output)[0]["low"] is None and head.card_note() == ""
+    head.calibrate(output[:2000], truth[:2000])
+    records = head.records(output[2000:])
+    held = np.mean([each["low"] <= true <= each["high"] for each, true in zip(records, truth[2000:], strict=True)])
+    assert held == pytest.approx(0.8, abs=0.02)
+    assert records[0]["high"] - records[0]["low"] == pytest.approx(2 * 7 * 1.2816, rel=0.05)
+    found = {}
+    for name, metric in head.calibration_metrics().items():
+        metric.update(*head.metric_inputs(output[2000:], truth[2000:]))
+        found[name] = metric.compute().item()
+    assert found == pytest.approx({"coverage": held, "width": records[0]["high"] - records[0]["low"]})
+    assert "for 80% of samples" in head.card_note()
+    assert create("heads", "regression", 4).records(output[:1])[0].keys() == {"prediction"}
+
+
 def test_bad_targets_are_refused():
     head = create("heads", "regression", 4)
     with pytest.raises(ValueError, match="All 3 targets equal 2"):

@@ -1,0 +1,36 @@
+"""Split conformal prediction: how far answers may be off, so that a promised share of them holds the truth."""
+
+import math
+
+import torch
+from torch import Tensor
+
+__all__ = ["check_coverage", "conformal_quantile"]
+
+
+def check_coverage(coverage: float | None) -> None:
+    """Raise ValueError if a promised share is not between 0 and 1."""
+    if coverage is not None and not 0 < coverage < 1:
+        raise ValueError(f"coverage is {coverage:g}; expected a share between 0 and 1, such as 0.9.")
+
+
+def conformal_quantile(scores: Tensor, coverage: float) -> Tensor:
+    """Smallest bound that the score of a new sample stays within, with a probability of at least ``coverage``.
+
+    That holds where the samples and the new one come from the same source (Papadopoulos et al. 2002; Angelopoulos and
+    Bates 2021, arXiv 2107.07511).
+
+    Args:
+        scores: Scores (B,) of samples that were not trained on; a larger one is a larger error.
+        coverage: Promised share, between 0 and 1.
+
+    Returns:
+        Bound (), of the scores' dtype; infinite where the samples are too few for the promise.
+
+    >>> conformal_quantile(torch.arange(1.0, 10.0), 0.8)
+    tensor(8.)
+    """
+    place = math.ceil((len(scores) + 1) * coverage - 1e-9)
+    if place > len(scores):
+        return torch.full((), math.inf).to(scores)
+    return scores.kthvalue(place).values

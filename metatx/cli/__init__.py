@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 
 from metatx.cli.answering import embed, evaluate, predict
+from metatx.cli.diagnosis import doctor
 from metatx.cli.indexing import index, search
 from metatx.cli.picturing import picture
 from metatx.cli.recalling import recall_
@@ -34,6 +35,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "info": info,
     "serve": serve,
     "quickstart": quickstart,
+    "doctor": doctor,
 }
 # Commands whose threads sleep while they wait. The server's do not: it lost 2 to 10 % of its requests by it.
 COMPUTING = ("train", "compare", "evaluate", "predict", "embed", "index", "search", "picture", "recall", "quickstart")

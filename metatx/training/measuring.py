@@ -34,7 +34,8 @@ def measure(model: Model, module: nn.Module, batches: Iterable[Any], settings: T
     for inputs, targets in batches:
         targets = to_device(targets, model.device)
         with settings.autocast(model.device):
-            output = widened(module(to_device(inputs, model.device)))
+            read = to_device(inputs, model.device)
+            output = widened(module(read, targets) if model.head.continues else module(read))
         measures.add(output, targets, model.head.loss(output, targets))
     return measures
 

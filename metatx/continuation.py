@@ -48,7 +48,7 @@ def check_continuing(backbone: Backbone, tokenizer: Tokenizer, head: Head, fusio
         )
 
 
-def prompts(backbone: Backbone, head: Head, sequence: TokenSequence, name: str) -> TokenSequence:
+def prompts(backbone: Writer, head: Head, sequence: TokenSequence, name: str) -> TokenSequence:
     """One sequence a sample, which the head makes of the sequences of its inputs.
 
     Args:
@@ -77,13 +77,11 @@ def prompts(backbone: Backbone, head: Head, sequence: TokenSequence, name: str) 
         raise SampleError(f"the prompt of the {head.name} head is empty; give it words, or the inputs it names")
     lengths = tuple(map(len, made))
     most = head.writing()["most"]
-    try:
-        backbone.check_lengths([length + most for length in lengths])
-    except SampleError as error:
+    if max(lengths) + most > backbone.context:
         raise SampleError(
-            f"the prompt has {max(lengths):,} tokens, and the answer may have {most:,}: {error}, or lower "
-            "--head.max-new-tokens"
-        ) from None
+            f"the prompt has {max(lengths):,} tokens, and the answer may have {most:,}; the language model reads at "
+            f"most {backbone.context:,} together. Shorten the sample, or lower --head.max-new-tokens"
+        )
     return TokenSequence(torch.cat(made), lengths)
 
 

@@ -146,7 +146,7 @@ class Model(nn.Module):
         if self.fusion is not None:
             sequence = self.fusion.enter(sequence)
         if self.head.continues:
-            sequence = prompts(self.backbone, self.head, sequence, self.tokenizer.name)
+            sequence = prompts(cast(Writer, self.backbone), self.head, sequence, self.tokenizer.name)
         self.backbone.check_lengths(sequence.lengths)
         return sequence
 

@@ -14,6 +14,10 @@ __all__ = ["Writer", "writer", "written"]
 class Writer(Protocol):
     """Backbone that can say which token follows: a causal language model."""
 
+    @property
+    def context(self) -> int:
+        """Most tokens of a prompt and what follows it, together."""
+
     def token_embeddings(self, numbers: Tensor) -> Tensor:
         """Embeddings of tokens by their numbers, (T,) to (T, D)."""
 
@@ -40,8 +44,6 @@ class Writer(Protocol):
             top_p: Share of the probability whose tokens are drawn from, the most likely ones.
             adapter: Changes of the layers by one task, see ``Backbone.forward``.
 
-        Raises:
-            SampleError: If a prompt and ``most`` tokens are more than the model can read.
         """
 
     def __call__(self, sequence: TokenSequence, *, adapter: Any = None) -> TokenSequence:

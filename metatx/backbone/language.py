@@ -294,6 +294,11 @@ class LanguageBackbone(Backbone):
 
         return read
 
+    @property
+    def context(self) -> int:
+        """Most tokens of a sequence, prefix tokens left out, see ``Writer``."""
+        return self.config.context - self.num_prefix_tokens
+
     def token_embeddings(self, numbers: Tensor) -> Tensor:
         """Rows of the embedding table, (T,) to (T, D), see ``Writer``."""
         rows: Tensor = self.vocabulary(numbers)
@@ -315,7 +320,6 @@ class LanguageBackbone(Backbone):
         adapter: LayerChanges | None = None,
     ) -> list[Tensor]:
         """Numbers of the tokens that follow each sequence, see ``Writer``."""
-        self.check_lengths([length + most for length in sequence.lengths])
         prompts = [
             torch.cat([self.cls_token, part]) for part in torch.split(sequence.embeddings, list(sequence.lengths))
         ]

@@ -29,13 +29,14 @@ def table(tmp_path_factory):
 
 def test_a_task_of_several_answers_is_trained_described_and_asked(model, table, tmp_path, capsys) -> None:
     line = f"--backbone transformers:{model} --head generation --target a1,a2 --epochs 1"
-    options = "--head.soft-prompt 2 --head.prompt '{q} is' --head.max-new-tokens 4"
+    options = "--head.soft-prompt 2 --head.prompt 'Say: {q}' --head.max-new-tokens 4"
     _main(f"train {table} --input q=text {line} {options} --out {tmp_path}/run")
     said = capsys.readouterr().out
     assert "constant answer" in said and "nearest sample's answer" in said and "cider" in said
     assert "trained on" in said and "128" in said
     task = metatx.Task.from_pretrained(tmp_path / "run/task")
     assert task.target == "a1,a2" and task.head.most == 4
+    assert task.head.options["prompt"] == "Say: {q}"  # YAML would make an object of it
     _main(f"info {tmp_path}/run/task")
     assert "of at most 4 tokens" in capsys.readouterr().out
     _main(f"predict {tmp_path}/run/task {table} --out {tmp_path}/p.csv")

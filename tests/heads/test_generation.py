@@ -209,7 +209,7 @@ def test_a_long_target_or_prompt_is_one_line(backbone) -> None:
     with pytest.raises(ValueError, match="row 1: the target has 9 tokens; expected at most 4"):
         made(backbone, max_target_tokens=4).encode(pd.DataFrame({"q": ["one"], "a": ["one two"]}), "train")
     long = pd.DataFrame({"q": ["one", "two " * 30], "a": ["b", "c"]})
-    with pytest.raises(ValueError, match=r"row 2: .* reads at most 512.*--head.max-new-tokens"):
+    with pytest.raises(ValueError, match=r"row 2: .* at most 512 together.*--head.max-new-tokens"):
         made(backbone, max_new_tokens=450).fit(long, epochs=1)
     with pytest.raises(SampleError, match="sample 1: .*cut into several sequences.*context"):
         made(backbone).predict(["two " * 60])

@@ -47,6 +47,7 @@ class Fusion(Component):
         blocks: Numbers of the blocks after which ``forward`` changes the tokens, see ``Exchange``.
         inputs: Names of the inputs, in order; known after ``build``.
         main: Name of the input whose tokens a head reads that labels places or steps; known after ``build``.
+        pools: False if the head reads the inputs' tokens one after the other, and nothing is to be fused behind.
         keeps_main: True if dropout leaves the main input, because the head reads its tokens; the model sets it.
 
     Example:
@@ -58,6 +59,7 @@ class Fusion(Component):
     joins: ClassVar[bool] = False
     fuse_at: int = LATE
     blocks: Collection[int] = ()
+    pools: bool = True
     keeps_main: bool = False
 
     def __init__(self, dim: int, product: int = 0, dropout: float = 0.0, max_tokens: int = 4096) -> None:
@@ -89,6 +91,8 @@ class Fusion(Component):
             return
         if self.joins:
             self.marks = nn.Parameter(torch.zeros(len(inputs), self.dim))
+        if not self.pools:
+            return
         self.mix = zero_linear(len(inputs) * self.dim, self.dim)
         if self.product:
             self.factor_norms = nn.ModuleList(BatchNorm(TOKENS * self.dim) for _ in inputs)

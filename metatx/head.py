@@ -1,6 +1,6 @@
 """Base class of all heads."""
 
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -40,6 +40,9 @@ class Head(Component):
             also take the samples' extents: (H, W) of an image, (N,) of points.
         per_token: True if the head reads each token, such as those of an image or of steps in time, not one pooled
             vector of a sample. Of several inputs it then reads the main one.
+        continues: True if the answer is words that a causal language model writes behind the inputs of a sample, which
+            are one sequence. ``prompt``, ``check_inputs`` and ``writing`` are then written, ``pool`` and ``forward``
+            are not; outputs are those of ``metatx.continuation``.
         needs_target: True if a table must have a target column; if False, a column with a usual name is not taken as
             the target.
         output_suffixes: Suffixes of the files that ``write`` makes; "" for a folder.
@@ -58,6 +61,7 @@ class Head(Component):
     primary_metric: str = ""
     dense: ClassVar[bool] = False
     per_token: ClassVar[bool] = False
+    continues: ClassVar[bool] = False
     needs_target: ClassVar[bool] = True
     output_suffixes: ClassVar[tuple[str, ...]] = ()
     pool_options: ClassVar[tuple[str, ...] | None] = None
@@ -193,6 +197,22 @@ class Head(Component):
     def forward(self, pooled: Any) -> Tensor:
         """Map the result of ``pool`` to an output (B, ...)."""
         raise NotImplementedError(f"{type(self).__name__} has no forward(pooled).")
+
+    def check_inputs(self, names: Sequence[str]) -> None:
+        """Raise ValueError if a head that continues cannot read inputs of these names; called before training."""
+
+    def prompt(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Tokens (N, D) that the answer of a head that continues stands behind.
+
+        Args:
+            inputs: Tokens of the inputs of one sample that are there, by name and in order; of a task of one modality
+                by the name of that.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no prompt(inputs).")
+
+    def writing(self) -> dict[str, Any]:
+        """Arguments of ``Backbone.generate`` for a head that continues: ``end``, ``most`` and others."""
+        raise NotImplementedError(f"{type(self).__name__} has no writing().")
 
     def loss(self, output: Tensor, target: Any) -> Tensor:
         """Mean loss of a batch, a scalar; targets are (B, ...), or a list of B where their shapes differ."""

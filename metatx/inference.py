@@ -93,7 +93,7 @@ def refusal(model: Model) -> Callable[[Mapping[str, Tensor]], None]:
     It makes the sample's tokens, without a pass through any backbone; of samples of equal shapes, which have the same
     number of tokens, once.
     """
-    if model.fusion is None or not model.fusion.refuses:
+    if not model.head.continues and (model.fusion is None or not model.fusion.refuses):
         return _accept
     model.eval()  # in training the fusion leaves out inputs at random
     accepted: set[Any] = set()

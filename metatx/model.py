@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from metatx.adapters.lora import Adapter
 from metatx.adapters.tiers import merged, tuned
 from metatx.backbone.base import Backbone
-from metatx.data.arguments import column_names, joined_target, target_name
-from metatx.data.tables import find_target
+from metatx.backbone.generating import Writer
+from metatx.continuation import check_continuing, continued, prompts
+from metatx.data.arguments import column_names
 from metatx.disk.task_files import config_text
 from metatx.encoding.columns import field_names, fit_tokenizer
 from metatx.encoding.encoded import screened
-from metatx.encoding.head_choice import build_head, build_tokenizer, check_inputs, claimed
+from metatx.encoding.head_choice import build_head, build_tokenizer, check_inputs, targeted
 from metatx.examples import Examples, without_missing
 from metatx.fusion import POOLED, Fusion
 from metatx.head import Head
@@ -24,7 +25,7 @@ from metatx.inputs.inputs import Inputs, kind_of
 from metatx.inputs.through import Entering, backbones_by_name, check_needed, other_backbones
 from metatx.layers.input_norm import input_norm
 from metatx.layers.unregistered import Unregistered
-from metatx.registry import COMPOSITE, all_options, create, lookup
+from metatx.registry import COMPOSITE, all_options, create, fact_names, lookup
 from metatx.seeding import seeded
 from metatx.sequence import TokenSequence, as_sequence
 from metatx.spec import Input, TaskSpec
@@ -93,6 +94,8 @@ class Model(nn.Module):
                 f"edges off: {tokenizer.crop_warning}."
             )
         _check_fusion(backbone, tokenizer, head, fusion)
+        if head.continues:
+            check_continuing(backbone, tokenizer, head, fusion)
         self._backbone = Unregistered(backbone)
         # The order of registration is that of the optimizer's states in a checkpoint.
         self.own_backbone = None if backbone.frozen else backbone
@@ -142,6 +145,8 @@ class Model(nn.Module):
         sequence = sequence.with_embeddings(self.norm(sequence.embeddings))
         if self.fusion is not None:
             sequence = self.fusion.enter(sequence)
+        if self.head.continues:
+            sequence = prompts(cast(Writer, self.backbone), self.head, sequence, self.tokenizer.name)
         self.backbone.check_lengths(sequence.lengths)
         return sequence
 
@@ -153,12 +158,16 @@ class Model(nn.Module):
         )
         return sequence
 
-    def forward(self, batch: dict[str, Any]) -> Tensor:
+    def forward(self, batch: dict[str, Any], targets: Any = None) -> Tensor:
         """Map collated tensors to the head's output (B, ...).
 
-        A batch may have the field ``POOLED`` in the place of the fields of inputs whose output of the backbone is
-        cached.
+        Args:
+            batch: Collated tensors. It may have the field ``POOLED`` in the place of the fields of inputs whose output
+                of the backbone is cached.
+            targets: Encoded targets, which a head that continues scores; other heads do not read them here.
         """
+        if self.head.continues:
+            return self.continued(self.tokens(batch), targets)
         if self.fusion is None or POOLED not in batch:
             return self.output(self.features(batch))
         pooled = batch[POOLED]
@@ -167,6 +176,10 @@ class Model(nn.Module):
             pooled = pooled + self.fusion.pool(self.features(others))
         output: Tensor = self.head(self.head.pool(self.fusion.leave(pooled)))
         return output
+
+    def continued(self, sequence: TokenSequence, targets: Any = None) -> Tensor:
+        """Output of a head that continues, for the result of ``tokens``, see ``metatx.continuation``."""
+        return continued(cast(Writer, self.backbone), self.head, sequence, targets, self.adapter)
 
     def fused(self, sequence: TokenSequence) -> TokenSequence:
         """Sequences that the head reads: the backbone's output itself, or what the fusion makes of the inputs."""
@@ -181,7 +194,9 @@ class Model(nn.Module):
 
     def embedding(self, sequence: TokenSequence) -> Tensor:
         """Mean of the tokens of each sample, (B, D), prefix tokens left out; of several inputs the fused vector."""
-        return sequence.mean() if self.fusion is None else self.fusion.leave(self.fusion.pool(sequence)).mean()
+        if self.fusion is None or self.head.continues:
+            return sequence.mean()
+        return self.fusion.leave(self.fusion.pool(sequence)).mean()
 
     def learn(self, train: Examples, seed: int = 0, skip_bad: bool = False) -> None:
         """Fit statistics and classes to the training split, and initialise the weights whose shapes depend on them.
@@ -253,7 +268,7 @@ class Model(nn.Module):
         memo: dict[int, Any] = {id(stem): backbone.stems[name] for name, stem in self.backbone.stems.items()}
         for other in self.others:
             memo |= {id(part): part for part in (other, *other.stems.values())}
-        parts = copy.deepcopy(self.tokenizer, memo), copy.deepcopy(self.head)
+        parts = copy.deepcopy(self.tokenizer, memo), copy.deepcopy(self.head, memo)
         made = type(self)(backbone, *parts, adapter, tune, copy.deepcopy(self.fusion))
         made.norm.load_state_dict(self.norm.state_dict())
         made.trained = self.trained
@@ -268,10 +283,10 @@ def _check_fusion(backbone: Backbone, tokenizer: Tokenizer, head: Head, fusion: 
         return
     if fusion is None:
         raise ValueError("Several inputs need a fusion; Task.from_data builds one, or metatx.model.build_fusion.")
-    facts = _facts(backbone, tokenizer)
+    facts = _facts(backbone, tokenizer, fusion, head.continues)
     if dict(fusion.fitted) != facts:
         raise ValueError(f"The fusion is built for {dict(fusion.fitted)}; the model has {facts}.")
-    if backbone.causal and fusion.joins:
+    if backbone.causal and fusion.joins and not head.continues:
         raise ValueError(
             f"The {fusion.name} fusion lets inputs read one another within the blocks; in those of {backbone.spec}, a "
             "causal language model, a token reads only what stands before it. Choose --fusion late."
@@ -317,7 +332,7 @@ def build(backbone: Backbone, spec: TaskSpec, part: "Dataset | Examples") -> tup
     if isinstance(part, Examples):
         targets = without_missing(part.targets)
     else:
-        table, target, name = _targeted(spec, kind, part)
+        table, target, name = targeted(spec, kind, part)
         # A forecast of several columns has no single target column.
         targets = without_missing(table[target][:]) if target in table.column_names else None
     several = [] if isinstance(spec.modality, str) else resolved(spec, table, target)
@@ -327,7 +342,7 @@ def build(backbone: Backbone, spec: TaskSpec, part: "Dataset | Examples") -> tup
     with seeded(seed):
         tokenizer, fusion = _tokenizer(spec, backbone, inputs, others)
         columns = [] if table is None else table.column_names
-        head = build_head(name, kind, targets, backbone.dim, dict(spec.head_options), columns)
+        head = build_head(name, kind, targets, backbone.dim, dict(spec.head_options), columns, backbone.stems)
     model = Model(backbone, tokenizer, head, adapter, fusion=fusion)
     if table is None:
         return model, field_names(part.inputs, tokenizer), None
@@ -353,33 +368,25 @@ def _tokenizer(
         return build_tokenizer(spec.modality, backbone, spec.tokenizer_options), None
     inputs = [each.as_json() for each in several]
     tokenizer = build_tokenizer(COMPOSITE, backbone, {"inputs": inputs, "main": spec.main}, others)
-    return tokenizer, build_fusion(spec.fusion, backbone, tokenizer, spec.fusion_options)
+    continues = spec.head is not None and lookup("heads", spec.head).continues
+    return tokenizer, build_fusion(spec.fusion, backbone, tokenizer, spec.fusion_options, continues)
 
 
-def build_fusion(name: str, backbone: Backbone, tokenizer: Tokenizer, options: Mapping[str, Any]) -> Fusion:
+def build_fusion(
+    name: str, backbone: Backbone, tokenizer: Tokenizer, options: Mapping[str, Any], continues: bool = False
+) -> Fusion:
     """Build the fusion called ``name`` for the inputs of a tokenizer. Raises ValueError as ``create``."""
     assert isinstance(tokenizer, Inputs)
     fusion: Fusion = create("fusions", name, backbone.dim, **options)
-    return fusion.restore(_facts(backbone, tokenizer))
+    return fusion.restore(_facts(backbone, tokenizer, fusion, continues))
 
 
-def _facts(backbone: Backbone, inputs: Inputs) -> dict[str, Any]:
+def _facts(backbone: Backbone, inputs: Inputs, fusion: Fusion, continues: bool) -> dict[str, Any]:
     """Facts that a fusion is built from."""
     return {
+        **({"pools": False} if continues and "pools" in fact_names(type(fusion)) else {}),
         "inputs": list(inputs.inputs),
         "main": inputs.main,
         "depth": backbone.depth,
         "class_token": backbone.has_cls,
     }
-
-
-def _targeted(spec: TaskSpec, kind: type[Tokenizer], table: "Dataset") -> "tuple[Dataset, str | None, str | None]":
-    """Table with its target in one column, the name of that column, and that of the head, where they are known."""
-    name = spec.head
-    target = target_name(spec.target)
-    if name is None and claimed(kind, table, target):
-        name = kind.default_head
-    if name is None or lookup("heads", name).needs_target:
-        table = joined_target(table, target)
-        target = find_target(table, target)
-    return table, target, name

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from metatx.backbone.stem import Stem, StemConfig
+from metatx.registry import lookup
 
 RNG = np.random.default_rng(0)
 
@@ -16,6 +17,11 @@ RNG = np.random.default_rng(0)
 def shipped(kind: Literal["tokenizers", "heads"]) -> list[str]:
     """Names of the tokenizers or heads that ship: those of the files in their folder."""
     return sorted(path.stem for path in (Path(__file__).parents[1] / kind).glob("*.py"))
+
+
+def pooling_heads() -> list[str]:
+    """Names of the heads that ship, without those whose answers a language model writes."""
+    return [name for name in shipped("heads") if not lookup("heads", name).continues]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torch
 from metatx import TokenSequence, registry
 from metatx.encoding.collate import collate
 from metatx.testing import check_head
-from tests.samples import objects, shipped
+from tests.samples import objects, pooling_heads
 
 RNG = np.random.default_rng(0)
 
@@ -153,7 +153,7 @@ HEAD_CASES = [(name, row, options) for name, cases in HEADS.items() for row in c
 
 
 def test_everything_that_ships_has_a_row():
-    assert sorted(HEADS) == shipped("heads")
+    assert sorted(HEADS) == pooling_heads()
 
 
 @pytest.mark.parametrize(("name", "row", "options"), HEAD_CASES)

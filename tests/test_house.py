@@ -26,7 +26,7 @@ ORDER = (
     "fusion bridge",
     "tokenizers heads fusions bridges",
     "encoding",
-    "inputs",
+    "inputs continuation",
     "model",
     "training",
     "storage retrieval pretraining objective objectives",

@@ -20,6 +20,7 @@ from metatx.sequence import TokenSequence
 __all__ = ["Backbone", "Config", "LayerChanges"]
 
 POOL = "attention_pool"  # name of the pool in the config, and of its weights before the dot
+APART = (POOL, "tied", "end")  # fields of configs that no token depends on
 
 
 class Config(Protocol):
@@ -73,6 +74,7 @@ class Backbone(nn.Module, ABC):
         kind: Name of the kind in the ``config.json`` of a saved backbone; a Vision Transformer's has none.
         causal: True if a token attends only to itself and those before it. The last token of a sequence then is its
             class token.
+        writes: True if it can say which token follows, and is a ``Writer``.
         blocks_name: Name of the list of blocks among the submodules.
         lora_targets: Ends of the names of the layers that a LoRA adapter changes by default.
         stem: Pretrained layer from images to tokens; None where the weights came without one.
@@ -95,6 +97,7 @@ class Backbone(nn.Module, ABC):
     config_type: ClassVar[type[Any]]
     kind: ClassVar[str | None] = None
     causal: bool = False
+    writes: bool = False
     blocks_name: str = "blocks"
     lora_targets: tuple[str, ...] = ("attn.qkv", "attn.proj")
     config: Any
@@ -233,7 +236,7 @@ class Backbone(nn.Module, ABC):
         It is computed at each call, without adapters, and without the attention pool, which no token depends on. A cast
         of the weights to a shorter dtype changes it.
         """
-        config = {name: value for name, value in self.config.to_dict().items() if name != POOL}
+        config = {name: value for name, value in self.config.to_dict().items() if name not in APART}
         return _digest(config, [pair for pair in self.named_weights() if not pair[0].startswith(f"{POOL}.")])
 
     @property

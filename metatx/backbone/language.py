@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, Self
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from metatx.backbone.attention import Call, Packing, attend
 from metatx.backbone.base import Backbone, LayerChanges
+from metatx.backbone.generating import writer, written
 from metatx.backbone.routing import Route, route_layers
 from metatx.backbone.vocabulary import Vocabulary
 from metatx.errors import SampleError
@@ -92,6 +94,8 @@ class LanguageConfig:
         vocabulary: Number of rows of the embedding table.
         settings: Arguments of transformers' config, those of ``Family.settings`` that the architecture has.
         tokenizer: Content of the model's ``tokenizer.json``.
+        tied: True if the embedding table also predicts the next token, so that the model writes.
+        end: Number of the token that ends what the model writes; None where its config names none.
     """
 
     model_type: str
@@ -100,6 +104,8 @@ class LanguageConfig:
     vocabulary: int
     settings: Mapping[str, Any]
     tokenizer: str
+    tied: bool = False
+    end: int | None = None
     attention_pool = None
 
     @property
@@ -161,9 +167,11 @@ class LanguageBackbone(Backbone):
 
     def _build(self, config: LanguageConfig) -> None:
         import transformers
+        from transformers.masking_utils import sdpa_mask
 
         library: Any = transformers
         library.AttentionInterface.register(ATTENTION, packed_attention)
+        library.AttentionMaskInterface.register(ATTENTION, sdpa_mask)
         family = config.family
         settings: Any = library.AutoConfig.for_model(
             config.model_type,
@@ -175,9 +183,10 @@ class LanguageBackbone(Backbone):
         )
         model: Any = library.AutoModel.from_config(settings)
         types = config.settings.get("type_vocab_size") or 0
-        self.vocabulary = Vocabulary(config.vocabulary, config.dim, types, config.context, config.tokenizer)
+        self.vocabulary = Vocabulary(config.vocabulary, config.dim, types, config.context, config.tokenizer, config.end)
         self.cls_token = nn.Parameter(torch.empty(len(self.vocabulary.prefix), config.dim))
         self.causal = family.causal
+        self.writes = config.tied
         self.lora_targets = family.lora_targets
         self.blocks_name = family.blocks
         self.embeddings = nn.Module()
@@ -196,6 +205,7 @@ class LanguageBackbone(Backbone):
             self.norm = nn.Identity()
         self.stem = None
         self.attention_pool = None
+        self._settings = settings
         self._route = Route()
         route_layers(list(self.blocks.modules()), self._route)
 
@@ -284,6 +294,46 @@ class LanguageBackbone(Backbone):
 
         return read
 
+    @property
+    def context(self) -> int:
+        """Most tokens of a sequence, prefix tokens left out, see ``Writer``."""
+        return self.config.context - self.num_prefix_tokens
+
+    def token_embeddings(self, numbers: Tensor) -> Tensor:
+        """Rows of the embedding table, (T,) to (T, D), see ``Writer``."""
+        rows: Tensor = self.vocabulary(numbers)
+        return rows
+
+    def logits(self, tokens: Tensor) -> Tensor:
+        """Logits of the token that follows each, (T, D) to (T, V), see ``Writer``."""
+        return nn.functional.linear(tokens, self.vocabulary.embedding.weight)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        sequence: TokenSequence,
+        *,
+        end: int,
+        most: int,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        adapter: LayerChanges | None = None,
+    ) -> list[Tensor]:
+        """Numbers of the tokens that follow each sequence, see ``Writer``."""
+        prompts = [
+            torch.cat([self.cls_token, part]) for part in torch.split(sequence.embeddings, list(sequence.lengths))
+        ]
+        packing = Packing(sequence.lengths, self.num_prefix_tokens, sequence.embeddings.device)
+        self._route.call = None if adapter is None else adapter.on(self, packing)
+        try:
+            return written(self._writer, prompts, end=end, most=most, temperature=temperature, top_p=top_p)
+        finally:
+            self._route.call = None
+
+    @cached_property
+    def _writer(self) -> Any:
+        return writer(self._settings, self.blocks, self.norm, self.vocabulary.embedding, self.rotary_emb)
+
     def adaptable_layers(self) -> dict[str, nn.Linear | nn.LayerNorm]:
         """Linear layers of the blocks; LayerNorms of the embeddings and in the blocks, which a causal model lacks."""
         within = (f"{self.blocks_name}.", "embeddings.")
@@ -301,21 +351,29 @@ def packed_attention(
     value: Tensor,
     attention_mask: Tensor | None,
     *,
-    packing: Packing,
-    **_: Any,
+    packing: Packing | None = None,
+    **given: Any,
 ) -> tuple[Tensor, None]:
-    """Attention of transformers' interface within each unit of packed sequences.
+    """Attention of transformers' interface, within each unit of packed sequences where they are packed.
 
     Args:
         module: Attention layer, which knows if it is causal.
         query, key, value: Queries, keys and values of all tokens in block order, (1, heads, T, width of a head). There
             may be fewer heads of keys and values, each for as many of the queries'.
-        attention_mask: None.
-        packing: Order of the tokens.
+        attention_mask: None where ``packing`` is given.
+        packing: Order of the tokens; None where transformers writes text, see ``generate``.
+        given: Further arguments of transformers' interface.
 
     Returns:
         Attended tokens (1, T, heads, width of a head), and None.
     """
+    if packing is None:
+        from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+        attended_padded: tuple[Tensor, None] = sdpa_attention_forward(
+            module, query, key, value, attention_mask, **given
+        )
+        return attended_padded
     shared = query.shape[1] // key.shape[1]
     parts = [torch.split(x[0].to(value.dtype), packing.sizes, dim=1) for x in (query, key, value)]
     attended = []

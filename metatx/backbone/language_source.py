@@ -54,10 +54,12 @@ def language_config(name: str) -> LanguageConfig:
         vocabulary=settings.vocab_size,
         settings={option: getattr(settings, option) for option in FAMILIES[kind].settings if hasattr(settings, option)},
         tokenizer=_file(name, "tokenizer.json").read_text(encoding="utf-8"),
+        tied=FAMILIES[kind].causal and bool(settings.tie_word_embeddings),
+        end=_end(settings) if FAMILIES[kind].causal else None,
     )
     with torch.device("meta"):
         try:
-            Vocabulary(config.vocabulary, config.dim, 0, config.context, config.tokenizer)
+            Vocabulary(config.vocabulary, config.dim, 0, config.context, config.tokenizer, config.end)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
     return config
@@ -154,6 +156,12 @@ def _strange(settings: Any) -> str:
     if getattr(settings, "position_embedding_type", "absolute") != "absolute":
         return "has relative positions"
     return ""
+
+
+def _end(settings: Any) -> int | None:
+    """Number of the first end token that a config names; None for none."""
+    ends = settings.eos_token_id
+    return ends[0] if isinstance(ends, list) and ends else (ends if isinstance(ends, int) else None)
 
 
 @contextmanager

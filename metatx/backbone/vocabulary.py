@@ -21,6 +21,7 @@ class Vocabulary(nn.Module):
         types: Number of segment embeddings, of which BERT has two; 0 for none.
         context: Most tokens of a sequence, those of the template included.
         tokenizer: Content of the model's ``tokenizer.json``.
+        end: Number of the token that ends what the model writes; None where its config names none.
 
     Attributes:
         prefix: Numbers of the tokens that the model's template puts before a text, such as ``[CLS]``; the backbone puts
@@ -31,13 +32,14 @@ class Vocabulary(nn.Module):
         ValueError: If the tokenizer is damaged, or has a token without a row in the table.
     """
 
-    def __init__(self, size: int, dim: int, types: int, context: int, tokenizer: str) -> None:
+    def __init__(self, size: int, dim: int, types: int, context: int, tokenizer: str, end: int | None = None) -> None:
         super().__init__()
         self.embedding = nn.Embedding(size, dim)
         self.types = nn.Parameter(torch.empty(types, dim)) if types else None
         self.context = context
+        self.end = end
         self._json = tokenizer
-        largest = max(self._tokenizer.get_vocab().values(), default=0)
+        largest = max([*self._tokenizer.get_vocab().values(), -1 if end is None else end], default=0)
         if largest >= size:
             raise ValueError(
                 f"The tokenizer does not match the weights: it has tokens up to {largest}, the embedding table {size} "
@@ -50,16 +52,24 @@ class Vocabulary(nn.Module):
 
     @cached_property
     def _tokenizer(self) -> Any:
+        tokenizer = self._read()
+        tokenizer.encode_special_tokens = True  # it would take the words "[SEP]" of a text for the template's token
+        return tokenizer
+
+    @cached_property
+    def _templates(self) -> Any:
+        return self._read()
+
+    def _read(self) -> Any:
         from tokenizers import Tokenizer
 
         try:
             tokenizer: Any = Tokenizer.from_str(self._json)
         except Exception as error:  # the library raises no narrower class
             raise ValueError(f"tokenizer.json is damaged, or not transformers': {error}.") from None
-        # Its file may cut texts, pad them, and take the words "[SEP]" of a text for the template's token.
+        # Its file may cut texts, and pad them.
         tokenizer.no_truncation()
         tokenizer.no_padding()
-        tokenizer.encode_special_tokens = True
         return tokenizer
 
     def tokenize(self, texts: Sequence[str], most: int) -> tuple[list[int], list[int]] | None:
@@ -79,6 +89,22 @@ class Vocabulary(nn.Module):
         inner = slice(len(self.prefix), len(encoded.ids) - len(self.suffix))
         numbers: list[int] = encoded.ids[inner]
         return (numbers, encoded.type_ids[inner]) if len(numbers) <= most else None
+
+    def numbers(self, words: str, *, special: bool = False) -> list[int]:
+        """Numbers of the tokens of a text, of any length, without the template's.
+
+        Args:
+            words: Text.
+            special: Read ``"<|im_end|>"`` as the special token of that name; else as words.
+        """
+        tokenizer = self._templates if special else self._tokenizer
+        numbers: list[int] = tokenizer.encode(words, add_special_tokens=False).ids
+        return numbers
+
+    def text(self, numbers: Sequence[int]) -> str:
+        """Text of the tokens, without special ones."""
+        text: str = self._tokenizer.decode(list(numbers), skip_special_tokens=True)
+        return text
 
     def forward(self, numbers: Tensor) -> Tensor:
         """Rows of the table for the numbers of tokens: (T,) to (T, D)."""

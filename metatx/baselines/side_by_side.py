@@ -142,7 +142,9 @@ class InputAlone:
         """Learn from features whose columns ``blocks_of`` groups."""
         self.columns = blocks_of(frame)[self.name]
         there = self.present(frame)
-        self.model.fit(self._features(frame[there]), np.asarray(answers)[there])
+        # Answers may differ in shape.
+        kept = answers[there] if isinstance(answers, np.ndarray) else [answers[at] for at in np.flatnonzero(there)]
+        self.model.fit(self._features(frame[there]), kept)
         return self
 
     def present(self, frame: pd.DataFrame) -> np.ndarray:

@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
     debug = "--debug" in words
     from jsonargparse import ArgumentError
 
-    from metatx.cli.parser import command_parser, normalise_argv, shown_fusion
+    from metatx.cli.parser import command_parser, normalise_argv, plain_texts, shown_fusion
     from metatx.registry import load_plugin
 
     try:
@@ -59,6 +59,8 @@ def main(arguments: list[str] | None = None) -> None:
             parser.print_help()
             return
         chosen = values[command]
+        if chosen.get("head_options"):
+            chosen["head_options"] |= plain_texts(asked)
         if command in COMPUTING:
             let_threads_sleep()
             keep_memory()

@@ -18,7 +18,7 @@ from metatx.annotations import in_words
 from metatx.errors import short
 from metatx.registry import lookup, names, unknown
 
-__all__ = ["Parser", "command_parser", "flags_of", "normalise_argv", "shown_fusion"]
+__all__ = ["Parser", "command_parser", "flags_of", "normalise_argv", "plain_texts", "shown_fusion"]
 
 # Parts of jsonargparse's messages.
 KEY = re.compile(r'Parser key "([\w.]+)"')
@@ -47,6 +47,7 @@ OF_INPUT = re.compile(
 )  # such as --tokenizer.photo.bins
 NEGATED = {"random_backbone": "pretrained", "no_baseline": "baseline"}  # former names of options, by today's
 OPPOSITE = {"true": "false", "false": "true"}
+HEAD_OPTIONS = "head-options"  # name of the options of the head, as ``main`` gives them to the parser
 LISTED = ("--input", "--where", "--index")  # options that are given once for each of several values
 ASKED = ("predict", "embed")  # commands that take a task, and inputs in any number
 
@@ -84,6 +85,19 @@ def normalise_argv(words: Sequence[str], flags: frozenset[str]) -> list[str]:
             word = f"--{name}{equals}{value}"
         normalised.append(word)
     return normalised
+
+
+def plain_texts(words: Sequence[str]) -> dict[str, str]:
+    """Options of the head that are texts such as ``Answer: (.*)``, by name, which the parser takes for objects."""
+    texts: dict[str, str] = {}
+    for word, following in itertools.pairwise([*words, ""]):
+        name, equals, value = word.partition("=")
+        text = value if equals else following
+        if name.startswith(f"--{HEAD_OPTIONS}.") and text[:1] not in ("{", "["):
+            with suppress(yaml.YAMLError):
+                if isinstance(yaml.safe_load(text), dict | list):
+                    texts[name.partition(".")[2].replace("-", "_")] = text
+    return texts
 
 
 def _listed(words: Sequence[str], name: str) -> list[str]:

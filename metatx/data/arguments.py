@@ -7,7 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from metatx.errors import SampleError
-from metatx.values import plain_cell, plain_samples, plain_targets, whole_number
+from metatx.values import is_missing, plain_cell, plain_samples, plain_targets, whole_number
 
 __all__ = [
     "column_names",
@@ -90,7 +90,7 @@ def paired_table(pair: tuple[Any, ...], row: bool, target: str | None, names: Se
     return as_dataset(table.assign(**{name: pd.Series(values, index=table.index, dtype=object)})), name
 
 
-def joined_target(table: Any, target: str | None, *, strict: bool = True) -> Any:
+def joined_target(table: Any, target: str | None, *, strict: bool = True, texts: bool = False) -> Any:
     """Replace several columns of 0 and 1, named in one text with commas, by one column of lists of labels.
 
     A list holds the names of the columns that are 1 in its row; it is None if a cell of them is missing.
@@ -99,6 +99,7 @@ def joined_target(table: Any, target: str | None, *, strict: bool = True) -> Any
         table: Dataset.
         target: Names of the columns, with commas.
         strict: True refuses other cells; False returns the table unchanged, for its columns may be forecast.
+        texts: The columns hold texts that are all right, such as captions; a list holds those of its row.
 
     Raises:
         ValueError: If ``strict`` and a column holds something else than 0 and 1.
@@ -108,6 +109,10 @@ def joined_target(table: Any, target: str | None, *, strict: bool = True) -> Any
     names = column_names(target, table.column_names)
     if not set(names) <= set(table.column_names):
         return table
+    if texts:
+        cells = zip(*(table[name] for name in names), strict=True)
+        rows_of_texts = [[None if is_missing(cell) else str(cell) for cell in row] for row in cells]
+        return table.remove_columns(names).add_column(target, rows_of_texts)
     columns = [[whole_number(plain_cell(cell)) for cell in table[name]] for name in names]
     for name, column in zip(names, columns, strict=True):
         for row, number in enumerate(column):

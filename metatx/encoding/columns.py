@@ -199,7 +199,7 @@ def labelled(
     """
     if isinstance(part, Examples):
         return replace(part, inputs=_all_by_name(part.inputs, tokenizer, inputs))
-    table = _with_input(joined_target(part, target), tokenizer, inputs, target)
+    table = _with_input(joined_target(part, target, texts=head.continues), tokenizer, inputs, target)
     inputs = tokenizer.columns_in(table.column_names, inputs)
     check_columns(table.column_names, [*inputs, *([target] if target else [])])
     return head.examples(table, inputs, target, tokenizer, source)

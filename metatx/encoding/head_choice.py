@@ -4,7 +4,10 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from metatx.data.arguments import joined_target, target_name
+from metatx.data.tables import find_target
 from metatx.registry import create, lookup, names
+from metatx.spec import TaskSpec
 from metatx.values import is_missing
 
 if TYPE_CHECKING:
@@ -15,8 +18,8 @@ if TYPE_CHECKING:
     from metatx.tokenizer import Tokenizer
 
 __all__ = [
-    *("build_head", "build_tokenizer", "check_inputs", "claimed", "one_column_error", "repeating"),
-    "whole_samples",
+    *("build_head", "build_tokenizer", "check_inputs", "claimed", "create_head", "one_column_error", "repeating"),
+    *("targeted", "whole_samples"),
 ]
 
 SHOWN = 20  # most columns that a message names
@@ -34,19 +37,37 @@ def build_tokenizer(
         others: Backbones that read some of several inputs first, by fingerprint.
     """
     wanted = lookup("tokenizers", name).stem
-    given: dict[str, Any] = {}
-    if wanted == "backbone":
-        given = {"stem": backbone, "other_backbones": others}
-    elif wanted is not None:
-        given = {"stem": backbone.stems.get(wanted)}
+    given = {"stem": backbone, "other_backbones": others} if wanted == "backbone" else _stem(wanted, backbone.stems)
     tokenizer: Tokenizer = create("tokenizers", name, backbone.dim, **options, **given)
     return tokenizer
+
+
+def create_head(name: str, dim: int, stems: Mapping[str, Any], options: Mapping[str, Any]) -> "Head":
+    """Build the head called ``name`` for a backbone of width D, with a stem of it if its class asks for one."""
+    head: Head = create("heads", name, dim, **options, **_stem(lookup("heads", name).stem, stems))
+    return head
+
+
+def _stem(wanted: str | None, stems: Mapping[str, Any]) -> dict[str, Any]:
+    return {} if wanted is None else {"stem": stems.get(wanted)}
 
 
 def claimed(tokenizer: "type[Tokenizer]", table: "Dataset", target: str | None) -> bool:
     """Return True if the tokenizer's default head claims a table with a target column, see ``Head.claims``."""
     name = tokenizer.default_head
     return name is not None and bool(lookup("heads", name).claims(table, target))
+
+
+def targeted(spec: TaskSpec, kind: "type[Tokenizer]", table: "Dataset") -> "tuple[Dataset, str | None, str | None]":
+    """Table with its target in one column, the name of that column, and that of the head, where they are known."""
+    name = spec.head
+    target = target_name(spec.target)
+    if name is None and claimed(kind, table, target):
+        name = kind.default_head
+    if name is None or lookup("heads", name).needs_target:
+        table = joined_target(table, target, texts=name is not None and lookup("heads", name).continues)
+        target = find_target(table, target)
+    return table, target, name
 
 
 def build_head(
@@ -56,6 +77,7 @@ def build_head(
     dim: int,
     options: dict[str, Any],
     columns: Sequence[str] = (),
+    stems: Mapping[str, Any] | None = None,
 ) -> "Head":
     """Build the head called ``name``; without a name, the only one that accepts the targets.
 
@@ -66,6 +88,7 @@ def build_head(
         dim: Width of the backbone, D.
         options: Options of the head by name.
         columns: Columns of the table, for messages.
+        stems: Stems of the backbone, by name.
 
     Raises:
         ValueError: If no head or several accept the targets, or there are no targets and no default head.
@@ -85,8 +108,7 @@ def build_head(
                     f"The target {targets[0]!r}, ... does not say which head is meant; name it with --head: {choices}."
                 )
             name = fitting[0]
-    head: Head = create("heads", name, dim, **options)
-    return head
+    return create_head(name, dim, stems or {}, options)
 
 
 def _kind(value: Any) -> str:

@@ -41,7 +41,10 @@ def classical_of_inputs(head: Head, tokenizer: Inputs, count: int) -> dict[str, 
             for title, model in head.classical(each, count).items():
                 models.setdefault(f"{name} alone, {title}", InputAlone(model, name))
         linear |= {name: next(iter(head.classical(kinds[-1], count).values()), None)}
-    if all(hasattr(_bare(model), "predict") or hasattr(_bare(model), "predict_proba") for model in linear.values()):
+    # Words have no mean.
+    if not head.continues and all(
+        hasattr(_bare(model), "predict") or hasattr(_bare(model), "predict_proba") for model in linear.values()
+    ):
         models["mean of the inputs alone, linear"] = MeanOfInputs(linear)
     return models
 

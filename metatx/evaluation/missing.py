@@ -142,7 +142,7 @@ class Answers:
         self.fusion = fusion
         self.names = list(model.tokenizer.inputs)
         self.pooled: Tensor | None = None
-        if not fusion.joins and not fusion.blocks and not model.head.per_token:
+        if not fusion.joins and not fusion.blocks and not model.head.per_token and not model.head.continues:
             with torch.no_grad(), settings.autocast(model.device):
                 batches = self._batches(range(len(samples)), np.ones((len(samples), len(self.names)), dtype=bool))
                 self.pooled = torch.cat([fusion.pool(model.features(batch)) for batch in batches])

@@ -18,7 +18,15 @@ from metatx.evaluation.budget import Plan, keep_plan, kept_plan, plan_for
 from metatx.evaluation.missing import measures_of_inputs, shares_missing
 from metatx.evaluation.narrowing import narrowed, with_any_input
 from metatx.evaluation.report import Report
-from metatx.evaluation.splits import HELD_FOR_TEST, examples_of, measurable, read_parts, source_of, training_part_of
+from metatx.evaluation.splits import (
+    HELD_FOR_TEST,
+    examples_of,
+    measurable,
+    read_parts,
+    source_of,
+    training_part_of,
+    with_texts,
+)
 from metatx.examples import Examples
 from metatx.files import written_whole
 from metatx.inputs.guess import settled
@@ -133,6 +141,8 @@ def run(
         spec, parts = narrowed(spec, parts, only)
     task = Task.of_model(*build(backbone, spec, training_part_of(parts)))
     task.reading = reading or task.reading
+    if task.head.continues:
+        parts = with_texts(parts, task.target)
     given = {split for split, extra in (("validation", validation), ("test", test)) if extra is not None}
     parts = measurable(parts, task.target, given, source_of(data))
     where = "test split" if "test" in parts else f"test: {HELD_FOR_TEST:.0%} held out"

@@ -21,7 +21,7 @@ from metatx.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from datasets import Dataset
 
-__all__ = ["HELD_FOR_TEST", "examples_of", "measurable", "read_parts", "source_of", "training_part_of"]
+__all__ = ["HELD_FOR_TEST", "examples_of", "measurable", "read_parts", "source_of", "training_part_of", "with_texts"]
 
 HELD_FOR_TEST = 0.2  # share that is held out for the test where there is no test split
 
@@ -109,6 +109,14 @@ def measurable(parts: Parts, target: str | None, given: set[str], source: str) -
             "instead."
         )
     return {split: part for split, part in parts.items() if split not in lacking}
+
+
+def with_texts(parts: Parts, target: str | None) -> Parts:
+    """Parts whose columns of texts that are all right, named with commas in ``target``, are one column of lists."""
+    return {
+        split: part if isinstance(part, Examples) else joined_target(part, target, texts=True)
+        for split, part in parts.items()
+    }
 
 
 def examples_of(parts: Parts, task: Task, validation_share: float, seed: int, source: str) -> dict[str, Examples]:

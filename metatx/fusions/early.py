@@ -10,3 +10,8 @@ class EarlyFusion(Fusion):
 
     joins = True
     fuse_at = 0
+
+    def build(self, inputs: list[str], main: str, depth: int, class_token: bool, pools: bool = True) -> None:
+        """Make the layers; the marks of inputs alone where ``pools`` is False."""
+        self.pools = pools
+        super().build(inputs, main, depth, class_token)

@@ -299,7 +299,16 @@ class TaskPool:
         return [answers[index] for index in range(len(requests))]
 
     def _read(self, firsts: Sequence[Request], sequences: Sequence[TokenSequence]) -> Iterator[TokenSequence]:
-        """Run sequences through the backbone with their tasks' adapters; return the layers that each head reads."""
+        """Run sequences through the backbone with their tasks' adapters; return the layers that each head reads.
+
+        Sequences that are continued stay as they are: the backbone reads them when it writes.
+        """
+        passing = [pair for pair in zip(firsts, sequences, strict=True) if not pair[0].continues]
+        read = self._passed(*zip(*passing, strict=True)) if passing else iter(())
+        for first, sequence in zip(firsts, sequences, strict=True):
+            yield sequence if first.continues else next(read)
+
+    def _passed(self, firsts: Sequence[Request], sequences: Sequence[TokenSequence]) -> Iterator[TokenSequence]:
         batch = concatenate(sequences)
         layers = [1 if first.answer == "embed" else first.loaded.task.head.layers for first in firsts]
         adapters = [

@@ -115,7 +115,8 @@ class ResidentTask:
 
     def _attended(self, sequence: TokenSequence) -> tuple[int, ...]:
         """Lengths of the sequences, prefix included; those of a sample that attend to one another count as one."""
-        lengths = [length + self.prefix for length in sequence.lengths]
+        written = self.task.head.writing()["most"] if self.task.head.continues else 0
+        lengths = [length + self.prefix + written for length in sequence.lengths]
         if sequence.fuse_at is None:
             return tuple(lengths)
         attended: list[int] = []
@@ -157,15 +158,23 @@ class Request:
         """Approximate number of tokens in a pass."""
         return sum(self.lengths)
 
+    @property
+    def continues(self) -> bool:
+        """True if the answer is written behind the sequences."""
+        return self.answer != "embed" and self.loaded.task.head.continues
+
     def answers(self, sequence: TokenSequence, extents: Sequence[Any]) -> list[Any]:
-        """Answers for sequences that left the backbone, one item a sample; a SampleError where numbers overflowed."""
+        """Answers for sequences that left the backbone, one item a sample; a SampleError where numbers overflowed.
+
+        Sequences that are continued enter it here.
+        """
         model = self.loaded.task.model
         head = model.head
         if self.answer == "embed":
             output = model.embedding(sequence).float()
             answers = list(output.cpu().numpy())
         else:
-            output = widened(model.output(sequence))
+            output = widened(model.continued(sequence) if self.continues else model.output(sequence))
             if self.answer == "records":
                 answers = head.records(output, *extents)
             else:

@@ -28,7 +28,7 @@ from metatx.disk.task_files import (
     within_bounds,
 )
 from metatx.disk.weight_files import unshared
-from metatx.encoding.head_choice import build_tokenizer
+from metatx.encoding.head_choice import build_tokenizer, create_head
 from metatx.errors import TaskError, short
 from metatx.files import folder_written_whole
 from metatx.inputs.through import Others, backbones_by_name, check_needed
@@ -243,6 +243,8 @@ def _parts(config: dict[str, Any], folder: Path, backbone: Backbone, others: Map
                     raise ValueError(f"a number is too large; expected {BOUNDS}.")
                 if kind == "tokenizer":
                     component: Component = build_tokenizer(name, backbone, options, others)
+                elif kind == "head":
+                    component = create_head(name, backbone.dim, backbone.stems, options)
                 else:
                     component = create(f"{kind}s", name, backbone.dim, **options)  # type: ignore[arg-type]
             with damage(folder, f"the {kind} {name} cannot be built with what it learned: "):

@@ -81,8 +81,13 @@ def check_head(
 
     Raises:
         AssertionError: At the first break of the contract.
-        ValueError: If there are fewer than four targets.
+        ValueError: If there are fewer than four targets, or the head continues.
     """
+    if cls.continues:
+        raise ValueError(
+            f"check_head has random tokens in the place of a backbone's, but {cls.__name__} continues what a language "
+            "model reads; test it in a task on a small one."
+        )
     if len(targets) < 4:
         raise ValueError(f"check_head needs four or more targets, not {len(targets)}.")
     bad = [None, object(), *bad_targets]

@@ -52,7 +52,7 @@ def cached(
 
 def cacheable(model: Model) -> bool:
     """Return True if nothing below the head trains or varies, so that a sample's features never change."""
-    if model.adapter is not None or model.fusion is not None or model.tokenizer.augments:
+    if model.adapter is not None or model.fusion is not None or model.tokenizer.augments or model.head.continues:
         return False
     below = [*model.tokenizer.parameters(), *model.norm.parameters(), *model.backbone.parameters()]
     return not _trained(below)
@@ -65,7 +65,12 @@ def cacheable_inputs(model: Model) -> list[str]:
     if fusion is None or not isinstance(inputs, Inputs) or model.adapter is not None:
         return []
     apart = not fusion.joins and not fusion.blocks and type(fusion).enter is Fusion.enter
-    if not apart or model.head.per_token or _trained([*model.norm.parameters(), *model.backbone.parameters()]):
+    if (
+        not apart
+        or model.head.per_token
+        or model.head.continues
+        or _trained([*model.norm.parameters(), *model.backbone.parameters()])
+    ):
         return []
     return [
         name

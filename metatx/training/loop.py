@@ -122,6 +122,11 @@ class Training:
         self.epochs = self.settings.epochs
         self.metric = settings.metric or model.head.primary_metric  # chooses the epoch whose weights are kept
         _check_metric(model, self.metric)
+        if not model.trainable_parameters:
+            raise ValueError(
+                f"There is nothing to train: tokenizer and the {model.head.name} head have no weights here. Answer "
+                "without training, or choose --tune lora, or a soft prompt (--head.soft-prompt 8)."
+            )
         if settings.token_warmup_steps:
             warmup_parameters(model)
         self.encoded = data
@@ -316,7 +321,7 @@ class Training:
             if part is not None:
                 part.train(total >= self.world)
         with self.settings.autocast(self.model.device):
-            output = self.wrapped(inputs)
+            output = self.wrapped(inputs, targets) if self.model.head.continues else self.wrapped(inputs)
         loss = self.model.head.loss(widened(output), targets)
         # DDP averages gradients over processes; with this weight the result is the gradient of the batch's mean loss.
         self.accelerator.backward(loss * (share * self.world / total))

@@ -37,7 +37,8 @@ def measure(
     for inputs, targets in batches:
         targets = to_device(targets, model.device)
         with settings.autocast(model.device):
-            output = widened(module(to_device(inputs, model.device)))
+            read = to_device(inputs, model.device)
+            output = widened(module(read, targets) if model.head.continues else module(read))
         measures.add(output, targets, model.head.loss(output, targets))
     return measures
 

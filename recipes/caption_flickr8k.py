@@ -1,0 +1,154 @@
+r"""Flickr8k, 1,000 photographs: a frozen language model says what a frozen backbone of pictures sees.
+
+python recipes/caption_flickr8k.py --language FOLDER_OF_SMOLLM2 --pictures-checkpoint FILE_OF_VIT_TI --test
+
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from align_flickr8k import CAPTIONS, SOURCE
+from torch.nn import functional as F
+
+import metatx
+from metatx.cli.scripts import command
+from metatx.data.tables import read_splits
+from metatx.encoding.collate import to_device
+from metatx.evaluation.baselines import baselines
+from metatx.evaluation.recipe import dataset
+from metatx.metrics.generation import cider, words_of
+from metatx.pretraining.encoders import backbone_encoder
+from metatx.progress import bar
+from metatx.training.frozen_features import cached
+
+SETTINGS = metatx.TrainingSettings(epochs=10, batch_size=16, lr=2e-3, weight_decay=0.05, precision="bf16")
+WORDS_AT_ONCE = 64  # pictures of a step of ``name_words``
+SHOWN = 12  # pictures whose captions are printed
+Samples = dict[str, list[Any]]
+
+
+def read(folder: Path) -> dict[str, Samples]:
+    """Files of pictures, and the captions of each, by split."""
+    return {
+        split: {
+            "photo": [str(folder / name) for name in table["image"]],
+            "captions": [[row[name] for name in CAPTIONS] for row in table],
+        }
+        for split, table in read_splits(folder / "flickr8k.csv", ()).items()
+    }
+
+
+def name_words(task: metatx.Task, data: Any, settings: metatx.TrainingSettings, steps: int) -> None:
+    """Train the bridge until its tokens are like the embeddings of the captions' words; the language model has no part.
+
+    The loss is the cross-entropy of the words of a picture's captions, rare words counting more (idf), given the
+    softmax over the words of the training captions of their products with the tokens, the largest of each (smooth).
+    """
+    model = task.model
+    _, read_once = cached(model, data, settings, bar)
+    words = torch.unique(torch.cat([target[target >= 0] for target in data.targets()])).long()
+    counts = torch.stack([(words[:, None] == target[target >= 0]).sum(1) for target in data.targets()]).float()
+    weighed = F.normalize(counts * -(counts > 0).float().mean(0).log(), p=1, dim=1)
+    table = task.backbone.stems["text"](words)
+    trained = [weight for weight in model.tokenizer.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(trained, weight_decay=settings.weight_decay)
+    size = min(WORDS_AT_ONCE, len(data))
+    model.train()
+    for step in bar(range(steps), "words"):
+        optimizer.param_groups[0]["lr"] = settings.rate(step, steps)
+        batch = np.random.default_rng((settings.seed, step)).choice(len(data), size, replace=False).tolist()
+        sequence = model.tokenizer(to_device(read_once.batch(batch)[0], model.device))
+        tokens = sequence.embeddings.view(size, -1, model.backbone.dim)
+        logits = torch.logsumexp(tokens @ table.T, dim=1)
+        loss = -(F.log_softmax(logits, dim=1) * weighed[batch]).sum(1).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+def of_nearest(pictures: Any, train: Samples, rows: Samples) -> list[str]:
+    """First caption of the training picture that is nearest by cosine of frozen features."""
+    known, asked = (F.normalize(torch.from_numpy(pictures(part["photo"])), dim=1) for part in (train, rows))
+    return [train["captions"][at][0] for at in (asked @ known.T).argmax(1).tolist()]
+
+
+def scored(answers: list[str], captions: list[list[str]]) -> str:
+    """CIDEr-D in words."""
+    scores = cider([words_of(answer) for answer in answers], [[words_of(text) for text in of] for of in captions])
+    return f"CIDEr {np.mean(scores):.3f}"
+
+
+def main(
+    *,
+    language: str,
+    pictures: str = "timm:vit_tiny_patch16_224",
+    pictures_checkpoint: str | None = None,
+    data: str | None = None,
+    out: str | None = None,
+    random_language: bool = False,
+    random_pictures: bool = False,
+    bridge: str = "grid",
+    bridge_options: dict[str, Any] | None = None,
+    prompt: str = "Image: {photo}\nCaption:",
+    words: int = 400,
+    settings: metatx.TrainingSettings = SETTINGS,
+    baseline: bool = True,
+    test: bool = False,
+) -> dict[str, float]:
+    """Train a bridge from pictures to a language model, and caption pictures.
+
+    Args:
+        language: Name or folder of a causal language model of transformers.
+        pictures: Backbone that reads the pictures.
+        pictures_checkpoint: File with its weights.
+        data: Folder of the data; by default looked up below the folder that METATX_DATA names.
+        out: Folder for the task; by default none is kept.
+        random_language: Give the language model random weights, as a control.
+        random_pictures: Give the backbone of pictures random weights, as a control.
+        bridge: Bridge between the two.
+        bridge_options: Options of the bridge.
+        prompt: Template of what stands before a caption, which a new line ends.
+        words: Steps in which the bridge learns to name words, before it is trained through the language model.
+        settings: Settings of the training.
+        baseline: Measure the constant caption, those of the nearest picture and a person's too.
+        test: Measure on the test split, once, with settings that were chosen before; else on the validation split.
+    """
+    splits = read(dataset(data, "multimodal/flickr8k_1000", SOURCE))
+    split = "test" if test else "validation"
+    train = splits["train"]
+    rows = splits[split]
+    backbone = metatx.load_backbone(f"transformers:{language}", pretrained=not random_language)
+    weights = None if random_pictures else pictures_checkpoint
+    other = metatx.load_backbone(pictures, checkpoint=weights, pretrained=not random_pictures)
+    through = {"backbone": pictures, "pretrained": not random_pictures, "bridge": bridge, **(bridge_options or {})}
+    photo = metatx.Input(name="photo", modality="image", frozen=True, through=through)
+    choices = {"target": "captions", "head": "generation", "head_options": {"prompt": prompt, "end": "\n"}}
+    task = metatx.Task.from_data(backbone, [photo], train, **choices, others={pictures: other}, seed=settings.seed)
+    encoded = {name: task.encode(splits[name], name, cache=settings.cache) for name in ("train", split)}
+    if words:
+        name_words(task, encoded["train"], settings, words)
+    task.fit(encoded["train"], settings=settings, out=out)
+    if out is not None:
+        print(task.save_pretrained(Path(out) / "task"))
+    measured = task.evaluate(encoded[split])
+    print(f"{split}, seed {settings.seed}:", ", ".join(f"{name} {value:.3f}" for name, value in measured.items()))
+    turned = {**rows, "captions": rows["captions"][1:] + rows["captions"][:1]}
+    of_others = task.evaluate(task.encode(turned, split))["nats_per_token"]
+    print(f"nats a token given another's picture: {of_others:.3f}")
+    answers = task.predict([{"photo": name} for name in rows["photo"][:SHOWN]])
+    print("\n".join(f"{Path(name).name}: {answer}" for name, answer in zip(rows["photo"], answers, strict=False)))
+    if baseline:
+        lines = baselines(task.tokenizer, task.head, encoded["train"].good, encoded[split].good)
+        for name, metrics in {**lines["trivial"], **lines["classical"]}.items():
+            print(f"{name}: CIDEr {metrics['cider']:.3f}, BLEU-4 {metrics['bleu4']:.3f}")
+        nearest = of_nearest(backbone_encoder(other), train, rows)
+        print(f"caption of the nearest picture, frozen features: {scored(nearest, rows['captions'])}")
+        person = [texts[0] for texts in rows["captions"]]
+        print(f"a person, against the other four: {scored(person, [texts[1:] for texts in rows['captions']])}")
+    return measured
+
+
+if __name__ == "__main__":
+    command(main)

@@ -18,6 +18,7 @@ from metatx.head import Head
 from metatx.layers.linear import zero_linear
 from metatx.layers.norms import Norm, feature_norm
 from metatx.layers.pooling import Pooling, pool_tokens, pooled_width
+from metatx.layers.top_k import check_top_k, shown_classes, top_classes
 from metatx.reading.image import is_image
 from metatx.sequence import TokenSequence
 from metatx.values import are_codes, plain_cell
@@ -55,6 +56,8 @@ class ClassificationHead(Head):
         calibrated: Divide logits by the temperature of the least cross-entropy on the validation split (Guo et al.
             2017, arXiv 1706.04599): of answers with probability 0.8, 80 % are then right. Labels stay the same.
             Without a validation split, nothing is divided.
+        top_k: Number of classes, the likeliest first, whose probabilities ``records`` gives as a list ``top``. None:
+            each class by its name, but a list of 10 where there are more than 1,000.
 
     Attributes:
         classes: Labels, in the order of the outputs; learned by ``fit``.
@@ -76,8 +79,11 @@ class ClassificationHead(Head):
         class_weight: Literal["balanced"] | None = None,
         hidden: int = 0,
         calibrated: bool = False,
+        top_k: int | None = None,
     ) -> None:
         super().__init__(dim)
+        check_top_k(top_k)
+        self.top_k = top_k
         self.pooling: Pooling = pooling
         self.layers = layers
         self.label_smoothing = label_smoothing
@@ -96,6 +102,9 @@ class ClassificationHead(Head):
     def build(self, classes: list[Any]) -> None:
         """Make the output layer for the labels."""
         self.classes = classes
+        # An array of texts would turn the numbers among them into texts.
+        mixed = len({isinstance(label, str) for label in classes}) > 1
+        self.answers = np.array(classes, dtype=object if mixed else None)
         self.index = Spellings(classes)
         self.register_buffer("class_weights", torch.ones(len(classes)) if self.class_weight else None)
         # Every class starts equally likely, whatever the scale of the features.
@@ -177,10 +186,7 @@ class ClassificationHead(Head):
 
     def decode(self, output: Tensor) -> np.ndarray:
         """The most likely label of each sample (B,)."""
-        # An array of texts would turn the numbers among them into texts.
-        mixed = len({isinstance(label, str) for label in self.classes}) > 1
-        labels = np.array(self.classes, dtype=object if mixed else None)
-        decoded: np.ndarray = labels[output.argmax(1).cpu().numpy()]
+        decoded: np.ndarray = self.answers[output.argmax(1).cpu().numpy()]
         return decoded
 
     def probabilities(self, output: Tensor) -> Tensor:
@@ -200,9 +206,13 @@ class ClassificationHead(Head):
         return f"Probabilities are calibrated on the validation split (temperature {self.temperature.item():.3f})."
 
     def records(self, output: Tensor) -> list[dict[str, Any]]:
-        """``prediction``, and the probability of each class."""
-        shares = self.probabilities(output).tolist()
+        """``prediction``, and the probability of each class, or those of the likeliest, see ``top_k``."""
         labels = self.decode(output).tolist()
+        most = shown_classes(self.top_k, len(self.classes))
+        if most is not None:
+            tops = top_classes(self.probabilities(output), self.answers, most)
+            return [{"prediction": label, "top": top} for label, top in zip(labels, tops, strict=True)]
+        shares = self.probabilities(output).tolist()
         names = [f"p({label})" for label in self.classes]
         return [
             {"prediction": label, **dict(zip(names, row, strict=True))}
@@ -213,18 +223,19 @@ class ClassificationHead(Head):
         """Accuracy (also averaged over classes), macro F1, one-against-rest ROC area, expected calibration error.
 
         Means are over the classes that a split has, see ``metatx.metrics.labels``. The calibration error is the mean
-        distance between confidence and accuracy, in 15 bins of confidence.
+        distance between confidence and accuracy, in 15 bins of confidence. Of more than 1,000 classes, the ROC area is
+        the mean over 1,000 evenly spread ones.
         """
         from torchmetrics.classification import MulticlassAccuracy
 
-        from metatx.metrics.labels import CalibrationError, ClassScores, Pairs, roc_area
+        from metatx.metrics.labels import CalibrationError, ClassScores, SomeClasses, roc_area
 
         k = len(self.classes)
         return {
             "accuracy": MulticlassAccuracy(k, average="micro"),
             "balanced_accuracy": ClassScores(k, "recall"),
             "f1": ClassScores(k, "f1"),
-            "auroc": Pairs(roc_area),
+            "auroc": SomeClasses(roc_area, k),
             "ece": CalibrationError(),
         }
 

@@ -19,6 +19,7 @@ from metatx.layers.conformal import check_coverage, conformal_quantile
 from metatx.layers.linear import zero_linear
 from metatx.layers.norms import Norm, feature_norm
 from metatx.layers.pooling import Pooling, pool_tokens, pooled_width
+from metatx.layers.top_k import check_top_k, shown_classes, top_classes
 from metatx.reading.image import is_image
 from metatx.sequence import TokenSequence
 from metatx.values import are_codes, plain_cell
@@ -59,6 +60,8 @@ class ClassificationHead(Head):
         coverage: Promised share of samples whose label is in the set of labels that ``records`` gives, such as 0.9:
             split conformal prediction on the validation split, see ``conformal_quantile``, with one bound for all
             classes (Sadinle et al. 2019, arXiv 1609.00451). The split chose the epoch too, so the promise holds about.
+        top_k: Number of classes, the likeliest first, whose probabilities ``records`` gives as a list ``top``. None:
+            each class by its name, but a list of 10 where there are more than 1,000.
 
     Attributes:
         classes: Labels, in the order of the outputs; learned by ``fit``.
@@ -82,9 +85,12 @@ class ClassificationHead(Head):
         hidden: int = 0,
         calibrated: bool = False,
         coverage: float | None = None,
+        top_k: int | None = None,
     ) -> None:
         super().__init__(dim)
         check_coverage(coverage)
+        check_top_k(top_k)
+        self.top_k = top_k
         self.pooling: Pooling = pooling
         self.layers = layers
         self.label_smoothing = label_smoothing
@@ -105,6 +111,9 @@ class ClassificationHead(Head):
     def build(self, classes: list[Any]) -> None:
         """Make the output layer for the labels."""
         self.classes = classes
+        # An array of texts would turn the numbers among them into texts.
+        mixed = len({isinstance(label, str) for label in classes}) > 1
+        self.answers = np.array(classes, dtype=object if mixed else None)
         self.index = Spellings(classes)
         self.register_buffer("class_weights", torch.ones(len(classes)) if self.class_weight else None)
         # Every class starts equally likely, whatever the scale of the features.
@@ -186,10 +195,7 @@ class ClassificationHead(Head):
 
     def decode(self, output: Tensor) -> np.ndarray:
         """The most likely label of each sample (B,)."""
-        # An array of texts would turn the numbers among them into texts.
-        mixed = len({isinstance(label, str) for label in self.classes}) > 1
-        labels = np.array(self.classes, dtype=object if mixed else None)
-        decoded: np.ndarray = labels[output.argmax(1).cpu().numpy()]
+        decoded: np.ndarray = self.answers[output.argmax(1).cpu().numpy()]
         return decoded
 
     def probabilities(self, output: Tensor) -> Tensor:
@@ -235,15 +241,17 @@ class ClassificationHead(Head):
         return note
 
     def records(self, output: Tensor) -> list[dict[str, Any]]:
-        """``prediction``, the probability of each class, and with ``coverage`` the promised ``set`` of labels."""
+        """``prediction``, probabilities of the classes or the likeliest, see ``top_k``, and the ``set`` of ``coverage``."""
         probabilities = self.probabilities(output)
-        shares = probabilities.tolist()
         labels = self.decode(output).tolist()
-        names = [f"p({label})" for label in self.classes]
-        records = [
-            {"prediction": label, **dict(zip(names, row, strict=True))}
-            for label, row in zip(labels, shares, strict=True)
-        ]
+        most = shown_classes(self.top_k, len(self.classes))
+        shown: list[dict[str, Any]]
+        if most is None:
+            names = [f"p({label})" for label in self.classes]
+            shown = [dict(zip(names, row, strict=True)) for row in probabilities.tolist()]
+        else:
+            shown = [{"top": top} for top in top_classes(probabilities, self.answers, most)]
+        records = [{"prediction": label, **shares} for label, shares in zip(labels, shown, strict=True)]
         if self.bound is not None:
             for record, row in zip(records, self.sets(probabilities).tolist(), strict=True):
                 record["set"] = [label for label, inside in zip(self.classes, row, strict=True) if inside]
@@ -253,18 +261,19 @@ class ClassificationHead(Head):
         """Accuracy (also averaged over classes), macro F1, one-against-rest ROC area, expected calibration error.
 
         Means are over the classes that a split has, see ``metatx.metrics.labels``. The calibration error is the mean
-        distance between confidence and accuracy, in 15 bins of confidence.
+        distance between confidence and accuracy, in 15 bins of confidence. Of more than 1,000 classes, the ROC area is
+        the mean over 1,000 evenly spread ones.
         """
         from torchmetrics.classification import MulticlassAccuracy
 
-        from metatx.metrics.labels import CalibrationError, ClassScores, Pairs, roc_area
+        from metatx.metrics.labels import CalibrationError, ClassScores, SomeClasses, roc_area
 
         k = len(self.classes)
         return {
             "accuracy": MulticlassAccuracy(k, average="micro"),
             "balanced_accuracy": ClassScores(k, "recall"),
             "f1": ClassScores(k, "f1"),
-            "auroc": Pairs(roc_area),
+            "auroc": SomeClasses(roc_area, k),
             "ece": CalibrationError(),
         }
 

@@ -15,6 +15,7 @@ from metatx.head import Head
 from metatx.layers.linear import zero_linear
 from metatx.layers.norms import Norm, feature_norm
 from metatx.layers.pooling import Pooling, pool_tokens, pooled_width
+from metatx.layers.top_k import check_top_k, shown_classes, top_classes
 from metatx.sequence import TokenSequence
 from metatx.values import plain_cell
 
@@ -50,9 +51,11 @@ class MultiLabelHead(Head):
         objective: ``"bce"``, binary cross-entropy; or ``"asymmetric"`` (Ridnik et al. 2021, arXiv 2009.14119), which
             counts easy absent labels less; its probabilities are too high.
         classes: Labels, in the order of the outputs; None: those of the training split, sorted.
+        top_k: Number of labels, the likeliest first, whose probabilities ``records`` gives as a list ``top``. None:
+            each label by its name, but a list of 10 where there are more than 1,000.
 
     Raises:
-        ValueError: If there are fewer than two ``classes``, or they do not differ.
+        ValueError: If there are fewer than two ``classes``, or they do not differ; if ``top_k`` is below 1.
 
     Attributes:
         classes: Labels, in the order of the outputs.
@@ -73,8 +76,11 @@ class MultiLabelHead(Head):
         hidden: int = 0,
         objective: Literal["bce", "asymmetric"] = "bce",
         classes: list[str] | None = None,
+        top_k: int | None = None,
     ) -> None:
         super().__init__(dim)
+        check_top_k(top_k)
+        self.top_k = top_k
         self.pooling: Pooling = pooling
         self.layers = layers
         self.objective = objective
@@ -91,6 +97,7 @@ class MultiLabelHead(Head):
     def build(self, classes: list[str]) -> None:
         """Make the output layer and the thresholds for the labels."""
         self.classes = classes
+        self.answers = np.array(classes, dtype=object)
         self.index = _index(classes)
         self.register_buffer("thresholds", torch.full((len(classes),), 0.5))
         self.output = zero_linear(self.width, len(classes))
@@ -191,7 +198,11 @@ class MultiLabelHead(Head):
         return output.float().sigmoid()
 
     def records(self, output: Tensor) -> list[dict[str, Any]]:
-        """``prediction``, the list of labels, and the probability of each label."""
+        """``prediction``, the list of labels, and the probability of each label, or of the likeliest, see ``top_k``."""
+        most = shown_classes(self.top_k, len(self.classes))
+        if most is not None:
+            tops = top_classes(self.probabilities(output), self.answers, most)
+            return [{"prediction": labels, "top": top} for labels, top in zip(self.decode(output), tops, strict=True)]
         names = [f"p({label})" for label in self.classes]
         return [
             {"prediction": labels, **dict(zip(names, row, strict=True))}
@@ -207,13 +218,14 @@ class MultiLabelHead(Head):
         """Mean average precision, and F1 at the thresholds.
 
         ``map`` is the mean over the labels that some sample has, ``f1`` over those that some sample has or is given;
-        ``micro_f1`` counts all pairs of sample and label alike.
+        ``micro_f1`` counts all pairs of sample and label alike. Of more than 1,000 labels, ``map`` is the mean over
+        1,000 evenly spread ones.
         """
-        from metatx.metrics.labels import LabelScores, Pairs, average_precision
+        from metatx.metrics.labels import LabelScores, SomeClasses, average_precision
 
         k = len(self.classes)
         return {
-            "map": Pairs(average_precision),
+            "map": SomeClasses(average_precision, k),
             "f1": LabelScores(k, "f1"),
             "micro_f1": LabelScores(k, "f1", pooled=True),
         }

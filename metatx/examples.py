@@ -1,7 +1,8 @@
 """Examples: raw samples with their targets, from any source."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,9 +12,10 @@ import numpy as np
 from metatx.values import is_missing, plain_samples, plain_targets
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from datasets import Dataset
 
-__all__ = ["Examples", "Reader", "Rows", "without_missing"]
+__all__ = ["Examples", "Reader", "Rows", "cells_of", "column_names", "of_arrow", "selected", "without_missing"]
 
 BLOCK = 1024  # rows of a table that are converted to Python's types at once
 
@@ -60,7 +62,8 @@ class Examples:
         """Select the examples at ``indices``, in that order."""
         targets = None if self.targets is None else Subset(self.targets, indices)
         rows = np.arange(len(self)) if self.rows is None else np.asarray(self.rows)
-        return Examples(Subset(self.inputs, indices), targets, self.source, rows[np.asarray(indices, dtype=np.int64)])
+        inputs = self.inputs.select(indices) if isinstance(self.inputs, Rows) else Subset(self.inputs, indices)
+        return Examples(inputs, targets, self.source, rows[np.asarray(indices, dtype=np.int64)])
 
 
 def _is_there(name: str) -> bool:
@@ -100,10 +103,14 @@ class Subset(Sequence[Any]):
 
 
 class Rows(Sequence[dict[str, Any]]):
-    """Rows of a table as dicts of some columns, read in blocks on access."""
+    """Rows of a table as dicts of some columns, converted on access: a dict takes ten times the memory of its row.
+
+    Rows that are read in order are converted a block at a time, others one by one.
+    """
 
     def __init__(self, table: "Dataset", names: Sequence[str]) -> None:
-        self.table = table.select_columns(list(names)).with_format("arrow")
+        self.names = list(names)
+        self.table = table.select_columns(self.names).with_format("arrow")
         self._block: list[dict[str, Any]] = []
         self._start = 0
 
@@ -115,9 +122,58 @@ class Rows(Sequence[dict[str, Any]]):
             return [self[i] for i in range(len(self))[at]]
         row = range(len(self))[at]
         if not self._start <= row < self._start + len(self._block):
-            self._start = row - row % BLOCK
-            self._block = self.table[self._start : self._start + BLOCK].to_pylist()
+            count = BLOCK if row == self._start + len(self._block) else 1
+            self._block = self.table[row : row + count].to_pylist()
+            self._start = row
         return self._block[row - self._start]
+
+    def select(self, indices: Sequence[int] | np.ndarray) -> "Rows":
+        """Rows at ``indices``, in that order."""
+        return Rows(selected(self.table, indices), self.names)
+
+    def column(self, name: str) -> list[Any]:
+        """All cells of a column."""
+        cells: list[Any] = self.table[name][:].to_pylist()
+        return cells
+
+
+def column_names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names of the columns of rows, in the order in which they first appear."""
+    return rows.names if isinstance(rows, Rows) else list(dict.fromkeys(name for row in rows for name in row))
+
+
+def cells_of(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[Sequence[int], list[Any]]:
+    """Numbers of the rows that have a column, and their cells there."""
+    if isinstance(rows, Rows):
+        return range(len(rows)), rows.column(name)
+    cells = {number: row[name] for number, row in enumerate(rows) if name in row}
+    return list(cells), list(cells.values())
+
+
+def of_arrow(table: "pa.Table", like: "Dataset | None" = None) -> "Dataset":
+    """Dataset of an Arrow table, with the types of ``like``.
+
+    The fingerprint is random: datasets would copy the whole table to hash it, for a cache that is not used here.
+    """
+    from datasets import Dataset
+
+    return Dataset(table, info=None if like is None else like.info, fingerprint=secrets.token_hex(8))
+
+
+def selected(table: "Dataset", indices: Sequence[int] | np.ndarray) -> "Dataset":
+    """Rows of a table at ``indices``, in that order.
+
+    Those of a table in memory are copied, for datasets reads each row by itself through an index, which takes several
+    times as long. A table on disk, which may be larger than the memory, gets such an index.
+    """
+    import pyarrow as pa
+
+    if table.cache_files:
+        return table.select(indices)
+    arrow = table.with_format("arrow")[:]
+    if any(column.num_chunks > 1 for column in arrow.columns):  # Arrow would join the chunks, which may be too large
+        return table.select(indices)
+    return of_arrow(arrow.take(pa.array(np.asarray(indices, dtype=np.int64))), table).with_format(table.format["type"])
 
 
 # Function from a file to its samples by split: "train", "validation", "test", or "all" if it is not split. Raises

@@ -129,10 +129,7 @@ class Head(Component):
         """
         if target is None:
             raise ValueError(f"The {self.name} head needs a target column; columns: {', '.join(table.column_names)}.")
-        samples = self.queries(table, inputs, tokenizer)
-        # A list, because training reads all rows again and again.
-        rows = list(samples) if isinstance(samples, Rows) else samples
-        return Examples(rows, table[target][:], source)
+        return Examples(self.queries(table, inputs, tokenizer), table[target][:], source)
 
     def queries(self, table: "Dataset", inputs: list[str], tokenizer: "Tokenizer") -> Sequence[Any]:
         """Raw samples of a table to predict, by default one a row."""

@@ -4,7 +4,7 @@ import ctypes
 import os
 import platform
 
-__all__ = ["keep_memory", "let_threads_sleep"]
+__all__ = ["available_memory", "keep_memory", "let_threads_sleep"]
 
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # variables by which people say how threads wait
 HEAP = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_", "GLIBC_TUNABLES")
@@ -35,3 +35,10 @@ def keep_memory() -> None:
         library = ctypes.CDLL(None)
         library.mallopt(M_MMAP_THRESHOLD, LARGEST_BLOCK)
         library.mallopt(M_TRIM_THRESHOLD, KEPT)
+
+
+def available_memory() -> int:
+    """Bytes of memory that processes can be given without swapping."""
+    import psutil
+
+    return int(psutil.virtual_memory().available)

@@ -21,6 +21,7 @@ from metatx.data.cell_types import (
 )
 from metatx.data.spellings import Spellings
 from metatx.errors import SampleError
+from metatx.examples import column_names
 from metatx.json_schema import row_schema
 from metatx.registry import unknown
 from metatx.tokenizer import Batch, Tokenizer
@@ -88,7 +89,7 @@ class TabularTokenizer(Tokenizer):
             ValueError: If columns have only missing values, values that are no single number, text
                 or date, or texts that are nearly all different (all are named); or if there is no column.
         """
-        names = list(dict.fromkeys(name for sample in samples for name in sample))
+        names = column_names(samples)
         for name in self.given:
             if name not in names:
                 raise ValueError(unknown("column", name, names) + " Its type was given.")

@@ -139,7 +139,7 @@ class VideoTokenizer(Tokenizer):
         """Clips uint8 (B, T, 3, H, W) to the tokens of each view, one after the other."""
         clips = batch["clip"]
         chosen = torch.as_tensor(evenly(clips.shape[1], self.frames), device=clips.device)
-        clips = clips[:, chosen].float() / 255
+        clips = clips[:, chosen].float().div_(255)  # in place: each copy of a batch takes hundreds of megabytes
         tokens = [view(clips) for view in self.views]
         return TokenSequence.pack(torch.cat(tokens, dim=1), grid=self.grid)
 
@@ -186,7 +186,7 @@ class _Tubelets(nn.Module):
         means = tubelets.mean(1, keepdim=True)
         tokens: Tensor = self.stem(means[:, 0])
         if self.motion is not None:
-            differing = ((tubelets - means) / self.stem.std).flatten(1, 2)
+            differing = (tubelets - means).div_(self.stem.std).flatten(1, 2)
             tokens = tokens + self.motion(differing).flatten(2).transpose(1, 2)
         placed: Tensor = tokens.reshape(B, T // self.size, *tokens.shape[1:]) + self.time
         return placed.flatten(1, 2)

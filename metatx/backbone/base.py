@@ -14,6 +14,7 @@ from metatx.backbone.attention import Call, Packing, plain, stretches
 from metatx.backbone.attention_pool import AttentionPool
 from metatx.backbone.exchange import Exchange
 from metatx.backbone.random_init import random_weights
+from metatx.backbone.recompute import within_memory
 from metatx.backbone.stem import Stem
 from metatx.sequence import TokenSequence
 
@@ -303,7 +304,7 @@ class Backbone(nn.Module, ABC):
                 x, *outputs = (following.arrange(packing.leave(tokens)) for tokens in (x, *outputs))
                 packing = following
                 call = self._call(adapter, packing)
-            read = self.reader(sequence, packing, call, adapter)
+            read = within_memory(self.reader(sequence, packing, call, adapter), x, self.depth)
             for number in blocks:
                 x = read(number, x)
                 if exchange is not None and number in exchange.blocks:

@@ -14,6 +14,7 @@ import numpy as np
 
 from metatx.data.spellings import BOOLEANS
 from metatx.errors import PlacedError, SampleError
+from metatx.examples import cells_of
 from metatx.progress import tell
 from metatx.values import plain_cell
 
@@ -61,9 +62,9 @@ def learn_columns(
     bad: dict[str, PlacedError] = {}
     for name in names:
         # A row that lacks the column is reported when rows are encoded.
-        cells = {i: plain_cell(row[name]) for i, row in enumerate(rows) if name in row}
+        numbers, cells = cells_of(rows, name)
         try:
-            learned.append(_learn(name, kinds.get(name), list(cells.values()), bins, list(cells)))
+            learned.append(_learn(name, kinds.get(name), list(map(plain_cell, cells)), bins, numbers))
         except PlacedError as error:
             bad[name] = error
     if bad:
@@ -84,7 +85,7 @@ def _advice(bad: list[str], good: list[str]) -> str:
     return f"Leave {'it' if len(bad) == 1 else 'them'} out of --inputs, as in --inputs {kept}; {other}."
 
 
-def _learn(name: str, kind: str | None, values: list[Any], bins: int, rows: list[int]) -> Learned:
+def _learn(name: str, kind: str | None, values: list[Any], bins: int, rows: Sequence[int]) -> Learned:
     """Entry in the schema and bin edges of a column, from its values in these rows."""
     present = [value for value in values if value is not None]
     if not present:
@@ -138,7 +139,7 @@ def _infer(name: str, present: list[Any]) -> str:
     return "date" if dates >= NEARLY * len(present) else "categorical"
 
 
-def _categories(name: str, values: list[Any], rows: list[int]) -> list[str]:
+def _categories(name: str, values: list[Any], rows: Sequence[int]) -> list[str]:
     """Distinct texts of a column, frequent ones first. Raises PlacedError if nearly all of them differ."""
     counts = Counter(cell for value in values if (cell := _read("categorical", name, value)) is not None)
     different = len(counts) > NEARLY * counts.total() and counts.total() >= FEW

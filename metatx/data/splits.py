@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from metatx.data.table_files import not_empty
+from metatx.examples import selected
 from metatx.progress import tell
 from metatx.reading.split_names import ALL, KNOWN, letters, split_of, splits_of
 from metatx.registry import unknown
@@ -51,7 +52,7 @@ def by_column(table: "Dataset", source: str, split_column: str | None = None) ->
         rows.setdefault(splits[value], []).append(row)
     # Other columns of splits are removed too: they must not become inputs, nor divide the parts again.
     spent = [name for name in table.column_names if name == column or (_usual(name) and _all_known(table, name))]
-    return {split: table.select(indices).remove_columns(spent) for split, indices in rows.items()}
+    return {split: selected(table, indices).remove_columns(spent) for split, indices in rows.items()}
 
 
 def _split_column(table: "Dataset", source: str) -> str | None:

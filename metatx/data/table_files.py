@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from metatx.errors import short
+from metatx.examples import of_arrow
 from metatx.progress import tell
 from metatx.reading.coco import coco_content, read_coco
 from metatx.reading.csv_tables import Reading, encoding_of, opened_text, read_csv
@@ -190,9 +191,8 @@ def named_classes(table: "Dataset") -> "Dataset":
 def _from_frame(frame: "pd.DataFrame") -> "Dataset":
     import pandas as pd
     import pyarrow as pa
-    from datasets import Dataset
 
-    frame = frame.copy()
+    frame = frame.copy(deep=False)  # columns are replaced, never changed
     for name in frame.columns:
         column = frame[name]
         if isinstance(column.dtype, pd.CategoricalDtype):
@@ -211,7 +211,7 @@ def _from_frame(frame: "pd.DataFrame") -> "Dataset":
             column = column.map(lambda value: value if value is None or value != value else str(value))
         frame[name] = column
     frame.columns = [str(name) for name in frame.columns]
-    return _without_index(Dataset.from_pandas(frame, preserve_index=False))
+    return _without_index(of_arrow(pa.Table.from_pandas(frame, preserve_index=False)))
 
 
 def _storable(cell: Any) -> Any:

@@ -13,6 +13,7 @@ from metatx.encoding.sample_store import Columns
 from metatx.errors import SampleError, cannot_be_used
 from metatx.examples import Examples
 from metatx.fusion import POOLED
+from metatx.process import available_memory
 from metatx.progress import bar
 from metatx.seeding import seeded
 
@@ -27,6 +28,7 @@ TRIED = 8  # number of samples from which the size of encoded samples is estimat
 # about a millisecond to encode and a twentieth of that to read back. Rows, words and windows of series are smaller.
 WORTH = 4096
 KEPT_BYTES = 4 << 30  # bytes kept in memory; samples beyond them are encoded again each time
+SHARE = 3  # of the available memory, one such part may be taken at most
 
 
 class EncodedDataset(torch.utils.data.Dataset[Any]):
@@ -173,7 +175,7 @@ def _encode_all(
     check: Callable[[Mapping[str, Tensor]], None] | None,
 ) -> tuple[Columns, dict[int, str]]:
     """Encode samples and targets; return the good ones, and the reasons why others are bad, by position."""
-    kept = Columns(KEPT_BYTES)
+    kept = Columns(min(KEPT_BYTES, available_memory() // SHARE))
     bad: dict[int, str] = {}
     disk: EncodingCache | None = None
     stored: Iterator[dict[str, Tensor]] | None = None

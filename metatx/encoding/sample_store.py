@@ -4,11 +4,10 @@ import hashlib
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 __all__ = ["Block", "Column", "Columns"]
 
@@ -29,9 +28,7 @@ class Column:
     def __init__(self, values: Tensor, shapes: Tensor | None = None) -> None:
         self.values = values
         self.shapes = shapes
-        if shapes is not None:
-            self.sizes = [tuple(shape) for shape in shapes.tolist()]
-            self.ends = [0, *accumulate(shapes.prod(1).tolist())]
+        self.ends = None if shapes is None else nn.functional.pad(shapes.prod(1).cumsum(0), (1, 0))
 
     @classmethod
     def of(cls, tensors: Sequence[Tensor]) -> "Column":
@@ -45,18 +42,19 @@ class Column:
         return len(self.values if self.shapes is None else self.shapes)
 
     def __getitem__(self, at: int) -> Tensor:
-        if self.shapes is None:
+        if self.shapes is None or self.ends is None:
             return self.values[at]
-        return self.values[self.ends[at] : self.ends[at + 1]].view(self.sizes[at])
+        start, end = self.ends[at : at + 2].tolist()
+        return self.values[start:end].view(self.shapes[at].tolist())
 
     @property
     def bytes(self) -> int:
         """Size in bytes."""
-        return self.values.nbytes + (0 if self.shapes is None else self.shapes.nbytes)
+        return sum(tensor.nbytes for tensor in (self.values, self.shapes, self.ends) if tensor is not None)
 
     def feed(self, digest: Any) -> None:
         """Add dtype, shapes and values to a hash."""
-        shapes = list(self.values.shape) if self.shapes is None else self.sizes
+        shapes = list(self.values.shape) if self.shapes is None else [tuple(shape) for shape in self.shapes.tolist()]
         digest.update(f"{self.values.dtype}{shapes}".encode())
         digest.update(self.values.detach().cpu().view(-1).view(torch.uint8).numpy().data)
 

@@ -17,14 +17,13 @@ def class_numbers(data: "EncodedDataset") -> np.ndarray:
     Raises:
         ValueError: If the head's encoded targets are no class numbers.
     """
-    targets = [data.head.encode(target) for target in data.good.targets or ()]
-    strange = next((target for target in targets if target.ndim or target.dtype != torch.int64), None)
-    if strange is not None or not targets:
+    targets = data.targets()
+    if not isinstance(targets, torch.Tensor) or targets.ndim != 1 or targets.dtype != torch.int64:
         raise ValueError(
             f"sampling is 'balanced', but the targets of the {data.head.name} head are no class numbers; "
             "choose sampling 'plain'."
         )
-    return torch.stack(targets).numpy()
+    return targets.numpy()
 
 
 def balanced_order(classes: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -2,12 +2,13 @@
 
 import copy
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
-from metatx.encoding.collate import collate
+from metatx.encoding.collate import stacked
 from metatx.evaluation.fused_baselines import classical_of_inputs, frame_of, of_main
 from metatx.examples import Examples
 from metatx.head import Head
@@ -18,6 +19,7 @@ from metatx.tokenizer import Tokenizer
 
 MANY = 50_000  # samples beyond which fitting takes a while, so that a message says it
 FEW = 10_000  # samples below which threads wait for one another longer than they compute, so that one does it all
+PART = 1 << 16  # samples whose features are dicts at the same time
 AT_ONCE = 8  # dense answers that are measured together; each is as large as its sample
 
 __all__ = ["baselines"]
@@ -82,8 +84,8 @@ class Bench:
         self.unseen: Any = Described(head, tokenizer, test.inputs)
         if not head.dense:
             table = frame_of if isinstance(tokenizer, Inputs) else _features
-            self.features = table(list(bar(self.features, "reading for the baselines")))
-            self.unseen = table(list(bar(self.unseen, "reading for the baselines")), like=self.features)
+            self.features = table(bar(self.features, "reading for the baselines"))
+            self.unseen = table(bar(self.unseen, "reading for the baselines"), like=self.features)
         self.truth = _encoded(head, test)
         answers = _encoded(head, train)
         self.answers = answers.numpy() if isinstance(answers, torch.Tensor) else [target.numpy() for target in answers]
@@ -114,8 +116,20 @@ class Bench:
 
 def _encoded(head: Head, examples: Examples) -> Any:
     """Targets as the head encodes them: a tensor (N, ...), or a list of N where shapes differ."""
+    import torch
+
     targets = () if examples.targets is None else examples.targets
-    return collate([{"target": head.encode(target)} for target in targets])["target"]
+    parts = [stacked([head.encode(target) for target in part]) for part in _parts(targets)]
+    if all(isinstance(part, torch.Tensor) and part.shape[1:] == parts[0].shape[1:] for part in parts):
+        return torch.cat(parts)
+    return [target for part in parts for target in part]
+
+
+def _parts(items: Iterable[Any]) -> Iterator[list[Any]]:
+    """Items in lists of ``PART``."""
+    remaining = iter(items)
+    while part := list(islice(remaining, PART)):
+        yield part
 
 
 def _reason(error: Exception) -> str:
@@ -149,18 +163,20 @@ class Described(Sequence[Any]):
         return self.head.baseline_features(self.tokenizer, self.samples[at])
 
 
-def _features(rows: Sequence[Any], like: Any = None) -> Any:
+def _features(rows: Iterable[Any], like: Any = None) -> Any:
     """Baseline features as a DataFrame, arrays of several axes as one array, texts as a list.
 
     Words become categories; those of ``like`` where it is given.
     """
     import pandas as pd
 
-    if isinstance(rows[0], str):
-        return rows
-    if not isinstance(rows[0], dict) and rows[0].ndim > 1:
-        return np.stack(rows)
-    frame = pd.DataFrame(rows if isinstance(rows[0], dict) else np.stack(rows))
+    parts = [_part(part) for part in _parts(rows)]
+    if isinstance(parts[0], list):
+        return [text for part in parts for text in part]
+    if isinstance(parts[0], np.ndarray):
+        return np.concatenate(parts)
+    # A column may hold words in some parts, and nothing in others.
+    frame = pd.concat(parts, ignore_index=True).infer_objects() if len(parts) > 1 else parts[0]
     frame.columns = [str(name) for name in frame.columns]
     for name in frame.columns:
         if like is not None:
@@ -171,3 +187,15 @@ def _features(rows: Sequence[Any], like: Any = None) -> Any:
         elif not pd.api.types.is_numeric_dtype(frame[name]):
             frame[name] = frame[name].astype("category")
     return frame
+
+
+def _part(rows: list[Any]) -> Any:
+    """Features of some samples: a DataFrame, an array, or the texts themselves."""
+    import pandas as pd
+
+    if isinstance(rows[0], str):
+        return rows
+    if isinstance(rows[0], dict):
+        return pd.DataFrame(rows)
+    stacked_rows = np.stack(rows)
+    return stacked_rows if rows[0].ndim > 1 else pd.DataFrame(stacked_rows)

@@ -1,6 +1,6 @@
 """Baselines of tasks with several inputs: on all inputs, on each alone, and the mean of those."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -62,17 +62,18 @@ def _chained(prepared: Any, model: Any) -> Any:
     return make_pipeline(prepared, model)
 
 
-def frame_of(rows: Sequence[Mapping[str, Any]], like: Any = None) -> Any:
+def frame_of(samples: Iterable[Mapping[str, Any]], like: Any = None) -> Any:
     """Baseline features of several inputs as a table with columns ``"input.feature"``.
 
     Numbers are NaN where an input is missing, words are empty.
 
     Args:
-        rows: Features of each sample by input, see ``Inputs.baseline_features``.
+        samples: Features of each sample by input, see ``Inputs.baseline_features``.
         like: Table of the training split, whose columns and types it takes; None for that of the training split.
     """
     import pandas as pd
 
+    rows = list(samples)
     names = list(dict.fromkeys(name for row in rows for name in row))
     frame = pd.concat([_block(name, [row.get(name) for row in rows]) for name in names], axis=1)
     if like is None:

@@ -12,7 +12,7 @@ from metatx.data.holdout import with_each_class
 from metatx.data.table_files import are_columns, text_columns
 from metatx.data.tables import ALL, as_table, read_splits
 from metatx.encoding.columns import reading_of
-from metatx.examples import Examples, Subset
+from metatx.examples import Examples, Subset, selected
 from metatx.progress import tell
 from metatx.reading.csv_tables import Reading
 from metatx.task import Task
@@ -152,7 +152,7 @@ def examples_of(parts: Parts, task: Task, validation_share: float, seed: int, so
         cut = {split: learned.select(picked) for split, picked in rows.items()}
         return examples | (cut if len(rows) > 1 else {"train": learned})
     for split, picked in rows.items():
-        part = whole.select(picked) if len(rows) > 1 else whole
+        part = selected(whole, picked) if len(rows) > 1 else whole
         made = task.labelled(part, f"the {split} data")
         # A head's examples need not be the rows of the table: windows of a series are not.
         are_rows = len(rows) > 1 and len(made) == len(picked)
@@ -165,7 +165,7 @@ def _hold_out(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Split ``rows`` into those that stay and those that are held out, as positions in ``rows``."""
     if not isinstance(whole, Examples):
-        return task.head.split(whole.select(rows), task.target, task.tokenizer, share, seed)
+        return task.head.split(selected(whole, rows), task.target, task.tokenizer, share, seed)
     order = np.random.default_rng(seed).permutation(len(rows))
     count = max(1, round(share * len(rows)))
     targets = [] if whole.targets is None else Subset(whole.targets, rows)

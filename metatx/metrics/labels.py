@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torchmetrics import Metric
-from torchmetrics.classification import MulticlassStatScores, MultilabelStatScores
+from torchmetrics.classification import MultilabelStatScores
 from torchmetrics.utilities import dim_zero_cat
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "LabelScores",
     "Pairs",
     "SampleMean",
+    "SomeClasses",
     "average_precision",
     "mean_absolute_error",
     "r_squared",
@@ -25,6 +26,7 @@ __all__ = [
 ]
 
 BINS = 15  # bins of confidence in the calibration error
+MOST = 1000  # classes of which all scores of all samples are kept
 Score = Literal["recall", "f1", "overlap"]
 
 
@@ -97,6 +99,35 @@ class SampleMean(Metric):
         return self.total / self.count
 
 
+class SomeClasses(Pairs):
+    """Measure of the scores of classes, mean over the classes; of more than 1,000 it is that of 1,000 of them.
+
+    All scores would take 4 N K bytes, and the measure time for each class. Those that are measured are evenly spread,
+    the same for each model.
+
+    Args:
+        measure: Function from scores (N, K) and class numbers (N,), or zeros and ones (N, K), to a number. The number
+            of a class that is not measured is -1.
+        num_classes: Number of classes, K.
+    """
+
+    def __init__(self, measure: Callable[[Any, Any], float], num_classes: int) -> None:
+        super().__init__(measure)
+        self.columns = torch.arange(MOST) * num_classes // MOST if num_classes > MOST else None
+
+    def update(self, predictions: Tensor, targets: Tensor) -> None:
+        """Add scores (B, K), and class numbers (B,) or zeros and ones (B, K)."""
+        if self.columns is not None:
+            columns = self.columns.to(predictions.device)
+            predictions = predictions[:, columns]
+            if targets.ndim > 1:
+                targets = targets[:, columns]
+            else:
+                places = torch.searchsorted(columns, targets).clamp(max=MOST - 1)
+                targets = torch.where(columns[places] == targets, places, -1)
+        super().update(predictions, targets)
+
+
 class CalibrationError(Errors):
     """Expected calibration error: distance of confidence and accuracy, mean over 15 bins weighted by their samples.
 
@@ -113,10 +144,11 @@ class CalibrationError(Errors):
         super().update(confidence, guess == targets)
 
 
-class ClassScores(MulticlassStatScores):
+class ClassScores(Metric):
     """Mean of a score over the classes for which it is defined, from counts of right and wrong predictions.
 
-    Recall is defined for a class with samples; F1 and overlap also for a class that is predicted.
+    Recall is defined for a class with samples; F1 and overlap also for a class that is predicted. K numbers are kept,
+    not the K x K of a matrix of confusions.
 
     Args:
         num_classes: Number of classes, K.
@@ -125,20 +157,31 @@ class ClassScores(MulticlassStatScores):
     """
 
     higher_is_better = True
+    is_differentiable = False
+    full_state_update = False
+    right: Tensor
+    guessed: Tensor
+    true: Tensor
 
     def __init__(self, num_classes: int, score: Score, pooled: bool = False) -> None:
-        super().__init__(num_classes, average=None)
+        super().__init__()
+        self.num_classes = num_classes
         self.score = score
         self.pooled = pooled
+        for name in ("right", "guessed", "true"):
+            self.add_state(name, default=torch.zeros(num_classes, dtype=torch.long), dist_reduce_fx="sum")
 
     def update(self, predictions: Tensor, targets: Tensor) -> None:
         """Add class numbers (B,), or probabilities (B, K), and the true numbers (B,); B may be 0."""
-        if len(targets):
-            super().update(predictions, targets)
+        guesses = predictions.argmax(1) if predictions.is_floating_point() else predictions
+        self.right += torch.bincount(targets[guesses == targets], minlength=self.num_classes)
+        self.guessed += torch.bincount(guesses, minlength=self.num_classes)
+        self.true += torch.bincount(targets, minlength=self.num_classes)
 
     def compute(self) -> Tensor:
         """Compute the mean, a float64 scalar."""
-        return _mean_score(super().compute(), self.score, self.pooled)
+        counts = torch.stack([self.right, self.guessed - self.right, self.true - self.right], dim=1)
+        return _mean_score(counts, self.score, self.pooled)
 
 
 class LabelScores(MultilabelStatScores):
@@ -159,13 +202,13 @@ class LabelScores(MultilabelStatScores):
 
     def compute(self) -> Tensor:
         """Compute the mean, a float64 scalar."""
-        return _mean_score(super().compute(), self.score, self.pooled)
+        return _mean_score(super().compute()[:, [0, 1, 3]], self.score, self.pooled)
 
 
 def _mean_score(counts: Tensor, score: Score, pooled: bool) -> Tensor:
-    """Mean score from counts (K, 5): true and false positives, true and false negatives, samples of the class."""
+    """Mean score from counts (K, 3): true positives, false positives, false negatives."""
     counts = counts.cpu().double()
-    right, added, _, missed, _ = (counts.sum(0, keepdim=True) if pooled else counts).T
+    right, added, missed = (counts.sum(0, keepdim=True) if pooled else counts).T
     scores = {
         "recall": right / (right + missed),
         "f1": 2 * right / (2 * right + added + missed),
@@ -182,14 +225,14 @@ def roc_area(shares: np.ndarray, classes: np.ndarray) -> float:
 
     Args:
         shares: Probabilities (N, K).
-        classes: Class numbers (N,).
+        classes: Class numbers (N,); -1 for a class that has no column.
     """
     from sklearn.metrics import roc_auc_score
 
     present = np.unique(classes)
-    if len(present) < 2:
+    counted = [1] if shares.shape[1] == 2 else present[present >= 0]
+    if len(present) < 2 or not len(counted):
         return np.nan
-    counted = [1] if shares.shape[1] == 2 else present
     return float(np.mean([roc_auc_score(classes == number, shares[:, number]) for number in counted]))
 
 

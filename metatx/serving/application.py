@@ -95,10 +95,13 @@ class Service:
             await run_in_threadpool(self.engine.close)
 
     async def _keep_up(self) -> None:
+        warmed: Any = None  # tasks that were served when the engine was last made ready for them
         while True:
             try:
                 await run_in_threadpool(self.catalog.refresh)
-                self.engine.warm()
+                if warmed is not self.catalog.served:
+                    warmed = self.catalog.served
+                    self.engine.warm()
                 self.loaded = True
             except Exception as error:  # such as a folder on a disk that is away for a while
                 LOG.warning("the folder of tasks cannot be read: %s", error, exc_info=not isinstance(error, OSError))
@@ -281,6 +284,7 @@ def _searching(service: Service) -> APIRouter:
 def _describing(service: Service, app: FastAPI) -> APIRouter:
     catalog = service.catalog
     router = APIRouter(responses=problems((401,)), tags=["tasks"])
+    scrape = asyncio.Lock()  # one at a time, so that scrapes leave the other threads of the pool free
 
     @router.get("/v1/tasks")
     async def tasks() -> TaskList:
@@ -298,11 +302,12 @@ def _describing(service: Service, app: FastAPI) -> APIRouter:
     @router.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> PlainTextResponse:
         """Return the metrics of the server for Prometheus."""
-        return PlainTextResponse(service.engine.metrics.text())
+        async with scrape:
+            return PlainTextResponse(await run_in_threadpool(service.engine.metrics.text))
 
     @router.get("/openapi.json", include_in_schema=False)
     async def openapi() -> JSONResponse:
-        return JSONResponse(document(app, catalog))
+        return await run_in_threadpool(lambda: JSONResponse(document(app, catalog)))
 
     return router
 

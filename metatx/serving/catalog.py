@@ -216,11 +216,13 @@ class Catalog:
             if not NAME.fullmatch(path.name):
                 continue
             try:
-                target = path.resolve()
-                if path.is_symlink() and target.parent == self.folder and "@" not in path.name and "@" in target.name:
+                link = path.is_symlink()  # only links are resolved, which takes most of the time of a look
+                target = path.resolve() if link else path
+                if link and target.parent == self.folder and "@" not in path.name and "@" in target.name:
                     aliases[path.name] = target.name
                 elif (place := _place(path)) is not None:
-                    if not place.resolve().is_relative_to(self.folder):
+                    linked = link or place.is_symlink()
+                    if linked and not place.resolve().is_relative_to(self.folder):
                         raise ValueError("It is a link that leads out of the folder of tasks.")
                     places[path.name] = place
             except (OSError, RuntimeError, ValueError) as error:  # links in a circle, folders without permission

@@ -63,8 +63,11 @@ class Engine:
         self.metrics = metrics
         self._dim = pool.backbone.dim
         self._rate = rate
+        # Largest cost of one sample: what the rate allows, or that of a sample which is always taken.
+        taken = max(round(rate * limits.pass_seconds), cost(SHORT, self._dim))
+        self._largest = min(cost(limits.tokens, self._dim), taken)
         self.readers = readers or Readers(limits, metrics)
-        self.admission = Admission(rate, queue_seconds, cost(limits.tokens, self._dim))
+        self.admission = Admission(rate, queue_seconds, self._largest)
         self.scheduler: Scheduler[PreparedRequest] = Scheduler(
             lambda requests: pool.outcomes(requests),
             batch_tokens=batch_tokens,
@@ -139,13 +142,13 @@ class Engine:
         for position, (name, request) in enumerate(requests):
             sample_cost = self._cost(request)
             costs[name] += sample_cost
-            if request.tokens > SHORT and sample_cost > self.limits.pass_seconds * self._rate:
+            if request.tokens > SHORT and sample_cost > self._largest:
                 place = f"Sample {position + 1}" if len(requests) > 1 else "The input"
                 seconds = f"{sample_cost / self._rate:.1f} s"
                 takes = f"{place} has {request.tokens:,} tokens, which take this server {seconds}"
                 raise RefusedError(413, f"{takes}; expected at most {self.limits.pass_seconds:g} s: shorten it.")
         # The rate at the start counts here, so that a request that was taken once is taken again.
-        most = max(round(self._rate * self.admission.seconds), self.limits.tokens)
+        most = max(round(self._rate * self.admission.seconds), self._largest)
         if costs.total() > most:
             tokens = sum(request.tokens for _, request in requests)
             heavy = f", which count as {costs.total():,}" if costs.total() > tokens else ""

@@ -92,3 +92,14 @@ def test_the_order_of_fields_does_not_change_the_content():
         kept.finish()
         contents.append(kept.content)
     assert contents[0] == contents[1]
+
+
+def test_the_room_counts_all_that_is_kept_of_samples_that_differ_in_shape():
+    kept = Columns(1 << 20)
+    for length in (1, 3, 2):
+        kept.add({"x": torch.zeros(length)}, torch.tensor(0))
+    kept.finish()
+    (block,) = kept.blocks
+    tensors = [value for column in (*block.fields.values(), block.targets) for value in vars(column).values()]
+    held = sum(tensor.untyped_storage().nbytes() for tensor in tensors if tensor is not None)
+    assert block.bytes == held == (1 << 20) - kept.room

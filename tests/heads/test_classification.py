@@ -63,6 +63,20 @@ def test_records_name_each_class():
     assert record == pytest.approx({"p(a)": 0.25, "p(b)": 0.5, "p(c)": 0.25})
 
 
+def test_records_name_the_likeliest_of_many_classes():
+    logits = torch.randn(3, 1200, generator=torch.Generator().manual_seed(0))
+    head = _head().learn([f"c{i:04}" for i in range(1200)])
+    for record, row in zip(head.records(logits), head.probabilities(logits), strict=True):
+        order = row.argsort(descending=True)[:10].tolist()
+        assert [entry["label"] for entry in record["top"]] == [f"c{at:04}" for at in order]
+        assert [entry["probability"] for entry in record["top"]] == row[order].tolist()
+        assert record["prediction"] == record["top"][0]["label"] and len(record) == 2
+    (record,) = _head(top_k=2).learn(CLASSES).records(torch.tensor([[0.0, 2.0, 1.0]]))
+    assert [entry["label"] for entry in record["top"]] == ["b", "c"]
+    with pytest.raises(ValueError, match="top_k is 0"):
+        _head(top_k=0)
+
+
 def test_classes_are_sorted_whatever_the_order_of_the_data():
     heads = [_head().learn(labels) for labels in ([10, 9, 2], [2, 9, 10, 9])]
     assert [head.classes for head in heads] == [[2, 9, 10]] * 2

@@ -162,6 +162,14 @@ def test_labels_start_at_their_frequency():
     np.testing.assert_allclose(head.probabilities(output.detach()), [[0.6, 1.0]] * 2, atol=0.01)
 
 
+def test_records_name_the_likeliest_labels():
+    (record,) = _head(top_k=2).records(torch.tensor([[-1.0, 3.0, 2.0]]))
+    first, second = record["top"]
+    assert (first["label"], second["label"]) == tuple(np.array(_head().classes)[[1, 2]])
+    assert first["probability"] == pytest.approx(1 / (1 + np.exp(-3.0)))
+    assert record["prediction"] == _head().decode(torch.tensor([[-1.0, 3.0, 2.0]]))[0]
+
+
 def test_losses_are_the_formulas():
     logits, truth = _random(20)
     p, y = logits.double().sigmoid().numpy(), truth.numpy()

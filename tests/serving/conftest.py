@@ -107,14 +107,16 @@ def serve(nano, trained, readers):
     """A function that gives a client of a running application, by default on the three tasks."""
     running = []
 
-    def start(folder=trained, *, limits=None, queue_seconds=10.0, readers=readers, indexes=None, **options):
+    def start(
+        folder=trained, *, limits=None, rate=5000.0, queue_seconds=10.0, readers=readers, indexes=None, **options
+    ):
         pool = TaskPool(nano)
         engine = Engine(
             pool,
             limits or Limits(),
             Metrics(),
             batch_tokens=2048,
-            rate=5000.0,
+            rate=rate,
             queue_seconds=queue_seconds,
             readers=readers,
         )

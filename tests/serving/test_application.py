@@ -6,6 +6,7 @@ import json
 import re
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -82,6 +83,25 @@ def test_several_tasks_in_one_request_are_one_pass(serve, alone):
         time.sleep(0.05)
     assert "metatx_pass_tasks_sum 5.0" in counted and "metatx_pass_inputs_count 2.0" in counted
     assert 'metatx_requests_total{answer="records",status="200",task="kinds"} 2.0' in counted
+
+
+def test_metrics_are_written_beside_the_event_loop_one_scrape_at_a_time(serve, monkeypatch):
+    client = serve()
+    running = []
+
+    def text():
+        with pytest.raises(RuntimeError):  # there is a loop in the thread that answers requests
+            asyncio.get_running_loop()
+        running.append(1)
+        time.sleep(0.05)
+        assert running == [1]
+        running.clear()
+        return b"counted"
+
+    monkeypatch.setattr(client.service.engine.metrics, "text", text)
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda _: client.get("/metrics"), range(4)))
+    assert [(response.status_code, response.text) for response in found] == [(200, "counted")] * 4
 
 
 def test_tasks_are_described_and_their_examples_can_be_asked(serve):

@@ -58,3 +58,12 @@ def test_what_a_request_costs_replaces_the_guess_while_it_is_under_way(serve):
     inputs = [{"task": "kinds", "input": ROW}] * 10
     client.post("/v1/predict", json={"inputs": inputs})
     assert set(seen) == {40} and admission.cost == admission.tasks.total == 0
+
+
+def test_a_slow_server_takes_no_request_that_it_cannot_answer_in_time(serve, waves):
+    """20 samples of 201 tokens cost 4,020 short tokens: ten seconds' work where 400 are computed a second."""
+    client = serve(waves, limits=Limits(), rate=400.0, queue_seconds=10.0)
+    series = [[0.0, 1.0] * 800]
+    assert client.post("/v1/tasks/waves/predict", json={"inputs": [series]}).status_code == 200
+    found = client.post("/v1/tasks/waves/predict", json={"inputs": [series] * 25})
+    assert found.status_code == 413 and "divide it" in found.json()["detail"]

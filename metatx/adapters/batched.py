@@ -41,7 +41,7 @@ class LowRank:
         """Add the update for tokens ``x`` (T, D) to the layer's ``output`` (T, D'), in place."""
         low = F.linear(x, self.down)
         if self.scale is None:
-            output.addmm_(low, self.up.T, alpha=self.scaling)
+            output.addmm_(low, self.up.T.to(output.dtype), alpha=self.scaling)
             return
         unbiased = output if self.bias is None else output - self.bias
         output += (self.scale - 1) * unbiased
@@ -149,4 +149,4 @@ def _change(run: Sequence[Piece], x: Tensor, output: Tensor) -> None:
     down = torch.stack([update.down for update in updates])
     up = torch.stack([update.up for update in updates])
     low = torch.bmm(x[rows].view(count, -1, x.shape[1]), down.mT)
-    output[rows].view(count, -1, output.shape[1]).baddbmm_(low, up.mT, alpha=updates[0].scaling)
+    output[rows].view(count, -1, output.shape[1]).baddbmm_(low, up.mT.to(output.dtype), alpha=updates[0].scaling)

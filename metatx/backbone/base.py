@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from metatx.backbone.attention import Call, Packing, plain, stretches
 from metatx.backbone.attention_pool import AttentionPool
 from metatx.backbone.exchange import Exchange
+from metatx.backbone.packed import in_precision
 from metatx.backbone.random_init import random_weights
 from metatx.backbone.recompute import within_memory
 from metatx.backbone.stem import Stem
@@ -83,6 +84,7 @@ class Backbone(nn.Module, ABC):
             weights came without one.
         frozen: False for a ``trainable_copy``.
         pretrained: False for random weights.
+        precision: Precision in which the blocks compute, see ``set_precision``; None computes as PyTorch's layers.
 
     Raises:
         ValueError: If weights are missing, superfluous or of the wrong shape; names the first of them.
@@ -117,6 +119,7 @@ class Backbone(nn.Module, ABC):
         self.spec = spec
         self.pretrained = weights is not None
         self.frozen = True
+        self.precision: str | None = None
         # The meta device allocates and initialises nothing: ``_fill`` sets all weights.
         with torch.device("meta"):
             self._build(config)
@@ -241,6 +244,11 @@ class Backbone(nn.Module, ABC):
         return _digest(config, [pair for pair in self.named_weights() if not pair[0].startswith(f"{POOL}.")])
 
     @property
+    def computation(self) -> str:
+        """Fingerprint, with the precision where there is one: the name of what computes cached features."""
+        return self.fingerprint if self.precision is None else f"{self.fingerprint} {self.precision}"
+
+    @property
     def attention_pool_fingerprint(self) -> str | None:
         """SHA-256 (hex) of the attention pool's config and weights; None where there is no pool."""
         if self.attention_pool is None:
@@ -255,6 +263,7 @@ class Backbone(nn.Module, ABC):
             if unwrapped in self._names:
                 yield unwrapped, weight
 
+    @in_precision
     def forward(
         self,
         sequence: TokenSequence,

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from metatx.backbone.attention import Attention, Call, Packing, plain
+from metatx.backbone.packed import Linear
 
 __all__ = ["Activation", "Block"]
 
@@ -36,9 +37,9 @@ class Mlp(nn.Module):
 
     def __init__(self, dim: int, hidden: int, activation: Activation) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(dim, hidden)
+        self.fc1 = Linear(dim, hidden)
         self.act = nn.GELU() if activation == "gelu" else QuickGELU()
-        self.fc2 = nn.Linear(hidden, dim)
+        self.fc2 = Linear(hidden, dim)
 
     def forward(self, x: Tensor, call: Call = plain) -> Tensor:
         return call(self.fc2, self.act(call(self.fc1, x)))

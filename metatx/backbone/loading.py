@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from metatx.backbone.base import Backbone
-from metatx.backbone.names import KNOWN, backbones
+from metatx.backbone.names import KNOWN, Precision, backbones
+from metatx.backbone.precision import set_precision
 from metatx.backbone.vit import BackboneConfig, VisionTransformer
 from metatx.disk.weight_files import file_sha256, read_tensors, unshared
 from metatx.files import folder_written_whole
@@ -25,25 +26,38 @@ FORMAT = "metatx-backbone"
 NANO = Path(__file__).parents[1] / "nano"
 
 
-def load_backbone(spec: str, *, checkpoint: str | Path | None = None, pretrained: bool = True) -> Backbone:
-    """Build the frozen backbone that ``spec`` names, on the CPU in float32.
+def load_backbone(
+    spec: str,
+    *,
+    checkpoint: str | Path | None = None,
+    pretrained: bool = True,
+    precision: Precision | None = None,
+) -> Backbone:
+    """Build the frozen backbone that ``spec`` names, on the CPU with float32 weights.
 
     Args:
         spec: One of ``backbones()``.
         checkpoint: Local file of weights in the spec's layout, read instead of the published ones.
         pretrained: False for random weights in the same shape, always the same: the control.
+        precision: Number format in which its blocks compute, with weights that are packed for it once: fp32, bf16,
+            int8, or auto, which is bf16 where the hardware has it. None computes as PyTorch's layers do. See
+            ``metatx.backbone.precision.set_precision``.
 
     Raises:
         FileNotFoundError: If the checkpoint does not exist.
         OSError: If published weights cannot be fetched.
         ValueError: If the spec is unknown or of an architecture that cannot be used, if the file is damaged or does not
-            fit the spec, or if the weights were trained with another activation.
+            fit the spec, or if the weights were trained with another activation; if the precision is unknown.
 
     Example:
         >>> backbone = metatx.load_backbone("nano")
         >>> backbone.dim, backbone.frozen
         (192, True)
     """
+    return set_precision(_load(spec, checkpoint, pretrained), precision)
+
+
+def _load(spec: str, checkpoint: str | Path | None, pretrained: bool) -> Backbone:
     if checkpoint is not None and not pretrained:
         raise ValueError("Give a checkpoint or pretrained=False, not both.")
     folder = backbone_folder(spec)

@@ -1,6 +1,11 @@
-"""Names of backbones, each with one line that explains it. They need no torch."""
+"""Names of backbones, each with one line that explains it, and of their precisions. They need no torch."""
 
-__all__ = ["KNOWN", "backbones"]
+from typing import Literal, get_args
+
+__all__ = ["KNOWN", "PRECISIONS", "Precision", "backbones"]
+
+Precision = Literal["auto", "fp32", "bf16", "int8"]
+PRECISIONS = get_args(Precision)
 
 KNOWN = {
     "nano": "small backbone inside the package, pretrained on images and their names",

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from metatx.backbone.attention import Call
+from metatx.backbone.packed import Linear
 
 __all__ = ["Route", "route_layers"]
 
@@ -48,5 +49,6 @@ def route_layers(modules: Iterable[nn.Module], route: Route) -> None:
     """Change the linear layers and LayerNorms among ``modules`` to apply themselves through ``route``."""
     layers: list[Any] = [module for module in modules if isinstance(module, nn.Linear | nn.LayerNorm)]
     for layer in layers:
-        layer.__class__ = type(f"Routed{type(layer).__name__}", (Routed, type(layer)), {})
+        kind = Linear if type(layer) is nn.Linear else type(layer)
+        layer.__class__ = type(f"Routed{kind.__name__}", (Routed, kind), {})
         layer.route = route

@@ -3,6 +3,7 @@
 import sys
 from typing import Any
 
+from metatx.backbone.names import Precision
 from metatx.reading.csv_tables import Reading
 from metatx.storage.config import describe
 from metatx.storage.fetching import MARK, task_folder
@@ -15,6 +16,7 @@ def evaluate(
     data: str,
     *,
     missing: str | None = None,
+    precision: Precision | None = None,
     csv: dict[str, Any] | None = None,
     backbone: str | None = None,
     checkpoint: str | None = None,
@@ -27,15 +29,25 @@ def evaluate(
         task: Folder of the task, or hf:user/task on the Hugging Face hub.
         data: Labelled data as in "metatx train"; the test split of data that are split.
         missing: Inputs to leave out of every sample, of a task of several, separated by commas.
+        precision: Number format to compare with the one that the task was trained in, on the validation split: each
+            metric in the task's own, in this one as "metatx serve --precision" answers, and the difference.
         csv: Format of csv files, where the detected one is wrong: --csv.sep ';', decimal, encoding.
         backbone: Name of the backbone, if the one that the task names cannot be loaded; see "metatx list backbones".
         checkpoint: File with the backbone's weights.
         others: Files with the weights of the backbones that read inputs first: NAME=FILE, several with commas.
         skip_bad_samples: Leave out samples that cannot be used; by default they stop the command.
     """
+    if missing is not None and precision is not None:
+        raise ValueError("Give --missing or --precision, not both.")
     loaded = _load(task, backbone, checkpoint, others, csv)
     from metatx.evaluation.missing import evaluate_without
 
+    if precision is not None:
+        from metatx.evaluation.precision import measured_in
+
+        for name, (trained, other) in measured_in(loaded, data, precision, skip_bad_samples=skip_bad_samples).items():
+            print(f"{name} {trained:.6g} {other:.6g} {other - trained:+.2g}")
+        return
     if missing is None:
         metrics = loaded.evaluate(data, skip_bad_samples=skip_bad_samples)
     else:

@@ -14,6 +14,8 @@ import torch
 from metatx.adapters.batched import FixedAdapter, MixedAdapter
 from metatx.backbone.base import Backbone
 from metatx.backbone.exchange import MixedExchange
+from metatx.backbone.names import Precision
+from metatx.backbone.precision import set_precision
 from metatx.disk.task_files import content_of
 from metatx.errors import ChangedError, SampleError
 from metatx.inputs.inputs import Inputs
@@ -81,7 +83,7 @@ class TaskPool:
     """Pool of tasks that share one backbone.
 
     Tasks given as folders are checked at once and loaded when they are first used. All methods may be called from any
-    thread. The pool computes in the backbone's precision (fp32), whatever the tasks' settings say.
+    thread. The pool computes in the backbone's precision (fp32 by default), whatever the tasks' settings say.
 
     Args:
         backbone: Backbone from ``load_backbone``; tasks of another backbone are refused.
@@ -90,6 +92,8 @@ class TaskPool:
         memory_mb: Memory for the weights of tasks, in 10^6 bytes. Beyond it, the least recently used tasks are dropped
             and loaded again when they are needed. Pinned tasks, tasks given as objects, and tasks that requests hold
             stay. None: no bound.
+        precision: Precision that the backbones are given, see ``load_backbone``; it holds wherever else they are used.
+            None leaves them as they are.
 
     Example:
         >>> import pandas as pd
@@ -101,13 +105,22 @@ class TaskPool:
         True
     """
 
-    def __init__(self, backbone: Backbone, *, others: Others = None, memory_mb: float | None = None) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        others: Others = None,
+        memory_mb: float | None = None,
+        precision: Precision | None = None,
+    ) -> None:
         if memory_mb is not None and memory_mb <= 0:
             raise ValueError(f"memory_mb is {memory_mb}; it must be above 0, or None for no bound.")
         self.backbone = backbone
         self.memory_mb = memory_mb
         self._fingerprint = backbone.fingerprint  # once: hashing a large backbone takes longer than loading a task
         self._others = {other.fingerprint: other.to(backbone.device) for other in backbones_by_name(others).values()}
+        for each in (backbone, *self._others.values()) if precision else ():
+            set_precision(each, precision)
         self._entries: OrderedDict[str, _Slot] = OrderedDict()  # least recently used first
         self._answered: Counter[str] = Counter()
         self._lock = threading.Lock()  # protects the dicts; held only for lookups and changes

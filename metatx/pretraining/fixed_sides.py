@@ -75,7 +75,7 @@ def fixed_side(backbone: Backbone, tower: Tower, data: EncodedDataset, numbers: 
     """
     tower.eval()
     key = key_of(
-        ["aligned", backbone.fingerprint, data.content[0], repr(tower.norm), tower.pooling],
+        ["aligned", backbone.computation, data.content[0], repr(tower.norm), tower.pooling],
         [(tower.tokenizer, None)],
         [tower.tokenizer, tower.norm],
     )

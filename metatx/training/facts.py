@@ -38,6 +38,7 @@ def facts_of(
     spec = backbone.spec if backbone.pretrained else f"{backbone.spec} with random weights"
     facts: Facts = {
         "backbone": {"is": fingerprint, "said": f"{spec} ({fingerprint[:12]})"},
+        "the backbone's precision": backbone.precision,
         "tune": model.tune,
         **(model.adapter.options if model.adapter else {}),
         "tokenizer": model.tokenizer.name,

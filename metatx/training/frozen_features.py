@@ -124,7 +124,7 @@ def _key(model: Model, data: EncodedDataset, settings: TrainingSettings) -> str 
     pool = model.backbone.attention_pool_fingerprint if model.head.pooling == "attention" else None
     half = settings.is_half(model.device)
     return key_of(
-        [model.backbone.fingerprint, pool, half, data.content[0], repr(model.norm)],
+        [model.backbone.computation, pool, half, data.content[0], repr(model.norm)],
         [(model.tokenizer, None), (model.head, model.head.pool_options)],
         [model.tokenizer, model.norm],
     )
@@ -179,7 +179,7 @@ def _input_key(model: Model, name: str, digest: str, settings: TrainingSettings)
     norm = model.tokenizer.norm(name)
     half = settings.is_half(model.device)
     return key_of(
-        [model.backbone.fingerprint, half, model.head.layers, digest, repr(norm)],
+        [model.backbone.computation, half, model.head.layers, digest, repr(norm)],
         [(tokenizer, None)],
         [tokenizer, norm],
         [type(model.fusion)],

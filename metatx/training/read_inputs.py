@@ -172,7 +172,7 @@ def _key(model: Model, name: str, digest: str, settings: TrainingSettings) -> st
     way = model.tokenizer.through(name)
     assert isinstance(way, Through)
     return key_of(
-        [way.other.fingerprint, settings.is_half(model.device), digest, repr(way.norm)],
+        [way.other.computation, settings.is_half(model.device), digest, repr(way.norm)],
         [(tokenizer, None), (way.bridge, way.bridge.pool_options)],
         [tokenizer, way.norm],
     )

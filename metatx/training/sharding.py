@@ -8,6 +8,7 @@ import torch
 from torch import distributed, nn
 
 from metatx.backbone.base import Backbone
+from metatx.backbone.packed import pack
 from metatx.errors import DivergedError, Stopped
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class Shards:
         # Imported here: it takes two thirds of a second, and few runs need it.
         from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
+        pack(block, None)  # packed weights would be whole in each process
         vectors = {parameter for parameter in block.parameters() if parameter.ndim < 2}
         policy = MixedPrecisionPolicy(torch.bfloat16 if self.half else None, cast_forward_inputs=False)
         fully_shard(block, mesh=mesh, reshard_after_forward=True, mp_policy=policy, ignored_params=vectors)

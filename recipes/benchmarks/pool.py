@@ -2,6 +2,7 @@
 
     python recipes/benchmarks/pool.py                          # nano, about a minute on one core
     python recipes/benchmarks/pool.py --size base --rounds 3   # ViT-B/16's shape, about five
+    python recipes/benchmarks/pool.py --only precisions        # packed weights in each precision against plain ones
 
 Ways are interleaved. Times are medians of CPU seconds, so that other programs count less; what counts are the ratios.
 """
@@ -9,6 +10,7 @@ Ways are interleaved. Times are medians of CPU seconds, so that other programs c
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +19,7 @@ import torch
 from measuring import SIZES, Padded, medians
 
 import metatx
+from metatx.backbone.names import PRECISIONS
 from metatx.cli.scripts import command
 
 RNG = np.random.default_rng(0)
@@ -131,6 +134,32 @@ def across_tasks(backbone: metatx.Backbone, folders: dict[str, Path], rounds: in
 
 
 @torch.inference_mode()
+def precisions(size: str, folders: dict[str, Path], rounds: int, count: int, repeats: int) -> None:
+    """Pools of the same tasks in each precision, on requests of many tasks and of mixed lengths, against plain layers.
+
+    The error is that of the embeddings.
+    """
+    lengths = {
+        f"{count} requests of {count} tasks": (RNG.integers(3, 33, count).tolist(), count),
+        "mixed lengths": ([17, 64, 197, 256] * repeats, 5),
+    }
+    pools = {}
+    for precision in (None, *PRECISIONS[1:]):
+        backbone = metatx.load_backbone(SIZES[size], pretrained=False, precision=precision)
+        pools[precision or "plain"] = filled(backbone, folders["series"], count)
+    for what, (tokens, tasks) in lengths.items():
+        inputs = [(str(i % tasks), sample) for i, sample in enumerate(samples(tokens))]
+        asked = {name: [pool.prepare(*pair) for pair in inputs] for name, pool in pools.items()}
+        ways = {name: partial(pool.answer, asked[name]) for name, pool in pools.items()}
+        seconds = cpu_seconds(ways, rounds)
+        vectors = {name: np.stack(pool.embed(inputs)) for name, pool in pools.items()}
+        show(f"{what}, {sum(tokens)} tokens, plain fp32", 1000 * seconds["plain"], "ms")
+        for name in PRECISIONS[1:]:
+            error = np.linalg.norm(vectors[name] - vectors["plain"]) / np.linalg.norm(vectors["plain"])
+            show(f"  {name}, packed (relative error {error:.1e})", seconds["plain"] / seconds[name])
+
+
+@torch.inference_mode()
 def several_inputs(backbone: metatx.Backbone, folder: Path, repeats: int, rounds: int, fusion: str) -> None:
     """Tasks of 1, 2 and 4 inputs in one pass, against tasks of one input with as many tokens.
 
@@ -175,7 +204,13 @@ def several_inputs(backbone: metatx.Backbone, folder: Path, repeats: int, rounds
 
 
 def main(
-    *, size: Literal["base", "nano"] = "nano", rounds: int = 7, sequences: int = 12, loras: int = 32, tasks: int = 64
+    *,
+    size: Literal["base", "nano"] = "nano",
+    rounds: int = 7,
+    sequences: int = 12,
+    loras: int = 32,
+    tasks: int = 64,
+    only: Literal["precisions"] | None = None,
 ) -> None:
     """Compare.
 
@@ -185,10 +220,14 @@ def main(
         sequences: Number of sequences in the mixed batch, a multiple of 4.
         loras: Tasks with LoRA.
         tasks: Whose requests are batched across them, or not.
+        only: The one comparison to make.
     """
     backbone = metatx.load_backbone(SIZES[size], pretrained=False)
     with tempfile.TemporaryDirectory() as temporary:
         folders = saved(backbone, Path(temporary))
+        precisions(size, folders, rounds, tasks, sequences // 4)
+        if only:
+            return
         mixed_batches(filled(backbone, folders["series"], 12), sequences // 4, rounds)
         adapters(backbone, folders, rounds, loras)
         for fusion in ("late", "mid", "early"):

@@ -3,18 +3,19 @@
     python recipes/benchmarks/training.py                    # about ten minutes on two cores
     python recipes/benchmarks/training.py --size nano        # about a minute
 
-Four ways to train the same small tokenizer (a linear map) and head (another) around a transformer of one shape:
+Six ways to train the same small tokenizer (a linear map) and head (another) around a transformer of one shape:
 (a) metatx, frozen and packed; (b) the same network with every weight trained; (c) plain timm blocks, frozen, on a
-padded batch with an attention mask; (d) peft's LoRA, r = 8, on (c). Steps are interleaved in one process, so that a
-noisy machine slows all of them; times are medians, and what counts are the ratios. Memory is the peak of a process of
-its own, over what it held before the model was built. The last lines compare an epoch on cached features with one
-that computes them.
+padded batch with an attention mask; (d) peft's LoRA, r = 8, on (c); (e, f) as (a), with a precision, that is with
+weights packed for oneDNN. Steps are interleaved in one process, so that a noisy machine slows all of them; times are
+medians of CPU seconds, and what counts are the ratios. Memory is the peak of a process of its own, over what it held
+before the model was built. The last lines compare an epoch on cached features with one that computes them.
 """
 
 import multiprocessing
 import os
 import statistics
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -37,7 +38,11 @@ VARIANTS = {
     "b": "the same, fully trained",
     "c": "timm, frozen, padded",
     "d": "peft LoRA r=8 on timm, padded",
+    "e": "metatx, frozen, packed fp32",
+    "f": "metatx, frozen, packed bf16",
 }
+PACKED = {"e": "fp32", "f": "bf16"}
+OURS = "abef"
 
 
 @dataclass(frozen=True)
@@ -60,10 +65,10 @@ def make_batch(lengths: list[int]) -> Batch:
 def build(variant: str, size: str) -> Callable[[Batch], float]:
     """One training step of a variant, as a function of the batch that gives the loss."""
     torch.manual_seed(0)
-    backbone: Any = metatx.load_backbone(SIZES[size], pretrained=False)
+    backbone: Any = metatx.load_backbone(SIZES[size], pretrained=False, precision=PACKED.get(variant))
     tokenizer = nn.Linear(INPUT, backbone.dim)
     head = nn.Linear(backbone.dim, 10)
-    network = backbone if variant in "ab" else Padded(backbone)
+    network = backbone if variant in OURS else Padded(backbone)
     if variant == "b":
         for parameter in backbone.parameters():
             parameter.requires_grad = True
@@ -76,7 +81,7 @@ def build(variant: str, size: str) -> Callable[[Batch], float]:
     optimizer = torch.optim.AdamW(trained)
 
     def features(batch: Batch) -> Tensor:
-        if variant in "ab":
+        if variant in OURS:
             return network(TokenSequence(tokenizer(batch.packed), batch.lengths)).mean()
         x = tokenizer(batch.padded)
         x = torch.cat([backbone.cls_token.expand(len(x), -1, -1), x], dim=1)
@@ -108,11 +113,11 @@ def measure_memory(variant: str, size: str, lengths: list[int], answer: Any) -> 
 def compare_steps(size: str, name: str, lengths: list[int], rounds: int) -> None:
     batch = make_batch(lengths)
     steps = {variant: partial(build(variant, size), batch) for variant in VARIANTS}
-    seconds = medians(steps, rounds)
+    seconds = medians(steps, rounds, time.process_time)
     del steps
     processes = multiprocessing.get_context("spawn")
     print(f"\n{size}, {name}: {len(lengths)} sequences, {sum(lengths)} tokens, fp32, {torch.get_num_threads()} threads")
-    print(f"{'':34}{'ms':>8}{'a / it':>8}{'MiB':>8}{'a / it':>8}")
+    print(f"{'':34}{'ms':>8}{'a / it':>8}{'it / b':>8}{'MiB':>8}{'a / it':>8}")
     first = 0.0
     for variant, words in VARIANTS.items():
         answer = processes.Queue()
@@ -121,7 +126,8 @@ def compare_steps(size: str, name: str, lengths: list[int], rounds: int) -> None
         memory = answer.get()
         worker.join()
         first = first or memory
-        times = f"{1000 * seconds[variant]:8.0f}{seconds['a'] / seconds[variant]:8.2f}"
+        ratios = f"{seconds['a'] / seconds[variant]:8.2f}{seconds[variant] / seconds['b']:8.2f}"
+        times = f"{1000 * seconds[variant]:8.0f}{ratios}"
         print(f"({variant}) {words:<30}{times}{memory:8.0f}{first / memory:8.2f}", flush=True)
 
 

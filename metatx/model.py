@@ -142,7 +142,7 @@ class Model(nn.Module):
         sequence = sequence.with_embeddings(self.norm(sequence.embeddings))
         if self.fusion is not None:
             sequence = self.fusion.enter(sequence)
-        self.backbone.check_lengths(sequence.lengths)
+        self.backbone.check_lengths(sequence)
         return sequence
 
     def features(self, batch: dict[str, Any], layers: int | None = None) -> TokenSequence:
@@ -271,11 +271,12 @@ def _check_fusion(backbone: Backbone, tokenizer: Tokenizer, head: Head, fusion: 
     facts = _facts(backbone, tokenizer)
     if dict(fusion.fitted) != facts:
         raise ValueError(f"The fusion is built for {dict(fusion.fitted)}; the model has {facts}.")
-    if backbone.causal and fusion.joins:
+    if backbone.causal and fusion.joins and not fusion.on_causal:
         raise ValueError(
-            f"The {fusion.name} fusion lets inputs read one another within the blocks; in those of {backbone.spec}, a "
-            "causal language model, a token reads only what stands before it. Choose --fusion late."
+            f"The {fusion.name} fusion lets each input read the others; in the blocks of {backbone.spec}, a causal "
+            "language model, a token reads only what stands before it. Choose --fusion early, gated or late."
         )
+    fusion.causal = backbone.causal
     if head.per_token:
         if not fusion.joins:
             raise ValueError(

@@ -276,7 +276,7 @@ class Backbone(nn.Module, ABC):
             raise ValueError(f"The tokens are {width} wide; this backbone's are {self.dim}.")
         if sequence.num_prefix_tokens:
             raise ValueError("These sequences have prefix tokens already; give the backbone a tokenizer's output.")
-        self.check_lengths(sequence.lengths)
+        self.check_lengths(sequence)
         if layers < 1 or 0 < self.depth < layers:
             raise ValueError(f"{layers} layers are asked for; this backbone has {self.depth}.")
         prefix = self.num_prefix_tokens
@@ -313,8 +313,8 @@ class Backbone(nn.Module, ABC):
         embeddings = torch.cat(outputs, dim=1) if layers > 1 else outputs[0]
         return replace(sequence, embeddings=packing.leave(embeddings), **facts)
 
-    def check_lengths(self, lengths: Sequence[int]) -> None:
-        """Raise SampleError if a sequence without its prefix tokens is too long; by default none is."""
+    def check_lengths(self, sequence: TokenSequence) -> None:
+        """Raise SampleError if a sequence, without its prefix tokens, is too long; by default none is."""
 
     def entering(self, x: Tensor, sequence: TokenSequence, packing: Packing) -> Tensor:
         """Tokens in block order as ``norm_pre`` reads them; a backbone with positions of its own adds these."""

@@ -108,6 +108,11 @@ class Fusion(Component):
         """True if ``enter`` may refuse a sample; each is then tried when it is read, and not in a pass of many."""
         return self.joins or type(self).enter is not Fusion.enter
 
+    @property
+    def apart(self) -> int:
+        """Number of blocks that the main input passes as if it were alone, where no other input passes any; else 0."""
+        return 0
+
     def enter(self, sequence: TokenSequence) -> TokenSequence:
         """Prepare the inputs' tokens for the first block; a subclass may add tokens.
 

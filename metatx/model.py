@@ -142,16 +142,22 @@ class Model(nn.Module):
         sequence = sequence.with_embeddings(self.norm(sequence.embeddings))
         if self.fusion is not None:
             sequence = self.fusion.enter(sequence)
-        self.backbone.check_lengths(sequence)
+        if not self._passed(batch):
+            self.backbone.check_lengths(sequence)
         return sequence
 
     def features(self, batch: dict[str, Any], layers: int | None = None) -> TokenSequence:
         """Map collated tensors to the backbone's output, of ``layers`` last layers (by default those of the head)."""
         depth = layers or self.head.layers
         sequence: TokenSequence = self.backbone(
-            self.tokens(batch), layers=depth, adapter=self.adapter, exchange=self.fusion
+            self.tokens(batch), layers=depth, adapter=self.adapter, exchange=self.fusion, start=self._passed(batch)
         )
         return sequence
+
+    def _passed(self, batch: Mapping[str, Any]) -> int:
+        """Number of blocks that the tokens of a batch have passed, see ``Inputs.main_passed``."""
+        passed = isinstance(self.tokenizer, Inputs) and self.tokenizer.main_passed(batch)
+        return self.fusion.apart if passed and self.fusion is not None else 0
 
     def forward(self, batch: dict[str, Any]) -> Tensor:
         """Map collated tensors to the head's output (B, ...).

@@ -73,9 +73,15 @@ class GatedFusion(Fusion):
             self.resampler = Resampler(self.dim, self.latents)
             self.layers = nn.ModuleList(GatedLayer(self.dim) for _ in self.blocks)
 
+    @property
+    def apart(self) -> int:
+        """Number of blocks before the first exchange if the others stand aside, else 0."""
+        aside = self.causal if self.aside is None else self.aside
+        return self.blocks[0] + 1 if self.blocks and aside else 0
+
     def enter(self, sequence: TokenSequence) -> TokenSequence:
         """Mark the inputs' tokens; with ``aside``, take out those that the main input reads, and resample them."""
-        if not self.blocks or not (self.causal if self.aside is None else self.aside):
+        if not self.apart:
             return super().enter(sequence)
         sequence = self.left(sequence)
         marked = self.marked(sequence)

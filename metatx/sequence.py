@@ -151,8 +151,9 @@ class TokenSequence:
         return padded.masked_scatter(mask[..., None], self.embeddings), mask
 
     def unit_lengths(self, prefix: int, depth: int) -> list[int]:
-        """Lengths of the sequences with ``prefix`` more tokens each; sequences of a sample that attend to one another
-        in a backbone of ``depth`` blocks count as one.
+        """Lengths of the sequences with ``prefix`` more tokens each.
+
+        Sequences of a sample that attend to one another in some of a backbone's ``depth`` blocks count as one.
         """
         lengths = [length + prefix for length in self.lengths]
         if self.fuse_at is None:

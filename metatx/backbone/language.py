@@ -142,11 +142,11 @@ class LanguageConfig:
 class LanguageBackbone(Backbone):
     """Text encoder (BERT's kind) or causal language model (Llama's kind), with transformers' own layers.
 
-    Linear layers take all tokens of a batch at once, attention takes groups of sequences of equal length, and the
-    positions of each sequence begin at zero; in a causal model, sequences that attend to one another are one, in turn. An encoder adds the embeddings of positions and of the first segment and
-    normalises, as the model does with ``inputs_embeds``. Prefix tokens are those of the model's template. Names of the
-    layers are those of transformers' ``AutoModel``, so that peft reads the adapters. Arguments and errors are those of
-    ``Backbone``.
+    Linear layers take all tokens of a batch at once, attention takes groups of sequences of equal length. The positions
+    of each sequence begin at zero; in a causal model, sequences that attend to one another are one, in their order. An
+    encoder adds the embeddings of positions and of the first segment and normalises, as the model does with
+    ``inputs_embeds``. Prefix tokens are those of the model's template. Names of the layers are those of transformers'
+    ``AutoModel``, so that peft reads the adapters. Arguments and errors are those of ``Backbone``.
 
     Attributes:
         vocabulary: Embedding table and tokenizer, the stem for texts.

@@ -27,9 +27,9 @@ class GatedFusion(Fusion):
     nothing else, is not changed; without the main input the mean of the others takes its place.
 
     In Flamingo the other inputs (images) are finished before the main one (words) begins: ``aside`` does this. The
-    others then do not pass the blocks, and one set of latents of their tokens is read behind each of ``blocks``. What is
-    pooled of them is the mean of their tokens. Without it all pass the blocks together, and each exchange reads the
-    others' tokens behind the same block, with the same resampler, which so sees shallow features and deep ones.
+    others then do not pass the blocks, and one set of latents of their tokens is read behind each of ``blocks``; the
+    mean of their tokens is pooled. Without it all pass the blocks together, and each exchange reads the others' tokens
+    behind the same block, with the same resampler, which so sees shallow features and deep ones.
 
     Args:
         dim: Width of the backbone, D.

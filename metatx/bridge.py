@@ -9,7 +9,7 @@ from torch import Tensor
 from metatx.component import Component
 from metatx.sequence import TokenSequence
 
-__all__ = ["Bridge", "LatentBridge", "padded"]
+__all__ = ["Bridge", "LatentBridge", "padded", "plain"]
 
 
 class Bridge(Component):

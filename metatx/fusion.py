@@ -49,6 +49,10 @@ class Fusion(Component):
         main: Name of the input whose tokens a head reads that labels places or steps; known after ``build``.
         pools: False if the head reads the inputs' tokens one after the other, and nothing is to be fused behind.
         keeps_main: True if dropout leaves the main input, because the head reads its tokens; the model sets it.
+        on_causal: True if a fusion that ``joins`` can be had on a causal backbone, whose tokens read only those before
+            them.
+        causal: True on such a backbone; the model sets it. Joined inputs then are one text, in their order, and the
+            first step's fused vector is that of the last of them, whose tokens have read all others.
 
     Example:
         >>> fusion = metatx.create("fusions", "late", 192, product=16)
@@ -61,6 +65,8 @@ class Fusion(Component):
     blocks: Collection[int] = ()
     pools: bool = True
     keeps_main: bool = False
+    on_causal: ClassVar[bool] = False
+    causal: bool = False
 
     def __init__(self, dim: int, product: int = 0, dropout: float = 0.0, max_tokens: int = 4096) -> None:
         super().__init__(dim)
@@ -106,6 +112,11 @@ class Fusion(Component):
         """True if ``enter`` may refuse a sample; each is then tried when it is read, and not in a pass of many."""
         return self.joins or type(self).enter is not Fusion.enter
 
+    @property
+    def apart(self) -> int:
+        """Number of blocks that the main input passes as if it were alone, where no other input passes any; else 0."""
+        return 0
+
     def enter(self, sequence: TokenSequence) -> TokenSequence:
         """Prepare the inputs' tokens for the first block; a subclass may add tokens.
 
@@ -114,13 +125,22 @@ class Fusion(Component):
         """
         if not self.joins or len(self.inputs) == 1:
             return sequence
-        if self.training and self.dropout:
-            counts = self.sequences_of(sequence)
-            kept = self.drop(torch.tensor(counts) > 0).flatten().tolist()
-            flat = [count for counts_of_sample in counts for count in counts_of_sample]
-            sequence = picked(sequence, [keep for keep, count in zip(kept, flat, strict=True) for _ in range(count)])
+        sequence = self.left(sequence)
         if self.fuse_at < self.depth:
             self.check_tokens(sequence)
+        return self.marked(sequence)
+
+    def left(self, sequence: TokenSequence) -> TokenSequence:
+        """The inputs that dropout leaves in training."""
+        if not self.training or not self.dropout:
+            return sequence
+        counts = self.sequences_of(sequence)
+        kept = self.drop(torch.tensor(counts) > 0).flatten().tolist()
+        flat = [count for counts_of_sample in counts for count in counts_of_sample]
+        return picked(sequence, [keep for keep, count in zip(kept, flat, strict=True) for _ in range(count)])
+
+    def marked(self, sequence: TokenSequence) -> TokenSequence:
+        """Tokens with the mark of their input, and the block from which inputs attend to one another."""
         places = [self.inputs.index(source) for source in sequence.sources or ()]
         marks = self.marks[places].repeat_interleave(torch.tensor(sequence.lengths, device=self.marks.device), dim=0)
         sequence = sequence.with_embeddings(sequence.embeddings + marks)
@@ -206,12 +226,19 @@ class Fusion(Component):
         return (stacked.sum(1) ** 2 - (stacked**2).sum(1)) / 2
 
     def untrained(self, tokens: Tensor, share: Tensor) -> Tensor:
-        """Fused tokens (B, 2, layers, D) before training: by default the mean over the inputs that are there.
+        """Fused tokens (B, 2, layers, D) before training.
+
+        By default they are the mean over the inputs that are there; on a causal backbone whose blocks join the inputs,
+        those of the last one that is there.
 
         Args:
             tokens: CLS and mean of each input, (B, n, 2, layers, D).
             share: Weight of each input in the mean, (B, n, 1, 1, 1); 0 for one that is missing.
         """
+        if self.causal and self.fuse_at < self.depth:
+            present = share.flatten(1) > 0
+            last = (present * torch.arange(1, 1 + len(self.inputs), device=share.device)).argmax(1)
+            return tokens[torch.arange(len(tokens), device=share.device), last]
         return (tokens * share).sum(1)
 
     def _sequence(self, tokens: Tensor) -> TokenSequence:

@@ -147,16 +147,22 @@ class Model(nn.Module):
             sequence = self.fusion.enter(sequence)
         if self.head.continues:
             sequence = prompts(cast(Writer, self.backbone), self.head, sequence, self.tokenizer.name)
-        self.backbone.check_lengths(sequence.lengths)
+        if not self._passed(batch):
+            self.backbone.check_lengths(sequence)
         return sequence
 
     def features(self, batch: dict[str, Any], layers: int | None = None) -> TokenSequence:
         """Map collated tensors to the backbone's output, of ``layers`` last layers (by default those of the head)."""
         depth = layers or self.head.layers
         sequence: TokenSequence = self.backbone(
-            self.tokens(batch), layers=depth, adapter=self.adapter, exchange=self.fusion
+            self.tokens(batch), layers=depth, adapter=self.adapter, exchange=self.fusion, start=self._passed(batch)
         )
         return sequence
+
+    def _passed(self, batch: Mapping[str, Any]) -> int:
+        """Number of blocks that the tokens of a batch have passed, see ``Inputs.main_passed``."""
+        passed = isinstance(self.tokenizer, Inputs) and self.tokenizer.main_passed(batch)
+        return self.fusion.apart if passed and self.fusion is not None else 0
 
     def forward(self, batch: dict[str, Any], targets: Any = None) -> Tensor:
         """Map collated tensors to the head's output (B, ...).
@@ -286,11 +292,12 @@ def _check_fusion(backbone: Backbone, tokenizer: Tokenizer, head: Head, fusion: 
     facts = _facts(backbone, tokenizer, fusion, head.continues)
     if dict(fusion.fitted) != facts:
         raise ValueError(f"The fusion is built for {dict(fusion.fitted)}; the model has {facts}.")
-    if backbone.causal and fusion.joins and not head.continues:
+    if backbone.causal and fusion.joins and not (fusion.on_causal or head.continues):
         raise ValueError(
-            f"The {fusion.name} fusion lets inputs read one another within the blocks; in those of {backbone.spec}, a "
-            "causal language model, a token reads only what stands before it. Choose --fusion late."
+            f"The {fusion.name} fusion lets each input read the others; in the blocks of {backbone.spec}, a causal "
+            "language model, a token reads only what stands before it. Choose --fusion early, gated or late."
         )
+    fusion.causal = backbone.causal
     if head.per_token:
         if not fusion.joins:
             raise ValueError(

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain, compress
+from itertools import chain, compress, islice
 from typing import Any, TypeVar
 
 import torch
@@ -149,6 +149,21 @@ class TokenSequence:
             return self.embeddings.view(-1, n, self.embeddings.shape[1]), mask
         padded = self.embeddings.new_zeros(len(self.lengths), n, self.embeddings.shape[1])
         return padded.masked_scatter(mask[..., None], self.embeddings), mask
+
+    def unit_lengths(self, prefix: int, depth: int) -> list[int]:
+        """Lengths of the sequences with ``prefix`` more tokens each.
+
+        Sequences of a sample that attend to one another in some of a backbone's ``depth`` blocks count as one.
+        """
+        lengths = [length + prefix for length in self.lengths]
+        if self.fuse_at is None:
+            return lengths
+        units: list[int] = []
+        remaining = iter(lengths)
+        for count, block in zip(_counts(self), self.fuse_at, strict=True):
+            of_sample = list(islice(remaining, count))
+            units += [sum(of_sample)] if block < depth and of_sample else of_sample
+        return units
 
     def with_embeddings(self, embeddings: Tensor) -> "TokenSequence":
         """Return the same sequences with other embeddings, (T, D')."""

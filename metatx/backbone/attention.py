@@ -91,6 +91,10 @@ class Packing:
         outer = torch.tensor(self._lengths) + self._prefix
         return self.arrange(ranges(torch.zeros_like(outer), outer).to(self._device))
 
+    def unit_places(self) -> Tensor:
+        """Place of each token within its unit, prefix tokens included, in block order: (T + S P,)."""
+        return torch.cat([torch.arange(length).repeat(count) for count, length in self.groups]).to(self._device)
+
     def split(self) -> list["Packing"]:
         """Split into one packing for each group, of the same batch."""
         parts = []

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Protocol, Self
 
@@ -270,6 +270,7 @@ class Backbone(nn.Module, ABC):
         layers: int = 1,
         adapter: LayerChanges | None = None,
         exchange: Exchange | None = None,
+        start: int = 0,
     ) -> TokenSequence:
         """Run all sequences through the blocks, with the prefix tokens in front of each; other fields are kept.
 
@@ -280,22 +281,27 @@ class Backbone(nn.Module, ABC):
                 every head fits.
             adapter: Changes of the layers by one task, or by each task of the batch, in this pass.
             exchange: Module that changes tokens between the blocks, in this pass.
+            start: Number of blocks that the tokens have passed already. They then are the output of the last of these,
+                prefix tokens included, before the exchange behind it; ``num_prefix_tokens`` is 0 all the same.
 
         Raises:
-            ValueError: If the tokens have another width or have prefix tokens already, or ``layers`` exceeds the depth.
+            ValueError: If the tokens have another width or have prefix tokens already, or ``layers`` exceeds the depth,
+                or the blocks from ``start`` on with the one before.
         """
         width = sequence.embeddings.shape[1]
         if width != self.dim:
             raise ValueError(f"The tokens are {width} wide; this backbone's are {self.dim}.")
         if sequence.num_prefix_tokens:
             raise ValueError("These sequences have prefix tokens already; give the backbone a tokenizer's output.")
-        self.check_lengths(sequence.lengths)
-        if layers < 1 or 0 < self.depth < layers:
-            raise ValueError(f"{layers} layers are asked for; this backbone has {self.depth}.")
-        prefix = self.num_prefix_tokens
+        prefix = 0 if start else self.num_prefix_tokens
+        if not start:
+            self.check_lengths(sequence)
+        left = self.depth - max(start - 1, 0)
+        if layers < 1 or 0 < left < layers:
+            raise ValueError(f"{layers} layers are asked for; this backbone has {left}.")
         facts: dict[str, Any] = {
             "lengths": tuple(length + prefix for length in sequence.lengths),
-            "num_prefix_tokens": prefix,
+            "num_prefix_tokens": self.num_prefix_tokens,
             "class_token": self.has_cls,
             "causal": self.causal,
             "attention_pool": self.attention_pool,
@@ -304,18 +310,21 @@ class Backbone(nn.Module, ABC):
         parts = stretches(sequence, prefix, self.depth)
         packing = parts[0][1]
         # Cast to the dtype of the weights: the residual stream stays in full precision under autocast.
-        x = packing.enter(sequence.embeddings.to(self.cls_token.dtype), self.cls_token)
-        x = self.entering(x, sequence, packing)
+        x = sequence.embeddings.to(self.cls_token.dtype)
         call = self._call(adapter, packing)
-        x = call(self.norm_pre, x)
+        if start:
+            x = packing.arrange(x)
+        else:
+            x = self.entering(packing.enter(x, self.cls_token), sequence, packing)
+            x = call(self.norm_pre, x)
         for blocks, following in parts:
             if following is not packing:
                 x, *outputs = (following.arrange(packing.leave(tokens)) for tokens in (x, *outputs))
                 packing = following
                 call = self._call(adapter, packing)
             read = within_memory(self.reader(sequence, packing, call, adapter), x, self.depth)
-            for number in blocks:
-                x = read(number, x)
+            for number in blocks[max(start - 1 - blocks.start, 0) :]:
+                x = x if number < start else read(number, x)
                 if exchange is not None and number in exchange.blocks:
                     between = replace(sequence, embeddings=packing.leave(x), **facts)
                     x = packing.arrange(exchange(number, between))
@@ -326,8 +335,8 @@ class Backbone(nn.Module, ABC):
         embeddings = torch.cat(outputs, dim=1) if layers > 1 else outputs[0]
         return replace(sequence, embeddings=packing.leave(embeddings), **facts)
 
-    def check_lengths(self, lengths: Sequence[int]) -> None:
-        """Raise SampleError if a sequence without its prefix tokens is too long; by default none is."""
+    def check_lengths(self, sequence: TokenSequence) -> None:
+        """Raise SampleError if a sequence, without its prefix tokens, is too long; by default none is."""
 
     def entering(self, x: Tensor, sequence: TokenSequence, packing: Packing) -> Tensor:
         """Tokens in block order as ``norm_pre`` reads them; a backbone with positions of its own adds these."""

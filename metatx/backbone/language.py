@@ -1,6 +1,6 @@
 """Language models of transformers as a backbone: text encoders and causal models, through their input embeddings."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Self
@@ -148,11 +148,11 @@ class LanguageConfig:
 class LanguageBackbone(Backbone):
     """Text encoder (BERT's kind) or causal language model (Llama's kind), with transformers' own layers.
 
-    Linear layers take all tokens of a batch at once, attention takes groups of sequences of equal length, and the
-    positions of each sequence begin at zero. An encoder adds the embeddings of positions and of the first segment and
-    normalises, as the model does with ``inputs_embeds``. Prefix tokens are those of the model's template. Names of the
-    layers are those of transformers' ``AutoModel``, so that peft reads the adapters. Arguments and errors are those of
-    ``Backbone``.
+    Linear layers take all tokens of a batch at once, attention takes groups of sequences of equal length. The positions
+    of each sequence begin at zero; in a causal model, sequences that attend to one another are one, in their order. An
+    encoder adds the embeddings of positions and of the first segment and normalises, as the model does with
+    ``inputs_embeds``. Prefix tokens are those of the model's template. Names of the layers are those of transformers'
+    ``AutoModel``, so that peft reads the adapters. Arguments and errors are those of ``Backbone``.
 
     Attributes:
         vocabulary: Embedding table and tokenizer, the stem for texts.
@@ -241,10 +241,17 @@ class LanguageBackbone(Backbone):
         """True for an encoder."""
         return not self.causal
 
-    def check_lengths(self, lengths: Sequence[int]) -> None:
-        """Raise SampleError if a sequence without its prefix tokens is longer than the model can read."""
-        longest = max(lengths, default=0)
-        most = self.config.context - self.num_prefix_tokens
+    def check_lengths(self, sequence: TokenSequence) -> None:
+        """Raise SampleError if a sequence is longer than the model can read, prefix tokens left out.
+
+        In a causal model, sequences that attend to one another are one.
+        """
+        prefix = self.num_prefix_tokens
+        sizes = [length + prefix for length in sequence.lengths]
+        if self.causal:
+            sizes = sequence.unit_lengths(prefix, self.depth)
+        longest = max(sizes, default=0) - prefix
+        most = self.config.context - prefix
         if longest > most:
             raise SampleError(
                 f"a sequence has {longest:,} tokens; {self.spec} reads at most {most:,}. Shorten the sample, or choose "
@@ -273,14 +280,9 @@ class LanguageBackbone(Backbone):
         self, sequence: TokenSequence, packing: Packing, call: Call, adapter: LayerChanges | None
     ) -> Callable[[int, Tensor], Tensor]:
         """Return a function that applies a block to all tokens at once; its attention alone goes by groups."""
-        if self.causal and any(count > 1 for count in map(len, packing.units())):
-            raise ValueError(
-                f"Sequences of a sample cannot attend to one another in {self.spec}, a causal model; choose "
-                "--fusion late."
-            )
         given: dict[str, Any] = {"packing": packing}
         if self.rotary_emb is not None:
-            places = packing.places()[None]
+            places = packing.unit_places()[None]
             given["position_embeddings"] = self.rotary_emb(self.cls_token, position_ids=places)
         blocks: Any = self.blocks
 

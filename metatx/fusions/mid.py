@@ -15,6 +15,7 @@ class MidFusion(Fusion):
     """
 
     joins = True
+    on_causal = True
 
     def __init__(
         self, dim: int, at: int | None = None, product: int = 0, dropout: float = 0.0, max_tokens: int = 4096

@@ -15,7 +15,7 @@ from metatx.errors import SampleError
 from metatx.inputs.columns import columns_of_present, known_columns, shared_facts
 from metatx.inputs.merging import fields_of, merged, present_of
 from metatx.inputs.messages import learning, named, with_options_of
-from metatx.inputs.through import READ, Entering, Through, read_by_others
+from metatx.inputs.through import READ, Entering, Through, put_together, read_by_others
 from metatx.layers.input_norm import input_norm
 from metatx.registry import all_options, lookup, unknown
 from metatx.sequence import TokenSequence, as_sequence
@@ -317,12 +317,20 @@ class Inputs(Tokenizer):
         for name in self.inputs:
             present, fields = present_of(fields_of(batch, name), count)
             if present:
-                way = self.through(name)
-                sequence = (
-                    as_sequence(self.tokenizer(name)(fields)) if way is None else way.leave(fields, read.get(name))
-                )
-                parts[name] = present, sequence.with_embeddings(self.norm(name)(sequence.embeddings))
+                parts[name] = present, self._tokens(name, fields, read.get(name))
         return merged(parts, count, self.main)
+
+    def main_passed(self, batch: Batch) -> bool:
+        """True if a batch has the main input as tokens that have passed some blocks of the task's backbone."""
+        return f"{self.main}.{READ}" in batch and self.through(self.main) is None
+
+    def _tokens(self, name: str, fields: Batch, read: TokenSequence | None) -> TokenSequence:
+        """Sequences of an input; fields of ``taken_apart`` are put together where no other backbone reads it first."""
+        way = self.through(name)
+        if way is None and READ in fields:
+            return put_together(fields)
+        sequence = as_sequence(self.tokenizer(name)(fields)) if way is None else way.leave(fields, read)
+        return sequence.with_embeddings(self.norm(name)(sequence.embeddings))
 
     # What dense heads, baselines and servers ask
 

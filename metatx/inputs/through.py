@@ -22,7 +22,7 @@ from metatx.tokenizer import Tokenizer
 
 __all__ = [
     *("READ", "Entering", "Others", "Through", "backbones_by_name", "check_needed", "checkpoints"),
-    *("other_backbones", "read_by_others", "taken_apart", "with_checkpoints"),
+    *("other_backbones", "put_together", "read_by_others", "taken_apart", "with_checkpoints"),
 ]
 
 READ = "read"  # field of an input in the place of those of its tokenizer, see ``taken_apart``

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import groupby, islice
+from itertools import groupby
 from typing import Any, Literal
 
 import torch
@@ -59,10 +59,10 @@ class ResidentTask:
         entering = model.entering(batch)
         if not entering:
             sequence = model.tokens(batch)
-            return sequence, self._attended(sequence)
+            return sequence, self._lengths(sequence)
         blank = {name: way.blank(sequence) for name, (way, sequence) in entering.items()}
         first = [length for sequence in blank.values() for length in sequence.lengths]
-        return None, (*first, *self._attended(model.tokens(batch, blank)))
+        return None, (*first, *self._lengths(model.tokens(batch, blank)))
 
     def prepare(self, name: str, samples: Sequence[Any], positions: Sequence[int], answer: OutputKind) -> "Request":
         """Turn raw samples into a request.
@@ -113,19 +113,9 @@ class ResidentTask:
                 return SampleError(f"sample {position + 1}: {error}")
         return None
 
-    def _attended(self, sequence: TokenSequence) -> tuple[int, ...]:
-        """Lengths of the sequences, prefix included; those of a sample that attend to one another count as one."""
+    def _lengths(self, sequence: TokenSequence) -> tuple[int, ...]:
         written = self.task.head.writing()["most"] if self.task.head.continues else 0
-        lengths = [length + self.prefix + written for length in sequence.lengths]
-        if sequence.fuse_at is None:
-            return tuple(lengths)
-        attended: list[int] = []
-        remaining = iter(lengths)
-        counts = sequence.sequences_per_sample or (1,) * len(sequence)
-        for count, block in zip(counts, sequence.fuse_at, strict=True):
-            of_sample = list(islice(remaining, count))
-            attended += [sum(of_sample)] if block < self.task.backbone.depth else of_sample
-        return tuple(attended)
+        return tuple(sequence.unit_lengths(self.prefix + written, self.task.backbone.depth))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

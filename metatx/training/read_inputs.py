@@ -1,21 +1,27 @@
-"""Inputs that another frozen backbone reads first: what it makes of them is computed once, and cached on disk."""
+"""Inputs that frozen blocks read before anything that trains: computed once, and cached on disk.
+
+They are those that another backbone reads first, and the main input in the blocks that it passes as if it were alone.
+"""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from metatx.bridge import plain
 from metatx.disk.cache import read_cached, write_cached
 from metatx.encoding.collate import collate, stacked, to_device
 from metatx.encoding.encoded import EncodedDataset, OverDataset, PooledDataset
 from metatx.encoding.encoding_cache import key_of
 from metatx.encoding.sample_store import Column
 from metatx.inputs.inputs import Inputs
-from metatx.inputs.through import READ, Through, taken_apart
+from metatx.inputs.through import READ, taken_apart
 from metatx.model import Model
 from metatx.progress import tell
+from metatx.sequence import TokenSequence
 from metatx.settings import TrainingSettings
 
 __all__ = ["ReadDataset", "different_values", "inputs_read_once", "read_inputs"]
@@ -52,17 +58,26 @@ class ReadDataset(OverDataset):
 
 
 def inputs_read_once(model: Model) -> list[str]:
-    """Names of the inputs that another backbone reads first, and before which nothing trains or varies."""
+    """Names of the inputs that frozen blocks read first, and before which nothing trains or varies."""
     inputs = model.tokenizer
     if not isinstance(inputs, Inputs):
         return []
     return [
         name
         for name in inputs.inputs
-        if inputs.through(name) is not None
+        if (inputs.through(name) is not None or (name == inputs.main and _main_apart(model)))
         and not inputs.tokenizer(name).augments
         and not any(weight.requires_grad for module in inputs.before(name) for weight in module.parameters())
     ]
+
+
+def _main_apart(model: Model) -> bool:
+    """True if the main input passes some blocks as if it were alone, and always the same ones."""
+    fusion = model.fusion
+    if fusion is None or model.adapter is not None or not model.backbone.frozen or model.head.per_token:
+        return False
+    always = fusion.keeps_main or not fusion.dropout
+    return always and 0 < fusion.apart <= model.backbone.depth + 1 - model.head.layers
 
 
 @torch.no_grad()
@@ -83,6 +98,8 @@ def read_inputs(
     """
     read = {}
     for name, (first, numbers, digest) in different_values(data, inputs_read_once(model)).items():
+        if model.tokenizer.through(name) is None and (numbers < 0).any():
+            continue  # where the main input is missing, the others pass all blocks
         key = _key(model, name, digest, settings) if disk else None
         columns = _cached(model, data, name, first, key, settings, progress)
         if columns is not None:
@@ -154,8 +171,7 @@ def _read(
         encoded = [data.encoded(position) for position in positions[start : start + size]]
         named = [{key: value for key, value in each.items() if key.startswith(f"{name}.")} for each in encoded]
         with settings.autocast(model.device):
-            way, entering = model.entering(to_device(collate(named), model.device))[name]
-            pooled = way.bridge.pool(way.other(entering))
+            pooled = _first_read(model, name, to_device(collate(named), model.device))
         if pooled.context:  # it belongs to the tokenizer, and may be anything
             return None
         samples += taken_apart(pooled)
@@ -165,14 +181,44 @@ def _read(
     return samples or None
 
 
+def _first_read(model: Model, name: str, fields: dict[str, Any]) -> TokenSequence:
+    """Tokens of an input behind the frozen blocks that read it first."""
+    entering = model.entering(fields)
+    if name in entering:
+        way, sequence = entering[name]
+        return way.bridge.pool(way.other(sequence))
+    assert model.fusion is not None
+    kept = _Kept(model.fusion.apart - 1)
+    model.backbone(model.tokenizer(fields), exchange=kept)
+    return replace(plain(kept.sequence), sources=None, grids={})
+
+
+class _Kept:
+    """Exchange that keeps the tokens behind a block, and changes nothing."""
+
+    sequence: TokenSequence
+
+    def __init__(self, block: int) -> None:
+        self.blocks = (block,)
+
+    def __call__(self, block: int, sequence: TokenSequence) -> Tensor:
+        self.sequence = sequence
+        return sequence.embeddings
+
+
 def _key(model: Model, name: str, digest: str, settings: TrainingSettings) -> str | None:
     """Hash of what decides the columns of an input; None if something cannot be hashed."""
     assert isinstance(model.tokenizer, Inputs)
     tokenizer = model.tokenizer.tokenizer(name)
     way = model.tokenizer.through(name)
-    assert isinstance(way, Through)
+    half = settings.is_half(model.device)
+    if way is None:
+        assert model.fusion is not None
+        norm = model.tokenizer.norm(name)
+        facts = [model.backbone.computation, model.fusion.apart, half, digest, repr(norm)]
+        return key_of(facts, [(tokenizer, None)], [tokenizer, norm])
     return key_of(
-        [way.other.computation, settings.is_half(model.device), digest, repr(way.norm)],
+        [way.other.computation, half, digest, repr(way.norm)],
         [(tokenizer, None), (way.bridge, way.bridge.pool_options)],
         [tokenizer, way.norm],
     )

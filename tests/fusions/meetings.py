@@ -141,7 +141,7 @@ FUSIONS = {
     "bottleneck": FusionRow(by_hand, 1e-5, [{}, {"at": 0, "tokens": 1}, {"at": 1}]),
     "coattention": FusionRow(apart, options=[{}, {"every": 1}, {"every": 3}]),
     "early": FusionRow(from_block),
-    "gated": FusionRow(of_main, options=[{}, {"every": 3, "latents": 2}]),
+    "gated": FusionRow(of_main, options=[{}, {"every": 3, "latents": 2}, {"aside": True}]),
     "late": FusionRow(apart),
     "mid": FusionRow(from_block, options=[{}, {"at": 1}]),
 }

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from metatx.adapters.lora import Adapter
 from metatx.adapters.tiers import merged, tuned
-from metatx.backbone.base import Backbone
+from metatx.backbone.base import Backbone, check_backbone
 from metatx.data.arguments import column_names, joined_target, target_name
 from metatx.data.tables import find_target
 from metatx.disk.task_files import config_text
@@ -70,6 +70,7 @@ class Model(nn.Module):
         fusion: Fusion | None = None,
     ) -> None:
         super().__init__()
+        check_backbone(backbone)
         if 0 < backbone.depth < head.layers:
             raise ValueError(f"The head reads {head.layers} layers; this backbone has {backbone.depth}.")
         if head.pooling == "cls" and not backbone.has_cls:
@@ -308,6 +309,7 @@ def build(backbone: Backbone, spec: TaskSpec, part: "Dataset | Examples") -> tup
         ValueError: If a name is unknown, a column is missing or ambiguous, or no task can be made of the data.
     """
     seed = spec.seed or 0
+    check_backbone(backbone)
     backbone, adapter = tuned(backbone, spec.tune, spec.adapter_options, seed)
     kind = kind_of(spec)
     name = spec.head

@@ -5,6 +5,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
 import torch
@@ -15,9 +16,10 @@ from metatx.backbone.attention_pool import AttentionPool
 from metatx.backbone.exchange import Exchange
 from metatx.backbone.random_init import random_weights
 from metatx.backbone.stem import Stem
+from metatx.errors import short
 from metatx.sequence import TokenSequence
 
-__all__ = ["Backbone", "Config", "LayerChanges"]
+__all__ = ["Backbone", "Config", "LayerChanges", "check_backbone"]
 
 POOL = "attention_pool"  # name of the pool in the config, and of its weights before the dot
 
@@ -384,3 +386,11 @@ def _refuse_state(module: nn.Module, state: Mapping[str, Tensor], prefix: str, *
 
 def _first(items: list[str]) -> str:
     return ", ".join(items[:3]) + (", ..." if len(items) > 3 else "")
+
+
+def check_backbone(backbone: Any) -> None:
+    """Refuse what is no backbone, such as the name of one, and say how to load it. Raises TypeError."""
+    if isinstance(backbone, Backbone):
+        return
+    name = repr(str(backbone)) if isinstance(backbone, str | Path) else "NAME"
+    raise TypeError(f"backbone is {short(backbone)}; expected one that is loaded: metatx.load_backbone({name}).")

@@ -1,6 +1,8 @@
 """Names of backbones, each with one line that explains it. They need no torch."""
 
-__all__ = ["KNOWN", "backbones"]
+import os
+
+__all__ = ["KNOWN", "absolute_name", "backbones"]
 
 KNOWN = {
     "nano": "small backbone inside the package, pretrained on images and their names",
@@ -16,3 +18,16 @@ KNOWN = {
 def backbones() -> dict[str, str]:
     """Names that ``load_backbone`` accepts, each with one line that explains it."""
     return dict(KNOWN)
+
+
+def absolute_name(spec: str) -> str:
+    """Name of a backbone that holds in any working folder: of a folder that is there, its absolute path.
+
+    Example:
+        >>> absolute_name("nano"), absolute_name("timm:vit_tiny_patch16_224")
+        ('nano', 'timm:vit_tiny_patch16_224')
+    """
+    kind, colon, name = spec.partition(":")
+    if spec != "nano" and os.path.isdir(spec):
+        return os.path.abspath(spec)
+    return f"{kind}:{os.path.abspath(name)}" if kind == "transformers" and colon and os.path.isdir(name) else spec

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from metatx.adapters.batched import FixedAdapter, MixedAdapter
-from metatx.backbone.base import Backbone
+from metatx.backbone.base import Backbone, check_backbone
 from metatx.backbone.exchange import MixedExchange
 from metatx.disk.task_files import content_of
 from metatx.errors import ChangedError, SampleError
@@ -104,6 +104,7 @@ class TaskPool:
     def __init__(self, backbone: Backbone, *, others: Others = None, memory_mb: float | None = None) -> None:
         if memory_mb is not None and memory_mb <= 0:
             raise ValueError(f"memory_mb is {memory_mb}; it must be above 0, or None for no bound.")
+        check_backbone(backbone)
         self.backbone = backbone
         self.memory_mb = memory_mb
         self._fingerprint = backbone.fingerprint  # once: hashing a large backbone takes longer than loading a task

@@ -241,7 +241,7 @@ class ClassificationHead(Head):
         return note
 
     def records(self, output: Tensor) -> list[dict[str, Any]]:
-        """``prediction``, probabilities of classes, or of the likeliest (``top_k``), and the ``set`` of ``coverage``."""
+        """``prediction``, probabilities of classes or the likeliest (``top_k``), and the ``set`` of ``coverage``."""
         probabilities = self.probabilities(output)
         labels = self.decode(output).tolist()
         most = shown_classes(self.top_k, len(self.classes))

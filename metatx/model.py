@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from metatx.adapters.lora import Adapter
 from metatx.adapters.tiers import merged, tuned
-from metatx.backbone.base import Backbone
+from metatx.backbone.base import Backbone, check_backbone
 from metatx.backbone.generating import Writer
 from metatx.continuation import check_continuing, continued, prompts
 from metatx.data.arguments import column_names
@@ -71,6 +71,7 @@ class Model(nn.Module):
         fusion: Fusion | None = None,
     ) -> None:
         super().__init__()
+        check_backbone(backbone)
         if 0 < backbone.depth < head.layers:
             raise ValueError(f"The head reads {head.layers} layers; this backbone has {backbone.depth}.")
         if head.pooling == "cls" and not backbone.has_cls:
@@ -159,7 +160,7 @@ class Model(nn.Module):
         )
         return sequence
 
-    def _passed(self, batch: Mapping[str, Any]) -> int:
+    def _passed(self, batch: dict[str, Any]) -> int:
         """Number of blocks that the tokens of a batch have passed, see ``Inputs.main_passed``."""
         passed = isinstance(self.tokenizer, Inputs) and self.tokenizer.main_passed(batch)
         return self.fusion.apart if passed and self.fusion is not None else 0
@@ -168,8 +169,7 @@ class Model(nn.Module):
         """Map collated tensors to the head's output (B, ...).
 
         Args:
-            batch: Collated tensors. It may have the field ``POOLED`` in the place of the fields of inputs whose output
-                of the backbone is cached.
+            batch: Collated tensors; the field ``POOLED`` may replace those of inputs whose pooled output is cached.
             targets: Encoded targets, which a head that continues scores; other heads do not read them here.
         """
         if self.head.continues:
@@ -330,6 +330,7 @@ def build(backbone: Backbone, spec: TaskSpec, part: "Dataset | Examples") -> tup
         ValueError: If a name is unknown, a column is missing or ambiguous, or no task can be made of the data.
     """
     seed = spec.seed or 0
+    check_backbone(backbone)
     backbone, adapter = tuned(backbone, spec.tune, spec.adapter_options, seed)
     kind = kind_of(spec)
     name = spec.head

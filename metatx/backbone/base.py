@@ -5,6 +5,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
 import torch
@@ -12,40 +13,19 @@ from torch import Tensor, nn
 
 from metatx.backbone.attention import Call, Packing, plain, stretches
 from metatx.backbone.attention_pool import AttentionPool
+from metatx.backbone.config import Config
 from metatx.backbone.exchange import Exchange
 from metatx.backbone.packed import in_precision
 from metatx.backbone.random_init import random_weights
 from metatx.backbone.recompute import within_memory
 from metatx.backbone.stem import Stem
+from metatx.errors import short
 from metatx.sequence import TokenSequence
 
-__all__ = ["Backbone", "Config", "LayerChanges"]
+__all__ = ["Backbone", "LayerChanges", "check_backbone"]
 
 POOL = "attention_pool"  # name of the pool in the config, and of its weights before the dot
 APART = (POOL, "tied", "end")  # fields of configs that no token depends on
-
-
-class Config(Protocol):
-    """Dataclass that a kind of backbone is built from."""
-
-    @property
-    def dim(self) -> int:
-        """Width of the tokens, D."""
-        ...
-
-    @property
-    def depth(self) -> int:
-        """Number of blocks."""
-        ...
-
-    @property
-    def class_token(self) -> bool:
-        """True if the first prefix token is a class token."""
-        ...
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON values; the fingerprint is computed from them and the weights."""
-        ...
 
 
 class LayerChanges(Protocol):
@@ -406,3 +386,11 @@ def _refuse_state(module: nn.Module, state: Mapping[str, Tensor], prefix: str, *
 
 def _first(items: list[str]) -> str:
     return ", ".join(items[:3]) + (", ..." if len(items) > 3 else "")
+
+
+def check_backbone(backbone: Any) -> None:
+    """Refuse what is no backbone, such as the name of one, and say how to load it. Raises TypeError."""
+    if isinstance(backbone, Backbone):
+        return
+    name = repr(str(backbone)) if isinstance(backbone, str | Path) else "NAME"
+    raise TypeError(f"backbone is {short(backbone)}; expected one that is loaded: metatx.load_backbone({name}).")

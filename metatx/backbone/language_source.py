@@ -35,8 +35,11 @@ def language_config(name: str) -> LanguageConfig:
     """
     try:
         values = json.loads(_file(name, "config.json").read_text())
+    except ValueError as error:
+        raise ValueError(f"The config.json of {name} is damaged, it is no JSON: {error}.") from None
+    try:
         kind = str(values["model_type"])
-    except (ValueError, KeyError, TypeError):
+    except (KeyError, TypeError):
         raise ValueError(f"{name} is no language model: its config.json names no model_type of transformers.") from None
     if kind not in FAMILIES:
         raise ValueError(

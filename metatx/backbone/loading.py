@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from metatx.backbone.base import Backbone
-from metatx.backbone.names import KNOWN, Precision, backbones
+from metatx.backbone.names import KNOWN, Precision, absolute_name, backbones
 from metatx.backbone.precision import set_precision
 from metatx.backbone.vit import BackboneConfig, VisionTransformer
 from metatx.disk.weight_files import file_sha256, read_tensors, unshared
@@ -26,6 +26,10 @@ FORMAT = "metatx-backbone"
 NANO = Path(__file__).parents[1] / "nano"
 
 
+class _OtherError(ValueError):
+    """A folder holds another kind of model."""
+
+
 def load_backbone(
     spec: str,
     *,
@@ -36,7 +40,7 @@ def load_backbone(
     """Build the frozen backbone that ``spec`` names, on the CPU with float32 weights.
 
     Args:
-        spec: One of ``backbones()``.
+        spec: One of ``backbones()``; of a folder, the backbone's ``spec`` is the absolute path.
         checkpoint: Local file of weights in the spec's layout, read instead of the published ones.
         pretrained: False for random weights in the same shape, always the same: the control.
         precision: Number format in which its blocks compute, with weights that are packed for it once: fp32, bf16,
@@ -60,6 +64,7 @@ def load_backbone(
 def _load(spec: str, checkpoint: str | Path | None, pretrained: bool) -> Backbone:
     if checkpoint is not None and not pretrained:
         raise ValueError("Give a checkpoint or pretrained=False, not both.")
+    spec = absolute_name(spec)
     folder = backbone_folder(spec)
     if folder is None:
         return _from_source(spec, checkpoint, pretrained)
@@ -92,9 +97,12 @@ def _from_source(spec: str, checkpoint: str | Path | None, pretrained: bool) -> 
     from metatx.backbone.zoo import SOURCES
     from metatx.registry import unknown
 
-    kind, _, name = spec.partition(":")
+    kind, colon, name = spec.partition(":")
+    if colon and kind not in SOURCES:
+        raise ValueError(unknown("source of the backbone", kind, list(SOURCES)))
     if kind not in SOURCES or not name:
-        raise ValueError(unknown("backbone", spec, list(KNOWN)))
+        hint = " A model of the Hugging Face hub is named transformers:NAME or timm:NAME." if "/" in spec else ""
+        raise ValueError(unknown("backbone", spec, list(KNOWN)) + hint)
     source = SOURCES[kind](name)
     if not pretrained:
         return source.kind(source.config, None, spec=spec)
@@ -180,6 +188,8 @@ def _read_folder(folder: Path, spec: str, pretrained: bool) -> Backbone:
     place = folder / "config.json"
     try:
         content: dict[str, Any] = json.loads(place.read_text())
+        if "format" not in content and "model_type" in content:
+            raise _OtherError(f"{folder} holds a model of transformers; name it transformers:{folder}.")
         if content["format"] != FORMAT or content["version"] != 1:
             raise KeyError
         sha256 = str(content["sha256"]) if "sha256" in content else None  # older folders have none
@@ -187,6 +197,8 @@ def _read_folder(folder: Path, spec: str, pretrained: bool) -> Backbone:
         config = kind.config_type.from_dict(content["backbone"])
     except FileNotFoundError:
         raise ValueError(f"{folder} is no backbone: it has no config.json.") from None
+    except _OtherError:
+        raise
     except (ValueError, KeyError, TypeError):
         raise ValueError(f"{place} is damaged, or not a backbone's of a version known here.") from None
     if not pretrained:

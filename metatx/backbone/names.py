@@ -1,8 +1,9 @@
 """Names of backbones, each with one line that explains it, and of their precisions. They need no torch."""
 
+import os
 from typing import Literal, get_args
 
-__all__ = ["KNOWN", "PRECISIONS", "Precision", "backbones"]
+__all__ = ["KNOWN", "PRECISIONS", "Precision", "absolute_name", "backbones"]
 
 Precision = Literal["auto", "fp32", "bf16", "int8"]
 PRECISIONS = get_args(Precision)
@@ -21,3 +22,16 @@ KNOWN = {
 def backbones() -> dict[str, str]:
     """Names that ``load_backbone`` accepts, each with one line that explains it."""
     return dict(KNOWN)
+
+
+def absolute_name(spec: str) -> str:
+    """Name of a backbone that holds in any working folder: of a folder that is there, its absolute path.
+
+    Example:
+        >>> absolute_name("nano"), absolute_name("timm:vit_tiny_patch16_224")
+        ('nano', 'timm:vit_tiny_patch16_224')
+    """
+    kind, colon, name = spec.partition(":")
+    if spec != "nano" and os.path.isdir(spec):
+        return os.path.abspath(spec)
+    return f"{kind}:{os.path.abspath(name)}" if kind == "transformers" and colon and os.path.isdir(name) else spec

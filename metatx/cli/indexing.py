@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from metatx.pretraining.alignment import Alignment
     from metatx.spec import Input
+    from metatx.tokenizer import Tokenizer
 
 __all__ = ["conditions", "index", "search"]
 
@@ -111,7 +112,8 @@ def search(
         queries.append(Hit(int(query), modality or opened.modalities[0], 1.0))
     else:
         modality = modality or _modality(query, opened.alignment)
-        queries.append(_sample(query, modality))
+        kind = opened.alignment.kind(modality)
+        queries.append(_sample(query, kind))
     searched = None if among is None else [name.strip() for name in among.split(",")]
     wanted = k + 1 if item and k > 0 else k  # an item finds itself too
     [hits] = opened.search(
@@ -122,7 +124,7 @@ def search(
     if not hits:
         tell(f"Nothing is found: no item of {index} that may be searched meets --where.")
     if out is not None and out.endswith(PAGE):
-        asked = shown_hits(opened.snapshot, queries) if item else [Shown(modality, sample) for sample in queries]
+        asked = shown_hits(opened.snapshot, queries) if item else [Shown(modality, queries[0], kind=kind.name)]
         title = f"Search in {opened.folder.absolute().name}"
         write_hits(out, asked, [shown_hits(opened.snapshot, hits)], title=title)
         return
@@ -169,9 +171,7 @@ def conditions(lines: Sequence[str]) -> dict[str, Any]:
 
 def _modality(query: str, alignment: "Alignment") -> str:
     """Modality of a query: that whose files end as it does, or else that of texts. Raises ValueError."""
-    from metatx.registry import lookup
-
-    kinds = {name: lookup("tokenizers", name) for name in alignment.towers}
+    kinds = {name: alignment.kind(name) for name in alignment.towers}
     words = [name for name, kind in kinds.items() if kind.words]
     files = [name for name, kind in kinds.items() if kind.suffixes and query.lower().endswith(tuple(kind.suffixes))]
     files = [name for name in files if name not in words]
@@ -183,11 +183,9 @@ def _modality(query: str, alignment: "Alignment") -> str:
     return chosen[0]
 
 
-def _sample(query: str, modality: str) -> Any:
+def _sample(query: str, kind: "type[Tokenizer]") -> Any:
     """Raw sample that a word of the command line stands for: a text, or the file of that name."""
-    from metatx.registry import lookup
-
-    return Path(query) if lookup("tokenizers", modality).words and Path(query).is_file() else query
+    return Path(query) if kind.words and Path(query).is_file() else query
 
 
 def _read(
@@ -201,11 +199,10 @@ def _read(
     from metatx.inputs.columns import known_columns, shared_facts
     from metatx.inputs.notation import parsed
     from metatx.reading.csv_tables import Reading
-    from metatx.registry import lookup
 
     inputs = _one_a_modality(parsed(lines), alignment)
-    files, words = known_columns(inputs)
-    kinds = [lookup("tokenizers", each.modality) for each in inputs]
+    kinds = [alignment.kind(each.modality) for each in inputs]
+    files, words = known_columns(replace(each, modality=kind.name) for each, kind in zip(inputs, kinds, strict=True))
     reading = replace(Reading.of(csv).also(words), files=files)
     source = data if data.startswith("hf:") else Path(data).absolute()  # so that an index names its files from anywhere
     splits = read_splits(source, shared_facts(kinds)["suffixes"], reading=reading)
@@ -217,12 +214,12 @@ def _read(
         tables.append(table if named else table.add_column(SPLIT, [split] * len(table)))
     whole = concatenate_datasets(tables) if len(tables) > 1 else tables[0]
     samples: dict[str, Any] = {}
-    for each in inputs:
+    for each, kind in zip(inputs, kinds, strict=True):
         names = list(each.columns or (each.name,))
         missing = [name for name in names if name not in whole.column_names]
         if missing:
             raise ValueError(f"{data} has no column {missing[0]} for --input; it has {', '.join(whole.column_names)}.")
-        one = len(names) == 1 and not lookup("tokenizers", each.modality).takes_row
+        one = len(names) == 1 and not kind.takes_row
         samples[each.modality] = names[0] if one else Rows(whole, names)
     return whole, samples
 

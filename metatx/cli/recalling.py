@@ -1,5 +1,6 @@
 """``metatx recall``."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,9 @@ def recall_(
         data: A table (csv, parquet, json, jsonl) or a folder of splits, or hf:NAME, with a row for each pair. Where it
             is split, the test split is measured.
         alignment: Folder of the alignment, or nano.
-        input: Side of the pairs, as NAME=MODALITY[:COLUMN,...]; once for each. Without columns the name is that of the
-            column. Of several columns each holds a partner: --input caption=text:caption1,caption2.
+        input: Side of the pairs, as NAME=MODALITY[:COLUMN,...], of an aligned modality; once for each. Without columns
+            the name is that of the column. Of several columns each holds a partner: --input
+            caption=text:caption1,caption2.
         anchor: Folder of the text encoder that is the anchor of a modality: --anchor.text FOLDER.
         split_column: Column that says train, validation or test.
         csv: Format of csv files, where the detected one is wrong: --csv.sep ';', decimal, encoding.
@@ -43,14 +45,16 @@ def recall_(
     from metatx.retrieval.recall import recall as measured
 
     inputs = parsed(input or [])
-    splits = read_pairs(data, inputs, split_column, Reading.of(csv))
+    loaded = load_alignment(alignment, anchor)
+    read = [replace(each, modality=loaded.kind(each.modality).name) for each in inputs]
+    splits = read_pairs(data, read, split_column, Reading.of(csv))
     asked = splits.get("test", splits.get(ALL))
     if asked is None:
         raise ValueError(f"{data} has no test split; it has {', '.join(splits)}.")
     if baseline and "train" not in splits:
         tell(f"{data} has no train split to learn from, so there is no line of CCA.")
     report = measured(
-        load_alignment(alignment, anchor),
+        loaded,
         asked,
         train=splits.get("train"),
         validation=splits.get("validation"),

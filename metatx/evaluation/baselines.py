@@ -119,7 +119,7 @@ def _encoded(head: Head, examples: Examples) -> Any:
     import torch
 
     targets = () if examples.targets is None else examples.targets
-    parts = [stacked([head.encode(target) for target in part]) for part in _parts(targets)]
+    parts: list[Any] = [stacked([head.encode(target) for target in part]) for part in _parts(targets)]
     if all(isinstance(part, torch.Tensor) and part.shape[1:] == parts[0].shape[1:] for part in parts):
         return torch.cat(parts)
     return [target for part in parts for target in part]

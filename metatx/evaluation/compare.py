@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from metatx.backbone.base import Backbone
+from metatx.backbone.base import Backbone, check_backbone
 from metatx.data.content_hash import source_content
 from metatx.errors import DivergedError
 from metatx.evaluation.comparison_report import Comparison, Trial
@@ -90,6 +90,7 @@ def compare(
         >>> [row.name for row in comparison.rows()][:3]
         ['pretrained, frozen', 'random, frozen', 'no backbone']
     """
+    check_backbone(backbone)
     if not backbone.pretrained:
         raise ValueError("This backbone has random weights; give a pretrained one, the control is made from it.")
     settings = settings or TrainingSettings()

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from metatx.backbone.names import absolute_name
 from metatx.data.arguments import target_name
 from metatx.data.tables import find_target
 from metatx.errors import SampleError
@@ -50,13 +51,13 @@ def narrowed(spec: TaskSpec, parts: Parts, only: Sequence[str]) -> tuple[TaskSpe
     main = spec.main if spec.main in only else None
     owning = _owning(kept, inputs)
     ways = [each.through for each in owning if each.through is not None]
-    named = {way.get(key) for way in ways for key in ("backbone", "fingerprint")}
+    named = {way.get("fingerprint") for way in ways} | {absolute_name(way["backbone"]) for way in ways}
     given = backbones_by_name(spec.others)
     options: dict[str, Any] = {
         "modality": owning,
         "tokenizer_options": {},
         "main": main,
-        "others": {name: other for name, other in given.items() if {name, other.spec} & named},
+        "others": {name: other for name, other in given.items() if {absolute_name(name), other.spec} & named},
     }
     if len(kept) == 1:
         # There is nothing to fuse. Late fusion reads the features of a frozen input from the cache; a head that labels

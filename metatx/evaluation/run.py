@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from metatx.backbone.base import Backbone
+from metatx.backbone.base import Backbone, check_backbone
 from metatx.data.arguments import target_name
 from metatx.errors import short
 from metatx.evaluation.baselines import baselines
@@ -116,6 +116,7 @@ def run(
         >>> report.test["accuracy"]
         1.0
     """
+    check_backbone(backbone)
     settings = settings or TrainingSettings()
     spec = TaskSpec.of(modality, **choices)
     seed = settings.seed if spec.seed is None else spec.seed

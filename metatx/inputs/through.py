@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from metatx.backbone.base import Backbone
 from metatx.backbone.loading import load_backbone
+from metatx.backbone.names import absolute_name
 from metatx.bridge import Bridge
 from metatx.errors import TaskError, short
 from metatx.layers.input_norm import input_norm
@@ -214,7 +215,8 @@ def other_backbones(
         given: Result of ``backbones_by_name``. Others are loaded.
 
     Returns:
-        The inputs, whose ``through`` names the fingerprint too, and the backbones by fingerprint.
+        The inputs, whose ``through`` names the fingerprint too and has absolute paths, and the backbones by
+        fingerprint.
 
     Raises:
         ValueError: If a backbone cannot be loaded, or is not frozen.
@@ -231,6 +233,7 @@ def other_backbones(
         other, fingerprint = _other(each.name, each.through, given or {}, loaded)
         others[fingerprint] = other
         choices = {**each.through, "pretrained": other.pretrained, "fingerprint": fingerprint}
+        choices["backbone"] = absolute_name(choices["backbone"])
         complete.append(replace(each, through=choices))
     return complete, others
 
@@ -239,12 +242,13 @@ def _other(
     name: str, choices: Mapping[str, Any], given: Mapping[str, Backbone], loaded: dict[Any, Backbone]
 ) -> tuple[Backbone, str]:
     """Backbone that reads an input first, and its fingerprint; one that is loaded is kept in ``loaded``."""
-    spec: str = choices["backbone"]
+    spec = absolute_name(choices["backbone"])
     wanted: str = choices.get("fingerprint", "")
     if wanted in given:
         return given[wanted], wanted
     of_spec = [each for each in given.values() if each.spec == spec]
-    other = given.get(spec, of_spec[0] if not wanted and len(of_spec) == 1 else None)
+    by_name = {absolute_name(given_name): each for given_name, each in given.items()}
+    other = by_name.get(spec, of_spec[0] if not wanted and len(of_spec) == 1 else None)
     if other is None:
         options = {"checkpoint": choices.get("checkpoint"), "pretrained": choices.get("pretrained", True)}
         key = spec, *options.values()

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from metatx.adapters.batched import FixedAdapter, MixedAdapter
-from metatx.backbone.base import Backbone
+from metatx.backbone.base import Backbone, check_backbone
 from metatx.backbone.exchange import MixedExchange
 from metatx.backbone.names import Precision
 from metatx.backbone.precision import set_precision
@@ -92,8 +92,7 @@ class TaskPool:
         memory_mb: Memory for the weights of tasks, in 10^6 bytes. Beyond it, the least recently used tasks are dropped
             and loaded again when they are needed. Pinned tasks, tasks given as objects, and tasks that requests hold
             stay. None: no bound.
-        precision: Precision that the backbones are given, see ``load_backbone``; it holds wherever else they are used.
-            None leaves them as they are.
+        precision: Precision that the backbones get, for all that use them, see ``load_backbone``; None: as they are.
 
     Example:
         >>> import pandas as pd
@@ -115,6 +114,7 @@ class TaskPool:
     ) -> None:
         if memory_mb is not None and memory_mb <= 0:
             raise ValueError(f"memory_mb is {memory_mb}; it must be above 0, or None for no bound.")
+        check_backbone(backbone)
         self.backbone = backbone
         self.memory_mb = memory_mb
         self._fingerprint = backbone.fingerprint  # once: hashing a large backbone takes longer than loading a task
@@ -312,13 +312,11 @@ class TaskPool:
         return [answers[index] for index in range(len(requests))]
 
     def _read(self, firsts: Sequence[Request], sequences: Sequence[TokenSequence]) -> Iterator[TokenSequence]:
-        """Run sequences through the backbone with their tasks' adapters; return the layers that each head reads.
-
-        Sequences that are continued stay as they are: the backbone reads them when it writes.
-        """
-        passing = [pair for pair in zip(firsts, sequences, strict=True) if not pair[0].continues]
+        """Read what each head reads of the backbone; sequences that are continued stay, until the backbone writes."""
+        pairs = list(zip(firsts, sequences, strict=True))
+        passing = [pair for pair in pairs if not pair[0].continues]
         read = self._passed(*zip(*passing, strict=True)) if passing else iter(())
-        for first, sequence in zip(firsts, sequences, strict=True):
+        for first, sequence in pairs:
             yield sequence if first.continues else next(read)
 
     def _passed(self, firsts: Sequence[Request], sequences: Sequence[TokenSequence]) -> Iterator[TokenSequence]:

@@ -10,29 +10,28 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from metatx.backbone.base import Backbone
+from metatx.backbone.base import Backbone, check_backbone
 from metatx.backbone.loading import backbone_folder, load_backbone, save_backbone
+from metatx.backbone.names import absolute_name
 from metatx.disk.weight_files import file_sha256, read_tensors, unshared
 from metatx.encoding.collate import collate, to_device
 from metatx.encoding.head_choice import build_tokenizer
 from metatx.errors import SampleError
 from metatx.files import folder_written_whole
 from metatx.layers.unregistered import Unregistered
+from metatx.pretraining.anchors import EncoderError, check_encoder, encoder_of, kind_name, known_by
 from metatx.pretraining.contrastive import ContrastiveLoss
 from metatx.pretraining.encoders import FrozenEncoder
 from metatx.pretraining.towers import ExternalTower, Pooling, Tower
 from metatx.registry import all_options, lookup, option_names, unknown
 from metatx.storage.config import upgraded
+from metatx.tokenizer import Tokenizer
 
 __all__ = ["Alignment", "Tower"]
 
 CONFIG = "alignment.json"  # both files lie beside those of the backbone
 WEIGHTS = "alignment.safetensors"
 ENCODER = "encoder"  # key of an anchor of another model
-
-
-class EncoderError(ValueError):
-    """The encoder of an anchor is missing, or is another one."""
 
 
 class Alignment(nn.Module):
@@ -46,7 +45,12 @@ class Alignment(nn.Module):
         size: Width of the vectors, E.
         loss: Loss of pairs, ``"softmax"`` or ``"sigmoid"``, see ``ContrastiveLoss``.
 
+    Attributes:
+        spec: Folder (absolute), or ``nano``, that it was read from or saved in last; None for one that is in memory
+            alone.
+
     Raises:
+        TypeError: If ``backbone`` is no backbone.
         ValueError: If ``size`` is less than 1.
 
     Example:
@@ -61,10 +65,12 @@ class Alignment(nn.Module):
 
     def __init__(self, backbone: Backbone, size: int = 192, loss: Literal["softmax", "sigmoid"] = "softmax") -> None:
         super().__init__()
+        check_backbone(backbone)
         if size < 1:
             raise ValueError(f"size is {size}; vectors need at least one number.")
         self._backbone = Unregistered(backbone)
         self.size = size
+        self.spec: str | None = None
         self.contrast = ContrastiveLoss(loss)
         self.towers = nn.ModuleDict()
 
@@ -120,6 +126,7 @@ class Alignment(nn.Module):
             seed: Seed of the map's initial weights.
 
         Raises:
+            TypeError: If ``encoder`` is no encoder.
             ValueError: If the modality is not aligned, or with ``encoder`` is already; if it passes through a backbone
                 that is trained; if there is no map and the encoder's vectors are not as wide as the space.
 
@@ -137,6 +144,7 @@ class Alignment(nn.Module):
                 )
             tower.lock()
             return self
+        check_encoder(encoder)
         if modality in self.towers or not modality.isidentifier():
             taken = "is aligned already" if modality in self.towers else "is no name of letters, digits and _"
             raise ValueError(f"{modality} {taken}; choose another name for the anchor {encoder.name}.")
@@ -187,6 +195,28 @@ class Alignment(nn.Module):
         if isinstance(tower, ExternalTower):
             raise ValueError(f"{modality} is an anchor of {tower.encoder.name}; it has no tokens of this backbone.")
         return tower
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """Names of the tokenizers whose raw samples modalities take, where known: an anchor may have another name."""
+        kinds = {modality: kind_name(modality, self.aligned(modality)) for modality in self.towers}
+        return {modality: name for modality, name in kinds.items() if name is not None}
+
+    def kind(self, modality: str) -> type[Tokenizer]:
+        """Return the class of the tokenizer whose raw samples a modality takes.
+
+        Raises:
+            ValueError: If the modality is not aligned, or the encoder of an anchor does not say what it reads.
+        """
+        tower = self.aligned(modality)
+        if modality not in self.kinds:
+            assert isinstance(tower, ExternalTower)
+            raise ValueError(
+                f"{modality} is an anchor of {tower.encoder.name}, which does not say what kind of samples it reads; "
+                "make the encoder with it: FrozenEncoder(..., modality='text')."
+            )
+        kind: type[Tokenizer] = lookup("tokenizers", self.kinds[modality])
+        return kind
 
     def fingerprint(self, modality: str) -> str:
         """SHA-256 (hex) of all that decides the vectors of a modality: equal before and after a run for an anchor."""
@@ -288,6 +318,7 @@ class Alignment(nn.Module):
             (temporary / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
             if card:
                 (temporary / "README.md").write_text(card)
+        self.spec = str(Path(folder).absolute())
         return Path(folder)
 
     @classmethod
@@ -308,7 +339,7 @@ class Alignment(nn.Module):
         """
         folder = backbone_folder(backbone.spec)
         if backbone.pretrained and folder is not None and (folder / CONFIG).is_file():
-            return cls.from_pretrained(folder, backbone, encoders)
+            return cls.from_pretrained(backbone.spec, backbone, encoders)
         return cls(backbone, size, loss)
 
     @classmethod
@@ -333,12 +364,16 @@ class Alignment(nn.Module):
         if folder is None or not (folder / CONFIG).is_file():
             raise ValueError(f"{spec} holds no aligned modalities: there is no {CONFIG}.")
         frozen = load_backbone(str(spec)) if backbone is None else backbone
+        check_backbone(frozen)
+        for encoder in (encoders or {}).values():
+            check_encoder(encoder)
         try:
             content = json.loads((folder / CONFIG).read_text())
             alignment = cls(frozen, content["size"], content["loss"])
+            alignment.spec = absolute_name(str(spec))
             for modality, entry in content["towers"].items():
                 if ENCODER in entry:
-                    encoder = _given(folder, modality, entry[ENCODER], encoders or {})
+                    encoder = encoder_of(folder, modality, entry[ENCODER], encoders or {})
                     alignment.towers[modality] = ExternalTower(encoder, alignment.size, entry["mapped"])
                     continue
                 part = upgraded(entry, option_names(lookup("tokenizers", modality)))
@@ -357,27 +392,6 @@ class Alignment(nn.Module):
 def _entry(tower: Tower | ExternalTower) -> dict[str, Any]:
     """Entry of a tower in the config."""
     if isinstance(tower, ExternalTower):
-        encoder = tower.encoder
-        known_by = {"name": encoder.name, "fingerprint": encoder.fingerprint, "dim": encoder.dim}
-        return {ENCODER: known_by, "mapped": tower.mapped}
+        return {ENCODER: known_by(tower.encoder), "mapped": tower.mapped}
     entry: dict[str, Any] = {"options": all_options(tower.tokenizer), "fitted": dict(tower.tokenizer.fitted)}
     return {**entry, "pooling": tower.pooling, "locked": tower.locked}
-
-
-def _given(
-    folder: Path, modality: str, written: Mapping[str, Any], encoders: Mapping[str, FrozenEncoder]
-) -> FrozenEncoder:
-    """Encoder of an anchor, which must be that of the folder."""
-    name = f"{written['name']} (fingerprint {written['fingerprint'][:12]})"
-    encoder = encoders.get(modality)
-    if encoder is None:
-        raise EncoderError(
-            f"{modality} of {folder} is an anchor of another model, {name}, whose weights are not in the folder; give "
-            f"it as encoders={{{modality!r}: ENCODER}}."
-        )
-    if encoder.fingerprint != written["fingerprint"]:
-        raise EncoderError(
-            f"{modality} of {folder} was aligned with {name}; {encoder.name} (fingerprint {encoder.fingerprint[:12]}) "
-            "is another encoder, whose vectors have no place in this space."
-        )
-    return encoder

@@ -20,7 +20,7 @@ from metatx.disk.weight_files import file_sha256
 from metatx.encoding.collate import collate, encoded, to_device
 from metatx.encoding.head_choice import build_tokenizer
 from metatx.errors import SampleError, short
-from metatx.progress import bar
+from metatx.progress import bar, tell
 from metatx.registry import all_options
 from metatx.sequence import as_sequence
 
@@ -41,6 +41,7 @@ class FrozenEncoder:
         fingerprint: Text that differs for functions that differ; vectors are cached on disk by it.
         name: Name for messages, and in the folder of an alignment, which holds no weights of the encoder.
         suffixes: Suffixes of the files that samples may name; the content of such files counts, wherever they lie.
+        modality: Name of the tokenizer that takes such samples, such as ``text``; None: that of the anchor's own name.
 
     Example:
         >>> lengths = lambda texts: [[len(text), text.count(" ")] for text in texts]
@@ -54,6 +55,7 @@ class FrozenEncoder:
     fingerprint: str
     name: str
     suffixes: tuple[str, ...] = ()
+    modality: str | None = None
 
     def __call__(self, samples: Sequence[Any]) -> np.ndarray:
         """Vectors of raw samples (B, E'), float32.
@@ -155,7 +157,7 @@ def sentence_encoder(folder: str | Path, name: str | None = None) -> FrozenEncod
 
     Where ``modules.json`` of sentence-transformers is there, it says how a text becomes a vector: by the mean of the
     last layer's tokens or by the first, and whether the vector has unit length. Without it, it is the mean at unit
-    length.
+    length. The first text that is longer than the model reads is reported: the ends of such texts are left out.
 
     Args:
         folder: Folder with ``config.json``, the weights as safetensors, and the files of the tokenizer.
@@ -189,12 +191,18 @@ def sentence_encoder(folder: str | Path, name: str | None = None) -> FrozenEncod
             f"{path} holds no text encoder that transformers reads: {str(error).splitlines()[0]}"
         ) from None
     longest = _longest(path, tokenizer, model)
+    said = name or path.resolve().name
+    cut: list[int] = []
 
     def function(texts: list[Any]) -> Tensor:
         for text in texts:
             if not (isinstance(text, str) and text.strip()):
                 raise SampleError(f"text is {short(text)}; expected at least one word")
         fields = tokenizer(texts, padding=True, truncation=True, max_length=longest, return_tensors="pt")
+        if not cut and fields["input_ids"].shape[1] == longest:
+            cut.extend(length for length in map(len, _uncut(tokenizer, texts)) if length > longest)
+            if cut:
+                tell(f"{said} reads the first {longest} tokens of a text; one of {cut[0]} is cut, as longer ones are.")
         with torch.no_grad():
             states = model(**fields).last_hidden_state.float()
         mask = fields["attention_mask"][..., None].float()
@@ -208,8 +216,15 @@ def sentence_encoder(folder: str | Path, name: str | None = None) -> FrozenEncod
         function=function,
         dim=int(model.config.hidden_size),
         fingerprint=digest.hexdigest(),
-        name=name or path.resolve().name,
+        name=said,
+        modality="text",
     )
+
+
+def _uncut(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Tokens of texts, however long, without transformers' warning that they are too long."""
+    tokens: list[list[int]] = tokenizer(list(texts), truncation=False, verbose=False)["input_ids"]
+    return tokens
 
 
 def _pooling(folder: Path) -> tuple[bool, bool]:
@@ -278,4 +293,5 @@ def backbone_encoder(
         fingerprint=sha256(facts.encode()).hexdigest(),
         name=f"{backbone.spec} of {modality}",
         suffixes=tokenizer.suffixes,
+        modality=modality,
     )

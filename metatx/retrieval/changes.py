@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,25 +16,24 @@ __all__ = ["adding", "deleting"]
 Change = Callable[[Manifest], Manifest]
 
 
-def adding(folder: Path, pieces: Written, fingerprints: Mapping[str, str], sources: Mapping[str, str]) -> Change:
+def adding(folder: Path, pieces: Written, **facts: Mapping[str, str]) -> Change:
     """Change that appends segments.
 
     Args:
         folder: Folder of the index.
         pieces: Segments that were written.
-        fingerprints: Fingerprints of the towers of new modalities.
-        sources: Columns that hold the samples, by modality.
+        facts: Attributes of the manifest by modality, of which those that it has already stay.
     """
 
     def change(current: Manifest) -> Manifest:
         lost = [part.vectors for part in pieces.segments if not (folder / part.vectors).exists()]
         if lost:
             raise OSError(f"{lost[0]} was removed from {folder} before it was part of the index.")
+        merged: dict[str, Any] = {name: {**values, **getattr(current, name)} for name, values in facts.items()}
         return replace(
             current.with_sums(pieces.sums),
             segments=(*current.segments, *pieces.segments),
-            fingerprints={**fingerprints, **current.fingerprints},
-            sources={**sources, **current.sources},
+            **merged,
         )
 
     return change

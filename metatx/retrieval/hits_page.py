@@ -37,20 +37,23 @@ class Shown:
         sample: Raw sample; None where it is not kept.
         score: Likeness of a hit to its query.
         columns: The item's own columns.
+        kind: Name of the tokenizer that shows the sample; by default that of the modality.
     """
 
     modality: str | None
     sample: Any = None
     score: float | None = None
     columns: Mapping[str, Any] = field(default_factory=dict)
+    kind: str | None = ""
 
 
 def shown_hits(snapshot: Snapshot, hits: Sequence[Hit]) -> list[Shown]:
     """Hits with their items' columns, and the samples that the index keeps."""
     rows = snapshot.rows([hit.item for hit in hits])
     sources = snapshot.manifest.sources
+    kinds = snapshot.kinds
     return [
-        Shown(hit.modality, row.get(sources.get(hit.modality, "")), hit.score, row)
+        Shown(hit.modality, row.get(sources.get(hit.modality, "")), hit.score, row, kinds.get(hit.modality))
         for hit, row in zip(hits, rows, strict=True)
     ]
 
@@ -135,7 +138,7 @@ class _Media:
 def _body(media: _Media, shown: Shown, tag: str) -> str:
     """Picture, player or words of a sample; empty if it has none."""
     try:
-        sample = None if shown.modality is None else preview(shown.modality, shown.sample)
+        sample = preview(shown.modality if shown.kind == "" else shown.kind, shown.sample)
     except SampleError as error:
         media.bad.append(str(error))
         return '<p class="soft">cannot be read</p>'

@@ -345,10 +345,12 @@ class Index(Drawn):
 
     def _commit(self, given: Incoming, pieces: Written) -> range:
         """Commit segments; return the numbers of their items."""
-        known = self.snapshot.manifest.fingerprints
-        new = [name for name in given.samples if given.alignment is not None and name not in known]
-        fingerprints = {name: given.alignment.fingerprint(name) for name in new if given.alignment is not None}
-        change = adding(self.folder, pieces, fingerprints, given.sources)
+        aligned = given.alignment
+        written = self.snapshot.manifest.fingerprints
+        new = [name for name in given.samples if aligned is not None and name not in written]
+        fingerprints = {name: aligned.fingerprint(name) for name in new if aligned is not None}
+        kinds = {} if aligned is None else {name: kind for name, kind in aligned.kinds.items() if name in new}
+        change = adding(self.folder, pieces, fingerprints=fingerprints, kinds=kinds, sources=given.sources)
         try:
             self._take(commit(self.folder, change, self.snapshot.manifest))
         except BaseException:
@@ -369,10 +371,7 @@ class Index(Drawn):
 
 def _name_of(alignment: Alignment | None) -> str | None:
     """Name or folder that ``Alignment.from_pretrained`` reads an alignment from; None where there is none."""
-    if alignment is None:
-        return None
-    spec = alignment.backbone.spec
-    return str(Path(spec).absolute()) if Path(spec).is_dir() else spec
+    return None if alignment is None else alignment.spec
 
 
 def _check_type(alignment: Any) -> None:

@@ -68,7 +68,7 @@ class Drawn:
         )
         check_points(len(numbers))
         samples = _Samples(self.snapshot, numbers, modalities)
-        points = Points(vectors, modalities, _columns(self.snapshot, numbers), samples)
+        points = Points(vectors, modalities, _columns(self.snapshot, numbers), samples, self.snapshot.kinds)
         title = self.snapshot.folder.absolute().name.removesuffix(".index")
         return write_picture(out, points, colour=colour, title=title, notes=notes, seed=seed)
 

@@ -57,6 +57,7 @@ class Manifest:
         width: Width of the vectors, E.
         alignment: Name or folder of the alignment; None where vectors were given.
         fingerprints: Fingerprints of the towers that made the vectors, by modality.
+        kinds: Names of the tokenizers that take the samples, by modality.
         columns: Names of the items' columns.
         sources: Columns that hold the samples, by modality.
         segments: Segments, in the order of the items.
@@ -72,6 +73,7 @@ class Manifest:
     width: int
     alignment: str | None = None
     fingerprints: Mapping[str, str] = field(default_factory=dict)
+    kinds: Mapping[str, str] = field(default_factory=dict)
     columns: tuple[str, ...] = ()
     sources: Mapping[str, str] = field(default_factory=dict)
     segments: tuple[Segment, ...] = ()

@@ -1,7 +1,7 @@
 """Samples of several modalities as people see, hear and read them."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,25 +28,27 @@ class Points:
         modalities: Name of the modality of each.
         columns: Cells by column.
         read: Function that reads the raw samples of some rows, None where a sample is not kept.
+        kinds: Names of the tokenizers that show the samples, by modality; None: none does. By default the modalities.
     """
 
     vectors: np.ndarray
     modalities: Sequence[str]
     columns: Mapping[str, Sequence[Any]]
     read: Read
+    kinds: Mapping[str, str | None] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.vectors)
 
 
-def preview(modality: str, sample: Any) -> Any:
-    """Picture, sound or words of a sample, as the tokenizer of its modality shows it; None without a sample.
+def preview(modality: str | None, sample: Any) -> Any:
+    """Picture, sound or words of a sample, as the tokenizer of its modality shows it; None without one of them.
 
     Raises:
         SampleError: If the sample cannot be read.
         ValueError: If the modality is unknown.
     """
-    return None if sample is None else lookup("tokenizers", modality).preview(sample)
+    return None if sample is None or modality is None else lookup("tokenizers", modality).preview(sample)
 
 
 def pictures_and_words(
@@ -97,6 +99,7 @@ def _shown(points: Points, rows: Sequence[int], bad: list[str]) -> Iterator[tupl
         part = rows[start : start + READ]
         for row, sample in zip(part, points.read(part), strict=True):
             try:
-                yield row, preview(points.modalities[row], sample)
+                modality = points.modalities[row]
+                yield row, preview(points.kinds.get(modality, modality), sample)
             except SampleError as error:
                 bad.append(str(error))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from metatx.registry import unknown
+from metatx.registry import names, unknown
 from metatx.retrieval.exact import Block
 from metatx.retrieval.filters import Where, satisfying
 from metatx.retrieval.manifest import Manifest
@@ -38,6 +38,12 @@ class Snapshot:
             first += segment.count
         self.total = first
         self._columns: dict[str, pa.ChunkedArray] = {}  # those that filters have read
+
+    @property
+    def kinds(self) -> dict[str, str | None]:
+        """Name of the tokenizer that takes the samples of each modality; None where there is none."""
+        written = {name: self.manifest.kinds.get(name, name) for name in self.manifest.modalities}
+        return {name: kind if kind in names("tokenizers") else None for name, kind in written.items()}
 
     @cached_property
     def deleted(self) -> np.ndarray:

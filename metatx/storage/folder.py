@@ -10,7 +10,7 @@ import torch
 import metatx
 from metatx.adapters.peft_format import read_adapter, write_adapter
 from metatx.adapters.tiers import TIERS, own_copy
-from metatx.backbone.base import Backbone
+from metatx.backbone.base import Backbone, check_backbone
 from metatx.backbone.loading import load_backbone, repository, save_backbone
 from metatx.component import Component
 from metatx.disk.building import Building, check_shapes
@@ -175,7 +175,12 @@ def check(
 
 
 def load(folder: Path, backbone: Backbone | None, others: Others) -> tuple[Model, Record]:
-    """Read a task as ``read``, with other backbones as a user gives them. Raises ValueError for one not needed."""
+    """Read a task as ``read``, with backbones as a user gives them.
+
+    Raises TypeError for what is no backbone, ValueError for one that is not needed.
+    """
+    if backbone is not None:
+        check_backbone(backbone)
     given = backbones_by_name(others)
     model, record = read(folder, backbone, others=given)
     check_needed(given, model.others)

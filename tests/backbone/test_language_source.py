@@ -35,7 +35,7 @@ def test_a_folder_that_is_no_model(tmp_path) -> None:
     (tmp_path / "config.json").write_text('{"format": "metatx-task"}')
     assert "names no model_type of transformers" in refused(tmp_path)
     (tmp_path / "config.json").write_text("not JSON")
-    assert "names no model_type of transformers" in refused(tmp_path)
+    assert f"The config.json of {tmp_path} is damaged, it is no JSON" in refused(tmp_path)
 
 
 def test_a_name_that_is_not_to_be_had(monkeypatch) -> None:

@@ -42,10 +42,15 @@ def test_the_folder_says_how_texts_become_vectors(tmp_path):
     assert sentence_encoder(tmp_path / "mean").fingerprint == mean.fingerprint
 
 
-def test_a_long_text_is_cut_where_the_model_ends(tmp_path):
+def test_a_long_text_is_cut_where_the_model_ends_and_said_once(tmp_path, caplog):
     encoder = sentence_encoder(bert_folder(tmp_path / "bert"))
     long = " ".join(["red", *["photo"] * 31])
-    np.testing.assert_allclose(encoder([long + " blue"]), encoder([long]), atol=1e-6)
+    with caplog.at_level("INFO", logger="metatx"):
+        whole = encoder([long])
+        assert not caplog.messages
+        np.testing.assert_allclose(encoder([long + " blue"]), whole, atol=1e-6)
+        encoder([long + " red"])
+    assert caplog.messages == ["bert reads the first 32 tokens of a text; one of 33 is cut, as longer ones are."]
 
 
 def test_folders_that_are_no_encoder_are_named(tmp_path):

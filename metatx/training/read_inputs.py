@@ -98,6 +98,7 @@ def read_inputs(
     """
     read = {}
     for name, (first, numbers, digest) in different_values(data, inputs_read_once(model)).items():
+        assert isinstance(model.tokenizer, Inputs)
         if model.tokenizer.through(name) is None and (numbers < 0).any():
             continue  # where the main input is missing, the others pass all blocks
         key = _key(model, name, digest, settings) if disk else None

@@ -73,7 +73,9 @@ def test_each_question_passes_the_first_blocks_once(model) -> None:
     try:
         task(model).fit(data(), **SETTINGS)
         once = task(model).tokenizer.tokenizer("words")
-        lengths = once({key: [once.encode(each["words"])[key] for each in samples(4)] for key in ("tokens", "segments")})
+        lengths = once(
+            {key: [once.encode(each["words"])[key] for each in samples(4)] for key in ("tokens", "segments")}
+        )
         assert passed == [sum(lengths.lengths) + 4 * model.num_prefix_tokens]
     finally:
         hook.remove()

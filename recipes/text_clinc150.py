@@ -4,6 +4,9 @@
 
 15,100 training, 3,100 validation and 5,500 test questions, the official splits. All 151 labels are learned, the
 intents and "out of scope"; accuracy is over the questions that have an intent, as the data's authors report it.
+On the language model MiniLM, frozen, it was 0.956 (0.964 on validation, by which the settings were chosen; 7 minutes
+beside other work) with ``--backbone transformers:FOLDER --epochs 20 --head.layers 2 --head.pooling both --head.norm
+batch --weight-decay 1``, and 0.941 without the last; on its shape with random weights 0.831 without the last.
 With ViT-Ti it was 0.916 on the test split (seed 0, two epochs, 7 minutes on a third of a core).
 On nano ``--head.norm batch`` scored better on validation.
 """

@@ -6,6 +6,9 @@
 split, by which the epoch and the settings are chosen here; the test split, labelled as in the original treebank, has
 no part in that. Training phrases are parts of the same sentences: hold none of them out. On all of them ViT-Ti reached
 .806 on validation and .812 on the test split (seed 0, 6 minutes on one core); TF-IDF .837 on the test split.
+On 20,000 of them the language model MiniLM, frozen but for its rows of their words, reached .870 and .862 with
+``--backbone transformers:FOLDER --phrases 20000 --tokenizer.freeze-stem false --head.pooling both``, its shape with
+random weights .744 and .753 (seed 0); TF-IDF .811 on the test split.
 """
 
 from pathlib import Path

@@ -320,7 +320,7 @@ class Inputs(Tokenizer):
                 parts[name] = present, self._tokens(name, fields, read.get(name))
         return merged(parts, count, self.main)
 
-    def main_passed(self, batch: Batch) -> bool:
+    def main_passed(self, batch: Mapping[str, Any]) -> bool:
         """True if a batch has the main input as tokens that have passed some blocks of the task's backbone."""
         return f"{self.main}.{READ}" in batch and self.through(self.main) is None
 

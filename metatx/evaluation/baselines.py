@@ -119,9 +119,10 @@ def _encoded(head: Head, examples: Examples) -> Any:
     import torch
 
     targets = () if examples.targets is None else examples.targets
-    parts: list[Any] = [stacked([head.encode(target) for target in part]) for part in _parts(targets)]
-    if all(isinstance(part, torch.Tensor) and part.shape[1:] == parts[0].shape[1:] for part in parts):
-        return torch.cat(parts)
+    parts = [stacked([head.encode(target) for target in part]) for part in _parts(targets)]
+    tensors = [part for part in parts if isinstance(part, torch.Tensor)]
+    if len(tensors) == len(parts) and len({tensor.shape[1:] for tensor in tensors}) == 1:
+        return torch.cat(tensors)
     return [target for part in parts for target in part]
 
 

@@ -46,5 +46,6 @@ def set_precision(backbone: Backbone, precision: str | None) -> Backbone:
 def has_bf16(device: torch.device) -> bool:
     """True if the hardware multiplies in bfloat16: with CUDA, or with AMX or AVX-512 of a CPU."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    on_cpu = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    return device.type == "cpu" and bool(on_cpu)

@@ -22,7 +22,8 @@ def set_precision(backbone: Backbone, precision: str | None) -> Backbone:
         precision: One of ``PRECISIONS``, or None to compute as PyTorch's layers do, with nothing packed. ``"auto"`` is
             bf16 where the hardware multiplies in it, else fp32. In bf16 the matrices of the blocks and their products
             are bfloat16, the tokens between the blocks float32. In int8 the products of linear layers take 8 bits, with
-            a scale for each token, and the rest is as in bf16. In fp32 they follow autocast, as without packing.
+            a scale for each token, and the rest is as in bf16, which all is once the backbone is moved to a GPU. In
+            fp32 they follow autocast, as without packing.
 
     Returns:
         The same backbone.

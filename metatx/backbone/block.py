@@ -42,7 +42,11 @@ class Mlp(nn.Module):
         self.fc2 = Linear(hidden, dim)
 
     def forward(self, x: Tensor, call: Call = plain) -> Tensor:
-        return call(self.fc2, self.act(call(self.fc1, x)))
+        hidden = call(self.fc1, x)
+        if hidden.requires_grad or type(self.act) is not nn.GELU:
+            return call(self.fc2, self.act(hidden))
+        # In place: no other tensor of a pass is as large.
+        return call(self.fc2, torch.ops.aten.gelu_(hidden, approximate=self.act.approximate))
 
 
 class Block(nn.Module):

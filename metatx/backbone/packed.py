@@ -123,9 +123,9 @@ class PackedInt8(PackedBf16):
 
     def product(self, x: Tensor) -> Tensor:
         tokens = x.flatten(0, -2)
-        lowest, highest = tokens.aminmax(dim=1, keepdim=True)
-        scale = torch.maximum(-lowest, highest).float().clamp_(min=TINIEST) / 127
-        codes = (tokens / scale).round_().add_(128).to(torch.uint8)  # oneDNN is slow with signed codes
+        scale = tokens.abs().amax(1, keepdim=True).float().clamp_(min=TINIEST) / 127
+        signed = (tokens / scale).round_().to(torch.int8)
+        codes = signed.view(torch.uint8).bitwise_xor_(128)  # plus 128: oneDNN is slow with signed codes
         product: Tensor = torch.ops.onednn.qlinear_pointwise(
             *(codes, 1.0, 128, self.matrix, self.scales, self.zeros, None),
             *(1.0, 0, torch.bfloat16, "none", [], ""),

@@ -22,7 +22,8 @@ def set_precision(backbone: Backbone, precision: str | None) -> Backbone:
         precision: One of ``PRECISIONS``, or None to compute as PyTorch's layers do, with nothing packed. ``"auto"`` is
             bf16 where the hardware multiplies in it, else fp32. In bf16 the matrices of the blocks and their products
             are bfloat16, the tokens between the blocks float32. In int8 the products of linear layers take 8 bits, with
-            a scale for each token, and the rest is as in bf16. In fp32 they follow autocast, as without packing.
+            a scale for each token, and the rest is as in bf16, which all is once the backbone is moved to a GPU. In
+            fp32 they follow autocast, as without packing.
 
     Returns:
         The same backbone.
@@ -47,4 +48,5 @@ def has_bf16(device: torch.device) -> bool:
     """True if the hardware multiplies in bfloat16: with CUDA, or with AMX or AVX-512 of a CPU."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device.type == "cpu" and bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+    on_cpu = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    return device.type == "cpu" and bool(on_cpu)

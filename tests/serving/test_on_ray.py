@@ -25,6 +25,7 @@ OPTIONS = {
     "backbone": "nano",
     "checkpoint": None,
     "others": {},
+    "precision": "fp32",
     "memory_mb": None,
     "token": None,
     "admin": False,

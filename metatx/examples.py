@@ -13,7 +13,7 @@ from metatx.values import is_missing, plain_samples, plain_targets
 if TYPE_CHECKING:
     from datasets import Dataset
 
-__all__ = ["Examples", "Reader", "Rows", "without_missing"]
+__all__ = ["Examples", "Reader", "Rows", "Subset", "without_missing"]
 
 BLOCK = 1024  # rows of a table that are converted to Python's types at once
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,6 +13,9 @@ from metatx.retrieval.segments import OpenSegment, unit_vectors
 from metatx.retrieval.snapshot import Snapshot
 from metatx.retrieval.writing import PIECE, Incoming, are_vectors, embedded
 from metatx.values import plain_cell
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 __all__ = ["equal_items", "key_columns", "ready_to_compare"]
 
@@ -79,6 +82,9 @@ def equal_items(given: Incoming, snapshot: Snapshot, key: Sequence[str] | None =
     Raises:
         ValueError: If a vector is not finite, or all zeros.
     """
+    equal = np.full(given.count, -1)
+    if snapshot.total == snapshot.manifest.deleted_count:
+        return equal
     columns = list(snapshot.manifest.columns if key is None else key)
     names = compared_vectors(given, snapshot, key)
     exact = [name for name in names if are_vectors(given.samples[name])]
@@ -96,7 +102,6 @@ def equal_items(given: Incoming, snapshot: Snapshot, key: Sequence[str] | None =
         for offset, of_item in _keys_of(segment, offsets, columns, exact):
             if of_item in rows:
                 there.setdefault(of_item, []).append(segment.first + offset)
-    equal = np.full(given.count, -1)
     for of_items, items in there.items():
         equal[rows[of_items]] = _nearest_of(given, snapshot, near, rows[of_items], items) if near else items[0]
     return equal
@@ -123,13 +128,13 @@ def _candidates(
 ) -> Iterator[tuple[OpenSegment, np.ndarray]]:
     """Segments with the offsets of items that may equal some: what is compared first leaves few of them."""
     first = next(iter(stored), None)
-    column = None if first is not None else _most_different(given, columns)
+    cells = None if first is not None else _most_different(given, columns)
     for segment in snapshot.segments:
         offsets = np.arange(segment.count)
         if first is not None:
             offsets = _with_prefix(segment, first, stored[first])
-        elif column is not None:
-            offsets = _with_cell(segment, column, given)
+        elif cells is not None:
+            offsets = _with_cell(segment, *cells)
         if snapshot.alive is not None:
             offsets = offsets[snapshot.alive[segment.first + offsets]]
         if len(offsets):
@@ -150,29 +155,27 @@ def _with_prefix(segment: OpenSegment, modality: str, stored: np.ndarray) -> np.
     return numbers[np.isin(begins, wanted)]
 
 
-def _most_different(given: Incoming, columns: Sequence[str]) -> str | None:
-    """Column of texts or numbers with the most different values, None without one."""
+def _most_different(given: Incoming, columns: Sequence[str]) -> "tuple[str, pa.Array] | None":
+    """Column of texts or numbers with the most different cells, and these; None without one."""
     import pyarrow as pa
 
-    table = given.table(0, min(PIECE, given.count)) if columns else None
-    counts = {
-        name: len(table[name].unique())
-        for name in columns
-        if table is not None and not pa.types.is_nested(table.schema.field(name).type)
-    }
-    return max(counts, key=lambda name: counts[name], default=None)
+    table = given.table(0, given.count) if columns else None
+    if table is None:
+        return None
+    plain = [name for name in columns if not pa.types.is_nested(table.schema.field(name).type)]
+    cells = {name: table[name].unique() for name in plain}
+    column = max(cells, key=lambda name: len(cells[name]), default=None)
+    return None if column is None else (column, cells[column])
 
 
-def _with_cell(segment: OpenSegment, column: str, given: Incoming) -> np.ndarray:
-    """Offsets of items whose cell in a column is that of one of the given items."""
+def _with_cell(segment: OpenSegment, column: str, wanted: "pa.Array") -> np.ndarray:
+    """Offsets of items whose cell in a column is one of some cells."""
     import pyarrow as pa
     from pyarrow import compute
 
     cells = segment.columns([column])[column]
-    table = given.table(0, given.count)
-    assert table is not None
     try:
-        wanted = table[column].unique().cast(cells.type)
+        wanted = wanted.cast(cells.type)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         return np.arange(segment.count)
     mask = compute.is_in(cells, value_set=wanted)

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Dataset
 
-__all__ = ["Examples", "Reader", "Rows", "cells_of", "column_names", "of_arrow", "selected", "without_missing"]
+__all__ = [
+    *("Examples", "Reader", "Rows", "Subset", "cells_of", "column_names", "of_arrow", "selected", "without_missing"),
+]
 
 BLOCK = 1024  # rows of a table that are converted to Python's types at once
 

@@ -4,6 +4,7 @@ import sys
 from typing import Any
 
 from metatx.backbone.names import Precision
+from metatx.cli.lists import names_of
 from metatx.reading.csv_tables import Reading
 from metatx.storage.config import describe
 from metatx.storage.fetching import MARK, task_folder
@@ -51,7 +52,7 @@ def evaluate(
     if missing is None:
         metrics = loaded.evaluate(data, skip_bad_samples=skip_bad_samples)
     else:
-        metrics = evaluate_without(loaded, data, _names("--missing", missing), skip_bad_samples=skip_bad_samples)
+        metrics = evaluate_without(loaded, data, names_of("--missing", missing), skip_bad_samples=skip_bad_samples)
     for name, value in metrics.items():
         print(f"{name} {value:.6g}")
 
@@ -78,7 +79,7 @@ def predict(
         inputs: Tables, files or folders of samples.
         out: File to write: .csv, .jsonl or .parquet; .json (COCO) for boxes; a folder for masks; .png for a
             forecast; .png or .npy for the map of a scene of many bands. Without it the terminal, as csv.
-        keep: Columns of the tables to copy beside the answers, separated by commas.
+        keep: Columns of the tables to copy beside the answers, separated by commas; one with a comma in double quotes.
         batch_size: Samples that are answered at once.
         skip_bad_samples: Leave out samples that cannot be used; by default they stop the command. Their answers are
             empty, and the column error says why.
@@ -90,7 +91,10 @@ def predict(
     loaded = _load(task, backbone, checkpoint, others, csv, batch_size)
     from metatx.cli.predictions import write_answers
 
-    write_answers(loaded, inputs, out, sys.stdout, keep=_names("--keep", keep), skip_bad=skip_bad_samples)
+    kept = names_of("--keep", keep)
+    count = write_answers(loaded, inputs, out, sys.stdout, keep=kept, skip_bad=skip_bad_samples)
+    if out is not None:
+        print(f"{out}: answers of {count:,} sample{'' if count == 1 else 's'}")
 
 
 def embed(
@@ -112,7 +116,7 @@ def embed(
         task: Folder of the task, or hf:user/task on the Hugging Face hub.
         inputs: Tables, files or folders of samples.
         out: File to write: .csv, .jsonl, .parquet or .npy (an array, float32); without it the terminal, as csv.
-        keep: Columns of the tables to copy beside the vectors, separated by commas.
+        keep: Columns of the tables to copy beside the vectors, separated by commas; one with a comma in double quotes.
         batch_size: Samples that are read at once.
         skip_bad_samples: Leave out samples that cannot be used; by default they stop the command. Their vectors are
             empty, or NaN.
@@ -126,15 +130,10 @@ def embed(
 
     check_suffix(out, (*ROWS, ".npy"))
     loaded = _load(task, backbone, checkpoint, others, csv, batch_size)
-    write_vectors(loaded, inputs, out, sys.stdout, keep=_names("--keep", keep), skip_bad=skip_bad_samples)
-
-
-def _names(option: str, words: str | None) -> list[str]:
-    """Names that an option lists. Raises ValueError if one is empty."""
-    listed = [] if words is None else [name.strip() for name in words.split(",")]
-    if not all(listed):
-        raise ValueError(f"{option} is {words!r}; give names separated by commas, or leave it out.")
-    return listed
+    kept = names_of("--keep", keep)
+    count = write_vectors(loaded, inputs, out, sys.stdout, keep=kept, skip_bad=skip_bad_samples)
+    if out is not None:
+        print(f"{out}: vectors of {count:,} sample{'' if count == 1 else 's'}")
 
 
 def _load(

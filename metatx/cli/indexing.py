@@ -4,7 +4,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+from metatx.cli.lists import names_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -29,6 +31,8 @@ def index(
     anchor: dict[str, Any] | None = None,
     resume: bool = False,
     add: bool = False,
+    existing: Literal["skip", "replace", "add", "error"] = "skip",
+    key: str | None = None,
     csv: dict[str, Any] | None = None,
     skip_bad_samples: bool = False,
 ) -> None:
@@ -43,17 +47,24 @@ def index(
         anchor: Folder of the text encoder that is the anchor of a modality: --anchor.text FOLDER.
         resume: Go on with a build that was stopped.
         add: Add to the index that is there.
+        existing: Fate of items that it has already, with --add: left out, put in the place of those that are there,
+            added a second time, or an error.
+        key: Columns by which an item is known again, separated by commas; by default all columns must be equal.
         csv: Format of csv files, where the detected one is wrong: --csv.sep ';', decimal, encoding.
         skip_bad_samples: Give no vector to samples that cannot be used; by default they stop the command.
     """
     from metatx.cli.alignments import load_alignment
     from metatx.retrieval.index import Index
 
+    if not add and (existing != "skip" or key is not None):
+        raise ValueError(
+            "--existing and --key say what is done with items that are there already; give them with --add."
+        )
     loaded = load_alignment(alignment, anchor)
     table, samples = _read(data, input, loaded, csv)
     if add:
         built = Index.open(out, loaded)
-        built.add(samples, table, skip_bad=skip_bad_samples)
+        built.add(samples, table, existing=existing, key=names_of("--key", key) or None, skip_bad=skip_bad_samples)
     else:
         built = Index.build(out, loaded, samples, table, skip_bad=skip_bad_samples, resume=resume)
     said = ", ".join(f"{built.snapshot.manifest.sum_counts[name]:,} of {name}" for name in built.modalities)
@@ -114,7 +125,7 @@ def search(
         modality = modality or _modality(query, opened.alignment)
         kind = opened.alignment.kind(modality)
         queries.append(_sample(query, kind))
-    searched = None if among is None else [name.strip() for name in among.split(",")]
+    searched = names_of("--among", among) or None
     wanted = k + 1 if item and k > 0 else k  # an item finds itself too
     [hits] = opened.search(
         queries, modality=modality, among=searched, k=wanted, where=conditions(where or []), centre=centre
@@ -123,10 +134,12 @@ def search(
         hits = [hit for hit in hits if hit.item != int(query)][:k]
     if not hits:
         tell(f"Nothing is found: no item of {index} that may be searched meets --where.")
+    said = f"{len(hits):,} hit{'' if len(hits) == 1 else 's'}"
     if out is not None and out.endswith(PAGE):
         asked = shown_hits(opened.snapshot, queries) if item else [Shown(modality, queries[0], kind=kind.name)]
         title = f"Search in {opened.folder.absolute().name}"
         write_hits(out, asked, [shown_hits(opened.snapshot, hits)], title=title)
+        print(f"{out}: {said}")
         return
     names = [f"_{name}" if name in opened.columns else name for name in ("item", "modality", "score")]
     rows = [
@@ -135,6 +148,8 @@ def search(
         for hit, row in zip(hits, opened.rows([hit.item for hit in hits]), strict=True)
     ]
     write_rows(rows, out, sys.stdout)
+    if out is not None:
+        print(f"{out}: {said}")
 
 
 def shown(value: Any) -> Any:

@@ -1,6 +1,7 @@
 """``metatx picture``."""
 
 from metatx.cli.indexing import conditions
+from metatx.cli.lists import names_of
 
 __all__ = ["picture"]
 
@@ -32,7 +33,7 @@ def picture(
     """
     from metatx.retrieval.index import Index
 
-    names = None if among is None else [name.strip() for name in among.split(",")]
+    names = names_of("--among", among) or None
     chosen = conditions(where or [])
     seen = Index.open(index).picture(
         out, colour=colour, among=names, where=chosen, sample=sample, centre=centre, seed=seed

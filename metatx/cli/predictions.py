@@ -43,8 +43,8 @@ def write_answers(
     *,
     keep: Sequence[str] = (),
     skip_bad: bool = False,
-) -> None:
-    """Predict all inputs and write the answers to ``out``, or as csv to an open ``file``.
+) -> int:
+    """Predict all inputs and write the answers to ``out``, or as csv to an open ``file``; return the number of samples.
 
     The suffix of ``out`` chooses the format: ``.csv``, ``.jsonl`` and ``.parquet`` hold rows with their places,
     ``.png`` and ``.npy`` a map of one scene; a head may write further formats.
@@ -81,6 +81,7 @@ def write_answers(
         task.head.write(Path(out), queries, [answer for piece in pieces for answer in piece.answers])
     else:
         _write_map(task, entries, Path(out), skip_bad)
+    return sum(len(entry.queries) for entry in entries)
 
 
 def write_vectors(
@@ -91,7 +92,7 @@ def write_vectors(
     *,
     keep: Sequence[str] = (),
     skip_bad: bool = False,
-) -> None:
+) -> int:
     """Embed all inputs and write the vectors: rows with D columns, or one array (B, D) for ``.npy``.
 
     Arguments and errors are those of ``write_answers``.
@@ -107,12 +108,13 @@ def write_vectors(
             )
         vectors = np.concatenate([joined(_pieces(task, entry, embedded, skip_bad)) for entry in entries])
         _save(vectors, Path(out))
-        return
+        return len(vectors)
 
     def numbered(vectors: Sequence[np.ndarray], queries: Sequence[Any]) -> list[dict[str, Any]]:
         return [{str(number): value for number, value in enumerate(vector.tolist())} for vector in vectors]
 
     write_rows(_rows(task, entries, embedded, numbered, keep, skip_bad), out, file, errors=skip_bad)
+    return sum(len(entry.queries) for entry in entries)
 
 
 def _rows(

@@ -16,6 +16,7 @@ def recall_(
     split_column: str | None = None,
     csv: dict[str, Any] | None = None,
     baseline: bool = True,
+    skip_bad_samples: bool = False,
     out: str | None = None,
 ) -> None:
     """Measure how well aligned modalities find one another: every modality asked for its partners in each other one.
@@ -34,6 +35,7 @@ def recall_(
         split_column: Column that says train, validation or test.
         csv: Format of csv files, where the detected one is wrong: --csv.sep ';', decimal, encoding.
         baseline: Compute the lines without training and of CCA.
+        skip_bad_samples: Leave out samples that cannot be used; by default they stop the command.
         out: Folder for metrics.json.
     """
     from metatx.cli.alignments import load_alignment
@@ -60,6 +62,7 @@ def recall_(
         validation=splits.get("validation"),
         modalities={each.name: each.modality for each in inputs},
         baseline=baseline,
+        skip_bad=skip_bad_samples,
     )
     print(report)
     if out is not None:

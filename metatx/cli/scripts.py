@@ -15,6 +15,7 @@ from typing import Any
 from jsonargparse import ArgumentError, auto_cli
 
 from metatx.backbone.loading import load_backbone
+from metatx.cli.lists import names_of
 from metatx.cli.parser import Parser, flags_of, normalise_argv
 from metatx.cli.training import options_by_input
 from metatx.evaluation.recipe import Recipe
@@ -98,7 +99,7 @@ def run_options(
     if fusions is None:
         recipe.run(loaded, **options)
     else:
-        print(recipe.compare(loaded, fusions.split(","), **options))
+        print(recipe.compare(loaded, names_of("--fusions", fusions), **options))
 
 
 class ScriptParser(Parser):

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from metatx.cli.lists import names_of
 from metatx.inputs.notation import AUTO, one_input_error, parsed
 from metatx.reading.csv_tables import Reading
 from metatx.registry import Kind, names, unknown
@@ -213,7 +214,7 @@ def compare_(
         spec,
         backbone=load_backbone(backbone, checkpoint=checkpoint),
         seeds=numbers,
-        fusions=[] if fusions is None else [name.strip() for name in fusions.split(",")],
+        fusions=names_of("--fusions", fusions),
         settings=chosen,
         budget=budget,
         split_column=split_column,

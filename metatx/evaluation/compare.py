@@ -14,6 +14,7 @@ from metatx.evaluation.report import Report
 from metatx.evaluation.run import run
 from metatx.evaluation.variants import ALIGNED, VARIANTS, Variant, fusion_variants
 from metatx.inputs.through import backbones_by_name
+from metatx.progress import tell
 from metatx.reading.csv_tables import Reading
 from metatx.settings import TrainingSettings
 from metatx.spec import AnySpec, TaskSpec
@@ -129,40 +130,52 @@ def compare(
     fused = [variant.name for variant in variants if variant.candidate]
     comparison.fusions = list(dict.fromkeys([*comparison.fusions, *fused]))
     backbones = {variant.name: variant.backbone(backbone) for variant in variants}
-    for seed in seeds:
-        for variant in variants:
-            steps = settings.token_warmup_steps if variant.aligned else 0
-            if _is_finished(comparison, variant, seed, steps):
-                continue
-            try:
-                report = run(
-                    data,
-                    variant.spec(spec),
-                    backbone=backbones[variant.name],
-                    settings=replace(settings, seed=seed, token_warmup_steps=steps),
-                    budget=comparison.plans.get(variant.plan or variant.tune, budget),
-                    only=variant.only,
-                    leave_out=False,
-                    baseline=baseline and not comparison.baselines and not variant.only,
-                    reading=reading,
-                    **options,
+    wanted = [(seed, variant) for seed in dict.fromkeys(seeds) for variant in variants]
+    steps_of = {variant.name: settings.token_warmup_steps if variant.aligned else 0 for variant in variants}
+    left = [pair for pair in wanted if not _is_finished(comparison, pair[1], pair[0], steps_of[pair[1].name])]
+    _tell_work(len(wanted), len(left), len(variants), folder)
+    for number, (seed, variant) in enumerate(left, len(wanted) - len(left) + 1):
+        steps = steps_of[variant.name]
+        tell(f"Run {number} of {len(wanted)}: {variant.name}, seed {seed}.")
+        try:
+            report = run(
+                data,
+                variant.spec(spec),
+                backbone=backbones[variant.name],
+                settings=replace(settings, seed=seed, token_warmup_steps=steps),
+                budget=comparison.plans.get(variant.plan or variant.tune, budget),
+                only=variant.only,
+                leave_out=False,
+                baseline=baseline and not comparison.baselines and not variant.only,
+                reading=reading,
+                **options,
+            )
+        except DivergedError as error:
+            comparison.trials.append(
+                Trial(
+                    variant=variant.name,
+                    seed=seed,
+                    tune=variant.tune,
+                    plan=variant.plan,
+                    token_warmup_steps=steps,
+                    diverged=str(error),
                 )
-            except DivergedError as error:
-                comparison.trials.append(
-                    Trial(
-                        variant=variant.name,
-                        seed=seed,
-                        tune=variant.tune,
-                        plan=variant.plan,
-                        token_warmup_steps=steps,
-                        diverged=str(error),
-                    )
-                )
-            else:
-                _add(comparison, variant, report, steps)
-            if folder is not None:
-                comparison.write(folder, drawn)
+            )
+        else:
+            _add(comparison, variant, report, steps)
+            if report.plan is not None:
+                tell(f"{variant.name}, seed {seed}, was trained for {report.plan}, which its budget allows.")
+        if folder is not None:
+            comparison.write(folder, drawn)
     return comparison
+
+
+def _tell_work(wanted: int, left: int, variants: int, folder: Path | None) -> None:
+    """Report how many runs a comparison has, and how many of them are finished."""
+    seeds = wanted // variants
+    said = f"{variants} variant{'s' * (variants > 1)} with {seeds} seed{'s' * (seeds > 1)}"
+    done = f"; {wanted - left} of them are in {folder} already, and are not repeated" if left < wanted else ""
+    tell(f"{said}: {wanted} runs{done}.")
 
 
 def _compared(spec: TaskSpec) -> TaskSpec:

@@ -183,12 +183,17 @@ class Comparison:
             f"{self.asked['data']}, {self.test_split}: {self.primary} ({direction} is better), mean ± standard "
             f"deviation over seeds {seeds}; backbone {self.asked['backbone']}; {self._trained()}. Seconds are the "
             "median of the runs; cached features of an earlier run are not computed again. Baselines run once, on the "
-            f"whole training split.{self._aligned()}{self._choice()}"
+            f"whole training split.{self._aligned()}{self._epochs()}{self._choice()}"
         )
 
     def _aligned(self) -> str:
         aligned = {trial.variant: trial.token_warmup_steps for trial in self.trials if trial.token_warmup_steps}
         return "".join(f" {name}: training begins after a token warm-up of {n} steps." for name, n in aligned.items())
+
+    def _epochs(self) -> str:
+        """Sentence that warns where a budget gave variants different training."""
+        differ = len({(plan.epochs, plan.samples) for plan in self.plans.values()}) > 1
+        return " The budget allows variants different epochs or samples, which a column says." if differ else ""
 
     def _choice(self) -> str:
         """Sentence about the fusion that was chosen, and what the choice costs on the test split."""

@@ -111,9 +111,6 @@ def read_csv(path: Path, reading: Reading) -> "pd.DataFrame":
     if sep != _usual(path):
         tell(f"{path} is read with {sep!r} between its cells.")
     names = [str(name).strip() for name in frame.columns]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"several columns are called {', '.join(twice)}, spaces around names left out; rename them")
     nameless = [not name or name.startswith("Unnamed: ") for name in names]
     kept = [not (unnamed and frame.iloc[:, at].isna().all()) for at, unnamed in enumerate(nameless)]
     return _typed(frame.set_axis(names, axis=1).loc[:, kept], path, reading, sep)
@@ -126,6 +123,7 @@ def _parsed(path: Path, encoding: str, sep: str, texts: Collection[str], skip: i
     # pandas reads a path five times as fast as an open file.
     how: dict[str, Any] = {"sep": sep, "encoding": encoding, "compression": "gzip" if _is_gzip(path) else None}
     how["skiprows"] = skip
+    _check_header(pd.read_csv(path, nrows=1, header=None, dtype=str, keep_default_na=False, **how))
     names = pd.read_csv(path, nrows=0, **how).columns
     words = {name: str for name in names if str(name).strip() in texts}
     how |= {"keep_default_na": False, "na_values": [""], "low_memory": False}
@@ -144,6 +142,14 @@ def _parsed(path: Path, encoding: str, sep: str, texts: Collection[str], skip: i
             if name in large or _Cells(written[name]).any_match(CODE):
                 frame[name] = written[name]
     return frame
+
+
+def _check_header(first: "pd.DataFrame") -> None:
+    """Refuse a header with a name that comes twice, for which pandas would make up another. Raises ValueError."""
+    names = [str(name).strip() for name in first.iloc[0]] if len(first) else []
+    twice = sorted({name for name in names if name and names.count(name) > 1})
+    if twice:
+        raise ValueError(f"several columns are called {', '.join(twice)}, spaces around names left out; rename them")
 
 
 def _check_row_names(frame: "pd.DataFrame") -> None:

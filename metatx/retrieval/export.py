@@ -1,6 +1,9 @@
-"""Export of an index to parquet, in the form that Apple's embedding-atlas opens."""
+"""Export of an index to parquet, in the form that Apple's embedding-atlas opens, or to a table of LanceDB."""
 
+import os
+import tempfile
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["export"]
 
+SUFFIXES = (".parquet", ".lance")
 ROWS = 1024  # rows that are written together
 
 
@@ -30,21 +34,20 @@ def export(snapshot: "Snapshot", file: Path, neighbours: int, places: np.ndarray
 
     Args:
         snapshot: Items and vectors.
-        file: Path ending in ``.parquet``.
+        file: Path ending in ``.parquet``; or in ``.lance``, for a new table of the LanceDB database of its folder.
         neighbours: Number of neighbours of each row; 0 writes none.
         places: Places of the rows in a picture, (rows, 2), as columns ``x`` and ``y``; None writes none.
 
     Raises:
-        ValueError: If the suffix is another, ``neighbours`` is negative, a column has a name that is needed, or there
-            are not as many places as rows.
+        ImportError: If LanceDB is needed and missing.
+        ValueError: If the suffix is another, a table is there already, ``neighbours`` is negative, a column has a name
+            that is needed, or there are not as many places as rows.
         OSError: If the file cannot be written.
     """
-    from pyarrow import parquet
-
     names = ["item", "modality", "vector", "neighbors", "x", "y"]
     taken = [name for name in snapshot.manifest.columns if name in names]
-    if file.suffix != ".parquet":
-        raise ValueError(f"The file is {file}; expected a name that ends in .parquet.")
+    if file.suffix not in SUFFIXES:
+        raise ValueError(f"The file is {file}; expected a name that ends in {' or '.join(SUFFIXES)}.")
     if neighbours < 0:
         raise ValueError(f"neighbours is {neighbours}; it must be 0 or more.")
     if taken:
@@ -52,16 +55,33 @@ def export(snapshot: "Snapshot", file: Path, neighbours: int, places: np.ndarray
     rows = sum(len(snapshot.vectors(name)[0]) for name in snapshot.manifest.modalities)
     if places is not None and places.shape != (rows, 2):
         raise ValueError(f"places is {places.shape}; expected ({rows}, 2), a place a row.")
-    with written_whole(file) as temporary:
-        writer = None
-        try:
-            for table in _tables(snapshot, neighbours, places):
-                writer = writer or parquet.ParquetWriter(temporary, table.schema)
-                writer.write_table(table.cast(writer.schema))
-        finally:
-            if writer is not None:
-                writer.close()
+    write = _write_parquet if file.suffix == ".parquet" else _write_lance
+    write(file, _tables(snapshot, neighbours, places))
     return file
+
+
+def _write_parquet(file: Path, tables: "Iterator[pa.Table]") -> None:
+    from pyarrow import parquet
+
+    first = next(tables)
+    with written_whole(file) as temporary, parquet.ParquetWriter(temporary, first.schema) as writer:
+        for table in chain([first], tables):
+            writer.write_table(table.cast(first.schema))
+
+
+def _write_lance(file: Path, tables: "Iterator[pa.Table]") -> None:
+    """Write a new table of LanceDB, whole or not at all. Raises ImportError, ValueError if there is one."""
+    try:
+        import lancedb
+    except ImportError:
+        raise ImportError("A table of LanceDB needs lancedb: pip install 'metatx[search]'.") from None
+    if file.exists():
+        raise ValueError(f"{file} exists already; choose another name, or remove it.")
+    first = next(tables)
+    batches = (batch for table in chain([first], tables) for batch in table.cast(first.schema).to_batches())
+    with tempfile.TemporaryDirectory(prefix=f".{file.name}.", dir=file.parent) as folder:
+        lancedb.connect(folder).create_table(file.stem, batches, schema=first.schema)
+        os.replace(Path(folder) / file.name, file)
 
 
 def _tables(snapshot: "Snapshot", neighbours: int, places: np.ndarray | None) -> "Iterator[pa.Table]":

@@ -8,34 +8,30 @@ import numpy as np
 
 from metatx.errors import short
 from metatx.pretraining.alignment import Alignment
-from metatx.retrieval.changes import adding, deleting
+from metatx.retrieval.arguments import whole_number
 from metatx.retrieval.export import export
 from metatx.retrieval.filters import Where
 from metatx.retrieval.index_picture import Drawn
-from metatx.retrieval.manifest import Manifest, commit, is_index, newest
+from metatx.retrieval.index_writing import Writable
+from metatx.retrieval.manifest import Manifest, is_index, newest
 from metatx.retrieval.queries import Hit, Queries, hits_of, vectors_of
+from metatx.retrieval.segments import moved
 from metatx.retrieval.snapshot import Snapshot
-from metatx.retrieval.writing import (
-    Incoming,
-    Written,
-    are_vectors,
-    check_types,
-    incoming,
-    remove,
-    still_missing,
-    written,
-)
+from metatx.retrieval.writing import Incoming, check_types, incoming, still_missing, written
 
 __all__ = ["Hit", "Index"]
 
 
-class Index(Drawn):
+class Index(Writable, Drawn):
     """Vectors of items on disk, a vector for each of an item's aligned modalities, with the items' own columns.
 
     An index is a snapshot of what its folder held when it was opened; ``refresh`` reads what others have written since.
     Vectors are stored in float16 and read from the disk as they are needed; a search compares the query with all of
     them, in float32. Any number of processes may read while others write: see ``metatx.retrieval.manifest``. ``build``
     makes an index, ``open`` opens one.
+
+    Columns that hold samples keep absolute paths of files. An index that was moved looks for them where they lie
+    relative to it as before, and then at the old place; likewise for its alignment.
 
     Example:
         >>> import tempfile
@@ -98,13 +94,17 @@ class Index(Drawn):
                 raise ValueError(f"{path} exists and is no index; choose another folder.")
             path.mkdir(parents=True, exist_ok=True)
             start = Manifest(
-                width=given.width, alignment=_name_of(alignment), columns=given.columns, sources=given.sources
+                width=given.width,
+                alignment=None if alignment is None else alignment.spec,
+                home=str(path.absolute()),
+                columns=given.columns,
+                sources=given.sources,
             )
             index = cls(path, start, alignment)
         index._check(given)
         given = still_missing(given, index.snapshot)
-        for pieces in written(path, given, skip_bad, batch_size, whole=False):
-            index._commit(given, pieces)
+        for pieces in written(path, given, skip_bad, batch_size, False, index.snapshot.manifest.next_number):
+            index._commit(given, pieces, np.zeros(0, np.int64))
         return index
 
     @classmethod
@@ -187,49 +187,11 @@ class Index(Drawn):
             name = self.snapshot.manifest.alignment
             if name is None:
                 raise ValueError(f"{self.folder} names no alignment: search it by vectors, or give one to open.")
-            loaded = Alignment.from_pretrained(name)
+            home = self.snapshot.manifest.home
+            loaded = Alignment.from_pretrained(moved(name, home, self.folder) if home else name)
             self._check_alignment(loaded)
             self._alignment = loaded
         return self._alignment
-
-    # Writing
-
-    def add(
-        self, samples: Mapping[str, Any], items: Any = None, *, skip_bad: bool = False, batch_size: int = 128
-    ) -> range:
-        """Add items, all in one step or none; what another process adds meanwhile stays.
-
-        Arguments and errors are those of ``build``.
-
-        Returns:
-            Numbers of the new items.
-        """
-        embeds = not all(are_vectors(side) for side in samples.values())
-        given = incoming(self.alignment if embeds else self._alignment, samples, items)
-        self._check(given)
-        numbers = range(0)
-        for pieces in written(self.folder, given, skip_bad, batch_size, whole=True):
-            numbers = self._commit(given, pieces)
-        return numbers
-
-    def delete(self, items: Sequence[int] | None = None, *, where: Where | None = None) -> int:
-        """Delete items, in one step; return their number. Their vectors stay on the disk, but are never found.
-
-        Args:
-            items: Numbers of items.
-            where: Conditions on the items' columns, as for ``search``, in place of numbers.
-
-        Raises:
-            ValueError: If an item is deleted already or does not exist, or there is no condition; no item is deleted
-                then.
-        """
-        if (items is None) == (where is None) or (items is None and not where):
-            raise ValueError("Give the numbers of the items to delete, or conditions on their columns (where).")
-        numbers = self._matching(where) if items is None else np.asarray(list(items), np.int64)
-        if not len(numbers):
-            return 0
-        self._take(commit(self.folder, deleting(self.folder, numbers), self.snapshot.manifest))
-        return len(numbers)
 
     # Reading
 
@@ -258,13 +220,12 @@ class Index(Drawn):
 
         Raises:
             SampleError: If a sample cannot be used; gives its number, counted from 1.
+            TypeError: If ``k`` is no whole number, or ``where`` holds no conditions by column.
             ValueError: If the index is empty, ``k`` is less than 1, or there is no such modality or column.
         """
+        k = whole_number("k", k, 1)
+        self._check_filled()
         names = self.snapshot.searched(among)
-        if k < 1:
-            raise ValueError(f"k is {k}; it must be at least 1.")
-        if not len(self):
-            raise ValueError(f"{self.folder} is empty: all of its {self.total:,} items are deleted; add some.")
         vectors, modalities = vectors_of(
             self.snapshot, queries, modality, lambda name, samples: self.alignment.embed(name, samples)
         )
@@ -302,16 +263,29 @@ class Index(Drawn):
         return self.snapshot.vectors(modality, items)
 
     def export(self, file: str | Path, *, neighbours: int = 15, places: np.ndarray | None = None) -> Path:
-        """Write a parquet file that Apple's embedding-atlas opens, a row a vector: ``metatx.retrieval.export.export``.
+        """Write a file that Apple's embedding-atlas opens, or a table of LanceDB, a row a vector.
+
+        The columns are those of ``metatx.retrieval.export.export``.
 
         Args:
-            file: Path ending in ``.parquet``.
+            file: Path ending in ``.parquet``; or in ``.lance``, for a new table of the LanceDB database of its folder.
             neighbours: Number of neighbours of each row; 0 writes none.
             places: Places of the rows in a picture, (rows, 2): the columns ``x`` and ``y``; None writes none.
+
+        Raises:
+            ImportError: If LanceDB is needed and missing (``pip install 'metatx[search]'``).
+            ValueError: If the index is empty; or as ``metatx.retrieval.export.export``.
         """
-        return export(self.snapshot, Path(file), neighbours, places)
+        self._check_filled()
+        neighbours = whole_number("neighbours", neighbours, 0)
+        return export(self.snapshot, Path(file), neighbours, None if places is None else np.asarray(places))
 
     # Implementation
+
+    def _check_filled(self) -> None:
+        """Refuse an index without items. Raises ValueError."""
+        if not len(self):
+            raise ValueError(f"{self.folder} is empty: all of its {self.total:,} items are deleted; add some.")
 
     def _check(self, given: Incoming) -> None:
         """Refuse items that do not belong into the index. Raises ValueError."""
@@ -343,35 +317,9 @@ class Index(Drawn):
                 )
         self._checked = alignment
 
-    def _commit(self, given: Incoming, pieces: Written) -> range:
-        """Commit segments; return the numbers of their items."""
-        aligned = given.alignment
-        written = self.snapshot.manifest.fingerprints
-        new = [name for name in given.samples if aligned is not None and name not in written]
-        fingerprints = {name: aligned.fingerprint(name) for name in new if aligned is not None}
-        kinds = {} if aligned is None else {name: kind for name, kind in aligned.kinds.items() if name in new}
-        change = adding(self.folder, pieces, fingerprints=fingerprints, kinds=kinds, sources=given.sources)
-        try:
-            self._take(commit(self.folder, change, self.snapshot.manifest))
-        except BaseException:
-            if not is_index(self.folder) or pieces.segments[0] not in newest(self.folder).segments:
-                remove(self.folder, pieces.segments)
-            raise
-        return range(self.total - sum(segment.count for segment in pieces.segments), self.total)
-
-    def _matching(self, where: Where | None) -> np.ndarray:
-        """Numbers of the items that are not deleted and satisfy all conditions, int64."""
-        allowed = self.snapshot.allowed(where)
-        return np.arange(self.total) if allowed is None else np.flatnonzero(allowed)
-
     def _take(self, manifest: Manifest) -> None:
         """Replace what is known of the index; its files are opened when they are needed."""
         self.snapshot = Snapshot(self.folder, manifest)
-
-
-def _name_of(alignment: Alignment | None) -> str | None:
-    """Name or folder that ``Alignment.from_pretrained`` reads an alignment from; None where there is none."""
-    return None if alignment is None else alignment.spec
 
 
 def _check_type(alignment: Any) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from metatx.retrieval.arguments import whole_number
 from metatx.retrieval.filters import Where
 from metatx.retrieval.picture import check_picture, check_points, write_picture
 from metatx.retrieval.previews import Points
@@ -58,8 +59,8 @@ class Drawn:
         allowed = self.snapshot.allowed(where)
         items = np.arange(self.snapshot.total) if allowed is None else np.flatnonzero(allowed)
         notes = []
-        if sample is not None and sample < 1:
-            raise ValueError(f"sample is {sample}; draw at least one item.")
+        if sample is not None:
+            whole_number("sample", sample, 1)
         if sample is not None and sample < len(items):
             notes.append(f"{sample:,} of {len(items):,} items, drawn at random; neighbours are those among them.")
             items = np.sort(np.random.default_rng(seed).permutation(items)[:sample])

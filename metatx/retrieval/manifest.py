@@ -10,7 +10,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -21,9 +21,9 @@ import numpy as np
 from metatx.disk.task_files import read_json
 from metatx.progress import tell
 
-__all__ = ["Manifest", "Segment", "commit", "is_index", "newest", "published"]
+__all__ = ["LEFT", "Manifest", "Segment", "commit", "is_index", "newest", "published"]
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "index-{:05d}.json"
 VECTORS = "vectors-{:05d}.safetensors"
 ITEMS = "items-{:05d}.parquet"
@@ -41,12 +41,16 @@ class Segment:
         items: Name of the file of their columns; None where items have no columns.
         count: Number of items.
         vector_counts: Number of vectors by modality.
+        home: Folder (absolute) of the index when they were written, from which paths among them lead elsewhere.
+        dropped: Number of deleted items of which the files hold nothing any more.
     """
 
     vectors: str
     items: str | None
     count: int
     vector_counts: Mapping[str, int]
+    home: str = ""
+    dropped: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +60,7 @@ class Manifest:
     Attributes:
         width: Width of the vectors, E.
         alignment: Name or folder of the alignment; None where vectors were given.
+        home: Folder (absolute) of the index when ``alignment`` was written.
         fingerprints: Fingerprints of the towers that made the vectors, by modality.
         kinds: Names of the tokenizers that take the samples, by modality.
         columns: Names of the items' columns.
@@ -72,6 +77,7 @@ class Manifest:
 
     width: int
     alignment: str | None = None
+    home: str = ""
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     kinds: Mapping[str, str] = field(default_factory=dict)
     columns: tuple[str, ...] = ()
@@ -99,6 +105,17 @@ class Manifest:
         """Names of all files that belong to the index."""
         names = {name for segment in self.segments for name in (segment.vectors, segment.items)}
         return {name for name in (*names, self.deleted, MANIFEST.format(self.generation)) if name is not None}
+
+    @property
+    def next_number(self) -> int:
+        """Number from which names of new files begin, so that none comes again that an older manifest named."""
+        numbers = [int(match[2]) for segment in self.segments if (match := NAMES.fullmatch(segment.vectors))]
+        return max(numbers, default=-1) + 1
+
+    def place(self, segments: Sequence[Segment]) -> int | None:
+        """Place of consecutive segments among those of the index; None where they are not there, one after another."""
+        starts = range(len(self.segments) - len(segments) + 1)
+        return next((at for at in starts if self.segments[at : at + len(segments)] == tuple(segments)), None)
 
     def with_sums(self, sums: Mapping[str, tuple[np.ndarray, int]], sign: int = 1) -> "Manifest":
         """Copy with sums and numbers of vectors, by modality, added; with ``sign`` -1 taken off."""
@@ -165,14 +182,19 @@ def _parsed(content: dict[str, Any]) -> Manifest:
     return manifest
 
 
-def commit(folder: Path, change: Callable[[Manifest], Manifest], known: Manifest) -> Manifest:
+def commit(
+    folder: Path, change: Callable[[Manifest], Manifest], known: Manifest, keep_seconds: float = LEFT
+) -> Manifest:
     """Make the next manifest from the newest one.
+
+    Files that it no longer names stay for those who read an older manifest, and are removed by a later commit.
 
     Args:
         folder: Folder of the index.
         change: Function from a manifest to the next; it is called again if another writer is faster.
         known: Manifest that the caller has read; what others have written since is reported. One that was never
             written, of generation -1, begins the index.
+        keep_seconds: Seconds for which files stay that no manifest names any more; 0 removes them at once.
 
     Raises:
         ValueError: If the index is to begin, but another process has begun it.
@@ -180,11 +202,14 @@ def commit(folder: Path, change: Callable[[Manifest], Manifest], known: Manifest
     """
     while True:
         current = known if known.generation < 0 else newest(folder)
-        following = replace(change(current), generation=current.generation + 1)
+        following = replace(change(current), generation=current.generation + 1, format=FORMAT)
         if _write(folder, following):
             if current.generation != known.generation:
                 tell(f"{folder} was written by another process meanwhile; its changes are kept, these are added.")
-            _clean(folder, following)
+            for name in current.files() - following.files():
+                with suppress(OSError):
+                    os.utime(folder / name)  # its time begins now
+            _clean(folder, following, keep_seconds)
             return following
         if known.generation < 0:
             raise ValueError(f"{folder} was made an index by another process meanwhile; add to it.")
@@ -247,11 +272,11 @@ def _to_disk(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _clean(folder: Path, manifest: Manifest) -> None:
+def _clean(folder: Path, manifest: Manifest, keep_seconds: float) -> None:
     """Remove old files that no manifest needs: of writers that were killed, and manifests that are superseded."""
     needed = manifest.files()
     for path in list(folder.iterdir()):
         if path.name not in needed and (NAMES.fullmatch(path.name) or path.name.endswith(".partial")):
             with suppress(OSError):
-                if time.time() - path.stat().st_mtime > LEFT:
+                if time.time() - path.stat().st_mtime >= keep_seconds:
                     path.unlink()

@@ -81,13 +81,13 @@ def map_page(
 
 def believed(projection: Projection) -> str:
     """How far a picture can be believed, in sentences for who looks at it."""
-    if np.isnan(projection.kept):
-        return f"{projection.method}; too few items to say how far the picture can be believed."
+    if np.isnan(projection.kept) or np.isnan(projection.trustworthiness):
+        return f"{projection.method}; too few vectors to say how far the picture can be believed."
     sampled = "" if projection.measured == len(projection.points) else f", measured on {projection.measured:,} of them"
     flat = "Two principal components" if projection.method == "PCA" else "t-SNE after PCA"
     return (
         f"{flat}: a flat picture of many dimensions. Trustworthiness {projection.trustworthiness:.2f} (1: who is near "
-        f"here is near in the full space); {projection.kept:.0%} of the items' 10 nearest neighbours are among the 10 "
+        f"here is near in the full space); {projection.kept:.0%} of the points' 10 nearest neighbours are among the 10 "
         f"nearest here{sampled}."
     )
 

@@ -1,8 +1,11 @@
 """Samples that belong together, from the rows of a table."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from metatx.data.file_columns import table_of_files
+from metatx.data.table_files import is_table
 from metatx.data.tables import read_splits
 from metatx.encoding.columns import reading_of
 from metatx.examples import Examples
@@ -15,6 +18,8 @@ from metatx.spec import Input, TaskSpec
 from metatx.values import is_missing
 
 __all__ = ["read_pairs"]
+
+ROW = "metatx: row of the file"  # column of row numbers while a table is divided into its splits
 
 
 def read_pairs(
@@ -40,13 +45,22 @@ def read_pairs(
         )
     spec = TaskSpec(modality=list(inputs))
     kind = kind_of(spec)
-    tables = read_splits(data, kind.suffixes, split_column, kind.readers, reading_of(kind, reading, kind.word_columns))
-    return {split: _pairs(table, spec, str(data)) for split, table in tables.items()}
+    how = reading_of(kind, reading, kind.word_columns)
+    path = Path(data) if isinstance(data, str | Path) else None
+    if path is not None and path.is_file() and is_table(path):
+        table = table_of_files(path, kind.suffixes, how)[0]
+        data = table.add_column(ROW, list(range(1, len(table) + 1)))
+    tables = read_splits(data, kind.suffixes, split_column, kind.readers, how)
+    return {split: _pairs(table, spec, str(path or data)) for split, table in tables.items()}
 
 
 def _pairs(table: Any, spec: TaskSpec, source: str) -> Paired:
     if isinstance(table, Examples):
         raise ValueError(f"{source} is no table with a row for each pair; give one whose columns name the samples.")
+    rows = None
+    if ROW in table.column_names:
+        rows = table[ROW][:]
+        table = table.remove_columns(ROW)
     samples: dict[str, list[Any]] = {}
     numbers: dict[str, list[int]] = {}
     for each in resolved(spec, table, None):
@@ -60,7 +74,7 @@ def _pairs(table: Any, spec: TaskSpec, source: str) -> Paired:
             present = [cell for cell in cells if not _is_absent(cell)]
             samples[each.name] += present
             numbers[each.name] += [number] * len(present)
-    return Paired(samples, numbers)
+    return Paired(samples, numbers, rows)
 
 
 def _is_absent(cell: Any) -> bool:

@@ -37,10 +37,12 @@ class Projection:
     measured: int
 
     def __str__(self) -> str:
-        rows = f"{len(self.points):,}"
+        rows = f"{len(self.points):,} vector{'' if len(self.points) == 1 else 's'}"
+        if np.isnan(self.kept) or np.isnan(self.trustworthiness):
+            return f"{self.method} of {rows}, too few to say how far the picture can be believed"
         sampled = "" if self.measured == len(self.points) else f", measured on {self.measured:,}"
         return (
-            f"{self.method} of {rows} items: trustworthiness {self.trustworthiness:.3f}, "
+            f"{self.method} of {rows}: trustworthiness {self.trustworthiness:.3f}, "
             f"{self.kept:.1%} of nearest neighbours kept{sampled}"
         )
 
@@ -60,7 +62,7 @@ def project(vectors: np.ndarray, *, seed: int = 0) -> Projection:
     plain = min(count, units.shape[1]) < 3 or count >= FEW
     points = _components(units, min(2 if plain else COMPONENTS, *units.shape))
     if not plain:
-        tell(f"t-SNE of {count:,} items ...")
+        tell(f"t-SNE of {count:,} vectors ...")
         points = _t_sne(points, seed)
     points = np.pad(points, ((0, 0), (0, 2 - points.shape[1])))
     points = points - (points.max(0) + points.min(0)) / 2

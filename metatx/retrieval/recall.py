@@ -1,6 +1,7 @@
 """Recall of an alignment: every modality asked for its partners in every other, beside chance and classical models."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import permutations
 from pathlib import Path
@@ -8,16 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from metatx.errors import SampleError
+from metatx.errors import SampleError, first_named
 from metatx.files import json_text, written_whole
 from metatx.metrics.retrieval import chance_ranking, partner_ranking
 from metatx.pretraining.alignment import Alignment
-from metatx.progress import bar
+from metatx.pretraining.towers import ExternalTower
+from metatx.progress import bar, tell
 from metatx.retrieval.classical import CanonicalLine, Features, classical_features, frozen_features, untrained
 
 __all__ = ["Paired", "Recall", "recall"]
 
 AT = (1, 5, 10)
+NUMBERED = re.compile(r"sample (\d+): (.*)", re.DOTALL)  # message on one of several samples
 HEADINGS = {"mrr": "MRR", "median_rank": "median rank"}
 
 
@@ -29,6 +32,7 @@ class Paired:
         samples: Raw samples by name.
         numbers: Number of the pair of each sample, by name: samples of equal number are partners. By default samples
             of a name are counted from 0.
+        rows: Row of each pair in its table, counted from 1, for messages; by default its number and 1.
 
     Raises:
         ValueError: If there are fewer than two names, a name has no samples, or not as many numbers as samples.
@@ -42,6 +46,7 @@ class Paired:
 
     samples: Mapping[str, Sequence[Any]]
     numbers: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    rows: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
         if len(self.samples) < 2:
@@ -57,6 +62,17 @@ class Paired:
     def of(self, name: str) -> np.ndarray:
         """Number of the pair of each sample (B,)."""
         return np.asarray(self.numbers.get(name, range(len(self.samples[name]))))
+
+    def place(self, name: str, at: int) -> str:
+        """Place of a sample, counted from 0, for messages."""
+        number = int(self.of(name)[at])
+        return f"row {number + 1 if self.rows is None else self.rows[number]}, {name}"
+
+    def without(self, bad: Mapping[str, Collection[int]]) -> "Paired":
+        """Pairs without some samples, by name and position. Raises ValueError if none of a name is left."""
+        kept = {name: [at for at in range(len(self.samples[name])) if at not in bad[name]] for name in self.samples}
+        samples = {name: [self.samples[name][at] for at in places] for name, places in kept.items()}
+        return Paired(samples, {name: self.of(name)[places].tolist() for name, places in kept.items()}, self.rows)
 
 
 @dataclass(frozen=True)
@@ -107,6 +123,7 @@ def recall(
     modalities: Mapping[str, str] | None = None,
     at: Sequence[int] = AT,
     baseline: bool = True,
+    skip_bad: bool = False,
 ) -> Recall:
     """Ask each modality for its partners in each other one.
 
@@ -123,9 +140,10 @@ def recall(
         modalities: Aligned modality of each name; by default the name itself.
         at: Values of ``k`` of the recalls.
         baseline: Compute the lines beside the alignment and chance.
+        skip_bad: Leave out samples that cannot be used, and say so; by default they raise SampleError.
 
     Raises:
-        SampleError: If a sample cannot be used; names the side.
+        SampleError: If a sample cannot be used; names its row and the side.
         ValueError: If a modality is not aligned, or no sample has a partner.
 
     Example:
@@ -140,6 +158,10 @@ def recall(
     names = {name: (modalities or {}).get(name, name) for name in paired.samples}
     for modality in names.values():
         alignment.aligned(modality)
+    if skip_bad:
+        paired = _usable(alignment, names, paired)
+        train = train and _usable(alignment, names, train)
+        validation = validation and _usable(alignment, names, validation)
     vectors = {"aligned": _sides(paired, lambda name, part: alignment.embed(names[name], part))}
     canonical: dict[str, CanonicalLine] = {}
     if baseline:
@@ -166,8 +188,31 @@ def _sides(paired: Paired, features: Any) -> dict[str, np.ndarray]:
         try:
             sides[name] = features(name, paired.samples[name])
         except SampleError as error:
-            raise SampleError(f"{name}, {error}") from None
+            numbered = NUMBERED.fullmatch(str(error))
+            told = f"{paired.place(name, int(numbered[1]) - 1)}: {numbered[2]}" if numbered else f"{name}, {error}"
+            raise SampleError(f"{told}. Bad samples are left out with skip_bad (--skip-bad-samples).") from None
     return sides
+
+
+def _usable(alignment: Alignment, names: Mapping[str, str], paired: Paired) -> Paired:
+    """Pairs without the samples that cannot be used, which are reported."""
+    bad: dict[str, dict[int, str]] = {}
+    for name, modality in names.items():
+        tower = alignment.aligned(modality)
+        if isinstance(tower, ExternalTower):
+            bad[name] = tower.encoder.vectors(paired.samples[name])[1]
+            continue
+        bad[name] = {}
+        for at, sample in enumerate(paired.samples[name]):
+            try:
+                tower.tokenizer.encode(sample)
+            except SampleError as error:
+                bad[name][at] = str(error)
+    reasons = [f"{paired.place(name, at)}: {why}" for name, of_side in bad.items() for at, why in of_side.items()]
+    if not reasons:
+        return paired
+    tell(f"{len(reasons):,} samples cannot be used and are left out: {first_named(reasons)}.")
+    return paired.without(bad)
 
 
 def _untrained(fresh: Alignment, names: Mapping[str, str], paired: Paired) -> dict[str, np.ndarray]:

@@ -1,7 +1,9 @@
 """Segment of an index: vectors of consecutive items as a memory-mapped safetensors file, their columns as parquet."""
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +16,7 @@ from metatx.retrieval.manifest import ITEMS, VECTORS, Segment, published
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["OpenSegment", "Vectors", "unit_vectors", "write_segment"]
+__all__ = ["OpenSegment", "Vectors", "moved", "unit_vectors", "write_segment"]
 
 GROUP = 1024  # rows of a group of parquet, which is read whole to show one of them
 OFFSETS = "{}.items"  # tensor of the items' offsets, where not every item of a segment has a vector
@@ -43,14 +45,23 @@ def unit_vectors(vectors: np.ndarray, first: int = 0) -> np.ndarray:
     return scaled
 
 
-def write_segment(folder: Path, count: int, vectors: Mapping[str, Vectors], items: "pa.Table | None") -> Segment:
+def write_segment(
+    folder: Path,
+    count: int,
+    vectors: Mapping[str, Vectors],
+    items: "Iterable[pa.Table] | None",
+    start: int = 0,
+    dropped: int = 0,
+) -> Segment:
     """Write the files of a segment under the first free names; no index holds them before a commit.
 
     Args:
         folder: Folder of the index.
         count: Number of items.
         vectors: Unit vectors by modality, with the offsets of their items from the first of the segment.
-        items: Columns of the items, a row an item; None if they have none.
+        items: Columns of the items, a row an item, in tables of one schema; None if they have none.
+        start: Number from which a free name is looked for.
+        dropped: Number of the items that are deleted and of which nothing is written.
 
     Raises:
         OSError: If they cannot be written; nothing is left then.
@@ -63,19 +74,57 @@ def write_segment(folder: Path, count: int, vectors: Mapping[str, Vectors], item
         tensors[modality] = np.ascontiguousarray(values, np.float16)
         if offsets is not None and len(offsets) < count:
             tensors[OFFSETS.format(modality)] = np.ascontiguousarray(offsets, np.int64)
-    with published(folder, VECTORS) as (temporary, publish):
+    with published(folder, VECTORS, start) as (temporary, publish):
         temporary.write_bytes(save(tensors))
         vectors_name = publish()
     try:
         items_name = None
         if items is not None:
-            with published(folder, ITEMS) as (temporary, publish):
-                parquet.write_table(items, temporary, row_group_size=GROUP)
+            with published(folder, ITEMS, start) as (temporary, publish):
+                groups = _groups(items)
+                first = next(groups)
+                with parquet.ParquetWriter(temporary, first.schema) as writer:
+                    for group in chain([first], groups):
+                        writer.write_table(group)
                 items_name = publish()
     except BaseException:
         (folder / vectors_name).unlink(missing_ok=True)
         raise
-    return Segment(vectors_name, items_name, count, {name: len(part) for name, (_, part) in vectors.items()})
+    counts = {name: len(part) for name, (_, part) in vectors.items()}
+    return Segment(vectors_name, items_name, count, counts, str(folder.absolute()), dropped)
+
+
+def _groups(tables: "Iterable[pa.Table]") -> "Iterator[pa.Table]":
+    """Rows of tables as tables of ``GROUP`` rows, of which the last may have fewer."""
+    import pyarrow as pa
+
+    waiting: list[pa.Table] = []
+    for table in tables:
+        waiting.append(table)
+        if sum(map(len, waiting)) >= GROUP:
+            whole = pa.concat_tables(waiting)
+            full = len(whole) - len(whole) % GROUP
+            yield from (whole.slice(at, GROUP) for at in range(0, full, GROUP))
+            waiting = [whole.slice(full)] if full < len(whole) else []
+    if waiting:
+        yield pa.concat_tables(waiting)
+
+
+def moved(path: Any, home: str, folder: Path) -> Any:
+    """Path of a file that was named when the index lay in ``home``: from its folder now, if the file is there.
+
+    So an index that is moved together with its files finds them, and one that is moved alone finds them where they
+    were.
+
+    Args:
+        path: Cell of a column; one that is no absolute path stays as it is.
+        home: Former folder of the index.
+        folder: Folder of the index now.
+    """
+    if not isinstance(path, str) or not os.path.isabs(path):
+        return path
+    near = os.path.normpath(os.path.join(folder, os.path.relpath(path, home)))
+    return near if os.path.exists(near) else path
 
 
 class OpenSegment:
@@ -86,13 +135,16 @@ class OpenSegment:
         segment: Files and counts.
         first: Number of its first item in the index.
         width: Width of the vectors, E.
+        files: Columns that may name files.
     """
 
-    def __init__(self, folder: Path, segment: Segment, first: int, width: int) -> None:
+    def __init__(self, folder: Path, segment: Segment, first: int, width: int, files: Collection[str] = ()) -> None:
         self.folder = folder
         self.segment = segment
         self.first = first
         self.width = width
+        self.moved = segment.home not in ("", str(folder.absolute()))
+        self.files = files if self.moved else ()
 
     @property
     def count(self) -> int:
@@ -127,7 +179,22 @@ class OpenSegment:
 
     def columns(self, names: Sequence[str]) -> "pa.Table":
         """Read columns of all items."""
-        return self._parquet.read(columns=list(names))
+        return self._near(self._parquet.read(columns=list(names), use_threads=False))
+
+    def tables(self) -> "Iterator[pa.Table]":
+        """Read the columns of all items, a group of rows after the other."""
+        for group in range(self._parquet.num_row_groups):
+            yield self._near(self._parquet.read_row_group(group, use_threads=False))
+
+    def _near(self, table: "pa.Table") -> "pa.Table":
+        """Table in which paths lead to the files from where the index is now."""
+        import pyarrow as pa
+
+        for place, column in enumerate(table.schema):
+            if column.name in self.files and (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+                cells = [moved(cell, self.segment.home, self.folder) for cell in table[column.name].to_pylist()]
+                table = table.set_column(place, column, pa.chunked_array([pa.array(cells, column.type)]))
+        return table
 
     def rows(self, offsets: Sequence[int], columns: Sequence[str]) -> list[dict[str, Any]]:
         """Read columns of some items, in the order of ``offsets``."""
@@ -135,9 +202,9 @@ class OpenSegment:
             return [{} for _ in offsets]
         rows: dict[int, dict[str, Any]] = {}
         for group in sorted({offset // GROUP for offset in offsets}):
-            table = self._parquet.read_row_group(group, columns=list(columns))
+            table = self._parquet.read_row_group(group, columns=list(columns), use_threads=False)
             wanted = sorted({offset for offset in offsets if offset // GROUP == group})
-            taken = table.take([offset - group * GROUP for offset in wanted]).to_pylist()
+            taken = self._near(table.take([offset - group * GROUP for offset in wanted])).to_pylist()
             rows |= dict(zip(wanted, taken, strict=True))
         return [rows[offset] for offset in offsets]
 

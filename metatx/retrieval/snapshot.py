@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from metatx.registry import names, unknown
+from metatx.retrieval.arguments import by_name, item_numbers, names_in_list
 from metatx.retrieval.exact import Block
 from metatx.retrieval.filters import Where, satisfying
 from metatx.retrieval.manifest import Manifest
@@ -34,7 +35,7 @@ class Snapshot:
         self.segments: list[OpenSegment] = []
         first = 0
         for segment in manifest.segments:
-            self.segments.append(OpenSegment(folder, segment, first, manifest.width))
+            self.segments.append(OpenSegment(folder, segment, first, manifest.width, set(manifest.sources.values())))
             first += segment.count
         self.total = first
         self._columns: dict[str, pa.ChunkedArray] = {}  # those that filters have read
@@ -72,9 +73,8 @@ class Snapshot:
 
     def searched(self, among: Sequence[str] | None) -> tuple[str, ...]:
         """Modalities to compare, each once; by default all. Raises ValueError for one without vectors."""
-        if isinstance(among, str):
-            raise ValueError(f"among is the text {among!r}; expected names in a list, such as [{among!r}].")
-        names = self.manifest.modalities if among is None else tuple(dict.fromkeys(among))
+        chosen = self.manifest.modalities if among is None else names_in_list("among", among)
+        names = tuple(dict.fromkeys(chosen))
         for name in names:
             if name not in self.manifest.modalities:
                 raise ValueError(unknown("modality of the index", str(name), list(self.manifest.modalities)))
@@ -100,7 +100,7 @@ class Snapshot:
             ValueError: If there is no such column, or a condition does not fit it.
         """
         mask = self.alive
-        for name, condition in (where or {}).items():
+        for name, condition in by_name("where", where or {}, '{"season": "Fall"}').items():
             self.check_column(name)
             if name not in self._columns:
                 self._columns[name] = self._column(name)
@@ -153,10 +153,10 @@ class Snapshot:
         Raises:
             ValueError: If there is no such item or column.
         """
-        names = self.manifest.columns if columns is None else columns
+        names = self.manifest.columns if columns is None else names_in_list("columns", columns)
         for name in names:
             self.check_column(name)
-        numbers = np.asarray(list(items), np.int64)
+        numbers = item_numbers(items)
         self.check_items(numbers)
         rows: list[dict[str, Any]] = [{} for _ in numbers]
         for segment in self.segments:
@@ -172,7 +172,7 @@ class Snapshot:
         self.searched([modality])
         allowed = self.alive
         if items is not None:
-            numbers = np.asarray(items, np.int64)
+            numbers = item_numbers(items)
             self.check_items(numbers)
             allowed = np.zeros(self.total, bool)
             allowed[numbers] = True

@@ -10,9 +10,11 @@ import numpy as np
 
 from metatx.data.table_files import as_dataset
 from metatx.errors import SampleError, first_named
+from metatx.examples import Subset
 from metatx.pretraining.alignment import Alignment
 from metatx.progress import bar, tell
-from metatx.registry import unknown
+from metatx.registry import lookup, unknown
+from metatx.retrieval.arguments import by_name
 from metatx.retrieval.manifest import Segment
 from metatx.retrieval.segments import Vectors, unit_vectors, write_segment
 from metatx.retrieval.snapshot import Snapshot
@@ -22,11 +24,15 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Dataset
 
-__all__ = ["Incoming", "Written", "are_vectors", "check_types", "incoming", "remove", "still_missing", "written"]
+__all__ = [
+    *("Incoming", "Written", "are_vectors", "check_types", "embedded", "incoming", "remove", "still_missing"),
+    *("written",),
+]
 
 PIECE = 8192  # items of a segment
 
 Sums = dict[str, tuple[np.ndarray, int]]
+Numbered = tuple[np.ndarray, np.ndarray]  # numbers of items, ascending int64 (n,), and their vectors (n, E), float32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +46,9 @@ class Incoming:
         sources: Columns that hold the samples, by modality.
         count: Number of items, N.
         first: Number of the first that is still to be written.
+        places: Row of each in what was given, counted from 0; None: all, in order.
+        embedded: Vectors of samples that are embedded already, by modality.
+        bad: Samples that could not be embedded then, and why.
     """
 
     alignment: Alignment | None
@@ -48,6 +57,9 @@ class Incoming:
     sources: Mapping[str, str]
     count: int
     first: int = 0
+    places: np.ndarray | None = None
+    embedded: Mapping[str, Numbered] = field(default_factory=dict)
+    bad: Sequence[str] = ()
 
     @property
     def width(self) -> int:
@@ -66,7 +78,33 @@ class Incoming:
         if self.items is None:
             return None
         table: pa.Table = self.items.with_format("arrow")[start:stop]
+        for name, column in self.sources.items():
+            if self.alignment is not None and self._names_files(name):
+                table = _with_absolute_paths(table, column)
         return table.replace_schema_metadata(None)
+
+    def row(self, number: int) -> int:
+        """Row of an item in what was given, counted from 1, for messages."""
+        return 1 + (number if self.places is None else int(self.places[number]))
+
+    def select(self, numbers: np.ndarray) -> "Incoming":
+        """Some of the items, in ascending order; none of them is written yet."""
+        embedded = {}
+        for name, (offsets, vectors) in self.embedded.items():
+            inside = np.isin(offsets, numbers)
+            embedded[name] = np.searchsorted(numbers, offsets[inside]), vectors[inside]
+        samples = {
+            name: side[numbers] if are_vectors(side) else Subset(side, numbers) for name, side in self.samples.items()
+        }
+        items = None if self.items is None else self.items.select(numbers)
+        return replace(self, samples=samples, items=items, count=len(numbers), places=numbers, embedded=embedded)
+
+    def _names_files(self, modality: str) -> bool:
+        """True if raw samples of a modality may be names of files."""
+        assert self.alignment is not None
+        kind = self.alignment.kinds.get(modality)
+        tokenizer = None if kind is None else lookup("tokenizers", kind)
+        return tokenizer is not None and bool(tokenizer.suffixes) and not tokenizer.words
 
 
 @dataclass(frozen=True)
@@ -103,6 +141,7 @@ def incoming(alignment: Alignment | None, samples: Mapping[str, Any], items: Any
             differ.
         TypeError: If ``items`` is no table.
     """
+    by_name("samples", samples, '{"image": ["a.png", "b.png"]}')
     table = None if items is None else as_dataset(items)
     sources = {name: given for name, given in samples.items() if isinstance(given, str)}
     sides: dict[str, Any] = {}
@@ -132,7 +171,22 @@ def incoming(alignment: Alignment | None, samples: Mapping[str, Any], items: Any
     return given
 
 
-def written(folder: Path, given: Incoming, skip_bad: bool, batch_size: int, whole: bool) -> Iterator[Written]:
+def _with_absolute_paths(table: "pa.Table", column: str) -> "pa.Table":
+    """Table in which cells that name files relative to the working folder have absolute paths."""
+    import pyarrow as pa
+
+    place = table.column_names.index(column)
+    field = table.schema.field(place)
+    if not (pa.types.is_string(field.type) or pa.types.is_large_string(field.type)):
+        return table
+    cells = table[column].to_pylist()
+    paths = [os.path.abspath(cell) if cell and os.path.isfile(cell) else cell for cell in cells]
+    return table if paths == cells else table.set_column(place, field, pa.array(paths, field.type))
+
+
+def written(
+    folder: Path, given: Incoming, skip_bad: bool, batch_size: int, whole: bool, start: int = 0
+) -> Iterator[Written]:
     """Embed and write the items, a segment after the other.
 
     Args:
@@ -142,6 +196,7 @@ def written(folder: Path, given: Incoming, skip_bad: bool, batch_size: int, whol
         batch_size: Samples that are embedded at once.
         whole: True yields all segments together at the end; they are removed if one cannot be written. False yields
             each when it is written.
+        start: Number from which free names of files are looked for.
 
     Raises:
         SampleError: If a sample cannot be used and ``skip_bad`` is False.
@@ -149,22 +204,26 @@ def written(folder: Path, given: Incoming, skip_bad: bool, batch_size: int, whol
         OSError: If they cannot be written.
     """
     done = Written()
-    bad: list[str] = []
+    bad = list(given.bad)
+    without: list[int] = []
     pieces = [range(at, min(at + PIECE, given.count)) for at in range(given.first, given.count, PIECE)]
-    batches = [(piece, start) for piece in pieces for start in range(piece.start, piece.stop, batch_size)]
-    embedded: dict[str, list[Vectors]] = {name: [] for name in given.samples}
+    batches = [(piece, at) for piece in pieces for at in range(piece.start, piece.stop, batch_size)]
+    parts: dict[str, list[Numbered]] = {name: [] for name in given.samples}
     try:
-        for piece, start in bar(batches, "index"):
-            stop = min(start + batch_size, piece.stop)
+        for piece, at in bar(batches, "index"):
+            stop = min(at + batch_size, piece.stop)
             for name in given.samples:
-                embedded[name].append(_embedded(given, name, range(start, stop), skip_bad, bad))
+                parts[name].append(embedded(given, name, range(at, stop), skip_bad, bad))
             if stop < piece.stop:
                 continue
-            vectors = {name: _piece(parts, piece.start) for name, parts in embedded.items()}
+            vectors = {name: _piece(of_batches, piece.start) for name, of_batches in parts.items()}
             vectors = {name: part for name, part in vectors.items() if len(part[1])}
-            segment = write_segment(folder, len(piece), vectors, given.table(piece.start, piece.stop))
+            there = set().union(*(offsets.tolist() for offsets, _ in vectors.values() if offsets is not None))
+            without += [piece.start + at for at in range(len(piece)) if at not in there]
+            table = given.table(piece.start, piece.stop)
+            segment = write_segment(folder, len(piece), vectors, None if table is None else [table], start)
             done.add(segment, vectors)
-            embedded = {name: [] for name in given.samples}
+            parts = {name: [] for name in given.samples}
             for kept in done.segments:  # a file that no manifest names yet is not to look old
                 os.utime(folder / kept.vectors)
             if whole and piece is not pieces[-1]:
@@ -177,6 +236,11 @@ def written(folder: Path, given: Incoming, skip_bad: bool, batch_size: int, whol
         raise
     if bad:
         tell(f"{len(bad):,} samples cannot be used and have no vector: {first_named(bad)}.")
+    if without:
+        tell(
+            f"{len(without):,} of {given.count - given.first:,} items have no vector, such as that of row "
+            f"{given.row(without[0])}: they are kept in {folder}, but no search finds them."
+        )
 
 
 def remove(folder: Path, segments: Sequence[Segment]) -> None:
@@ -217,7 +281,9 @@ def still_missing(given: Incoming, snapshot: Snapshot) -> Incoming:
         numbers = range(start, min(start + PIECE, snapshot.total))
         table = given.table(numbers.start, numbers.stop)
         assert table is not None
-        if table.select(snapshot.manifest.columns).to_pylist() != snapshot.rows(numbers):
+        alive = [at for at in numbers if snapshot.alive is None or snapshot.alive[at]]
+        rows = table.take([at - start for at in alive]).select(snapshot.manifest.columns).to_pylist()
+        if rows != snapshot.rows(alive):
             raise ValueError(f"{snapshot.folder} was begun with other items than these; build it anew.")
     return replace(given, first=snapshot.total)
 
@@ -228,22 +294,37 @@ def _piece(parts: Sequence[Vectors], first: int) -> Vectors:
     return numbers, np.concatenate([values for _, values in parts])
 
 
-def _embedded(given: Incoming, name: str, places: range, skip_bad: bool, bad: list[str]) -> Vectors:
-    """Numbers and unit vectors of some items; samples that are missing have none."""
+def embedded(given: Incoming, name: str, places: range, skip_bad: bool, bad: list[str]) -> Numbered:
+    """Numbers and unit vectors of some items; samples that are missing have none.
+
+    Args:
+        given: Items.
+        name: Modality.
+        places: Numbers of the items.
+        skip_bad: Give no vector to samples that cannot be used, which are noted in ``bad``.
+        bad: List to which places and reasons are added.
+
+    Raises:
+        SampleError, ValueError: As ``written``.
+    """
     side = given.samples[name]
+    if name in given.embedded:
+        numbers, vectors = given.embedded[name]
+        inside = slice(*np.searchsorted(numbers, [places.start, places.stop]))
+        return numbers[inside], vectors[inside]
     if are_vectors(side):
         return np.arange(places.start, places.stop), unit_vectors(side[places.start : places.stop], places.start)
     assert given.alignment is not None
     batch = list(side[places.start : places.stop])
-    numbers = [at for at, sample in zip(places, batch, strict=True) if not is_missing(sample)]
-    samples = [batch[at - places.start] for at in numbers]
+    present = [at for at, sample in zip(places, batch, strict=True) if not is_missing(sample)]
+    samples = [batch[at - places.start] for at in present]
     try:
-        vectors = [given.alignment.embed(name, samples)] if samples else []
+        parts = [given.alignment.embed(name, samples)] if samples else []
     except SampleError:
-        numbers, vectors = _one_by_one(given, name, numbers, samples, skip_bad, bad)
-    if not vectors:
+        present, parts = _one_by_one(given, name, present, samples, skip_bad, bad)
+    if not parts:
         return np.zeros(0, np.int64), np.zeros((0, given.width), np.float32)
-    return np.asarray(numbers, np.int64), unit_vectors(np.concatenate(vectors), places.start)
+    return np.asarray(present, np.int64), unit_vectors(np.concatenate(parts), places.start)
 
 
 def _one_by_one(
@@ -258,7 +339,7 @@ def _one_by_one(
             vectors.append(given.alignment.embed(name, [sample]))
             good.append(number)
         except SampleError as error:
-            reason = f"row {number + 1}, {name}: {str(error).removeprefix('sample 1: ')}"
+            reason = f"row {given.row(number)}, {name}: {str(error).removeprefix('sample 1: ')}"
             if not skip_bad:
                 raise SampleError(f"{reason}. Bad samples are left out with skip_bad (--skip-bad-samples).") from None
             bad.append(reason)

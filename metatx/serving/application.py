@@ -23,7 +23,7 @@ from metatx.serving.catalog import Catalog
 from metatx.serving.clients import sender
 from metatx.serving.engine import Engine, OutputKind
 from metatx.serving.gate import Gate
-from metatx.serving.indexes import Indexes
+from metatx.serving.indexes import SEARCH, Indexes
 from metatx.serving.inputs import Input
 from metatx.serving.limits import GONE, RefusedError
 from metatx.serving.refusals import discreet, places, refusal
@@ -269,7 +269,13 @@ def _searching(service: Service) -> APIRouter:
         served = sorted(service.indexes.served)
         return {"indexes": [await run_in_threadpool(service.indexes.about, name) for name in served]}
 
-    @router.post("/indexes/{name}/search", responses=refusals)
+    @router.get("/indexes/{name}", responses=problems((401, 404)))
+    async def about(name: str) -> dict[str, Any]:
+        """Describe an index: its items, modalities, columns, and the modalities that queries may have."""
+        service.indexes.resolve(name)
+        return await run_in_threadpool(service.indexes.about, name)
+
+    @router.post("/indexes/{name}/search", responses=refusals, openapi_extra={"requestBody": SEARCH})
     async def search(name: str, request: Request) -> dict[str, Any]:
         """Find the items nearest to queries of an aligned modality, or to vectors.
 

@@ -16,6 +16,7 @@ from metatx.head import Head
 from metatx.model import Model
 from metatx.pool.pool import TaskPool
 from metatx.pretraining.alignment import Alignment, Tower
+from metatx.pretraining.anchors import EncoderError
 from metatx.registry import unknown
 from metatx.retrieval.index import Index
 from metatx.retrieval.queries import Hit
@@ -28,12 +29,56 @@ from metatx.serving.inputs import FileInput, Input, JsonInput, parse_json
 from metatx.serving.limits import Limits, RefusedError
 from metatx.task import Task
 
-__all__ = ["Indexes", "SearchRequest", "named_folders", "search_request"]
+__all__ = ["SEARCH", "Indexes", "SearchRequest", "named_folders", "search_request"]
 
 QUERIES = 64  # queries of a request
 MOST = 1000  # hits of a query
 FIELDS = ("queries", "vectors", "modality", "k", "among", "where", "centre")
 FORM = '{"queries": [...], "modality": NAME} or {"vectors": [[...]]}, and k, among, where, centre'
+_NUMBERS = {"type": "array", "items": {"type": "number"}, "minItems": 1}
+_FIELDS_SCHEMA: dict[str, Any] = {  # JSON Schema of the fields but queries and vectors
+    "modality": {"type": "string", "description": "Modality of the queries."},
+    "k": {"type": "integer", "minimum": 1, "maximum": MOST, "default": 10, "description": "Hits of a query."},
+    "among": {"type": "array", "items": {"type": "string"}, "description": "Modalities that are searched; all."},
+    "where": {
+        "type": "object",
+        "description": "Conditions by column, all of which hold: a value, a list of values, or an object of min, max.",
+    },
+    "centre": {"type": "boolean", "description": "Take off the mean of each modality; by default of several."},
+}
+SEARCH: dict[str, Any] = {  # requestBody of OpenAPI
+    "required": True,
+    "content": {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "properties": {
+                    "queries": {"type": "array", "items": {}, "minItems": 1, "maxItems": QUERIES},
+                    "vectors": {"type": "array", "items": _NUMBERS, "minItems": 1, "maxItems": QUERIES},
+                    **_FIELDS_SCHEMA,
+                },
+                "oneOf": [{"required": ["queries", "modality"]}, {"required": ["vectors"]}],
+                "additionalProperties": False,
+            },
+            "example": {"queries": ["a red shoe"], "modality": "text", "k": 5},
+        },
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "properties": {
+                    "file": {
+                        "type": "array",
+                        "items": {"type": "string", "contentMediaType": "application/octet-stream"},
+                    },
+                    "options": {"type": "object", "properties": _FIELDS_SCHEMA, "additionalProperties": False},
+                },
+                "required": ["file", "options"],
+                "additionalProperties": False,
+            },
+            "encoding": {"options": {"contentType": "application/json"}},
+        },
+    },
+}
 FILE = "file"  # part of a form with a query
 OPTIONS = "options"  # part of a form with the other fields, as JSON
 
@@ -93,8 +138,11 @@ def search_request(body: Body, limits: Limits) -> SearchRequest:
                 content = parse_json(part.encode(), limits)
             else:
                 raise RefusedError(422, f"The form has a part {name[:100]!r}; expected {FILE} (files) and {OPTIONS}.")
-    if not isinstance(content, dict) or not set(content) <= set(FIELDS):
+    if not isinstance(content, dict):
         raise RefusedError(422, f"Found {short(content)}; expected {FORM}.")
+    for name in content:
+        if name not in FIELDS:
+            raise RefusedError(422, f"{unknown('field', name[:100], list(FIELDS))} Expected {FORM}.")
     queries = content.get("queries", [])
     vectors = _vectors(content["vectors"]) if "vectors" in content else None
     inputs = [*files, *(JsonInput("", value) for value in queries)] if isinstance(queries, list) else []
@@ -111,13 +159,15 @@ def search_request(body: Body, limits: Limits) -> SearchRequest:
 
 def _vectors(value: Any) -> np.ndarray:
     """Vectors (B, E) of nested lists. Raises RefusedError (422)."""
+    rows = value if isinstance(value, list) and all(isinstance(row, list) and row for row in value) else []
+    wrong = [cell for row in rows for cell in row if type(cell) not in (int, float)]
+    if wrong or not rows or len({len(row) for row in rows}) > 1:
+        told = f": {short(wrong[0])} is none" if wrong else ""
+        raise RefusedError(422, f"vectors is no list of lists of numbers, equally many in each{told}.")
     try:
-        vectors = np.asarray(value, np.float64)
-    except (ValueError, TypeError, OverflowError):
-        vectors = np.zeros(0)
-    if vectors.ndim != 2 or not vectors.size:
-        raise RefusedError(422, "vectors is no list of lists of numbers, equally many in each.")
-    return vectors
+        return np.asarray(rows, np.float64)
+    except OverflowError:
+        raise RefusedError(422, "vectors holds a number that is too large.") from None
 
 
 def _options(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -169,9 +219,16 @@ class Indexes:
         """Alignment of an index on the pool's backbone; None where it was made of vectors."""
         if index.snapshot.manifest.alignment is None:
             return None
-        if index.alignment.backbone.fingerprint != fingerprint:
+        try:
+            alignment = index.alignment
+        except EncoderError as error:
             raise ValueError(
-                f"Index {name} was made with backbone {index.alignment.backbone.spec}, but the server has "
+                f"Index {name} cannot be served: {str(error).partition(';')[0]}, and a server loads no encoder of "
+                "another model. Search it with metatx search, or in Python."
+            ) from None
+        if alignment.backbone.fingerprint != fingerprint:
+            raise ValueError(
+                f"Index {name} was made with backbone {alignment.backbone.spec}, but the server has "
                 f"{pool.backbone.spec}: start a server for each, or name it with --backbone."
             )
         return Alignment.from_pretrained(index.snapshot.manifest.alignment, pool.backbone)
@@ -259,7 +316,14 @@ def named_folders(lines: Sequence[str]) -> dict[str, Path]:
     folders: dict[str, Path] = {}
     for line in lines:
         name, equals, folder = line.partition("=")
-        if not equals or not folder or NAME.fullmatch(name) is None:
+        if not equals or not folder:
             raise ValueError(f"--index is {line!r}; expected NAME=FOLDER, such as shop=shop.index.")
+        if NAME.fullmatch(name) is None:
+            raise ValueError(
+                f"--index is {line!r}, whose name is {name!r}; expected letters, digits, _, - and ., of which a letter "
+                "or a digit comes first, at most 100."
+            )
+        if name in folders:
+            raise ValueError(f"--index names {name} twice; give each index a name of its own.")
         folders[name] = Path(folder).absolute()
     return folders

@@ -74,6 +74,7 @@ def test_a_search_that_finds_nothing_says_so_and_words_of_any_script_are_conditi
 
 def test_hits_are_written_to_files(shop, capsys, tmp_path):
     run(f"search {shop}/shop.index shoe -k 3 --out {tmp_path}/hits.jsonl")
+    assert capsys.readouterr().out == f"{tmp_path}/hits.jsonl: 3 hits\n"
     lines = [json.loads(line) for line in (tmp_path / "hits.jsonl").read_text().splitlines()]
     assert len(lines) == 3
     assert lines[0]["price"] in (1, 2, 3, 40)
@@ -93,8 +94,10 @@ def test_splits_are_all_indexed_and_further_items_added(shop, capsys, tmp_path):
     assert capsys.readouterr().out == f"{tmp_path}/i: 8 items; vectors: 8 of text\n"
     index = metatx.Index.open(tmp_path / "i")
     assert {row["split"] for row in index.rows(range(8))} == {"train", "test"}
-    run(f"index {data} --alignment nano --input name=text --out {tmp_path}/i --add")
-    assert len(metatx.Index.open(tmp_path / "i")) == 16
+    again = f"index {data} --alignment nano --input name=text --out {tmp_path}/i --add"
+    for options, count in (("", 8), ("--existing add", 16), ("--existing replace --key name", 16), ("--key split", 16)):
+        run(f"{again} {options}")
+        assert capsys.readouterr().out.startswith(f"{tmp_path}/i: {count} items")
 
 
 @pytest.mark.parametrize(
@@ -102,6 +105,14 @@ def test_splits_are_all_indexed_and_further_items_added(shop, capsys, tmp_path):
     [
         ("search {shop}/shop.index shoe --item", "shoe is no number of an item, as --item says"),
         ("search {shop}/shop.index shoe --among audio", "Unknown modality of the index 'audio'"),
+        ("search {shop}/shop.index shoe --among text,", "--among is 'text,', of which a name is empty"),
+        ("picture {shop}/shop.index --among text,text --out {shop}/m.html", "--among names text twice"),
+        ("index {shop}/shop.csv --alignment nano --input name=text --out {shop}/i --key name", "give them with --add"),
+        (
+            "index {shop}/shop.csv --alignment nano --input name=text --input photo=image:file --out {shop}/shop.index "
+            "--add --existing error",
+            "4 of 4 items are in",
+        ),
         ("search {shop}/shop.index shoe --where colour=1", "Unknown column of the items 'colour'"),
         ("search {shop}/shop.index shoe --where price=cheap", "price holds int64, but the condition is 'cheap'"),
         ("search {shop}/shop.index shoe --where price", "expected COLUMN=VALUE or COLUMN=LOW..HIGH"),

@@ -73,4 +73,19 @@ def test_lines_that_cannot_be_answered(folder, tmp_path, capsys) -> None:
     broken.loc[5, "file"] = "gone.png"
     broken["file"] = [str(folder / name) for name in broken["file"]]
     broken.to_csv(tmp_path / "broken.csv", index=False)
-    assert "gone.png" in _fails(f"recall {tmp_path}/broken.csv --alignment {folder}/aligned {INPUTS}", capsys)
+    line = f"recall {tmp_path}/broken.csv --alignment {folder}/aligned {INPUTS}"
+    told = _fails(line, capsys)
+    assert "row 6, photo: " in told and "gone.png" in told and "(--skip-bad-samples)" in told
+
+
+def test_bad_samples_are_left_out_where_that_is_asked_for(folder, tmp_path, capsys, caplog) -> None:
+    table = pd.read_csv(folder / "pairs.csv")
+    table.loc[[0, 5], "file"] = "gone.png"
+    table["file"] = [str(folder / name) for name in table["file"]]
+    table.to_csv(tmp_path / "broken.csv", index=False)
+    line = f"recall {tmp_path}/broken.csv --alignment {folder}/aligned {INPUTS} --skip-bad-samples"
+    with caplog.at_level("INFO", logger="metatx"):
+        main(shlex.split(line))
+    assert "photo (11) -> caption (23)" in capsys.readouterr().out, "the captions stay: other pictures may be asked"
+    told = [message for message in caplog.messages if "cannot be used" in message]
+    assert len(told) == 2 and "row 6, photo: " in told[0] and "row 1, photo: " in told[1], "of the test and train split"

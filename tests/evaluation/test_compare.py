@@ -94,7 +94,9 @@ def test_baselines_are_those_of_the_first_seed_and_fitted_once(wine, nano, monke
     assert [row.values for row in found.baseline_rows()][-1] == [alone["trivial"]["majority class"]["accuracy"]]
 
 
-def test_a_comparison_goes_on_where_it_stopped(done, wine, nano, runs):
+def test_a_comparison_goes_on_where_it_stopped_and_says_so(done, wine, nano, runs, caplog):
+    caplog.set_level("INFO", logger="metatx")
+    count = len(VARIANTS)
     path = done / "comparison.json"
     before = json.loads(path.read_text())
     assert wines(wine, nano, done).rows() and runs == []
@@ -103,6 +105,10 @@ def test_a_comparison_goes_on_where_it_stopped(done, wine, nano, runs):
     path.write_text(json.dumps(before | {"trials": before["trials"][:place] + before["trials"][place + 1 :]}))
     wines(wine, nano, done)
     assert runs == [(nano.depth, 1)]
+    total = f"{count} variants with 2 seeds: {2 * count} runs"
+    assert f"{total}; {2 * count} of them are in {done} already, and are not repeated." in caplog.messages
+    assert f"{total}; {2 * count - 1} of them are in {done} already, and are not repeated." in caplog.messages
+    assert f"Run {2 * count} of {2 * count}: {VARIANTS[0].name}, seed 1." in caplog.messages
     trials = json.loads(path.read_text())["trials"]
     (again,) = [trial for trial in trials if (trial["variant"], trial["seed"]) == (lost["variant"], lost["seed"])]
     assert again["test"] == lost["test"] and len(trials) == 2 * len(VARIANTS)

@@ -1,5 +1,7 @@
 """Index: what is found is what is nearest, whatever was added, deleted and filtered."""
 
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -106,10 +108,12 @@ def test_centred_scores_are_cosines_of_what_is_left_of_the_means(tmp_path):
     np.testing.assert_allclose([hit.score for hit in hits], centred[[hit.item for hit in hits]] @ centred[7], atol=5e-3)
 
 
-def test_items_without_a_sample_have_no_vector(tmp_path):
+def test_items_without_a_sample_have_no_vector_and_are_told(tmp_path, caplog):
+    caplog.set_level("INFO", logger="metatx")
     alignment = metatx.Alignment.from_pretrained("nano")
     items = {"name": ["a red shoe", None, "a silver watch"], "note": ["one", "two", "three"]}
     index = metatx.Index.build(tmp_path / "i", alignment, {"text": "name"}, items)
+    assert "1 of 3 items have no vector, such as that of row 2: they are kept in" in caplog.text
     assert index.vectors("text")[0].tolist() == [0, 2]
     assert ids(index.search(["a red shoe"], modality="text")) == [[0, 2]]
     assert index.rows([2, 1]) == [{"name": "a silver watch", "note": "three"}, {"name": None, "note": "two"}]
@@ -165,3 +169,24 @@ def test_the_export_has_what_embedding_atlas_reads(index, tmp_path):
     near = exact(VECTORS[1:], VECTORS[1:], 3)
     assert [list(cell["ids"]) for cell in frame.neighbors] == near, "numbers of rows, not of items"
     assert np.stack([cell["distances"] for cell in frame.neighbors])[:, 0] == pytest.approx(0, abs=1e-3)
+
+
+def test_a_table_of_lancedb_finds_what_the_index_finds(index, tmp_path):
+    lancedb = pytest.importorskip("lancedb")
+    index.delete([0])
+    file = index.export(tmp_path / "shop.lance", neighbours=2)
+    table = lancedb.connect(tmp_path).open_table("shop")
+    assert table.count_rows() == 59
+    hits = table.search(VECTORS[7]).distance_type("cosine").where("price < 30").limit(4).to_list()
+    [[*expected]] = ids(index.search(VECTORS[7:8], k=4, where={"price": {"max": 29}}))
+    assert [row["item"] for row in hits] == expected
+    assert hits[0]["name"] == "item 7"
+    with pytest.raises(ValueError, match="shop.lance exists already"):
+        index.export(file)
+
+
+def test_a_table_of_lancedb_says_what_is_missing(index, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "lancedb", None)
+    with pytest.raises(ImportError, match=r"needs lancedb: pip install 'metatx\[search\]'"):
+        index.export(tmp_path / "shop.lance")
+    assert not list(tmp_path.glob("*.lance"))

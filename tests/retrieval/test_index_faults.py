@@ -39,6 +39,21 @@ def bad(position, value):
         (lambda i: i.search(unit(1, width=8)), "The vectors are 8 wide; those of the index are 16 wide."),
         (lambda i: i.search(np.full((1, WIDTH), np.nan)), r"Vector 0 \(counted from 0\) holds NaN or infinite numbers"),
         (lambda i: i.search(VECTORS[:1], k=0), "k is 0; it must be at least 1."),
+        (lambda i: i.search(VECTORS[:1], k=2.5), "k is 2.5; expected a whole number."),
+        (lambda i: i.search(VECTORS[:1], k=True), "k is True; expected a whole number."),
+        (lambda i: i.search(VECTORS[:1], where="a=b"), "where is 'a=b'; expected values by name, such as"),
+        (lambda i: i.search(VECTORS[:1], where=["a"]), "where is .*; expected values by name, such as"),
+        (lambda i: i.rows(3), r"items is 3; expected numbers of items in a list: \[3\]\."),
+        (lambda i: i.rows([0], "colour"), r"columns is the text 'colour'; expected names in a list"),
+        (lambda i: i.vectors("image", 3), r"items is 3; expected numbers of items in a list: \[3\]\."),
+        (lambda i: i.delete(3), r"items is 3; expected numbers of items in a list: \[3\]\."),
+        (lambda i: i.delete([1.5]), r"items is \[1.5\]; expected numbers of items in a list"),
+        (lambda i: i.delete("12"), "items is '12'; expected numbers of items in a list"),
+        (lambda i: i.delete(np.ones(30, bool)), "expected numbers of items in a list"),
+        (lambda i: i.add([VECTORS], ITEMS), "samples is .*; expected values by name, such as"),
+        (lambda i: i.export("x.parquet", neighbours=2.5), "neighbours is 2.5; expected a whole number."),
+        (lambda i: i.export("x.parquet", places=[[1, 2]]), r"places is \(1, 2\); expected \(30, 2\)"),
+        (lambda i: i.picture("x.html", sample=2.5), "sample is 2.5; expected a whole number."),
         (lambda i: i.search(VECTORS[:1], among=["text"]), "Unknown modality of the index 'text'.*Choices: image."),
         (lambda i: i.search(VECTORS[:1], among="image"), "among is the text 'image'; expected names in a list"),
         (
@@ -64,7 +79,7 @@ def bad(position, value):
         (lambda i: i.add({"image": VECTORS[:1]}, {"colour": [1.5]}), "colour of .*_?string; .* holds double"),
         (lambda i: i.add({"image": VECTORS[:0]}, {"colour": []}), "There is nothing to index"),
         (lambda i: i.add({"image": "photo"}, ITEMS), "names no alignment|Unknown column of items for image: 'photo'"),
-        (lambda i: i.export("x.csv"), "expected a name that ends in .parquet"),
+        (lambda i: i.export("x.csv"), "expected a name that ends in .parquet or .lance"),
         (lambda i: i.export("x.parquet", places=VECTORS), r"places is \(30, 16\); expected \(30, 2\)"),
     ],
 )
@@ -87,8 +102,9 @@ def test_an_item_is_deleted_once(index):
 
 def test_an_empty_index_says_so(index):
     index.delete(range(30))
-    with pytest.raises(ValueError, match=r"is empty: all of its 30 items are deleted; add some\."):
-        index.search(VECTORS[:1])
+    for asked in (lambda: index.search(VECTORS[:1]), lambda: index.export("x.parquet")):
+        with pytest.raises(ValueError, match=r"is empty: all of its 30 items are deleted; add some\."):
+            asked()
     index.add({"image": VECTORS[:1]}, {"colour": ["red"]})
     assert ids(index.search(VECTORS[:1])) == [[30]]
 

@@ -76,7 +76,7 @@ def test_the_command_draws_and_says_how_far_to_believe_it(index, tmp_path, capsy
     out = tmp_path / "map.html"
     words = ["--colour", "kind", "--among", "image", "--where", "kind=red", "--where", "kind=blue"]
     main(["picture", str(index.folder), "--out", str(out), *words])
-    assert "map.html: t-SNE of 20 items: trustworthiness" in capsys.readouterr().out
+    assert "map.html: t-SNE of 20 vectors: trustworthiness" in capsys.readouterr().out
     assert data_of(out)["count"] == 20
 
 

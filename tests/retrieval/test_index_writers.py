@@ -1,12 +1,13 @@
-"""Index: several processes at once, and processes that are killed."""
+"""Index: several processes at once, and processes that are killed, also while segments are merged."""
 
 import random
+import shutil
 import signal
 
 import numpy as np
 
 import metatx
-from metatx.retrieval import writing
+from metatx.retrieval import index_writing, writing
 from tests.killing import FORKS, Life, forked, run_apart
 from tests.retrieval.vectors import ids, unit
 
@@ -22,8 +23,49 @@ def add_five(folder, end=None, diary=None):
     """Add five items, and die at the call numbered ``end``."""
     index = metatx.Index.open(folder)
     life = Life(end, diary)
-    index.add({"image": VECTORS[20:25]}, colours(5))
+    index.add({"image": VECTORS[20:25]}, {"colour": [f"{index.total} {number}" for number in range(5)]})
     return life.calls
+
+
+def compact(folder, end=None, diary=None):
+    """Merge all segments, and die at the call numbered ``end``."""
+    index = metatx.Index.open(folder)
+    life = Life(end, diary)
+    index.compact()
+    return life.calls
+
+
+def compact_until_killed(folder, diary):
+    """Count the calls of a compaction, then compact the same index anew, each time killed at another of its calls."""
+    index = metatx.Index.build(folder, None, {"image": VECTORS[:20]}, colours(20))
+    for _ in range(3):
+        add_five(folder)
+    index.delete([3, 7])
+    seen = contents(metatx.Index.open(folder))
+    shutil.copytree(folder, folder.with_name("counted"))
+    calls = compact(folder.with_name("counted"))
+    for number, end in enumerate(sorted(random.Random(0).sample(range(2, calls), KILLS // 2))):
+        copied = folder.with_name(f"copy {number}")
+        shutil.copytree(folder, copied)
+        assert forked(compact, copied, end, diary) == -signal.SIGKILL
+        assert contents(metatx.Index.open(copied)) == seen, "whatever was done already"
+        compact(copied)
+        left = metatx.Index.open(copied)
+        assert contents(left) == seen
+        assert len(left.snapshot.segments) == 1
+
+
+def contents(index):
+    """All that an index shows: items, rows, neighbours and means."""
+    numbers = index.vectors("image")[0].tolist()
+    found = ids(index.search(VECTORS[:4], k=100))
+    return len(index), numbers, index.rows(numbers), found, index.means["image"].round(6).tolist()
+
+
+def test_killed_while_compacting_leaves_the_index_whole(tmp_path):
+    diary = tmp_path / "diary"
+    assert run_apart(compact_until_killed, tmp_path / "i", diary) == 0
+    assert len(diary.read_text().splitlines()) == KILLS // 2
 
 
 def add_until_killed(folder, diary):
@@ -123,3 +165,51 @@ def test_the_later_writer_keeps_what_the_earlier_wrote_and_says_so(tmp_path, cap
     assert first.refresh()
     assert not first.refresh()
     assert ids(first.search(VECTORS[:23], k=1)) == [[number] for number in range(23)]
+
+
+def compact_again_and_again(folder, stop):
+    """Merge all segments until the others are done."""
+    index = metatx.Index.open(folder)
+    while not stop.is_set():
+        index.compact()
+
+
+def test_a_compaction_loses_nothing_of_what_others_write_meanwhile(tmp_path):
+    metatx.Index.build(tmp_path / "i", None, {"image": VECTORS[:20]}, colours(20))
+    stop = FORKS.Event()
+    others = [
+        FORKS.Process(target=compact_again_and_again, args=(tmp_path / "i", stop)),
+        FORKS.Process(target=read, args=(tmp_path / "i", stop)),
+    ]
+    writer = FORKS.Process(target=write_and_delete, args=(tmp_path / "i", 30))
+    for process in (*others, writer):
+        process.start()
+    writer.join()
+    stop.set()
+    for process in others:
+        process.join()
+    assert [process.exitcode for process in (*others, writer)] == [0] * 3
+    index = metatx.Index.open(tmp_path / "i")
+    index.compact()
+    assert len(index) == 20 + 10
+    assert len(index.vectors("image")[0]) == 30
+    kept = {row["colour"] for row in index.rows(index.vectors("image")[0].tolist())}
+    assert kept == {"red"} | {f"30 {turn}" for turn in range(10)}
+
+
+def test_two_compactions_at_once_make_one(tmp_path, monkeypatch):
+    index = metatx.Index.build(tmp_path / "i", None, {"image": VECTORS[:20]}, colours(20))
+    index.add({"image": VECTORS[20:30]}, colours(10))
+    other = metatx.Index.open(tmp_path / "i")
+    merged = index_writing.compacted
+
+    def slower(*arguments):
+        written = merged(*arguments)
+        monkeypatch.setattr(index_writing, "compacted", merged)
+        assert other.compact() == 1
+        return written
+
+    monkeypatch.setattr(index_writing, "compacted", slower)
+    assert index.compact() == 1, "what the other has merged is seen"
+    assert len(index) == 30
+    assert len(list((tmp_path / "i").glob("vectors-*"))) == 3, "the two old ones, and one of the two merged"

@@ -35,7 +35,7 @@ def test_flat_vectors_keep_all_neighbours_and_noise_keeps_few(monkeypatch):
     assert flat.method == "PCA" and flat.trustworthiness > 0.99 and flat.kept > 0.95
     noise = project(np.random.default_rng(0).normal(size=(200, 100)))
     assert noise.kept < 0.5 and noise.trustworthiness < 0.8
-    assert "PCA of 200 items" in str(noise) and "neighbours kept" in str(noise)
+    assert "PCA of 200 vectors" in str(noise) and "neighbours kept" in str(noise)
 
 
 def test_many_rows_are_measured_on_some(monkeypatch):

@@ -9,7 +9,7 @@ from PIL import Image
 
 import metatx
 from metatx.serving.command import build_service
-from metatx.serving.indexes import Indexes, named_folders
+from metatx.serving.indexes import FIELDS, Indexes, named_folders
 
 NAMES = ["a red shoe", "a blue shirt", "a silver watch", "a green dress"]
 URL = "/v1/indexes/shop/search"
@@ -83,7 +83,13 @@ def test_indexes_are_described(client):
         "columns": ["name", "price", "file"],
         "width": 192,
     }
-    assert "/v1/indexes/{name}/search" in client.get("/openapi.json").json()["paths"]
+    assert client.get("/v1/indexes/shop").json() == shop
+    assert client.get("/v1/indexes/shops").status_code == 404
+    body = client.get("/openapi.json").json()["paths"]["/v1/indexes/{name}/search"]["post"]["requestBody"]
+    schema = body["content"]["application/json"]["schema"]
+    assert set(schema["properties"]) == set(FIELDS), "all that is accepted, and nothing else"
+    answer = client.post(URL, json=body["content"]["application/json"]["example"])
+    assert answer.status_code == 200 and len(answer.json()["hits"][0]) == 4
 
 
 def test_a_hit_names_no_folder_of_the_server(client):
@@ -118,7 +124,11 @@ def test_searches_share_passes_with_tasks(client):
         ({"queries": ["a"], "vectors": [[1.0] * 192], "modality": "text"}, 422, "Expected queries or vectors"),
         ({"queries": ["a"]}, 422, "modality is None; expected the name"),
         ({"queries": ["a"], "modality": "audio"}, 422, "Unknown modality of queries 'audio'."),
-        ({"queries": ["a"], "modality": "text", "file": "x"}, 422, "expected {"),
+        ({"queries": ["a"], "modality": "text", "file": "x"}, 422, "Unknown field 'file'. Choices: queries"),
+        ({"queries": ["a"], "modality": "text", "wher": {}}, 422, "Unknown field 'wher'. Did you mean 'where'?"),
+        ({"queries": ["a"], "modality": "text", "k": "5"}, 422, "k is '5'; expected a whole number"),
+        ({"vectors": [["1.0"] * 192]}, 422, "equally many in each: '1.0' is none."),
+        ({"vectors": [[True] * 192]}, 422, "equally many in each: True is none."),
         ({"queries": ["a"], "modality": "text", "k": 0}, 422, "k is 0; expected a whole number from 1 to 1,000."),
         ({"queries": ["a"], "modality": "text", "k": True}, 422, "k is True; expected"),
         ({"queries": ["a"], "modality": "text", "among": "image"}, 422, "among is 'image'; expected"),
@@ -165,7 +175,12 @@ def test_an_index_of_another_backbone_is_refused(shop):
 
 def test_the_command_names_indexes(tmp_path):
     assert named_folders(["shop=a/b"])["shop"].is_absolute()
-    for bad in ("shop", "=x", "shop=", "a/b=x"):
+    for bad in ("shop", "shop="):
         with pytest.raises(ValueError, match=r"--index is .*; expected NAME=FOLDER"):
             named_folders([bad])
+    for bad in ("=x", "a/b=x", ".a=x", "a b=x"):
+        with pytest.raises(ValueError, match="expected letters, digits, _, - and ., of which a letter or a digit"):
+            named_folders([bad])
+    with pytest.raises(ValueError, match="--index names shop twice"):
+        named_folders(["shop=a", "shop=b"])
     assert "index" in build_service.__kwdefaults__

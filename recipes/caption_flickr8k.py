@@ -1,7 +1,14 @@
 r"""Flickr8k, 1,000 photographs: a frozen language model says what a frozen backbone of pictures sees.
 
-python recipes/caption_flickr8k.py --language FOLDER_OF_SMOLLM2 --pictures-checkpoint FILE_OF_VIT_TI --test
+    python recipes/caption_flickr8k.py --language FOLDER_OF_SMOLLM2 --pictures-checkpoint FILE_OF_VIT_TI --test
 
+700 pictures train, 200 test. What is trained: a linear map of the 3 x 3 parts of ViT-Ti's grid to nine tokens before
+SmolLM2-135M-Instruct, 118 thousand weights; first to name the captions' words (400 steps, about a minute), then through
+the language model, ten epochs of one caption a picture (36 minutes on a third of a core, bf16; the settings were chosen
+without a search). Test split, seed 0: CIDEr-D .245, BLEU-4 .093, ROUGE-L .374; 3.01 nats a token given the own picture,
+3.51 given another's (CIDEr .067). The aim was CIDEr .26, and is missed. Beside it: the constant caption .170 (BLEU-4
+.079); the nearest picture's caption by gradients and colours .066, by ViT-Ti's features .233; a person .809. The
+controls, --random-language and --random-pictures, were not measured.
 """
 
 from pathlib import Path

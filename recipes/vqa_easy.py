@@ -9,6 +9,11 @@ the question's tokens attend to the picture's behind every few blocks of the lan
 (Frozen, LLaVA) the picture's tokens stand before the question's, and the model reads both. The head reads the last
 token. The pictures are read once, and with gates so is the question, in the blocks before the first gate; what is left
 costs a pass of two of 30 blocks with ``--fusion.every 28``, and of all with ``early``.
+
+On SmolLM2-135M-Instruct and nano the first command, with ``--epochs 3 --precision bf16``, was right in 0.893 of the
+test questions (validation 0.679, 0.810 and 0.883 after each epoch, still rising; seed 0; some 20 minutes beside
+other work). The product has a part in that: a sum of both inputs reaches 0.828. The other commands were not run to the
+end.
 """
 
 from dataclasses import replace

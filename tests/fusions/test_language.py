@@ -10,6 +10,7 @@ import torch
 import metatx
 from metatx.backbone.vit import VisionTransformer
 from metatx.sequence import TokenSequence
+from metatx.testing import check_inputs
 from tests.backbone.language_models import write_model
 from tests.fusions.meetings import FUSIONS, SHAPE, batch, built, fused, samples_of, trained
 from tests.mixed_tasks import unlike_any
@@ -46,17 +47,22 @@ def task_of(backbone: metatx.Backbone, name: str, *, said: bool = True, bridge: 
     return (unlike_any(task, 1) if said else task).set_inference(precision="fp32")
 
 
-@EVERY
-def test_tasks_of_all_fusions_share_a_pass_and_answer_as_alone(backbones, kind, name) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_tasks_of_all_fusions_share_a_pass_and_answer_as_alone(backbones, kind) -> None:
     pool = metatx.TaskPool(backbones[kind], others={"other": OTHER})
-    others = [each for of_kind, each in PAIRS if of_kind == kind]
-    for number, each in enumerate([name, *others]):
+    names = [name for of_kind, name in PAIRS if of_kind == kind]
+    for number, name in enumerate(names):
         tune = ["frozen", "lora"][number % 2]
-        pool.add(str(number), task_of(backbones[kind], each, tune=tune, bridge=["linear", "resampler"][number % 2]))
-    asked = [("0", sample) for sample in ASKED] + [(str(1 + at), ASKED[at % 4]) for at in range(len(others))]
-    for (task, sample), vector in zip(asked, pool.embed(asked), strict=True):
-        alone = pool.task(task).embed([sample])[0]
+        pool.add(name, task_of(backbones[kind], name, tune=tune, bridge=["linear", "resampler"][number // 2 % 2]))
+    asked = [(name, sample) for name in names for sample in ASKED]
+    for (name, sample), vector in zip(asked, pool.embed(asked), strict=True):
+        alone = pool.task(name).embed([sample])[0]
         np.testing.assert_allclose(vector, alone, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", [name for kind, name in PAIRS if kind == "llama"])
+def test_tasks_on_a_causal_model_keep_the_contract(backbones, name) -> None:
+    check_inputs(task_of(backbones["llama"], name, said=False), samples(3, seed=2))
 
 
 @EVERY

@@ -243,7 +243,7 @@ def work(direction: str, size: int, budget: float, seed: int) -> Point:
 
 def draw(measured: dict[str, dict[str, Point]], path: Path) -> None:
     """Draw seconds, and memory on a second axis, of each direction."""
-    figure = Figure(figsize=(11, 7.5), layout="constrained")
+    figure = Figure(figsize=(12, 8), layout="constrained")
     for axes, (direction, points) in zip(figure.subplots(2, 2).flat, measured.items(), strict=False):
         sizes = [int(size) for size in points]
         for name in next(iter(points.values())):
@@ -253,9 +253,16 @@ def draw(measured: dict[str, dict[str, Point]], path: Path) -> None:
         axes.grid(alpha=0.3)
         memory = axes.twinx()
         memory.plot(sizes, [point["MB"] for point in points.values()], "k--", marker="s", label="memory")
-        memory.set(yscale="log", ylabel="MB")
+        memory.set(yscale="log", ylabel="MB", ylim=(0.1, 10_000))  # the same in all panels
         lines = [*axes.get_lines(), *memory.get_lines()]
-        axes.legend(lines, [line.get_label() for line in lines], loc="upper left", fontsize=8)
+        axes.legend(
+            lines,
+            [line.get_label() for line in lines],
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.14),
+            ncols=6,
+            fontsize=8,
+        )
     figure.savefig(path, dpi=120)
 
 

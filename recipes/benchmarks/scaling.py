@@ -12,6 +12,10 @@ then ``metatx.run`` plans an epoch by a budget of seconds, and 2,000 rows are pr
 random answers, and records. tokens: a pass of one sequence, what the server counts it as, and whether it takes it.
 tasks: copies of one, loaded; a look at their folder (--watch); a scrape of the metrics, and how long it stops the event
 loop.
+
+On a third of a busy core: a million rows took 6 s to read, 45 s to fit, 247 s to encode and 844 MB (1.75 GB in all);
+100,000 classes 368 MB and 2 ms a record; 16,000 tokens 57 s, which the server counted as 55 and refuses; with 2,000
+tasks the event loop stopped for 0.04 s in a scrape of 1.8 s.
 """
 
 import asyncio
@@ -243,7 +247,7 @@ def work(direction: str, size: int, budget: float, seed: int) -> Point:
 
 def draw(measured: dict[str, dict[str, Point]], path: Path) -> None:
     """Draw seconds, and memory on a second axis, of each direction."""
-    figure = Figure(figsize=(11, 7.5), layout="constrained")
+    figure = Figure(figsize=(12, 8), layout="constrained")
     for axes, (direction, points) in zip(figure.subplots(2, 2).flat, measured.items(), strict=False):
         sizes = [int(size) for size in points]
         for name in next(iter(points.values())):
@@ -253,9 +257,16 @@ def draw(measured: dict[str, dict[str, Point]], path: Path) -> None:
         axes.grid(alpha=0.3)
         memory = axes.twinx()
         memory.plot(sizes, [point["MB"] for point in points.values()], "k--", marker="s", label="memory")
-        memory.set(yscale="log", ylabel="MB")
+        memory.set(yscale="log", ylabel="MB", ylim=(0.1, 10_000))  # the same in all panels
         lines = [*axes.get_lines(), *memory.get_lines()]
-        axes.legend(lines, [line.get_label() for line in lines], loc="upper left", fontsize=8)
+        axes.legend(
+            lines,
+            [line.get_label() for line in lines],
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.14),
+            ncols=6,
+            fontsize=8,
+        )
     figure.savefig(path, dpi=120)
 
 

@@ -225,15 +225,14 @@ def main(
     backbone = metatx.load_backbone(SIZES[size], pretrained=False)
     with tempfile.TemporaryDirectory() as temporary:
         folders = saved(backbone, Path(temporary))
+        if only is None:
+            mixed_batches(filled(backbone, folders["series"], 12), sequences // 4, rounds)
+            adapters(backbone, folders, rounds, loras)
+            for fusion in ("late", "mid", "early"):
+                several_inputs(backbone, Path(temporary), sequences // 4, rounds, fusion)
+            for load in LOADS:
+                across_tasks(backbone, folders, rounds, tasks, load)
         precisions(size, folders, rounds, tasks, sequences // 4)
-        if only:
-            return
-        mixed_batches(filled(backbone, folders["series"], 12), sequences // 4, rounds)
-        adapters(backbone, folders, rounds, loras)
-        for fusion in ("late", "mid", "early"):
-            several_inputs(backbone, Path(temporary), sequences // 4, rounds, fusion)
-        for load in LOADS:
-            across_tasks(backbone, folders, rounds, tasks, load)
 
 
 if __name__ == "__main__":

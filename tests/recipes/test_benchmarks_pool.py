@@ -22,7 +22,7 @@ def rows(text):
 def test_speed(scripts, capsys):
     scripts[0].main(rounds=1, sequences=4, loras=2, tasks=6)
     shown = capsys.readouterr().out
-    assert len(rows(shown)) == 14 and all(value > 0 for value in rows(shown)[:4] + rows(shown)[5:])
+    assert len(rows(shown)) == 22 and all(value > 0 for value in rows(shown)[:4] + rows(shown)[5:])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -5,6 +5,7 @@ from typing import Any
 
 from metatx.backbone.names import Precision
 from metatx.cli.lists import names_of
+from metatx.progress import tell
 from metatx.reading.csv_tables import Reading
 from metatx.storage.config import describe
 from metatx.storage.fetching import MARK, task_folder
@@ -94,7 +95,7 @@ def predict(
     kept = names_of("--keep", keep)
     count = write_answers(loaded, inputs, out, sys.stdout, keep=kept, skip_bad=skip_bad_samples)
     if out is not None:
-        print(f"{out}: answers of {count:,} sample{'' if count == 1 else 's'}")
+        tell(f"{out}: answers of {count:,} sample{'' if count == 1 else 's'}")
 
 
 def embed(
@@ -133,7 +134,7 @@ def embed(
     kept = names_of("--keep", keep)
     count = write_vectors(loaded, inputs, out, sys.stdout, keep=kept, skip_bad=skip_bad_samples)
     if out is not None:
-        print(f"{out}: vectors of {count:,} sample{'' if count == 1 else 's'}")
+        tell(f"{out}: vectors of {count:,} sample{'' if count == 1 else 's'}")
 
 
 def _load(

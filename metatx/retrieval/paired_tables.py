@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from metatx.data.file_columns import table_of_files
+from metatx.data.splits import by_column
 from metatx.data.table_files import is_table
 from metatx.data.tables import read_splits
 from metatx.encoding.columns import reading_of
@@ -49,8 +50,9 @@ def read_pairs(
     path = Path(data) if isinstance(data, str | Path) else None
     if path is not None and path.is_file() and is_table(path):
         table = table_of_files(path, kind.suffixes, how)[0]
-        data = table.add_column(ROW, list(range(1, len(table) + 1)))
-    tables = read_splits(data, kind.suffixes, split_column, kind.readers, how)
+        tables = by_column(table.add_column(ROW, list(range(1, len(table) + 1))), str(path), split_column)
+    else:
+        tables = read_splits(data, kind.suffixes, split_column, kind.readers, how)
     return {split: _pairs(table, spec, str(path or data)) for split, table in tables.items()}
 
 

@@ -53,7 +53,8 @@ def test_a_map_shows_every_label(tmp_path):
     assert (counts > 1000).sum() >= 13  # twelve fields, and the ground
 
 
-def test_masks_become_a_folder(nano, tmp_path, capsys):
+def test_masks_become_a_folder(nano, tmp_path, capsys, caplog):
+    caplog.set_level("INFO", logger="metatx")
     pictures, masks = halves(4)
     for i, picture in enumerate(pictures):
         Image.fromarray(picture).save(tmp_path / f"{i}.png")
@@ -63,6 +64,7 @@ def test_masks_become_a_folder(nano, tmp_path, capsys):
     main(
         ["predict", str(tmp_path / "task"), str(tmp_path / "0.png"), str(tmp_path / "2.png"), "--out", f"{tmp_path}/m"]
     )
+    assert f"{tmp_path}/m: answers of 2 samples" in caplog.messages
     assert sorted(path.name for path in (tmp_path / "m").iterdir()) == ["0.png", "2.png"]
     assert Image.open(tmp_path / "m" / "2.png").size == (64, 48)
     main(["predict", str(tmp_path / "task"), str(tmp_path / "0.png")])

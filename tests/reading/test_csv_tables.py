@@ -224,6 +224,7 @@ def test_dialects_that_are_none(known, message):
     [
         (b"a,b\n1,2\n1,2,3\n", "line 3"),
         (b"a, a\n1,2\n", "several columns are called a"),
+        (b"a,b,a\n1,2,3\n", "several columns are called a"),
         (b"a,b\n1,\x81\n", "cannot be read as csv"),
     ],
 )

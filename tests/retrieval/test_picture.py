@@ -25,7 +25,7 @@ def test_a_page_holds_points_columns_thumbnails_and_how_far_to_believe_it(tmp_pa
     assert [column["name"] for column in data["columns"]] == ["modality", "name", "kind", "price"]
     assert data["colour"] == 0 and data["labels"]["values"][:1] == ["red thing 0"]
     text = out.read_text()
-    assert f"Trustworthiness {seen.trustworthiness:.2f}" in text and f"{seen.kept:.0%} of the items" in text
+    assert f"Trustworthiness {seen.trustworthiness:.2f}" in text and f"{seen.kept:.0%} of the points" in text
     assert "<p>A note.</p>" in text and "t-SNE of 120 vectors" in caplog.text
     assert not re.findall(r"https?://", text), "a page needs no network"
     assert [path.name for path in tmp_path.iterdir()] == ["map.html"]

@@ -101,7 +101,7 @@ def test_an_anchor_of_another_model_is_its_own_features() -> None:
 
 def test_bad_input_is_named(aligned) -> None:
     samples = coloured(3)
-    with pytest.raises(SampleError, match="text, sample 2"):
+    with pytest.raises(SampleError, match="row 2, text: "):
         recall(aligned, {"image": samples["image"], "text": ["red", "", "blue"]})
     with pytest.raises(ValueError, match="audio"):
         recall(aligned, {"image": samples["image"], "audio": samples["text"]})

@@ -57,7 +57,7 @@ def ready_to_compare(
     """Items whose samples are embedded where their vectors are compared; others are embedded when they are written.
 
     Raises:
-        SampleError, ValueError: As ``metatx.retrieval.writing.written``.
+        SampleError, ValueError: Those of ``metatx.retrieval.writing.written``.
     """
     vectors = dict(given.embedded)
     bad: list[str] = []

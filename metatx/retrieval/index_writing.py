@@ -76,7 +76,7 @@ class Writable(ABC):
 
         Raises:
             ValueError: If ``existing`` is another word, or there is no column of ``key``; or as ``build``.
-            SampleError, OSError: As ``build``.
+            SampleError, OSError: Those of ``build``.
         """
         if existing not in get_args(Existing):
             raise ValueError(f"existing is {short(existing)}; choose one of {', '.join(get_args(Existing))}.")

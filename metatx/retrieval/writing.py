@@ -305,7 +305,7 @@ def embedded(given: Incoming, name: str, places: range, skip_bad: bool, bad: lis
         bad: List to which places and reasons are added.
 
     Raises:
-        SampleError, ValueError: As ``written``.
+        SampleError, ValueError: Those of ``written``.
     """
     side = given.samples[name]
     if name in given.embedded:

@@ -74,7 +74,7 @@ def _write_lance(file: Path, tables: "Iterator[pa.Table]") -> None:
     try:
         import lancedb
     except ImportError:
-        raise ImportError("A table of LanceDB needs lancedb: pip install lancedb.") from None
+        raise ImportError("A table of LanceDB needs lancedb: pip install 'metatx[search]'.") from None
     if file.exists():
         raise ValueError(f"{file} exists already; choose another name, or remove it.")
     first = next(tables)

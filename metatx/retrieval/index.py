@@ -273,7 +273,7 @@ class Index(Writable, Drawn):
             places: Places of the rows in a picture, (rows, 2): the columns ``x`` and ``y``; None writes none.
 
         Raises:
-            ImportError: If LanceDB is needed and missing (``pip install lancedb``).
+            ImportError: If LanceDB is needed and missing (extra ``search``).
             ValueError: If the index is empty; or as ``metatx.retrieval.export.export``.
         """
         self._check_filled()

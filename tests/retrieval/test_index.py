@@ -2,6 +2,7 @@
 
 import sys
 
+import lancedb
 import numpy as np
 import pandas as pd
 import pytest
@@ -172,7 +173,6 @@ def test_the_export_has_what_embedding_atlas_reads(index, tmp_path):
 
 
 def test_a_table_of_lancedb_finds_what_the_index_finds(index, tmp_path):
-    lancedb = pytest.importorskip("lancedb")
     index.delete([0])
     file = index.export(tmp_path / "shop.lance", neighbours=2)
     table = lancedb.connect(tmp_path).open_table("shop")
@@ -187,6 +187,6 @@ def test_a_table_of_lancedb_finds_what_the_index_finds(index, tmp_path):
 
 def test_a_table_of_lancedb_says_what_is_missing(index, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "lancedb", None)
-    with pytest.raises(ImportError, match=r"needs lancedb: pip install lancedb"):
+    with pytest.raises(ImportError, match=r"needs lancedb: pip install 'metatx.search.'"):
         index.export(tmp_path / "shop.lance")
     assert not list(tmp_path.glob("*.lance"))

@@ -80,6 +80,15 @@ class Fusion(Component):
         self.dropout = dropout
         self.max_tokens = max_tokens
 
+    @classmethod
+    def check_causal(cls, spec: str) -> None:
+        """Raise ValueError if the fusion cannot be had on a causal backbone, whose name is ``spec``."""
+        if cls.joins and not cls.on_causal:
+            raise ValueError(
+                f"The {cls.name} fusion lets each input read the others; in the blocks of {spec}, a causal language "
+                "model, a token reads only what stands before it. Choose --fusion early, gated or late."
+            )
+
     def build(self, inputs: list[str], main: str, depth: int, class_token: bool) -> None:
         """Make the layers.
 

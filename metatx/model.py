@@ -292,11 +292,8 @@ def _check_fusion(backbone: Backbone, tokenizer: Tokenizer, head: Head, fusion: 
     facts = _facts(backbone, tokenizer, fusion, head.continues)
     if dict(fusion.fitted) != facts:
         raise ValueError(f"The fusion is built for {dict(fusion.fitted)}; the model has {facts}.")
-    if backbone.causal and fusion.joins and not (fusion.on_causal or head.continues):
-        raise ValueError(
-            f"The {fusion.name} fusion lets each input read the others; in the blocks of {backbone.spec}, a causal "
-            "language model, a token reads only what stands before it. Choose --fusion early, gated or late."
-        )
+    if backbone.causal and not head.continues:
+        fusion.check_causal(backbone.spec)
     fusion.causal = backbone.causal
     if head.per_token:
         if not fusion.joins:

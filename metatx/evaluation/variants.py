@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from metatx.backbone.base import Backbone
-from metatx.registry import create, names
+from metatx.registry import create, lookup, names
 from metatx.spec import TaskSpec
 
 __all__ = ["ALIGNED", "VARIANTS", "Variant", "fusion_variants"]
@@ -74,18 +74,21 @@ def fusion_variants(spec: TaskSpec, fusions: Sequence[str], backbone: Backbone) 
     Args:
         spec: Spec of several inputs.
         fusions: Names of fusions, with options behind a colon each: ``"late:product=64:dropout=0.3"``; ``"all"`` for
-            every registered one, that of the spec first.
+            every registered one that the backbone can have, that of the spec first.
         backbone: Backbone that is compared.
 
     Raises:
-        ValueError: If there are fewer than two inputs, no fusion has a name, or an option is unknown.
+        ValueError: If there are fewer than two inputs, no fusion has a name, an option is unknown, or the backbone
+            cannot have a fusion.
     """
     inputs = [each.name for each in spec.several]
     if len(inputs) < 2:
         raise ValueError(f"Fusions need several inputs; this task reads {spec.said}.")
-    parsed = {text: _parsed(text) for each in fusions for text in _named(each, spec.fusion)}
+    parsed = {text: _parsed(text) for each in fusions for text in _named(each, spec.fusion, backbone)}
     for fusion, options in parsed.values():
-        create("fusions", fusion, backbone.dim, **{**spec.fusion_options, **options})
+        made = create("fusions", fusion, backbone.dim, **{**spec.fusion_options, **options})
+        if backbone.causal:
+            made.check_causal(backbone.spec)
     first = next(iter(parsed))
     fusion, options = parsed[first]
     variants = [Variant(f"{name} alone", _unchanged, only=(name,), plan=f"{name} alone") for name in inputs]
@@ -104,12 +107,14 @@ def fusion_variants(spec: TaskSpec, fusions: Sequence[str], backbone: Backbone) 
     return variants
 
 
-def _named(text: str, first: str) -> list[str]:
-    """Fusions that a text means, with its options: all of them for the name ``ALL``."""
+def _named(text: str, first: str, backbone: Backbone) -> list[str]:
+    """Fusions that a text means, with its options: all that the backbone can have for the name ``ALL``."""
     name, colon, options = text.partition(":")
     every = names("fusions")
     if name != ALL or ALL in every:
         return [text]
+    if backbone.causal:
+        every = [each for each in every if lookup("fusions", each).on_causal or not lookup("fusions", each).joins]
     return [each + colon + options for each in sorted(every, key=lambda each: (each != first, each))]
 
 

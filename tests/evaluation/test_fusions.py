@@ -1,5 +1,6 @@
 """A comparison of fusions: each input alone, each left out, each fusion with its controls, on the same splits."""
 
+import copy
 import json
 
 import numpy as np
@@ -130,6 +131,16 @@ def test_all_means_every_registered_fusion_that_of_the_spec_first(nano):
     chosen = [variant.name for variant in fusion_variants(spec, ["all:dropout=0.1"], nano) if variant.candidate]
     assert chosen[0] == "mid:dropout=0.1"
     assert sorted(chosen) == [f"{name}:dropout=0.1" for name in metatx.names("fusions")] and "own:dropout=0.1" in chosen
+
+
+def test_on_a_causal_backbone_all_means_the_fusions_that_it_can_have(nano):
+    spec = metatx.TaskSpec(modality={"photo": "image", "facts": "tabular"})
+    causal = copy.copy(nano)
+    causal.causal = True
+    chosen = [variant.name for variant in fusion_variants(spec, ["all"], causal) if variant.candidate]
+    assert {"late", "early", "mid", "gated"} <= set(chosen) and not {"bottleneck", "coattention"} & set(chosen)
+    with pytest.raises(ValueError, match="bottleneck fusion lets each input read the others"):
+        fusion_variants(spec, ["late", "bottleneck"], causal)
 
 
 def test_wrong_fusions_are_refused_before_any_run(rows, nano, tmp_path, monkeypatch):

@@ -6,8 +6,9 @@ The pictures are aligned to the pixel, so the harder protocol shows the left 70 
 of the thermal picture. Photographs are the anchor: what the backbone makes of them, less the direction that they all
 share, never changes. The thermal tower starts from the same map and the folded stem, so that nothing is lost before
 the first step; 133 pairs and their mirror images train it, and 22 with theirs choose the epoch, the one before the
-first step among them. Not measured to the end so far: with ViT-Ti the start itself, the features less their common
-direction, has recall@1 0.273 both ways among the 66 test pairs, each side less its own mean 0.303 and 0.273.
+first step among them. With ViT-Ti, seed 0, among the 66 test pairs, recall@1 from photograph to thermal picture and
+back: aligned 0.318 and 0.288, untrained 0.273 and 0.303, CCA of the same features 0.258 and 0.333. So training on 133
+pairs gains three pairs one way and loses one the other.
 """
 
 import copy

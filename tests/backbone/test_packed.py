@@ -22,7 +22,8 @@ from metatx.backbone.precision import set_precision
 from metatx.backbone.vit import BackboneConfig
 from tests.backbone.networks import BARE, TINY, tiny
 
-LOOSE = {"fp32": 1e-6, "bf16": 2e-2, "int8": 4e-2}  # relative errors
+ERRORS = {"fp32": 1e-6, "bf16": 2e-2, "int8": 4e-2}  # relative ones
+LOOSE = {precision: bound for precision, bound in ERRORS.items() if packed.packs(precision)}
 DEEP = BackboneConfig(dim=64, depth=1, num_heads=2, mlp_dim=3072, prefix=0)  # long sums, for which kernels are chosen
 
 
@@ -153,6 +154,12 @@ def test_operators_that_multiply_otherwise_are_not_used(monkeypatch: pytest.Monk
     monkeypatch.setattr(packed, "F", type("F", (), {"linear": lambda *given: F.linear(*given) + 1}))
     assert not packed.packs("fp32")
     packed.packs.cache_clear()
+
+
+def test_where_the_hardware_has_no_int8_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("metatx.backbone.precision.packs", lambda precision: False)
+    with pytest.raises(ValueError, match="int8 needs a CPU with VNNI"):
+        set_precision(tiny(), "int8")
 
 
 def test_errors_say_which_precisions_there_are() -> None:

@@ -162,7 +162,7 @@ def test_a_bad_line_is_one_line_and_nothing_is_written(run, capsys, options, sai
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        ("evaluate {0}/out/task {0}/t.csv --missing ''", "--missing is '', of which a name is empty; give names with commas"),
+        ("evaluate {0}/out/task {0}/t.csv --missing ''", "--missing is '', of which a name is empty; give names"),
         ("evaluate {0}/out/task {0}/t.csv --missing front,", "--missing is 'front,', of which a name is empty"),
         ("predict {0}/out/task {0}/t.csv --keep ''", "--keep is '', of which a name is empty"),
         ("predict {0}/out/task {0}/t.csv --others nano", "--others is 'nano'; expected NAME=FILE"),

@@ -15,7 +15,7 @@ from metatx.data.holdout import by_class
 from metatx.data.spellings import Spellings, are_label_lists
 from metatx.errors import SampleError
 from metatx.head import Head
-from metatx.layers.conformal import check_coverage, conformal_quantile
+from metatx.layers.conformal import check_coverage, conformal_bound
 from metatx.layers.linear import zero_linear
 from metatx.layers.norms import Norm, feature_norm
 from metatx.layers.pooling import Pooling, pool_tokens, pooled_width
@@ -209,7 +209,7 @@ class ClassificationHead(Head):
             self.temperature.fill_(best_temperature(output, target, self.class_weights))
         if self.bound is not None and self.coverage is not None:
             true = self.probabilities(output).gather(1, target[:, None]).squeeze(1)
-            self.bound.copy_(conformal_quantile(1 - true, self.coverage))
+            self.bound.copy_(conformal_bound(1 - true, self.coverage))
 
     def sets(self, probabilities: Tensor) -> Tensor:
         """Labels (B, K) that the promised share of samples is among, bool; the most likely one is always there."""

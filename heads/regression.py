@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from metatx.baselines.pipelines import scaled, worded
 from metatx.errors import SampleError, short
 from metatx.head import Head
-from metatx.layers.conformal import check_coverage, conformal_quantile
+from metatx.layers.conformal import check_coverage, conformal_bound
 from metatx.layers.linear import zero_linear
 from metatx.layers.norms import Norm, feature_norm
 from metatx.layers.pooling import Pooling, pool_tokens, pooled_width
@@ -143,7 +143,7 @@ class RegressionHead(Head):
         """Fit the bound of the errors to standardised predictions (B,) and targets in their unit (B,)."""
         if self.bound is not None and self.coverage is not None:
             errors = (self._in_unit(output) - target.cpu()).abs()
-            self.bound.copy_(conformal_quantile(errors, self.coverage))
+            self.bound.copy_(conformal_bound(errors, self.coverage))
 
     def calibration_metrics(self) -> "dict[str, Metric]":
         """Share of samples whose number is within the bound; the width of the bound is the same for all."""

@@ -21,6 +21,7 @@ from sklearn.utils.validation import check_array, check_consistent_length, check
 
 from metatx.backbone.base import Backbone
 from metatx.backbone.loading import load_backbone
+from metatx.disk.task_files import content_of
 from metatx.errors import short
 from metatx.inputs.inputs import kind_of
 from metatx.progress import told_as
@@ -100,7 +101,8 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         state = dict(super().__getstate__())
         task = state.pop("task_", None)
         if task is not None and self.folder is not None:
-            state["saved"] = str(Path(self.folder).resolve())
+            folder = Path(self.folder).resolve()
+            state["saved"] = (str(folder), content_of(folder))
         elif task is not None:
             with TemporaryDirectory(prefix="metatx-") as place:
                 root = task.save_pretrained(Path(place) / "task")
@@ -111,8 +113,11 @@ class _Estimator(BaseEstimator):  # type: ignore[misc]
         saved = state.pop("saved", None)
         super().__setstate__(state)
         backbone = self.backbone if isinstance(self.backbone, Backbone) else None
-        if isinstance(saved, str):
-            self.task_ = Task.from_pretrained(saved, backbone)
+        if isinstance(saved, tuple):
+            folder, content = saved
+            if Path(folder).is_dir() and content_of(Path(folder)) != content:
+                raise ValueError(f"{folder} holds another task than the one that this estimator was pickled with.")
+            self.task_ = Task.from_pretrained(folder, backbone)
         elif saved is not None:
             with TemporaryDirectory(prefix="metatx-") as place:
                 for name, content in saved.items():
@@ -163,6 +168,9 @@ class _Predictor(_Estimator):
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
         samples = self._samples(X, reset=True)
+        missing = int(pd.isna(np.asarray(y, dtype=object)).sum())
+        if missing:
+            raise ValueError(f"Input y contains NaN: {missing} targets are missing; leave these samples out.")
         targets = column_or_1d(check_array(y, ensure_2d=False, dtype=dtype, input_name="y"), warn=True)
         check_consistent_length(samples, targets)
         return samples, targets
@@ -173,6 +181,8 @@ class _Predictor(_Estimator):
         named = ("epochs", "steps", "batch_size", "lr", "weight_decay")
         chosen = {name: getattr(self, name) for name in named} | {"seed": seed} | dict(self.settings or {})
         settings = TrainingSettings.of(**chosen)
+        if not 0 <= self.validation_fraction < 1:
+            raise ValueError(f"validation_fraction is {self.validation_fraction}; expected a share from 0 to below 1.")
         train: tuple[Any, Any] = (samples, targets)
         validation = None
         if round(self.validation_fraction * len(targets)) >= FEWEST:
@@ -338,4 +348,5 @@ class MetaTxEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Estimat
 
     def transform(self, X: Any) -> np.ndarray:
         """Map samples to features (B, D), float32."""
-        return self.task_.embed(self._asked(X))
+        samples = self._asked(X)
+        return self.task_.embed(samples)

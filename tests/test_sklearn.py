@@ -1,6 +1,7 @@
 """scikit-learn's own checks of an estimator, and its tools around ours."""
 
 import io
+import pickle
 import pickletools
 
 import joblib
@@ -10,6 +11,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_digits
+from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -112,6 +114,20 @@ def test_a_pickle_holds_the_place_or_the_files_of_the_task(houses, tmp_path, kep
     assert clone(again).get_params() == model.get_params()
 
 
+def test_a_folder_with_another_task_is_not_taken_for_the_pickled_one(houses, tmp_path) -> None:
+    table = houses[["rooms", "kind"]]
+    pickled = pickle.dumps(MetaTxClassifier(folder=tmp_path / "task", epochs=1).fit(table, houses.kind))
+    MetaTxClassifier(folder=tmp_path / "task", epochs=1).fit(table, houses.price > 5)
+    with pytest.raises(ValueError, match="holds another task than the one that this estimator was pickled with"):
+        pickle.loads(pickled)
+
+
+def test_without_a_fit_nothing_is_answered() -> None:
+    for ask in (MetaTxClassifier().predict, MetaTxRegressor().predict, MetaTxEmbedder().transform):
+        with pytest.raises(NotFittedError):
+            ask([[1.0]])
+
+
 def test_no_epoch_is_told_unless_asked(houses, caplog) -> None:
     for verbose in (False, True):
         MetaTxClassifier(epochs=1, verbose=verbose).fit(houses[["rooms"]], houses.kind)
@@ -127,6 +143,8 @@ def test_no_epoch_is_told_unless_asked(houses, caplog) -> None:
         (MetaTxClassifier("text", spec={"fusio": 1}), ["a", "b"], ["x", "y"], "fusion"),
         (MetaTxClassifier("text", settings={"lrr": 1}), ["a", "b"], ["x", "y"], "lr"),
         (MetaTxRegressor(), [[1.0], [2.0]], [1.0, np.inf], "Input y contains infinity"),
+        (MetaTxClassifier("text"), ["a", "b", "c"], ["x", None, "y"], "Input y contains NaN: 1 targets are missing"),
+        (MetaTxClassifier("text", validation_fraction=1.5), ["a", "b"], ["x", "y"], "validation_fraction is 1.5"),
         (MetaTxEmbedder("text"), ["a"], None, "X has 1 sample"),
     ],
 )

@@ -47,7 +47,9 @@ def evaluate(
     if precision is not None:
         from metatx.evaluation.precision import measured_in
 
-        for name, (trained, other) in measured_in(loaded, data, precision, skip_bad_samples=skip_bad_samples).items():
+        measured = measured_in(loaded, data, precision, skip_bad_samples=skip_bad_samples)
+        print(f"metric own {precision} difference")
+        for name, (trained, other) in measured.items():
             print(f"{name} {trained:.6g} {other:.6g} {other - trained:+.2g}")
         return
     if missing is None:

@@ -5,13 +5,35 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["check_coverage", "conformal_quantile"]
+from metatx.progress import tell
+
+__all__ = ["check_coverage", "conformal_bound", "conformal_quantile"]
+
+FEW = 100  # samples; with as many, a promise of 0.9 is kept to 0.03 (standard deviation, that of a beta distribution)
 
 
 def check_coverage(coverage: float | None) -> None:
     """Raise ValueError if a promised share is not between 0 and 1."""
     if coverage is not None and not 0 < coverage < 1:
         raise ValueError(f"coverage is {coverage:g}; expected a share between 0 and 1, such as 0.9.")
+
+
+def conformal_bound(scores: Tensor, coverage: float) -> Tensor:
+    """Return ``conformal_quantile`` of the scores of a validation split, and tell where it has few samples."""
+    bound = conformal_quantile(scores, coverage)
+    count = len(scores)
+    if bound.isinf():
+        least = math.ceil(coverage / (1 - coverage) - 1e-9)
+        tell(
+            f"coverage {coverage:g} needs at least {least:,} validation samples, and there are {count}: sets hold all "
+            "labels, intervals have no ends."
+        )
+    elif count < FEW:
+        tell(
+            f"coverage {coverage:g} is fitted on {count} validation samples, which chose the epoch too: on new samples "
+            "it may be several hundredths lower. A larger validation split makes it surer."
+        )
+    return bound
 
 
 def conformal_quantile(scores: Tensor, coverage: float) -> Tensor:

@@ -193,7 +193,7 @@ class _Predictor(_Estimator):
             )
             train = (split[0], split[2])
             validation = (split[1], split[3])
-        with told_as(lambda line: line if self.verbose else None):
+        with told_as(lambda line: line if self.verbose or not line.startswith("epoch ") else None):
             task = Task.from_data(
                 self._loaded(), self.modality, train, **self._choices(samples, seed, head=self.head, tune=self.tune)
             )

@@ -134,6 +134,11 @@ def test_no_epoch_is_told_unless_asked(houses, caplog) -> None:
         assert ("epoch 1/1" in caplog.text) == verbose
 
 
+def test_what_should_be_known_is_told_all_the_same(houses, caplog) -> None:
+    MetaTxRegressor(epochs=1, spec={"head_options": {"coverage": 0.9}}).fit(houses[["rooms"]], houses.price)
+    assert "coverage 0.9 is fitted on 12 validation samples" in caplog.text and "epoch 1/1" not in caplog.text
+
+
 @pytest.mark.parametrize(
     ("model", "X", "y", "line"),
     [

@@ -117,7 +117,6 @@ def test_nothing_to_read_is_refused():
 
 
 def test_a_task_of_what_was_guessed(nano):
-    pytest.importorskip("open_clip")
     table = {name: list(COLUMNS[name]) for name in ("words", "rooms", "label")}
     task = metatx.Task.from_data(nano, AUTO, table, target="label")
     assert task.inputs == ["words", "rooms"] and task.predict([{"words": "a flat"}]).shape == (1,)

@@ -51,7 +51,6 @@ def test_thumbnails_are_bounded_and_unreadable_ones_told(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("colour", [None, "kind", "price", "name"])
 def test_a_png_is_drawn(tmp_path, colour):
-    pytest.importorskip("matplotlib")
     points = coloured(40, gap=[None, *["x"] * 79])
     write_picture(tmp_path / "map.png", points, colour=colour)
     with Image.open(tmp_path / "map.png") as image:

@@ -5,7 +5,7 @@ import difflib
 import itertools
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, NoReturn, get_origin
@@ -18,7 +18,7 @@ from metatx.annotations import in_words
 from metatx.errors import short
 from metatx.registry import lookup, names, unknown
 
-__all__ = ["Parser", "command_parser", "flags_of", "normalise_argv", "plain_texts", "shown_fusion"]
+__all__ = ["Parser", "command_parser", "flags_of", "lists_of", "normalise_argv", "plain_texts", "shown_fusion"]
 
 # Parts of jsonargparse's messages.
 KEY = re.compile(r'Parser key "([\w.]+)"')
@@ -52,7 +52,7 @@ LISTED = ("--input", "--where", "--index")  # options that are given once for ea
 ASKED = ("predict", "embed")  # commands that take a task, and inputs in any number
 
 
-def normalise_argv(words: Sequence[str], flags: frozenset[str]) -> list[str]:
+def normalise_argv(words: Sequence[str], flags: frozenset[str], listed: Collection[str] = LISTED) -> list[str]:
     """Words as the parser takes them: underscores in names, each flag with its value, ``--no-NAME`` as ``NAME=false``.
 
     Several ``--input`` become one, with a list, as do several ``--where``; all ``--tokenizer.INPUT.OPTION`` of an input
@@ -61,12 +61,13 @@ def normalise_argv(words: Sequence[str], flags: frozenset[str]) -> list[str]:
     Args:
         words: Arguments of the command line.
         flags: Names of the options that are true or false, as ``flags_of`` gives them.
+        listed: Options that are given once for each of several values.
 
     Raises:
         ValueError: If the value of a negated flag is neither true nor false.
     """
     whole = ["--k" if word == "-k" else word for word in words]
-    for name in LISTED:
+    for name in listed:
         whole = _listed(whole, name)
     remaining = _by_input(whole)
     normalised = []
@@ -171,6 +172,12 @@ def flags_of(parser: ArgumentParser) -> frozenset[str]:
     """Names of the options that are true or false, with underscores."""
     options = (action for action in parser._actions if action.option_strings)
     return frozenset(action.dest for action in options if isinstance(action.default, bool))
+
+
+def lists_of(parser: ArgumentParser) -> list[str]:
+    """Options of a parser that are given once for each of several values; a script may use their names otherwise."""
+    options = {name: action for action in parser._actions for name in action.option_strings}
+    return [name for name in LISTED if name in options and "list" in str(getattr(options[name], "_typehint", ""))]
 
 
 class PlainHelp(DefaultHelpFormatter):

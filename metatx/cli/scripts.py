@@ -16,7 +16,7 @@ from jsonargparse import ArgumentError, auto_cli
 
 from metatx.backbone.loading import load_backbone
 from metatx.cli.lists import names_of
-from metatx.cli.parser import Parser, flags_of, normalise_argv
+from metatx.cli.parser import Parser, flags_of, lists_of, normalise_argv
 from metatx.cli.training import options_by_input
 from metatx.evaluation.recipe import Recipe
 from metatx.process import keep_memory
@@ -108,7 +108,7 @@ class ScriptParser(Parser):
     def parse_args(self, args: Any = None, *given: Any, **options: Any) -> Any:
         """Parse words, by default those of the command line."""
         words = [re.sub(r"^--fusion\.", "--fusion-options.", word) for word in (sys.argv[1:] if args is None else args)]
-        words = normalise_argv(words, flags_of(self))
+        words = normalise_argv(words, flags_of(self), lists_of(self))
         return super().parse_args(_listed(words), *given, **options)
 
 

@@ -60,6 +60,7 @@ class Index(Writable, Drawn):
         samples: Mapping[str, Any],
         items: Any = None,
         *,
+        vectors: Mapping[str, np.ndarray] | None = None,
         skip_bad: bool = False,
         resume: bool = False,
         batch_size: int = 128,
@@ -72,6 +73,8 @@ class Index(Writable, Drawn):
             samples: Raw samples of N items by modality, of which None has no vector; or vectors (N, E), of any length;
                 or the name of a column of ``items``.
             items: Columns of the items, a row an item: any table that ``Task.from_data`` takes; None: they have none.
+            vectors: Vectors (N, E) of ``samples`` that the alignment has embedded already, by modality; a row of NaN:
+                the item has none.
             skip_bad: Give no vector to a sample that cannot be used; by default it raises an error.
             resume: Go on with a build that was stopped, with the same items.
             batch_size: Samples that are embedded at once.
@@ -84,7 +87,7 @@ class Index(Writable, Drawn):
         """
         _check_type(alignment)
         path = Path(folder)
-        given = incoming(alignment, samples, items)
+        given = incoming(alignment, samples, items, vectors)
         if is_index(path):
             if not resume:
                 raise ValueError(f"{path} is an index already; add to it, resume a stopped build, or choose another.")

@@ -54,6 +54,7 @@ class Writable(ABC):
         samples: Mapping[str, Any],
         items: Any = None,
         *,
+        vectors: Mapping[str, np.ndarray] | None = None,
         existing: Existing = "skip",
         key: str | Sequence[str] | None = None,
         skip_bad: bool = False,
@@ -64,7 +65,7 @@ class Writable(ABC):
         Many small additions are merged to larger segments on the way.
 
         Args:
-            samples, items, skip_bad, batch_size: The arguments of ``build``.
+            samples, items, vectors, skip_bad, batch_size: The arguments of ``build``.
             existing: Fate of items that the index has already: ``"skip"`` leaves them out, and says so; ``"replace"``
                 deletes those that are there in the same step; ``"add"`` adds them a second time; ``"error"`` raises
                 ValueError.
@@ -81,7 +82,7 @@ class Writable(ABC):
         if existing not in get_args(Existing):
             raise ValueError(f"existing is {short(existing)}; choose one of {', '.join(get_args(Existing))}.")
         embeds = isinstance(samples, Mapping) and not all(map(are_vectors, samples.values()))
-        given = incoming(self.alignment if embeds else self._alignment, samples, items)
+        given = incoming(self.alignment if embeds else self._alignment, samples, items, vectors)
         self._check(given)
         replaced = np.zeros(0, np.int64)
         if existing != "add":

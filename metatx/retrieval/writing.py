@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from metatx.data.table_files import as_dataset
-from metatx.errors import SampleError, first_named
+from metatx.errors import SampleError, first_named, short
 from metatx.examples import Subset
 from metatx.pretraining.alignment import Alignment
 from metatx.progress import bar, tell
@@ -133,8 +133,10 @@ def are_vectors(samples: Any) -> bool:
     return isinstance(samples, np.ndarray) and samples.ndim == 2 and samples.dtype.kind == "f"
 
 
-def incoming(alignment: Alignment | None, samples: Mapping[str, Any], items: Any) -> Incoming:
-    """Check samples and items against one another.
+def incoming(
+    alignment: Alignment | None, samples: Mapping[str, Any], items: Any, vectors: Mapping[str, Any] | None = None
+) -> Incoming:
+    """Check samples, their vectors and items against one another.
 
     Raises:
         ValueError: If there are none, numbers differ, a column does not exist, a modality is not aligned, or widths
@@ -165,10 +167,22 @@ def incoming(alignment: Alignment | None, samples: Mapping[str, Any], items: Any
     given = Incoming(
         alignment=alignment, samples=sides, items=table, sources=sources, count=next(iter(counts.values()))
     )
-    for name, side in sides.items():
+    ready = {} if vectors is None else by_name("vectors", vectors, '{"image": VECTORS}')
+    for name, side in (sides | dict(ready)).items():
+        if name in ready and not (are_vectors(side) and name in sides and len(side) == given.count):
+            raise ValueError(
+                f"vectors of {name}: {short(side)}; expected floats ({given.count}, {given.width}), the vectors of "
+                f"one of samples, which are {', '.join(sides)}."
+            )
         if are_vectors(side) and side.shape[1] != given.width:
             raise ValueError(f"The vectors of {name} are {side.shape[1]} wide; expected {given.width}.")
-    return given
+    return replace(given, embedded={name: _present(side) for name, side in ready.items()})
+
+
+def _present(vectors: np.ndarray) -> Numbered:
+    """Numbers and unit vectors of the rows that are not NaN."""
+    numbers = np.flatnonzero(~np.isnan(vectors).all(axis=1))
+    return numbers, unit_vectors(vectors[numbers])
 
 
 def _with_absolute_paths(table: "pa.Table", column: str) -> "pa.Table":

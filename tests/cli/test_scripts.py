@@ -128,14 +128,19 @@ def test_options_of_reading_and_splitting(ran):
 
 
 def test_a_function_is_a_command_too(monkeypatch, capsys):
-    def main(*, seeds: tuple[int, ...] = (0,), fail: bool = False) -> None:
+    def main(
+        *, seeds: tuple[int, ...] = (0,), index: str = "none", where: list[str] | None = None, fail: bool = False
+    ) -> None:
         if fail:
             raise ValueError("No\nluck.")
-        print(seeds)
+        print(seeds, index, where)
 
     monkeypatch.setattr("sys.argv", ["script.py", "--seeds", "1,2"])
     command(main)
-    assert capsys.readouterr().out.startswith("(1, 2)")
+    assert capsys.readouterr().out.startswith("(1, 2) none None")
+    monkeypatch.setattr("sys.argv", "script.py --index i --where a=1 --where b=2".split())
+    command(main)
+    assert capsys.readouterr().out.startswith("(0,) i ['a=1', 'b=2']")
     monkeypatch.setattr("sys.argv", ["script.py", "--fail", "true"])
     with pytest.raises(SystemExit):
         command(main)

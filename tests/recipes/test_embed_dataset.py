@@ -78,6 +78,30 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_files(cluster, one_thread, 
         embed_dataset.main(str(tmp_path / "task"), str(data), out=str(out))
 
 
+def test_an_index_of_all_row_groups_goes_on_where_it_was_stopped(cluster, tmp_path, monkeypatch):
+    names = [f"{colour} {thing}" for colour in ("red", "green", "blue") for thing in ("shoe", "watch", "bag", "hat")]
+    frame = pd.DataFrame({"name": [*names[:-1], None], "price": np.arange(12.0)})
+    frame.to_parquet(tmp_path / "data.parquet", row_group_size=4)
+    arguments = {"out": str(tmp_path / "out"), "input": {"text": "name"}, "index": str(tmp_path / "index")}
+    add = metatx.Index.add
+    monkeypatch.setattr(metatx.Index, "add", lambda *given, **options: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        embed_dataset.main("nano", str(tmp_path / "data.parquet"), **arguments)
+    assert metatx.Index.open(tmp_path / "index").total == 4
+    monkeypatch.setattr(metatx.Index, "add", add)
+    assert embed_dataset.main("nano", str(tmp_path / "data.parquet"), **arguments) == 0
+    found = metatx.Index.open(tmp_path / "index")
+    expected = metatx.Index.build(tmp_path / "other", metatx.Alignment.from_pretrained("nano"), {"text": "name"}, frame)
+    numbers, vectors = found.vectors("text")
+    assert (numbers == expected.vectors("text")[0]).all() and len(numbers) == 11
+    np.testing.assert_allclose(vectors, expected.vectors("text")[1], atol=1e-3)
+    assert found.rows([11]) == expected.rows([11]) and found.sources == expected.sources
+    embed_dataset.main("nano", str(tmp_path / "data.parquet"), **arguments)
+    assert metatx.Index.open(tmp_path / "index").total == 12
+    with pytest.raises(ValueError, match="name their columns"):
+        embed_dataset.main("nano", str(tmp_path / "data.parquet"), index="index")
+
+
 def test_wrong_data_is_one_line(task, tmp_path):
     (tmp_path / "words.parquet").write_text("no table")
     pd.DataFrame({"a": [1.0], "b": ["red"]}).to_parquet(tmp_path / "few.parquet")

@@ -1,4 +1,4 @@
-"""Regularised canonical correlation analysis: the classical line of retrieval between two modalities."""
+"""Regularised canonical correlation analysis: linear maps of two modalities into one space, in closed form."""
 
 from collections.abc import Sequence
 from typing import Self
@@ -17,8 +17,11 @@ class RegularisedCCA:
     the correlations, as directions that the sides do not share tell nothing, and compared by the cosine.
 
     Args:
-        strength: Ridge, in units of the mean variance of a feature; 0 is plain CCA.
+        strength: Ridge, in units of the mean variance of a feature, or one of the left and one of the right side; 0 is
+            plain CCA.
         components: Most pairs of directions that are kept.
+        centred: Take the means away first; otherwise second moments stand in place of covariances, and the maps are
+            linear.
 
     Attributes:
         correlations_: Correlations (C,) of the pairs of directions, the ridge included, in descending order.
@@ -34,11 +37,15 @@ class RegularisedCCA:
         array([1., 1., 1.])
     """
 
-    def __init__(self, strength: float = 1.0, components: int = 1000) -> None:
-        if strength < 0:
-            raise ValueError(f"strength is {strength:g}; it must be at least 0.")
+    def __init__(
+        self, strength: float | tuple[float, float] = 1.0, components: int = 1000, centred: bool = True
+    ) -> None:
+        self.strengths = strength if isinstance(strength, tuple) else (strength, strength)
+        if min(self.strengths) < 0:
+            raise ValueError(f"strength is {min(self.strengths):g}; it must be at least 0.")
         self.strength = strength
         self.components = components
+        self.centred = centred
 
     def fit(self, left: np.ndarray, right: np.ndarray) -> Self:
         """Learn from features (N, F) and (N, G) of N pairs.
@@ -48,16 +55,17 @@ class RegularisedCCA:
         """
         if len(left) != len(right) or len(left) < 2:
             raise ValueError(f"CCA needs pairs, at least two; found {len(left)} and {len(right)} samples.")
-        return self._fit_decomposed(_Side(left), _Side(right))
+        return self._fit_decomposed((_Side(left, self.centred), _Side(right, self.centred)))
 
-    def _fit_decomposed(self, left: "_Side", right: "_Side") -> Self:
-        white = [side.whitened(self.strength) for side in (left, right)]
-        count = len(left.scores)
+    def _fit_decomposed(self, sides: "tuple[_Side, _Side]") -> Self:
+        both = list(zip(sides, self.strengths, strict=True))
+        white = [side.whitened(strength) for side, strength in both]
+        count = len(white[0])
         directions, correlations, others = np.linalg.svd(white[0].T @ white[1] / count, full_matrices=False)
         kept = slice(self.components)
         self.correlations_ = correlations[kept]
         turns = (directions[:, kept], others.T[:, kept])
-        self.sides_ = [side.mapped(self.strength, turn) for side, turn in zip((left, right), turns, strict=True)]
+        self.sides_ = [side.mapped(strength, turn) for (side, strength), turn in zip(both, turns, strict=True)]
         return self
 
     def transform(self, features: np.ndarray, side: int) -> np.ndarray:
@@ -68,19 +76,27 @@ class RegularisedCCA:
         return unit
 
     @classmethod
-    def path(cls, left: np.ndarray, right: np.ndarray, strengths: Sequence[float]) -> "list[RegularisedCCA]":
+    def path(
+        cls,
+        left: np.ndarray,
+        right: np.ndarray,
+        strengths: Sequence[float] | Sequence[tuple[float, float]],
+        *,
+        components: int = 1000,
+        centred: bool = True,
+    ) -> "list[RegularisedCCA]":
         """Models of several strengths; the features are decomposed only once."""
-        sides = (_Side(left), _Side(right))
-        return [cls(strength)._fit_decomposed(*sides) for strength in strengths]
+        sides = (_Side(left, centred), _Side(right, centred))
+        return [cls(strength, components, centred)._fit_decomposed(sides) for strength in strengths]
 
 
 class _Side:
     """Features of one modality by their principal components."""
 
-    def __init__(self, features: np.ndarray) -> None:
-        self.mean = features.mean(0)
-        centred = np.asarray(features - self.mean, dtype=np.float64)
-        scores, singular, axes = np.linalg.svd(centred, full_matrices=False)
+    def __init__(self, features: np.ndarray, centred: bool) -> None:
+        self.mean = features.mean(0) if centred else np.zeros(features.shape[1])
+        moved = np.asarray(features - self.mean, dtype=np.float64)
+        scores, singular, axes = np.linalg.svd(moved, full_matrices=False)
         kept = singular > TINY * singular[0]
         kept[0] = True  # of constant features too, whose correlation is 0
         self.scores = scores[:, kept] * np.sqrt(len(features))  # of variance 1

@@ -85,7 +85,7 @@ class CanonicalLine:
     ) -> None:
         self.sides = sides
         self.numbers = numbers
-        self.strengths: dict[frozenset[str], float] = {}
+        self.strengths: dict[frozenset[str], float | tuple[float, float]] = {}
         self._models: dict[frozenset[str], tuple[RegularisedCCA, list[str]]] = {}
 
     def vectors(self, query: str, answer: str) -> tuple[np.ndarray, np.ndarray]:

@@ -35,7 +35,9 @@ class RunSettings:
         workers: Number of processes that encode and augment samples; 0 uses the main process.
         checkpoint_seconds: Seconds between checkpoints. A checkpoint is also written at SIGTERM, SIGINT and the end.
         checkpoint_steps: Number of steps between checkpoints, in addition to checkpoint_seconds; 0 for no limit.
-        tensorboard: Also write the history as TensorBoard events.
+        track: Trackers of experiments that show the history, separated by commas: tensorboard, wandb, mlflow, trackio
+            and the others that accelerate knows.
+        tensorboard: Write the history as TensorBoard events, as track=tensorboard does.
     """
 
     epochs: int | None = None
@@ -49,6 +51,7 @@ class RunSettings:
     workers: int = 0
     checkpoint_seconds: float = 30.0
     checkpoint_steps: int = 0
+    track: str | None = None
     tensorboard: bool = False
 
     def __post_init__(self) -> None:

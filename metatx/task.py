@@ -225,12 +225,11 @@ class Task:
         out: str | Path | None = None,
         resume: bool = False,
         skip_bad_samples: bool = False,
+        callbacks: Sequence[Any] = (),
         settings: TrainingSettings | None = None,
         **changes: Any,
     ) -> Self:
-        """Train tokenizer, head and the tier's part of the backbone.
-
-        A task that is trained already keeps its weights if no epoch is better.
+        """Train tokenizer, head and the tier's part of the backbone; trained weights stay if no epoch is better.
 
         Args:
             train: Data as in ``from_data``.
@@ -238,6 +237,7 @@ class Task:
             out: Folder for ``history.csv`` and the checkpoint; by default nothing is written.
             resume: Go on from the checkpoint in ``out``.
             skip_bad_samples: Leave out samples that cannot be used; by default they raise ValueError.
+            callbacks: Objects with methods of ``transformers.TrainerCallback``, called after each epoch.
             settings: Settings of the training.
             changes: Attributes of ``TrainingSettings`` by name, which replace those of ``settings``.
 
@@ -247,8 +247,8 @@ class Task:
         self.settings = TrainingSettings.of(**{**vars(settings or TrainingSettings()), **changes})
         data = self.encode(train, "train", augment=True, skip_bad=skip_bad_samples)
         choosing = None if validation is None else self.encode(validation, "validation", skip_bad=skip_bad_samples)
-        folder = Path(out) if out else None
-        outcome = run_training(self.model, data, choosing, self.settings, self.columns, out=folder, resume=resume)
+        options: dict[str, Any] = {"out": Path(out) if out else None, "resume": resume, "callbacks": callbacks}
+        outcome = run_training(self.model, data, choosing, self.settings, self.columns, **options)
         self.history = outcome.history
         self.kept = outcome.kept
         self.token_warmup = outcome.token_warmup

@@ -38,7 +38,7 @@ GROUPS = {
         *("start", "checkpoint", "pretrained", "plugin"),
     ),
     "training": (),
-    "output": ("out", "resume", "baseline", "tensorboard", "checkpoint_seconds", "checkpoint_steps", "config"),
+    "output": ("out", "resume", "baseline", "track", "tensorboard", "checkpoint_seconds", "checkpoint_steps", "config"),
 }
 GROUPED = ("train", "compare")  # commands with so many options that groups help
 INPUTS = "(--modality MODALITY | --input NAME=MODALITY ...)"

@@ -105,7 +105,9 @@ def train(
     from metatx.backbone.loading import load_backbone
     from metatx.evaluation.run import run
     from metatx.training.distributed import processes
+    from metatx.training.history import tracker_classes
 
+    tracker_classes(chosen)
     report = run(
         data,
         spec,
@@ -202,7 +204,8 @@ def compare_(
     )
     _check_names(spec)
     # Fixed, and therefore no options: each run has its own seed, and writes no logs and no checkpoints.
-    chosen = TrainingSettings(seed=0, tensorboard=False, checkpoint_seconds=30.0, checkpoint_steps=0, **settings)
+    fixed: dict[str, Any] = {"seed": 0, "track": None, "tensorboard": False}
+    chosen = TrainingSettings(**fixed, checkpoint_seconds=30.0, checkpoint_steps=0, **settings)
     reading = Reading.of(csv)
     numbers = _seeds(seeds)
     folder = out or _free_folder(data)

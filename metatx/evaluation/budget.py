@@ -123,7 +123,7 @@ def _measured(model: Model, few: EncodedDataset, settings: TrainingSettings) -> 
     """Time training, validation and features of a few samples; the model is not changed."""
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     once = _features_seconds(model, few, settings) if settings.cache else 0.0
-    trial = replace(settings, epochs=2, patience=0, token_warmup_steps=0, tensorboard=False)
+    trial = replace(settings, epochs=2, patience=0, token_warmup_steps=0, track=None, tensorboard=False)
     training = Training(model, few, None, trial, quiet=True)
     trained = training.run(resume=False).history[-1]["seconds"]
     started = time.perf_counter()

@@ -143,7 +143,7 @@ class Pretraining:
         self.schedule = CheckpointSchedule(
             self.accelerator, Checkpoint(out, self.module, self.optimizer, settings, facts, self.steps)
         )
-        self.history = History(folder, settings.tensorboard)
+        self.history = History(folder, settings)
 
     def run(self, resume: bool) -> list[dict[str, float]]:
         progress = self.schedule.load() if resume else Progress()
@@ -153,6 +153,7 @@ class Pretraining:
             while progress.epoch < self.settings.epochs:
                 self._epoch(progress)
             self.schedule.finish(progress)
+            self.history.finish()
         if self.distillation and self.distillation.kept:
             self.distillation.kept.remove()
         self.module.eval()

@@ -1,14 +1,20 @@
-"""History of a run: ``history.csv``, ``curves.png``, and events for TensorBoard."""
+"""History of a run: ``history.csv``, ``curves.png``, and what trackers of experiments show."""
 
 import csv
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from metatx.files import written_whole
 from metatx.progress import tell
+from metatx.registry import unknown
+from metatx.settings import RunSettings
 
-__all__ = ["History", "can_draw", "draw_curves"]
+if TYPE_CHECKING:
+    from accelerate.tracking import GeneralTracker
+
+__all__ = ["History", "can_draw", "draw_curves", "shown_numbers", "tracker_classes"]
 
 
 def can_draw(name: str) -> bool:
@@ -23,18 +29,23 @@ class History:
     """Rows of numbers, one an epoch.
 
     Args:
-        folder: Folder of the files; None writes none.
-        tensorboard: Also write events for TensorBoard.
+        folder: Folder of the files; None writes none, and tracks nothing.
+        settings: Settings of the run, which name the trackers.
+
+    Raises:
+        ValueError: If a tracker is unknown.
+        ImportError: If its package is not installed.
     """
 
-    def __init__(self, folder: Path | None, tensorboard: bool) -> None:
+    def __init__(self, folder: Path | None, settings: RunSettings) -> None:
         self.folder = folder
         self.rows: list[dict[str, float]] = []
-        self.writer = _event_writer() if tensorboard and folder is not None else None
-        self.events: Any = None
+        self.settings = settings
+        self.classes = {} if folder is None else tracker_classes(settings)
+        self.trackers: list[GeneralTracker] = []
 
     def write(self) -> None:
-        """Write all rows to ``history.csv``, and the last row to TensorBoard."""
+        """Write all rows to ``history.csv``, and send the last row to the trackers."""
         if self.folder is None:
             return
         # Not made in __init__: a run that is refused leaves the folder as it is.
@@ -43,21 +54,48 @@ class History:
             writer = csv.DictWriter(file, list(self.rows[-1]))
             writer.writeheader()
             writer.writerows(self.rows)
-        if self.writer and self.events is None:
-            self.events = self.writer(str(self.folder / "tensorboard"))
-        if self.events:
-            row = self.rows[-1]
-            for name, value in row.items():
-                self.events.add_scalar(name, value, row["epoch"])
-            self.events.flush()
+        if self.classes and not self.trackers:
+            self.trackers = [self._started(name, kind, self.folder) for name, kind in self.classes.items()]
+        row = self.rows[-1]
+        for tracker in self.trackers:
+            tracker.log(dict(row), step=int(row["epoch"]))
+
+    def finish(self) -> None:
+        """Tell the trackers that the run is over."""
+        for tracker in self.trackers:
+            tracker.finish()
+
+    def _started(self, name: str, kind: "type[GeneralTracker]", folder: Path) -> "GeneralTracker":
+        """Tracker of a project by the name of metatx; what is written to files lies in the folder of the run."""
+        inside = {"logging_dir": str(folder)} if kind.requires_logging_directory else {}
+        tracker = kind(name if inside else "metatx", **inside)
+        tracker.start()
+        plain = bool | int | float | str
+        tracker.store_init_configuration({k: v for k, v in vars(self.settings).items() if isinstance(v, plain)})
+        return tracker
 
 
-def _event_writer() -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise ImportError("TensorBoard events need tensorboard: pip install tensorboard") from None
-    return SummaryWriter
+def tracker_classes(settings: RunSettings) -> "dict[str, type[GeneralTracker]]":
+    """Accelerate's classes of the trackers that settings name, by name. Raises the errors of ``History``."""
+    names = [*(["tensorboard"] if settings.tensorboard else []), *(settings.track or "").split(",")]
+    wanted = list(dict.fromkeys(name.strip() for name in names if name.strip()))
+    if not wanted:
+        return {}
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+
+    there = [str(getattr(name, "value", name)) for name in get_available_trackers()]
+    for name in wanted:
+        if name not in LOGGER_TYPE_TO_CLASS:
+            raise ValueError(unknown("tracker", name, list(LOGGER_TYPE_TO_CLASS)))
+        if name not in there:
+            raise ImportError(f"The tracker {name} needs its package: pip install {name.replace('_', '-')}")
+    return {name: LOGGER_TYPE_TO_CLASS[name] for name in wanted}
+
+
+def shown_numbers(row: Mapping[str, float], metric: str) -> str:
+    """Losses of an epoch, and a validation metric, in words."""
+    names = {"train_loss": "loss", f"validation_{metric}": f"validation {metric}", "validation_loss": "validation loss"}
+    return ", ".join(f"{shown} {row[name]:.4f}" for name, shown in names.items() if name in row)
 
 
 def draw_curves(rows: list[dict[str, float]], primary: str, path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,11 +25,12 @@ from metatx.registry import unknown
 from metatx.seeding import seeded
 from metatx.settings import TrainingSettings
 from metatx.training.batches import epoch_batches, loader, shares
+from metatx.training.callbacks import Callbacks
 from metatx.training.checkpoint import Checkpoint, Progress
 from metatx.training.distributed import processes
 from metatx.training.facts import facts_of
 from metatx.training.frozen_features import Batches, cached
-from metatx.training.history import History
+from metatx.training.history import History, shown_numbers
 from metatx.training.interrupts import CheckpointSchedule
 from metatx.training.measuring import measure
 from metatx.training.optimizer import parameter_groups
@@ -67,6 +68,7 @@ def train(
     *,
     out: Path | None = None,
     resume: bool = False,
+    callbacks: Sequence[Any] = (),
 ) -> Outcome:
     """Train a model's tokenizer, head and what it tunes; keep the weights of the best epoch on ``validation``.
 
@@ -78,6 +80,7 @@ def train(
         columns: Columns that make up samples and targets, which a resumed run must share.
         out: Folder of ``history.csv`` and the checkpoint; None writes neither.
         resume: Go on from the checkpoint in ``out``.
+        callbacks: Objects that are called after each epoch, see ``Callbacks``.
 
     Raises:
         DivergedError: If the loss is not finite.
@@ -85,7 +88,7 @@ def train(
         ValueError: If ``resume`` finds the checkpoint of another run; if ``shard`` is set for a model that has its own
             backbone; or as ``warmup_parameters``.
     """
-    outcome = Training(model, data, validation, settings, columns, out).run(resume)
+    outcome = Training(model, data, validation, settings, columns, out, callbacks=callbacks).run(resume)
     model.trained = True
     return outcome
 
@@ -94,7 +97,7 @@ class Training:
     """One run: the module that is trained (the model, or its head on cached features), its data and its optimizer.
 
     Args:
-        model, data, validation, settings, columns, out: The arguments of ``train``.
+        model, data, validation, settings, columns, out, callbacks: The arguments of ``train``.
         quiet: Print no lines about epochs.
     """
 
@@ -111,6 +114,7 @@ class Training:
         columns: Mapping[str, Any] | None = None,
         out: Path | None = None,
         *,
+        callbacks: Sequence[Any] = (),
         quiet: bool = False,
     ) -> None:
         self.accelerator = _accelerator()
@@ -140,7 +144,8 @@ class Training:
         self.out = out
         self.columns = columns
         self.quiet = quiet
-        self.history = History(out if self.accelerator.is_main_process else None, settings.tensorboard)
+        self.history = History(out if self.accelerator.is_main_process else None, settings)
+        self.callbacks = Callbacks(callbacks, self.settings, self.steps)
 
     def run(self, resume: bool) -> Outcome:
         """Train to the end. Raises the errors of ``train``."""
@@ -153,9 +158,12 @@ class Training:
                 self.schedule.save(progress)
             if self.model.trained and self.validation is not None and progress.best is None:
                 self._keep_best(self.measure(self.validation, progress), progress, epoch=0)
+            self.callbacks("on_train_begin", progress.history)
             while progress.epoch < self.epochs and not self._is_over(progress):
                 self._epoch(progress)
             self.schedule.finish(progress)
+            self.history.finish()
+            self.callbacks("on_train_end", progress.history)
         if progress.best_state:
             self.model.load_state_dict(progress.best_state)
         self.model.eval()
@@ -242,7 +250,8 @@ class Training:
 
     def _is_over(self, progress: Progress) -> bool:
         patience = self.settings.patience
-        return bool(patience) and self.validation is not None and progress.epoch - progress.best_epoch > patience
+        patient = bool(patience) and self.validation is not None
+        return self.callbacks.stopped or (patient and progress.epoch - progress.best_epoch > patience)
 
     def _epoch(self, progress: Progress) -> None:
         self.data.epoch = progress.epoch
@@ -266,6 +275,7 @@ class Training:
         progress.loss_sum = 0.0
         self.history.write()
         self._tell(row)
+        self.callbacks.after_epoch(progress.history)
 
     def _tell(self, row: dict[str, float]) -> None:
         """Print a line about an epoch; long runs print at most ``LINES`` of them."""
@@ -274,12 +284,7 @@ class Training:
         every = math.ceil(last / LINES)
         if self.quiet or not self.accelerator.is_main_process or (number % every and number != last):
             return
-        shown = {"loss": row["train_loss"]}
-        for name in (f"validation_{self.metric}", "validation_loss"):
-            if name in row:
-                shown[name.replace("_", " ", 1)] = row[name]
-        numbers = ", ".join(f"{name} {value:.4f}" for name, value in shown.items())
-        tell(f"epoch {number}/{last}: {numbers} ({row['seconds']:.1f} s)")
+        tell(f"epoch {number}/{last}: {shown_numbers(row, self.metric)} ({row['seconds']:.1f} s)")
 
     def _keep_best(self, metrics: dict[str, float], progress: Progress, epoch: int) -> None:
         """Keep the weights if they are the best so far by the metric; of equal ones by the loss."""

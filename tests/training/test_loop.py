@@ -8,10 +8,13 @@ import time
 import numpy as np
 import pytest
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, tracking
+from accelerate.tracking import GeneralTracker
 from accelerate.utils import DistributedType
 from safetensors import safe_open
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
+from transformers import TrainerCallback
 
 import metatx
 from metatx.encoding.encoded import EncodedDataset
@@ -267,9 +270,70 @@ def test_workers_give_the_same_weights(nano):
 
 def test_tensorboard_events_are_written(nano, tmp_path):
     _task(nano).fit(waves(40), out=tmp_path, epochs=1, tensorboard=True)
-    assert list((tmp_path / "tensorboard").iterdir())
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert {"train_loss", "lr"} <= set(events.Tags()["scalars"])
+    assert [each.step for each in events.Scalars("train_loss")] == [1]
     header = (tmp_path / "history.csv").read_text().splitlines()[0]
     assert header == "epoch,train_loss,lr,seconds"
+
+
+def test_a_tracker_of_accelerate_is_told_the_settings_each_epoch_and_the_end(nano, tmp_path, monkeypatch):
+    told = []
+
+    class Tracker(GeneralTracker):
+        name = "aim"
+        requires_logging_directory = False
+        tracker = None
+
+        def __init__(self, run_name):
+            super().__init__()
+            told.append(run_name)
+
+        def start(self):
+            told.append("start")
+
+        def store_init_configuration(self, values):
+            told.append(values["lr"])
+
+        def log(self, values, step, **options):
+            told.append((step, values["train_loss"]))
+
+        def finish(self):
+            told.append("finish")
+
+    monkeypatch.setitem(tracking.LOGGER_TYPE_TO_CLASS, "aim", Tracker)
+    monkeypatch.setattr(tracking, "get_available_trackers", lambda: ["aim"])
+    task = _task(nano).fit(waves(40), out=tmp_path, epochs=2, lr=1e-3, track="aim")
+    assert told == ["metatx", "start", 1e-3, *((row["epoch"], row["train_loss"]) for row in task.history), "finish"]
+    for name, error in (("wandbb", ValueError), ("wandb", ImportError)):
+        with pytest.raises(error, match="wandb"):
+            _task(nano).fit(waves(40), out=tmp_path / name, epochs=1, track=name)
+        assert not (tmp_path / name).exists()
+
+
+def test_callbacks_see_each_epoch_and_end_the_run(nano):
+    class Watch(TrainerCallback):
+        def __init__(self):
+            self.calls = []
+
+        def on_log(self, args, state, control, logs=None, **options):
+            self.calls.append((state.global_step, state.max_steps, logs["train_loss"]))
+
+        def on_epoch_end(self, args, state, control, **options):
+            control.should_training_stop = state.epoch == 2
+
+    class Ends:
+        ended = 0
+
+        def on_train_end(self, args, state, control):
+            self.ended = len(state.log_history)
+
+    watch, ends = Watch(), Ends()
+    task = _task(nano).fit(waves(40), epochs=5, batch_size=20, callbacks=[watch, ends])
+    assert [row["train_loss"] for row in task.history] == [loss for *_, loss in watch.calls]
+    assert [call[:2] for call in watch.calls] == [(2, 10), (4, 10)] and ends.ended == 2
+    with pytest.raises(TypeError, match="on_epoch_end"):
+        _task(nano).fit(waves(40), epochs=1, callbacks=[print])
 
 
 def test_a_launch_that_shards_what_is_trained_is_refused(nano, monkeypatch):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metatx.backbone.packed import Linear
-from metatx.sequence import TokenSequence, ranges
+from metatx.sequence import TokenSequence, ranges, sent
 
 __all__ = ["Attention", "Call", "Packing", "attend", "plain", "stretches"]
 
@@ -57,8 +57,8 @@ class Packing:
             rows = ranges((tokens.cumsum(0) - tokens)[order], tokens[order])
             places = torch.empty_like(rows)
             places[rows] = torch.arange(len(rows))
-            self._rows = rows.to(device)
-            self._places = places.to(device)
+            self._rows = sent(rows, device)
+            self._places = sent(places, device)
 
     def enter(self, embeddings: Tensor, prefix: Tensor) -> Tensor:
         """Put the prefix (P, D) before each of S sequences: embeddings (T, D) to block order (T + S P, D)."""
@@ -74,7 +74,7 @@ class Packing:
         outer = inner + self._prefix
         place = ranges(torch.zeros_like(outer), outer)
         source = ranges(inner.cumsum(0) - inner, outer)
-        index = torch.where(place < self._prefix, place, source).to(embeddings.device)
+        index = sent(torch.where(place < self._prefix, place, source), embeddings.device)
         index = index if self._rows is None else index[self._rows]
         return torch.cat([prefix, embeddings]).index_select(0, index)
 
@@ -89,11 +89,12 @@ class Packing:
     def places(self) -> Tensor:
         """Place of each token within its sequence, prefix tokens included, in block order: (T + S P,)."""
         outer = torch.tensor(self._lengths) + self._prefix
-        return self.arrange(ranges(torch.zeros_like(outer), outer).to(self._device))
+        return self.arrange(sent(ranges(torch.zeros_like(outer), outer), self._device))
 
     def unit_places(self) -> Tensor:
         """Place of each token within its unit, prefix tokens included, in block order: (T + S P,)."""
-        return torch.cat([torch.arange(length).repeat(count) for count, length in self.groups]).to(self._device)
+        places = torch.cat([torch.arange(length).repeat(count) for count, length in self.groups])
+        return sent(places, self._device)
 
     def split(self) -> list["Packing"]:
         """Split into one packing for each group, of the same batch."""

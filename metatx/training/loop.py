@@ -26,7 +26,7 @@ from metatx.seeding import seeded
 from metatx.settings import TrainingSettings
 from metatx.training.batches import epoch_batches, loader, shares
 from metatx.training.checkpoint import Checkpoint, Progress
-from metatx.training.distributed import processes
+from metatx.training.distributed import placed, processes
 from metatx.training.facts import facts_of
 from metatx.training.frozen_features import Batches, cached
 from metatx.training.history import History
@@ -165,8 +165,7 @@ class Training:
     def _prepare(self) -> None:
         """Move the model to its device, compute features that can be cached, make optimizer and checkpoint."""
         settings = self.settings
-        self.model.to(self.accelerator.device)
-        self.model.backbone.to(self.accelerator.device)
+        placed(self.model, self.model.backbone, self.accelerator)
         self.encoded.seed = settings.seed
         if settings.sampling == "balanced":
             self.classes = class_numbers(self.encoded)
@@ -373,7 +372,9 @@ def _accelerator() -> Accelerator:
     # A batch may leave parameters unused, such as the token of a missing value where no value is missing.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
     with patch_environment(**{FSDP: "false"}):  # accelerate would divide trained weights; metatx divides frozen ones
-        accelerator = Accelerator(cpu=processes().device.type == "cpu", kwargs_handlers=[unused])
+        on_cpu = processes().device.type == "cpu"
+        # ``placed`` moves the model; accelerate would move it to its own choice of a GPU.
+        accelerator = Accelerator(cpu=on_cpu, device_placement=False, kwargs_handlers=[unused])
     if accelerator.distributed_type in SHARDING:
         raise ValueError(
             f"This launch is configured for {accelerator.distributed_type.value}, which divides trained weights; "

@@ -10,6 +10,7 @@ from metatx.backbone.devices import device_of
 from metatx.encoding.collate import collate
 from metatx.encoding.head_choice import build_tokenizer, create_head
 from metatx.sequence import TokenSequence, picked
+from metatx.training.batches import loader
 from tests import mixed_tasks
 from tests.fake_cuda import GPU, fake_cuda, faked, faked_model, sent
 from tests.fusions.meetings import BATCH, CASES, backbone, batch, built, fused
@@ -75,6 +76,19 @@ def test_the_command_line_refuses_in_one_line(capsys, monkeypatch, tmp_path) -> 
     assert stopped.value.code == 2
     [line] = capsys.readouterr().err.strip().splitlines()
     assert "choose auto or cpu" in line
+
+
+def test_batches_for_a_gpu_lie_in_pinned_memory() -> None:
+    assert [loader([], [], 0, device).pin_memory for device in (GPU, torch.device("cpu"), None)] == [True, False, False]
+
+
+@torch.no_grad()
+def test_the_sums_of_a_gpu_are_those_of_a_cpu() -> None:
+    vectors = torch.randn(6, 3)
+    counts = torch.tensor([2, 0, 4])
+    sums = torch.segment_reduce(vectors, "sum", lengths=counts, axis=0, unsafe=True, initial=0)
+    expected = torch.stack([vectors[:2].sum(0), torch.zeros(3), vectors[2:].sum(0)])
+    torch.testing.assert_close(sums, expected)
 
 
 @pytest.mark.parametrize("lengths", [(64,) * 64, LENGTHS], ids=["equal", "mixed"])

@@ -172,7 +172,8 @@ class Training:
         self._cache()
         self.shards = self._shards()
         groups = parameter_groups(self.module, settings, self.model.backbone.depth)
-        optimizer = torch.optim.AdamW(groups, lr=settings.lr)
+        on_gpu = self.model.device.type == "cuda"
+        optimizer = torch.optim.AdamW(groups, lr=settings.lr, fused=on_gpu or None)
         self.wrapped, self.optimizer = self.accelerator.prepare(self.module, optimizer)
         facts = facts_of(self.model, self.encoded, self.encoded_validation, self.columns) if self.out else {}
         checkpoint = Checkpoint(self.out, self.model, self.optimizer, settings, facts, self.steps)
@@ -346,7 +347,7 @@ class Training:
         )
 
     def _loader(self, data: Batches, batches: list[list[int]]) -> DataLoader[Any]:
-        return loader(data, batches, self.settings.workers)
+        return loader(data, batches, self.settings.workers, self.model.device)
 
     def measure(self, data: Batches, progress: Progress) -> dict[str, float]:
         """Metrics on ``data``; each process measures its share."""

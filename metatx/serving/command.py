@@ -159,7 +159,7 @@ def build_service(
     checkpoint: str | None,
     others: Mapping[str, str],
     precision: Precision,
-    device: str,
+    device: str = "auto",
     memory_mb: float | None,
     token: str | None,
     admin: bool,

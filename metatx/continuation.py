@@ -14,7 +14,7 @@ from metatx.fusion import Fusion
 from metatx.head import Head
 from metatx.inputs.inputs import Inputs
 from metatx.seeding import seeded
-from metatx.sequence import LATE, TokenSequence, ranges
+from metatx.sequence import LATE, TokenSequence, ranges, sent
 from metatx.tokenizer import Tokenizer
 
 __all__ = ["check_continuing", "continued", "prompts"]
@@ -135,7 +135,8 @@ def _scored(
     read = backbone(TokenSequence(torch.cat(joined), lengths), adapter=adapter)
     ends = torch.tensor(read.lengths).cumsum(0)
     counts = torch.tensor(sizes)
-    places = ranges(ends - counts, counts).to(read.embeddings.device)  # the last token of the prompt predicts the first
+    # The last token of the prompt predicts the first.
+    places = sent(ranges(ends - counts, counts), read.embeddings.device)
     logits = backbone.logits(read.embeddings[places])
     nats = F.cross_entropy(logits.float(), torch.cat(rows), reduction="none")
     owner = torch.tensor(owners, device=nats.device).repeat_interleave(counts.to(nats.device))

@@ -11,7 +11,7 @@ from metatx.component import Component
 from metatx.errors import SampleError
 from metatx.layers.linear import zero_linear
 from metatx.layers.norms import BatchNorm
-from metatx.sequence import LATE, TokenSequence, picked
+from metatx.sequence import LATE, TokenSequence, picked, sent
 
 __all__ = ["POOLED", "Fusion", "exchanges"]
 
@@ -151,7 +151,10 @@ class Fusion(Component):
     def marked(self, sequence: TokenSequence) -> TokenSequence:
         """Tokens with the mark of their input, and the block from which inputs attend to one another."""
         places = [self.inputs.index(source) for source in sequence.sources or ()]
-        marks = self.marks[places].repeat_interleave(torch.tensor(sequence.lengths, device=self.marks.device), dim=0)
+        device = self.marks.device
+        lengths = sent(torch.tensor(sequence.lengths), device)
+        chosen = self.marks[sent(torch.tensor(places), device)]
+        marks = chosen.repeat_interleave(lengths, dim=0, output_size=len(sequence.embeddings))
         sequence = sequence.with_embeddings(sequence.embeddings + marks)
         return replace(sequence, fuse_at=(self.fuse_at,) * len(sequence)) if self.fuse_at < LATE else sequence
 
@@ -196,7 +199,7 @@ class Fusion(Component):
             slots = replace(sequence, sequences_per_sample=flat, sources=None, fuse_at=None, grids={}, context={})
         mean = slots.mean()
         first = slots.cls() if slots.has_cls else mean
-        there = (torch.tensor(counts, device=mean.device) > 0).to(mean.dtype)
+        there = sent((torch.tensor(counts) > 0).to(mean.dtype), mean.device)
         vectors = torch.cat([first, mean], dim=1).view(len(counts), len(self.inputs), -1)
         return torch.cat([vectors, there[..., None]], dim=2)
 

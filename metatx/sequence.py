@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-__all__ = ["LATE", "TokenSequence", "as_sequence", "concatenate", "divide", "joined", "picked", "ranges"]
+__all__ = ["LATE", "TokenSequence", "as_sequence", "concatenate", "divide", "joined", "picked", "ranges", "sent"]
 
 LATE = sys.maxsize  # value of ``fuse_at`` for a sample whose sequences never attend to one another
 Fact = TypeVar("Fact")
@@ -116,6 +116,8 @@ class TokenSequence:
     ) -> "TokenSequence":
         """Pack padded embeddings (S, N, D) of one input with a mask (S, N), True = keep; by default all are kept.
 
+        A mask on the CPU spares the host the wait for a GPU.
+
         Raises:
             ValueError: If shapes disagree, the mask is not boolean, or it leaves a sequence without a token.
         """
@@ -130,8 +132,9 @@ class TokenSequence:
                     f"The mask is {mask.dtype} {tuple(mask.shape)}; "
                     f"it must be torch.bool {tuple(embeddings.shape[:2])}."
                 )
-            lengths = tuple(mask.sum(1).tolist())
-            flat = embeddings[mask]
+            kept = mask.cpu()  # known to the host, which counts
+            lengths = tuple(kept.sum(1).tolist())
+            flat = embeddings.flatten(0, 1)[sent(kept.flatten().nonzero().flatten(), embeddings.device)]
         return cls(
             flat,
             lengths,
@@ -144,7 +147,7 @@ class TokenSequence:
         """Padded embeddings (S, N, D), zero where there is no token, and their mask (S, N), True = keep."""
         n = max(self.lengths)
         device = self.embeddings.device
-        mask = torch.arange(n, device=device) < torch.tensor(self.lengths, device=device)[:, None]
+        mask = torch.arange(n, device=device) < sent(torch.tensor(self.lengths), device)[:, None]
         if min(self.lengths) == n:
             return self.embeddings.view(-1, n, self.embeddings.shape[1]), mask
         padded = self.embeddings.new_zeros(len(self.lengths), n, self.embeddings.shape[1])
@@ -177,14 +180,12 @@ class TokenSequence:
             stacked = self.embeddings.view(len(kept), -1, self.embeddings.shape[1])
             return stacked[:, prefix:].mean(1)
         device = self.embeddings.device
-        lengths = torch.tensor(self.lengths, device=device)
-        starts = lengths.cumsum(0) - lengths
-        at = torch.arange(len(self.embeddings), device=device) - starts.repeat_interleave(lengths)
-        sample = self._sample_of_sequence().repeat_interleave(lengths)[at >= prefix]
-        sums = self.embeddings.new_zeros(len(self), self.embeddings.shape[1])
-        sums = sums.index_add(0, sample, self.embeddings[at >= prefix])
-        counts = torch.bincount(sample, minlength=len(self)).clamp_min(1)
-        return sums / counts[:, None].to(sums.dtype)
+        lengths = torch.tensor(self.lengths)
+        rows = ranges(lengths.cumsum(0) - lengths + prefix, lengths - prefix)
+        sample = self._sample_of_sequence().repeat_interleave(lengths - prefix)
+        counts = torch.bincount(sample, minlength=len(self))
+        sums = _sums(self.embeddings[sent(rows, device)], sample, counts)
+        return sums / sent(counts.clamp_min(1)[:, None].to(sums.dtype), device)
 
     def cls(self) -> Tensor:
         """Class token of each sample, averaged over its sequences, (B, D); zeros for a sample without a sequence.
@@ -194,9 +195,10 @@ class TokenSequence:
         """
         if not self.has_cls:
             raise ValueError("This backbone has no CLS token; pool by the mean of the tokens (--head.pooling mean).")
-        lengths = torch.tensor(self.lengths, device=self.embeddings.device)
+        lengths = torch.tensor(self.lengths)
         ends = lengths.cumsum(0)
-        return self._by_sample(self.embeddings[ends - 1 if self.causal else ends - lengths])
+        rows = ends - 1 if self.causal else ends - lengths
+        return self._by_sample(self.embeddings[sent(rows, self.embeddings.device)])
 
     def attended(self) -> Tensor:
         """Output of the weights' attention pool, averaged over a sample's sequences, (B, D); zeros without a sequence.
@@ -212,13 +214,13 @@ class TokenSequence:
         """Mean of the vectors of each sample's sequences, (S, D) to (B, D)."""
         if self.sequences_per_sample is None:
             return vectors
-        sums = vectors.new_zeros(len(self), vectors.shape[1]).index_add(0, self._sample_of_sequence(), vectors)
-        counts = torch.tensor(self.sequences_per_sample, device=vectors.device, dtype=vectors.dtype)
-        return sums / counts.clamp_min(1)[:, None]
+        counts = torch.tensor(self.sequences_per_sample)
+        sums = _sums(vectors, self._sample_of_sequence(), counts)
+        return sums / sent(counts.clamp_min(1)[:, None].to(sums.dtype), vectors.device)
 
     def _sample_of_sequence(self) -> Tensor:
-        counts = torch.tensor(_counts(self), device=self.embeddings.device)
-        return torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
+        counts = torch.tensor(_counts(self))
+        return torch.arange(len(counts)).repeat_interleave(counts)
 
 
 def as_sequence(tokens: "Tensor | tuple[Tensor, Tensor] | TokenSequence") -> TokenSequence:
@@ -310,13 +312,12 @@ def picked(sequence: TokenSequence, keep: Sequence[bool]) -> TokenSequence:
     """
     if all(keep):
         return sequence
-    device = sequence.embeddings.device
-    rows = torch.tensor(keep, device=device).repeat_interleave(torch.tensor(sequence.lengths, device=device))
+    rows = torch.tensor(keep).repeat_interleave(torch.tensor(sequence.lengths)).nonzero().flatten()
     flags = iter(keep)
     sources = sequence.sources and tuple(compress(sequence.sources, keep))
     return replace(
         sequence,
-        embeddings=sequence.embeddings[rows],
+        embeddings=sequence.embeddings[sent(rows, sequence.embeddings.device)],
         lengths=tuple(compress(sequence.lengths, keep)),
         sequences_per_sample=tuple(sum(next(flags) for _ in range(count)) for count in _counts(sequence)),
         sources=sources,
@@ -329,6 +330,25 @@ def ranges(starts: Tensor, lengths: Tensor) -> Tensor:
     """Concatenate the ranges from ``starts[i]`` to ``starts[i] + lengths[i] - 1``, for each i in turn."""
     shift = starts - (lengths.cumsum(0) - lengths)
     return torch.arange(int(lengths.sum())) + shift.repeat_interleave(lengths)
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor of the host to a device; a GPU goes on with what it has to do, and the host waits for nothing."""
+    return tensor.to(device, non_blocking=device.type == "cuda")
+
+
+def _sums(vectors: Tensor, sample: Tensor, counts: Tensor) -> Tensor:
+    """Sum the vectors of each sample, (V, D) to (B, D).
+
+    Args:
+        vectors: Vectors of the samples in turn.
+        sample: Number of each vector's sample, (V,), on the host.
+        counts: Number of vectors of each sample, (B,), on the host.
+    """
+    if vectors.is_cuda:  # there, the sums of ``index_add`` depend on the order in which threads come
+        lengths = sent(counts, vectors.device)
+        return torch.segment_reduce(vectors, "sum", lengths=lengths, axis=0, unsafe=True, initial=0)
+    return vectors.new_zeros(len(counts), vectors.shape[1]).index_add(0, sent(sample, vectors.device), vectors)
 
 
 def _counts(sequence: TokenSequence) -> tuple[int, ...]:

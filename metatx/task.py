@@ -202,9 +202,8 @@ class Task:
             skip_bad_samples: Leave out samples whose target is missing; by default they raise ValueError.
             choices: Attributes of ``TaskSpec`` by name, such as ``target``, ``head`` and ``tune``.
 
-        Raises:
-            TypeError: If a choice is unknown.
-            ValueError: If a name is unknown, a column is missing or ambiguous, or no task can be made of the data.
+        Raises TypeError if a choice is unknown; ValueError if a name is unknown, a column is missing or ambiguous, or
+        no task can be made of the data.
         """
         spec = TaskSpec.of(modality, **choices)
         spec = settled(spec, lambda kind: training_part(train, kind, target_name(spec.target)))
@@ -241,8 +240,7 @@ class Task:
             settings: Settings of the training.
             changes: Attributes of ``TrainingSettings`` by name, which replace those of ``settings``.
 
-        Raises:
-            ValueError: If samples are bad, the loss is not finite, or the checkpoint belongs to another run.
+        Raises ValueError if samples are bad, the loss is not finite, or the checkpoint belongs to another run.
         """
         self.settings = TrainingSettings.of(**{**vars(settings or TrainingSettings()), **changes})
         data = self.encode(train, "train", augment=True, skip_bad=skip_bad_samples)
@@ -297,8 +295,7 @@ class Task:
             skip_bad_samples: Give bad samples the answer NaN, or None where answers are no numbers; by default they
                 raise SampleError.
 
-        Raises:
-            SampleError: If a sample cannot be used; names it.
+        Raises SampleError if a sample cannot be used; names it.
         """
         return joined(self._pieces(samples, self.head.decode, skip_bad_samples))
 
@@ -370,6 +367,7 @@ class Task:
         backbone: Backbone | None = None,
         *,
         others: Others = None,
+        device: str | torch.device | None = None,
         revision: str | None = None,
         token: str | bool | None = None,
     ) -> Self:
@@ -379,11 +377,12 @@ class Task:
             name: Folder, or ``hf:user/task`` on the Hugging Face hub.
             backbone: Backbone that the task was trained on; None loads the one that the task names, or its own.
             others: Backbones that read inputs first, see ``TaskSpec``; by default those that the task names.
+            device: Device, as ``load_backbone`` takes it, of a task without ``backbone``; by default the CPU.
             revision, token: The arguments of ``metatx.storage.hub.task_folder``.
 
         Raises FileNotFoundError if there is no such task, TaskError if it is damaged or of another backbone.
         """
-        return cls.of_record(*load(task_folder(name, revision, token), backbone, others))
+        return cls.of_record(*load(task_folder(name, revision, token), backbone, others, device))
 
     @classmethod
     def of_record(cls, model: Model, record: Record) -> Self:

@@ -16,7 +16,7 @@ from metatx.layers.folding import folded_stem
 from metatx.layers.resampling import resample
 from metatx.reading.audio import RATES, SUFFIXES, read_audio
 from metatx.reading.signatures import signatures_of
-from metatx.sequence import TokenSequence
+from metatx.sequence import TokenSequence, sent
 from metatx.tokenizer import Batch, Tokenizer, orthogonal_linear, sinusoidal_positions
 
 __all__ = ["AudioTokenizer"]
@@ -173,9 +173,9 @@ class AudioTokenizer(Tokenizer):
         """Waveforms (B, L), or B of them (L,), to a sequence for each, or several where one is longer than a window."""
         cut = [waveform.split(self._span(len(waveform))) for waveform in batch["waveform"]]
         pieces = [piece for clip in cut for piece in clip]
-        frames = torch.tensor([-(-len(piece) // self.hop) for piece in pieces], device=self.centre.device)
+        frames = torch.tensor([-(-len(piece) // self.hop) for piece in pieces])  # on the host, as all masks are
         spectrogram = (self.log_power(pad_sequence(pieces, batch_first=True)) - self.centre) / self.spread
-        spectrogram = spectrogram * _up_to(frames, spectrogram.shape[2])[:, None]
+        spectrogram = spectrogram * sent(_up_to(frames, spectrogram.shape[2]), spectrogram.device)[:, None]
         if self.training and self.masked:
             spectrogram = _masked(spectrogram, frames)
         tokens, masks = zip(*(view(spectrogram, frames) for view in self.views), strict=True)
@@ -233,7 +233,9 @@ class _Frames(nn.Module):
         for convolution, stride in zip(self.convolutions, self.strides, strict=True):
             frames = (frames + stride - 1) // stride
             x = F.gelu(convolution(x))
-            x = x * _up_to(frames, x.shape[3])[:, None, None]  # beyond its end a clip is zero, whatever the padding
+            x = (
+                x * sent(_up_to(frames, x.shape[3]), x.device)[:, None, None]
+            )  # beyond its end a clip is zero, whatever the padding
         tokens = self.proj(x.permute(0, 3, 1, 2).flatten(2))
         positions = sinusoidal_positions(torch.arange(x.shape[3], device=x.device), tokens.shape[2])
         return tokens + self.gain * positions, _up_to(frames, x.shape[3])
@@ -265,7 +267,7 @@ class _Patches(nn.Module):
         picture = 0.5 + PHOTO * F.pad(spectrogram, (0, max(0, most * self.side - spectrogram.shape[2])))[:, None]
         tokens = spectrogram.new_zeros(len(frames), rows * most, self.stem.proj.out_channels)
         for count in sorted(set(columns.tolist())):
-            same = columns == count
+            same = sent((columns == count).nonzero().flatten(), spectrogram.device)
             # Of one length at a time, for positions are resampled to the grid of the clip, not of the batch.
             found = self.stem(picture[same, :, :, : count * self.side])
             tokens[same, : rows * count] = found.to(tokens.dtype)
@@ -282,12 +284,12 @@ def _masked(spectrogram: Tensor, frames: Tensor) -> Tensor:
     bands = torch.full_like(frames, spectrogram.shape[1])
     for _ in range(MASKS):
         for axis, count in ((1, bands), (2, frames)):
-            width, start = torch.rand(2, len(frames)).to(frames.device)
+            width, start = torch.rand(2, len(frames))
             width = width * WIDEST * count
             start = start * (count - width)
-            at = torch.arange(spectrogram.shape[axis], device=frames.device)
+            at = torch.arange(spectrogram.shape[axis])
             hidden = (at >= start[:, None]) & (at < (start + width)[:, None])
-            spectrogram = spectrogram.masked_fill(hidden.unsqueeze(3 - axis), 0.0)
+            spectrogram = spectrogram.masked_fill(sent(hidden.unsqueeze(3 - axis), spectrogram.device), 0.0)
     return spectrogram
 
 

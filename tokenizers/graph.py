@@ -23,7 +23,7 @@ from metatx.layers.molecules import (
     substructure_counts,
 )
 from metatx.reading.arrays import as_array
-from metatx.sequence import TokenSequence
+from metatx.sequence import TokenSequence, sent
 from metatx.tokenizer import Batch, Tokenizer, orthogonal_linear
 
 __all__ = ["GraphTokenizer"]
@@ -228,8 +228,8 @@ class GraphTokenizer(Tokenizer):
         nodes = [len(each) for each in identifiers]
         edges = [len(each) for each in pairs]
         ids = self.identify(torch.cat(identifiers))
-        begin = torch.tensor([0, *nodes[:-1]], device=ids.device).cumsum(0)
-        ends = torch.cat(pairs) + begin.repeat_interleave(torch.tensor(edges, device=ids.device))[:, None]
+        begin = torch.tensor([0, *nodes[:-1]]).cumsum(0).repeat_interleave(torch.tensor(edges))
+        ends = torch.cat(pairs) + sent(begin, ids.device)[:, None]
         node = self.kinds[0] + 2 * ids
         edge = self.kinds[1] + ids[ends[:, 0]] + ids[ends[:, 1]]
         if self.direct is not None:

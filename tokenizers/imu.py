@@ -16,7 +16,7 @@ from metatx.progress import tell
 from metatx.reading.arrays import as_array
 from metatx.reading.imu import read_windows
 from metatx.reading.signatures import signatures_of
-from metatx.sequence import TokenSequence
+from metatx.sequence import TokenSequence, sent
 from metatx.tokenizer import Batch, Tokenizer, orthogonal_linear, sinusoidal_positions
 
 __all__ = ["IMUTokenizer"]
@@ -314,7 +314,7 @@ def _statistics(signals: Tensor) -> Tensor:
     spread = signals.std(2, correction=0, keepdim=True)
     steps = signals.diff(dim=2)
     half = signals.shape[2] // 2
-    quantiles = torch.quantile(signals, torch.tensor(QUANTILES, device=signals.device), dim=2).movedim(0, 2)
+    quantiles = torch.quantile(signals, sent(torch.tensor(QUANTILES), signals.device), dim=2).movedim(0, 2)
     movement = steps.std(2, correction=0, keepdim=True)
     trend = signals[:, :, -half:].mean(2, keepdim=True) - signals[:, :, :half].mean(2, keepdim=True)
     crossings = (signals > mean).float().diff(dim=2).abs().mean(2, keepdim=True)

@@ -15,7 +15,7 @@ from metatx.layers.neighbours import farthest_points, nearest, sorted_order
 from metatx.reading.point_cloud import SUFFIXES, Cloud, read_cloud
 from metatx.reading.point_cloud_sets import CONTAINERS
 from metatx.reading.signatures import signatures_of
-from metatx.sequence import TokenSequence
+from metatx.sequence import TokenSequence, sent
 from metatx.tokenizer import Batch, Tokenizer, orthogonal_linear
 
 __all__ = ["PointCloudTokenizer"]
@@ -356,7 +356,7 @@ class PointCloudTokenizer(Tokenizer):
         points = points[sorted_order(points)]
         first, second = np.random.default_rng(0).integers(0, len(points), (2, PAIRS))
         distances = np.linalg.norm(points[first, :3] - points[second, :3], axis=1)
-        shares = distributions([torch.from_numpy(points)], self.edges)[0][0, 0]
+        shares = distributions([torch.from_numpy(points)], self.edges.cpu())[0][0, 0]
         return np.concatenate([np.quantile(distances, np.linspace(0, 1, 33)), shares.flatten().numpy()])
 
 
@@ -379,10 +379,10 @@ def _selected(cloud: Cloud, columns: Sequence[str | int]) -> np.ndarray:
 
 def _members(points: Sequence[Tensor], groups: Tensor, axes: list[int]) -> tuple[Tensor, Tensor, Tensor]:
     """Places relative to the centre (B, G, k, A), further columns (B, G, k, C - 3), centres (B, G, A)."""
-    counts = torch.tensor([len(cloud) for cloud in points], device=groups.device)
-    starts = counts.cumsum(0) - counts
+    counts = torch.tensor([len(cloud) for cloud in points])
+    starts = sent(counts.cumsum(0) - counts, groups.device)
     members = torch.cat(list(points))[groups.long() + starts[:, None, None]]
-    places = members[..., axes]
+    places = members[..., sent(torch.tensor(axes), members.device)]
     centres = places[:, :, :1]
     return places - centres, members[..., 3:], centres[:, :, 0]
 

@@ -16,7 +16,7 @@ from metatx.json_schema import array_schema
 from metatx.layers.unregistered import Unregistered
 from metatx.progress import tell
 from metatx.reading.signatures import signatures_of
-from metatx.sequence import TokenSequence
+from metatx.sequence import TokenSequence, sent
 from metatx.tokenizer import Batch, LearnedPositions, Tokenizer
 from metatx.values import plain_cell, whole_number
 
@@ -245,14 +245,14 @@ class TextTokenizer(Tokenizer):
         """Sequences of tokens with these rows of the embedding, and which token each is; None: all in turn."""
         number = _numbers(batch)
         lengths = [len(tokens) for tokens in batch["tokens"]]
-        first = torch.tensor([0, *lengths[:-1]], device=number.device).cumsum(0)  # where each text begins
+        first = sent(torch.tensor([0, *lengths[:-1]]).cumsum(0), number.device)  # where each text begins
         x = self.embedding[row] + self.segments[self._segment(number, first, lengths)]
         cuts, per_sample = self._cut(lengths)
         sizes = tuple(len(cut) for cut in cuts)
-        chosen = None if per_sample is None else torch.cat(cuts).to(x.device)
+        chosen = None if per_sample is None else sent(torch.cat(cuts), x.device)
         if chosen is not None:
             x = x[chosen]
-        places = torch.cat([torch.arange(size) for size in sizes]).to(x.device)
+        places = sent(torch.cat([torch.arange(size) for size in sizes]), x.device)
         x = x + self.positions.weight[places]
         return TokenSequence(x, sizes, sequences_per_sample=per_sample), chosen
 
@@ -262,9 +262,9 @@ class TextTokenizer(Tokenizer):
         segment = torch.cat(list(batch["segments"])).long()
         cuts, per_sample = self._cut([len(tokens) for tokens in batch["tokens"]])
         behind = len(words.suffix)
-        at = torch.cat([torch.cat([cut, cut[-1:].expand(behind)]) for cut in cuts]).to(number.device)
+        at = sent(torch.cat([torch.cat([cut, cut[-1:].expand(behind)]) for cut in cuts]), number.device)
         sizes = tuple(len(cut) + behind for cut in cuts)
-        ends = torch.tensor(sizes, device=number.device).cumsum(0)
+        ends = sent(torch.tensor(sizes).cumsum(0), number.device)
         chosen = number[at]
         for place, token in enumerate(reversed(words.suffix)):
             chosen[ends - 1 - place] = token
@@ -285,7 +285,8 @@ class TextTokenizer(Tokenizer):
     def _segment(self, number: Tensor, first: Tensor, lengths: list[int]) -> Tensor:
         """0 in the first text of each sample, 1 from the separator on."""
         separators = (number == SEPARATOR).cumsum(0)  # none is the first token
-        return separators - separators[first].repeat_interleave(torch.tensor(lengths, device=number.device))
+        counts = sent(torch.tensor(lengths), number.device)
+        return separators - separators[first].repeat_interleave(counts, output_size=len(number))
 
     def baseline_features(self, sample: Any) -> str:
         """The text as it is; of a pair, both."""

@@ -13,7 +13,7 @@ from metatx.errors import SampleError, read_all, short
 from metatx.json_schema import array_schema
 from metatx.progress import tell
 from metatx.reading.arrays import as_array
-from metatx.sequence import TokenSequence
+from metatx.sequence import TokenSequence, sent
 from metatx.tokenizer import Tokenizer, orthogonal_linear, sinusoidal_positions
 
 __all__ = ["TimeSeriesTokenizer"]
@@ -215,8 +215,8 @@ class TimeSeriesTokenizer(Tokenizer):
         """Channels over time, null where a value is missing; one channel may come without its brackets."""
         axes = ("channels", "time") if self.time_axis else ("time", "channels")
         steps = np.arange(min(self.lookback or 4 * self.patch_size, LONGEST))
-        level = self.centre[0, :, None].numpy()
-        swing = self.spread[0, :, None].numpy()
+        level = self.centre[0, :, None].cpu().numpy()
+        swing = self.spread[0, :, None].cpu().numpy()
         series = np.round(level + swing * np.sin(0.3 * steps), 4)
         series = series if self.time_axis else series.T
         number = {"type": ["number", "null"]}
@@ -275,7 +275,7 @@ class TimeSeriesTokenizer(Tokenizer):
         else:
             aligned = torch.stack([F.pad(item, (size - item.shape[-1], 0), value=torch.nan) for item in series])
         ages = torch.arange(n - 1, -1, -1, device=aligned.device)
-        return aligned, ages, ages < counts[:, None].to(aligned.device)
+        return aligned, ages, ages < sent(counts[:, None], aligned.device)
 
     def baseline_features(self, sample: Any) -> np.ndarray:
         """Statistics of each channel, (9 C,): level, spread, movement and quantiles, in the series' unit."""

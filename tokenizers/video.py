@@ -15,7 +15,7 @@ from metatx.layers.folding import random_stem
 from metatx.layers.views import random_view
 from metatx.reading.signatures import signatures_of
 from metatx.reading.video import SUFFIXES, evenly, read_video
-from metatx.sequence import TokenSequence
+from metatx.sequence import TokenSequence, sent
 from metatx.tokenizer import Batch, Tokenizer
 
 __all__ = ["VideoTokenizer"]
@@ -138,7 +138,7 @@ class VideoTokenizer(Tokenizer):
     def forward(self, batch: Batch) -> TokenSequence:
         """Clips uint8 (B, T, 3, H, W) to the tokens of each view, one after the other."""
         clips = batch["clip"]
-        chosen = torch.as_tensor(evenly(clips.shape[1], self.frames), device=clips.device)
+        chosen = sent(torch.as_tensor(evenly(clips.shape[1], self.frames)), clips.device)
         clips = clips[:, chosen].float().div_(255)  # in place: each copy of a batch takes hundreds of megabytes
         tokens = [view(clips) for view in self.views]
         return TokenSequence.pack(torch.cat(tokens, dim=1), grid=self.grid)
@@ -175,7 +175,9 @@ class _Tubelets(nn.Module):
         if size > 1:
             # With the stem's, any filter over the tubelet (ViViT's inflation); still clips see the stem's alone.
             self.motion = nn.Conv2d(size * channels, dim, patch, patch, bias=False)
-            weights = MOTION * torch.linspace(-1, 1, size)[:, None, None, None] * stem.proj.weight.detach()[:, None]
+            patches = stem.proj.weight.detach()[:, None]
+            rising = torch.linspace(-1, 1, size)[:, None, None, None].to(patches.device)
+            weights = MOTION * rising * patches
             self.motion.weight = nn.Parameter(weights.flatten(1, 2))
         self.time = nn.Parameter(torch.zeros(count, 1, dim))
 
@@ -203,7 +205,7 @@ class _Slices(nn.Module):
 
     def forward(self, clips: Tensor) -> Tensor:
         """(B, T, 3, H, W) in 0..1 to (B, N, D), column by column, then by rows."""
-        at = torch.as_tensor(evenly(clips.shape[4], self.columns), device=clips.device)
+        at = sent(torch.as_tensor(evenly(clips.shape[4], self.columns)), clips.device)
         pictures = clips[..., at].permute(0, 4, 2, 3, 1).flatten(0, 1)  # (B * columns, 3, H, T)
         size = (clips.shape[3], self.length)
         tokens: Tensor = self.stem(F.interpolate(pictures, size=size, mode="bilinear", antialias=True))

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metatx.backbone.packed import Linear
-from metatx.sequence import TokenSequence, ranges
+from metatx.backbone.varlen import attend_within, takes_lengths
+from metatx.sequence import TokenSequence, ranges, sent
 
 __all__ = ["Attention", "Call", "Packing", "attend", "plain", "stretches"]
 
@@ -49,6 +50,7 @@ class Packing:
         self._order = sorted(range(len(sizes)), key=sizes.__getitem__)
         self.groups = [(len(list(same)), length) for length, same in groupby(sorted(sizes))]
         self.sizes = [count * length for count, length in self.groups]
+        self._offsets: Tensor | None = None
         self._rows: Tensor | None = None  # place in the batch of each row in block order; None: the orders are equal
         self._places: Tensor | None = None  # row in block order of each place in the batch
         if len(self.groups) > 1:
@@ -57,8 +59,8 @@ class Packing:
             rows = ranges((tokens.cumsum(0) - tokens)[order], tokens[order])
             places = torch.empty_like(rows)
             places[rows] = torch.arange(len(rows))
-            self._rows = rows.to(device)
-            self._places = places.to(device)
+            self._rows = sent(rows, device)
+            self._places = sent(places, device)
 
     def enter(self, embeddings: Tensor, prefix: Tensor) -> Tensor:
         """Put the prefix (P, D) before each of S sequences: embeddings (T, D) to block order (T + S P, D)."""
@@ -74,7 +76,7 @@ class Packing:
         outer = inner + self._prefix
         place = ranges(torch.zeros_like(outer), outer)
         source = ranges(inner.cumsum(0) - inner, outer)
-        index = torch.where(place < self._prefix, place, source).to(embeddings.device)
+        index = sent(torch.where(place < self._prefix, place, source), embeddings.device)
         index = index if self._rows is None else index[self._rows]
         return torch.cat([prefix, embeddings]).index_select(0, index)
 
@@ -89,11 +91,20 @@ class Packing:
     def places(self) -> Tensor:
         """Place of each token within its sequence, prefix tokens included, in block order: (T + S P,)."""
         outer = torch.tensor(self._lengths) + self._prefix
-        return self.arrange(ranges(torch.zeros_like(outer), outer).to(self._device))
+        return self.arrange(sent(ranges(torch.zeros_like(outer), outer), self._device))
 
     def unit_places(self) -> Tensor:
         """Place of each token within its unit, prefix tokens included, in block order: (T + S P,)."""
-        return torch.cat([torch.arange(length).repeat(count) for count, length in self.groups]).to(self._device)
+        places = torch.cat([torch.arange(length).repeat(count) for count, length in self.groups])
+        return sent(places, self._device)
+
+    @property
+    def offsets(self) -> Tensor:
+        """Number of the first row of each unit in block order, and of all rows, int32 (U + 1,)."""
+        if self._offsets is None:
+            lengths = [length for count, length in self.groups for _ in range(count)]
+            self._offsets = sent(torch.tensor([0, *accumulate(lengths)], dtype=torch.int32), self._device)
+        return self._offsets
 
     def split(self) -> list["Packing"]:
         """Split into one packing for each group, of the same batch."""
@@ -103,6 +114,7 @@ class Packing:
             part = copy.copy(self)
             part.groups = [group]
             part.sizes = [size]
+            part._offsets = None
             part._order = self._order[start : start + group[0]]
             parts.append(part)
             start += group[0]
@@ -181,6 +193,11 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, packing: Packing, call: Call = plain) -> Tensor:
         """Attend among tokens in block order, (T, D) to (T, D); linear layers are applied through ``call``."""
         qkv: Any = call(self.qkv, x)
+        if len(packing.groups) > 1 and takes_lengths(apart := qkv.view(len(x), 3, self.num_heads, self.head_dim)):
+            q, k, v = apart.unbind(1)
+            longest = packing.groups[-1][1]
+            within = attend_within(self.q_norm(q), self.k_norm(k), v, packing.offsets, longest)
+            return call(self.proj, within.flatten(1))
         # split and unbind, not slices: their backward writes each gradient once, in place, where every slice would
         # first fill a tensor of full size with zeros. There are few operations a group, because in a server each
         # operation may have to wait for the interpreter's lock.

@@ -12,6 +12,7 @@ from metatx.backbone.attention import Call, Packing, attend
 from metatx.backbone.base import Backbone, LayerChanges
 from metatx.backbone.generating import writer, written
 from metatx.backbone.routing import Route, route_layers
+from metatx.backbone.varlen import attend_within, takes_lengths
 from metatx.backbone.vocabulary import Vocabulary
 from metatx.errors import SampleError
 from metatx.sequence import TokenSequence
@@ -377,6 +378,12 @@ def packed_attention(
         )
         return attended_padded
     shared = query.shape[1] // key.shape[1]
+    if len(packing.groups) > 1 and takes_lengths(value):
+        q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))  # (T, heads, width)
+        if shared > 1:
+            k, v = (x.repeat_interleave(shared, dim=1) for x in (k, v))
+        longest = packing.groups[-1][1]
+        return attend_within(q, k, v, packing.offsets, longest, causal=bool(module.is_causal))[None], None
     parts = [torch.split(x[0].to(value.dtype), packing.sizes, dim=1) for x in (query, key, value)]
     attended = []
     for (count, length), *of_group in zip(packing.groups, *parts, strict=True):

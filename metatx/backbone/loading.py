@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from metatx.backbone.base import Backbone
+from metatx.backbone.devices import device_of
 from metatx.backbone.names import KNOWN, Precision, absolute_name, backbones
 from metatx.backbone.precision import set_precision
 from metatx.backbone.vit import BackboneConfig, VisionTransformer
@@ -36,8 +37,9 @@ def load_backbone(
     checkpoint: str | Path | None = None,
     pretrained: bool = True,
     precision: Precision | None = None,
+    device: str | torch.device = "cpu",
 ) -> Backbone:
-    """Build the frozen backbone that ``spec`` names, on the CPU with float32 weights.
+    """Build the frozen backbone that ``spec`` names, with float32 weights.
 
     Args:
         spec: One of ``backbones()``; of a folder, the backbone's ``spec`` is the absolute path.
@@ -46,19 +48,23 @@ def load_backbone(
         precision: Number format in which its blocks compute, with weights that are packed for it once: fp32, bf16,
             int8, or auto, which is bf16 where the hardware has it. None computes as PyTorch's layers do. See
             ``metatx.backbone.precision.set_precision``.
+        device: Device of the weights, on which all tasks of the backbone compute: cpu, cuda, cuda:N, mps; auto takes a
+            GPU where torch finds one. A backbone on the CPU moves to the GPU, if there is one, when a task is trained.
 
     Raises:
         FileNotFoundError: If the checkpoint does not exist.
         OSError: If published weights cannot be fetched.
         ValueError: If the spec is unknown or of an architecture that cannot be used, if the file is damaged or does not
-            fit the spec, or if the weights were trained with another activation; if the precision is unknown.
+            fit the spec, or if the weights were trained with another activation; if the precision is unknown, or there
+            is no such device.
 
     Example:
         >>> backbone = metatx.load_backbone("nano")
         >>> backbone.dim, backbone.frozen
         (192, True)
     """
-    return set_precision(_load(spec, checkpoint, pretrained), precision)
+    place = device_of(device)
+    return set_precision(_load(spec, checkpoint, pretrained).to(place), precision)
 
 
 def _load(spec: str, checkpoint: str | Path | None, pretrained: bool) -> Backbone:

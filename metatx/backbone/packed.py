@@ -20,7 +20,7 @@ class Linear(nn.Linear):
     """Linear layer of a backbone's blocks, which computes with packed weights after ``pack``.
 
     The plain weights stay, for saving, fingerprints and DoRA. Packed weights follow when the layer is moved, cast,
-    copied or pickled; there are none on other devices than CPUs, or beside plain weights of other types than float32.
+    copied or pickled; there are none beside plain weights of other types than float32, and on GPUs only below fp32.
 
     Attributes:
         precision: Precision that ``pack`` was given; None computes as ``nn.Linear``.
@@ -34,9 +34,12 @@ class Linear(nn.Linear):
         """Pack the weights for a precision, where that can be done; None drops what is packed."""
         self.precision = precision
         self.packed = None
-        plain = self.weight.device.type == "cpu" and self.weight.dtype == torch.float32
-        if precision is not None and plain and packs(precision):
+        if precision is None or self.weight.dtype != torch.float32:
+            return
+        if self.weight.device.type == "cpu" and packs(precision):
             self.packed = PACKED[precision](self.weight, self.bias)
+        elif self.weight.is_cuda and precision != "fp32":
+            self.packed = Halved(self.weight, self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.packed is None or self.weight.requires_grad or not self.packed.takes(x):
@@ -132,6 +135,23 @@ class PackedInt8(PackedBf16):
         )
         product = product.mul_(scale) if self.bias is None else torch.addcmul(self.bias, product, scale.bfloat16())
         return product.view(*x.shape[:-1], -1)
+
+
+class Halved(Packed):
+    """Weight in bfloat16 on a GPU; autocast would cast it anew in every pass, and keep that for the backward pass."""
+
+    dtype = torch.bfloat16
+
+    def _packed(self, weight: Tensor) -> Tensor:
+        return weight.to(self.dtype)
+
+    def takes(self, x: Tensor) -> bool:
+        """True for tokens on a GPU."""
+        return x.is_cuda
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Apply the layer to tokens, (..., D) to (..., D') of bfloat16."""
+        return F.linear(x.to(self.dtype), self.matrix, self.bias)
 
 
 PACKED: dict[str, type[Packed]] = {"fp32": Packed, "bf16": PackedBf16, "int8": PackedInt8}  # by precision

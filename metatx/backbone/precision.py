@@ -15,7 +15,7 @@ def set_precision(backbone: Backbone, precision: str | None) -> Backbone:
 
     On a CPU the packed matrices are a second copy beside the plain ones: as large in fp32, half of that in bf16, a
     quarter in int8. Plain ones that are mapped from a folder of ``save_backbone`` are then not read again, and take no
-    memory that other programs need.
+    memory that other programs need. On a GPU, matrices in bf16 stand beside those of fp32 too.
 
     Args:
         backbone: Frozen backbone; changed in place.

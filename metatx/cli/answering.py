@@ -23,6 +23,7 @@ def evaluate(
     backbone: str | None = None,
     checkpoint: str | None = None,
     others: str | None = None,
+    device: str = "auto",
     skip_bad_samples: bool = False,
 ) -> None:
     """Measure a saved task on labelled data.
@@ -37,11 +38,12 @@ def evaluate(
         backbone: Name of the backbone, if the one that the task names cannot be loaded; see "metatx list backbones".
         checkpoint: File with the backbone's weights.
         others: Files with the weights of the backbones that read inputs first: NAME=FILE, several with commas.
+        device: Device that computes: auto, which is a GPU where torch finds one, else the CPU; cpu, cuda, cuda:N, mps.
         skip_bad_samples: Leave out samples that cannot be used; by default they stop the command.
     """
     if missing is not None and precision is not None:
         raise ValueError("Give --missing or --precision, not both.")
-    loaded = _load(task, backbone, checkpoint, others, csv)
+    loaded = _load(task, backbone, checkpoint, others, csv, device)
     from metatx.evaluation.missing import evaluate_without
 
     if precision is not None:
@@ -72,6 +74,7 @@ def predict(
     backbone: str | None = None,
     checkpoint: str | None = None,
     others: str | None = None,
+    device: str = "auto",
 ) -> None:
     """Answer with a saved task: one row a sample, with its file or its row (counted from 1).
 
@@ -90,8 +93,9 @@ def predict(
         backbone: Name of the backbone, if the one that the task names cannot be loaded; see "metatx list backbones".
         checkpoint: File with the backbone's weights.
         others: Files with the weights of the backbones that read inputs first: NAME=FILE, several with commas.
+        device: Device that computes: auto, which is a GPU where torch finds one, else the CPU; cpu, cuda, cuda:N, mps.
     """
-    loaded = _load(task, backbone, checkpoint, others, csv, batch_size)
+    loaded = _load(task, backbone, checkpoint, others, csv, device, batch_size)
     from metatx.cli.predictions import write_answers
 
     kept = names_of("--keep", keep)
@@ -112,6 +116,7 @@ def embed(
     backbone: str | None = None,
     checkpoint: str | None = None,
     others: str | None = None,
+    device: str = "auto",
 ) -> None:
     """Embed samples with a saved task: vectors of the backbone's width, a row a sample, as "metatx predict".
 
@@ -127,12 +132,13 @@ def embed(
         backbone: Name of the backbone, if the one that the task names cannot be loaded; see "metatx list backbones".
         checkpoint: File with the backbone's weights.
         others: Files with the weights of the backbones that read inputs first: NAME=FILE, several with commas.
+        device: Device that computes: auto, which is a GPU where torch finds one, else the CPU; cpu, cuda, cuda:N, mps.
     """
     from metatx.cli.predictions import check_suffix, write_vectors
     from metatx.writing.rows import ROWS
 
     check_suffix(out, (*ROWS, ".npy"))
-    loaded = _load(task, backbone, checkpoint, others, csv, batch_size)
+    loaded = _load(task, backbone, checkpoint, others, csv, device, batch_size)
     kept = names_of("--keep", keep)
     count = write_vectors(loaded, inputs, out, sys.stdout, keep=kept, skip_bad=skip_bad_samples)
     if out is not None:
@@ -145,16 +151,20 @@ def _load(
     checkpoint: str | None,
     others: str | None,
     csv: dict[str, Any] | None,
+    device: str,
     batch_size: int | None = None,
 ) -> Any:
     reading = Reading.of(csv)
     if not task.startswith(MARK):
         describe(task_folder(task))  # a name mistyped is told before torch is imported
+    from metatx.backbone.devices import device_of, tell_device
     from metatx.backbone.loading import load_backbone
     from metatx.inputs.through import checkpoints, with_checkpoints
     from metatx.task import Task
 
-    loaded = None if backbone is None else load_backbone(backbone, checkpoint=checkpoint)
-    saved = Task.from_pretrained(task, backbone=loaded, others=with_checkpoints(checkpoints(others)))
+    place = tell_device(device_of(device))
+    loaded = None if backbone is None else load_backbone(backbone, checkpoint=checkpoint, device=place)
+    where = place if loaded is None else None
+    saved = Task.from_pretrained(task, backbone=loaded, others=with_checkpoints(checkpoints(others)), device=where)
     saved.reading = reading
     return saved if batch_size is None else saved.set_inference(batch_size=batch_size)

@@ -29,6 +29,7 @@ def index(
     input: list[str],
     out: str,
     anchor: dict[str, Any] | None = None,
+    device: str = "auto",
     resume: bool = False,
     add: bool = False,
     existing: Literal["skip", "replace", "add", "error"] = "skip",
@@ -45,6 +46,7 @@ def index(
             that of the column.
         out: Folder of the index.
         anchor: Folder of the text encoder that is the anchor of a modality: --anchor.text FOLDER.
+        device: Device that computes: auto, which is a GPU where torch finds one, else the CPU; cpu, cuda, cuda:N, mps.
         resume: Go on with a build that was stopped.
         add: Add to the index that is there.
         existing: Fate of items that it has already, with --add: left out, put in the place of those that are there,
@@ -60,7 +62,7 @@ def index(
         raise ValueError(
             "--existing and --key say what is done with items that are there already; give them with --add."
         )
-    loaded = load_alignment(alignment, anchor)
+    loaded = load_alignment(alignment, anchor, device)
     table, samples = _read(data, input, loaded, csv)
     if add:
         built = Index.open(out, loaded)
@@ -117,7 +119,7 @@ def search(
         raise ValueError(f"{query} is no number of an item, as --item says; leave --item out, or give a number.")
     if anchor and alignment is None:
         raise ValueError("--anchor belongs to an alignment; name its folder with --alignment.")
-    opened = Index.open(index, None if alignment is None else load_alignment(alignment, anchor))
+    opened = Index.open(index, None if alignment is None else load_alignment(alignment, anchor, "cpu"))
     queries: list[Any] = []
     if item:
         queries.append(Hit(int(query), modality or opened.modalities[0], 1.0))

@@ -13,6 +13,7 @@ def recall_(
     alignment: str,
     input: list[str] | None = None,
     anchor: dict[str, Any] | None = None,
+    device: str = "auto",
     split_column: str | None = None,
     csv: dict[str, Any] | None = None,
     baseline: bool = True,
@@ -32,6 +33,7 @@ def recall_(
             the name is that of the column. Of several columns each holds a partner: --input
             caption=text:caption1,caption2.
         anchor: Folder of the text encoder that is the anchor of a modality: --anchor.text FOLDER.
+        device: Device that computes: auto, which is a GPU where torch finds one, else the CPU; cpu, cuda, cuda:N, mps.
         split_column: Column that says train, validation or test.
         csv: Format of csv files, where the detected one is wrong: --csv.sep ';', decimal, encoding.
         baseline: Compute the lines without training and of CCA.
@@ -47,7 +49,7 @@ def recall_(
     from metatx.retrieval.recall import recall as measured
 
     inputs = parsed(input or [])
-    loaded = load_alignment(alignment, anchor)
+    loaded = load_alignment(alignment, anchor, device)
     read = [replace(each, modality=loaded.kind(each.modality).name) for each in inputs]
     splits = read_pairs(data, read, split_column, Reading.of(csv))
     asked = splits.get("test", splits.get(ALL))

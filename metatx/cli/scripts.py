@@ -22,6 +22,7 @@ from metatx.evaluation.recipe import Recipe
 from metatx.process import keep_memory
 from metatx.registry import lookup
 from metatx.settings import TrainingSettings
+from metatx.training.distributed import training_device
 
 __all__ = ["command", "recipe_command"]
 
@@ -64,6 +65,7 @@ def run_options(
     data: str | None = None,
     backbone: str = "nano",
     checkpoint: str | None = None,
+    device: str = "auto",
     pretrained: bool = True,
     seeds: tuple[int, ...] | None = None,
     split_column: str | None = None,
@@ -80,6 +82,7 @@ def run_options(
         data: Folder of the data; by default looked up below the folder that METATX_DATA names.
         backbone: Name of the backbone; see "metatx list backbones".
         checkpoint: File with the backbone's weights.
+        device: Device that computes: auto, which is a GPU where torch finds one, else the CPU; cpu, cuda, cuda:N, mps.
         pretrained: Use the backbone's weights; false: random ones, always the same, as the control.
         seeds: Seeds, one run each: --seeds 0,1,2.
         split_column: Column that says train, validation or test, where the table has another way to split it.
@@ -90,7 +93,8 @@ def run_options(
             late,mid:at=4; all for every one.
         out: Folder for the tasks, one a seed, or for the comparison of fusions; without it none is kept.
     """
-    loaded = load_backbone(backbone, checkpoint=checkpoint, pretrained=pretrained)
+    place = training_device(device)
+    loaded = load_backbone(backbone, checkpoint=checkpoint, pretrained=pretrained, device=place)
     if split_column not in (None, recipe.split_column):  # what others published is of the recipe's own split
         recipe = replace(recipe, name=f"{recipe.name}, {split_column}", split_column=split_column, published={})
     if validation_share is not None:

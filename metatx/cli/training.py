@@ -32,6 +32,7 @@ def train(
     test: str | None = None,
     backbone: str = "nano",
     checkpoint: str | None = None,
+    device: str = "auto",
     pretrained: bool = True,
     tune: str = "frozen",
     adapter: dict[str, Any] | None = None,
@@ -71,6 +72,7 @@ def train(
         test: Data of the test split, where DATA has none.
         backbone: Name of the backbone; see "metatx list backbones".
         checkpoint: File with the backbone's weights.
+        device: Device that computes: auto, which is a GPU where torch finds one, else the CPU; cpu, cuda, cuda:N, mps.
         pretrained: Use the backbone's weights; false: random ones, always the same, as the control.
         tune: Part of the backbone that is trained too: frozen (none), norm (copies of its LayerNorms), lora (low-rank
             updates), full (a copy of all weights, which no other task can share).
@@ -104,14 +106,15 @@ def train(
     # Imported here: torch takes seconds, and a mistake in the arguments has been told before.
     from metatx.backbone.loading import load_backbone
     from metatx.evaluation.run import run
-    from metatx.training.distributed import processes
+    from metatx.training.distributed import processes, training_device
     from metatx.training.history import tracker_classes
 
+    place = training_device(device)
     tracker_classes(chosen)
     report = run(
         data,
         spec,
-        backbone=load_backbone(backbone, checkpoint=checkpoint, pretrained=pretrained),
+        backbone=load_backbone(backbone, checkpoint=checkpoint, pretrained=pretrained, device=place),
         settings=chosen,
         split_column=split_column,
         reading=reading,
@@ -147,6 +150,7 @@ def compare_(
     test: str | None = None,
     backbone: str = "nano",
     checkpoint: str | None = None,
+    device: str = "auto",
     seeds: str = "0,1,2",
     fusions: str | None = None,
     budget: float | None = None,
@@ -182,6 +186,7 @@ def compare_(
         test: Data of the test split, where DATA has none.
         backbone: Name of the backbone; see "metatx list backbones".
         checkpoint: File with the backbone's weights.
+        device: Device that computes: auto, which is a GPU where torch finds one, else the CPU; cpu, cuda, cuda:N, mps.
         seeds: One run each, of each variant, separated by commas.
         fusions: Fusions to compare of several inputs, separated by commas, each with its options: late,mid:at=4; all
             for every one. Each input alone and each left out stand beside them, and each fusion with a random backbone
@@ -211,11 +216,13 @@ def compare_(
     folder = out or _free_folder(data)
     from metatx.backbone.loading import load_backbone
     from metatx.evaluation.compare import compare
+    from metatx.training.distributed import training_device
 
+    place = training_device(device)
     comparison = compare(
         data,
         spec,
-        backbone=load_backbone(backbone, checkpoint=checkpoint),
+        backbone=load_backbone(backbone, checkpoint=checkpoint, device=place),
         seeds=numbers,
         fusions=names_of("--fusions", fusions),
         settings=chosen,

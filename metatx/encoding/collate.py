@@ -8,6 +8,7 @@ from torch import Tensor
 
 from metatx.errors import SampleError
 from metatx.exact import NO_DOUBLE
+from metatx.sequence import sent
 
 if TYPE_CHECKING:
     from metatx.tokenizer import Tokenizer
@@ -72,7 +73,7 @@ def to_device(batch: Any, device: torch.device) -> Any:
         return None
     if isinstance(batch, Tensor):
         exact = batch.dtype == torch.float64 and device.type in NO_DOUBLE
-        return batch if exact else batch.to(device)
+        return batch if exact else sent(batch, device)
     if isinstance(batch, dict):
         return {name: to_device(value, device) for name, value in batch.items()}
     return [to_device(value, device) for value in batch]

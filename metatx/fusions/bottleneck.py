@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from metatx.fusion import Fusion
-from metatx.sequence import TokenSequence, ranges
+from metatx.sequence import TokenSequence, ranges, sent
 
 __all__ = ["BottleneckFusion"]
 
@@ -70,7 +70,7 @@ class BottleneckFusion(Fusion):
         behind = torch.full_like(starts, len(sequence.embeddings))  # the copies' rows
         sizes = torch.stack([lengths, torch.full_like(lengths, self.copies)], dim=1).flatten()
         rows = ranges(torch.stack([starts, behind], dim=1).flatten(), sizes)
-        tokens = torch.cat([sequence.embeddings, self.bottleneck]).index_select(0, rows.to(self.bottleneck.device))
+        tokens = torch.cat([sequence.embeddings, self.bottleneck]).index_select(0, sent(rows, self.bottleneck.device))
         longer = tuple(length + self.copies for length in sequence.lengths)
         return replace(sequence, embeddings=tokens, lengths=longer, trailing=(self.copies,) * len(longer))
 
@@ -81,10 +81,10 @@ class BottleneckFusion(Fusion):
         sample, place = counts.nonzero(as_tuple=True)  # of each input that is there, and then of each sequence
         repeats = counts[sample, place]
         weight = 1 / (repeats * (counts > 0).sum(1)[sample])
-        sample = sample.repeat_interleave(repeats).to(tokens.device)
-        weight = weight.repeat_interleave(repeats)[:, None, None].to(tokens)
+        sample = sent(sample.repeat_interleave(repeats), tokens.device)
+        weight = sent(weight.repeat_interleave(repeats)[:, None, None].to(tokens.dtype), tokens.device)
         ends = torch.tensor(sequence.lengths).cumsum(0)
-        rows = (ends[:, None] + torch.arange(-self.copies, 0)).flatten().to(tokens.device)
+        rows = sent((ends[:, None] + torch.arange(-self.copies, 0)).flatten(), tokens.device)
         copies = tokens[rows].view(len(ends), self.copies, -1)
         mean = copies.new_zeros(len(sequence), *copies.shape[1:]).index_add(0, sample, copies * weight)
         return tokens.index_copy(0, rows, mean[sample].flatten(0, 1))
@@ -101,7 +101,7 @@ class BottleneckFusion(Fusion):
         if not self.copies:
             return sequence
         lengths = torch.tensor(sequence.lengths)
-        rows = ranges(lengths.cumsum(0) - lengths, lengths - self.copies).to(sequence.embeddings.device)
+        rows = sent(ranges(lengths.cumsum(0) - lengths, lengths - self.copies), sequence.embeddings.device)
         return replace(
             sequence,
             embeddings=sequence.embeddings.index_select(0, rows),

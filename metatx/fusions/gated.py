@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from metatx.fusion import TOKENS, Fusion, exchanges
 from metatx.layers.cross_attention import CrossAttention, feed_forward, padded_pairs
 from metatx.layers.resampler import Resampler
-from metatx.sequence import TokenSequence, picked
+from metatx.sequence import TokenSequence, picked, sent
 
 __all__ = ["GatedFusion"]
 
@@ -93,7 +93,7 @@ class GatedFusion(Fusion):
         made = iter(self.resampler(others.pad(marked.embeddings), others.mask) if any(reads) else ())
         nothing = marked.embeddings.new_zeros(0, self.dim)
         pooled = super().pool(marked)
-        of_reader = torch.tensor(reads, device=pooled.device)[:, None] & (torch.arange(len(counts[0])) != main)
+        of_reader = sent(torch.tensor(reads)[:, None] & (torch.arange(len(counts[0])) != main), pooled.device)
         context = {
             **sequence.context,
             LATENTS: [next(made) if read else nothing for read in reads],

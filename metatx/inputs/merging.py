@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from metatx.encoding.collate import stacked
-from metatx.sequence import TokenSequence, ranges
+from metatx.sequence import TokenSequence, ranges, sent
 
 __all__ = ["fields_of", "merged", "present_of"]
 
@@ -42,7 +42,7 @@ def merged(parts: Mapping[str, tuple[list[int], TokenSequence]], count: int, mai
         sizes = torch.tensor(lengths)
         picked = torch.tensor(order)
         rows = ranges((sizes.cumsum(0) - sizes)[picked], sizes[picked])
-        tokens = tokens.index_select(0, rows.to(tokens.device))
+        tokens = tokens.index_select(0, sent(rows, tokens.device))
     per_sample = [0] * count
     for at, _ in owners:
         per_sample[at] += 1

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from metatx.backbone.attention import attend
-from metatx.sequence import TokenSequence
+from metatx.sequence import TokenSequence, sent
 
 __all__ = ["CrossAttention", "Padded", "feed_forward", "padded_pairs"]
 
@@ -71,10 +71,12 @@ class Padded:
         index: Number of the token in each place, (B, N). Padding repeats a token of the same sample, so that what is
             computed of a sample holds nothing of another.
         mask: True for a token, False for padding, (B, N).
+        kept: Number of each place that holds a token, of all B N places, (R,).
     """
 
     index: Tensor
     mask: Tensor
+    kept: Tensor
 
     def __len__(self) -> int:
         return len(self.index)
@@ -85,11 +87,11 @@ class Padded:
 
     def numbers(self) -> Tensor:
         """Numbers of the tokens in the batch, (R,), in the order of ``unpad``."""
-        return self.index[self.mask]
+        return self.index.flatten()[self.kept]
 
     def unpad(self, padded: Tensor) -> Tensor:
         """Tokens (R, D) without padding of a padded tensor (B, N, D)."""
-        return padded[self.mask]
+        return padded.flatten(0, 1)[self.kept]
 
 
 def padded_pairs(sequence: TokenSequence, readers: Sequence[bool], read: Sequence[bool]) -> tuple[Padded, Padded]:
@@ -114,5 +116,7 @@ def padded_pairs(sequence: TokenSequence, readers: Sequence[bool], read: Sequenc
         ends = size[both, None]
         places = torch.arange(int(ends.max()) if len(ends) else 0)
         index = numbers[starts + torch.minimum(places, ends - 1)]
-        pair.append(Padded(index.to(device), (places < ends).to(device)))
+        mask = places < ends
+        kept = mask.flatten().nonzero().flatten()
+        pair.append(Padded(sent(index, device), sent(mask, device), sent(kept, device)))
     return pair[0], pair[1]

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from metatx.sequence import sent
+
 __all__ = ["distributions"]
 
 
@@ -25,9 +27,9 @@ def distributions(
     device = edges.device
     columns = edges.shape[0]
     bins = edges.shape[1] + 1
-    counts = torch.tensor([len(points) for points in sets], device=device)
+    counts = torch.tensor([len(points) for points in sets])
     slices = 1 if slicing is None else len(slicing[1]) + 1
-    cell = torch.arange(len(sets), device=device).repeat_interleave(counts) * slices
+    cell = sent(torch.arange(len(sets)).repeat_interleave(counts) * slices, device)
     if slicing is not None:
         cell = cell + torch.bucketize(flat[:, slicing[0]].contiguous(), slicing[1])
     codes = torch.stack([torch.bucketize(flat[:, i].contiguous(), edges[i]) for i in range(columns)], dim=1)
@@ -44,6 +46,6 @@ def distributions(
     number = parts[:, :, 0, :bins].sum(2)
     parts = parts / number.clamp_min(1)[..., None, None]
     std = (parts[..., -1] - parts[..., -2].square()).clamp_min(0).sqrt()
-    share = number / counts[:, None]
+    share = number / sent(counts[:, None], device)
     share[:, 1:] *= slices
     return torch.cat([parts[..., :-1], std[..., None]], dim=3).float(), share.float()

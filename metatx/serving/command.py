@@ -37,6 +37,7 @@ def serve(
     checkpoint: str | None = None,
     others: str | None = None,
     precision: Precision = "fp32",
+    device: str = "auto",
     host: str = "127.0.0.1",
     port: int = 8000,
     memory_mb: float | None = None,
@@ -67,6 +68,7 @@ def serve(
         precision: Number format of the backbone: fp32; bf16, about twice as fast where the CPU or GPU multiplies in it,
             with answers that differ a little, see "metatx evaluate --precision"; int8, faster for large backbones and
             less exact; auto, which is bf16 where the hardware has it, else fp32.
+        device: Device that computes: auto, which is a GPU where torch finds one, else the CPU; cpu, cuda, cuda:N, mps.
         host: Address to listen on; 0.0.0.0 for all.
         port: Port to listen on.
         memory_mb: Megabytes for the weights of tasks, beyond which the least recently used tasks are dropped.
@@ -97,6 +99,7 @@ def serve(
         checkpoint=None if checkpoint is None else str(Path(checkpoint).absolute()),
         others=checkpoints(others),
         precision=precision,
+        device=device,
         memory_mb=memory_mb,
         token=token,
         admin=admin,
@@ -156,6 +159,7 @@ def build_service(
     checkpoint: str | None,
     others: Mapping[str, str],
     precision: Precision,
+    device: str = "auto",
     memory_mb: float | None,
     token: str | None,
     admin: bool,
@@ -176,6 +180,7 @@ def build_service(
         from metatx.serving.metrics import Metrics
     except ImportError as error:
         raise ImportError(f"{MISSING} ({error})") from error
+    from metatx.backbone.devices import device_of, tell_device
     from metatx.backbone.loading import load_backbone
     from metatx.inputs.through import with_checkpoints
     from metatx.pool.pool import TaskPool
@@ -187,12 +192,13 @@ def build_service(
     from metatx.serving.readers import Readers
     from metatx.serving.throughput import find_batch_tokens
 
+    place = tell_device(device_of(device))
     keep_memory()
     if plugin is not None:
         load_plugin(plugin)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     spec, pretrained = (backbone, True) if backbone else common_backbone(tasks)
-    loaded = load_backbone(spec, checkpoint=checkpoint, pretrained=pretrained)
+    loaded = load_backbone(spec, checkpoint=checkpoint, pretrained=pretrained, device=place)
     given = common_others(tasks, with_checkpoints(others))
     pool = TaskPool(loaded, others=given, memory_mb=memory_mb, precision=precision)
     catalog = Catalog(tasks, pool)

@@ -11,6 +11,7 @@ import metatx
 from metatx.adapters.peft_format import read_adapter, write_adapter
 from metatx.adapters.tiers import TIERS, own_copy
 from metatx.backbone.base import Backbone, check_backbone
+from metatx.backbone.devices import device_of
 from metatx.backbone.loading import load_backbone, repository, save_backbone
 from metatx.component import Component
 from metatx.disk.building import Building, check_shapes
@@ -174,16 +175,24 @@ def check(
                 read_shapes(folder, file)
 
 
-def load(folder: Path, backbone: Backbone | None, others: Others) -> tuple[Model, Record]:
-    """Read a task as ``read``, with backbones as a user gives them.
+def load(
+    folder: Path, backbone: Backbone | None, others: Others, device: str | torch.device | None = None
+) -> tuple[Model, Record]:
+    """Read a task as ``read``, with backbones as a user gives them, to the device of its backbone.
 
-    Raises TypeError for what is no backbone, ValueError for one that is not needed.
+    Raises TypeError for what is no backbone, ValueError for one that is not needed, or a device beside a backbone.
     """
+    place = device_of(device or "cpu")
     if backbone is not None:
         check_backbone(backbone)
+        if device is not None:
+            raise ValueError("Give a task its device or its backbone, not both; it computes where the backbone lies.")
     given = backbones_by_name(others)
     model, record = read(folder, backbone, others=given)
     check_needed(given, model.others)
+    if device is not None:
+        model.backbone.to(place)
+        model.to(place)
     return model, record
 
 

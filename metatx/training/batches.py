@@ -51,13 +51,21 @@ def shares(count: int, batch_size: int, rank: int, world: int) -> list[list[int]
     return [mine[i : i + batch_size] for i in range(0, len(mine), batch_size)]
 
 
-def loader(data: Any, batches: list[list[int]], workers: int) -> DataLoader[Any]:
-    """Loader of ``data.batch(positions)`` for each batch; ``workers`` is the number of worker processes, 0 for none."""
+def loader(data: Any, batches: list[list[int]], workers: int, device: torch.device | None = None) -> DataLoader[Any]:
+    """Loader of ``data.batch(positions)`` for each batch.
+
+    Args:
+        data: Data with a method ``batch``.
+        batches: Positions of the samples of each batch.
+        workers: Number of worker processes, 0 for none.
+        device: Device that the batches are copied to afterwards; for a GPU they lie in pinned memory. None: a CPU.
+    """
     return DataLoader(
         data,
         batch_sampler=batches,
         collate_fn=_unchanged,
         num_workers=workers,
+        pin_memory=device is not None and device.type == "cuda",
         generator=torch.Generator(),  # without it, each loader would draw from the global generator
     )
 

@@ -27,7 +27,7 @@ from metatx.settings import TrainingSettings
 from metatx.training.batches import epoch_batches, loader, shares
 from metatx.training.callbacks import Callbacks
 from metatx.training.checkpoint import Checkpoint, Progress
-from metatx.training.distributed import processes
+from metatx.training.distributed import placed, processes
 from metatx.training.facts import facts_of
 from metatx.training.frozen_features import Batches, cached
 from metatx.training.history import History, shown_numbers
@@ -173,15 +173,15 @@ class Training:
     def _prepare(self) -> None:
         """Move the model to its device, compute features that can be cached, make optimizer and checkpoint."""
         settings = self.settings
-        self.model.to(self.accelerator.device)
-        self.model.backbone.to(self.accelerator.device)
+        placed(self.model, self.model.backbone, self.accelerator)
         self.encoded.seed = settings.seed
         if settings.sampling == "balanced":
             self.classes = class_numbers(self.encoded)
         self._cache()
         self.shards = self._shards()
         groups = parameter_groups(self.module, settings, self.model.backbone.depth)
-        optimizer = torch.optim.AdamW(groups, lr=settings.lr)
+        on_gpu = self.model.device.type == "cuda"
+        optimizer = torch.optim.AdamW(groups, lr=settings.lr, fused=on_gpu or None)
         self.wrapped, self.optimizer = self.accelerator.prepare(self.module, optimizer)
         facts = facts_of(self.model, self.encoded, self.encoded_validation, self.columns) if self.out else {}
         checkpoint = Checkpoint(self.out, self.model, self.optimizer, settings, facts, self.steps)
@@ -352,7 +352,7 @@ class Training:
         )
 
     def _loader(self, data: Batches, batches: list[list[int]]) -> DataLoader[Any]:
-        return loader(data, batches, self.settings.workers)
+        return loader(data, batches, self.settings.workers, self.model.device)
 
     def measure(self, data: Batches, progress: Progress) -> dict[str, float]:
         """Metrics on ``data``; each process measures its share."""
@@ -378,7 +378,9 @@ def _accelerator() -> Accelerator:
     # A batch may leave parameters unused, such as the token of a missing value where no value is missing.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
     with patch_environment(**{FSDP: "false"}):  # accelerate would divide trained weights; metatx divides frozen ones
-        accelerator = Accelerator(cpu=processes().device.type == "cpu", kwargs_handlers=[unused])
+        on_cpu = processes().device.type == "cpu"
+        # ``placed`` moves the model; accelerate would move it to its own choice of a GPU.
+        accelerator = Accelerator(cpu=on_cpu, device_placement=False, kwargs_handlers=[unused])
     if accelerator.distributed_type in SHARDING:
         raise ValueError(
             f"This launch is configured for {accelerator.distributed_type.value}, which divides trained weights; "

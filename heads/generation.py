@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["GenerationHead"]
 
 NONE = -1  # behind the last token of a text that is shorter than others
+PART = "\ufffd"  # stands for bytes of a character that is not whole
 FRONT = 2  # numbers of an output that stand before the tokens of the answer
 
 
@@ -181,6 +182,11 @@ class GenerationHead(Head):
     def writing(self) -> dict[str, Any]:
         """Arguments of ``Backbone.generate``."""
         return {"end": self.end, "most": self.most, "temperature": self.temperature, "top_p": self.top_p}
+
+    def so_far(self, numbers: Sequence[int]) -> str:
+        """Text of the tokens so far; a character that is not whole yet, and space at the end, are left out."""
+        text = self.words.text([number for number in numbers if number != self.end])
+        return text.rstrip(PART).strip()
 
     def loss(self, output: Tensor, target: Any) -> Tensor:
         """Mean over the samples of the nats a token of their targets; targets are not read, they are in the output."""

@@ -109,6 +109,11 @@ class GenerationHead(Head):
         self.end = stem.end if end is None else _special(stem, end)
         self.soft_prompt = nn.Parameter(torch.randn(soft_prompt, dim) * stem.embedding.weight.std().item())
 
+    @classmethod
+    def trains(cls, options: Mapping[str, Any]) -> bool:
+        """True if there is a soft prompt."""
+        return bool(options.get("soft_prompt"))
+
     def build(self, end: int, longest: int) -> None:
         """Keep the number of the end token, and the most tokens of a training target, the end token included."""
         self.end = end
@@ -231,14 +236,15 @@ class GenerationHead(Head):
     # Measures
 
     def metrics(self) -> "dict[str, Metric]":
-        """CIDEr-D, BLEU-4, ROUGE-L and exact match of the answers; nats a token and perplexity of the targets."""
-        from metatx.metrics.generation import Bleu, Cider, ExactMatch, Nats, RougeL
+        """CIDEr-D, BLEU-4, ROUGE-L, exact match and blank ones of the answers; nats and perplexity of the targets."""
+        from metatx.metrics.generation import Blank, Bleu, Cider, ExactMatch, Nats, RougeL
 
         return {
             "cider": Cider(),
             "bleu4": Bleu(),
             "rouge_l": RougeL(),
             "exact_match": ExactMatch(),
+            "blank": Blank(),
             "nats_per_token": Nats(),
             "perplexity": Nats(exponential=True),
         }

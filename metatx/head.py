@@ -212,8 +212,11 @@ class Head(Component):
         raise NotImplementedError(f"{type(self).__name__} has no writing().")
 
     def so_far(self, numbers: Sequence[int]) -> str:
-        """Text of the tokens that a head that continues has written so far, which later ones only add to."""
-        raise NotImplementedError(f"{type(self).__name__} has no so_far(numbers).")
+        """Text of the tokens that a head that continues has written so far, to which later ones only add.
+
+        It is told to clients while the answer is written; by default nothing is.
+        """
+        return ""
 
     def loss(self, output: Tensor, target: Any) -> Tensor:
         """Mean loss of a batch, a scalar; targets are (B, ...), or a list of B where their shapes differ."""

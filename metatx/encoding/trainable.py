@@ -26,11 +26,18 @@ def check_trains(spec: TaskSpec) -> None:
     Raises:
         ValueError: If nothing would be trained, or a name is unknown.
     """
-    if spec.head is None or spec.modality not in names("tokenizers") or spec.tune != "frozen":
+    if spec.head is None or spec.tune != "frozen":
         return
     head = lookup("heads", spec.head)
-    if not head.continues:  # one that does has a language model below it, and so the stem of the tokenizer
+    if not head.continues or head.trains(spec.head_options):
         return
-    tokenizer = lookup("tokenizers", spec.modality)
-    if not (head.trains(spec.head_options) or tokenizer.trains(spec.tokenizer_options)):
+    # A head that continues has a language model below it, and so the tokenizers have their stem.
+    if isinstance(spec.modality, str):
+        parts = [(spec.modality, spec.tokenizer_options)]
+    else:
+        parts = [(each.modality, each.options) for each in spec.several]
+        if any(each.through for each in spec.several):  # with a bridge, which is trained
+            return
+    known = names("tokenizers")
+    if all(name in known and not lookup("tokenizers", name).trains(options) for name, options in parts):
         raise nothing_to_train(spec.head)

@@ -8,7 +8,9 @@ the language model, ten epochs of one caption a picture (36 minutes on a third o
 without a search). Test split, seed 0: CIDEr-D .245, BLEU-4 .093, ROUGE-L .374; 3.01 nats a token given the own picture,
 3.51 given another's (CIDEr .067). The aim was CIDEr .26, and is missed. Beside it: the constant caption .170 (BLEU-4
 .079); the nearest picture's caption by gradients and colours .066, by ViT-Ti's features .233; a person .809. The
-controls, --random-language and --random-pictures, were not measured.
+controls were measured at a small budget alone, which decides little: ``--control --most 64 --words 150`` and one epoch,
+16 validation pictures, seed 0. Nats a token given the own picture, another's, and CIDEr: 3.98, 4.11, .005; with random
+weights of the ViT 4.04, 4.08, .037; of the language model 185.3, 185.6, .000 (random weights are sure of wrong words).
 """
 
 from dataclasses import dataclass, replace
@@ -125,6 +127,12 @@ def shuffled(task: metatx.Task, rows: Samples, split: str) -> float:
     return task.evaluate(task.encode(turned, split))["nats_per_token"]
 
 
+def row(name: str, measured: dict[str, float], of_others: float) -> str:
+    """Row of the table of controls."""
+    own = measured["nats_per_token"]
+    return f"{name:16} nats a token: own picture {own:.3f}, another's {of_others:.3f}; CIDEr {measured['cider']:.3f}"
+
+
 def scored(answers: list[str], captions: list[list[str]]) -> str:
     """CIDEr-D in words."""
     scores = cider([words_of(answer) for answer in answers], [[words_of(text) for text in of] for of in captions])
@@ -204,13 +212,11 @@ def main(
         print(f"caption of the nearest picture, frozen features: {scored(nearest, rows['captions'])}")
         person = [texts[0] for texts in rows["captions"]]
         print(f"a person, against the other four: {scored(person, [texts[1:] for texts in rows['captions']])}")
-    table = {"as it is": (measured, of_others)}
-    for name in ("random_pictures", "random_language") if control else ():
-        other_task, parts = trained(replace(weights, **{name: True}), splits, split, words, settings, None)
-        table[name] = other_task.evaluate(parts[split]), shuffled(other_task, rows, split)
-    for name, (found, others) in table.items() if control else ():
-        own = found["nats_per_token"]
-        print(f"{name:16} nats a token: own picture {own:.3f}, another's {others:.3f}; CIDEr {found['cider']:.3f}")
+    if control:
+        print(row("as it is", measured, of_others))
+        for name in ("random_pictures", "random_language"):
+            other_task, parts = trained(replace(weights, **{name: True}), splits, split, words, settings, None)
+            print(row(name, other_task.evaluate(parts[split]), shuffled(other_task, rows, split)))
     return measured
 
 

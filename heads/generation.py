@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["GenerationHead"]
 
 NONE = -1  # behind the last token of a text that is shorter than others
+PART = "\ufffd"  # stands for bytes of a character that is not whole
 FRONT = 2  # numbers of an output that stand before the tokens of the answer
 
 
@@ -108,6 +109,11 @@ class GenerationHead(Head):
         self.end = stem.end if end is None else _special(stem, end)
         self.soft_prompt = nn.Parameter(torch.randn(soft_prompt, dim) * stem.embedding.weight.std().item())
 
+    @classmethod
+    def trains(cls, options: Mapping[str, Any]) -> bool:
+        """True if there is a soft prompt."""
+        return bool(options.get("soft_prompt"))
+
     def build(self, end: int, longest: int) -> None:
         """Keep the number of the end token, and the most tokens of a training target, the end token included."""
         self.end = end
@@ -182,6 +188,11 @@ class GenerationHead(Head):
         """Arguments of ``Backbone.generate``."""
         return {"end": self.end, "most": self.most, "temperature": self.temperature, "top_p": self.top_p}
 
+    def so_far(self, numbers: Sequence[int]) -> str:
+        """Text of the tokens so far; a character that is not whole yet, and space at the end, are left out."""
+        text = self.words.text([number for number in numbers if number != self.end])
+        return text.rstrip(PART).strip()
+
     def loss(self, output: Tensor, target: Any) -> Tensor:
         """Mean over the samples of the nats a token of their targets; targets are not read, they are in the output."""
         return (output[:, 0] / output[:, 1]).mean()
@@ -225,14 +236,15 @@ class GenerationHead(Head):
     # Measures
 
     def metrics(self) -> "dict[str, Metric]":
-        """CIDEr-D, BLEU-4, ROUGE-L and exact match of the answers; nats a token and perplexity of the targets."""
-        from metatx.metrics.generation import Bleu, Cider, ExactMatch, Nats, RougeL
+        """CIDEr-D, BLEU-4, ROUGE-L, exact match and blank ones of the answers; nats and perplexity of the targets."""
+        from metatx.metrics.generation import Blank, Bleu, Cider, ExactMatch, Nats, RougeL
 
         return {
             "cider": Cider(),
             "bleu4": Bleu(),
             "rouge_l": RougeL(),
             "exact_match": ExactMatch(),
+            "blank": Blank(),
             "nats_per_token": Nats(),
             "perplexity": Nats(exponential=True),
         }

@@ -52,6 +52,11 @@ class Component(nn.Module):
         super().__init__()
         self.dim = dim
 
+    @classmethod
+    def trains(cls, options: Mapping[str, Any]) -> bool:
+        """Return False if there are no weights to train with these options, where the backbone has the stem."""
+        return True
+
     def fit(self, samples: Any) -> dict[str, Any]:
         """Learn from the training split: raw samples for a tokenizer, raw targets for a head. ``learn`` calls it.
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from metatx.backbone.base import Backbone, LayerChanges
-from metatx.backbone.generating import Writer
+from metatx.backbone.generating import Follower, Writer
 from metatx.errors import SampleError
 from metatx.fusion import Fusion
 from metatx.head import Head
@@ -91,6 +91,7 @@ def continued(
     sequence: TokenSequence,
     targets: Any,
     adapter: LayerChanges | None,
+    followers: Sequence[Follower | None] = (),
 ) -> Tensor:
     """Output (B, 2 + N) of a head that continues: nats of the targets' tokens, their number, the answers' tokens.
 
@@ -100,6 +101,7 @@ def continued(
         backbone, head, adapter: Parts of the model.
         sequence: Result of ``prompts``.
         targets: Encoded targets, (B, R, L), or a list of B (R, L) where shapes differ; None: nothing is scored.
+        followers: For each sample a function that follows its answer, see ``Writer.generate``.
     """
     if targets is None:
         score = sequence.embeddings.new_zeros(len(sequence), 2)
@@ -108,7 +110,7 @@ def continued(
     if head.training:
         return score
     with seeded(SEED):
-        rows = backbone.generate(sequence, adapter=adapter, **head.writing())
+        rows = backbone.generate(sequence, adapter=adapter, followers=followers, **head.writing())
     written = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=-1)
     return torch.cat([score, written.to(score)], dim=1)
 

@@ -211,6 +211,13 @@ class Head(Component):
         """Arguments of ``Backbone.generate`` for a head that continues: ``end``, ``most`` and others."""
         raise NotImplementedError(f"{type(self).__name__} has no writing().")
 
+    def so_far(self, numbers: Sequence[int]) -> str:
+        """Text of the tokens that a head that continues has written so far, to which later ones only add.
+
+        It is told to clients while the answer is written; by default nothing is.
+        """
+        return ""
+
     def loss(self, output: Tensor, target: Any) -> Tensor:
         """Mean loss of a batch, a scalar; targets are (B, ...), or a list of B where their shapes differ."""
         raise NotImplementedError(f"{type(self).__name__} has no loss(output, target).")

@@ -183,9 +183,9 @@ class Model(nn.Module):
         output: Tensor = self.head(self.head.pool(self.fusion.leave(pooled)))
         return output
 
-    def continued(self, sequence: TokenSequence, targets: Any = None) -> Tensor:
+    def continued(self, sequence: TokenSequence, targets: Any = None, followers: Sequence[Any] = ()) -> Tensor:
         """Output of a head that continues, for the result of ``tokens``, see ``metatx.continuation``."""
-        return continued(cast(Writer, self.backbone), self.head, sequence, targets, self.adapter)
+        return continued(cast(Writer, self.backbone), self.head, sequence, targets, self.adapter, followers)
 
     def fused(self, sequence: TokenSequence) -> TokenSequence:
         """Sequences that the head reads: the backbone's output itself, or what the fusion makes of the inputs."""

@@ -12,8 +12,10 @@ costs a pass of two of 30 blocks with ``--fusion.every 28``, and of all with ``e
 
 On SmolLM2-135M-Instruct and nano the first command, with ``--epochs 3 --precision bf16``, was right in 0.893 of the
 test questions (validation 0.679, 0.810 and 0.883 after each epoch, still rising; seed 0; some 20 minutes beside
-other work). The product has a part in that: a sum of both inputs reaches 0.828. The other commands were not run to the
-end.
+other work). The product has a part in that: a sum of both inputs reaches 0.828. At a smaller budget, 1,500 training
+questions and 3 epochs, on 600 test questions drawn at random (seed 0, ``--fusion.every 28``, bf16), the bridges do not
+differ: linear 0.857 (7.0 million weights, 4 minutes), resampler 0.855 (12.3 million, 5 minutes). The other commands
+were not run to the end.
 """
 
 from dataclasses import replace

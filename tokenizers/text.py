@@ -1,7 +1,7 @@
 """Texts and pairs of texts: tokens of a language model's own vocabulary, or CLIP's with trained embeddings."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -130,6 +130,11 @@ class TextTokenizer(Tokenizer):
             return
         self.embedding = nn.Parameter(torch.randn(2 + size, self.dim) * 0.02)  # unknown, separator, the known
         self.vocabulary = size
+
+    @classmethod
+    def trains(cls, options: Mapping[str, Any]) -> bool:
+        """True if rows of the language model's table are trained."""
+        return not options.get("freeze_stem", True)
 
     @classmethod
     def accepts(cls, value: Any) -> bool:

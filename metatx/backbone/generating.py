@@ -1,14 +1,17 @@
 """Text that a causal language model writes: transformers' own ``generate`` on the backbone's own layers."""
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from metatx.sequence import TokenSequence
 
-__all__ = ["Writer", "writer", "written"]
+__all__ = ["Follower", "Writer", "writer", "written"]
+
+# Called with the tokens of a text so far whenever it has one more, its end token included; False ends the text there.
+Follower: TypeAlias = Callable[[Sequence[int]], bool]
 
 
 class Writer(Protocol):
@@ -33,6 +36,7 @@ class Writer(Protocol):
         temperature: float = 0.0,
         top_p: float = 1.0,
         adapter: Any = None,
+        followers: Sequence[Follower | None] = (),
     ) -> list[Tensor]:
         """Numbers of the tokens that follow each sequence, int64 (N,), the end token included where it comes.
 
@@ -43,7 +47,7 @@ class Writer(Protocol):
             temperature: Number that logits are divided by before a token is drawn; 0 takes the most likely one.
             top_p: Share of the probability whose tokens are drawn from, the most likely ones.
             adapter: Changes of the layers by one task, see ``Backbone.forward``.
-
+            followers: For each sequence a function that follows its text, or None; none at all: nobody follows.
         """
 
     def __call__(self, sequence: TokenSequence, *, adapter: Any = None) -> TokenSequence:
@@ -71,7 +75,14 @@ def writer(settings: Any, blocks: nn.ModuleList, norm: nn.Module, table: nn.Embe
 
 
 def written(
-    model: Any, prompts: Sequence[Tensor], *, end: int, most: int, temperature: float, top_p: float
+    model: Any,
+    prompts: Sequence[Tensor],
+    *,
+    end: int,
+    most: int,
+    temperature: float,
+    top_p: float,
+    followers: Sequence[Follower | None] = (),
 ) -> list[Tensor]:
     """Numbers of the tokens that follow each prompt, the end token included where it comes.
 
@@ -82,6 +93,7 @@ def written(
         most: Most tokens of a text.
         temperature: Number that logits are divided by before a token is drawn; 0 takes the most likely one.
         top_p: Share of the probability whose tokens are drawn from, the most likely ones.
+        followers: See ``Writer.generate``.
     """
     import transformers
 
@@ -97,9 +109,24 @@ def written(
         mask[row, longest - len(prompt) :] = 1
     drawing = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0} if temperature else {}
     config = library.GenerationConfig(max_new_tokens=most, eos_token_id=end, pad_token_id=end, **drawing)
+    arguments: dict[str, Any] = {"inputs_embeds": embeddings, "attention_mask": mask, "generation_config": config}
+    if any(followers):
+        arguments["stopping_criteria"] = library.StoppingCriteriaList([_following(followers, end)])
     with torch.autocast(device.type, enabled=False):  # it would cast all weights anew for each token
-        rows: Tensor = model.generate(inputs_embeds=embeddings, attention_mask=mask, generation_config=config)
+        rows: Tensor = model.generate(**arguments)
     return [_until(row, end) for row in rows]
+
+
+def _following(followers: Sequence[Follower | None], end: int) -> Callable[..., Tensor]:
+    """Stopping criterion of transformers that tells followers the texts so far, and ends those that they end."""
+
+    def over(rows: Tensor, scores: Any, **given: Any) -> Tensor:
+        goes_on = [
+            follow is None or follow(_until(row, end).tolist()) for row, follow in zip(rows, followers, strict=True)
+        ]
+        return ~torch.tensor(goes_on, device=rows.device)
+
+    return over
 
 
 def _until(row: Tensor, end: int) -> Tensor:

@@ -1,6 +1,6 @@
 """Language models of transformers as a backbone: text encoders and causal models, through their input embeddings."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Self
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from metatx.backbone.attention import Call, Packing, attend
 from metatx.backbone.base import Backbone, LayerChanges
-from metatx.backbone.generating import writer, written
+from metatx.backbone.generating import Follower, writer, written
 from metatx.backbone.routing import Route, route_layers
 from metatx.backbone.varlen import attend_within, takes_lengths
 from metatx.backbone.vocabulary import Vocabulary
@@ -321,6 +321,7 @@ class LanguageBackbone(Backbone):
         temperature: float = 0.0,
         top_p: float = 1.0,
         adapter: LayerChanges | None = None,
+        followers: Sequence[Follower | None] = (),
     ) -> list[Tensor]:
         """Numbers of the tokens that follow each sequence, see ``Writer``."""
         prompts = [
@@ -329,7 +330,8 @@ class LanguageBackbone(Backbone):
         packing = Packing(sequence.lengths, self.num_prefix_tokens, sequence.embeddings.device)
         self._route.call = None if adapter is None else adapter.on(self, packing)
         try:
-            return written(self._writer, prompts, end=end, most=most, temperature=temperature, top_p=top_p)
+            drawing = {"temperature": temperature, "top_p": top_p}
+            return written(self._writer, prompts, end=end, most=most, followers=followers, **drawing)
         finally:
             self._route.call = None
 

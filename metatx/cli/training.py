@@ -105,12 +105,15 @@ def train(
     folder = out or _free_folder(data)
     # Imported here: torch takes seconds, and a mistake in the arguments has been told before.
     from metatx.backbone.loading import load_backbone
+    from metatx.encoding.trainable import check_trains
     from metatx.evaluation.run import run
     from metatx.training.distributed import processes, training_device
     from metatx.training.history import tracker_classes
 
     place = training_device(device)
     tracker_classes(chosen)
+    if backbone.startswith("transformers:"):  # else the head is refused, by what it needs
+        check_trains(spec)
     report = run(
         data,
         spec,

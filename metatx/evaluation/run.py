@@ -12,6 +12,7 @@ from typing import Any
 
 from metatx.backbone.base import Backbone, check_backbone
 from metatx.data.arguments import target_name
+from metatx.encoding.trainable import check_trains
 from metatx.errors import short
 from metatx.evaluation.baselines import baselines
 from metatx.evaluation.budget import Plan, keep_plan, kept_plan, plan_for
@@ -121,6 +122,8 @@ def run(
     spec = TaskSpec.of(modality, **choices)
     seed = settings.seed if spec.seed is None else spec.seed
     spec = replace(spec, target=target_name(spec.target), seed=seed)
+    if backbone.writes:
+        check_trains(spec)
     folder = None if out is None else Path(out)
     _check_folder(folder, resume)
     state = processes()

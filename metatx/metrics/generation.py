@@ -1,4 +1,4 @@
-"""Measures of written answers: CIDEr-D, BLEU-4, ROUGE-L, exact match, nats a token."""
+"""Measures of written answers: CIDEr-D, BLEU-4, ROUGE-L, exact match, blank ones, nats a token."""
 
 import math
 import re
@@ -12,7 +12,7 @@ from torchmetrics import Metric
 from torchmetrics.text import BLEUScore
 from torchmetrics.text.rouge import ROUGEScore
 
-__all__ = ["Bleu", "Cider", "ExactMatch", "Nats", "RougeL", "Written", "cider", "words_of"]
+__all__ = ["Blank", "Bleu", "Cider", "ExactMatch", "Nats", "RougeL", "Written", "cider", "words_of"]
 
 WORD = re.compile(r"[^\W_]+(?:['’.-][^\W_]+)*")  # letters and digits, also with one sign within
 LONGEST = 4  # words of the longest n-grams
@@ -157,10 +157,9 @@ class Cider(Metric):
         return torch.tensor(sum(scores) / len(scores))
 
 
-class ExactMatch(Metric):
-    """Share of the answers that have the words of a text of their target, in lower case and without punctuation."""
+class Share(Metric):
+    """Share of the answers of which something holds."""
 
-    higher_is_better = True
     full_state_update = False
     right: Tensor
     count: Tensor
@@ -170,15 +169,38 @@ class ExactMatch(Metric):
         self.add_state("right", torch.tensor(0), dist_reduce_fx="sum")
         self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
 
+    def holds(self, text: str, references: Sequence[str]) -> bool:
+        """Return True for an answer that counts, given the texts of its target."""
+        raise NotImplementedError
+
     def update(self, written: Sequence[Written], references: Sequence[Sequence[str]]) -> None:
         """Add answers and the texts of their targets."""
-        for each, texts in zip(written, references, strict=True):
-            self.right += words_of(each.text) in [words_of(text) for text in texts]
+        self.right += sum(self.holds(each.text, texts) for each, texts in zip(written, references, strict=True))
         self.count += len(written)
 
     def compute(self) -> Tensor:
         """Share of the answers."""
         return self.right / self.count
+
+
+class ExactMatch(Share):
+    """Share of the answers that have the words of a text of their target, in lower case and without punctuation."""
+
+    higher_is_better = True
+
+    def holds(self, text: str, references: Sequence[str]) -> bool:
+        """Return True if the words are equal."""
+        return words_of(text) in [words_of(each) for each in references]
+
+
+class Blank(Share):
+    """Share of the answers in which nothing is written, or none is found in what is written."""
+
+    higher_is_better = False
+
+    def holds(self, text: str, references: Sequence[str]) -> bool:
+        """Return True if the answer is blank."""
+        return not text.strip()
 
 
 class Nats(Metric):

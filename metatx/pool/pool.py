@@ -303,7 +303,8 @@ class TaskPool:
             indices = [index for part in group for index in part.indices]
             arguments = zip(*(requests[index].extents for index in indices), strict=True)
             extents = [list(chain(*of_requests)) for of_requests in arguments]
-            made = iter(first.answers(sequence, extents))
+            followers = [requests[index].follower for index in indices for _ in range(requests[index].samples)]
+            made = iter(first.answers(sequence, extents, followers))
             for index in indices:
                 answers[index] = list(islice(made, requests[index].samples))
         with self._lock:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from metatx.adapters.batched import FixedAdapter
+from metatx.backbone.generating import Follower
 from metatx.encoding.collate import collate, to_device, widened
 from metatx.errors import SampleError
 from metatx.inference import read_one
@@ -132,6 +133,7 @@ class Request:
         encoded: Encoded samples; none where ``sequence`` holds their tokens.
         sequence: Tokens of the samples; None where they are made later.
         extents: Further arguments of the head, see ``Model.extents``.
+        follower: Function that follows the answer while it is written; only of a request of one sample.
     """
 
     name: str
@@ -142,6 +144,7 @@ class Request:
     encoded: Sequence[dict[str, Tensor]]
     sequence: TokenSequence | None
     extents: Sequence[Any]
+    follower: Follower | None = None
 
     @property
     def tokens(self) -> int:
@@ -153,7 +156,9 @@ class Request:
         """True if the answer is written behind the sequences."""
         return self.answer != "embed" and self.loaded.task.head.continues
 
-    def answers(self, sequence: TokenSequence, extents: Sequence[Any]) -> list[Any]:
+    def answers(
+        self, sequence: TokenSequence, extents: Sequence[Any], followers: Sequence[Follower | None]
+    ) -> list[Any]:
         """Answers for sequences that left the backbone, one item a sample; a SampleError where numbers overflowed.
 
         Sequences that are continued enter it here.
@@ -164,7 +169,11 @@ class Request:
             output = model.embedding(sequence).float()
             answers = list(output.cpu().numpy())
         else:
-            output = widened(model.continued(sequence) if self.continues else model.output(sequence))
+            if self.continues:
+                output = model.continued(sequence, followers=followers)
+            else:
+                output = model.output(sequence)
+            output = widened(output)
             if self.answer == "records":
                 answers = head.records(output, *extents)
             else:

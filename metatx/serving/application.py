@@ -29,6 +29,7 @@ from metatx.serving.limits import GONE, RefusedError
 from metatx.serving.refusals import discreet, places, refusal
 from metatx.serving.scheduler import ClosedError
 from metatx.serving.schemas import Alias, TaskDetail, TaskList, detail_of, document, problems, summary_of
+from metatx.serving.streaming import Events, streamed
 
 __all__ = ["Service", "create_application"]
 
@@ -109,13 +110,16 @@ class Service:
                 return
             await asyncio.sleep(self.watch or 1.0)
 
-    async def ask(self, request: Request, task: str | None, answer: OutputKind) -> Response:
+    async def ask(
+        self, request: Request, task: str | None, answer: OutputKind, events: Events | None = None
+    ) -> Response:
         """Answer a request.
 
         Args:
             request: HTTP request; its body is not read yet.
             task: Name of the task; None if the body names a task for each input.
             answer: Kind of answer.
+            events: Events that words are told to, if the client wants them.
         """
         started = time.perf_counter()
         status = 500
@@ -131,13 +135,16 @@ class Service:
             async with asyncio.timeout(engine.limits.wait):
                 engine.check(asked, workers)
                 body = await read_body(request, engine.limits)
+                if events is not None:
+                    body = await events.read(body, engine.limits)
 
                 def inputs() -> list[Input]:
                     parsed = inputs_of(body, task, self.catalog, engine.limits)
                     tasks[:] = [item.task for item in parsed]
                     return parsed
 
-                work = asyncio.create_task(engine.answer(replace(asked, size=len(body)), workers, inputs, answer))
+                asked = replace(asked, size=len(body))
+                work = asyncio.create_task(engine.answer(asked, workers, inputs, answer, events))
                 names, answers = await _unless_gone(request, work)
             status = 200
             return _json({"task": task, **_rows(names, answers, answer, task is None)})
@@ -244,12 +251,16 @@ def _asking(service: Service) -> APIRouter:
     @router.post("/predict")
     async def predict_mixed(request: Request) -> dict[str, Any]:
         """Answer inputs of several tasks, in their order. A form has one part an input, named by its task."""
-        return await service.ask(request, None, "records")  # type: ignore[return-value]
+        return await streamed(request, lambda events: service.ask(request, None, "records", events))  # type: ignore[return-value]
 
     @router.post("/tasks/{task}/predict")
     async def predict(task: str, request: Request) -> dict[str, Any]:
-        """Answer the inputs, in their order."""
-        return await service.ask(request, task, "records")  # type: ignore[return-value]
+        """Answer the inputs, in their order.
+
+        With the header `Accept: text/event-stream`, or `"stream": true` in JSON, words come as server-sent events while
+        they are written: `data: {"index": 0, "text": " a"}`; the last event is `done`, with all answers, or `error`.
+        """
+        return await streamed(request, lambda events: service.ask(request, task, "records", events))  # type: ignore[return-value]
 
     @router.post("/tasks/{task}/embed")
     async def embed(task: str, request: Request) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from metatx.serving.limits import GONE, SHORT, Limits, RefusedError
 from metatx.serving.metrics import Metrics
 from metatx.serving.readers import CancelEvent, Readers, ReadRequest
 from metatx.serving.scheduler import Job, Scheduler
+from metatx.serving.streaming import Events
 from metatx.serving.throughput import cost
 from metatx.serving.workers import Steps, Workers
 
@@ -92,7 +93,12 @@ class Engine:
         self.admission.check(asked)
 
     async def answer(
-        self, asked: Asked, workers: Workers, inputs: Callable[[], Sequence[Input]], answer: OutputKind
+        self,
+        asked: Asked,
+        workers: Workers,
+        inputs: Callable[[], Sequence[Input]],
+        answer: OutputKind,
+        events: Events | None = None,
     ) -> tuple[list[str], list[Any]]:
         """Answer the inputs of a request; the samples of a file are answered one after the other.
 
@@ -104,6 +110,7 @@ class Engine:
             workers: Threads that prepare the inputs.
             inputs: Function that parses them from the body; called in a worker thread.
             answer: Kind of answer.
+            events: Events that words are told to while they are written.
 
         Returns:
             Name of the task of each sample, and the answers, in order.
@@ -130,6 +137,8 @@ class Engine:
                 requests = await asyncio.wrap_future(prepared)
             finally:
                 cancel.set()
+            if events is not None:
+                requests = events.followed(requests)
             answers = await asyncio.wrap_future(self.scheduler.submit(requests, self.limits.wait, asked.client))
         return [name for name, _ in requests], answers
 

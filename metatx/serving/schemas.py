@@ -118,16 +118,17 @@ def document(app: FastAPI, catalog: Catalog) -> dict[str, Any]:
             general = paths[f"/v1/tasks/{{task}}/{action}"]["post"]
             operation = {key: value for key, value in general.items() if key != "parameters"}
             operation |= {"operationId": f"{action} {name}", "summary": f"{action.capitalize()} with {name}"}
-            operation |= {"requestBody": _body(reference, bool(task.files), task.sample.example, task.inputs)}
+            body = _body(reference, bool(task.files), task.sample.example, task.inputs)
+            operation |= {"requestBody": _may_stream(body) if action == "predict" else body}
             if task.inputs:
                 operation["description"] = f"{general['description']} {_said(task.inputs)}"
             operation |= {"responses": {**general["responses"], "200": _answered(action, name, task.sample.answer)}}
             paths[f"/v1/tasks/{name}/{action}"] = {"post": operation}
     for action in ("predict", "embed"):
         general = paths[f"/v1/tasks/{{task}}/{action}"]["post"]
-        general |= {"requestBody": _body({}, True)}
+        general |= {"requestBody": _may_stream(_body({}, True)) if action == "predict" else _body({}, True)}
         general["responses"]["200"] = _answered(action)
-    paths["/v1/predict"]["post"]["requestBody"] = _body({"anyOf": asked} if asked else {}, False)
+    paths["/v1/predict"]["post"]["requestBody"] = _may_stream(_body({"anyOf": asked} if asked else {}, False))
     return openapi
 
 
@@ -189,6 +190,13 @@ def _body(
         encoding = {"inputs": {"contentType": "application/json"}}
         content["multipart/form-data"] = {"schema": schema, "encoding": encoding}
     return {"required": True, "content": content}
+
+
+def _may_stream(body: dict[str, Any]) -> dict[str, Any]:
+    """Describe a body that may ask for events, see ``metatx.serving.streaming``."""
+    properties = body["content"]["application/json"]["schema"]["properties"]
+    properties["stream"] = {"type": "boolean", "description": "Answer by server-sent events."}
+    return body
 
 
 def problems(statuses: Iterable[int]) -> dict[int | str, dict[str, Any]]:

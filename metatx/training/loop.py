@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 from metatx.encoding.collate import collate, to_device, widened
 from metatx.encoding.encoded import EncodedDataset, FeatureDataset, PooledDataset
 from metatx.encoding.sampling import class_numbers
+from metatx.encoding.trainable import nothing_to_train
 from metatx.errors import DivergedError
 from metatx.model import Model
 from metatx.progress import bar, tell
@@ -127,10 +128,7 @@ class Training:
         self.metric = settings.metric or model.head.primary_metric  # chooses the epoch whose weights are kept
         _check_metric(model, self.metric)
         if not model.trainable_parameters:
-            raise ValueError(
-                f"There is nothing to train: tokenizer and the {model.head.name} head have no weights here. Answer "
-                "without training, or choose --tune lora, or a soft prompt (--head.soft-prompt 8)."
-            )
+            raise nothing_to_train(model.head.name)
         if settings.token_warmup_steps:
             warmup_parameters(model)
         self.encoded = data

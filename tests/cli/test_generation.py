@@ -52,3 +52,31 @@ def test_a_backbone_that_writes_nothing_is_one_line(table, capsys) -> None:
         _main(f"train {table} --modality text --inputs q --head generation --target a2 --backbone nano")
     told = capsys.readouterr().err
     assert "needs a causal language model" in told and told.count("\n") == 1
+
+
+def test_a_run_that_trains_nothing_is_refused_before_weights_and_data_are_read(tmp_path, capsys) -> None:
+    line = f"train {tmp_path}/none.csv --modality text --inputs q --target a2 --backbone transformers:{tmp_path}/none"
+    with pytest.raises(SystemExit, match="2"):
+        _main(f"{line} --head generation")
+    told = capsys.readouterr().err
+    assert "nothing to train" in told and "--tune lora" in told and told.count("\n") == 1
+    several = (
+        f"train {tmp_path}/none.csv --input q=text --input p=text --target a2 --backbone transformers:{tmp_path}/none"
+    )
+    with pytest.raises(SystemExit, match="2"):
+        _main(f"{several} --head generation")
+    assert "nothing to train" in capsys.readouterr().err
+    for more in ("--head.soft-prompt 2", "--tune lora", "--tokenizer.freeze-stem false"):
+        with pytest.raises(SystemExit, match="2"):
+            _main(f"{line} --head generation {more}")
+        assert "nothing to train" not in capsys.readouterr().err
+
+
+def test_a_model_with_an_output_layer_of_its_own_is_one_line(table, tmp_path, capsys) -> None:
+    untied = write_model(tmp_path / "untied", "llama", tie_word_embeddings=False)
+    backbone = f"--backbone transformers:{untied}"
+    capsys.readouterr()
+    with pytest.raises(SystemExit, match="2"):
+        _main(f"train {table} --modality text --inputs q --head generation --target a2 --tune lora {backbone}")
+    told = capsys.readouterr().err
+    assert "output layer is not the embedding table" in told and told.count("\n") == 1

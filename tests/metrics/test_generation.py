@@ -5,7 +5,7 @@ import math
 import pytest
 
 from metatx.baselines.answers import ConstantAnswer, NearestAnswer
-from metatx.metrics.generation import Bleu, Cider, ExactMatch, Nats, RougeL, Written, cider, words_of
+from metatx.metrics.generation import Blank, Bleu, Cider, ExactMatch, Nats, RougeL, Written, cider, words_of
 
 REFERENCES = [
     ["A black dog runs through the green grass.", "A dog is running on grass", "The black dog runs"],
@@ -50,6 +50,10 @@ def test_the_own_target_scores_ten_and_another_zero() -> None:
     single.update([Written("a")], [["a"]])
     with pytest.raises(ValueError, match="two samples or more"):
         single.compute()
+
+
+def test_blank_answers_are_counted() -> None:
+    assert measured(Blank(), ["a dog", "", " \n", "."], [["a dog"]] * 4) == pytest.approx(0.5)
 
 
 def test_rouge_is_the_longest_common_subsequence_with_the_nearest_text() -> None:

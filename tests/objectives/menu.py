@@ -8,7 +8,7 @@ from metatx.pretraining.paired_data import PairedDataset
 from tests.adapters.trained import scramble
 from tests.pairs import colour_alignment, coloured, small_backbone
 
-OTHERS = ("matching", "masked_text", "masked_tokens")
+OTHERS = ("captioning", "matching", "masked_text", "masked_tokens")
 QUICK = {"batch_size": 16, "epochs": 2, "lr": 3e-3, "precision": "fp32"}
 
 

@@ -36,3 +36,21 @@ def test_caption_flickr8k(folder, tmp_path, capsys) -> None:
     task = metatx.Task.from_pretrained(tmp_path / "run/task")
     assert len(task.predict([{"photo": str(folder / "images/0.png")}])) == 1
     recipe.main(**{**given, "words": 0, "baseline": False}, random_language=True, random_pictures=True)
+
+
+def test_controls_stand_beside_the_run(folder, tmp_path, capsys) -> None:
+    model = write_model(tmp_path / "llama", "llama", tie_word_embeddings=True)
+    settings = metatx.TrainingSettings(epochs=1, batch_size=8)
+    recipe.main(
+        language=str(model),
+        pictures="nano",
+        data=str(folder),
+        settings=settings,
+        words=2,
+        baseline=False,
+        control=True,
+        most=8,
+    )
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if "own picture" in line]
+    assert [row[0] for row in rows] == ["as", "random_pictures", "random_language"]
+    assert len({tuple(row[-6:]) for row in rows}) == 3, "each has numbers of its own"

@@ -17,6 +17,9 @@ from metatx.serving.indexes import Indexes
 from metatx.serving.limits import Limits
 from metatx.serving.metrics import Metrics
 from metatx.serving.readers import Readers
+from tests.backbone.language_models import write_model
+
+MOST = 40  # tokens of an answer of the task that writes
 
 
 def pictures(count, seed=0):
@@ -81,6 +84,21 @@ def houses(nano, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def writing(tmp_path_factory):
+    """Folder of a task that writes words and one that gives a class, on a small language model of random weights."""
+    rows = pd.DataFrame({"q": ["one two", "red", "a b c d"] * 4, "a": ["three", "rose", "e f"] * 4})
+    place = tmp_path_factory.mktemp("words")
+    model = write_model(place / "llama", "llama", tie_word_embeddings=True)
+    backbone = metatx.load_backbone(f"transformers:{model}")
+    for name, head, options in (("say", "generation", {"max_new_tokens": MOST}), ("label", "classification", {})):
+        task = metatx.Task.from_data(
+            backbone, "text", rows, target="a", inputs=["q"], head=head, head_options=options, seed=0
+        )
+        task.save_pretrained(place / "tasks" / name)
+    return place
+
+
 @pytest.fixture
 def tasks(trained, tmp_path):
     """A copy of the three tasks that a test may change."""
@@ -108,9 +126,17 @@ def serve(nano, trained, readers):
     running = []
 
     def start(
-        folder=trained, *, limits=None, rate=5000.0, queue_seconds=10.0, readers=readers, indexes=None, **options
+        folder=trained,
+        *,
+        backbone=nano,
+        limits=None,
+        rate=5000.0,
+        queue_seconds=10.0,
+        readers=readers,
+        indexes=None,
+        **options,
     ):
-        pool = TaskPool(nano)
+        pool = TaskPool(backbone)
         engine = Engine(
             pool,
             limits or Limits(),

@@ -1,6 +1,7 @@
 """The page at / in headless Chromium: a person picks a task, gives an input, sees the answer."""
 
 import base64
+import json
 import os
 import shutil
 
@@ -124,3 +125,18 @@ def test_what_a_task_is_called_is_shown_and_never_run(trained, browser, tmp_path
         browser.call("Page.navigate", url=address)
         browser.until("document.readyState == 'complete' && $('about-card')?.textContent.includes('onerror')")
         assert browser.run("window.hurt") is None
+
+
+def test_the_page_shows_the_words_and_then_the_record(writing, browser):
+    with server(writing / "tasks") as (_, address):
+        browser.call("Page.navigate", url=f"{address}/#say")
+        browser.until("document.readyState == 'complete' && $('name').textContent == 'say'")
+        browser.run("document.querySelector('textarea').value = 'one two'")
+        browser.run(
+            "window.seen = []; new MutationObserver(() => seen.push($('result').innerText)).observe($('result'), "
+            "{childList: true, subtree: true}); $('go').click()"
+        )
+        browser.until("$('result').innerText.includes('As JSON')")
+        seen = json.loads(browser.run("JSON.stringify(seen)"))
+        assert seen[0].startswith("Answer so far") and "Answer in" in seen[-1]
+    assert not browser.errors

@@ -9,7 +9,17 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-__all__ = ["LATE", "TokenSequence", "as_sequence", "concatenate", "divide", "joined", "picked", "ranges"]
+__all__ = [
+    "LATE",
+    "PaddedTokens",
+    "TokenSequence",
+    "as_sequence",
+    "concatenate",
+    "divide",
+    "joined",
+    "picked",
+    "ranges",
+]
 
 LATE = sys.maxsize  # value of ``fuse_at`` for a sample whose sequences never attend to one another
 Fact = TypeVar("Fact")
@@ -219,6 +229,31 @@ class TokenSequence:
     def _sample_of_sequence(self) -> Tensor:
         counts = torch.tensor(_counts(self), device=self.embeddings.device)
         return torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
+
+
+@dataclass(frozen=True)
+class PaddedTokens:
+    """Tokens of a batch before they are packed: tensors whose shapes depend on no values, as ``torch.func`` needs them.
+
+    Attributes:
+        embeddings: Tokens of one input, (S, N, D).
+        mask: Tokens to keep, bool (S, N), True = keep; None: all.
+        grid, sequences_per_sample: As in ``TokenSequence.pack``.
+        context: As in ``TokenSequence``, but tensors only.
+    """
+
+    embeddings: Tensor
+    mask: Tensor | None = None
+    grid: tuple[int, ...] | None = None
+    sequences_per_sample: tuple[int, ...] | None = None
+    context: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def packed(self) -> TokenSequence:
+        """Pack the tokens. Raises the errors of ``TokenSequence.pack``."""
+        counts = self.sequences_per_sample
+        return TokenSequence.pack(
+            self.embeddings, self.mask, grid=self.grid, sequences_per_sample=counts, context=self.context
+        )
 
 
 def as_sequence(tokens: "Tensor | tuple[Tensor, Tensor] | TokenSequence") -> TokenSequence:

@@ -18,7 +18,7 @@ from metatx.layers.views import coarser, random_view
 from metatx.reading.image import SUFFIXES, fit_image, is_image, read_image
 from metatx.reading.medmnist import read_medmnist
 from metatx.reading.signatures import signatures_of
-from metatx.sequence import TokenSequence
+from metatx.sequence import PaddedTokens, TokenSequence
 from metatx.tokenizer import Batch, Tokenizer
 
 __all__ = ["ImageTokenizer"]
@@ -54,6 +54,7 @@ class ImageTokenizer(Tokenizer):
     stem = "image"
     signatures = signatures_of((*suffixes, *readers))
     default_head = "classification"
+    stacks = True
     AUGMENTS: ClassVar[tuple[str, ...]] = ("none", "flip", "light", "strong")
 
     def __init__(
@@ -135,7 +136,11 @@ class ImageTokenizer(Tokenizer):
 
     def forward(self, batch: Batch) -> TokenSequence:
         """Images uint8 (B, 3, H, W) to a token for each patch."""
-        return TokenSequence.pack(self.patch_stem(batch["image"].float() / 255), grid=self.grid)
+        return self.padded(batch).packed()
+
+    def padded(self, batch: Batch) -> PaddedTokens:
+        """A token for each patch, (B, N, D)."""
+        return PaddedTokens(self.patch_stem(batch["image"].float() / 255), grid=self.grid)
 
     def dense_values(self, sample: Any) -> np.ndarray:
         """The pixels of the picture (H, W, 3), in 0..1."""

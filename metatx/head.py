@@ -65,7 +65,6 @@ class Head(Component):
     dense: ClassVar[bool] = False
     per_token: ClassVar[bool] = False
     continues: ClassVar[bool] = False
-    stacks: ClassVar[bool] = False
     needs_target: ClassVar[bool] = True
     output_suffixes: ClassVar[tuple[str, ...]] = ()
     pool_options: ClassVar[tuple[str, ...] | None] = None

@@ -238,8 +238,8 @@ class PaddedTokens:
     Attributes:
         embeddings: Tokens of one input, (S, N, D).
         mask: Tokens to keep, bool (S, N), True = keep; None: all.
-        grid, sequences_per_sample: As in ``TokenSequence.pack``.
-        context: As in ``TokenSequence``, but tensors only.
+        grid, sequences_per_sample: Arguments of ``TokenSequence.pack``.
+        context: Side information of ``TokenSequence``, tensors (B, ...) only.
     """
 
     embeddings: Tensor

@@ -88,7 +88,6 @@ class Tokenizer(Component):
     mixes_channels: bool = False
     vocabulary: int = 0
     augments: bool = False
-    stacks: ClassVar[bool] = False
     crop_warning: str = ""
     classical: ClassVar[Literal["linear", "boosting", "words"]] = "linear"
 

@@ -14,7 +14,15 @@ from metatx.encoding.collate import collate, to_device, widened
 from metatx.errors import SampleError
 from metatx.inference import read_one
 from metatx.inputs.through import read_by_others
-from metatx.pool.stacking import Part, head_of, pooled, samples_of, stacked_outputs, stacked_tokens, tokens_of
+from metatx.pool.stacking import (
+    Part,
+    pooled,
+    samples_of,
+    stacked_outputs,
+    stacked_tokens,
+    stacking_head,
+    stacking_tokens,
+)
 from metatx.sequence import TokenSequence, joined
 from metatx.task import Task
 
@@ -48,12 +56,12 @@ class ResidentTask:
     @cached_property
     def tokenizer(self) -> Part | None:
         """Part of the task that makes tokens, where it can be called together with those of other tasks."""
-        return tokens_of(self.task.model)
+        return stacking_tokens(self.task.model)
 
     @cached_property
     def head(self) -> Part | None:
         """Part of the task that answers, where it can be called together with those of other tasks."""
-        return head_of(self.task.model)
+        return stacking_head(self.task.model)
 
     def batch(self, encoded: Sequence[dict[str, Tensor]]) -> dict[str, Any]:
         """Collate encoded samples on the task's device."""

@@ -20,10 +20,21 @@ from metatx.layers.unregistered import Unregistered
 from metatx.model import Model
 from metatx.registry import all_options
 from metatx.sequence import PaddedTokens, TokenSequence
+from metatx.tokenizer import Tokenizer
 
-__all__ = ["Part", "Kind", "head_of", "pooled", "samples_of", "stacked_outputs", "stacked_tokens", "tokens_of"]
+__all__ = [
+    "Kind",
+    "Part",
+    "pooled",
+    "samples_of",
+    "stacked_outputs",
+    "stacked_tokens",
+    "stacking_head",
+    "stacking_tokens",
+    "tokens_of",
+]
 
-LARGEST = 150_000  # bytes of a part; the copy of a larger one takes longer than a call, and its weights are not stacked
+LARGEST = 150_000  # bytes; to copy the weights of a larger part takes longer than a call
 
 Kind = tuple[Any, ...]
 
@@ -53,43 +64,44 @@ class Part:
         form = [(name, tuple(tensor.shape), str(tensor.dtype)) for name, tensor in tensors.items()]
         return cls(module, tensors, (types, ids, json.dumps(all_options(component), sort_keys=True), str(form)))
 
-    @property
-    def is_small(self) -> bool:
-        """True if weights are stacked."""
-        return sum(tensor.nbytes for tensor in self.tensors.values()) <= LARGEST
-
 
 class _Entrance(nn.Module):
-    """Tokenizer and input norm of a model, to tokens that are not packed."""
+    """Tokenizer and input norm, to tokens that are not packed."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, tokenizer: Tokenizer, norm: nn.Module) -> None:
         super().__init__()
-        self.tokenizer = model.tokenizer
-        self.norm = model.norm
+        self.tokenizer = tokenizer
+        self.norm = norm
 
     def forward(self, batch: dict[str, Any]) -> PaddedTokens:
         tokens = self.tokenizer.padded(batch)
         return replace(tokens, embeddings=self.norm(tokens.embeddings))
 
 
-def tokens_of(model: Model) -> Part | None:
+def tokens_of(tokenizer: Tokenizer, norm: nn.Module) -> Part:
+    """Part that makes the tokens which enter the backbone."""
+    return Part.of(_Entrance(tokenizer, norm), tokenizer)
+
+
+def stacking_tokens(model: Model) -> Part | None:
     """Part of a model that makes tokens; None if it is to be called by itself."""
     alone = model.fusion is not None or model.head.continues or not model.tokenizer.stacks
-    return None if alone else Part.of(_Entrance(model), model.tokenizer)
+    return None if alone else tokens_of(model.tokenizer, model.norm)
 
 
-def head_of(model: Model) -> Part | None:
+def stacking_head(model: Model) -> Part | None:
     """Part of a model that answers; None if it is to be called by itself."""
     alone = model.fusion is not None or not model.head.stacks
     return None if alone else Part.of(model.head, model.head)
 
 
-def stacked_tokens(parts: Sequence[Part], batch: Mapping[str, Tensor]) -> PaddedTokens:
+def stacked_tokens(parts: Sequence[Part], batch: Mapping[str, Tensor], largest: float = LARGEST) -> PaddedTokens:
     """Tokens of equally many samples of each part.
 
     Args:
         parts: Parts of one kind, from ``tokens_of``.
         batch: Collated samples (B, ...), those of the first part first.
+        largest: Bytes of a part whose weights are stacked; larger ones are called one by one.
     """
     facts: list[PaddedTokens] = []
 
@@ -103,7 +115,7 @@ def stacked_tokens(parts: Sequence[Part], batch: Mapping[str, Tensor]) -> Padded
             **{f".{name}": value for name, value in tokens.context.items()},
         }
 
-    tensors = _called(call, parts, dict(batch))
+    tensors = _called(call, parts, dict(batch), largest)
     counts = facts[0].sequences_per_sample
     repeats = 1 if _alike(parts) else len(parts)
     return PaddedTokens(
@@ -134,9 +146,9 @@ def samples_of(tokens: PaddedTokens, groups: Sequence[int], count: int) -> Padde
     )
 
 
-def stacked_outputs(parts: Sequence[Part], features: Tensor) -> Tensor:
-    """Outputs (B, ...) of heads for equally many pooled samples (B, ...) of each, those of the first head first."""
-    output: Tensor = _called(lambda module, samples: module(samples), parts, features)
+def stacked_outputs(parts: Sequence[Part], features: Tensor, largest: float = LARGEST) -> Tensor:
+    """Outputs (B, ...) of heads for equally many pooled samples (B, ...) of each, as ``stacked_tokens`` takes them."""
+    output: Tensor = _called(lambda module, samples: module(samples), parts, features, largest)
     return output
 
 
@@ -145,7 +157,8 @@ def pooled(pool: Callable[[TokenSequence], Tensor], sequence: TokenSequence) -> 
 
     Sequences of one length are pooled together: where lengths differ, sums are rounded otherwise.
     """
-    if len(set(sequence.lengths)) == 1 or sequence.sequences_per_sample is not None or sequence.sources is not None:
+    facts = (sequence.sequences_per_sample, sequence.sources, sequence.fuse_at, sequence.trailing)
+    if len(set(sequence.lengths)) == 1 or any(fact is not None for fact in facts):
         return pool(sequence)
     places: dict[int, list[int]] = {}
     for place, length in enumerate(sequence.lengths):
@@ -164,13 +177,13 @@ def _alike(parts: Sequence[Part]) -> bool:
     return len(parts) == 1 or not parts[0].tensors
 
 
-def _called(call: Callable[[nn.Module, Any], Any], parts: Sequence[Part], samples: Any) -> Any:
+def _called(call: Callable[[nn.Module, Any], Any], parts: Sequence[Part], samples: Any, largest: float) -> Any:
     """Result (B, ...) of a function of a module and samples (B, ...), a tensor or a dict of tensors."""
     first = parts[0]
     if _alike(parts):
         return call(first.module, samples)
     of_parts = _mapped(partial(_unflattened, len(parts)), samples)
-    if not first.is_small:
+    if sum(tensor.nbytes for tensor in first.tensors.values()) > largest:
         results = [call(part.module, _mapped(itemgetter(at), of_parts)) for at, part in enumerate(parts)]
         if isinstance(results[0], Tensor):
             return torch.cat(results)

@@ -72,6 +72,7 @@ class ClassificationHead(Head):
     temperature: Tensor | None
     bound: Tensor | None
     pool_options = ("pooling", "layers")
+    stacks = True
 
     def __init__(
         self,

@@ -64,6 +64,7 @@ class MultiLabelHead(Head):
     primary_metric = "map"
     calibrates = True
     pool_options = ("pooling", "layers")
+    stacks = True
     thresholds: Tensor
 
     def __init__(

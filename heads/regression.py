@@ -51,6 +51,7 @@ class RegressionHead(Head):
     bound: Tensor | None
     primary_metric = "rmse"
     pool_options = ("pooling", "layers")
+    stacks = True
 
     def __init__(
         self,

@@ -31,12 +31,15 @@ class Component(nn.Module):
         name: Name in the registry.
         stem: Name of the backbone's stem that ``__init__`` takes as its argument ``stem``, such as "image"; "backbone"
             for the backbone itself; None for no stem.
+        stacks: True if a pool may call the components of many tasks at once, as ``Tokenizer`` and ``Head`` say. It is
+            not inherited, as a subclass may compute otherwise.
         options: Options that the user gave, read-only; defaults are not among them.
         fitted: Facts that ``build`` took, read-only; empty before ``build``.
     """
 
     name: ClassVar[str] = ""
     stem: ClassVar[str | None] = None
+    stacks: ClassVar[bool] = False
     options: Mapping[str, Any]
     fitted: Mapping[str, Any]
 
@@ -47,6 +50,10 @@ class Component(nn.Module):
         object.__setattr__(self, "options", _ReadOnly("options", options))
         object.__setattr__(self, "fitted", _ReadOnly("fitted", {}))
         return self
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.stacks = vars(cls).get("stacks", False)
 
     def __init__(self, dim: int) -> None:
         super().__init__()

@@ -43,6 +43,9 @@ class Head(Component):
         continues: True if the answer is words that a causal language model writes behind the inputs of a sample, which
             are one sequence. ``prompt``, ``check_inputs`` and ``writing`` are then written, ``pool`` and ``forward``
             are not; outputs are those of ``metatx.continuation``.
+        stacks: True if a pool may compute the outputs of many tasks in one call. ``pool`` then reads the tokens alone,
+            no context, and gives a tensor; ``forward`` reads nothing but that, options, weights and buffers, and runs
+            under ``torch.func.vmap``: no value decides shapes or branches.
         needs_target: True if a table must have a target column; if False, a column with a usual name is not taken as
             the target.
         output_suffixes: Suffixes of the files that ``write`` makes; "" for a folder.

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from metatx.component import Component
 from metatx.errors import SampleError, short
 from metatx.examples import Reader
+from metatx.padded import PaddedTokens
 from metatx.sequence import TokenSequence
 
 __all__ = ["LearnedPositions", "Tokenizer", "orthogonal_linear", "sinusoidal_positions"]
@@ -51,6 +52,9 @@ class Tokenizer(Component):
             ``words_of`` and ``hide_words`` are written too.
         mixes_channels: True if one sequence holds all channels of a series, False if each channel is a sequence.
         augments: True if ``augment`` changes samples; options decide it.
+        stacks: True if a pool may compute the tokens of many tasks in one call. ``padded`` then reads nothing but the
+            batch, options, weights and buffers, and runs under ``torch.func.vmap``: no value decides shapes or
+            branches.
         crop_warning: Advice, for users of dense heads, how to avoid that tokens leave out the edges of a sample; empty
             if tokens cover the whole sample.
         classical: Kind of scikit-learn model that is the baseline on ``baseline_features``: a linear model, gradient
@@ -193,6 +197,19 @@ class Tokenizer(Component):
     def forward(self, batch: Batch) -> Tensor | tuple[Tensor, Tensor] | TokenSequence:
         """Map collated tensors to tokens: (B, N, D), or these and a mask (B, N), or a TokenSequence."""
         raise NotImplementedError(f"{type(self).__name__} has no forward(batch).")
+
+    def padded(self, batch: Batch) -> PaddedTokens:
+        """Map collated tensors to the tokens of ``forward``, not packed yet; called where ``stacks`` is True.
+
+        By default these are the tensors that ``forward`` returns. A tokenizer whose ``forward`` returns a TokenSequence
+        writes this method, and in ``forward`` packs its result.
+        """
+        tokens = self(batch)
+        if isinstance(tokens, TokenSequence):
+            raise TypeError(
+                f"{type(self).__name__}.forward returns packed tokens; write padded(batch), or unset stacks."
+            )
+        return PaddedTokens(*tokens) if isinstance(tokens, tuple) else PaddedTokens(tokens)
 
     def words_of(self, batch: Batch) -> list[Tensor]:
         """Numbers of the words of each sample, B tensors int64 (n,), from 0 to below V; negative: a word not known.

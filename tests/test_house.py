@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 # Rooms from the bottom to the top; those of one line do not import one another in a circle.
 ORDER = (
-    "errors annotations process progress files exact json_schema values registry sequence examples seeding settings "
+    "errors annotations process progress files exact json_schema values registry sequence padded examples seeding settings "
     "spec",
     "reading",
     "data",

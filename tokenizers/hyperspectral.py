@@ -51,6 +51,7 @@ class HyperspectralTokenizer(Tokenizer):
     guessed_from = None
     readers = {".mat": read_cube, ".npz": read_cube}
     signatures = signatures_of(readers)
+    stacks = True
     default_head = "classification"
     # Deviation of gain, of tilt along the spectrum, and of noise, in deviations of the training pixels.
     LEVELS = {"none": (0.0, 0.0, 0.0), "light": (0.05, 0.05, 0.02), "strong": (0.15, 0.15, 0.05)}

@@ -15,6 +15,7 @@ from metatx.layers.folding import random_stem
 from metatx.layers.hog import gradient_histograms
 from metatx.layers.unregistered import Unregistered
 from metatx.layers.views import coarser, random_view
+from metatx.padded import PaddedTokens
 from metatx.reading.image import SUFFIXES, fit_image, is_image, read_image
 from metatx.reading.medmnist import read_medmnist
 from metatx.reading.signatures import signatures_of
@@ -54,6 +55,7 @@ class ImageTokenizer(Tokenizer):
     stem = "image"
     signatures = signatures_of((*suffixes, *readers))
     default_head = "classification"
+    stacks = True
     AUGMENTS: ClassVar[tuple[str, ...]] = ("none", "flip", "light", "strong")
 
     def __init__(
@@ -135,7 +137,11 @@ class ImageTokenizer(Tokenizer):
 
     def forward(self, batch: Batch) -> TokenSequence:
         """Images uint8 (B, 3, H, W) to a token for each patch."""
-        return TokenSequence.pack(self.patch_stem(batch["image"].float() / 255), grid=self.grid)
+        return self.padded(batch).packed()
+
+    def padded(self, batch: Batch) -> PaddedTokens:
+        """A token for each patch, (B, N, D)."""
+        return PaddedTokens(self.patch_stem(batch["image"].float() / 255), grid=self.grid)
 
     def dense_values(self, sample: Any) -> np.ndarray:
         """The pixels of the picture (H, W, 3), in 0..1."""

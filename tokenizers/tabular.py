@@ -55,6 +55,7 @@ class TabularTokenizer(Tokenizer):
 
     guessed_from = "values"
     takes_row = True
+    stacks = True
     classical: ClassVar[Literal["linear", "boosting"]] = "boosting"
     left: Tensor
     width: Tensor

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from metatx.errors import SampleError, read_all, short
 from metatx.json_schema import array_schema
+from metatx.padded import PaddedTokens
 from metatx.progress import tell
 from metatx.reading.arrays import as_array
 from metatx.sequence import TokenSequence, sent
@@ -57,6 +58,7 @@ class TimeSeriesTokenizer(Tokenizer):
 
     guessed_from = "numbers"
     default_head = "forecasting"
+    stacks = True
     centre: Tensor
     spread: Tensor
     floor: Tensor
@@ -225,6 +227,10 @@ class TimeSeriesTokenizer(Tokenizer):
 
     def forward(self, batch: dict[str, Any]) -> TokenSequence:
         """Encoded samples, of any lengths, to S = B C sequences (separate) or S = B (mixed)."""
+        return self.padded(batch).packed()
+
+    def padded(self, batch: dict[str, Any]) -> PaddedTokens:
+        """Tokens (S, N + 1, D) of encoded samples, of any lengths, and which of them a sample has."""
         loc = batch["loc"]  # (B, C)
         scale = batch["scale"]
         series, ages, whole = self._align(batch["series"])
@@ -255,9 +261,7 @@ class TimeSeriesTokenizer(Tokenizer):
         mask = F.pad(seen & whole[:, None], (0, 1), value=True)
         context = {"loc": loc, "scale": scale, "series": series, "mask": mask}
         counts = (tokens.shape[1],) * len(tokens) if self.channels == "separate" else None
-        return TokenSequence.pack(
-            tokens.flatten(0, 1), mask.flatten(0, 1), sequences_per_sample=counts, context=context
-        )
+        return PaddedTokens(tokens.flatten(0, 1), mask.flatten(0, 1), sequences_per_sample=counts, context=context)
 
     def _align(self, series: Tensor | list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Series with their last steps side by side, missing values in front.

@@ -4,7 +4,6 @@ import threading
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,9 @@ from metatx.errors import ChangedError, SampleError
 from metatx.inputs.inputs import Inputs
 from metatx.inputs.through import Others, backbones_by_name
 from metatx.pool.memory import size_of, trim_heap
-from metatx.pool.requests import ANSWERS, OutputKind, Request, ResidentTask, grouped, tokenized
+from metatx.pool.requests import ANSWERS, OutputKind, Request, ResidentTask, TokenBatch, grouped, tokenized
 from metatx.registry import unknown
-from metatx.sequence import TokenSequence, concatenate, divide, joined
+from metatx.sequence import TokenSequence, concatenate, divide
 from metatx.storage.folder import check, describe, modalities, read
 from metatx.storage.hub import task_folder
 from metatx.task import Task
@@ -293,41 +292,30 @@ class TaskPool:
         """Run one pass and return the answers of each request."""
         if not requests:
             return []
-        # A head answers all requests of its task together. Tasks with adapters lie side by side, so that their
-        # adapters can be multiplied together.
         groups = grouped(tokenized(requests))
-        firsts = [group[0].request for group in groups]
-        sequences = [joined([part.sequence for part in group]) for group in groups]
         answers: dict[int, Answers] = {}
-        for group, first, sequence in zip(groups, firsts, self._read(firsts, sequences), strict=True):
-            indices = [index for part in group for index in part.indices]
-            arguments = zip(*(requests[index].extents for index in indices), strict=True)
-            extents = [list(chain(*of_requests)) for of_requests in arguments]
-            followers = [requests[index].follower for index in indices for _ in range(requests[index].samples)]
-            made = iter(first.answers(sequence, extents, followers))
-            for index in indices:
-                answers[index] = list(islice(made, requests[index].samples))
+        for group, sequence in zip(groups, self._read(groups), strict=True):
+            answers.update(zip(group.indices, group.answers(sequence), strict=True))
         with self._lock:
             for request in requests:
                 self._answered[request.name] += request.samples
         return [answers[index] for index in range(len(requests))]
 
-    def _read(self, firsts: Sequence[Request], sequences: Sequence[TokenSequence]) -> Iterator[TokenSequence]:
+    def _read(self, groups: Sequence[TokenBatch]) -> Iterator[TokenSequence]:
         """Read what each head reads of the backbone; sequences that are continued stay, until the backbone writes."""
-        pairs = list(zip(firsts, sequences, strict=True))
-        passing = [pair for pair in pairs if not pair[0].continues]
-        read = self._passed(*zip(*passing, strict=True)) if passing else iter(())
-        for first, sequence in pairs:
-            yield sequence if first.continues else next(read)
+        passing = [group for group in groups if not group.requests[0].continues]
+        read = self._passed(passing) if passing else iter(())
+        for group in groups:
+            yield group.sequence if group.requests[0].continues else next(read)
 
-    def _passed(self, firsts: Sequence[Request], sequences: Sequence[TokenSequence]) -> Iterator[TokenSequence]:
-        batch = concatenate(sequences)
+    def _passed(self, groups: Sequence[TokenBatch]) -> Iterator[TokenSequence]:
+        firsts = [group.requests[0] for group in groups]
+        sequences = [group.sequence for group in groups]
         layers = [1 if first.answer == "embed" else first.loaded.task.head.layers for first in firsts]
-        adapters = [
-            first.loaded.adapter for first, sequence in zip(firsts, sequences, strict=True) for _ in sequence.lengths
-        ]
+        adapters = [adapter for group in groups for adapter in group.adapters]
         mixed = MixedAdapter(adapters) if any(adapters) else None
         exchange = MixedExchange.of([first.loaded.task.model.fusion for first in firsts], sequences)
+        batch = concatenate(sequences)
         outputs = divide(self.backbone(batch, layers=max(layers), adapter=mixed, exchange=exchange), sequences)
         for output, depth in zip(outputs, layers, strict=True):
             yield output.with_embeddings(output.embeddings[:, -self.backbone.width(depth) :])

@@ -1,8 +1,9 @@
 """Requests to a task in a pool: raw samples are encoded, grouped by equal form, and outputs are decoded."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from itertools import groupby
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import chain, islice, repeat
 from typing import Any, Literal
 
 import torch
@@ -14,7 +15,16 @@ from metatx.encoding.collate import collate, to_device, widened
 from metatx.errors import SampleError
 from metatx.inference import read_one
 from metatx.inputs.through import read_by_others
-from metatx.sequence import TokenSequence
+from metatx.pool.stacking import (
+    Part,
+    pooled,
+    samples_of,
+    stacked_outputs,
+    stacked_tokens,
+    stacking_head,
+    stacking_tokens,
+)
+from metatx.sequence import TokenSequence, joined
 from metatx.task import Task
 
 __all__ = ["ANSWERS", "OutputKind", "ResidentTask", "TokenBatch", "Request", "grouped", "read", "tokenized"]
@@ -43,6 +53,16 @@ class ResidentTask:
     bytes: int
     prefix: int
     lengths: dict[Shapes, tuple[int, ...]] = field(default_factory=dict)
+
+    @cached_property
+    def tokenizer(self) -> Part | None:
+        """Part of the task that makes tokens, where it can be called together with those of other tasks."""
+        return stacking_tokens(self.task.model)
+
+    @cached_property
+    def head(self) -> Part | None:
+        """Part of the task that answers, where it can be called together with those of other tasks."""
+        return stacking_head(self.task.model)
 
     def batch(self, encoded: Sequence[dict[str, Tensor]]) -> dict[str, Any]:
         """Collate encoded samples on the task's device."""
@@ -156,46 +176,110 @@ class Request:
         """True if the answer is written behind the sequences."""
         return self.answer != "embed" and self.loaded.task.head.continues
 
-    def answers(
-        self, sequence: TokenSequence, extents: Sequence[Any], followers: Sequence[Follower | None]
-    ) -> list[Any]:
-        """Answers for sequences that left the backbone, one item a sample; a SampleError where numbers overflowed.
+    def decoded(self, output: Tensor, extents: Sequence[Any] = ()) -> list[Any]:
+        """Answers of an output (B, ...) of the head."""
+        head = self.loaded.task.head
+        if self.answer == "records":
+            return head.records(output, *extents)
+        decoded = head.decode(output, *extents)
+        return decoded.tolist() if decoded.ndim == 1 else list(decoded)
 
-        Sequences that are continued enter it here.
+    @property
+    def alike(self) -> Hashable:
+        """Key that requests have in common if their sequences can be read in one call.
+
+        Embeddings are read without a head; else it is the task, or the kind of its head.
         """
-        model = self.loaded.task.model
-        head = model.head
+        if self.answer == "embed" and self.loaded.task.model.fusion is None:
+            return self.answer
+        head = None if self.answer == "embed" else self.loaded.head
+        return self.answer, id(self.loaded) if head is None else head.kind
+
+    @property
+    def reads_context(self) -> bool:
+        """True if what bypasses the backbone is read too."""
         if self.answer == "embed":
-            output = model.embedding(sequence).float()
-            answers = list(output.cpu().numpy())
-        else:
-            if self.continues:
-                output = model.continued(sequence, followers=followers)
-            else:
-                output = model.output(sequence)
-            output = widened(output)
-            if self.answer == "records":
-                answers = head.records(output, *extents)
-            else:
-                decoded = head.decode(output, *extents)
-                answers = decoded.tolist() if decoded.ndim == 1 else list(decoded)
-        finite = output.flatten(1).isfinite().all(1).tolist() if output.ndim > 1 else output.isfinite().tolist()
-        return [answer if good else SampleError(OVERFLOW) for answer, good in zip(answers, finite, strict=True)]
+            return self.loaded.task.model.fusion is not None
+        return self.loaded.head is None
 
 
 @dataclass(frozen=True, eq=False)
 class TokenBatch:
-    """Tokens of requests that ask the same task for the same kind of answer.
+    """Tokens of requests that are alike.
 
     Attributes:
-        request: First of the requests.
+        requests: The requests.
         indices: Numbers of the requests in the batch.
-        sequence: Tokens of the requests, in the order of ``indices``.
+        sequence: Tokens of the requests, in their order.
     """
 
-    request: Request
+    requests: Sequence[Request]
     indices: Sequence[int]
     sequence: TokenSequence
+
+    @property
+    def adapters(self) -> list[FixedAdapter | None]:
+        """Adapter of each sequence."""
+        of_samples = [request.loaded.adapter for request in self.requests for _ in range(request.samples)]
+        counts = self.sequence.sequences_per_sample or repeat(1)
+        return [adapter for adapter, count in zip(of_samples, counts, strict=False) for _ in range(count)]
+
+    def answers(self, output: TokenSequence) -> list[list[Any]]:
+        """Answers of each request, one item a sample; a SampleError where numbers overflowed.
+
+        Args:
+            output: Sequences that left the backbone; those that are continued enter it here.
+        """
+        first = self.requests[0]
+        if first.answer == "embed" or first.loaded.head is None:
+            answers = iter(self._of_one_head(output))
+        else:
+            answers = iter(self._of_alike_heads(output))
+        return [list(islice(answers, request.samples)) for request in self.requests]
+
+    def _of_one_head(self, output: TokenSequence) -> list[Any]:
+        first = self.requests[0]
+        model = first.loaded.task.model
+        if first.answer == "embed":
+            vectors = model.embedding(output) if model.fusion else pooled(model.embedding, output)
+            return finite_ones(vectors.float().cpu().numpy(), vectors)
+        arguments = zip(*(request.extents for request in self.requests), strict=True)
+        extents = [list(chain(*of_requests)) for of_requests in arguments]
+        if first.continues:
+            followers = [request.follower for request in self.requests for _ in range(request.samples)]
+            outputs = widened(model.continued(output, followers=followers))
+        else:
+            outputs = widened(model.output(output))
+        return finite_ones(first.decoded(outputs, extents), outputs)
+
+    def _of_alike_heads(self, output: TokenSequence) -> list[Any]:
+        """Answers of heads of one kind, those for equally many samples in one call."""
+        features = pooled(self.requests[0].loaded.task.head.pool, output)
+        places: dict[ResidentTask, list[int]] = {}
+        of_task: dict[ResidentTask, Request] = {}
+        start = 0
+        for request in self.requests:
+            places.setdefault(request.loaded, []).extend(range(start, start + request.samples))
+            of_task[request.loaded] = request
+            start += request.samples
+        families: dict[int, list[ResidentTask]] = {}
+        for task, of_samples in places.items():
+            families.setdefault(len(of_samples), []).append(task)
+        answers: list[Any] = [None] * start
+        for count, tasks in families.items():
+            order = [place for task in tasks for place in places[task]]
+            outputs = widened(stacked_outputs([task.head for task in tasks if task.head], features[order]))
+            pairs = zip(tasks, torch.split(outputs, count), strict=True)
+            decoded = chain.from_iterable(of_task[task].decoded(of_samples) for task, of_samples in pairs)
+            for place, answer in zip(order, finite_ones(decoded, outputs), strict=True):
+                answers[place] = answer
+        return answers
+
+
+def finite_ones(answers: Iterable[Any], output: Tensor) -> list[Any]:
+    """Answers; a SampleError in the place of each whose output, of (B, ...), is not finite."""
+    finite = output.flatten(1).isfinite().all(1) if output.ndim > 1 else output.isfinite()
+    return [answer if good else SampleError(OVERFLOW) for answer, good in zip(answers, finite.tolist(), strict=True)]
 
 
 def read(
@@ -227,45 +311,89 @@ def shapes_of(encoded: dict[str, Tensor]) -> Shapes:
 def tokenized(requests: Sequence[Request]) -> list[TokenBatch]:
     """Tokenize all requests; samples of equal shapes together, which for short ones takes a fraction of the time.
 
-    A backbone that reads inputs of some tasks first is called once for all of them.
+    Tokenizers of one kind are called once for all tasks that have equally many samples. A backbone that reads inputs of
+    some tasks first is called once for all of them.
     """
     parts: list[TokenBatch] = []
     waiting: dict[Any, list[int]] = {}
     for index, request in enumerate(requests):
         if request.sequence is not None:
-            parts.append(TokenBatch(request, [index], request.sequence))
+            parts.append(TokenBatch([request], [index], request.sequence))
         else:
             alike = id(request.loaded), request.answer, tuple(map(shapes_of, request.encoded))
             waiting.setdefault(alike, []).append(index)
-    groups = list(waiting.values())
+    families: dict[Any, list[list[int]]] = {}
+    for (owner, _, shapes), group in waiting.items():
+        tokenizer = requests[group[0]].loaded.tokenizer
+        kind = owner if tokenizer is None else (tokenizer.kind, shapes, len(group))
+        families.setdefault(kind, []).append(group)
+    alone = [family[0] for family in families.values() if len(family) == 1]
+    for groups in families.values():
+        if len(groups) > 1 and requests[groups[0][0]].loaded.tokenizer is None:
+            alone += groups
+        elif len(groups) > 1:
+            parts += _together(requests, groups)
+    return parts + _alone(requests, alone)
+
+
+def _together(requests: Sequence[Request], groups: Sequence[Sequence[int]]) -> list[TokenBatch]:
+    """Tokenize groups of equally many requests, each of one task, by tokenizers of one kind."""
+    firsts = [requests[group[0]] for group in groups]
+    batch = firsts[0].loaded.batch(
+        [sample for group in groups for index in group for sample in requests[index].encoded]
+    )
+    tokens = stacked_tokens([part for first in firsts if (part := first.loaded.tokenizer)], batch)
+    readers: dict[Hashable, list[int]] = {}
+    for place, first in enumerate(firsts):
+        readers.setdefault((first.alike, first.loaded.adapter is None), []).append(place)
+    parts = []
+    for places in readers.values():
+        indices = [index for place in places for index in groups[place]]
+        sequence = samples_of(tokens, places, len(groups)).packed()
+        firsts[0].loaded.task.backbone.check_lengths(sequence)
+        parts.append(TokenBatch([requests[index] for index in indices], indices, sequence))
+    return parts
+
+
+def _alone(requests: Sequence[Request], groups: Sequence[Sequence[int]]) -> list[TokenBatch]:
+    """Tokenize groups of requests, each of one task, one by one."""
     batches = [
         requests[group[0]].loaded.batch([sample for index in group for sample in requests[index].encoded])
         for group in groups
     ]
     models = [requests[group[0]].loaded.task.model for group in groups]
     entering = [model.entering(batch) for model, batch in zip(models, batches, strict=True)]
-    for group, model, batch, read in zip(groups, models, batches, read_by_others(entering), strict=True):
-        parts.append(TokenBatch(requests[group[0]], group, model.tokens(batch, read)))
-    return parts
+    return [
+        TokenBatch([requests[index] for index in group], group, model.tokens(batch, read))
+        for group, model, batch, read in zip(groups, models, batches, read_by_others(entering), strict=True)
+    ]
 
 
-def context_kind(sequence: TokenSequence) -> list[str]:
+def context_kind(sequence: TokenSequence) -> tuple[str, ...]:
     """Names of the contexts with the shapes of tensors; sequences that agree in them can be joined to one batch.
 
     A head that reads tensors of one shape is then never given a list, whatever else is in the pass.
     """
-    return [
+    return tuple(
         f"{name} {tuple(value.shape[1:])}" if isinstance(value, Tensor) else name
         for name, value in sorted(sequence.context.items())
+    )
+
+
+def grouped(parts: Sequence[TokenBatch]) -> list[TokenBatch]:
+    """Join batches whose sequences can be read together; those with adapters come side by side, task by task."""
+    groups: dict[Hashable, list[TokenBatch]] = {}
+    for part in sorted(parts, key=lambda part: (part.requests[0].loaded.adapter is None, id(part.requests[0].loaded))):
+        first = part.requests[0]
+        if not first.reads_context:
+            part = replace(part, sequence=replace(part.sequence, context={}))
+        form = tuple(sorted(part.sequence.grids.items())), context_kind(part.sequence)
+        groups.setdefault((first.loaded.adapter is None, first.alike, form), []).append(part)
+    return [
+        TokenBatch(
+            [request for part in group for request in part.requests],
+            [index for part in group for index in part.indices],
+            joined([part.sequence for part in group]),
+        )
+        for group in groups.values()
     ]
-
-
-def grouped(parts: Sequence[TokenBatch]) -> list[list[TokenBatch]]:
-    """Group batches whose sequences can be joined and answered together; tasks with adapters come side by side."""
-
-    def kind(part: TokenBatch) -> tuple[Any, ...]:
-        task = part.request.loaded
-        owner = task.adapter is None, id(task)
-        return *owner, part.request.answer, sorted(part.sequence.grids.items()), context_kind(part.sequence)
-
-    return [list(group) for _, group in groupby(sorted(parts, key=kind), key=kind)]

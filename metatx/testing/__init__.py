@@ -20,6 +20,7 @@ from metatx.head import Head
 from metatx.task import Task
 from metatx.testing.heads import HEAD_CHECKS, HeadCase, SequenceFactory
 from metatx.testing.inputs import INPUTS_CHECKS, InputsCase
+from metatx.testing.stacked import check_stacked_outputs, check_stacked_tokens
 from metatx.testing.tokenizers import TOKENIZER_CHECKS, TokenizerCase
 from metatx.tokenizer import Tokenizer
 
@@ -52,7 +53,11 @@ def check_tokenizer(
     """
     if len(samples) < 2:
         raise ValueError(f"check_tokenizer needs two or more samples that differ, not {len(samples)}.")
-    _run(TOKENIZER_CHECKS, cls, lambda: TokenizerCase(cls, samples, dim, bad_samples, options or {}, stem))
+    _run(
+        (*TOKENIZER_CHECKS, check_stacked_tokens),
+        cls,
+        lambda: TokenizerCase(cls, samples, dim, bad_samples, options or {}, stem),
+    )
 
 
 def check_head(
@@ -92,7 +97,7 @@ def check_head(
         raise ValueError(f"check_head needs four or more targets, not {len(targets)}.")
     bad = [None, object(), *bad_targets]
     _run(
-        HEAD_CHECKS,
+        (*HEAD_CHECKS, check_stacked_outputs),
         cls,
         lambda: HeadCase(cls, targets, dim, options or {}, bad, prefixes, sequence, features),
     )

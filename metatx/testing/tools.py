@@ -3,7 +3,7 @@
 import copy
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ __all__ = [
     "PASSES",
     "alike",
     "apart",
+    "changed",
     "close",
     "equal",
     "idle_parameters",
@@ -26,6 +27,8 @@ __all__ = [
     "same",
     "short",
 ]
+
+Module = TypeVar("Module", bound=nn.Module)
 
 TOLERANCE = 1e-5
 PASSES = 8  # in training, within which chance must have reached everything
@@ -40,6 +43,16 @@ def require(kept: bool, otherwise: str) -> None:
 def short(value: Any) -> str:
     """The beginning of a value's repr, on one line."""
     return " ".join(repr(value).split())[:60]
+
+
+def changed(module: Module) -> Module:
+    """A copy with other weights and other statistics."""
+    copied = copy.deepcopy(module)
+    with torch.no_grad():
+        for tensor in (*copied.parameters(), *copied.buffers()):
+            if tensor.is_floating_point():
+                tensor.mul_(1.1).add_(0.01)
+    return copied
 
 
 # Comparing

@@ -3,6 +3,7 @@
     python recipes/benchmarks/pool.py                          # nano, about a minute on one core
     python recipes/benchmarks/pool.py --size base --rounds 3   # ViT-B/16's shape, about five
     python recipes/benchmarks/pool.py --only precisions        # packed weights in each precision against plain ones
+    python recipes/benchmarks/pool.py --only stacking          # tokenizers and heads of many tasks in one call
 
 Ways are interleaved. Times are medians of CPU seconds, so that other programs count less; what counts are the ratios.
 """
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -203,6 +205,71 @@ def several_inputs(backbone: metatx.Backbone, folder: Path, repeats: int, rounds
         show("  in sequences as long as all inputs together", found["together"] / found["fused"], aim="0.95")
 
 
+@torch.inference_mode()
+def one_call(backbone: metatx.Backbone, folders: dict[str, Path], rounds: int, count: int) -> None:
+    """Requests of many tasks, one each, whose tokenizers and heads are called once, against few tasks, or one by one.
+
+    All requests are of inputs whose number of tokens is known, so that their tokens are made in the pass.
+    """
+    inputs = {"series": samples([17] * count), "image": list(RNG.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8))}
+    for kind, values in inputs.items():
+        pool, apart = (filled(backbone, folders[kind], count) for _ in range(2))
+        task = apart.task("0")
+        asked: dict[str, list[Any]] = {}
+        for name, of_pool, tasks in (("many", pool, count), ("few", pool, 5), ("apart", apart, count)):
+            names = [str(i % tasks) for i in range(count)]
+            for _ in range(2):
+                asked[name] = [of_pool.prepare(*pair) for pair in zip(names, values, strict=True)]
+        with (
+            patch.object(type(task.tokenizer), "stacks", new=False),
+            patch.object(type(task.head), "stacks", new=False),
+        ):
+            apart.answer(asked["apart"])  # from now on they are known to be called by themselves
+        ways = {"many": partial(pool.answer, asked["many"]), "few": partial(pool.answer, asked["few"])}
+        seconds = cpu_seconds({**ways, "apart": partial(apart.answer, asked["apart"])}, rounds)
+        aim = "0.95" if kind == "series" else ""
+        show(f"{count} requests of {count} tasks, {kind}, against 5 tasks", seconds["few"] / seconds["many"], aim=aim)
+        show("  against tokenizers and heads called task by task", seconds["apart"] / seconds["many"])
+
+
+@torch.inference_mode()
+def neighbours(folders: dict[str, Path], size: str, batches: int) -> None:
+    """Answers in random batches of tasks of all kinds against those alone, in fp32 with packed weights."""
+    backbone = metatx.load_backbone(SIZES[size], pretrained=False, precision="fp32")
+    pool = metatx.TaskPool(backbone)
+    for kind, folder in folders.items():
+        for number in range(4):
+            pool.add(f"{kind} {number}", metatx.Task.from_pretrained(folder, backbone))
+            with torch.no_grad():
+                for parameter in pool.task(f"{kind} {number}").parameters():
+                    parameter.add_(0.02 * torch.randn_like(parameter))
+    pictures = list(RNG.integers(0, 256, (4, 32, 32, 3), dtype=np.uint8))
+    series = samples([3, 17, 64, 128])
+    inputs = [(task.name, value) for task in pool.tasks() for value in (pictures if "image" in task.name else series)]
+    alone = {}
+    for answer in ("embed", "records"):
+        for at, pair in enumerate(inputs):
+            pool.prepare(*pair, answer)
+            (alone[at, answer],) = map(numbers, pool.answer([pool.prepare(*pair, answer)]))
+    keys = list(alone)
+    worst = {"embed": 0.0, "records": 0.0}
+    for _ in range(batches):
+        drawn = [keys[i] for i in RNG.integers(len(keys), size=RNG.integers(2, 33))]
+        for key, answer in zip(
+            drawn, pool.answer([pool.prepare(*inputs[at], kind) for at, kind in drawn]), strict=True
+        ):
+            difference = np.linalg.norm(numbers(answer) - alone[key]) / np.linalg.norm(alone[key])
+            worst[key[1]] = max(worst[key[1]], float(difference))
+    for kind, difference in worst.items():
+        what = f"largest relative difference, {kind}, in {batches} random batches, alone, x 1e6"
+        show(what, 1e6 * difference, "", "1")
+
+
+def numbers(answer: Any) -> np.ndarray:
+    """A vector, or the probabilities of a record."""
+    return answer if isinstance(answer, np.ndarray) else np.array([v for v in answer.values() if isinstance(v, float)])
+
+
 def main(
     *,
     size: Literal["base", "nano"] = "nano",
@@ -210,7 +277,8 @@ def main(
     sequences: int = 12,
     loras: int = 32,
     tasks: int = 64,
-    only: Literal["precisions"] | None = None,
+    batches: int = 100,
+    only: Literal["precisions", "stacking"] | None = None,
 ) -> None:
     """Compare.
 
@@ -220,6 +288,7 @@ def main(
         sequences: Number of sequences in the mixed batch, a multiple of 4.
         loras: Tasks with LoRA.
         tasks: Whose requests are batched across them, or not.
+        batches: Random batches in which answers are compared with those alone.
         only: The one comparison to make.
     """
     backbone = metatx.load_backbone(SIZES[size], pretrained=False)
@@ -232,7 +301,11 @@ def main(
                 several_inputs(backbone, Path(temporary), sequences // 4, rounds, fusion)
             for load in LOADS:
                 across_tasks(backbone, folders, rounds, tasks, load)
-        precisions(size, folders, rounds, tasks, sequences // 4)
+        if only != "stacking":
+            precisions(size, folders, rounds, tasks, sequences // 4)
+        if only != "precisions":
+            one_call(backbone, folders, rounds, tasks)
+            neighbours(folders, size, batches)
 
 
 if __name__ == "__main__":

@@ -20,9 +20,9 @@ def rows(text):
 
 
 def test_speed(scripts, capsys):
-    scripts[0].main(rounds=1, sequences=4, loras=2, tasks=6)
+    scripts[0].main(rounds=1, sequences=4, loras=2, tasks=6, batches=2)
     shown = capsys.readouterr().out
-    assert len(rows(shown)) == 22 and all(value > 0 for value in rows(shown)[:4] + rows(shown)[5:])
+    assert len(rows(shown)) == 28 and all(value > 0 for value in rows(shown)[:4] + rows(shown)[5:-2])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -3,13 +3,13 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from importlib.resources import files
-from typing import Any, TypeVar
+from typing import Any
 
-import orjson
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
@@ -17,7 +17,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from metatx.serving.admission import Asked
-from metatx.serving.body import FORM, content_kind, inputs_of, read_body
+from metatx.serving.arrays import NPY
+from metatx.serving.asking import Question, json_response, question_of, unless_gone
+from metatx.serving.body import FORM, content_kind, read_body
 from metatx.serving.body_limits import BodyLimits
 from metatx.serving.catalog import Catalog
 from metatx.serving.clients import sender
@@ -25,14 +27,12 @@ from metatx.serving.engine import Engine, OutputKind
 from metatx.serving.gate import Gate
 from metatx.serving.indexes import SEARCH, Indexes
 from metatx.serving.inputs import Input
-from metatx.serving.limits import GONE, RefusedError
+from metatx.serving.limits import GONE
 from metatx.serving.refusals import discreet, places, refusal
 from metatx.serving.scheduler import ClosedError
 from metatx.serving.schemas import Alias, TaskDetail, TaskList, detail_of, document, problems, summary_of
 
 __all__ = ["Service", "create_application"]
-
-Result = TypeVar("Result")
 
 LOG = logging.getLogger("metatx.serving")
 PAGES = "page.html", "docs.html"  # served at / and at /docs
@@ -110,37 +110,61 @@ class Service:
             await asyncio.sleep(self.watch or 1.0)
 
     async def ask(self, request: Request, task: str | None, answer: OutputKind) -> Response:
-        """Answer a request.
+        """Answer a request in the server's own protocol.
 
         Args:
             request: HTTP request; its body is not read yet.
             task: Name of the task; None if the body names a task for each input.
             answer: Kind of answer.
         """
+
+        def question(name: str | None) -> Awaitable[Question]:
+            return question_of(request, name, answer, self.catalog, self.engine.limits)
+
+        return await self.exchange(request, partial(self.catalog.resolve, task) if task else None, question, answer)
+
+    async def exchange(
+        self,
+        request: Request,
+        name: Callable[[], str] | None,
+        read: Callable[[str | None], Awaitable[Question]],
+        answer: OutputKind = "records",
+    ) -> Response:
+        """Answer a request of any protocol, within the limits.
+
+        Args:
+            request: HTTP request; its body is not read yet.
+            name: Function that finds the name of the task; None if the body names it.
+            read: Function that reads the question to the task of that name.
+            answer: Kind of answer by which a request is counted that cannot be read.
+        """
         started = time.perf_counter()
         status = 500
-        tasks: list[str | None] = [task]
+        tasks: list[str | None] = []
         self.active += 1
         try:
             self._check_ready()
-            if task is not None:
-                tasks[:] = [task := self.catalog.resolve(task)]
+            task = name() if name else None
+            tasks[:] = [task]
             engine = self.engine
-            asked = Asked(client=sender(request.scope), task=task, form=content_kind(request.headers) == FORM)
-            workers = engine.file_workers if asked.form else engine.json_workers
+            kind = content_kind(request.headers)
+            asked = Asked(client=sender(request.scope), task=task, form=kind in (FORM, NPY))
+            workers = engine.file_workers if kind == FORM else engine.json_workers
             async with asyncio.timeout(engine.limits.wait):
                 engine.check(asked, workers)
-                body = await read_body(request, engine.limits)
+                question = await read(task)
+                answer = question.answer
 
                 def inputs() -> list[Input]:
-                    parsed = inputs_of(body, task, self.catalog, engine.limits)
+                    parsed = question.inputs()
                     tasks[:] = [item.task for item in parsed]
                     return parsed
 
-                work = asyncio.create_task(engine.answer(replace(asked, size=len(body)), workers, inputs, answer))
-                names, answers = await _unless_gone(request, work)
+                work = engine.answer(replace(asked, size=question.size), workers, inputs, answer)
+                names, answers = await unless_gone(request, asyncio.create_task(work))
+            response = question.response(names, answers)
             status = 200
-            return _json({"task": task, **_rows(names, answers, answer, task is None)})
+            return response
         except asyncio.CancelledError:
             status = GONE
             raise
@@ -150,7 +174,7 @@ class Service:
             return response
         finally:
             self.active -= 1
-            served = [name for name in tasks if name in self.catalog.served]
+            served = [task for task in tasks if task in self.catalog.served]
             self.engine.metrics.answered(served, answer, status, time.perf_counter() - started)
 
     async def search(self, request: Request, name: str) -> Response:
@@ -171,8 +195,8 @@ class Service:
                 engine.check(asked, engine.file_workers if form else engine.json_workers)
                 body = await read_body(request, engine.limits)
                 asked = replace(asked, size=len(body))
-                hits = await _unless_gone(request, asyncio.create_task(self.indexes.search(name, body, engine, asked)))
-            return _json({"index": name, "hits": hits})
+                hits = await unless_gone(request, asyncio.create_task(self.indexes.search(name, body, engine, asked)))
+            return json_response({"index": name, "hits": hits})
         except Exception as error:
             return refusal(error, self.hidden)
         finally:
@@ -340,35 +364,3 @@ def _managing(service: Service) -> APIRouter:
         await run_in_threadpool(catalog.point, alias, to.version)
 
     return router
-
-
-async def _unless_gone(request: Request, work: "asyncio.Task[Result]") -> Result:
-    """Return the result of ``work``; cancel it when the client disconnects (RefusedError, 499) or time is up."""
-
-    async def gone() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-
-    leaving = asyncio.create_task(gone())
-    try:
-        await asyncio.wait({work, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not work.done():
-            raise RefusedError(GONE, "The client is gone.")
-        return work.result()
-    finally:
-        work.cancel()
-        leaving.cancel()
-
-
-def _rows(names: Sequence[str], answers: Sequence[Any], answer: OutputKind, mixed: bool) -> dict[str, Any]:
-    if answer == "embed":
-        return {"embeddings": answers}
-    if mixed:
-        return {"answers": [{"task": name, "answer": row} for name, row in zip(names, answers, strict=True)]}
-    return {"answers": answers}
-
-
-def _json(content: dict[str, Any]) -> Response:
-    """Make a response of JSON, with null for NaN and infinity, which JSON does not have."""
-    text = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
-    return Response(text, media_type="application/json")

@@ -7,6 +7,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from metatx.serving.admission import FullError
+from metatx.serving.arrays import NPY
 from metatx.serving.body import FORM, content_kind
 from metatx.serving.clients import sender
 from metatx.serving.limits import Limits, RefusedError
@@ -121,6 +122,6 @@ def _bound(scope: Scope, limits: Limits) -> tuple[float, str]:
     """Return the largest size of a body, in bytes, and the message for a larger one."""
     if scope["method"] != "POST" or not scope["path"].endswith(ASKING):
         return OTHER, f"The request has more than {OTHER:,} bytes."
-    if content_kind(Headers(scope=scope)) == FORM:
+    if content_kind(Headers(scope=scope)) in (FORM, NPY):
         return limits.body_mb * 1e6, f"The request has more than {limits.body_mb:g} megabytes."
     return limits.json_mb * 1e6, f"The JSON has more than {limits.json_mb:g} megabytes; send files, or fewer inputs."

@@ -2,7 +2,7 @@
 
 import io
 import math
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from metatx.errors import SampleError, decoding, short
 
-__all__ = ["ENCODED", "KEY", "NPY", "array_of", "forms_of", "numeric_axes", "takes_arrays", "with_arrays"]
+__all__ = ["ENCODED", "KEY", "NPY", "array_of", "encoded", "forms_of", "numeric_axes", "takes_arrays", "with_arrays"]
 
 NPY = "application/x-npy"
 KEY = "npy"  # of {"npy": BASE64}, which stands for an array within JSON
@@ -47,6 +47,13 @@ def array_of(content: bytes) -> np.ndarray:
     with decoding("The array cannot be made"):  # too many axes, or a type that this machine lacks
         values = np.frombuffer(content, dtype, count, file.tell()) if count else np.empty(0, dtype)
         return values.reshape(shape, order="F" if fortran else "C")
+
+
+def encoded(array: np.ndarray) -> dict[str, str]:
+    """Write an array as it stands within JSON: {"npy": BASE64}."""
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=False)
+    return {KEY: b64encode(file.getvalue()).decode("ascii")}
 
 
 def with_arrays(value: Any, level: int = 0) -> Any:

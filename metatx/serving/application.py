@@ -14,6 +14,7 @@ from metatx.serving.body_limits import BodyLimits
 from metatx.serving.gate import Gate
 from metatx.serving.indexes import SEARCH
 from metatx.serving.open_inference import open_inference
+from metatx.serving.openai import openai_embeddings
 from metatx.serving.refusals import discreet, refusal
 from metatx.serving.schemas import Alias, TaskDetail, TaskList, detail_of, document, problems, summary_of
 from metatx.serving.service import Service
@@ -48,6 +49,7 @@ def create_application(service: Service) -> FastAPI:
     app.include_router(_public(service))
     app.include_router(_asking(service))
     app.include_router(open_inference(service))
+    app.include_router(openai_embeddings(service))
     if service.indexes.served:
         app.include_router(_searching(service))
     app.include_router(_describing(service, app))

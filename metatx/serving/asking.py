@@ -28,13 +28,14 @@ class Question:
         size: Number of bytes of JSON; of parts of a form; of samples of an array.
         answer: Kind of answer.
         inputs: Function that parses the inputs; called in a worker thread.
-        response: Function that makes the response from the name of the task of each sample, and the answers.
+        response: Function that makes the response from the name of the task of each sample, the answers, and the
+            number of tokens of all.
     """
 
     size: int
     answer: OutputKind
     inputs: Callable[[], list[Input]]
-    response: Callable[[Sequence[str], Sequence[Any]], Response]
+    response: Callable[[Sequence[str], Sequence[Any], int], Response]
 
 
 async def question_of(
@@ -56,7 +57,7 @@ async def question_of(
     size = len(body) if isinstance(body, bytes | list) or body.ndim else 1
     inputs = partial(inputs_of, body, task, catalog, limits)
 
-    def response(names: Sequence[str], answers: Sequence[Any]) -> Response:
+    def response(names: Sequence[str], answers: Sequence[Any], tokens: int) -> Response:
         return json_response({"task": task, **_rows(names, answers, answer, task is None)})
 
     return Question(size=size, answer=answer, inputs=inputs, response=response)

@@ -270,7 +270,7 @@ class Indexes:
                 raise RefusedError(422, unknown("modality of queries", modality[:100], self.modalities[name]))
             inputs = [item.of(_task(name, modality)) for item in wanted.inputs]
             workers = engine.file_workers if asked.form else engine.json_workers
-            _, answers = await engine.answer(asked, workers, lambda: inputs, "records")
+            _, answers, _ = await engine.answer(asked, workers, lambda: inputs, "records")
             vectors = np.stack(answers)
         async with self._turn:
             return await run_in_threadpool(_found, index, vectors, wanted)

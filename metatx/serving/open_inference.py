@@ -177,7 +177,7 @@ async def _question(request: Request, name: str, task: str, catalog: Catalog, li
     served = catalog.served[catalog.resolve(task)]
     about = {"model_name": name, "model_version": _version(task)}
 
-    def response(names: Sequence[str], answers: Sequence[Any]) -> Response:
+    def response(names: Sequence[str], answers: Sequence[Any], tokens: int) -> Response:
         made = [embedding_tensor(answers)] if EMBEDDING in wanted.outputs else answer_tensors(answers)
         return _response(about, made, wanted)
 

@@ -71,7 +71,7 @@ def _content(line: str, status: int, path: str) -> dict[str, Any]:
     """Content of the response in the protocol that the path belongs to."""
     if path == "/v2" or path.startswith("/v2/"):  # Open Inference Protocol
         return {"error": line}
-    if path == EMBEDDINGS:
+    if path == EMBEDDINGS or path.startswith("/v1/models"):
         kind = "invalid_request_error" if status < 500 and status != 429 else "server_error"
         return {"error": {"message": line, "type": kind, "param": None, "code": STATUS_CODES.get(status)}}
     return {"detail": line}

@@ -153,8 +153,8 @@ class Service:
                     return parsed
 
                 work = engine.answer(replace(asked, size=question.size), workers, inputs, answer)
-                names, answers = await unless_gone(request, asyncio.create_task(work))
-            response = question.response(names, answers)
+                answered = await unless_gone(request, asyncio.create_task(work))
+            response = question.response(*answered)
             status = 200
             return response
         except asyncio.CancelledError:

@@ -36,7 +36,7 @@ class TensorInput:
         name: Name of the task's input, or of its column.
         datatype: Datatype that is told; numbers may come in any other.
         axes: Axes of a sample.
-        kind: What an item of it is.
+        kind: Form of an item of it.
         files: Suffixes of the files that items may be.
         modality: Name of the tokenizer that reads them.
     """

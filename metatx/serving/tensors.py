@@ -138,7 +138,7 @@ def _texts(data: list[Any], name: str, encoded: bool) -> np.ndarray:
     """Items (N,) of a list of strings, which may be nested; in base64 if they are ``encoded``."""
     flat: list[Any] = data
     while flat and isinstance(flat[0], list):
-        flat = [item for part in flat if isinstance(part, list) for item in part]
+        flat = [item for part in flat for item in (part if isinstance(part, list) else [part])]
     items = np.empty(len(flat), dtype=object)
     for at, item in enumerate(flat):
         if not isinstance(item, str):

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from metatx.retrieval.index import Index
     from metatx.retrieval.recall import Paired, recall
     from metatx.sequence import TokenSequence
+    from metatx.serving.client import AsyncClient, Client
     from metatx.settings import TrainingSettings
     from metatx.spec import Input, TaskSpec
     from metatx.task import Task
@@ -44,8 +45,10 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Alignment",
+    "AsyncClient",
     "Backbone",
     "Bridge",
+    "Client",
     "Fusion",
     "Head",
     "Index",
@@ -75,8 +78,10 @@ __all__ = [
 
 _HOME = {
     "Alignment": "pretraining.alignment",
+    "AsyncClient": "serving.client",
     "Backbone": "backbone.base",
     "Bridge": "bridge",
+    "Client": "serving.client",
     "Fusion": "fusion",
     "Head": "head",
     "Index": "retrieval.index",

@@ -143,7 +143,8 @@ class Tokenizer(Component):
     def from_json(self, value: Any) -> Any:
         """Convert a JSON value that a server was sent to a raw sample; it must not name a file of this machine.
 
-        By default a tokenizer that reads files accepts numbers only, and one that reads none accepts anything.
+        NumPy arrays may stand in the place of lists of numbers: a client may send those as bytes. By default a
+        tokenizer that reads files accepts numbers only, and one that reads none accepts anything.
 
         Raises:
             SampleError: If the value is not accepted.
@@ -165,7 +166,7 @@ class Tokenizer(Component):
         if isinstance(value, int | float):
             return value
         try:
-            array = np.asarray(value) if isinstance(value, list) else None
+            array = np.asarray(value) if isinstance(value, list | np.ndarray) else None
         except (ValueError, RecursionError):
             raise SampleError("found lists of unequal length; expected numbers in nested lists, or a file") from None
         if array is None or array.dtype.kind not in "biuf":

@@ -13,6 +13,7 @@ import torch
 from metatx import registry
 from metatx.encoding.collate import collate
 from metatx.errors import SampleError
+from metatx.serving.arrays import with_arrays
 from metatx.tokenizer import Tokenizer
 from tests.samples import TOKENIZERS, graphs, small_stem
 
@@ -135,3 +136,20 @@ def test_hostile_json_is_answered_the_same_whatever_is_on_the_disk(name: str, tm
             SEEN.clear()
             for value, expected in zip(asked, before, strict=True):
                 assert answer(tokenizer, value) == expected and SEEN == []
+
+
+@pytest.mark.parametrize("name", sorted(TOKENIZERS))
+def test_an_array_is_read_as_the_lists_that_hold_its_numbers(name: str) -> None:
+    rng = np.random.default_rng(0)
+    shapes = {(48,), (1, 48), (2, 48), (48, 3), (6, 48), (16, 16), (16, 16, 3), (4, 8, 8, 3)}
+    shapes |= {sample.shape for sample in TOKENIZERS[name].samples if isinstance(sample, np.ndarray)}
+    for tokenizer in fitted(name):
+        read = 0
+        for shape in shapes:
+            for kind in ("u1", ">i8", "f8"):
+                array = rng.integers(0, 100, shape).astype(kind)
+                array = array / 100 if kind.startswith("f") else array
+                listed = answer(tokenizer, array.tolist())
+                assert answer(tokenizer, with_arrays(array)) == listed or isinstance(listed, str), (shape, kind)
+                read += not isinstance(listed, str)
+        assert read or name in ("graph", "tabular", "text")

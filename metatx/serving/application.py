@@ -1,194 +1,32 @@
 """HTTP application: endpoints that answer, list and load tasks; health, metrics, a page."""
 
 import asyncio
-import logging
-import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import replace
 from importlib.resources import files
-from typing import Any, TypeVar
+from typing import Any
 
-import orjson
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
-from metatx.serving.admission import Asked
-from metatx.serving.body import FORM, content_kind, inputs_of, read_body
 from metatx.serving.body_limits import BodyLimits
-from metatx.serving.catalog import Catalog
-from metatx.serving.clients import sender
-from metatx.serving.engine import Engine, OutputKind
 from metatx.serving.gate import Gate
-from metatx.serving.indexes import SEARCH, Indexes
-from metatx.serving.inputs import Input
-from metatx.serving.limits import GONE, RefusedError
-from metatx.serving.refusals import discreet, places, refusal
-from metatx.serving.scheduler import ClosedError
+from metatx.serving.indexes import SEARCH
+from metatx.serving.open_inference import open_inference
+from metatx.serving.openai import openai_embeddings
+from metatx.serving.refusals import discreet, refusal
 from metatx.serving.schemas import Alias, TaskDetail, TaskList, detail_of, document, problems, summary_of
-from metatx.serving.streaming import Events, streamed
+from metatx.serving.service import Service
+from metatx.serving.streaming import streamed
 
 __all__ = ["Service", "create_application"]
 
-Result = TypeVar("Result")
-
-LOG = logging.getLogger("metatx.serving")
 PAGES = "page.html", "docs.html"  # served at / and at /docs
 PAGE_POLICY = (
     "default-src 'none'; connect-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
     "img-src blob: data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
-
-
-class Service:
-    """State of one server, which its endpoints share.
-
-    Args:
-        engine: Engine that computes the answers.
-        catalog: Catalog of the tasks; it is filled when the application starts.
-        token: Token that requests must bear; None lets all requests pass.
-        indexes: Indexes that are searched; None: none.
-        admin: True lets tasks be loaded and removed over HTTP; only with a token.
-        watch: Seconds between two looks at the folder of tasks; None: it is read once.
-
-    Raises:
-        ValueError: If ``admin`` is True without a token.
-    """
-
-    def __init__(
-        self,
-        engine: Engine,
-        catalog: Catalog,
-        *,
-        token: str | None = None,
-        indexes: Indexes | None = None,
-        admin: bool = False,
-        watch: float | None = None,
-    ) -> None:
-        if admin and not token:
-            raise ValueError("Loading and removing tasks over HTTP (--admin) needs a token; give one.")
-        self.engine = engine
-        self.catalog = catalog
-        self.indexes = indexes or Indexes(engine.pool, {})
-        self.admin = admin
-        self.watch = watch
-        self.token = token
-        self.hidden = places(catalog.folder)
-        self.loaded = self.draining = False
-        self.active = 0  # requests that are being answered
-
-    @property
-    def ready(self) -> bool:
-        """True while requests are answered."""
-        return self.loaded and not self.draining and self.engine.scheduler.alive
-
-    @asynccontextmanager
-    async def running(self, app: FastAPI) -> AsyncIterator[None]:
-        """Load the tasks in the background, and watch their folder; at the end answer the requests that wait."""
-        keeping = asyncio.create_task(self._keep_up())
-        try:
-            yield
-        finally:
-            keeping.cancel()
-            await run_in_threadpool(self.engine.close)
-
-    async def _keep_up(self) -> None:
-        warmed: Any = None  # tasks that were served when the engine was last made ready for them
-        while True:
-            try:
-                await run_in_threadpool(self.catalog.refresh)
-                if warmed is not self.catalog.served:
-                    warmed = self.catalog.served
-                    self.engine.warm()
-                self.loaded = True
-            except Exception as error:  # such as a folder on a disk that is away for a while
-                LOG.warning("the folder of tasks cannot be read: %s", error, exc_info=not isinstance(error, OSError))
-            if self.watch is None and self.loaded:
-                return
-            await asyncio.sleep(self.watch or 1.0)
-
-    async def ask(
-        self, request: Request, task: str | None, answer: OutputKind, events: Events | None = None
-    ) -> Response:
-        """Answer a request.
-
-        Args:
-            request: HTTP request; its body is not read yet.
-            task: Name of the task; None if the body names a task for each input.
-            answer: Kind of answer.
-            events: Events that words are told to, if the client wants them.
-        """
-        started = time.perf_counter()
-        status = 500
-        tasks: list[str | None] = [task]
-        self.active += 1
-        try:
-            self._check_ready()
-            if task is not None:
-                tasks[:] = [task := self.catalog.resolve(task)]
-            engine = self.engine
-            asked = Asked(client=sender(request.scope), task=task, form=content_kind(request.headers) == FORM)
-            workers = engine.file_workers if asked.form else engine.json_workers
-            async with asyncio.timeout(engine.limits.wait):
-                engine.check(asked, workers)
-                body = await read_body(request, engine.limits)
-                if events is not None:
-                    body = await events.read(body, engine.limits)
-
-                def inputs() -> list[Input]:
-                    parsed = inputs_of(body, task, self.catalog, engine.limits)
-                    tasks[:] = [item.task for item in parsed]
-                    return parsed
-
-                asked = replace(asked, size=len(body))
-                work = asyncio.create_task(engine.answer(asked, workers, inputs, answer, events))
-                names, answers = await _unless_gone(request, work)
-            status = 200
-            return _json({"task": task, **_rows(names, answers, answer, task is None)})
-        except asyncio.CancelledError:
-            status = GONE
-            raise
-        except Exception as error:
-            response = refusal(error, self.hidden)
-            status = response.status_code
-            return response
-        finally:
-            self.active -= 1
-            served = [name for name in tasks if name in self.catalog.served]
-            self.engine.metrics.answered(served, answer, status, time.perf_counter() - started)
-
-    async def search(self, request: Request, name: str) -> Response:
-        """Answer a search of an index.
-
-        Args:
-            request: HTTP request; its body is not read yet.
-            name: Name of the index.
-        """
-        self.active += 1
-        try:
-            self._check_ready()
-            self.indexes.resolve(name)
-            engine = self.engine
-            form = content_kind(request.headers) == FORM
-            asked = Asked(client=sender(request.scope), task=f"{name}:", form=form)
-            async with asyncio.timeout(engine.limits.wait):
-                engine.check(asked, engine.file_workers if form else engine.json_workers)
-                body = await read_body(request, engine.limits)
-                asked = replace(asked, size=len(body))
-                hits = await _unless_gone(request, asyncio.create_task(self.indexes.search(name, body, engine, asked)))
-            return _json({"index": name, "hits": hits})
-        except Exception as error:
-            return refusal(error, self.hidden)
-        finally:
-            self.active -= 1
-
-    def _check_ready(self) -> None:
-        """Refuse requests before the tasks are loaded, and while the server stops. Raises ClosedError."""
-        if not self.ready:
-            raise ClosedError("The server is stopping." if self.draining else "The server is starting.")
 
 
 def create_application(service: Service) -> FastAPI:
@@ -203,7 +41,7 @@ def create_application(service: Service) -> FastAPI:
     )
 
     async def handle(request: Request, error: Exception) -> Response:
-        return refusal(error, service.hidden)
+        return refusal(error, service.hidden, request.url.path)
 
     for error in (HTTPException, RequestValidationError):  # in place of FastAPI's own handlers
         app.add_exception_handler(error, handle)
@@ -211,6 +49,8 @@ def create_application(service: Service) -> FastAPI:
     app.add_middleware(Gate, token=service.token, hidden=service.hidden)
     app.include_router(_public(service))
     app.include_router(_asking(service))
+    app.include_router(open_inference(service))
+    app.include_router(openai_embeddings(service))
     if service.indexes.served:
         app.include_router(_searching(service))
     app.include_router(_describing(service, app))
@@ -351,35 +191,3 @@ def _managing(service: Service) -> APIRouter:
         await run_in_threadpool(catalog.point, alias, to.version)
 
     return router
-
-
-async def _unless_gone(request: Request, work: "asyncio.Task[Result]") -> Result:
-    """Return the result of ``work``; cancel it when the client disconnects (RefusedError, 499) or time is up."""
-
-    async def gone() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-
-    leaving = asyncio.create_task(gone())
-    try:
-        await asyncio.wait({work, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not work.done():
-            raise RefusedError(GONE, "The client is gone.")
-        return work.result()
-    finally:
-        work.cancel()
-        leaving.cancel()
-
-
-def _rows(names: Sequence[str], answers: Sequence[Any], answer: OutputKind, mixed: bool) -> dict[str, Any]:
-    if answer == "embed":
-        return {"embeddings": answers}
-    if mixed:
-        return {"answers": [{"task": name, "answer": row} for name, row in zip(names, answers, strict=True)]}
-    return {"answers": answers}
-
-
-def _json(content: dict[str, Any]) -> Response:
-    """Make a response of JSON, with null for NaN and infinity, which JSON does not have."""
-    text = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
-    return Response(text, media_type="application/json")

@@ -3,18 +3,29 @@
 import re
 from typing import Any, BinaryIO
 
+import numpy as np
 from starlette.datastructures import Headers, UploadFile
 from starlette.requests import Request
 
-from metatx.errors import short
+from metatx.errors import SampleError, short
+from metatx.serving.arrays import NPY, array_of
 from metatx.serving.catalog import Catalog, Served
-from metatx.serving.inputs import FileInput, FormInput, Input, JsonInput, mixed_inputs, parse_json, task_inputs
+from metatx.serving.inputs import (
+    FileInput,
+    FormInput,
+    Input,
+    JsonInput,
+    array_inputs,
+    mixed_inputs,
+    parse_json,
+    task_inputs,
+)
 from metatx.serving.limits import Limits, RefusedError
 
 __all__ = ["FORM", "Body", "content_kind", "inputs_of", "read_body"]
 
 Parts = list[tuple[str, UploadFile | str]]
-Body = bytes | Parts
+Body = bytes | Parts | np.ndarray
 
 FORM = "multipart/form-data"
 INPUT = "input"  # name of a part with a sample as JSON, in a form for one task
@@ -30,7 +41,11 @@ def content_kind(headers: Headers) -> str:
 
 
 async def read_body(request: Request, limits: Limits) -> Body:
-    """Read JSON as bytes, a form as its parts. Raises RefusedError (415) for another media type."""
+    """Read JSON as bytes, a form as its parts, npy as its array.
+
+    Raises:
+        RefusedError: 415 for another media type, 400 if npy cannot be read.
+    """
     kind = content_kind(request.headers)
     if kind == FORM:
         most = limits.samples
@@ -38,8 +53,13 @@ async def read_body(request: Request, limits: Limits) -> Body:
         return form.multi_items()
     if kind == "application/json":
         return await request.body()
+    if kind == NPY:
+        try:
+            return array_of(await request.body())
+        except SampleError as error:
+            raise RefusedError(400, str(error)) from error
     given = f"The body is {kind[:100]}" if kind else "The request has no content-type"
-    raise RefusedError(415, f"{given}; send application/json, or a form with files.")
+    raise RefusedError(415, f"{given}; send application/json, {NPY}, or a form with files.")
 
 
 def inputs_of(body: Body, task: str | None, catalog: Catalog, limits: Limits) -> list[Input]:
@@ -55,11 +75,15 @@ def inputs_of(body: Body, task: str | None, catalog: Catalog, limits: Limits) ->
         RefusedError: If there are too many inputs, or the body does not have the expected form.
         UnknownTaskError: If there is no such task.
     """
-    if isinstance(body, bytes):
+    served = None if task is None else catalog.served.get(task)
+    if isinstance(body, np.ndarray):
+        if task is None:
+            raise RefusedError(415, f"{NPY} holds inputs of one task; send it to /v1/tasks/NAME/predict.")
+        inputs = array_inputs(body, task, served.sample.schema if served else {}, limits)
+    elif isinstance(body, bytes):
         content = parse_json(body, limits)
         inputs = mixed_inputs(content) if task is None else task_inputs(content, task)
     else:
-        served = None if task is None else catalog.served.get(task)
         _check_json(body, limits)
         if served is not None and served.inputs:
             inputs = _samples_from_form(body, str(task), served, limits)

@@ -7,15 +7,17 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from metatx.serving.admission import FullError
+from metatx.serving.arrays import NPY
 from metatx.serving.body import FORM, content_kind
 from metatx.serving.clients import sender
 from metatx.serving.limits import Limits, RefusedError
 from metatx.serving.shares import Shares
 
-__all__ = ["BodyLimits"]
+__all__ = ["JSON_LENGTH", "BodyLimits"]
 
 BODIES = 16  # bodies of the largest size that fit into memory together; long files among them lie on disk
-ASKING = "/predict", "/embed"  # ends of the paths that take samples
+JSON_LENGTH = "Inference-Header-Content-Length"  # header of a body with JSON and binary tensors behind it
+ASKING = "/predict", "/embed", "/search", "/infer", "/embeddings"  # ends of the paths that take samples
 OTHER = 65_536  # bytes of a body on any other path
 WINDOW = 5.0  # seconds of waiting, in each of which LEAST bytes of a body must arrive
 LEAST = 40_000
@@ -121,6 +123,7 @@ def _bound(scope: Scope, limits: Limits) -> tuple[float, str]:
     """Return the largest size of a body, in bytes, and the message for a larger one."""
     if scope["method"] != "POST" or not scope["path"].endswith(ASKING):
         return OTHER, f"The request has more than {OTHER:,} bytes."
-    if content_kind(Headers(scope=scope)) == FORM:
+    headers = Headers(scope=scope)
+    if content_kind(headers) in (FORM, NPY) or JSON_LENGTH in headers:
         return limits.body_mb * 1e6, f"The request has more than {limits.body_mb:g} megabytes."
     return limits.json_mb * 1e6, f"The JSON has more than {limits.json_mb:g} megabytes; send files, or fewer inputs."

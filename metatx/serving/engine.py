@@ -99,7 +99,7 @@ class Engine:
         inputs: Callable[[], Sequence[Input]],
         answer: OutputKind,
         events: Events | None = None,
-    ) -> tuple[list[str], list[Any]]:
+    ) -> tuple[list[str], list[Any], int]:
         """Answer the inputs of a request; the samples of a file are answered one after the other.
 
         Inputs are parsed and prepared in a worker thread, so that a long body holds up no other request. If the caller
@@ -113,7 +113,7 @@ class Engine:
             events: Events that words are told to while they are written.
 
         Returns:
-            Name of the task of each sample, and the answers, in order.
+            Name of the task of each sample, and the answers, in order; number of tokens of all.
 
         Raises:
             FullError: If the request would not be answered in time.
@@ -140,7 +140,7 @@ class Engine:
             if events is not None:
                 requests = events.followed(requests)
             answers = await asyncio.wrap_future(self.scheduler.submit(requests, self.limits.wait, asked.client))
-        return [name for name, _ in requests], answers
+        return [name for name, _ in requests], answers, sum(request.tokens for _, request in requests)
 
     def _cost(self, request: PreparedRequest) -> int:
         return sum(cost(tokens, self._dim) for tokens in request.lengths)

@@ -13,7 +13,14 @@ from metatx.serving.refusals import refusal
 __all__ = ["OPEN", "Gate"]
 
 LOG = logging.getLogger("metatx.serving")
-OPEN = "/", "/docs", "/healthz", "/readyz"  # need no token, for they say nothing about the tasks
+OPEN = (
+    "/",
+    "/docs",
+    "/healthz",
+    "/readyz",
+    "/v2/health/live",
+    "/v2/health/ready",
+)  # need no token, for they say nothing about the tasks
 
 
 class Gate:
@@ -53,7 +60,7 @@ class Gate:
             if begun:
                 LOG.error("an answer was cut off", exc_info=error)
             else:
-                await refusal(error, self._hidden)(scope, receive, send)
+                await refusal(error, self._hidden, scope["path"])(scope, receive, send)
 
     def _permitted(self, scope: Scope) -> bool:
         if not self._tokens or scope["path"] in OPEN:

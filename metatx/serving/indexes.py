@@ -35,6 +35,7 @@ QUERIES = 64  # queries of a request
 MOST = 1000  # hits of a query
 FIELDS = ("queries", "vectors", "modality", "k", "among", "where", "centre")
 FORM = '{"queries": [...], "modality": NAME} or {"vectors": [[...]]}, and k, among, where, centre'
+ARRAY = '{"npy": BASE64}'
 _NUMBERS = {"type": "array", "items": {"type": "number"}, "minItems": 1}
 _FIELDS_SCHEMA: dict[str, Any] = {  # JSON Schema of the fields but queries and vectors
     "modality": {"type": "string", "description": "Modality of the queries."},
@@ -129,6 +130,8 @@ def search_request(body: Body, limits: Limits) -> SearchRequest:
     files: list[Input] = []
     if isinstance(body, bytes):
         content = parse_json(body, limits)
+    elif isinstance(body, np.ndarray):
+        raise RefusedError(415, f"An array says no modality; send {FORM}, in which {ARRAY} stands for an array.")
     else:
         content = {}
         for name, part in body:
@@ -267,7 +270,7 @@ class Indexes:
                 raise RefusedError(422, unknown("modality of queries", modality[:100], self.modalities[name]))
             inputs = [item.of(_task(name, modality)) for item in wanted.inputs]
             workers = engine.file_workers if asked.form else engine.json_workers
-            _, answers = await engine.answer(asked, workers, lambda: inputs, "records")
+            _, answers, _ = await engine.answer(asked, workers, lambda: inputs, "records")
             vectors = np.stack(answers)
         async with self._turn:
             return await run_in_threadpool(_found, index, vectors, wanted)

@@ -4,18 +4,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, Protocol
 
+import numpy as np
 import orjson
 
 from metatx.errors import SampleError
 from metatx.inputs.inputs import Inputs
 from metatx.pool.requests import read
 from metatx.registry import unknown
+from metatx.serving.arrays import takes_arrays
 from metatx.serving.file_checks import of_input, suffix_of
 from metatx.serving.limits import Limits, RefusedError
 from metatx.serving.readers import EncodedSample, Readers, ReadRequest
 from metatx.serving.samples import received
 
-__all__ = ["FileInput", "FormInput", "Input", "JsonInput", "mixed_inputs", "parse_json", "task_inputs"]
+__all__ = ["FileInput", "FormInput", "Input", "JsonInput", "array_inputs", "mixed_inputs", "parse_json", "task_inputs"]
 
 
 class Input(Protocol):
@@ -46,7 +48,7 @@ class Input(Protocol):
 
 @dataclass(frozen=True)
 class JsonInput:
-    """A sample as JSON."""
+    """A sample as JSON, or as an array."""
 
     task: str
     value: Any
@@ -59,7 +61,8 @@ class JsonInput:
         """Encode the one sample; only the task's input columns of a row are read."""
         task = wanted.loaded.task
         if task.tokenizer.isolated:
-            return readers.value(self.value, wanted)
+            value = self.value.tolist() if isinstance(self.value, np.ndarray) else self.value
+            return readers.value(value, wanted)
         [encoded], extents = read(task, [received(self.value, task)], [0], wanted.extents)
         return [(encoded, extents)]
 
@@ -130,6 +133,30 @@ def parse_json(content: bytes, limits: Limits) -> Any:
         return orjson.loads(content)
     except orjson.JSONDecodeError as error:
         raise RefusedError(400, f"The JSON cannot be read: {error}; write a missing value as null, not NaN.") from None
+
+
+def array_inputs(array: np.ndarray, task: str, schema: Mapping[str, Any], limits: Limits) -> list[Input]:
+    """Read inputs for one task from an array whose first axis counts them.
+
+    Args:
+        array: Samples (B, ...), of any type of number.
+        task: Name of the task.
+        schema: JSON Schema of one input.
+        limits: Limits of a request; a sample may hold as many numbers as JSON has room for.
+
+    Raises:
+        RefusedError: 415 if no input of the task is an array, 422 if there is no sample, 413 if one is too large.
+    """
+    if not takes_arrays(schema):
+        raise RefusedError(415, f"No input of {task} is an array of numbers; send JSON, or a form with files.")
+    if not array.ndim or not len(array):
+        raise RefusedError(422, f"The array has shape {array.shape}; expected one sample or more along the first axis.")
+    if len(array) > limits.samples:
+        raise RefusedError(413, f"{len(array):,} inputs; expected at most {limits.samples:,}.")
+    most = round(limits.json_mb * 1e6) // 2
+    if array[0].size > most:
+        raise RefusedError(413, f"A sample has {array[0].size:,} numbers; expected at most {most:,}; send a file.")
+    return [JsonInput(task, value) for value in (array if array.ndim > 1 else array.tolist())]
 
 
 def task_inputs(body: Any, task: str) -> list[Input]:

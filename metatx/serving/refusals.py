@@ -6,6 +6,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -20,10 +21,12 @@ from metatx.serving.catalog import UnknownTaskError
 from metatx.serving.limits import GONE, RefusedError
 from metatx.serving.scheduler import ClosedError
 
-__all__ = ["discreet", "places", "refusal"]
+__all__ = ["EMBEDDINGS", "discreet", "places", "refusal"]
 
 LOG = logging.getLogger("metatx.serving")
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # full for now, so try again
+EMBEDDINGS = "/v1/embeddings"  # path of OpenAI's protocol
+STATUS_CODES = {401: "invalid_api_key", 404: "model_not_found", 429: "rate_limit_exceeded"}  # of OpenAI's protocol
 FAILED = "The server failed to answer this; its log says why."
 
 
@@ -47,19 +50,31 @@ def discreet(message: str, hidden: Sequence[str]) -> str:
     return message
 
 
-def refusal(error: BaseException, hidden: Sequence[str]) -> JSONResponse:
+def refusal(error: BaseException, hidden: Sequence[str], path: str = "") -> JSONResponse:
     """Make the response to an error; log it if it is the server's fault.
 
     Args:
         error: Error of any kind.
         hidden: Folders that the message may not name, from ``places``.
+        path: Path of the request: a protocol that is not the server's own has its form of errors.
     """
     if isinstance(error, HTTPException) and isinstance(error.__cause__, RefusedError | FullError | ClientDisconnect):
         error = error.__cause__  # raised while FastAPI read a body
     status, message, headers = _known(error)
     if status >= 500 and message in (FAILED, BUSY, DAMAGED):
         LOG.error("a request failed", exc_info=error)
-    return JSONResponse({"detail": discreet(" ".join(message.split()), hidden)}, status, headers=headers)
+    line = discreet(" ".join(message.split()), hidden)
+    return JSONResponse(_content(line, status, path), status, headers=headers)
+
+
+def _content(line: str, status: int, path: str) -> dict[str, Any]:
+    """Content of the response in the protocol that the path belongs to."""
+    if path == "/v2" or path.startswith("/v2/"):  # Open Inference Protocol
+        return {"error": line}
+    if path == EMBEDDINGS or path.startswith("/v1/models"):
+        kind = "invalid_request_error" if status < 500 and status != 429 else "server_error"
+        return {"error": {"message": line, "type": kind, "param": None, "code": STATUS_CODES.get(status)}}
+    return {"detail": line}
 
 
 BUSY = "The server cannot hold this now; try again."

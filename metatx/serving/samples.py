@@ -11,6 +11,7 @@ from metatx.encoding.columns import by_name
 from metatx.errors import TaskError
 from metatx.inputs.inputs import Inputs
 from metatx.pool.pool import TaskPool
+from metatx.serving.arrays import KEY, with_arrays
 from metatx.task import Task
 
 __all__ = ["Sample", "input_schema", "received", "tried"]
@@ -39,8 +40,14 @@ class Sample:
 
 
 def received(value: Any, task: Task) -> Any:
-    """Turn an input that came as JSON into a raw sample; of a row, only the task's inputs. Raises SampleError."""
+    """Turn an input that came as JSON, or as an array, into a raw sample; of a row, only the task's inputs.
+
+    Raises:
+        SampleError: If it is not accepted.
+    """
     tokenizer = task.tokenizer
+    if KEY not in task.inputs:  # a column of that name holds what it always held
+        value = with_arrays(value)
     return tokenizer.from_json(value if isinstance(tokenizer, Inputs) else by_name(value, tokenizer, task.inputs))
 
 

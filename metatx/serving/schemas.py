@@ -8,6 +8,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, ConfigDict, Field
 
 import metatx
+from metatx.serving.arrays import ENCODED, NPY, forms_of, takes_arrays
 from metatx.serving.catalog import Catalog, Served, ServedInput
 
 __all__ = ["Alias", "Problem", "TaskDetail", "TaskList", "TaskSummary", "detail_of", "document", "summary_of"]
@@ -111,7 +112,7 @@ def document(app: FastAPI, catalog: Catalog) -> dict[str, Any]:
     asked = []
     for name, task in sorted(served.items()):
         component = f"input.{name.replace('@', '-at-')}"
-        schemas[component] = {"description": f"One input of {name}."} | task.sample.schema
+        schemas[component] = {"description": f"One input of {name}."} | _with_arrays(task.sample.schema)
         reference = {"$ref": f"#/components/schemas/{component}"}
         asked.append(_record({"task": {"const": name}, "input": reference}))
         for action in ("predict", "embed"):
@@ -119,6 +120,9 @@ def document(app: FastAPI, catalog: Catalog) -> dict[str, Any]:
             operation = {key: value for key, value in general.items() if key != "parameters"}
             operation |= {"operationId": f"{action} {name}", "summary": f"{action.capitalize()} with {name}"}
             body = _body(reference, bool(task.files), task.sample.example, task.inputs)
+            if takes_arrays(task.sample.schema):
+                array = {"type": "string", "contentMediaType": NPY, "description": "Array of inputs (B, ...)."}
+                body["content"][NPY] = {"schema": array}
             operation |= {"requestBody": _may_stream(body) if action == "predict" else body}
             if task.inputs:
                 operation["description"] = f"{general['description']} {_said(task.inputs)}"
@@ -130,6 +134,15 @@ def document(app: FastAPI, catalog: Catalog) -> dict[str, Any]:
         general["responses"]["200"] = _answered(action)
     paths["/v1/predict"]["post"]["requestBody"] = _may_stream(_body({"anyOf": asked} if asked else {}, False))
     return openapi
+
+
+def _with_arrays(schema: dict[str, Any]) -> dict[str, Any]:
+    """Schema that allows an array in base64 too, where it allows nested lists of numbers."""
+    if not schema or not takes_arrays(schema):
+        return schema
+    beside: dict[str, Any] = {name: schema[name] for name in ("description", "examples") if name in schema}
+    form = {name: value for name, value in schema.items() if name not in (*beside, "anyOf")}
+    return {**beside, "anyOf": [*(forms_of(schema) if "anyOf" in schema else [form]), ENCODED]}
 
 
 def _record(properties: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,11 @@ def test_the_document_has_a_path_and_a_schema_for_each_task(serve):
     assert found["info"]["version"] == metatx.__version__
     row = found["components"]["schemas"]["input.kinds"]
     assert row["properties"]["a"]["type"] == ["number", "null"] and row["required"] == ["a", "c", "b"]
-    for name, kinds in (("kinds", ["application/json"]), ("light", ["application/json", "multipart/form-data"])):
+    for name, kinds in (
+        ("kinds", ["application/json"]),
+        ("light", ["application/json", "multipart/form-data", "application/x-npy"]),
+        ("ahead", ["application/json", "application/x-npy"]),
+    ):
         for action in ("predict", "embed"):
             operation = found["paths"][f"/v1/tasks/{name}/{action}"]["post"]
             assert list(operation["requestBody"]["content"]) == kinds and "parameters" not in operation

@@ -114,7 +114,9 @@ def reads(modality: str) -> str:
 def overview(kind: str) -> str:
     """Table of the components of a kind that ship: name, and what each is."""
     shown = sorted(path.stem for path in (ROOT / kind).glob("*.py"))
-    return "\n".join(["| modality | tokens |", "|---|---|", *(f"| [{name}]({name}.md) | {summary(kind, name)} |" for name in shown)])
+    return "\n".join(
+        ["| modality | tokens |", "|---|---|", *(f"| [{name}]({name}.md) | {summary(kind, name)} |" for name in shown)]
+    )
 
 
 def options(component: str) -> str:

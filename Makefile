@@ -5,7 +5,7 @@ UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
 READY := .venv/.ready
 OPEN3D_LIBS := libusb-1.0-0 libgl1 libegl1 libgomp1
 
-.PHONY: help quickstart test lint setup lock
+.PHONY: help quickstart test lint docs setup lock
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile
@@ -20,6 +20,9 @@ lint: $(READY)  ## check style and types
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+
+docs: $(READY)  ## build the pages of docs/ into build/docs; a warning is an error
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=. .venv/bin/mkdocs build --strict --quiet
 
 setup: $(READY)  ## only set up .venv
 

@@ -77,7 +77,7 @@ class _Lines(logging.Handler):
     """Handler that writes lines to stderr, above a progress bar if there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        from tqdm import tqdm
+        from tqdm.auto import tqdm
 
         tqdm.write(self.format(record), file=sys.stderr)
 

@@ -137,7 +137,7 @@ class Task:
         return self.model.trainable_parameters
 
     def __repr__(self) -> str:
-        parts = f"modality={self.tokenizer.name!r}, head={self.head.name!r}, backbone={self.backbone.spec!r}"
+        parts = f"modality={self.tokenizer.modality!r}, head={self.head.name!r}, backbone={self.backbone.spec!r}"
         return f"Task({parts}, tune={self.tune!r}, trainable_parameters={self.trainable_parameters:_})"
 
     def __setattr__(self, name: str, value: Any) -> None:

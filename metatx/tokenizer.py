@@ -113,6 +113,11 @@ class Tokenizer(Component):
             )
         return str(sample) if isinstance(sample, str | Path) else short(sample)
 
+    @property
+    def modality(self) -> str | dict[str, str]:
+        """Name of the tokenizer; of several inputs, the modality of each by its name."""
+        return self.name
+
     def text_columns(self, inputs: Sequence[str]) -> list[str]:
         """Input columns whose cells are words, even if a file's cells look like numbers; by default none."""
         return []

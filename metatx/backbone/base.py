@@ -108,6 +108,10 @@ class Backbone(nn.Module, ABC):
         self.eval()
         self.register_load_state_dict_pre_hook(_refuse_state)  # type: ignore[no-untyped-call]
 
+    def __repr__(self) -> str:
+        shape = f"dim={self.dim}, depth={self.depth}, num_parameters={self.num_parameters:_}"
+        return f"{type(self).__name__}({self.spec!r}, {shape}, pretrained={self.pretrained}, frozen={self.frozen})"
+
     @abstractmethod
     def _build(self, config: Any) -> None:
         """Make ``cls_token`` (P, D), ``norm_pre``, ``blocks``, ``norm``, ``stem`` and at last ``attention_pool``.

@@ -105,6 +105,10 @@ class Inputs(Tokenizer):
         self.option_prefix = f"{self.option_prefix}.{owner.name}"
         self.augments = any(self.tokenizer(name).augments for name in self.inputs)
 
+    @property
+    def modality(self) -> dict[str, str]:
+        return {name: part.modality for name, part in self.inputs.items()}
+
     def owners(self) -> list[str]:
         """Names of the inputs that have a tokenizer of their own."""
         return [name for name, part in self.inputs.items() if part.shares is None]

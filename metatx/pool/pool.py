@@ -125,6 +125,9 @@ class TaskPool:
         self._lock = threading.Lock()  # protects the dicts; held only for lookups and changes
         self._loading = threading.Lock()  # held while a task is read from disk, so that none is read twice
 
+    def __repr__(self) -> str:
+        return f"TaskPool({self.backbone!r}, tasks={[task.name for task in self.tasks()]}, memory_mb={self.memory_mb})"
+
     # Adding and removing tasks
 
     def add(self, name: str, task: Task | str | Path, *, pinned: bool = False, content: str | None = None) -> None:
@@ -347,9 +350,8 @@ class TaskPool:
         folder = task_folder(task)
         config = describe(folder)
         check(config, folder, self.backbone, self._fingerprint, self._others)
-        modality = config["tokenizer"]["name"]
-        inputs = modalities(config, folder)
-        return _Slot(folder, modality, inputs, config["head"]["name"], config["tune"], pinned, content)
+        kind = config["tokenizer"]["name"]
+        return _Slot(folder, kind, modalities(config, folder), config["head"]["name"], config["tune"], pinned, content)
 
     def _ready(self, task: Task) -> ResidentTask:
         adapter = None if task.adapter is None else FixedAdapter(task.adapter, self.backbone)
@@ -367,17 +369,15 @@ class TaskPool:
         """Drop the least recently used tasks until the rest fits; the most recently used task always stays."""
         if self.memory_mb is None:
             return
-        dropped = False
         with self._lock:
             sizes = {name: entry.loaded.bytes for name, entry in self._entries.items() if entry.loaded is not None}
-            excess = sum(sizes.values()) - self.memory_mb * 1e6
+            before = excess = sum(sizes.values()) - self.memory_mb * 1e6
             for name in list(sizes)[:-1]:
                 entry = self._entries[name]
                 if excess > 0 and not entry.pinned and entry.folder is not None:
                     entry.loaded = None
-                    dropped = True
                     excess -= sizes[name]
-        if dropped:
+        if excess < before:
             trim_heap()
 
 

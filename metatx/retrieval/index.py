@@ -144,6 +144,10 @@ class Index(Writable, Drawn):
         """Count the items that are not deleted."""
         return self.total - self.snapshot.manifest.deleted_count
 
+    def __repr__(self) -> str:
+        vectors = f"width={self.width}, modalities={list(self.modalities)}"
+        return f"Index({str(self.folder)!r}, items={len(self)}, {vectors}, columns={list(self.columns)})"
+
     @property
     def total(self) -> int:
         """Number of items, the deleted ones too; the next item gets this number."""

@@ -276,5 +276,5 @@ def _httpx() -> ModuleType:
     try:
         import httpx2
     except ImportError as error:
-        raise ImportError("metatx.Client needs httpx2: pip install httpx2") from error
+        raise ImportError("metatx.Client needs httpx2: pip install 'metatx[client]'") from error
     return httpx2

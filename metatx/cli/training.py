@@ -212,8 +212,9 @@ def compare_(
     )
     _check_names(spec)
     # Fixed, and therefore no options: each run has its own seed, and writes no logs and no checkpoints.
-    fixed: dict[str, Any] = {"seed": 0, "track": None, "tensorboard": False}
-    chosen = TrainingSettings(**fixed, checkpoint_seconds=30.0, checkpoint_steps=0, **settings)
+    chosen = TrainingSettings(
+        seed=0, track=None, tensorboard=False, checkpoint_seconds=30.0, checkpoint_steps=0, **settings
+    )
     reading = Reading.of(csv)
     numbers = _seeds(seeds)
     folder = out or _free_folder(data)

@@ -198,6 +198,10 @@ class MultiLabelHead(Head):
         """Probabilities (B, K), each label by itself, columns in the order of ``classes``; not calibrated."""
         return output.float().sigmoid()
 
+    def energy(self, output: Tensor) -> Tensor:
+        """Sum of the labels' energies, -log(1 + exp(logit)) (Wang et al. 2021, arXiv 2111.12797)."""
+        return -F.softplus(output.float()).sum(1)
+
     def records(self, output: Tensor) -> list[dict[str, Any]]:
         """``prediction``, the list of labels, and the probability of each label, or of the likeliest, see ``top_k``."""
         most = shown_classes(self.top_k, len(self.classes))

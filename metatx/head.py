@@ -53,6 +53,7 @@ class Head(Component):
             have an attention pool.
         layers: Number of the backbone's last blocks that the head reads; embeddings are then (T, layers * D).
         calibrates: True if ``calibrate`` is to be called after training.
+        has_energy: True if ``energy`` is written.
         pool_options: Names of the options that ``pool`` depends on, for the cache of its results; None: all options.
 
     Example:
@@ -71,6 +72,7 @@ class Head(Component):
     pooling: str | None = None
     layers: int = 1
     calibrates: bool = False
+    has_energy: ClassVar[bool] = False
 
     # From a table to examples
 
@@ -249,6 +251,10 @@ class Head(Component):
     def probabilities(self, output: Tensor) -> Tensor:
         """Probabilities (B, K) of an output. Raises TypeError if the head gives none."""
         raise TypeError(f"The {self.name} head gives no probabilities; use predict.")
+
+    def energy(self, output: Tensor) -> Tensor:
+        """Energy (B,) of an output, larger where no class stands out. Raises TypeError if outputs have none."""
+        raise TypeError(f"The outputs of the {self.name} head have no energy.")
 
     def records(self, output: Tensor) -> list[dict[str, Any]]:
         """Convert outputs to one JSON-able dict a sample, for command line and server; by default ``prediction``."""

@@ -209,6 +209,17 @@ class ClassificationHead(Head):
         """Negative log of the sum of exponentials of logits (B, K) (Liu et al. 2020, arXiv 2010.03759)."""
         return -output.float().logsumexp(1)
 
+    def explained(self, output: Tensor) -> Any:
+        """The most likely label."""
+        return self.decode(output).tolist()[0]
+
+    def score(self, output: Tensor, target: Any) -> Tensor:
+        """Logarithm of the odds of a label, which grows on where its probability is nearly 1."""
+        shares = output.float().log_softmax(1)
+        label = int(self.encode(target))
+        others = torch.cat([shares[:, :label], shares[:, label + 1 :]], dim=1)
+        return shares[:, label] - others.logsumexp(1)
+
     def calibrate(self, output: Tensor, target: Tensor) -> None:
         """Fit the temperature to logits (B, K) and class numbers (B,), weighted as the loss is; and the sets' bound."""
         if self.temperature is not None:

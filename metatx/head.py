@@ -256,6 +256,22 @@ class Head(Component):
         """Energy (B,) of an output, larger where no class stands out. Raises TypeError if outputs have none."""
         raise TypeError(f"The outputs of the {self.name} head have no energy.")
 
+    def explained(self, output: Tensor) -> Any:
+        """Answer that an explanation of an output (1, ...) explains where the user names none; None for a number."""
+        return None
+
+    def score(self, output: Tensor, target: Any) -> Tensor:
+        """Score (B,) of an answer, differentiable, which the parts of a sample make or unmake.
+
+        Args:
+            output: Outputs (B, ...).
+            target: Answer, as the user names it, or the result of ``explained``.
+
+        Raises:
+            TypeError: If answers have no single score.
+        """
+        raise TypeError(f"Answers of the {self.name} head have no single score to explain.")
+
     def records(self, output: Tensor) -> list[dict[str, Any]]:
         """Convert outputs to one JSON-able dict a sample, for command line and server; by default ``prediction``."""
         return [{"prediction": value} for value in self.decode(output).tolist()]

@@ -77,7 +77,7 @@ class WordPlaces(Places):
             column = 0
             for at in pieces:
                 box = {"facecolor": colours[at], "edgecolor": "none", "pad": 1.5}
-                text = self.names[at].replace("$", r"\$")
+                text = self.names[at].replace("$", r"\$").replace("\n", " ")
                 axes.text(column, -row, text, family="monospace", fontsize=10, bbox=box, va="center")
                 column += len(self.names[at])
         axes.set_xlim(0, LINE)

@@ -118,7 +118,7 @@ class Explanation:
         heights = [max(part.size[1], 0.8) for part in parts.values()]
         figure = Figure(figsize=(width + 3.4, max(sum(heights), 2.6) + 1.0), layout="constrained")
         figure.suptitle(self._title(), fontsize="large")
-        figure.supxlabel(self.verdict, fontsize="small")
+        figure.supxlabel(self.verdict.replace("; ", ";\n"), fontsize="small")
         halves = figure.subfigures(1, 2, squeeze=False, width_ratios=[width, 3.4])
         panels = halves[0, 0].subplots(len(parts), 1, squeeze=False, height_ratios=heights)[:, 0]
         start = 0

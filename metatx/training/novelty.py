@@ -52,7 +52,7 @@ def fit_novelty(
     if settings.novelty == "mahalanobis":
         positions = _spread(len(data))
         vectors = [feature_vectors(model, sequence) for sequence, _ in _read(model, data, positions, settings)]
-        novelty = Novelty(fitted_distance(torch.cat(vectors), _groups(data, positions))).to(model.device)
+        novelty = Novelty(fitted_distance(torch.cat(vectors), _groups(data, positions)))
     model.novelty = novelty.to(model.device)
     read = _read(model, validation, _spread(len(validation)), settings)
     novelty.calibrate(torch.cat([novelty_scores(model, sequence, output) for sequence, output in read]))

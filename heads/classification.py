@@ -72,6 +72,7 @@ class ClassificationHead(Head):
     temperature: Tensor | None
     bound: Tensor | None
     pool_options = ("pooling", "layers")
+    has_energy = True
     stacks = True
 
     def __init__(
@@ -203,6 +204,21 @@ class ClassificationHead(Head):
         """Softmax (B, K), columns in the order of ``classes``; calibrated only where ``card_note`` says so."""
         logits = output.float()
         return (logits if self.temperature is None else logits / self.temperature).softmax(1)
+
+    def energy(self, output: Tensor) -> Tensor:
+        """Negative log of the sum of exponentials of logits (B, K) (Liu et al. 2020, arXiv 2010.03759)."""
+        return -output.float().logsumexp(1)
+
+    def explained(self, output: Tensor) -> Any:
+        """The most likely label."""
+        return self.decode(output).tolist()[0]
+
+    def score(self, output: Tensor, target: Any) -> Tensor:
+        """Logarithm of the odds of a label, which grows on where its probability is nearly 1."""
+        shares = output.float().log_softmax(1)
+        label = int(self.encode(target))
+        others = torch.cat([shares[:, :label], shares[:, label + 1 :]], dim=1)
+        return shares[:, label] - others.logsumexp(1)
 
     def calibrate(self, output: Tensor, target: Tensor) -> None:
         """Fit the temperature to logits (B, K) and class numbers (B,), weighted as the loss is; and the sets' bound."""

@@ -341,6 +341,10 @@ class ForecastingHead(Head):
         """Columns of a written forecast by the names of a record."""
         return written_names([self.channels[at] for at in self._targets], self.quantiles)
 
+    def score(self, output: Tensor, target: Any) -> Tensor:
+        """Mean of a sample's standardised forecasts (B,)."""
+        return output.flatten(1).mean(1)
+
     def rows(self, records: Sequence[dict[str, Any]], queries: Sequence[Any]) -> list[dict[str, Any]]:
         """Rows of a file, one a step: ids, time, a column a channel, and ``NAME-q-0.9`` for a quantile."""
         return rows_of(records, queries, self._names())

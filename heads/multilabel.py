@@ -16,6 +16,7 @@ from metatx.layers.linear import zero_linear
 from metatx.layers.norms import Norm, feature_norm
 from metatx.layers.pooling import Pooling, pool_tokens, pooled_width
 from metatx.layers.top_k import check_top_k, shown_classes, top_classes
+from metatx.registry import unknown
 from metatx.sequence import TokenSequence
 from metatx.values import plain_cell
 
@@ -197,6 +198,20 @@ class MultiLabelHead(Head):
     def probabilities(self, output: Tensor) -> Tensor:
         """Probabilities (B, K), each label by itself, columns in the order of ``classes``; not calibrated."""
         return output.float().sigmoid()
+
+    def energy(self, output: Tensor) -> Tensor:
+        """Sum of the labels' energies, -log(1 + exp(logit)) (Wang et al. 2021, arXiv 2111.12797)."""
+        return -F.softplus(output.float()).sum(1)
+
+    def explained(self, output: Tensor) -> Any:
+        """The most likely label."""
+        return self.classes[int(output[0].argmax())]
+
+    def score(self, output: Tensor, target: Any) -> Tensor:
+        """Logit of a label. Raises ValueError for one that is not learned."""
+        if target not in self.classes:
+            raise ValueError(unknown("label", str(target), self.classes))
+        return output[:, self.classes.index(target)].float()
 
     def records(self, output: Tensor) -> list[dict[str, Any]]:
         """``prediction``, the list of labels, and the probability of each label, or of the likeliest, see ``top_k``."""

@@ -140,6 +140,10 @@ class RegressionHead(Head):
         wanted = ((target - self.centre) / self.scale).to(output)
         return F.mse_loss(output, wanted) if self.objective == "mse" else F.huber_loss(output, wanted)
 
+    def score(self, output: Tensor, target: Any) -> Tensor:
+        """The number itself, standardised; there is no other answer to explain."""
+        return output.float()
+
     def calibrate(self, output: Tensor, target: Tensor) -> None:
         """Fit the bound of the errors to standardised predictions (B,) and targets in their unit (B,)."""
         if self.bound is not None and self.coverage is not None:

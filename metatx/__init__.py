@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from metatx.evaluation.compare import compare
     from metatx.evaluation.recipe import Recipe
     from metatx.evaluation.run import run
+    from metatx.explaining.explain import explain
     from metatx.fusion import Fusion
     from metatx.head import Head
     from metatx.objective import Objective
@@ -65,6 +66,7 @@ __all__ = [
     "TrainingSettings",
     "compare",
     "create",
+    "explain",
     "load_backbone",
     "names",
     "recall",
@@ -98,6 +100,7 @@ _HOME = {
     "TrainingSettings": "settings",
     "compare": "evaluation.compare",
     "create": "registry",
+    "explain": "explaining.explain",
     "load_backbone": "backbone.loading",
     "names": "registry",
     "recall": "retrieval.recall",

@@ -53,6 +53,7 @@ class Head(Component):
             have an attention pool.
         layers: Number of the backbone's last blocks that the head reads; embeddings are then (T, layers * D).
         calibrates: True if ``calibrate`` is to be called after training.
+        has_energy: True if ``energy`` is written.
         pool_options: Names of the options that ``pool`` depends on, for the cache of its results; None: all options.
 
     Example:
@@ -71,6 +72,7 @@ class Head(Component):
     pooling: str | None = None
     layers: int = 1
     calibrates: bool = False
+    has_energy: ClassVar[bool] = False
 
     # From a table to examples
 
@@ -249,6 +251,26 @@ class Head(Component):
     def probabilities(self, output: Tensor) -> Tensor:
         """Probabilities (B, K) of an output. Raises TypeError if the head gives none."""
         raise TypeError(f"The {self.name} head gives no probabilities; use predict.")
+
+    def energy(self, output: Tensor) -> Tensor:
+        """Energy (B,) of an output, larger where no class stands out. Raises TypeError if outputs have none."""
+        raise TypeError(f"The outputs of the {self.name} head have no energy.")
+
+    def explained(self, output: Tensor) -> Any:
+        """Answer that an explanation of an output (1, ...) explains where the user names none; None for a number."""
+        return None
+
+    def score(self, output: Tensor, target: Any) -> Tensor:
+        """Score (B,) of an answer, differentiable, which the parts of a sample make or unmake.
+
+        Args:
+            output: Outputs (B, ...).
+            target: Answer, as the user names it, or the result of ``explained``.
+
+        Raises:
+            TypeError: If answers have no single score.
+        """
+        raise TypeError(f"Answers of the {self.name} head have no single score to explain.")
 
     def records(self, output: Tensor) -> list[dict[str, Any]]:
         """Convert outputs to one JSON-able dict a sample, for command line and server; by default ``prediction``."""

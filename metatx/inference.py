@@ -12,10 +12,12 @@ from metatx.encoding.collate import collate, encoded, to_device, widened
 from metatx.errors import BoundError, SampleError, first_named
 from metatx.model import Model
 from metatx.progress import tell
+from metatx.sequence import TokenSequence
 from metatx.settings import TrainingSettings
 from metatx.tokenizer import Tokenizer
+from metatx.training.novelty import novelty_scores
 
-__all__ = ["Piece", "ask", "decoded", "embedded", "joined", "listed", "read_one", "refusal"]
+__all__ = ["Piece", "ask", "decoded", "embedded", "joined", "listed", "read_one", "recorded", "records_of", "refusal"]
 
 REMEMBERED = 4096  # forms of samples of which it is remembered that a fusion takes them
 
@@ -164,6 +166,28 @@ def decoded(method: Callable[..., Any]) -> Answer:
         return method(widened(output), *model.extents(queries))
 
     return answer
+
+
+@torch.no_grad()
+def recorded(model: Model, settings: TrainingSettings, batch: dict[str, Any], queries: Sequence[Any]) -> Any:
+    """Records of the head, with ``novelty`` where the model measures it."""
+    if model.novelty is None:
+        return decoded(model.head.records)(model, settings, batch, queries)
+    with settings.autocast(model.device):
+        sequence = model.features(batch)
+        output = model.output(sequence)
+    return records_of(model, sequence, widened(output), model.extents(queries))
+
+
+def records_of(
+    model: Model, sequence: TokenSequence | None, output: Tensor, extents: Sequence[Any]
+) -> list[dict[str, Any]]:
+    """Records of the head's output, with ``novelty`` where the model measures it, by the backbone's output too."""
+    records = model.head.records(output, *extents)
+    if model.novelty is not None and sequence is not None:
+        shares = model.novelty(novelty_scores(model, sequence, output)).tolist()
+        records = [{**record, "novelty": round(share, 4)} for record, share in zip(records, shares, strict=True)]
+    return records
 
 
 @torch.no_grad()

@@ -24,6 +24,7 @@ from metatx.inputs.columns import resolved
 from metatx.inputs.inputs import Inputs, kind_of
 from metatx.inputs.through import Entering, backbones_by_name, check_needed, other_backbones
 from metatx.layers.input_norm import input_norm
+from metatx.layers.novelty import Novelty
 from metatx.layers.unregistered import Unregistered
 from metatx.registry import COMPOSITE, all_options, create, fact_names, lookup
 from metatx.seeding import seeded
@@ -107,6 +108,7 @@ class Model(nn.Module):
         self.fusion = fusion
         self.tune = tune or _tier(backbone, adapter)
         self.trained = False
+        self.novelty: Novelty | None = None  # made when training is over, if asked for
 
     @property
     def backbone(self) -> Backbone:
@@ -278,6 +280,7 @@ class Model(nn.Module):
         made = type(self)(backbone, *parts, adapter, tune, copy.deepcopy(self.fusion))
         made.norm.load_state_dict(self.norm.state_dict())
         made.trained = self.trained
+        made.novelty = copy.deepcopy(self.novelty)
         return made.eval()
 
 

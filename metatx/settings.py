@@ -106,6 +106,9 @@ class TrainingSettings(RunSettings):
         patience: Number of epochs without improvement after which training stops; 0 never stops early.
         sampling: Order of samples in an epoch: plain draws each sample once, balanced draws each class equally often
             (for heads whose targets are class numbers).
+        novelty: Measure of how unusual samples are, which is fitted when training is over and told in the answers, as
+            the share of the validation split that was less unusual: mahalanobis, the distance of features to those of
+            the training split; or energy, of the outputs of a head of classes. By default there is none.
         cache: Keep features of frozen layers, and samples that take long to encode, on disk between runs.
         shard: Divide the weights of the frozen blocks among several processes (PyTorch's FSDP); each process gathers a
             block while it runs.
@@ -123,6 +126,7 @@ class TrainingSettings(RunSettings):
     metric: str | None = None
     patience: int = 0
     sampling: Literal["plain", "balanced"] = "plain"
+    novelty: Literal["mahalanobis", "energy"] | None = None
     cache: bool = True
     shard: bool = False
 

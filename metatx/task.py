@@ -18,7 +18,7 @@ from metatx.encoding.columns import labelled, raw_samples, read_part, text_colum
 from metatx.encoding.encoded import EncodedDataset
 from metatx.examples import Examples
 from metatx.head import Head
-from metatx.inference import Piece, ask, decoded, embedded, joined, listed, refusal
+from metatx.inference import Piece, ask, decoded, embedded, joined, listed, recorded, refusal
 from metatx.inputs.guess import settled
 from metatx.inputs.inputs import kind_of
 from metatx.inputs.through import Others
@@ -305,7 +305,7 @@ class Task:
 
     def records(self, samples: Any, *, skip_bad_samples: bool = False) -> list[Any]:
         """Predict JSON-able dicts, one a sample; None for a bad sample that is left out; see ``predict``."""
-        return listed(self._pieces(samples, self.head.records, skip_bad_samples))
+        return listed(ask(self.model, self.settings, self.queries(samples), recorded, skip_bad=skip_bad_samples))
 
     def embed(self, samples: Any, *, skip_bad_samples: bool = False) -> np.ndarray:
         """Mean of each sample's output tokens of the backbone, (B, D) float32; see ``predict``."""

@@ -12,6 +12,7 @@ from metatx.component import Component
 from metatx.errors import SampleError, short
 from metatx.examples import Reader
 from metatx.padded import PaddedTokens
+from metatx.places import Places
 from metatx.sequence import TokenSequence
 
 __all__ = ["LearnedPositions", "Tokenizer", "orthogonal_linear", "sinusoidal_positions"]
@@ -247,6 +248,13 @@ class Tokenizer(Component):
             TypeError: If samples of this modality have no such places.
         """
         raise TypeError(f"The {self.name} tokenizer reads samples without pixels or points to label one by one.")
+
+    def token_places(self, sample: Any) -> Places | None:
+        """Places in a raw sample of the tokens that ``forward`` makes of it, in their order, for explanations.
+
+        By default None: parts are then called by the numbers of their tokens.
+        """
+        return None
 
     def baseline_features(self, sample: Any) -> np.ndarray | dict[str, Any] | str:
         """Features of a raw sample for the classical baseline: numbers (F,), a dict of named values, or words.

@@ -10,8 +10,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 # Rooms from the bottom to the top; those of one line do not import one another in a circle.
 ORDER = (
-    "errors annotations process progress files exact json_schema values registry sequence padded examples seeding "
-    "settings spec",
+    "errors annotations process progress files exact json_schema values registry sequence padded places examples "
+    "seeding settings spec",
     "reading",
     "data",
     "disk",
@@ -32,7 +32,7 @@ ORDER = (
     "storage retrieval pretraining objective objectives",
     "inference",
     "task",
-    "evaluation",
+    "evaluation explaining",
     "pool",
     "serving cli sklearn",
     "testing",

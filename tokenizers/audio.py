@@ -14,6 +14,7 @@ from metatx.errors import read_all
 from metatx.json_schema import array_schema
 from metatx.layers.folding import folded_stem
 from metatx.layers.resampling import resample
+from metatx.places import Places, TimePlaces
 from metatx.reading.audio import RATES, SUFFIXES, read_audio
 from metatx.reading.signatures import signatures_of
 from metatx.sequence import TokenSequence, sent
@@ -196,6 +197,27 @@ class AudioTokenizer(Tokenizer):
         logarithm: Tensor = (power + FLOOR).log()
         return logarithm
 
+    def token_places(self, sample: Any) -> Places:
+        """Seconds, of each sequence in turn; of patches also the bands."""
+        waveform = self.encode(sample)["waveform"]
+        spans: list[tuple[float, float]] = []
+        names: list[str] = []
+        start = 0
+        for piece in torch.split(waveform, self._span(len(waveform))):
+            frames = -(-len(piece) // self.hop)
+            for view in self.views:
+                assert isinstance(view, _Frames | _Patches)
+                rows, columns = view.places(self.mel.n_mels, frames)
+                step = view.step * HOP
+                for row in range(rows):
+                    begin = start / self.sample_rate + step * np.arange(columns)
+                    spans += [(at, at + step) for at in begin]
+                    bands = f", bands of row {row + 1} from below" if rows > 1 else ""
+                    names += [f"{at:.2f} to {at + step:.2f} s{bands}" for at in begin]
+            start += len(piece)
+        everywhere = np.full(len(names), -1)
+        return TimePlaces(names, waveform[None].numpy(), np.array(spans), everywhere, 1 / self.sample_rate, "s")
+
     def baseline_features(self, sample: Any) -> np.ndarray:
         """Cepstral coefficients: moments over time, and their course around the clip's centre of loudness."""
         from scipy.fft import dct
@@ -221,11 +243,16 @@ class _Frames(nn.Module):
         super().__init__()
         channels = (1, width, 2 * width, 2 * width)
         self.strides = (2, 2, 1)  # in time
+        self.step = 4  # frames of a token
         self.convolutions = nn.ModuleList(
             _convolution(channels[i], channels[i + 1], stride) for i, stride in enumerate(self.strides)
         )
         self.proj = orthogonal_linear(channels[-1] * -(-num_mels // 8), dim)
         self.gain = nn.Parameter(torch.tensor(0.5))  # of the positions
+
+    def places(self, num_mels: int, frames: int) -> tuple[int, int]:
+        """Rows of bands and columns of time of the tokens for so many frames."""
+        return 1, -(-frames // self.step)
 
     def forward(self, spectrogram: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
         """(S, M, F) with so many frames each (S,) to (S, N, D) and a mask (S, N)."""
@@ -254,9 +281,13 @@ class _Patches(nn.Module):
     def __init__(self, dim: int, stem: Stem | None, num_mels: int) -> None:
         super().__init__()
         self.stem = folded_stem(stem, dim).requires_grad_(True)
-        self.side = self.stem.config.patch_size
+        self.side = self.step = self.stem.config.patch_size
         if num_mels % self.side:
             raise ValueError(f"num_mels is {num_mels}; patches of {self.side} need a multiple of that.")
+
+    def places(self, num_mels: int, frames: int) -> tuple[int, int]:
+        """Rows of bands and columns of time of the tokens for so many frames."""
+        return num_mels // self.side, max(1, (frames + self.side // 2) // self.side)
 
     def forward(self, spectrogram: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
         """(S, M, F) with so many frames each (S,) to (S, N, D) and a mask (S, N)."""

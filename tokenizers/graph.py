@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from metatx.errors import SampleError, decoding, read_all, short
 from metatx.json_schema import array_schema
+from metatx.layers.graph_places import GraphPlaces
 from metatx.layers.laplacian import laplacian_eigenvectors
 from metatx.layers.molecules import (
     atom_numbers,
@@ -256,6 +257,12 @@ class GraphTokenizer(Tokenizer):
         mapped: Tensor = self.maps[part](numbers)
         return mapped
 
+    def token_places(self, sample: Any) -> GraphPlaces:
+        """Nodes and edges, behind the tokens of the whole."""
+        graph = self._fitting(sample)
+        smiles = sample if self.molecules else None
+        return GraphPlaces.of(graph.pairs, len(graph.nodes) * self.structure, self.summary, smiles)
+
     def baseline_features(self, sample: Any) -> np.ndarray:
         """Mean, deviation, least and largest of what is known of nodes and of edges, and of the graph as a whole."""
         graph = self._fitting(sample)
@@ -382,12 +389,11 @@ def _known(molecule: Any, descriptors: bool) -> Graph:
 
     with rdBase.BlockLogs():
         molecule = Chem.MolFromSmiles(Chem.MolToSmiles(molecule)) or molecule
-    n = molecule.GetNumAtoms()
     e = molecule.GetNumBonds()
     nodes = atom_numbers(molecule)
     edges = bond_numbers(molecule)
     pairs = np.array([[bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()] for bond in molecule.GetBonds()], dtype=np.int64)
-    whole = np.log1p([n, e])
+    whole = np.log1p([molecule.GetNumAtoms(), e])
     if descriptors:
         with rdBase.BlockLogs():
             whole = np.concatenate([whole, descriptor_numbers(molecule)])

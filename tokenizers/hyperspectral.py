@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from metatx.errors import SampleError, read_all
 from metatx.json_schema import array_schema
+from metatx.places import Places, TimePlaces
 from metatx.reading.arrays import as_array
 from metatx.reading.hyperspectral import Pixel, read_cube
 from metatx.reading.signatures import signatures_of
@@ -215,6 +216,14 @@ class HyperspectralTokenizer(Tokenizer):
         tokens = self.bands(grouped) + self.place_scale * sinusoidal_positions(self.places, self.dim)
         whole = self.spectrum(patch[:, patch.shape[1] // 2]) + self.last
         return torch.cat([tokens, whole[:, None]], dim=1)
+
+    def token_places(self, sample: Any) -> Places:
+        """Groups of bands, which overlap, and the whole spectrum of the pixel."""
+        patch = self.encode(sample)["patch"].numpy()
+        first = self.groups[:, 0].cpu().numpy()
+        spans = np.vstack([np.column_stack([first, first + self.group_size]), [[np.nan, np.nan]]])
+        names = [f"bands {start + 1} to {start + self.group_size}" for start in first] + ["the whole spectrum"]
+        return TimePlaces(names, patch[len(patch) // 2][None], spans, np.full(len(names), -1), unit="band")
 
     def baseline_features(self, sample: Any) -> np.ndarray:
         """The standardised spectrum of the pixel, and the mean of the patch's where there is one."""

@@ -16,6 +16,7 @@ from metatx.layers.hog import gradient_histograms
 from metatx.layers.unregistered import Unregistered
 from metatx.layers.views import coarser, random_view
 from metatx.padded import PaddedTokens
+from metatx.places import PicturePlaces, Places, patch_names
 from metatx.reading.image import SUFFIXES, fit_image, is_image, read_image
 from metatx.reading.medmnist import read_medmnist
 from metatx.reading.signatures import signatures_of
@@ -146,6 +147,11 @@ class ImageTokenizer(Tokenizer):
     def dense_values(self, sample: Any) -> np.ndarray:
         """The pixels of the picture (H, W, 3), in 0..1."""
         return np.asarray(read_image(sample), dtype=np.float32) / 255
+
+    def token_places(self, sample: Any) -> Places:
+        """The patches of the picture, as it is resized and cropped."""
+        picture = self.encode(sample)["image"].permute(1, 2, 0).numpy() / 255
+        return PicturePlaces(patch_names(*self.grid), picture[None], self.grid)
 
     def baseline_features(self, sample: Any) -> np.ndarray:
         """Histograms of oriented gradients and of colours, of the picture resized to 32 x 32."""

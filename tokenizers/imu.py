@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from metatx.errors import SampleError, read_all
 from metatx.json_schema import array_schema
 from metatx.layers.resampling import LARGEST_RATIO, resample
+from metatx.places import Places, TimePlaces
 from metatx.progress import tell
 from metatx.reading.arrays import as_array
 from metatx.reading.imu import read_windows
@@ -296,6 +297,21 @@ class IMUTokenizer(Tokenizer):
             "statistics": _statistics(signals)[:, :, None],
             "spectrum": _spectrum(signals, self.frame),
         }
+
+    def token_places(self, sample: Any) -> Places:
+        """Channels' statistics, which are of no time, then frames of the spectrum and patches."""
+        signal = self.encode(sample)["signal"].numpy()
+        steps = signal.shape[1]
+        frames = range(0, steps - self.frame + 1, self.frame // 2)
+        patches = range(0, steps - self.patch_size + 1, self.patch_size)
+        names = [f"statistics of channel {at + 1}" for at in range(len(self.statistics))]
+        none = np.full((len(names), 2), np.nan)
+        spans = np.array([[at, at + self.frame] for at in frames] + [[at, at + self.patch_size] for at in patches])
+        spans = spans / self.sampling_rate
+        kinds = ["spectrum"] * len(frames) + ["course"] * len(patches)
+        names += [f"{kind}, {start:.2f} to {end:.2f} s" for kind, (start, end) in zip(kinds, spans, strict=True)]
+        everywhere = np.full(len(names), -1)
+        return TimePlaces(names, signal, np.vstack([none, spans]), everywhere, 1 / self.sampling_rate, "s")
 
     def baseline_features(self, sample: Any) -> np.ndarray:
         """Statistics and mean spectrum of each channel."""

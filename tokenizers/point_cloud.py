@@ -11,7 +11,9 @@ from torch.nn import functional as F
 from metatx.errors import SampleError, read_all
 from metatx.json_schema import array_schema
 from metatx.layers.distributions import distributions
+from metatx.layers.linear import silent_linear
 from metatx.layers.neighbours import farthest_points, nearest, sorted_order
+from metatx.places import PointPlaces
 from metatx.reading.point_cloud import SUFFIXES, Cloud, read_cloud
 from metatx.reading.point_cloud_sets import CONTAINERS
 from metatx.reading.signatures import signatures_of
@@ -146,7 +148,7 @@ class PointCloudTokenizer(Tokenizer):
         self.register_buffer("reach", torch.ones(()))  # of a group
         self.register_buffer("edges", torch.zeros(count, 2 * (BINS - 1)))
         self.local = nn.Linear(len(self.axes), self.width)
-        self.further = _silent(count - 3, self.width)
+        self.further = silent_linear(count - 3, self.width)
         self.inner = nn.Linear(self.width, self.width)
         self.outer = nn.Linear(self.width, 2 * self.width)
         self.whole = nn.Linear(self.width, 2 * self.width, bias=False)
@@ -159,7 +161,7 @@ class PointCloudTokenizer(Tokenizer):
             self.register_buffer("usual", torch.zeros(count, features))
             self.register_buffer("varies", torch.ones(count, features))
             self.shape = orthogonal_linear(3 * features + 1, self.dim)
-            self.shape_further = _silent((count - 3) * features, self.dim)
+            self.shape_further = silent_linear((count - 3) * features, self.dim)
             self.when = nn.Parameter(torch.empty(self.parts, self.dim))
             nn.init.trunc_normal_(self.when, std=0.02)
 
@@ -350,6 +352,14 @@ class PointCloudTokenizer(Tokenizer):
         """The points (N, C), scaled."""
         return self.encode(sample)["points"].numpy()
 
+    def token_places(self, sample: Any) -> PointPlaces:
+        """The tokens of the whole cloud and its slices, then groups of points."""
+        encoded = self.encode(sample)
+        names = [f"distribution {at + 1}" for at in range(self.parts)]
+        centres = encoded["points"][encoded["groups"][:, 0].long(), :3].tolist()
+        names += [f"points around {x:.2f}, {y:.2f}, {z:.2f}" for x, y, z in centres]
+        return PointPlaces(names, encoded["points"][:, :3].numpy(), encoded["groups"].numpy())
+
     def baseline_features(self, sample: Any) -> np.ndarray:
         """The distances between random points (D2, Osada et al. 2002), and how each column is distributed."""
         points = self.encode(sample)["points"].numpy()
@@ -385,12 +395,3 @@ def _members(points: Sequence[Tensor], groups: Tensor, axes: list[int]) -> tuple
     places = members[..., sent(torch.tensor(axes), members.device)]
     centres = places[:, :, :1]
     return places - centres, members[..., 3:], centres[:, :, 0]
-
-
-def _silent(inputs: int, outputs: int) -> nn.Linear | None:
-    """A linear map that starts at zero; None of nothing."""
-    if not inputs:
-        return None
-    linear = nn.Linear(inputs, outputs, bias=False)
-    nn.init.zeros_(linear.weight)
-    return linear

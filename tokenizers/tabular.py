@@ -23,6 +23,7 @@ from metatx.data.spellings import Spellings
 from metatx.errors import SampleError
 from metatx.examples import column_names
 from metatx.json_schema import row_schema
+from metatx.places import Places
 from metatx.registry import unknown
 from metatx.tokenizer import Batch, Tokenizer
 
@@ -193,6 +194,10 @@ class TabularTokenizer(Tokenizer):
         if not self.training or not self.hide:
             return cells
         return torch.where(torch.rand(cells.shape, device=cells.device) < self.hide, instead, cells)
+
+    def token_places(self, sample: Any) -> Places:
+        """The columns."""
+        return Places([str(entry["name"]) for entry in self.schema])
 
     def baseline_features(self, sample: Any) -> dict[str, Any]:
         """A row as named values: numbers, NaN if missing; dates as four of them; categories, text or None."""

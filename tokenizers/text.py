@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from metatx.backbone.vocabulary import Vocabulary
-from metatx.data.byte_pairs import clip_tokens
+from metatx.data.byte_pairs import clip_pieces, clip_tokens
 from metatx.errors import SampleError, read_all, short
 from metatx.json_schema import array_schema
 from metatx.layers.unregistered import Unregistered
+from metatx.places import Places, WordPlaces
 from metatx.progress import tell
 from metatx.reading.signatures import signatures_of
 from metatx.sequence import TokenSequence, sent
@@ -292,6 +293,16 @@ class TextTokenizer(Tokenizer):
         separators = (number == SEPARATOR).cumsum(0)  # none is the first token
         counts = sent(torch.tensor(lengths), number.device)
         return separators - separators[first].repeat_interleave(counts, output_size=len(number))
+
+    def token_places(self, sample: Any) -> Places:
+        """Pieces of words, of each sequence in turn; a language model's template behind them."""
+        tokens = self.encode(sample)["tokens"]
+        vocabulary = None if self._shared is None else self._shared.module
+        numbers = tokens.tolist()
+        pieces = clip_pieces(numbers, SEPARATOR) if vocabulary is None else vocabulary.pieces(numbers)
+        behind = [] if vocabulary is None else [" [end]"] * len(vocabulary.suffix)
+        cuts, _ = self._cut([len(numbers)])
+        return WordPlaces([piece for cut in cuts for piece in [*(pieces[at] for at in cut.tolist()), *behind]])
 
     def baseline_features(self, sample: Any) -> str:
         """The text as it is; of a pair, both."""

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from metatx.errors import SampleError, read_all, short
 from metatx.json_schema import array_schema
 from metatx.padded import PaddedTokens
+from metatx.places import Places, TimePlaces
 from metatx.progress import tell
 from metatx.reading.arrays import as_array
 from metatx.sequence import TokenSequence, sent
@@ -280,6 +281,30 @@ class TimeSeriesTokenizer(Tokenizer):
             aligned = torch.stack([F.pad(item, (size - item.shape[-1], 0), value=torch.nan) for item in series])
         ages = torch.arange(n - 1, -1, -1, device=aligned.device)
         return aligned, ages, ages < sent(counts[:, None], aligned.device)
+
+    def token_places(self, sample: Any) -> Places:
+        """Stretches of steps, of one channel or of all, and the statistics behind them."""
+        values = self._window(sample)
+        mask = self.padded({name: part[None] for name, part in self.encode(sample).items()}).mask
+        assert mask is not None
+        sequences, slots = mask.shape
+        first = (
+            values.shape[1] - self.patch_size - (slots - 2) * self.stride
+        )  # below 0: patches begin before the series
+        starts = (first + self.stride * np.arange(slots - 1)).clip(0)
+        ends = first + self.stride * np.arange(slots - 1) + self.patch_size
+        spans = np.vstack([np.column_stack([starts, ends]), [[np.nan, np.nan]]])
+        stretches = [f"steps {start + 1} to {end}" for start, end in zip(starts, ends, strict=True)] + [
+            "level and scale"
+        ]
+        channels = [-1] if self.channels == "mixed" else range(sequences)
+        kept = mask.flatten().cpu().numpy()
+        names = [
+            part if channel < 0 else f"channel {channel + 1}, {part}" for channel in channels for part in stretches
+        ]
+        shown = [name for name, keep in zip(names, kept, strict=True) if keep]
+        of_channel = np.repeat(channels, slots)[kept]
+        return TimePlaces(shown, values, np.tile(spans, (sequences, 1))[kept], of_channel)
 
     def baseline_features(self, sample: Any) -> np.ndarray:
         """Statistics of each channel, (9 C,): level, spread, movement and quantiles, in the series' unit."""

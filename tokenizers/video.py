@@ -13,6 +13,7 @@ from metatx.backbone.stem import Stem
 from metatx.json_schema import array_schema
 from metatx.layers.folding import random_stem
 from metatx.layers.views import random_view
+from metatx.places import PicturePlaces, Places, patch_names
 from metatx.reading.signatures import signatures_of
 from metatx.reading.video import SUFFIXES, evenly, read_video
 from metatx.sequence import TokenSequence, sent
@@ -142,6 +143,23 @@ class VideoTokenizer(Tokenizer):
         clips = clips[:, chosen].float().div_(255)  # in place: each copy of a batch takes hundreds of megabytes
         tokens = [view(clips) for view in self.views]
         return TokenSequence.pack(torch.cat(tokens, dim=1), grid=self.grid)
+
+    def token_places(self, sample: Any) -> Places:
+        """Patches of each tubelet, shown on its middle frame, and of the slices, which have names alone."""
+        clip = self.encode(sample)["clip"].permute(0, 2, 3, 1).numpy() / 255
+        clip = clip[evenly(len(clip), self.frames)]
+        grid = (0, 0)
+        names: list[str] = []
+        for view in self.views:
+            if isinstance(view, _Tubelets):
+                grid = view.stem.grid(self.height, self.width)
+                clip = clip[view.size // 2 :: view.size]
+                starts = [f"frame {view.size * at + 1}" for at in range(len(clip))]
+                names += [f"{start}, {patch}" for start in starts for patch in patch_names(*grid)]
+            elif isinstance(view, _Slices):
+                patches = patch_names(*view.stem.grid(self.height, view.length))
+                names += [f"slice {at + 1}, {patch}" for at in range(view.columns) for patch in patches]
+        return PicturePlaces(names, clip, grid) if grid != (0, 0) else Places(names)
 
     def baseline_features(self, sample: Any) -> np.ndarray:
         """A thumbnail's mean and deviation over time, and how much, where and how evenly frames differ."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from metatx.backbone.stem import Stem
 from metatx.json_schema import image_schema
 from metatx.layers.grey import Augment, GreyImages, Normalize
+from metatx.places import PicturePlaces, Places, patch_names
 from metatx.reading import dicom
 from metatx.reading.image import SUFFIXES, contrasted, is_image
 from metatx.reading.medmnist import read_medmnist
@@ -107,6 +108,12 @@ class XRayTokenizer(Tokenizer):
     def dense_values(self, sample: Any) -> np.ndarray:
         """The pixels of the picture (H, W, 1), in 0..1."""
         return self._windowed(sample)[..., None]
+
+    def token_places(self, sample: Any) -> Places:
+        """The patches of the picture, as it is resized."""
+        return PicturePlaces(
+            patch_names(*self.pictures.grid), self.encode(sample)["image"].float().numpy(), self.pictures.grid
+        )
 
     def baseline_features(self, sample: Any) -> np.ndarray:
         """Histograms of oriented gradients, a thumbnail, mean and deviation."""

@@ -106,6 +106,15 @@ class Vocabulary(nn.Module):
         text: str = self._tokenizer.decode(list(numbers), skip_special_tokens=True)
         return text
 
+    def pieces(self, numbers: Sequence[int]) -> list[str]:
+        """Texts of tokens, one by one; a token that begins a word has a space before it."""
+        texts = []
+        for at, number in enumerate(numbers):
+            before = self.text(numbers[max(at - 1, 0) : at])
+            pair = self.text(numbers[max(at - 1, 0) : at + 1])
+            texts.append(pair[len(before) :] if pair.startswith(before) else f" {self.text([number])}")
+        return texts
+
     def forward(self, numbers: Tensor) -> Tensor:
         """Rows of the table for the numbers of tokens: (T,) to (T, D)."""
         rows: Tensor = self.embedding(numbers)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from metatx.cli.answering import embed, evaluate, predict
 from metatx.cli.diagnosis import doctor
+from metatx.cli.explaining import explain_
 from metatx.cli.indexing import index, search
 from metatx.cli.picturing import picture
 from metatx.cli.recalling import recall_
@@ -27,6 +28,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,
     "predict": predict,
     "embed": embed,
+    "explain": explain_,
     "index": index,
     "search": search,
     "picture": picture,
@@ -38,7 +40,19 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "doctor": doctor,
 }
 # Commands whose threads sleep while they wait. The server's do not: it lost 2 to 10 % of its requests by it.
-COMPUTING = ("train", "compare", "evaluate", "predict", "embed", "index", "search", "picture", "recall", "quickstart")
+COMPUTING = (
+    "train",
+    "compare",
+    "evaluate",
+    "predict",
+    "embed",
+    "explain",
+    "index",
+    "search",
+    "picture",
+    "recall",
+    "quickstart",
+)
 
 
 def main(arguments: list[str] | None = None) -> None:

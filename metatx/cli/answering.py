@@ -10,7 +10,7 @@ from metatx.reading.csv_tables import Reading
 from metatx.storage.config import describe
 from metatx.storage.fetching import MARK, task_folder
 
-__all__ = ["embed", "evaluate", "predict"]
+__all__ = ["embed", "evaluate", "load_task", "predict"]
 
 
 def evaluate(
@@ -43,7 +43,7 @@ def evaluate(
     """
     if missing is not None and precision is not None:
         raise ValueError("Give --missing or --precision, not both.")
-    loaded = _load(task, backbone, checkpoint, others, csv, device)
+    loaded = load_task(task, backbone, checkpoint, others, csv, device)
     from metatx.evaluation.missing import evaluate_without
 
     if precision is not None:
@@ -95,7 +95,7 @@ def predict(
         others: Files with the weights of the backbones that read inputs first: NAME=FILE, several with commas.
         device: Device that computes: auto, which is a GPU where torch finds one, else the CPU; cpu, cuda, cuda:N, mps.
     """
-    loaded = _load(task, backbone, checkpoint, others, csv, device, batch_size)
+    loaded = load_task(task, backbone, checkpoint, others, csv, device, batch_size)
     from metatx.cli.predictions import write_answers
 
     kept = names_of("--keep", keep)
@@ -138,14 +138,14 @@ def embed(
     from metatx.writing.rows import ROWS
 
     check_suffix(out, (*ROWS, ".npy"))
-    loaded = _load(task, backbone, checkpoint, others, csv, device, batch_size)
+    loaded = load_task(task, backbone, checkpoint, others, csv, device, batch_size)
     kept = names_of("--keep", keep)
     count = write_vectors(loaded, inputs, out, sys.stdout, keep=kept, skip_bad=skip_bad_samples)
     if out is not None:
         tell(f"{out}: vectors of {count:,} sample{'' if count == 1 else 's'}")
 
 
-def _load(
+def load_task(
     task: str,
     backbone: str | None,
     checkpoint: str | None,
@@ -154,6 +154,7 @@ def _load(
     device: str,
     batch_size: int | None = None,
 ) -> Any:
+    """Load a saved task with what the command line says of its backbone, and of csv files."""
     reading = Reading.of(csv)
     if not task.startswith(MARK):
         describe(task_folder(task))  # a name mistyped is told before torch is imported

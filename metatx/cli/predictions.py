@@ -8,7 +8,7 @@ import numpy as np
 
 from metatx.cli.entries import Entry, open_entries
 from metatx.files import written_whole
-from metatx.inference import Piece, ask, decoded, embedded, joined
+from metatx.inference import Piece, ask, decoded, embedded, joined, recorded
 from metatx.progress import bar
 from metatx.reading.hyperspectral import Pixels
 from metatx.writing.rows import ERROR, ROWS, write_rows
@@ -72,7 +72,7 @@ def write_answers(
     check_folder(out)
     entries = open_entries(task, inputs, keep)
     if out is None or suffix in ROWS:
-        rows = _rows(task, entries, decoded(task.head.records), task.head.rows, keep, skip_bad)
+        rows = _rows(task, entries, recorded, task.head.rows, keep, skip_bad)
         write_rows(rows, out, file, errors=skip_bad)
     elif suffix in task.head.output_suffixes:
         task.head.check_writing(Path(out))

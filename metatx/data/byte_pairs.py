@@ -2,12 +2,12 @@
 
 import heapq
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache
 from itertools import islice
 from typing import Any
 
-__all__ = ["clip_tokens", "clip_vocabulary"]
+__all__ = ["clip_pieces", "clip_tokens", "clip_vocabulary"]
 
 LONGEST_RUN = 100  # most characters without a space; longer runs are cut as if there were a space
 LONGEST_PIECE = 32  # bytes of the longest entry of the vocabulary
@@ -38,6 +38,12 @@ def clip_tokens(text: str, most: int) -> list[int] | None:
     words = vocabulary.pat.finditer(vocabulary.clean_fn(CUT.sub(r"\1 ", text)))
     numbers = list(islice(_numbers(word[0] for word in words), most + 1))
     return numbers if len(numbers) <= most else None
+
+
+def clip_pieces(numbers: Sequence[int], separator: int) -> list[str]:
+    """Texts of tokens, one by one; a token that ends a word has a space behind it, the separator of two texts is |."""
+    vocabulary = clip_vocabulary()
+    return ["| " if number == separator else vocabulary.decode([number]) for number in numbers]
 
 
 def _numbers(words: Iterator[str]) -> Iterator[int]:

@@ -17,6 +17,7 @@ from metatx.inputs.merging import fields_of, merged, present_of
 from metatx.inputs.messages import learning, named, with_options_of
 from metatx.inputs.through import READ, Entering, Through, put_together, read_by_others
 from metatx.layers.input_norm import input_norm
+from metatx.places import Places, SeveralPlaces
 from metatx.registry import all_options, lookup, unknown
 from metatx.sequence import TokenSequence, as_sequence
 from metatx.spec import Input, TaskSpec
@@ -194,6 +195,15 @@ class Inputs(Tokenizer):
             return value
         renamed = zip(own, self.columns(self.owner(name)), strict=False)
         return {theirs: value[column] for column, theirs in renamed if column in value}
+
+    def token_places(self, sample: Any) -> Places | None:
+        """Places of each input in turn; None where one says none, or another backbone reads it first."""
+        parts = {
+            name: None if self.through(name) else self.tokenizer(name).token_places(value)
+            for name, value in self.values(sample).items()
+        }
+        places = {name: part for name, part in parts.items() if part is not None}
+        return SeveralPlaces.of(places) if len(places) == len(parts) else None
 
     def _value(self, sample: Mapping[Any, Any], name: str) -> Any:
         """Raw value of an input, from its columns or under its name; None if it is missing."""

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["LinearBypass", "zero_linear"]
+__all__ = ["LinearBypass", "silent_linear", "zero_linear"]
 
 
 def zero_linear(in_features: int, out_features: int) -> nn.Linear:
@@ -13,6 +13,15 @@ def zero_linear(in_features: int, out_features: int) -> nn.Linear:
     linear = nn.Linear(in_features, out_features)
     nn.init.zeros_(linear.weight)
     nn.init.zeros_(linear.bias)
+    return linear
+
+
+def silent_linear(in_features: int, out_features: int) -> nn.Linear | None:
+    """Linear map without bias that starts at zero; None where there is nothing to map."""
+    if not in_features:
+        return None
+    linear = nn.Linear(in_features, out_features, bias=False)
+    nn.init.zeros_(linear.weight)
     return linear
 
 

@@ -13,7 +13,7 @@ from metatx.adapters.batched import FixedAdapter
 from metatx.backbone.generating import Follower
 from metatx.encoding.collate import collate, to_device, widened
 from metatx.errors import SampleError
-from metatx.inference import read_one
+from metatx.inference import read_one, records_of
 from metatx.inputs.through import read_by_others
 from metatx.pool.stacking import (
     Part,
@@ -176,12 +176,12 @@ class Request:
         """True if the answer is written behind the sequences."""
         return self.answer != "embed" and self.loaded.task.head.continues
 
-    def decoded(self, output: Tensor, extents: Sequence[Any] = ()) -> list[Any]:
-        """Answers of an output (B, ...) of the head."""
-        head = self.loaded.task.head
+    def decoded(self, output: Tensor, extents: Sequence[Any] = (), read: TokenSequence | None = None) -> list[Any]:
+        """Answers of an output (B, ...) of the head, for what it ``read``, which a task with novelty needs."""
+        model = self.loaded.task.model
         if self.answer == "records":
-            return head.records(output, *extents)
-        decoded = head.decode(output, *extents)
+            return records_of(model, read, output, extents)
+        decoded = model.head.decode(output, *extents)
         return decoded.tolist() if decoded.ndim == 1 else list(decoded)
 
     @property
@@ -250,7 +250,7 @@ class TokenBatch:
             outputs = widened(model.continued(output, followers=followers))
         else:
             outputs = widened(model.output(output))
-        return finite_ones(first.decoded(outputs, extents), outputs)
+        return finite_ones(first.decoded(outputs, extents, output), outputs)
 
     def _of_alike_heads(self, output: TokenSequence) -> list[Any]:
         """Answers of heads of one kind, those for equally many samples in one call."""

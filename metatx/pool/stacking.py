@@ -92,7 +92,7 @@ def stacking_tokens(model: Model) -> Part | None:
 
 def stacking_head(model: Model) -> Part | None:
     """Part of a model that answers; None if it is to be called by itself."""
-    alone = model.fusion is not None or not model.head.stacks
+    alone = model.fusion is not None or model.novelty is not None or not model.head.stacks
     return None if alone else Part.of(model.head, model.head)
 
 

@@ -33,6 +33,7 @@ from metatx.encoding.head_choice import build_tokenizer, create_head
 from metatx.errors import TaskError, short
 from metatx.files import folder_written_whole
 from metatx.inputs.through import Others, backbones_by_name, check_needed
+from metatx.layers.novelty import Distance, Novelty
 from metatx.model import Model
 from metatx.registry import COMPOSITE, all_options, create, fact_names, lookup, option_names
 from metatx.settings import TrainingSettings
@@ -43,7 +44,7 @@ from metatx.storage.others import check_others, others_of
 __all__ = ["Record", "check", "describe", "load", "modalities", "read", "save", "write"]
 
 COMPONENTS = ("tokenizer", "head")
-STORED_PARTS = (*COMPONENTS, "fusion", "norm")  # parts whose tensors are in the file of weights
+STORED_PARTS = (*COMPONENTS, "fusion", "norm", "novelty")  # parts whose tensors are in the file of weights
 OWN_BACKBONE_TIERS = ("full", "merged")  # values of ``tune`` of a task that has its own backbone
 EXTERNAL_PREFIXES = ("adapter.", "own_backbone.")  # prefixes in the state dict of tensors that have their own folder
 
@@ -97,7 +98,7 @@ def write(model: Model, record: Record, folder: Path, name: str) -> None:
         "adapter": model.adapter and model.adapter.options,
         "trainable_parameters": model.trainable_parameters,
         "fusion": model.fusion and _saved(model.fusion),
-        "head": {**_saved(model.head), "note": model.head.card_note()},
+        "head": {**_saved(model.head), "note": _note(model)},
         "inputs": list(record.inputs),
         "target": record.target,
         "precision": record.settings.precision,
@@ -112,6 +113,12 @@ def write(model: Model, record: Record, folder: Path, name: str) -> None:
     if not model.backbone.frozen:
         save_backbone(model.backbone, folder / "backbone", about=f"of a task, {model.tune} from {model.backbone.spec}")
     (folder / "README.md").write_text(model_card(config, name))
+
+
+def _note(model: Model) -> str:
+    """Sentences for users in the card."""
+    notes = [model.head.card_note(), "" if model.novelty is None else model.novelty.card_note()]
+    return " ".join(note for note in notes if note)
 
 
 def _saved(component: Component) -> dict[str, Any]:
@@ -232,6 +239,7 @@ def read(
             adapter = read_adapter(folder / "adapter", backbone)
         tier = config["tune"] if config["tune"] in OWN_BACKBONE_TIERS else None
         model = Model(backbone, parts["tokenizer"], parts["head"], adapter, tier, parts.get("fusion"))
+        model.novelty = _novelty(shapes, model, folder)
         _fill(model, shapes, folder)
         model.trained = True
         settings = TrainingSettings(precision=config["precision"])
@@ -299,6 +307,16 @@ def _check_names(shapes: Mapping[str, Any], folder: Path) -> None:
             raise TaskError(f"{folder / WEIGHTS} is damaged: {name:.60} is of no part of a task.")
 
 
+def _novelty(shapes: Mapping[str, tuple[int, ...]], model: Model, folder: Path) -> Novelty | None:
+    """Novelty of a task, as the names of its tensors say; None without one. Raises TaskError."""
+    if not any(name.startswith("novelty.") for name in shapes):
+        return None
+    means = shapes.get("novelty.distance.means")
+    if not (means or model.head.has_energy):
+        raise TaskError(f"{folder / WEIGHTS} is damaged: a {model.head.name} head has no energy to measure novelty by.")
+    return Novelty(Distance(means[0], model.backbone.dim) if means else None)
+
+
 def _fill(model: Model, shapes: dict[str, tuple[int, ...]], folder: Path) -> None:
     """Load the weights of tokenizer, norm and head."""
     from safetensors.torch import load_file
@@ -307,7 +325,8 @@ def _fill(model: Model, shapes: dict[str, tuple[int, ...]], folder: Path) -> Non
     apart = {name: tensor for name, tensor in state.items() if name.startswith(EXTERNAL_PREFIXES)}
     check_shapes(shapes, {name: tensor for name, tensor in state.items() if name not in apart}, folder / WEIGHTS)
     tensors = load_file(folder / WEIGHTS)
-    check_finite(tensors, {name for name, _ in model.named_parameters()}, folder / WEIGHTS)
+    statistics = {name for name in tensors if name.startswith("novelty.")}
+    check_finite(tensors, statistics | {name for name, _ in model.named_parameters()}, folder / WEIGHTS)
     model.load_state_dict({**apart, **tensors})
 
 

@@ -360,6 +360,16 @@ def check_json(case: TokenizerCase) -> None:
                 )
 
 
+def check_token_places(case: TokenizerCase) -> None:
+    """``token_places`` names every token of a sample, if it says anything."""
+    for sample, encoded in zip(case.samples, case.encoded, strict=True):
+        places = case.tokenizer.token_places(sample)
+        count = len(case.tokens([encoded]).embeddings)
+        if places is not None:
+            named = len(places.names)
+            require(named == count, f"token_places names {named} places of a sample of {count} tokens; name each.")
+
+
 TOKENIZER_CHECKS = (
     check_samples_are_left_alone,
     check_fit,
@@ -376,5 +386,6 @@ TOKENIZER_CHECKS = (
     check_rebuilt_is_the_same,
     check_augment,
     check_baseline_features,
+    check_token_places,
     check_json,
 )

@@ -30,7 +30,16 @@ SUM = "sha256"  # key in the header of the checksum of all tensors
 STATE_SUM = "state_sha256"  # key in the header of the checksum of the state
 MOMENTS = {"step", "exp_avg", "exp_avg_sq"}  # AdamW's state of a parameter
 # Settings that a resumed run may change, because they do not change its numbers.
-RESUMABLE_CHANGES = ("workers", "checkpoint_seconds", "checkpoint_steps", "cache", "track", "tensorboard", "shard")
+RESUMABLE_CHANGES = (
+    "workers",
+    "checkpoint_seconds",
+    "checkpoint_steps",
+    "cache",
+    "track",
+    "tensorboard",
+    "shard",
+    "novelty",
+)
 
 
 @dataclass

@@ -22,7 +22,6 @@ from metatx.encoding.trainable import nothing_to_train
 from metatx.errors import DivergedError
 from metatx.model import Model
 from metatx.progress import bar, tell
-from metatx.registry import unknown
 from metatx.seeding import seeded
 from metatx.settings import TrainingSettings
 from metatx.training.batches import epoch_batches, loader, shares
@@ -33,7 +32,8 @@ from metatx.training.facts import facts_of
 from metatx.training.frozen_features import Batches, cached
 from metatx.training.history import History, shown_numbers
 from metatx.training.interrupts import CheckpointSchedule
-from metatx.training.measuring import measure
+from metatx.training.measuring import check_metric, measure
+from metatx.training.novelty import check_novelty, fit_novelty
 from metatx.training.optimizer import parameter_groups
 from metatx.training.sharding import Shards
 from metatx.training.token_warmup import warm_up_tokens, warmup_parameters
@@ -89,8 +89,10 @@ def train(
         ValueError: If ``resume`` finds the checkpoint of another run; if ``shard`` is set for a model that has its own
             backbone; or as ``warmup_parameters``.
     """
+    check_novelty(model, validation, settings)
     outcome = Training(model, data, validation, settings, columns, out, callbacks=callbacks).run(resume)
     model.trained = True
+    model.novelty = fit_novelty(model, data, validation, settings)
     return outcome
 
 
@@ -126,7 +128,7 @@ class Training:
         assert self.settings.epochs is not None
         self.epochs = self.settings.epochs
         self.metric = settings.metric or model.head.primary_metric  # chooses the epoch whose weights are kept
-        _check_metric(model, self.metric)
+        check_metric(model, self.metric)
         if not model.trainable_parameters:
             raise nothing_to_train(model.head.name)
         if settings.token_warmup_steps:
@@ -390,10 +392,3 @@ def _accelerator() -> Accelerator:
 
 def _worst_if_nan(value: float) -> float:
     return -math.inf if math.isnan(value) else value
-
-
-def _check_metric(model: Model, name: str) -> None:
-    """Refuse a metric that the head does not measure, before anything is trained."""
-    names = ["loss", *model.head.metrics()]
-    if name not in names:
-        raise ValueError(unknown("metric", name, names))

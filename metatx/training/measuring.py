@@ -11,12 +11,20 @@ from metatx.encoding.encoded import EncodedDataset
 from metatx.metrics.evaluator import Measures
 from metatx.model import Model
 from metatx.progress import bar, tell
+from metatx.registry import unknown
 from metatx.settings import TrainingSettings
 from metatx.training.batches import shares
 from metatx.training.distributed import processes
 from metatx.training.frozen_features import Batches, cached
 
-__all__ = ["evaluate", "measure"]
+__all__ = ["check_metric", "evaluate", "measure"]
+
+
+def check_metric(model: Model, name: str) -> None:
+    """Refuse a metric that the head does not measure, before anything is trained."""
+    names = ["loss", *model.head.metrics()]
+    if name not in names:
+        raise ValueError(unknown("metric", name, names))
 
 
 @torch.no_grad()

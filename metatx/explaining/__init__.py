@@ -1,0 +1,1 @@
+"""Explanations: which parts of a sample made an answer, and whether to believe it."""

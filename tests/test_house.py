@@ -32,7 +32,7 @@ ORDER = (
     "storage retrieval pretraining objective objectives",
     "inference",
     "task",
-    "evaluation",
+    "evaluation exporting",
     "pool",
     "serving cli sklearn",
     "testing",

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from metatx.cli.answering import embed, evaluate, predict
 from metatx.cli.diagnosis import doctor
+from metatx.cli.exporting import export
 from metatx.cli.indexing import index, search
 from metatx.cli.picturing import picture
 from metatx.cli.recalling import recall_
@@ -27,6 +28,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,
     "predict": predict,
     "embed": embed,
+    "export": export,
     "index": index,
     "search": search,
     "picture": picture,

@@ -14,6 +14,7 @@ def export(
     *,
     out: str,
     to: Literal["onnx", "torch"] = "onnx",
+    shared: bool = False,
     backbone: str | None = None,
     checkpoint: str | None = None,
 ) -> None:
@@ -25,6 +26,7 @@ def export(
         task: Folder of the task, or hf:user/task on the Hugging Face hub.
         out: File to write: .onnx for ONNX Runtime, or .pt2 for torch.
         to: Form of the graph: onnx, or torch (a program of torch.export).
+        shared: Keep the backbone's weights in a file beside it, which the other tasks in that folder share.
         backbone: Name of the backbone, if the one that the task names cannot be loaded; see "metatx list backbones".
         checkpoint: File with the backbone's weights.
     """
@@ -35,5 +37,5 @@ def export(
     from metatx.task import Task
 
     loaded = None if backbone is None else load_backbone(backbone, checkpoint=checkpoint)
-    for path in export_task(Task.from_pretrained(task, backbone=loaded), out, to=to):
+    for path in export_task(Task.from_pretrained(task, backbone=loaded), out, to=to, shared=shared):
         tell(f"{path}: {path.stat().st_size / 1e6:.1f} MB")

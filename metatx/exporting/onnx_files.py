@@ -1,6 +1,6 @@
 """ONNX files: written from a program, and run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,15 @@ def _asinh(x: Tensor) -> Tensor:
     return (x.abs() + (x.square() + 1).sqrt()).log() * x.sign() if x.dtype == torch.float64 else NotImplemented
 
 
-REPLACED = {torch.ops.aten.asinh.default: _asinh}
+def _searchsorted(ordered: Tensor, values: Tensor, **_: Any) -> Tensor:
+    """Number of ``ordered`` (V,) that are smaller than each value, for which ONNX has no operator."""
+    return (ordered < values[..., None]).sum(-1)
+
+
+REPLACED: Mapping[Any, Callable[..., Any]] = {
+    torch.ops.aten.asinh.default: _asinh,
+    torch.ops.aten.searchsorted.Tensor: _searchsorted,
+}
 
 
 def check_installed() -> None:
@@ -43,7 +51,7 @@ def converted(program: ExportedProgram, inputs: Sequence[str], outputs: Sequence
     """
     try:
         names: dict[str, Any] = {"input_names": list(inputs), "output_names": list(outputs)}
-        made: Any = torch.onnx.export(program.run_decompositions(REPLACED), dynamo=True, verbose=False, **names)
+        made: Any = torch.onnx.export(program.run_decompositions(dict(REPLACED)), dynamo=True, verbose=False, **names)
     except Exception as error:  # its errors are of many kinds
         lines = [line for line in str(error).splitlines() if "No ONNX function" in line or "not supported" in line]
         reason = lines[0].strip() if lines else str(error).strip().splitlines()[0]

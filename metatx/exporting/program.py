@@ -13,9 +13,10 @@ from metatx.errors import SampleError
 from metatx.exporting.graph import Graph
 from metatx.model import Model
 
-__all__ = ["check_equal", "example", "shapes", "task_answers", "traced"]
+__all__ = ["check_equal", "example", "input_facts", "task_answers", "traced"]
 
 APART = 1e-4  # largest difference of the graph's answers from the task's, relative where these are above 1
+UNBOUNDED = 1 << 62  # torch has an integer of its own for infinity, which is larger
 BATCH = 2  # samples that the graph is traced with; their number stays free
 
 
@@ -57,11 +58,26 @@ def traced(model: Model, sample: Mapping[str, Tensor]) -> ExportedProgram:
         raise ValueError(f"The {parts} cannot be exported: {reason}") from error
 
 
-def shapes(program: ExportedProgram) -> list[list[int | None]]:
-    """Shape of each input of a program; None for a free axis."""
+def input_facts(program: ExportedProgram, names: Sequence[str]) -> dict[str, Any]:
+    """Type and shape of each input of a program, and least and largest size of each axis: a free one is null."""
     inputs = set(program.graph_signature.user_inputs)
     nodes = [node for node in program.graph.nodes if node.op == "placeholder" and node.name in inputs]
-    return [[size if isinstance(size, int) else None for size in node.meta["val"].shape] for node in nodes]
+    return {name: _facts(program, node.meta["val"]) for name, node in zip(names, nodes, strict=True)}
+
+
+def _facts(program: ExportedProgram, tensor: Tensor) -> dict[str, Any]:
+    shape: list[int | None] = []
+    least: list[int] = []
+    most: list[int | None] = []
+    for size in tensor.shape:
+        bounds = None if isinstance(size, int) else program.range_constraints[size.node.expr]
+        shape.append(size if bounds is None else None)
+        least.append(size if bounds is None else int(bounds.lower))
+        most.append(size if bounds is None else int(bounds.upper) if bounds.upper < UNBOUNDED else None)
+    # A program is traced with two samples, and computes one alike.
+    least[0] = 1
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    return {"dtype": dtype, "shape": shape, "least": least, "most": most}
 
 
 @torch.no_grad()

@@ -220,6 +220,14 @@ class ClassificationHead(Head):
         others = torch.cat([shares[:, :label], shares[:, label + 1 :]], dim=1)
         return shares[:, label] - others.logsumexp(1)
 
+    def exported(self, output: Tensor) -> dict[str, Tensor]:
+        """``probabilities`` (B, K)."""
+        return {"probabilities": self.probabilities(output)}
+
+    def export_facts(self) -> dict[str, Any]:
+        """``classes``, in the order of the probabilities."""
+        return {"classes": self.classes}
+
     def calibrate(self, output: Tensor, target: Tensor) -> None:
         """Fit the temperature to logits (B, K) and class numbers (B,), weighted as the loss is; and the sets' bound."""
         if self.temperature is not None:

@@ -153,6 +153,14 @@ class EmbeddingHead(Head):
         vectors: np.ndarray = output.float().cpu().numpy()
         return vectors
 
+    def exported(self, output: Tensor) -> dict[str, Tensor]:
+        """``embedding`` (B, size), of unit length."""
+        return {"embedding": output}
+
+    def export_facts(self) -> dict[str, Any]:
+        """None: the identities of training say nothing about a vector."""
+        return {}
+
     def card_note(self) -> str:
         """One sentence that says what the vectors are for."""
         return f"Predictions are vectors of {self.size} numbers and length 1; compare them by cosine."

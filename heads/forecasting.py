@@ -16,7 +16,6 @@ from metatx.examples import Examples
 from metatx.head import Head
 from metatx.layers.linear import LinearBypass, zero_linear
 from metatx.layers.losses import forecast_loss
-from metatx.layers.slots import slots
 from metatx.progress import tell
 from metatx.sequence import TokenSequence
 from metatx.series.forecast_reader import ForecastReader
@@ -294,18 +293,19 @@ class ForecastingHead(Head):
         """
         context = pooled.context
         channels = len(self.channels)
-        if "loc" not in context or context["loc"].shape != (len(pooled), channels):
+        if "loc" not in context or context["loc"].shape[1:] != (channels,):
             raise ValueError(
                 f"The forecasting head needs a series of {channels} channels, from the time_series tokenizer."
             )
-        if len(pooled.lengths) * self.per_sequence != len(pooled) * channels:
+        last = pooled.slots()[:, -self.tokens :]  # (S, K, D)
+        samples = context["loc"].shape[0]
+        if last.shape[0] * self.per_sequence != samples * channels:
             raise ValueError(
-                f"{len(pooled.lengths)} sequences for {len(pooled)} samples of {channels} channels: "
+                f"{last.shape[0]} sequences for {samples} samples of {channels} channels: "
                 f"per_sequence is {self.per_sequence}; expected 1 (separate channels) or {channels} (mixed)."
             )
-        last = slots(pooled)[:, -self.tokens :]  # (S, K, D)
         last = F.pad(last, (0, 0, self.tokens - last.shape[1], 0))
-        steps = self.output(self.dropout(last.flatten(1))).view(len(pooled), channels, self.horizon, -1)
+        steps = self.output(self.dropout(last.flatten(1))).view(samples, channels, self.horizon, -1)
         if self.skip is not None:
             steps = steps + self.skip(context["series"]).view_as(steps)
         loc = context["loc"][..., None, None]
@@ -325,10 +325,14 @@ class ForecastingHead(Head):
 
         C counts the channels that are forecast, not those that are only read.
         """
+        decoded: np.ndarray = self.exported(output)["forecast"].detach().cpu().numpy()
+        return decoded
+
+    def exported(self, output: Tensor) -> dict[str, Tensor]:
+        """``forecast``, in the form and the unit of ``decode``, float64."""
         values = output.double().sort(-1).values if self.quantiles else output.double()[..., None]
         values = (values * self.scale[..., None] + self.centre[..., None])[:, self._targets]
-        decoded: np.ndarray = (values if self.quantiles else values.squeeze(-1)).detach().cpu().numpy()
-        return decoded
+        return {"forecast": values if self.quantiles else values.squeeze(-1)}
 
     def records(self, output: Tensor) -> list[dict[str, Any]]:
         """H forecasts by the name of the channel, those of a quantile by ``NAME q0.9``."""

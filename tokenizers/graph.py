@@ -23,6 +23,7 @@ from metatx.layers.molecules import (
     parsed,
     substructure_counts,
 )
+from metatx.padded import PaddedTokens
 from metatx.reading.arrays import as_array
 from metatx.sequence import TokenSequence, sent
 from metatx.tokenizer import Batch, Tokenizer, orthogonal_linear
@@ -110,6 +111,7 @@ class GraphTokenizer(Tokenizer):
         self.augments = structure
         self.token_rms_factor = token_rms_factor
         self.identify = orthogonal_linear(identifiers, dim, bias=False) if structure else None
+        self.not_exported = "a sample has any number of nodes and edges" if structure else ""
         self.direct = orthogonal_linear(identifiers, dim, bias=False) if directed and structure else None
         self.kinds = nn.Parameter(torch.randn(2 + summary, dim))
         self.maps = nn.ModuleDict()
@@ -219,6 +221,10 @@ class GraphTokenizer(Tokenizer):
         signs = 1.0 - 2.0 * torch.randint(2, (self.count,))
         return {**encoded, "identifiers": encoded["identifiers"] * signs}
 
+    def padded(self, batch: Batch) -> PaddedTokens:
+        """Tokens (B, summary, D) of graphs without nodes and edges."""
+        return PaddedTokens(self._whole(batch))
+
     def forward(self, batch: Batch) -> TokenSequence:
         """Graphs of any sizes to summary + N + E tokens each: the whole, nodes, edges; or to the summary alone."""
         whole = self._whole(batch)
@@ -246,10 +252,10 @@ class GraphTokenizer(Tokenizer):
 
     def _whole(self, batch: Batch) -> Tensor:
         """Tokens (B, summary, D) of the graphs as a whole."""
-        whole = self.kinds[2:].expand(len(next(iter(batch.values()))), -1, -1)
-        for part in ("whole", "fingerprint"):
-            if part in batch:
-                whole = whole + self._map(part, batch).view(whole.shape)
+        parts = [part for part in ("whole", "fingerprint") if part in batch]
+        whole = self.kinds[2:] if parts else self.kinds[2:].expand(len(next(iter(batch.values()))), -1, -1)
+        for part in parts:
+            whole = whole + self._map(part, batch).view(-1, *self.kinds[2:].shape)
         return whole
 
     def _map(self, part: str, batch: Batch) -> Tensor:

@@ -181,6 +181,24 @@ class TabularTokenizer(Tokenizer):
             tokens.append(self.categories[self._hidden(batch["codes"], self.unknown)])
         return torch.cat(tokens, dim=1) + self.column
 
+    def preparation(self) -> dict[str, Any]:
+        """Columns of ``numbers``, ``cycles`` and ``codes`` in order, with what a cell becomes there."""
+        first = {name: at for name, at, _ in self.codes}
+        return {
+            "numbers": [
+                {"column": entry["name"], "type": entry["type"], "centre": entry["centre"], "scale": entry["scale"]}
+                for entry in self.schema
+                if entry["type"] != "categorical"
+            ],
+            "cycles": list(self.dates),
+            "codes": [
+                {"column": entry["name"], "unknown": first[entry["name"]], "categories": entry["categories"]}
+                for entry in self.schema
+                if entry["type"] == "categorical"
+            ],
+            "values": "numbers: (cell - centre) / scale, NaN if missing; codes: unknown + 1 + place in categories",
+        }
+
     def text_columns(self, inputs: Sequence[str]) -> list[str]:
         """Columns of categories."""
         return [name for name, _, _ in self.codes] if self.schema else []

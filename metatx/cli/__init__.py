@@ -9,6 +9,7 @@ from collections.abc import Callable
 from metatx.cli.answering import embed, evaluate, predict
 from metatx.cli.diagnosis import doctor
 from metatx.cli.explaining import explain_
+from metatx.cli.exporting import export
 from metatx.cli.indexing import index, search
 from metatx.cli.picturing import picture
 from metatx.cli.recalling import recall_
@@ -29,6 +30,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "predict": predict,
     "embed": embed,
     "explain": explain_,
+    "export": export,
     "index": index,
     "search": search,
     "picture": picture,

@@ -50,6 +50,7 @@ class Inputs(Tokenizer):
 
     name = "inputs"
     stem = "backbone"
+    not_exported = "the graph takes one input; export tasks of one input each"
     takes_row: ClassVar[bool] = True
     # Each tokenizer's tokens pass a norm of their own here, so that the model needs none.
     uses_stem_tokens = True

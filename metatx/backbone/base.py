@@ -366,7 +366,7 @@ class Backbone(nn.Module, ABC):
         """Raise ValueError for True, unless the backbone is a ``trainable_copy``."""
         if requires_grad and self.frozen:
             raise ValueError(
-                "A backbone is shared and stays frozen; to train parts, choose tune='norm', 'lora' or 'full'."
+                "A backbone is shared and stays frozen; to train parts, choose tune='scale', 'norm', 'lora' or 'full'."
             )
         return self if self.frozen else super().requires_grad_(requires_grad)
 

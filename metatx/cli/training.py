@@ -74,9 +74,11 @@ def train(
         checkpoint: File with the backbone's weights.
         device: Device that computes: auto, which is a GPU where torch finds one, else the CPU; cpu, cuda, cuda:N, mps.
         pretrained: Use the backbone's weights; false: random ones, always the same, as the control.
-        tune: Part of the backbone that is trained too: frozen (none), norm (copies of its LayerNorms), lora (low-rank
-            updates), full (a copy of all weights, which no other task can share).
-        adapter: Options of tune lora: --adapter.r 8, alpha, dropout, target-modules, use-dora, use-rslora.
+        tune: Part of the backbone that is trained too: frozen (none), scale (a gain of each block's attention and
+            MLP), norm (copies of its LayerNorms), lora (low-rank updates), full (a copy of all weights, which no other
+            task can share).
+        adapter: Options of tune lora: --adapter.r 8, alpha, dropout, target-modules, use-dora, use-rslora; of tune
+            scale: per-channel.
         start: Folder of a trained, frozen task; training starts from its tokenizer and head.
         out: Folder for the task and its numbers; runs/NAME of the data by default.
         resume: Go on from the checkpoint in --out.
@@ -164,7 +166,7 @@ def compare_(
     fusion_options: dict[str, Any] | None = None,
     **settings: Any,
 ) -> None:
-    """Show what the backbone brings: frozen, random, left out, its norms tuned, LoRA; and two baselines.
+    """Show what the backbone brings: frozen, random, left out, its norms tuned, LoRA, gains; and two baselines.
 
     Args:
         data: Data as in "metatx train".

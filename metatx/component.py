@@ -31,12 +31,14 @@ class Component(nn.Module):
         name: Name in the registry.
         stem: Name of the backbone's stem that ``__init__`` takes as its argument ``stem``, such as "image"; "backbone"
             for the backbone itself; None for no stem.
+        tunable: Options that a search for settings varies, each with the values to try; the default is tried too.
         options: Options that the user gave, read-only; defaults are not among them.
         fitted: Facts that ``build`` took, read-only; empty before ``build``.
     """
 
     name: ClassVar[str] = ""
     stem: ClassVar[str | None] = None
+    tunable: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
     options: Mapping[str, Any]
     fitted: Mapping[str, Any]
 

@@ -56,6 +56,7 @@ class TimeSeriesTokenizer(Tokenizer):
     """
 
     guessed_from = "numbers"
+    tunable = {"channels": ("separate", "mixed"), "normalize": ("instance", "training")}
     default_head = "forecasting"
     centre: Tensor
     spread: Tensor

@@ -40,7 +40,7 @@ GROUPS = {
     "training": (),
     "output": ("out", "resume", "baseline", "track", "tensorboard", "checkpoint_seconds", "checkpoint_steps", "config"),
 }
-GROUPED = ("train", "compare")  # commands with so many options that groups help
+GROUPED = ("train", "tune", "compare")  # commands with so many options that groups help
 INPUTS = "(--modality MODALITY | --input NAME=MODALITY ...)"
 OF_INPUT = re.compile(
     r"(?P<input>--(?:tokenizer|through)\.[^.]+)(?:\.(?P<option>[^.]+))?"

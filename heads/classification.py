@@ -68,6 +68,7 @@ class ClassificationHead(Head):
     """
 
     primary_metric = "accuracy"
+    tunable = {"dropout": (0.0, 0.1, 0.3), "layers": (1, 4), "hidden": (0, 256), "label_smoothing": (0.0, 0.1)}
     class_weights: Tensor | None
     temperature: Tensor | None
     bound: Tensor | None

@@ -56,6 +56,7 @@ class DetectionHead(Head):
     """
 
     primary_metric = "ap50"
+    tunable = {"dropout": (0.0, 0.1, 0.3)}
     dense = True
     per_token = True
     pool_options = ("layers",)

@@ -54,6 +54,7 @@ class EmbeddingHead(Head):
     """
 
     primary_metric = "map"
+    tunable = {"dropout": (0.0, 0.1, 0.3), "layers": (1, 4), "temperature": (0.02, 0.05, 0.1)}
     pool_options = ("pooling", "layers")
 
     def __init__(

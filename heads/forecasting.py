@@ -80,6 +80,7 @@ class ForecastingHead(Head):
     """
 
     primary_metric = "mse"
+    tunable = {"dropout": (0.0, 0.1, 0.3)}
     needs_target = False
     per_token = True
     output_suffixes = (".png",)

@@ -63,6 +63,7 @@ class MultiLabelHead(Head):
     """
 
     primary_metric = "map"
+    tunable = {"dropout": (0.0, 0.1, 0.3), "layers": (1, 4), "hidden": (0, 256)}
     calibrates = True
     pool_options = ("pooling", "layers")
     stacks = True

@@ -50,6 +50,7 @@ class RegressionHead(Head):
     scale: Tensor
     bound: Tensor | None
     primary_metric = "rmse"
+    tunable = {"dropout": (0.0, 0.1, 0.3), "layers": (1, 4), "pooling": ("mean", "both"), "objective": ("mse", "huber")}
     pool_options = ("pooling", "layers")
     stacks = True
 

@@ -73,6 +73,7 @@ class SegmentationHead(Head):
     """
 
     primary_metric = "miou"
+    tunable = {"dropout": (0.0, 0.1, 0.3), "dice": (0.0, 1.0)}
     dense = True
     per_token = True
     pool_options = ("layers",)

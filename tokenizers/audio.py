@@ -64,6 +64,7 @@ class AudioTokenizer(Tokenizer):
     """
 
     suffixes = SUFFIXES
+    tunable = {"tokens": ("frames", "patches", "both"), "augment": ("none", "light", "strong")}
     stem = "image"
     signatures = signatures_of(suffixes)
     default_head = "classification"

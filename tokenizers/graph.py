@@ -78,6 +78,7 @@ class GraphTokenizer(Tokenizer):
     """
 
     guessed_from = None
+    tunable = {"fingerprint": (0, 512), "summary": (1, 4)}
     isolated = True
     classical = "boosting"
 

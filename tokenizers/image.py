@@ -52,6 +52,7 @@ class ImageTokenizer(Tokenizer):
     """
 
     suffixes = SUFFIXES
+    tunable = {"augment": ("none", "flip", "light", "strong"), "freeze_stem": (True, False)}
     readers = {".npz": read_medmnist}
     stem = "image"
     signatures = signatures_of((*suffixes, *readers))

@@ -58,6 +58,7 @@ class IMUTokenizer(Tokenizer):
     """
 
     guessed_from = None
+    tunable = {"patch_size": (5, 10, 20)}
     takes_row = True
     readers = {".npz": read_windows}
     signatures = signatures_of(readers)

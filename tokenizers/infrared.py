@@ -44,6 +44,7 @@ class InfraredTokenizer(Tokenizer):
     """
 
     guessed_from = None
+    tunable = {"freeze_stem": (False, True)}
     suffixes = SUFFIXES
     stem = "image"
     signatures = signatures_of(suffixes)

@@ -55,6 +55,7 @@ class TabularTokenizer(Tokenizer):
     """
 
     guessed_from = "values"
+    tunable = {"bins": (None, 16, 64), "hide": (0.0, 0.02, 0.1)}
     takes_row = True
     stacks = True
     classical: ClassVar[Literal["linear", "boosting"]] = "boosting"

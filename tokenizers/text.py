@@ -63,6 +63,7 @@ class TextTokenizer(Tokenizer):
     """
 
     guessed_from = "words"
+    tunable = {"hide": (0.0, 0.1, 0.3)}
     dicts = False
     suffixes = (".txt",)
     signatures = signatures_of(suffixes)

@@ -58,6 +58,7 @@ class TimeSeriesTokenizer(Tokenizer):
     """
 
     guessed_from = "numbers"
+    tunable = {"channels": ("separate", "mixed"), "normalize": ("instance", "training")}
     default_head = "forecasting"
     free_axes = {"series": {1: "steps"}}
     stacks = True

@@ -59,6 +59,7 @@ class VideoTokenizer(Tokenizer):
     """
 
     suffixes = SUFFIXES
+    tunable = {"freeze_stem": (False, True)}
     stem = "image"
     signatures = signatures_of(suffixes)
     default_head = "classification"

@@ -45,6 +45,7 @@ class XRayTokenizer(Tokenizer):
     """
 
     guessed_from = None
+    tunable = {"freeze_stem": (False, True)}
     suffixes = (*SUFFIXES, *dicom.SUFFIXES)
     readers = {".npz": read_medmnist}
     stem = "image"

@@ -15,6 +15,7 @@ from metatx.cli.picturing import picture
 from metatx.cli.recalling import recall_
 from metatx.cli.showing import info, list_, quickstart
 from metatx.cli.training import compare_, train
+from metatx.cli.tuning import tune_
 from metatx.errors import Stopped
 from metatx.process import keep_memory, let_threads_sleep
 from metatx.serving.command import serve
@@ -25,6 +26,7 @@ PIPE_CLOSED = 141  # exit code after SIGPIPE in a shell (128 + 13); not every sy
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "train": train,
+    "tune": tune_,
     "compare": compare_,  # these functions have names that metatx has not: the parser would look them up there
     "evaluate": evaluate,
     "predict": predict,
@@ -44,6 +46,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
 # Commands whose threads sleep while they wait. The server's do not: it lost 2 to 10 % of its requests by it.
 COMPUTING = (
     "train",
+    "tune",
     "compare",
     "evaluate",
     "predict",
@@ -86,7 +89,7 @@ def main(arguments: list[str] | None = None) -> None:
             chosen["plugin"] = plugin
         elif plugin is not None:
             load_plugin(plugin)
-        if command == "train":
+        if command in ("train", "tune"):
             chosen["config"] = {"plugin": plugin, **{k: v for k, v in chosen.items() if k not in ("out", "resume")}}
         COMMANDS[command](**chosen)
         sys.stdout.flush()

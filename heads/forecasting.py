@@ -326,8 +326,7 @@ class ForecastingHead(Head):
 
         C counts the channels that are forecast, not those that are only read.
         """
-        decoded: np.ndarray = self.exported(output)["forecast"].detach().cpu().numpy()
-        return decoded
+        return np.asarray(self.exported(output)["forecast"].detach().cpu())
 
     def exported(self, output: Tensor) -> dict[str, Tensor]:
         """``forecast``, in the form and the unit of ``decode``, float64."""
@@ -362,8 +361,6 @@ class ForecastingHead(Head):
         """Draw the steps read and the forecast, a panel a channel, with the band of the quantiles."""
         draw_forecasts(path, queries, answers, self.channels, self._targets, self.quantiles)
 
-    # Measures
-
     def metrics(self) -> "dict[str, Metric]":
         """Squared and absolute error of standardised values, and absolute error in the series' unit, in float64."""
         from metatx.metrics.forecasts import forecast_metrics
@@ -377,8 +374,6 @@ class ForecastingHead(Head):
         known = target.isfinite()
         pairs = [torch.stack([v, v * self.scale], dim=-1)[known] for v in (output.double(), target.double())]
         return pairs[0], pairs[1]
-
-    # Baselines
 
     def baseline_features(self, tokenizer: "Tokenizer", sample: Any) -> np.ndarray:
         """Standardised window (C, lookback), NaN where missing."""

@@ -240,9 +240,7 @@ class Model(nn.Module):
             ValueError: If the model has no adapter.
         """
         if self.adapter is None:
-            raise ValueError(
-                f"There is no adapter to merge: the task's tune is {self.tune!r}, not {' or '.join(SHARED)}."
-            )
+            raise ValueError(f"There is no adapter to merge: tune is {self.tune!r}, not {' or '.join(SHARED)}.")
         return self._copied(merged(self.backbone, self.adapter), None, "merged")
 
     def retuned(self, tune: str, options: Mapping[str, Any] | None = None, seed: int = 0) -> Self:

@@ -24,7 +24,7 @@ from metatx.layers.molecules import (
     substructure_counts,
 )
 from metatx.padded import PaddedTokens
-from metatx.reading.arrays import as_array
+from metatx.reading.arrays import finite_matrix, finite_numbers
 from metatx.sequence import TokenSequence, sent
 from metatx.tokenizer import Batch, Tokenizer, orthogonal_linear
 
@@ -299,14 +299,14 @@ def _arrays(sample: Any, directed: bool, most: int) -> Graph:
     fields = _fields(sample)
     if fields.get("edge_index") is None:
         raise SampleError(f"graph is {short(sample)}; expected edge_index (2, E), x (N, F) and edge_attr (E, G)")
-    pairs = _numbers("edge_index", fields["edge_index"])
+    pairs = finite_numbers("edge_index", fields["edge_index"])
     if pairs.size == 0:
         pairs = np.zeros((2, 0))
     if pairs.ndim != 2 or len(pairs) != 2 or (pairs != pairs.round()).any():
         turn = ": turn it" if pairs.ndim == 2 and pairs.shape[1] == 2 else ""
         raise SampleError(f"edge_index is {pairs.shape}; expected two rows (2, E) of whole numbers{turn}")
     pairs = pairs.T.astype(np.int64)
-    x = None if fields.get("x") is None else _matrix("x", fields["x"])
+    x = None if fields.get("x") is None else finite_matrix("x", fields["x"])
     n = len(x) if x is not None else _node_count(fields.get("num_nodes"), pairs)
     if fields.get("num_nodes") is not None and _node_count(fields["num_nodes"], pairs) != n:
         raise SampleError(f"num_nodes is {short(fields['num_nodes'])}, but features are of {n} nodes")
@@ -314,7 +314,7 @@ def _arrays(sample: Any, directed: bool, most: int) -> Graph:
         raise SampleError("graph has no node; expected at least one")
     if pairs.size and (pairs.min() < 0 or pairs.max() >= n):
         raise SampleError(f"edge_index names node {pairs.max() if pairs.min() >= 0 else pairs.min()} of {n}")
-    attr = None if fields.get("edge_attr") is None else _matrix("edge_attr", fields["edge_attr"])
+    attr = None if fields.get("edge_attr") is None else finite_matrix("edge_attr", fields["edge_attr"])
     if attr is None:
         attr = np.zeros((len(pairs), 0))
     if len(attr) != len(pairs) and pairs.size:
@@ -352,29 +352,10 @@ def _node_count(given: Any, pairs: np.ndarray) -> int:
     """The number of nodes that is given, or else enough for the nodes that edges name."""
     if given is None:
         return int(pairs.max(initial=-1)) + 1
-    number = np.nan if isinstance(given, bool | str) else _numbers("num_nodes", given)
+    number = np.nan if isinstance(given, bool | str) else finite_numbers("num_nodes", given)
     if np.size(number) != 1 or not float(np.ravel(number)[0]).is_integer():
         raise SampleError(f"num_nodes is {short(given)}; expected a whole number")
     return int(np.ravel(number)[0])
-
-
-def _numbers(name: str, values: Any) -> np.ndarray:
-    try:
-        found = as_array(values, np.float64)
-    except (TypeError, ValueError, OverflowError):
-        raise SampleError(f"{name} is {short(values)}; expected numbers, rows of equal length") from None
-    if not np.isfinite(found).all():
-        raise SampleError(f"{name} holds NaN or infinity; expected finite numbers")
-    return found
-
-
-def _matrix(name: str, values: Any) -> np.ndarray:
-    found = _numbers(name, values)
-    if found.ndim == 1:
-        found = found[:, None]
-    if found.ndim != 2:
-        raise SampleError(f"{name} has {found.ndim} axes; expected two")
-    return found
 
 
 def _molecule(smiles: str, descriptors: bool, most: int) -> Graph:

@@ -47,6 +47,12 @@ class Places:
         axes.axvline(0, color="0.4", linewidth=0.8)
         axes.spines[["top", "right"]].set_visible(False)
 
+    def tell_others(self, axes: Any, scores: np.ndarray, others: np.ndarray) -> None:
+        """Write, above the picture, the largest scores of tokens that are not in it, bool (T,)."""
+        largest = [at for at in np.argsort(-np.abs(scores), kind="stable") if others[at]][:3]
+        if largest:
+            axes.set_title(", ".join(f"{self.names[at]} {scores[at]:+.2g}" for at in largest), fontsize="small")
+
 
 @dataclass(frozen=True)
 class WordPlaces(Places):
@@ -118,6 +124,7 @@ class PicturePlaces(Places):
         extent = (0, whole.shape[1], whole.shape[0], 0)
         axes.imshow(whole, cmap="gray", vmin=0, vmax=1, extent=extent)
         axes.imshow(tints(self._side_by_side(heat)), extent=extent, interpolation="nearest")
+        self.tell_others(axes, scores, np.arange(len(scores)) >= heat.size)
         axes.set_axis_off()
 
     def _side_by_side(self, frames: np.ndarray) -> np.ndarray:
@@ -165,9 +172,7 @@ class TimePlaces(Places):
             axes.plot(times + self.step / 2, row + 1 - level, color="0.15", linewidth=0.8)
         axes.set_yticks([])
         axes.set_xlabel(self.unit)
-        timeless = [at for at in np.argsort(-np.abs(scores), kind="stable") if np.isnan(self.spans[at]).any()][:3]
-        if timeless:
-            axes.set_title(", ".join(f"{self.names[at]} {scores[at]:+.2g}" for at in timeless), fontsize="small")
+        self.tell_others(axes, scores, np.isnan(self.spans).any(1))
 
     def _per_cell(self, scores: np.ndarray, channels: int) -> np.ndarray:
         """Sum of the scores of the tokens at each value, each shared by the values it was made of, (C, L)."""
@@ -207,6 +212,7 @@ class PointPlaces(Places):
             count[group] += 1
         turn = np.array([[0.87, -0.5, 0.0], [0.17, 0.3, 0.94]])
         seen = self.points @ turn.T
+        self.tell_others(axes, scores, np.arange(len(scores)) < len(scores) - len(self.groups))
         axes.scatter(*seen.T, s=5, color="0.8")
         axes.scatter(*seen.T, s=14, color=tints(total / np.maximum(count, 1)), linewidths=0)
         axes.set_aspect("equal")

@@ -124,7 +124,8 @@ class Explanation:
         start = 0
         for (name, part), axes in zip(parts.items(), panels, strict=True):
             part.draw(axes, self.scores[start : start + len(part.names)])
-            axes.set_title(name, loc="left", fontsize="medium")
+            if name:
+                axes.set_ylabel(name) if axes.axison else axes.text(0, 1, name, transform=axes.transAxes, va="bottom")
             start += len(part.names)
         self._draw_deletion(halves[0, 1].subplots())
         buffer = io.BytesIO()

@@ -58,6 +58,7 @@ class GraphPlaces(Places):
             super().draw(axes, scores)
             return
         first = len(scores) - len(self.positions) - len(self.pairs)
+        self.tell_others(axes, scores, np.arange(len(scores)) < first)
         colours = tints(scores[first:])
         nodes = colours[: len(self.positions)]
         edges = colours[len(self.positions) :]

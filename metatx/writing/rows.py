@@ -7,6 +7,7 @@ import pickle
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any
@@ -136,7 +137,8 @@ def _write_parquet(names: Sequence[str], buffer: IO[bytes], path: Path) -> None:
             yield pa.table({name: [row.get(name) for row in block] for name in names})
 
     # A column's type is known only at its end: fractions may follow whole numbers, full lists empty ones.
-    schema = _fitting([table.schema for table in blocks()])
+    with _one_type():
+        schema = _fitting([table.schema for table in blocks()])
     with ParquetWriter(path, schema) as writer:
         for table in blocks():
             writer.write_table(table.cast(schema))
@@ -150,7 +152,8 @@ def join_parquet(parts: Sequence[Path], path: Path) -> None:
     """
     from pyarrow.parquet import ParquetFile, ParquetWriter, read_schema
 
-    schema = _fitting([read_schema(part) for part in parts])
+    with _one_type():
+        schema = _fitting([read_schema(part) for part in parts])
     with ParquetWriter(path, schema) as writer:
         for part in parts:
             with ParquetFile(part) as file:
@@ -167,13 +170,21 @@ def _cast(table: Any, schema: Any) -> Any:
 
 
 def _fitting(schemas: Sequence[Any]) -> Any:
-    """Schema that fits all. Raises ValueError if there is none."""
+    """Schema that fits all, with the column of errors at the end."""
+    import pyarrow as pa
+
+    whole = pa.unify_schemas(schemas, promote_options="permissive")
+    return pa.schema(sorted(whole, key=lambda field: field.name == ERROR))
+
+
+@contextmanager
+def _one_type() -> Iterator[None]:
+    """Turn Arrow's errors on values of several types in one column into ValueError."""
     import pyarrow as pa
 
     try:
-        whole = pa.unify_schemas(schemas, promote_options="permissive")
+        yield
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise ValueError(
             f"A column of parquet holds values of one type only ({error}); write .csv or .jsonl."
         ) from None
-    return pa.schema(sorted(whole, key=lambda field: field.name == ERROR))

@@ -68,6 +68,7 @@ class ClassificationHead(Head):
     """
 
     primary_metric = "accuracy"
+    tunable = {"dropout": (0.0, 0.1, 0.3), "layers": (1, 4), "hidden": (0, 256), "label_smoothing": (0.0, 0.1)}
     class_weights: Tensor | None
     temperature: Tensor | None
     bound: Tensor | None
@@ -219,6 +220,14 @@ class ClassificationHead(Head):
         label = int(self.encode(target))
         others = torch.cat([shares[:, :label], shares[:, label + 1 :]], dim=1)
         return shares[:, label] - others.logsumexp(1)
+
+    def exported(self, output: Tensor) -> dict[str, Tensor]:
+        """``probabilities`` (B, K)."""
+        return {"probabilities": self.probabilities(output)}
+
+    def export_facts(self) -> dict[str, Any]:
+        """``classes``, in the order of the probabilities."""
+        return {"classes": self.classes}
 
     def calibrate(self, output: Tensor, target: Tensor) -> None:
         """Fit the temperature to logits (B, K) and class numbers (B,), weighted as the loss is; and the sets' bound."""

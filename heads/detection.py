@@ -56,6 +56,7 @@ class DetectionHead(Head):
     """
 
     primary_metric = "ap50"
+    tunable = {"dropout": (0.0, 0.1, 0.3)}
     dense = True
     per_token = True
     pool_options = ("layers",)
@@ -174,7 +175,7 @@ class DetectionHead(Head):
         if sequence.grid is None or len(sequence.grid) != 2:
             raise ValueError("The detection head finds boxes in pictures; these tokens lie on no grid of rows.")
         tokens = sequence.unpack()[0][:, sequence.num_prefix_tokens :]
-        return tokens.reshape(len(sequence), *sequence.grid, -1)
+        return tokens.reshape(tokens.shape[0], *sequence.grid, -1)
 
     def forward(self, pooled: Tensor) -> Tensor:
         """(B, h, w, layers * D) to (B, K + 5, h * cells, w * cells): class logits, four sides, centrality.
@@ -215,6 +216,19 @@ class DetectionHead(Head):
         centrality = F.binary_cross_entropy_with_logits(output[-1].flatten()[owned], central, reduction="sum") / count
         total: Tensor = focal + overlap + centrality
         return total
+
+    def exported(self, output: Tensor) -> dict[str, Tensor]:
+        """``boxes`` (B, P, 4), left, top, right, bottom in shares of the picture, and ``scores`` (B, P, K)."""
+        centres = cell_centres(output.shape[-2], output.shape[-1], output.device)
+        sides = output[:, -5:-1].flatten(2).mT.clamp(-5, 5).exp() * self.scale.repeat(2)
+        boxes = torch.cat([centres - sides[..., :2], centres + sides[..., 2:]], dim=2).clamp(0, 1)
+        scores = (output[:, : len(self.classes)].sigmoid() * output[:, -1:].sigmoid()).sqrt()
+        return {"boxes": boxes, "scores": scores.flatten(2).mT}
+
+    def export_facts(self) -> dict[str, Any]:
+        """``classes`` of the scores, and what chooses among the boxes: least score, non-maximum suppression."""
+        chosen = {"threshold": self.threshold.item(), "overlap": self.overlap, "max_boxes": self.max_boxes}
+        return {"classes": self.classes, **chosen}
 
     def _found(self, output: Tensor) -> Tensor:
         """Boxes of one sample, best first (M, 6): class number, left, top, right, bottom in shares, score."""

@@ -54,6 +54,7 @@ class EmbeddingHead(Head):
     """
 
     primary_metric = "map"
+    tunable = {"dropout": (0.0, 0.1, 0.3), "layers": (1, 4), "temperature": (0.02, 0.05, 0.1)}
     pool_options = ("pooling", "layers")
 
     def __init__(
@@ -152,6 +153,14 @@ class EmbeddingHead(Head):
         """Vectors of unit length (B, size), float32."""
         vectors: np.ndarray = output.float().cpu().numpy()
         return vectors
+
+    def exported(self, output: Tensor) -> dict[str, Tensor]:
+        """``embedding`` (B, size), of unit length."""
+        return {"embedding": output}
+
+    def export_facts(self) -> dict[str, Any]:
+        """None: the identities of training say nothing about a vector."""
+        return {}
 
     def card_note(self) -> str:
         """One sentence that says what the vectors are for."""

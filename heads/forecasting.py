@@ -16,7 +16,6 @@ from metatx.examples import Examples
 from metatx.head import Head
 from metatx.layers.linear import LinearBypass, zero_linear
 from metatx.layers.losses import forecast_loss
-from metatx.layers.slots import slots
 from metatx.progress import tell
 from metatx.sequence import TokenSequence
 from metatx.series.forecast_reader import ForecastReader
@@ -81,6 +80,7 @@ class ForecastingHead(Head):
     """
 
     primary_metric = "mse"
+    tunable = {"dropout": (0.0, 0.1, 0.3)}
     needs_target = False
     per_token = True
     output_suffixes = (".png",)
@@ -294,18 +294,19 @@ class ForecastingHead(Head):
         """
         context = pooled.context
         channels = len(self.channels)
-        if "loc" not in context or context["loc"].shape != (len(pooled), channels):
+        if "loc" not in context or context["loc"].shape[1:] != (channels,):
             raise ValueError(
                 f"The forecasting head needs a series of {channels} channels, from the time_series tokenizer."
             )
-        if len(pooled.lengths) * self.per_sequence != len(pooled) * channels:
+        last = pooled.slots()[:, -self.tokens :]  # (S, K, D)
+        samples = context["loc"].shape[0]
+        if last.shape[0] * self.per_sequence != samples * channels:
             raise ValueError(
-                f"{len(pooled.lengths)} sequences for {len(pooled)} samples of {channels} channels: "
+                f"{last.shape[0]} sequences for {samples} samples of {channels} channels: "
                 f"per_sequence is {self.per_sequence}; expected 1 (separate channels) or {channels} (mixed)."
             )
-        last = slots(pooled)[:, -self.tokens :]  # (S, K, D)
         last = F.pad(last, (0, 0, self.tokens - last.shape[1], 0))
-        steps = self.output(self.dropout(last.flatten(1))).view(len(pooled), channels, self.horizon, -1)
+        steps = self.output(self.dropout(last.flatten(1))).view(samples, channels, self.horizon, -1)
         if self.skip is not None:
             steps = steps + self.skip(context["series"]).view_as(steps)
         loc = context["loc"][..., None, None]
@@ -325,10 +326,13 @@ class ForecastingHead(Head):
 
         C counts the channels that are forecast, not those that are only read.
         """
+        return np.asarray(self.exported(output)["forecast"].detach().cpu())
+
+    def exported(self, output: Tensor) -> dict[str, Tensor]:
+        """``forecast``, in the form and the unit of ``decode``, float64."""
         values = output.double().sort(-1).values if self.quantiles else output.double()[..., None]
         values = (values * self.scale[..., None] + self.centre[..., None])[:, self._targets]
-        decoded: np.ndarray = (values if self.quantiles else values.squeeze(-1)).detach().cpu().numpy()
-        return decoded
+        return {"forecast": values if self.quantiles else values.squeeze(-1)}
 
     def records(self, output: Tensor) -> list[dict[str, Any]]:
         """H forecasts by the name of the channel, those of a quantile by ``NAME q0.9``."""
@@ -357,8 +361,6 @@ class ForecastingHead(Head):
         """Draw the steps read and the forecast, a panel a channel, with the band of the quantiles."""
         draw_forecasts(path, queries, answers, self.channels, self._targets, self.quantiles)
 
-    # Measures
-
     def metrics(self) -> "dict[str, Metric]":
         """Squared and absolute error of standardised values, and absolute error in the series' unit, in float64."""
         from metatx.metrics.forecasts import forecast_metrics
@@ -372,8 +374,6 @@ class ForecastingHead(Head):
         known = target.isfinite()
         pairs = [torch.stack([v, v * self.scale], dim=-1)[known] for v in (output.double(), target.double())]
         return pairs[0], pairs[1]
-
-    # Baselines
 
     def baseline_features(self, tokenizer: "Tokenizer", sample: Any) -> np.ndarray:
         """Standardised window (C, lookback), NaN where missing."""

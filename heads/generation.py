@@ -68,6 +68,7 @@ class GenerationHead(Head):
 
     stem = "text"
     continues = True
+    not_exported = "its answer is written word by word"
     primary_metric = "cider"
 
     def __init__(

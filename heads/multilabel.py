@@ -63,6 +63,7 @@ class MultiLabelHead(Head):
     """
 
     primary_metric = "map"
+    tunable = {"dropout": (0.0, 0.1, 0.3), "layers": (1, 4), "hidden": (0, 256)}
     calibrates = True
     pool_options = ("pooling", "layers")
     stacks = True
@@ -212,6 +213,14 @@ class MultiLabelHead(Head):
         if target not in self.classes:
             raise ValueError(unknown("label", str(target), self.classes))
         return output[:, self.classes.index(target)].float()
+
+    def exported(self, output: Tensor) -> dict[str, Tensor]:
+        """``probabilities`` (B, K)."""
+        return {"probabilities": self.probabilities(output)}
+
+    def export_facts(self) -> dict[str, Any]:
+        """``classes``, in the order of the probabilities, and the ``thresholds`` above which a label is given."""
+        return {"classes": self.classes, "thresholds": self.thresholds.tolist()}
 
     def records(self, output: Tensor) -> list[dict[str, Any]]:
         """``prediction``, the list of labels, and the probability of each label, or of the likeliest, see ``top_k``."""

@@ -50,6 +50,7 @@ class RegressionHead(Head):
     scale: Tensor
     bound: Tensor | None
     primary_metric = "rmse"
+    tunable = {"dropout": (0.0, 0.1, 0.3), "layers": (1, 4), "pooling": ("mean", "both"), "objective": ("mse", "huber")}
     pool_options = ("pooling", "layers")
     stacks = True
 
@@ -183,6 +184,15 @@ class RegressionHead(Head):
         """Numbers in the target's unit (B,), float64."""
         values: np.ndarray = self._in_unit(output).numpy()
         return values
+
+    def exported(self, output: Tensor) -> dict[str, Tensor]:
+        """``prediction`` (B,), in the target's unit, float64."""
+        return {"prediction": output.double() * self.scale + self.centre}
+
+    def export_facts(self) -> dict[str, Any]:
+        """``bound``: the promised interval lies so far on either side of a prediction; None: none is promised."""
+        bound = math.inf if self.bound is None else self.bound.item()
+        return {"bound": bound if math.isfinite(bound) else None}
 
     def _in_unit(self, output: Tensor) -> Tensor:
         return output.detach().cpu().double() * self.scale.cpu() + self.centre.cpu()

@@ -73,6 +73,7 @@ class SegmentationHead(Head):
     """
 
     primary_metric = "miou"
+    tunable = {"dropout": (0.0, 0.1, 0.3), "dice": (0.0, 1.0)}
     dense = True
     per_token = True
     pool_options = ("layers",)
@@ -236,7 +237,7 @@ class SegmentationHead(Head):
         if len(sequence.grid) != 2:
             raise ValueError(f"The segmentation head labels pictures and points; these tokens lie on {sequence.grid}.")
         tokens = sequence.unpack()[0][:, sequence.num_prefix_tokens :]
-        return tokens.reshape(len(sequence), *sequence.grid, -1)
+        return tokens.reshape(tokens.shape[0], *sequence.grid, -1)
 
     def forward(self, pooled: Any) -> Tensor:
         """Logits (B, K, h * cells, w * cells) on the grid, or (B, K, N) of points, N of the largest cloud."""
@@ -279,6 +280,14 @@ class SegmentationHead(Head):
             }
             for mask in masks
         ]
+
+    def exported(self, output: Tensor) -> dict[str, Tensor]:
+        """``logits`` (B, K, rows, columns), which are resized to the picture before the largest is taken."""
+        return {"logits": output}
+
+    def export_facts(self) -> dict[str, Any]:
+        """``classes`` and, in their order, the ``codes`` of a mask."""
+        return {"classes": self.classes, "codes": list(self.codes)}
 
     def write(self, path: Path, queries: Sequence[Any], answers: Sequence[Any]) -> None:
         """Write a folder of masks: a PNG with a palette of each picture, an array of codes of each cloud.

@@ -33,6 +33,8 @@ class Component(nn.Module):
             for the backbone itself; None for no stem.
         stacks: True if a pool may call the components of many tasks at once, as ``Tokenizer`` and ``Head`` say. It is
             not inherited, as a subclass may compute otherwise.
+        not_exported: Reason why no graph can be made of it (``metatx export``), for a message; empty if one can.
+        tunable: Options that a search for settings varies, each with the values to try; the default is tried too.
         options: Options that the user gave, read-only; defaults are not among them.
         fitted: Facts that ``build`` took, read-only; empty before ``build``.
     """
@@ -40,6 +42,8 @@ class Component(nn.Module):
     name: ClassVar[str] = ""
     stem: ClassVar[str | None] = None
     stacks: ClassVar[bool] = False
+    not_exported: str = ""
+    tunable: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
     options: Mapping[str, Any]
     fitted: Mapping[str, Any]
 

@@ -14,6 +14,7 @@ from metatx.data.table_files import of_files
 from metatx.data.tables import candidates
 from metatx.errors import SampleError
 from metatx.examples import Examples, Rows
+from metatx.registry import all_options
 from metatx.sequence import TokenSequence
 from metatx.values import is_missing
 
@@ -271,6 +272,14 @@ class Head(Component):
             TypeError: If answers have no single score.
         """
         raise TypeError(f"Answers of the {self.name} head have no single score to explain.")
+
+    def exported(self, output: Tensor) -> dict[str, Tensor]:
+        """Answers (B, ...) of an exported graph by name, made of an output by operators alone; by default itself."""
+        return {"output": output}
+
+    def export_facts(self) -> dict[str, Any]:
+        """Facts, JSON values, by which a program without metatx reads these answers: options, what was fitted."""
+        return {**all_options(self), **self.fitted}
 
     def records(self, output: Tensor) -> list[dict[str, Any]]:
         """Convert outputs to one JSON-able dict a sample, for command line and server; by default ``prediction``."""

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from metatx.data.torch_datasets import Blocks
 from metatx.encoding.collate import collate, encoded, to_device, widened
 from metatx.errors import BoundError, SampleError, first_named
 from metatx.model import Model
@@ -45,28 +47,33 @@ class Piece:
 def ask(
     model: Model,
     settings: TrainingSettings,
-    queries: Sequence[Any],
+    queries: Sequence[Any] | Blocks,
     answer: Answer,
     *,
     skip_bad: bool = False,
     place: Place | None = None,
     watch: Callable[[Sequence[int]], Iterable[int]] = iter,
+    part: bool = False,
 ) -> Iterator[Piece]:
     """Iterate over answers, ``settings.batch_size`` samples at a time; only that batch is in memory.
 
     Args:
         model: Model that answers.
         settings: Settings that say batch size and precision.
-        queries: Raw samples; each is read with its batch.
+        queries: Raw samples, each of which is read with its batch; or blocks of them.
         answer: Function from model, settings, a collated batch and its raw samples to the answers.
         skip_bad: Leave out samples that cannot be used, and tell their number at the end; by default they raise an
             error.
         place: Function from a sample's number, from 0, to its name in messages; by default its file, or its number.
         watch: Function that wraps the iterable of batches, such as a progress bar.
+        part: True for a part of the samples, in which all may be bad and none are told.
 
     Raises:
         SampleError: If a sample cannot be used and ``skip_bad`` is False, or none can; names the first of its batch.
     """
+    if isinstance(queries, Blocks):
+        yield from _asked(model, settings, queries, answer, skip_bad)
+        return
     model.eval()
     check = refusal(model)
     size = settings.batch_size
@@ -83,10 +90,37 @@ def ask(
             )
         answers = answer(model, settings, to_device(collate(tensors), model.device), raw) if raw else []
         yield Piece(places, raw, answers, refused)
-    if len(bad) == len(queries):
-        raise SampleError(f"None of {len(queries):,} samples can be used: {first_named(bad)}.")
+    if not part:
+        _tell_bad(bad, len(queries))
+
+
+def _tell_bad(bad: Sequence[str], count: int) -> None:
+    """Tell how many of ``count`` samples are bad. Raises SampleError if all are."""
+    if len(bad) == count:
+        raise SampleError(f"None of {count:,} samples can be used: {first_named(bad)}.")
     if bad:
-        tell(f"{len(bad):,} of {len(queries):,} samples cannot be used and have no answer: {first_named(bad)}.")
+        tell(f"{len(bad):,} of {count:,} samples cannot be used and have no answer: {first_named(bad)}.")
+
+
+def _asked(model: Model, settings: TrainingSettings, blocks: Blocks, answer: Answer, skip_bad: bool) -> Iterator[Piece]:
+    """Iterate over the answers to blocks of samples, which are counted over all blocks."""
+    count = 0
+    bad: list[str] = []
+    for block in blocks:
+        name = partial(_numbered, before=count)
+        for piece in ask(model, settings, block, answer, skip_bad=skip_bad, place=name, part=True):
+            refused = {at + count: reason for at, reason in piece.bad.items()}
+            bad += [f"sample {at + 1}: {reason}" for at, reason in refused.items()]
+            places = range(piece.places.start + count, piece.places.stop + count)
+            yield Piece(places, piece.queries, piece.answers, refused)
+        count += len(block)
+    if not count:
+        raise ValueError("There are no samples to predict.")
+    _tell_bad(bad, count)
+
+
+def _numbered(at: int, before: int) -> str:
+    return f"sample {before + at + 1}"
 
 
 def refusal(model: Model) -> Callable[[Mapping[str, Tensor]], None]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from metatx.adapters.lora import Adapter
-from metatx.adapters.tiers import merged, tuned
+from metatx.adapters.tiers import SHARED, merged, tuned
 from metatx.backbone.base import Backbone, check_backbone
 from metatx.backbone.generating import Writer
 from metatx.continuation import check_continuing, continued, prompts
@@ -240,7 +240,7 @@ class Model(nn.Module):
             ValueError: If the model has no adapter.
         """
         if self.adapter is None:
-            raise ValueError(f"There is no adapter to merge: the task's tune is {self.tune!r}, not 'norm' or 'lora'.")
+            raise ValueError(f"There is no adapter to merge: tune is {self.tune!r}, not {' or '.join(SHARED)}.")
         return self._copied(merged(self.backbone, self.adapter), None, "merged")
 
     def retuned(self, tune: str, options: Mapping[str, Any] | None = None, seed: int = 0) -> Self:

@@ -17,19 +17,21 @@ class PaddedTokens:
     Attributes:
         embeddings: Tokens of one input, (S, N, D).
         mask: Tokens to keep, bool (S, N), True = keep; None: all.
-        grid, sequences_per_sample: Arguments of ``TokenSequence.pack``.
+        grid: Argument of ``TokenSequence.pack``.
+        sequences_per_sample: Number of sequences of each sample; None: a sequence is a sample.
         context: Side information of ``TokenSequence``, tensors (B, ...) only.
     """
 
     embeddings: Tensor
     mask: Tensor | None = None
     grid: tuple[int, ...] | None = None
-    sequences_per_sample: tuple[int, ...] | None = None
+    sequences_per_sample: int | None = None
     context: Mapping[str, Tensor] = field(default_factory=dict)
 
     def packed(self) -> TokenSequence:
         """Pack the tokens. Raises the errors of ``TokenSequence.pack``."""
-        counts = self.sequences_per_sample
+        each = self.sequences_per_sample
+        counts = None if each is None else (each,) * (len(self.embeddings) // each)
         return TokenSequence.pack(
             self.embeddings, self.mask, grid=self.grid, sequences_per_sample=counts, context=self.context
         )

@@ -230,9 +230,12 @@ class SeveralPlaces(Places):
     parts: Mapping[str, Places]
 
     @classmethod
-    def of(cls, parts: Mapping[str, Places]) -> "SeveralPlaces":
-        """Join the places of inputs; names begin with that of the input."""
-        return cls([f"{name}: {place.strip()}" for name, part in parts.items() for place in part.names], parts)
+    def of(cls, parts: Mapping[str, Places | None]) -> "SeveralPlaces | None":
+        """Join the places of inputs; names begin with that of the input. None where an input has none."""
+        known = {name: part for name, part in parts.items() if part is not None}
+        if len(known) < len(parts):
+            return None
+        return cls([f"{name}: {place.strip()}" for name, part in known.items() for place in part.names], known)
 
 
 def patch_names(rows: int, columns: int) -> list[str]:

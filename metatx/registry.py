@@ -17,8 +17,8 @@ from metatx.values import plain_value
 
 __all__ = [
     *("COMPOSITE", "all_options", "called", "check_facts", "checked_options", "create", "fact_names", "load_plugin"),
-    *("lookup", "names", "option_names", "register_bridge", "register_fusion", "register_head", "register_objective"),
-    *("register_tokenizer", "summary", "unknown"),
+    *("lookup", "names", "option_defaults", "option_names", "register_bridge", "register_fusion", "register_head"),
+    *("register_objective", "register_tokenizer", "summary", "unknown"),
 ]
 
 Kind = Literal["tokenizers", "heads", "fusions", "bridges", "objectives"]
@@ -250,9 +250,13 @@ def unknown(what: str, name: str, choices: list[str]) -> str:
 
 def all_options(component: Any) -> dict[str, Any]:
     """Options of a component with today's defaults; saved, so that a later default does not change the component."""
-    parameters = inspect.signature(type(component).__init__).parameters.values()
-    defaults = {p.name: p.default for p in parameters if p.default is not p.empty and p.name not in GIVEN}
-    return {**defaults, **component.options}
+    return {**option_defaults(type(component)), **component.options}
+
+
+def option_defaults(cls: type) -> dict[str, Any]:
+    """Defaults of the options of a component, by name."""
+    parameters = inspect.signature(cls.__init__).parameters.values()  # type: ignore[misc]
+    return {p.name: p.default for p in parameters if p.default is not p.empty and p.name not in GIVEN}
 
 
 def checked_options(cls: type, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:

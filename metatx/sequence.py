@@ -172,6 +172,17 @@ class TokenSequence:
         """Return the same sequences with other embeddings, (T, D')."""
         return replace(self, embeddings=embeddings)
 
+    def slots(self) -> Tensor:
+        """Tokens (S, N, D) in the slots of ``context["mask"]``, without the prefix; 0 in a slot that gave no token."""
+        prefix = self.num_prefix_tokens
+        taken = self.context["mask"].flatten(0, 1)
+        lengths = torch.tensor(self.lengths)
+        if len(self.embeddings) - prefix * len(lengths) == taken.numel():
+            return self.embeddings.view(len(lengths), -1, self.embeddings.shape[1])[:, prefix:]
+        rows = ranges(lengths.cumsum(0) - lengths + prefix, lengths - prefix)
+        empty = self.embeddings.new_zeros(*taken.shape, self.embeddings.shape[1])
+        return empty.masked_scatter(taken[..., None], self.embeddings[sent(rows, self.embeddings.device)])
+
     def mean(self) -> Tensor:
         """Mean of each sample's tokens without prefix tokens, (B, D); zeros for a sample without a sequence."""
         prefix = self.num_prefix_tokens

@@ -209,7 +209,7 @@ class MetaTxClassifier(ClassifierMixin, _Predictor):  # type: ignore[misc]
     Args:
         modality: Name of the modality, or the inputs of a sample, see ``metatx.TaskSpec``.
         backbone: Name or folder of the backbone, or a backbone, which several estimators may share.
-        tune: Part of the backbone that is trained: frozen, norm, lora or full.
+        tune: Part of the backbone that is trained: frozen, scale, norm, lora or full.
         spec: Further choices of ``metatx.TaskSpec`` by name, such as ``tokenizer_options``.
         epochs, steps, batch_size, lr, weight_decay: Attributes of ``metatx.TrainingSettings``.
         settings: Further attributes of ``metatx.TrainingSettings`` by name.

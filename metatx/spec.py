@@ -121,9 +121,10 @@ class TaskSpec:
         others: Backbones that read some of several inputs first, by the names that ``Input.through`` has or by
             fingerprint; or a sequence of them, or one. Those that are not given are loaded.
         main: Name of the input whose tokens a head reads that labels places or steps in time; None: the first.
-        tune: Part of the backbone that is trained too: ``"frozen"``, nothing; ``"norm"``, LayerNorms of the task's own;
-            ``"lora"``, a low-rank update; ``"full"``, all of a copy, which cannot be shared.
-        adapter_options: Options of a LoRA adapter, by name, as in ``LoraOptions``.
+        tune: Part of the backbone that is trained too: ``"frozen"``, nothing; ``"scale"``, a gain of each block's
+            attention and MLP; ``"norm"``, LayerNorms of the task's own; ``"lora"``, a low-rank update; ``"full"``, all
+            of a copy, which cannot be shared.
+        adapter_options: Options of the adapter, by name, as in ``LoraOptions`` or ``ScaleOptions``.
         seed: Seed of the initial weights; None: that of the training, or 0 where a task is only built.
 
     Raises:

@@ -14,6 +14,7 @@ from torch import Tensor
 from metatx.adapters.lora import Adapter
 from metatx.backbone.base import Backbone
 from metatx.data.arguments import target_name
+from metatx.data.torch_datasets import asked
 from metatx.encoding.columns import labelled, raw_samples, read_part, text_columns, training_part
 from metatx.encoding.encoded import EncodedDataset
 from metatx.examples import Examples
@@ -198,7 +199,7 @@ class Task:
         Args:
             backbone: Backbone from ``load_backbone``.
             modality: Name of the modality, or ``"auto"``; of several inputs, that of each by name; or a ``TaskSpec``.
-            train: Path, table that ``metatx.data.table_files.as_dataset`` takes, dict of splits, or (samples, targets).
+            train: Path, table as in ``metatx.data.table_files.as_dataset``, torch's Dataset, dict of splits, or pair.
             skip_bad_samples: Leave out samples whose target is missing; by default they raise ValueError.
             choices: Attributes of ``TaskSpec`` by name, such as ``target``, ``head`` and ``tune``.
 
@@ -290,29 +291,29 @@ class Task:
         """Predict answers, one item a sample: labels, numbers, forecasts.
 
         Args:
-            samples: List of raw samples, one path, or table as in ``from_data``. A row may be a dict, whose keys are
-                columns.
+            samples: List of raw samples or of dicts by column, path, table as in ``from_data``, or IterableDataset.
             skip_bad_samples: Give bad samples the answer NaN, or None where answers are no numbers; by default they
                 raise SampleError.
 
         Raises SampleError if a sample cannot be used; names it.
         """
-        return joined(self._pieces(samples, self.head.decode, skip_bad_samples))
+        return joined(self._pieces(samples, decoded(self.head.decode), skip_bad_samples))
 
     def predict_proba(self, samples: Any, *, skip_bad_samples: bool = False) -> np.ndarray:
         """Predict probabilities (B, K) of the classes, in the order of ``task.head.classes``; see ``predict``."""
-        return joined(self._pieces(samples, lambda *out: self.head.probabilities(*out).cpu().numpy(), skip_bad_samples))
+        answer = decoded(lambda *out: self.head.probabilities(*out).cpu().numpy())
+        return joined(self._pieces(samples, answer, skip_bad_samples))
 
     def records(self, samples: Any, *, skip_bad_samples: bool = False) -> list[Any]:
         """Predict JSON-able dicts, one a sample; None for a bad sample that is left out; see ``predict``."""
-        return listed(ask(self.model, self.settings, self.queries(samples), recorded, skip_bad=skip_bad_samples))
+        return listed(self._pieces(samples, recorded, skip_bad_samples))
 
     def embed(self, samples: Any, *, skip_bad_samples: bool = False) -> np.ndarray:
         """Mean of each sample's output tokens of the backbone, (B, D) float32; see ``predict``."""
-        return joined(ask(self.model, self.settings, self.queries(samples), embedded, skip_bad=skip_bad_samples))
+        return joined(self._pieces(samples, embedded, skip_bad_samples))
 
     def _pieces(self, samples: Any, answer: Callable[..., Any], skip_bad: bool) -> Iterator[Piece]:
-        return ask(self.model, self.settings, self.queries(samples), decoded(answer), skip_bad=skip_bad)
+        return ask(self.model, self.settings, asked(samples, self.queries), answer, skip_bad=skip_bad)
 
     def queries(self, samples: Any) -> Sequence[Any]:
         """Convert the samples that ``predict`` takes to raw samples, one item each."""

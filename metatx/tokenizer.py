@@ -13,6 +13,7 @@ from metatx.errors import SampleError, short
 from metatx.examples import Reader
 from metatx.padded import PaddedTokens
 from metatx.places import Places
+from metatx.registry import all_options
 from metatx.sequence import TokenSequence
 
 __all__ = ["LearnedPositions", "Tokenizer", "orthogonal_linear", "sinusoidal_positions"]
@@ -58,6 +59,8 @@ class Tokenizer(Component):
             branches.
         crop_warning: Advice, for users of dense heads, how to avoid that tokens leave out the edges of a sample; empty
             if tokens cover the whole sample.
+        free_axes: Axes of encoded tensors that may differ from sample to sample, with a name each, by the tensor's
+            name; they stay free in an exported graph.
         classical: Kind of scikit-learn model that is the baseline on ``baseline_features``: a linear model, gradient
             boosting, or a linear model on weighted counts of words.
 
@@ -91,6 +94,7 @@ class Tokenizer(Component):
     vocabulary: int = 0
     augments: bool = False
     crop_warning: str = ""
+    free_axes: ClassVar[Mapping[str, Mapping[int, str]]] = {}
     classical: ClassVar[Literal["linear", "boosting", "words"]] = "linear"
 
     @classmethod
@@ -208,6 +212,8 @@ class Tokenizer(Component):
     def padded(self, batch: Batch) -> PaddedTokens:
         """Map collated tensors to the tokens of ``forward``, not packed yet; called where ``stacks`` is True.
 
+        An exported graph calls it too, with tensors that are stacked.
+
         By default these are the tensors that ``forward`` returns. A tokenizer whose ``forward`` returns a TokenSequence
         writes this method, and in ``forward`` packs its result.
         """
@@ -217,6 +223,13 @@ class Tokenizer(Component):
                 f"{type(self).__name__}.forward returns packed tokens; write padded(batch), or unset stacks."
             )
         return PaddedTokens(*tokens) if isinstance(tokens, tuple) else PaddedTokens(tokens)
+
+    def preparation(self) -> dict[str, Any]:
+        """Facts, JSON values, by which a program without metatx makes the tensors of ``encode``.
+
+        By default these are the options and what was fitted.
+        """
+        return {**all_options(self), **self.fitted}
 
     def words_of(self, batch: Batch) -> list[Tensor]:
         """Numbers of the words of each sample, B tensors int64 (n,), from 0 to below V; negative: a word not known.

@@ -30,7 +30,8 @@ __all__ = ["SETUP", "Block", "Outcome", "agrees", "blocks_of", "cells_of", "chec
 
 SECONDS = 900  # for all documents of a call, also on a busy machine
 SETUP = re.compile(
-    r"(?:git clone \S+(?: && cd metatx)?|cd metatx|make (?P<target>\w+)|pip install (?P<packages>.+?))(?:\s+#.*)?"
+    r"(?:git clone \S+(?: && cd metatx)?|cd metatx|make (?P<target>\w+)|(?:uv )?pip install (?P<packages>.+?))"
+    r"(?:\s+#.*)?"
 )
 NUMBER = r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?(?!\.?\d)"  # not part of a version
 MARK = "\x1e"  # the record separator: ends what one statement or one bash block printed

@@ -14,7 +14,7 @@ TUNES = [
     ("lora", {"r": 2, "alpha": 5}),
     ("norm", None),
     ("lora", {"r": 3, "target_modules": EVERY_LAYER, "use_rslora": True}),
-    ("frozen", None),
+    ("scale", None),
     ("lora", {"r": 1, "target_modules": ["mlp.fc1"], "use_dora": True}),
 ]
 MODALITIES = sorted(TOKENIZERS)

@@ -32,7 +32,7 @@ ORDER = (
     "storage retrieval pretraining objective objectives",
     "inference",
     "task",
-    "evaluation explaining",
+    "evaluation explaining exporting",
     "pool",
     "serving cli sklearn",
     "testing",

@@ -14,6 +14,7 @@ from metatx.errors import read_all
 from metatx.json_schema import array_schema
 from metatx.layers.folding import folded_stem
 from metatx.layers.resampling import resample
+from metatx.padded import PaddedTokens
 from metatx.places import Places, TimePlaces
 from metatx.reading.audio import RATES, SUFFIXES, read_audio
 from metatx.reading.signatures import signatures_of
@@ -63,9 +64,11 @@ class AudioTokenizer(Tokenizer):
     """
 
     suffixes = SUFFIXES
+    tunable = {"tokens": ("frames", "patches", "both"), "augment": ("none", "light", "strong")}
     stem = "image"
     signatures = signatures_of(suffixes)
     default_head = "classification"
+    free_axes = {"waveform": {0: "samples"}}
     centre: Tensor
     spread: Tensor
 
@@ -102,6 +105,7 @@ class AudioTokenizer(Tokenizer):
             self.views.append(_Frames(dim, num_mels, width))
         if tokens != "frames":
             self.views.append(_Patches(dim, stem, num_mels))
+            self.not_exported = 'its patches lie on a grid that depends on the clip; train it with tokens="frames"'
         self.uses_stem_tokens = tokens == "patches" and stem is not None
 
     @classmethod
@@ -182,6 +186,20 @@ class AudioTokenizer(Tokenizer):
         tokens, masks = zip(*(view(spectrogram, frames) for view in self.views), strict=True)
         counts = tuple(map(len, cut)) if len(pieces) > len(cut) else None
         return TokenSequence.pack(torch.cat(tokens, dim=1), torch.cat(masks, dim=1), sequences_per_sample=counts)
+
+    def padded(self, batch: Batch) -> PaddedTokens:
+        """Tokens (B, N, D) of waveforms (B, L) of one length, no longer than a window: they have no end to mask.
+
+        Raises:
+            ValueError: If they are longer.
+        """
+        waveforms = batch["waveform"]
+        most = round(self.window * self.sample_rate)
+        if waveforms.shape[1] > most:
+            raise ValueError(f"The waveforms have {waveforms.shape[1]} samples; expected a window of at most {most}.")
+        spectrogram = (self.log_power(waveforms) - self.centre) / self.spread
+        frames = torch.full((1,), spectrogram.shape[2])
+        return PaddedTokens(torch.cat([view(spectrogram, frames)[0] for view in self.views], dim=1))
 
     def _span(self, length: int) -> int:
         """Length of each of the equal sequences that a clip is cut into: samples, a whole number of frames."""

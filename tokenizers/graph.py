@@ -23,7 +23,8 @@ from metatx.layers.molecules import (
     parsed,
     substructure_counts,
 )
-from metatx.reading.arrays import as_array
+from metatx.padded import PaddedTokens
+from metatx.reading.arrays import finite_matrix, finite_numbers
 from metatx.sequence import TokenSequence, sent
 from metatx.tokenizer import Batch, Tokenizer, orthogonal_linear
 
@@ -77,6 +78,7 @@ class GraphTokenizer(Tokenizer):
     """
 
     guessed_from = None
+    tunable = {"fingerprint": (0, 512), "summary": (1, 4)}
     isolated = True
     classical = "boosting"
 
@@ -110,6 +112,7 @@ class GraphTokenizer(Tokenizer):
         self.augments = structure
         self.token_rms_factor = token_rms_factor
         self.identify = orthogonal_linear(identifiers, dim, bias=False) if structure else None
+        self.not_exported = "a sample has any number of nodes and edges" if structure else ""
         self.direct = orthogonal_linear(identifiers, dim, bias=False) if directed and structure else None
         self.kinds = nn.Parameter(torch.randn(2 + summary, dim))
         self.maps = nn.ModuleDict()
@@ -219,6 +222,10 @@ class GraphTokenizer(Tokenizer):
         signs = 1.0 - 2.0 * torch.randint(2, (self.count,))
         return {**encoded, "identifiers": encoded["identifiers"] * signs}
 
+    def padded(self, batch: Batch) -> PaddedTokens:
+        """Tokens (B, summary, D) of graphs without nodes and edges."""
+        return PaddedTokens(self._whole(batch))
+
     def forward(self, batch: Batch) -> TokenSequence:
         """Graphs of any sizes to summary + N + E tokens each: the whole, nodes, edges; or to the summary alone."""
         whole = self._whole(batch)
@@ -246,10 +253,10 @@ class GraphTokenizer(Tokenizer):
 
     def _whole(self, batch: Batch) -> Tensor:
         """Tokens (B, summary, D) of the graphs as a whole."""
-        whole = self.kinds[2:].expand(len(next(iter(batch.values()))), -1, -1)
-        for part in ("whole", "fingerprint"):
-            if part in batch:
-                whole = whole + self._map(part, batch).view(whole.shape)
+        parts = [part for part in ("whole", "fingerprint") if part in batch]
+        whole = self.kinds[2:] if parts else self.kinds[2:].expand(len(next(iter(batch.values()))), -1, -1)
+        for part in parts:
+            whole = whole + self._map(part, batch).view(-1, *self.kinds[2:].shape)
         return whole
 
     def _map(self, part: str, batch: Batch) -> Tensor:
@@ -292,14 +299,14 @@ def _arrays(sample: Any, directed: bool, most: int) -> Graph:
     fields = _fields(sample)
     if fields.get("edge_index") is None:
         raise SampleError(f"graph is {short(sample)}; expected edge_index (2, E), x (N, F) and edge_attr (E, G)")
-    pairs = _numbers("edge_index", fields["edge_index"])
+    pairs = finite_numbers("edge_index", fields["edge_index"])
     if pairs.size == 0:
         pairs = np.zeros((2, 0))
     if pairs.ndim != 2 or len(pairs) != 2 or (pairs != pairs.round()).any():
         turn = ": turn it" if pairs.ndim == 2 and pairs.shape[1] == 2 else ""
         raise SampleError(f"edge_index is {pairs.shape}; expected two rows (2, E) of whole numbers{turn}")
     pairs = pairs.T.astype(np.int64)
-    x = None if fields.get("x") is None else _matrix("x", fields["x"])
+    x = None if fields.get("x") is None else finite_matrix("x", fields["x"])
     n = len(x) if x is not None else _node_count(fields.get("num_nodes"), pairs)
     if fields.get("num_nodes") is not None and _node_count(fields["num_nodes"], pairs) != n:
         raise SampleError(f"num_nodes is {short(fields['num_nodes'])}, but features are of {n} nodes")
@@ -307,7 +314,7 @@ def _arrays(sample: Any, directed: bool, most: int) -> Graph:
         raise SampleError("graph has no node; expected at least one")
     if pairs.size and (pairs.min() < 0 or pairs.max() >= n):
         raise SampleError(f"edge_index names node {pairs.max() if pairs.min() >= 0 else pairs.min()} of {n}")
-    attr = None if fields.get("edge_attr") is None else _matrix("edge_attr", fields["edge_attr"])
+    attr = None if fields.get("edge_attr") is None else finite_matrix("edge_attr", fields["edge_attr"])
     if attr is None:
         attr = np.zeros((len(pairs), 0))
     if len(attr) != len(pairs) and pairs.size:
@@ -345,29 +352,10 @@ def _node_count(given: Any, pairs: np.ndarray) -> int:
     """The number of nodes that is given, or else enough for the nodes that edges name."""
     if given is None:
         return int(pairs.max(initial=-1)) + 1
-    number = np.nan if isinstance(given, bool | str) else _numbers("num_nodes", given)
+    number = np.nan if isinstance(given, bool | str) else finite_numbers("num_nodes", given)
     if np.size(number) != 1 or not float(np.ravel(number)[0]).is_integer():
         raise SampleError(f"num_nodes is {short(given)}; expected a whole number")
     return int(np.ravel(number)[0])
-
-
-def _numbers(name: str, values: Any) -> np.ndarray:
-    try:
-        found = as_array(values, np.float64)
-    except (TypeError, ValueError, OverflowError):
-        raise SampleError(f"{name} is {short(values)}; expected numbers, rows of equal length") from None
-    if not np.isfinite(found).all():
-        raise SampleError(f"{name} holds NaN or infinity; expected finite numbers")
-    return found
-
-
-def _matrix(name: str, values: Any) -> np.ndarray:
-    found = _numbers(name, values)
-    if found.ndim == 1:
-        found = found[:, None]
-    if found.ndim != 2:
-        raise SampleError(f"{name} has {found.ndim} axes; expected two")
-    return found
 
 
 def _molecule(smiles: str, descriptors: bool, most: int) -> Graph:

@@ -50,6 +50,7 @@ class HyperspectralTokenizer(Tokenizer):
     """
 
     guessed_from = None
+    tunable = {"group_size": (4, 8, 16)}
     readers = {".mat": read_cube, ".npz": read_cube}
     signatures = signatures_of(readers)
     stacks = True

@@ -52,6 +52,7 @@ class ImageTokenizer(Tokenizer):
     """
 
     suffixes = SUFFIXES
+    tunable = {"augment": ("none", "flip", "light", "strong"), "freeze_stem": (True, False)}
     readers = {".npz": read_medmnist}
     stem = "image"
     signatures = signatures_of((*suffixes, *readers))
@@ -143,6 +144,18 @@ class ImageTokenizer(Tokenizer):
     def padded(self, batch: Batch) -> PaddedTokens:
         """A token for each patch, (B, N, D)."""
         return PaddedTokens(self.patch_stem(batch["image"].float() / 255), grid=self.grid)
+
+    def preparation(self) -> dict[str, Any]:
+        """Size [height, width] of the picture that the graph takes, RGB, and the way there; it is normalised there."""
+        config = self.patch_stem.config
+        way = "stretch" if self.side is None else config.crop_mode
+        return {
+            "size": list(self.size),
+            "resize": way,
+            "crop_pct": self.crop_pct if self.side is not None else 1.0,
+            "interpolation": config.interpolation,
+            "values": "uint8 RGB, channels first; the graph scales and normalises them",
+        }
 
     def dense_values(self, sample: Any) -> np.ndarray:
         """The pixels of the picture (H, W, 3), in 0..1."""

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from metatx.errors import SampleError, read_all
 from metatx.json_schema import array_schema
 from metatx.layers.resampling import LARGEST_RATIO, resample
+from metatx.padded import PaddedTokens
 from metatx.places import Places, TimePlaces
 from metatx.progress import tell
 from metatx.reading.arrays import as_array
@@ -57,10 +58,12 @@ class IMUTokenizer(Tokenizer):
     """
 
     guessed_from = None
+    tunable = {"patch_size": (5, 10, 20)}
     takes_row = True
     readers = {".npz": read_windows}
     signatures = signatures_of(readers)
     default_head = "classification"
+    free_axes = {"signal": {1: "steps"}}
 
     def __init__(
         self,
@@ -258,6 +261,8 @@ class IMUTokenizer(Tokenizer):
 
     def forward(self, batch: Batch) -> TokenSequence:
         """Signals (B, C, L), or B of them (C, L), to C statistics, S spectra and N patches each."""
+        if isinstance(batch["signal"], Tensor):
+            return self.padded(batch).packed()
         signals = list(batch["signal"])
         lengths = [signal.shape[1] for signal in signals]
         tokens: list[Tensor] = signals.copy()
@@ -268,6 +273,10 @@ class IMUTokenizer(Tokenizer):
             for i, one in zip(same, found, strict=True):
                 tokens[i] = one
         return TokenSequence(torch.cat(tokens), tuple(map(len, tokens)))
+
+    def padded(self, batch: Batch) -> PaddedTokens:
+        """Tokens (B, N, D) of signals of one length, (B, C, L)."""
+        return PaddedTokens(self._tokens(batch["signal"]))
 
     def _tokens(self, signals: Tensor) -> Tensor:
         """(B, C, L) to (B, N, D)."""
@@ -290,7 +299,7 @@ class IMUTokenizer(Tokenizer):
     def features(self, signals: Tensor) -> dict[str, Tensor]:
         """(B, C, L) to features of each channel, magnitudes included, (B, C, times, features)."""
         if _sensors(signals.shape[1]):
-            magnitudes = signals.view(len(signals), -1, 3, signals.shape[2]).square().sum(2).sqrt()
+            magnitudes = signals.reshape(signals.shape[0], -1, 3, signals.shape[2]).square().sum(2).sqrt()
             signals = torch.cat([signals, magnitudes], dim=1)
         return {
             "signal": signals[..., None],
@@ -330,13 +339,21 @@ def _statistics(signals: Tensor) -> Tensor:
     spread = signals.std(2, correction=0, keepdim=True)
     steps = signals.diff(dim=2)
     half = signals.shape[2] // 2
-    quantiles = torch.quantile(signals, sent(torch.tensor(QUANTILES), signals.device), dim=2).movedim(0, 2)
+    quantiles = _quantiles(signals)
     movement = steps.std(2, correction=0, keepdim=True)
     trend = signals[:, :, -half:].mean(2, keepdim=True) - signals[:, :, :half].mean(2, keepdim=True)
     crossings = (signals > mean).float().diff(dim=2).abs().mean(2, keepdim=True)
     logarithms = (spread + SMALL).log(), (movement + SMALL).log()
     around = steps.abs().mean(2, keepdim=True), movement, trend, crossings
     return torch.cat([mean, spread, quantiles, *around, *logarithms], dim=2)
+
+
+def _quantiles(signals: Tensor) -> Tensor:
+    """Quantiles (B, C, Q) of (B, C, L), as ``torch.quantile``, which looks at its argument's values, interpolates."""
+    ranks = sent(torch.tensor(QUANTILES), signals.device) * (signals.shape[2] - 1)
+    below = ranks.floor()
+    ordered = signals.sort(dim=2).values
+    return ordered[:, :, below.long()].lerp(ordered[:, :, ranks.ceil().long()], ranks - below)
 
 
 def _spectrum(signals: Tensor, frame: int) -> Tensor:

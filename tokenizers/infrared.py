@@ -10,6 +10,7 @@ from torch import Tensor
 from metatx.backbone.stem import Stem
 from metatx.json_schema import image_schema
 from metatx.layers.grey import Augment, Flips, GreyImages, Normalize
+from metatx.padded import PaddedTokens
 from metatx.places import PicturePlaces, Places, patch_names
 from metatx.reading.image import SUFFIXES, contrasted, is_image, read_grey
 from metatx.reading.signatures import signatures_of
@@ -43,6 +44,7 @@ class InfraredTokenizer(Tokenizer):
     """
 
     guessed_from = None
+    tunable = {"freeze_stem": (False, True)}
     suffixes = SUFFIXES
     stem = "image"
     signatures = signatures_of(suffixes)
@@ -92,8 +94,12 @@ class InfraredTokenizer(Tokenizer):
 
     def forward(self, batch: Batch) -> TokenSequence:
         """Pictures (B, 1, H, W) to a token per patch."""
-        sequence: TokenSequence = self.pictures(batch["image"])
-        return sequence
+        return self.padded(batch).packed()
+
+    def padded(self, batch: Batch) -> PaddedTokens:
+        """A token for each patch, (B, N, D)."""
+        tokens: PaddedTokens = self.pictures(batch["image"])
+        return tokens
 
     def dense_values(self, sample: Any) -> np.ndarray:
         """The pixels of the picture (H, W, 1), in 0..1."""

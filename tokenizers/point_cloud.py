@@ -68,6 +68,7 @@ class PointCloudTokenizer(Tokenizer):
     """
 
     suffixes = SUFFIXES
+    tunable = {"neighbours": (16, 32)}
     external_refs = (".h5", ".obj", ".gltf", ".glb")  # to storage, materials, buffers
     readers = CONTAINERS
     signatures = signatures_of((*suffixes, *readers))

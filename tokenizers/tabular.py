@@ -55,6 +55,7 @@ class TabularTokenizer(Tokenizer):
     """
 
     guessed_from = "values"
+    tunable = {"bins": (None, 16, 64), "hide": (0.0, 0.02, 0.1)}
     takes_row = True
     stacks = True
     classical: ClassVar[Literal["linear", "boosting"]] = "boosting"
@@ -180,6 +181,24 @@ class TabularTokenizer(Tokenizer):
         if self.codes:
             tokens.append(self.categories[self._hidden(batch["codes"], self.unknown)])
         return torch.cat(tokens, dim=1) + self.column
+
+    def preparation(self) -> dict[str, Any]:
+        """Columns of ``numbers``, ``cycles`` and ``codes`` in order, with what a cell becomes there."""
+        first = {name: at for name, at, _ in self.codes}
+        return {
+            "numbers": [
+                {"column": entry["name"], "type": entry["type"], "centre": entry["centre"], "scale": entry["scale"]}
+                for entry in self.schema
+                if entry["type"] != "categorical"
+            ],
+            "cycles": list(self.dates),
+            "codes": [
+                {"column": entry["name"], "unknown": first[entry["name"]], "categories": entry["categories"]}
+                for entry in self.schema
+                if entry["type"] == "categorical"
+            ],
+            "values": "numbers: (cell - centre) / scale, NaN if missing; codes: unknown + 1 + place in categories",
+        }
 
     def text_columns(self, inputs: Sequence[str]) -> list[str]:
         """Columns of categories."""

@@ -14,6 +14,7 @@ from metatx.data.byte_pairs import clip_pieces, clip_tokens
 from metatx.errors import SampleError, read_all, short
 from metatx.json_schema import array_schema
 from metatx.layers.unregistered import Unregistered
+from metatx.padded import PaddedTokens
 from metatx.places import Places, WordPlaces
 from metatx.progress import tell
 from metatx.reading.signatures import signatures_of
@@ -62,12 +63,14 @@ class TextTokenizer(Tokenizer):
     """
 
     guessed_from = "words"
+    tunable = {"hide": (0.0, 0.1, 0.3)}
     dicts = False
     suffixes = (".txt",)
     signatures = signatures_of(suffixes)
     words = True
     stem = "text"
     default_head = "classification"
+    free_axes = {"tokens": {0: "words"}}
     classical = "words"
     known: Tensor
 
@@ -222,6 +225,28 @@ class TextTokenizer(Tokenizer):
         if self.training and self.hide:
             row = torch.where((torch.rand(row.shape, device=row.device) < self.hide) & (row != 1), 0, row)
         return self._sequences(batch, row)[0]
+
+    def padded(self, batch: Batch) -> PaddedTokens:
+        """Tokens (B, N, D) of texts of one length, a sequence each; a number below 0 stands for no word, at the end.
+
+        Raises:
+            ValueError: If they are longer than a sequence.
+        """
+        numbers = batch["tokens"].long()
+        if numbers.shape[1] > self.inner:
+            raise ValueError(f"The texts have {numbers.shape[1]} tokens; expected at most {self.inner}, of a sequence.")
+        segment = (numbers == SEPARATOR).cumsum(1)
+        x = self.embedding[self._rows(numbers)] + self.segments[segment]
+        return PaddedTokens(x + self.positions.weight[: numbers.shape[1]], numbers >= 0)
+
+    def preparation(self) -> dict[str, Any]:
+        """Numbers that stand for words, and how many a graph reads at most."""
+        return {
+            "tokenizer": "byte pairs of OpenAI's CLIP, in lower case, without its start and end tokens",
+            "separator": SEPARATOR,
+            "padding": -1,
+            "most": self.inner,
+        }
 
     def words_of(self, batch: Batch) -> list[Tensor]:
         """Numbers of the known tokens of each text; negative for unknown ones and the separator."""

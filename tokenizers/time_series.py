@@ -58,7 +58,9 @@ class TimeSeriesTokenizer(Tokenizer):
     """
 
     guessed_from = "numbers"
+    tunable = {"channels": ("separate", "mixed"), "normalize": ("instance", "training")}
     default_head = "forecasting"
+    free_axes = {"series": {1: "steps"}}
     stacks = True
     centre: Tensor
     spread: Tensor
@@ -261,8 +263,8 @@ class TimeSeriesTokenizer(Tokenizer):
         tokens = torch.cat([tokens, last[:, :, None]], dim=2)  # (B, S / B, N + 1, D)
         mask = F.pad(seen & whole[:, None], (0, 1), value=True)
         context = {"loc": loc, "scale": scale, "series": series, "mask": mask}
-        counts = (tokens.shape[1],) * len(tokens) if self.channels == "separate" else None
-        return PaddedTokens(tokens.flatten(0, 1), mask.flatten(0, 1), sequences_per_sample=counts, context=context)
+        each = tokens.shape[1] if self.channels == "separate" else None
+        return PaddedTokens(tokens.flatten(0, 1), mask.flatten(0, 1), sequences_per_sample=each, context=context)
 
     def _align(self, series: Tensor | list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Series with their last steps side by side, missing values in front.
@@ -271,16 +273,18 @@ class TimeSeriesTokenizer(Tokenizer):
             Series (B, C, L), L covered by N patches; how many patches ago each lies (N,); which of them a
             sample has by its own length (B, N), so that a longer neighbour adds none.
         """
-        lengths = torch.tensor([item.shape[-1] for item in series])
-        counts = 1 + (lengths - self.patch_size).clamp(min=0).add(self.stride - 1) // self.stride
-        n = int(counts.max())
+        lengths = [series.shape[-1]] if isinstance(series, Tensor) else [item.shape[-1] for item in series]
+        counts = [1 + (max(length - self.patch_size, 0) + self.stride - 1) // self.stride for length in lengths]
+        n = max(counts)
         size = self.patch_size + (n - 1) * self.stride
         if isinstance(series, Tensor):
             aligned = F.pad(series, (size - series.shape[-1], 0), value=torch.nan)
         else:
             aligned = torch.stack([F.pad(item, (size - item.shape[-1], 0), value=torch.nan) for item in series])
         ages = torch.arange(n - 1, -1, -1, device=aligned.device)
-        return aligned, ages, ages < sent(counts[:, None], aligned.device)
+        if isinstance(series, Tensor):
+            return aligned, ages, torch.ones_like(ages, dtype=torch.bool)[None]
+        return aligned, ages, ages < sent(torch.tensor(counts)[:, None], aligned.device)
 
     def token_places(self, sample: Any) -> Places:
         """Stretches of steps, of one channel or of all, and the statistics behind them."""

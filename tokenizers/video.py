@@ -13,6 +13,7 @@ from metatx.backbone.stem import Stem
 from metatx.json_schema import array_schema
 from metatx.layers.folding import random_stem
 from metatx.layers.views import random_view
+from metatx.padded import PaddedTokens
 from metatx.places import PicturePlaces, Places, patch_names
 from metatx.reading.signatures import signatures_of
 from metatx.reading.video import SUFFIXES, evenly, read_video
@@ -58,6 +59,7 @@ class VideoTokenizer(Tokenizer):
     """
 
     suffixes = SUFFIXES
+    tunable = {"freeze_stem": (False, True)}
     stem = "image"
     signatures = signatures_of(suffixes)
     default_head = "classification"
@@ -138,11 +140,15 @@ class VideoTokenizer(Tokenizer):
 
     def forward(self, batch: Batch) -> TokenSequence:
         """Clips uint8 (B, T, 3, H, W) to the tokens of each view, one after the other."""
+        return self.padded(batch).packed()
+
+    def padded(self, batch: Batch) -> PaddedTokens:
+        """Tokens (B, N, D) of each view, one after the other."""
         clips = batch["clip"]
         chosen = sent(torch.as_tensor(evenly(clips.shape[1], self.frames)), clips.device)
         clips = clips[:, chosen].float().div_(255)  # in place: each copy of a batch takes hundreds of megabytes
         tokens = [view(clips) for view in self.views]
-        return TokenSequence.pack(torch.cat(tokens, dim=1), grid=self.grid)
+        return PaddedTokens(torch.cat(tokens, dim=1), grid=self.grid)
 
     def token_places(self, sample: Any) -> Places:
         """Patches of each tubelet, shown on its middle frame, and of the slices, which have names alone."""
@@ -201,14 +207,13 @@ class _Tubelets(nn.Module):
 
     def forward(self, clips: Tensor) -> Tensor:
         """(B, T, 3, H, W) in 0..1 to (B, N, D), the tubelets in order of time, then by rows."""
-        B, T = clips.shape[:2]
-        tubelets = clips.reshape(B * T // self.size, self.size, *clips.shape[2:])
+        tubelets = clips.reshape(-1, self.size, *clips.shape[2:])
         means = tubelets.mean(1, keepdim=True)
         tokens: Tensor = self.stem(means[:, 0])
         if self.motion is not None:
             differing = (tubelets - means).div_(self.stem.std).flatten(1, 2)
             tokens = tokens + self.motion(differing).flatten(2).transpose(1, 2)
-        placed: Tensor = tokens.reshape(B, T // self.size, *tokens.shape[1:]) + self.time
+        placed: Tensor = tokens.reshape(-1, clips.shape[1] // self.size, *tokens.shape[1:]) + self.time
         return placed.flatten(1, 2)
 
 
@@ -227,4 +232,4 @@ class _Slices(nn.Module):
         pictures = clips[..., at].permute(0, 4, 2, 3, 1).flatten(0, 1)  # (B * columns, 3, H, T)
         size = (clips.shape[3], self.length)
         tokens: Tensor = self.stem(F.interpolate(pictures, size=size, mode="bilinear", antialias=True))
-        return tokens.reshape(len(clips), -1, tokens.shape[2])
+        return tokens.reshape(clips.shape[0], -1, tokens.shape[2])

@@ -10,6 +10,7 @@ from torch import Tensor
 from metatx.backbone.stem import Stem
 from metatx.json_schema import image_schema
 from metatx.layers.grey import Augment, GreyImages, Normalize
+from metatx.padded import PaddedTokens
 from metatx.places import PicturePlaces, Places, patch_names
 from metatx.reading import dicom
 from metatx.reading.image import SUFFIXES, contrasted, is_image
@@ -44,6 +45,7 @@ class XRayTokenizer(Tokenizer):
     """
 
     guessed_from = None
+    tunable = {"freeze_stem": (False, True)}
     suffixes = (*SUFFIXES, *dicom.SUFFIXES)
     readers = {".npz": read_medmnist}
     stem = "image"
@@ -102,8 +104,12 @@ class XRayTokenizer(Tokenizer):
 
     def forward(self, batch: Batch) -> TokenSequence:
         """Pictures (B, 1, H, W) to a token per patch."""
-        sequence: TokenSequence = self.pictures(batch["image"])
-        return sequence
+        return self.padded(batch).packed()
+
+    def padded(self, batch: Batch) -> PaddedTokens:
+        """A token for each patch, (B, N, D)."""
+        tokens: PaddedTokens = self.pictures(batch["image"])
+        return tokens
 
     def dense_values(self, sample: Any) -> np.ndarray:
         """The pixels of the picture (H, W, 1), in 0..1."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metatx.adapters.lora import Adapter, LoraLayer
+from metatx.adapters.scale import ScaleLayer
 from metatx.backbone.attention import Call, Packing
 
 __all__ = ["FixedAdapter", "MixedAdapter"]
@@ -59,7 +60,22 @@ class OwnNorm:
         output.copy_(self.norm(x))
 
 
-LayerUpdate = LowRank | OwnNorm
+@dataclass(frozen=True, eq=False)
+class Gain:
+    """Gain on a linear layer's output.
+
+    Attributes:
+        gain: Factor of all outputs, (1,), or of each, (D',).
+    """
+
+    gain: Tensor
+
+    def change(self, x: Tensor, output: Tensor) -> None:
+        """Multiply the layer's ``output`` (T, D') by the gain, in place."""
+        output.mul_(self.gain)
+
+
+LayerUpdate = LowRank | OwnNorm | Gain
 Piece = tuple[slice, LayerUpdate]  # rows of a task's tokens, and the update of its layer for them
 
 
@@ -84,6 +100,8 @@ class FixedAdapter:
                 down = part.lora_A.weight.detach()
                 up = part.lora_B.weight.detach()
                 self.updates[layer] = LowRank(down, up, part.scaling, part.scale(layer), layer.bias)
+            elif isinstance(part, ScaleLayer):
+                self.updates[layer] = Gain(part.ia3_l.detach())
             else:
                 self.updates[layer] = OwnNorm(part.ln_tuning_layers)
 

@@ -1,10 +1,11 @@
 """Adapters: changes of the shared backbone's layers by one task, kept beside the backbone and never inside it."""
 
 import copy
+import inspect
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,8 +23,11 @@ __all__ = [
     "lora_adapter",
     "norm_adapter",
     "norm_layers",
+    "options_of",
     "shortest",
 ]
+
+Options = TypeVar("Options")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,11 +62,16 @@ class LoraOptions:
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "LoraOptions":
         """Build the options from a dict. Raises ValueError, which lists the names, for an unknown one."""
-        names = [field.name for field in fields(cls)]
-        for name in values:
-            if name not in names:
-                raise ValueError(unknown("adapter option", name, names))
-        return cls(**values)
+        return options_of(cls, values)
+
+
+def options_of(kind: type[Options], values: Mapping[str, Any]) -> Options:
+    """Build options of an adapter from a dict. Raises ValueError, which lists the names, for an unknown one."""
+    names = list(inspect.signature(kind).parameters)
+    for name in values:
+        if name not in names:
+            raise ValueError(unknown("adapter option", name, names))
+    return kind(**values)
 
 
 class LoraLayer(nn.Module):
@@ -101,13 +110,12 @@ class LoraLayer(nn.Module):
         return None if self.lora_magnitude_vector is None else self.lora_magnitude_vector / self._norms(layer)
 
     @torch.no_grad()
-    def merged(self, layer: nn.Linear) -> Tensor:
-        """Weight (D', D) of a plain linear layer that computes what the adapted layer computes."""
+    def folded(self, layer: nn.Linear) -> dict[str, Tensor]:
+        """Weight, by name, of a plain linear layer that computes what the adapted layer computes."""
         weight: Tensor = layer.weight + self.scaling * self.lora_B.weight @ self.lora_A.weight
         if self.lora_magnitude_vector is None:
-            return weight
-        scaled: Tensor = weight * (self.lora_magnitude_vector / weight.norm(dim=1))[:, None]
-        return scaled
+            return {"weight": weight}
+        return {"weight": weight * (self.lora_magnitude_vector / weight.norm(dim=1))[:, None]}
 
     @torch.no_grad()  # DoRA, section 4.3: treating the norms as constants saves memory and changes results little
     def _norms(self, layer: nn.Linear) -> Tensor:
@@ -128,6 +136,10 @@ class NormLayer(nn.Module):
         output: Tensor = self.ln_tuning_layers(x)
         return output
 
+    def folded(self, layer: nn.LayerNorm) -> dict[str, Tensor]:
+        """Weights of the task's norm, by name."""
+        return self.ln_tuning_layers.state_dict()
+
 
 class Adapter(nn.Module):
     """Adapter of one task: a module for each layer of the backbone that it changes, under the layer's name.
@@ -143,8 +155,8 @@ class Adapter(nn.Module):
 
     def __init__(
         self,
-        tune: Literal["norm", "lora"],
-        parts: Mapping[str, LoraLayer] | Mapping[str, NormLayer],
+        tune: Literal["scale", "norm", "lora"],
+        parts: Mapping[str, nn.Module],
         options: dict[str, Any],
     ) -> None:
         super().__init__()
@@ -176,11 +188,8 @@ class Adapter(nn.Module):
         weights: dict[str, Tensor] = {}
         for name in self.names:
             part: Any = self.get_submodule(name)
-            if isinstance(part, LoraLayer):
-                layer: Any = backbone.get_submodule(name)
-                weights[f"{name}.weight"] = part.merged(layer)
-            else:
-                weights |= {f"{name}.{leaf}": value for leaf, value in part.ln_tuning_layers.state_dict().items()}
+            folded = part.folded(backbone.get_submodule(name))
+            weights |= {f"{name}.{leaf}": value for leaf, value in folded.items()}
         return weights
 
 

@@ -5,14 +5,16 @@ from typing import Any
 
 import torch
 
-from metatx.adapters.lora import Adapter, LoraOptions, lora_adapter, norm_adapter
+from metatx.adapters.lora import Adapter, LoraOptions, lora_adapter, norm_adapter, options_of
+from metatx.adapters.scale import ScaleOptions, scale_adapter
 from metatx.backbone.base import Backbone
 from metatx.registry import unknown
 from metatx.seeding import seeded
 
-__all__ = ["TIERS", "merged", "own_copy", "tuned"]
+__all__ = ["SHARED", "TIERS", "merged", "own_copy", "tuned"]
 
-TIERS = ("frozen", "norm", "lora", "full")
+TIERS = ("frozen", "scale", "norm", "lora", "full")
+SHARED = ("scale", "norm", "lora")  # tiers whose tasks have an adapter on the shared backbone
 
 
 def tuned(
@@ -23,7 +25,7 @@ def tuned(
     Args:
         backbone: Shared backbone; never changed.
         tune: One of ``TIERS``.
-        options: Options of a LoRA adapter, by name; other tiers have none.
+        options: Options of the adapter of the tier, by name: those of ``LoraOptions`` or ``ScaleOptions``.
         seed: Seed of the adapter's initial weights.
 
     Raises:
@@ -31,16 +33,21 @@ def tuned(
     """
     if tune not in TIERS:
         raise ValueError(unknown("tune", tune, list(TIERS)))
-    if options and tune != "lora":
+    if options and tune not in ("scale", "lora"):
         raise ValueError(f"tune={tune!r} takes no adapter options; {', '.join(options)} would need tune='lora'.")
     if tune == "full":
         return own_copy(backbone), None
     if tune == "frozen":
         return backbone, None
     with seeded(seed):
-        lora = tune == "lora" and LoraOptions.of(options or {})
-        made = lora_adapter(backbone, lora) if lora else norm_adapter(backbone)
+        made = _adapter(backbone, tune, options or {})
     return backbone, made.to(backbone.device)
+
+
+def _adapter(backbone: Backbone, tune: str, options: Mapping[str, Any]) -> Adapter:
+    if tune == "scale":
+        return scale_adapter(backbone, options_of(ScaleOptions, options))
+    return lora_adapter(backbone, LoraOptions.of(options)) if tune == "lora" else norm_adapter(backbone)
 
 
 def own_copy(backbone: Backbone) -> Backbone:

@@ -35,7 +35,10 @@ class Packing:
     Attributes:
         groups: Number of units and tokens of each unit, (count, L), group by group in block order.
         sizes: Number of tokens of each group.
+        mask: True for the tokens that are there, bool (count, 1, 1, L), where all units are of one length; None: all.
     """
+
+    mask: Tensor | None = None
 
     def __init__(
         self, lengths: Sequence[int], prefix: int, device: torch.device, units: Sequence[int] | None = None
@@ -206,7 +209,7 @@ class Attention(nn.Module):
         for (count, length), part in zip(packing.groups, parts, strict=True):
             apart = part.view(count, length, 3, self.num_heads, self.head_dim)
             q, k, v = apart.permute(2, 0, 3, 1, 4).unbind()  # each (count, heads, length, width)
-            out = attend(self.q_norm(q), self.k_norm(k), v)
+            out = attend(self.q_norm(q), self.k_norm(k), v, packing.mask)
             attended.append(out.transpose(1, 2).reshape(count * length, -1))
         return call(self.proj, torch.cat(attended) if len(attended) > 1 else attended[0])
 

@@ -54,14 +54,13 @@ class Backbone(nn.Module, ABC):
     Attributes:
         config_type: Class of the config.
         kind: Name of the kind in the ``config.json`` of a saved backbone; a Vision Transformer's has none.
-        causal: True if a token attends only to itself and those before it. The last token of a sequence then is its
-            class token.
+        causal: True if a token attends only to itself and earlier ones; a sequence's last token is its class token.
         writes: True if it can say which token follows, and is a ``Writer``.
         blocks_name: Name of the list of blocks among the submodules.
+        exports: True if ``metatx export`` can make a graph of it, whose blocks read the rows of tokens alone.
         lora_targets: Ends of the names of the layers that a LoRA adapter changes by default.
         stem: Pretrained layer from images to tokens; None where the weights came without one.
-        attention_pool: Layer of the weights from a sequence to one vector, which a head may pool with; None where the
-            weights came without one.
+        attention_pool: Layer of the weights from a sequence to one vector, for a head's pooling; None: there is none.
         frozen: False for a ``trainable_copy``.
         pretrained: False for random weights.
         precision: Precision in which the blocks compute, see ``set_precision``; None computes as PyTorch's layers.
@@ -81,6 +80,7 @@ class Backbone(nn.Module, ABC):
     kind: ClassVar[str | None] = None
     causal: bool = False
     writes: bool = False
+    exports: bool = False
     blocks_name: str = "blocks"
     lora_targets: tuple[str, ...] = ("attn.qkv", "attn.proj")
     config: Any
@@ -366,7 +366,7 @@ class Backbone(nn.Module, ABC):
         """Raise ValueError for True, unless the backbone is a ``trainable_copy``."""
         if requires_grad and self.frozen:
             raise ValueError(
-                "A backbone is shared and stays frozen; to train parts, choose tune='norm', 'lora' or 'full'."
+                "A backbone is shared and stays frozen; to train parts, choose tune='scale', 'norm', 'lora' or 'full'."
             )
         return self if self.frozen else super().requires_grad_(requires_grad)
 

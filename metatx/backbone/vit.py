@@ -99,6 +99,7 @@ class VisionTransformer(Backbone):
     """
 
     config_type = BackboneConfig
+    exports = True
 
     def _build(self, config: BackboneConfig) -> None:
         layer_norm = partial(nn.LayerNorm, config.dim, eps=config.norm_eps)

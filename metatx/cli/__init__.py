@@ -9,11 +9,13 @@ from collections.abc import Callable
 from metatx.cli.answering import embed, evaluate, predict
 from metatx.cli.diagnosis import doctor
 from metatx.cli.explaining import explain_
+from metatx.cli.exporting import export
 from metatx.cli.indexing import index, search
 from metatx.cli.picturing import picture
 from metatx.cli.recalling import recall_
 from metatx.cli.showing import info, list_, quickstart
 from metatx.cli.training import compare_, train
+from metatx.cli.tuning import tune_
 from metatx.errors import Stopped
 from metatx.process import keep_memory, let_threads_sleep
 from metatx.serving.command import serve
@@ -24,11 +26,13 @@ PIPE_CLOSED = 141  # exit code after SIGPIPE in a shell (128 + 13); not every sy
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "train": train,
+    "tune": tune_,
     "compare": compare_,  # these functions have names that metatx has not: the parser would look them up there
     "evaluate": evaluate,
     "predict": predict,
     "embed": embed,
     "explain": explain_,
+    "export": export,
     "index": index,
     "search": search,
     "picture": picture,
@@ -42,6 +46,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
 # Commands whose threads sleep while they wait. The server's do not: it lost 2 to 10 % of its requests by it.
 COMPUTING = (
     "train",
+    "tune",
     "compare",
     "evaluate",
     "predict",
@@ -84,7 +89,7 @@ def main(arguments: list[str] | None = None) -> None:
             chosen["plugin"] = plugin
         elif plugin is not None:
             load_plugin(plugin)
-        if command == "train":
+        if command in ("train", "tune"):
             chosen["config"] = {"plugin": plugin, **{k: v for k, v in chosen.items() if k not in ("out", "resume")}}
         COMMANDS[command](**chosen)
         sys.stdout.flush()

@@ -69,6 +69,8 @@ def predict(
     out: str | None = None,
     keep: str | None = None,
     batch_size: int | None = None,
+    piece_rows: int | None = None,
+    resume: bool = False,
     skip_bad_samples: bool = False,
     csv: dict[str, Any] | None = None,
     backbone: str | None = None,
@@ -87,6 +89,9 @@ def predict(
             forecast; .png or .npy for the map of a scene of many bands. Without it the terminal, as csv.
         keep: Columns of the tables to copy beside the answers, separated by commas; one with a comma in double quotes.
         batch_size: Samples that are answered at once.
+        piece_rows: Rows of a csv, jsonl or parquet that are in memory at once, for tables larger than that; --out is a
+            .parquet. Types of the columns of a csv are found piece by piece.
+        resume: Go on with a run in pieces (of 100,000 rows, if --piece-rows is not given) that was stopped.
         skip_bad_samples: Leave out samples that cannot be used; by default they stop the command. Their answers are
             empty, and the column error says why.
         csv: Format of csv files, where the detected one is wrong: --csv.sep ';', decimal, encoding.
@@ -99,7 +104,8 @@ def predict(
     from metatx.cli.predictions import write_answers
 
     kept = names_of("--keep", keep)
-    count = write_answers(loaded, inputs, out, sys.stdout, keep=kept, skip_bad=skip_bad_samples)
+    pieces: dict[str, Any] = {"piece_rows": piece_rows, "resume": resume}
+    count = write_answers(loaded, inputs, out, sys.stdout, keep=kept, skip_bad=skip_bad_samples, **pieces)
     if out is not None:
         tell(f"{out}: answers of {count:,} sample{'' if count == 1 else 's'}")
 
@@ -111,6 +117,8 @@ def embed(
     out: str | None = None,
     keep: str | None = None,
     batch_size: int | None = None,
+    piece_rows: int | None = None,
+    resume: bool = False,
     skip_bad_samples: bool = False,
     csv: dict[str, Any] | None = None,
     backbone: str | None = None,
@@ -126,6 +134,9 @@ def embed(
         out: File to write: .csv, .jsonl, .parquet or .npy (an array, float32); without it the terminal, as csv.
         keep: Columns of the tables to copy beside the vectors, separated by commas; one with a comma in double quotes.
         batch_size: Samples that are read at once.
+        piece_rows: Rows of a csv, jsonl or parquet that are in memory at once, for tables larger than that; --out is a
+            .parquet. Types of the columns of a csv are found piece by piece.
+        resume: Go on with a run in pieces (of 100,000 rows, if --piece-rows is not given) that was stopped.
         skip_bad_samples: Leave out samples that cannot be used; by default they stop the command. Their vectors are
             empty, or NaN.
         csv: Format of csv files, where the detected one is wrong: --csv.sep ';', decimal, encoding.
@@ -140,7 +151,8 @@ def embed(
     check_suffix(out, (*ROWS, ".npy"))
     loaded = load_task(task, backbone, checkpoint, others, csv, device, batch_size)
     kept = names_of("--keep", keep)
-    count = write_vectors(loaded, inputs, out, sys.stdout, keep=kept, skip_bad=skip_bad_samples)
+    pieces: dict[str, Any] = {"piece_rows": piece_rows, "resume": resume}
+    count = write_vectors(loaded, inputs, out, sys.stdout, keep=kept, skip_bad=skip_bad_samples, **pieces)
     if out is not None:
         tell(f"{out}: vectors of {count:,} sample{'' if count == 1 else 's'}")
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from metatx.task import Task
 
-__all__ = ["Entry", "open_entries"]
+__all__ = ["Entry", "check_kept", "open_entries"]
 
 NUMBER = "metatx: row of the file"  # column of row numbers that a table has while it is divided into its splits
 
@@ -37,6 +37,7 @@ class Entry:
         files: True if each sample is the name of a file.
         numbers: Row of each sample in the source, counted from 1; None if samples are no rows.
         table: Table with one row a sample; None if there is none.
+        part: True for a part of the source's samples.
     """
 
     source: str
@@ -44,6 +45,7 @@ class Entry:
     files: bool = False
     numbers: Sequence[int] | np.ndarray | None = None
     table: "Dataset | None" = None
+    part: bool = False
 
     def place(self, at: int) -> str:
         """Return the place of a sample, in words."""
@@ -79,12 +81,17 @@ def open_entries(task: "Task", sources: Sequence[str], keep: Sequence[str] = ())
     """
     entries = [_open(task, source) for source in sources]
     for entry in entries:
-        if keep and entry.table is None:
-            raise ValueError(f"{entry.source} is no table with one row a sample, so it has no columns to keep.")
-        for name in keep:
-            if entry.table is not None and name not in entry.table.column_names:
-                raise ValueError(unknown("column to keep", name, entry.table.column_names))
+        check_kept(entry, keep)
     return entries
+
+
+def check_kept(entry: Entry, keep: Sequence[str]) -> None:
+    """Refuse columns to keep that an input does not have. Raises ValueError."""
+    if keep and entry.table is None:
+        raise ValueError(f"{entry.source} is no table with one row a sample, so it has no columns to keep.")
+    for name in keep:
+        if entry.table is not None and name not in entry.table.column_names:
+            raise ValueError(unknown("column to keep", name, entry.table.column_names))
 
 
 def _open(task: "Task", source: str) -> Entry:

@@ -15,6 +15,7 @@ from jsonargparse import ActionConfigFile, ArgumentParser, DefaultHelpFormatter 
 
 from metatx import __version__
 from metatx.annotations import in_words
+from metatx.cli.completion import SHELLS, completion_action
 from metatx.errors import short
 from metatx.registry import lookup, names, unknown
 
@@ -40,7 +41,7 @@ GROUPS = {
     "training": (),
     "output": ("out", "resume", "baseline", "track", "tensorboard", "checkpoint_seconds", "checkpoint_steps", "config"),
 }
-GROUPED = ("train", "compare")  # commands with so many options that groups help
+GROUPED = ("train", "tune", "compare")  # commands with so many options that groups help
 INPUTS = "(--modality MODALITY | --input NAME=MODALITY ...)"
 OF_INPUT = re.compile(
     r"(?P<input>--(?:tokenizer|through)\.[^.]+)(?:\.(?P<option>[^.]+))?"
@@ -302,6 +303,8 @@ def command_parser(
         epilog="--debug, with any command, shows the traceback of an error. --no-NAME says --NAME false.",
     )
     parser.add_argument("--version", action="version", version=f"metatx {__version__}")
+    help_ = "Print a script that completes commands and options: source <(metatx --print-completion bash)."
+    parser.add_argument("--print_completion", action=completion_action(_with_dashes), choices=SHELLS, help=help_)
     added = parser.add_subcommands(metavar="COMMAND", title="commands", required=False)
     flags: set[str] = set()
     for name, function in commands.items():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from metatx.cli.entries import Entry, open_entries
+from metatx.cli.pieces import write_in_pieces
 from metatx.files import written_whole
 from metatx.inference import Piece, ask, decoded, embedded, joined, recorded
 from metatx.progress import bar
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["check_suffix", "draw_map", "write_answers", "write_vectors"]
 
 MAPS = (".png", ".npy")
+PIECE = 100_000  # rows of a piece where none are named
 COLOURS = "tab20"  # matplotlib's colour map for the classes of a map
 
 
@@ -43,6 +45,8 @@ def write_answers(
     *,
     keep: Sequence[str] = (),
     skip_bad: bool = False,
+    piece_rows: int | None = None,
+    resume: bool = False,
 ) -> int:
     """Predict all inputs and write the answers to ``out``, or as csv to an open ``file``; return the number of samples.
 
@@ -56,6 +60,8 @@ def write_answers(
         file: File that is open for text.
         keep: Columns of the tables to copy into the rows.
         skip_bad: True goes on where a sample cannot be used; its row says why.
+        piece_rows: Rows of a table that are in memory at once; None for the whole table, or ``PIECE`` with ``resume``.
+        resume: Go on with a run in pieces that was stopped.
 
     Raises:
         ValueError: If the suffix is not accepted, a map is asked of anything but one scene, or a column to keep is
@@ -70,10 +76,17 @@ def write_answers(
                 f"--keep copies columns into rows, but --out is {out}; expected a name with {', '.join(ROWS)}."
             )
     check_folder(out)
+
+    def rows_of(entries: Sequence[Entry]) -> Iterator[dict[str, Any]]:
+        return _rows(task, entries, recorded, task.head.rows, keep, skip_bad, len(inputs) > 1)
+
+    if piece_rows is not None or resume:
+        rows = PIECE if piece_rows is None else piece_rows
+        facts = {"command": "predict", "keep": list(keep), "skip bad samples": skip_bad}
+        return write_in_pieces(task, inputs, out, rows_of, rows=rows, resume=resume, keep=keep, facts=facts)
     entries = open_entries(task, inputs, keep)
     if out is None or suffix in ROWS:
-        rows = _rows(task, entries, recorded, task.head.rows, keep, skip_bad)
-        write_rows(rows, out, file, errors=skip_bad)
+        write_rows(rows_of(entries), out, file, errors=skip_bad)
     elif suffix in task.head.output_suffixes:
         task.head.check_writing(Path(out))
         pieces = [piece for entry in entries for piece in _pieces(task, entry, decoded(task.head.decode), skip_bad)]
@@ -92,6 +105,8 @@ def write_vectors(
     *,
     keep: Sequence[str] = (),
     skip_bad: bool = False,
+    piece_rows: int | None = None,
+    resume: bool = False,
 ) -> int:
     """Embed all inputs and write the vectors: rows with D columns, or one array (B, D) for ``.npy``.
 
@@ -99,6 +114,17 @@ def write_vectors(
     """
     check_suffix(out, (*ROWS, ".npy"))
     check_folder(out)
+
+    def numbered(vectors: Sequence[np.ndarray], queries: Sequence[Any]) -> list[dict[str, Any]]:
+        return [{str(number): value for number, value in enumerate(vector.tolist())} for vector in vectors]
+
+    def rows_of(entries: Sequence[Entry]) -> Iterator[dict[str, Any]]:
+        return _rows(task, entries, embedded, numbered, keep, skip_bad, len(inputs) > 1)
+
+    if piece_rows is not None or resume:
+        rows = PIECE if piece_rows is None else piece_rows
+        facts = {"command": "embed", "keep": list(keep), "skip bad samples": skip_bad}
+        return write_in_pieces(task, inputs, out, rows_of, rows=rows, resume=resume, keep=keep, facts=facts)
     entries = open_entries(task, inputs, keep)
     if out is not None and out.endswith(".npy"):
         if keep:
@@ -110,10 +136,7 @@ def write_vectors(
         _save(vectors, Path(out))
         return len(vectors)
 
-    def numbered(vectors: Sequence[np.ndarray], queries: Sequence[Any]) -> list[dict[str, Any]]:
-        return [{str(number): value for number, value in enumerate(vector.tolist())} for vector in vectors]
-
-    write_rows(_rows(task, entries, embedded, numbered, keep, skip_bad), out, file, errors=skip_bad)
+    write_rows(rows_of(entries), out, file, errors=skip_bad)
     return sum(len(entry.queries) for entry in entries)
 
 
@@ -124,17 +147,21 @@ def _rows(
     rows_of: Callable[[Sequence[Any], Sequence[Any]], list[dict[str, Any]]],
     keep: Sequence[str],
     skip_bad: bool,
+    several: bool,
 ) -> Iterator[dict[str, Any]]:
-    """Yield the rows of all samples: the place, the columns that are kept, and the answer or the error."""
+    """Yield the rows of all samples: the place, the columns that are kept, and the answer or the error.
+
+    ``several`` says that the command has several inputs, so that the file is part of the place.
+    """
     parts = []
-    if len(entries) > 1 or any(entry.files for entry in entries):
+    if several or any(entry.files for entry in entries):
         parts.append("file")
     if any(entry.numbers is not None for entry in entries):
         parts.append("row")
     names: list[str] | None = None
     for entry in entries:
         kept = entry.kept(keep)
-        for piece in _pieces(task, entry, answer, skip_bad):
+        for piece in _pieces(task, entry, answer, skip_bad, entry.part):
             made = zip(([answer] for answer in piece.answers), ([query] for query in piece.queries), strict=True)
             for at in piece.places:
                 answered = [{ERROR: piece.bad[at]}] if at in piece.bad else rows_of(*next(made))
@@ -163,11 +190,12 @@ def _free(parts: Sequence[str], keep: Sequence[str], row: dict[str, Any]) -> lis
     return names
 
 
-def _pieces(task: "Task", entry: Entry, answer: Any, skip_bad: bool) -> Iterator[Piece]:
+def _pieces(task: "Task", entry: Entry, answer: Any, skip_bad: bool, part: bool = False) -> Iterator[Piece]:
     def watch(starts: Sequence[int]) -> Any:
         return bar(starts, Path(entry.source).name)
 
-    return ask(task.model, task.settings, entry.queries, answer, skip_bad=skip_bad, place=entry.place, watch=watch)
+    options: dict[str, Any] = {"skip_bad": skip_bad, "place": entry.place, "watch": watch, "part": part}
+    return ask(task.model, task.settings, entry.queries, answer, **options)
 
 
 def _write_map(task: "Task", entries: Sequence[Entry], out: Path, skip_bad: bool) -> None:

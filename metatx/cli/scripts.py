@@ -129,8 +129,8 @@ def recipe_parser(make: Callable[..., Recipe]) -> ScriptParser:
     group.add_function_arguments(run_options, as_group=False, skip={"recipe"})
     group = parser.add_argument_group("training")
     group.add_class_arguments(TrainingSettings, as_group=False, skip={"seed"})
-    group.add_argument("--tune", help="Part of the backbone that is trained too: frozen, norm, lora or full.")
-    group.add_argument("--adapter", type=dict[str, Any], help="Options of tune lora: --adapter.r 8 and so on.")
+    group.add_argument("--tune", help="Part of the backbone that is trained too: frozen, scale, norm, lora or full.")
+    group.add_argument("--adapter", type=dict[str, Any], help="Options of tune lora or scale: --adapter.r 8 and so on.")
     defaults = {**vars(recipe.settings), "seeds": recipe.seeds, "tune": recipe.spec.tune}
     defaults |= {"split_column": recipe.split_column, "validation_share": recipe.validation_share}
     hidden = {"dim", "stem", *named}

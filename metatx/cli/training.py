@@ -1,8 +1,8 @@
 """``metatx train`` and ``metatx compare``."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from metatx.cli.lists import names_of
 from metatx.inputs.notation import AUTO, one_input_error, parsed
@@ -11,11 +11,45 @@ from metatx.registry import Kind, names, unknown
 from metatx.settings import TrainingSettings
 from metatx.spec import TaskSpec
 
-__all__ = ["compare_", "options_by_input", "train"]
+if TYPE_CHECKING:
+    from metatx.backbone.base import Backbone
+
+__all__ = ["asked_of", "compare_", "free_folder", "options_by_input", "train"]
 
 
-def train(
-    data: str,
+@dataclass(frozen=True)
+class Asked:
+    """Task and training that options ask for.
+
+    Attributes:
+        spec: Choices that make the task.
+        settings: Settings of the training.
+        data: Arguments of ``run`` that say how the data are read.
+        backbone: Name of the backbone.
+        loading: Arguments of ``load_backbone``.
+    """
+
+    spec: TaskSpec
+    settings: TrainingSettings
+    data: dict[str, Any]
+    backbone: str
+    loading: dict[str, Any]
+
+    def loaded(self) -> "Backbone":
+        """Load the backbone, after what is cheaper to check. Raises ValueError if it cannot train the task."""
+        from metatx.backbone.loading import load_backbone
+        from metatx.encoding.trainable import check_trains
+        from metatx.training.distributed import training_device
+        from metatx.training.history import tracker_classes
+
+        place = training_device(self.loading["device"])
+        tracker_classes(self.settings)
+        if self.backbone.startswith("transformers:"):  # else the head is refused, by what it needs
+            check_trains(self.spec)
+        return load_backbone(self.backbone, **{**self.loading, "device": place})
+
+
+def asked_of(
     *,
     modality: str | None = None,
     target: str | None = None,
@@ -36,21 +70,14 @@ def train(
     pretrained: bool = True,
     tune: str = "frozen",
     adapter: dict[str, Any] | None = None,
-    start: str | None = None,
-    out: str | None = None,
-    resume: bool = False,
-    baseline: bool = True,
     skip_bad_samples: bool = False,
-    budget: float | None = None,
     head_options: dict[str, Any] | None = None,
     fusion_options: dict[str, Any] | None = None,
-    config: dict[str, Any] | None = None,
     **settings: Any,
-) -> None:
-    """Fit a task, evaluate it beside two baselines, save it.
+) -> Asked:
+    """Task and training that the options of "metatx train" and "metatx tune" ask for.
 
     Args:
-        data: A table (csv, parquet, json, jsonl), a folder of splits or of classes, or hf:NAME.
         modality: Kind of data, such as image; see "metatx list tokenizers". auto guesses the inputs of a table, and
             prints them as --input would say them.
         target: Column to predict; a usual name (label, target, class, y) is found by itself.
@@ -74,18 +101,14 @@ def train(
         checkpoint: File with the backbone's weights.
         device: Device that computes: auto, which is a GPU where torch finds one, else the CPU; cpu, cuda, cuda:N, mps.
         pretrained: Use the backbone's weights; false: random ones, always the same, as the control.
-        tune: Part of the backbone that is trained too: frozen (none), norm (copies of its LayerNorms), lora (low-rank
-            updates), full (a copy of all weights, which no other task can share).
-        adapter: Options of tune lora: --adapter.r 8, alpha, dropout, target-modules, use-dora, use-rslora.
-        start: Folder of a trained, frozen task; training starts from its tokenizer and head.
-        out: Folder for the task and its numbers; runs/NAME of the data by default.
-        resume: Go on from the checkpoint in --out.
-        baseline: Fit the trivial and the classical baselines.
+        tune: Part of the backbone that is trained too: frozen (none), scale (a gain of each block's attention and
+            MLP), norm (copies of its LayerNorms), lora (low-rank updates), full (a copy of all weights, which no other
+            task can share).
+        adapter: Options of tune lora: --adapter.r 8, alpha, dropout, target-modules, use-dora, use-rslora; of tune
+            scale: per-channel.
         skip_bad_samples: Leave out samples that cannot be used; by default they stop the command.
-        budget: Seconds of training. Epochs, at most --epochs, and samples are chosen to fit.
         head_options: Options of the head, each by its name: --head.dropout 0.1.
         fusion_options: Options of the fusion, each by its name: --fusion.dropout 0.3.
-        config: Options to be written beside the task.
         settings: Settings of the training, by name.
     """
     spec = TaskSpec(
@@ -97,39 +120,56 @@ def train(
         tune=tune,
         adapter_options=adapter or {},
     )
-    if resume and out is None:
-        raise ValueError("--resume goes on with a run in a folder; name it with --out.")
     _check_names(spec)
     chosen = TrainingSettings(**settings)
-    reading = Reading.of(csv)
-    folder = out or _free_folder(data)
-    # Imported here: torch takes seconds, and a mistake in the arguments has been told before.
-    from metatx.backbone.loading import load_backbone
-    from metatx.encoding.trainable import check_trains
-    from metatx.evaluation.run import run
-    from metatx.training.distributed import processes, training_device
-    from metatx.training.history import tracker_classes
+    of_data = {"split_column": split_column, "validation": validation, "test": test, "reading": Reading.of(csv)}
+    of_backbone = {"checkpoint": checkpoint, "pretrained": pretrained, "device": device}
+    return Asked(spec, chosen, {**of_data, "skip_bad_samples": skip_bad_samples}, backbone, of_backbone)
 
-    place = training_device(device)
-    tracker_classes(chosen)
-    if backbone.startswith("transformers:"):  # else the head is refused, by what it needs
-        check_trains(spec)
+
+def train(
+    data: str,
+    *,
+    start: str | None = None,
+    out: str | None = None,
+    resume: bool = False,
+    baseline: bool = True,
+    budget: float | None = None,
+    config: dict[str, Any] | None = None,
+    **options: Any,
+) -> None:
+    """Fit a task, evaluate it beside two baselines, save it.
+
+    Args:
+        data: A table (csv, parquet, json, jsonl), a folder of splits or of classes, or hf:NAME.
+        start: Folder of a trained, frozen task; training starts from its tokenizer and head.
+        out: Folder for the task and its numbers; runs/NAME of the data by default.
+        resume: Go on from the checkpoint in --out.
+        baseline: Fit the trivial and the classical baselines.
+        budget: Seconds of training. Epochs, at most --epochs, and samples are chosen to fit.
+        config: Options to be written beside the task.
+        options: Options of the task and its training.
+    """
+    asked = asked_of(**options)
+    if resume and out is None:
+        raise ValueError("--resume goes on with a run in a folder; name it with --out.")
+    folder = out or free_folder(data)
+    # Imported here: torch takes seconds, and a mistake in the arguments has been told before.
+    from metatx.evaluation.run import run
+    from metatx.training.distributed import processes
+
     report = run(
         data,
-        spec,
-        backbone=load_backbone(backbone, checkpoint=checkpoint, pretrained=pretrained, device=place),
-        settings=chosen,
-        split_column=split_column,
-        reading=reading,
-        validation=validation,
-        test=test,
+        asked.spec,
+        backbone=asked.loaded(),
+        settings=asked.settings,
         start=start,
         out=folder,
         resume=resume,
         baseline=baseline,
-        skip_bad_samples=skip_bad_samples,
         budget=budget,
         config=config,
+        **asked.data,
     )
     if processes().is_main_process:
         print(f"{report}\nsaved in {folder}")
@@ -164,7 +204,7 @@ def compare_(
     fusion_options: dict[str, Any] | None = None,
     **settings: Any,
 ) -> None:
-    """Show what the backbone brings: frozen, random, left out, its norms tuned, LoRA; and two baselines.
+    """Show what the backbone brings: frozen, random, left out, its norms tuned, LoRA, gains; and two baselines.
 
     Args:
         data: Data as in "metatx train".
@@ -211,12 +251,13 @@ def compare_(
         head_options=head_options or {},
     )
     _check_names(spec)
-    # Fixed, and therefore no options: each run has its own seed, and writes no logs and no checkpoints.
-    fixed: dict[str, Any] = {"seed": 0, "track": None, "tensorboard": False}
-    chosen = TrainingSettings(**fixed, checkpoint_seconds=30.0, checkpoint_steps=0, **settings)
+    # Named here, and therefore no options: each run has its own seed, and writes no logs and no checkpoints.
+    chosen = TrainingSettings(
+        seed=0, track=None, tensorboard=False, checkpoint_seconds=30.0, checkpoint_steps=0, **settings
+    )
     reading = Reading.of(csv)
     numbers = _seeds(seeds)
-    folder = out or _free_folder(data)
+    folder = out or free_folder(data)
     from metatx.backbone.loading import load_backbone
     from metatx.evaluation.compare import compare
     from metatx.training.distributed import training_device
@@ -343,7 +384,7 @@ def _seeds(numbers: str) -> list[int]:
         raise ValueError(f"--seeds is {numbers!r}; give whole numbers separated by commas, such as 0,1,2.") from None
 
 
-def _free_folder(data: str) -> str:
+def free_folder(data: str) -> str:
     """``runs/NAME``, numbered where that is taken."""
     stem = Path(data.removeprefix("hf:")).stem
     names = (f"runs/{stem}" if number == 1 else f"runs/{stem}-{number}" for number in range(1, 10_000))

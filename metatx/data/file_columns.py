@@ -35,7 +35,7 @@ KEYS = ("filename", "file", "path", "filepath", "image")  # columns of a metadat
 
 
 def table_of_files(
-    file: Path, suffixes: tuple[str, ...], reading: Reading | None = None
+    file: Path, suffixes: tuple[str, ...], reading: Reading | None = None, table: "Dataset | None" = None
 ) -> "tuple[Dataset, list[str]]":
     """Read a table, and look up the files that its columns name; return it and the names of those columns.
 
@@ -47,11 +47,12 @@ def table_of_files(
         file: File of the table.
         suffixes: Suffixes of files that are a sample each.
         reading: Options of reading the table.
+        table: Rows of the file, where some of them are read already.
 
     Raises:
         ValueError: If the table cannot be read, see ``read_table``.
     """
-    table = read_table(file, reading)
+    table = read_table(file, reading) if table is None else table
     names: list[str] = table.column_names
     if not suffixes or (file.suffix.lower() == ".json" and {"file", "objects"} <= set(names)):  # COCO: found already
         return table, ["file"] if suffixes else []

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     *("TABLES", "as_dataset", "is_table", "mark_files", "named_classes", "not_empty", "read_table"),
-    *("of_files", "table_stem", "text_columns"),
+    *("of_files", "table_stem", "text_columns", "undecoded"),
 ]
 
 STRINGS = ("string", "large_string")
@@ -57,7 +57,7 @@ def as_dataset(data: Any) -> "Dataset":
     from datasets import Dataset
 
     if isinstance(data, Dataset):
-        return _without_index(named_classes(data.with_format(None)))
+        return _without_index(named_classes(undecoded(data.with_format(None))))
     if isinstance(data, pd.DataFrame):
         return _from_frame(data)
     if isinstance(data, list) and data and all(isinstance(row, Mapping) for row in data):
@@ -185,6 +185,19 @@ def named_classes(table: "Dataset") -> "Dataset":
             words = [None if code is None or code < 0 else feature.int2str(code) for code in table[column]]
             order = table.column_names
             table = table.remove_columns(column).add_column(column, words).select_columns(order)
+    return table
+
+
+def undecoded(table: Any) -> Any:
+    """Keep pictures, sounds and films of a Dataset or an IterableDataset as bytes and paths.
+
+    The tokenizer decodes them, so that one damaged file is one bad sample, not a broken table.
+    """
+    from datasets import Audio, Image, Video
+
+    for column, feature in table.features.items():
+        if isinstance(feature, Image | Audio | Video):
+            table = table.cast_column(column, type(feature)(decode=False))
     return table
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from metatx.data.file_columns import TARGETS, table_of_files
 from metatx.data.folders import read_folder
 from metatx.data.splits import by_column
-from metatx.data.table_files import are_columns, as_dataset, named_classes, not_empty
+from metatx.data.table_files import are_columns, as_dataset, not_empty
 from metatx.examples import Examples, Reader
 from metatx.progress import tell
 from metatx.reading.csv_tables import Reading
@@ -130,15 +130,4 @@ def _read_hub(name: str) -> "dict[str, Dataset]":
     left = sorted(loaded.keys() - splits.keys())
     if left:
         tell(f"hf:{name}: {', '.join(left)} are of no known split, and left out.")
-    return {ours: _undecoded(loaded[theirs], f"hf:{name} ({theirs})") for theirs, ours in splits.items()}
-
-
-def _undecoded(table: "Dataset", source: str) -> "Dataset":
-    """Keep images and audio of the hub's table as bytes and paths, and replace codes of classes by names."""
-    from datasets import Audio, Image
-
-    for column, feature in table.features.items():
-        if isinstance(feature, Image | Audio):
-            # The tokenizer decodes, so that one damaged file is one bad sample, not a broken table.
-            table = table.cast_column(column, type(feature)(decode=False))
-    return not_empty(named_classes(table), source)
+    return {ours: not_empty(as_dataset(loaded[theirs]), f"hf:{name} ({theirs})") for theirs, ours in splits.items()}

@@ -11,6 +11,7 @@ from torch import Tensor
 from metatx.data.arguments import joined_target, named_row, paired_table
 from metatx.data.table_files import TABLES, is_table
 from metatx.data.tables import DENSE_TARGETS, TARGETS, as_table, candidates
+from metatx.data.torch_datasets import listed
 from metatx.errors import PlacedError, SampleError
 from metatx.examples import Examples
 from metatx.progress import tell
@@ -36,7 +37,7 @@ def raw_samples(
     """Raw samples to predict, one item a sample.
 
     Args:
-        samples: List of raw samples, one path, or a table.
+        samples: List of raw samples, one path, a table, or a data set of torch.
         tokenizer: Tokenizer that reads the samples.
         head: Head that answers.
         inputs: Columns that the task was trained with.
@@ -46,6 +47,9 @@ def raw_samples(
         ValueError: If there are no samples, a column is missing, or the task does not read files of the path's kind.
         TypeError: If ``samples`` is a single sample, or of another type.
     """
+    samples = listed(samples)
+    if isinstance(samples, tuple):
+        samples = samples[0]
     if not _is_one_row(samples, inputs):
         samples = plain_samples(samples)
     if isinstance(samples, str | Path):
@@ -117,6 +121,7 @@ def training_part(data: Any, kind: "type[Tokenizer]", target: str | None) -> "tu
     """
     if isinstance(data, Examples):
         return data, target
+    data = listed(data)
     if isinstance(data, tuple):
         paired = paired_table(data, kind.takes_row, target)
         return (Examples(*data), target) if paired is None else (paired[0], str(paired[1]))
@@ -147,6 +152,7 @@ def read_part(
     """
     if isinstance(data, Examples):
         return data
+    data = listed(data)
     if isinstance(data, tuple):
         paired = paired_table(data, tokenizer.takes_row, target, inputs) if inputs else None
         return Examples(*data) if paired is None else paired[0]

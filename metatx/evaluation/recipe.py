@@ -136,9 +136,21 @@ class Recipe:
             data: Folder of the data; by default ``place``, below the folder that METATX_DATA names.
 
         Raises:
-            FileNotFoundError: If the data are not there; says where they can be had.
+            FileNotFoundError: If the data, or a file of them, are not there; says where they can be had.
+            ValueError: If they are something else; likewise.
         """
-        parts = self.read(dataset(data, self.place, self.source))
+        folder = dataset(data, self.place, self.source)
+        try:
+            parts = self.read(folder)
+        except (OSError, StopIteration) as error:
+            raise FileNotFoundError(
+                f"{folder} does not hold {self.name} as the recipe reads it ({error or 'a file is missing'}). Get the "
+                f"data from {self.source}; the recipe's function read, and its docstring, say how they are laid out."
+            ) from None
+        except ValueError as error:
+            raise ValueError(f"{folder}: {str(error).rstrip('.')}; {self.name} is from {self.source}.") from None
+        if self.read is _the_folder and folder.is_dir() and not any(folder.iterdir()):
+            raise FileNotFoundError(f"{folder} is empty. Get the data from {self.source}.")
         return parts if self.group is None else _hold_out(parts, self.group, self.validation_share)
 
     def arguments(self, backbone: Backbone) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +18,10 @@ from metatx.evaluation.budget import Plan, keep_plan, kept_plan, plan_for
 from metatx.evaluation.missing import measures_of_inputs, shares_missing
 from metatx.evaluation.narrowing import narrowed, with_any_input
 from metatx.evaluation.report import Report
-from metatx.evaluation.splits import (
-    HELD_FOR_TEST,
-    examples_of,
-    measurable,
-    read_parts,
-    source_of,
-    training_part_of,
-    with_texts,
-)
+from metatx.evaluation.splits import settled_parts, source_of, task_of
 from metatx.examples import Examples
 from metatx.files import written_whole
-from metatx.inputs.guess import settled
-from metatx.inputs.inputs import Inputs, kind_of
-from metatx.model import build
+from metatx.inputs.inputs import Inputs
 from metatx.reading.csv_tables import Reading
 from metatx.registry import all_options
 from metatx.settings import TrainingSettings
@@ -130,27 +119,20 @@ def run(
     state.wait_for_everyone()  # all processes must check the folder before one writes
     first = state.is_main_process
     drawn = folder is not None and first and can_draw("curves.png")
-    read = partial(
-        read_parts,
-        data,
-        target=target_name(spec.target),
-        split_column=split_column,
-        validation=validation,
-        test=test,
-        reading=reading,
-    )
-    spec = settled(spec, lambda kind: (training_part_of(read(kind)), target_name(spec.target)))
-    parts = read(kind_of(spec))
+    options: dict[str, Any] = {"split_column": split_column, "validation": validation, "test": test}
+    spec, parts = settled_parts(data, spec, reading=reading, **options)
     if only:
         spec, parts = narrowed(spec, parts, only)
-    task = Task.of_model(*build(backbone, spec, training_part_of(parts)))
-    task.reading = reading or task.reading
-    if task.head.continues:
-        parts = with_texts(parts, task.target)
-    given = {split for split, extra in (("validation", validation), ("test", test)) if extra is not None}
-    parts = measurable(parts, task.target, given, source_of(data))
-    where = "test split" if "test" in parts else f"test: {HELD_FOR_TEST:.0%} held out"
-    examples = examples_of(parts, task, validation_share, settings.seed, source_of(data))
+    task, examples, where = task_of(
+        parts,
+        spec,
+        backbone,
+        given={split for split, extra in (("validation", validation), ("test", test)) if extra is not None},
+        source=source_of(data),
+        validation_share=validation_share,
+        seed=settings.seed,
+        reading=reading,
+    )
     if only:
         examples = {split: with_any_input(task.tokenizer, part, split) for split, part in examples.items()}
     whole = examples["train"]

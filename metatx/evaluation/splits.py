@@ -7,25 +7,75 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from metatx.data.arguments import joined_target, paired_table
+from metatx.backbone.base import Backbone
+from metatx.data.arguments import joined_target, paired_table, target_name
 from metatx.data.holdout import with_each_class
 from metatx.data.table_files import are_columns, text_columns
 from metatx.data.tables import ALL, as_table, read_splits
 from metatx.encoding.columns import reading_of
 from metatx.examples import Examples, Subset, selected
+from metatx.inputs.guess import settled
+from metatx.inputs.inputs import kind_of
+from metatx.model import build
 from metatx.progress import tell
 from metatx.reading.csv_tables import Reading
+from metatx.spec import TaskSpec
 from metatx.task import Task
 from metatx.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-__all__ = ["HELD_FOR_TEST", "examples_of", "measurable", "read_parts", "source_of", "training_part_of", "with_texts"]
+__all__ = ["settled_parts", "source_of", "task_of", "training_part_of"]
 
 HELD_FOR_TEST = 0.2  # share that is held out for the test where there is no test split
 
 Parts = dict[str, "Dataset | Examples"]  # data by split: train, validation, test; or all
+
+
+def settled_parts(data: Any, spec: TaskSpec, **options: Any) -> tuple[TaskSpec, Parts]:
+    """Read the data of a run, and settle inputs that are guessed; arguments and errors are those of ``read_parts``."""
+    target = target_name(spec.target)
+
+    def read(kind: type[Tokenizer]) -> Parts:
+        return read_parts(data, kind, target=target, **options)
+
+    spec = settled(spec, lambda kind: (training_part_of(read(kind)), target))
+    return spec, read(kind_of(spec))
+
+
+def task_of(
+    parts: Parts,
+    spec: TaskSpec,
+    backbone: Backbone,
+    *,
+    given: set[str],
+    source: str,
+    validation_share: float,
+    seed: int,
+    reading: Reading | None = None,
+) -> tuple[Task, dict[str, Examples], str]:
+    """Build a task, which has learned nothing yet, with the examples of all splits, and name the test split in words.
+
+    Args:
+        parts: Result of ``settled_parts``.
+        spec: Choices that make the task.
+        backbone: Backbone of the task.
+        given: Splits that the user gave separately.
+        source: Name of the data, for messages.
+        validation_share, seed: The arguments of ``examples_of``.
+        reading: Format of csv files, where the detected one is wrong.
+
+    Raises:
+        ValueError: If no task can be made of the data, or as ``examples_of``.
+    """
+    task = Task.of_model(*build(backbone, spec, training_part_of(parts)))
+    task.reading = reading or task.reading
+    if task.head.continues:
+        parts = with_texts(parts, task.target)
+    parts = measurable(parts, task.target, given, source)
+    where = "test split" if "test" in parts else f"test: {HELD_FOR_TEST:.0%} held out"
+    return task, examples_of(parts, task, validation_share, seed, source), where
 
 
 def read_parts(

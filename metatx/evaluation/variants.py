@@ -60,6 +60,7 @@ VARIANTS = (
     Variant("no backbone", Backbone.without_blocks),
     Variant("LayerNorm tuned", _unchanged, tune="norm"),
     Variant("LoRA", _unchanged, tune="lora"),
+    Variant("gains tuned", _unchanged, tune="scale"),
 )
 ALL = "all"  # stands for every fusion
 ALIGNED = Variant("aligned first", _unchanged, aligned=True)

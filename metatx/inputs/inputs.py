@@ -50,6 +50,7 @@ class Inputs(Tokenizer):
 
     name = "inputs"
     stem = "backbone"
+    not_exported = "the graph takes one input; export tasks of one input each"
     takes_row: ClassVar[bool] = True
     # Each tokenizer's tokens pass a norm of their own here, so that the model needs none.
     uses_stem_tokens = True
@@ -202,8 +203,7 @@ class Inputs(Tokenizer):
             name: None if self.through(name) else self.tokenizer(name).token_places(value)
             for name, value in self.values(sample).items()
         }
-        places = {name: part for name, part in parts.items() if part is not None}
-        return SeveralPlaces.of(places) if len(places) == len(parts) else None
+        return SeveralPlaces.of(parts)
 
     def _value(self, sample: Mapping[Any, Any], name: str) -> Any:
         """Raw value of an input, from its columns or under its name; None if it is missing."""

@@ -14,8 +14,8 @@ from metatx.backbone.stem import Stem
 from metatx.errors import read_all
 from metatx.layers.folding import folded_stem
 from metatx.layers.hog import gradient_histograms
+from metatx.padded import PaddedTokens
 from metatx.reading.image import read_grey
-from metatx.sequence import TokenSequence
 
 __all__ = ["Augment", "Flips", "GreyImages", "Normalize"]
 
@@ -114,9 +114,9 @@ class GreyImages(nn.Module):
             values = np.array(Image.fromarray(values).resize((self.width, self.height), resample))
         return torch.from_numpy(values.clip(0, 1))[None].half()
 
-    def forward(self, images: Tensor) -> TokenSequence:
-        """Map images (B, 1, H, W) in 0..1 to a token for each patch."""
-        return TokenSequence.pack(self.stem(images.float()), grid=self.grid)
+    def forward(self, images: Tensor) -> PaddedTokens:
+        """Map images (B, 1, H, W) in 0..1 to a token for each patch, (B, N, D)."""
+        return PaddedTokens(self.stem(images.float()), grid=self.grid)
 
     def vary(self, image: Tensor) -> dict[str, Tensor]:
         """Vary an image (1, H, W) by torch's global generator; adds its ``view`` if only mirroring is on."""

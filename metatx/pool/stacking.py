@@ -117,13 +117,11 @@ def stacked_tokens(parts: Sequence[Part], batch: Mapping[str, Tensor], largest: 
         }
 
     tensors = _called(call, parts, dict(batch), largest)
-    counts = facts[0].sequences_per_sample
-    repeats = 1 if _alike(parts) else len(parts)
     return PaddedTokens(
         tensors["embeddings"],
         tensors.get("mask"),
         grid=facts[0].grid,
-        sequences_per_sample=counts and counts * repeats,
+        sequences_per_sample=facts[0].sequences_per_sample,
         context={name[1:]: value for name, value in tensors.items() if name.startswith(".")},
     )
 
@@ -136,13 +134,11 @@ def samples_of(tokens: PaddedTokens, groups: Sequence[int], count: int) -> Padde
     def picked(tensor: Tensor) -> Tensor:
         return _unflattened(count, tensor)[torch.tensor(groups, device=tensor.device)].flatten(0, 1)
 
-    samples = tokens.sequences_per_sample
-    each = len(samples or ()) // count
     return PaddedTokens(
         picked(tokens.embeddings),
         None if tokens.mask is None else picked(tokens.mask),
         grid=tokens.grid,
-        sequences_per_sample=samples and tuple(samples[at * each + i] for at in groups for i in range(each)),
+        sequences_per_sample=tokens.sequences_per_sample,
         context={name: picked(value) for name, value in tokens.context.items()},
     )
 

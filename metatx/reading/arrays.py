@@ -16,12 +16,12 @@ import torch
 from numpy.typing import DTypeLike
 from torch import Tensor
 
-from metatx.errors import SampleError, decoding
+from metatx.errors import SampleError, decoding, short
 from metatx.progress import tell
 from metatx.reading.bounds import check_bound
 from metatx.reading.mat_headers import DENSEST, is_hollow, variables_of
 
-__all__ = ["as_array", "mat_arrays", "npy_array", "npz_arrays", "shapes_of"]
+__all__ = ["as_array", "finite_matrix", "finite_numbers", "mat_arrays", "npy_array", "npz_arrays", "shapes_of"]
 
 ZIP_ENTRY = 46  # fewest bytes of a member in a zip file's directory
 ZIP_TAIL = 1 << 17  # bytes at the end of a zip file that hold the size of its directory
@@ -274,3 +274,24 @@ def _check_content(path: Path) -> None:
 
 def _no(kind: str) -> str:
     return f"damaged, or no {kind} file"
+
+
+def finite_numbers(name: str, values: Any) -> np.ndarray:
+    """Finite numbers of a field of a sample, float64. Raises SampleError."""
+    try:
+        found = as_array(values, np.float64)
+    except (TypeError, ValueError, OverflowError):
+        raise SampleError(f"{name} is {short(values)}; expected numbers, rows of equal length") from None
+    if not np.isfinite(found).all():
+        raise SampleError(f"{name} holds NaN or infinity; expected finite numbers")
+    return found
+
+
+def finite_matrix(name: str, values: Any) -> np.ndarray:
+    """Finite numbers (n, F) of a field, of which (n,) is one column, float64. Raises SampleError."""
+    found = finite_numbers(name, values)
+    if found.ndim == 1:
+        found = found[:, None]
+    if found.ndim != 2:
+        raise SampleError(f"{name} has {found.ndim} axes; expected two")
+    return found

@@ -16,7 +16,7 @@ from metatx.registry import unknown
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Reading", "encoding_of", "opened_text", "read_csv"]
+__all__ = ["SEP_LINE", "Reading", "encoding_of", "opened_text", "read_csv", "separator_of"]
 
 HEAD = 1 << 16  # bytes of a file from which encoding and separator are inferred
 SEP_LINE = re.compile(r"\ufeff?\"?sep=(.)\"?\r?\n")  # first line that declares the separator to Excel

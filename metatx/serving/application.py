@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from metatx.serving.body_limits import BodyLimits
+from metatx.serving.direct import Direct, answered
 from metatx.serving.gate import Gate
 from metatx.serving.indexes import SEARCH
 from metatx.serving.open_inference import open_inference
@@ -18,7 +19,6 @@ from metatx.serving.openai import openai_embeddings
 from metatx.serving.refusals import discreet, refusal
 from metatx.serving.schemas import Alias, TaskDetail, TaskList, detail_of, document, problems, summary_of
 from metatx.serving.service import Service
-from metatx.serving.streaming import streamed
 
 __all__ = ["Service", "create_application"]
 
@@ -45,6 +45,7 @@ def create_application(service: Service) -> FastAPI:
 
     for error in (HTTPException, RequestValidationError):  # in place of FastAPI's own handlers
         app.add_exception_handler(error, handle)
+    app.add_middleware(Direct, service=service)  # the innermost
     app.add_middleware(BodyLimits, limits=service.engine.limits)
     app.add_middleware(Gate, token=service.token, hidden=service.hidden)
     app.include_router(_public(service))
@@ -91,7 +92,7 @@ def _asking(service: Service) -> APIRouter:
     @router.post("/predict")
     async def predict_mixed(request: Request) -> dict[str, Any]:
         """Answer inputs of several tasks, in their order. A form has one part an input, named by its task."""
-        return await streamed(request, lambda events: service.ask(request, None, "records", events))  # type: ignore[return-value]
+        return await answered(service, request, None, "predict")  # type: ignore[return-value]
 
     @router.post("/tasks/{task}/predict")
     async def predict(task: str, request: Request) -> dict[str, Any]:
@@ -100,12 +101,12 @@ def _asking(service: Service) -> APIRouter:
         With the header `Accept: text/event-stream`, or `"stream": true` in JSON, words come as server-sent events while
         they are written: `data: {"index": 0, "text": " a"}`; the last event is `done`, with all answers, or `error`.
         """
-        return await streamed(request, lambda events: service.ask(request, task, "records", events))  # type: ignore[return-value]
+        return await answered(service, request, task, "predict")  # type: ignore[return-value]
 
     @router.post("/tasks/{task}/embed")
     async def embed(task: str, request: Request) -> dict[str, Any]:
         """Embed the inputs, in their order: vectors of the backbone's width."""
-        return await service.ask(request, task, "embed")  # type: ignore[return-value]
+        return await answered(service, request, task, "embed")  # type: ignore[return-value]
 
     return router
 

@@ -12,6 +12,7 @@ __all__ = ["backbone_card", "cell", "front_matter", "inputs_of", "modalities", "
 
 PARTS = {  # parts of a task, by its ``tune``
     "frozen": "tokenizer and head on the frozen backbone",
+    "scale": "tokenizer, head and gains of the blocks (`adapter/`, in peft's format) on the frozen backbone",
     "norm": "tokenizer, head and LayerNorm weights (`adapter/`, in peft's format) on the frozen backbone",
     "lora": "tokenizer, head and a LoRA adapter (`adapter/`, in peft's format) on the frozen backbone",
     "full": "tokenizer, head and a backbone of its own, which cannot be shared (`backbone/`), tuned in full from",

@@ -9,7 +9,7 @@ import torch
 
 import metatx
 from metatx.adapters.peft_format import read_adapter, write_adapter
-from metatx.adapters.tiers import TIERS, own_copy
+from metatx.adapters.tiers import SHARED, TIERS, own_copy
 from metatx.backbone.base import Backbone, check_backbone
 from metatx.backbone.devices import device_of
 from metatx.backbone.loading import load_backbone, repository, save_backbone
@@ -234,7 +234,7 @@ def read(
         _check_names(shapes, folder)
         parts = _parts(config, folder, backbone, others_of(config, folder, others))
         adapter = None
-        if config["tune"] in ("norm", "lora"):
+        if config["tune"] in SHARED:
             _check_there(folder, ADAPTER)
             adapter = read_adapter(folder / "adapter", backbone)
         tier = config["tune"] if config["tune"] in OWN_BACKBONE_TIERS else None

@@ -7,6 +7,7 @@ import pickle
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any
@@ -14,7 +15,7 @@ from typing import IO, Any
 from metatx.files import written_whole
 from metatx.progress import tell
 
-__all__ = ["ERROR", "ROWS", "write_rows"]
+__all__ = ["ERROR", "ROWS", "join_parquet", "write_rows"]
 
 ROWS = (".csv", ".jsonl", ".parquet")
 ERROR = "error"  # column with the reason why a sample has no prediction; the last column
@@ -135,14 +136,55 @@ def _write_parquet(names: Sequence[str], buffer: IO[bytes], path: Path) -> None:
         while block := list(islice(rows, BLOCK)):
             yield pa.table({name: [row.get(name) for row in block] for name in names})
 
+    # A column's type is known only at its end: fractions may follow whole numbers, full lists empty ones.
+    with _one_type():
+        schema = _fitting([table.schema for table in blocks()])
+    with ParquetWriter(path, schema) as writer:
+        for table in blocks():
+            writer.write_table(table.cast(schema))
+
+
+def join_parquet(parts: Sequence[Path], path: Path) -> None:
+    """Write the rows of parquet files to one, a group of rows at a time; a column that a part lacks is left empty.
+
+    Raises:
+        ValueError: If a column would hold different types of values.
+    """
+    from pyarrow.parquet import ParquetFile, ParquetWriter, read_schema
+
+    with _one_type():
+        schema = _fitting([read_schema(part) for part in parts])
+    with ParquetWriter(path, schema) as writer:
+        for part in parts:
+            with ParquetFile(part) as file:
+                for group in range(file.num_row_groups):
+                    writer.write_table(_cast(file.read_row_group(group), schema))
+
+
+def _cast(table: Any, schema: Any) -> Any:
+    """Table with the columns and types of a schema."""
+    import pyarrow as pa
+
+    empty = pa.nulls(len(table))
+    return pa.table({name: table[name] if name in table.column_names else empty for name in schema.names}).cast(schema)
+
+
+def _fitting(schemas: Sequence[Any]) -> Any:
+    """Schema that fits all, with the column of errors at the end."""
+    import pyarrow as pa
+
+    whole = pa.unify_schemas(schemas, promote_options="permissive")
+    return pa.schema(sorted(whole, key=lambda field: field.name == ERROR))
+
+
+@contextmanager
+def _one_type() -> Iterator[None]:
+    """Turn Arrow's errors on values of several types in one column into ValueError."""
+    import pyarrow as pa
+
     try:
-        # A column's type is known only at its end: fractions may follow whole numbers, full lists empty ones.
-        schemas = [table.schema for table in blocks()]
-        schema = pa.unify_schemas(schemas, promote_options="permissive")
+        yield
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise ValueError(
             f"A column of parquet holds values of one type only ({error}); write .csv or .jsonl."
         ) from None
-    with ParquetWriter(path, schema) as writer:
-        for table in blocks():
-            writer.write_table(table.cast(schema))

@@ -14,7 +14,7 @@ from tests.backbone.networks import BARE, TINY, tiny
 
 @pytest.mark.parametrize("config", [TINY, BARE], ids=["prefix", "bare"])
 @settings(deadline=None, max_examples=40)
-@given(st.lists(st.tuples(st.integers(0, len(OPTIONS) + 2), st.integers(1, 3)), min_size=1, max_size=12))
+@given(st.lists(st.tuples(st.integers(0, len(OPTIONS) + 4), st.integers(1, 3)), min_size=1, max_size=12))
 @torch.no_grad()
 def test_each_sequence_is_read_with_its_own_adapter(config, case):
     backbone = tiny(config)

@@ -5,6 +5,7 @@ import torch
 
 import metatx
 from metatx.adapters.lora import Adapter, LoraLayer, LoraOptions, linear_layers, lora_adapter, norm_adapter
+from metatx.adapters.scale import ScaleOptions, scale_adapter
 from metatx.adapters.tiers import merged
 from metatx.backbone.vit import BackboneConfig, VisionTransformer
 from metatx.sequence import TokenSequence
@@ -17,6 +18,8 @@ KINDS = {
     "all layers": {"target_modules": EVERY},
     "rslora": {"use_rslora": True, "r": 4, "alpha": 3},
     "dora": {"use_dora": True, "target_modules": EVERY},
+    "scale": {"per_channel": False},
+    "scale of channels": {"per_channel": True},
 }
 
 
@@ -27,6 +30,8 @@ def backbone() -> VisionTransformer:
 
 def adapter(backbone: VisionTransformer, kind: str) -> Adapter:
     options = KINDS[kind]
+    if kind.startswith("scale"):
+        return scale_adapter(backbone, ScaleOptions(**options))
     return norm_adapter(backbone) if options is None else lora_adapter(backbone, LoraOptions(**options))
 
 

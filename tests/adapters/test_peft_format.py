@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 import metatx
 from metatx.adapters.lora import LoraOptions, lora_adapter, norm_adapter
 from metatx.adapters.peft_format import read_adapter, write_adapter
+from metatx.adapters.scale import ScaleOptions, scale_adapter
 from metatx.errors import TaskError
 from metatx.sequence import TokenSequence
 from tests.adapters.trained import EVERY, scramble
@@ -53,6 +54,8 @@ def model(checkpoint):
 def made(backbone, kind):
     if kind == "norm":
         return scramble(norm_adapter(backbone))
+    if kind.startswith("scale"):
+        return scramble(scale_adapter(backbone, ScaleOptions(per_channel="channels" in kind)))
     return scramble(lora_adapter(backbone, LoraOptions(**OPTIONS[kind])))
 
 
@@ -74,7 +77,7 @@ def close(found, expected):
     torch.testing.assert_close(found, expected, atol=1e-5 * expected.abs().max().item(), rtol=0)
 
 
-@pytest.mark.parametrize("kind", [*OPTIONS, "norm"])
+@pytest.mark.parametrize("kind", [*OPTIONS, "norm", "scale", "scale of channels"])
 @pytest.mark.filterwarnings("error:Found missing adapter keys", "error:Some weights")
 def test_peft_loads_ours_onto_timm_s_model_with_the_same_features(backbone, model, kind, tmp_path):
     adapter = made(backbone, kind)
@@ -90,7 +93,7 @@ def test_peft_loads_ours_onto_timm_s_model_with_the_same_features(backbone, mode
     assert again.options == adapter.options and again.tune == adapter.tune
 
 
-@pytest.mark.parametrize("kind", ["dora", "layers", "norm"])
+@pytest.mark.parametrize("kind", ["dora", "layers", "norm", "gains"])
 def test_we_load_peft_s_with_the_same_features(backbone, model, kind, tmp_path):
     config = {
         "dora": peft.LoraConfig(r=4, lora_alpha=2, target_modules=["attn.qkv", "fc2"], use_dora=True),
@@ -101,6 +104,7 @@ def test_we_load_peft_s_with_the_same_features(backbone, model, kind, tmp_path):
             init_lora_weights="gaussian",
         ),
         "norm": peft.LNTuningConfig(target_modules=["norm1"]),
+        "gains": peft.IA3Config(target_modules=["attn.qkv", "fc2"], feedforward_modules=[]),
     }[kind]
     adapted = peft.get_peft_model(model, config)
     scramble(adapted)
@@ -143,7 +147,7 @@ KEY = "base_model.model.blocks.0.attn.qkv.lora_A.weight"
             lambda folder: (folder / "adapter_model.safetensors").write_bytes(b"1234"),
             "adapter_model.safetensors is damaged",
         ),
-        (lambda folder: _config(folder, peft_type="LOHA"), "kinds LORA, LN_TUNING"),
+        (lambda folder: _config(folder, peft_type="LOHA"), "kinds LORA, LN_TUNING, IA3"),
         (lambda folder: _config(folder, bias="all"), "uses bias='all' of peft"),
         (lambda folder: _config(folder, rank_pattern={"qkv": 4}), "uses rank_pattern"),
         (lambda folder: _config(folder, init_lora_weights="pissa"), "uses init_lora_weights='pissa'"),

@@ -50,7 +50,7 @@ def same(first, second):
 @pytest.mark.parametrize("tune", TIERS)
 def test_each_tier_trains_its_own_and_leaves_the_shared_backbone(backbone, tune):
     before, task = backbone.fingerprint, build(backbone, tune)
-    own = dict(frozen=0, norm=NORMS, lora=LORA, full=backbone.num_parameters - 16 * 3 * 32 - 32 - 4 * 32)
+    own = dict(frozen=0, scale=2 * 3, norm=NORMS, lora=LORA, full=backbone.num_parameters - 16 * 3 * 32 - 32 - 4 * 32)
     assert task.tune == tune
     assert task.trainable_parameters == own[tune] + build(backbone, "frozen").trainable_parameters
     start = weights(task)
@@ -73,10 +73,12 @@ def test_tuning_helps_a_random_backbone(backbone):
 @pytest.mark.parametrize(
     ("tune", "options", "message"),
     [
-        ("lorra", {}, "Unknown tune 'lorra'. Did you mean 'lora'. Choices: frozen, norm, lora, full"),
+        ("lorra", {}, "Unknown tune 'lorra'. Did you mean 'lora'. Choices: frozen, scale, norm, lora, full"),
         ("norm", {"r": 4}, "tune='norm' takes no adapter options; r would need tune='lora'"),
         ("lora", {"rank": 4}, "Unknown adapter option 'rank'"),
         ("lora", {"r": 0}, "r is 0"),
+        ("scale", {"r": 2}, "Unknown adapter option 'r'. Choices: per_channel"),
+        ("scale", {"per_channel": 1}, "per_channel is 1; it must be true or false"),
     ],
 )
 def test_what_cannot_be_tuned_is_said_in_one_line(backbone, tune, options, message):
@@ -103,11 +105,11 @@ def test_two_tasks_trained_in_turn_on_one_backbone_are_as_trained_alone(backbone
     assert np.abs(expected[0] - expected[1]).max() > 1e-3
 
 
-@pytest.mark.parametrize("tune", ["norm", "lora", "full", "merged"])
+@pytest.mark.parametrize("tune", ["scale", "norm", "lora", "full", "merged"])
 def test_saved_and_loaded_is_the_same_task(backbone, tune, tmp_path):
     task = build(backbone, "lora" if tune == "merged" else tune).fit(waves(40), **QUICK)
     task = task.merge() if tune == "merged" else task
-    folder, shared = task.save_pretrained(tmp_path / "task"), tune in ("norm", "lora")
+    folder, shared = task.save_pretrained(tmp_path / "task"), tune in ("scale", "norm", "lora")
     extra = "adapter" if shared else "backbone"
     assert {path.name for path in folder.iterdir()} == {"README.md", "config.json", "model.safetensors", extra}
     loaded = metatx.Task.from_pretrained(folder, backbone=backbone if shared else None)
@@ -134,7 +136,7 @@ def test_a_task_with_a_backbone_of_its_own_cannot_be_shared(backbone, tune, tmp_
 
 
 @pytest.mark.parametrize("modality", ["waves", "image"])
-@pytest.mark.parametrize("tune", ["norm", "lora"])
+@pytest.mark.parametrize("tune", ["scale", "norm", "lora"])
 def test_a_merged_copy_answers_the_same_and_stands_alone(backbone, tune, modality):
     pictures = list(np.random.default_rng(0).integers(0, 255, (8, 8, 8, 3), dtype=np.uint8))
     samples, data = (SIGNALS, waves(40)) if modality == "waves" else (pictures, (pictures, list("abababab")))
@@ -179,7 +181,7 @@ def test_further_training_that_does_not_help_changes_nothing(backbone):
     assert max(row["validation_accuracy"] for row in deeper.history) <= before["accuracy"]
 
 
-@pytest.mark.parametrize("tune", ["norm", "lora", "full"])
+@pytest.mark.parametrize("tune", ["scale", "norm", "lora", "full"])
 def test_a_run_stopped_by_an_error_resumes_to_the_same_weights(backbone, tune, tmp_path, monkeypatch):
     options = {"dropout": 0.2, "use_dora": True} if tune == "lora" else {}
     held, step, count = waves(20, seed=1), Training.step, 0
@@ -244,7 +246,7 @@ def test_features_are_kept_only_where_the_backbone_stays(backbone):
 def test_a_pool_answers_as_each_task_alone(backbone):
     pool, data = metatx.TaskPool(backbone), (waves(40)[0], np.linspace(0, 9, 40).tolist())
     for seed, (name, tune) in enumerate(
-        {"plain": "frozen", "a": "lora", "b": "lora", "n": "norm", "other": "frozen"}.items()
+        {"plain": "frozen", "a": "lora", "b": "lora", "n": "norm", "s": "scale", "other": "frozen"}.items()
     ):
         task = metatx.Task.from_data(backbone, "waves", data, tune=tune, seed=seed).fit(data, **QUICK)
         if task.adapter is not None:
@@ -254,7 +256,7 @@ def test_a_pool_answers_as_each_task_alone(backbone):
     requests = [(name, signal) for signal in SIGNALS for name in names]
     expected = [pool.task(name).predict([signal])[0] for name, signal in requests]
     np.testing.assert_allclose(pool.predict(requests), expected, atol=1e-5)
-    assert len({round(float(answer), 3) for answer in expected[1:4]}) == 3, "each adapter changes the answer"
+    assert len({round(float(answer), 3) for answer in expected[1:5]}) == 4, "each adapter changes the answer"
 
 
 def test_an_adapter_from_a_folder_goes_to_a_task(backbone, tmp_path):

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from metatx.adapters.lora import LoraOptions, lora_adapter, norm_adapter
+from metatx.adapters.scale import ScaleOptions, scale_adapter
 
 Module = TypeVar("Module", bound=nn.Module)
 EVERY = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
@@ -22,6 +23,7 @@ def adapters(backbone):
     """One of each kind, none of which leaves the backbone as it is; and None."""
     torch.manual_seed(0)
     made = [lora_adapter(backbone, options) for options in OPTIONS] + [norm_adapter(backbone) for _ in range(2)]
+    made += [scale_adapter(backbone, ScaleOptions(per_channel=wide)) for wide in (False, True)]
     with torch.no_grad():
         for parameter in torch.nn.ModuleList(made).parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))

@@ -103,7 +103,7 @@ def test_every_pooling_works(backbones, kind, pooling) -> None:
     assert len(set(found)) > 1
 
 
-@pytest.mark.parametrize("tune", ["norm", "lora", "full"])
+@pytest.mark.parametrize("tune", ["scale", "norm", "lora", "full"])
 def test_every_tier_trains_what_it_says(backbones, tune, tmp_path) -> None:
     backbone = backbones["bert"]
     targets = ["even", "odd"] * 2

@@ -237,7 +237,7 @@ def test_tasks_of_a_pool_answer_as_alone(rotary) -> None:
         ("series", "time_series", waves(6)[0], {}),
         ("image", "image", pictured, {"image_size": 64}),
     ):
-        for tune in ("frozen", "lora"):
+        for tune in ("frozen", "lora", "scale"):
             task = metatx.Task.from_data(
                 rotary, modality, (samples, ["a", "b"] * 3), head="classification", tune=tune, tokenizer_options=options
             )

@@ -178,7 +178,7 @@ def test_training_changes_no_byte() -> None:
 
 def test_requires_grad_is_refused() -> None:
     backbone = tiny()
-    with pytest.raises(ValueError, match="tune='norm', 'lora' or 'full'"):
+    with pytest.raises(ValueError, match="tune='scale', 'norm', 'lora' or 'full'"):
         backbone.requires_grad_()
     backbone.requires_grad_(False)
     assert sum(p.numel() for p in backbone.parameters() if p.requires_grad) == 0

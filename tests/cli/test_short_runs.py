@@ -34,7 +34,9 @@ def ended(words: list[str]) -> tuple[str, list[str], str]:
     return code, heavy, done.stderr
 
 
-@pytest.mark.parametrize("words", ["--help", "train --help", "compare --help", "serve --help", "list", f"info {TASK}"])
+@pytest.mark.parametrize(
+    "words", ["--help", "train --help", "compare --help", "tune --help", "serve --help", "list", f"info {TASK}"]
+)
 def test_what_only_tells_imports_no_torch(words: str) -> None:
     code, heavy, _ = ended(words.split())
     assert (code, heavy) == ("0", [])

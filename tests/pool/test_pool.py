@@ -95,7 +95,7 @@ def test_the_dozen_differ(dozen):
         and len(samples) >= 40
         and len({round(answer, 5) for _, answer in expected.values()}) > 40
     )
-    assert {task.tune for task in pool.tasks()} == {"frozen", "norm", "lora"}
+    assert {task.tune for task in pool.tasks()} == {"frozen", "scale", "norm", "lora"}
 
 
 @settings(deadline=None, max_examples=25)

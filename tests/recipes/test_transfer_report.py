@@ -46,7 +46,9 @@ def test_one_table_and_one_figure_for_all_and_again_without_a_run(data, tmp_path
         assert line[2:end] == [str(row) for row in comparison.rows()]
         trivial = next(iter(comparison.baselines["trivial"].values()))[comparison.primary]
         assert float(line[end + 1]) == pytest.approx(trivial, abs=5e-5)
-        assert line[end + 2] == "; ".join(f"{tune}: {comparison.plans[tune]}" for tune in ("frozen", "norm", "lora"))
+        assert line[end + 2] == "; ".join(
+            f"{tune}: {comparison.plans[tune]}" for tune in ("frozen", "norm", "lora", "scale")
+        )
     picture = np.asarray(Image.open(tmp_path / "transfer.png").convert("RGB")).astype(int)
     assert (picture[..., 2] - picture[..., 0] > 120).sum() > 50, "the markers of the first variant"
     monkeypatch.setattr(

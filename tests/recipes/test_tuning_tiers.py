@@ -8,7 +8,7 @@ import tuning_tiers
 
 
 def test_one_row_a_tier_and_again_without_a_run(tmp_path, capsys, monkeypatch):
-    assert tuning_tiers.STAGES == ("frozen", "frozen again", "norm", "lora", "full")
+    assert tuning_tiers.STAGES == ("frozen", "frozen again", "scale", "norm", "lora", "full")
     monkeypatch.setattr(tuning_tiers, "STAGES", ("frozen", "lora"))  # two processes say what five would
     rng = np.random.default_rng(0)
     (tmp_path / "data" / "time_series" / "japanese_vowels").mkdir(parents=True)

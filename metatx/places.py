@@ -156,7 +156,7 @@ class TimePlaces(Places):
     @property
     def size(self) -> tuple[float, float]:
         """Width and height of the picture, in inches."""
-        return 8.0, 1.2 + 0.9 * min(len(self.series), 12)
+        return 8.0, 1.2 + min(0.9 * len(self.series), 5.0)
 
     def draw(self, axes: Any, scores: np.ndarray) -> None:
         """Draw the channels one above the other, on the colours of their stretches."""

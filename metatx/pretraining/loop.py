@@ -17,9 +17,10 @@ from metatx.pretraining.alignment import Alignment
 from metatx.pretraining.batch import Batch
 from metatx.pretraining.contrastive import matches, over_graph
 from metatx.pretraining.distillation import Distillation, is_image
+from metatx.pretraining.mixture import TaskMixture
 from metatx.pretraining.negatives import Compared
 from metatx.pretraining.objective_sum import ObjectiveSum
-from metatx.pretraining.pair_sets import PairSets
+from metatx.pretraining.pair_sets import NoPairs, PairSets
 from metatx.pretraining.paired_data import PairedDataset, drop_tokens
 from metatx.pretraining.settings import PretrainingSettings
 from metatx.pretraining.towers import FEATURES, Tower
@@ -41,10 +42,11 @@ BETAS = (0.9, 0.98)  # AdamW's, as for CLIP
 
 def pretrain(
     alignment: Alignment,
-    pairs: PairedDataset | Sequence[PairedDataset],
+    pairs: PairedDataset | Sequence[PairedDataset] | NoPairs,
     settings: PretrainingSettings,
     *,
     distillation: Distillation | None = None,
+    tasks: TaskMixture | None = None,
     measure: Callable[[Alignment], dict[str, float]] | None = None,
     out: Path | None = None,
     resume: bool = False,
@@ -53,9 +55,11 @@ def pretrain(
 
     Args:
         alignment: Alignment to train, in place. Parameters that take no gradient stay as they are.
-        pairs: Pairs of the training split; or several sets of pairs, each step of one of them, in turn.
+        pairs: Pairs of the training split; or several sets of pairs, each step of one of them, in turn; or ``NoPairs``.
         settings: Settings of the run.
         distillation: Teacher whose loss is added; by default none.
+        tasks: Labelled tasks, a few of which join each step; by default none. Where there are no pairs (``NoPairs``),
+            a step is of tasks alone.
         measure: Function that is called after each epoch; its numbers stand in the row of the epoch.
         out: Folder for ``history.csv`` and the checkpoint; by default nothing is written.
         resume: True goes on from the checkpoint in ``out``.
@@ -76,7 +80,7 @@ def pretrain(
         ... ]
         >>> history = pretrain(alignment, sets, PretrainingSettings(epochs=5))  # doctest: +SKIP
     """
-    return Pretraining(alignment, pairs, settings, distillation, measure, out).run(resume)
+    return Pretraining(alignment, pairs, settings, distillation, measure, out, tasks).run(resume)
 
 
 class Pretraining:
@@ -85,27 +89,39 @@ class Pretraining:
     def __init__(
         self,
         alignment: Alignment,
-        pairs: PairedDataset | Sequence[PairedDataset],
+        pairs: PairedDataset | Sequence[PairedDataset] | NoPairs,
         settings: PretrainingSettings,
         distillation: Distillation | None,
         measure: Callable[[Alignment], dict[str, float]] | None,
         out: Path | None,
+        tasks: TaskMixture | None = None,
     ) -> None:
         self.accelerator = Accelerator(cpu=processes().device.type == "cpu")
         self.rank = self.accelerator.process_index
         self.world = self.accelerator.num_processes
         self.alignment = alignment
-        self.sets = PairSets(
-            [pairs] if isinstance(pairs, PairedDataset) else pairs, settings.batch_size, settings.pair_weights
-        )
-        self.pairs = self.sets.sets[0]
+        if isinstance(pairs, NoPairs):
+            self.sets: PairSets = pairs
+        else:
+            several = [pairs] if isinstance(pairs, PairedDataset) else pairs
+            self.sets = PairSets(several, settings.batch_size, settings.pair_weights)
         self.settings = settings
         self.distillation = distillation
+        self.tasks = tasks
         self.measure = measure
         self.out = out
-        self.images = [modality for modality in self.pairs.sides if is_image(self.pairs.encoded(modality, 0))][:1]
+        if tasks is None and not self.sets.sets:
+            raise ValueError("There are neither pairs nor tasks to train on; give either.")
+        if tasks is not None and 0 < settings.micro_batch < settings.batch_size // self.world:
+            raise ValueError(
+                f"micro_batch is {settings.micro_batch}; tasks join whole batches only. Set it to 0, or batch_size to "
+                "less."
+            )
+        first = self.sets.sets[:1]
+        self.images = [name for pairs in first for name in pairs.sides if is_image(pairs.encoded(name, 0))][:1]
         if distillation and not self.images:
-            raise ValueError(f"A teacher needs images of three channels; {' and '.join(self.pairs.sides)} are none.")
+            given = " and ".join(self.sets.modalities) or "there"
+            raise ValueError(f"A teacher needs images of three channels; {given} are none.")
         if distillation and len(self.sets.sets) > 1:
             raise ValueError(f"A teacher goes with one set of pairs; there are {len(self.sets.sets)}.")
         if settings.transport_weight and alignment.backbone.frozen:
@@ -118,6 +134,7 @@ class Pretraining:
         modules: dict[str, nn.Module] = {"alignment": alignment}
         modules |= {} if alignment.backbone.frozen else {"backbone": alignment.backbone}
         modules |= {"distillation": distillation} if distillation else {}
+        modules |= {"tasks": tasks} if tasks else {}
         self.module = nn.ModuleDict(modules).to(self.accelerator.device)
         alignment.backbone.to(self.accelerator.device)
         weights = {"contrastive": 1.0} if settings.objectives is None else settings.objectives
@@ -139,11 +156,16 @@ class Pretraining:
             for number, shown in enumerate(self.sets.sets)
             for modality, side in shown.sides.items()
         }
-        facts |= self.objectives.facts()
+        facts |= self.objectives.facts() | (tasks.facts() if tasks else {})
         self.schedule = CheckpointSchedule(
             self.accelerator, Checkpoint(out, self.module, self.optimizer, settings, facts, self.steps)
         )
         self.history = History(folder, settings)
+
+    @property
+    def pairs(self) -> PairedDataset:
+        """First set of pairs."""
+        return self.sets.sets[0]
 
     def run(self, resume: bool) -> list[dict[str, float]]:
         progress = self.schedule.load() if resume else Progress()
@@ -219,7 +241,12 @@ class Pretraining:
             group["lr"] = settings.rate(batch.number, self.steps * settings.epochs)
         parts = batch.split(settings.micro_batch or len(batch.positions))
         groups = [parts] if settings.negatives == "batch" else [[part] for part in parts]
-        loss = math.fsum(self._contrast(group, len(batch.positions)) for group in groups)
+        if self.tasks:
+            self.tasks.forget(batch.number, self.optimizer)
+        if batch.sides:
+            loss = math.fsum(self._contrast(group, len(batch.positions)) for group in groups)
+        else:
+            loss = self._of_tasks(batch)
         self._sum_gradients()
         torch.nn.utils.clip_grad_norm_(self.trained, settings.clip)
         self.optimizer.step()
@@ -267,6 +294,14 @@ class Pretraining:
             total += self.accelerator.reduce(share * extra.detach(), reduction="sum").item()
         return total
 
+    def _of_tasks(self, batch: Batch) -> float:
+        """Add the gradients of the tasks of a step without pairs; return their loss over all processes."""
+        _, loss = self._pass(batch, graph=True)
+        share = loss / self.world
+        share.backward()
+        total: float = self.accelerator.reduce(share.detach(), reduction="sum").item()
+        return total
+
     def _compared(self, parts: list[Batch], vectors: list[Tensor], same: Tensor) -> Compared:
         """Return the pairs that are compared, of all processes, for objectives that read more than vectors."""
         left, right = (side.detach() for side in vectors)
@@ -298,11 +333,15 @@ class Pretraining:
                 for modality, side in batch.sides.items()
                 if FEATURES not in side
             }
-            if entering:
-                sequences = [sequence for sequence, _ in entering.values()]
+            joined = self.tasks.enter(batch.number, self.rank, device) if self.tasks and graph else []
+            sequences = [*(sequence for sequence, _ in entering.values()), *(sequence for _, sequence, _ in joined)]
+            if sequences:
                 left, transport_cost = self._through_backbone(concatenate(sequences), graph)
                 extra = extra if transport_cost is None else extra + self.settings.transport_weight * transport_cost
-                leaving = dict(zip(entering, divide(left, sequences), strict=True))
+                parts = divide(left, sequences)
+                leaving = dict(zip(entering, parts[: len(entering)], strict=True))
+                if self.tasks and joined:
+                    extra = extra + self.tasks.loss(joined, parts[len(entering) :], self.accelerator)
             vectors = []
             for modality, side in batch.sides.items():
                 tower = self.alignment.aligned(modality)

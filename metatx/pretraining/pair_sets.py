@@ -9,7 +9,7 @@ from torch import Tensor
 
 from metatx.pretraining.paired_data import PairedDataset
 
-__all__ = ["PairSets"]
+__all__ = ["NoPairs", "PairSets"]
 
 
 class PairSets(torch.utils.data.Dataset[Any]):
@@ -96,3 +96,38 @@ class PairSets(torch.utils.data.Dataset[Any]):
             order = (self.starts[number] + rng.permutation(count)).tolist()
             batches += [order[at : at + size] for at in range(0, count // size * size, size)]
         return batches[: self.steps[number]]
+
+
+class NoPairs(PairSets):
+    """Steps without pairs, for a run of tasks alone, with the batches of ``PairSets``, which hold no samples.
+
+    Args:
+        steps: Number of steps of an epoch.
+        batch_size: Batch size of the settings, of which each process takes its share.
+
+    Raises:
+        ValueError: If there is no step.
+    """
+
+    def __init__(self, steps: int, batch_size: int) -> None:
+        if steps < 1:
+            raise ValueError(f"An epoch without pairs has {steps} steps; name at least 1.")
+        self.sets = []
+        self.batch_size = batch_size
+        self.starts = [0]
+        self.steps = [steps]
+
+    def batches(self, seed: int, epoch: int) -> list[list[int]]:
+        """Number of the step, as often as a batch has places, for each step of an epoch."""
+        return [[step] * self.batch_size for step in range(self.steps[0])]
+
+    def edges(self, positions: Sequence[int]) -> tuple[tuple[int, int], ...]:
+        """Nothing is compared."""
+        return ()
+
+    def batch(self, positions: Sequence[int]) -> tuple[dict[str, dict[str, Any]], Tensor, Tensor]:
+        """No modality, keys (0, b), and the positions (b,)."""
+        index = torch.as_tensor(positions)
+        return {}, index.new_zeros(0, len(index)), index
+
+    __getitems__ = batch  # the hook of torch's loaders

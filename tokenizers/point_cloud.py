@@ -73,6 +73,7 @@ class PointCloudTokenizer(Tokenizer):
     readers = CONTAINERS
     signatures = signatures_of((*suffixes, *readers))
     default_head = "classification"
+    not_exported = "its tokens are computed cloud by cloud, of as many points as each has"
     token_rms_factor = 8.0
     classical: ClassVar[Literal["linear", "boosting", "words"]] = "boosting"
     centre: Tensor

@@ -1,5 +1,6 @@
 """Export of a task: its graph, compared with the task, and beside it the facts that a program without metatx needs."""
 
+import warnings
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +11,7 @@ from torch.export import ExportedProgram
 
 from metatx.exporting import onnx_files
 from metatx.exporting.graph import check_exportable
-from metatx.exporting.program import check_equal, example, input_facts, task_answers, traced
+from metatx.exporting.program import check_equal, example, input_facts, plain_weights, task_answers, traced
 from metatx.exporting.shared import backbone_file, refer
 from metatx.files import json_text, written_whole
 from metatx.task import Task
@@ -30,7 +31,7 @@ def export_task(
     compared with the task before it gets its name.
 
     Args:
-        task: Task of one input, on the CPU and in float32.
+        task: Task of one input, with the backbone on the CPU; it is exported in float32, whatever its precision.
         out: File to write: ``.onnx``, or ``.pt2`` for ``torch``.
         to: Form: ``"onnx"``, or a program of ``torch.export``.
         shared: Keep the backbone's weights in a file of their own beside ``out``, named by their fingerprint, which the
@@ -55,8 +56,10 @@ def export_task(
     model = task.model.eval()
     check_exportable(model)
     sample = example(model)
-    expected = task_answers(model, [sample] * CHECKED)
-    program = traced(model, sample)
+    with plain_weights(model.backbone), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporters, about their own parts
+        expected = task_answers(model, [sample] * CHECKED)
+        program = traced(model, sample)
     batch = [torch.stack([tensor] * CHECKED) for tensor in sample.values()]
     apart = [backbone_file(task.backbone, out.parent)] if shared else []
     with written_whole(out) as temporary:

@@ -1,5 +1,6 @@
 """ONNX files: written from a program, and run."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,7 +52,11 @@ def converted(program: ExportedProgram, inputs: Sequence[str], outputs: Sequence
     """
     try:
         names: dict[str, Any] = {"input_names": list(inputs), "output_names": list(outputs)}
-        made: Any = torch.onnx.export(program.run_decompositions(dict(REPLACED)), dynamo=True, verbose=False, **names)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the converter, about its own parts
+            made: Any = torch.onnx.export(
+                program.run_decompositions(dict(REPLACED)), dynamo=True, verbose=False, **names
+            )
     except Exception as error:  # its errors are of many kinds
         lines = [line for line in str(error).splitlines() if "No ONNX function" in line or "not supported" in line]
         reason = lines[0].strip() if lines else str(error).strip().splitlines()[0]

@@ -1,6 +1,7 @@
 """Program of ``torch.export`` of a task, and the samples that it is traced and checked with."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -8,12 +9,14 @@ import torch
 from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
+from metatx.backbone.base import Backbone
+from metatx.backbone.precision import set_precision
 from metatx.encoding.collate import collate, encoded
 from metatx.errors import SampleError
 from metatx.exporting.graph import Graph
 from metatx.model import Model
 
-__all__ = ["check_equal", "example", "input_facts", "task_answers", "traced"]
+__all__ = ["check_equal", "example", "input_facts", "plain_weights", "task_answers", "traced"]
 
 APART = 1e-4  # largest difference of the graph's answers from the task's, relative where these are above 1
 UNBOUNDED = 1 << 62  # torch has an integer of its own for infinity, which is larger
@@ -34,6 +37,17 @@ def example(model: Model) -> dict[str, Tensor]:
         return encoded(tokenizer, tokenizer.from_json(examples[0]))
     except SampleError as error:
         raise ValueError(f"The example of the {tokenizer.name} tokenizer cannot be encoded: {error}.") from None
+
+
+@contextmanager
+def plain_weights(backbone: Backbone) -> Iterator[None]:
+    """Let a backbone compute with its plain weights, whatever precision it has, in the block."""
+    precision = backbone.precision
+    set_precision(backbone, None)
+    try:
+        yield
+    finally:
+        set_precision(backbone, precision)
 
 
 def traced(model: Model, sample: Mapping[str, Tensor]) -> ExportedProgram:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 
 from metatx.cli.answering import embed, evaluate, predict
+from metatx.cli.compacting import compact
 from metatx.cli.diagnosis import doctor
 from metatx.cli.indexing import index, search
 from metatx.cli.picturing import picture
@@ -31,6 +32,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "embed": embed,
     "index": index,
     "search": search,
+    "compact": compact,
     "picture": picture,
     "recall": recall_,
     "list": list_,

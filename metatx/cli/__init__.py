@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 
 from metatx.cli.answering import embed, evaluate, predict
+from metatx.cli.compacting import compact
 from metatx.cli.diagnosis import doctor
 from metatx.cli.explaining import explain_
 from metatx.cli.exporting import export
@@ -35,6 +36,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "export": export,
     "index": index,
     "search": search,
+    "compact": compact,
     "picture": picture,
     "recall": recall_,
     "list": list_,

@@ -8,17 +8,28 @@ from metatx.backbone.names import backbones
 from metatx.registry import names, summary
 from metatx.storage.card import cell, inputs_of, modalities, way_of
 from metatx.storage.config import describe
-from metatx.storage.fetching import task_folder
+from metatx.storage.fetching import task_folder, tasks_on_hub
 
 __all__ = ["info", "list_", "quickstart"]
 
 
-def list_(what: Literal["tokenizers", "heads", "fusions", "bridges", "objectives", "backbones"] | None = None) -> None:
+def list_(
+    what: Literal["tokenizers", "heads", "fusions", "bridges", "objectives", "backbones"] | None = None,
+    *,
+    hub: bool = False,
+) -> None:
     """List tokenizers (modalities), heads, fusions of inputs, bridges between backbones, objectives, and backbones.
 
     Args:
         what: Kind to list; by default all six.
+        hub: List the tasks on the Hugging Face hub instead, which is asked for them.
     """
+    if hub:
+        if what is not None:
+            raise ValueError(f"--hub lists tasks, not {what}; leave one of them out.")
+        for name, tags in tasks_on_hub():
+            print(f"{name:<40} {' '.join(tags)}".rstrip())
+        return
     for kind in ("tokenizers", "heads", "fusions", "bridges", "objectives"):
         if what in (kind, None):
             print(f"{kind}:")

@@ -7,10 +7,11 @@ from pathlib import Path
 from metatx.errors import TaskError
 from metatx.storage.config import describe
 
-__all__ = ["MARK", "one_line", "task_folder"]
+__all__ = ["MARK", "one_line", "task_folder", "tasks_on_hub"]
 
 FILES = ["README.md", "config.json", "model.safetensors", "adapter/*", "backbone/*"]
 MARK = "hf:"
+TAG = "metatx"  # tag that the model card of a task has
 NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
@@ -74,6 +75,26 @@ def _fetched(name: str, revision: str | None, token: str | bool | None) -> Path:
         raise TaskError(f"{name} on the Hugging Face hub is no task: it has no config.json.") from None
     except OSError as error:
         raise OSError(f"{name} could not be fetched from the Hugging Face hub: {one_line(error)}") from None
+
+
+def tasks_on_hub(most: int = 100) -> list[tuple[str, list[str]]]:
+    """Names of the tasks on the hub that carry the tag of metatx, each with its other tags, most downloaded first.
+
+    Args:
+        most: Largest number of tasks.
+
+    Raises:
+        OSError: If the hub cannot be reached.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # error of the hub's HTTP client
+
+    try:
+        models = list(HfApi().list_models(filter=TAG, sort="downloads", limit=most))
+    except (HTTPError, OSError) as error:
+        raise OSError(f"The tasks on the Hugging Face hub cannot be listed: {one_line(error)}") from None
+    # Tags with a colon are the hub's own, such as license:mit.
+    return [(f"{MARK}{each.id}", [tag for tag in each.tags or () if tag != TAG and ":" not in tag]) for each in models]
 
 
 def one_line(error: BaseException) -> str:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -134,3 +135,18 @@ def test_splits_are_all_indexed_and_further_items_added(shop, capsys, tmp_path):
 )
 def test_a_fault_is_told_in_a_line(shop, capsys, line, message):
     assert message in fails(capsys, line.format(shop=shop))
+
+
+def test_an_index_is_compacted_and_answers_as_before(shop, tmp_path, capsys):
+    shutil.copytree(shop / "shop.index", tmp_path / "i")
+    index = metatx.Index.open(tmp_path / "i")
+    index.delete([1])
+    run(f"search {tmp_path}/i --item 0 --k 3")
+    before = capsys.readouterr().out
+    files = {file.name for file in (tmp_path / "i").rglob("*")}
+    run(f"compact {tmp_path}/i --keep-seconds 0")
+    assert "3 items" in capsys.readouterr().out
+    assert {file.name for file in (tmp_path / "i").rglob("*")} != files
+    run(f"search {tmp_path}/i --item 0 --k 3")
+    assert capsys.readouterr().out == before
+    assert "nowhere" in fails(capsys, "compact nowhere")

@@ -36,6 +36,7 @@ from metatx.pretraining.pair_sets import NoPairs
 from metatx.pretraining.paired_data import PairedDataset
 from metatx.pretraining.prior import draw
 from metatx.registry import lookup
+from metatx.spec import TaskSpec
 from metatx.storage.card import backbone_card
 from metatx.training.distributed import processes
 
@@ -164,7 +165,7 @@ def main(
     for modality, count in (priors or {}).items():
         for number in range(count):
             examples = Examples(*draw(modality, number, prior_size), f"prior {modality} {number}")
-            sources[f"{modality} {number}"] = Source(start, metatx.TaskSpec(modality=modality), examples, settings.seed)
+            sources[f"{modality} {number}"] = Source(start, TaskSpec(modality=modality), examples, settings.seed)
     tasks = TaskMixture(sources, mixture, settings.seed) if sources else None
     held = {name: (recipe, place) for name, recipe, place in picked(meta)}
     history = pretrain(

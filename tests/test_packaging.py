@@ -1,8 +1,10 @@
 """metatx imports beside its dependencies however Python starts, and a wheel installs it whole."""
 
 import json
+import os
 import shutil
 import site
+import socket
 import subprocess
 import sys
 import zipfile
@@ -18,7 +20,11 @@ CHECKS = (
     f"{IMPORTS}; import tokenizers; tokenizers.Tokenizer; metatx.Tokenizer; "
     "print('tokenizers of Hugging Face:', 'site-packages' in tokenizers.__file__)"
 )
-INNER = tuple(sorted(path.parent.name for path in (ROOT / "metatx").glob("*/__init__.py")))
+INNER = tuple(
+    sorted(
+        ".".join(path.parent.relative_to(ROOT / "metatx").parts) for path in (ROOT / "metatx").glob("*/**/__init__.py")
+    )
+)
 NANO = {
     f"metatx/nano/{name}"
     for name in ("config.json", "model.safetensors", "alignment.json", "alignment.safetensors", "README.md")
@@ -80,7 +86,8 @@ def module_names() -> set[str]:
     """Every module of the checkout, under the name it is imported by."""
     files = [(path, ["metatx"]) for path in (ROOT / "metatx").glob("*.py")]
     for package in INNER:
-        files += [(path, ["metatx", package]) for path in (ROOT / "metatx" / package).glob("*.py")]
+        folder = ROOT / "metatx" / package.replace(".", "/")
+        files += [(path, ["metatx", package]) for path in folder.glob("*.py")]
     for folder in ["tokenizers", "heads"]:
         files += [(path, ["metatx", folder]) for path in (ROOT / folder).glob("*.py")]
     return {".".join([*package, path.stem]) for path, package in files if path.stem[:2] != "__"}
@@ -112,23 +119,71 @@ print(json.dumps(dict(found=found, places=places, nano=nano, home=home)))
 """
 
 
-def test_wheel_imports_whole_in_a_clean_environment(wheels: dict[str, Path], tmp_path: Path) -> None:
-    """Only metatx is installed there; its dependencies are seen in the environment of this test.
+@pytest.fixture(scope="module")
+def python(wheels: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Python of a clean environment in which only metatx is installed; its dependencies are those of this test's.
 
-    A path file names that environment's site-packages. Python does not read the path files inside a
-    folder that came from one, so the editable metatx there stays unknown, and the new environment's
-    own packages come first.
+    A path file names this environment's site-packages. Python does not read the path files inside a folder that came
+    from one, so the editable metatx there stays unknown, and the new environment's own packages come first.
     """
-    run(sys.executable, "-m", "venv", tmp_path / "env", cwd=tmp_path)
-    python = tmp_path / "env" / "bin" / "python"
-    pip = [python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-    run(*pip, "--no-index", "--no-deps", wheels["from sdist"], cwd=tmp_path)
-    packages = next((tmp_path / "env" / "lib").glob("python*/site-packages"))
+    folder = tmp_path_factory.mktemp("clean")
+    run(sys.executable, "-m", "venv", folder / "env", cwd=folder)
+    found = folder / "env" / "bin" / "python"
+    pip = [found, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+    run(*pip, "--no-index", "--no-deps", wheels["from sdist"], cwd=folder)
+    packages = next((folder / "env" / "lib").glob("python*/site-packages"))
     (packages / "dependencies.pth").write_text("\n".join(site.getsitepackages()))
+    return found
 
+
+def test_wheel_imports_whole_in_a_clean_environment(python: Path, tmp_path: Path) -> None:
+    packages = next((python.parents[1] / "lib").glob("python*/site-packages"))
     seen = json.loads(run(python, "-I", "-c", f"INNER = {INNER}\n{WALK}", cwd=tmp_path).splitlines()[-1])
     assert Path(seen["home"]) == packages
     assert all(Path(place).is_relative_to(packages / "metatx") for place in seen["places"])
     assert set(seen["found"]) == module_names() | {f"metatx.{package}" for package in INNER}
     assert {f"metatx/nano/{name}" for name in seen["nano"]} >= NANO
-    assert "usage" in run(tmp_path / "env" / "bin" / "metatx", "--help", cwd=tmp_path).lower()
+    assert "usage" in run(python.with_name("metatx"), "--help", cwd=tmp_path).lower()
+
+
+STRANGER = """
+set -eu
+"$BIN/python" -c "from sklearn.datasets import *; load_wine(as_frame=True).frame.to_csv('wine.csv', index=False)"
+"$BIN/metatx" train wine.csv --modality tabular --target target --epochs 2 --no-baseline --out runs/wine
+"$BIN/metatx" embed runs/wine/task wine.csv --out vectors.parquet
+"$BIN/metatx" export runs/wine/task --out wine.onnx
+mkdir tasks
+cp -r runs/wine/task tasks/wine
+"$BIN/metatx" serve tasks --port "$PORT" &
+"$BIN/python" - <<'END'
+import os
+import time
+
+import pandas as pd
+
+import metatx
+
+rows = pd.read_csv("wine.csv").drop(columns="target")
+with metatx.Client(f"http://127.0.0.1:{os.environ['PORT']}") as client:
+    for _ in range(120):
+        try:
+            answers = client.predict("wine", rows[:3])
+            break
+        except ConnectionError:
+            time.sleep(0.5)
+print(len(answers), pd.read_parquet("vectors.parquet").shape[0])
+END
+kill $!
+wait $!
+"""
+
+
+def test_a_stranger_trains_embeds_exports_and_serves_without_the_repository(python: Path, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    own = {**os.environ, "BIN": str(python.parent), "PORT": port}
+    own.pop("PYTHONPATH", None)
+    done = subprocess.run(["bash", "-c", STRANGER], cwd=tmp_path, env=own, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 178" in done.stdout and (tmp_path / "wine.onnx").stat().st_size > 10_000

@@ -47,9 +47,9 @@ def raw_samples(
         ValueError: If there are no samples, a column is missing, or the task does not read files of the path's kind.
         TypeError: If ``samples`` is a single sample, or of another type.
     """
-    samples = listed(samples)
-    if isinstance(samples, tuple):
-        samples = samples[0]
+    items = listed(samples)
+    if items is not samples:  # of a data set of torch, whose pairs have targets
+        samples = items[0] if isinstance(items, tuple) else items
     if not _is_one_row(samples, inputs):
         samples = plain_samples(samples)
     if isinstance(samples, str | Path):

@@ -42,5 +42,5 @@ def test_pairs_are_told_from_mismatches():
     held = training(["matching"], coloured(24, seed=1), frozen=True)
     made.run(resume=False)
     held.alignment.load_state_dict(made.alignment.state_dict())
-    made.pairs = held.pairs
+    made.sets = held.sets
     assert loss_of(made, range(24)).item() < 0.4

@@ -15,7 +15,10 @@ NEEDED = {  # arguments that a script does not run without
     "pretrain_contrastive": ["--out", "o"],
     "search_fashion": ["--out", "o"],
 }
-OF_OTHERS = ("average_weights", "embed_dataset", "token_probe", "transfer_report", "transfer_sets", "tuning_tiers")
+OF_OTHERS = (
+    *("average_weights", "draw_priors", "embed_dataset", "pretrain_mixture", "token_probe", "transfer_report"),
+    *("transfer_sets", "tuning_tiers"),
+)
 NAMES = sorted(path.stem for path in RECIPES.glob("*.py") if path.stem not in OF_OTHERS)
 READERS = [name for name in NAMES if "RECIPE = " in (RECIPES / f"{name}.py").read_text()]
 

@@ -1,4 +1,4 @@
-"""Predictions and embeddings before FastAPI's layers, which cost a small request a third of its time."""
+"""Predictions and embeddings before FastAPI's routes, which took about 6 % of the CPU time of a small request."""
 
 import re
 

@@ -32,10 +32,10 @@ def check_continuing(backbone: Backbone, tokenizer: Tokenizer, head: Head, fusio
         ValueError: If something does not fit.
     """
     if not backbone.writes:
-        kind = "its output layer is not the embedding table" if backbone.causal else "it is no causal language model"
+        kind = "it was saved without its output layer" if backbone.causal else "it is no causal language model"
         raise ValueError(
             f"The {head.name} head writes words, which {backbone.spec} cannot: {kind}. Choose a causal language model "
-            "whose config has tie_word_embeddings, such as --backbone transformers:FOLDER."
+            "that was saved with its output layer, such as --backbone transformers:FOLDER."
         )
     head.check_inputs(list(tokenizer.inputs) if isinstance(tokenizer, Inputs) else [tokenizer.name])
     if fusion is None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from metatx.backbone.attention import Call, Packing, plain, stretches
 from metatx.backbone.attention_pool import AttentionPool
-from metatx.backbone.config import Config
+from metatx.backbone.config import OUTPUT, Config
 from metatx.backbone.exchange import Exchange
 from metatx.backbone.packed import in_precision
 from metatx.backbone.random_init import random_weights
@@ -25,7 +25,7 @@ from metatx.sequence import TokenSequence
 __all__ = ["Backbone", "LayerChanges", "check_backbone"]
 
 POOL = "attention_pool"  # name of the pool in the config, and of its weights before the dot
-APART = (POOL, "tied", "end")  # fields of configs that no token depends on
+APART = (POOL, "tied", "output", "end")  # fields of configs that no token depends on
 
 
 class LayerChanges(Protocol):
@@ -221,11 +221,11 @@ class Backbone(nn.Module, ABC):
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the config and of every weight as float32: equal for equal weights on any device.
 
-        It is computed at each call, without adapters, and without the attention pool, which no token depends on. A cast
-        of the weights to a shorter dtype changes it.
+        It is computed at each call, without adapters, attention pool and a language model's output layer, which no
+        token depends on. A cast of the weights to a shorter dtype changes it.
         """
         config = {name: value for name, value in self.config.to_dict().items() if name not in APART}
-        return _digest(config, [pair for pair in self.named_weights() if not pair[0].startswith(f"{POOL}.")])
+        return _digest(config, [pair for pair in self.named_weights() if pair[0].split(".")[0] not in (POOL, OUTPUT)])
 
     @property
     def computation(self) -> str:

@@ -4,6 +4,8 @@ from typing import Any, Protocol
 
 __all__ = ["Config"]
 
+OUTPUT = "lm_head"  # name of a language model's output layer
+
 
 class Config(Protocol):
     """Dataclass that a kind of backbone is built from."""

@@ -54,12 +54,20 @@ class Writer(Protocol):
         """Run sequences through the blocks, see ``Backbone.forward``."""
 
 
-def writer(settings: Any, blocks: nn.ModuleList, norm: nn.Module, table: nn.Embedding, rotary: nn.Module | None) -> Any:
+def writer(
+    settings: Any,
+    blocks: nn.ModuleList,
+    norm: nn.Module,
+    table: nn.Embedding,
+    rotary: nn.Module | None,
+    output: Tensor,
+) -> Any:
     """Causal model of transformers that consists of layers of a backbone, and shares their weights.
 
     Args:
         settings: transformers' config of the model.
-        blocks, norm, table, rotary: Layers of the backbone; the table also predicts the next token.
+        blocks, norm, table, rotary: Layers of the backbone.
+        output: Matrix of the layer that predicts the next token, a parameter: the table's, or one of its own.
     """
     import transformers
 
@@ -70,7 +78,7 @@ def writer(settings: Any, blocks: nn.ModuleList, norm: nn.Module, table: nn.Embe
     model.model.norm = norm
     model.model.embed_tokens = table
     model.model.rotary_emb = rotary
-    model.lm_head.weight = table.weight
+    model.lm_head.weight = output
     return model.eval()
 
 

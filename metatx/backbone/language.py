@@ -8,11 +8,11 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from metatx.backbone.attention import Call, Packing, attend
+from metatx.backbone.attention import Call, Packing
 from metatx.backbone.base import Backbone, LayerChanges
 from metatx.backbone.generating import Follower, writer, written
+from metatx.backbone.language_attention import packed_attention
 from metatx.backbone.routing import Route, route_layers
-from metatx.backbone.varlen import attend_within, takes_lengths
 from metatx.backbone.vocabulary import Vocabulary
 from metatx.errors import SampleError
 from metatx.sequence import TokenSequence
@@ -96,6 +96,7 @@ class LanguageConfig:
         settings: Arguments of transformers' config, those of ``Family.settings`` that the architecture has.
         tokenizer: Content of the model's ``tokenizer.json``.
         tied: True if the embedding table also predicts the next token, so that the model writes.
+        output: True if a layer of its own predicts the next token.
         end: Number of the token that ends what the model writes; None where its config names none.
     """
 
@@ -106,6 +107,7 @@ class LanguageConfig:
     settings: Mapping[str, Any]
     tokenizer: str
     tied: bool = False
+    output: bool = False
     end: int | None = None
     attention_pool = None
 
@@ -187,7 +189,7 @@ class LanguageBackbone(Backbone):
         self.vocabulary = Vocabulary(config.vocabulary, config.dim, types, config.context, config.tokenizer, config.end)
         self.cls_token = nn.Parameter(torch.empty(len(self.vocabulary.prefix), config.dim))
         self.causal = family.causal
-        self.writes = config.tied
+        self.writes = config.tied or config.output
         self.lora_targets = family.lora_targets
         self.blocks_name = family.blocks
         self.embeddings = nn.Module()
@@ -196,6 +198,8 @@ class LanguageBackbone(Backbone):
             self.embeddings.LayerNorm = nn.Identity()
             self.layers = model.layers
             self.norm = model.norm
+            if config.output:
+                self.lm_head = nn.Linear(config.dim, config.vocabulary, bias=False)
             with torch.device("cpu"):  # not on the meta device: its buffers are constants that nothing else would set
                 self.rotary_emb = type(model.rotary_emb)(settings)
         else:
@@ -309,7 +313,11 @@ class LanguageBackbone(Backbone):
 
     def logits(self, tokens: Tensor) -> Tensor:
         """Logits of the token that follows each, (T, D) to (T, V), see ``Writer``."""
-        return nn.functional.linear(tokens, self.vocabulary.embedding.weight)
+        return nn.functional.linear(tokens, self._output)
+
+    @property
+    def _output(self) -> Tensor:
+        return (self.lm_head if self.config.output else self.vocabulary.embedding).weight
 
     @torch.no_grad()
     def generate(
@@ -337,7 +345,8 @@ class LanguageBackbone(Backbone):
 
     @cached_property
     def _writer(self) -> Any:
-        return writer(self._settings, self.blocks, self.norm, self.vocabulary.embedding, self.rotary_emb)
+        words = self.vocabulary.embedding
+        return writer(self._settings, self.blocks, self.norm, words, self.rotary_emb, self._output)
 
     def adaptable_layers(self) -> dict[str, nn.Linear | nn.LayerNorm]:
         """Linear layers of the blocks; LayerNorms of the embeddings and in the blocks, which a causal model lacks."""
@@ -347,51 +356,3 @@ class LanguageBackbone(Backbone):
             for name, layer in self.named_modules()
             if isinstance(layer, nn.Linear | nn.LayerNorm) and name.startswith(within)
         }
-
-
-def packed_attention(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    *,
-    packing: Packing | None = None,
-    **given: Any,
-) -> tuple[Tensor, None]:
-    """Attention of transformers' interface, within each unit of packed sequences where they are packed.
-
-    Args:
-        module: Attention layer, which knows if it is causal.
-        query, key, value: Queries, keys and values of all tokens in block order, (1, heads, T, width of a head). There
-            may be fewer heads of keys and values, each for as many of the queries'.
-        attention_mask: None where ``packing`` is given.
-        packing: Order of the tokens; None where transformers writes text, see ``generate``.
-        given: Further arguments of transformers' interface.
-
-    Returns:
-        Attended tokens (1, T, heads, width of a head), and None.
-    """
-    if packing is None:
-        from transformers.integrations.sdpa_attention import sdpa_attention_forward
-
-        attended_padded: tuple[Tensor, None] = sdpa_attention_forward(
-            module, query, key, value, attention_mask, **given
-        )
-        return attended_padded
-    shared = query.shape[1] // key.shape[1]
-    if len(packing.groups) > 1 and takes_lengths(value):
-        q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))  # (T, heads, width)
-        if shared > 1:
-            k, v = (x.repeat_interleave(shared, dim=1) for x in (k, v))
-        longest = packing.groups[-1][1]
-        return attend_within(q, k, v, packing.offsets, longest, causal=bool(module.is_causal))[None], None
-    parts = [torch.split(x[0].to(value.dtype), packing.sizes, dim=1) for x in (query, key, value)]
-    attended = []
-    for (count, length), *of_group in zip(packing.groups, *parts, strict=True):
-        q, k, v = (x.unflatten(1, (count, length)).transpose(0, 1) for x in of_group)  # (count, heads, L, width)
-        if shared > 1:
-            k, v = (x.repeat_interleave(shared, dim=1) for x in (k, v))
-        out = attend(q, k, v, causal=bool(module.is_causal))
-        attended.append(out.transpose(1, 2).flatten(0, 1))
-    return torch.cat(attended)[None], None

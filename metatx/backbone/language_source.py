@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from metatx.backbone.config import OUTPUT
 from metatx.backbone.language import FAMILIES, LanguageConfig
 from metatx.backbone.vocabulary import Vocabulary
 
@@ -17,7 +18,7 @@ __all__ = ["download_language_model", "from_transformers", "language_config", "l
 
 # Parts of transformers' checkpoints that no token depends on: heads, and buffers that older files hold.
 OUTER = ("bert.", "roberta.", "model.")  # names of the inner model in those with a head
-UNUSED = ("pooler.", "lm_head.", "cls.", "classifier.", "qa_outputs.", "score.")
+UNUSED = ("pooler.", "cls.", "classifier.", "qa_outputs.", "score.")
 BUFFERS = ("position_ids", "token_type_ids", "inv_freq")
 OUR_NAMES = {
     "embeddings.word_embeddings.weight": "vocabulary.embedding.weight",
@@ -58,6 +59,7 @@ def language_config(name: str) -> LanguageConfig:
         settings={option: getattr(settings, option) for option in FAMILIES[kind].settings if hasattr(settings, option)},
         tokenizer=_file(name, "tokenizer.json").read_text(encoding="utf-8"),
         tied=FAMILIES[kind].causal and bool(settings.tie_word_embeddings),
+        output=FAMILIES[kind].causal and not settings.tie_word_embeddings and _predicts(settings),
         end=_end(settings) if FAMILIES[kind].causal else None,
     )
     with torch.device("meta"):
@@ -68,7 +70,7 @@ def language_config(name: str) -> LanguageConfig:
     return config
 
 
-def download_language_model(name: str) -> Mapping[str, Tensor]:
+def download_language_model(name: str, config: LanguageConfig) -> Mapping[str, Tensor]:
     """Weights of the model by transformers' names, as float32.
 
     Raises:
@@ -76,11 +78,12 @@ def download_language_model(name: str) -> Mapping[str, Tensor]:
         ValueError: If weights are missing or of another shape than the config says.
     """
     from safetensors import SafetensorError
-    from transformers import AutoModel
+    from transformers import AutoModel, AutoModelForCausalLM
 
+    kind: Any = AutoModelForCausalLM if config.output else AutoModel
     with _quiet():
         try:
-            model, loaded = AutoModel.from_pretrained(
+            model, loaded = kind.from_pretrained(
                 name, dtype=torch.float32, output_loading_info=True, local_files_only=os.path.isdir(name)
             )
         except RuntimeError as error:  # shapes differ
@@ -102,7 +105,8 @@ def from_transformers(tensors: Mapping[str, Tensor], config: LanguageConfig) -> 
     for name, value in tensors.items():
         for outer in OUTER:
             name = name.removeprefix(outer)
-        if not name.startswith(UNUSED) and not name.endswith(BUFFERS):
+        unused = name.startswith(UNUSED) or (name.startswith(OUTPUT) and not config.output)
+        if not unused and not name.endswith(BUFFERS):
             ours[OUR_NAMES.get(name, name)] = value
     table = ours.get("vocabulary.embedding.weight")
     if table is not None:
@@ -159,6 +163,11 @@ def _strange(settings: Any) -> str:
     if getattr(settings, "position_embedding_type", "absolute") != "absolute":
         return "has relative positions"
     return ""
+
+
+def _predicts(settings: Any) -> bool:
+    """True if the model was saved with its output layer."""
+    return any(name.endswith("ForCausalLM") for name in settings.architectures or ())
 
 
 def _end(settings: Any) -> int | None:

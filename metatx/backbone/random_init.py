@@ -19,7 +19,8 @@ LAST = (*("attn.proj.weight", "mlp.fc2.weight"), *("o_proj.weight", "down_proj.w
 def random_weights(network: nn.Module, seed: int = SEED) -> dict[str, Tensor]:
     """Draw a value for every parameter of a network, always the same; the global generator is not used.
 
-    Matrices have standard deviation 1 / sqrt(number of inputs), so that layers keep the scale of their input.
+    Matrices have standard deviation 1 / sqrt(number of inputs), so that layers keep the scale of their input. Words
+    have 1, and so have a language model's logits of the next word, by the scale of its last norm.
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -27,11 +28,12 @@ def random_weights(network: nn.Module, seed: int = SEED) -> dict[str, Tensor]:
         if name.endswith("bias"):
             return torch.zeros(shape)
         if len(shape) == 1:  # scales of norms and of layer scale
-            return torch.ones(shape)
+            quiet = name == "norm.weight" and getattr(network, "writes", False)
+            return torch.full(shape, shape[0] ** -0.5) if quiet else torch.ones(shape)
         values = torch.randn(shape, generator=generator)
         if name.endswith(POSITIONS):
             return values * EMBEDDING
-        if name.endswith("vocabulary.embedding.weight"):
+        if name.endswith(("vocabulary.embedding.weight", "lm_head.weight")):
             return values
         scale = BRANCH if name.endswith(LAST) else 1.0
         return values * scale / math.sqrt(shape[1:].numel())

@@ -348,9 +348,8 @@ def transformers(name: str) -> Source:
         OSError: If it cannot be read.
         ValueError: If its architecture cannot be used.
     """
-    return Source(
-        language_config(name), from_transformers, partial(download_language_model, name), kind=LanguageBackbone
-    )
+    config = language_config(name)
+    return Source(config, from_transformers, partial(download_language_model, name, config), kind=LanguageBackbone)
 
 
 SOURCES: dict[str, Callable[[str], Source]] = {

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-from transformers import AutoConfig, AutoModel
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
 CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,!?'-"
 ENCODERS = ("bert", "roberta")
@@ -46,12 +46,13 @@ def byte_pairs() -> Tokenizer:
     return tokenizer
 
 
-def write_model(folder: Path, kind: str, **changes: Any) -> Path:
+def write_model(folder: Path, kind: str, *, output: bool = False, **changes: Any) -> Path:
     """Write a model of width 64 and two blocks, each weight drawn at random, and its tokenizer.
 
     Args:
         folder: Folder to write.
         kind: transformers' ``model_type``.
+        output: Write the output layer of a causal model too.
         changes: Arguments of transformers' config.
     """
     tokenizer = byte_pairs() if kind in CAUSAL else word_pieces()
@@ -60,7 +61,7 @@ def write_model(folder: Path, kind: str, **changes: Any) -> Path:
     config = AutoConfig.for_model(kind, **{**sizes, **vocabulary, **MORE.get(kind, {}), **changes})
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = AutoModel.from_config(config)
+        model = (AutoModelForCausalLM if output else AutoModel).from_config(config)
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(0.1 * torch.randn(parameter.shape))

@@ -1,13 +1,14 @@
 """Answers in words: the loss counts the target alone, answers are transformers' own, bad input is one clear line."""
 
 from pathlib import Path
+from shutil import copy
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from torch.nn import functional as F
-from transformers import AutoModelForCausalLM
+from transformers import AutoModel, AutoModelForCausalLM
 
 import metatx
 from metatx import SampleError, TokenSequence
@@ -37,8 +38,17 @@ def made(backbone, rows=ROWS, inputs=("q",), **options) -> metatx.Task:
     )
 
 
+@pytest.fixture(scope="module")
+def untied_folder(tmp_path_factory) -> Path:
+    place = tmp_path_factory.mktemp("lm") / "untied"
+    return write_model(place, "mistral", output=True, tie_word_embeddings=False)
+
+
 @pytest.mark.parametrize("length", [1, 2, 8])
-def test_greedy_from_embeddings_is_greedy_from_numbers(folder, backbone, length) -> None:
+@pytest.mark.parametrize("kind", ["folder", "untied_folder"])
+def test_greedy_from_embeddings_is_greedy_from_numbers(request, kind, length) -> None:
+    folder = request.getfixturevalue(kind)
+    backbone = metatx.load_backbone(f"transformers:{folder}")
     model = AutoModelForCausalLM.from_pretrained(folder).eval()
     prompts = [[7 + at for at in range(length)], [90 + at for at in range(length + 3)]]
     tokens = backbone.token_embeddings(torch.tensor(sum(prompts, [])))
@@ -48,7 +58,10 @@ def test_greedy_from_embeddings_is_greedy_from_numbers(folder, backbone, length)
         assert numbers.tolist() == model.generate(torch.tensor([prompt]), **given)[0, len(prompt) :].tolist()
 
 
-def test_the_loss_counts_the_tokens_of_the_target_alone(folder, backbone) -> None:
+@pytest.mark.parametrize("kind", ["folder", "untied_folder"])
+def test_the_loss_counts_the_tokens_of_the_target_alone(request, kind) -> None:
+    folder = request.getfixturevalue(kind)
+    backbone = metatx.load_backbone(f"transformers:{folder}")
     model = AutoModelForCausalLM.from_pretrained(folder).eval()
     task = made(backbone, prompt="so")
     task.model.eval()
@@ -237,8 +250,8 @@ def test_a_backbone_that_cannot_write_is_refused_before_training(tmp_path) -> No
         made(NANO)
     with pytest.raises(ValueError, match="it is no causal language model"):
         made(metatx.load_backbone(f"transformers:{write_model(tmp_path / 'bert', 'bert')}"))
-    with pytest.raises(ValueError, match="not the embedding table"):
-        made(metatx.load_backbone(f"transformers:{write_model(tmp_path / 'own', 'llama', tie_word_embeddings=False)}"))
+    with pytest.raises(ValueError, match="without its output layer"):
+        made(metatx.load_backbone(f"transformers:{write_model(tmp_path / 'bare', 'llama', tie_word_embeddings=False)}"))
 
 
 def test_an_end_token_outside_of_the_table_or_of_no_name_is_refused(tmp_path) -> None:
@@ -262,3 +275,23 @@ def test_a_fusion_that_is_no_sequence_is_refused(backbone) -> None:
                 fusion=fusion,
                 fusion_options=options,
             )
+
+
+def test_an_output_layer_of_its_own_is_kept_and_changes_nothing_that_is_read(untied_folder, tmp_path) -> None:
+    backbone = metatx.load_backbone(f"transformers:{untied_folder}")
+    bare = tmp_path / "bare"
+    AutoModel.from_pretrained(untied_folder).save_pretrained(bare)
+    copy(untied_folder / "tokenizer.json", bare)
+    assert backbone.fingerprint == metatx.load_backbone(f"transformers:{bare}").fingerprint
+    task = made(backbone, soft_prompt=2)
+    task.fit(ROWS, epochs=1)
+    task.save_pretrained(tmp_path / "task")
+    again = metatx.Task.from_pretrained(tmp_path / "task", backbone=backbone)
+    assert list(again.predict(ROWS[:3])) == list(task.predict(ROWS[:3]))
+
+
+@pytest.mark.parametrize("kind", ["folder", "untied_folder"])
+def test_random_weights_predict_no_word_with_confidence(request, kind) -> None:
+    control = metatx.load_backbone(f"transformers:{request.getfixturevalue(kind)}").randomised()
+    tokens = control(TokenSequence(control.token_embeddings(torch.arange(40)), (40,))).embeddings
+    assert 0.5 < control.logits(tokens).std() < 2

@@ -12,20 +12,17 @@ from torch.nn import functional as F
 
 from metatx.baselines.forecasting import HoltWinters, Repeat, WindowRidge, first_map
 from metatx.errors import SampleError
-from metatx.examples import Examples
-from metatx.head import Head
+from metatx.layers.conformal import StepBounds, check_coverage
 from metatx.layers.linear import LinearBypass, zero_linear
 from metatx.layers.losses import forecast_loss
-from metatx.progress import tell
 from metatx.sequence import TokenSequence
-from metatx.series.forecast_reader import ForecastReader
-from metatx.series.forecast_tables import TableOptions, is_series_table, lookback_of, rows_of, written_names
+from metatx.series.forecast_tables import lookback_of, rows_of, written_names
+from metatx.series.series_head import SeriesHead
 from metatx.series.table import Fill
 from metatx.series.windows import Future, in_a_row
 from metatx.writing.forecast_plot import draw_forecasts, need_matplotlib
 
 if TYPE_CHECKING:
-    from datasets import Dataset
     from torchmetrics import Metric
 
     from metatx.tokenizer import Tokenizer
@@ -33,10 +30,11 @@ if TYPE_CHECKING:
 __all__ = ["ForecastingHead"]
 
 MOST_SMOOTHED = 5_000  # most windows times channels that Holt-Winters, which is slow, forecasts as a baseline
+ENDS = {"low": -1, "high": 1}  # of an interval
 ROUNDING = 1e-14  # a spread so small beside the values is rounding: the channel is constant
 
 
-class ForecastingHead(Head):
+class ForecastingHead(SeriesHead):
     """The last tokens side by side, one linear layer to the horizon, and back to the scale of the sample.
 
     A table in time order becomes windows: ``lookback`` rows (an option of the tokenizer) to read and the
@@ -69,6 +67,9 @@ class ForecastingHead(Head):
             a usual name (item_id, unique_id, store, ...) where times repeat.
         fill: Values of a step that is missing: ``"missing"``, which are neither learned from nor measured, ``"linear"``
             interpolation, or the ``"last"`` value; ``"none"`` takes rows as steps, whatever time lies between.
+        coverage: Promised share of values between ``NAME low`` and ``NAME high`` of ``records``, such as 0.9: split
+            conformal prediction on the windows of the validation split, with a width for each channel and step. It
+            holds about: windows overlap, the split chose the epoch too, and a series may change.
 
     Raises:
         ValueError: If a number is too small, or 0.5 is not among the quantiles.
@@ -81,7 +82,6 @@ class ForecastingHead(Head):
 
     primary_metric = "mse"
     tunable = {"dropout": (0.0, 0.1, 0.3)}
-    needs_target = False
     per_token = True
     output_suffixes = (".png",)
     centre: Tensor
@@ -101,8 +101,12 @@ class ForecastingHead(Head):
         time: str | list[str] | None = None,
         series: str | list[str] | None = None,
         fill: Fill = "missing",
+        coverage: float | None = None,
     ) -> None:
         super().__init__(dim)
+        check_coverage(coverage)
+        self.coverage = coverage
+        self.calibrates = coverage is not None
         self.time = time
         self.series = series
         self.fill = fill
@@ -144,72 +148,7 @@ class ForecastingHead(Head):
         self.skip = LinearBypass(linear, steps) if linear else None
         self.register_buffer("centre", torch.zeros(len(channels), 1, dtype=torch.float64))
         self.register_buffer("scale", torch.ones(len(channels), 1, dtype=torch.float64))
-
-    # From a table to windows
-
-    @classmethod
-    def claims(cls, table: "Dataset", target: str | None) -> bool:
-        """Tables of numbers in time order, a column of which is to be forecast."""
-        return is_series_table(table, target)
-
-    def columns(
-        self, table: "Dataset", target: str | None, inputs: Sequence[str] | None, tokenizer: "Tokenizer"
-    ) -> tuple[str | None, list[str]]:
-        """No target, and all channels as inputs; ``layout`` names those that are forecast, columns of time and ids.
-
-        What the user left open, lookback and horizon too, is found here, once, and told.
-
-        Raises:
-            ValueError: If columns of time or ids are not clear, or out of order, or none can be forecast.
-        """
-        plan = self.reader.plan(table, inputs, target, tokenizer.lookback)
-        self.layout = plan.layout
-        if tokenizer.lookback is None:
-            self.horizon = plan.horizon
-            tokenizer.read_last(plan.lookback)
-        for note in plan.notes:
-            tell(note)
-        return None, plan.inputs
-
-    def inputs(self, table: "Dataset", target: str | None, tokenizer: "Tokenizer") -> list[str]:
-        """Every column of numbers but the time and ids."""
-        return self.reader.inputs(table)
-
-    def examples(
-        self, table: "Dataset", inputs: list[str], target: str | None, tokenizer: "Tokenizer", source: str
-    ) -> Examples:
-        """All windows of a table in time order, views of its rows.
-
-        Raises:
-            ValueError: If times are not increasing, a value is no finite number, or there are too few rows.
-        """
-        if target is not None:
-            raise ValueError(f"The forecasting head forecasts every input; name {target} with --inputs, not as target.")
-        return self.reader.examples(table, inputs, tokenizer, source)
-
-    def queries(self, table: "Dataset", inputs: list[str], tokenizer: "Tokenizer") -> Sequence[Any]:
-        """Last ``lookback`` steps of each series, as a ``Past`` that knows what times come next.
-
-        Raises:
-            ValueError: If no series has as many steps.
-        """
-        return self.reader.queries(table, inputs, tokenizer)
-
-    def split(
-        self, table: "Dataset", target: str | None, tokenizer: "Tokenizer", fraction: float, seed: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Row numbers in two parts, the second the last ``fraction`` of each series, with ``lookback`` steps before.
-
-        Raises:
-            ValueError: If either part is too short for one window.
-        """
-        return self.reader.split(table, tokenizer, fraction)
-
-    @property
-    def reader(self) -> ForecastReader:
-        """Reader of tables, with the layout of the training table once it is known."""
-        options = TableOptions(self.time, self.series, self.fill, self.season, self.options.get("horizon"))
-        return ForecastReader(options, self.horizon, self.stride, self.layout)
+        self.bounds = None if self.coverage is None else StepBounds(self.coverage, (len(channels), horizon))
 
     # The model
 
@@ -335,15 +274,56 @@ class ForecastingHead(Head):
         return {"forecast": values if self.quantiles else values.squeeze(-1)}
 
     def records(self, output: Tensor) -> list[dict[str, Any]]:
-        """H forecasts by the name of the channel, those of a quantile by ``NAME q0.9``."""
+        """H forecasts by the name of the channel, and of a quantile by ``NAME q0.9``.
+
+        With ``coverage`` the promised interval goes from ``NAME low`` to ``NAME high``; None where it has no end.
+        """
         values = self.decode(output)
-        names = list(self._names())
-        rows = values.swapaxes(2, 3).reshape(len(values), len(names), self.horizon) if self.quantiles else values
-        return [dict(zip(names, sample.tolist(), strict=True)) for sample in rows]
+        names = [self.channels[at] for at in self._targets]
+        shown = list(written_names(names, self.quantiles))
+        rows = values.swapaxes(2, 3).reshape(len(values), len(shown), self.horizon) if self.quantiles else values
+        found = [dict(zip(shown, sample.tolist(), strict=True)) for sample in rows]
+        if self.bounds is not None:
+            # As it was calibrated: levels that cross are sorted for the answers above.
+            middle = self._in_unit(self._median(output))
+            away = (self.bounds.bound * self.scale)[self._targets].cpu().numpy()
+            for end, sign in ENDS.items():
+                ends = middle + sign * away
+                shown_ends = ends.astype(object)
+                shown_ends[~np.isfinite(ends)] = None  # JSON has no infinity
+                for record, lists in zip(found, shown_ends.tolist(), strict=True):
+                    record |= {f"{name} {end}": steps for name, steps in zip(names, lists, strict=True)}
+        return found
 
     def _names(self) -> dict[str, str]:
         """Columns of a written forecast by the names of a record."""
-        return written_names([self.channels[at] for at in self._targets], self.quantiles)
+        names = [self.channels[at] for at in self._targets]
+        ends = {} if self.bounds is None else {f"{name} {end}": f"{name}-{end}" for name in names for end in ENDS}
+        return written_names(names, self.quantiles) | ends
+
+    def calibrate(self, output: Tensor, target: Tensor) -> None:
+        """Fit the bounds of the errors to standardised forecasts (B, C, H), or (B, C, H, Q), and targets (B, C, H)."""
+        if self.bounds is not None:
+            self.bounds.fit(self._median(output).double(), target.to(output.device))
+
+    def calibration_metrics(self) -> "dict[str, Metric]":
+        """Share of values within the bounds, and the mean width of these, standardised."""
+        from metatx.metrics.forecasts import interval_metrics
+
+        return {} if self.bounds is None else interval_metrics()
+
+    def card_note(self) -> str:
+        """Sentence that says what the intervals promise."""
+        if self.bounds is None or not self.bounds.known:
+            return ""
+        return f"A value is between low and high for {self.coverage:.0%} of those like the validation split's."
+
+    def _in_unit(self, forecast: Tensor) -> np.ndarray:
+        """Standardised forecasts (B, C, H) in the unit of the channels that are forecast."""
+        return np.asarray((forecast.detach().double() * self.scale + self.centre)[:, self._targets].cpu())
+
+    def _median(self, output: Tensor) -> Tensor:
+        return output[..., self.quantiles.index(0.5)] if self.quantiles else output
 
     def score(self, output: Tensor, target: Any) -> Tensor:
         """Mean of a sample's standardised forecasts (B,)."""
@@ -368,12 +348,18 @@ class ForecastingHead(Head):
         return forecast_metrics()
 
     def metric_inputs(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Forecasts and targets (n, 2) of the n observed values: standardised, and in the unit less the mean."""
-        if self.quantiles:
-            output = output[..., self.quantiles.index(0.5)]
+        """Forecasts and targets (n, 2) of the n observed values: standardised, and in the unit less the mean.
+
+        With ``coverage``, forecasts have the bound as a third column (n, 3).
+        """
         known = target.isfinite()
-        pairs = [torch.stack([v, v * self.scale], dim=-1)[known] for v in (output.double(), target.double())]
-        return pairs[0], pairs[1]
+        pairs = [
+            torch.stack([v, v * self.scale], dim=-1)[known] for v in (self._median(output).double(), target.double())
+        ]
+        if self.bounds is None:
+            return pairs[0], pairs[1]
+        bound = self.bounds.bound.expand_as(target)[known][:, None]
+        return torch.cat([pairs[0], bound.to(pairs[0])], dim=1), pairs[1]
 
     def baseline_features(self, tokenizer: "Tokenizer", sample: Any) -> np.ndarray:
         """Standardised window (C, lookback), NaN where missing."""

@@ -91,13 +91,13 @@ class GenerationHead(Head):
                 "has no words."
             )
         for name, value, least in (
-            *(("max_target_tokens", max_target_tokens, 1), ("max_new_tokens", max_new_tokens or 1, 1)),
+            *(("max_target_tokens", max_target_tokens, 1), ("max_new_tokens", max_new_tokens, 1)),
             *(("temperature", temperature, 0), ("soft_prompt", soft_prompt, 0)),
         ):
-            if value < least:
+            if value is not None and value < least:
                 raise ValueError(f"{name} is {value}; it must be at least {least}.")
-        if max_new_tokens == 0 or not 0 < top_p <= 1:
-            raise ValueError(f"max_new_tokens is {max_new_tokens} and top_p {top_p}; expected above 0, and at most 1.")
+        if not 0 < top_p <= 1:
+            raise ValueError(f"top_p is {top_p}; it must be above 0, and at most 1.")
         self._stem = Unregistered(stem)  # the backbone's: no part of this module's state
         self.max_target_tokens = max_target_tokens
         self.max_new_tokens = max_new_tokens

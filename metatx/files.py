@@ -36,12 +36,15 @@ def _finite(value: Any) -> Any:
 def written_whole(path: Path) -> Iterator[Path]:
     """Temporary path beside ``path`` that replaces it at the end of the block; it is removed after an error.
 
+    It has the same suffix. The folder is made.
+
     Raises:
         OSError: If it cannot be written, such as on a full disk; the message names the path.
     """
     # The process number alone is not unique: in containers that share a folder each is number 1.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{path.suffix}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         if temporary.exists():
             _made_readable(temporary)

@@ -14,7 +14,7 @@ def nothing_to_train(head: str) -> ValueError:
     """
     return ValueError(
         f"There is nothing to train: tokenizer and the {head} head have no weights here. Answer without training, or "
-        "choose --tune lora, or a soft prompt (--head.soft-prompt 8)."
+        "choose --tune lora, or a soft prompt (--head.soft-prompt 8), on a language model that writes."
     )
 
 

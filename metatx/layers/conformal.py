@@ -3,11 +3,11 @@
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from metatx.progress import tell
 
-__all__ = ["check_coverage", "conformal_bound", "conformal_quantile"]
+__all__ = ["StepBounds", "check_coverage", "conformal_bound", "conformal_quantile"]
 
 FEW = 100  # samples; with as many, a promise of 0.9 is kept to 0.03 (standard deviation, that of a beta distribution)
 
@@ -21,8 +21,49 @@ def check_coverage(coverage: float | None) -> None:
 def conformal_bound(scores: Tensor, coverage: float) -> Tensor:
     """Return ``conformal_quantile`` of the scores of a validation split, and tell where it has few samples."""
     bound = conformal_quantile(scores, coverage)
-    count = len(scores)
-    if bound.isinf():
+    _tell_few(len(scores), coverage, unbounded=bool(bound.isinf()))
+    return bound
+
+
+class StepBounds(nn.Module):
+    """Bounds of the errors of forecasts, for each channel and step.
+
+    Args:
+        coverage: Promised share of values within their bound.
+        shape: Number of channels and of steps, (C, H).
+
+    Attributes:
+        bound: Bounds (C, H), float64; infinite before ``fit``, and where there are too few values.
+    """
+
+    bound: Tensor
+
+    def __init__(self, coverage: float, shape: tuple[int, int]) -> None:
+        super().__init__()
+        self.coverage = coverage
+        self.register_buffer("bound", torch.full(shape, math.inf, dtype=torch.float64))
+
+    @property
+    def known(self) -> bool:
+        """True if every bound that can be fitted is."""
+        return bool(self.bound.isfinite().any())
+
+    def fit(self, forecast: Tensor, target: Tensor) -> None:
+        """Fit to forecasts and targets (B, C, H) of the validation split, NaN where missing; tell if they are few."""
+        errors = (forecast - target).abs()
+        counts = []
+        for channel, step in torch.cartesian_prod(*map(torch.arange, self.bound.shape)).tolist():
+            scores = errors[:, channel, step]
+            scores = scores[scores.isfinite()]
+            self.bound[channel, step] = conformal_quantile(scores, self.coverage)
+            counts += [len(scores)] * bool(len(scores))  # none: a channel that is only read
+        least = min(counts, default=0)
+        _tell_few(least, self.coverage, unbounded=least * (1 - self.coverage) < self.coverage - 1e-9)
+
+
+def _tell_few(count: int, coverage: float, *, unbounded: bool) -> None:
+    """Tell that a promise rests on few samples, or cannot be given."""
+    if unbounded:
         least = math.ceil(coverage / (1 - coverage) - 1e-9)
         tell(
             f"coverage {coverage:g} needs at least {least:,} validation samples, and there are {count}: sets hold all "
@@ -33,7 +74,6 @@ def conformal_bound(scores: Tensor, coverage: float) -> Tensor:
             f"coverage {coverage:g} is fitted on {count} validation samples, which chose the epoch too: on new samples "
             "it may be several hundredths lower. A larger validation split makes it surer."
         )
-    return bound
 
 
 def conformal_quantile(scores: Tensor, coverage: float) -> Tensor:

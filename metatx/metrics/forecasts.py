@@ -6,7 +6,9 @@ import torch
 from torchmetrics import MeanAbsoluteError, MeanSquaredError, Metric
 from torchmetrics.wrappers import LambdaInputTransformer
 
-__all__ = ["forecast_metrics"]
+from metatx.metrics.labels import SampleMean
+
+__all__ = ["forecast_metrics", "interval_metrics"]
 
 
 class ColumnError(LambdaInputTransformer):
@@ -30,4 +32,12 @@ def forecast_metrics() -> dict[str, Metric]:
         "mse": ColumnError(MeanSquaredError(), 0),
         "mae": ColumnError(MeanAbsoluteError(), 0),
         "mae_unscaled": ColumnError(MeanAbsoluteError(), 1),
+    }
+
+
+def interval_metrics() -> dict[str, Metric]:
+    """``coverage``, the share of targets (n, 2) within the bound of forecasts (n, 3), and ``width``, standardised."""
+    return {
+        "coverage": SampleMean(lambda found, true: (found[:, 0] - true[:, 0]).abs() <= found[:, 2]),
+        "width": SampleMean(lambda found, true: 2 * found[:, 2]),
     }

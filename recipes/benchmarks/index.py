@@ -30,6 +30,7 @@ from metatx.retrieval.index import Index
 Search = Callable[[np.ndarray], Any]
 NEIGHBOURS = 10
 BATCH = 5000  # rows that a database is given at once
+TABLE = "vectors"
 
 
 def metatx_index(folder: Path) -> Search:
@@ -48,7 +49,7 @@ def faiss_flat(folder: Path) -> Search:
 def lancedb_flat(folder: Path) -> Search:
     import lancedb
 
-    table = lancedb.connect(str(folder / "lancedb")).open_table("t")
+    table = lancedb.connect(str(folder / "lancedb")).open_table(TABLE)
 
     def search(query: np.ndarray) -> list[int]:
         return [row["id"] for row in table.search(query).distance_type("cosine").limit(NEIGHBOURS).to_list()]
@@ -59,7 +60,7 @@ def lancedb_flat(folder: Path) -> Search:
 def chroma_hnsw(folder: Path) -> Search:
     import chromadb
 
-    collection = chromadb.PersistentClient(str(folder / "chromadb")).get_collection("t")
+    collection = chromadb.PersistentClient(str(folder / "chromadb")).get_collection(TABLE)
 
     def search(queries: np.ndarray) -> list[list[int]]:
         found = collection.query(query_embeddings=queries.tolist(), n_results=NEIGHBOURS, include=[])
@@ -74,7 +75,7 @@ def qdrant_local(folder: Path) -> Search:
     client = qdrant_client.QdrantClient(path=str(folder / "qdrant"))
 
     def search(query: np.ndarray) -> list[int]:
-        return [int(point.id) for point in client.query_points("t", query.tolist(), limit=NEIGHBOURS).points]
+        return [int(point.id) for point in client.query_points(TABLE, query.tolist(), limit=NEIGHBOURS).points]
 
     return lambda queries: [search(query) for query in queries]
 
@@ -96,12 +97,12 @@ def build(name: str, folder: Path, vectors: np.ndarray) -> None:
 
         column = pa.FixedSizeListArray.from_arrays(vectors.ravel(), vectors.shape[1])
         table = pa.table({"id": np.arange(len(vectors)), "vector": column})
-        lancedb.connect(str(folder / "lancedb")).create_table("t", table)
+        lancedb.connect(str(folder / "lancedb")).create_table(TABLE, table)
     elif name == "chromadb":
         import chromadb
 
         client = chromadb.PersistentClient(str(folder / "chromadb"))
-        collection = client.create_collection("t", metadata={"hnsw:space": "ip"})
+        collection = client.create_collection(TABLE, metadata={"hnsw:space": "ip"})
         for at in numbers:
             part = vectors[at : at + BATCH]
             collection.add(ids=[str(at + row) for row in range(len(part))], embeddings=part.tolist())
@@ -111,10 +112,10 @@ def build(name: str, folder: Path, vectors: np.ndarray) -> None:
 
         database = QdrantClient(path=str(folder / "qdrant"))
         params = VectorParams(size=vectors.shape[1], distance=Distance.COSINE)
-        database.create_collection("t", vectors_config=params)
+        database.create_collection(TABLE, vectors_config=params)
         for at in numbers:
             part = vectors[at : at + BATCH].tolist()
-            database.upsert("t", [PointStruct(id=at + row, vector=vector) for row, vector in enumerate(part)])
+            database.upsert(TABLE, [PointStruct(id=at + row, vector=vector) for row, vector in enumerate(part)])
         database.close()
 
 

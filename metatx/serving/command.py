@@ -2,9 +2,8 @@
 
 import logging
 import os
-import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from ipaddress import ip_address
@@ -16,9 +15,7 @@ from metatx.process import keep_memory
 from metatx.progress import tell
 
 if TYPE_CHECKING:
-    from metatx.pool.pool import TaskPool
     from metatx.serving.application import Service
-    from metatx.serving.metrics import Metrics
 
 __all__ = ["serve"]
 
@@ -54,7 +51,6 @@ def serve(
     timeout: float = 30.0,
     pass_seconds: float = 2.0,
     proxy: str | None = None,
-    processes: int = 1,
     ray: bool = False,
     replicas: int = 1,
     replica_cpus: int = 1,
@@ -87,8 +83,6 @@ def serve(
         pass_seconds: Seconds that one sample may occupy the model, for others wait meanwhile; longer ones are refused.
         proxy: Addresses of trusted reverse proxies, separated by commas: their X-Forwarded-For header tells the
             client's address. Without it, all requests through a proxy count as those of one client.
-        processes: Number of servers on the port, each a process with its own tasks, queue and memory_mb. They share the
-            backbone's memory and divide the cores: threads of a process are as many as all would have, by processes.
         ray: Serve on Ray: on the cluster that RAY_ADDRESS names, or on one that is started on this machine.
         replicas: Number of servers among which Ray divides the requests, each with a backbone of its own.
         replica_cpus: Cores of a replica, on Ray.
@@ -97,22 +91,16 @@ def serve(
     from metatx.inputs.through import checkpoints
 
     token = _token(token, host)
-    _check_processes(processes, ray=ray, admin=admin)
-    pool = partial(
-        load_pool,
+    build = partial(
+        build_service,
         Path(tasks).absolute(),
+        index=index or (),
         backbone=backbone,
         checkpoint=None if checkpoint is None else str(Path(checkpoint).absolute()),
         others=checkpoints(others),
         precision=precision,
         device=device,
         memory_mb=memory_mb,
-        plugin=None if plugin is None else str(Path(plugin).absolute()),
-    )
-    build = partial(
-        build_service,
-        Path(tasks).absolute(),
-        index=index or (),
         token=token,
         admin=admin,
         watch=watch,
@@ -133,7 +121,7 @@ def serve(
             from metatx.serving.on_ray import run
         except ImportError as error:
             raise ImportError(f"{NO_RAY} ({error})") from error
-        run(partial(build, pool), replicas, replica_cpus, host, port)
+        run(build, replicas, replica_cpus, host, port)
     elif replicas != 1:
         raise ValueError(f"--replicas {replicas} needs Ray; add --ray.")
     else:
@@ -141,24 +129,10 @@ def serve(
             import httptools  # noqa: F401  (Ray has a server of its own)
         except ImportError as error:
             raise ImportError(f"{MISSING} ({error})") from error
-        if processes > 1:
-            _run_processes(pool, build, processes, host, port, proxy)
-        else:
-            _run(build(pool), host, port, proxy)
+        service = build()
+        from metatx.serving.application import create_application
 
-
-def _check_processes(processes: int, *, ray: bool, admin: bool) -> None:
-    """Raise ValueError if there cannot be so many processes with these options."""
-    if processes < 1:
-        raise ValueError(f"--processes is {processes}; it must be at least 1.")
-    if processes == 1:
-        return
-    if ray:
-        raise ValueError("On Ray, --replicas says how many servers there are; leave out --processes.")
-    if admin:
-        raise ValueError("--admin would change one process only; use --watch, and change the folder of tasks.")
-    if not hasattr(os, "fork"):
-        raise ValueError("--processes needs a system whose processes fork, such as Linux; leave it out here.")
+        _run(service, create_application(service), host, port, proxy)
 
 
 def _token(given: str | None, host: str) -> str | None:
@@ -177,41 +151,16 @@ def _token(given: str | None, host: str) -> str | None:
     return token
 
 
-def load_pool(
+def build_service(
     tasks: Path,
     *,
+    index: Sequence[str] = (),
     backbone: str | None,
     checkpoint: str | None,
     others: Mapping[str, str],
     precision: Precision,
     device: str = "auto",
     memory_mb: float | None,
-    plugin: str | None,
-) -> "TaskPool":
-    """Load the backbone of a server from the options of ``serve``, into a pool without tasks."""
-    from metatx.backbone.devices import device_of, tell_device
-    from metatx.backbone.loading import load_backbone
-    from metatx.inputs.through import with_checkpoints
-    from metatx.pool.pool import TaskPool
-    from metatx.registry import load_plugin
-    from metatx.serving.catalog import common_backbone, common_others
-
-    place = tell_device(device_of(device))
-    keep_memory()
-    if plugin is not None:
-        load_plugin(plugin)
-    spec, pretrained = (backbone, True) if backbone else common_backbone(tasks)
-    loaded = load_backbone(spec, checkpoint=checkpoint, pretrained=pretrained, device=place)
-    given = common_others(tasks, with_checkpoints(others))
-    return TaskPool(loaded, others=given, memory_mb=memory_mb, precision=precision)
-
-
-def build_service(
-    tasks: Path,
-    pool: "Callable[[], TaskPool]",
-    metrics: "Callable[[], Metrics] | None" = None,
-    *,
-    index: Sequence[str] = (),
     token: str | None,
     admin: bool,
     watch: bool,
@@ -223,7 +172,7 @@ def build_service(
     pass_seconds: float,
     plugin: str | None,
 ) -> "Service":
-    """Build a server from the options of ``serve``; its tasks are not loaded yet."""
+    """Build a server, with a backbone of its own, from the options of ``serve``; its tasks are not loaded yet."""
     try:
         import python_multipart  # noqa: F401  (fastapi asks for it when the first form comes)
 
@@ -231,85 +180,53 @@ def build_service(
         from metatx.serving.metrics import Metrics
     except ImportError as error:
         raise ImportError(f"{MISSING} ({error})") from error
-    from metatx.serving.catalog import Catalog
+    from metatx.backbone.devices import device_of, tell_device
+    from metatx.backbone.loading import load_backbone
+    from metatx.inputs.through import with_checkpoints
+    from metatx.pool.pool import TaskPool
+    from metatx.registry import load_plugin
+    from metatx.serving.catalog import Catalog, common_backbone, common_others
     from metatx.serving.engine import Engine
     from metatx.serving.indexes import Indexes, named_folders
     from metatx.serving.limits import Limits
     from metatx.serving.readers import Readers
     from metatx.serving.throughput import find_batch_tokens
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s")
-    loaded = pool()
-    catalog = Catalog(tasks, loaded)
-    measured, rate = find_batch_tokens(loaded.backbone)
+    place = tell_device(device_of(device))
+    keep_memory()
+    if plugin is not None:
+        load_plugin(plugin)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    spec, pretrained = (backbone, True) if backbone else common_backbone(tasks)
+    loaded = load_backbone(spec, checkpoint=checkpoint, pretrained=pretrained, device=place)
+    given = common_others(tasks, with_checkpoints(others))
+    pool = TaskPool(loaded, others=given, memory_mb=memory_mb, precision=precision)
+    catalog = Catalog(tasks, pool)
+    measured, rate = find_batch_tokens(pool.backbone)
     budget = batch_tokens or measured
     limits = Limits(body_mb=body_mb, wait=timeout, pass_seconds=pass_seconds)
-    counted = Metrics() if metrics is None else metrics()
+    metrics = Metrics()
     engine = Engine(
-        loaded,
+        pool,
         limits,
-        counted,
+        metrics,
         batch_tokens=budget,
         rate=rate,
         queue_seconds=queue_seconds,
         workers=workers,
-        readers=Readers(limits, counted, plugin),
+        readers=Readers(limits, metrics, plugin),
     )
-    indexes = Indexes(loaded, named_folders(index))
+    indexes = Indexes(pool, named_folders(index))
     service = Service(engine, catalog, indexes=indexes, token=token, admin=admin, watch=2.0 if watch else None)
     logging.getLogger("metatx.serving").info("%.0f tokens a second, %d in a pass", rate, budget)
     return service
 
 
-def _run_processes(
-    pool: "Callable[[], TaskPool]",
-    build: "Callable[..., Service]",
-    processes: int,
-    host: str,
-    port: int,
-    proxy: str | None,
-) -> None:
-    """Serve with several processes that share the backbone of ``pool``, until a signal comes."""
-    import torch
-
-    from metatx.serving.processes import SharedMetrics, announce, serve_processes
-
-    threads = torch.get_num_threads()
-    each = threads if "OMP_NUM_THREADS" in os.environ else max(1, threads // processes)
-    torch.set_num_threads(1)  # a process with threads cannot be forked safely
-    shared = pool()
-    if shared.backbone.device.type != "cpu":
-        raise ValueError(f"--processes divides a CPU; with --device {shared.backbone.device}, leave it out.")
-
-    def start(listen: Callable[[], socket.socket], number: int, folder: Path) -> None:
-        torch.set_num_threads(each)
-        service = build(lambda: shared, lambda: SharedMetrics(folder, number))
-        announce(folder, number)
-        _run(service, host, port, proxy, listen)
-
-    serve_processes(start, processes, host, port, BACKLOG)
-
-
-def _run(
-    service: "Service",
-    host: str,
-    port: int,
-    proxy: str | None,
-    listen: Callable[[], socket.socket] | None = None,
-) -> None:
-    """Serve until a signal comes; then refuse new requests, and return when all others are answered.
-
-    Args:
-        service: Server.
-        host: Address to listen on.
-        port: Port to listen on.
-        proxy: Addresses of trusted reverse proxies.
-        listen: Function that makes the socket to accept connections from; None: that of host and port.
-    """
+def _run(service: "Service", application: Any, host: str, port: int, proxy: str | None) -> None:
+    """Serve until a signal comes; then refuse new requests, and return when all others are answered."""
     import uvicorn
 
     from metatx.pool.memory import freeze_gc
-    from metatx.serving.application import create_application
     from metatx.serving.protocol import BoundedProtocol, Connections, room_for_connections
 
     class Server(uvicorn.Server):
@@ -333,7 +250,7 @@ def _run(
     most = room_for_connections()
     room = Connections(most, share=most) if proxy else Connections(most)  # a proxy holds those of all its clients
     config = uvicorn.Config(
-        create_application(service),
+        application,
         host=host,
         port=port,
         http=partial(BoundedProtocol, room=room),  # type: ignore[arg-type]  # uvicorn only calls it
@@ -346,4 +263,4 @@ def _run(
         log_config=None,
         access_log=False,
     )
-    Server(config).run(None if listen is None else [listen()])
+    Server(config).run()

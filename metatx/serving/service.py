@@ -87,7 +87,8 @@ class Service:
         warmed: Any = None  # tasks that were served when the engine was last made ready for them
         while True:
             try:
-                await run_in_threadpool(self.catalog.refresh)
+                if self.watch is not None or not self.loaded:
+                    await run_in_threadpool(self.catalog.refresh)
                 if warmed is not self.catalog.served:
                     warmed = self.catalog.served
                     self.engine.warm()

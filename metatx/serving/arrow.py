@@ -11,7 +11,7 @@ from pyarrow import compute, ipc, types
 from metatx.errors import SampleError, decoded, decoding
 from metatx.serving.limits import Limits, RefusedError
 
-__all__ = ["ARROW", "rows_of", "stream_of", "table_of", "takes"]
+__all__ = ["ARROW", "rows_of", "stream_of", "table_of", "taken", "takes"]
 
 ARROW = "application/vnd.apache.arrow.stream"
 TROUBLE = "The bytes are no Arrow stream"
@@ -33,6 +33,21 @@ def takes(kind: pa.DataType) -> bool:
         return levels < 2
     timed = types.is_date(kind) or (types.is_timestamp(kind) and kind.tz in (None, "UTC"))
     return levels == 0 and (timed or types.is_null(kind))
+
+
+def taken(table: pa.Table) -> pa.Table | None:
+    """Table with plain values in the place of dictionaries (pandas' categories) and views of words (polars' strings).
+
+    None if other types than these are not taken.
+    """
+    for at, field in enumerate(table.schema):
+        kind = field.type.value_type if types.is_dictionary(field.type) else field.type
+        kind = pa.large_string() if types.is_string_view(kind) else kind
+        if not takes(kind):
+            return None
+        if kind != field.type:
+            table = table.set_column(at, field.name, table.column(at).cast(kind))
+    return table
 
 
 def stream_of(table: pa.Table) -> bytes:
@@ -83,7 +98,10 @@ def _batches(content: bytes, limits: Limits) -> tuple[list[pa.RecordBatch], pa.S
     source = pa.BufferReader(content)
     with decoding(TROUBLE):
         messages = ipc.MessageReader.open_stream(source)
-        schema = ipc.read_schema(messages.read_next_message())
+        first = messages.read_next_message()
+        if first.type != "schema":  # Arrow would take anything else for one, and crash
+            raise SampleError(f"The Arrow stream begins with a message of type {first.type}; expected a schema.")
+        schema = ipc.read_schema(first)
     _check(schema)
     batches: list[pa.RecordBatch] = []
     rows = 0
@@ -107,16 +125,18 @@ def _batches(content: bytes, limits: Limits) -> tuple[list[pa.RecordBatch], pa.S
 
 
 def _check(schema: pa.Schema) -> None:
-    """Raise RefusedError (400 or 415) if two columns have one name, or one has a type that is not taken."""
+    """Raise RefusedError if two columns have one name (400), or one has a type that is not taken (415)."""
+    with decoding(TROUBLE):  # names may be no UTF-8
+        columns = [(field.name, field.type, str(field.type)) for field in schema]
     seen = set()
-    for field in schema:
-        if field.name in seen:
-            raise RefusedError(400, f"The Arrow stream has two columns {field.name[:100]!r}; expected one.")
-        seen.add(field.name)
-        if not takes(field.type):
+    for name, kind, shown in columns:
+        if name in seen:
+            raise RefusedError(400, f"The Arrow stream has two columns {name[:100]!r}; expected one.")
+        seen.add(name)
+        if not takes(kind):
             raise RefusedError(
                 415,
-                f"Column {field.name[:100]} is {str(field.type)[:100]}; an Arrow stream may hold {TAKEN}: send JSON, "
+                f"Column {name[:100]} is {shown[:100]}; an Arrow stream may hold {TAKEN}: send JSON, "
                 "or files in a form.",
             )
 

@@ -26,6 +26,12 @@ def compressed(table):
     return file.getvalue()
 
 
+def batch_first():
+    """A stream whose first message is no schema."""
+    schema = TABLE.schema.serialize().size
+    return WHOLE[schema:]
+
+
 def lists_without_bytes(kind):
     """A list of as many items as it says, none of which takes room."""
     offsets = pa.py_buffer(np.array([0, 2**31 - 1], np.int32).tobytes())
@@ -82,6 +88,8 @@ EIGHT = pa.array([1] * 8, pa.int8())
         (b'{"inputs": []}', 400, "no Arrow stream"),
         (WHOLE[:200], 400, "no Arrow stream"),
         (WHOLE[:-30], 400, "no Arrow stream"),
+        (stream_of(TABLE.slice(0, 1)).replace(b"n\0\0\0", b"\xff\0\0\0"), 400, "no Arrow stream"),
+        (batch_first(), 400, "begins with a message of type record batch"),
         (WHOLE + b"more", 400, "4 bytes follow the end"),
         (stream_of(TABLE[:0]), 422, "has no rows"),
         (compressed(TABLE), 415, "compressed"),

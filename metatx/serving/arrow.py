@@ -2,6 +2,7 @@
 
 import io
 import struct
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -84,8 +85,9 @@ def rows_of(table: pa.Table, limits: Limits) -> list[dict[str, Any]]:
     Raises:
         RefusedError: 422 if lists within a value have unequal lengths, 413 if a value has too many numbers.
     """
-    columns = [_cells(name, table[name], limits) for name in table.column_names]
-    return [dict(zip(table.column_names, cells, strict=True)) for cells in zip(*columns, strict=True)]
+    names = table.column_names
+    columns = [_cells(name, table[name], limits) for name in names]
+    return [dict(zip(names, cells, strict=True)) for cells in zip(*columns, strict=True)]
 
 
 def _most(limits: Limits) -> int:
@@ -163,18 +165,31 @@ def _cells(name: str, column: pa.ChunkedArray, limits: Limits) -> list[Any]:
     if types.is_temporal(kind):
         with decoding(f"column {name[:100]}: a time is out of range"):
             return [None if cell is None else cell.isoformat() for cell in column.to_pylist()]
-    if not types.is_nested(kind) or types.is_string(kind.value_type) or types.is_large_string(kind.value_type):
-        return list(column.to_pylist())
-    arrays: list[np.ndarray | None] = []
-    for at, cell in enumerate(column):
+    if types.is_nested(kind) and not (types.is_string(kind.value_type) or types.is_large_string(kind.value_type)):
+        arrays: list[np.ndarray | None] = []
+        for chunk in column.chunks:
+            arrays += _arrays(name, chunk, len(arrays))
+        most = _most(limits)
+        largest = max((array.size for array in arrays if array is not None), default=0)
+        if largest > most:
+            raise RefusedError(413, f"A value has {largest:,} numbers; expected at most {most:,}; send a file.")
+        return arrays
+    if types.is_primitive(kind) and not column.null_count:
+        return list(column.to_numpy().tolist())  # in a tenth of the time
+    return list(column.to_pylist())
+
+
+def _arrays(name: str, cells: pa.Array, start: int) -> list[np.ndarray | None]:
+    """Array of each cell, the first of which is in row ``start``. Raises RefusedError (422) if one is no rectangle."""
+    if not cells.null_count:
+        with suppress(SampleError):
+            return list(_array(cells))  # all are of one shape
+    arrays = []
+    for at, cell in enumerate(cells, start):
         try:
-            array = _array(cell.values) if cell.is_valid else None
+            arrays.append(_array(cell.values) if cell.is_valid else None)
         except SampleError as error:
             raise RefusedError(422, f"inputs[{at}]: column {name[:100]}: {error}") from error
-        most = _most(limits)
-        if array is not None and array.size > most:
-            raise RefusedError(413, f"A value has {array.size:,} numbers; expected at most {most:,}; send a file.")
-        arrays.append(array)
     return arrays
 
 

@@ -83,7 +83,7 @@ class Member(Server):
         service: State that the endpoints share; its tasks are loaded.
         host: Address, of which the sockets come to ``run``.
         port: Port.
-        proxy: As for ``Server``.
+        proxy: Addresses of trusted reverse proxies, see ``Server``.
         listening: Function that is called when it listens.
     """
 

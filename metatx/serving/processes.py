@@ -67,6 +67,7 @@ def serve_in_processes(
     for listener in bound(host, port, shared=False):  # raises if a program listens there
         listener.close()
     reserved = bound(host, port, shared=True)  # they do not listen, but keep the port from other programs
+    port = reserved[0].getsockname()[1]  # where any was asked for (0)
     with TemporaryDirectory(prefix="metatx-") as folder:
         os.environ[TOGETHER] = folder
         from prometheus_client.multiprocess import mark_process_dead  # reads the environment

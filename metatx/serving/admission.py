@@ -36,8 +36,8 @@ class Asked:
     Attributes:
         client: Address of the client, see ``metatx.serving.clients``.
         task: Name of the task; None if the request names several.
-        form: True for a form with files, False for JSON.
-        size: Number of parts of the form, or of bytes of the JSON; None if it is not known yet.
+        form: True for a form with files and for arrays and tables, False for JSON.
+        size: Number of parts of the form or of samples, or of bytes of the JSON; None if it is not known yet.
     """
 
     client: str

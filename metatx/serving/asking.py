@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
+import numpy as np
 import orjson
 from fastapi import Request, Response
 
@@ -26,7 +27,7 @@ class Question:
     """Question of a request, whose body was read.
 
     Attributes:
-        size: Number of bytes of JSON; of parts of a form; of samples of an array.
+        size: Number of bytes of JSON; of parts of a form; of samples of an array or a table.
         answer: Kind of answer.
         inputs: Function that parses the inputs; called in a worker thread.
         response: Function that makes the response from the name of the task of each sample, the answers, and the
@@ -63,7 +64,7 @@ async def question_of(
     body = await read_body(request, limits)
     if events is not None:
         body = await events.read(body, limits)
-    size = len(body) if isinstance(body, bytes | list) or body.ndim else 1
+    size = 1 if isinstance(body, np.ndarray) and not body.ndim else len(body)
     inputs = partial(inputs_of, body, task, catalog, limits)
 
     def response(names: Sequence[str], answers: Sequence[Any], tokens: int) -> Response:

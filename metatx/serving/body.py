@@ -1,14 +1,17 @@
 """Bodies of requests, JSON or forms with files, read within the limits."""
 
 import re
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
+import pyarrow as pa
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, UploadFile
 from starlette.requests import Request
 
 from metatx.errors import SampleError, short
 from metatx.serving.arrays import NPY, array_of
+from metatx.serving.arrow import ARROW, table_of
 from metatx.serving.catalog import Catalog, Served
 from metatx.serving.inputs import (
     FileInput,
@@ -18,6 +21,7 @@ from metatx.serving.inputs import (
     array_inputs,
     mixed_inputs,
     parse_json,
+    table_inputs,
     task_inputs,
 )
 from metatx.serving.limits import Limits, RefusedError
@@ -25,7 +29,7 @@ from metatx.serving.limits import Limits, RefusedError
 __all__ = ["FORM", "Body", "content_kind", "inputs_of", "read_body"]
 
 Parts = list[tuple[str, UploadFile | str]]
-Body = bytes | Parts | np.ndarray
+Body: TypeAlias = bytes | Parts | np.ndarray | pa.Table
 
 FORM = "multipart/form-data"
 INPUT = "input"  # name of a part with a sample as JSON, in a form for one task
@@ -41,10 +45,10 @@ def content_kind(headers: Headers) -> str:
 
 
 async def read_body(request: Request, limits: Limits) -> Body:
-    """Read JSON as bytes, a form as its parts, npy as its array.
+    """Read JSON as bytes, a form as its parts, npy as its array, an Arrow stream as its table.
 
     Raises:
-        RefusedError: 415 for another media type, 400 if npy cannot be read.
+        RefusedError: 415 for another media type, 400 if npy or Arrow cannot be read; those of ``table_of``.
     """
     kind = content_kind(request.headers)
     if kind == FORM:
@@ -58,8 +62,10 @@ async def read_body(request: Request, limits: Limits) -> Body:
             return array_of(await request.body())
         except SampleError as error:
             raise RefusedError(400, str(error)) from error
+    if kind == ARROW:
+        return await run_in_threadpool(table_of, await request.body(), limits)
     given = f"The body is {kind[:100]}" if kind else "The request has no content-type"
-    raise RefusedError(415, f"{given}; send application/json, {NPY}, or a form with files.")
+    raise RefusedError(415, f"{given}; send application/json, {NPY}, {ARROW}, or a form with files.")
 
 
 def inputs_of(body: Body, task: str | None, catalog: Catalog, limits: Limits) -> list[Input]:
@@ -80,6 +86,11 @@ def inputs_of(body: Body, task: str | None, catalog: Catalog, limits: Limits) ->
         if task is None:
             raise RefusedError(415, f"{NPY} holds inputs of one task; send it to /v1/tasks/NAME/predict.")
         inputs = array_inputs(body, task, served.sample.schema if served else {}, limits)
+    elif isinstance(body, pa.Table):
+        if task is None:
+            raise RefusedError(415, f"{ARROW} holds rows of one task; send it to /v1/tasks/NAME/predict.")
+        named = served is not None and bool(served.inputs or served.config["inputs"])
+        inputs = table_inputs(body, task, named, limits)
     elif isinstance(body, bytes):
         content = parse_json(body, limits)
         inputs = mixed_inputs(content) if task is None else task_inputs(content, task)

@@ -8,6 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from metatx.serving.admission import FullError
 from metatx.serving.arrays import NPY
+from metatx.serving.arrow import ARROW
 from metatx.serving.body import FORM, content_kind
 from metatx.serving.clients import sender
 from metatx.serving.limits import Limits, RefusedError
@@ -126,4 +127,5 @@ def _bound(scope: Scope, limits: Limits) -> tuple[float, str]:
     headers = Headers(scope=scope)
     if content_kind(headers) in (FORM, NPY) or JSON_LENGTH in headers:
         return limits.body_mb * 1e6, f"The request has more than {limits.body_mb:g} megabytes."
-    return limits.json_mb * 1e6, f"The JSON has more than {limits.json_mb:g} megabytes; send files, or fewer inputs."
+    kind = "Arrow stream" if content_kind(headers) == ARROW else "JSON"
+    return limits.json_mb * 1e6, f"The {kind} has more than {limits.json_mb:g} megabytes; send files, or fewer inputs."

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from metatx.errors import SampleError
 from metatx.reading.signatures import SIGNATURES
 from metatx.serving.arrays import KINDS, NPY, encoded
+from metatx.serving.arrow import ARROW, stream_of, taken
 
 __all__ = ["Call", "answered", "asking", "batches", "has_bytes", "pause", "searching"]
 
@@ -38,9 +40,8 @@ class Call:
 
 def batches(samples: Any, size: int) -> Iterator[Any]:
     """Parts of ``size`` samples. Raises TypeError for a single sample, ValueError if there are none."""
-    records = getattr(samples, "to_dict", None)
-    if callable(records) and hasattr(samples, "columns"):  # a table of pandas
-        samples = records("records")
+    if hasattr(samples, "columns") and hasattr(samples, "__arrow_c_stream__"):
+        samples = _table(samples)
     if isinstance(samples, str | bytes | Path | Mapping):
         raise TypeError(f"The samples are of type {type(samples).__name__}; expected a list, for one: [sample].")
     if not len(samples):
@@ -51,14 +52,14 @@ def batches(samples: Any, size: int) -> Iterator[Any]:
 
 def has_bytes(samples: Any) -> bool:
     """Return True if a sample, or an input of one, is the content of a file without a name."""
-    if isinstance(samples, np.ndarray):
+    if isinstance(samples, np.ndarray | pa.Table):
         return False
     parts = [part for item in samples for part in (item.values() if isinstance(item, Mapping) else [item])]
     return any(isinstance(part, bytes) for part in parts)
 
 
 def asking(path: str, samples: Any, suffixes: Sequence[str] = ()) -> Call:
-    """Request to answer samples: an array as npy, files as a form, all else as JSON.
+    """Request to answer samples: an array as npy, a table as an Arrow stream, files as a form, all else as JSON.
 
     Args:
         path: Path of the endpoint.
@@ -68,6 +69,8 @@ def asking(path: str, samples: Any, suffixes: Sequence[str] = ()) -> Call:
     Raises:
         ValueError: If a sample cannot be sent.
     """
+    if isinstance(samples, pa.Table):
+        return Call(path=path, body={"content": stream_of(samples), "headers": {"content-type": ARROW}})
     array = _stacked(samples)
     if array is not None:
         return Call(path=path, body={"content": _npy(array), "headers": {"content-type": NPY}})
@@ -131,6 +134,21 @@ def answered(status: int, content: bytes) -> Any:
         504: TimeoutError,
     }
     raise kinds.get(status, ValueError if 400 <= status < 500 else RuntimeError)(line)
+
+
+def _table(samples: Any) -> Any:
+    """Table of pandas, polars or Arrow as an Arrow table; its rows as dicts if a column is of another type."""
+    import pandas as pd
+
+    if not isinstance(samples, pd.DataFrame):
+        table = pa.table(samples)
+        plain = taken(table)
+        return table.to_pylist() if plain is None else plain
+    try:
+        plain = taken(pa.Table.from_pandas(samples, preserve_index=False))
+    except (ValueError, TypeError, NotImplementedError):  # Arrow's errors for columns of mixed or other objects
+        plain = None
+    return samples.to_dict("records") if plain is None else plain
 
 
 def _stacked(samples: Any) -> np.ndarray | None:

@@ -58,9 +58,10 @@ class _Asking:
 class Client(_Asking):
     """Client of a server that ``metatx serve`` runs.
 
-    Arrays are sent as bytes, pandas tables as rows, paths and bytes as files, and dicts as samples of several inputs.
-    Errors are those of the library, with the server's message: SampleError for an input that cannot be used, ValueError
-    for another wrong request, PermissionError for a wrong token, TimeoutError, ConnectionError.
+    Arrays are sent as bytes, tables of pandas, polars or Arrow as Arrow streams, paths and bytes as files, and dicts as
+    samples of several inputs. Errors are those of the library, with the server's message: SampleError for an input that
+    cannot be used, ValueError for another wrong request, PermissionError for a wrong token, TimeoutError,
+    ConnectionError.
 
     Args:
         url: Address, such as "http://127.0.0.1:8000".
@@ -112,7 +113,7 @@ class Client(_Asking):
 
         Args:
             task: Name of the task.
-            samples: Samples as ``Task.predict`` takes them: an array (B, ...), a list, or a pandas table. Files are
+            samples: Samples as ``Task.predict`` takes them: an array (B, ...), a list, or a table. Files are
                 paths (``pathlib.Path``), bytes, or pairs of a name and bytes.
         """
         return list(self._run(self._rows(task, "predict", samples)))
@@ -213,7 +214,7 @@ class AsyncClient(_Asking):
 
         Args:
             task: Name of the task.
-            samples: Samples as ``Task.predict`` takes them: an array (B, ...), a list, or a pandas table. Files are
+            samples: Samples as ``Task.predict`` takes them: an array (B, ...), a list, or a table. Files are
                 paths (``pathlib.Path``), bytes, or pairs of a name and bytes.
         """
         return list(await self._run(self._rows(task, "predict", samples)))

@@ -2,13 +2,12 @@
 
 import logging
 import os
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from metatx.backbone.names import Precision
 from metatx.process import keep_memory
@@ -16,11 +15,10 @@ from metatx.progress import tell
 
 if TYPE_CHECKING:
     from metatx.serving.application import Service
+    from metatx.serving.catalog import Catalog
 
-__all__ = ["serve"]
+__all__ = ["build_service", "load_tasks", "serve"]
 
-GRACE = 0.5  # seconds between a signal and the end, in which new requests are told that the server stops
-BACKLOG = 128  # connections that wait to be accepted
 TOKEN = "METATX_TOKEN"  # environment variable
 MISSING = (
     "metatx serve needs fastapi, uvicorn, httptools, orjson, prometheus-client and python-multipart: "
@@ -44,6 +42,7 @@ def serve(
     token: str | None = None,
     admin: bool = False,
     watch: bool = False,
+    processes: int = 1,
     workers: int = 2,
     batch_tokens: int | None = None,
     queue_seconds: float = 10.0,
@@ -75,6 +74,8 @@ def serve(
         token: Token that requests must bear; better given in the environment variable METATX_TOKEN.
         admin: Let tasks be loaded and removed over HTTP; only with a token.
         watch: Load tasks that appear in the folder, reload those that change, drop those that are removed.
+        processes: Number of processes that answer on the port, on Linux and CPUs: they share the backbone and the tasks
+            in memory, and divide the cores unless OMP_NUM_THREADS is set. Limits and bounds hold in each.
         workers: Number of threads that read files, and of as many that read JSON.
         batch_tokens: Tokens of a pass through the backbone; by default measured at the start.
         queue_seconds: Seconds of work that may wait; beyond it, requests are told to come back later.
@@ -91,16 +92,22 @@ def serve(
     from metatx.inputs.through import checkpoints
 
     token = _token(token, host)
-    build = partial(
-        build_service,
+    if processes < 1:
+        raise ValueError(f"--processes is {processes}; it must be at least 1.")
+    load = partial(
+        load_tasks,
         Path(tasks).absolute(),
-        index=index or (),
         backbone=backbone,
         checkpoint=None if checkpoint is None else str(Path(checkpoint).absolute()),
         others=checkpoints(others),
         precision=precision,
         device=device,
         memory_mb=memory_mb,
+        plugin=None if plugin is None else str(Path(plugin).absolute()),
+    )
+    build = partial(
+        build_service,
+        index=index or (),
         token=token,
         admin=admin,
         watch=watch,
@@ -110,29 +117,35 @@ def serve(
         body_mb=body_mb,
         timeout=timeout,
         pass_seconds=pass_seconds,
-        plugin=None if plugin is None else str(Path(plugin).absolute()),
+        plugin=load.keywords["plugin"],
     )
+    if admin and (ray or processes > 1):
+        kind = "replica" if ray else "process"
+        raise ValueError(f"--admin would change one {kind} only; use --watch instead, and change the folder of tasks.")
     if ray:
-        if admin:
-            raise ValueError(
-                "--admin would change one replica only; use --watch on Ray, and change the folder of tasks."
-            )
+        if processes > 1:
+            raise ValueError("--processes is for a server without Ray; on Ray give --replicas.")
         try:
             from metatx.serving.on_ray import run
         except ImportError as error:
             raise ImportError(f"{NO_RAY} ({error})") from error
-        run(build, replicas, replica_cpus, host, port)
-    elif replicas != 1:
+        run(partial(_loaded, load, build), replicas, replica_cpus, host, port)
+        return
+    if replicas != 1:
         raise ValueError(f"--replicas {replicas} needs Ray; add --ray.")
+    try:
+        from metatx.serving.listening import Server
+        from metatx.serving.processes import serve_in_processes
+    except ImportError as error:
+        raise ImportError(f"{MISSING} ({error})") from error
+    if processes > 1:
+        serve_in_processes(load, build, processes, host, port, proxy)
     else:
-        try:
-            import httptools  # noqa: F401  (Ray has a server of its own)
-        except ImportError as error:
-            raise ImportError(f"{MISSING} ({error})") from error
-        service = build()
-        from metatx.serving.application import create_application
+        Server(_loaded(load, build), host, port, proxy).run()
 
-        _run(service, create_application(service), host, port, proxy)
+
+def _loaded(load: "Callable[[], Catalog]", build: "Callable[[Catalog], Service]") -> "Service":
+    return build(load())
 
 
 def _token(given: str | None, host: str) -> str | None:
@@ -151,16 +164,43 @@ def _token(given: str | None, host: str) -> str | None:
     return token
 
 
-def build_service(
+def load_tasks(
     tasks: Path,
     *,
-    index: Sequence[str] = (),
     backbone: str | None,
     checkpoint: str | None,
     others: Mapping[str, str],
     precision: Precision,
     device: str = "auto",
     memory_mb: float | None,
+    plugin: str | None,
+) -> "Catalog":
+    """Load a backbone into a pool, from the options of ``serve``; no task is loaded yet, and no thread is started."""
+    try:
+        from metatx.serving.catalog import Catalog, common_backbone, common_others
+    except ImportError as error:
+        raise ImportError(f"{MISSING} ({error})") from error
+    from metatx.backbone.devices import device_of, tell_device
+    from metatx.backbone.loading import load_backbone
+    from metatx.inputs.through import with_checkpoints
+    from metatx.pool.pool import TaskPool
+    from metatx.registry import load_plugin
+
+    place = tell_device(device_of(device))
+    keep_memory()
+    if plugin is not None:
+        load_plugin(plugin)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    spec, pretrained = (backbone, True) if backbone else common_backbone(tasks)
+    loaded = load_backbone(spec, checkpoint=checkpoint, pretrained=pretrained, device=place)
+    given = common_others(tasks, with_checkpoints(others))
+    return Catalog(tasks, TaskPool(loaded, others=given, memory_mb=memory_mb, precision=precision))
+
+
+def build_service(
+    catalog: "Catalog",
+    *,
+    index: Sequence[str] = (),
     token: str | None,
     admin: bool,
     watch: bool,
@@ -172,7 +212,7 @@ def build_service(
     pass_seconds: float,
     plugin: str | None,
 ) -> "Service":
-    """Build a server, with a backbone of its own, from the options of ``serve``; its tasks are not loaded yet."""
+    """Build the server of a catalog's tasks, from the options of ``serve``."""
     try:
         import python_multipart  # noqa: F401  (fastapi asks for it when the first form comes)
 
@@ -180,28 +220,13 @@ def build_service(
         from metatx.serving.metrics import Metrics
     except ImportError as error:
         raise ImportError(f"{MISSING} ({error})") from error
-    from metatx.backbone.devices import device_of, tell_device
-    from metatx.backbone.loading import load_backbone
-    from metatx.inputs.through import with_checkpoints
-    from metatx.pool.pool import TaskPool
-    from metatx.registry import load_plugin
-    from metatx.serving.catalog import Catalog, common_backbone, common_others
     from metatx.serving.engine import Engine
     from metatx.serving.indexes import Indexes, named_folders
     from metatx.serving.limits import Limits
     from metatx.serving.readers import Readers
     from metatx.serving.throughput import find_batch_tokens
 
-    place = tell_device(device_of(device))
-    keep_memory()
-    if plugin is not None:
-        load_plugin(plugin)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    spec, pretrained = (backbone, True) if backbone else common_backbone(tasks)
-    loaded = load_backbone(spec, checkpoint=checkpoint, pretrained=pretrained, device=place)
-    given = common_others(tasks, with_checkpoints(others))
-    pool = TaskPool(loaded, others=given, memory_mb=memory_mb, precision=precision)
-    catalog = Catalog(tasks, pool)
+    pool = catalog.pool
     measured, rate = find_batch_tokens(pool.backbone)
     budget = batch_tokens or measured
     limits = Limits(body_mb=body_mb, wait=timeout, pass_seconds=pass_seconds)
@@ -220,47 +245,3 @@ def build_service(
     service = Service(engine, catalog, indexes=indexes, token=token, admin=admin, watch=2.0 if watch else None)
     logging.getLogger("metatx.serving").info("%.0f tokens a second, %d in a pass", rate, budget)
     return service
-
-
-def _run(service: "Service", application: Any, host: str, port: int, proxy: str | None) -> None:
-    """Serve until a signal comes; then refuse new requests, and return when all others are answered."""
-    import uvicorn
-
-    from metatx.pool.memory import freeze_gc
-    from metatx.serving.protocol import BoundedProtocol, Connections, room_for_connections
-
-    class Server(uvicorn.Server):
-        stopping: float | None = None
-        settled = False
-
-        def handle_exit(self, sig: int, frame: Any) -> None:
-            """Drain at the first signal, stop at once at the second."""
-            if service.draining:
-                super().handle_exit(sig, frame)
-            service.draining = True
-            self.stopping = time.monotonic()
-
-        async def on_tick(self, counter: int) -> bool:
-            if service.loaded and not self.settled:
-                self.settled = True
-                freeze_gc()
-            done = self.stopping is not None and time.monotonic() - self.stopping > GRACE and not service.active
-            return await super().on_tick(counter) or done
-
-    most = room_for_connections()
-    room = Connections(most, share=most) if proxy else Connections(most)  # a proxy holds those of all its clients
-    config = uvicorn.Config(
-        application,
-        host=host,
-        port=port,
-        http=partial(BoundedProtocol, room=room),  # type: ignore[arg-type]  # uvicorn only calls it
-        ws="none",
-        backlog=min(BACKLOG, most),
-        proxy_headers=proxy is not None,  # otherwise a client on this machine could claim any address
-        forwarded_allow_ips=proxy,
-        server_header=False,
-        timeout_graceful_shutdown=round(service.engine.limits.wait) + 1,
-        log_config=None,
-        access_log=False,
-    )
-    Server(config).run()

@@ -82,8 +82,8 @@ class Engine:
         metrics.watch("metatx_queue_requests", "Requests that wait for a thread.", self._unprepared)
         metrics.watch("metatx_queue_inputs", "Inputs that wait for a pass.", lambda: self.scheduler.waiting[0])
         metrics.watch("metatx_queue_tokens", "Cost under way, in short tokens.", lambda: self.admission.cost)
-        metrics.watch("metatx_tasks", "Tasks that are served.", lambda: len(pool.tasks()))
-        metrics.watch("metatx_tasks_loaded", "Tasks in memory.", lambda: sum(t.loaded for t in pool.tasks()))
+        metrics.watch("metatx_tasks", "Tasks that are served.", lambda: len(pool.tasks()), "livemax")
+        metrics.watch("metatx_tasks_loaded", "Tasks in memory.", lambda: sum(t.loaded for t in pool.tasks()), "livemax")
 
     def check(self, asked: Asked, workers: Workers) -> None:
         """Refuse a request that would not be answered in time, before its body is read. Raises FullError."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from torch import Tensor
@@ -130,8 +131,8 @@ def search_request(body: Body, limits: Limits) -> SearchRequest:
     files: list[Input] = []
     if isinstance(body, bytes):
         content = parse_json(body, limits)
-    elif isinstance(body, np.ndarray):
-        raise RefusedError(415, f"An array says no modality; send {FORM}, in which {ARRAY} stands for an array.")
+    elif isinstance(body, np.ndarray | pa.Table):
+        raise RefusedError(415, f"Arrays and rows say no modality; send {FORM}, in which {ARRAY} stands for an array.")
     else:
         content = {}
         for name, part in body:

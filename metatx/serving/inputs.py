@@ -6,18 +6,30 @@ from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import orjson
+import pyarrow as pa
 
 from metatx.errors import SampleError
 from metatx.inputs.inputs import Inputs
 from metatx.pool.requests import read
 from metatx.registry import unknown
 from metatx.serving.arrays import takes_arrays
+from metatx.serving.arrow import rows_of
 from metatx.serving.file_checks import of_input, suffix_of
 from metatx.serving.limits import Limits, RefusedError
 from metatx.serving.readers import EncodedSample, Readers, ReadRequest
 from metatx.serving.samples import received
 
-__all__ = ["FileInput", "FormInput", "Input", "JsonInput", "array_inputs", "mixed_inputs", "parse_json", "task_inputs"]
+__all__ = [
+    "FileInput",
+    "FormInput",
+    "Input",
+    "JsonInput",
+    "array_inputs",
+    "mixed_inputs",
+    "parse_json",
+    "table_inputs",
+    "task_inputs",
+]
 
 
 class Input(Protocol):
@@ -157,6 +169,24 @@ def array_inputs(array: np.ndarray, task: str, schema: Mapping[str, Any], limits
     if array[0].size > most:
         raise RefusedError(413, f"A sample has {array[0].size:,} numbers; expected at most {most:,}; send a file.")
     return [JsonInput(task, value) for value in (array if array.ndim > 1 else array.tolist())]
+
+
+def table_inputs(table: pa.Table, task: str, named: bool, limits: Limits) -> list[Input]:
+    """Read inputs for one task from the rows of a table.
+
+    Args:
+        table: Table as ``metatx.serving.arrow`` gives it.
+        task: Name of the task.
+        named: True if the task reads columns by name; otherwise the values of a single column are the samples.
+        limits: Limits of a request.
+
+    Raises:
+        RefusedError: If a value cannot be used, see ``rows_of``.
+    """
+    rows = rows_of(table, limits)
+    if named or table.num_columns != 1:
+        return [JsonInput(task, row) for row in rows]
+    return [JsonInput(task, value) for row in rows for value in row.values()]
 
 
 def task_inputs(body: Any, task: str) -> list[Input]:

@@ -1,11 +1,14 @@
 """Metrics for Prometheus: requests, latencies, passes, the queue, tasks."""
 
+import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from metatx.serving.scheduler import Job
 
-__all__ = ["Metrics"]
+__all__ = ["TOGETHER", "Metrics"]
+
+TOGETHER = "PROMETHEUS_MULTIPROC_DIR"  # environment variable: the folder in which processes count together
 
 SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -13,12 +16,17 @@ TOKENS = (16, 64, 256, 1024, 4096, 16_384, 65_536)
 
 
 class Metrics:
-    """Counters of one server. Labels name only tasks that are served, so that clients cannot add any."""
+    """Counters of one server. Labels name only tasks that are served, so that clients cannot add any.
+
+    Where the environment variable ``TOGETHER`` names a folder, all processes count in its files, and each tells the
+    counts of all: prometheus_client's multiprocess mode, which it chooses when it is imported.
+    """
 
     def __init__(self) -> None:
         from prometheus_client import CollectorRegistry, Counter, Histogram
 
         self.registry = CollectorRegistry()
+        self._gauges: list[tuple[Any, Callable[[], float]]] = []  # that ``refresh`` sets
         into: dict[str, Any] = {"registry": self.registry}
         self.requests = Counter("metatx_requests", "Requests, by status.", ["task", "answer", "status"], **into)
         self.latency = Histogram("metatx_seconds", "Seconds of a request.", ["task"], buckets=SECONDS, **into)
@@ -31,11 +39,29 @@ class Metrics:
         self.pass_tokens = Histogram("metatx_pass_tokens", "Tokens of a pass.", buckets=TOKENS, **into)
         self.killed = Counter("metatx_readers_killed", "Processes that ended while they read.", ["reason"], **into)
 
-    def watch(self, name: str, about: str, value: Callable[[], float]) -> None:
-        """Add a gauge whose value is read when Prometheus asks."""
+    def watch(
+        self, name: str, about: str, value: Callable[[], float], over: Literal["livesum", "livemax"] = "livesum"
+    ) -> None:
+        """Add a gauge, whose value is read when Prometheus asks, or once a second where processes count together.
+
+        Args:
+            name: Name of the gauge.
+            about: Description.
+            value: Function that gives the value.
+            over: Value of several processes: their sum, or the largest.
+        """
         from prometheus_client import Gauge
 
-        Gauge(name, about, registry=self.registry).set_function(value)
+        gauge = Gauge(name, about, registry=self.registry, multiprocess_mode=over)
+        if TOGETHER in os.environ:
+            self._gauges.append((gauge, value))
+        else:
+            gauge.set_function(value)
+
+    def refresh(self) -> None:
+        """Write the values of gauges where the other processes read them."""
+        for gauge, value in self._gauges:
+            gauge.set(value())
 
     def passed(self, jobs: Sequence[Job[Any]], seconds: float) -> None:
         """Count a pass."""
@@ -56,6 +82,12 @@ class Metrics:
 
     def text(self) -> bytes:
         """Return all metrics in the text format of Prometheus."""
-        from prometheus_client import generate_latest
+        from prometheus_client import CollectorRegistry, generate_latest
+        from prometheus_client.multiprocess import MultiProcessCollector
 
-        return generate_latest(self.registry)
+        if TOGETHER not in os.environ:
+            return generate_latest(self.registry)
+        self.refresh()
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return generate_latest(registry)

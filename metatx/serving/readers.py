@@ -281,7 +281,7 @@ def _store(content: BinaryIO, path: Path) -> None:
 def _json(value: Any) -> bytes:
     """Write a value as JSON. Raises RefusedError (422) if it is nested too deeply."""
     try:
-        return orjson.dumps(value)
+        return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
     except TypeError:
         raise RefusedError(422, "The input is nested too deeply.") from None
 

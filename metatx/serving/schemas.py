@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 import metatx
 from metatx.serving.arrays import ENCODED, NPY, forms_of, takes_arrays
+from metatx.serving.arrow import ARROW
 from metatx.serving.catalog import Catalog, Served, ServedInput
 
 __all__ = ["Alias", "Problem", "TaskDetail", "TaskList", "TaskSummary", "detail_of", "document", "summary_of"]
@@ -120,6 +121,8 @@ def document(app: FastAPI, catalog: Catalog) -> dict[str, Any]:
             operation = {key: value for key, value in general.items() if key != "parameters"}
             operation |= {"operationId": f"{action} {name}", "summary": f"{action.capitalize()} with {name}"}
             body = _body(reference, bool(task.files), task.sample.example, task.inputs)
+            rows = {"type": "string", "contentMediaType": ARROW, "description": "Rows with the task's columns."}
+            body["content"][ARROW] = {"schema": rows}
             if takes_arrays(task.sample.schema):
                 array = {"type": "string", "contentMediaType": NPY, "description": "Array of inputs (B, ...)."}
                 body["content"][NPY] = {"schema": array}

@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 
 from metatx.serving.admission import Asked
 from metatx.serving.arrays import NPY
+from metatx.serving.arrow import ARROW
 from metatx.serving.asking import Question, json_response, question_of, unless_gone
 from metatx.serving.body import FORM, content_kind, read_body
 from metatx.serving.catalog import Catalog
@@ -87,7 +88,8 @@ class Service:
         warmed: Any = None  # tasks that were served when the engine was last made ready for them
         while True:
             try:
-                await run_in_threadpool(self.catalog.refresh)
+                if self.watch is not None or not self.loaded:
+                    await run_in_threadpool(self.catalog.refresh)
                 if warmed is not self.catalog.served:
                     warmed = self.catalog.served
                     self.engine.warm()
@@ -146,7 +148,7 @@ class Service:
             tasks[:] = [task]
             engine = self.engine
             kind = content_kind(request.headers)
-            asked = Asked(client=sender(request.scope), task=task, form=tensors or kind in (FORM, NPY))
+            asked = Asked(client=sender(request.scope), task=task, form=tensors or kind in (FORM, NPY, ARROW))
             files = kind == FORM or (tensors and task is not None and bool(self.catalog.served[task].files))
             workers = engine.file_workers if files else engine.json_workers
             async with asyncio.timeout(engine.limits.wait):

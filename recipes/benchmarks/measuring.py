@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import psutil
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
@@ -84,11 +85,18 @@ def save_task(backbone: metatx.Backbone, name: str, folder: Path) -> Any:
 @contextmanager
 def server(folder: Path, *options: str) -> Iterator[Callable[[], float]]:
     """Run ``metatx serve``, and give a function that returns its memory in MB once it is ready."""
-    command = [sys.executable, "-m", "metatx", "serve", str(folder), "--port", str(PORT), *options]
+    with server_process(folder, *options) as process:
+        yield lambda: megabytes(process=process.pid)
+
+
+@contextmanager
+def server_process(folder: Path, *options: str, port: int = PORT) -> Iterator[psutil.Process]:
+    """Run ``metatx serve``, and give its process once it is ready."""
+    command = [sys.executable, "-m", "metatx", "serve", str(folder), "--port", str(port), *options]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
 
     def is_ready() -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", PORT)
+        connection = http.client.HTTPConnection("127.0.0.1", port)
         try:
             connection.request("GET", "/readyz", headers={"connection": "close"})
             return connection.getresponse().status == 200
@@ -98,7 +106,7 @@ def server(folder: Path, *options: str) -> Iterator[Callable[[], float]]:
     try:
         while not is_ready():
             time.sleep(0.2)
-        yield lambda: megabytes(process=process.pid)
+        yield psutil.Process(process.pid)
     finally:
         process.terminate()
         process.wait()

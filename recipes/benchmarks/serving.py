@@ -1,12 +1,13 @@
 """Cost of the server: requests a second from many clients at once, beside the pool called directly.
 
-    python recipes/benchmarks/serving.py                          # nano, three tasks, a minute on two cores
-    python recipes/benchmarks/serving.py --backbone base --seconds 40    # ViT-B/16's shape, five
+    python recipes/benchmarks/serving.py --rounds 5               # nano, three tasks, three minutes on two cores
+    python recipes/benchmarks/serving.py --backbone base --seconds 40    # ViT-B/16's shape, nine
 
-The server is a process of its own; so are the clients, which share the machine with it: each has one request under way
-and asks the tasks in turn, so that all are asked equally often. Directly: the same inputs, one of each client in a
-batch, given to ``TaskPool.predict`` in this process. Rounds are interleaved, so that a noisy machine slows both; the
-medians are shown. ``/healthz`` is asked ten times a second meanwhile.
+Servers of one process and of ``--processes`` are measured; so are the clients, a process of their own, which shares the
+machine with them: each has one request under way and asks the tasks in turn, so that all are asked equally often.
+Directly: the same inputs, one of each client in a batch, given to ``TaskPool.predict`` in a thread of this process.
+Rounds are interleaved, so that a noisy machine slows all; medians are shown. CPU is that of the server's processes,
+without the clients. ``/healthz`` is asked ten times a second meanwhile.
 """
 
 import asyncio
@@ -16,17 +17,54 @@ import multiprocessing
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measuring import PORT, SIZES, save_task, server
+import psutil
+from measuring import PORT, SIZES, save_task, server_process
 
 import metatx
 from metatx.backbone.loading import save_backbone
 from metatx.cli.scripts import command
 
 END = b"\r\n\r\n"
+
+
+@dataclass(frozen=True)
+class Round:
+    """Requests that were answered, and how many a second; seconds of each, and of each look at the server's health."""
+
+    count: int
+    rate: float
+    latencies: list[float] = field(default_factory=list)
+    healths: list[float] = field(default_factory=list)
+
+
+@dataclass
+class Way:
+    """A way to be answered, and what its rounds came to."""
+
+    ask: Callable[[], "Round"]
+    cpu_seconds: Callable[[], float]
+    rates: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)  # milliseconds a request
+    latencies: list[float] = field(default_factory=list)
+    healths: list[float] = field(default_factory=list)
+
+    def round(self) -> None:
+        """Ask, and note what it came to."""
+        before = self.cpu_seconds()
+        done = self.ask()
+        self.cpu.append(1000 * (self.cpu_seconds() - before) / done.count)
+        self.rates.append(done.rate)
+        self.latencies += done.latencies
+        self.healths += done.healths
 
 
 def main(
@@ -36,8 +74,9 @@ def main(
     clients: int = 64,
     seconds: float = 8.0,
     rounds: int = 3,
+    processes: int = 2,
 ) -> None:
-    """Print requests a second of both, their ratio, and latencies.
+    """Print requests a second and CPU of each way, its share of the pool called directly, and latencies.
 
     Args:
         backbone: Any spec; or "base", random weights in ViT-B/16's shape.
@@ -45,8 +84,9 @@ def main(
         clients: At once.
         seconds: Length of a round, in seconds.
         rounds: Number of rounds of each way.
+        processes: Processes of the second server; 1: there is none.
     """
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as weights:
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as weights, ExitStack() as running:
         shown = backbone
         if backbone == "base":
             random = metatx.load_backbone(SIZES["base"], pretrained=False)
@@ -56,40 +96,48 @@ def main(
         pool = metatx.TaskPool(made)
         for name in inputs:
             pool.add(name, Path(folder) / name)
+        asking = running.enter_context(multiprocessing.get_context("spawn").Pool(1))
+        calling = running.enter_context(ThreadPoolExecutor(1))  # a thread beside the main one, as in the server
+        direct = partial(calling.submit, directly, pool, inputs, clients, seconds)
+        ways = {"directly": Way(lambda: direct().result(), time.process_time)}
         patient = ["--queue-seconds", "60", "--timeout", "120"]  # all clients together may want more than ten seconds
-        direct: list[float] = []
-        served: list[float] = []
-        latencies: list[float] = []
-        healths: list[float] = []
-        spawned = multiprocessing.get_context("spawn")
-        with server(Path(folder), "--backbone", backbone, *patient), spawned.Pool(1) as asking:
-            for _ in range(rounds):
-                direct.append(directly(pool, inputs, clients, seconds))
-                times, health = asking.apply(ask_all, (inputs, clients, seconds))
-                served.append(len(times) / seconds)
-                latencies += times
-                healths += health
-    ours, theirs = statistics.median(served), statistics.median(direct)
+        for at, count in enumerate(dict.fromkeys((1, processes))):
+            options = ["--backbone", backbone, "--processes", str(count), *patient]
+            process = running.enter_context(server_process(Path(folder), *options, port=PORT + at))
+            asked = partial(asking.apply, ask_all, (inputs, clients, seconds, PORT + at))
+            ways[f"{count} process{'es' * (count > 1)}"] = Way(asked, partial(cpu_seconds, process))
+        for _ in range(rounds):
+            for way in ways.values():
+                way.round()
     print(f"{', '.join(inputs)} on {shown}, {clients} clients, {rounds} rounds of {seconds:g} s each")
-    print(f"{theirs:.0f} requests a second directly, {ours:.0f} served: {ours / theirs:.2f} of it")
-    for name, found in (("latency", latencies), ("/healthz", healths)):
-        middle, late = 1000 * np.quantile(found, [0.5, 0.99])
-        print(f"{name:<9} p50 {middle:.0f} ms, p99 {late:.0f} ms")
+    print(f"{'':12}  requests/s  of direct  CPU ms  p50 ms  p99 ms  /healthz p99 ms")
+    base = statistics.median(ways["directly"].rates)
+    for name, way in ways.items():
+        rate = statistics.median(way.rates)
+        late = [*np.quantile(way.latencies, [0.5, 0.99]), np.quantile(way.healths, 0.99)] if way.latencies else []
+        print(f"{name:12}{rate:12.0f}{rate / base:11.2f}{statistics.median(way.cpu):8.2f}", end="")
+        print("".join(f"{1000 * value:{width}.0f}" for value, width in zip(late, (8, 8, 17), strict=False)))
 
 
-def directly(pool: metatx.TaskPool, inputs: dict[str, Any], count: int, seconds: float) -> float:
-    """Requests a second."""
+def cpu_seconds(process: psutil.Process) -> float:
+    """CPU seconds of a process and of those that it has started."""
+    times = [each.cpu_times() for each in (process, *process.children(recursive=True))]
+    return sum(each.user + each.system for each in times)
+
+
+def directly(pool: metatx.TaskPool, inputs: dict[str, Any], count: int, seconds: float) -> Round:
+    """Ask the pool."""
     names = (list(inputs) * -(-count // len(inputs)))[:count]
     done = 0
     started = time.perf_counter()
     while time.perf_counter() - started < seconds:
         pool.predict([(name, pool.task(name).tokenizer.from_json(inputs[name])) for name in names])
         done += count
-    return done / (time.perf_counter() - started)
+    return Round(done, done / (time.perf_counter() - started))
 
 
-def ask_all(inputs: dict[str, Any], count: int, seconds: float) -> tuple[list[float], list[float]]:
-    """Seconds of each request, and of each look at the server's health."""
+def ask_all(inputs: dict[str, Any], count: int, seconds: float, port: int) -> Round:
+    """Ask a server."""
     requests = []
     for name, value in inputs.items():
         body = json.dumps({"inputs": [value]}).encode()
@@ -97,7 +145,7 @@ def ask_all(inputs: dict[str, Any], count: int, seconds: float) -> tuple[list[fl
     health = message("GET", "/healthz", b"")
 
     async def one(sent: list[bytes], pause: float, times: list[float]) -> None:
-        connection = await asyncio.open_connection("127.0.0.1", PORT)
+        connection = await asyncio.open_connection("127.0.0.1", port)
         for request in itertools.cycle(sent):
             begun = time.perf_counter()
             if begun >= ends:
@@ -105,8 +153,7 @@ def ask_all(inputs: dict[str, Any], count: int, seconds: float) -> tuple[list[fl
             status, content = await exchange(connection, request)
             if status != 200:
                 raise RuntimeError(f"The server refused a request with {status}: {content!r}")
-            if (now := time.perf_counter()) < ends:
-                times.append(now - begun)
+            times.append(time.perf_counter() - begun)
             await asyncio.sleep(pause)
         connection[1].close()
 
@@ -118,7 +165,7 @@ def ask_all(inputs: dict[str, Any], count: int, seconds: float) -> tuple[list[fl
     healths: list[float] = []
     ends = time.perf_counter() + seconds
     asyncio.run(all_of_them())
-    return times, healths
+    return Round(len(times), len(times) / (time.perf_counter() - ends + seconds), times, healths)
 
 
 def message(method: str, path: str, body: bytes) -> bytes:

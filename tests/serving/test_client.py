@@ -6,6 +6,8 @@ import json
 import httpx2
 import numpy as np
 import pandas as pd
+import polars
+import pyarrow as pa
 import pytest
 from PIL import Image
 
@@ -36,7 +38,9 @@ def test_samples_of_every_form_are_answered_as_the_server_answers_them(serve, tm
     assert all(near(answer, light) for answer in client.predict("light", forms))
     assert len(client.predict("light", np.stack([PICTURE] * 5))) == 5
     rows = own("kinds", [ROW, {**ROW, "a": None}])
-    for table in (pd.DataFrame([ROW, {**ROW, "a": np.nan}]), [{**ROW, "a": np.float32(0.4)}, {**ROW, "a": np.nan}]):
+    frame = pd.DataFrame([ROW, {**ROW, "a": np.nan}])
+    tables = [frame, frame.astype({"b": "category"}), pa.Table.from_pandas(frame), polars.from_pandas(frame)]
+    for table in (*tables, [{**ROW, "a": np.float32(0.4)}, {**ROW, "a": np.nan}]):
         assert all(map(near, client.predict("kinds", table), rows))
     vectors = client.embed("ahead", [SERIES] * 3)
     assert vectors.dtype == np.float32 and near(vectors, own("ahead", [SERIES.tolist()] * 3, "embed"))
@@ -89,6 +93,26 @@ def scripted(*responses):
 GOOD = 200, {}, {"answers": [{"prediction": 1}]}
 BUSY = 429, {"retry-after": "3"}, {"detail": "The server is busy; try again in 3 s."}
 STARTING = 503, {"retry-after": "5"}, {"detail": "The server is starting."}
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind"),
+    [
+        ([1.0, 2.0], "application/vnd.apache.arrow.stream"),
+        ([[1.0], [2.0, 3.0]], "application/vnd.apache.arrow.stream"),
+        ([{"b": 1}, {"c": 2}], "application/json"),
+        ([1, "x"], "application/json"),
+        ([PICTURE, PICTURE], "application/json"),
+        ([png(), png()], "multipart/form-data"),
+    ],
+)
+def test_tables_are_sent_as_arrow_unless_a_column_is_no_arrow_column(cells, kind):
+    transport, asked = scripted((200, {}, {"files": [".png"]}), GOOD) if kind.startswith("multi") else scripted(GOOD)
+    client = metatx.Client(URL, http=httpx2.Client(transport=transport))
+    assert client.predict("kinds", pd.DataFrame({"a": cells}, index=[3, 4])) == [{"prediction": 1}]
+    assert asked[-1].headers["content-type"].startswith(kind)
+    if kind.endswith("stream"):
+        assert pa.ipc.open_stream(asked[-1].read()).read_all().to_pydict() == {"a": cells}
 
 
 def test_a_busy_server_is_asked_again_after_the_time_that_it_names(monkeypatch):

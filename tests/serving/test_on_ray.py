@@ -17,16 +17,12 @@ import ray
 import metatx
 from metatx.registry import load_plugin
 from metatx.serving import on_ray
-from metatx.serving.command import build_service, serve
+from metatx.serving.command import build_service, load_tasks, serve
 from tests.clusters import keep_to, processes, started, until
 from tests.serving.load import ROWS, Clients, ask, connected, right
 
+BACKBONE = {"backbone": "nano", "checkpoint": None, "others": {}, "precision": "fp32", "memory_mb": None}
 OPTIONS = {
-    "backbone": "nano",
-    "checkpoint": None,
-    "others": {},
-    "precision": "fp32",
-    "memory_mb": None,
     "token": None,
     "admin": False,
     "watch": False,
@@ -45,6 +41,11 @@ from metatx.tokenizers.tabular import TabularTokenizer
 class SheetTokenizer(TabularTokenizer):
     pass
 """
+
+
+def built(tasks, plugin):
+    """A server of a folder of tasks."""
+    return build_service(load_tasks(tasks, plugin=plugin, **BACKBONE), plugin=plugin, **OPTIONS)
 
 
 @pytest.fixture
@@ -138,7 +139,7 @@ def test_a_killed_replica_a_full_queue_and_a_signal_lose_no_answer(cluster, plug
 
     story = Story(f"http://127.0.0.1:{port}", running)
     try:
-        on_ray.run(partial(build_service, tasks, plugin=plugin, **OPTIONS), 2, 1, "127.0.0.1", port)
+        on_ray.run(partial(built, tasks, plugin), 2, 1, "127.0.0.1", port)
     finally:
         story.over.set()
         story.join()

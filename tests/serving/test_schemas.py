@@ -7,6 +7,7 @@ import schemathesis
 from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
 
 import metatx
+from metatx.serving.arrow import ARROW
 
 
 def test_the_document_has_a_path_and_a_schema_for_each_task(serve):
@@ -15,9 +16,9 @@ def test_the_document_has_a_path_and_a_schema_for_each_task(serve):
     row = found["components"]["schemas"]["input.kinds"]
     assert row["properties"]["a"]["type"] == ["number", "null"] and row["required"] == ["a", "c", "b"]
     for name, kinds in (
-        ("kinds", ["application/json"]),
-        ("light", ["application/json", "multipart/form-data", "application/x-npy"]),
-        ("ahead", ["application/json", "application/x-npy"]),
+        ("kinds", ["application/json", ARROW]),
+        ("light", ["application/json", "multipart/form-data", ARROW, "application/x-npy"]),
+        ("ahead", ["application/json", ARROW, "application/x-npy"]),
     ):
         for action in ("predict", "embed"):
             operation = found["paths"][f"/v1/tasks/{name}/{action}"]["post"]

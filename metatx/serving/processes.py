@@ -157,7 +157,6 @@ class Family:
         self._ended = ended
         self._reports: dict[int, int] = {}  # pipe from each process, by its number
         self._signals = 0
-        self._failed = 0  # starts in a row
 
     def run(self) -> None:
         """Keep the processes running; return when a signal has come, and all have ended.
@@ -165,25 +164,29 @@ class Family:
         Raises:
             ChildProcessError: If ``STARTS`` of them in a row end before they listen; gives the last one's reason.
         """
-        reason = ""
+        failed = 0  # starts in a row
+        failure = ""
         handlers = {number: signal.signal(number, self._signalled) for number in SIGNALS}
         try:
             for _ in range(self._count):
                 self._start()
             while self._reports:
                 listened, reason = self._next_end()
-                self._failed = 0 if listened else self._failed + 1
-                if self._failed == STARTS:
+                if self._signals:
+                    continue
+                failed = 0 if listened else failed + 1
+                if failed == STARTS:
+                    failure = reason
                     self._signalled()
-                elif not self._signals:
+                else:
                     LOG.error("%s; another is started", reason)
                     time.sleep(0.0 if listened else PAUSE)
                     self._start()
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
-        if self._failed >= STARTS:
-            raise ChildProcessError(f"{STARTS} processes ended before they listened: {reason}.")
+        if failure:
+            raise ChildProcessError(f"{STARTS} processes ended before they listened; the last: {failure}.")
 
     def _start(self) -> None:
         """Fork a process, unless a signal has come; signals wait until its number is noted."""
@@ -227,7 +230,7 @@ class Family:
             told = file.read()
         self._ended(pid)
         code = os.waitstatus_to_exitcode(status)
-        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        how = f"was ended by signal {-code} ({signal.strsignal(-code)})" if code < 0 else f"ended with exit code {code}"
         why = " ".join(told.removeprefix(LISTENING).decode(errors="replace").split())
         return told.startswith(LISTENING), f"process {pid} {how}{f' ({why})' if why else ''}"
 

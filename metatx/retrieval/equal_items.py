@@ -23,6 +23,7 @@ SAME = 1 - 1e-5  # cosine of vectors of one sample, which differ by what float16
 SHORTEST = 1e-6  # length of a vector that is there, at least
 BLOCK = 4096  # vectors that are compared at once
 PREFIX = 4  # numbers of a vector that are compared first
+FEW = 8  # items of a segment of which all columns are read sooner than one more column of all its items
 
 Key = tuple[Any, ...]
 
@@ -128,13 +129,14 @@ def _candidates(
 ) -> Iterator[tuple[OpenSegment, np.ndarray]]:
     """Segments with the offsets of items that may equal some: what is compared first leaves few of them."""
     first = next(iter(stored), None)
-    cells = None if first is not None else _most_different(given, columns)
+    cells = {} if first is not None else _most_different(given, columns)
     for segment in snapshot.segments:
         offsets = np.arange(segment.count)
         if first is not None:
             offsets = _with_prefix(segment, first, stored[first])
-        elif cells is not None:
-            offsets = _with_cell(segment, *cells)
+        for column, wanted in cells.items():
+            if len(offsets) > FEW:
+                offsets = offsets[_have_cell(segment, column, wanted)[offsets]]
         if snapshot.alive is not None:
             offsets = offsets[snapshot.alive[segment.first + offsets]]
         if len(offsets):
@@ -155,31 +157,41 @@ def _with_prefix(segment: OpenSegment, modality: str, stored: np.ndarray) -> np.
     return numbers[np.isin(begins, wanted)]
 
 
-def _most_different(given: Incoming, columns: Sequence[str]) -> "tuple[str, pa.Array] | None":
-    """Column of texts or numbers with the most different cells, and these; None without one."""
+def _most_different(given: Incoming, columns: Sequence[str]) -> "dict[str, pa.Array]":
+    """Different cells by column of texts or numbers, that with the most of them first."""
     import pyarrow as pa
 
     table = given.table(0, given.count) if columns else None
     if table is None:
-        return None
+        return {}
     plain = [name for name in columns if not pa.types.is_nested(table.schema.field(name).type)]
-    cells = {name: table[name].unique() for name in plain}
-    column = max(cells, key=lambda name: len(cells[name]), default=None)
-    return None if column is None else (column, cells[column])
+    cells = {name: _comparable(table[name].unique()) for name in plain}
+    return {name: cells[name] for name in sorted(plain, key=lambda name: -len(cells[name]))}
 
 
-def _with_cell(segment: OpenSegment, column: str, wanted: "pa.Array") -> np.ndarray:
-    """Offsets of items whose cell in a column is one of some cells."""
+def _have_cell(segment: OpenSegment, column: str, wanted: "pa.Array") -> np.ndarray:
+    """True for each item whose cell in a column is one of some cells, bool (count,)."""
     import pyarrow as pa
     from pyarrow import compute
 
-    cells = segment.columns([column])[column]
+    cells = _comparable(segment.columns([column])[column])
     try:
         wanted = wanted.cast(cells.type)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        return np.arange(segment.count)
-    mask = compute.is_in(cells, value_set=wanted)
-    return np.flatnonzero(mask.to_numpy())
+        return np.ones(segment.count, bool)
+    mask: np.ndarray = compute.is_in(cells, value_set=wanted).to_numpy()
+    return mask
+
+
+def _comparable(cells: Any) -> Any:
+    """Cells of Arrow in which NaN is missing and -0 is 0, as in the keys of items."""
+    import pyarrow as pa
+    from pyarrow import compute
+
+    if not pa.types.is_floating(cells.type):
+        return cells
+    zero = pa.scalar(0, cells.type)
+    return compute.if_else(compute.is_nan(cells), pa.scalar(None, cells.type), compute.add(cells, zero))
 
 
 def _keys_of(

@@ -203,7 +203,14 @@ def commit(
     while True:
         current = known if known.generation < 0 else newest(folder)
         following = replace(change(current), generation=current.generation + 1, format=FORMAT)
-        if _write(folder, following):
+        try:
+            first = _write(folder, following)
+        except OSError:
+            stale = following.deleted if following.deleted != current.deleted else None
+            if stale is not None and stale != newest(folder).deleted:
+                (folder / stale).unlink(missing_ok=True)
+            raise
+        if first:
             if current.generation != known.generation:
                 tell(f"{folder} was written by another process meanwhile; its changes are kept, these are added.")
             for name in current.files() - following.files():

@@ -93,15 +93,24 @@ function legend() {
 }
 
 /* Which items are shown */
+const plain = text => ` ${text.toLowerCase().replace(/[^\p{L}\p{M}\p{N}]+/gu, " ").trim()}`; // a space before each word
+
+function having(word) {
+  const fits = new Uint8Array(count);
+  for (const part of [data.labels, ...data.columns.filter(each => each.values)]) {
+    part.plain ??= part.values.map(plain);
+    const right = part.plain.map(value => value.includes(word));
+    for (let i = 0; i < count; i++) if (part.codes[i] >= 0 && right[part.codes[i]]) fits[i] = 1;
+  }
+  return fits;
+}
+
 function filter() {
-  const parts = words.toLowerCase().split(/\s+/).filter(Boolean);
+  const parts = words.split(/\s+/).map(plain).filter(word => word.trim());
   shown.fill(1);
   for (const word of parts) {
-    const fits = new Uint8Array(count);
-    for (const part of [data.labels, ...data.columns.filter(each => each.values)]) {
-      const right = part.values.map(value => value.toLowerCase().includes(word));
-      for (let i = 0; i < count; i++) if (part.codes[i] >= 0 && right[part.codes[i]]) fits[i] = 1;
-    }
+    let fits = having(word);
+    if (!fits.includes(1)) fits = having(word.trim()); // within words, if none begins so
     for (let i = 0; i < count; i++) shown[i] &= fits[i];
   }
   matches = [];
@@ -111,7 +120,7 @@ function filter() {
   }
   version++;
   const total = count.toLocaleString("en"), some = parts.length || chosen.size;
-  $("state").textContent = some ? `${matches.length.toLocaleString("en")} of ${total} items` : `${total} items`;
+  $("state").textContent = some ? `${matches.length.toLocaleString("en")} of ${total} points` : `${total} points`;
   const place = $("hits");
   place.hidden = !parts.length;
   if (parts.length) {

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import metatx
+from metatx.retrieval.segments import OpenSegment
 from tests.retrieval.vectors import ids, unit
 
 VECTORS = unit(30)
@@ -71,6 +72,31 @@ def test_items_are_replaced_by_a_key_in_one_step(index, caplog):
 
 def test_a_second_copy_is_added_where_that_is_said(index):
     assert index.add(*part(0, 5), existing="add") == range(20, 25)
+
+
+def test_missing_cells_are_equal_and_zeros_are(tmp_path):
+    items = {"price": [float("nan"), 0.0, 2.0] * 9, "kind": ["shoe", "hat"] * 13 + ["shoe"]}
+    index = metatx.Index.build(tmp_path / "i", None, {"image": VECTORS[:27]}, items)
+    again = {"price": [None, -0.0, 2.5], "kind": ["shoe", "hat", "hat"]}
+    assert index.add({"image": VECTORS[27:]}, again, key=["price", "kind"]) == range(27, 28)
+
+
+def test_one_item_among_many_of_its_kind_reads_no_other_rows(tmp_path, monkeypatch):
+    """Columns of few different cells come first in the table, and say little of one item."""
+    count = 5000
+    items = {"kind": ["shoe"] * count, "price": [float(at % 9) for at in range(count)], "id": list(range(count))}
+    index = metatx.Index.build(tmp_path / "i", None, {"image": unit(count, width=4)}, items)
+    read = []
+    rows = OpenSegment.rows
+
+    def noted(self, offsets, columns):
+        read.extend(offsets)
+        return rows(self, offsets, columns)
+
+    monkeypatch.setattr(OpenSegment, "rows", noted)
+    row = {name: cells[1234:1235] for name, cells in items.items()}
+    assert index.add({"image": unit(1, width=4)}, row, key=list(row)) == range(0)
+    assert read == [1234]
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,7 @@ def bad(position, value):
         (lambda i: i.delete(), "Give the numbers of the items to delete, or conditions"),
         (lambda i: i.delete(where={}), "Give the numbers of the items to delete, or conditions"),
         (lambda i: i.add({"image": unit(1, width=8)}, {"colour": ["red"]}), "are 8 wide; those of .* are 16 wide."),
+        (lambda i: i.add(bad(7, np.nan), ITEMS), "Vector 7 .* holds NaN or infinite numbers"),
         (lambda i: i.add(bad(7, np.inf), ITEMS), "Vector 7 .* holds NaN or infinite numbers"),
         (lambda i: i.add(bad(7, 0), ITEMS), "Vector 7 .* is all zeros"),
         (lambda i: i.add({"image": VECTORS[:2]}, ITEMS), "Numbers of samples and items differ: 2 of image, 30 items"),
@@ -182,20 +183,33 @@ def test_a_manifest_names_no_file_outside_its_folder(index):
         metatx.Index.open(index.folder)
 
 
-def add_on_a_full_disk(folder, limit):
-    """Add more than fits: a write beyond the limit fails, as on a full disk."""
+WRITES = {
+    "add": lambda index: index.add({"image": unit(20_000, seed=1)}, {"colour": ["red"] * 20_000}),
+    "replace": lambda index: index.add({"image": unit(1)}, {"colour": ["red"]}, existing="replace", key="colour"),
+    "delete": lambda index: index.delete(range(20)),
+    "compact": lambda index: index.compact(keep_seconds=0),
+}
+
+
+def write_on_a_full_disk(folder, write, limit):
+    """Write more than fits: a write beyond the limit fails, as on a full disk."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     index = metatx.Index.open(folder)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     try:
-        index.add({"image": unit(20_000, seed=1)}, {"colour": ["red"] * 20_000})
+        WRITES[write](index)
     except OSError as error:
         os._exit(7 if "could not be written, the index is as it was" in str(error) and "\n" not in str(error) else 8)
 
 
-@pytest.mark.parametrize("limit", [200_000, 300])
-def test_a_disk_that_fills_leaves_the_index_as_it_was(index, limit):
+@pytest.mark.parametrize(
+    ("write", "limit"), [("add", 200_000), ("add", 300), ("replace", 300), ("delete", 300), ("compact", 300)]
+)
+def test_a_disk_that_fills_leaves_the_index_as_it_was(index, write, limit):
+    index.delete([29])
     before = sorted(os.listdir(index.folder))
-    assert run_apart(add_on_a_full_disk, index.folder, limit) == 7
+    assert run_apart(write_on_a_full_disk, index.folder, write, limit) == 7
     assert sorted(os.listdir(index.folder)) == before
-    assert len(metatx.Index.open(index.folder)) == 30
+    left = metatx.Index.open(index.folder)
+    assert len(left) == 29
+    assert ids(left.search(VECTORS[:29], k=1)) == [[number] for number in range(29)]

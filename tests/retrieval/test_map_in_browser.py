@@ -82,18 +82,27 @@ def test_neighbours_lie_in_their_own_colour(browser, page):
 
 def test_search_and_legend_choose_and_colours_change(browser, page):
     opened(browser, page)
-    assert browser.run("$('state').textContent") == "120 items"
+    assert browser.run("$('state').textContent") == "120 points"
     browser.run("$('search').value = 'GREEN 1'; $('search').oninput()")
     texts = browser.run("[...document.querySelectorAll('#hits ol button')].map(b => b.innerText).join('|')")
     assert "green thing 1" in texts and "red" not in texts and "of 120" in browser.run("$('state').textContent")
     browser.run("$('search').value = 'nothing such'; $('search').oninput()")
     assert "No item" in browser.run("$('hits').innerText")
     browser.run("$('search').value = ''; $('search').oninput(); document.querySelector('#legend button').click()")
-    assert browser.run("$('state').textContent") == "40 of 120 items"
+    assert browser.run("$('state').textContent") == "40 of 120 points"
     assert browser.run("new Set(matches.map(i => cell(column, i))).size") == 1
     price = browser.run("data.columns.findIndex(part => part.name == 'price')")
     browser.run(f"$('colour').value = {price}; $('colour').onchange()")
-    assert "≤" in browser.run("$('legend').innerText") and browser.run("$('state').textContent") == "120 items"
+    assert "≤" in browser.run("$('legend').innerText") and browser.run("$('state').textContent") == "120 points"
+    assert not browser.errors
+
+
+def test_words_are_found_by_their_beginnings_and_within_only_if_none_begins_so(browser, page):
+    opened(browser, page)
+    kinds = "[...new Set(matches.map(i => label(i).split(' ')[0]))].join()"
+    for words, expected in (("re", "red"), ("RED-thi", "red"), ("een", "green"), ("een re", "")):
+        browser.run(f"$('search').value = '{words}'; $('search').oninput()")
+        assert browser.run(kinds) == expected, words
     assert not browser.errors
 
 

@@ -10,11 +10,12 @@ from metatx.progress import tell
 from metatx.registry import lookup, unknown
 from metatx.spec import Input, TaskSpec, check_readers
 from metatx.tokenizer import Tokenizer
+from metatx.values import is_missing
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-__all__ = ["columns_of_present", "known_columns", "resolved", "shared_facts"]
+__all__ = ["columns_of_present", "given", "known_columns", "resolved", "shared_facts"]
 
 
 def resolved(spec: TaskSpec, table: "Dataset | None", target: str | None) -> tuple[Input, ...]:
@@ -93,6 +94,24 @@ def shared_facts(kinds: Sequence[type[Tokenizer]]) -> dict[str, Any]:
         "external_refs": tuple(dict.fromkeys(suffix for kind in kinds for suffix in kind.external_refs)),
         "isolated": any(kind.isolated for kind in kinds),
     }
+
+
+def given(sample: Mapping[Any, Any], name: str, columns: Sequence[str], one_column: bool) -> Any:
+    """Value of an input as a sample has it, in its columns or under its name; None if it is missing.
+
+    Args:
+        sample: Inputs, or columns, by name.
+        name: Name of the input.
+        columns: Columns that it reads.
+        one_column: True if it is the value of one column, not a row.
+    """
+    value = sample.get(name)
+    if one_column:
+        value = sample.get(columns[0], value)
+        return None if is_missing(value) else value
+    if is_missing(value) or (name in columns and not isinstance(value, Mapping)):
+        value = {column: sample[column] for column in columns if column in sample}
+    return None if isinstance(value, Mapping) and all(map(is_missing, value.values())) else value
 
 
 def columns_of_present(inputs: Mapping[str, Sequence[str]], columns: Sequence[str]) -> list[str]:

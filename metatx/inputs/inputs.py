@@ -12,7 +12,7 @@ from metatx.bridge import Bridge
 from metatx.encoding.columns import by_name
 from metatx.encoding.head_choice import build_tokenizer
 from metatx.errors import SampleError
-from metatx.inputs.columns import columns_of_present, known_columns, shared_facts
+from metatx.inputs.columns import columns_of_present, given, known_columns, shared_facts
 from metatx.inputs.merging import fields_of, merged, present_of
 from metatx.inputs.messages import learning, named, with_options_of
 from metatx.inputs.through import READ, Entering, Through, put_together, read_by_others
@@ -22,7 +22,6 @@ from metatx.registry import all_options, lookup, unknown
 from metatx.sequence import TokenSequence, as_sequence
 from metatx.spec import Input, TaskSpec
 from metatx.tokenizer import Batch, Tokenizer
-from metatx.values import is_missing
 
 __all__ = ["Inputs", "kind_of"]
 
@@ -95,7 +94,7 @@ class Inputs(Tokenizer):
             # Defaults are saved too, so that a later default does not change the task.
             self.inputs[name] = replace(part, through=way, options=all_options(tokenizer))
         self.record_options(inputs=[each.as_json() for each in self.inputs.values()], main=self.main)
-        self._read = {column for name in self.inputs for column in self.columns(name)}
+        self._known = {key for name in self.inputs for key in (name, *self.columns(name))}
         for attribute, value in shared_facts([type(self.tokenizer(name)) for name in self.inputs]).items():
             setattr(self, attribute, value)
         self.file_columns, self.word_columns = known_columns(self.inputs.values())
@@ -164,6 +163,10 @@ class Inputs(Tokenizer):
         columns = self.inputs[name].columns
         return (name,) if columns is None else tuple(columns)
 
+    def one_column(self, name: str) -> bool:
+        """Return True if an input is the value of one column, not a row."""
+        return not self.tokenizer(name).takes_row and len(self.columns(name)) == 1
+
     # Raw samples
 
     def values(self, sample: Any) -> dict[str, Any]:
@@ -174,7 +177,7 @@ class Inputs(Tokenizer):
         """
         if not isinstance(sample, Mapping):
             raise SampleError(f"found a {type(sample).__name__}; expected a dict of {', '.join(self.inputs)}")
-        strange = [key for key in sample if key not in self.inputs and key not in self._read]
+        strange = [key for key in sample if key not in self._known]
         values = {name: self._value(sample, name) for name in self.inputs}
         present = {name: self._as_owner(name, value) for name, value in values.items() if value is not None}
         if strange and len(present) < len(values):
@@ -209,19 +212,13 @@ class Inputs(Tokenizer):
         """Raw value of an input, from its columns or under its name; None if it is missing."""
         columns = self.columns(name)
         tokenizer = self.tokenizer(name)
-        if not tokenizer.takes_row and len(columns) == 1:
-            value = sample[columns[0]] if columns[0] in sample else sample.get(name)
-            if isinstance(value, Mapping) and not tokenizer.dicts:
-                raise SampleError(f"input {name}: found a dict; expected a value of column {columns[0]}")
-            return None if is_missing(value) else value
-        value = sample.get(name)
-        cell = name in columns and not isinstance(value, Mapping)
-        if cell or is_missing(value):
-            value = {column: sample[column] for column in columns if column in sample}
-        if isinstance(value, Mapping) and all(is_missing(part) for part in value.values()):
-            return None
-        with named(name, self.inputs[self.owner(name)]):
-            return by_name(value, tokenizer, columns)
+        value = given(sample, name, columns, self.one_column(name))
+        if value is not None and not self.one_column(name):
+            with named(name, self.inputs[self.owner(name)]):
+                return by_name(value, tokenizer, columns)
+        if isinstance(value, Mapping) and not tokenizer.dicts:
+            raise SampleError(f"input {name}: found a dict; expected a value of column {columns[0]}")
+        return value
 
     def text_columns(self, inputs: Sequence[str]) -> list[str]:
         """Columns of words of all inputs."""
@@ -374,17 +371,19 @@ class Inputs(Tokenizer):
         }
 
     def from_json(self, value: Any) -> Any:
-        """Convert an object of inputs; null is a missing input.
+        """Convert an object of inputs, or of the columns that they read, to one of inputs; null is a missing one.
 
         Raises:
-            SampleError: If it is no object, names an unknown input, or an input is not accepted.
+            SampleError: If it is no object, names an unknown input while one is missing, or an input is not accepted.
         """
         if not isinstance(value, dict):
             raise SampleError(f"found a {type(value).__name__}; expected an object of {', '.join(self.inputs)}")
+        parts = {name: given(value, name, self.columns(name), self.one_column(name)) for name in self.inputs}
+        strange = [key for key in value if key not in self._known]
+        if strange and any(part is None for part in parts.values()):
+            raise SampleError(unknown("input", str(strange[0])[:60], list(self.inputs)).rstrip("."))
         sample: dict[str, Any] = {}
-        for name, part in value.items():
-            if name not in self.inputs:
-                raise SampleError(unknown("input", str(name)[:60], list(self.inputs)).rstrip("."))
+        for name, part in parts.items():
             with named(name, self.inputs[self.owner(name)]):
                 sample[name] = None if part is None else self.tokenizer(name).from_json(part)
         return sample

@@ -4,7 +4,7 @@ import asyncio
 from importlib.resources import files
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
 from starlette.concurrency import run_in_threadpool
@@ -142,16 +142,17 @@ def _searching(service: Service) -> APIRouter:
 def _describing(service: Service, app: FastAPI) -> APIRouter:
     catalog = service.catalog
     router = APIRouter(responses=problems((401,)), tags=["tasks"])
+    ready = [Depends(service.check_ready)]
     scrape = asyncio.Lock()  # one at a time, so that scrapes leave the other threads of the pool free
 
-    @router.get("/v1/tasks")
+    @router.get("/v1/tasks", responses=problems((503,)), dependencies=ready)
     async def tasks() -> TaskList:
         """List the tasks that are served."""
         served = [summary_of(name, task) for name, task in sorted(catalog.served.items())]
         refused = {name: discreet(why, service.hidden) for name, why in catalog.refused.items()}
         return TaskList(tasks=served, aliases=catalog.aliases, refused=refused)
 
-    @router.get("/v1/tasks/{task}", responses=problems((404, 422)))
+    @router.get("/v1/tasks/{task}", responses=problems((404, 422, 503)), dependencies=ready)
     async def detail(task: str) -> TaskDetail:
         """Describe a task: its card, the schema of its inputs, an example."""
         name = catalog.resolve(task)
@@ -163,7 +164,7 @@ def _describing(service: Service, app: FastAPI) -> APIRouter:
         async with scrape:
             return PlainTextResponse(await run_in_threadpool(service.engine.metrics.text))
 
-    @router.get("/openapi.json", include_in_schema=False)
+    @router.get("/openapi.json", include_in_schema=False, dependencies=ready)
     async def openapi() -> JSONResponse:
         return await run_in_threadpool(lambda: JSONResponse(document(app, catalog)))
 
@@ -172,8 +173,9 @@ def _describing(service: Service, app: FastAPI) -> APIRouter:
 
 def _managing(service: Service) -> APIRouter:
     catalog = service.catalog
-    refusals = problems((401, 404, 422))
-    router = APIRouter(prefix="/v1", responses=refusals, tags=["admin"])
+    refusals = problems((401, 404, 422, 503))
+    ready = Depends(service.check_ready)
+    router = APIRouter(prefix="/v1", responses=refusals, dependencies=[ready], tags=["admin"])
 
     @router.put("/tasks/{task}")
     async def load(task: str) -> TaskDetail:

@@ -13,9 +13,9 @@ from fastapi import Request, Response
 from metatx.serving.body import inputs_of, read_body
 from metatx.serving.catalog import Catalog
 from metatx.serving.engine import OutputKind
-from metatx.serving.inputs import Input
+from metatx.serving.inputs import FIELDS, Input
 from metatx.serving.limits import GONE, Limits, RefusedError
-from metatx.serving.streaming import Events
+from metatx.serving.streaming import WANTED, Events
 
 __all__ = ["Question", "json_response", "question_of", "unless_gone"]
 
@@ -65,7 +65,7 @@ async def question_of(
     if events is not None:
         body = await events.read(body, limits)
     size = 1 if isinstance(body, np.ndarray) and not body.ndim else len(body)
-    inputs = partial(inputs_of, body, task, catalog, limits)
+    inputs = partial(inputs_of, body, task, catalog, limits, FIELDS if events is None else (*FIELDS, WANTED))
 
     def response(names: Sequence[str], answers: Sequence[Any], tokens: int) -> Response:
         return json_response({"task": task, **_rows(names, answers, answer, task is None)})

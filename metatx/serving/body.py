@@ -1,6 +1,7 @@
 """Bodies of requests, JSON or forms with files, read within the limits."""
 
 import re
+from collections.abc import Sequence
 from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
@@ -14,6 +15,7 @@ from metatx.serving.arrays import NPY, array_of
 from metatx.serving.arrow import ARROW, table_of
 from metatx.serving.catalog import Catalog, Served
 from metatx.serving.inputs import (
+    FIELDS,
     FileInput,
     FormInput,
     Input,
@@ -68,7 +70,9 @@ async def read_body(request: Request, limits: Limits) -> Body:
     raise RefusedError(415, f"{given}; send application/json, {NPY}, {ARROW}, or a form with files.")
 
 
-def inputs_of(body: Body, task: str | None, catalog: Catalog, limits: Limits) -> list[Input]:
+def inputs_of(
+    body: Body, task: str | None, catalog: Catalog, limits: Limits, fields: Sequence[str] = FIELDS
+) -> list[Input]:
     """Parse a body to its inputs, each with the name of its task, aliases resolved.
 
     Args:
@@ -76,6 +80,7 @@ def inputs_of(body: Body, task: str | None, catalog: Catalog, limits: Limits) ->
         task: Name of the task of all inputs; None if the request names a task for each.
         catalog: Tasks that are served.
         limits: Limits of a request.
+        fields: Fields of JSON that a message names.
 
     Raises:
         RefusedError: If there are too many inputs, or the body does not have the expected form.
@@ -93,7 +98,7 @@ def inputs_of(body: Body, task: str | None, catalog: Catalog, limits: Limits) ->
         inputs = table_inputs(body, task, named, limits)
     elif isinstance(body, bytes):
         content = parse_json(body, limits)
-        inputs = mixed_inputs(content) if task is None else task_inputs(content, task)
+        inputs = mixed_inputs(content, fields) if task is None else task_inputs(content, task, fields)
     else:
         _check_json(body, limits)
         if served is not None and served.inputs:

@@ -39,15 +39,24 @@ class Call:
 
 
 def batches(samples: Any, size: int) -> Iterator[Any]:
-    """Parts of ``size`` samples. Raises TypeError for a single sample, ValueError if there are none."""
+    """Parts of ``size`` samples. Raises TypeError for what is no list of samples, ValueError if there are none."""
     if hasattr(samples, "columns") and hasattr(samples, "__arrow_c_stream__"):
         samples = _table(samples)
-    if isinstance(samples, str | bytes | Path | Mapping):
-        raise TypeError(f"The samples are of type {type(samples).__name__}; expected a list, for one: [sample].")
+    _check_several("samples", samples, "[sample]")
     if not len(samples):
         raise ValueError("There are no samples.")
     for start in range(0, len(samples), size):
         yield samples[start : start + size]
+
+
+def _check_several(what: str, values: Any, form: str) -> None:
+    """Raise TypeError for a single value, and for what cannot be divided, such as an iterator."""
+    try:
+        several = not isinstance(values, str | bytes | Path | Mapping) and values[:0] is not None
+    except (TypeError, IndexError):
+        several = False
+    if not several:
+        raise TypeError(f"The {what} are of type {type(values).__name__}; expected a list, for one: {form}.")
 
 
 def has_bytes(samples: Any) -> bool:
@@ -91,6 +100,7 @@ def searching(path: str, queries: Any, vectors: Any, options: Mapping[str, Any])
     fields = {name: _plain(value) for name, value in options.items() if value is not None}
     if vectors is not None:
         return Call(path=path, body=_json({**fields, "vectors": np.asarray(vectors, float).tolist()}))
+    _check_several("queries", queries, "[query]")
     queries = list(queries)
     files = [_part(item, ()) for item in queries if _is_file(item)]
     if files and len(files) < len(queries):

@@ -51,7 +51,7 @@ class _Asking:
         return rows
 
     def _hits(self, index: str, queries: Sequence[Any] | None, vectors: Any, options: Mapping[str, Any]) -> Steps:
-        content = yield searching(f"/v1/indexes/{index}/search", queries or (), vectors, options)
+        content = yield searching(f"/v1/indexes/{index}/search", () if queries is None else queries, vectors, options)
         return content["hits"]
 
 

@@ -12,7 +12,7 @@ from metatx.errors import SampleError
 from metatx.inputs.inputs import Inputs
 from metatx.pool.requests import read
 from metatx.registry import unknown
-from metatx.serving.arrays import takes_arrays
+from metatx.serving.arrays import forms_of, takes_arrays
 from metatx.serving.arrow import rows_of
 from metatx.serving.file_checks import of_input, suffix_of
 from metatx.serving.limits import Limits, RefusedError
@@ -30,6 +30,8 @@ __all__ = [
     "table_inputs",
     "task_inputs",
 ]
+
+FIELDS = ("inputs",)  # of the JSON of a request
 
 
 class Input(Protocol):
@@ -128,13 +130,19 @@ class FormInput:
         tokenizer = wanted.loaded.task.tokenizer
         names = list(tokenizer.inputs) if isinstance(tokenizer, Inputs) else []
         files: dict[str, tuple[BinaryIO, str]] = {}
-        for name, (sent, content) in self.files.items():
-            if not isinstance(tokenizer, Inputs) or name not in names:
-                raise SampleError(unknown("input", name[:60], names))
+        for key, (sent, content) in self.files.items():
+            name = next((name for name in names if key in _names(tokenizer, name)), None)
+            if not isinstance(tokenizer, Inputs) or name is None:
+                raise SampleError(unknown("input", key[:60], names))
             with of_input(name):
                 files[name] = content, suffix_of(sent, tokenizer.tokenizer(name))
             content.seek(0)
         return readers.sample(self.value, files, wanted)
+
+
+def _names(tokenizer: Any, name: str) -> tuple[str, ...]:
+    """Names by which the file of an input may be sent: its own, and that of its column if it has one."""
+    return (name, *(tokenizer.columns(name) if tokenizer.one_column(name) else ()))
 
 
 def parse_json(content: bytes, limits: Limits) -> Any:
@@ -160,7 +168,15 @@ def array_inputs(array: np.ndarray, task: str, schema: Mapping[str, Any], limits
         RefusedError: 415 if no input of the task is an array, 422 if there is no sample, 413 if one is too large.
     """
     if not takes_arrays(schema):
-        raise RefusedError(415, f"No input of {task} is an array of numbers; send JSON, or a form with files.")
+        parts = {name: part for form in forms_of(schema) for name, part in form.get("properties", {}).items()}
+        arrays = [name for name, part in parts.items() if takes_arrays(part)]
+        if not arrays:
+            raise RefusedError(415, f"No input of {task} is an array of numbers; send JSON, or a form with files.")
+        raise RefusedError(
+            415,
+            f"An npy body goes to a task of one input; {task} has {', '.join(parts)}. Send JSON, in which an array "
+            f'stands as {{"inputs": [{{"{arrays[0]}": {{"npy": BASE64}}, ...}}]}}, or a form with files.',
+        )
     if not array.ndim or not len(array):
         raise RefusedError(422, f"The array has shape {array.shape}; expected one sample or more along the first axis.")
     if len(array) > limits.samples:
@@ -189,27 +205,40 @@ def table_inputs(table: pa.Table, task: str, named: bool, limits: Limits) -> lis
     return [JsonInput(task, value) for row in rows for value in row.values()]
 
 
-def task_inputs(body: Any, task: str) -> list[Input]:
-    """Read inputs for one task from ``{"inputs": [...]}``. Raises RefusedError (422)."""
-    return [JsonInput(task, value) for value in _inputs(body, "...")]
+def task_inputs(body: Any, task: str, fields: Sequence[str] = FIELDS) -> list[Input]:
+    """Read inputs for one task from ``{"inputs": [...]}``; see ``mixed_inputs``."""
+    return [JsonInput(task, value) for value in _inputs(body, "...", fields)]
 
 
-def mixed_inputs(body: Any) -> list[Input]:
+def mixed_inputs(body: Any, fields: Sequence[str] = FIELDS) -> list[Input]:
     """Read inputs for several tasks from ``{"inputs": [{"task": ..., "input": ...}, ...]}``.
+
+    Args:
+        body: Content of the request.
+        fields: Fields that a message names, of which all but ``inputs`` were taken out before.
 
     Raises:
         RefusedError: 422 if the body has another form.
     """
     form = '{"task": NAME, "input": ...}'
-    inputs = _inputs(body, form)
+    inputs = _inputs(body, form, fields)
     for number, item in enumerate(inputs):
+        _check_fields(item, ("task", "input"), f"inputs[{number}]: ")
         if not isinstance(item, dict) or set(item) != {"task", "input"} or not isinstance(item["task"], str):
             raise RefusedError(422, f"inputs[{number}] is {item!r:.100}; expected {form}.")
     return [JsonInput(item["task"], item["input"]) for item in inputs]
 
 
-def _inputs(body: Any, form: str) -> list[Any]:
+def _check_fields(content: Any, fields: Sequence[str], place: str = "") -> None:
+    """Refuse an object with another field. Raises RefusedError (422)."""
+    for name in content if isinstance(content, dict) else ():
+        if name not in fields:
+            raise RefusedError(422, place + unknown("field", name[:100], list(fields)))
+
+
+def _inputs(body: Any, form: str, fields: Sequence[str]) -> list[Any]:
+    _check_fields(body, fields)
     inputs = body.get("inputs") if isinstance(body, dict) else None
-    if not isinstance(inputs, list) or not inputs or set(body) != {"inputs"}:
+    if not isinstance(inputs, list) or not inputs:
         raise RefusedError(422, f'Expected {{"inputs": [{form}]}}, one input or more.')
     return inputs

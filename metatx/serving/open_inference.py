@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import orjson
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
@@ -84,6 +84,7 @@ def open_inference(service: Service) -> APIRouter:
     """Make the endpoints of the protocol."""
     catalog = service.catalog
     router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
+    ready = [Depends(service.check_ready)]
 
     @router.get("")
     async def server() -> dict[str, Any]:
@@ -96,23 +97,23 @@ def open_inference(service: Service) -> APIRouter:
         return {"live": True}
 
     @router.get("/health/ready", responses={503: {"description": "It answers no requests now."}})
-    async def ready() -> JSONResponse:
+    async def server_ready() -> JSONResponse:
         """Answer 200 while requests are answered."""
         return JSONResponse({"ready": service.ready}, 200 if service.ready else 503)
 
-    @router.get("/models/{name}", responses=REFUSALS)
-    @router.get("/models/{name}/versions/{version}", responses=REFUSALS)
+    @router.get("/models/{name}", responses=REFUSALS, dependencies=ready)
+    @router.get("/models/{name}/versions/{version}", responses=REFUSALS, dependencies=ready)
     async def model(name: str, version: str | None = None) -> dict[str, Any]:
         """Describe a task: its versions, the tensors that it takes and gives."""
         task = served_name(catalog, name, version)
         return _metadata(name, task, catalog)
 
-    @router.get("/models/{name}/ready", responses=REFUSALS)
-    @router.get("/models/{name}/versions/{version}/ready", responses=REFUSALS)
-    async def model_ready(name: str, version: str | None = None) -> JSONResponse:
+    @router.get("/models/{name}/ready", responses=REFUSALS, dependencies=ready)
+    @router.get("/models/{name}/versions/{version}/ready", responses=REFUSALS, dependencies=ready)
+    async def model_ready(name: str, version: str | None = None) -> dict[str, Any]:
         """Answer 200 while the task is served."""
         served_name(catalog, name, version)
-        return JSONResponse({"name": name, "ready": service.ready}, 200 if service.ready else 503)
+        return {"name": name, "ready": True}
 
     @router.post("/models/{name}/infer", responses=REFUSALS, openapi_extra={"requestBody": INFER})
     @router.post("/models/{name}/versions/{version}/infer", responses=REFUSALS, openapi_extra={"requestBody": INFER})

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from metatx.errors import short
@@ -63,7 +63,8 @@ def openai_embeddings(service: Service) -> APIRouter:
     """Make the endpoints: embeddings, and the tasks as models."""
     catalog = service.catalog
     refusals: dict[int | str, dict[str, Any]] = dict.fromkeys(STATUSES, PROBLEM)
-    router = APIRouter(prefix="/v1", tags=["OpenAI's protocol"], responses=refusals)
+    ready = Depends(service.check_ready)
+    router = APIRouter(prefix="/v1", tags=["OpenAI's protocol"], responses=refusals, dependencies=[ready])
 
     @router.post(EMBEDDINGS.removeprefix("/v1"), openapi_extra={"requestBody": BODY})
     async def embeddings(request: Request) -> dict[str, Any]:

@@ -177,7 +177,10 @@ def _said(inputs: Sequence[ServedInput]) -> str:
         f"{part.name} ({', '.join([part.modality, *part.files])})"  # a modality, and suffixes of files
         for part in inputs
     ]
-    said = f"An input is an object of {', '.join(parts)}; null or absent is missing, and at least one must be there."
+    said = (
+        f"An input is an object of {', '.join(parts)}, or a row of their columns; null or absent is missing, and at "
+        "least one must be there."
+    )
     if not any(part.files for part in inputs):
         return said
     example = next(part.name for part in inputs if part.files)

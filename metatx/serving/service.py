@@ -143,7 +143,7 @@ class Service:
         tasks: list[str | None] = []
         self.active += 1
         try:
-            self._check_ready()
+            self.check_ready()
             task = name() if name else None
             tasks[:] = [task]
             engine = self.engine
@@ -187,7 +187,7 @@ class Service:
         """
         self.active += 1
         try:
-            self._check_ready()
+            self.check_ready()
             self.indexes.resolve(name)
             engine = self.engine
             form = content_kind(request.headers) == FORM
@@ -203,7 +203,7 @@ class Service:
         finally:
             self.active -= 1
 
-    def _check_ready(self) -> None:
+    def check_ready(self) -> None:
         """Refuse requests before the tasks are loaded, and while the server stops. Raises ClosedError."""
         if not self.ready:
             raise ClosedError("The server is stopping." if self.draining else "The server is starting.")

@@ -17,7 +17,7 @@ from metatx.serving.body import Body
 from metatx.serving.inputs import parse_json
 from metatx.serving.limits import Limits, RefusedError
 
-__all__ = ["Events", "streamed"]
+__all__ = ["WANTED", "Events", "streamed"]
 
 KIND = "text/event-stream"
 WANTED = "stream"  # field of a JSON body that asks for events

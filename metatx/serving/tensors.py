@@ -90,7 +90,8 @@ def tensor_of(content: Any, rest: memoryview) -> tuple[Tensor, memoryview]:
     name = content["name"][:100]
     datatype = content.get("datatype")
     if datatype not in (*DATATYPES, "BF16", BYTES):
-        raise RefusedError(400, f"Tensor {name}: {unknown('datatype', short(datatype), [*DATATYPES, 'BF16', BYTES])}")
+        found = datatype[:40] if isinstance(datatype, str) else short(datatype)
+        raise RefusedError(400, f"Tensor {name}: {unknown('datatype', found, [*DATATYPES, 'BF16', BYTES])}")
     shape = content.get("shape")
     axes: list[Any] = shape if isinstance(shape, list) else [None]
     if len(axes) > AXES or any(type(size) is not int or not 0 <= size < 1 << 40 for size in axes):

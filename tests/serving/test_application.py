@@ -122,6 +122,14 @@ BAD = [
     ("/v1/tasks/..%2fkinds/predict", {"inputs": [ROW]}, 404, ""),
     ("/v1/tasks/kinds/predict", {}, 422, 'Expected {"inputs": [...]}'),
     ("/v1/tasks/kinds/predict", {"inputs": []}, 422, "one input or more"),
+    (
+        "/v1/tasks/kinds/predict",
+        {"inputs": [ROW], "max_tokens": 3},
+        422,
+        "Unknown field 'max_tokens'. Choices: inputs, stream",
+    ),
+    ("/v1/tasks/kinds/embed", {"inputs": [ROW], "stream": True}, 422, "Unknown field 'stream'. Choices: inputs."),
+    ("/v1/predict", {"inputs": [{"task": "kinds", "inputs": ROW}]}, 422, "inputs[0]: Unknown field 'inputs'. Did you"),
     ("/v1/tasks/kinds/predict", {"inputs": [ROW, {**ROW, "a": "x"}]}, 422, "inputs[1]: column a: found 'x'"),
     ("/v1/tasks/kinds/predict", {"inputs": [{"a": 1}]}, 422, "column c: absent"),
     ("/v1/tasks/kinds/predict", {"inputs": [ROW] * 1025}, 413, "at most 1,024"),
@@ -233,6 +241,21 @@ def test_a_failure_inside_is_500_of_one_line_and_the_next_request_is_answered(se
     assert client.post("/v1/tasks/kinds/predict", json={"inputs": [ROW]}).json()["answers"] == [{"value": None}]
     pool.outcomes = answer
     assert client.post("/v1/tasks/kinds/predict", json={"inputs": [ROW]}).status_code == 200
+
+
+def test_a_starting_server_says_of_no_task_that_it_is_absent(serve):
+    client = serve(token="secret", admin=True)
+    client.headers["authorization"] = "Bearer secret"
+    paths = {**client.get("/openapi.json").json()["paths"], "/openapi.json": ["get"]}
+    assert {"/v1/tasks", "/v1/tasks/{task}", "/v1/models", "/v2/models/{name}"} <= set(paths)
+    client.service.loaded = False
+    for path in set(paths) - {"/metrics", "/v2", "/v2/health/live", "/v2/health/ready"}:
+        for method in paths[path]:
+            asked = {"inputs": [ROW], "version": "kinds@1"}
+            found = client.request(method, re.sub(r"\{\w+\}", "kinds", path), json=asked)
+            assert found.status_code == 503 and found.headers["retry-after"] == "5", (path, found.text)
+            assert "The server is starting." in found.text
+    assert [client.get(path).status_code for path in ("/", "/healthz", "/metrics", "/v2")] == [200] * 4
 
 
 def test_health_readiness_and_draining(serve):

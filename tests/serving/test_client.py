@@ -69,9 +69,20 @@ def test_refusals_are_errors_with_the_servers_line(serve):
         ("kinds", [], ValueError, "no samples"),
         ("kinds", ROW, TypeError, "for one: \\[sample\\]"),
         ("kinds", [object()], ValueError, "cannot be sent"),
+        ("kinds", None, TypeError, "samples are of type NoneType; expected a list, for one: \\[sample\\]"),
+        ("kinds", iter([ROW]), TypeError, "type list_iterator; expected a list"),
+        ("light", np.array(5.0), TypeError, "type ndarray; expected a list"),
     ):
         with pytest.raises(kind, match=line):
             client.predict(task, samples)
+
+
+def test_queries_are_a_list_or_an_array():
+    transport, asked = scripted((200, {}, {"hits": [[], []]}))
+    client = metatx.Client(URL, http=httpx2.Client(transport=transport))
+    with pytest.raises(TypeError, match="queries are of type str; expected a list, for one: \\[query\\]"):
+        client.search("shop", "a red shoe", modality="text")
+    assert client.search("shop", np.zeros((2, 3)), modality="image") == [[], []] and len(asked) == 1
 
 
 def scripted(*responses):

@@ -7,6 +7,7 @@ import hypothesis
 import hypothesis.strategies as st
 import jsonschema
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -219,6 +220,58 @@ def test_a_task_of_several_inputs_is_described(serve, houses, caplog):
     assert list(form["patternProperties"]) == [r"^[0-9]+\.(photo|words)$"] and list(form["properties"]) == ["inputs"]
     published = operation["responses"]["200"]["content"]["application/json"]["example"]["answers"][0]
     assert close(published, answer)
+
+
+@pytest.fixture(scope="module")
+def columns(nano, tmp_path_factory):
+    """A folder of a task whose inputs read columns of other names."""
+    folder = tmp_path_factory.mktemp("columns")
+    inputs = [
+        metatx.Input(name="photo", modality="image", columns=["picture"], options={"image_size": 32}),
+        metatx.Input(name="facts", modality="tabular", columns=["top", "bottom"]),
+    ]
+    rows = [{"picture": PICTURE, "top": float(number % 3), "bottom": number / 7} for number in range(8)]
+    metatx.Task.from_data(nano, inputs, (rows, ["a", "b"] * 4)).save_pretrained(folder / "flat")
+    return folder
+
+
+def test_rows_of_the_columns_are_taken_as_the_task_takes_them(serve, columns, nano):
+    task = metatx.Task.from_pretrained(columns / "flat", nano).set_inference(precision="fp32")
+    facts = {"top": 1.0, "bottom": 0.5}
+    flat = [facts, {"picture": PICTURE.tolist(), **facts}, {"photo": PICTURE.tolist(), **facts, "unread": 1}]
+    flat += [{"picture": None, **facts}, {"photo": PICTURE.tolist(), "top": None, "bottom": None}]
+    expected = task.records([{n: PICTURE if isinstance(v, list) else v for n, v in row.items()} for row in flat])
+    http = serve(columns)
+    client = metatx.Client("http://testserver", http=http)
+    assert all(map(close, client.predict("flat", flat), expected))
+    nested = [{"facts": facts}, {"photo": PICTURE.tolist(), "facts": facts}]
+    assert all(map(close, client.predict("flat", nested), expected[:2]))
+    assert all(map(close, client.predict("flat", pd.DataFrame([facts] * 2)), [expected[0]] * 2))
+    file = task.records([{"photo": PICTURE, **facts}])[0]
+    assert close(client.predict("flat", [{"picture": ("a.png", png()), **facts}])[0], file)
+
+
+def test_rows_of_the_columns_name_no_file_and_no_strange_column(serve, columns, tmp_path):
+    client = serve(columns)
+    (tmp_path / "a.png").write_bytes(png())
+    facts = {"top": 1.0, "bottom": 0.5}
+    for value, line in (
+        ({"picture": str(tmp_path / "a.png"), **facts}, "input photo: found '"),
+        ({"picture": {"path": str(tmp_path / "a.png"), "bytes": None}, **facts}, "found bytes and path"),
+        ({**facts, "tpo": 1}, "Unknown input 'tpo'"),
+        ({"top": 1.0}, "input facts: column bottom: absent"),
+    ):
+        found = client.post("/v1/tasks/flat/predict", json={"inputs": [value]})
+        assert found.status_code == 422 and line in detail(found)
+
+
+def test_an_array_for_a_task_of_several_inputs_is_told_how_to_come(serve, houses):
+    file = io.BytesIO()
+    np.save(file, PICTURE[None])
+    found = serve(houses).post(HOUSE, content=file.getvalue(), headers={"content-type": "application/x-npy"})
+    assert found.status_code == 415
+    assert "a task of one input; house has photo, words, facts. Send JSON" in detail(found)
+    assert '{"inputs": [{"photo": {"npy": BASE64}, ...}]}' in detail(found)
 
 
 VALUES = st.recursive(

@@ -315,7 +315,8 @@ class Index(Writable, Drawn):
                 f"The items have the columns {', '.join(given.columns) or 'none'}; those of {self.folder} have "
                 f"{', '.join(self.columns) or 'none'}."
             )
-        check_types(given, self.snapshot)
+        # The newest files: those of this snapshot may have been compacted away.
+        check_types(given, self.snapshot if self.generation < 0 else Snapshot(self.folder, newest(self.folder)))
         if given.alignment is not None:
             self._check_alignment(given.alignment)
 

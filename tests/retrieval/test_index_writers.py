@@ -245,3 +245,11 @@ def test_a_slow_writer_does_not_remove_what_a_later_one_has_committed(tmp_path, 
     monkeypatch.setattr(manifest, "_clean", late)
     index.compact(keep_seconds=0)
     assert len(metatx.Index.open(tmp_path / "i")) == 25
+
+
+def test_who_opened_the_index_before_a_compaction_that_keeps_nothing_adds_to_it(tmp_path):
+    index = metatx.Index.build(tmp_path / "i", None, {"image": VECTORS[:20]}, colours(20))
+    other = metatx.Index.open(tmp_path / "i")
+    index.delete([0])
+    index.compact(keep_seconds=0)
+    assert other.add({"image": VECTORS[20:25]}, {"colour": [f"blue {n}" for n in range(5)]}) == range(20, 25)

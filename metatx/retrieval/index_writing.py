@@ -211,8 +211,15 @@ class Writable(ABC):
     def _merge(self, group: Sequence[OpenSegment]) -> bool:
         """Write segments as one; return False where another process was faster. Raises OSError."""
         manifest = self.snapshot.manifest
-        segment = compacted(self.snapshot, group, manifest.next_number)
-        change = compacting(self.folder, [part.segment for part in group], segment)
+        old = [part.segment for part in group]
+        try:
+            segment = compacted(self.snapshot, group, manifest.next_number)
+        except OSError:
+            if newest(self.folder).place(old) is not None:
+                raise
+            self.refresh()  # another process has merged them, and removed their files
+            return False
+        change = compacting(self.folder, old, segment)
         try:
             self._take(commit(self.folder, change, manifest))
         except BaseException as error:

@@ -253,3 +253,19 @@ def test_who_opened_the_index_before_a_compaction_that_keeps_nothing_adds_to_it(
     index.delete([0])
     index.compact(keep_seconds=0)
     assert other.add({"image": VECTORS[20:25]}, {"colour": [f"blue {n}" for n in range(5)]}) == range(20, 25)
+
+
+def test_a_compaction_whose_segments_another_has_merged_and_removed_goes_on(tmp_path, monkeypatch):
+    index = metatx.Index.build(tmp_path / "i", None, {"image": VECTORS[:20]}, colours(20))
+    index.delete([0])
+    other = metatx.Index.open(tmp_path / "i")
+    compacted = index_writing.compacted
+
+    def late(*arguments):
+        monkeypatch.setattr(index_writing, "compacted", compacted)
+        other.compact(keep_seconds=0)
+        return compacted(*arguments)
+
+    monkeypatch.setattr(index_writing, "compacted", late)
+    index.compact(keep_seconds=0)
+    assert len(index.vectors("image")[0]) == 19

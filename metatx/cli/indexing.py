@@ -178,6 +178,8 @@ def conditions(lines: Sequence[str]) -> dict[str, Any]:
         if RANGE in text:
             low, _, high = text.partition(RANGE)
             value = {bound: part for bound, part in (("min", low), ("max", high)) if part}
+            if not value:
+                raise ValueError(f"--where is {line!r}, without a bound; expected COLUMN=LOW..HIGH, or one of the two.")
         if name in found and isinstance(value, dict) | isinstance(found[name], dict):
             raise ValueError(f"--where names {name} twice, and a range among them; give one condition.")
         if name in found:
@@ -194,6 +196,12 @@ def _modality(query: str, alignment: "Alignment") -> str:
     files = [name for name in files if name not in words]
     if files and not Path(query).is_file():
         raise ValueError(f"{query} is no file here; to search the words themselves, name their --modality.")
+    read = sorted({suffix for kind in kinds.values() for suffix in kind.suffixes})
+    if Path(query).is_file() and not query.lower().endswith(tuple(read)):
+        raise ValueError(
+            f"{query} is a file that no modality reads; expected one of {', '.join(read)}, or name the --modality of "
+            "words to search the words themselves."
+        )
     chosen = files or words
     if len(chosen) != 1:
         raise ValueError(f"{query} may be of {', '.join(chosen or kinds)}; name its --modality.")
@@ -202,7 +210,8 @@ def _modality(query: str, alignment: "Alignment") -> str:
 
 def _sample(query: str, kind: "type[Tokenizer]") -> Any:
     """Raw sample that a word of the command line stands for: a text, or the file of that name."""
-    return Path(query) if kind.words and Path(query).is_file() else query
+    names_file = query.lower().endswith(tuple(kind.suffixes)) and Path(query).is_file()
+    return Path(query) if kind.words and names_file else query
 
 
 def _read(

@@ -205,6 +205,10 @@ def _from_frame(frame: "pd.DataFrame") -> "Dataset":
     import pandas as pd
     import pyarrow as pa
 
+    names = [str(name) for name in frame.columns]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"Column {twice} is there twice; give each column a name of its own.")
     frame = frame.copy(deep=False)  # columns are replaced, never changed
     for name in frame.columns:
         column = frame[name]
@@ -223,7 +227,7 @@ def _from_frame(frame: "pd.DataFrame") -> "Dataset":
             # Numbers and words in one column: as texts both survive, and the tokenizer names the wrong cell.
             column = column.map(lambda value: value if value is None or value != value else str(value))
         frame[name] = column
-    frame.columns = [str(name) for name in frame.columns]
+    frame.columns = names
     return _without_index(of_arrow(pa.Table.from_pandas(frame, preserve_index=False)))
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from metatx.errors import short
 
-__all__ = ["by_name", "item_numbers", "names_in_list", "whole_number"]
+__all__ = ["by_name", "described", "item_numbers", "names_in_list", "whole_number"]
 
 
 def item_numbers(items: Any) -> np.ndarray:
@@ -29,6 +29,11 @@ def _listed(items: Any) -> Any:
         return list(items)
     except TypeError:
         return items
+
+
+def described(value: Any) -> str:
+    """Words for a value in messages: of an array its type and shape, not its numbers."""
+    return f"an array of {value.dtype} {value.shape}" if isinstance(value, np.ndarray) else short(value)
 
 
 def whole_number(name: str, value: Any, least: int) -> int:

@@ -45,7 +45,13 @@ def satisfying(column: "pa.ChunkedArray", name: str, condition: Any) -> np.ndarr
         if not condition or not set(condition) <= set(BOUNDS):
             raise ValueError(f"The condition on {name} is {short(condition)}; expected {FORM}.")
         tests = {"min": compute.greater_equal, "max": compute.less_equal}
-        parts = [tests[bound](column, _scalar(value, kind, name)) for bound, value in condition.items()]
+        bounds = {bound: _scalar(value, kind, name) for bound, value in condition.items()}
+        if len(bounds) == 2 and compute.greater(bounds["min"], bounds["max"]).as_py():
+            raise ValueError(
+                f"The condition on {name} goes from {condition['min']} to {condition['max']}, which no cell satisfies; "
+                "give the smaller bound first."
+            )
+        parts = [tests[bound](column, scalar) for bound, scalar in bounds.items()]
     else:
         values = list(condition) if isinstance(condition, list | tuple | set | np.ndarray) else [condition]
         plain = [plain_cell(value) for value in values]
@@ -83,5 +89,21 @@ def _scalar(value: Any, kind: "pa.DataType", name: str) -> "pa.Scalar":
         return pa.scalar(value, type=kind)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, TypeError, OverflowError):
         raise ValueError(
-            f"{name} holds {str(kind).removeprefix(LARGE)}, but the condition is {short(value)}; expected {FORM}."
+            f"{name} holds {str(kind).removeprefix(LARGE)}, but the condition is {short(value)}; expected "
+            f"{_expected(kind)}."
         ) from None
+
+
+def _expected(kind: "pa.DataType") -> str:
+    """Words for the values that are compared with cells of a type."""
+    import pyarrow as pa
+
+    if pa.types.is_boolean(kind):
+        return "true or false"
+    if pa.types.is_integer(kind):
+        return "a whole number"
+    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        return "a number"
+    if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
+        return "a date, such as 2024-05-31"
+    return f"a value of {str(kind).removeprefix(LARGE)}"

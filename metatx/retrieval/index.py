@@ -1,6 +1,7 @@
 """Index: vectors of many samples, of any aligned modalities, on disk; searched exactly."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -88,6 +89,7 @@ class Index(Writable, Drawn):
         _check_type(alignment)
         path = Path(folder)
         given = incoming(alignment, samples, items, vectors)
+        new = not path.exists()
         if is_index(path):
             if not resume:
                 raise ValueError(f"{path} is an index already; add to it, resume a stopped build, or choose another.")
@@ -104,10 +106,16 @@ class Index(Writable, Drawn):
                 sources=given.sources,
             )
             index = cls(path, start, alignment)
-        index._check(given)
-        given = still_missing(given, index.snapshot)
-        for pieces in written(path, given, skip_bad, batch_size, False, index.snapshot.manifest.next_number):
-            index._commit(given, pieces, np.zeros(0, np.int64))
+        try:
+            index._check(given)
+            given = still_missing(given, index.snapshot)
+            for pieces in written(path, given, skip_bad, batch_size, False, index.snapshot.manifest.next_number):
+                index._commit(given, pieces, np.zeros(0, np.int64))
+        except BaseException:
+            if new:
+                with suppress(OSError):  # pieces that were finished stay
+                    path.rmdir()
+            raise
         return index
 
     @classmethod
@@ -234,7 +242,11 @@ class Index(Writable, Drawn):
         self._check_filled()
         names = self.snapshot.searched(among)
         vectors, modalities = vectors_of(
-            self.snapshot, queries, modality, lambda name, samples: self.alignment.embed(name, samples)
+            self.snapshot,
+            queries,
+            modality,
+            lambda name, samples: self.alignment.embed(name, samples),
+            aligned=self._is_aligned,
         )
         return hits_of(
             self.snapshot,
@@ -303,7 +315,8 @@ class Index(Writable, Drawn):
                 f"The items have the columns {', '.join(given.columns) or 'none'}; those of {self.folder} have "
                 f"{', '.join(self.columns) or 'none'}."
             )
-        check_types(given, self.snapshot)
+        # The newest files: those of this snapshot may have been compacted away.
+        check_types(given, self.snapshot if self.generation < 0 else Snapshot(self.folder, newest(self.folder)))
         if given.alignment is not None:
             self._check_alignment(given.alignment)
 

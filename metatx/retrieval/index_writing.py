@@ -81,7 +81,7 @@ class Writable(ABC):
         """
         if existing not in get_args(Existing):
             raise ValueError(f"existing is {short(existing)}; choose one of {', '.join(get_args(Existing))}.")
-        embeds = isinstance(samples, Mapping) and not all(map(are_vectors, samples.values()))
+        embeds = self._is_aligned and isinstance(samples, Mapping) and not all(map(are_vectors, samples.values()))
         given = incoming(self.alignment if embeds else self._alignment, samples, items, vectors)
         self._check(given)
         replaced = np.zeros(0, np.int64)
@@ -127,9 +127,10 @@ class Writable(ABC):
         Readers and other writers go on meanwhile, and a process that is killed leaves the index as it was.
 
         Args:
-            keep_seconds: Seconds for which files stay that are no longer part of the index, for readers that opened it
-                before, and for other writers; a day by default. 0 removes them at once, and with them all that deleted
-                items have left on the disk; no other process should use the index then.
+            keep_seconds: Seconds for which files stay that are no longer part of the index, for others that opened it
+                before; a day by default. 0 removes them at once, and with them all that deleted items have left on the
+                disk; who has the index open then must ``refresh``. Files that another writer has not committed yet
+                stay.
 
         Returns:
             Number of segments that are gone.
@@ -146,6 +147,11 @@ class Writable(ABC):
         return before - len(self.snapshot.segments)
 
     # Implementation
+
+    @property
+    def _is_aligned(self) -> bool:
+        """True if an alignment was given, or the index names one."""
+        return self._alignment is not None or self.snapshot.manifest.alignment is not None
 
     def _without_known(
         self, given: Incoming, existing: Existing, key: str | Sequence[str] | None, skip_bad: bool, batch_size: int
@@ -205,8 +211,15 @@ class Writable(ABC):
     def _merge(self, group: Sequence[OpenSegment]) -> bool:
         """Write segments as one; return False where another process was faster. Raises OSError."""
         manifest = self.snapshot.manifest
-        segment = compacted(self.snapshot, group, manifest.next_number)
-        change = compacting(self.folder, [part.segment for part in group], segment)
+        old = [part.segment for part in group]
+        try:
+            segment = compacted(self.snapshot, group, manifest.next_number)
+        except OSError:
+            if newest(self.folder).place(old) is not None:
+                raise
+            self.refresh()  # another process has merged them, and removed their files
+            return False
+        change = compacting(self.folder, old, segment)
         try:
             self._take(commit(self.folder, change, manifest))
         except BaseException as error:

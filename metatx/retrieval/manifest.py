@@ -187,7 +187,8 @@ def commit(
 ) -> Manifest:
     """Make the next manifest from the newest one.
 
-    Files that it no longer names stay for those who read an older manifest, and are removed by a later commit.
+    Files that it no longer names stay for those who read an older manifest, and are removed by a later commit; files
+    that no manifest has named yet, of another writer, stay for a day in any case.
 
     Args:
         folder: Folder of the index.
@@ -258,7 +259,8 @@ def _whole(folder: Path, form: str) -> Iterator[Path]:
         yield temporary
     except BaseException as error:
         if isinstance(error, OSError) or type(error).__name__ == "SafetensorError":
-            raise OSError(f"{folder} could not be written, the index is as it was: {error}") from error
+            state = "the index is as it was" if is_index(folder) else "it holds no index"
+            raise OSError(f"{folder} could not be written, {state}: {error}") from error
         raise
     finally:
         temporary.unlink(missing_ok=True)
@@ -280,10 +282,25 @@ def _to_disk(path: Path) -> None:
 
 
 def _clean(folder: Path, manifest: Manifest, keep_seconds: float) -> None:
-    """Remove old files that no manifest needs: of writers that were killed, and manifests that are superseded."""
+    """Remove old files that the manifest does not need: those of manifests before it, and of writers that were killed.
+
+    A file that no manifest before it names may be another writer's, who is about to commit it: it stays for a day.
+    """
     needed = manifest.files()
-    for path in list(folder.iterdir()):
+    superseded = _superseded(folder, manifest.generation) if keep_seconds < LEFT else set()
+    for path in sorted(folder.iterdir(), key=lambda path: path.name.startswith("index")):  # manifests after their files
         if path.name not in needed and (NAMES.fullmatch(path.name) or path.name.endswith(".partial")):
             with suppress(OSError):
-                if time.time() - path.stat().st_mtime >= keep_seconds:
+                if time.time() - path.stat().st_mtime >= (keep_seconds if path.name in superseded else LEFT):
                     path.unlink()
+
+
+def _superseded(folder: Path, generation: int) -> set[str]:
+    """Names of the manifests before a generation, and of all files that they name."""
+    names: set[str] = set()
+    for path in folder.glob("index-*.json"):
+        match = NAMES.fullmatch(path.name)
+        if match and int(match[2]) < generation:
+            with suppress(OSError):  # another process may have removed it
+                names |= {path.name, *(name[0] for name in NAMES.finditer(path.read_text()))}
+    return names

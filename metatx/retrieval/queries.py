@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from metatx.retrieval.arguments import described
 from metatx.retrieval.exact import Best, Centre, nearest
 from metatx.retrieval.segments import unit_vectors
 from metatx.retrieval.snapshot import Snapshot
@@ -37,7 +38,11 @@ class Hit:
 
 
 def vectors_of(
-    snapshot: Snapshot, queries: Queries, modality: str | None, embed: Callable[[str, Any], np.ndarray]
+    snapshot: Snapshot,
+    queries: Queries,
+    modality: str | None,
+    embed: Callable[[str, Any], np.ndarray],
+    aligned: bool = True,
 ) -> tuple[np.ndarray, list[str | None]]:
     """Make unit vectors (B, E) of queries, and name the modality of each.
 
@@ -46,23 +51,37 @@ def vectors_of(
         queries: Raw samples, vectors (B, E), or hits.
         modality: Modality of samples or vectors.
         embed: Function from a modality and raw samples to vectors.
+        aligned: True if there is an alignment to embed samples; without it, numbers can be nothing but vectors.
 
     Raises:
         TypeError: If ``queries`` is one query, not a list.
-        ValueError: If vectors have another width or are not finite, samples no modality, or a hit no vector.
+        ValueError: If vectors have another width or shape or are not finite, samples no modality, or a hit no vector.
     """
     if isinstance(queries, str | bytes | Path | Hit):
         raise TypeError(f"queries is one {type(queries).__name__}; put it into a list.")
+    width = snapshot.manifest.width
     if isinstance(queries, np.ndarray) and are_vectors(queries):
-        width = snapshot.manifest.width
         if queries.shape[1] != width:
             raise ValueError(f"The vectors are {queries.shape[1]} wide; those of the index are {width} wide.")
         return unit_vectors(queries), [modality] * len(queries)
-    if len(queries) and all(isinstance(query, Hit) for query in queries):
+    if not len(queries):
+        return np.zeros((0, width), np.float32), []
+    _check_shape(queries, width, aligned)
+    if all(isinstance(query, Hit) for query in queries):
         return np.concatenate([_of_hit(snapshot, query) for query in queries]), [query.modality for query in queries]
     if modality is None:
         raise ValueError("Name the modality of the samples, or give vectors (B, E) or hits.")
     return unit_vectors(embed(modality, queries)), [modality] * len(queries)
+
+
+def _check_shape(queries: Queries, width: int, aligned: bool) -> None:
+    """Refuse numbers that are no vectors (B, E) and can be no samples. Raises ValueError."""
+    first = next(iter(queries))
+    numbers = isinstance(first, int | float | np.number)
+    if numbers or (not aligned and isinstance(first, np.ndarray | list | tuple)):
+        what = described(queries) if isinstance(queries, np.ndarray) else f"a list of {len(queries)}"
+        each = "" if isinstance(queries, np.ndarray) else f", the first {described(first)}"
+        raise ValueError(f"queries is {what}{each}; expected vectors in an array of floats (B, {width}).")
 
 
 def _of_hit(snapshot: Snapshot, hit: Hit) -> np.ndarray:
@@ -97,7 +116,7 @@ def hits_of(
     means = snapshot.means if centre else {}
     if centre:
         zeros = np.zeros(snapshot.manifest.width)
-        vectors = vectors - np.stack([means.get(name or "", zeros) for name in modalities])
+        vectors = vectors - np.reshape([means.get(name or "", zeros) for name in modalities], vectors.shape)
         vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), SHORTEST)
     rows = torch.from_numpy(np.ascontiguousarray(vectors, np.float32))
     hits: list[list[Hit]] = [[] for _ in vectors]

@@ -20,7 +20,6 @@ __all__ = ["OpenSegment", "Vectors", "moved", "unit_vectors", "write_segment"]
 
 GROUP = 1024  # rows of a group of parquet, which is read whole to show one of them
 OFFSETS = "{}.items"  # tensor of the items' offsets, where not every item of a segment has a vector
-SMALLEST = 1e-12  # length below which a vector has no direction
 
 # Vectors (n, E) of one modality in float16 or float32, with the numbers of their items, int64 (n,), or None: all items.
 Vectors = tuple[np.ndarray | None, np.ndarray]
@@ -36,12 +35,14 @@ def unit_vectors(vectors: np.ndarray, first: int = 0) -> np.ndarray:
     Raises:
         ValueError: If one is not finite, or all zeros; the message names the first.
     """
-    lengths = np.linalg.norm(np.asarray(vectors, np.float64), axis=1, keepdims=True)
-    bad = np.flatnonzero(~(np.isfinite(lengths) & (lengths > SMALLEST)))
+    wide = np.asarray(vectors, np.float64)
+    largest = np.abs(wide).max(axis=1, keepdims=True)
+    bad = np.flatnonzero(~(np.isfinite(largest) & (largest > 0)))
     if len(bad):
-        what = "is all zeros" if np.isfinite(lengths[bad[0]]) else "holds NaN or infinite numbers"
+        what = "is all zeros" if largest[bad[0]] == 0 else "holds NaN or infinite numbers"
         raise ValueError(f"Vector {first + bad[0]} (counted from 0) {what}; leave it out, or give None for it.")
-    scaled: np.ndarray = (vectors / lengths).astype(np.float32)
+    wide = np.ldexp(wide, -np.frexp(largest)[1])  # exact, so that no square is too large or too small
+    scaled: np.ndarray = (wide / np.linalg.norm(wide, axis=1, keepdims=True)).astype(np.float32)
     return scaled
 
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from metatx.data.table_files import as_dataset
-from metatx.errors import SampleError, first_named, short
+from metatx.errors import SampleError, first_named
 from metatx.examples import Subset
 from metatx.pretraining.alignment import Alignment
 from metatx.progress import bar, tell
 from metatx.registry import lookup, unknown
-from metatx.retrieval.arguments import by_name
+from metatx.retrieval.arguments import by_name, described
 from metatx.retrieval.manifest import Segment
 from metatx.retrieval.segments import Vectors, unit_vectors, write_segment
 from metatx.retrieval.snapshot import Snapshot
@@ -156,7 +156,10 @@ def incoming(
         if alignment is not None and name not in alignment.towers:
             raise ValueError(unknown("aligned modality", name, list(alignment.towers)))
         if alignment is None and not are_vectors(given):
-            raise ValueError(f"Samples of {name} need an alignment that embeds them; give one, or vectors (N, E).")
+            raise ValueError(
+                f"Samples of {name} ({described(given)}) need an alignment that embeds them; give one, or vectors: an "
+                "array of floats (N, E)."
+            )
     counts = {f"{len(side):,} of {name}": len(side) for name, side in sides.items()}
     if table is not None:
         counts[f"{len(table):,} items"] = len(table)
@@ -171,7 +174,7 @@ def incoming(
     for name, side in (sides | dict(ready)).items():
         if name in ready and not (are_vectors(side) and name in sides and len(side) == given.count):
             raise ValueError(
-                f"vectors of {name}: {short(side)}; expected floats ({given.count}, {given.width}), the vectors of "
+                f"vectors of {name}: {described(side)}; expected floats ({given.count}, {given.width}), the vectors of "
                 f"one of samples, which are {', '.join(sides)}."
             )
         if are_vectors(side) and side.shape[1] != given.width:

@@ -61,6 +61,12 @@ def test_a_text_a_file_and_an_item_are_queries(shop, capsys):
     assert sorted(row["name"] for row in rows(capsys.readouterr().out)) == sorted(NAMES[:3]), "not the item itself"
 
 
+def test_words_that_name_a_file_are_searched_where_the_modality_says_so(shop, capsys, monkeypatch):
+    monkeypatch.chdir(shop)
+    run("search shop.index shop.csv --modality text --among text -k 1")
+    assert len(rows(capsys.readouterr().out)) == 1
+
+
 def test_conditions_hold_together(shop, capsys):
     run(f"search {shop}/shop.index shoe --where price=2..40 --among text", "--where=name=a silver watch")
     assert [row["item"] for row in rows(capsys.readouterr().out)] == ["2"]
@@ -116,6 +122,9 @@ def test_splits_are_all_indexed_and_further_items_added(shop, capsys, tmp_path):
         ),
         ("search {shop}/shop.index shoe --where colour=1", "Unknown column of the items 'colour'"),
         ("search {shop}/shop.index shoe --where price=cheap", "price holds int64, but the condition is 'cheap'"),
+        ("search {shop}/shop.index shoe --where price=a..9", "the condition is 'a'; expected a whole number."),
+        ("search {shop}/shop.index shoe --where price=..", "'price=..', without a bound; expected COLUMN=LOW..HIGH"),
+        ("search {shop}/shop.index {shop}/shop.csv", "shop.csv is a file that no modality reads; expected one of"),
         ("search {shop}/shop.index shoe --where price", "expected COLUMN=VALUE or COLUMN=LOW..HIGH"),
         ("search {shop}/shop.index shoe -k 0", "k is 0; it must be at least 1."),
         ("search {shop}/shop.index shoe --out {shop}/x.txt", "expected a name with .csv, .jsonl, .parquet or .html"),

@@ -6,6 +6,7 @@ import resource
 import signal
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import metatx
@@ -38,6 +39,15 @@ def bad(position, value):
     [
         (lambda i: i.search(unit(1, width=8)), "The vectors are 8 wide; those of the index are 16 wide."),
         (lambda i: i.search(np.full((1, WIDTH), np.nan)), r"Vector 0 \(counted from 0\) holds NaN or infinite numbers"),
+        (
+            lambda i: i.search(VECTORS[0], modality="image"),
+            r"queries is an array of float32 \(16,\); expected vectors in",
+        ),
+        (lambda i: i.search([VECTORS[0]]), r"a list of 1, the first an array of float32 \(16,\); .* floats \(B, 16\)"),
+        (lambda i: i.search(np.ones((1, WIDTH), int)), r"an array of int64 \(1, 16\); expected vectors in"),
+        (lambda i: i.search(np.ones((0, 8))), "The vectors are 8 wide"),
+        (lambda i: i.add({"image": VECTORS[0]}), r"Samples of image \(an array of float32 \(16,\)\) need"),
+        (lambda i: i.add({"image": VECTORS}, ITEMS, vectors={"image": VECTORS[:2]}), r"an array of float32 \(2, 16\)"),
         (lambda i: i.search(VECTORS[:1], k=0), "k is 0; it must be at least 1."),
         (lambda i: i.search(VECTORS[:1], k=2.5), "k is 2.5; expected a whole number."),
         (lambda i: i.search(VECTORS[:1], k=True), "k is True; expected a whole number."),
@@ -213,3 +223,64 @@ def test_a_disk_that_fills_leaves_the_index_as_it_was(index, write, limit):
     left = metatx.Index.open(index.folder)
     assert len(left) == 29
     assert ids(left.search(VECTORS[:29], k=1)) == [[number] for number in range(29)]
+
+
+def test_no_queries_have_no_hits(tmp_path):
+    index = metatx.Index.build(tmp_path / "i", None, {"image": VECTORS, "text": VECTORS[::-1].copy()})
+    assert index.search(np.ones((0, WIDTH)), modality="image") == []
+    assert index.search([], modality="image") == []
+
+
+@pytest.mark.parametrize(("scale", "kind"), [(1e-30, np.float32), (1e-310, np.float64), (1e200, np.float64)])
+def test_vectors_may_have_any_length(index, tmp_path, scale, kind):
+    scaled = VECTORS.astype(kind) * kind(scale)
+    assert ids(index.search(scaled, k=3)) == ids(index.search(VECTORS, k=3))
+    built = metatx.Index.build(tmp_path / "scaled", None, {"image": scaled})
+    np.testing.assert_allclose(built.vectors("image")[1], index.vectors("image")[1], atol=1e-3)
+
+
+def test_a_column_that_is_there_twice_is_refused(tmp_path):
+    twice = pd.DataFrame([[1, 2]] * 30, columns=["a", "a"])
+    with pytest.raises(ValueError, match="^Column a is there twice"):
+        metatx.Index.build(tmp_path / "i", None, {"image": VECTORS}, twice)
+
+
+@pytest.mark.parametrize(
+    ("condition", "message"),
+    [
+        ({"min": "abc", "max": 160}, "price holds double, but the condition is 'abc'; expected a number.$"),
+        ({"min": 160, "max": 150}, "goes from 160 to 150, which no cell satisfies; give the smaller bound first"),
+        ({"min": "9", "max": "10."}, None),
+    ],
+)
+def test_bounds_of_a_condition_are_numbers_in_order(tmp_path, condition, message):
+    index = metatx.Index.build(tmp_path / "i", None, {"image": VECTORS}, {"price": np.arange(30.0)})
+    if message is None:
+        assert sorted(ids(index.search(VECTORS[:1], where={"price": condition}))[0]) == [9, 10]
+    else:
+        with pytest.raises(ValueError, match=message):
+            index.search(VECTORS[:1], where={"price": condition})
+
+
+def test_a_refused_build_leaves_no_folder(tmp_path):
+    with pytest.raises(ValueError, match="Vector 3"):
+        metatx.Index.build(tmp_path / "new", None, bad(3, np.nan))
+    (tmp_path / "there").mkdir()
+    with pytest.raises(ValueError, match="Vector 3"):
+        metatx.Index.build(tmp_path / "there", None, bad(3, np.nan))
+    assert os.listdir(tmp_path) == ["there"]
+
+
+def build_on_a_full_disk(folder):
+    """Build where nothing can be written."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))
+    try:
+        metatx.Index.build(folder, None, {"image": VECTORS})
+    except OSError as error:
+        os._exit(7 if "could not be written, it holds no index: " in str(error) else 8)
+
+
+def test_a_build_on_a_full_disk_leaves_nothing(tmp_path):
+    assert run_apart(build_on_a_full_disk, tmp_path / "new") == 7
+    assert not os.listdir(tmp_path)

@@ -7,7 +7,7 @@ import signal
 import numpy as np
 
 import metatx
-from metatx.retrieval import index_writing, writing
+from metatx.retrieval import index_writing, manifest, writing
 from tests.killing import FORKS, Life, forked, run_apart
 from tests.retrieval.vectors import ids, unit
 
@@ -213,3 +213,59 @@ def test_two_compactions_at_once_make_one(tmp_path, monkeypatch):
     assert index.compact() == 1, "what the other has merged is seen"
     assert len(index) == 30
     assert len(list((tmp_path / "i").glob("vectors-*"))) == 3, "the two old ones, and one of the two merged"
+
+
+def test_a_compaction_that_keeps_nothing_spares_what_another_writer_is_about_to_commit(tmp_path, monkeypatch):
+    index = metatx.Index.build(tmp_path / "i", None, {"image": VECTORS[:20]}, colours(20))
+    other = metatx.Index.open(tmp_path / "i")
+    written_first = index_writing.written
+
+    def compacted_meanwhile(*arguments, **options):
+        for pieces in written_first(*arguments, **options):
+            other.delete([0])
+            other.compact(keep_seconds=0)
+            yield pieces
+
+    monkeypatch.setattr(index_writing, "written", compacted_meanwhile)
+    assert index.add({"image": VECTORS[20:25]}, colours(5), existing="add") == range(20, 25)
+    assert len(metatx.Index.open(tmp_path / "i")) == 24
+    assert not (tmp_path / "i" / "vectors-00000.safetensors").exists(), "what deleted items left is gone"
+
+
+def test_a_slow_writer_does_not_remove_what_a_later_one_has_committed(tmp_path, monkeypatch):
+    index = metatx.Index.build(tmp_path / "i", None, {"image": VECTORS[:20]}, colours(20))
+    other = metatx.Index.open(tmp_path / "i")
+    clean = manifest._clean
+
+    def late(*arguments):
+        monkeypatch.setattr(manifest, "_clean", clean)
+        other.add({"image": VECTORS[20:25]}, colours(5), existing="add")
+        clean(*arguments)
+
+    monkeypatch.setattr(manifest, "_clean", late)
+    index.compact(keep_seconds=0)
+    assert len(metatx.Index.open(tmp_path / "i")) == 25
+
+
+def test_who_opened_the_index_before_a_compaction_that_keeps_nothing_adds_to_it(tmp_path):
+    index = metatx.Index.build(tmp_path / "i", None, {"image": VECTORS[:20]}, colours(20))
+    other = metatx.Index.open(tmp_path / "i")
+    index.delete([0])
+    index.compact(keep_seconds=0)
+    assert other.add({"image": VECTORS[20:25]}, {"colour": [f"blue {n}" for n in range(5)]}) == range(20, 25)
+
+
+def test_a_compaction_whose_segments_another_has_merged_and_removed_goes_on(tmp_path, monkeypatch):
+    index = metatx.Index.build(tmp_path / "i", None, {"image": VECTORS[:20]}, colours(20))
+    index.delete([0])
+    other = metatx.Index.open(tmp_path / "i")
+    compacted = index_writing.compacted
+
+    def late(*arguments):
+        monkeypatch.setattr(index_writing, "compacted", compacted)
+        other.compact(keep_seconds=0)
+        return compacted(*arguments)
+
+    monkeypatch.setattr(index_writing, "compacted", late)
+    index.compact(keep_seconds=0)
+    assert len(index.vectors("image")[0]) == 19

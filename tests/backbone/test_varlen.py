@@ -12,7 +12,7 @@ from torch.nn.attention import varlen
 
 import metatx
 from metatx import TokenSequence
-from metatx.backbone import attention, language
+from metatx.backbone import attention, language_attention
 from metatx.backbone.attention import Packing
 from metatx.backbone.precision import set_precision
 from metatx.backbone.varlen import takes_lengths
@@ -39,7 +39,7 @@ def looped(q, k, v, offsets, offsets_k, longest, longest_k, *, window_size):
 def on_a_gpu(monkeypatch):
     """Let the backbones take the kernel of a GPU, which a loop stands for."""
     monkeypatch.setattr(varlen, "varlen_attn", looped)
-    for module in (attention, language):
+    for module in (attention, language_attention):
         monkeypatch.setattr(module, "takes_lengths", lambda values: True)
 
 

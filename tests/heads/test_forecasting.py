@@ -4,64 +4,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metatx.encoding.collate import collate
 from metatx.errors import SampleError
-from metatx.heads.forecasting import ForecastingHead
 from metatx.registry import create
-from metatx.tokenizers.time_series import TimeSeriesTokenizer
+from tests.heads.series import DIM, HORIZON, LOOKBACK, Model, frame, table
 
-DIM, LOOKBACK, HORIZON = 16, 24, 6
 BOTH = pytest.mark.parametrize("channels", ["separate", "mixed"])
-
-
-def frame(rows: int = 200) -> pd.DataFrame:
-    """Two channels with a daily wave, at different levels and scales."""
-    hours, random = np.arange(rows), np.random.default_rng(0)
-    wave = np.sin(hours * 2 * np.pi / 24)
-    return pd.DataFrame(
-        {
-            "time": pd.date_range("2024-01-01", periods=rows, freq="h"),
-            "load": 400 + 30 * wave + random.normal(size=rows),
-            "oil": -2 + 0.1 * wave + 0.01 * random.normal(size=rows),
-        }
-    )
-
-
-def table(data: pd.DataFrame) -> Dataset:
-    return Dataset.from_pandas(data, preserve_index=False)
-
-
-class Model:
-    """Tokenizer and head with nothing between, the head's weights random, fitted to a table."""
-
-    def __init__(self, data: pd.DataFrame, channels: str = "separate", **options: object) -> None:
-        torch.manual_seed(0)
-        self.tokenizer: TimeSeriesTokenizer = create(
-            "tokenizers", "time_series", DIM, patch_size=8, stride=4, lookback=LOOKBACK, channels=channels
-        )
-        self.head: ForecastingHead = create(
-            "heads", "forecasting", DIM, **{"horizon": HORIZON, "tokens": 4, "linear": 12, **options}
-        )
-        self.examples = self.head.examples(table(data), ["load", "oil"], None, self.tokenizer, "the table")
-        self.tokenizer.learn(self.examples.inputs)
-        self.head.learn(self.examples.targets)
-        for layer in (self.head.output, self.head.skip):
-            if layer is not None:
-                torch.nn.init.normal_(layer.weight, std=0.1)
-                torch.nn.init.normal_(layer.bias, std=0.1)
-        self.tokenizer.eval(), self.head.eval()
-
-    def __call__(self, *samples: np.ndarray) -> torch.Tensor:
-        batch = collate([self.tokenizer.encode(sample) for sample in samples])
-        return self.head(self.head.pool(self.tokenizer(batch)))
-
-    def predict(self, *samples: np.ndarray) -> np.ndarray:
-        with torch.no_grad():
-            return self.head.decode(self(*samples))
 
 
 # From a table to windows
@@ -397,42 +348,3 @@ def test_estimates_serve_every_quantile():
     mse = model.head.metrics()["mse"]
     mse.update(*model.head.metric_inputs(output, torch.as_tensor(answers)))
     assert mse.compute().item() == pytest.approx(((features[..., -1:] - answers) ** 2).mean(), rel=1e-5)
-
-
-@pytest.mark.parametrize("quantiles", [None, [0.1, 0.5, 0.9]])
-def test_intervals_hold_the_values_as_often_as_promised(quantiles):
-    data = frame(2000)
-    model = Model(data, coverage=0.8, quantiles=quantiles)
-    head, samples = model.head, list(model.examples.inputs)
-    with torch.no_grad():
-        output = model(*samples)
-    target = torch.stack([head.encode(each) for each in model.examples.targets])
-    target[::7, 0, 2] = np.nan
-    assert head.records(output[:1])[0]["load low"] == [None] * HORIZON and head.card_note() == ""
-    head.calibrate(output[::2], target[::2])
-    records = head.records(output[1::2])
-    truth = np.stack([model.examples.targets[number] for number in range(1, len(samples), 2)])
-    held = [
-        (np.array(record["oil low"]) <= true[1]) & (true[1] <= np.array(record["oil high"]))
-        for record, true in zip(records, truth, strict=True)
-    ]
-    assert np.mean(held, axis=0) == pytest.approx([0.8] * HORIZON, abs=0.05)
-    found = {}
-    for name, metric in head.calibration_metrics().items():
-        metric.update(*head.metric_inputs(output[1::2], target[1::2]))
-        found[name] = metric.compute().item()
-    assert found["coverage"] == pytest.approx(0.8, abs=0.02) and found["width"] > 0
-    row = head.rows(records[:1], samples[1:2])[0]
-    assert row["load-low"] < row["load"] < row["load-high"]
-    again = create("heads", "forecasting", DIM, **head.options).restore(head.fitted)
-    again.load_state_dict(head.state_dict())
-    assert again.records(output[:1]) == head.records(output[:1])
-
-
-def test_few_windows_are_told_and_leave_no_interval(caplog):
-    model = Model(frame(60), coverage=0.99)
-    with torch.no_grad():
-        output = model(*model.examples.inputs)
-    model.head.calibrate(output, torch.stack([model.head.encode(each) for each in model.examples.targets]))
-    assert "needs at least 99 validation samples" in caplog.text
-    assert model.head.records(output[:1])[0]["oil high"] == [None] * HORIZON

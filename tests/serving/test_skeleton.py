@@ -87,7 +87,9 @@ def same(found, expected):
     for (fields, extents), ((own,), own_extents) in zip(found, expected, strict=True):
         assert list(fields) == list(own) and extents == own_extents
         for name, tensor in own.items():
-            assert fields[name].dtype == tensor.dtype and torch.equal(fields[name], tensor)
+            torch.testing.assert_close(
+                fields[name], tensor, rtol=1e-5, atol=1e-6
+            )  # LAPACK's last digits depend on where data lie
 
 
 @pytest.mark.parametrize("suffix", CASES)

@@ -117,7 +117,7 @@ class Explanation:
         width = max(part.size[0] for part in parts.values())
         heights = [max(part.size[1], 0.8) for part in parts.values()]
         figure = Figure(figsize=(width + 3.4, max(sum(heights), 2.6) + 1.0), layout="constrained")
-        figure.suptitle(self._title(), fontsize="large")
+        figure.suptitle(f"{self._title()}\nred speaks for it, blue against it", fontsize="medium")
         figure.supxlabel(self.verdict.replace("; ", ";\n"), fontsize="small")
         halves = figure.subfigures(1, 2, squeeze=False, width_ratios=[width, 3.4])
         panels = halves[0, 0].subplots(len(parts), 1, squeeze=False, height_ratios=heights)[:, 0]

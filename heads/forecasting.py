@@ -316,7 +316,7 @@ class ForecastingHead(SeriesHead):
         """Sentence that says what the intervals promise."""
         if self.bounds is None or not self.bounds.known:
             return ""
-        return f"A value is between low and high for {self.coverage:.0%} of those like the validation split's."
+        return f"A value is between low and high for about {self.coverage:.0%} of those like the validation split's."
 
     def _in_unit(self, forecast: Tensor) -> np.ndarray:
         """Standardised forecasts (B, C, H) in the unit of the channels that are forecast."""

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from metatx.baselines.forecasting import HoltWinters, Repeat, WindowRidge, first_map
 from metatx.errors import SampleError
-from metatx.layers.conformal import StepBounds, check_coverage
+from metatx.layers.conformal import StepBounds, check_coverage, with_nones
 from metatx.layers.linear import LinearBypass, zero_linear
 from metatx.layers.losses import forecast_loss
 from metatx.sequence import TokenSequence
@@ -286,12 +286,9 @@ class ForecastingHead(SeriesHead):
         if self.bounds is not None:
             # As it was calibrated: levels that cross are sorted for the answers above.
             middle = self._in_unit(self._median(output))
-            away = (self.bounds.bound * self.scale)[self._targets].cpu().numpy()
+            away = self._away(self.bounds)
             for end, sign in ENDS.items():
-                ends = middle + sign * away
-                shown_ends = ends.astype(object)
-                shown_ends[~np.isfinite(ends)] = None  # JSON has no infinity
-                for record, lists in zip(found, shown_ends.tolist(), strict=True):
+                for record, lists in zip(found, with_nones(middle + sign * away), strict=True):
                     record |= {f"{name} {end}": steps for name, steps in zip(names, lists, strict=True)}
         return found
 
@@ -308,15 +305,25 @@ class ForecastingHead(SeriesHead):
 
     def calibration_metrics(self) -> "dict[str, Metric]":
         """Share of values within the bounds, and the mean width of these, standardised."""
+        if self.bounds is None:
+            return {}
         from metatx.metrics.forecasts import interval_metrics
 
-        return {} if self.bounds is None else interval_metrics()
+        return interval_metrics()
 
     def card_note(self) -> str:
         """Sentence that says what the intervals promise."""
         if self.bounds is None or not self.bounds.known:
             return ""
         return f"A value is between low and high for about {self.coverage:.0%} of those like the validation split's."
+
+    def export_facts(self) -> dict[str, Any]:
+        """``bound``: so far the promised interval lies on either side, by channel and step; None: none is promised."""
+        return {"bound": None if self.bounds is None else with_nones(self._away(self.bounds))}
+
+    def _away(self, bounds: StepBounds) -> np.ndarray:
+        """Bounds (C, H) in the unit of the channels that are forecast."""
+        return np.asarray((bounds.bound * self.scale)[self._targets].cpu())
 
     def _in_unit(self, forecast: Tensor) -> np.ndarray:
         """Standardised forecasts (B, C, H) in the unit of the channels that are forecast."""

@@ -1,13 +1,15 @@
 """Split conformal prediction: how far answers may be off, so that a promised share of them holds the truth."""
 
 import math
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from metatx.progress import tell
 
-__all__ = ["StepBounds", "check_coverage", "conformal_bound", "conformal_quantile"]
+__all__ = ["StepBounds", "check_coverage", "conformal_bound", "conformal_quantile", "with_nones"]
 
 FEW = 100  # samples; with as many, a promise of 0.9 is kept to 0.03 (standard deviation, that of a beta distribution)
 
@@ -21,7 +23,7 @@ def check_coverage(coverage: float | None) -> None:
 def conformal_bound(scores: Tensor, coverage: float) -> Tensor:
     """Return ``conformal_quantile`` of the scores of a validation split, and tell where it has few samples."""
     bound = conformal_quantile(scores, coverage)
-    _tell_few(len(scores), coverage, unbounded=bool(bound.isinf()))
+    _tell_few(len(scores), coverage)
     return bound
 
 
@@ -57,14 +59,13 @@ class StepBounds(nn.Module):
             scores = scores[scores.isfinite()]
             self.bound[channel, step] = conformal_quantile(scores, self.coverage)
             counts += [len(scores)] * bool(len(scores))  # none: a channel that is only read
-        least = min(counts, default=0)
-        _tell_few(least, self.coverage, unbounded=least * (1 - self.coverage) < self.coverage - 1e-9)
+        _tell_few(min(counts, default=0), self.coverage)
 
 
-def _tell_few(count: int, coverage: float, *, unbounded: bool) -> None:
+def _tell_few(count: int, coverage: float) -> None:
     """Tell that a promise rests on few samples, or cannot be given."""
-    if unbounded:
-        least = math.ceil(coverage / (1 - coverage) - 1e-9)
+    least = math.ceil(coverage / (1 - coverage) - 1e-9)
+    if count < least:
         tell(
             f"coverage {coverage:g} needs at least {least:,} validation samples, and there are {count}: sets hold all "
             "labels, intervals have no ends."
@@ -96,3 +97,11 @@ def conformal_quantile(scores: Tensor, coverage: float) -> Tensor:
     if place > len(scores):
         return torch.full((), math.inf).to(scores)
     return scores.kthvalue(place).values
+
+
+def with_nones(values: np.ndarray) -> list[Any]:
+    """Nested lists of an array's numbers, with None in the place of infinite ones, which JSON lacks."""
+    shown = values.astype(object)
+    shown[~np.isfinite(values)] = None
+    lists: list[Any] = shown.tolist()
+    return lists

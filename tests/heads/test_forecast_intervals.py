@@ -31,6 +31,8 @@ def test_intervals_hold_the_values_as_often_as_promised(quantiles):
         metric.update(*head.metric_inputs(output[1::2], target[1::2]))
         found[name] = metric.compute().item()
     assert found["coverage"] == pytest.approx(0.8, abs=0.02) and found["width"] > 0
+    (low, high), bound = ((np.array(records[0][f"oil {end}"]) for end in ("low", "high")), head.export_facts()["bound"])
+    assert high - low == pytest.approx(2 * np.array(bound[1]))
     row = head.rows(records[:1], samples[1:2])[0]
     assert row["load-low"] < row["load"] < row["load-high"]
     again = create("heads", "forecasting", DIM, **head.options).restore(head.fitted)
